@@ -1,6 +1,9 @@
 //! The core: one step in, what to do out.
 
-use super::message::{Ballot, Change, Entry, Envelope, LogIndex, Membership, Message, NodeId, Position, SnapshotMark, Term};
+use super::message::{
+    Ballot, Change, Entry, Envelope, LogIndex, Membership, Message, NodeId, Position, SnapshotMark,
+    Term,
+};
 use std::sync::Arc;
 
 /// What a core is told about itself before it may step.
@@ -50,7 +53,10 @@ pub enum Input {
     Message { from: NodeId, message: Message },
     /// Append these commands, in this order, as one run. With `term`, only if this node leads in that
     /// term (a forwarded proposal). Answered in this step's `accepted` or `refused`.
-    Propose { term: Option<Term>, commands: Vec<Arc<[u8]>> },
+    Propose {
+        term: Option<Term>,
+        commands: Vec<Arc<[u8]>>,
+    },
     /// Everything handed out in `ballot` and `append` up to here is on disk.
     Stored { position: Position },
     /// The ballot handed out is on disk.
@@ -71,7 +77,9 @@ pub enum Input {
 /// Why a proposal was not appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    NotLeader { leader: Option<NodeId> },
+    NotLeader {
+        leader: Option<NodeId>,
+    },
     /// The proposal named another term.
     OtherTerm,
     /// Leadership is being handed over.
@@ -114,7 +122,9 @@ pub struct Core {
 
 impl Core {
     pub fn new(settings: Settings, _start: Start) -> Core {
-        Core { _settings: settings }
+        Core {
+            _settings: settings,
+        }
     }
     pub fn step(&mut self, _input: Input) -> Todo {
         Todo::default()

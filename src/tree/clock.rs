@@ -1,0 +1,107 @@
+//! The two clocks of a time to live.
+//!
+//! *Cluster time* decides: it only moves forward, at the pace of the leader's monotonic clock, and
+//! comes with every command, so all members expire the same keys at the same place in the log.
+//! *Wall time* is only shown: a node's `expiration` is the leader's wall clock at the proposal plus
+//! the ttl, stored once and never compared with anything.
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Nanoseconds of cluster time, from an arbitrary start. What expiry is decided by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ClusterTime(pub u64);
+
+/// Nanoseconds since 1970 in UTC by the leader's clock. Only shown. Reaches the year 2262.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct WallTime(pub i64);
+
+/// The two times that come with every command, set by the leader that proposes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stamp {
+    /// What decides.
+    pub cluster: ClusterTime,
+    /// What is shown.
+    pub wall: WallTime,
+}
+
+/// When a node goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expiry {
+    /// The node is removed by the first expiry run at or after this.
+    pub deadline: ClusterTime,
+    /// Shown as `expiration`.
+    pub expiration: WallTime,
+}
+
+impl Stamp {
+    /// The expiry of a node written now with `ttl` seconds to live. `None`, a permanent node, if
+    /// one of the two times would not fit its 64 bits (a ttl of some 240 years or more), as the
+    /// reference does for such a ttl.
+    pub fn expiry(&self, ttl: u64) -> Option<Expiry> {
+        let nanos = ttl.checked_mul(SECOND)?;
+        let deadline = self.cluster.0.checked_add(nanos)?;
+        let expiration = self.wall.0.checked_add(i64::try_from(nanos).ok()?)?;
+        Some(Expiry {
+            deadline: ClusterTime(deadline),
+            expiration: WallTime(expiration),
+        })
+    }
+}
+
+impl Expiry {
+    /// Seconds left at `now`, rounded up: 3.7 s is 4. Past the deadline 0 within the first second,
+    /// then negative.
+    pub fn seconds_left(&self, now: ClusterTime) -> i64 {
+        let seconds = match self.deadline.0.checked_sub(now.0) {
+            Some(left) => i128::from(left.div_ceil(SECOND)),
+            None => -i128::from((now.0 - self.deadline.0) / SECOND),
+        };
+        i64::try_from(seconds).expect("2^64 ns are 1.8e10 seconds")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_rounded_up() {
+        let at = |deadline, now| {
+            let expiry = Expiry {
+                deadline: ClusterTime(deadline),
+                expiration: WallTime(0),
+            };
+            expiry.seconds_left(ClusterTime(now))
+        };
+        assert_eq!(at(5 * SECOND, 1_300_000_000), 4);
+        assert_eq!(at(5 * SECOND, 4 * SECOND), 1);
+        assert_eq!(at(5 * SECOND, 5 * SECOND), 0);
+        assert_eq!(at(5 * SECOND, 6 * SECOND - 1), 0);
+        assert_eq!(at(5 * SECOND, 7 * SECOND), -2);
+        assert_eq!(at(u64::MAX, 0), 18_446_744_074);
+        assert_eq!(at(0, u64::MAX), -18_446_744_073);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_permanent() {
+        let stamp = Stamp {
+            cluster: ClusterTime(7),
+            wall: WallTime(1_700_000_000_000_000_000),
+        };
+        assert!(
+            stamp
+                .expiry(0)
+                .is_some_and(|expiry| expiry.deadline == stamp.cluster)
+        );
+        assert!(stamp.expiry(1_000_000_000).is_some());
+        for ttl in [
+            9_223_372_036,
+            9_223_372_037,
+            10_000_000_000,
+            18_446_744_072,
+            u64::MAX,
+        ] {
+            assert_eq!(stamp.expiry(ttl), None, "{ttl}");
+        }
+    }
+}

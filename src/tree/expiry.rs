@@ -1,0 +1,150 @@
+//! Expiry: which node goes next, and how the deadlines are kept in order.
+//!
+//! There is no list of all deadlines. A directory orders its own children by the earliest deadline
+//! in each (`Dir::dues`), counting what is below a child directory as the child's. So:
+//!
+//! - the tree's earliest deadline is the root's first, and the way to its node is to follow the
+//!   first of each directory downwards;
+//! - a directory that is removed takes the deadlines below it along, without a look at them;
+//! - a write tells the directories above it only as far up as their earliest deadline changes, and
+//!   nobody at all if neither the old node nor the new one has a time to live.
+//!
+//! The order of expiry is by deadline; at equal deadlines a directory goes before what is below it,
+//! and siblings go by name: the same on every member.
+
+use super::Tree;
+use super::apply::{dir_mut, names_of_parent};
+use super::bytes::Bytes;
+use super::clock::{ClusterTime, Stamp, WallTime};
+use super::event::{Applied, EventAction};
+use super::key::Key;
+use super::node::{Dir, Node, earliest};
+use std::sync::Arc;
+
+/// A child's earliest deadline before and after a change.
+type DueChange = (Option<ClusterTime>, Option<ClusterTime>);
+
+impl Tree {
+    /// Removes every node whose deadline is at or before `up_to`, earliest first: one `expire` event
+    /// and one index for each; what is below a directory goes with it and has none of its own.
+    pub fn expire(&mut self, up_to: ClusterTime) -> Vec<Applied> {
+        let stamp = Stamp {
+            cluster: up_to,
+            wall: WallTime(0),
+        };
+        let mut expired = Vec::new();
+        while self.next_expiry().is_some_and(|deadline| deadline <= up_to) {
+            let key = self.key_due_first();
+            expired.push(self.remove(EventAction::Expire, &key, stamp));
+            self.stats.expire_count += 1;
+        }
+        expired
+    }
+
+    /// The earliest deadline in the tree.
+    pub fn next_expiry(&self) -> Option<ClusterTime> {
+        self.root.due()
+    }
+
+    /// Whether any node has a time to live.
+    pub fn has_ttl(&self) -> bool {
+        self.next_expiry().is_some()
+    }
+
+    /// The key whose deadline is the tree's earliest, which must exist.
+    fn key_due_first(&self) -> Key {
+        let mut dir = &self.root;
+        let mut names: Vec<&[u8]> = Vec::new();
+        while let Some(((deadline, name), ())) = dir.dues.iter().next() {
+            names.push(name);
+            match dir.children.get(name.as_slice()) {
+                Some(Node::Dir(child)) if child.deadline() != Some(*deadline) => dir = child,
+                Some(_) => return Key::from_names(&names),
+                None => unreachable!(
+                    "{:?} is due at {deadline:?} and does not exist",
+                    Key::from_names(&names)
+                ),
+            }
+        }
+        unreachable!(
+            "nothing is due in {:?}, although its parent says so",
+            Key::from_names(&names)
+        )
+    }
+
+    /// Tells the directories above `key` that the earliest deadline at `key` has changed. The change
+    /// of the node itself has been made.
+    pub(super) fn due_changed(
+        &mut self,
+        key: &Key,
+        before: Option<ClusterTime>,
+        after: Option<ClusterTime>,
+    ) {
+        if before == after {
+            return;
+        }
+        let changes = self.changes_upwards(key, (before, after));
+        let names: Vec<&[u8]> = key.components().collect();
+        let untouched = names.len() - changes.len();
+        let mut dir = dir_mut(&mut self.root, names[..untouched].iter().copied());
+        for (depth, change) in (untouched..names.len()).zip(changes.into_iter().rev()) {
+            dir.set_due(names[depth], change);
+            match dir.children.get_mut(names[depth]) {
+                Some(Node::Dir(child)) if depth + 1 < names.len() => dir = Arc::make_mut(child),
+                _ => break,
+            }
+        }
+    }
+
+    /// The change that each directory above `key` is to make, its parent first, as far up as there
+    /// is one.
+    fn changes_upwards(&self, key: &Key, change: DueChange) -> Vec<DueChange> {
+        let mut dirs = vec![&self.root];
+        for name in names_of_parent(key) {
+            match dirs[dirs.len() - 1].children.get(name) {
+                Some(Node::Dir(child)) => dirs.push(child),
+                _ => unreachable!("{key:?} was written just now"),
+            }
+        }
+        let mut changes = Vec::new();
+        let mut change = change;
+        for (dir, name) in dirs.into_iter().rev().zip(key.components().rev()) {
+            if change.0 == change.1 {
+                break;
+            }
+            changes.push(change);
+            change = (dir.due(), dir.due_after(name, change));
+        }
+        changes
+    }
+}
+
+impl Dir {
+    /// What [`Dir::due`] will be once the child `name` has made `change`.
+    fn due_after(&self, name: &[u8], change: DueChange) -> Option<ClusterTime> {
+        let is_old =
+            |deadline: ClusterTime, child: &[u8]| Some(deadline) == change.0 && child == name;
+        let mut others = self
+            .dues
+            .iter()
+            .map(|(due, ())| due)
+            .filter(|(deadline, child)| !is_old(*deadline, child));
+        let below = earliest(others.next().map(|(deadline, _)| *deadline), change.1);
+        earliest(self.deadline(), below)
+    }
+
+    /// Notes that the earliest deadline of the child `name` has changed.
+    pub(super) fn set_due(&mut self, name: &[u8], (before, after): DueChange) {
+        let name = Bytes::from(name);
+        if let Some(deadline) = before {
+            let was = self.dues.remove(&(deadline, name.clone()));
+            assert!(
+                was.is_some(),
+                "{name:?} was not known to be due at {deadline:?}"
+            );
+        }
+        if let Some(deadline) = after {
+            self.dues.insert((deadline, name), ());
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! JSON by hand: numbers, strings and the fields of a node, appended to a byte buffer.
+//!
+//! An event is rendered once for all its watchers and a listing may have a million nodes, so this
+//! goes past any generic serializer: a string without characters to escape is one copy. Strings
+//! are bytes; what is not UTF-8 comes out as `\ufffd`, once for each byte that cannot be read.
+
+use super::clock::{ClusterTime, Expiry, WallTime};
+use super::node::TreeIndex;
+use std::io::Write;
+
+/// Appends a decimal number.
+pub fn push_number(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    let mut rest = number;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// Appends a quoted string.
+pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    push_escaped(out, text);
+    out.push(b'"');
+}
+
+/// Appends the inside of a string. Escaping is done byte by byte or character by character, so the
+/// parts of a path may be escaped apart and put together.
+pub fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
+    loop {
+        match std::str::from_utf8(rest) {
+            Ok(valid) => return push_valid(out, valid.as_bytes()),
+            Err(error) => {
+                let (valid, broken) = rest.split_at(error.valid_up_to());
+                push_valid(out, valid);
+                out.extend_from_slice(b"\\ufffd");
+                rest = &broken[1..];
+            }
+        }
+    }
+}
+
+/// Appends UTF-8, copying the runs between characters that need an escape.
+fn push_valid(out: &mut Vec<u8>, mut text: &[u8]) {
+    while let Some(at) = text.iter().position(|&byte| needs_escape(byte)) {
+        out.extend_from_slice(&text[..at]);
+        push_escape(out, text[at]);
+        text = &text[at + 1..];
+    }
+    out.extend_from_slice(text);
+}
+
+fn needs_escape(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+fn push_escape(out: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    match byte {
+        b'"' => out.extend_from_slice(b"\\\""),
+        b'\\' => out.extend_from_slice(b"\\\\"),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        control => {
+            let (high, low) = (control >> 4, control & 15);
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&[HEX[usize::from(high)], HEX[usize::from(low)]]);
+        }
+    }
+}
+
+/// Appends `,"expiration":"…","ttl":N` for a node with a time to live: nothing without one, no
+/// `ttl` when 0 seconds are left.
+pub(super) fn push_expiry(out: &mut Vec<u8>, expiry: Option<&Expiry>, now: ClusterTime) {
+    let Some(expiry) = expiry else { return };
+    out.extend_from_slice(b",\"expiration\":\"");
+    push_time(out, expiry.expiration);
+    out.push(b'"');
+    let left = expiry.seconds_left(now);
+    if left != 0 {
+        out.extend_from_slice(b",\"ttl\":");
+        if left < 0 {
+            out.push(b'-');
+        }
+        push_number(out, left.unsigned_abs());
+    }
+}
+
+/// Appends `,"modifiedIndex":…,"createdIndex":…`.
+pub(super) fn push_indexes(out: &mut Vec<u8>, modified: TreeIndex, created: TreeIndex) {
+    out.extend_from_slice(b",\"modifiedIndex\":");
+    push_number(out, modified.0);
+    out.extend_from_slice(b",\"createdIndex\":");
+    push_number(out, created.0);
+}
+
+/// Appends an RFC 3339 time in UTC with `Z`, up to 9 fraction digits, trailing zeros cut.
+pub fn push_time(out: &mut Vec<u8>, time: WallTime) {
+    let written = match jiff::Timestamp::from_nanosecond(i128::from(time.0)) {
+        Ok(timestamp) => write!(out, "{timestamp}"),
+        Err(error) => unreachable!("64-bit nanoseconds reach 1677 to 2262: {} {error}", time.0),
+    };
+    debug_assert!(written.is_ok(), "a byte buffer takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn string(text: &[u8]) -> String {
+        let mut out = Vec::new();
+        push_string(&mut out, text);
+        String::from_utf8(out).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn strings_as_the_reference_writes_them() {
+        assert_eq!(string(b""), r#""""#);
+        assert_eq!(string(b"plain/text"), r#""plain/text""#);
+        assert_eq!(string(b"q\"b\\s"), r#""q\"b\\s""#);
+        assert_eq!(
+            string(b"\n\r\t\x00\x08\x0c\x1f\x7f"),
+            "\"\\n\\r\\t\\u0000\\u0008\\u000c\\u001f\x7f\""
+        );
+        assert_eq!(string("키 é".as_bytes()), "\"키 é\"");
+    }
+
+    #[test]
+    fn every_unreadable_byte_is_replaced_by_itself() {
+        assert_eq!(string(b"\xff\xe2\x82x"), r#""\ufffd\ufffd\ufffdx""#);
+        assert_eq!(
+            string(b"a\xed\xa0\x80b"),
+            r#""a\ufffd\ufffd\ufffdb""#,
+            "a surrogate is no character"
+        );
+        assert_eq!(string(b"\xc3\xa9\xc3"), "\"é\\ufffd\"");
+    }
+
+    #[test]
+    fn any_bytes_give_a_string_that_a_parser_reads() {
+        for first in 0..=255u8 {
+            for second in 0..=255u8 {
+                let text = string(&[first, second, b'x']);
+                let read: String = serde_json::from_str(&text).expect("valid JSON");
+                assert!(read.ends_with('x'), "{first} {second}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_and_times() {
+        let mut out = Vec::new();
+        push_number(&mut out, 0);
+        out.push(b' ');
+        push_number(&mut out, u64::MAX);
+        out.push(b' ');
+        push_time(&mut out, WallTime(1_500_000_000));
+        out.push(b' ');
+        push_time(&mut out, WallTime(i64::MAX));
+        out.push(b' ');
+        push_time(&mut out, WallTime(i64::MIN));
+        let text = "0 18446744073709551615 1970-01-01T00:00:01.5Z 2262-04-11T23:47:16.854775807Z \
+                    1677-09-21T00:12:43.145224192Z";
+        assert_eq!(String::from_utf8_lossy(&out), text);
+    }
+}

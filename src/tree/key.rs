@@ -1,0 +1,192 @@
+//! Keys: cleaned slash-separated paths (spec §3).
+
+use super::bytes::Bytes;
+
+/// A cleaned path: `/` (the root), or `/name` once or more. A name is any bytes but `/`, not empty,
+/// not `.` and not `..`. Cheap to clone: up to 22 bytes in place, longer ones shared.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Key(Bytes);
+
+impl Key {
+    /// The root, `/`.
+    pub fn root() -> Key {
+        Key(Bytes::from("/"))
+    }
+
+    /// Cleans `path`: a leading slash is added, empty names and `.` are dropped, `..` removes the
+    /// name before it (at the root: nothing), a slash at the end goes.
+    pub fn new(path: &[u8]) -> Key {
+        if is_clean(path) {
+            return Key(Bytes::from(path));
+        }
+        let mut names: Vec<&[u8]> = Vec::new();
+        for name in path.split(|&byte| byte == b'/') {
+            match name {
+                b"" | b"." => {}
+                b".." => drop(names.pop()),
+                name => names.push(name),
+            }
+        }
+        Key::from_names(&names)
+    }
+
+    /// A path from outside that must be clean already; `None` if it is not.
+    pub(super) fn from_clean(path: &[u8]) -> Option<Key> {
+        is_clean(path).then(|| Key(Bytes::from(path)))
+    }
+
+    /// The path of clean `names` from the root down.
+    pub(super) fn from_names<'a>(names: impl IntoIterator<Item = &'a &'a [u8]>) -> Key {
+        let mut path = Vec::new();
+        for name in names {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        if path.is_empty() {
+            Key::root()
+        } else {
+            Key(Bytes::from(path))
+        }
+    }
+
+    /// The path as text: `/`, `/a/b`.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether this is `/`.
+    pub fn is_root(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// The names from the root down; none for the root.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
+        self.0[1..]
+            .split(|&byte| byte == b'/')
+            .filter(|name| !name.is_empty())
+    }
+
+    /// The last name; empty for the root.
+    pub fn name(&self) -> &[u8] {
+        &self.0[self.last_slash() + 1..]
+    }
+
+    /// The path without its last name; the root's parent is the root.
+    pub fn parent(&self) -> Key {
+        match self.last_slash() {
+            0 => Key::root(),
+            end => Key(Bytes::from(&self.0[..end])),
+        }
+    }
+
+    /// The path of the child `name`, which must be a clean name.
+    pub fn child(&self, name: &[u8]) -> Key {
+        let stem = if self.is_root() { 0 } else { self.0.len() };
+        let mut path = Vec::with_capacity(stem + 1 + name.len());
+        path.extend_from_slice(&self.0[..stem]);
+        path.push(b'/');
+        path.extend_from_slice(name);
+        Key(Bytes::from(path))
+    }
+
+    /// Whether this path is strictly below `ancestor` (`/queue2` is not below `/queue`).
+    pub fn is_below(&self, ancestor: &Key) -> bool {
+        self.rest_below(ancestor).is_some()
+    }
+
+    /// Whether a name of this path below `ancestor` begins with `_`: such changes are not told to
+    /// watches on `ancestor`. False if this path is not below it.
+    pub fn hidden_below(&self, ancestor: &Key) -> bool {
+        let mut rest = self
+            .rest_below(ancestor)
+            .unwrap_or(b"")
+            .split(|&byte| byte == b'/');
+        rest.any(is_hidden)
+    }
+
+    /// What follows `ancestor` and its slash, if this path is strictly below it.
+    pub(super) fn rest_below(&self, ancestor: &Key) -> Option<&[u8]> {
+        if ancestor.is_root() {
+            return (!self.is_root()).then(|| &self.0[1..]);
+        }
+        self.0.strip_prefix(ancestor.as_bytes())?.strip_prefix(b"/")
+    }
+
+    fn last_slash(&self) -> usize {
+        self.0.iter().rposition(|&byte| byte == b'/').unwrap_or(0)
+    }
+}
+
+/// Whether nodes of this name are left out of listings and of watches above them.
+pub(super) fn is_hidden(name: &[u8]) -> bool {
+    name.first() == Some(&b'_')
+}
+
+/// Whether a node may have this name.
+pub(super) fn is_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/')
+}
+
+fn is_clean(path: &[u8]) -> bool {
+    let Some(rest) = path.strip_prefix(b"/") else {
+        return false;
+    };
+    rest.is_empty()
+        || rest
+            .split(|&byte| byte == b'/')
+            .all(|name| !matches!(name, b"" | b"." | b".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned() {
+        for (given, clean) in [
+            ("", "/"),
+            ("/", "/"),
+            ("//", "/"),
+            ("/a/", "/a"),
+            ("a", "/a"),
+            ("/a//b/./c/../d/", "/a/b/d"),
+            ("/..", "/"),
+            ("/../../a", "/a"),
+            ("/...", "/..."),
+            ("/.x", "/.x"),
+        ] {
+            assert_eq!(
+                Key::new(given.as_bytes()).as_bytes(),
+                clean.as_bytes(),
+                "of {given:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn family() {
+        let key = |path: &str| Key::new(path.as_bytes());
+        assert_eq!(key("/a/b").parent(), key("/a"));
+        assert_eq!(key("/a").parent(), Key::root());
+        assert_eq!(Key::root().parent(), Key::root());
+        assert_eq!(key("/a/b").name(), b"b");
+        assert_eq!(Key::root().name(), b"");
+        assert_eq!(Key::root().child(b"a"), key("/a"));
+        assert_eq!(key("/a").child(b"b"), key("/a/b"));
+        assert_eq!(Key::root().components().count(), 0);
+        assert_eq!(key("/a/b").components().collect::<Vec<_>>(), [b"a", b"b"]);
+    }
+
+    #[test]
+    fn below_and_hidden() {
+        let key = |path: &str| Key::new(path.as_bytes());
+        assert!(key("/queue/1").is_below(&key("/queue")));
+        assert!(!key("/queue2").is_below(&key("/queue")));
+        assert!(!key("/queue").is_below(&key("/queue")));
+        assert!(key("/a").is_below(&Key::root()) && !Key::root().is_below(&Key::root()));
+        assert!(key("/a/_h/b").hidden_below(&key("/a")));
+        assert!(!key("/a/_h/b").hidden_below(&key("/a/_h")));
+        assert!(!key("/a/not_hidden").hidden_below(&Key::root()));
+        assert!(key("/_a").hidden_below(&Key::root()));
+    }
+}

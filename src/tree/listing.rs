@@ -1,0 +1,221 @@
+//! The answer to a GET, written piece by piece.
+//!
+//! A listing owns a version of the part of the tree it shows, so it may be written as slowly as a
+//! client reads: what is changed meanwhile is another version. It remembers where it is by name, one
+//! entry for each level, and goes on from there: no recursion, whatever the depth.
+//!
+//! Nodes are always in key order, which is one of the orders that an unsorted listing may have.
+
+use super::Tree;
+use super::bytes::Bytes;
+use super::clock::ClusterTime;
+use super::error::ApiError;
+use super::json;
+use super::key::{Key, is_hidden};
+use super::node::{Dir, File, Found, Node, NodeRef};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// The body `{"action":"get","node":{…}}` with its newline, in the making. A clone starts where the
+/// original is, so a listing is measured by writing a clone into the void.
+#[derive(Clone)]
+pub struct Listing {
+    now: ClusterTime,
+    recursive: bool,
+    start: Option<Start>,
+    /// The directories that are open, from the outermost inwards.
+    open: Vec<Level>,
+    /// The path of the innermost open directory, escaped; empty for the root.
+    path: Vec<u8>,
+}
+
+/// What the listing begins with.
+#[derive(Clone)]
+enum Start {
+    File(Key, Arc<File>),
+    Dir(Key, Arc<Dir>),
+}
+
+/// A directory whose children are being written.
+#[derive(Clone)]
+struct Level {
+    dir: Arc<Dir>,
+    /// The last child looked at.
+    after: Option<Bytes>,
+    /// Whether `"nodes":[` has been written.
+    listed: bool,
+    /// The length of the path of its parent, to go back to.
+    path_before: usize,
+}
+
+impl Listing {
+    /// The listing of `key`: a file; or a directory with its visible children, and theirs if
+    /// `recursive`. `now` is what `ttl` counts from.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub fn new(
+        tree: &Tree,
+        key: &Key,
+        recursive: bool,
+        now: ClusterTime,
+    ) -> Result<Listing, ApiError> {
+        let start = match tree.find(key)? {
+            Found::File(file) => Start::File(key.clone(), file.clone()),
+            Found::Dir(dir) => Start::Dir(key.clone(), dir.clone()),
+        };
+        Ok(Listing {
+            now,
+            recursive,
+            start: Some(start),
+            open: Vec::new(),
+            path: Vec::new(),
+        })
+    }
+
+    /// Appends at least `at_least` more bytes, or all that are left. Returns whether there is more.
+    /// More than `at_least` by one node at most.
+    pub fn render(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
+        let enough = out.len().saturating_add(at_least);
+        match self.start.take() {
+            Some(Start::File(key, file)) => {
+                render_file(&key, &file, self.now, out);
+                return false;
+            }
+            Some(Start::Dir(key, dir)) => self.begin(&key, dir, out),
+            None => {}
+        }
+        while !self.open.is_empty() {
+            if out.len() >= enough {
+                return true;
+            }
+            self.advance(out, enough);
+        }
+        false
+    }
+
+    fn begin(&mut self, key: &Key, dir: Arc<Dir>, out: &mut Vec<u8>) {
+        out.extend_from_slice(HEAD);
+        if !key.is_root() {
+            json::push_escaped(&mut self.path, key.as_bytes());
+            out.extend_from_slice(b"\"key\":\"");
+            out.extend_from_slice(&self.path);
+            out.extend_from_slice(b"\",");
+        }
+        out.extend_from_slice(b"\"dir\":true");
+        json::push_expiry(out, dir.expiry.as_deref(), self.now);
+        self.open.push(Level {
+            dir,
+            after: None,
+            listed: false,
+            path_before: 0,
+        });
+    }
+
+    /// Writes children of the innermost directory until there is enough, a child directory is to be
+    /// gone into, or there are no more.
+    fn advance(&mut self, out: &mut Vec<u8>, enough: usize) {
+        let Some(mut level) = self.open.pop() else {
+            return;
+        };
+        let dir = level.dir.clone();
+        let from = level.after.take();
+        let from = from
+            .as_ref()
+            .map_or(Bound::Unbounded, |name| Bound::Excluded(name.as_slice()));
+        for (name, node) in dir.children.range(from) {
+            if is_hidden(name) {
+                continue;
+            }
+            out.extend_from_slice(if level.listed { b"," } else { b",\"nodes\":[" });
+            level.listed = true;
+            let inner = self.child(name, node, out);
+            if inner.is_some() || out.len() >= enough {
+                level.after = Some(name.clone());
+                self.open.push(level);
+                self.open.extend(inner);
+                return;
+            }
+        }
+        self.close(&level, out);
+    }
+
+    /// Writes a child, or its beginning if it is a directory to be gone into, which is returned.
+    fn child(&mut self, name: &[u8], node: &Node, out: &mut Vec<u8>) -> Option<Level> {
+        let path_before = self.path.len();
+        out.extend_from_slice(b"{\"key\":\"");
+        out.extend_from_slice(&self.path);
+        let name_start = out.len();
+        out.push(b'/');
+        json::push_escaped(out, name);
+        let name_end = out.len();
+        out.push(b'"');
+        match node {
+            Node::File(file) => push_file(out, file, self.now),
+            Node::Dir(dir) => {
+                out.extend_from_slice(b",\"dir\":true");
+                json::push_expiry(out, dir.expiry.as_deref(), self.now);
+                if self.recursive {
+                    self.path.extend_from_slice(&out[name_start..name_end]);
+                    return Some(Level {
+                        dir: dir.clone(),
+                        after: None,
+                        listed: false,
+                        path_before,
+                    });
+                }
+                json::push_indexes(out, dir.modified, dir.created);
+                out.push(b'}');
+            }
+        }
+        None
+    }
+
+    /// Ends the directory that has just been taken off the open ones.
+    fn close(&mut self, level: &Level, out: &mut Vec<u8>) {
+        if level.listed {
+            out.push(b']');
+        }
+        if !self.path.is_empty() {
+            json::push_indexes(out, level.dir.modified, level.dir.created);
+        }
+        out.push(b'}');
+        self.path.truncate(level.path_before);
+        if self.open.is_empty() {
+            out.extend_from_slice(b"}\n");
+        }
+    }
+}
+
+const HEAD: &[u8] = b"{\"action\":\"get\",\"node\":{";
+
+impl NodeRef<'_> {
+    /// The short way for a file, which is most reads: appends the whole body of its GET. False, and
+    /// nothing appended, if this is a directory.
+    pub fn render_file(&self, key: &Key, now: ClusterTime, out: &mut Vec<u8>) -> bool {
+        match self.0 {
+            Found::File(file) => {
+                render_file(key, file, now, out);
+                true
+            }
+            Found::Dir(_) => false,
+        }
+    }
+}
+
+fn render_file(key: &Key, file: &File, now: ClusterTime, out: &mut Vec<u8>) {
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"key\":");
+    json::push_string(out, key.as_bytes());
+    push_file(out, file, now);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends a file's fields after its key, and the closing brace.
+fn push_file(out: &mut Vec<u8>, file: &File, now: ClusterTime) {
+    out.extend_from_slice(b",\"value\":");
+    json::push_string(out, &file.value);
+    json::push_expiry(out, file.expiry.as_deref(), now);
+    json::push_indexes(out, file.modified, file.created);
+    out.push(b'}');
+}

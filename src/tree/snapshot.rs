@@ -1,0 +1,493 @@
+//! A version of the tree as a stream of bytes, made and read in slices, without recursion.
+//!
+//! ```text
+//! stream   = magic index stats history nodes
+//! magic    = "tree" 1                    the last byte is the version of this format
+//! index    = number
+//! stats    = 13 numbers                  in the order of /v2/stats/store
+//! history  = count event*                oldest first
+//! event    = action flags key index at node [prevNode]
+//! node     = flags created modified [value] [deadline expiration]      of an event
+//! nodes    = node of the tree, the root's children first to last, then 0
+//! file     = 1 name created modified flags [deadline expiration] value
+//! dir      = 2 name created modified flags [deadline expiration] children 0
+//! ```
+//!
+//! Numbers and strings are those of `codec`. Children stand in ascending order of their names, so
+//! equal trees give equal bytes. Deadlines' order is not stored but made anew. What carries the stream
+//! has checksums; this reader only has to survive any bytes, and refuses what is not such a stream.
+
+use super::Tree;
+use super::bytes::Bytes;
+use super::clock::{ClusterTime, Expiry, WallTime};
+use super::codec::{Malformed, Reader, Unread, put_bytes, put_number, put_signed};
+use super::event::{Event, EventAction, NodeView};
+use super::history::History;
+use super::key::{Key, is_name};
+use super::node::{Dir, File, Node, TreeIndex};
+use super::stats::Stats;
+use std::ops::Bound;
+use std::sync::Arc;
+
+const MAGIC: &[u8] = b"tree\x01";
+const CLOSE: u8 = 0;
+const FILE: u8 = 1;
+const DIR: u8 = 2;
+
+/// A slice is handed out when it has grown to this many bytes; a single large value may make it
+/// longer.
+const SLICE_BYTES: usize = 64 * 1024;
+
+const IS_DIR: u8 = 1;
+const HAS_VALUE: u8 = 1 << 1;
+const HAS_EXPIRY: u8 = 1 << 2;
+const HAS_PREV: u8 = 1;
+const IS_REFRESH: u8 = 1 << 1;
+
+const ACTIONS: [EventAction; 7] = [
+    EventAction::Set,
+    EventAction::Create,
+    EventAction::Update,
+    EventAction::CompareAndSwap,
+    EventAction::Delete,
+    EventAction::CompareAndDelete,
+    EventAction::Expire,
+];
+
+/// Makes the stream of one version of the tree.
+pub struct Encoder {
+    tree: Tree,
+    stage: Stage,
+}
+
+enum Stage {
+    Head,
+    Events(TreeIndex),
+    /// The open directories, from the root inwards, each with the last child written.
+    Nodes(Vec<(Arc<Dir>, Option<Bytes>)>),
+}
+
+impl Encoder {
+    /// An encoder of `tree`, which is best a clone.
+    pub fn new(tree: Tree) -> Encoder {
+        Encoder {
+            tree,
+            stage: Stage::Head,
+        }
+    }
+
+    /// Appends the next slice. False: that was all.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self, out: &mut Vec<u8>) -> bool {
+        let enough = out.len() + SLICE_BYTES;
+        while out.len() < enough {
+            if !self.step(out, enough) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn step(&mut self, out: &mut Vec<u8>, enough: usize) -> bool {
+        match &mut self.stage {
+            Stage::Head => {
+                put_head(out, &self.tree);
+                self.stage = Stage::Events(TreeIndex(0));
+            }
+            Stage::Events(from) => {
+                for event in self.tree.history.since(*from) {
+                    put_event(out, event);
+                    *from = event.index.next();
+                    if out.len() >= enough {
+                        return true;
+                    }
+                }
+                self.stage = Stage::Nodes(vec![(self.tree.root.clone(), None)]);
+            }
+            Stage::Nodes(open) => {
+                put_children(out, open, enough);
+                return !open.is_empty();
+            }
+        }
+        true
+    }
+}
+
+fn put_head(out: &mut Vec<u8>, tree: &Tree) {
+    out.extend_from_slice(MAGIC);
+    put_number(out, tree.index.0);
+    for counter in tree.stats.as_array() {
+        put_number(out, counter);
+    }
+    put_number(out, tree.history.len() as u64);
+}
+
+fn put_event(out: &mut Vec<u8>, event: &Event) {
+    let has_prev = if event.prev_node.is_some() {
+        HAS_PREV
+    } else {
+        0
+    };
+    let is_refresh = if event.refresh { IS_REFRESH } else { 0 };
+    out.extend_from_slice(&[event.action as u8, has_prev | is_refresh]);
+    put_bytes(out, event.key.as_bytes());
+    put_number(out, event.index.0);
+    put_number(out, event.at.0);
+    put_view(out, &event.node);
+    if let Some(prev_node) = &event.prev_node {
+        put_view(out, prev_node);
+    }
+}
+
+fn put_view(out: &mut Vec<u8>, view: &NodeView) {
+    let is_dir = if view.dir { IS_DIR } else { 0 };
+    let has_value = if view.value.is_some() { HAS_VALUE } else { 0 };
+    let has_expiry = if view.expiry.is_some() { HAS_EXPIRY } else { 0 };
+    out.push(is_dir | has_value | has_expiry);
+    put_number(out, view.created.0);
+    put_number(out, view.modified.0);
+    if let Some(value) = &view.value {
+        put_bytes(out, value);
+    }
+    if let Some(expiry) = &view.expiry {
+        put_expiry(out, expiry);
+    }
+}
+
+fn put_expiry(out: &mut Vec<u8>, expiry: &Expiry) {
+    put_number(out, expiry.deadline.0);
+    put_signed(out, expiry.expiration.0);
+}
+
+/// Writes children of the innermost open directory until there is enough, one of them is a directory
+/// (which is opened), or there are no more (it is closed).
+fn put_children(out: &mut Vec<u8>, open: &mut Vec<(Arc<Dir>, Option<Bytes>)>, enough: usize) {
+    let Some((dir, after)) = open.pop() else {
+        return;
+    };
+    let from = after
+        .as_ref()
+        .map_or(Bound::Unbounded, |name| Bound::Excluded(name.as_slice()));
+    let children = dir.children.range(from);
+    for (name, node) in children {
+        let child = put_child(out, name, node);
+        if child.is_some() || out.len() >= enough {
+            open.push((dir.clone(), Some(name.clone())));
+            open.extend(child.map(|child| (child, None)));
+            return;
+        }
+    }
+    out.push(CLOSE);
+}
+
+/// Writes a file, or the beginning of a directory, which is returned.
+fn put_child(out: &mut Vec<u8>, name: &[u8], node: &Node) -> Option<Arc<Dir>> {
+    match node {
+        Node::File(file) => {
+            put_child_head(
+                out,
+                FILE,
+                name,
+                (file.created, file.modified),
+                file.expiry.as_deref(),
+            );
+            put_bytes(out, &file.value);
+            None
+        }
+        Node::Dir(dir) => {
+            put_child_head(
+                out,
+                DIR,
+                name,
+                (dir.created, dir.modified),
+                dir.expiry.as_deref(),
+            );
+            Some(dir.clone())
+        }
+    }
+}
+
+fn put_child_head(
+    out: &mut Vec<u8>,
+    kind: u8,
+    name: &[u8],
+    (created, modified): (TreeIndex, TreeIndex),
+    expiry: Option<&Expiry>,
+) {
+    out.push(kind);
+    put_bytes(out, name);
+    put_number(out, created.0);
+    put_number(out, modified.0);
+    out.push(if expiry.is_some() { HAS_EXPIRY } else { 0 });
+    if let Some(expiry) = expiry {
+        put_expiry(out, expiry);
+    }
+}
+
+/// Makes a tree of a stream that comes in slices of any size.
+pub struct Decoder {
+    /// What has come and could not be read yet: less than one field group.
+    waiting: Vec<u8>,
+    parts: Parts,
+}
+
+/// What has been read.
+struct Parts {
+    head: Option<Head>,
+    history: History,
+    /// The directories that are open, from the root inwards, with their names. Empty: the root
+    /// is closed and the stream is over.
+    open: Vec<(Bytes, Dir)>,
+    root: Option<Dir>,
+}
+
+struct Head {
+    index: TreeIndex,
+    stats: Stats,
+    events_left: u64,
+}
+
+impl Decoder {
+    /// A decoder of a tree that will keep the last `history_events` events: of a longer history in
+    /// the stream the newest.
+    pub fn new(history_events: usize) -> Decoder {
+        let history = History::new(history_events);
+        let open = vec![(Bytes::new(), Dir::default())];
+        Decoder {
+            waiting: Vec::new(),
+            parts: Parts {
+                head: None,
+                history,
+                open,
+                root: None,
+            },
+        }
+    }
+
+    /// Takes the next slice.
+    ///
+    /// # Errors
+    /// If this cannot be the stream of a tree.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        self.waiting.extend_from_slice(bytes);
+        let mut done = 0;
+        loop {
+            let mut reader = Reader::new(&self.waiting[done..]);
+            match self.parts.read_one(&mut reader) {
+                Ok(()) => done = self.waiting.len() - reader.left(),
+                Err(Unread::Short) => break,
+                Err(Unread::Bad(malformed)) => return Err(malformed),
+            }
+        }
+        self.waiting.drain(..done);
+        Ok(())
+    }
+
+    /// The tree, once all has been pushed.
+    ///
+    /// # Errors
+    /// If the stream is not over, or goes on after its end.
+    pub fn finish(self) -> Result<Tree, Malformed> {
+        let (Some(head), Some(root)) = (self.parts.head, self.parts.root) else {
+            return Err(Malformed("a snapshot of the tree ends too early"));
+        };
+        if !self.waiting.is_empty() {
+            return Err(Malformed("bytes after the end of a snapshot of the tree"));
+        }
+        let (history, root) = (self.parts.history, Arc::new(root));
+        Ok(Tree {
+            root,
+            index: head.index,
+            history,
+            stats: head.stats,
+        })
+    }
+}
+
+impl Parts {
+    /// Reads the next group of fields, and keeps it only if it is complete.
+    fn read_one(&mut self, reader: &mut Reader) -> Result<(), Unread> {
+        let Some(head) = &mut self.head else {
+            self.head = Some(read_head(reader)?);
+            return Ok(());
+        };
+        if head.events_left > 0 {
+            let event = read_event(reader)?;
+            check_event(&event, head, self.history.last())?;
+            head.events_left -= 1;
+            self.history.push(Arc::new(event));
+            return Ok(());
+        }
+        let index = head.index;
+        self.read_child(reader, index)
+    }
+
+    fn read_child(&mut self, reader: &mut Reader, index: TreeIndex) -> Result<(), Unread> {
+        let Some((_, parent)) = self.open.last_mut() else {
+            // The stream is over: one byte more is one too many, none is right.
+            reader.byte()?;
+            return Err(Malformed("bytes after the end of a snapshot of the tree").into());
+        };
+        match reader.byte()? {
+            CLOSE => self.close(),
+            FILE => {
+                let head = read_child_head(reader, parent, index)?;
+                let value = Bytes::from(reader.bytes()?);
+                let file = File::new(value, head.expiry, head.created, head.modified);
+                add_child(parent, head.name, file);
+            }
+            DIR => {
+                let ChildHead {
+                    name,
+                    created,
+                    modified,
+                    expiry,
+                } = read_child_head(reader, parent, index)?;
+                self.open.push((name, Dir::new(expiry, created, modified)));
+            }
+            _ => return Err(Malformed("an unknown kind of node").into()),
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        let Some((name, dir)) = self.open.pop() else {
+            return;
+        };
+        match self.open.last_mut() {
+            Some((_, parent)) => add_child(parent, name, Node::Dir(Arc::new(dir))),
+            None => self.root = Some(dir),
+        }
+    }
+}
+
+fn add_child(parent: &mut Dir, name: Bytes, node: Node) {
+    parent.set_due(&name, (None, node.due()));
+    parent.children.insert(name, node);
+}
+
+fn read_head(reader: &mut Reader) -> Result<Head, Unread> {
+    if reader.take(MAGIC.len())? != MAGIC {
+        return Err(Malformed("not a snapshot of a tree, or of another version").into());
+    }
+    let index = TreeIndex(reader.number()?);
+    let mut counters = [0; 13];
+    for counter in &mut counters {
+        *counter = reader.number()?;
+    }
+    Ok(Head {
+        index,
+        stats: Stats::from_array(counters),
+        events_left: reader.number()?,
+    })
+}
+
+/// Events are numbered without gaps, and the last has the tree's index.
+fn check_event(event: &Event, head: &Head, last: Option<TreeIndex>) -> Result<(), Malformed> {
+    let follows = last.is_none_or(|last| last < head.index && event.index == last.next());
+    let ends = event.index.0.checked_add(head.events_left - 1) == Some(head.index.0);
+    if follows && ends {
+        Ok(())
+    } else {
+        Err(Malformed("events that are not numbered without gaps"))
+    }
+}
+
+fn read_event(reader: &mut Reader) -> Result<Event, Unread> {
+    let action = *ACTIONS
+        .get(usize::from(reader.byte()?))
+        .ok_or(Malformed("an unknown event"))?;
+    let flags = reader.byte()?;
+    if flags & !(HAS_PREV | IS_REFRESH) != 0 {
+        return Err(Malformed("unknown flags of an event").into());
+    }
+    Ok(Event {
+        action,
+        key: Key::from_clean(reader.bytes()?).ok_or(Malformed("a key that is not clean"))?,
+        index: TreeIndex(reader.number()?),
+        at: ClusterTime(reader.number()?),
+        node: read_view(reader)?,
+        prev_node: (flags & HAS_PREV != 0)
+            .then(|| read_view(reader))
+            .transpose()?,
+        refresh: flags & IS_REFRESH != 0,
+    })
+}
+
+fn read_view(reader: &mut Reader) -> Result<NodeView, Unread> {
+    let flags = reader.byte()?;
+    if flags & !(IS_DIR | HAS_VALUE | HAS_EXPIRY) != 0 {
+        return Err(Malformed("unknown flags of a node").into());
+    }
+    Ok(NodeView {
+        dir: flags & IS_DIR != 0,
+        created: TreeIndex(reader.number()?),
+        modified: TreeIndex(reader.number()?),
+        value: (flags & HAS_VALUE != 0)
+            .then(|| reader.bytes().map(Bytes::from))
+            .transpose()?,
+        expiry: (flags & HAS_EXPIRY != 0)
+            .then(|| read_expiry(reader))
+            .transpose()?,
+    })
+}
+
+fn read_expiry(reader: &mut Reader) -> Result<Expiry, Unread> {
+    let deadline = ClusterTime(reader.number()?);
+    Ok(Expiry {
+        deadline,
+        expiration: WallTime(reader.signed()?),
+    })
+}
+
+struct ChildHead {
+    name: Bytes,
+    created: TreeIndex,
+    modified: TreeIndex,
+    expiry: Option<Expiry>,
+}
+
+/// What files and directories have in common, of a child that comes after the parent's others.
+fn read_child_head(
+    reader: &mut Reader,
+    parent: &Dir,
+    index: TreeIndex,
+) -> Result<ChildHead, Unread> {
+    let name = reader.bytes()?;
+    if !is_name(name) || parent.children.last().is_some_and(|last| **last >= *name) {
+        return Err(Malformed("names that are no names, or not in order").into());
+    }
+    let (created, modified) = (TreeIndex(reader.number()?), TreeIndex(reader.number()?));
+    if created > index || modified > index {
+        return Err(Malformed("a node from after the tree's index").into());
+    }
+    let expiry = match reader.byte()? {
+        0 => None,
+        HAS_EXPIRY => Some(read_expiry(reader)?),
+        _ => return Err(Malformed("unknown flags of a node").into()),
+    };
+    Ok(ChildHead {
+        name: Bytes::from(name),
+        created,
+        modified,
+        expiry,
+    })
+}
+
+/// FNV-1a over the snapshot: nodes, index, counters and history. Members with the same history
+/// capacity have the same hash at the same index.
+pub fn hash(tree: &Tree) -> u64 {
+    let mut encoder = Encoder::new(tree.clone());
+    let mut slice = Vec::new();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    loop {
+        let more = encoder.next(&mut slice);
+        for &byte in &slice {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        if !more {
+            return hash;
+        }
+        slice.clear();
+    }
+}
