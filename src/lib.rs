@@ -10,8 +10,15 @@
 //! | 0 | [`tree`] | the key tree as a pure value: commands in, events or API errors out |
 //! | 1 | [`wal`] | records, mapped segments, recovery, snapshot files, the `Disk` seam |
 //! | 1 | [`door`] | HTTP/1.1 over sockets; knows nothing of etcd |
+//! | 1 | [`urls`], [`ids`] | `scheme://host:port`; member and cluster ids |
+//! | 1 | [`logging`] | lines on stderr |
+//! | 4 | [`config`] | flags and environment to a checked `Config` |
 
+pub mod config;
 pub mod door;
+pub mod ids;
+pub mod logging;
 pub mod raft;
 pub mod tree;
+pub mod urls;
 pub mod wal;

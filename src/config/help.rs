@@ -1,0 +1,118 @@
+//! What `--help` and `--version` print.
+
+use super::flags::{FLAGS, Flag, Kind, Role};
+
+/// The version of etcd whose v2 API is answered; clients and scripts that ask get it.
+pub const ETCD_VERSION: &str = "3.4.0";
+
+const INTRODUCTION: &str = "\
+edgetcd: a small server for etcd's v2 API
+
+Usage:
+
+  edgetcd [flags]
+    Start a member; alone, it is a cluster of one.
+
+  edgetcd --version
+    Show the version.
+
+  edgetcd -h | --help
+    Show this.
+
+Example: a node on this machine, its data in ./default.etcd, and a first key:
+
+  edgetcd &
+  curl http://127.0.0.1:2379/v2/keys/message -XPUT -d value='Hello'
+
+Example: the first of three members:
+
+  edgetcd --name n1 --data-dir /var/lib/edgetcd \\
+    --listen-peer-urls http://10.0.0.1:2380 \\
+    --initial-advertise-peer-urls http://10.0.0.1:2380 \\
+    --listen-client-urls http://10.0.0.1:2379,http://127.0.0.1:2379 \\
+    --advertise-client-urls http://10.0.0.1:2379 \\
+    --initial-cluster-token fruit \\
+    --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380
+
+Flags may have one dash or two, and their value behind '=' or as the next word; a boolean takes
+its value behind '=' only. Each can be given as a variable instead: --data-dir is ETCD_DATA_DIR.
+A flag wins over its variable, and the last of several over those before it.
+The --initial-* flags count on the first start only; later the data directory knows better.
+";
+
+/// What a usage error prints below its message.
+pub(super) const USAGE: &str = "\
+Usage:
+
+  edgetcd [flags]
+    Start a member.
+
+  edgetcd -h | --help
+    Show all flags.
+";
+
+/// All of `--help`.
+pub(super) fn help() -> String {
+    let mut out = INTRODUCTION.to_owned();
+    let mut group = "";
+    for flag in FLAGS {
+        let Role::Ours(what) = flag.role else {
+            continue;
+        };
+        if flag.group != group {
+            group = flag.group;
+            out += &format!("\n{group}:\n");
+        }
+        out += &format!("  --{}{}\n    {what}\n", flag.name, shown_default(flag));
+    }
+    out += "\nAccepted with a warning, so that command lines of etcd start:\n";
+    out += &names(|role| matches!(role, Role::Warned(_)));
+    out += "\nRefused, because starting without what they ask for would be a lie:\n";
+    out += &names(|role| matches!(role, Role::Refused(_)));
+    out
+}
+
+fn shown_default(flag: &Flag) -> String {
+    match flag.kind {
+        Kind::Bool if flag.group == "Other" => String::new(),
+        _ => format!(" '{}'", flag.default),
+    }
+}
+
+/// The flags of a role as a paragraph.
+fn names(of: impl Fn(Role) -> bool) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for flag in FLAGS.iter().filter(|flag| of(flag.role)) {
+        if column == 0 || column + flag.name.len() + 3 > 96 {
+            out += if column == 0 { " " } else { "\n " };
+            column = 1;
+        }
+        out += &format!(" --{}", flag.name);
+        column += flag.name.len() + 3;
+    }
+    out + "\n"
+}
+
+/// `--version`: the reference's four lines, since scripts take the third word of the first.
+pub(super) fn version() -> String {
+    format!(
+        "etcd Version: {ETCD_VERSION} (edgetcd {}, which serves etcd's v2 API)\n\
+         Git SHA: Not provided (not a build of etcd)\n\
+         Go Version: none (written in Rust)\n\
+         Go OS/Arch: {}/{}\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        go_arch(std::env::consts::ARCH),
+    )
+}
+
+/// Go's name of a processor, which scripts compare with.
+fn go_arch(arch: &'static str) -> &'static str {
+    match arch {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

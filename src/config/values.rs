@@ -1,0 +1,166 @@
+//! The values of flags, as the types they stand for.
+//!
+//! A bad value on the command line is a usage error (status 2), a bad one in the environment stops
+//! the start (status 1), both in the reference's words and with a hint what to type.
+
+use super::Stop;
+use super::flags::{self, Given, Kind, Source};
+use crate::urls::Url;
+
+/// Given values and, for the rest, the defaults of the table.
+pub(super) struct Values<'a> {
+    given: &'a Given,
+}
+
+impl<'a> Values<'a> {
+    pub fn new(given: &'a Given) -> Values<'a> {
+        Values { given }
+    }
+
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given
+            .get(name)
+            .is_some_and(|(value, _)| !value.is_empty())
+    }
+
+    /// What was given, or the default; `--flag=''` gives an empty text.
+    pub fn text(&self, name: &str) -> &str {
+        match self.given.get(name) {
+            Some((value, _)) => value,
+            None => default(name),
+        }
+    }
+
+    /// What was given, or `None` also if that is empty.
+    pub fn some_text(&self, name: &str) -> Option<&str> {
+        self.given
+            .get(name)
+            .map(|(value, _)| value)
+            .filter(|value| !value.is_empty())
+    }
+
+    pub fn boolean(&self, name: &str) -> Result<bool, Stop> {
+        parse_bool(self.text(name)).ok_or_else(|| {
+            self.bad(
+                name,
+                "parse error",
+                &format!("type --{name}=true or =false"),
+            )
+        })
+    }
+
+    pub fn uint(&self, name: &str) -> Result<u64, Stop> {
+        parse_uint(self.text(name)).ok_or_else(|| {
+            let hint = format!("type a whole number, such as --{name}={}", default(name));
+            self.bad(name, "parse error", &hint)
+        })
+    }
+
+    /// A comma list of URLs, sorted, each once. Empty counts as not given.
+    pub fn urls(&self, name: &str) -> Result<Vec<Url>, Stop> {
+        let text = self.some_text(name).unwrap_or_else(|| default(name));
+        let mut urls = Url::parse_list(text).map_err(|error| {
+            let hint = format!("type --{name}=http://HOST:PORT, several with commas between them");
+            self.bad(name, &error.to_string(), &hint)
+        })?;
+        urls.dedup();
+        Ok(urls)
+    }
+
+    pub fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<T, Stop> {
+        let text = self.text(name);
+        let found = choices.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            self.bad(
+                name,
+                "invalid value",
+                &format!("type --{name}={}", words.join("|")),
+            )
+        })
+    }
+
+    fn bad(&self, name: &str, reason: &str, hint: &str) -> Stop {
+        let (value, source) = self.given.get(name).unwrap_or(("", Source::CommandLine));
+        let is_bool = flags::find(name).is_some_and(|flag| flag.kind == Kind::Bool);
+        match source {
+            Source::CommandLine if is_bool => Stop::usage(
+                &format!("invalid boolean value {value:?} for -{name}: {reason}"),
+                hint,
+            ),
+            Source::CommandLine => Stop::usage(
+                &format!("invalid value {value:?} for flag -{name}: {reason}"),
+                hint,
+            ),
+            Source::Environment => {
+                let variable = flags::variable(name);
+                let hint = hint.replace(&format!("--{name}="), &format!("{variable}="));
+                Stop::verify(
+                    &format!("invalid value {value:?} for {variable}: {reason}"),
+                    &hint,
+                )
+            }
+        }
+    }
+}
+
+fn default(name: &str) -> &'static str {
+    flags::find(name).map_or("", |flag| flag.default)
+}
+
+/// The words that Go takes for true and false.
+fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A number as Go reads one: decimal, or with the prefix of another base; a leading 0 is octal.
+fn parse_uint(text: &str) -> Option<u64> {
+    let lower = text.to_ascii_lowercase();
+    let (digits, base) = if let Some(hex) = lower.strip_prefix("0x") {
+        (hex, 16)
+    } else if let Some(octal) = lower.strip_prefix("0o") {
+        (octal, 8)
+    } else if let Some(binary) = lower.strip_prefix("0b") {
+        (binary, 2)
+    } else if lower.len() > 1 && lower.starts_with('0') {
+        (&lower[1..], 8)
+    } else {
+        (lower.as_str(), 10)
+    };
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_alphanumeric()); // no sign
+    is_plain.then(|| u64::from_str_radix(digits, base).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_go_reads_them() {
+        let table = [
+            ("0", Some(0)),
+            ("100000", Some(100_000)),
+            ("0x10", Some(16)),
+            ("010", Some(8)),
+            ("0o17", Some(15)),
+            ("0b101", Some(5)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("09", None),
+            ("", None),
+            ("-5", None),
+            ("+5", None),
+            ("1e3", None),
+            ("10ms", None),
+            ("0x", None),
+            ("0x+1", None),
+        ];
+        for (text, value) in table {
+            assert_eq!(parse_uint(text), value, "{text:?}");
+        }
+    }
+}

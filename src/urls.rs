@@ -1,0 +1,434 @@
+//! URLs as etcd takes them: `scheme://host:port` and nothing more.
+//!
+//! They come from flags, from `--initial-cluster` and from the members API, and go into member ids,
+//! so they are kept as text, exactly as they are shown again (only the scheme is lower-cased). The
+//! parser is small and strict; where the reference refuses a URL, ours does with the same words,
+//! which are part of the v2 contract: they stand in answers of the members API.
+//!
+//! Stricter than the reference: a user, a query, a fragment, an empty port and a port above 65535
+//! are refused here. The reference takes them and fails, or misbehaves, later.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+/// What stands before `://`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    Http,
+    Https,
+    Unix,
+    Unixs,
+}
+
+impl Scheme {
+    fn parse(lower_case: &str) -> Option<Scheme> {
+        match lower_case {
+            "http" => Some(Scheme::Http),
+            "https" => Some(Scheme::Https),
+            "unix" => Some(Scheme::Unix),
+            "unixs" => Some(Scheme::Unixs),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Unix => "unix",
+            Scheme::Unixs => "unixs",
+        }
+    }
+}
+
+/// A checked `scheme://host:port`. Ordered and compared by its text, as ids need it.
+///
+/// The host may be empty (`http://:2379`): whether that is allowed depends on where the URL stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Url {
+    text: String,
+    scheme: Scheme,
+    host: String,
+    port: u16,
+}
+
+/// Why a text is no such URL; prints the reference's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UrlError {
+    /// The text is no URL at all.
+    Parse {
+        text: String,
+        why: String,
+    },
+    Scheme(String),
+    HostPort(String),
+    Path(String),
+    /// A user, a query, a fragment, a port that is no port: refused by us alone.
+    More(String),
+    /// A list without any URL.
+    Empty,
+}
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UrlError::Parse { text, why } => write!(f, "parse {text:?}: {why}"),
+            UrlError::Scheme(text) => {
+                write!(f, "URL scheme must be http, https, unix, or unixs: {text}")
+            }
+            UrlError::HostPort(text) => {
+                write!(
+                    f,
+                    "URL address does not have the form \"host:port\": {text}"
+                )
+            }
+            UrlError::Path(text) => write!(f, "URL must not contain a path: {text}"),
+            UrlError::More(text) => write!(
+                f,
+                "URL must be scheme://host:port with a port up to 65535, and nothing more: {text}"
+            ),
+            UrlError::Empty => write!(f, "no valid URLs given"),
+        }
+    }
+}
+
+impl std::error::Error for UrlError {}
+
+impl Url {
+    /// Reads one URL; blanks around it are dropped. Checks in the reference's order: syntax,
+    /// scheme, `host:port`, path.
+    pub fn parse(text: &str) -> Result<Url, UrlError> {
+        let text = text.trim();
+        let fail = |why: &str| UrlError::Parse {
+            text: text.to_owned(),
+            why: why.to_owned(),
+        };
+        if text.bytes().any(|byte| byte.is_ascii_control()) {
+            return Err(fail("net/url: invalid control character in URL"));
+        }
+        let (scheme, rest) = split_scheme(text).map_err(fail)?;
+        let (address, tail) = split_address(rest);
+        let address = address.unwrap_or_default();
+        let plain_address = address.rsplit_once('@').map_or(address, |(_, host)| host);
+        check_host(plain_address).map_err(|why| fail(&why))?;
+
+        let lower = scheme.to_ascii_lowercase();
+        let scheme = Scheme::parse(&lower).ok_or_else(|| UrlError::Scheme(text.to_owned()))?;
+        let (host, port) =
+            split_port(plain_address).ok_or_else(|| UrlError::HostPort(text.to_owned()))?;
+        if tail.starts_with('/') {
+            return Err(UrlError::Path(text.to_owned()));
+        }
+        let port = port.parse().map_err(|_| UrlError::More(text.to_owned()))?;
+        if !tail.is_empty() || address.contains('@') {
+            return Err(UrlError::More(text.to_owned()));
+        }
+        let text = format!("{lower}://{address}");
+        Ok(Url {
+            text,
+            scheme,
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    /// Reads a comma list and sorts it, as the reference does wherever URLs are kept.
+    pub fn parse_list(text: &str) -> Result<Vec<Url>, UrlError> {
+        Url::parse_all(text.split(','))
+    }
+
+    /// Reads and sorts some URLs, at least one. A URL that is given twice stays twice.
+    pub fn parse_all<T: AsRef<str>>(
+        texts: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<Url>, UrlError> {
+        let mut urls = texts
+            .into_iter()
+            .map(|text| Url::parse(text.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        if urls.is_empty() {
+            return Err(UrlError::Empty);
+        }
+        urls.sort();
+        Ok(urls)
+    }
+
+    /// The whole URL, as it is shown and as ids are made from it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// A name or an address (IPv6 without its brackets); may be empty.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// 0 in a listen URL: any free port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `host:port` as it is dialled and as it stands in a Host header.
+    pub fn authority(&self) -> &str {
+        &self.text[self.scheme.as_str().len() + "://".len()..]
+    }
+
+    /// Where to listen: the host must be an IP address or `localhost`, which here is always
+    /// 127.0.0.1, so that it works on a machine that cannot resolve names (the reference, too,
+    /// listens on one address of `localhost` only).
+    pub fn listen_address(&self) -> Option<SocketAddr> {
+        let ip = match self.host.as_str() {
+            "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            host => host.parse().ok()?,
+        };
+        Some(SocketAddr::new(ip, self.port))
+    }
+
+    /// Where to connect to. Asks the system's resolver unless the host is an IP address, so it may
+    /// block for as long as that takes.
+    pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        (self.host.as_str(), self.port)
+            .to_socket_addrs()
+            .map(Iterator::collect)
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// URLs joined by commas, as messages and answers show a list.
+pub fn join(urls: &[Url]) -> String {
+    urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",")
+}
+
+/// Cuts `scheme:` off. No scheme is no error yet, unless a colon shows that one was meant.
+fn split_scheme(text: &str) -> Result<(&str, &str), &'static str> {
+    let is_scheme_byte = |(at, byte): (usize, u8)| {
+        byte.is_ascii_alphabetic() || (at > 0 && (byte.is_ascii_digit() || b"+-.".contains(&byte)))
+    };
+    let length = text
+        .bytes()
+        .enumerate()
+        .take_while(|&at| is_scheme_byte(at))
+        .count();
+    match text.as_bytes().get(length) {
+        Some(b':') if length == 0 => Err("missing protocol scheme"),
+        Some(b':') => Ok((&text[..length], &text[length + 1..])),
+        _ if text
+            .split('/')
+            .next()
+            .is_some_and(|segment| segment.contains(':')) =>
+        {
+            Err("first path segment in URL cannot contain colon")
+        }
+        _ => Ok(("", text)),
+    }
+}
+
+/// Cuts what stands behind `//` into the address and the path, query or fragment after it.
+fn split_address(rest: &str) -> (Option<&str>, &str) {
+    match rest.strip_prefix("//") {
+        Some(rest) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            (Some(&rest[..end]), &rest[end..])
+        }
+        None => (None, rest),
+    }
+}
+
+/// What a URL parser refuses about `host[:port]` before anybody asks whether a port is there.
+fn check_host(address: &str) -> Result<(), String> {
+    let after_host = if address.starts_with('[') {
+        address
+            .rfind(']')
+            .map(|at| at + 1)
+            .ok_or("missing ']' in host")?
+    } else {
+        address.rfind(':').unwrap_or(address.len())
+    };
+    let (host, port) = address.split_at(after_host);
+    let port_digits = port.strip_prefix(':').unwrap_or(port);
+    if !port_digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("invalid port {port:?} after host"));
+    }
+    if let Some(at) = host.find('%') {
+        let escape: String = host[at..].chars().take(3).collect();
+        return Err(format!("invalid URL escape {escape:?}"));
+    }
+    let known = |c: char| c.is_alphanumeric() || "-_.~:[]".contains(c);
+    match host.chars().find(|&c| !known(c)) {
+        Some(c) => Err(format!(
+            "invalid character {:?} in host name",
+            c.to_string()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// `host:port` or `[address]:port`; a bare IPv6 address has too many colons.
+fn split_port(address: &str) -> Option<(&str, &str)> {
+    let (host, port) = address.rsplit_once(':')?;
+    if let Some(inner) = host.strip_prefix('[') {
+        let inner = inner.strip_suffix(']')?;
+        return inner
+            .parse::<std::net::Ipv6Addr>()
+            .is_ok()
+            .then_some((inner, port));
+    }
+    (!host.contains([':', '[', ']'])).then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Left: what is given. Right: how it is shown again, or the error, word for word as the
+    /// reference says it (the last group is ours).
+    const TABLE: &[(&str, &str)] = &[
+        ("http://127.0.0.1:2379", "http://127.0.0.1:2379"),
+        (" https://example.com:2379 ", "https://example.com:2379"),
+        ("HTTP://Host_1:80", "http://Host_1:80"),
+        ("http://[::1]:2379", "http://[::1]:2379"),
+        ("http://:2379", "http://:2379"),
+        ("unix://sock:1", "unix://sock:1"),
+        ("", "URL scheme must be http, https, unix, or unixs: "),
+        ("foo", "URL scheme must be http, https, unix, or unixs: foo"),
+        (
+            "ftp://127.0.0.1:2379",
+            "URL scheme must be http, https, unix, or unixs: ftp://127.0.0.1:2379",
+        ),
+        (
+            "http://127.0.0.1",
+            "URL address does not have the form \"host:port\": http://127.0.0.1",
+        ),
+        (
+            "http://127.0.0.1:1:2",
+            "URL address does not have the form \"host:port\": http://127.0.0.1:1:2",
+        ),
+        (
+            "http:127.0.0.1:1",
+            "URL address does not have the form \"host:port\": http:127.0.0.1:1",
+        ),
+        (
+            "http://[::1]",
+            "URL address does not have the form \"host:port\": http://[::1]",
+        ),
+        (
+            "http://127.0.0.1:2379/",
+            "URL must not contain a path: http://127.0.0.1:2379/",
+        ),
+        (
+            "HTTP://127.0.0.1:1/x",
+            "URL must not contain a path: HTTP://127.0.0.1:1/x",
+        ),
+        (
+            "127.0.0.1:2379",
+            "parse \"127.0.0.1:2379\": first path segment in URL cannot contain colon",
+        ),
+        (
+            "://127.0.0.1:1",
+            "parse \"://127.0.0.1:1\": missing protocol scheme",
+        ),
+        (
+            "http://127.0.0.1:abc",
+            "parse \"http://127.0.0.1:abc\": invalid port \":abc\" after host",
+        ),
+        (
+            "http://[::1:abc",
+            "parse \"http://[::1:abc\": missing ']' in host",
+        ),
+        (
+            "http://a b:1",
+            "parse \"http://a b:1\": invalid character \" \" in host name",
+        ),
+        (
+            "http://a%zz:1",
+            "parse \"http://a%zz:1\": invalid URL escape \"%zz\"",
+        ),
+        (
+            "http://a\u{7}:1",
+            "parse \"http://a\\u{7}:1\": net/url: invalid control character in URL",
+        ),
+        (
+            "http://127.0.0.1:99999",
+            "URL must be scheme://host:port with a port up to 65535, and nothing more: http://127.0.0.1:99999",
+        ),
+        (
+            "http://127.0.0.1:",
+            "URL must be scheme://host:port with a port up to 65535, and nothing more: http://127.0.0.1:",
+        ),
+        (
+            "http://u:p@h:1",
+            "URL must be scheme://host:port with a port up to 65535, and nothing more: http://u:p@h:1",
+        ),
+        (
+            "http://h:1?x=y",
+            "URL must be scheme://host:port with a port up to 65535, and nothing more: http://h:1?x=y",
+        ),
+    ];
+
+    #[test]
+    fn each_url_is_taken_or_refused_in_the_words_of_the_reference() {
+        for (given, expected) in TABLE {
+            let got = match Url::parse(given) {
+                Ok(url) => url.to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(&got, expected, "given {given:?}");
+        }
+    }
+
+    #[test]
+    fn a_url_in_parts() {
+        let url = Url::parse("http://[::1]:2379").unwrap();
+        assert_eq!(
+            (url.host(), url.port(), url.authority()),
+            ("::1", 2379, "[::1]:2379")
+        );
+        assert_eq!(url.listen_address(), Some("[::1]:2379".parse().unwrap()));
+        let local = Url::parse("http://localhost:0").unwrap();
+        assert_eq!(local.listen_address(), Some("127.0.0.1:0".parse().unwrap()));
+        assert_eq!(
+            Url::parse("http://example.com:1").unwrap().listen_address(),
+            None
+        );
+    }
+
+    #[test]
+    fn a_list_is_sorted_and_not_empty() {
+        let urls = Url::parse_list("http://b:2, http://a:1").unwrap();
+        assert_eq!(join(&urls), "http://a:1,http://b:2");
+        assert_eq!(Url::parse_all::<&str>([]), Err(UrlError::Empty));
+        assert_eq!(
+            Url::parse_list("http://a:1,"),
+            Err(UrlError::Scheme(String::new()))
+        );
+    }
+
+    /// No text makes the parser panic: every short mix of the characters that mean something.
+    #[test]
+    fn nothing_panics() {
+        let alphabet = [
+            "h", "http", ":", "/", "[", "]", "@", "?", "%", "1", "é", " ",
+        ];
+        for n in 0..alphabet.len().pow(5) {
+            let text: String = (0..5)
+                .map(|digit| alphabet[n / alphabet.len().pow(digit) % alphabet.len()])
+                .collect();
+            if let Ok(url) = Url::parse(&text) {
+                assert_eq!(
+                    Url::parse(url.as_str()).as_ref(),
+                    Ok(&url),
+                    "not stable: {text:?}"
+                );
+            }
+        }
+    }
+}
