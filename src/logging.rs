@@ -1,8 +1,457 @@
-//! The log: one line per event on stderr.
+//! The log: one line per event on stderr, behind the `log` crate's macros.
+//!
+//! A line says when (RFC 3339, UTC, milliseconds), how grave, which room and what:
+//!
+//! ```text
+//! 2026-01-05T09:30:12.407Z warn raft: no leader for 1.2 s, asking for votes in term 4
+//! {"time":"2026-01-05T09:30:12.407Z","level":"warn","area":"raft","message":"no leader for …"}
+//! ```
+//!
+//! Threads that must not stop write these lines (raft, wal), so a log may cost them little:
+//!
+//! - The same words from the same place are shown once a second at most; the others are counted,
+//!   and the next line of any kind, or [`flush`], first says how many there were.
+//! - A stderr whose reader has stalled (a full pipe, a stopped terminal) is waited for 100 ms, once;
+//!   from then on lines are dropped until it moves again, and then their number is told. For that
+//!   it is asked before each write whether it takes one, and no write is larger than what "yes"
+//!   means for a pipe. A closed stderr is no error, only silence.
+//! - Nothing here panics, and one thread's panic elsewhere does not close the log to others.
+//!
+//! Control characters are escaped: keys and headers, which anybody may send, can neither forge a
+//! line nor speak to a terminal.
+
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Stderr, Write};
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// How long the same words are not shown again.
+const QUIET: Duration = Duration::from_secs(1);
+/// Different words remembered for that; more at once are shown unchecked.
+const REMEMBERED: usize = 64;
+/// How long a stderr that takes nothing is waited for.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// What a pipe that is ready takes without blocking (POSIX's least `PIPE_BUF` is 512, Linux's 4096).
+const PIECE: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Text,
     Json,
+}
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+/// Sends the `log` crate's lines to stderr from now on. A second call changes the level only; a
+/// program that embeds a node and has a logger of its own keeps that.
+pub fn start(level: LevelFilter, format: Format) {
+    let logger = LOGGER.get_or_init(|| Logger {
+        format,
+        lines: Mutex::new(Lines {
+            repeats: Repeats::default(),
+            outlet: Outlet::new(io::stderr()),
+        }),
+    });
+    // Fails only when there is a logger already: ours from an earlier call, or the embedder's.
+    let _ = log::set_logger(logger);
+    set_level(level);
+}
+
+/// Shows lines of this gravity and graver, at once and on all threads.
+pub fn set_level(level: LevelFilter) {
+    log::set_max_level(level);
+}
+
+/// What [`set_level`] last set.
+pub fn level() -> LevelFilter {
+    log::max_level()
+}
+
+/// Tells what repeats were held back. To be called before the process ends.
+pub fn flush() {
+    log::logger().flush();
+}
+
+/// One thing to tell.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Event {
+    level: Level,
+    area: String,
+    message: String,
+}
+
+struct Logger {
+    format: Format,
+    lines: Mutex<Lines<Stderr>>,
+}
+
+/// What one thread at a time may touch.
+struct Lines<W> {
+    repeats: Repeats,
+    outlet: Outlet<W>,
+}
+
+impl Logger {
+    fn lines(&self) -> MutexGuard<'_, Lines<Stderr>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        // Formatted before the lock is taken: the words may be long, or panic.
+        let event = Event {
+            level: record.level(),
+            area: area(record.target()).to_owned(),
+            message: record.args().to_string(),
+        };
+        self.lines()
+            .take(event, Timestamp::now(), Instant::now(), self.format);
+    }
+
+    fn flush(&self) {
+        self.lines().settle(Timestamp::now(), None, self.format);
+    }
+}
+
+impl<W: Write + AsFd> Lines<W> {
+    fn take(&mut self, event: Event, time: Timestamp, now: Instant, format: Format) {
+        self.settle(time, Some(now), format);
+        if self.repeats.admit(&event, now) {
+            self.outlet.put(&line(&event, time, format), |lost| {
+                line(&lost_lines(lost), time, format)
+            });
+        }
+    }
+
+    /// Tells of repeats whose second has passed by `now`; of all if that is `None`.
+    fn settle(&mut self, time: Timestamp, now: Option<Instant>, format: Format) {
+        for event in self.repeats.settle(now) {
+            self.outlet.put(&line(&event, time, format), |lost| {
+                line(&lost_lines(lost), time, format)
+            });
+        }
+    }
+}
+
+fn lost_lines(count: u64) -> Event {
+    Event {
+        level: Level::Warn,
+        area: "logging".to_owned(),
+        message: format!("{count} lines were lost: stderr took no more"),
+    }
+}
+
+/// The room a line comes from: the second word of its module's path.
+fn area(target: &str) -> &str {
+    let own = target
+        .strip_prefix(concat!(env!("CARGO_PKG_NAME"), "::"))
+        .unwrap_or(target);
+    own.split("::").next().unwrap_or(own)
+}
+
+/// One event as one line, with its end.
+fn line(event: &Event, time: Timestamp, format: Format) -> String {
+    let time = time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
+    let level = match event.level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    };
+    let (area, message) = (&event.area, &event.message);
+    match format {
+        Format::Text => format!("{time} {level} {}: {}\n", escaped(area), escaped(message)),
+        Format::Json => format!(
+            "{{\"time\":\"{time}\",\"level\":\"{level}\",\"area\":{},\"message\":{}}}\n",
+            serde_json::Value::from(area.as_str()),
+            serde_json::Value::from(message.as_str()),
+        ),
+    }
+}
+
+/// Without control characters, so that an event stays on its line.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "{}", c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// What was shown within the last second, and how often it was said again since.
+#[derive(Default)]
+struct Repeats {
+    recent: Vec<Recent>,
+}
+
+struct Recent {
+    key: u64,
+    event: Event,
+    shown: Instant,
+    again: u64,
+}
+
+impl Repeats {
+    /// Whether to show `event`. If not, it is counted.
+    fn admit(&mut self, event: &Event, now: Instant) -> bool {
+        let mut hasher = DefaultHasher::new();
+        event.hash(&mut hasher);
+        let key = hasher.finish();
+        if let Some(recent) = self.recent.iter_mut().find(|recent| recent.key == key) {
+            recent.again += 1;
+            return false;
+        }
+        if self.recent.len() < REMEMBERED {
+            self.recent.push(Recent {
+                key,
+                event: event.clone(),
+                shown: now,
+                again: 0,
+            });
+        }
+        true
+    }
+
+    /// Forgets what was shown a second or longer before `now` (all, if that is `None`), and hands
+    /// back what to say of the repeats.
+    fn settle(&mut self, now: Option<Instant>) -> Vec<Event> {
+        let is_over = |recent: &mut Recent| {
+            now.is_none_or(|now| now.saturating_duration_since(recent.shown) >= QUIET)
+        };
+        let over = self.recent.extract_if(.., is_over);
+        over.filter(|recent| recent.again > 0)
+            .map(Recent::summary)
+            .collect()
+    }
+}
+
+impl Recent {
+    fn summary(self) -> Event {
+        let message = format!("{} ({} more times)", self.event.message, self.again);
+        Event {
+            message,
+            ..self.event
+        }
+    }
+}
+
+/// Where lines go, as long as they are taken.
+struct Outlet<W> {
+    to: W,
+    /// Lines dropped since the last one that was written.
+    lost: u64,
+    /// Of the first of them, a part was written.
+    torn: bool,
+}
+
+impl<W: Write + AsFd> Outlet<W> {
+    fn new(to: W) -> Outlet<W> {
+        Outlet {
+            to,
+            lost: 0,
+            torn: false,
+        }
+    }
+
+    /// Writes `line`, or drops it. When some were dropped before, `lost` makes the line that says so.
+    fn put(&mut self, line: &str, lost: impl Fn(u64) -> String) {
+        let patience = if self.lost == 0 {
+            PATIENCE
+        } else {
+            Duration::ZERO
+        };
+        let mut whole = String::from(if self.torn { "\n" } else { "" });
+        if self.lost > 0 {
+            whole += &lost(self.lost);
+        }
+        whole += line;
+        match self.write(whole.as_bytes(), patience) {
+            Ok(()) => (self.lost, self.torn) = (0, false),
+            Err(written) => {
+                self.lost += 1;
+                self.torn |= written > 0;
+            }
+        }
+    }
+
+    /// In pieces that do not block. Otherwise: how many bytes were written before that. That
+    /// nobody reads any more is no such case, since there is nobody to tell.
+    fn write(&mut self, bytes: &[u8], patience: Duration) -> Result<(), usize> {
+        for (number, piece) in bytes.chunks(PIECE).enumerate() {
+            if !takes_more(&self.to, patience) {
+                return Err(number * PIECE);
+            }
+            if self.to.write_all(piece).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a write would not block, waiting up to `patience` for it.
+fn takes_more(to: &impl AsFd, patience: Duration) -> bool {
+    let timeout = Timespec {
+        tv_sec: 0, // patience is less than a second
+        tv_nsec: patience.subsec_nanos().into(),
+    };
+    let mut fds = [PollFd::new(to, PollFlags::OUT)];
+    // An interrupted or failed question is answered by the write itself.
+    !matches!(poll(&mut fds, Some(&timeout)), Ok(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    fn event(message: &str) -> Event {
+        Event {
+            level: Level::Warn,
+            area: "raft".to_owned(),
+            message: message.to_owned(),
+        }
+    }
+
+    fn time() -> Timestamp {
+        Timestamp::from_millisecond(1_767_605_412_407).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        let said = event("key \"/a\nb\" \u{1b}[31m한");
+        assert_eq!(
+            line(&said, time(), Format::Text),
+            "2026-01-05T09:30:12.407Z warn raft: key \"/a\\nb\" \\u{1b}[31m한\n"
+        );
+        assert_eq!(
+            line(&said, time(), Format::Json),
+            "{\"time\":\"2026-01-05T09:30:12.407Z\",\"level\":\"warn\",\"area\":\"raft\",\
+             \"message\":\"key \\\"/a\\nb\\\" \\u001b[31m한\"}\n"
+        );
+    }
+
+    #[test]
+    fn the_area_is_the_room() {
+        let areas = [
+            "edgetcd::raft::core",
+            "edgetcd::watch",
+            "edgetcd",
+            "mio::poll",
+        ]
+        .map(area);
+        assert_eq!(areas, ["raft", "watch", "edgetcd", "mio"]);
+    }
+
+    /// All lines that come out when each of `said` is logged at its number of milliseconds.
+    fn lines_of(said: &[(u64, &str)]) -> Vec<String> {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut lines = Lines {
+            repeats: Repeats::default(),
+            outlet: Outlet::new(writer),
+        };
+        let start = Instant::now();
+        for (at, message) in said {
+            let now = start + Duration::from_millis(*at);
+            lines.take(event(message), time(), now, Format::Text);
+        }
+        lines.settle(time(), None, Format::Text);
+        drop(lines);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text.lines()
+            .map(|line| line.split_once("raft: ").unwrap().1.to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn the_same_words_are_shown_once_a_second() {
+        let said = [
+            (0, "full"),
+            (1, "full"),
+            (2, "other"),
+            (999, "full"),
+            (1000, "full"),
+        ];
+        assert_eq!(
+            lines_of(&said),
+            ["full", "other", "full (2 more times)", "full"]
+        );
+    }
+
+    #[test]
+    fn repeats_at_the_end_are_told_by_flush() {
+        assert_eq!(
+            lines_of(&[(0, "full"), (1, "full")]),
+            ["full", "full (1 more times)"]
+        );
+    }
+
+    #[test]
+    fn many_different_words_are_all_shown() {
+        let words: Vec<String> = (0..3 * REMEMBERED).map(|n| format!("word {n}")).collect();
+        let said: Vec<(u64, &str)> = words.iter().map(|word| (0, word.as_str())).collect();
+        assert_eq!(lines_of(&said), words);
+    }
+
+    /// Nobody reads: the log gives up after a moment, and says later what was lost.
+    #[test]
+    fn a_reader_that_stalls_holds_nobody_up() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut outlet = Outlet::new(writer);
+        let long = "x".repeat(10_000) + "\n";
+        let start = Instant::now();
+        for _ in 0..1000 {
+            outlet.put(&long, |_| String::new());
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "took {:?}",
+            start.elapsed()
+        );
+        assert!(
+            outlet.lost > 900,
+            "a pipe took all but {} lines",
+            outlet.lost
+        );
+
+        let lost = outlet.lost;
+        let mut room = vec![0; 20_000]; // a pipe holds 16 pieces, not all of them full
+        reader.read_exact(&mut room).unwrap();
+        outlet.put("after\n", |lost| format!("{lost} lost\n"));
+        drop(outlet);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert!(rest.ends_with(&format!("x\n{lost} lost\nafter\n")));
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_error() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let mut outlet = Outlet::new(writer);
+        outlet.put("to nobody\n", |_| String::new());
+        assert_eq!(outlet.lost, 0);
+    }
 }
