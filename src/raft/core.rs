@@ -1,9 +1,17 @@
 //! The core: one step in, what to do out.
 
+use super::election::{Hint, Tally, Timer};
+use super::invariants;
+use super::log::Log;
+use super::membership::Members;
 use super::message::{
-    Ballot, Change, Entry, Envelope, LogIndex, Membership, Message, NodeId, Position, SnapshotMark,
-    Term,
+    Ballot, Body, Change, Entry, Envelope, LogIndex, Membership, Message, NodeId, Position,
+    SnapshotMark, Term,
 };
+use super::random::Random;
+use super::replication::{Leading, PeerProgress};
+use super::rules::{AllRules, Rules};
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// What a core is told about itself before it may step.
@@ -20,13 +28,37 @@ pub struct Settings {
     pub memory_bytes: usize,
     /// Bytes of uncommitted entries a leader takes before it refuses proposals (hazard D21).
     pub uncommitted_bytes: usize,
+    /// About how many bytes of entries one append carries, and one answer to [`Todo::read`].
+    pub batch_bytes: usize,
+    /// Bytes of appends on their way to one follower before the leader waits for an ack.
+    pub window_bytes: usize,
+    /// Whether a removal that leaves no living majority is refused (`--strict-reconfig-check`).
+    pub strict_changes: bool,
+}
+
+impl Settings {
+    /// The usual limits: 100 ticks of 10 ms to an election, heartbeats every 10, 4 MiB in memory.
+    pub fn new(id: NodeId, seed: u64) -> Settings {
+        Settings {
+            id,
+            election_ticks: 100,
+            heartbeat_ticks: 10,
+            seed,
+            memory_bytes: 4 << 20,
+            uncommitted_bytes: 64 << 20,
+            batch_bytes: 256 << 10,
+            window_bytes: 2 << 20,
+            strict_changes: true,
+        }
+    }
 }
 
 /// What was on disk when the node started.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
     pub ballot: Ballot,
-    /// The newest snapshot; for a new cluster position 0 with the bootstrap members.
+    /// The newest snapshot; for a new cluster position 0 with the bootstrap members. With no
+    /// members at all the node is *blank*: it joins, and waits for a snapshot that names them.
     pub snapshot: SnapshotMark,
     pub log: StoredLog,
 }
@@ -47,6 +79,9 @@ pub struct StoredLog {
 /// Everything that can happen to a core.
 #[derive(Debug, Clone)]
 pub enum Input {
+    /// The node is up. Does nothing by itself; but a core that is the only voter stands for
+    /// election in its first step, whatever that is, and this may be that step.
+    Start,
     /// One tick of the driver's monotonic clock (10 a heartbeat interval or so).
     Tick,
     /// A message from another member, already checked to be of this cluster.
@@ -57,21 +92,42 @@ pub enum Input {
         term: Option<Term>,
         commands: Vec<Arc<[u8]>>,
     },
-    /// Everything handed out in `ballot` and `append` up to here is on disk.
+    /// Everything handed out in `install` and `append` up to here is on disk. Reports (these and `BallotStored`)
+    /// come in the order of what they report; one may stand for several.
     Stored { position: Position },
     /// The ballot handed out is on disk.
     BallotStored { ballot: Ballot },
-    /// The answer to `Todo::read`.
+    /// The answer to `Todo::read`: the wanted entries, or the first of them (at least one; about
+    /// `batch_bytes` is a good measure: the rest is asked for again). Empty: they are gone.
     Read { entries: Vec<Entry> },
     /// Confirm leadership and tell at which index a read is linearizable; answered in `reads`
     /// (or `refused_reads`) with the same id. An id is never reused.
     ReadIndex { id: u64 },
     /// Change the membership; answered in `accepted` or `refused`.
     ProposeChange { change: Change },
-    /// The state machine's snapshot at this point is on disk: the log before it may go.
+    /// The state machine's snapshot at this point is on disk: the log before it may go. From here
+    /// on entries up to `mark` are not asked for from disk.
     Compacted { mark: SnapshotMark },
-    /// Hand leadership over (to the most up-to-date voter when none is named).
+    /// A snapshot has come whole from `from`, which leads in `term`, and its file is synced under
+    /// a temporary name. [`Todo::install`] says whether it is to be used; if not, drop it.
+    Snapshot {
+        from: NodeId,
+        term: Term,
+        mark: SnapshotMark,
+    },
+    /// The snapshot sent to `to` was installed there (its position), or sending failed.
+    SnapshotSent {
+        to: NodeId,
+        installed: Option<Position>,
+    },
+    /// Hand leadership over (to the most up-to-date voter when none is named). Refused at once, or
+    /// under way: over when another node leads, or when proposals are taken again.
     Transfer { to: Option<NodeId> },
+    /// The connection to `leader` was refused, or it says that it no longer leads. Clears this
+    /// node's own belief in it, nothing else.
+    LeaderGone { leader: NodeId },
+    /// Messages to `node` were dropped, or its connection broke: what was on its way may be lost.
+    Unreachable { node: NodeId },
 }
 
 /// Why a proposal was not appended.
@@ -88,21 +144,40 @@ pub enum Refusal {
     Full,
     /// A membership change is pending, or no entry of this term is committed yet.
     ChangePending,
+    /// The node to be promoted or removed is no (learner) member; or leadership cannot go to it.
+    NoSuchMember,
+    /// The node to be added is a member already.
+    AlreadyMember,
+    /// The learner has not caught up, or was not heard of lately.
+    NotCaughtUp,
+    /// Too few living voters would be left to make a majority.
+    QuorumLost,
 }
 
 /// What one step of the core asks for, in the order of the fields.
+///
+/// What concerns the disk (`install`, `ballot`, `append`, `send_stored`) goes through one queue, so
+/// that `send_stored` waits for what earlier steps wanted stored too, even if it comes alone.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Todo {
-    /// Messages that promise nothing about this node's disk: a leader's appends, heartbeats.
+    /// Messages that promise nothing about this node's disk (a leader's appends, heartbeats), or
+    /// nothing that is not there already.
     pub send_now: Vec<Envelope>,
+    /// Followers that need this node's newest snapshot (or a newer one made now; one after the
+    /// last entry applied always does). Answered with [`Input::SnapshotSent`], whatever comes of it.
+    pub send_snapshot: Vec<NodeId>,
+    /// Use the snapshot just received: first make it the newest (renamed, synced), only then drop
+    /// the whole log; replace the state machine by it before anything is applied. Reported as
+    /// [`Input::Stored`] with the mark's position.
+    pub install: Option<SnapshotMark>,
     /// Term and vote, to be stored with (before) `append`.
     pub ballot: Option<Ballot>,
     /// Entries that replace whatever is there from the first one's index on.
     pub append: Vec<Entry>,
-    /// Messages that are true only once the two above are on disk.
+    /// Messages that are true only once the three above are on disk.
     pub send_stored: Vec<Envelope>,
-    /// Newly committed entries, in order, for the state machine.
+    /// Newly committed entries, in order, for the state machine. All are on this node's disk.
     pub apply: Vec<Entry>,
     /// Entries `[from, to]` wanted back from disk, as [`Input::Read`].
     pub read: Option<(LogIndex, LogIndex)>,
@@ -114,31 +189,465 @@ pub struct Todo {
     pub refused_reads: Vec<u64>,
 }
 
-/// The consensus core.
+/// What a node is in its term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Follower,
+    PreCandidate,
+    Candidate,
+    Leader,
+}
+
+/// A role with what it needs to know.
 #[derive(Debug)]
-pub struct Core {
-    _settings: Settings,
+pub(super) enum State {
+    Follower,
+    PreCandidate(Tally),
+    Candidate(Tally),
+    Leader(Box<Leading>),
+}
+
+/// The consensus core of one node. Everything it knows comes in by [`Core::step`]; everything it
+/// wants done comes out of it.
+#[derive(Debug)]
+pub struct Core<R: Rules = AllRules> {
+    pub(super) settings: Settings,
+    pub(super) random: Random,
+    /// Ticks since the start.
+    pub(super) now: u64,
+    pub(super) started: bool,
+    pub(super) ballot: Ballot,
+    pub(super) ballot_handed: Ballot,
+    pub(super) ballot_stored: Ballot,
+    /// The snapshot that was handed out in `install` and is not known to be on disk.
+    pub(super) installing: Option<Position>,
+    /// A report that came while the ballot was not stored (see `on_stored`).
+    pub(super) held: Option<Position>,
+    pub(super) state: State,
+    /// Whom this node believes to lead in its term; itself when it does.
+    pub(super) leader: Option<NodeId>,
+    pub(super) timer: Timer,
+    pub(super) hint: Option<Hint>,
+    pub(super) members: Members,
+    pub(super) log: Log,
+    pub(super) commit: LogIndex,
+    /// The newest commit heard of in this term; its entry may not have come yet.
+    pub(super) commit_heard: Position,
+    /// Everything up to here was handed out in `apply`, or was in the snapshot.
+    pub(super) applied: LogIndex,
+    /// What was asked for in `read` and has not come yet.
+    pub(super) reading: Option<(LogIndex, LogIndex)>,
+    pub(super) todo: Todo,
+    rules: PhantomData<R>,
 }
 
 impl Core {
-    pub fn new(settings: Settings, _start: Start) -> Core {
+    /// A core that keeps all rules.
+    ///
+    /// # Panics
+    /// If what is said to be stored is no log (a gap, terms that fall).
+    pub fn new(settings: Settings, start: Start) -> Core {
+        Core::with_rules(settings, start)
+    }
+}
+
+impl<R: Rules> Core<R> {
+    /// A core that keeps the rules of `R`: for simulators (see [`Rules`]).
+    pub fn with_rules(settings: Settings, start: Start) -> Core<R> {
+        let mut random = Random::new(settings.seed ^ settings.id.0.rotate_left(32));
+        let Start {
+            ballot,
+            snapshot,
+            log,
+        } = start;
+        let position = snapshot.position;
+        let members = Members::new(snapshot, &log.changes);
         Core {
-            _settings: settings,
+            timer: Timer::new(settings.election_ticks, &mut random),
+            log: Log::new(position, log, settings.memory_bytes),
+            settings,
+            random,
+            now: 0,
+            started: false,
+            ballot,
+            ballot_handed: ballot,
+            ballot_stored: ballot,
+            installing: None,
+            held: None,
+            state: State::Follower,
+            leader: None,
+            hint: None,
+            members,
+            commit: position.index,
+            commit_heard: Position::default(),
+            applied: position.index,
+            reading: None,
+            todo: Todo::default(),
+            rules: PhantomData,
         }
     }
-    pub fn step(&mut self, _input: Input) -> Todo {
-        Todo::default()
+
+    /// Takes one input and tells what to do. Every `Todo` must be carried out, in order.
+    pub fn step(&mut self, input: Input) -> Todo {
+        let before = cfg!(debug_assertions).then(|| self.look());
+        if !self.started {
+            self.started = true;
+            self.lead_alone();
+        }
+        self.take(input);
+        self.finish();
+        let todo = std::mem::take(&mut self.todo);
+        if let Some(before) = before {
+            invariants::check_step(&before, &self.look());
+            invariants::check_todo::<R>(self, &todo);
+        }
+        todo
     }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Start => {}
+            Input::Tick => self.tick(),
+            Input::Message { from, message } => self.receive(from, message),
+            Input::Propose { term, commands } => self.propose(term, commands),
+            Input::Stored { position } => self.on_stored(position),
+            Input::BallotStored { ballot } => self.on_ballot_stored(ballot),
+            Input::Read { entries } => self.on_read(entries),
+            Input::ReadIndex { id } => self.ask_read(id),
+            Input::ProposeChange { change } => self.propose_change(change),
+            Input::Compacted { mark } => self.on_compacted(mark),
+            Input::Snapshot { from, term, mark } => self.on_snapshot(from, term, mark),
+            Input::SnapshotSent { to, installed } => self.on_snapshot_sent(to, installed),
+            Input::Transfer { to } => self.transfer(to),
+            Input::LeaderGone { leader } => self.on_leader_gone(leader),
+            Input::Unreachable { node } => self.on_unreachable(node),
+        }
+    }
+
+    /// What follows from the input, whichever it was.
+    fn finish(&mut self) {
+        self.advance_commit();
+        self.promote_learner();
+        self.serve_reads();
+        self.replicate();
+        self.hand_over();
+        self.hand_out();
+        self.ask_disk();
+        if self.ballot != self.ballot_handed {
+            self.ballot_handed = self.ballot;
+            self.todo.ballot = Some(self.ballot);
+        }
+        if self.disk_is_idle() {
+            self.todo.send_now.append(&mut self.todo.send_stored);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now += 1;
+        match self.state {
+            State::Leader(_) => self.tick_leading(),
+            _ => self.tick_waiting(),
+        }
+    }
+
+    /// Sorts messages by term first (paper §5.1): a newer term is joined, an older one is refused.
+    fn receive(&mut self, from: NodeId, Message { term, body }: Message) {
+        if from == self.settings.id {
+            return;
+        }
+        if !R::TIMER_RESET_BY_LEADER_ONLY {
+            self.timer.restart();
+        }
+        // Pre-votes change no state, so they come before any look at the term.
+        match body {
+            Body::PreVote { last } => return self.on_pre_vote(from, term, last),
+            Body::PreVoteReply {
+                asked,
+                granted: true,
+            } => return self.on_pre_vote_granted(from, asked),
+            Body::Vote {
+                handover: false, ..
+            } if self.believes() => return,
+            _ => {}
+        }
+        if term > self.ballot.term {
+            self.become_follower(term);
+        } else if term < self.ballot.term {
+            return self.on_outdated(from, &body);
+        }
+        self.heard(from);
+        self.receive_in_term(from, body);
+    }
+
+    fn receive_in_term(&mut self, from: NodeId, body: Body) {
+        match body {
+            Body::PreVote { .. } | Body::PreVoteReply { .. } | Body::Outdated => {}
+            Body::Vote { last, handover: _ } => self.on_vote(from, last),
+            Body::VoteReply { granted } => self.on_vote_reply(from, granted),
+            Body::Append {
+                previous,
+                entries,
+                commit,
+            } => {
+                self.follow(from);
+                self.on_append(from, previous, entries, commit);
+            }
+            Body::Heartbeat { round, commit } => {
+                self.follow(from);
+                self.on_commit(commit);
+                self.send(from, Body::HeartbeatReply { round });
+            }
+            Body::Commit { commit } => {
+                self.follow(from);
+                self.on_commit(commit);
+            }
+            Body::Accepted { matched } => self.on_accepted(from, matched),
+            Body::Refused { previous, hint } => self.on_refused(from, previous, hint),
+            Body::HeartbeatReply { round } => self.on_heartbeat_reply(from, round),
+            Body::Blank => self.on_blank(from),
+            Body::CampaignNow => self.on_campaign_now(from),
+        }
+    }
+
+    /// A message of an earlier term. Leaders and candidates are told, so that they catch up; what
+    /// answers a question of an earlier term is of no use any more.
+    fn on_outdated(&mut self, from: NodeId, body: &Body) {
+        match body {
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::Commit { .. } => {
+                self.send(from, Body::Outdated);
+            }
+            Body::Vote { .. } => self.send(from, Body::VoteReply { granted: false }),
+            _ => {}
+        }
+    }
+
+    /// Entries are on disk. While this term's ballot is not known to be, the report may speak of
+    /// an earlier write of an equal entry that was replaced since and then written again: it waits.
+    /// (Between the two writes the term has changed, and reports come in order.)
+    fn on_stored(&mut self, position: Position) {
+        if self.ballot_stored == self.ballot || !R::STORED_CHECKS_TERM {
+            self.count_stored(position);
+        } else {
+            self.held = Some(position);
+        }
+    }
+
+    fn count_stored(&mut self, position: Position) {
+        self.log.stored_to(position, R::STORED_CHECKS_TERM);
+        let installed = |mark: Position| position.index >= mark.index && self.log.has(position);
+        self.installing = self.installing.filter(|mark| !installed(*mark));
+    }
+
+    fn on_ballot_stored(&mut self, ballot: Ballot) {
+        self.ballot_stored = ballot;
+        if ballot != self.ballot {
+            return;
+        }
+        if let Some(position) = self.held.take() {
+            self.count_stored(position);
+        }
+        self.count_own_vote();
+    }
+
+    /// Whether everything handed out is known to be on disk.
+    pub(super) fn disk_is_idle(&self) -> bool {
+        self.installing.is_none()
+            && self.ballot_stored == self.ballot
+            && self.log.stored() == self.log.last()
+    }
+
+    /// Commits up to `index`.
+    pub(super) fn commit_to(&mut self, index: LogIndex) {
+        assert!(
+            index <= self.log.last(),
+            "committing {index:?} of {}",
+            self.log.last_position()
+        );
+        self.commit = index;
+    }
+
+    /// Hands committed entries to the state machine, those that this node has on its own disk:
+    /// what a restart shows is then never older than what was shown before it.
+    fn hand_out(&mut self) {
+        let to = self.commit.min(self.log.stored());
+        let from = self.applied.next();
+        if from <= to && from >= self.log.tail_first() {
+            self.todo
+                .apply
+                .extend(self.log.in_memory(from, to).cloned());
+            self.applied = to;
+        }
+    }
+
+    /// Asks for entries that are no longer in memory: to apply them, or for a follower.
+    fn ask_disk(&mut self) {
+        const ENTRIES_AT_ONCE: usize = 8192;
+        if self.reading.is_some() {
+            return;
+        }
+        let behind = self.applied < self.commit.min(self.log.stored());
+        let wanted = if behind {
+            Some(self.applied.next())
+        } else {
+            self.follower_wants()
+        };
+        let Some(from) = wanted else { return };
+        let to = self
+            .log
+            .tail_first()
+            .previous()
+            .min(from.after(ENTRIES_AT_ONCE - 1));
+        self.reading = Some((from, to));
+        self.todo.read = self.reading;
+    }
+
+    /// Entries are back from disk: applied if they are next, and sent to whom they are missing.
+    /// The log may have changed since they were asked for; what does not fit it is left out.
+    fn on_read(&mut self, mut entries: Vec<Entry>) {
+        let Some((first, _)) = self.reading.take() else {
+            return;
+        };
+        let fits = entries.iter().zip(first.0..).take_while(|(entry, index)| {
+            entry.position.index.0 == *index && self.log.has(entry.position)
+        });
+        let fitting = fits.count();
+        entries.truncate(fitting);
+        self.send_read(&entries);
+        let to = self.commit.min(self.log.stored());
+        entries.retain(|entry| entry.position.index > self.applied && entry.position.index <= to);
+        if entries
+            .first()
+            .is_some_and(|entry| entry.position.index == self.applied.next())
+        {
+            self.applied = entries.last().expect("it has a first").position.index;
+            self.todo.apply.append(&mut entries);
+        }
+    }
+
+    /// Sends what promises nothing about the log: at once, unless the term itself is not stored.
+    pub(super) fn send(&mut self, to: NodeId, body: Body) {
+        let message = Message {
+            term: self.ballot.term,
+            body,
+        };
+        let queue = match self.ballot_stored == self.ballot {
+            true => &mut self.todo.send_now,
+            false => &mut self.todo.send_stored,
+        };
+        queue.push(Envelope { to, message });
+    }
+
+    /// Sends what is true only once the disk has what was handed out. With `wait` off it goes at
+    /// once (a rule switched off).
+    pub(super) fn send_when_stored(&mut self, to: NodeId, body: Body, wait: bool) {
+        let message = Message {
+            term: self.ballot.term,
+            body,
+        };
+        let queue = if wait {
+            &mut self.todo.send_stored
+        } else {
+            &mut self.todo.send_now
+        };
+        queue.push(Envelope { to, message });
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.settings.id
+    }
+
     pub fn term(&self) -> Term {
-        Term(0)
+        self.ballot.term
     }
+
+    /// Term and vote, stored or not.
+    pub fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// Whom this node believes to lead in its term.
     pub fn leader(&self) -> Option<NodeId> {
-        None
+        self.leader
     }
+
+    pub fn is_leader(&self) -> bool {
+        matches!(self.state, State::Leader(_))
+    }
+
+    pub fn role(&self) -> Role {
+        match self.state {
+            State::Follower => Role::Follower,
+            State::PreCandidate(_) => Role::PreCandidate,
+            State::Candidate(_) => Role::Candidate,
+            State::Leader(_) => Role::Leader,
+        }
+    }
+
+    /// Everything up to here is committed.
     pub fn commit(&self) -> LogIndex {
-        LogIndex(0)
+        self.commit
     }
+
+    /// Everything up to here was handed out in [`Todo::apply`].
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// Everything up to here is known to be on this node's disk.
+    pub fn stored(&self) -> LogIndex {
+        self.log.stored()
+    }
+
+    /// Where this node's log ends.
+    pub fn last_position(&self) -> Position {
+        self.log.last_position()
+    }
+
+    /// The position of the entry at `index`, unless it was compacted away or is not there.
+    pub fn position_at(&self, index: LogIndex) -> Option<Position> {
+        self.log.position_at(index)
+    }
+
+    /// Bytes of entries in memory, and how many there are.
+    pub fn in_memory(&self) -> (usize, usize) {
+        self.log.in_memory_size()
+    }
+
+    /// The membership in force: the newest in the log, committed or not.
     pub fn membership(&self) -> &Membership {
-        todo!()
+        self.members.current()
+    }
+
+    /// The mark of a snapshot taken at `index`, between the newest snapshot and the commit.
+    pub fn mark_at(&self, index: LogIndex) -> Option<SnapshotMark> {
+        if index > self.commit {
+            return None;
+        }
+        let membership = self.members.at(index)?.clone();
+        Some(SnapshotMark {
+            position: self.log.position_at(index)?,
+            membership,
+        })
+    }
+
+    /// What the leader knows of the other members; empty elsewhere.
+    pub fn progress(&self) -> Vec<PeerProgress> {
+        match &self.state {
+            State::Leader(leading) => leading.overview(self.now),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn look(&self) -> invariants::Look {
+        invariants::Look {
+            ballot: self.ballot,
+            leading: self.is_leader(),
+            commit: self.commit,
+            applied: self.applied,
+            stored: self.log.stored(),
+            last: self.log.last_position(),
+            base: self.log.base(),
+        }
     }
 }

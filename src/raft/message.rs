@@ -1,6 +1,7 @@
 //! The words of raft: numbers, entries, messages.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 /// A member's id (etcd derives it from peer URLs and token). Never 0.
@@ -15,11 +16,42 @@ pub struct Term(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LogIndex(pub u64);
 
+impl Term {
+    /// The term after this one.
+    pub fn next(self) -> Term {
+        Term(self.0 + 1)
+    }
+}
+
+impl LogIndex {
+    /// The index after this one.
+    pub fn next(self) -> LogIndex {
+        LogIndex(self.0 + 1)
+    }
+
+    /// The index before this one; that of 0 is 0.
+    pub fn previous(self) -> LogIndex {
+        LogIndex(self.0.saturating_sub(1))
+    }
+
+    /// The index `count` after this one.
+    pub fn after(self, count: usize) -> LogIndex {
+        LogIndex(self.0 + count as u64)
+    }
+}
+
 /// Where an entry stands. Ordered as paper §5.4.1 compares logs: last term first, then index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
     pub term: Term,
     pub index: LogIndex,
+}
+
+/// `12@3`: index 12, appended in term 3.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.index.0, self.term.0)
+    }
 }
 
 /// What a node must never forget about elections (paper §5.1, §5.2).
@@ -34,6 +66,13 @@ pub struct Ballot {
 pub struct Entry {
     pub position: Position,
     pub payload: Payload,
+}
+
+impl Entry {
+    /// What this entry counts for where bytes are limited: its payload, and the entry itself.
+    pub fn bytes_in_memory(&self) -> usize {
+        self.payload.len() + size_of::<Entry>()
+    }
 }
 
 /// What an entry says.
@@ -55,12 +94,14 @@ pub struct Change {
     pub context: Arc<[u8]>,
 }
 
+/// The three single-server changes. A new member always begins as a learner (dissertation §4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
     /// Replicated to, but without a vote until promoted.
     AddLearner,
     /// A learner that has caught up becomes a voter.
     Promote,
+    /// A voter or learner leaves.
     Remove,
 }
 
@@ -87,4 +128,75 @@ pub struct Envelope {
 
 /// What members say to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {}
+pub struct Message {
+    /// The sender's current term, whatever the body.
+    pub term: Term,
+    pub body: Body,
+}
+
+impl Message {
+    /// Whether this belongs behind bulk data. Appends and what must not overtake them do; all else
+    /// is small and may go past them, so that a full pipe never looks like a dead leader.
+    pub fn is_bulk(&self) -> bool {
+        matches!(self.body, Body::Append { .. } | Body::Commit { .. })
+    }
+}
+
+/// The kinds of messages. A snapshot is not one of them: it is a file, which the driver streams
+/// (see [`super::Todo::send_snapshot`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// "Would you vote for me in the term after mine?" (dissertation §9.6). Changes no state.
+    PreVote {
+        last: Position,
+    },
+    /// `asked` is the term that was asked about. Only a refusal matters for the sender's own term:
+    /// it tells a candidate that has fallen behind where the others are.
+    PreVoteReply {
+        asked: Term,
+        granted: bool,
+    },
+    /// "Vote for me" (paper §5.2); `last` is where the candidate's log ends. `handover`: the
+    /// leader itself asked for this election, so belief in it is no reason to refuse.
+    Vote {
+        last: Position,
+        handover: bool,
+    },
+    VoteReply {
+        granted: bool,
+    },
+    /// Entries that follow `previous` (paper §5.3), and how far the leader has committed.
+    Append {
+        previous: Position,
+        entries: Vec<Entry>,
+        commit: LogIndex,
+    },
+    /// "My log is as yours up to `matched`, on disk."
+    Accepted {
+        matched: LogIndex,
+    },
+    /// "I have no such entry at `previous`." `hint` is the last of mine that could be as yours.
+    Refused {
+        previous: LogIndex,
+        hint: Position,
+    },
+    /// "I lead." `round` comes back in the reply; reads count the rounds (see `read_index`).
+    /// Whoever has the entry at `commit` has all before it too, and may commit it.
+    Heartbeat {
+        round: u64,
+        commit: Position,
+    },
+    HeartbeatReply {
+        round: u64,
+    },
+    /// News of a commit when there is no entry to carry it. Not answered.
+    Commit {
+        commit: Position,
+    },
+    /// The leader hands over: stand for election at once (dissertation §3.10).
+    CampaignNow,
+    /// "I know no members yet: send me a snapshot before any entry."
+    Blank,
+    /// To a leader of an earlier term: the term of this message is the newer one.
+    Outdated,
+}

@@ -11,11 +11,17 @@
 //! |            2 | `Command`: as given                                       |
 //! |            3 | `Change`: kind (1), node (8), the context up to the end   |
 //!
+//! A message is its term (8), its kind (1) and the fields of its body in their order; a flag is a
+//! byte 0 or 1. An append has, after `previous` and `commit`, the number of its entries (4) and for
+//! each the term (8), the payload's kind (1) and length (4), and the payload. Indexes are not sent:
+//! entries follow `previous`. Terms must not fall from entry to entry, nor pass the message's own.
+//!
 //! A membership is the number of voters (4), their ids (8 each), the number of learners (4) and
 //! theirs. A snapshot's mark is term (8), index (8), membership.
 
 use super::message::{
-    Change, ChangeKind, LogIndex, Membership, NodeId, Payload, Position, SnapshotMark, Term,
+    Body, Change, ChangeKind, Entry, LogIndex, Membership, Message, NodeId, Payload, Position,
+    SnapshotMark, Term,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,6 +30,9 @@ use std::sync::Arc;
 const NOOP: u8 = 1;
 const COMMAND: u8 = 2;
 const CHANGE: u8 = 3;
+
+/// Terms and indexes are below this. No log gets there, and sums of such numbers cannot overflow.
+const NUMBER_LIMIT: u64 = 1 << 62;
 
 /// Bytes that are not what they should be; says what was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +63,7 @@ impl Payload {
             Payload::Command(command) => out.extend_from_slice(command),
             Payload::Change(change) => {
                 out.push(change_kind(change.kind));
-                out.extend_from_slice(&change.node.0.to_le_bytes());
+                put(change.node.0, out);
                 out.extend_from_slice(&change.context);
             }
         }
@@ -132,8 +141,7 @@ impl Membership {
 impl SnapshotMark {
     /// Appends the mark's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.position.term.0.to_le_bytes());
-        out.extend_from_slice(&self.position.index.0.to_le_bytes());
+        put_position(self.position, out);
         self.membership.encode(out);
     }
 
@@ -145,11 +153,184 @@ impl SnapshotMark {
     }
 }
 
+const PRE_VOTE: u8 = 1;
+const PRE_VOTE_REPLY: u8 = 2;
+const VOTE: u8 = 3;
+const VOTE_REPLY: u8 = 4;
+const APPEND: u8 = 5;
+const ACCEPTED: u8 = 6;
+const REFUSED: u8 = 7;
+const HEARTBEAT: u8 = 8;
+const HEARTBEAT_REPLY: u8 = 9;
+const COMMIT: u8 = 10;
+const CAMPAIGN_NOW: u8 = 11;
+const BLANK: u8 = 12;
+const OUTDATED: u8 = 13;
+
+fn put(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_position(position: Position, out: &mut Vec<u8>) {
+    put(position.term.0, out);
+    put(position.index.0, out);
+}
+
+impl Message {
+    /// Appends the message's bytes to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put(self.term.0, out);
+        out.push(body_kind(&self.body));
+        match &self.body {
+            Body::PreVote { last } => put_position(*last, out),
+            Body::PreVoteReply { asked, granted } => {
+                put(asked.0, out);
+                out.push(u8::from(*granted));
+            }
+            Body::Vote { last, handover } => {
+                put_position(*last, out);
+                out.push(u8::from(*handover));
+            }
+            Body::VoteReply { granted } => out.push(u8::from(*granted)),
+            Body::Append {
+                previous,
+                entries,
+                commit,
+            } => {
+                put_position(*previous, out);
+                put(commit.0, out);
+                put_entries(entries, out);
+            }
+            Body::Accepted { matched } => put(matched.0, out),
+            Body::Refused { previous, hint } => {
+                put(previous.0, out);
+                put_position(*hint, out);
+            }
+            Body::Heartbeat { round, commit } => {
+                put(*round, out);
+                put_position(*commit, out);
+            }
+            Body::HeartbeatReply { round } => put(*round, out),
+            Body::Commit { commit } => put_position(*commit, out),
+            Body::CampaignNow | Body::Blank | Body::Outdated => {}
+        }
+    }
+
+    /// Reads back what [`Message::encode`] gave; `bytes` must hold nothing else.
+    pub fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
+        let mut cursor = Cursor(bytes);
+        let term = cursor.term()?;
+        let body = cursor.body(term)?;
+        cursor.end(Message { term, body })
+    }
+}
+
+fn body_kind(body: &Body) -> u8 {
+    match body {
+        Body::PreVote { .. } => PRE_VOTE,
+        Body::PreVoteReply { .. } => PRE_VOTE_REPLY,
+        Body::Vote { .. } => VOTE,
+        Body::VoteReply { .. } => VOTE_REPLY,
+        Body::Append { .. } => APPEND,
+        Body::Accepted { .. } => ACCEPTED,
+        Body::Refused { .. } => REFUSED,
+        Body::Heartbeat { .. } => HEARTBEAT,
+        Body::HeartbeatReply { .. } => HEARTBEAT_REPLY,
+        Body::Commit { .. } => COMMIT,
+        Body::CampaignNow => CAMPAIGN_NOW,
+        Body::Blank => BLANK,
+        Body::Outdated => OUTDATED,
+    }
+}
+
+fn length(bytes: usize) -> [u8; 4] {
+    u32::try_from(bytes)
+        .expect("an append is far below 4 GiB")
+        .to_le_bytes()
+}
+
+fn put_entries(entries: &[Entry], out: &mut Vec<u8>) {
+    out.extend_from_slice(&length(entries.len()));
+    for Entry { position, payload } in entries {
+        put(position.term.0, out);
+        out.push(payload.kind());
+        out.extend_from_slice(&length(payload.len()));
+        payload.bytes(out);
+    }
+}
+
+impl Cursor<'_> {
+    fn body(&mut self, term: Term) -> Result<Body, Malformed> {
+        Ok(match self.u8()? {
+            PRE_VOTE => Body::PreVote {
+                last: self.position()?,
+            },
+            PRE_VOTE_REPLY => Body::PreVoteReply {
+                asked: self.term()?,
+                granted: self.flag()?,
+            },
+            VOTE => Body::Vote {
+                last: self.position()?,
+                handover: self.flag()?,
+            },
+            VOTE_REPLY => Body::VoteReply {
+                granted: self.flag()?,
+            },
+            APPEND => self.append(term)?,
+            ACCEPTED => Body::Accepted {
+                matched: self.index()?,
+            },
+            REFUSED => Body::Refused {
+                previous: self.index()?,
+                hint: self.position()?,
+            },
+            HEARTBEAT => Body::Heartbeat {
+                round: self.u64()?,
+                commit: self.position()?,
+            },
+            HEARTBEAT_REPLY => Body::HeartbeatReply { round: self.u64()? },
+            COMMIT => Body::Commit {
+                commit: self.position()?,
+            },
+            CAMPAIGN_NOW => Body::CampaignNow,
+            BLANK => Body::Blank,
+            OUTDATED => Body::Outdated,
+            _ => return Err(Malformed("the kind of a message is 1 to 13")),
+        })
+    }
+
+    fn append(&mut self, term: Term) -> Result<Body, Malformed> {
+        let (previous, commit) = (self.position()?, self.index()?);
+        let mut entries = Vec::new();
+        let mut last = previous;
+        for _ in 0..self.u32()? {
+            let position = Position {
+                term: self.term()?,
+                index: last.index.next(),
+            };
+            if position.term < last.term || position.term > term {
+                return Err(Malformed("terms of entries rise, at most to the message's"));
+            }
+            let (kind, length) = (self.u8()?, self.u32()? as usize);
+            entries.push(Entry {
+                position,
+                payload: Payload::decode(kind, self.take(length)?)?,
+            });
+            last = position;
+        }
+        Ok(Body::Append {
+            previous,
+            entries,
+            commit,
+        })
+    }
+}
+
 /// What is left to read.
-pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
+struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) = self
             .0
             .split_at_checked(count)
@@ -167,26 +348,50 @@ impl<'a> Cursor<'a> {
         Ok(*head)
     }
 
-    pub(super) fn u8(&mut self) -> Result<u8, Malformed> {
+    fn u8(&mut self) -> Result<u8, Malformed> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+    fn u32(&mut self) -> Result<u32, Malformed> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
+    fn u64(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_le_bytes)
     }
 
-    pub(super) fn node(&mut self) -> Result<NodeId, Malformed> {
+    fn node(&mut self) -> Result<NodeId, Malformed> {
         match self.u64()? {
             0 => Err(Malformed("a member's id is not 0")),
             id => Ok(NodeId(id)),
         }
     }
 
-    pub(super) fn position(&mut self) -> Result<Position, Malformed> {
+    /// A term or an index.
+    fn number(&mut self) -> Result<u64, Malformed> {
+        self.u64().and_then(|number| match number < NUMBER_LIMIT {
+            true => Ok(number),
+            false => Err(Malformed("terms and indexes are below 2^62")),
+        })
+    }
+
+    fn term(&mut self) -> Result<Term, Malformed> {
+        self.number().map(Term)
+    }
+
+    fn index(&mut self) -> Result<LogIndex, Malformed> {
+        self.number().map(LogIndex)
+    }
+
+    fn flag(&mut self) -> Result<bool, Malformed> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Malformed("a flag is 0 or 1")),
+        }
+    }
+
+    fn position(&mut self) -> Result<Position, Malformed> {
         Ok(Position {
             term: Term(self.u64()?),
             index: LogIndex(self.u64()?),
@@ -216,7 +421,7 @@ impl<'a> Cursor<'a> {
         Ok(membership)
     }
 
-    pub(super) fn mark(&mut self) -> Result<SnapshotMark, Malformed> {
+    fn mark(&mut self) -> Result<SnapshotMark, Malformed> {
         Ok(SnapshotMark {
             position: self.position()?,
             membership: self.membership()?,
@@ -224,7 +429,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// `value`, if nothing is left.
-    pub(super) fn end<T>(&self, value: T) -> Result<T, Malformed> {
+    fn end<T>(&self, value: T) -> Result<T, Malformed> {
         if self.0.is_empty() {
             Ok(value)
         } else {
@@ -292,6 +497,122 @@ mod tests {
         }
         bytes.push(0);
         assert!(SnapshotMark::decode(&bytes).is_err());
+    }
+
+    fn messages() -> Vec<Message> {
+        let at = |term, index| Position {
+            term: Term(term),
+            index: LogIndex(index),
+        };
+        let entries = (6..).zip(payloads());
+        let entries = entries.map(|(index, payload)| Entry {
+            position: at(4, index),
+            payload,
+        });
+        let bodies = [
+            Body::PreVote { last: at(3, 9) },
+            Body::PreVoteReply {
+                asked: Term(5),
+                granted: true,
+            },
+            Body::Vote {
+                last: at(3, 9),
+                handover: true,
+            },
+            Body::VoteReply { granted: false },
+            Body::Append {
+                previous: at(2, 5),
+                entries: entries.collect(),
+                commit: LogIndex(4),
+            },
+            Body::Accepted {
+                matched: LogIndex(8),
+            },
+            Body::Refused {
+                previous: LogIndex(8),
+                hint: at(2, 5),
+            },
+            Body::Heartbeat {
+                round: u64::MAX,
+                commit: at(3, 9),
+            },
+            Body::HeartbeatReply { round: 77 },
+            Body::Commit { commit: at(3, 9) },
+            Body::CampaignNow,
+            Body::Blank,
+            Body::Outdated,
+        ];
+        bodies
+            .map(|body| Message {
+                term: Term(4),
+                body,
+            })
+            .into()
+    }
+
+    #[test]
+    fn messages_come_back_and_no_part_of_one_does() {
+        for message in messages() {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            assert_eq!(Message::decode(&bytes), Ok(message.clone()));
+            for cut in 0..bytes.len() {
+                assert!(
+                    Message::decode(&bytes[..cut]).is_err(),
+                    "{message:?} cut at {cut}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_changed_byte_makes_decoding_panic() {
+        for message in messages() {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            for at in 0..bytes.len() {
+                for flip in [1, 0x80, 0xff] {
+                    let mut odd = bytes.clone();
+                    odd[at] ^= flip;
+                    if let Ok(other) = Message::decode(&odd) {
+                        assert_ne!(other, message, "byte {at} means nothing");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_append_whose_terms_fall_is_refused() {
+        let entry = |term, index| Entry {
+            position: Position {
+                term: Term(term),
+                index: LogIndex(index),
+            },
+            payload: Payload::Noop,
+        };
+        let refused = |entries| {
+            let previous = Position {
+                term: Term(2),
+                index: LogIndex(1),
+            };
+            let body = Body::Append {
+                previous,
+                entries,
+                commit: LogIndex(0),
+            };
+            let mut bytes = Vec::new();
+            Message {
+                term: Term(3),
+                body,
+            }
+            .encode(&mut bytes);
+            Message::decode(&bytes).is_err()
+        };
+        assert!(!refused(vec![entry(2, 2), entry(3, 3)]));
+        assert!(refused(vec![entry(3, 2), entry(2, 3)]), "falling");
+        assert!(refused(vec![entry(1, 2)]), "before the previous one's");
+        assert!(refused(vec![entry(4, 2)]), "after the message's");
     }
 
     #[test]

@@ -1,0 +1,297 @@
+//! Elections: a node asks, voters decide, a majority makes a leader.
+//!
+//! A node that hears no leader for a random time in `[T, 2T)` (`election_ticks`; paper §5.2) does
+//! not stand at once. It first asks whether it *could* win (pre-vote, dissertation §9.6), which
+//! changes nobody's state; so a node that was cut off comes back without a newer term, and a
+//! healthy leader stays. With a majority's yes it begins a new term, stores its vote for itself,
+//! and only then asks for votes. Its own vote counts when it is on disk, as everybody's does.
+//!
+//! A voter says yes once a term, to a candidate whose log ends no earlier than its own (last term
+//! first, then length; paper §5.4.1): so a leader has every committed entry. While it has heard
+//! from a leader within `T` it refuses pre-votes and ignores votes, term and all (dissertation
+//! §4.2.3), so nobody unseats a leader that a majority hears. Two exceptions: a handover
+//! (`transfer`), and its own belief being taken away.
+//!
+//! That is the hint ([`Input::LeaderGone`](super::Input::LeaderGone)). When the leader's process
+//! dies its host refuses connections, and the driver knows long before a timeout that this leader
+//! is gone. The hint clears the node's *own* belief: it may ask and grant from now on. A small
+//! random delay keeps the followers of one leader from asking all at once. What is asked is the
+//! usual pre-vote, under all the usual rules, so a wrong hint costs a few messages and nothing
+//! else: the others still believe and refuse, and a heartbeat brings the belief back.
+
+use super::core::{Core, State};
+use super::message::{Ballot, Body, Membership, NodeId, Payload, Position, Term};
+use super::random::Random;
+use super::replication::Leading;
+use super::rules::Rules;
+
+/// When a node that hears no leader stands for election.
+#[derive(Debug)]
+pub(super) struct Timer {
+    /// Ticks since a leader was heard, a vote granted, or an election begun.
+    elapsed: u32,
+    /// Random in `[T, 2T)`, drawn anew for each election.
+    limit: u32,
+}
+
+impl Timer {
+    pub(super) fn new(election_ticks: u32, random: &mut Random) -> Timer {
+        assert!(
+            election_ticks > 0,
+            "an election timeout has at least one tick"
+        );
+        Timer {
+            elapsed: 0,
+            limit: random.between(election_ticks, election_ticks),
+        }
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.elapsed = 0;
+    }
+}
+
+/// Elections tried early because the leader's process is known to be gone.
+#[derive(Debug)]
+pub(super) struct Hint {
+    tries: u8,
+    wait: u32,
+}
+
+/// How often an early election is tried again before the usual timeout has its turn.
+const HINT_RETRIES: u8 = 3;
+
+/// Those who said yes.
+#[derive(Debug, Default)]
+pub(super) struct Tally(Vec<NodeId>);
+
+impl Tally {
+    /// Counts `voter`, once, and tells whether a majority has said yes.
+    fn add(&mut self, voter: NodeId, members: &Membership) -> bool {
+        if members.voters.contains(&voter) && !self.0.contains(&voter) {
+            self.0.push(voter);
+        }
+        self.0.len() >= members.majority()
+    }
+}
+
+impl<R: Rules> Core<R> {
+    /// The only voter need not wait to hear from anybody.
+    pub(super) fn lead_alone(&mut self) {
+        if self.is_voter() && self.members.current().voters.len() == 1 {
+            self.campaign(false);
+        }
+    }
+
+    /// A tick of a node that does not lead.
+    pub(super) fn tick_waiting(&mut self) {
+        self.timer.elapsed = self.timer.elapsed.saturating_add(1);
+        let overdue = self.timer.elapsed >= self.timer.limit;
+        if overdue {
+            self.leader = None;
+        }
+        if (self.hint_is_due() || overdue) && self.is_voter() {
+            self.ask_pre_votes();
+        }
+    }
+
+    fn hint_is_due(&mut self) -> bool {
+        let Some(hint) = &mut self.hint else {
+            return false;
+        };
+        hint.wait = hint.wait.saturating_sub(1);
+        if hint.wait > 0 {
+            return false;
+        }
+        let again = hint.tries.checked_sub(1);
+        self.hint = again.map(|tries| Hint {
+            tries,
+            wait: self.retry_wait(),
+        });
+        true
+    }
+
+    /// Half to one and a half heartbeat intervals: 50 to 150 ms by default.
+    fn retry_wait(&mut self) -> u32 {
+        let heartbeat = self.settings.heartbeat_ticks;
+        self.random.between(heartbeat.div_ceil(2), heartbeat + 1)
+    }
+
+    /// `leader`'s process is gone, as far as this node can tell.
+    pub(super) fn on_leader_gone(&mut self, leader: NodeId) {
+        if self.leader == Some(leader) && leader != self.settings.id {
+            self.leader = None;
+            let wait = self
+                .random
+                .between(1, self.settings.heartbeat_ticks.div_ceil(2));
+            self.hint = Some(Hint {
+                tries: HINT_RETRIES,
+                wait,
+            });
+        }
+    }
+
+    /// Whether this node has reason to think that its leader leads: it leads itself (check-quorum
+    /// would have ended that), or has heard it within the shortest election timeout.
+    pub(super) fn believes(&self) -> bool {
+        let lately = self.timer.elapsed < self.settings.election_ticks;
+        R::BELIEVES_ITS_LEADER && (self.is_leader() || (self.leader.is_some() && lately))
+    }
+
+    fn restart_timer(&mut self) {
+        self.timer = Timer::new(self.settings.election_ticks, &mut self.random);
+    }
+
+    fn ask_pre_votes(&mut self) {
+        if !R::PRE_VOTE {
+            return self.campaign(false);
+        }
+        self.leader = None;
+        self.restart_timer();
+        let mut tally = Tally::default();
+        if tally.add(self.settings.id, self.members.current()) {
+            return self.campaign(false);
+        }
+        self.state = State::PreCandidate(tally);
+        let last = self.log.last_position();
+        self.other_voters()
+            .into_iter()
+            .for_each(|id| self.send(id, Body::PreVote { last }));
+    }
+
+    fn other_voters(&self) -> Vec<NodeId> {
+        let voters = self.members.current().voters.iter().copied();
+        voters.filter(|id| *id != self.settings.id).collect()
+    }
+
+    /// Begins a new term as a candidate. Asks for votes once its own is on disk.
+    pub(super) fn campaign(&mut self, handover: bool) {
+        self.enter(Ballot {
+            term: self.ballot.term.next(),
+            vote: Some(self.settings.id),
+        });
+        self.state = State::Candidate(Tally::default());
+        self.restart_timer();
+        let last = self.log.last_position();
+        for id in self.other_voters() {
+            self.send_when_stored(id, Body::Vote { last, handover }, true);
+        }
+    }
+
+    /// Takes up a newer term; what belonged to the old one is dropped.
+    fn enter(&mut self, ballot: Ballot) {
+        assert!(
+            ballot.term > self.ballot.term,
+            "from {:?} to {ballot:?}",
+            self.ballot
+        );
+        self.ballot = ballot;
+        self.leader = None;
+        self.commit_heard = Position::default();
+    }
+
+    /// Somebody is in a newer term.
+    pub(super) fn become_follower(&mut self, term: Term) {
+        self.step_down();
+        self.enter(Ballot { term, vote: None });
+    }
+
+    /// Is a follower from now on. A leader's timer has stood still, so it starts afresh; that of
+    /// a candidate runs on.
+    pub(super) fn step_down(&mut self) {
+        let state = std::mem::replace(&mut self.state, State::Follower);
+        if let State::Leader(leading) = state {
+            self.todo.refused_reads.extend(leading.reads.all());
+            self.leader = None;
+            self.restart_timer();
+        }
+    }
+
+    /// `from` leads in this term.
+    pub(super) fn follow(&mut self, from: NodeId) {
+        assert!(
+            !self.is_leader(),
+            "{from:?} and {:?} lead in {:?}",
+            self.id(),
+            self.term()
+        );
+        self.state = State::Follower;
+        self.leader = Some(from);
+        self.hint = None;
+        self.timer.restart();
+    }
+
+    pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: Position) {
+        let asked = term.next();
+        let granted = asked > self.ballot.term && !self.believes() && self.could_elect(last);
+        self.send(from, Body::PreVoteReply { asked, granted });
+    }
+
+    /// Whether a log that ends at `last` holds all that this node could have helped to commit.
+    fn could_elect(&self, last: Position) -> bool {
+        !self.is_blank() && (last >= self.log.last_position() || !R::VOTER_COMPARES_LOGS)
+    }
+
+    pub(super) fn on_pre_vote_granted(&mut self, from: NodeId, asked: Term) {
+        let State::PreCandidate(tally) = &mut self.state else {
+            return;
+        };
+        if asked == self.ballot.term.next() && tally.add(from, self.members.current()) {
+            self.campaign(false);
+        }
+    }
+
+    /// A candidate of this term asks.
+    pub(super) fn on_vote(&mut self, from: NodeId, last: Position) {
+        let free = self.ballot.vote.is_none_or(|vote| vote == from) || !R::ONE_VOTE_PER_TERM;
+        let granted = free && self.leader.is_none() && self.could_elect(last);
+        if granted {
+            self.ballot.vote = Some(from);
+            self.timer.restart();
+            if let Some(tries) = self.hint.as_ref().map(|hint| hint.tries) {
+                self.hint = Some(Hint {
+                    tries,
+                    wait: self.retry_wait(),
+                });
+            }
+        }
+        self.send_when_stored(
+            from,
+            Body::VoteReply { granted },
+            R::VOTE_STORED_BEFORE_ANSWER,
+        );
+    }
+
+    pub(super) fn on_vote_reply(&mut self, from: NodeId, granted: bool) {
+        if granted {
+            self.count_vote(from);
+        }
+    }
+
+    /// The ballot is on disk; if it is a vote for this node itself, it counts now.
+    pub(super) fn count_own_vote(&mut self) {
+        if self.ballot.vote == Some(self.settings.id) {
+            self.count_vote(self.settings.id);
+        }
+    }
+
+    fn count_vote(&mut self, voter: NodeId) {
+        let State::Candidate(tally) = &mut self.state else {
+            return;
+        };
+        if tally.add(voter, self.members.current()) {
+            self.lead();
+        }
+    }
+
+    /// Elected. The first entry is a no-op: committing it commits all before it (paper §8), which
+    /// by themselves may not be counted (§5.4.2).
+    fn lead(&mut self) {
+        self.leader = Some(self.settings.id);
+        self.hint = None;
+        let leading = Leading::new(self.log.last().next(), self.now);
+        self.state = State::Leader(Box::new(leading));
+        self.follow_membership();
+        self.append_own(Payload::Noop);
+    }
+}

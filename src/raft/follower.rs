@@ -1,0 +1,111 @@
+//! A follower's side of replication: it checks, appends, acknowledges, learns of commits.
+//!
+//! Log matching (paper §5.3): a follower takes entries only if it has the very entry before them,
+//! so its log is as the leader's up to the last of them. It deletes only from the first entry that
+//! *conflicts*; an append that arrives late and holds less than the log does changes nothing.
+//! The acknowledgement names the last entry that was checked by this append, not the last of the
+//! log, and leaves when all of it is on disk.
+
+use super::core::Core;
+use super::message::{Body, Entry, LogIndex, NodeId, Position};
+use super::rules::Rules;
+
+impl<R: Rules> Core<R> {
+    /// The leader `from` sends entries.
+    pub(super) fn on_append(
+        &mut self,
+        from: NodeId,
+        previous: Position,
+        entries: Vec<Entry>,
+        commit: LogIndex,
+    ) {
+        if self.is_blank() {
+            return self.send(from, Body::Blank);
+        }
+        let (previous, entries) = self.skip_committed(previous, entries);
+        if !self.log.has(previous) && R::PREVIOUS_MUST_MATCH {
+            let hint = self.agree_at_most(previous);
+            return self.send(
+                from,
+                Body::Refused {
+                    previous: previous.index,
+                    hint,
+                },
+            );
+        }
+        let matched = previous.index.after(entries.len());
+        self.take_entries(previous.index, entries);
+        if commit.min(matched) > self.commit {
+            self.commit_to(commit.min(matched));
+        }
+        self.try_commit_heard();
+        self.send_when_stored(from, Body::Accepted { matched }, R::ACK_AFTER_STORE);
+    }
+
+    /// Leaves out what is committed here: every leader has that, so it needs no check, and its
+    /// terms may be compacted away.
+    fn skip_committed(
+        &self,
+        previous: Position,
+        mut entries: Vec<Entry>,
+    ) -> (Position, Vec<Entry>) {
+        let known = previous.index >= self.log.base().index;
+        if previous.index >= self.commit || (known && !R::TRUNCATE_ONLY_ON_CONFLICT) {
+            return (previous, entries);
+        }
+        let skip = (self.commit.0 - previous.index.0).min(entries.len() as u64);
+        entries.drain(..skip as usize);
+        (self.commit_position(), entries)
+    }
+
+    /// Where this log could still agree with a leader's that has `previous`.
+    fn agree_at_most(&self, previous: Position) -> Position {
+        self.log
+            .last_at_most(previous.index, previous.term)
+            .unwrap_or(self.log.base())
+    }
+
+    /// Appends what is new of `entries`, which follow `previous`.
+    fn take_entries(&mut self, previous: LogIndex, entries: Vec<Entry>) {
+        if !R::TRUNCATE_ONLY_ON_CONFLICT {
+            self.truncate(previous.next());
+        }
+        let mut entries = entries
+            .into_iter()
+            .skip_while(|entry| self.log.has(entry.position))
+            .peekable();
+        let Some(first) = entries.peek().map(|entry| entry.position.index) else {
+            return;
+        };
+        let rest: Vec<Entry> = entries.collect();
+        self.truncate(first);
+        rest.into_iter().for_each(|entry| self.append(entry));
+    }
+
+    fn truncate(&mut self, from: LogIndex) {
+        if from <= self.log.last() {
+            assert!(
+                from > self.commit,
+                "truncating at {from:?}, committed {:?}",
+                self.commit
+            );
+            self.log.truncate(from);
+            self.members.truncated(from);
+        }
+    }
+
+    /// The leader has committed up to `commit`.
+    pub(super) fn on_commit(&mut self, commit: Position) {
+        self.commit_heard = self.commit_heard.max(commit);
+        self.try_commit_heard();
+    }
+
+    /// Commits up to the newest commit heard of, if this log has that very entry. It may come
+    /// later than the news: small messages may overtake appends.
+    fn try_commit_heard(&mut self) {
+        let heard = self.commit_heard;
+        if heard.index > self.commit && self.log.has(heard) {
+            self.commit_to(heard.index);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The log as the core sees it: where every entry stands, and the newest of them in memory.
+//!
+//! Positions are known for the whole log, as runs of entries with one term: a log of 100,000
+//! entries written under three leaders is three numbers here. Of the entries themselves only the
+//! newest stay, up to `memory_bytes`; older ones are on disk, and the core asks for them.
+//!
+//! ```text
+//!    snapshot          tail_first            stored    last
+//!       |   on disk only   |      in memory     |        |
+//!  -----+------------------+--------------------+--------+
+//! ```
+//!
+//! Invariants:
+//! - the tail is the newest entries without a gap: `tail_first + tail.len() == last + 1`;
+//! - an entry leaves memory only when it is stored, so `tail_first <= stored + 1`;
+//! - `base` is the entry before the first one that can still be had. It is the newest snapshot's,
+//!   or an earlier one while memory still reaches below the snapshot: that spares a follower that
+//!   is a little behind a whole snapshot when the log on disk is cut;
+//! - terms of entries never fall along the log (paper §5.3: they are appended in their order).
+
+use super::core::StoredLog;
+use super::message::{Entry, LogIndex, Position, Term};
+use std::collections::VecDeque;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Log {
+    base: Position,
+    /// The newest snapshot: entries up to it can no longer be read from disk.
+    snapshot: Position,
+    /// First index of each run of one term, after `base`.
+    runs: VecDeque<(LogIndex, Term)>,
+    last: LogIndex,
+    stored: LogIndex,
+    tail: VecDeque<Entry>,
+    tail_bytes: usize,
+    memory_bytes: usize,
+}
+
+impl Log {
+    /// The log as found on disk after the snapshot at `snapshot`.
+    pub(super) fn new(snapshot: Position, found: StoredLog, memory_bytes: usize) -> Log {
+        let last = found.last.max(snapshot.index);
+        let mut log = Log {
+            base: snapshot,
+            snapshot,
+            runs: found.terms.into(),
+            last,
+            stored: last,
+            tail: found.tail.into(),
+            tail_bytes: 0,
+            memory_bytes,
+        };
+        log.forget_below(snapshot.index);
+        log.tail_bytes = log.tail.iter().map(Entry::bytes_in_memory).sum();
+        log.check_found();
+        log.trim();
+        log
+    }
+
+    /// What recovery hands over must be one log; anything else is a fault of ours.
+    fn check_found(&self) {
+        let first = self.base.index.next();
+        let known = self
+            .runs
+            .front()
+            .map_or(self.last == self.base.index, |run| run.0 == first);
+        assert!(
+            known,
+            "terms of {:?} miss entries from {first:?} to {:?}",
+            self.runs, self.last
+        );
+        let mut before = self.base.term;
+        for &(index, term) in &self.runs {
+            assert!(
+                index <= self.last && term >= before,
+                "run {index:?} {term:?} after {before:?}"
+            );
+            before = term;
+        }
+        for (entry, index) in self.tail.iter().zip(self.tail_first().0..) {
+            let expected = self.position_at(LogIndex(index));
+            assert_eq!(
+                Some(entry.position),
+                expected,
+                "the tail is not the end of the log"
+            );
+        }
+    }
+
+    pub(super) fn base(&self) -> Position {
+        self.base
+    }
+
+    pub(super) fn snapshot(&self) -> Position {
+        self.snapshot
+    }
+
+    pub(super) fn last(&self) -> LogIndex {
+        self.last
+    }
+
+    /// Everything up to here is on disk as it stands here.
+    pub(super) fn stored(&self) -> LogIndex {
+        self.stored
+    }
+
+    /// Bytes and number of the entries in memory.
+    pub(super) fn in_memory_size(&self) -> (usize, usize) {
+        (self.tail_bytes, self.tail.len())
+    }
+
+    /// Where the log ends.
+    pub(super) fn last_position(&self) -> Position {
+        let term = self.runs.back().map_or(self.base.term, |run| run.1);
+        Position {
+            term,
+            index: self.last,
+        }
+    }
+
+    /// First index in memory; one past the last when none is.
+    pub(super) fn tail_first(&self) -> LogIndex {
+        LogIndex(self.last.0 + 1 - self.tail.len() as u64)
+    }
+
+    /// The term of the entry at `index`: known from `base` to the last.
+    pub(super) fn term_at(&self, index: LogIndex) -> Option<Term> {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        if index < self.base.index || index > self.last {
+            return None;
+        }
+        match self.runs.back() {
+            Some(&(first, term)) if index >= first => Some(term),
+            _ => {
+                let after = self.runs.partition_point(|run| run.0 <= index);
+                after.checked_sub(1).map(|run| self.runs[run].1)
+            }
+        }
+    }
+
+    /// The position of the entry at `index`, where known.
+    pub(super) fn position_at(&self, index: LogIndex) -> Option<Position> {
+        self.term_at(index).map(|term| Position { term, index })
+    }
+
+    /// Whether this log has that very entry (and so, by log matching, all before it).
+    pub(super) fn has(&self, position: Position) -> bool {
+        self.term_at(position.index) == Some(position.term)
+    }
+
+    /// The last entry at or before `index` whose term is at most `term`: where two logs could
+    /// still agree. None when that lies before `base`.
+    pub(super) fn last_at_most(&self, index: LogIndex, term: Term) -> Option<Position> {
+        let mut end = index.min(self.last);
+        for &(first, run) in self.runs.iter().rev() {
+            if first <= end && run <= term {
+                return Some(Position {
+                    term: run,
+                    index: end,
+                });
+            }
+            end = end.min(first.previous());
+        }
+        (end >= self.base.index && self.base.term <= term).then_some(self.base)
+    }
+
+    /// Puts an entry at the end.
+    pub(super) fn push(&mut self, entry: Entry) {
+        let Position { term, index } = entry.position;
+        let end = self.last_position();
+        assert!(
+            index == end.index.next() && term >= end.term,
+            "{} after {end}",
+            entry.position
+        );
+        if term > end.term || self.runs.is_empty() {
+            self.runs.push_back((index, term));
+        }
+        self.last = index;
+        self.tail_bytes += entry.bytes_in_memory();
+        self.tail.push_back(entry);
+    }
+
+    /// Removes every entry from `from` on.
+    pub(super) fn truncate(&mut self, from: LogIndex) {
+        assert!(
+            from > self.base.index,
+            "truncating at {from:?}, base {}",
+            self.base
+        );
+        while self
+            .tail
+            .back()
+            .is_some_and(|entry| entry.position.index >= from)
+        {
+            let gone = self.tail.pop_back().expect("looked at above");
+            self.tail_bytes -= gone.bytes_in_memory();
+        }
+        while self.runs.back().is_some_and(|run| run.0 >= from) {
+            self.runs.pop_back();
+        }
+        self.last = self.last.min(from.previous());
+        self.stored = self.stored.min(self.last);
+    }
+
+    /// Everything up to `position` is on disk, unless the entry there has changed since. With
+    /// `check_term` off that question is not asked (a rule switched off).
+    pub(super) fn stored_to(&mut self, position: Position, check_term: bool) {
+        if self.has(position) || !check_term {
+            self.stored = self.stored.max(position.index.min(self.last));
+            self.trim();
+        }
+    }
+
+    /// Forgets everything and goes on after `snapshot`, which is on disk.
+    pub(super) fn reset(&mut self, snapshot: Position) {
+        self.tail.clear();
+        self.runs.clear();
+        self.tail_bytes = 0;
+        (self.base, self.snapshot) = (snapshot, snapshot);
+        (self.last, self.stored) = (snapshot.index, snapshot.index);
+    }
+
+    /// A snapshot at `snapshot` is on disk, and the log before it no longer needs to be.
+    pub(super) fn compact(&mut self, snapshot: Position) {
+        self.snapshot = snapshot;
+        self.raise_base();
+    }
+
+    /// Drops entries from memory, oldest first, down to `memory_bytes`; never one that is not on
+    /// disk. Called when more is stored, so that the tail swings by a batch at most.
+    fn trim(&mut self) {
+        let mut trimmed = false;
+        while self.tail_bytes > self.memory_bytes && self.tail_first() <= self.stored {
+            let gone = self.tail.pop_front().expect("it has bytes");
+            self.tail_bytes -= gone.bytes_in_memory();
+            trimmed = true;
+        }
+        if trimmed {
+            self.raise_base();
+        }
+    }
+
+    /// Moves `base` to the snapshot, or as far towards it as memory no longer reaches.
+    fn raise_base(&mut self) {
+        let index = self.snapshot.index.min(self.tail_first().previous());
+        if index <= self.base.index {
+            return;
+        }
+        let base = self.position_at(index);
+        self.base = base.unwrap_or_else(|| panic!("base {index:?} beyond {:?}", self.last));
+        self.forget_below(index);
+    }
+
+    /// Drops runs and entries at or below `index`.
+    fn forget_below(&mut self, index: LogIndex) {
+        while self.runs.len() > 1 && self.runs[1].0 <= index.next() {
+            self.runs.pop_front();
+        }
+        match self.runs.front_mut() {
+            Some(_) if self.last <= index => self.runs.clear(),
+            Some(run) => run.0 = run.0.max(index.next()),
+            None => {}
+        }
+        while self
+            .tail
+            .front()
+            .is_some_and(|entry| entry.position.index <= index)
+        {
+            self.tail.pop_front();
+        }
+    }
+
+    /// The entries in memory from `from` (which must be there) up to `to`.
+    pub(super) fn in_memory(&self, from: LogIndex, to: LogIndex) -> impl Iterator<Item = &Entry> {
+        let first = self.tail_first();
+        assert!(
+            from >= first && to <= self.last,
+            "{from:?}..={to:?} of {first:?}.."
+        );
+        let [start, end] = [from.0 - first.0, (to.0 + 1).saturating_sub(first.0)];
+        self.tail
+            .range(start as usize..(end as usize).max(start as usize))
+    }
+
+    /// Copies entries from memory, from `from` on, about `bytes` of them and at least one.
+    pub(super) fn batch(&self, from: LogIndex, bytes: usize) -> Vec<Entry> {
+        let mut left = bytes;
+        let fits = |entry: &&Entry| {
+            let fits = left > 0;
+            left = left.saturating_sub(entry.bytes_in_memory());
+            fits
+        };
+        self.in_memory(from, self.last)
+            .take_while(fits)
+            .cloned()
+            .collect()
+    }
+}

@@ -1,0 +1,274 @@
+//! Who takes part, and how that changes: one member at a time, through the log.
+//!
+//! A change is an entry, and is in force on a node from the moment it is *appended* there, not
+//! when it is committed (dissertation §4.1): two majorities that differ by one member always share
+//! one, so old and new configuration cannot decide differently. When the entry is truncated the
+//! configuration before it is in force again; hence the history kept here.
+//!
+//! Two rules make this safe, and both were learnt the hard way. There is one change at a time: the
+//! next must wait until the one before it is committed. And a leader changes nothing before an
+//! entry of its own term is committed (the bug published in 2015: two leaders of different terms
+//! could each append one change, with majorities that do not meet). A transcript shows it.
+//!
+//! A new member begins as a learner: it receives entries and has no vote, so a cluster of one or
+//! two does not stand still while it catches up, or if it never starts. The leader promotes it by
+//! itself once it has everything that is committed, was heard within an election timeout, and the
+//! voters known to live, with it, make the new majority.
+//!
+//! A removal is refused when the voters known to live would be no majority of what remains
+//! (unless `strict_changes` is off); adding is always possible, since a learner changes no
+//! majority. A leader that removes itself leads until that is committed, without counting itself
+//! (dissertation §4.2.2), and then asks the best voter to stand at once.
+
+use super::core::{Core, Refusal, State};
+use super::message::{
+    Body, Change, ChangeKind, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMark,
+};
+use super::replication::Leading;
+use super::rules::Rules;
+use std::sync::Arc;
+
+impl Membership {
+    /// Votes or acks needed to decide.
+    pub fn majority(&self) -> usize {
+        self.voters.len() / 2 + 1
+    }
+
+    /// Whether `id` takes part, as a voter or a learner.
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.voters.contains(&id) || self.learners.contains(&id)
+    }
+
+    /// Makes the change. What it asks for may be so already; then nothing happens.
+    pub fn change(&mut self, change: &Change) {
+        match change.kind {
+            ChangeKind::AddLearner if self.voters.contains(&change.node) => {}
+            ChangeKind::AddLearner => {
+                self.learners.insert(change.node);
+            }
+            ChangeKind::Promote => {
+                self.learners.remove(&change.node);
+                self.voters.insert(change.node);
+            }
+            ChangeKind::Remove => {
+                self.learners.remove(&change.node);
+                self.voters.remove(&change.node);
+            }
+        }
+    }
+}
+
+/// The membership at the newest snapshot and after every change since.
+#[derive(Debug)]
+pub(super) struct Members {
+    at_snapshot: (LogIndex, Membership),
+    changes: Vec<(LogIndex, Membership)>,
+}
+
+impl Members {
+    pub(super) fn new(snapshot: SnapshotMark, found: &[Entry]) -> Members {
+        let index = snapshot.position.index;
+        let mut members = Members {
+            at_snapshot: (index, snapshot.membership),
+            changes: Vec::new(),
+        };
+        let later = found.iter().filter(|entry| entry.position.index > index);
+        later.for_each(|entry| members.appended(entry));
+        members
+    }
+
+    /// The membership in force.
+    pub(super) fn current(&self) -> &Membership {
+        self.changes
+            .last()
+            .map_or(&self.at_snapshot.1, |change| &change.1)
+    }
+
+    /// Index of the newest change; the snapshot's when there is none after it.
+    pub(super) fn changed_at(&self) -> LogIndex {
+        self.changes
+            .last()
+            .map_or(self.at_snapshot.0, |change| change.0)
+    }
+
+    /// The membership as of `index`; None before the newest snapshot.
+    pub(super) fn at(&self, index: LogIndex) -> Option<&Membership> {
+        let change = self.changes.iter().rev().find(|change| change.0 <= index);
+        let at_snapshot = (self.at_snapshot.0 <= index).then_some(&self.at_snapshot.1);
+        change.map(|change| &change.1).or(at_snapshot)
+    }
+
+    /// An entry was appended; if it is a change, it is in force.
+    pub(super) fn appended(&mut self, entry: &Entry) {
+        if let Payload::Change(change) = &entry.payload {
+            let mut membership = self.current().clone();
+            membership.change(change);
+            self.changes.push((entry.position.index, membership));
+        }
+    }
+
+    /// Entries from `from` on are gone, and their changes with them.
+    pub(super) fn truncated(&mut self, from: LogIndex) {
+        self.changes.retain(|change| change.0 < from);
+    }
+
+    /// The log up to the snapshot is gone.
+    pub(super) fn compacted(&mut self, mark: SnapshotMark) {
+        let index = mark.position.index;
+        self.changes.retain(|change| change.0 > index);
+        self.at_snapshot = (index, mark.membership);
+    }
+
+    /// The whole log is gone, and the snapshot stands for it.
+    pub(super) fn reset(&mut self, mark: SnapshotMark) {
+        self.changes.clear();
+        self.at_snapshot = (mark.position.index, mark.membership);
+    }
+}
+
+impl<R: Rules> Core<R> {
+    pub(super) fn is_voter(&self) -> bool {
+        self.members.current().voters.contains(&self.settings.id)
+    }
+
+    /// A node that knows no members: it waits for a snapshot, and neither votes nor takes entries.
+    pub(super) fn is_blank(&self) -> bool {
+        self.members.current().voters.is_empty() && self.log.last() == LogIndex(0)
+    }
+
+    pub(super) fn propose_change(&mut self, change: Change) {
+        match self.may_change(&change) {
+            Ok(()) => self.todo.accepted = Some(self.append_own(Payload::Change(change))),
+            Err(refusal) => self.todo.refused = Some(refusal),
+        }
+    }
+
+    fn may_change(&self, change: &Change) -> Result<(), Refusal> {
+        let State::Leader(leading) = &self.state else {
+            return Err(Refusal::NotLeader {
+                leader: self.leader,
+            });
+        };
+        if leading.transfer.is_some() {
+            return Err(Refusal::Transferring);
+        }
+        let members = self.members.current();
+        let pending = self.members.changed_at() > self.commit && R::ONE_CHANGE_AT_A_TIME;
+        let early = self.commit < leading.term_start && R::CHANGE_AFTER_OWN_TERM;
+        if pending || early {
+            return Err(Refusal::ChangePending);
+        }
+        match change.kind {
+            ChangeKind::AddLearner if members.contains(change.node) => Err(Refusal::AlreadyMember),
+            ChangeKind::AddLearner => Ok(()),
+            ChangeKind::Promote if !members.learners.contains(&change.node) => {
+                Err(Refusal::NoSuchMember)
+            }
+            ChangeKind::Promote => self.may_promote(leading, change.node),
+            ChangeKind::Remove if !members.contains(change.node) => Err(Refusal::NoSuchMember),
+            ChangeKind::Remove => self.may_remove(leading, change.node),
+        }
+    }
+
+    fn may_promote(&self, leading: &Leading, learner: NodeId) -> Result<(), Refusal> {
+        let caught_up = leading.progress.get(&learner).is_some_and(|progress| {
+            progress.matched >= self.commit && leading.heard_lately(learner, self)
+        });
+        if !caught_up {
+            return Err(Refusal::NotCaughtUp);
+        }
+        let voters = &self.members.current().voters;
+        let living = voters
+            .iter()
+            .filter(|id| leading.heard_lately(**id, self))
+            .count()
+            + 1;
+        let majority = (voters.len() + 1) / 2 + 1;
+        if living >= majority {
+            Ok(())
+        } else {
+            Err(Refusal::QuorumLost)
+        }
+    }
+
+    fn may_remove(&self, leading: &Leading, node: NodeId) -> Result<(), Refusal> {
+        let mut rest = self.members.current().clone();
+        rest.voters.remove(&node);
+        let living = rest
+            .voters
+            .iter()
+            .filter(|id| leading.heard_lately(**id, self))
+            .count();
+        let enough = living >= rest.majority() || !self.settings.strict_changes;
+        if enough && !rest.voters.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::QuorumLost)
+        }
+    }
+
+    /// The leader makes a voter of a learner that is ready.
+    pub(super) fn promote_learner(&mut self) {
+        if !self.is_leader() || self.members.current().learners.is_empty() {
+            return;
+        }
+        let promotions = self.members.current().learners.iter().map(|node| Change {
+            kind: ChangeKind::Promote,
+            node: *node,
+            context: Arc::from([]),
+        });
+        let ready = promotions
+            .into_iter()
+            .find(|change| self.may_change(change).is_ok());
+        if let Some(change) = ready {
+            self.append_own(Payload::Change(change));
+        }
+    }
+
+    /// Keeps the leader's list of followers as the membership asks for. One that was removed
+    /// stays until that is committed, and is told so by a last heartbeat.
+    pub(super) fn follow_membership(&mut self) {
+        let State::Leader(leading) = &mut self.state else {
+            return;
+        };
+        let members = self.members.current();
+        for id in members.voters.iter().chain(&members.learners) {
+            if *id != self.settings.id {
+                leading.add(*id, self.log.last());
+            }
+        }
+        if self.commit < self.members.changed_at() {
+            return;
+        }
+        let gone: Vec<NodeId> = leading
+            .progress
+            .keys()
+            .filter(|id| !members.contains(**id))
+            .copied()
+            .collect();
+        let round = leading.round;
+        gone.iter().for_each(|id| drop(leading.progress.remove(id)));
+        let commit = self.commit_position();
+        for id in gone {
+            self.send(id, Body::Heartbeat { round, commit });
+        }
+        if !self.is_voter() {
+            self.resign();
+        }
+    }
+
+    /// The leader is no longer a member, and everybody may know: it asks the best voter to stand.
+    fn resign(&mut self) {
+        let best = self.best_voter();
+        self.heartbeat();
+        if let Some(best) = best {
+            self.send(best, Body::CampaignNow);
+        }
+        self.step_down();
+    }
+
+    pub(super) fn commit_position(&self) -> Position {
+        let position = self.log.position_at(self.commit);
+        position.unwrap_or_else(|| panic!("{:?} is below {}", self.commit, self.log.base()))
+    }
+}

@@ -1,0 +1,631 @@
+//! The leader's side of replication: it probes, sends, counts acks and commits.
+//!
+//! For each other member it keeps what it knows (`matched`: on that disk and as here) and what it
+//! will send next, and how:
+//!
+//! | flow     | when                                  | sends                                        |
+//! |----------|---------------------------------------|----------------------------------------------|
+//! | probe    | where the logs meet is not known      | one append, then waits for its answer        |
+//! | stream   | the last answer was an ack            | appends without waiting, a window of them    |
+//! | snapshot | what it needs is no longer in the log | nothing; the driver streams a snapshot       |
+//!
+//! A refused probe says where the follower's log could still agree (paper §5.3, end), so a probe
+//! steps back a whole term at a time, not an entry. A stream in which something was lost falls
+//! back to a probe: on a refusal, when the driver says that messages were dropped, or when an
+//! append stays unanswered for an election timeout while heartbeats are answered. A follower that
+//! does not answer heartbeats gets nothing but heartbeats.
+//!
+//! An append goes out while the leader's own disk still writes the entry: both take the same
+//! time. The leader counts as one more follower, whose `matched` is what its disk has confirmed.
+
+use super::core::{Core, Refusal, State};
+use super::message::{Body, Entry, LogIndex, Membership, NodeId, Payload, Position, Term};
+use super::read_index::Reads;
+use super::rules::Rules;
+use super::transfer::Transfer;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// How many appends may be on their way to one follower, however small.
+const WINDOW_MESSAGES: usize = 256;
+
+/// What a leader knows in its term.
+#[derive(Debug)]
+pub(super) struct Leading {
+    /// Of all members but itself.
+    pub(super) progress: BTreeMap<NodeId, Progress>,
+    /// Index of the no-op this term began with.
+    pub(super) term_start: LogIndex,
+    /// The tick at which it began to lead.
+    since: u64,
+    heartbeat_in: u32,
+    /// Number of the newest heartbeat round.
+    pub(super) round: u64,
+    pub(super) reads: Reads,
+    pub(super) transfer: Option<Transfer>,
+    uncommitted: Uncommitted,
+    /// The follower that was last served from disk; the next in order has its turn.
+    served: NodeId,
+}
+
+/// What a leader knows of one other member.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// Entries up to here are on its disk, as here.
+    pub(super) matched: LogIndex,
+    /// The next entry to send.
+    next: LogIndex,
+    flow: Flow,
+    /// The tick of the last message from it in this term.
+    heard: Option<u64>,
+    /// The newest heartbeat round it answered.
+    pub(super) round: u64,
+    /// The newest commit it was told.
+    told: LogIndex,
+}
+
+#[derive(Debug)]
+enum Flow {
+    /// `asked`: the tick of the probe that is not answered yet.
+    Probe {
+        asked: Option<u64>,
+    },
+    Stream(Window),
+    Snapshot,
+}
+
+/// Appends on their way: the last index and the bytes of each.
+#[derive(Debug)]
+struct Window {
+    sent: VecDeque<(LogIndex, usize)>,
+    bytes: usize,
+    /// The tick of the last ack, or of the first append of an empty window.
+    moved: u64,
+}
+
+impl Window {
+    fn add(&mut self, last: LogIndex, bytes: usize, now: u64) {
+        if self.sent.is_empty() {
+            self.moved = now;
+        }
+        self.sent.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    fn acked(&mut self, matched: LogIndex, now: u64) {
+        while let Some(&(last, bytes)) = self.sent.front()
+            && last <= matched
+        {
+            self.sent.pop_front();
+            self.bytes -= bytes;
+            self.moved = now;
+        }
+    }
+
+    fn is_open(&self, limit: usize) -> bool {
+        self.sent.len() < WINDOW_MESSAGES && self.bytes < limit
+    }
+}
+
+/// Bytes proposed and not committed, by run of proposals.
+#[derive(Debug, Default)]
+struct Uncommitted {
+    bytes: usize,
+    runs: VecDeque<(LogIndex, usize)>,
+}
+
+impl Uncommitted {
+    fn add(&mut self, last: LogIndex, bytes: usize) {
+        self.bytes += bytes;
+        self.runs.push_back((last, bytes));
+    }
+
+    fn committed(&mut self, index: LogIndex) {
+        while let Some(&(last, bytes)) = self.runs.front()
+            && last <= index
+        {
+            self.runs.pop_front();
+            self.bytes -= bytes;
+        }
+    }
+}
+
+/// What a leader knows of another member, for statistics and for deciding when to compact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerProgress {
+    pub node: NodeId,
+    /// Entries up to here are on its disk, as here.
+    pub matched: LogIndex,
+    /// The next entry to send.
+    pub next: LogIndex,
+    pub flow: PeerFlow,
+    /// Ticks since it was last heard in this term; None if never.
+    pub silent_ticks: Option<u64>,
+}
+
+/// How entries go to a member (see the module's table).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerFlow {
+    Probe,
+    Stream,
+    Snapshot,
+}
+
+impl Leading {
+    pub(super) fn new(term_start: LogIndex, now: u64) -> Leading {
+        Leading {
+            progress: BTreeMap::new(),
+            term_start,
+            since: now,
+            heartbeat_in: 0,
+            round: 0,
+            reads: Reads::default(),
+            transfer: None,
+            uncommitted: Uncommitted::default(),
+            served: NodeId(0),
+        }
+    }
+
+    /// Begins to replicate to `id`, if that is new: as if it had all up to `last`.
+    pub(super) fn add(&mut self, id: NodeId, last: LogIndex) {
+        self.progress.entry(id).or_insert(Progress {
+            matched: LogIndex(0),
+            next: last.next(),
+            flow: Flow::Probe { asked: None },
+            heard: None,
+            round: 0,
+            told: LogIndex(0),
+        });
+    }
+
+    /// Whether `id` was heard within an election timeout, or is this node itself.
+    pub(super) fn heard_lately<R: Rules>(&self, id: NodeId, core: &Core<R>) -> bool {
+        let since = core
+            .now
+            .saturating_sub(u64::from(core.settings.election_ticks));
+        let heard = self.progress.get(&id).and_then(|progress| progress.heard);
+        id == core.settings.id || heard.is_some_and(|tick| tick >= since)
+    }
+
+    pub(super) fn overview(&self, now: u64) -> Vec<PeerProgress> {
+        let one = |(node, progress): (&NodeId, &Progress)| PeerProgress {
+            node: *node,
+            matched: progress.matched,
+            next: progress.next,
+            flow: match progress.flow {
+                Flow::Probe { .. } => PeerFlow::Probe,
+                Flow::Stream(_) => PeerFlow::Stream,
+                Flow::Snapshot => PeerFlow::Snapshot,
+            },
+            silent_ticks: progress.heard.map(|tick| now - tick),
+        };
+        self.progress.iter().map(one).collect()
+    }
+}
+
+impl Progress {
+    /// Goes back to asking, from `next` on, at once.
+    fn probe(&mut self, next: LogIndex) {
+        self.next = next.max(self.matched.next());
+        self.flow = Flow::Probe { asked: None };
+    }
+
+    /// The follower has all up to `matched`: from here on entries go out unasked.
+    fn stream(&mut self, now: u64) {
+        self.next = self.matched.next();
+        self.flow = Flow::Stream(Window {
+            sent: VecDeque::new(),
+            bytes: 0,
+            moved: now,
+        });
+    }
+}
+
+impl<R: Rules> Core<R> {
+    /// Appends an entry of the leader's own.
+    pub(super) fn append_own(&mut self, payload: Payload) -> Position {
+        let position = Position {
+            term: self.ballot.term,
+            index: self.log.last().next(),
+        };
+        let entry = Entry { position, payload };
+        let is_change = matches!(entry.payload, Payload::Change(_));
+        self.append(entry);
+        if is_change {
+            self.follow_membership();
+        }
+        position
+    }
+
+    /// Appends an entry, to the log and to what the disk is to store.
+    pub(super) fn append(&mut self, entry: Entry) {
+        self.members.appended(&entry);
+        self.log.push(entry.clone());
+        self.todo.append.push(entry);
+    }
+
+    pub(super) fn propose(&mut self, term: Option<Term>, commands: Vec<Arc<[u8]>>) {
+        let bytes = commands
+            .iter()
+            .map(|command| command.len() + size_of::<Entry>())
+            .sum();
+        if let Err(refusal) = self.may_propose(term, bytes) {
+            self.todo.refused = Some(refusal);
+            return;
+        }
+        let (term, first) = (self.ballot.term, self.log.last().next());
+        self.todo.accepted = Some(Position { term, index: first });
+        self.todo.append.reserve(commands.len());
+        for (index, command) in (first.0..).zip(commands) {
+            let position = Position {
+                term,
+                index: LogIndex(index),
+            };
+            let entry = Entry {
+                position,
+                payload: Payload::Command(command),
+            };
+            self.log.push(entry.clone());
+            self.todo.append.push(entry);
+        }
+        if let State::Leader(leading) = &mut self.state {
+            leading.uncommitted.add(self.log.last(), bytes);
+        }
+    }
+
+    fn may_propose(&self, term: Option<Term>, bytes: usize) -> Result<(), Refusal> {
+        let State::Leader(leading) = &self.state else {
+            return Err(Refusal::NotLeader {
+                leader: self.leader,
+            });
+        };
+        let waiting = leading.uncommitted.bytes;
+        if term.is_some_and(|term| term != self.ballot.term) {
+            Err(Refusal::OtherTerm)
+        } else if leading.transfer.is_some() {
+            Err(Refusal::Transferring)
+        } else if waiting > 0 && waiting + bytes > self.settings.uncommitted_bytes {
+            Err(Refusal::Full)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A leader's tick: check-quorum, the deadline of a handover, heartbeats.
+    pub(super) fn tick_leading(&mut self) {
+        if self.lost_quorum() {
+            return self.step_down();
+        }
+        self.tick_transfer();
+        let State::Leader(leading) = &mut self.state else {
+            return;
+        };
+        if leading.heartbeat_in > 1 {
+            leading.heartbeat_in -= 1;
+            return;
+        }
+        if let Some(transfer) = &mut leading.transfer {
+            transfer.told = false;
+        }
+        self.heartbeat();
+        self.join_round();
+    }
+
+    /// Whether no majority was heard for an election timeout (dissertation §6.2): somebody else
+    /// may lead by now, and clients had better ask there.
+    fn lost_quorum(&self) -> bool {
+        let State::Leader(leading) = &self.state else {
+            return false;
+        };
+        let members = self.members.current();
+        let timeout = u64::from(self.settings.election_ticks);
+        let heard = || {
+            members
+                .voters
+                .iter()
+                .filter(|id| leading.heard_lately(**id, self))
+                .count()
+        };
+        R::CHECK_QUORUM && self.now - leading.since >= timeout && heard() < members.majority()
+    }
+
+    /// Begins a heartbeat round.
+    pub(super) fn heartbeat(&mut self) {
+        let commit = self.commit_position();
+        let State::Leader(leading) = &mut self.state else {
+            return;
+        };
+        leading.round += 1;
+        leading.heartbeat_in = self.settings.heartbeat_ticks;
+        let round = leading.round;
+        let followers: Vec<NodeId> = leading.progress.keys().copied().collect();
+        followers
+            .into_iter()
+            .for_each(|id| self.send(id, Body::Heartbeat { round, commit }));
+    }
+
+    /// A message of this term came from `from`.
+    pub(super) fn heard(&mut self, from: NodeId) {
+        let now = self.now;
+        if let Some(progress) = self.progress_of(from) {
+            progress.heard = Some(now);
+        }
+    }
+
+    fn progress_of(&mut self, id: NodeId) -> Option<&mut Progress> {
+        match &mut self.state {
+            State::Leader(leading) => leading.progress.get_mut(&id),
+            _ => None,
+        }
+    }
+
+    /// The follower's log is as ours up to `matched`, on its disk.
+    pub(super) fn on_accepted(&mut self, from: NodeId, matched: LogIndex) {
+        let (now, base) = (self.now, self.log.base().index);
+        let matched = matched.min(self.log.last());
+        let Some(progress) = self.progress_of(from) else {
+            return;
+        };
+        progress.matched = progress.matched.max(matched);
+        let meets = matched >= base;
+        match &mut progress.flow {
+            Flow::Stream(window) => {
+                window.acked(matched, now);
+                progress.next = progress.next.max(matched.next());
+            }
+            Flow::Probe { .. } if matched.next() >= progress.next => progress.stream(now),
+            Flow::Snapshot if meets => progress.stream(now),
+            Flow::Probe { .. } | Flow::Snapshot => {}
+        }
+    }
+
+    /// The follower has no entry as ours at `previous`.
+    pub(super) fn on_refused(&mut self, from: NodeId, previous: LogIndex, hint: Position) {
+        let meet = self.log.last_at_most(hint.index, hint.term);
+        let base = self.log.base().index;
+        let Some(progress) = self.progress_of(from) else {
+            return;
+        };
+        match progress.flow {
+            Flow::Stream(_) if previous > progress.matched => progress.probe(LogIndex(0)),
+            // Without a place to meet: one before the base, so that a snapshot is sent.
+            Flow::Probe { .. } if previous.next() == progress.next => {
+                progress.probe(meet.map_or(base, |position| position.index.next()));
+            }
+            _ => {}
+        }
+    }
+
+    /// The follower lives. What seems lost on the way to it is sent again.
+    pub(super) fn on_heartbeat_reply(&mut self, from: NodeId, round: u64) {
+        let (now, settings) = (self.now, &self.settings);
+        let patience = [settings.heartbeat_ticks, settings.election_ticks].map(u64::from);
+        let Some(progress) = self.progress_of(from) else {
+            return;
+        };
+        progress.round = progress.round.max(round);
+        match &mut progress.flow {
+            Flow::Probe { asked } => *asked = asked.filter(|tick| now - *tick < patience[0]),
+            Flow::Stream(window) => {
+                if !window.sent.is_empty() && now - window.moved >= patience[1] {
+                    progress.probe(LogIndex(0));
+                }
+            }
+            Flow::Snapshot => {}
+        }
+    }
+
+    pub(super) fn on_unreachable(&mut self, node: NodeId) {
+        let now = self.now;
+        let Some(progress) = self.progress_of(node) else {
+            return;
+        };
+        if let Flow::Stream(_) = progress.flow {
+            progress.probe(LogIndex(0));
+            progress.flow = Flow::Probe { asked: Some(now) };
+        }
+    }
+
+    /// The follower knows no members yet.
+    pub(super) fn on_blank(&mut self, from: NodeId) {
+        if let Some(progress) = self.progress_of(from)
+            && !matches!(progress.flow, Flow::Snapshot)
+        {
+            progress.flow = Flow::Snapshot;
+            self.todo.send_snapshot.push(from);
+        }
+    }
+
+    /// The driver's answer to `send_snapshot`. If it failed, the next probe (a heartbeat later)
+    /// finds out what is needed.
+    pub(super) fn on_snapshot_sent(&mut self, to: NodeId, installed: Option<Position>) {
+        let now = self.now;
+        let Some(progress) = self.progress_of(to) else {
+            return;
+        };
+        if let Flow::Snapshot = progress.flow {
+            let next = installed.map_or(progress.next, |position| position.index.next());
+            progress.probe(next);
+            if installed.is_none() {
+                progress.flow = Flow::Probe { asked: Some(now) };
+            }
+        }
+    }
+
+    /// Commits what a majority has on disk, if the newest of it is of this term (paper §5.4.2):
+    /// an older entry that a majority has may still be replaced; figure 8 shows how.
+    pub(super) fn advance_commit(&mut self) {
+        let State::Leader(leading) = &mut self.state else {
+            return;
+        };
+        let own = if R::OWN_STORE_COUNTS {
+            self.log.stored()
+        } else {
+            self.log.last()
+        };
+        let (id, progress) = (self.settings.id, &leading.progress);
+        let index = LogIndex(self.members.current().reached(|voter| {
+            match voter == id {
+                true => own.0,
+                false => progress
+                    .get(&voter)
+                    .map_or(0, |progress| progress.matched.0),
+            }
+        }));
+        let own_term = self.log.term_at(index) == Some(self.ballot.term);
+        if index <= self.commit || (R::COMMIT_OWN_TERM_ONLY && !own_term) {
+            return;
+        }
+        leading.uncommitted.committed(index);
+        let changed = self.members.changed_at() > self.commit;
+        self.commit_to(index);
+        if changed {
+            self.follow_membership();
+        }
+    }
+
+    /// Sends every follower what it may have, and news of the commit.
+    pub(super) fn replicate(&mut self) {
+        let State::Leader(leading) = &mut self.state else {
+            return;
+        };
+        let ids: Vec<NodeId> = leading.progress.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.replicate_to(id));
+    }
+
+    fn replicate_to(&mut self, id: NodeId) {
+        while let Some((previous, entries)) = self.next_append(id) {
+            self.send_append(id, previous, entries);
+        }
+        let commit = self.commit;
+        let Some(progress) = self.progress_of(id) else {
+            return;
+        };
+        if matches!(progress.flow, Flow::Stream(_)) && progress.told < commit {
+            progress.told = commit;
+            let commit = self.commit_position();
+            self.send(id, Body::Commit { commit });
+        }
+    }
+
+    /// The next append for a follower, from memory. A follower that needs what the log no longer
+    /// has is sent to the driver for a snapshot instead.
+    fn next_append(&mut self, id: NodeId) -> Option<(Position, Vec<Entry>)> {
+        let State::Leader(leading) = &mut self.state else {
+            return None;
+        };
+        let progress = leading.progress.get_mut(&id)?;
+        let probing = match &progress.flow {
+            Flow::Probe { asked } if asked.is_none() => true,
+            Flow::Stream(window) if window.is_open(self.settings.window_bytes) => false,
+            _ => return None,
+        };
+        let Some(previous) = self.log.position_at(progress.next.previous()) else {
+            progress.flow = Flow::Snapshot;
+            self.todo.send_snapshot.push(id);
+            return None;
+        };
+        let here = progress.next >= self.log.tail_first() && progress.next <= self.log.last();
+        match (here, probing) {
+            (true, _) => Some((
+                previous,
+                self.log.batch(progress.next, self.settings.batch_bytes),
+            )),
+            (false, true) => Some((previous, Vec::new())),
+            (false, false) => None,
+        }
+    }
+
+    fn send_append(&mut self, id: NodeId, previous: Position, entries: Vec<Entry>) {
+        let (now, commit) = (self.now, self.commit);
+        let bytes = entries.iter().map(Entry::bytes_in_memory).sum();
+        let last = previous.index.after(entries.len());
+        let Some(progress) = self.progress_of(id) else {
+            return;
+        };
+        progress.told = commit;
+        match &mut progress.flow {
+            Flow::Probe { asked } => *asked = Some(now),
+            Flow::Stream(window) => {
+                window.add(last, bytes, now);
+                progress.next = last.next();
+            }
+            Flow::Snapshot => unreachable!("nothing is sent beside a snapshot"),
+        }
+        self.send(
+            id,
+            Body::Append {
+                previous,
+                entries,
+                commit,
+            },
+        );
+    }
+
+    /// The first index that a follower waits for and memory no longer has; they take turns.
+    pub(super) fn follower_wants(&mut self) -> Option<LogIndex> {
+        let State::Leader(leading) = &mut self.state else {
+            return None;
+        };
+        let (tail_first, limit) = (self.log.tail_first(), self.settings.window_bytes);
+        let wants = |progress: &Progress| match &progress.flow {
+            Flow::Stream(window) => progress.next < tail_first && window.is_open(limit),
+            _ => false,
+        };
+        let waiting = || {
+            leading
+                .progress
+                .iter()
+                .filter(|(_, progress)| wants(progress))
+        };
+        let next = waiting()
+            .find(|(id, _)| **id > leading.served)
+            .or_else(|| waiting().next())?;
+        let (id, index) = (*next.0, next.1.next);
+        leading.served = id;
+        Some(index)
+    }
+
+    /// Sends entries that came back from disk to the followers that wait for them.
+    pub(super) fn send_read(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first().map(|entry| entry.position.index) else {
+            return;
+        };
+        let State::Leader(leading) = &self.state else {
+            return;
+        };
+        let end = first.after(entries.len());
+        let limit = self.settings.window_bytes;
+        let waits = |progress: &Progress| match &progress.flow {
+            Flow::Stream(window) => {
+                progress.next >= first && progress.next < end && window.is_open(limit)
+            }
+            _ => false,
+        };
+        let waiting: Vec<(NodeId, LogIndex)> = (leading.progress.iter())
+            .filter(|(_, progress)| waits(progress))
+            .map(|(id, progress)| (*id, progress.next))
+            .collect();
+        for (id, next) in waiting {
+            if let Some(previous) = self.log.position_at(next.previous()) {
+                let rest = &entries[(next.0 - first.0) as usize..];
+                self.send_append(id, previous, rest.to_vec());
+            }
+        }
+    }
+}
+
+impl Membership {
+    /// The largest value that a majority of the voters has reached; 0 without voters.
+    pub(super) fn reached(&self, value: impl Fn(NodeId) -> u64) -> u64 {
+        if let (1, Some(only)) = (self.voters.len(), self.voters.first()) {
+            return value(*only);
+        }
+        let mut values: Vec<u64> = self.voters.iter().map(|id| value(*id)).collect();
+        values.sort_unstable();
+        values
+            .len()
+            .checked_sub(self.majority())
+            .map_or(0, |at| values[at])
+    }
+}
