@@ -1,1 +1,252 @@
-//! HTTP/1.1 over sockets.
+//! HTTP/1.1 over sockets. It knows nothing of etcd.
+//!
+//! # The whole face
+//!
+//! A [`Door`] is opened on listeners with a [`Handler`]. For each request the handler is called with
+//! the [`Request`], borrowed from the connection's buffer, and a [`Reply`], which it answers
+//!
+//! - now ([`Reply::send`], or [`Reply::stream_from`] for what is large),
+//! - later, from any thread ([`Reply::later`] gives a [`Ticket`]),
+//! - in chunks as they come ([`Reply::park`] gives a [`Parked`]), or
+//! - by taking the socket ([`Reply::upgrade`]).
+//!
+//! The handler runs on the thread that serves many other connections, so **it must not block**: no
+//! commit, no lock that is held over input or output, no slow reckoning. What takes time leaves with
+//! a ticket.
+//!
+//! # Threads
+//!
+//! ```text
+//!   listeners ─► accept ──► http-0   its connections, buffers, timers, inbox
+//!                     └───► http-1   …
+//!                              ▲
+//!   any thread ── Ticket, Parked, Outbox ── inbox, at most one wake-up a batch
+//! ```
+//!
+//! A fixed number of workers; each connection belongs to one of them, to the one that had fewest when
+//! it came. So nothing about a connection is shared or locked, and however many come at once, every
+//! one is served. Workers wait for readiness of their sockets (`mio`); a connection is a state machine
+//! that goes as far as it can whenever it is looked at (`connection.rs`). Nothing a client does, or
+//! leaves undone, holds a thread.
+//!
+//! Why not tiny_http's server, whose types are used here: it leaves connections unserved when many
+//! come at once, ends the process on one crafted `Content-Length`, stops accepting after the first
+//! error, and takes three times the processor time (`cargo bench --bench door`).
+//!
+//! # Reading order
+//!
+//! `worker.rs` (a round), `connection.rs` (a life), `head.rs` and `body.rs` (strict framing),
+//! `input.rs` and `output.rs` (memory), `inbox.rs` (answers from elsewhere, wake-ups), `timers.rs`,
+//! `ledger.rs`, `accept.rs`.
+//!
+//! # Invariants
+//!
+//! - An answer reaches the request it is for, or nobody (`inbox.rs`).
+//! - Answers of one connection are in the order of its requests.
+//! - Memory follows what a client has sent or is being sent, never what it declares; an idle or
+//!   parked connection has no buffer.
+//! - After whatever cannot be framed without doubt, nothing more is read as a request.
+//!
+//! Left out: TLS (its handshake will be a state of the connection), HTTP/2, `Range`, compression.
+
+mod accept;
+mod answer;
+mod body;
+mod connection;
+mod head;
+mod inbox;
+mod input;
+mod ledger;
+mod limits;
+mod listen;
+mod output;
+mod reply;
+mod request;
+mod timers;
+mod worker;
+
+pub use answer::Answer;
+pub use inbox::{Outbox, Parked, Ticket};
+pub use limits::{HEADERS_MAX, Limits, descriptor_limit, raise_descriptor_limit};
+pub use listen::listen;
+pub use output::Slices;
+pub use reply::{Gone, Reply};
+pub use request::{BodyState, Request};
+
+use accept::{Acceptor, Control};
+use connection::Tools;
+use inbox::{Inbox, Mail};
+use input::Scratch;
+use ledger::Ledger;
+use mio::{Poll, Waker};
+use output::Stamp;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use worker::{Connections, Gauges, INBOX, Worker};
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Called on a worker's thread, once for each request; must not block. A panic ends the
+    /// connection, nothing else.
+    fn handle(&self, request: &Request<'_>, reply: Reply<'_>);
+}
+
+/// A snapshot of a door's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections that are open now.
+    pub open: usize,
+    /// Connections accepted so far, refused ones included.
+    pub accepted: u64,
+    /// Connections refused because too many were open.
+    pub refused: u64,
+    /// Requests handed to the handler so far.
+    pub requests: u64,
+}
+
+/// An open door. Dropping it stops it at once.
+pub struct Door {
+    addresses: Vec<SocketAddr>,
+    control: Arc<Control>,
+    workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
+    accept_thread: Option<JoinHandle<()>>,
+    worker_threads: Vec<JoinHandle<()>>,
+}
+
+impl Door {
+    /// Begins to serve `listeners` with a fixed number of workers (at least one).
+    ///
+    /// Errors: what the system says when it has no descriptor or thread left.
+    pub fn open(
+        listeners: Vec<TcpListener>,
+        workers: usize,
+        limits: Limits,
+        handler: Arc<dyn Handler>,
+    ) -> io::Result<Door> {
+        let addresses = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<io::Result<_>>()?;
+        let limits = Arc::new(limits);
+        let built = build_workers(workers.max(1), &limits, &handler)?;
+        let shared: Vec<_> = built
+            .iter()
+            .map(|worker| (Arc::clone(&worker.tools.inbox), Arc::clone(&worker.gauges)))
+            .collect();
+        let (acceptor, control) = Acceptor::new(listeners, shared.clone(), limits.connections)?;
+        // From here on a failure drops the door, which ends the threads that were started.
+        let mut door = Door {
+            addresses,
+            control,
+            workers: shared,
+            accept_thread: None,
+            worker_threads: Vec::new(),
+        };
+        for (index, worker) in built.into_iter().enumerate() {
+            let name = format!("http-{index}");
+            let thread = thread::Builder::new()
+                .name(name)
+                .spawn(move || worker.run())?;
+            door.worker_threads.push(thread);
+        }
+        let accept = thread::Builder::new().name("accept".into());
+        door.accept_thread = Some(accept.spawn(move || acceptor.run())?);
+        Ok(door)
+    }
+
+    /// Where it listens, in the order of the listeners.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The door's counters.
+    pub fn stats(&self) -> Stats {
+        let gauges = || self.workers.iter().map(|(_, gauges)| gauges);
+        Stats {
+            open: gauges().map(|g| g.open.load(Ordering::Relaxed)).sum(),
+            accepted: self.control.accepted.load(Ordering::Relaxed),
+            refused: self.control.refused.load(Ordering::Relaxed),
+            requests: gauges().map(|g| g.requests.load(Ordering::Relaxed)).sum(),
+        }
+    }
+
+    /// Closes the listeners; connections that are open are served on. Returns when it is done.
+    pub fn stop_accepting(&mut self) {
+        self.control.stop.store(true, Ordering::SeqCst);
+        if let Err(error) = self.control.waker.wake() {
+            log::error!("the accept thread cannot be woken: {error}");
+        }
+        if let Some(thread) = self.accept_thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Stops: no new connections or requests; parked answers are cut without their final chunk; a
+    /// request that waits for its answer, and an answer that is being sent, have until `deadline`.
+    /// Returns when all threads have ended.
+    pub fn stop(mut self, deadline: Duration) {
+        self.end(deadline);
+    }
+
+    fn end(&mut self, deadline: Duration) {
+        self.stop_accepting();
+        for (inbox, _) in &self.workers {
+            inbox.put(Mail::Stop { deadline });
+        }
+        for thread in self.worker_threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
+
+fn build_workers(
+    count: usize,
+    limits: &Arc<Limits>,
+    handler: &Arc<dyn Handler>,
+) -> io::Result<Vec<Worker>> {
+    let ledger = Arc::new(Ledger::new(
+        limits.bodies_bytes,
+        limits.head_bytes + limits.body_bytes,
+    ));
+    let mut polls = Vec::new();
+    let mut inboxes = Vec::new();
+    for _ in 0..count {
+        let poll = Poll::new()?;
+        inboxes.push(Arc::new(Inbox::new(Waker::new(poll.registry(), INBOX)?)));
+        polls.push(poll);
+    }
+    let build = |(index, poll)| {
+        let all = inboxes.clone();
+        Worker {
+            poll,
+            tools: Tools {
+                handler: Arc::clone(handler),
+                limits: Arc::clone(limits),
+                inbox: Arc::clone(&inboxes[index]),
+                ledger: Arc::clone(&ledger),
+                stamp: Stamp::new(),
+                input: Scratch::new(),
+                output: Vec::new(),
+                turn: 0,
+                worker: index,
+                requests: 0,
+                stopping: false,
+                room: false,
+            },
+            gauges: Arc::new(Gauges::default()),
+            tell_room: Box::new(move || all.iter().for_each(|inbox| inbox.put(Mail::Room))),
+            connections: Connections::default(),
+        }
+    };
+    Ok(polls.into_iter().enumerate().map(build).collect())
+}

@@ -1,0 +1,170 @@
+//! How fast the door is: requests per second and CPU per request, beside tiny_http's own server.
+//!
+//!     cargo bench --bench door [-- ROUNDS]
+//!
+//! Each server runs as a process of its own and answers every request with 100 bytes of JSON and six
+//! headers, as etcd does. `wrk` asks over 64 connections, in turns, so that whatever else the machine
+//! does meets both alike; CPU per request is the server's own user and system time.
+
+use edgetcd::door::{Answer, Door, Handler, Limits, Reply, Request, listen};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+const BODY: &str = concat!(
+    r#"{"action":"get","node":{"key":"/color","value":"red and green and some more of it","#,
+    r#""modifiedIndex":42,"createdIndex":42}}"#
+);
+const HEADERS: [(&str, &str); 6] = [
+    ("Content-Type", "application/json"),
+    ("X-Etcd-Cluster-Id", "cdf818194e3a8c32"),
+    ("X-Etcd-Index", "42"),
+    ("X-Raft-Index", "1042"),
+    ("X-Raft-Term", "7"),
+    ("Access-Control-Allow-Origin", "*"),
+];
+const SECONDS: u32 = 3;
+
+fn main() {
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
+    match args.first().map(String::as_str) {
+        Some("serve-door") => serve_door(),
+        Some("serve-tiny-http") => serve_tiny_http(),
+        rounds => compare(rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(3)),
+    }
+}
+
+struct Hello;
+
+impl Handler for Hello {
+    fn handle(&self, _request: &Request<'_>, reply: Reply<'_>) {
+        let mut answer = Answer::new(200);
+        for (name, value) in HEADERS {
+            answer.add_header(name, value);
+        }
+        reply.send(answer.body(BODY));
+    }
+}
+
+fn serve_door() {
+    let listener = listen(([127, 0, 0, 1], 0).into()).expect("listen");
+    let door = Door::open(vec![listener], 2, Limits::default(), Arc::new(Hello)).expect("open");
+    println!("{}", door.addresses()[0]);
+    wait_for_end();
+    door.stop(Duration::ZERO);
+}
+
+fn serve_tiny_http() {
+    let server = Arc::new(tiny_http::Server::http("127.0.0.1:0").expect("listen"));
+    println!("{}", server.server_addr().to_ip().expect("an address"));
+    for _ in 0..4 {
+        let server = Arc::clone(&server);
+        std::thread::spawn(move || {
+            for request in server.incoming_requests() {
+                let mut response = tiny_http::Response::from_string(BODY);
+                for (name, value) in HEADERS {
+                    response.add_header(tiny_http::Header::from_bytes(name, value).expect("valid"));
+                }
+                let _ = request.respond(response);
+            }
+        });
+    }
+    wait_for_end();
+}
+
+/// The parent holds the other end of standard input.
+fn wait_for_end() {
+    let _ = std::io::stdin().read_line(&mut String::new());
+}
+
+fn compare(rounds: usize) {
+    let servers = [
+        Server::start("serve-door"),
+        Server::start("serve-tiny-http"),
+    ];
+    println!("{:<16} {:>10} {:>16}", "", "requests/s", "CPU per request");
+    for _ in 0..rounds {
+        for server in &servers {
+            let (rate, cpu) = server.measure();
+            println!("{:<16} {rate:>10.0} {cpu:>13.2} µs", server.mode);
+        }
+    }
+}
+
+struct Server {
+    mode: &'static str,
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(mode: &'static str) -> Server {
+        let program = std::env::current_exe().expect("own path");
+        let mut child = Command::new(program)
+            .arg(mode)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start a server");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("an address");
+        let address = line.trim().parse().expect("an address");
+        Server {
+            mode,
+            child,
+            address,
+        }
+    }
+
+    /// Requests per second, and microseconds of CPU for each.
+    fn measure(&self) -> (f64, f64) {
+        let before = self.cpu_seconds();
+        let output = Command::new("wrk")
+            .args([
+                "-t2",
+                "-c64",
+                &format!("-d{SECONDS}"),
+                &format!("http://{}/", self.address),
+            ])
+            .output()
+            .expect("wrk is installed");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let requests: f64 = text
+            .lines()
+            .find_map(|line| line.trim().split_once(" requests in "))
+            .and_then(|(count, _)| count.parse().ok())
+            .unwrap_or_else(|| panic!("wrk says no number of requests: {text}"));
+        let used = self.cpu_seconds() - before;
+        (requests / f64::from(SECONDS), used / requests * 1e6)
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
+            .expect("the server runs");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+        let ticks = |index: usize| -> f64 {
+            fields
+                .split(' ')
+                .nth(index)
+                .and_then(|n| n.parse().ok())
+                .expect("a number")
+        };
+        // utime and stime are the 14th and 15th field, the state after the name is the third.
+        (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

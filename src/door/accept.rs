@@ -1,0 +1,239 @@
+//! The accept thread: owns all listeners, waits for them and for being stopped, and hands each socket
+//! to the worker with the fewest connections. Ends when it is told to stop; the listeners close then.
+//!
+//! An error of `accept` is never the end. With no descriptor or memory left the listener stays ready,
+//! and edge-triggered readiness will not be told again, so the thread tries again by itself: after 10
+//! ms, then 20, up to 100, and says so at most once a second.
+//!
+//! Above the connection cap a client is accepted all the same, told 503 and closed, so that it learns
+//! why. These few sockets stay open for a second at most ([`Refused`]): closing at once, with the
+//! client's request unread, would reset the connection and take the answer with it.
+
+use super::inbox::{Inbox, Mail, Outbox};
+use super::worker::Gauges;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const STOP: Token = Token(usize::MAX);
+const RETRY_MIN: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_millis(100);
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+/// Sockets handed over before the workers are woken.
+const BATCH: usize = 64;
+const REFUSED_MAX: usize = 16;
+const REFUSED_TIME: Duration = Duration::from_secs(1);
+
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 23\r\nConnection: close\r\n\r\n\
+    503 Service Unavailable";
+
+/// What the accept thread shares with its door.
+pub(super) struct Control {
+    pub stop: AtomicBool,
+    pub waker: Waker,
+    pub accepted: AtomicU64,
+    pub refused: AtomicU64,
+}
+
+pub(super) struct Acceptor {
+    poll: Poll,
+    listeners: Vec<Listener>,
+    workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
+    connections_max: usize,
+    control: Arc<Control>,
+    outbox: Outbox,
+    /// The worker that has its turn among equals.
+    turn: usize,
+    refused: Refused,
+    retry: Duration,
+    complained: Option<Instant>,
+}
+
+struct Listener {
+    socket: TcpListener,
+    /// Clients may be waiting.
+    ready: bool,
+}
+
+impl Acceptor {
+    pub fn new(
+        listeners: Vec<std::net::TcpListener>,
+        workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
+        connections_max: usize,
+    ) -> io::Result<(Acceptor, Arc<Control>)> {
+        let poll = Poll::new()?;
+        let control = Arc::new(Control {
+            stop: AtomicBool::new(false),
+            waker: Waker::new(poll.registry(), STOP)?,
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        });
+        let mut sockets = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            listener.set_nonblocking(true)?;
+            let mut socket = TcpListener::from_std(listener);
+            poll.registry()
+                .register(&mut socket, Token(index), Interest::READABLE)?;
+            sockets.push(Listener {
+                socket,
+                ready: true,
+            });
+        }
+        let acceptor = Acceptor {
+            poll,
+            listeners: sockets,
+            workers,
+            connections_max,
+            control: Arc::clone(&control),
+            outbox: Outbox::new(),
+            turn: 0,
+            refused: Refused::default(),
+            retry: RETRY_MIN,
+            complained: None,
+        };
+        Ok((acceptor, control))
+    }
+
+    /// The thread's function.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(16);
+        while !self.control.stop.load(Ordering::SeqCst) {
+            let starved = !self.accept_all();
+            let timeout = if starved {
+                Some(self.retry)
+            } else {
+                self.refused.timeout()
+            };
+            self.retry = if starved {
+                (self.retry * 2).min(RETRY_MAX)
+            } else {
+                RETRY_MIN
+            };
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != ErrorKind::Interrupted
+            {
+                panic!("the accept thread cannot wait for its listeners: {error}");
+            }
+            for event in &events {
+                if let Some(listener) = self.listeners.get_mut(event.token().0) {
+                    listener.ready = true;
+                }
+            }
+            self.refused.close_old();
+        }
+    }
+
+    /// Accepts whoever waits; false if some could not be accepted for want of something.
+    fn accept_all(&mut self) -> bool {
+        let mut well = true;
+        for index in 0..self.listeners.len() {
+            well &= self.accept_from(index);
+        }
+        self.outbox.flush();
+        well
+    }
+
+    fn accept_from(&mut self, index: usize) -> bool {
+        let mut count = 0;
+        while self.listeners[index].ready && !self.control.stop.load(Ordering::SeqCst) {
+            match self.listeners[index].socket.accept() {
+                Ok((socket, remote)) => {
+                    self.control.accepted.fetch_add(1, Ordering::Relaxed);
+                    self.hand_over(Mail::Adopt {
+                        socket,
+                        remote,
+                        listener: index,
+                    });
+                    count += 1;
+                    if count % BATCH == 0 {
+                        self.outbox.flush();
+                    }
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.listeners[index].ready = false,
+                    // The next client is not to blame for the one that gave up.
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        self.complain(&error);
+                        return false;
+                    }
+                },
+            }
+        }
+        true
+    }
+
+    fn hand_over(&mut self, mail: Mail) {
+        let open = |gauges: &Gauges| gauges.open.load(Ordering::Relaxed);
+        let total: usize = self.workers.iter().map(|(_, gauges)| open(gauges)).sum();
+        if total >= self.connections_max {
+            self.control.refused.fetch_add(1, Ordering::Relaxed);
+            if let Mail::Adopt { socket, .. } = mail {
+                self.refused.add(socket);
+            }
+            return;
+        }
+        let count = self.workers.len();
+        let turn = self.turn;
+        self.turn = (turn + 1) % count;
+        let least = (0..count).map(|step| (turn + step) % count);
+        if let Some(index) = least.min_by_key(|&index| open(&self.workers[index].1)) {
+            let (inbox, gauges) = &self.workers[index];
+            gauges.open.fetch_add(1, Ordering::Relaxed);
+            self.outbox.add(inbox, mail);
+        }
+    }
+
+    fn complain(&mut self, error: &io::Error) {
+        if self
+            .complained
+            .is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY)
+        {
+            self.complained = Some(Instant::now());
+            log::warn!("cannot accept connections for now: {error}");
+        }
+    }
+}
+
+/// Clients that were told 503, for as long as it takes them to read it.
+#[derive(Default)]
+struct Refused {
+    sockets: VecDeque<(Instant, TcpStream)>,
+}
+
+impl Refused {
+    fn add(&mut self, mut socket: TcpStream) {
+        if socket.write(TOO_MANY).is_err() || socket.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        if self.sockets.len() == REFUSED_MAX {
+            self.close_first();
+        }
+        self.sockets
+            .push_back((Instant::now() + REFUSED_TIME, socket));
+    }
+
+    /// Reads what the client has sent, lest closing resets the connection.
+    fn close_first(&mut self) {
+        if let Some((_, mut socket)) = self.sockets.pop_front() {
+            let _ = socket.read(&mut [0; 16 << 10]);
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let (until, _) = self.sockets.front()?;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+
+    fn close_old(&mut self) {
+        while self.timeout().is_some_and(|left| left.is_zero()) {
+            self.close_first();
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! An answer before it is printed.
+//!
+//! The vocabulary is tiny_http's ([`StatusCode`], [`Header`], [`Response`]); a `Response` becomes an
+//! [`Answer`] by [`Answer::from_response`]. The printing is our own (`output.rs`).
+
+use std::io::{self, Read};
+use tiny_http::{Header, Response, StatusCode};
+
+/// Status, headers and body of an answer; `Content-Length`, `Date`, `Server` and `Connection` are the
+/// door's to add.
+///
+/// The header lines are kept as they will be sent, in one buffer: an answer costs two allocations
+/// whatever the number of its headers.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub(super) status: u16,
+    /// Header lines, each ending in CR LF.
+    pub(super) lines: Vec<u8>,
+    pub(super) body: Vec<u8>,
+    /// The connection ends after this answer.
+    pub(super) close: bool,
+}
+
+impl Answer {
+    /// An answer without headers and body.
+    pub fn new(status: impl Into<StatusCode>) -> Answer {
+        Answer {
+            status: status.into().0,
+            lines: Vec::new(),
+            body: Vec::new(),
+            close: false,
+        }
+    }
+
+    /// A line of plain text, as the door itself answers what it cannot accept.
+    pub fn text(status: impl Into<StatusCode>, body: impl Into<Vec<u8>>) -> Answer {
+        Answer::new(status)
+            .header("Content-Type", "text/plain; charset=utf-8")
+            .body(body)
+    }
+
+    /// 400 for a request that is malformed, and the end of its connection: whatever follows on it
+    /// cannot be trusted to be a request.
+    pub fn bad_request() -> Answer {
+        Answer::refusal(400)
+    }
+
+    /// The status as its own text, and the end of the connection.
+    pub(super) fn refusal(status: u16) -> Answer {
+        let reason = StatusCode(status).default_reason_phrase();
+        Answer::text(status, format!("{status} {reason}")).closing()
+    }
+
+    /// Takes over status, headers and body of a tiny_http response.
+    ///
+    /// Errors: what reading its body gives.
+    pub fn from_response<R: Read>(response: Response<R>) -> io::Result<Answer> {
+        let mut answer = Answer::new(response.status_code());
+        for header in response.headers() {
+            answer = answer.with_header(header);
+        }
+        response.into_reader().read_to_end(&mut answer.body)?;
+        Ok(answer)
+    }
+
+    /// Adds a header. Control characters in the value, which could end the line and begin another
+    /// one, become blanks. `name` is the caller's own and must be a token.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Answer {
+        self.add_header(name, value);
+        self
+    }
+
+    /// As [`Answer::header`], in place.
+    pub fn add_header(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        debug_assert!(!name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':'));
+        let value = value.as_ref();
+        if self.lines.capacity() == 0 {
+            self.lines.reserve(192);
+        }
+        self.lines.extend_from_slice(name.as_bytes());
+        self.lines.extend_from_slice(b": ");
+        let start = self.lines.len();
+        self.lines.extend_from_slice(value);
+        for byte in &mut self.lines[start..] {
+            if byte.is_ascii_control() {
+                *byte = b' ';
+            }
+        }
+        self.lines.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds a tiny_http header.
+    pub fn with_header(self, header: &Header) -> Answer {
+        self.header(
+            header.field.as_str().as_str(),
+            header.value.as_str().as_bytes(),
+        )
+    }
+
+    /// Sets the body.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Answer {
+        self.body = body.into();
+        self
+    }
+
+    /// Ends the connection after this answer.
+    pub fn closing(mut self) -> Answer {
+        self.close = true;
+        self
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_begin_another_header() {
+        let answer = Answer::new(200).header("Location", "/a\r\nSet-Cookie: x\0");
+        assert_eq!(answer.lines, b"Location: /a  Set-Cookie: x \r\n");
+    }
+
+    #[test]
+    fn a_tiny_http_response_keeps_its_parts() {
+        let response = Response::from_string("hello").with_status_code(404);
+        let answer = Answer::from_response(response).expect("a string can be read");
+        assert_eq!((answer.status(), &answer.body[..]), (404, &b"hello"[..]));
+        assert_eq!(answer.lines, b"Content-Type: text/plain; charset=UTF-8\r\n");
+    }
+}

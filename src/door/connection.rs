@@ -1,0 +1,837 @@
+//! One connection's life.
+//!
+//! ```text
+//!            ┌──────────────── the answer is printed, the connection kept ◄──┐
+//!            ▼                                                               │
+//!   ──► Open: a head, then its body, ──► handler ──┬─ send, stream_from ─────┤
+//!            come in                               ├─ later ──► Waiting ─────┤
+//!            │                                     ├─ park ───► Parked ──────┤
+//!            │ malformed, too slow                 └─ upgrade ► Leaving ──► the socket goes
+//!            ▼                                                               │
+//!        Draining ◄───────────────── the connection closes ◄─────────────────┘
+//!            the answer goes out, the write side is shut, what still comes is thrown away
+//! ```
+//!
+//! A connection is looked at when its socket is ready, mail has come for it, or its time is up; it
+//! then goes as far as it can ([`Connection::run`]) and says what is to become of it ([`Fate`]). It
+//! never waits for anything itself.
+//!
+//! - Readiness is edge-triggered: it is told once, so [`Connection::readable`] remembers it until a
+//!   read came back short. No system call changes what is waited for, whatever the state.
+//! - Requests are served one at a time, in order. While one waits for its answer, or answers wait for
+//!   the socket, nothing is read: a client that pipelines without reading is stopped by TCP.
+//! - That the client has closed its sending side is told also while nothing is read. It ends a parked
+//!   answer at once; any other request is still answered (`printf … | nc`).
+//! - Each state has at most one time limit ([`Clock`]).
+
+use super::Handler;
+use super::answer::Answer;
+use super::body::Chunked;
+use super::head::{self, Framing, Head, Parsed, Space};
+use super::inbox::{Address, Inbox, Mail};
+use super::input::{Input, Scratch};
+use super::ledger::Ledger;
+use super::limits::Limits;
+use super::output::{Exchange, Flushed, Output, Stamp};
+use super::reply::{Gone, Outcome, Reply, Then};
+use super::request::{BodyState, Request};
+use mio::net::TcpStream;
+use std::io::{self, ErrorKind};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Requests of one connection that are served before others have their turn.
+const REQUESTS_PER_TURN: usize = 64;
+
+/// How many times `linger_time` a client may go on sending to a connection that closes.
+const LINGERS_MAX: u32 = 15;
+
+/// What of its worker a connection uses.
+pub(super) struct Tools {
+    pub handler: Arc<dyn Handler>,
+    pub limits: Arc<Limits>,
+    pub inbox: Arc<Inbox>,
+    pub ledger: Arc<Ledger>,
+    pub stamp: Stamp,
+    pub input: Scratch,
+    pub output: Vec<u8>,
+    /// The last [`Address::turn`] given out.
+    pub turn: u64,
+    /// Distinguishes this worker's bodies in the ledger from those of others.
+    pub worker: usize,
+    /// Requests handed to the handler.
+    pub requests: u64,
+    /// No request is kept alive, no new one begun.
+    pub stopping: bool,
+    /// Memory was freed that others wait for.
+    pub room: bool,
+}
+
+/// What is to become of a connection after it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Stay,
+    /// There is more to do without any further event.
+    Again,
+    /// As `Stay`, until there is room for its body.
+    AwaitRoom,
+    Close,
+    /// The socket leaves the door.
+    Leave,
+}
+
+enum State {
+    Open,
+    Waiting,
+    Parked(Box<Watch>),
+    Leaving(Then),
+    Draining(Drain),
+}
+
+/// A parked answer.
+struct Watch {
+    gone: Arc<dyn Gone>,
+    token: u64,
+    keep: bool,
+}
+
+/// A connection that closes: bytes still to be thrown away, and, once the write side was shut, until
+/// when at most.
+struct Drain {
+    left: u64,
+    until: Option<Instant>,
+}
+
+/// A body that is coming in. The buffer begins with its head, behind which lies what is decoded.
+struct Incoming {
+    head_length: usize,
+    shape: Shape,
+    /// Bytes of the body that are there.
+    data: usize,
+    /// The client waits for a 100.
+    owes_continue: bool,
+    /// In the ledger: under which name, how much.
+    who: u64,
+    counted: usize,
+    /// Bytes that have come, and how many of them had when the clock was last wound.
+    received: u64,
+    received_before: u64,
+}
+
+enum Shape {
+    Length(u64),
+    Chunked(Chunked),
+}
+
+/// What the connection's deadline is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clock {
+    None,
+    Idle,
+    Head,
+    Body,
+    Write,
+    Linger,
+}
+
+/// What the input was good for.
+enum Taken {
+    Request,
+    NeedMore,
+}
+
+enum Filled {
+    More,
+    Nothing,
+    End,
+    NoRoom,
+}
+
+/// A connection, owned by its worker.
+pub(super) struct Connection {
+    socket: TcpStream,
+    remote: SocketAddr,
+    listener: usize,
+    slot: u32,
+    /// Whose answer is awaited ([`Address::turn`]), or 0.
+    turn: u64,
+    state: State,
+    /// Of the request that is being answered.
+    exchange: Exchange,
+    input: Input,
+    output: Output,
+    incoming: Option<Box<Incoming>>,
+    /// Bytes of a head that were looked at without finding its end, and those that were parsed.
+    seen: usize,
+    parsed: usize,
+    /// The socket has, or may have, something to read.
+    readable: bool,
+    /// The client has closed its sending side.
+    read_closed: bool,
+    clock: Clock,
+    /// When to be looked at, and when the worker's timers will do so.
+    pub deadline: Option<Instant>,
+    pub entry: Option<Instant>,
+}
+
+impl Connection {
+    pub fn new(socket: TcpStream, remote: SocketAddr, listener: usize, slot: u32) -> Connection {
+        Connection {
+            socket,
+            remote,
+            listener,
+            slot,
+            turn: 0,
+            state: State::Open,
+            exchange: Exchange {
+                old: false,
+                head_only: false,
+                keep_alive: false,
+            },
+            input: Input::new(),
+            output: Output::new(),
+            incoming: None,
+            seen: 0,
+            parsed: 0,
+            readable: false,
+            read_closed: false,
+            clock: Clock::None,
+            deadline: None,
+            entry: None,
+        }
+    }
+
+    pub fn socket(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    /// Whether an answer with this address is awaited here.
+    pub fn awaits(&self, to: Address) -> bool {
+        self.turn == to.turn && to.turn != 0
+    }
+
+    /// The socket is ready for something.
+    pub fn ready(&mut self, readable: bool, read_closed: bool, tools: &mut Tools) -> Fate {
+        self.readable |= readable || read_closed;
+        self.read_closed |= read_closed;
+        self.run(tools)
+    }
+
+    /// Mail has come, for which [`Connection::awaits`] holds.
+    pub fn deliver(&mut self, mail: Mail, tools: &mut Tools) -> Fate {
+        self.output.borrow(&mut tools.output);
+        if tools.stopping {
+            self.exchange.keep_alive = false;
+        }
+        match mail {
+            Mail::Answer { answer, .. } => {
+                let keep = self.output.answer(answer, self.exchange, &tools.stamp);
+                self.answered(keep, tools);
+            }
+            Mail::Chunk { bytes, .. } => {
+                if self.lags(tools) {
+                    self.output.settle(&mut tools.output);
+                    return Fate::Close;
+                }
+                self.output.chunk(bytes, self.exchange);
+            }
+            Mail::End { last, .. } => self.end_watch(last, tools),
+            Mail::Abort { .. } => {
+                self.state = State::Open;
+                self.output.settle(&mut tools.output);
+                return Fate::Close;
+            }
+            Mail::Adopt { .. } | Mail::Room | Mail::Stop { .. } => {
+                unreachable!("mail to a worker was sent on to a connection")
+            }
+        }
+        self.run(tools)
+    }
+
+    fn lags(&self, tools: &Tools) -> bool {
+        let (chunks, bytes) = self.output.backlog();
+        chunks >= tools.limits.stream_chunks || bytes >= tools.limits.stream_bytes
+    }
+
+    fn end_watch(&mut self, last: Arc<[u8]>, tools: &Tools) {
+        let State::Parked(watch) = &self.state else {
+            return;
+        };
+        let keep = watch.keep && !tools.stopping;
+        self.output.chunk(last, self.exchange);
+        self.output.last_chunk(self.exchange);
+        self.answered(keep, tools);
+    }
+
+    /// The door stops: what is not about to be answered ends here.
+    pub fn stop(&mut self, tools: &mut Tools) -> Fate {
+        match self.state {
+            State::Parked(_) => return Fate::Close,
+            State::Open if self.output.is_empty() => return Fate::Close,
+            State::Draining(_) if self.clock == Clock::Linger => return Fate::Close,
+            _ => {}
+        }
+        self.run(tools)
+    }
+
+    /// The deadline may have come.
+    pub fn expired(&mut self, tools: &mut Tools) -> Fate {
+        if self
+            .deadline
+            .is_none_or(|deadline| deadline > tools.stamp.now)
+        {
+            return Fate::Stay;
+        }
+        match self.clock {
+            Clock::None => return Fate::Stay,
+            Clock::Idle | Clock::Write | Clock::Linger => return Fate::Close,
+            Clock::Body if self.is_fast_enough(tools) => self.clock = Clock::None,
+            Clock::Head | Clock::Body => {
+                self.output.borrow(&mut tools.output);
+                self.refuse(408, tools);
+            }
+        }
+        self.run(tools)
+    }
+
+    fn is_fast_enough(&self, tools: &Tools) -> bool {
+        let Limits {
+            body_time,
+            body_rate,
+            ..
+        } = *tools.limits;
+        self.incoming.as_ref().is_some_and(|incoming| {
+            let least = body_time.as_millis() as u64 * body_rate / 1000;
+            incoming.received - incoming.received_before >= least
+        })
+    }
+
+    /// Goes as far as possible.
+    pub fn run(&mut self, tools: &mut Tools) -> Fate {
+        self.output.borrow(&mut tools.output);
+        let fate = self.advance(tools).unwrap_or(Fate::Close);
+        if fate == Fate::Close {
+            self.input.clear();
+        }
+        self.output.settle(&mut tools.output);
+        self.input.settle(&mut tools.input);
+        self.count(tools);
+        fate
+    }
+
+    /// Errors: the socket's; there is nobody left to tell.
+    fn advance(&mut self, tools: &mut Tools) -> io::Result<Fate> {
+        let mut budget = REQUESTS_PER_TURN;
+        loop {
+            match self.state {
+                State::Open => {
+                    if let Some(fate) = self.serve(&mut budget, tools)? {
+                        return Ok(fate);
+                    }
+                }
+                State::Parked(_) if self.read_closed => return Ok(Fate::Close),
+                State::Waiting | State::Parked(_) => {
+                    if self.flush(tools)? {
+                        self.unwind();
+                    }
+                    return Ok(Fate::Stay);
+                }
+                State::Leaving(_) => {
+                    return Ok(if self.flush(tools)? {
+                        Fate::Leave
+                    } else {
+                        Fate::Stay
+                    });
+                }
+                State::Draining(_) => return self.drain(tools),
+            }
+        }
+    }
+
+    /// Serves what is there, sends the answers, reads. `None`: go on.
+    fn serve(&mut self, budget: &mut usize, tools: &mut Tools) -> io::Result<Option<Fate>> {
+        let mut hungry = false;
+        while !hungry && *budget > 0 && !self.output.is_full() && matches!(self.state, State::Open)
+        {
+            match self.take_request(tools) {
+                Taken::Request => *budget -= 1,
+                Taken::NeedMore => hungry = true,
+            }
+        }
+        if !self.flush(tools)? {
+            return Ok(Some(Fate::Stay));
+        }
+        if !matches!(self.state, State::Open) {
+            return Ok(None);
+        }
+        if !hungry {
+            return Ok((*budget == 0).then_some(Fate::Again));
+        }
+        if tools.stopping {
+            return Ok(Some(Fate::Close));
+        }
+        if !self.readable {
+            self.wind(tools);
+            return Ok(Some(Fate::Stay));
+        }
+        Ok(match self.fill(tools)? {
+            Filled::More => None,
+            Filled::Nothing => {
+                self.wind(tools);
+                Some(Fate::Stay)
+            }
+            Filled::NoRoom => {
+                self.unwind();
+                Some(Fate::AwaitRoom)
+            }
+            Filled::End => Some(Fate::Close),
+        })
+    }
+
+    /// Whether everything is out. If not, the client's time to take some of it runs.
+    fn flush(&mut self, tools: &Tools) -> io::Result<bool> {
+        match self.output.flush(&self.socket)? {
+            Flushed::All => Ok(true),
+            Flushed::Blocked { progress } => {
+                if progress || self.clock != Clock::Write {
+                    self.set_clock(Clock::Write, tools.limits.write_time, tools);
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Reads once, making room first if there is none.
+    fn fill(&mut self, tools: &mut Tools) -> io::Result<Filled> {
+        if !self.input.has_room() && !self.make_room(tools)? {
+            return Ok(Filled::NoRoom);
+        }
+        match self.input.fill(&self.socket, &mut tools.input) {
+            Ok((0, _)) => Ok(Filled::End),
+            Ok((count, more)) => {
+                // After the client's last byte comes no event that would tell of the end.
+                self.readable = more || self.read_closed;
+                if let Some(incoming) = &mut self.incoming {
+                    incoming.received += count as u64;
+                }
+                Ok(Filled::More)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(Filled::Nothing)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Filled::More),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Grows the buffer by what has come; false if the memory for bodies is used up.
+    fn make_room(&mut self, tools: &mut Tools) -> io::Result<bool> {
+        let Limits {
+            head_bytes,
+            body_bytes,
+            ..
+        } = *tools.limits;
+        let Some(incoming) = &mut self.incoming else {
+            let size = self.input.next_size(head_bytes);
+            return self.input.grow(size, &mut tools.input).map(|()| true);
+        };
+        // A chunked body's next size line stands behind its data for a moment.
+        let size = self.input.next_size(incoming.head_length + body_bytes + 64);
+        let more = size.saturating_sub(incoming.counted);
+        if !tools.ledger.grant(incoming.who, more) {
+            return Ok(false);
+        }
+        incoming.counted += more;
+        self.input.grow(size, &mut tools.input).map(|()| true)
+    }
+
+    /// Sets the clock of a connection that waits for its client to send.
+    fn wind(&mut self, tools: &Tools) {
+        let limits = &tools.limits;
+        if let Some(incoming) = &mut self.incoming {
+            if self.clock != Clock::Body {
+                incoming.received_before = incoming.received;
+                self.set_clock(Clock::Body, limits.body_time, tools);
+            }
+        } else if self.input.is_empty() {
+            self.set_clock(Clock::Idle, limits.idle_time, tools);
+        } else if self.clock != Clock::Head {
+            self.set_clock(Clock::Head, limits.head_time, tools);
+        }
+    }
+
+    fn unwind(&mut self) {
+        (self.clock, self.deadline) = (Clock::None, None);
+    }
+
+    fn set_clock(&mut self, clock: Clock, time: Duration, tools: &Tools) {
+        (self.clock, self.deadline) = (clock, Some(tools.stamp.now + time));
+    }
+
+    /// Takes the next request out of the input and has it answered.
+    fn take_request(&mut self, tools: &mut Tools) -> Taken {
+        if self.incoming.is_some() {
+            return self.take_body(tools);
+        }
+        self.skip_empty_lines();
+        if !self.is_worth_parsing(tools) {
+            return Taken::NeedMore;
+        }
+        let Limits {
+            head_bytes,
+            body_bytes,
+            ..
+        } = *tools.limits;
+        let bytes = self.input.bytes();
+        let mut space = Space::new();
+        let head = match head::parse(bytes, &mut space) {
+            Parsed::Complete(head) if head.length <= head_bytes => head,
+            Parsed::Complete(_) => return self.refuse(431, tools),
+            Parsed::Refused(status) => return self.refuse(status, tools),
+            Parsed::Partial => return self.partial_head(tools),
+        };
+        let there = bytes.len() - head.length;
+        let (body, body_state) = match head.framing {
+            Framing::Length(length) if length > body_bytes as u64 => (&[][..], BodyState::TooLarge),
+            Framing::Length(length) if length <= there as u64 => (
+                &bytes[head.length..][..length as usize],
+                BodyState::Complete,
+            ),
+            Framing::Length(length) => {
+                let shape = Shape::Length(length);
+                let incoming = Incoming::new(&head, shape, tools);
+                return self.begin_body(incoming, tools);
+            }
+            Framing::Chunked => {
+                let incoming = Incoming::new(&head, Shape::Chunked(Chunked::new()), tools);
+                return self.begin_body(incoming, tools);
+            }
+        };
+        let used = head.length + body.len();
+        let call = Call::new(&head, body, body_state, tools);
+        let outcome = call.make(
+            self.remote,
+            self.listener,
+            self.slot,
+            &mut self.output,
+            tools,
+        );
+        self.exchange = call.exchange;
+        self.input.consume(used);
+        self.served(outcome, tools)
+    }
+
+    /// Some clients send an empty line after a body (RFC 9112 §2.2).
+    fn skip_empty_lines(&mut self) {
+        let count = self
+            .input
+            .bytes()
+            .iter()
+            .take_while(|b| matches!(b, b'\r' | b'\n'))
+            .count();
+        self.input.consume(count);
+    }
+
+    /// A head that comes in many small reads is not parsed at each of them: only when its end may
+    /// have come, or it has doubled, so that nonsense is still found early.
+    fn is_worth_parsing(&mut self, tools: &Tools) -> bool {
+        let bytes = self.input.bytes();
+        let worth = !bytes.is_empty()
+            && (bytes.len() >= (2 * self.parsed).min(tools.limits.head_bytes)
+                || head::may_end(bytes, self.seen));
+        self.seen = bytes.len();
+        worth
+    }
+
+    fn partial_head(&mut self, tools: &mut Tools) -> Taken {
+        let bytes = self.input.bytes();
+        self.parsed = bytes.len();
+        if bytes.len() < tools.limits.head_bytes {
+            return Taken::NeedMore;
+        }
+        let status = if bytes.contains(&b'\n') { 431 } else { 414 };
+        self.refuse(status, tools)
+    }
+
+    fn begin_body(&mut self, mut incoming: Incoming, tools: &mut Tools) -> Taken {
+        incoming.received = (self.input.len() - incoming.head_length) as u64;
+        (self.seen, self.parsed) = (0, 0);
+        self.clock = Clock::None;
+        self.incoming = Some(Box::new(incoming));
+        self.take_body(tools)
+    }
+
+    /// Goes on with the body; when it is complete, its request is answered.
+    fn take_body(&mut self, tools: &mut Tools) -> Taken {
+        let Some(incoming) = &mut self.incoming else {
+            return Taken::NeedMore;
+        };
+        let state = match incoming.take(&mut self.input, tools.limits.body_bytes) {
+            Err(status) => return self.refuse(status, tools),
+            Ok(None) => {
+                if std::mem::take(&mut incoming.owes_continue) {
+                    self.output.raw(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                return Taken::NeedMore;
+            }
+            Ok(Some(state)) => state,
+        };
+        let (start, end) = (incoming.head_length, incoming.head_length + incoming.data);
+        let bytes = self.input.bytes();
+        let mut space = Space::new();
+        let Parsed::Complete(head) = head::parse(&bytes[..start], &mut space) else {
+            unreachable!("a head that was parsed no longer is one");
+        };
+        let body = if state == BodyState::Complete {
+            &bytes[start..end]
+        } else {
+            &[]
+        };
+        let call = Call::new(&head, body, state, tools);
+        let outcome = call.make(
+            self.remote,
+            self.listener,
+            self.slot,
+            &mut self.output,
+            tools,
+        );
+        self.exchange = call.exchange;
+        self.end_body(tools);
+        self.input.consume(end);
+        self.served(outcome, tools)
+    }
+
+    fn end_body(&mut self, tools: &mut Tools) {
+        if let Some(incoming) = self.incoming.take() {
+            tools.room |= tools.ledger.release(incoming.who, incoming.counted, true);
+        }
+    }
+
+    /// Brings the ledger in line with the memory that is really held.
+    fn count(&mut self, tools: &mut Tools) {
+        let Some(incoming) = &mut self.incoming else {
+            return;
+        };
+        let owned = self.input.owned();
+        if owned > incoming.counted {
+            tools.ledger.add(owned - incoming.counted);
+        } else if owned < incoming.counted {
+            tools.room |= tools
+                .ledger
+                .release(incoming.who, incoming.counted - owned, false);
+        }
+        incoming.counted = owned;
+    }
+
+    /// The handler has been called.
+    fn served(&mut self, outcome: Outcome, tools: &mut Tools) -> Taken {
+        (self.seen, self.parsed) = (0, 0);
+        self.unwind();
+        match outcome {
+            Outcome::Silent => {
+                log::error!("a request was not answered by its handler");
+                return self.refuse(500, tools);
+            }
+            Outcome::Sent { keep } => self.answered(keep, tools),
+            Outcome::Later => {
+                self.turn = tools.turn;
+                self.state = State::Waiting;
+            }
+            Outcome::Parked { gone, token, keep } => {
+                self.turn = tools.turn;
+                self.state = State::Parked(Box::new(Watch { gone, token, keep }));
+            }
+            Outcome::Upgrade(then) => self.state = State::Leaving(then),
+        }
+        Taken::Request
+    }
+
+    /// An answer is complete in the output.
+    fn answered(&mut self, keep: bool, tools: &Tools) {
+        self.turn = 0;
+        self.unwind();
+        self.state = if keep {
+            State::Open
+        } else {
+            State::Draining(Drain {
+                left: tools.limits.discard_bytes,
+                until: None,
+            })
+        };
+    }
+
+    /// Answers with a status only, and ends the connection.
+    fn refuse(&mut self, status: u16, tools: &mut Tools) -> Taken {
+        self.end_body(tools);
+        self.exchange = Exchange {
+            old: false,
+            head_only: false,
+            keep_alive: false,
+        };
+        self.output
+            .answer(Answer::refusal(status), self.exchange, &tools.stamp);
+        self.answered(false, tools);
+        Taken::Request
+    }
+
+    /// Sends what is left, shuts the write side, and throws away what still comes: closing with
+    /// unread bytes would reset the connection and take the answer from the client's hands.
+    fn drain(&mut self, tools: &mut Tools) -> io::Result<Fate> {
+        if !self.flush(tools)? {
+            return Ok(Fate::Stay);
+        }
+        let State::Draining(drain) = &mut self.state else {
+            return Ok(Fate::Close);
+        };
+        let linger = tools.limits.linger_time;
+        let until = match drain.until {
+            Some(until) => until,
+            None => {
+                self.socket.shutdown(Shutdown::Write)?;
+                let until = tools.stamp.now + linger * LINGERS_MAX;
+                (self.clock, self.deadline) = (Clock::Linger, Some(tools.stamp.now + linger));
+                *drain.until.insert(until)
+            }
+        };
+        self.input.clear();
+        while self.readable {
+            let filled = self.fill(tools)?;
+            let count = self.input.len() as u64;
+            self.input.clear();
+            let State::Draining(drain) = &mut self.state else {
+                return Ok(Fate::Close);
+            };
+            if matches!(filled, Filled::End) || count >= drain.left {
+                return Ok(Fate::Close);
+            }
+            drain.left -= count;
+            if count > 0 {
+                self.deadline = Some(until.min(tools.stamp.now + linger));
+            }
+        }
+        Ok(Fate::Stay)
+    }
+
+    /// The connection has ended: frees what is not its own, tells a parked answer's owner.
+    pub fn ended(&mut self, tools: &mut Tools) {
+        self.end_body(tools);
+        if let State::Parked(watch) = std::mem::replace(&mut self.state, State::Open) {
+            watch.gone.gone(watch.token);
+        }
+    }
+
+    /// Takes the connection apart after [`Fate::Leave`].
+    pub fn leave(self) -> Option<(TcpStream, Vec<u8>, Then)> {
+        let State::Leaving(then) = self.state else {
+            return None;
+        };
+        Some((self.socket, self.input.bytes().to_vec(), then))
+    }
+}
+
+impl Incoming {
+    fn new(head: &Head<'_, '_>, shape: Shape, tools: &mut Tools) -> Incoming {
+        tools.turn += 1;
+        Incoming {
+            head_length: head.length,
+            shape,
+            data: 0,
+            owes_continue: head.expects_continue,
+            who: (tools.worker as u64 + 1) << 48 | tools.turn,
+            counted: 0,
+            received: 0,
+            received_before: 0,
+        }
+    }
+
+    /// Takes what has come. `Ok(None)`: more is needed.
+    fn take(&mut self, input: &mut Input, most: usize) -> Result<Option<BodyState>, u16> {
+        match &mut self.shape {
+            Shape::Length(length) => {
+                let there = input.len() - self.head_length;
+                if (there as u64) < *length {
+                    return Ok(None);
+                }
+                self.data = *length as usize;
+                Ok(Some(BodyState::Complete))
+            }
+            Shape::Chunked(decoder) => {
+                let from = self.head_length + self.data;
+                let decoded = decoder
+                    .decode(input.bytes_mut(), from, from)
+                    .map_err(|_| 400u16)?;
+                input.remove(from + decoded.data, from + decoded.taken);
+                self.data += decoded.data;
+                if decoder.promised().saturating_add(self.data as u64) > most as u64 {
+                    return Ok(Some(BodyState::TooLarge));
+                }
+                Ok(decoder.is_done().then_some(BodyState::Complete))
+            }
+        }
+    }
+}
+
+/// One call of the handler.
+struct Call<'a> {
+    head: &'a Head<'a, 'a>,
+    body: &'a [u8],
+    body_state: BodyState,
+    exchange: Exchange,
+}
+
+impl<'a> Call<'a> {
+    fn new(head: &'a Head<'a, 'a>, body: &'a [u8], body_state: BodyState, tools: &Tools) -> Self {
+        let exchange = Exchange {
+            old: head.minor == 0,
+            head_only: head.method == "HEAD",
+            keep_alive: head.keep_alive && !tools.stopping && body_state == BodyState::Complete,
+        };
+        Call {
+            head,
+            body,
+            body_state,
+            exchange,
+        }
+    }
+
+    fn make(
+        &self,
+        remote: SocketAddr,
+        listener: usize,
+        slot: u32,
+        output: &mut Output,
+        tools: &mut Tools,
+    ) -> Outcome {
+        tools.turn += 1;
+        tools.requests += 1;
+        let Call {
+            head,
+            body,
+            body_state,
+            exchange,
+        } = *self;
+        let request = Request {
+            head,
+            body,
+            body_state,
+            remote,
+            listener,
+        };
+        let mut outcome = Outcome::Silent;
+        let reply = Reply {
+            output,
+            exchange,
+            stamp: &tools.stamp,
+            inbox: &tools.inbox,
+            address: Address {
+                slot,
+                turn: tools.turn,
+            },
+            outcome: &mut outcome,
+        };
+        tools.handler.handle(&request, reply);
+        outcome
+    }
+}

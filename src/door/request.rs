@@ -1,0 +1,187 @@
+//! A request as the handler sees it: borrowed from its connection's buffer, nothing copied.
+
+use super::head::Head;
+use std::net::SocketAddr;
+use tiny_http::Method;
+
+/// Whether a request came with all of its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyState {
+    /// It is there, possibly empty.
+    Complete,
+    /// It is longer than [`Limits::body_bytes`](super::Limits::body_bytes), or will be: nothing of
+    /// it was kept, and the connection closes after the answer.
+    TooLarge,
+}
+
+/// A request. Its bytes are those that came, nothing is decoded but the body's framing.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub(super) head: &'a Head<'a, 'a>,
+    pub(super) body: &'a [u8],
+    pub(super) body_state: BodyState,
+    pub(super) remote: SocketAddr,
+    pub(super) listener: usize,
+}
+
+impl<'a> Request<'a> {
+    /// The method as it was sent; methods are case sensitive.
+    pub fn method(&self) -> &'a str {
+        self.head.method
+    }
+
+    /// The method in tiny_http's terms.
+    pub fn method_kind(&self) -> Method {
+        self.head.method.parse().expect("every token is a method")
+    }
+
+    /// Whether the answer's body will be left out.
+    pub fn is_head(&self) -> bool {
+        self.head.method == "HEAD"
+    }
+
+    /// The target as it was sent: `/path?query`, `http://authority/path?query`, `*`, or what
+    /// `CONNECT` names.
+    pub fn target(&self) -> &'a [u8] {
+        self.head.target
+    }
+
+    /// The target's path, with its escapes: `*` stays `*`, of an absolute target what follows the
+    /// authority (`/` if that is nothing).
+    pub fn path(&self) -> &'a [u8] {
+        split_target(self.head.target).path
+    }
+
+    /// What follows the first `?` of the target.
+    pub fn query(&self) -> Option<&'a [u8]> {
+        split_target(self.head.target).query
+    }
+
+    /// The authority of an absolute target, otherwise the `Host` header; empty if there is none.
+    pub fn authority(&self) -> &'a [u8] {
+        split_target(self.head.target)
+            .authority
+            .or_else(|| self.header("host"))
+            .unwrap_or(b"")
+    }
+
+    /// The value of the first header of that name, in any case, without blanks around it.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.head
+            .headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
+    }
+
+    /// All headers in the order they came.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        self.head
+            .headers
+            .iter()
+            .map(|header| (header.name, header.value))
+    }
+
+    /// The body, its framing taken off. Empty if it is too large.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// Whether the body is all there.
+    pub fn body_state(&self) -> BodyState {
+        self.body_state
+    }
+
+    /// The minor version of HTTP/1: 0 or 1.
+    pub fn minor_version(&self) -> u8 {
+        self.head.minor
+    }
+
+    /// The client's address.
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// By which of the listeners given to [`Door::open`](super::Door::open) it came.
+    pub fn listener(&self) -> usize {
+        self.listener
+    }
+}
+
+struct Target<'a> {
+    authority: Option<&'a [u8]>,
+    path: &'a [u8],
+    query: Option<&'a [u8]>,
+}
+
+fn split_target(target: &[u8]) -> Target<'_> {
+    let (authority, local) = match after_scheme(target) {
+        None => (None, target),
+        Some(rest) => {
+            let end = rest
+                .iter()
+                .position(|b| matches!(b, b'/' | b'?'))
+                .unwrap_or(rest.len());
+            (Some(&rest[..end]), &rest[end..])
+        }
+    };
+    let (path, query) = match local.iter().position(|&b| b == b'?') {
+        None => (local, None),
+        Some(at) => (&local[..at], Some(&local[at + 1..])),
+    };
+    let path = if path.is_empty() && authority.is_some() {
+        b"/"
+    } else {
+        path
+    };
+    Target {
+        authority,
+        path,
+        query,
+    }
+}
+
+/// What follows `scheme://`, for a target that does not begin with a path.
+fn after_scheme(target: &[u8]) -> Option<&[u8]> {
+    if target.first().is_none_or(|&b| b == b'/') {
+        return None;
+    }
+    let end = target.windows(3).position(|w| w == b"://")?;
+    target[..end]
+        .iter()
+        .all(u8::is_ascii_alphabetic)
+        .then(|| &target[end + 3..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_split() {
+        let cases: [(&str, &str, &str, Option<&str>); 9] = [
+            ("/a/b", "-", "/a/b", None),
+            ("/a?", "-", "/a", Some("")),
+            ("/a?b=c?d", "-", "/a", Some("b=c?d")),
+            ("//a//b", "-", "//a//b", None),
+            ("/a?u=http://x/", "-", "/a", Some("u=http://x/")),
+            ("*", "-", "*", None),
+            ("http://h:1/a?b", "h:1", "/a", Some("b")),
+            ("http://h", "h", "/", None),
+            ("http://h?x", "h", "/", Some("x")),
+        ];
+        for (target, authority, path, query) in cases {
+            let split = split_target(target.as_bytes());
+            assert_eq!(
+                split.authority.unwrap_or(b"-"),
+                authority.as_bytes(),
+                "{target}"
+            );
+            assert_eq!(
+                (split.path, split.query),
+                (path.as_bytes(), query.map(str::as_bytes)),
+                "{target}"
+            );
+        }
+    }
+}

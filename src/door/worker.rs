@@ -1,0 +1,275 @@
+//! A worker: one thread that owns a set of connections.
+//!
+//! It owns its connections and their buffers, waits for their sockets and for its inbox, and ends
+//! when it was told to stop and its last connection has ended, or the deadline has come. One round:
+//!
+//! 1. wait, unless there is mail or a connection wants another turn;
+//! 2. the sockets that are ready;
+//! 3. the mail, new connections among it;
+//! 4. connections that want another turn, then those whose time has come.
+//!
+//! A slot that became free in 2 is given to a new connection in 3 at the earliest, when no event of
+//! the old one can be left.
+//!
+//! A panic while a connection is looked at, be it in the handler or ours, ends that connection.
+
+use super::connection::{Connection, Fate, Tools};
+use super::inbox::Mail;
+use super::timers::Timers;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// The inbox's token; no slot has it.
+pub(super) const INBOX: Token = Token(usize::MAX);
+
+const EVENTS_PER_ROUND: usize = 256;
+
+/// What others may know of a worker.
+#[derive(Default)]
+pub(super) struct Gauges {
+    /// Connections it owns, those on their way included.
+    pub open: AtomicUsize,
+    pub requests: AtomicU64,
+}
+
+pub(super) struct Worker {
+    pub poll: Poll,
+    pub tools: Tools,
+    pub gauges: Arc<Gauges>,
+    /// Tells every worker that there is room for bodies.
+    pub tell_room: Box<dyn Fn() + Send>,
+    pub connections: Connections,
+}
+
+/// The connections by slot.
+#[derive(Default)]
+pub(super) struct Connections {
+    slots: Vec<Option<Box<Connection>>>,
+    free: Vec<u32>,
+    timers: Timers,
+    /// Those that want another turn.
+    again: Vec<u32>,
+    /// Those that wait for room for their bodies.
+    no_room: Vec<u32>,
+    deadline: Option<Instant>,
+}
+
+impl Worker {
+    /// The thread's function.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_ROUND);
+        let mut mail = Vec::new();
+        while !self.is_done() {
+            self.wait(&mut events);
+            self.tools.inbox.take(&mut mail);
+            self.tools.stamp.refresh();
+            for event in events.iter().filter(|event| event.token() != INBOX) {
+                self.handle_event(event);
+            }
+            for mail in mail.drain(..) {
+                self.handle_mail(mail);
+            }
+            self.run_again();
+            self.run_timers();
+            if std::mem::take(&mut self.tools.room) {
+                (self.tell_room)();
+            }
+            self.gauges
+                .requests
+                .store(self.tools.requests, Ordering::Relaxed);
+        }
+        self.end_all();
+    }
+
+    fn wait(&mut self, events: &mut Events) {
+        let busy = !self.connections.again.is_empty() || !self.tools.inbox.may_sleep();
+        let timeout = if busy {
+            Some(Duration::ZERO)
+        } else {
+            self.time_to_wait()
+        };
+        if let Err(error) = self.poll.poll(events, timeout) {
+            events.clear();
+            if error.kind() != std::io::ErrorKind::Interrupted {
+                panic!("a worker of the door cannot wait for its sockets: {error}");
+            }
+        }
+    }
+
+    fn time_to_wait(&self) -> Option<Duration> {
+        let timer = self.connections.timers.next();
+        let next = timer.into_iter().chain(self.connections.deadline).min()?;
+        Some(next.saturating_duration_since(self.tools.stamp.now))
+    }
+
+    fn handle_event(&mut self, event: &Event) {
+        let slot = event.token().0 as u32;
+        if event.is_write_closed() || event.is_error() {
+            return self.close(slot);
+        }
+        let (readable, read_closed) = (event.is_readable(), event.is_read_closed());
+        self.look(slot, |connection, tools| {
+            connection.ready(readable, read_closed, tools)
+        });
+    }
+
+    fn handle_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Adopt {
+                socket,
+                remote,
+                listener,
+            } => self.adopt(socket, remote, listener),
+            Mail::Answer { to, .. }
+            | Mail::Chunk { to, .. }
+            | Mail::End { to, .. }
+            | Mail::Abort { to } => {
+                let slot = self.connections.slots.get(to.slot as usize);
+                if slot.is_some_and(|slot| slot.as_ref().is_some_and(|c| c.awaits(to))) {
+                    self.look(to.slot, |connection, tools| connection.deliver(mail, tools));
+                }
+            }
+            Mail::Room => {
+                for slot in std::mem::take(&mut self.connections.no_room) {
+                    self.tools.ledger.wait_no_more();
+                    self.look(slot, Connection::run);
+                }
+            }
+            Mail::Stop { deadline } => self.stop(deadline),
+        }
+    }
+
+    fn adopt(&mut self, mut socket: TcpStream, remote: SocketAddr, listener: usize) {
+        let slots = &mut self.connections.slots;
+        let slot = self.connections.free.pop().unwrap_or_else(|| {
+            slots.push(None);
+            (slots.len() - 1) as u32
+        });
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(slot as usize);
+        if self.tools.stopping
+            || self
+                .poll
+                .registry()
+                .register(&mut socket, token, interest)
+                .is_err()
+        {
+            self.connections.free.push(slot);
+            self.gauges.open.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let connection = Connection::new(socket, remote, listener, slot);
+        self.connections.slots[slot as usize] = Some(Box::new(connection));
+        // Sets the clock for a client that never sends anything; what it has sent comes as an event.
+        self.look(slot, Connection::run);
+    }
+
+    /// Lets a connection go on, and does what it wants then.
+    fn look(&mut self, slot: u32, turn: impl FnOnce(&mut Connection, &mut Tools) -> Fate) {
+        let Worker {
+            connections, tools, ..
+        } = self;
+        let Some(Some(connection)) = connections.slots.get_mut(slot as usize) else {
+            return;
+        };
+        let fate = catch_unwind(AssertUnwindSafe(|| turn(connection, tools)));
+        let fate = fate.unwrap_or(Fate::Close);
+        match fate {
+            Fate::Stay => {}
+            Fate::Again => connections.again.push(slot),
+            Fate::AwaitRoom => return self.await_room(slot),
+            Fate::Close => return self.close(slot),
+            Fate::Leave => return self.let_go(slot),
+        }
+        connections
+            .timers
+            .set(slot, connection.deadline, &mut connection.entry);
+    }
+
+    /// Counts the connection as waiting, then asks once more: see [`Ledger`](super::ledger::Ledger).
+    fn await_room(&mut self, slot: u32) {
+        let again = self.connections.no_room.contains(&slot);
+        if !again {
+            self.connections.no_room.push(slot);
+            self.tools.ledger.wait();
+            self.look(slot, Connection::run);
+        }
+    }
+
+    fn take(&mut self, slot: u32) -> Option<Box<Connection>> {
+        let connection = self.connections.slots.get_mut(slot as usize)?.take()?;
+        self.connections.free.push(slot);
+        self.gauges.open.fetch_sub(1, Ordering::Relaxed);
+        Some(connection)
+    }
+
+    fn close(&mut self, slot: u32) {
+        let Some(mut connection) = self.take(slot) else {
+            return;
+        };
+        let tools = &mut self.tools;
+        let _ = catch_unwind(AssertUnwindSafe(|| connection.ended(tools)));
+    }
+
+    /// An upgraded connection's socket leaves the door.
+    fn let_go(&mut self, slot: u32) {
+        let Some(mut connection) = self.take(slot) else {
+            return;
+        };
+        let released = self.poll.registry().deregister(connection.socket());
+        let Some((socket, rest, then)) = connection.leave() else {
+            return;
+        };
+        let socket = std::net::TcpStream::from(socket);
+        match released.and_then(|()| socket.set_nonblocking(false)) {
+            Ok(()) => {
+                let _ = catch_unwind(AssertUnwindSafe(|| then(socket, rest)));
+            }
+            Err(error) => log::warn!("a connection was lost when it was upgraded: {error}"),
+        }
+    }
+
+    fn run_again(&mut self) {
+        for slot in std::mem::take(&mut self.connections.again) {
+            self.look(slot, Connection::run);
+        }
+    }
+
+    fn run_timers(&mut self) {
+        while let Some((time, slot)) = self.connections.timers.pop(self.tools.stamp.now) {
+            let Some(Some(connection)) = self.connections.slots.get_mut(slot as usize) else {
+                continue;
+            };
+            if connection.entry == Some(time) {
+                connection.entry = None;
+                self.look(slot, Connection::expired);
+            }
+        }
+    }
+
+    fn stop(&mut self, deadline: Duration) {
+        self.tools.stopping = true;
+        self.connections.deadline = Some(self.tools.stamp.now + deadline);
+        for slot in 0..self.connections.slots.len() as u32 {
+            self.look(slot, Connection::stop);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.connections.deadline.is_some_and(|deadline| {
+            deadline <= self.tools.stamp.now || self.connections.slots.iter().all(Option::is_none)
+        })
+    }
+
+    fn end_all(&mut self) {
+        for slot in 0..self.connections.slots.len() as u32 {
+            self.close(slot);
+        }
+    }
+}
