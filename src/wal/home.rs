@@ -1,0 +1,232 @@
+//! The data directory: whose it is, who has it, and what is where.
+//!
+//! | path under the data directory | is                                                              |
+//! |-------------------------------|-----------------------------------------------------------------|
+//! | `member/lock`                 | locked by the process that has the directory; holds its pid     |
+//! | `member/identity`             | who this member is: magic (8), CRC-32 of the rest (4), the bytes |
+//! | `member/wal/`                 | segments (or in `--wal-dir`, which then has a `lock` of its own) |
+//! | `member/snap/`                | snapshots                                                       |
+//!
+//! Folders are made readable by their owner only.
+
+use super::disk::{Disk, DiskReader, DiskWriter, Found, Locked};
+use super::error::{WalError, WalErrorKind};
+use super::names;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const IDENTITY_MAGIC: [u8; 8] = *b"edgetID1";
+
+/// Where the log is kept and how much of it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// Where segments go instead of `member/wal`.
+    pub wal_dir: Option<PathBuf>,
+    /// Snapshots kept; the newest two are always. 0: all.
+    pub max_snapshots: usize,
+    /// Segments kept; those still needed are always. 0: all.
+    pub max_wals: usize,
+    /// Bytes of the last entries handed out by [`recover`](super::recover).
+    pub tail_bytes: usize,
+    /// Size of the first segment; later ones grow with the write rate.
+    pub segment_bytes: u64,
+    /// Size up to which segments grow. (A larger batch of records gets one of its own size.)
+    pub segment_bytes_max: u64,
+}
+
+impl Options {
+    /// The usual ones: segments of 1 to 16 MiB, five of them and five snapshots, a tail of 4 MiB.
+    pub fn new(dir: impl Into<PathBuf>) -> Options {
+        Options {
+            dir: dir.into(),
+            wal_dir: None,
+            max_snapshots: 5,
+            max_wals: 5,
+            tail_bytes: 4 << 20,
+            segment_bytes: 1 << 20,
+            segment_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// The data directory, locked. The lock is let go when the home and all that came of it are gone.
+#[derive(Debug)]
+pub struct Home<D: Disk>(Arc<Inner<D>>);
+
+#[derive(Debug)]
+struct Inner<D: Disk> {
+    disk: D,
+    options: Options,
+    member: PathBuf,
+    wal: PathBuf,
+    snap: PathBuf,
+    _locks: Vec<D::Lock>,
+}
+
+impl<D: Disk> Clone for Home<D> {
+    fn clone(&self) -> Home<D> {
+        Home(self.0.clone())
+    }
+}
+
+impl<D: Disk> Home<D> {
+    /// Makes what is missing and takes the lock.
+    ///
+    /// Errors: `Locked` at once when another process has it, `Foreign` when the directory is not
+    /// edgetcd's, else `Io` or `Full`.
+    pub fn open(disk: D, options: Options) -> Result<Home<D>, WalError> {
+        let member = options.dir.join("member");
+        let snap = member.join("snap");
+        let wal = options
+            .wal_dir
+            .clone()
+            .unwrap_or_else(|| member.join("wal"));
+        refuse_foreign(&disk, &options.dir, &wal, &snap)?;
+        make_dir(&disk, &member)?;
+        let mut locks = vec![lock(&disk, &member.join("lock"))?];
+        make_dir(&disk, &wal)?;
+        if options.wal_dir.is_some() {
+            locks.push(lock(&disk, &wal.join("lock"))?);
+        }
+        make_dir(&disk, &snap)?;
+        Ok(Home(Arc::new(Inner {
+            disk,
+            options,
+            member,
+            wal,
+            snap,
+            _locks: locks,
+        })))
+    }
+
+    /// The bytes given to [`Home::write_identity`] last; `None` on a new directory.
+    pub fn identity(&self) -> Result<Option<Vec<u8>>, WalError> {
+        let path = self.identity_path();
+        let reader = match self.disk().open(&path) {
+            Ok(reader) => reader,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(WalError::io(&path, "open it", &error)),
+        };
+        let mut bytes = vec![0; reader.bytes() as usize];
+        let read = reader.read_at(0, &mut bytes);
+        let read = read.map_err(|error| WalError::io(&path, "read it", &error))?;
+        match checked_identity(&bytes[..read]) {
+            Some(identity) => Ok(Some(identity.to_vec())),
+            None => Err(WalError::damaged(
+                &path,
+                "it fails its checksum, so this node does not know who it is; move the data \
+                 directory aside and add this node to its cluster as a new member",
+            )),
+        }
+    }
+
+    /// Puts the identity in place of the one before, in one step: after a crash it is the one or
+    /// the other.
+    ///
+    /// Call it after [`recover`](super::recover) on a new directory: an identity without a log says
+    /// that the log was lost, and is refused.
+    pub fn write_identity(&self, identity: &[u8]) -> Result<(), WalError> {
+        let (path, aside) = (self.identity_path(), self.0.member.join("identity.tmp"));
+        let mut bytes = IDENTITY_MAGIC.to_vec();
+        bytes.extend_from_slice(&crc32fast::hash(identity).to_le_bytes());
+        bytes.extend_from_slice(identity);
+        let disk = self.disk();
+        let written = disk.create(&aside).and_then(|mut file| {
+            file.write(&bytes)?;
+            file.sync()?;
+            disk.rename(&aside, &path)?;
+            disk.sync_dir(&self.0.member)
+        });
+        written.map_err(|error| WalError::io(&path, "write it", &error))
+    }
+
+    fn identity_path(&self) -> PathBuf {
+        self.0.member.join("identity")
+    }
+
+    pub(super) fn disk(&self) -> &D {
+        &self.0.disk
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    pub(super) fn member(&self) -> &Path {
+        &self.0.member
+    }
+
+    pub(super) fn wal(&self) -> &Path {
+        &self.0.wal
+    }
+
+    pub(super) fn snap(&self) -> &Path {
+        &self.0.snap
+    }
+}
+
+fn checked_identity(bytes: &[u8]) -> Option<&[u8]> {
+    let (magic, rest) = bytes.split_first_chunk::<8>()?;
+    let (crc, identity) = rest.split_first_chunk::<4>()?;
+    let good = *magic == IDENTITY_MAGIC && u32::from_le_bytes(*crc) == crc32fast::hash(identity);
+    good.then_some(identity)
+}
+
+fn make_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
+    disk.make_dir(dir)
+        .map_err(|error| WalError::io(dir, "make this folder", &error))
+}
+
+fn lock<D: Disk>(disk: &D, path: &Path) -> Result<D::Lock, WalError> {
+    match disk.lock(path) {
+        Ok(Locked::Mine(lock)) => Ok(lock),
+        Ok(Locked::Theirs(pid)) => {
+            let who = pid.map_or("another process".to_string(), |pid| {
+                format!("process {pid}")
+            });
+            let what = format!(
+                "{who} is running on this directory; stop it first, or give this node a --data-dir of its own"
+            );
+            Err(WalError::new(WalErrorKind::Locked { pid }, path, what))
+        }
+        Err(error) => Err(WalError::io(path, "lock it", &error)),
+    }
+}
+
+/// What is in the folder; nothing if there is none.
+pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Found>, WalError> {
+    match disk.list(dir) {
+        Ok(found) => Ok(found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(WalError::io(dir, "list this folder", &error)),
+    }
+}
+
+/// Refuses a directory that another program made, before anything in it is touched.
+fn refuse_foreign<D: Disk>(disk: &D, data: &Path, wal: &Path, snap: &Path) -> Result<(), WalError> {
+    let foreign = |path: PathBuf, what: &str| {
+        let what = format!("{what}; give edgetcd a --data-dir of its own");
+        Err(WalError::new(WalErrorKind::Foreign, &path, what))
+    };
+    if list(disk, data)?.iter().any(|found| found.name == "proxy") {
+        return foreign(data.join("proxy"), "this is the directory of an etcd proxy");
+    }
+    for found in list(disk, wal)? {
+        if names::is_etcd_segment(&found.name) {
+            return foreign(
+                wal.join(found.name),
+                "this log was written by etcd, in its own format",
+            );
+        }
+        if found.name.ends_with(".wal") && names::SegmentName::parse(&found.name).is_none() {
+            return foreign(wal.join(found.name), "edgetcd gives no file such a name");
+        }
+    }
+    if list(disk, snap)?.iter().any(|found| found.name == "db") {
+        return foreign(snap.join("db"), "this is the database of an etcd member");
+    }
+    Ok(())
+}

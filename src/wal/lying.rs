@@ -1,0 +1,848 @@
+//! A disk made of memory that keeps its promises and no other.
+//!
+//! What was synced is there after a crash. Of what was not, each 512-byte sector of a file and each
+//! name in a folder is, on its own, as it was synced last, as it was left, or as it was at some time
+//! between; a sector may also be torn inside. Everything follows from the seed and from the calls
+//! made, so a run can be had again. Jobs for the helper run at once, in line.
+//!
+//! Faults on request: power lost at the n-th change ([`LyingDisk::cut_power_after`]), a sync that
+//! fails ([`LyingDisk::fail_sync_after`]; as on Linux, the next one succeeds and proves nothing), no
+//! space ([`LyingDisk::set_capacity`]), slow syncs ([`LyingDisk::set_sync_delay`]).
+//!
+//! A clone is the same disk. Handles opened before [`LyingDisk::crash`] or [`LyingDisk::kill`] are
+//! dead afterwards: all they return is an error, and dropping them changes nothing.
+
+use super::disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Locked};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+const SECTOR: usize = 512;
+type Sector = [u8; SECTOR];
+/// States of one sector or name kept between two syncs; later ones replace the last.
+const STATES_MAX: usize = 6;
+
+/// The disk. See the module.
+#[derive(Debug, Clone)]
+pub struct LyingDisk(Arc<Mutex<Machine>>);
+
+#[derive(Debug)]
+struct Machine {
+    random: Random,
+    /// Counts crashes and kills: a handle of another boot is dead.
+    boot: u64,
+    names: BTreeMap<PathBuf, Name>,
+    inodes: u64,
+    locks: BTreeSet<PathBuf>,
+    capacity: u64,
+    /// Changes so far, and the one at which the power goes.
+    changes: u64,
+    power_until: u64,
+    /// Syncs of files left until one fails.
+    sync_fails: Option<u64>,
+    sync_delay: Duration,
+    now: Duration,
+}
+
+/// A name with the states it may have after a crash.
+#[derive(Debug, Clone, Default)]
+struct Name {
+    synced: Option<Node>,
+    /// After that, in order; the last is what a program sees.
+    later: Vec<Option<Node>>,
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    Dir,
+    File(Arc<Mutex<Inode>>),
+}
+
+#[derive(Debug, Clone, Default)]
+struct Inode {
+    id: u64,
+    length: u64,
+    synced_length: u64,
+    /// Sectors never written are zeros.
+    sectors: BTreeMap<u64, States>,
+}
+
+/// A sector with the states it may have after a crash.
+#[derive(Debug, Clone)]
+struct States {
+    synced: Sector,
+    later: Vec<Sector>,
+    /// A sync of it failed: the kernel takes it for written until it is written again.
+    forgotten: bool,
+}
+
+/// splitmix64: small, and good enough to choose what to lose.
+#[derive(Debug, Clone)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    fn coin(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+}
+
+/// How much one crash keeps of what was not synced.
+#[derive(Debug, Clone, Copy)]
+enum Mood {
+    Nothing,
+    Everything,
+    Anything,
+}
+
+impl LyingDisk {
+    /// An empty disk whose lies follow from `seed`.
+    pub fn new(seed: u64) -> LyingDisk {
+        LyingDisk(Arc::new(Mutex::new(Machine {
+            random: Random(seed),
+            boot: 0,
+            names: BTreeMap::new(),
+            inodes: 0,
+            locks: BTreeSet::new(),
+            capacity: u64::MAX,
+            changes: 0,
+            power_until: u64::MAX,
+            sync_fails: None,
+            sync_delay: Duration::ZERO,
+            now: Duration::ZERO,
+        })))
+    }
+
+    /// The power goes and comes back: what was not synced is kept or lost, piece by piece.
+    pub fn crash(&self) {
+        self.machine().crash();
+    }
+
+    /// Only the process ends: all that it wrote stays, as un-synced as it was.
+    pub fn kill(&self) {
+        self.machine().restart();
+    }
+
+    /// The power goes at the `changes`-th change from now (0: the next one), which is then done in
+    /// part. From there on every call fails, until [`LyingDisk::crash`].
+    pub fn cut_power_after(&self, changes: u64) {
+        let mut machine = self.machine();
+        machine.power_until = machine.changes.saturating_add(changes);
+    }
+
+    /// Changes made so far: calls that write, sync, make, rename or remove.
+    pub fn changes(&self) -> u64 {
+        self.machine().changes
+    }
+
+    /// The file sync after so many good ones fails, once.
+    pub fn fail_sync_after(&self, good: u64) {
+        self.machine().sync_fails = Some(good);
+    }
+
+    /// The bytes that all files together may have.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.machine().capacity = bytes;
+    }
+
+    /// Each sync of a file takes this long (the calling thread sleeps).
+    pub fn set_sync_delay(&self, delay: Duration) {
+        self.machine().sync_delay = delay;
+    }
+
+    /// Moves the disk's clock.
+    pub fn advance(&self, by: Duration) {
+        self.machine().now += by;
+    }
+
+    /// Bytes of all files.
+    pub fn used(&self) -> u64 {
+        self.machine().used()
+    }
+
+    /// Every file there is, in order of their names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let machine = self.machine();
+        let files = machine
+            .names
+            .iter()
+            .filter(|(_, name)| matches!(name.now(), Some(Node::File(_))));
+        files.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// What a file holds, as a program would read it.
+    pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
+        let inode = self.machine().file(path).ok()?;
+        let inode = lock(&inode);
+        let mut bytes = vec![0; inode.length as usize];
+        inode.read(0, &mut bytes);
+        Some(bytes)
+    }
+
+    /// Puts a file there as if it had always been so: for rot, and for meddling people.
+    pub fn put(&self, path: &Path, bytes: &[u8]) {
+        let mut machine = self.machine();
+        let inode = machine.inode(bytes.len() as u64);
+        {
+            let mut inode = lock(&inode);
+            inode.write(0, bytes);
+            inode.sync(0, u64::MAX);
+        }
+        let name = Name {
+            synced: Some(Node::File(inode)),
+            later: Vec::new(),
+        };
+        machine.names.insert(path.to_path_buf(), name);
+    }
+
+    /// Takes a file or a whole folder away as if it had never been there.
+    pub fn take(&self, path: &Path) {
+        self.machine()
+            .names
+            .retain(|name, _| !name.starts_with(path));
+    }
+
+    /// Another disk with the same content and the same secrets, un-synced states included, on which
+    /// no process runs.
+    pub fn fork(&self, seed: u64) -> LyingDisk {
+        let copy = LyingDisk::new(seed);
+        let machine = self.machine();
+        let mut copies = BTreeMap::new();
+        let mut copy_node = |node: &Option<Node>| match node {
+            Some(Node::File(inode)) => {
+                let inode = lock(inode);
+                let copied = copies
+                    .entry(inode.id)
+                    .or_insert_with(|| Arc::new(Mutex::new(inode.clone())));
+                Some(Node::File(copied.clone()))
+            }
+            other => other.clone(),
+        };
+        let names = machine.names.iter().map(|(path, name)| {
+            let synced = copy_node(&name.synced);
+            let later = name.later.iter().map(&mut copy_node).collect();
+            (path.clone(), Name { synced, later })
+        });
+        let names = names.collect();
+        let mut copied = copy.machine();
+        copied.names = names;
+        copied.inodes = machine.inodes;
+        copied.capacity = machine.capacity;
+        copied.now = machine.now;
+        drop(copied);
+        copy
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        lock(&self.0)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the power is gone")
+}
+
+impl Name {
+    fn now(&self) -> Option<&Node> {
+        self.later.last().unwrap_or(&self.synced).as_ref()
+    }
+
+    fn set(&mut self, node: Option<Node>) {
+        if self.later.len() == STATES_MAX {
+            self.later.pop();
+        }
+        self.later.push(node);
+    }
+
+    fn sync(&mut self) {
+        if let Some(now) = self.later.pop() {
+            self.synced = now;
+            self.later.clear();
+        }
+    }
+
+    fn crash(&mut self, random: &mut Random, mood: Mood) {
+        let kept = mood.choose(self.later.len(), random);
+        if let Some(kept) = kept.checked_sub(1) {
+            self.synced = self.later.swap_remove(kept);
+        }
+        self.later.clear();
+    }
+}
+
+impl Mood {
+    fn any(random: &mut Random) -> Mood {
+        match random.below(6) {
+            0 => Mood::Nothing,
+            1 => Mood::Everything,
+            _ => Mood::Anything,
+        }
+    }
+
+    /// How many of the later states happened.
+    fn choose(self, later: usize, random: &mut Random) -> usize {
+        match self {
+            Mood::Nothing => 0,
+            Mood::Everything => later,
+            Mood::Anything => random.below(later as u64 + 1) as usize,
+        }
+    }
+}
+
+impl Inode {
+    fn read(&self, offset: u64, into: &mut [u8]) -> usize {
+        let count = (self.length.saturating_sub(offset) as usize).min(into.len());
+        let into = &mut into[..count];
+        into.fill(0);
+        let end = offset + count as u64;
+        for (&number, states) in self
+            .sectors
+            .range(offset / SECTOR as u64..end.div_ceil(SECTOR as u64))
+        {
+            let begin = number * SECTOR as u64;
+            let (from, to) = (begin.max(offset), (begin + SECTOR as u64).min(end));
+            let bytes = &states.now()[(from - begin) as usize..(to - begin) as usize];
+            into[(from - offset) as usize..(to - offset) as usize].copy_from_slice(bytes);
+        }
+        count
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = offset + done as u64;
+            let inside = (at % SECTOR as u64) as usize;
+            let count = (SECTOR - inside).min(bytes.len() - done);
+            let states = self
+                .sectors
+                .entry(at / SECTOR as u64)
+                .or_insert_with(States::zeros);
+            states.write(inside, &bytes[done..done + count]);
+            done += count;
+        }
+        self.length = self.length.max(offset + bytes.len() as u64);
+    }
+
+    fn sync(&mut self, from: u64, to: u64) {
+        let range = from / SECTOR as u64..to.div_ceil(SECTOR as u64).max(from / SECTOR as u64);
+        self.sectors
+            .range_mut(range)
+            .for_each(|(_, states)| states.sync());
+        self.synced_length = self.length;
+    }
+
+    /// Some sectors were written; the others are taken for written.
+    fn fail_sync(&mut self, random: &mut Random) {
+        for states in self.sectors.values_mut() {
+            match random.coin() {
+                true => states.sync(),
+                false => states.forgotten = true,
+            }
+        }
+    }
+
+    fn crash(&mut self, random: &mut Random) {
+        let mood = Mood::any(random);
+        self.sectors
+            .values_mut()
+            .for_each(|states| states.crash(random, mood));
+        let grown = self.length.saturating_sub(self.synced_length);
+        self.length = match mood {
+            Mood::Nothing => self.synced_length,
+            Mood::Everything => self.length,
+            Mood::Anything => self.synced_length + random.below(grown + 1),
+        };
+        self.synced_length = self.length;
+        let end = self.length;
+        self.sectors
+            .retain(|number, _| number * (SECTOR as u64) < end);
+    }
+}
+
+impl States {
+    fn zeros() -> States {
+        States {
+            synced: [0; SECTOR],
+            later: Vec::new(),
+            forgotten: false,
+        }
+    }
+
+    fn now(&self) -> &Sector {
+        self.later.last().unwrap_or(&self.synced)
+    }
+
+    fn write(&mut self, inside: usize, bytes: &[u8]) {
+        let mut sector = *self.now();
+        sector[inside..inside + bytes.len()].copy_from_slice(bytes);
+        if self.later.len() == STATES_MAX {
+            self.later.pop();
+        }
+        self.later.push(sector);
+        self.forgotten = false;
+    }
+
+    fn sync(&mut self) {
+        if !self.forgotten {
+            self.synced = *self.now();
+            self.later.clear();
+        }
+    }
+
+    fn crash(&mut self, random: &mut Random, mood: Mood) {
+        let kept = mood.choose(self.later.len(), random);
+        if let Some(newest) = kept.checked_sub(1) {
+            let older = if newest == 0 {
+                self.synced
+            } else {
+                self.later[newest - 1]
+            };
+            self.synced = self.later[newest];
+            if matches!(mood, Mood::Anything) && random.below(4) == 0 {
+                let torn = random.below(SECTOR as u64) as usize;
+                self.synced[torn..].copy_from_slice(&older[torn..]);
+            }
+        }
+        self.later.clear();
+        self.forgotten = false;
+    }
+}
+
+/// What happens to a change when the power may go.
+enum Power {
+    Stays,
+    /// It goes now: the change is done in part, and its caller hears of an error.
+    Goes,
+}
+
+impl Machine {
+    fn crash(&mut self) {
+        let mood = Mood::any(&mut self.random);
+        let mut inodes = BTreeMap::new();
+        for name in self.names.values_mut() {
+            let nodes = name.later.iter().chain([&name.synced]).flatten();
+            inodes.extend(nodes.filter_map(|node| match node {
+                Node::File(inode) => Some((lock(inode).id, inode.clone())),
+                Node::Dir => None,
+            }));
+            name.crash(&mut self.random, mood);
+        }
+        inodes
+            .values()
+            .for_each(|inode| lock(inode).crash(&mut self.random));
+        self.names.retain(|_, name| name.synced.is_some());
+        let dirs: BTreeSet<PathBuf> = self.dirs().collect();
+        let has_parents = |path: &PathBuf| {
+            path.ancestors()
+                .skip(1)
+                .all(|above| is_root(above) || dirs.contains(above))
+        };
+        self.names.retain(|path, _| has_parents(path));
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        self.boot += 1;
+        self.locks.clear();
+        self.power_until = u64::MAX;
+    }
+
+    fn dirs(&self) -> impl Iterator<Item = PathBuf> {
+        let dirs = self
+            .names
+            .iter()
+            .filter(|(_, name)| matches!(name.now(), Some(Node::Dir)));
+        dirs.map(|(path, _)| path.clone())
+    }
+
+    /// To be asked before anything is looked at.
+    fn alive(&self) -> io::Result<()> {
+        if self.changes > self.power_until {
+            return Err(gone());
+        }
+        Ok(())
+    }
+
+    /// To be asked before anything is changed.
+    fn change(&mut self) -> io::Result<Power> {
+        self.alive()?;
+        self.changes += 1;
+        Ok(if self.changes > self.power_until {
+            Power::Goes
+        } else {
+            Power::Stays
+        })
+    }
+
+    /// A change of names, done or not when the power goes.
+    fn change_names(
+        &mut self,
+        change: impl FnOnce(&mut Machine) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.change()? {
+            Power::Stays => change(self),
+            Power::Goes => {
+                if self.random.coin() {
+                    change(self)?;
+                }
+                Err(gone())
+            }
+        }
+    }
+
+    fn is_dir(&self, dir: &Path) -> bool {
+        is_root(dir) || matches!(self.names.get(dir).and_then(Name::now), Some(Node::Dir))
+    }
+
+    fn file(&self, path: &Path) -> io::Result<Arc<Mutex<Inode>>> {
+        match self.names.get(path).and_then(Name::now) {
+            Some(Node::File(inode)) => Ok(inode.clone()),
+            Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn inode(&mut self, length: u64) -> Arc<Mutex<Inode>> {
+        self.inodes += 1;
+        Arc::new(Mutex::new(Inode {
+            id: self.inodes,
+            length,
+            ..Inode::default()
+        }))
+    }
+
+    fn set_name(&mut self, path: &Path, node: Option<Node>) -> io::Result<()> {
+        if !path.parent().is_some_and(|dir| self.is_dir(dir)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.names.entry(path.to_path_buf()).or_default().set(node);
+        Ok(())
+    }
+
+    fn sync_dir(&mut self, dir: &Path) {
+        for (path, name) in &mut self.names {
+            if path.parent() == Some(dir) {
+                name.sync();
+            }
+        }
+        self.names
+            .retain(|_, name| name.synced.is_some() || !name.later.is_empty());
+    }
+
+    fn used(&self) -> u64 {
+        let files = self.names.values().filter_map(|name| match name.now() {
+            Some(Node::File(inode)) => Some(lock(inode).length),
+            _ => None,
+        });
+        files.sum()
+    }
+
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        if self.used().saturating_add(bytes) > self.capacity {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn sync_file(&mut self, inode: &Mutex<Inode>, from: u64, to: u64) -> io::Result<()> {
+        if let Power::Goes = self.change()? {
+            // The crash that follows decides what of it was written.
+            return Err(gone());
+        }
+        match &mut self.sync_fails {
+            Some(0) => {
+                self.sync_fails = None;
+                lock(inode).fail_sync(&mut self.random);
+                return Err(io::Error::other("I/O error"));
+            }
+            Some(good) => *good -= 1,
+            None => {}
+        }
+        lock(inode).sync(from, to);
+        Ok(())
+    }
+
+    fn write_file(&mut self, inode: &Mutex<Inode>, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match self.change()? {
+            Power::Stays => {
+                lock(inode).write(offset, bytes);
+                Ok(())
+            }
+            Power::Goes => {
+                let part = self.random.below(bytes.len() as u64 + 1) as usize;
+                lock(inode).write(offset, &bytes[..part]);
+                Err(gone())
+            }
+        }
+    }
+}
+
+/// Paths end in nothing (relative ones) or in the root; neither has to be made.
+fn is_root(path: &Path) -> bool {
+    path.parent().is_none()
+}
+
+impl Disk for LyingDisk {
+    type Reader = LyingReader;
+    type Writer = LyingFile;
+    type Segment = LyingFile;
+    type Lock = LyingLock;
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        if self.machine().is_dir(dir) {
+            return self.machine().alive();
+        }
+        let above = dir.parent().unwrap_or(Path::new(""));
+        self.make_dir(above)?;
+        self.machine()
+            .change_names(|machine| machine.set_name(dir, Some(Node::Dir)))?;
+        self.sync_dir(above)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Found>> {
+        let machine = self.machine();
+        machine.alive()?;
+        if !machine.is_dir(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inside = machine
+            .names
+            .iter()
+            .filter(|(path, _)| path.parent() == Some(dir));
+        let found = inside.filter_map(|(path, name)| {
+            let (bytes, is_dir) = match name.now()? {
+                Node::Dir => (0, true),
+                Node::File(inode) => (lock(inode).length, false),
+            };
+            let name = path.file_name()?.to_string_lossy().into_owned();
+            Some(Found {
+                name,
+                bytes,
+                is_dir,
+            })
+        });
+        Ok(found.collect())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut machine = self.machine();
+        match machine.change()? {
+            Power::Stays => {
+                machine.sync_dir(dir);
+                Ok(())
+            }
+            Power::Goes => Err(gone()),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.machine().change_names(|machine| {
+            let inode = machine.file(from)?;
+            machine.set_name(to, Some(Node::File(inode)))?;
+            machine.set_name(from, None)
+        })
+    }
+
+    fn remove(&self, file: &Path) -> io::Result<()> {
+        self.machine().change_names(|machine| {
+            machine.file(file)?;
+            machine.set_name(file, None)
+        })
+    }
+
+    fn open(&self, file: &Path) -> io::Result<LyingReader> {
+        let machine = self.machine();
+        machine.alive()?;
+        let inode = machine.file(file)?;
+        let bytes = lock(&inode).length;
+        let (disk, boot) = (self.clone(), machine.boot);
+        Ok(LyingReader {
+            disk,
+            boot,
+            inode,
+            bytes,
+        })
+    }
+
+    fn create(&self, file: &Path) -> io::Result<LyingFile> {
+        let mut machine = self.machine();
+        let inode = machine.inode(0);
+        let made = Some(Node::File(inode.clone()));
+        machine.change_names(|machine| machine.set_name(file, made))?;
+        let (disk, boot) = (self.clone(), machine.boot);
+        Ok(LyingFile {
+            disk,
+            boot,
+            inode,
+            end: 0,
+        })
+    }
+
+    fn allocate(&self, file: &Path, bytes: u64) -> io::Result<()> {
+        let mut machine = self.machine();
+        machine.alive()?;
+        if machine.file(file).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        machine.reserve(bytes)?;
+        let inode = machine.inode(bytes);
+        lock(&inode).synced_length = bytes;
+        machine.change_names(|machine| machine.set_name(file, Some(Node::File(inode))))
+    }
+
+    fn segment(&self, file: &Path) -> io::Result<LyingFile> {
+        let machine = self.machine();
+        machine.alive()?;
+        let inode = machine.file(file)?;
+        let (disk, boot) = (self.clone(), machine.boot);
+        Ok(LyingFile {
+            disk,
+            boot,
+            inode,
+            end: 0,
+        })
+    }
+
+    fn lock(&self, file: &Path) -> io::Result<Locked<LyingLock>> {
+        let mut machine = self.machine();
+        machine.alive()?;
+        if !machine.locks.insert(file.to_path_buf()) {
+            return Ok(Locked::Theirs(Some(std::process::id())));
+        }
+        let (disk, boot, path) = (self.clone(), machine.boot, file.to_path_buf());
+        Ok(Locked::Mine(LyingLock { disk, boot, path }))
+    }
+
+    fn random(&self) -> u32 {
+        self.machine().random.next() as u32
+    }
+
+    fn now(&self) -> Duration {
+        self.machine().now
+    }
+
+    fn background(&self, job: Box<dyn FnOnce() + Send>) {
+        job();
+    }
+}
+
+/// A file open for reading.
+#[derive(Debug)]
+pub struct LyingReader {
+    disk: LyingDisk,
+    boot: u64,
+    inode: Arc<Mutex<Inode>>,
+    bytes: u64,
+}
+
+/// The machine, if it is still the boot that the handle was opened in.
+fn same_boot(disk: &LyingDisk, boot: u64) -> io::Result<MutexGuard<'_, Machine>> {
+    let machine = disk.machine();
+    machine.alive()?;
+    if machine.boot != boot {
+        return Err(io::Error::other("the process that opened this has ended"));
+    }
+    Ok(machine)
+}
+
+impl DiskReader for LyingReader {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let _machine = same_boot(&self.disk, self.boot)?;
+        Ok(lock(&self.inode).read(offset, into))
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        let _machine = same_boot(&self.disk, self.boot)?;
+        let inode = lock(&self.inode);
+        let sector = inode.sectors.range(offset / SECTOR as u64..).next();
+        Ok(sector.map(|(number, _)| (number * SECTOR as u64).max(offset)))
+    }
+}
+
+/// A file open for writing.
+#[derive(Debug)]
+pub struct LyingFile {
+    disk: LyingDisk,
+    boot: u64,
+    inode: Arc<Mutex<Inode>>,
+    /// Where the next piece goes, when it is written from front to back.
+    end: u64,
+}
+
+impl LyingFile {
+    fn sync_range(&self, from: u64, to: u64) -> io::Result<()> {
+        let delay = same_boot(&self.disk, self.boot)?.sync_delay;
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
+        }
+        same_boot(&self.disk, self.boot)?.sync_file(&self.inode, from, to)
+    }
+}
+
+impl DiskWriter for LyingFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut machine = same_boot(&self.disk, self.boot)?;
+        machine.reserve(bytes.len() as u64)?;
+        machine.write_file(&self.inode, self.end, bytes)?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_range(0, u64::MAX)
+    }
+}
+
+impl DiskSegment for LyingFile {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut machine = same_boot(&self.disk, self.boot)?;
+        let length = lock(&self.inode).length;
+        assert!(
+            offset + bytes.len() as u64 <= length,
+            "a segment of {length} bytes does not grow"
+        );
+        machine.write_file(&self.inode, offset, bytes)
+    }
+
+    fn sync(&mut self, from: u64, to: u64) -> io::Result<()> {
+        self.sync_range(from, to)
+    }
+}
+
+/// A lock, let go on drop unless the process that took it has ended.
+#[derive(Debug)]
+pub struct LyingLock {
+    disk: LyingDisk,
+    boot: u64,
+    path: PathBuf,
+}
+
+impl Drop for LyingLock {
+    fn drop(&mut self) {
+        let mut machine = self.disk.machine();
+        if machine.boot == self.boot {
+            machine.locks.remove(&self.path);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The mapped segment: this room's only `unsafe`.
+
+use memmap2::{Advice, MmapMut};
+use std::fs::File;
+use std::io;
+
+/// A whole allocated file, mapped for writing. One owner; nobody reads through it.
+#[derive(Debug)]
+pub(super) struct Map(MmapMut);
+
+impl Map {
+    /// `file` must have all its blocks: a store into a hole of a full disk is a signal, not an error.
+    pub(super) fn open(file: &File) -> io::Result<Map> {
+        // SAFETY: a map is undefined when its file changes or shrinks under it. The file belongs to
+        // this process alone (the directory's lock is held for as long as a segment is open) and its
+        // length never changes after it was allocated. Through the map bytes are only copied in:
+        // no reference into it is ever handed out, and what is on disk is read with ordinary reads.
+        let map = unsafe { MmapMut::map_mut(file)? };
+        // Without this the kernel reads and dirties large folios around each fault, and a 100-byte
+        // record after a burst writes 16 to 64 KiB instead of one page.
+        map.advise(Advice::Random)?;
+        Ok(Map(map))
+    }
+
+    /// Copies `bytes` in at `offset`. Panics when they do not fit: the caller counts the room.
+    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// `msync` of the pages that hold `[from, to)`.
+    pub(super) fn sync(&self, from: usize, to: usize) -> io::Result<()> {
+        self.0.flush_range(from, to - from)
+    }
+}

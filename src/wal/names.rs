@@ -1,0 +1,69 @@
+//! The names of files. They sort as what they hold is ordered.
+//!
+//! | name                                      | is                                          |
+//! |-------------------------------------------|---------------------------------------------|
+//! | `wal/0000000000000007-5f3a9c21.wal`       | the eighth segment, with its salt           |
+//! | `wal/0000000000000007-5f3a9c21.tmp`       | a segment being made: of no use after a crash |
+//! | `snap/00000000000186a0-0000000000000002.snap` | the snapshot at index 100000, of term 2 |
+//! | `snap/….bad`                              | a snapshot that failed its checksums, kept aside until there is a newer one |
+//! | `snap/….1f00c3d2.tmp`                     | a snapshot being written, with a random number |
+
+use crate::raft::{LogIndex, Position, Term};
+
+/// A segment: files of one directory are numbered from 0 on, without gaps, and never again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SegmentName {
+    pub seq: u64,
+    pub salt: u32,
+}
+
+impl SegmentName {
+    pub fn file(self) -> String {
+        format!("{:016x}-{:08x}.wal", self.seq, self.salt)
+    }
+
+    pub fn temporary(self) -> String {
+        format!("{:016x}-{:08x}.tmp", self.seq, self.salt)
+    }
+
+    pub fn parse(name: &str) -> Option<SegmentName> {
+        let (seq, salt) = name.strip_suffix(".wal")?.split_once('-')?;
+        let seq = hex(seq, 16)?;
+        let salt = u32::try_from(hex(salt, 8)?).ok()?;
+        Some(SegmentName { seq, salt })
+    }
+}
+
+/// Whether etcd names its segments so: number and first index, 16 digits each.
+pub(super) fn is_etcd_segment(name: &str) -> bool {
+    name.strip_suffix(".wal")
+        .and_then(|stem| stem.split_once('-'))
+        .is_some_and(|(seq, index)| hex(seq, 16).is_some() && hex(index, 16).is_some())
+}
+
+/// A snapshot, named by what it stands for.
+pub(super) fn snapshot_file(position: Position) -> String {
+    format!("{:016x}-{:016x}.snap", position.index.0, position.term.0)
+}
+
+pub(super) fn snapshot_temporary(position: Position, random: u32) -> String {
+    let Position { term, index } = position;
+    format!("{:016x}-{:016x}.{random:08x}.tmp", index.0, term.0)
+}
+
+pub(super) fn parse_snapshot(name: &str) -> Option<Position> {
+    let (index, term) = name.strip_suffix(".snap")?.split_once('-')?;
+    Some(Position {
+        index: LogIndex(hex(index, 16)?),
+        term: Term(hex(term, 16)?),
+    })
+}
+
+/// Lower-case digits only, and as many as are written.
+fn hex(digits: &str, count: usize) -> Option<u64> {
+    let plain = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if digits.len() != count || !digits.bytes().all(plain) {
+        return None;
+    }
+    u64::from_str_radix(digits, 16).ok()
+}

@@ -1,0 +1,144 @@
+//! Reading entries back by their index, beside the writer.
+
+use super::disk::Disk;
+use super::error::{WalError, WalErrorKind};
+use super::home::Home;
+use super::index::Index;
+use super::record::Record;
+use super::scan::{Look, Window};
+use crate::raft::{Entry, LogIndex, Payload};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The table that the writer fills and readers look into; the lock is held for a look or a change.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SharedIndex(Arc<Mutex<Index>>);
+
+impl SharedIndex {
+    pub fn new(index: Index) -> SharedIndex {
+        SharedIndex(Arc::new(Mutex::new(index)))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Index> {
+        // Every change of the table is one call that cannot panic half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads entries that were appended (synced or not), by ordinary reads of their files.
+#[derive(Debug)]
+pub struct LogReader<D: Disk> {
+    home: Home<D>,
+    index: SharedIndex,
+}
+
+impl<D: Disk> Clone for LogReader<D> {
+    fn clone(&self) -> LogReader<D> {
+        LogReader::new(self.home.clone(), self.index.clone())
+    }
+}
+
+impl<D: Disk> LogReader<D> {
+    pub(super) fn new(home: Home<D>, index: SharedIndex) -> LogReader<D> {
+        LogReader { home, index }
+    }
+
+    /// The entries from `from` on, up to and with `to`: at least one if there is one, and no more
+    /// than `max_bytes` of payload unless the first is larger. Fewer, or none, when the log does
+    /// not have them (any more).
+    ///
+    /// Errors: `Io`; `Damaged` when what was written is not what is there.
+    pub fn read(
+        &self,
+        from: LogIndex,
+        to: LogIndex,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, WalError> {
+        // Taken at once: all that these runs cover was written before, so nothing read for one of
+        // them can be too old for the next.
+        let runs = self.index.lock().runs(from, to, max_bytes as u64);
+        let mut reading = Reading {
+            next: from,
+            to,
+            left: max_bytes,
+            entries: Vec::new(),
+        };
+        let mut open: Option<(u64, Window<D::Reader>)> = None;
+        for run in runs {
+            if open.as_ref().is_none_or(|(seq, _)| *seq != run.name.seq) {
+                let Some(window) = self.open(run.name)? else {
+                    break;
+                };
+                open = Some((run.name.seq, window));
+            }
+            let Some((_, window)) = &mut open else { break };
+            if !reading.run(window, run.offset, run.until)? {
+                break;
+            }
+        }
+        Ok(reading.entries)
+    }
+
+    /// `None` when the file has gone, as it may when its entries are in a snapshot.
+    fn open(&self, name: super::names::SegmentName) -> Result<Option<Window<D::Reader>>, WalError> {
+        let path = self.home.wal().join(name.file());
+        match self.home.disk().open(&path) {
+            Ok(file) => Ok(Some(Window::new(&path, file, name.salt))),
+            Err(_) if self.index.lock().file(name.seq).is_none() => Ok(None),
+            Err(error) => Err(WalError::io(&path, "open it", &error)),
+        }
+    }
+}
+
+/// One read in progress.
+struct Reading {
+    next: LogIndex,
+    to: LogIndex,
+    left: usize,
+    entries: Vec<Entry>,
+}
+
+impl Reading {
+    /// Takes entries from a run that starts at `offset` and covers indexes below `until`. False when
+    /// nothing more is wanted.
+    fn run<R: super::disk::DiskReader>(
+        &mut self,
+        window: &mut Window<R>,
+        mut offset: u64,
+        until: LogIndex,
+    ) -> Result<bool, WalError> {
+        let path = window.path().to_path_buf();
+        while self.next < until {
+            if self.next > self.to {
+                return Ok(false);
+            }
+            let lost = |what: &str| WalError::new(WalErrorKind::Damaged, &path, what).at(offset);
+            let (record, next) = match window.look(offset)? {
+                Look::Record { record, next, .. } => (record, next),
+                Look::Nothing => {
+                    return Err(lost(
+                        "the record here was good when it was written, and is not now",
+                    )
+                    .index(self.next));
+                }
+                Look::Strange(strange) => return Err(lost(strange.0)),
+            };
+            if let Record::Entry {
+                position,
+                kind,
+                bytes,
+            } = record
+                && position.index == self.next
+            {
+                if bytes.len() > self.left && !self.entries.is_empty() {
+                    return Ok(false);
+                }
+                let payload = Payload::decode(kind, bytes).map_err(|error| lost(error.0))?;
+                self.left = self.left.saturating_sub(bytes.len());
+                self.entries.push(Entry { position, payload });
+                self.next = LogIndex(self.next.0 + 1);
+            }
+            offset = next;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,306 @@
+//! The machine's own disk.
+//!
+//! Two ways to write a segment are kept side by side, to be compared on the disk at hand: a copy
+//! into the map and `msync` of the dirty range, or `pwrite` and `fdatasync`. On file systems that
+//! write every block to a new place (btrfs, zfs, bcachefs, f2fs) or over a network an allocated
+//! block does not promise that a store succeeds, so there the map is never used: `pwrite` returns
+//! an error where the map would raise a signal.
+
+use super::disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Locked};
+use super::map::Map;
+use rustix::fs::{FallocateFlags, FlockOperation};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+/// What is written at once where a file system has no `fallocate`. Larger writes leave large pages
+/// in the cache, and then each record dirties a whole one of them (2 MiB were measured).
+const ZEROS: [u8; 4096] = [0; 4096];
+
+/// How segments are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WritePath {
+    /// Copy into the map, `msync`; `pwrite` on the file systems where a map is not safe.
+    #[default]
+    Mapped,
+    /// `pwrite`, `fdatasync`.
+    Written,
+}
+
+/// The disk of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk {
+    pub write_path: WritePath,
+}
+
+impl Disk for RealDisk {
+    type Reader = RealReader;
+    type Writer = RealWriter;
+    type Segment = RealSegment;
+    type Lock = RealLock;
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        if dir.as_os_str().is_empty() || dir.is_dir() {
+            return Ok(());
+        }
+        let above = above(dir);
+        self.make_dir(above)?;
+        DirBuilder::new().mode(0o700).create(dir)?;
+        self.sync_dir(above)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Found>> {
+        std::fs::read_dir(dir)?
+            .map(|entry| {
+                let entry = entry?;
+                let about = entry.metadata()?;
+                Ok(Found {
+                    name: entry.file_name().to_string_lossy().into_owned(),
+                    bytes: about.len(),
+                    is_dir: about.is_dir(),
+                })
+            })
+            .collect()
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let dir = if dir.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            dir
+        };
+        File::open(dir)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, file: &Path) -> io::Result<()> {
+        std::fs::remove_file(file)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<RealReader> {
+        let file = File::open(path)?;
+        Ok(RealReader {
+            bytes: file.metadata()?.len(),
+            tells_holes: tells_holes(&file),
+            file,
+        })
+    }
+
+    fn create(&self, path: &Path) -> io::Result<RealWriter> {
+        let mut how = OpenOptions::new();
+        how.write(true).create(true).truncate(true).mode(0o600);
+        how.open(path).map(RealWriter)
+    }
+
+    fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let mut how = OpenOptions::new();
+        let mut file = how.write(true).create_new(true).mode(0o600).open(path)?;
+        let made = fill(&mut file, bytes).and_then(|()| file.sync_all());
+        if made.is_err() {
+            // Best effort: what stays has a temporary name and goes at the next start.
+            let _ = std::fs::remove_file(path);
+        }
+        made
+    }
+
+    fn segment(&self, path: &Path) -> io::Result<RealSegment> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        if self.write_path == WritePath::Written || !keeps_blocks(&file) {
+            return Ok(RealSegment(How::Written(file)));
+        }
+        Ok(RealSegment(How::Mapped(Map::open(&file)?)))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Locked<RealLock>> {
+        let mut how = OpenOptions::new();
+        how.read(true).write(true).create(true).truncate(false);
+        let mut file = how.mode(0o600).open(path)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                file.read_to_string(&mut pid)?;
+                return Ok(Locked::Theirs(pid.trim().parse().ok()));
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Locked::Mine(RealLock { _file: file }))
+    }
+
+    fn random(&self) -> u32 {
+        // The standard library keys each of these from the system's random source.
+        RandomState::new().build_hasher().finish() as u32
+    }
+
+    fn now(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        // A monotonic clock is never negative.
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    }
+
+    fn background(&self, job: Box<dyn FnOnce() + Send>) {
+        // The job reports a failure of its own; without a thread the caller will do it in line.
+        let _ = std::thread::Builder::new()
+            .name("wal-next".into())
+            .spawn(job);
+    }
+}
+
+fn above(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+/// Gives the file `bytes` zeros that own their blocks.
+fn fill(file: &mut File, bytes: u64) -> io::Result<()> {
+    loop {
+        match rustix::fs::fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let mut left = bytes;
+    while left > 0 {
+        let now = left.min(ZEROS.len() as u64);
+        file.write_all(&ZEROS[..now as usize])?;
+        left -= now;
+    }
+    Ok(())
+}
+
+// The kernel's numbers for file systems (linux/magic.h; zfs from its own source).
+const EXT: u64 = 0xef53;
+const XFS: u64 = 0x5846_5342;
+const TMPFS: u64 = 0x0102_1994;
+const MOVING: [u64; 8] = [
+    0x9123_683e, // btrfs
+    0x2fc1_2fc1, // zfs
+    0xca45_1a4e, // bcachefs
+    0xf2f5_2010, // f2fs
+    0x6969,      // nfs
+    0xff53_4d42, // cifs
+    0x6573_5546, // fuse
+    0x0102_1997, // 9p
+];
+
+#[cfg(target_os = "linux")]
+fn file_system(file: &File) -> u64 {
+    rustix::fs::fstatfs(file).map_or(0, |about| about.f_type as u64 & 0xffff_ffff)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn file_system(_file: &File) -> u64 {
+    0
+}
+
+/// Whether a block that was allocated stays where it is, so that a store into it cannot fail.
+fn keeps_blocks(file: &File) -> bool {
+    !MOVING.contains(&file_system(file))
+}
+
+/// Whether `SEEK_DATA` is known to tell the truth, also about pages not written back yet.
+fn tells_holes(file: &File) -> bool {
+    [EXT, XFS, TMPFS].contains(&file_system(file))
+}
+
+/// A file open for ordinary reads.
+#[derive(Debug)]
+pub struct RealReader {
+    file: File,
+    bytes: u64,
+    tells_holes: bool,
+}
+
+impl DiskReader for RealReader {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < into.len() {
+            match self.file.read_at(&mut into[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        if !self.tells_holes {
+            return Ok(Some(offset));
+        }
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(data) => Ok(Some(data)),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            Err(_) => Ok(Some(offset)),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
+}
+
+/// A file being written from front to back.
+#[derive(Debug)]
+pub struct RealWriter(File);
+
+impl DiskWriter for RealWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+/// An allocated file being written in place.
+#[derive(Debug)]
+pub struct RealSegment(How);
+
+#[derive(Debug)]
+enum How {
+    Mapped(Map),
+    Written(File),
+}
+
+impl DiskSegment for RealSegment {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.0 {
+            How::Mapped(map) => {
+                map.write(offset as usize, bytes);
+                Ok(())
+            }
+            How::Written(file) => file.write_all_at(bytes, offset),
+        }
+    }
+
+    fn sync(&mut self, from: u64, to: u64) -> io::Result<()> {
+        match &mut self.0 {
+            How::Mapped(map) => map.sync(from as usize, to as usize),
+            How::Written(file) => file.sync_data(),
+        }
+    }
+}
+
+/// Held until dropped; the kernel lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct RealLock {
+    _file: File,
+}

@@ -1,0 +1,421 @@
+//! One record to bytes and back; knows no file.
+//!
+//! All numbers are little-endian. A record starts at a multiple of 8.
+//!
+//! | offset | size | field   |                                                                  |
+//! |-------:|-----:|---------|------------------------------------------------------------------|
+//! |      0 |    4 | crc     | CRC-32 of all that follows, padding too, started from salt ^ offset/8 |
+//! |      4 |    4 | length  | of kind and payload, at least 1; 0: nothing was written here     |
+//! |      8 |    4 | durable | how much of this file was synced when this was written, in units of 8 |
+//! |     12 |    1 | kind    | see below                                                        |
+//! |     13 |    n | payload | then zeros up to a multiple of 8                                 |
+//!
+//! | kind | name   | payload                                                                    |
+//! |-----:|--------|----------------------------------------------------------------------------|
+//! |    1 | head   | first in each file: magic (8), version (1), the file's number (8), salt (4) and length (8); the log's state before it: last term and index (8, 8), term and vote (8, 8; 0: none), whether a clock was noted (1) and that clock (32) |
+//! |    2 | entry  | term and index (varints), the payload's kind (1), its bytes                |
+//! |    3 | ballot | term, vote (varints; vote 0: none)                                         |
+//! |    4 | clock  | boot id (16), boot time and cluster time in ns (8, 8)                      |
+//! |    5 | tick   | both times (varints) under the boot id noted last                          |
+//! |    6 | reset  | term and index (varints): the log is empty and goes on after this position |
+//! |    7 | sealed | last term and index (varints), the next file's salt (4): the log goes on there |
+//! |    8 | stop   | none: the log was closed, and all before this record is durable            |
+//!
+//! The salt is in the file's name and is drawn when the file is made. A CRC that is started
+//! differently differs for the same bytes, so a stale record of another file, or of this one at
+//! another place, is never taken for a good one. Records are not chained: each stands alone, so
+//! that a good one can be found behind a bad one and bear witness.
+
+use super::Clock;
+use crate::raft::{Ballot, Entry, LogIndex, NodeId, Position, Term};
+
+/// Records start at multiples of this.
+pub(super) const RECORD_ALIGN: u64 = 8;
+/// Bytes before the payload.
+pub(super) const PREFIX: usize = 13;
+/// The format this code writes and the only one it reads.
+const VERSION: u8 = 1;
+const MAGIC: [u8; 8] = *b"edgetWAL";
+
+/// Room kept at the end of each file for the record that seals it: two varints and a salt.
+pub(super) const SEAL_BYTES: u64 = 40;
+const _: () = assert!(SEAL_BYTES as usize >= PREFIX + 10 + 10 + 4);
+/// A head's size in its file.
+pub(super) const HEAD_BYTES: u64 = 112;
+const _: () = assert!(HEAD_BYTES as usize >= PREFIX + 29 + 32 + 1 + 32);
+const _: () =
+    assert!(SEAL_BYTES.is_multiple_of(RECORD_ALIGN) && HEAD_BYTES.is_multiple_of(RECORD_ALIGN));
+
+const HEAD: u8 = 1;
+const ENTRY: u8 = 2;
+const BALLOT: u8 = 3;
+const CLOCK: u8 = 4;
+const TICK: u8 = 5;
+const RESET: u8 = 6;
+const SEALED: u8 = 7;
+const STOP: u8 = 8;
+
+/// Whether a byte is a kind of record, for the scan that looks for witnesses.
+pub(super) fn is_kind(kind: u8) -> bool {
+    (HEAD..=STOP).contains(&kind)
+}
+
+/// The first record of a file: which file it is, and all that must be known when the files before
+/// it are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub seq: u64,
+    pub salt: u32,
+    /// The file's length.
+    pub bytes: u64,
+    /// Where the log ended before this file.
+    pub last: Position,
+    pub ballot: Ballot,
+    pub clock: Option<Clock>,
+}
+
+/// What a record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Record<'a> {
+    Head(Head),
+    Entry {
+        position: Position,
+        kind: u8,
+        bytes: &'a [u8],
+    },
+    Ballot(Ballot),
+    Clock(Clock),
+    Tick {
+        boottime_ns: u64,
+        cluster_ns: u64,
+    },
+    Reset(Position),
+    Sealed {
+        last: Position,
+        next_salt: u32,
+    },
+    Stop,
+}
+
+/// A record that is good by its checksum but not to be understood; the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Strange(pub &'static str);
+
+/// The bytes before the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Prefix {
+    pub crc: u32,
+    /// Of kind and payload.
+    pub length: u32,
+    /// In bytes.
+    pub durable: u64,
+    pub kind: u8,
+}
+
+impl Prefix {
+    pub fn read(bytes: &[u8; PREFIX]) -> Prefix {
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        Prefix {
+            crc: word(0),
+            length: word(4),
+            durable: u64::from(word(8)) * RECORD_ALIGN,
+            kind: bytes[12],
+        }
+    }
+
+    /// Of the whole record, padding included.
+    pub fn record_bytes(&self) -> u64 {
+        padded(PREFIX as u64 - 1 + u64::from(self.length))
+    }
+}
+
+fn padded(bytes: u64) -> u64 {
+    bytes.next_multiple_of(RECORD_ALIGN)
+}
+
+/// The checksum of a whole record (its first four bytes are left out) at its place in its file.
+pub(super) fn checksum(record: &[u8], salt: u32, offset: u64) -> u32 {
+    let start = salt ^ (offset / RECORD_ALIGN) as u32;
+    let mut hasher = crc32fast::Hasher::new_with_initial(start);
+    hasher.update(&record[4..]);
+    hasher.finalize()
+}
+
+/// Where a record is being put.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub salt: u32,
+    pub offset: u64,
+    /// How much of the file is synced.
+    pub durable: u64,
+}
+
+impl Record<'_> {
+    /// The size of the whole record. Costs an encoding: entries have [`entry_bytes`].
+    pub fn bytes(&self) -> u64 {
+        let mut bytes = Vec::new();
+        self.encode_kind_and_payload(&mut bytes);
+        padded((PREFIX - 1 + bytes.len()) as u64)
+    }
+
+    /// Appends the record as it stands at `place`.
+    pub fn encode(&self, place: Place, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; PREFIX - 1]);
+        self.encode_kind_and_payload(out);
+        let length = out.len() - start - (PREFIX - 1);
+        out.resize(start + padded((out.len() - start) as u64) as usize, 0);
+        let length = u32::try_from(length).expect("a record is smaller than 4 GiB");
+        let durable = u32::try_from(place.durable / RECORD_ALIGN).expect("files are under 32 GiB");
+        let record = &mut out[start..];
+        record[4..8].copy_from_slice(&length.to_le_bytes());
+        record[8..12].copy_from_slice(&durable.to_le_bytes());
+        let crc = checksum(record, place.salt, place.offset);
+        record[..4].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    fn encode_kind_and_payload(&self, out: &mut Vec<u8>) {
+        match self {
+            Record::Head(head) => head.encode(out),
+            Record::Entry {
+                position,
+                kind,
+                bytes,
+            } => {
+                entry_prefix(*position, *kind, out);
+                out.extend_from_slice(bytes);
+            }
+            Record::Ballot(ballot) => {
+                out.push(BALLOT);
+                put_varint(ballot.term.0, out);
+                put_varint(ballot.vote.map_or(0, |node| node.0), out);
+            }
+            Record::Clock(clock) => {
+                out.push(CLOCK);
+                put_clock(clock, out);
+            }
+            Record::Tick {
+                boottime_ns,
+                cluster_ns,
+            } => {
+                out.push(TICK);
+                put_varint(*boottime_ns, out);
+                put_varint(*cluster_ns, out);
+            }
+            Record::Reset(position) => {
+                out.push(RESET);
+                put_position(*position, out);
+            }
+            Record::Sealed { last, next_salt } => {
+                out.push(SEALED);
+                put_position(*last, out);
+                out.extend_from_slice(&next_salt.to_le_bytes());
+            }
+            Record::Stop => out.push(STOP),
+        }
+    }
+
+    /// Reads the payload of a record whose checksum was good.
+    pub fn decode(kind: u8, payload: &[u8]) -> Result<Record<'_>, Strange> {
+        let mut rest = payload;
+        let record = match kind {
+            HEAD => Record::Head(Head::decode(&mut rest)?),
+            ENTRY => {
+                let position = take_position(&mut rest)?;
+                let [kind] = take(&mut rest)?;
+                let bytes = std::mem::take(&mut rest);
+                Record::Entry {
+                    position,
+                    kind,
+                    bytes,
+                }
+            }
+            BALLOT => Record::Ballot(Ballot {
+                term: Term(take_varint(&mut rest)?),
+                vote: node(take_varint(&mut rest)?),
+            }),
+            CLOCK => Record::Clock(take_clock(&mut rest)?),
+            TICK => Record::Tick {
+                boottime_ns: take_varint(&mut rest)?,
+                cluster_ns: take_varint(&mut rest)?,
+            },
+            RESET => Record::Reset(take_position(&mut rest)?),
+            SEALED => Record::Sealed {
+                last: take_position(&mut rest)?,
+                next_salt: u32::from_le_bytes(take(&mut rest)?),
+            },
+            STOP => Record::Stop,
+            _ => return Err(Strange("it is of a kind that this version does not know")),
+        };
+        if rest.is_empty() {
+            Ok(record)
+        } else {
+            Err(Strange("it is longer than its kind"))
+        }
+    }
+}
+
+impl Head {
+    /// What a payload says of itself, before any checksum: to find out whose a file is.
+    pub fn claimed(payload: &[u8]) -> Option<Head> {
+        Head::decode(&mut &payload[..]).ok()
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(HEAD);
+        out.extend_from_slice(&MAGIC);
+        out.push(VERSION);
+        out.extend_from_slice(&self.seq.to_le_bytes());
+        out.extend_from_slice(&self.salt.to_le_bytes());
+        let vote = self.ballot.vote.map_or(0, |node| node.0);
+        let (last, ballot) = (self.last, self.ballot);
+        for number in [self.bytes, last.term.0, last.index.0, ballot.term.0, vote] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.push(u8::from(self.clock.is_some()));
+        put_clock(&self.clock.unwrap_or_default(), out);
+    }
+
+    fn decode(rest: &mut &[u8]) -> Result<Head, Strange> {
+        if take(rest)? != MAGIC {
+            return Err(Strange("it does not begin as a log of edgetcd does"));
+        }
+        let [version] = take(rest)?;
+        if version != VERSION {
+            return Err(Strange(
+                "it was written by another version of edgetcd; start it with that one",
+            ));
+        }
+        let seq = take_u64(rest)?;
+        let salt = u32::from_le_bytes(take(rest)?);
+        let bytes = take_u64(rest)?;
+        let last = Position {
+            term: Term(take_u64(rest)?),
+            index: LogIndex(take_u64(rest)?),
+        };
+        let ballot = Ballot {
+            term: Term(take_u64(rest)?),
+            vote: node(take_u64(rest)?),
+        };
+        let [noted] = take(rest)?;
+        let clock = take_clock(rest)?;
+        Ok(Head {
+            seq,
+            salt,
+            bytes,
+            last,
+            ballot,
+            clock: (noted != 0).then_some(clock),
+        })
+    }
+}
+
+/// Appends an entry's record without copying its payload twice.
+pub(super) fn encode_entry(entry: &Entry, place: Place, out: &mut Vec<u8>) {
+    // `Record::Entry` wants the payload as one slice; a change has to be encoded first.
+    if let crate::raft::Payload::Command(bytes) = &entry.payload {
+        let (position, kind) = (entry.position, entry.payload.kind());
+        return Record::Entry {
+            position,
+            kind,
+            bytes,
+        }
+        .encode(place, out);
+    }
+    let mut bytes = Vec::with_capacity(entry.payload.len());
+    entry.payload.bytes(&mut bytes);
+    let (position, kind, bytes) = (entry.position, entry.payload.kind(), &bytes[..]);
+    Record::Entry {
+        position,
+        kind,
+        bytes,
+    }
+    .encode(place, out);
+}
+
+/// The size of the record that [`encode_entry`] makes.
+pub(super) fn entry_bytes(entry: &Entry) -> u64 {
+    let Position { term, index } = entry.position;
+    let bytes = PREFIX + varint_bytes(term.0) + varint_bytes(index.0) + 1 + entry.payload.len();
+    padded(bytes as u64)
+}
+
+fn entry_prefix(position: Position, kind: u8, out: &mut Vec<u8>) {
+    out.push(ENTRY);
+    put_position(position, out);
+    out.push(kind);
+}
+
+fn node(id: u64) -> Option<NodeId> {
+    (id != 0).then_some(NodeId(id))
+}
+
+fn put_position(position: Position, out: &mut Vec<u8>) {
+    put_varint(position.term.0, out);
+    put_varint(position.index.0, out);
+}
+
+fn put_clock(clock: &Clock, out: &mut Vec<u8>) {
+    out.extend_from_slice(&clock.boot_id);
+    out.extend_from_slice(&clock.boottime_ns.to_le_bytes());
+    out.extend_from_slice(&clock.cluster_ns.to_le_bytes());
+}
+
+/// Seven bits a byte, the lowest first; the high bit says that more follow.
+fn put_varint(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn varint_bytes(number: u64) -> usize {
+    let bits = (u64::BITS - number.leading_zeros()).max(1);
+    bits.div_ceil(7) as usize
+}
+
+const SHORT: Strange = Strange("it is shorter than its kind");
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Strange> {
+    let (head, tail) = rest.split_first_chunk().ok_or(SHORT)?;
+    *rest = tail;
+    Ok(*head)
+}
+
+fn take_u64(rest: &mut &[u8]) -> Result<u64, Strange> {
+    take(rest).map(u64::from_le_bytes)
+}
+
+fn take_varint(rest: &mut &[u8]) -> Result<u64, Strange> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let [byte] = take(rest)?;
+        let bits = u64::from(byte & 0x7f);
+        if shift == 63 && bits > 1 {
+            break;
+        }
+        number |= bits << shift;
+        if byte < 0x80 {
+            return Ok(number);
+        }
+    }
+    Err(Strange("a number in it does not fit 64 bits"))
+}
+
+fn take_position(rest: &mut &[u8]) -> Result<Position, Strange> {
+    Ok(Position {
+        term: Term(take_varint(rest)?),
+        index: LogIndex(take_varint(rest)?),
+    })
+}
+
+fn take_clock(rest: &mut &[u8]) -> Result<Clock, Strange> {
+    Ok(Clock {
+        boot_id: take(rest)?,
+        boottime_ns: take_u64(rest)?,
+        cluster_ns: take_u64(rest)?,
+    })
+}

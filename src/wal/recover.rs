@@ -1,0 +1,415 @@
+//! From what is on disk to a log that can be written to, or a refusal.
+//!
+//! All that can refuse comes first and changes nothing, so that a refused directory is as it was
+//! found; then come the repairs.
+
+use super::disk::{Disk, DiskSegment};
+use super::error::{WalError, WalErrorKind};
+use super::home::{self, Home};
+use super::names::SegmentName;
+use super::reader::{LogReader, SharedIndex};
+use super::record::Record;
+use super::replay::{self, Replayed, WAY_OUT};
+use super::snapshot::{self, SnapshotReader};
+use super::spare::Prepared;
+use super::writer::{Active, Log, Parts, Used, Wal};
+use super::{Clock, index::Index};
+use crate::raft::{Ballot, LogIndex, Position, StoredLog};
+use std::path::{Path, PathBuf};
+
+/// What was on disk.
+#[derive(Debug)]
+pub struct Recovered<D: Disk> {
+    pub ballot: Ballot,
+    /// The newest snapshot that is whole; checked already, and again while it is read.
+    pub snapshot: Option<SnapshotReader<D>>,
+    /// The log after that snapshot.
+    pub log: StoredLog,
+    /// What the clocks showed when something was written last.
+    pub clock: Option<Clock>,
+    /// What was found and mended: one line each, for the log of the program.
+    pub warnings: Vec<String>,
+}
+
+/// Opens the log of a data directory, making it if the directory is new.
+///
+/// Errors: `Damaged` when what is there contradicts what was confirmed (nothing was changed then);
+/// `Foreign`, `Io`, `Full`.
+pub fn recover<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
+    let found = Files::list(home)?;
+    if found.segments.is_empty() {
+        refuse_lost_log(home)?;
+        found.remove_temporaries(home);
+        return begin(home);
+    }
+    let replayed = replay::replay(home, &found.segments)?;
+    let chosen = choose_snapshot(home, &replayed)?;
+
+    found.remove_temporaries(home);
+    let mut warnings = chosen.warnings;
+    repair(home, &replayed, &chosen.bad, &mut warnings)?;
+    let position = chosen
+        .snapshot
+        .as_ref()
+        .map_or(Position::default(), |reader| reader.mark().position);
+    let (ballot, clock) = (replayed.log.ballot, replayed.log.clock);
+    let conflicts = replayed.log.conflicts(position);
+    let log = if conflicts {
+        StoredLog {
+            last: position.index,
+            ..StoredLog::default()
+        }
+    } else {
+        stored_log(home, &replayed, position.index)?
+    };
+    let mut wal = Wal::new(home.clone(), parts(home, replayed)?);
+    if conflicts {
+        wal.reset(position)?;
+    }
+    let snapshot = chosen.snapshot;
+    Ok((
+        wal,
+        Recovered {
+            ballot,
+            snapshot,
+            log,
+            clock,
+            warnings,
+        },
+    ))
+}
+
+/// The files of the log's folder.
+struct Files {
+    segments: Vec<(SegmentName, u64)>,
+    temporaries: Vec<PathBuf>,
+}
+
+impl Files {
+    fn list<D: Disk>(home: &Home<D>) -> Result<Files, WalError> {
+        let mut files = Files {
+            segments: Vec::new(),
+            temporaries: Vec::new(),
+        };
+        for found in home::list(home.disk(), home.wal())? {
+            match SegmentName::parse(&found.name) {
+                Some(name) => files.segments.push((name, found.bytes)),
+                None if found.name.ends_with(".tmp") => {
+                    files.temporaries.push(home.wal().join(found.name));
+                }
+                None => {}
+            }
+        }
+        for found in home::list(home.disk(), home.snap())? {
+            if found.name.ends_with(".tmp") {
+                files.temporaries.push(home.snap().join(found.name));
+            }
+        }
+        Ok(files)
+    }
+
+    /// What a crash left half made. If one cannot be removed, it is in nobody's way.
+    fn remove_temporaries<D: Disk>(&self, home: &Home<D>) {
+        for path in &self.temporaries {
+            let _ = home.disk().remove(path);
+        }
+    }
+}
+
+/// No segment at all: a new directory, or one whose log is gone.
+fn refuse_lost_log<D: Disk>(home: &Home<D>) -> Result<(), WalError> {
+    let snapshot = snapshot::positions(home)?
+        .pop()
+        .map(|position| snapshot::path(home, position));
+    let identity = home.identity()?.map(|_| home.member().join("identity"));
+    match snapshot.or(identity) {
+        None => Ok(()),
+        Some(path) => Err(WalError::damaged(
+            home.wal(),
+            format!(
+                "there is no log here, though {} says there was one (is --wal-dir given as before, \
+                 and mounted?); {WAY_OUT}",
+                path.display()
+            ),
+        )),
+    }
+}
+
+/// A new directory: its first segment has its head, synced, before it has its name.
+fn begin<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
+    let disk = home.disk();
+    let name = SegmentName {
+        seq: 0,
+        salt: disk.random(),
+    };
+    let file = Prepared {
+        name,
+        bytes: home.options().segment_bytes.next_multiple_of(4096),
+    };
+    let (temporary, path) = (
+        home.wal().join(name.temporary()),
+        home.wal().join(name.file()),
+    );
+    let failed = |error| WalError::io(&path, "make it", &error);
+    disk.allocate(&temporary, file.bytes).map_err(failed)?;
+    let log = Log::empty();
+    let mut bytes = Vec::new();
+    let place = super::record::Place {
+        salt: name.salt,
+        offset: 0,
+        durable: 0,
+    };
+    Record::Head(log.head(file)).encode(place, &mut bytes);
+    let mut segment = disk.segment(&temporary).map_err(failed)?;
+    segment.write(0, &bytes).map_err(failed)?;
+    segment.sync(0, bytes.len() as u64).map_err(failed)?;
+    disk.rename(&temporary, &path).map_err(failed)?;
+    disk.sync_dir(home.wal()).map_err(failed)?;
+    let (end, since) = (bytes.len() as u64, disk.now());
+    let active = Active {
+        file,
+        segment,
+        path,
+        end,
+        durable: end,
+        since,
+    };
+    let mut index = Index::default();
+    index.add_file(name);
+    let used = vec![Used {
+        name,
+        before: Position::default(),
+    }];
+    let parts = Parts {
+        log,
+        active,
+        used,
+        spare: None,
+        index,
+        stopped: false,
+    };
+    let recovered = Recovered {
+        ballot: Ballot::default(),
+        snapshot: None,
+        log: StoredLog::default(),
+        clock: None,
+        warnings: Vec::new(),
+    };
+    Ok((Wal::new(home.clone(), parts), recovered))
+}
+
+struct Chosen<D: Disk> {
+    snapshot: Option<SnapshotReader<D>>,
+    /// Newer ones that are not whole.
+    bad: Vec<Position>,
+    warnings: Vec<String>,
+}
+
+/// The newest snapshot that is whole, if the log reaches back to it and, where a newer one is not
+/// whole, as far as that one did.
+fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: &Replayed) -> Result<Chosen<D>, WalError> {
+    let mut chosen = Chosen {
+        snapshot: None,
+        bad: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let mut first_error = None;
+    for position in snapshot::positions(home)?.into_iter().rev() {
+        let checked = SnapshotReader::open(home, position).and_then(SnapshotReader::verify);
+        match checked {
+            Ok(()) => {
+                chosen.snapshot = Some(SnapshotReader::open(home, position)?);
+                break;
+            }
+            Err(error) if error.kind == WalErrorKind::Damaged => {
+                chosen
+                    .warnings
+                    .push(format!("{error}; it was kept aside, an older one is used"));
+                chosen.bad.push(position);
+                first_error.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let start = chosen
+        .snapshot
+        .as_ref()
+        .map_or(LogIndex(0), |reader| reader.mark().position.index);
+    match (first_error, chosen.bad.first()) {
+        (Some(error), Some(newest)) => refuse_short_log(replayed, *newest, start, error)?,
+        _ if start.0 + 1 < replayed.log.shape.first().0 => {
+            return Err(late_log(home, replayed, start));
+        }
+        _ => {}
+    }
+    Ok(chosen)
+}
+
+/// The newest snapshot is bad: an older one will do only with all the log since.
+fn refuse_short_log(
+    replayed: &Replayed,
+    newest: Position,
+    start: LogIndex,
+    mut error: WalError,
+) -> Result<(), WalError> {
+    let shape = &replayed.log.shape;
+    if shape.holds(newest) && start.0 + 1 >= shape.first().0 {
+        return Ok(());
+    }
+    error.what = format!(
+        "{}, and the log (entries {} to {}) cannot stand in for it from entry {} on; {WAY_OUT}",
+        error.what,
+        shape.first().0,
+        shape.last().index.0,
+        start.0 + 1
+    );
+    error.index = Some(LogIndex(start.0 + 1));
+    Err(error)
+}
+
+/// The log begins after the snapshot ends.
+fn late_log<D: Disk>(home: &Home<D>, replayed: &Replayed, start: LogIndex) -> WalError {
+    let first = replayed.used[0].name;
+    let path = home.wal().join(first.file());
+    let missing = match replayed.gap {
+        Some(seq) => format!("segment {seq:016x} is missing before it"),
+        None => "what came before it is missing".to_string(),
+    };
+    let what = format!(
+        "the log begins with entry {}, {missing}, and the newest snapshot ends at {}; {WAY_OUT}",
+        replayed.log.shape.first().0,
+        start.0
+    );
+    WalError::damaged(&path, what).index(LogIndex(start.0 + 1))
+}
+
+/// Makes the disk say what was decided: nothing behind the end, nothing half made, all of it synced.
+fn repair<D: Disk>(
+    home: &Home<D>,
+    replayed: &Replayed,
+    bad: &[Position],
+    warnings: &mut Vec<String>,
+) -> Result<(), WalError> {
+    let path = home.wal().join(replayed.active.name.file());
+    if replayed.rest.dirty_end > replayed.end {
+        warnings.push(format!(
+            "{} at byte {}: an append was cut short; the {} bytes of it that are there were never \
+             confirmed, and were cut off",
+            path.display(),
+            replayed.end,
+            replayed.rest.dirty_end - replayed.end
+        ));
+    }
+    for name in &replayed.superfluous {
+        let path = home.wal().join(name.file());
+        home.disk()
+            .remove(&path)
+            .map_err(|error| WalError::io(&path, "remove it", &error))?;
+    }
+    for position in bad {
+        let path = snapshot::path(home, *position);
+        let aside = path.with_extension("bad");
+        home.disk()
+            .rename(&path, &aside)
+            .map_err(|error| WalError::io(&path, "put it aside", &error))?;
+    }
+    if replayed.stopped && replayed.superfluous.is_empty() && bad.is_empty() {
+        return Ok(());
+    }
+    // The process may have ended between a rename and the sync of its folder.
+    for dir in [home.wal(), home.snap(), home.member()] {
+        sync_dir(home, dir)?;
+    }
+    Ok(())
+}
+
+fn sync_dir<D: Disk>(home: &Home<D>, dir: &Path) -> Result<(), WalError> {
+    let synced = home.disk().sync_dir(dir);
+    synced.map_err(|error| WalError::io(dir, "sync this folder", &error))
+}
+
+/// The log after `start`, with the end of it in memory.
+fn stored_log<D: Disk>(
+    home: &Home<D>,
+    replayed: &Replayed,
+    start: LogIndex,
+) -> Result<StoredLog, WalError> {
+    let last = replayed.log.shape.last().index;
+    let bytes = home.options().tail_bytes;
+    let ends = &replayed.ends;
+    let end_of = |seq: u64| ends.get(&seq).copied().unwrap_or(0);
+    let from = replayed
+        .index
+        .tail(bytes as u64, end_of)
+        .max(LogIndex(start.0 + 1));
+    let reader = LogReader::new(home.clone(), SharedIndex::new(replayed.index.clone()));
+    let mut tail = Vec::new();
+    while tail.len() as u64 + from.0 <= last.0 {
+        let next = LogIndex(from.0 + tail.len() as u64);
+        let more = reader.read(next, last, bytes)?;
+        assert!(
+            !more.is_empty(),
+            "entry {next:?} of {last:?} was just replayed"
+        );
+        tail.extend(more);
+    }
+    let after = |change: &&crate::raft::Entry| change.position.index > start;
+    Ok(StoredLog {
+        terms: replayed.log.shape.runs_after(start),
+        last: last.max(start),
+        changes: replayed.changes.iter().filter(after).cloned().collect(),
+        tail,
+    })
+}
+
+/// Opens the active segment, zeroes what is behind its end, and syncs what was only written.
+fn parts<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Parts<D>, WalError> {
+    let mut active = Active::open(home, replayed.active)?;
+    for page in &replayed.rest.dirty_pages {
+        let from = (*page).max(replayed.end);
+        let zeros = [0; 4096];
+        let zeroed = active
+            .segment
+            .write(from, &zeros[..(page + 4096 - from) as usize]);
+        zeroed.map_err(|error| WalError::final_io(&active.path, "zero it", &error).at(from))?;
+    }
+    if replayed.end == 0 && replayed.used.len() > 1 {
+        // The seal before it may be in the kernel's memory only.
+        sync_whole(home, replayed.used[replayed.used.len() - 2].name, &replayed)?;
+    }
+    active.end = replayed.end;
+    let to = active.end.max(replayed.rest.dirty_end);
+    let mut stopped = replayed.stopped;
+    if !stopped || !replayed.rest.dirty_pages.is_empty() {
+        let synced = active.segment.sync(0, to.max(1));
+        synced.map_err(|error| WalError::final_io(&active.path, "sync it", &error))?;
+    }
+    active.durable = active.end;
+    if active.end == 0 {
+        active.write_record(Record::Head(replayed.log.head(replayed.active)))?;
+        active.sync()?;
+        stopped = false;
+    }
+    Ok(Parts {
+        log: replayed.log,
+        active,
+        used: replayed.used,
+        spare: replayed.spare,
+        index: replayed.index,
+        stopped,
+    })
+}
+
+fn sync_whole<D: Disk>(
+    home: &Home<D>,
+    name: SegmentName,
+    replayed: &Replayed,
+) -> Result<(), WalError> {
+    let path = home.wal().join(name.file());
+    let end = replayed.ends[&name.seq];
+    let synced = home
+        .disk()
+        .segment(&path)
+        .and_then(|mut segment| segment.sync(0, end));
+    synced.map_err(|error| WalError::final_io(&path, "sync it", &error))
+}

@@ -1,0 +1,556 @@
+//! Reading the segments in order: what the log says, and where it ends. Nothing is changed here.
+//!
+//! A segment is *used* when it begins with its head. The log is the chain of used segments that
+//! ends with the newest; each but the last must be sealed, name the next one's salt, and leave the
+//! log as the next one's head has it. Files that are not used are segments made ready ahead, or
+//! what a crash left of the first bytes of one.
+
+use super::Clock;
+use super::disk::Disk;
+use super::error::WalError;
+use super::home::Home;
+use super::index::Index;
+use super::names::SegmentName;
+use super::record::{HEAD_BYTES, Head, Record, SEAL_BYTES};
+use super::scan::{Look, Rest, Window};
+use super::shape::Shape;
+use super::spare::Prepared;
+use super::writer::{Log, Used};
+use crate::raft::{Entry, LogIndex, Payload, Position};
+use std::collections::BTreeMap;
+
+/// What a person can do about a log that must not be used.
+pub(super) const WAY_OUT: &str = "if this node has peers, move its data directory aside, remove it \
+     as a member and add it again; else restore the directory from a copy";
+
+/// What the segments say.
+pub(super) struct Replayed {
+    pub log: Log,
+    pub index: Index,
+    pub used: Vec<Used>,
+    /// Membership changes still in the log.
+    pub changes: Vec<Entry>,
+    /// Where the records of each file end.
+    pub ends: BTreeMap<u64, u64>,
+    pub active: Prepared,
+    /// Where the log ends in it; 0 when not even its head is whole.
+    pub end: u64,
+    /// What must be zeroed behind the end.
+    pub rest: Rest,
+    /// Whether the last record is a clean stop's.
+    pub stopped: bool,
+    pub spare: Option<Prepared>,
+    /// Files that the log does not need.
+    pub superfluous: Vec<SegmentName>,
+    /// A segment that is missing before the first used one, if there are files before it.
+    pub gap: Option<u64>,
+}
+
+/// A segment's file and what its first bytes are.
+struct File {
+    name: SegmentName,
+    bytes: u64,
+    head: Option<Head>,
+}
+
+impl File {
+    fn prepared(&self) -> Prepared {
+        Prepared {
+            name: self.name,
+            bytes: self.bytes,
+        }
+    }
+}
+
+/// Where reading a file ended.
+struct End {
+    offset: u64,
+    /// The salt of the next file, if it was sealed.
+    sealed: Option<u32>,
+    stopped: bool,
+}
+
+/// Reads all segments. `found` is not empty.
+pub(super) fn replay<D: Disk>(
+    home: &Home<D>,
+    found: &[(SegmentName, u64)],
+) -> Result<Replayed, WalError> {
+    let mut files = Vec::new();
+    for &(name, bytes) in found {
+        let head = read_head(home, name, bytes)?;
+        files.push(File { name, bytes, head });
+    }
+    files.sort_by_key(|file| file.name);
+    let Some(newest) = files
+        .iter()
+        .filter(|file| file.head.is_some())
+        .map(|file| file.name)
+        .max()
+    else {
+        return Err(damaged(
+            home,
+            found[0].0,
+            0,
+            "it does not begin with a good record, and no other segment does",
+        ));
+    };
+    let mut superfluous = Vec::new();
+    refuse_lost_heads(home, &files, newest.seq, &mut superfluous)?;
+    let (before, chain) = chain(home, &files)?;
+    superfluous.extend(before.iter().map(|file| file.name));
+    let gap = (!before.is_empty()).then(|| chain[0].name.seq - 1);
+
+    let mut replay = Replay::begin(chain[0].head.as_ref());
+    let mut end = replay.file(home, chain[0])?;
+    for pair in chain.windows(2) {
+        replay.check_link(home, pair[0], pair[1], &end)?;
+        end = replay.file(home, pair[1])?;
+    }
+    let after: Vec<&File> = files
+        .iter()
+        .filter(|file| file.name.seq > newest.seq)
+        .collect();
+    let last = chain[chain.len() - 1];
+    let mut replayed = match end.sealed {
+        Some(salt) => replay.sealed_end(home, last, &after, salt)?,
+        None => replay.open_end(home, last, &after, &end)?,
+    };
+    replayed.superfluous.append(&mut superfluous);
+    replayed.gap = gap;
+    Ok(replayed)
+}
+
+fn damaged<D: Disk>(home: &Home<D>, name: SegmentName, offset: u64, what: &str) -> WalError {
+    WalError::damaged(&home.wal().join(name.file()), format!("{what}; {WAY_OUT}")).at(offset)
+}
+
+fn open<D: Disk>(home: &Home<D>, name: SegmentName) -> Result<Window<D::Reader>, WalError> {
+    let path = home.wal().join(name.file());
+    match home.disk().open(&path) {
+        Ok(reader) => Ok(Window::new(&path, reader, name.salt)),
+        Err(error) => Err(WalError::io(&path, "open it", &error)),
+    }
+}
+
+/// The head of a segment, checked against its file's name and size; `None` if there is none.
+fn read_head<D: Disk>(
+    home: &Home<D>,
+    name: SegmentName,
+    bytes: u64,
+) -> Result<Option<Head>, WalError> {
+    let mut window = open(home, name)?;
+    let wrong = |what: &str| Err(damaged(home, name, 0, what));
+    match window.look(0)? {
+        Look::Record {
+            record: Record::Head(head),
+            ..
+        } => {
+            if (head.seq, head.salt) != (name.seq, name.salt) {
+                return wrong("it is another segment under this name");
+            }
+            if head.bytes != bytes {
+                let what = format!("it is {bytes} bytes long, and was made with {}", head.bytes);
+                return wrong(&what);
+            }
+            Ok(Some(head))
+        }
+        Look::Record { .. } => wrong("it does not begin with the record that begins a segment"),
+        Look::Strange(strange) => wrong(strange.0),
+        Look::Nothing => match misnamed(&mut window)? {
+            Some(head) => {
+                let other = SegmentName {
+                    seq: head.seq,
+                    salt: head.salt,
+                };
+                wrong(&format!(
+                    "it is the segment {} under another name; rename it back",
+                    other.file()
+                ))
+            }
+            None => Ok(None),
+        },
+    }
+}
+
+/// The head in a file that was written under another name.
+fn misnamed<R: super::disk::DiskReader>(window: &mut Window<R>) -> Result<Option<Head>, WalError> {
+    let bytes = window.load(0, HEAD_BYTES)?;
+    let Some(payload) = bytes.get(super::record::PREFIX..) else {
+        return Ok(None);
+    };
+    let Some(claimed) = Head::claimed(payload) else {
+        return Ok(None);
+    };
+    match window.look_salted(0, claimed.salt)? {
+        Look::Record {
+            record: Record::Head(head),
+            ..
+        } => Ok(Some(head)),
+        _ => Ok(None),
+    }
+}
+
+/// A file without a head, though the log went on past it: what was confirmed in it is lost. Unless
+/// another has its number: then it is one that was made ready and proved too small.
+fn refuse_lost_heads<D: Disk>(
+    home: &Home<D>,
+    files: &[File],
+    newest: u64,
+    superfluous: &mut Vec<SegmentName>,
+) -> Result<(), WalError> {
+    for file in files
+        .iter()
+        .filter(|file| file.head.is_none() && file.name.seq <= newest)
+    {
+        let twin = files
+            .iter()
+            .any(|other| other.name.seq == file.name.seq && other.head.is_some());
+        if !twin || open(home, file.name)?.has_record()? {
+            let what = "its first record fails its checksum, yet the log went on after it";
+            return Err(damaged(home, file.name, 0, what));
+        }
+        superfluous.push(file.name);
+    }
+    Ok(())
+}
+
+/// The used files without a gap up to the newest, and those before the gap.
+fn chain<'a, D: Disk>(
+    home: &Home<D>,
+    files: &'a [File],
+) -> Result<(Vec<&'a File>, Vec<&'a File>), WalError> {
+    let used: Vec<&File> = files.iter().filter(|file| file.head.is_some()).collect();
+    let mut first = used.len() - 1;
+    while first > 0 && used[first - 1].name.seq + 1 >= used[first].name.seq {
+        if used[first - 1].name.seq == used[first].name.seq {
+            let what = format!(
+                "it has the number of {}, and both have records",
+                used[first - 1].name.file()
+            );
+            return Err(damaged(home, used[first].name, 0, &what));
+        }
+        first -= 1;
+    }
+    Ok((used[..first].to_vec(), used[first..].to_vec()))
+}
+
+/// The state while files are read.
+struct Replay {
+    log: Log,
+    index: Index,
+    used: Vec<Used>,
+    changes: Vec<Entry>,
+    ends: BTreeMap<u64, u64>,
+    command: u8,
+    noop: u8,
+}
+
+impl Replay {
+    fn begin(head: Option<&Head>) -> Replay {
+        let mut log = Log::empty();
+        let mut index = Index::default();
+        if let Some(head) = head {
+            log.shape = Shape::after(head.last);
+            log.ballot = head.ballot;
+            log.clock = head.clock;
+            index.reset(head.last.index);
+        }
+        Replay {
+            log,
+            index,
+            used: Vec::new(),
+            changes: Vec::new(),
+            ends: BTreeMap::new(),
+            command: Payload::Command([].into()).kind(),
+            noop: Payload::Noop.kind(),
+        }
+    }
+
+    /// Reads a used file up to its seal or its first bad record.
+    fn file<D: Disk>(&mut self, home: &Home<D>, file: &File) -> Result<End, WalError> {
+        let mut window = open(home, file.name)?;
+        self.used.push(Used {
+            name: file.name,
+            before: self.log.shape.last(),
+        });
+        self.index.add_file(file.name);
+        let mut end = End {
+            offset: HEAD_BYTES,
+            sealed: None,
+            stopped: false,
+        };
+        while end.sealed.is_none() {
+            let (record, durable, next) = match window.look(end.offset)? {
+                Look::Record {
+                    record,
+                    durable,
+                    next,
+                } => (record, durable, next),
+                Look::Strange(strange) => {
+                    return Err(damaged(home, file.name, end.offset, strange.0));
+                }
+                Look::Nothing => break,
+            };
+            end.stopped = record == Record::Stop && durable == end.offset;
+            if let Record::Sealed { next_salt, .. } = record {
+                end.sealed = Some(next_salt);
+            }
+            self.record(record, file.name.seq, end.offset)
+                .map_err(|what| damaged(home, file.name, end.offset, &what))?;
+            end.offset = next;
+        }
+        self.ends.insert(file.name.seq, end.offset);
+        Ok(end)
+    }
+
+    fn record(&mut self, record: Record<'_>, seq: u64, offset: u64) -> Result<(), String> {
+        match record {
+            Record::Entry {
+                position,
+                kind,
+                bytes,
+            } => {
+                self.entry(position, kind, bytes)?;
+                self.index.put(position.index, seq, offset);
+            }
+            Record::Ballot(ballot) => {
+                if ballot.term < self.log.ballot.term {
+                    return Err(format!(
+                        "the term goes back from {}",
+                        self.log.ballot.term.0
+                    ));
+                }
+                self.log.ballot = ballot;
+            }
+            Record::Clock(clock) => self.log.clock = Some(clock),
+            Record::Tick {
+                boottime_ns,
+                cluster_ns,
+            } => {
+                let Some(Clock { boot_id, .. }) = self.log.clock else {
+                    return Err("a time without the boot it belongs to".into());
+                };
+                self.log.clock = Some(Clock {
+                    boot_id,
+                    boottime_ns,
+                    cluster_ns,
+                });
+            }
+            Record::Reset(position) => {
+                self.log.shape = Shape::after(position);
+                self.index.reset(position.index);
+                self.changes.clear();
+            }
+            Record::Sealed { last, .. } if last != self.log.shape.last() => {
+                return Err(format!(
+                    "the log ends at {:?} here, not at {last:?}",
+                    self.log.shape.last()
+                ));
+            }
+            Record::Head(_) => return Err("a segment begins inside another".into()),
+            Record::Sealed { .. } | Record::Stop => {}
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, position: Position, kind: u8, bytes: &[u8]) -> Result<(), String> {
+        let index = position.index;
+        if !self.log.shape.admits(index) {
+            let last = self.log.shape.last().index.0;
+            return Err(format!("entry {} follows entry {last}", index.0));
+        }
+        while self
+            .changes
+            .last()
+            .is_some_and(|change| change.position.index >= index)
+        {
+            self.changes.pop();
+        }
+        // Commands are the mass of the log, and are not looked at before they are asked for.
+        if kind != self.command && kind != self.noop {
+            let payload = Payload::decode(kind, bytes).map_err(|error| error.to_string())?;
+            self.changes.push(Entry { position, payload });
+        }
+        self.log.shape.put(position);
+        Ok(())
+    }
+
+    /// What must hold between a file and the next one, which has records.
+    fn check_link<D: Disk>(
+        &self,
+        home: &Home<D>,
+        file: &File,
+        next: &File,
+        end: &End,
+    ) -> Result<(), WalError> {
+        let next_file = next.name.file();
+        let Some(salt) = end.sealed else {
+            return Err(self.lost(
+                home,
+                file.name,
+                end.offset,
+                &format!("the log went on in {next_file}"),
+            ));
+        };
+        if salt != next.name.salt {
+            let named = SegmentName {
+                seq: next.name.seq,
+                salt,
+            };
+            let what = format!(
+                "the log goes on in {}, which is missing ({next_file} is not it)",
+                named.file()
+            );
+            return Err(damaged(home, file.name, end.offset, &what));
+        }
+        let head = self.log.head(next.prepared());
+        if next.head.as_ref() != Some(&head) {
+            let what = format!("it does not go on where {} ends", file.name.file());
+            return Err(damaged(home, next.name, 0, &what));
+        }
+        Ok(())
+    }
+
+    /// A bad record that was durable.
+    fn lost<D: Disk>(&self, home: &Home<D>, name: SegmentName, offset: u64, why: &str) -> WalError {
+        let next = LogIndex(self.log.shape.last().index.0 + 1);
+        let what = format!(
+            "the record here fails its checksum, yet {why}: it was confirmed, and is lost with all \
+             from entry {} on",
+            next.0
+        );
+        damaged(home, name, offset, &what).index(next)
+    }
+
+    fn witness<D: Disk>(
+        &self,
+        home: &Home<D>,
+        name: SegmentName,
+        offset: u64,
+        witness: u64,
+    ) -> WalError {
+        self.lost(
+            home,
+            name,
+            offset,
+            &format!("a later one, at byte {witness}, says it was durable"),
+        )
+    }
+
+    /// The newest used file is sealed: the log goes on in a file whose head was not written, or not
+    /// all of it.
+    fn sealed_end<D: Disk>(
+        self,
+        home: &Home<D>,
+        last: &File,
+        after: &[&File],
+        salt: u32,
+    ) -> Result<Replayed, WalError> {
+        let named = SegmentName {
+            seq: last.name.seq + 1,
+            salt,
+        };
+        let Some(next) = after.iter().find(|file| file.name == named) else {
+            let end = self.ends[&last.name.seq];
+            let what = format!("the log goes on in {}, which is missing", named.file());
+            return Err(damaged(home, last.name, end, &what));
+        };
+        if !is_whole(next.bytes) {
+            let what = format!("it is {} bytes long, which no segment is", next.bytes);
+            return Err(damaged(home, named, 0, &what));
+        }
+        let rest = open(home, named)?.rest(0)?;
+        if let Some(witness) = rest.witness {
+            return Err(self.witness(home, named, 0, witness));
+        }
+        let others = after.iter().filter(|file| file.name != named);
+        let superfluous = self.unused(home, last, others.copied())?;
+        let mut replayed = self.replayed(next.prepared(), 0, rest);
+        replayed.used.push(Used {
+            name: named,
+            before: replayed.log.shape.last(),
+        });
+        replayed.index.add_file(named);
+        replayed.superfluous = superfluous;
+        Ok(replayed)
+    }
+
+    /// The log ends in the newest used file.
+    fn open_end<D: Disk>(
+        self,
+        home: &Home<D>,
+        last: &File,
+        after: &[&File],
+        end: &End,
+    ) -> Result<Replayed, WalError> {
+        let rest = open(home, last.name)?.rest(end.offset)?;
+        if let Some(witness) = rest.witness {
+            return Err(self.witness(home, last.name, end.offset, witness));
+        }
+        let mut superfluous = self.unused(home, last, after.iter().copied())?;
+        let mut replayed = self.replayed(last.prepared(), end.offset, rest);
+        replayed.stopped = end.stopped;
+        replayed.spare = spare(home, last, after)?;
+        superfluous.retain(|name| replayed.spare.is_none_or(|spare| spare.name != *name));
+        replayed.superfluous = superfluous;
+        Ok(replayed)
+    }
+
+    /// Files after the newest used one must hold no record: there would have been a seal before it.
+    fn unused<'a, D: Disk>(
+        &self,
+        home: &Home<D>,
+        last: &File,
+        files: impl Iterator<Item = &'a File>,
+    ) -> Result<Vec<SegmentName>, WalError> {
+        let mut unused = Vec::new();
+        for file in files {
+            if open(home, file.name)?.has_record()? {
+                let end = self.ends[&last.name.seq];
+                let why = format!("the log went on in {}", file.name.file());
+                return Err(self.lost(home, last.name, end, &why));
+            }
+            unused.push(file.name);
+        }
+        Ok(unused)
+    }
+
+    fn replayed(self, active: Prepared, end: u64, rest: Rest) -> Replayed {
+        Replayed {
+            log: self.log,
+            index: self.index,
+            used: self.used,
+            changes: self.changes,
+            ends: self.ends,
+            active,
+            end,
+            rest,
+            stopped: false,
+            spare: None,
+            superfluous: Vec::new(),
+            gap: None,
+        }
+    }
+}
+
+/// Whether a file without a head has a size that a segment may have.
+fn is_whole(bytes: u64) -> bool {
+    bytes >= HEAD_BYTES + SEAL_BYTES && bytes.is_multiple_of(4096)
+}
+
+/// A file that was made ready for what comes after `last`: of its number, and nothing but zeros.
+fn spare<D: Disk>(
+    home: &Home<D>,
+    last: &File,
+    after: &[&File],
+) -> Result<Option<Prepared>, WalError> {
+    for file in after
+        .iter()
+        .filter(|file| file.name.seq == last.name.seq + 1)
+    {
+        if is_whole(file.bytes) && open(home, file.name)?.rest(0)?.dirty_pages.is_empty() {
+            return Ok(Some(file.prepared()));
+        }
+    }
+    Ok(None)
+}

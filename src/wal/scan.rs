@@ -1,0 +1,180 @@
+//! Reading records from a file through a window, with ordinary reads.
+
+use super::disk::DiskReader;
+use super::error::WalError;
+use super::record::{self, PREFIX, Prefix, RECORD_ALIGN, Record, Strange};
+use std::path::{Path, PathBuf};
+
+/// What is read at once.
+const CHUNK: u64 = 256 * 1024;
+/// The steps in which zeros are skipped.
+const PAGE: usize = 4096;
+
+/// A file with a part of it in memory.
+pub(super) struct Window<R> {
+    path: PathBuf,
+    reader: R,
+    salt: u32,
+    start: u64,
+    data: Vec<u8>,
+}
+
+/// What stands at an offset.
+pub(super) enum Look<'a> {
+    Record {
+        record: Record<'a>,
+        /// How much of the file it says was durable.
+        durable: u64,
+        /// Where the next record starts.
+        next: u64,
+    },
+    /// Zeros, or bytes that fail the checksum, or the end of the file.
+    Nothing,
+    /// Written on purpose, yet not to be understood.
+    Strange(Strange),
+}
+
+/// What is behind the last good record of a file.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    /// The first good record that calls the bad place durable.
+    pub witness: Option<u64>,
+    /// Pages that are not all zeros, by their offset.
+    pub dirty_pages: Vec<u64>,
+    /// The end of the last byte that is not zero.
+    pub dirty_end: u64,
+}
+
+impl<R: DiskReader> Window<R> {
+    pub fn new(path: &Path, reader: R, salt: u32) -> Window<R> {
+        Window {
+            path: path.to_path_buf(),
+            reader,
+            salt,
+            start: 0,
+            data: Vec::new(),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.reader.bytes()
+    }
+
+    /// The `length` bytes at `offset`; fewer only where the file ends.
+    pub fn load(&mut self, offset: u64, length: u64) -> Result<&[u8], WalError> {
+        let end = (offset + length).min(self.bytes());
+        if offset < self.start || end > self.start + self.data.len() as u64 {
+            let wanted = length.max(CHUNK).min(self.bytes().saturating_sub(offset));
+            self.start = offset;
+            self.data.resize(wanted as usize, 0);
+            let read = self.reader.read_at(offset, &mut self.data);
+            let read =
+                read.map_err(|error| WalError::io(&self.path, "read it", &error).at(offset))?;
+            self.data.truncate(read);
+        }
+        let from = ((offset - self.start) as usize).min(self.data.len());
+        let to = ((end.max(offset) - self.start) as usize).min(self.data.len());
+        Ok(&self.data[from..to])
+    }
+
+    fn prefix(&mut self, offset: u64) -> Result<Option<Prefix>, WalError> {
+        let bytes = self.load(offset, PREFIX as u64)?;
+        Ok(bytes.first_chunk().map(Prefix::read))
+    }
+
+    /// The record at `offset`, whole and checked.
+    pub fn look(&mut self, offset: u64) -> Result<Look<'_>, WalError> {
+        self.look_salted(offset, self.salt)
+    }
+
+    /// As [`Window::look`], with the salt of another file.
+    pub fn look_salted(&mut self, offset: u64, salt: u32) -> Result<Look<'_>, WalError> {
+        let Some(prefix) = self.prefix(offset)? else {
+            return Ok(Look::Nothing);
+        };
+        let size = prefix.record_bytes();
+        if prefix.length == 0 || size > self.bytes() - offset {
+            return Ok(Look::Nothing);
+        }
+        let bytes = self.load(offset, size)?;
+        if (bytes.len() as u64) < size || record::checksum(bytes, salt, offset) != prefix.crc {
+            return Ok(Look::Nothing);
+        }
+        let payload = &bytes[PREFIX..PREFIX - 1 + prefix.length as usize];
+        Ok(match Record::decode(prefix.kind, payload) {
+            Ok(record) => Look::Record {
+                record,
+                durable: prefix.durable,
+                next: offset + size,
+            },
+            Err(strange) => Look::Strange(strange),
+        })
+    }
+
+    /// Looks at everything from `bad` on, where the last good record ends: for a witness that calls
+    /// what stood there durable, and for bytes that are not zero.
+    pub fn rest(&mut self, bad: u64) -> Result<Rest, WalError> {
+        self.search(bad, bad + 1)
+    }
+
+    /// Whether there is any good record in the file.
+    pub fn has_record(&mut self) -> Result<bool, WalError> {
+        Ok(self.search(0, 0)?.witness.is_some())
+    }
+
+    /// Everything from `from` on; a witness must call at least `durable` bytes durable.
+    fn search(&mut self, from: u64, durable: u64) -> Result<Rest, WalError> {
+        let mut rest = Rest::default();
+        let mut page = from / PAGE as u64 * PAGE as u64;
+        while page < self.bytes() {
+            let data = self.reader.next_data(page);
+            let data = data.map_err(|error| WalError::io(&self.path, "read it", &error))?;
+            let Some(data) = data else { break };
+            page = page.max(data / PAGE as u64 * PAGE as u64);
+            self.search_page(page, from.max(page), durable, &mut rest)?;
+            page += PAGE as u64;
+        }
+        Ok(rest)
+    }
+
+    fn search_page(
+        &mut self,
+        page: u64,
+        from: u64,
+        durable: u64,
+        rest: &mut Rest,
+    ) -> Result<(), WalError> {
+        let bytes = self.load(from, page + PAGE as u64 - from)?;
+        // A record's length is in its first eight bytes, so none begins in a page of zeros.
+        let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else {
+            return Ok(());
+        };
+        rest.dirty_pages.push(page);
+        rest.dirty_end = from + last as u64 + 1;
+        let mut offset = from.next_multiple_of(RECORD_ALIGN);
+        while rest.witness.is_none() && offset < rest.dirty_end {
+            if self.is_witness(offset, durable)? {
+                rest.witness = Some(offset);
+            }
+            offset += RECORD_ALIGN;
+        }
+        Ok(())
+    }
+
+    /// Whether a good record stands at `offset` that calls so many bytes durable.
+    fn is_witness(&mut self, offset: u64, durable: u64) -> Result<bool, WalError> {
+        let Some(prefix) = self.prefix(offset)? else {
+            return Ok(false);
+        };
+        // Cheap and almost never true of other bytes, so that a checksum is rarely computed.
+        let plausible = record::is_kind(prefix.kind)
+            && prefix.durable >= durable
+            && prefix.durable <= offset
+            && prefix.record_bytes() <= self.bytes() - offset;
+        Ok(plausible && !matches!(self.look(offset)?, Look::Nothing))
+    }
+}

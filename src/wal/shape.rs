@@ -1,0 +1,106 @@
+//! The log's outline: where it starts and ends, and which terms it has.
+
+use crate::raft::{LogIndex, Position, Term};
+
+/// Everything about the log but its entries.
+///
+/// Invariants: `runs` ascend by index; each starts at or after `first` and at or before
+/// `last.index`; the first starts at `first` when there is an entry at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// The lowest index held (the next one when the log is empty).
+    first: LogIndex,
+    /// The term just before `first`, where it is known.
+    before: Option<Term>,
+    last: Position,
+    runs: Vec<(LogIndex, Term)>,
+}
+
+impl Shape {
+    /// An empty log that goes on after `last`.
+    pub fn after(last: Position) -> Shape {
+        Shape {
+            first: LogIndex(last.index.0 + 1),
+            before: Some(last.term),
+            last,
+            runs: Vec::new(),
+        }
+    }
+
+    pub fn first(&self) -> LogIndex {
+        self.first
+    }
+
+    pub fn last(&self) -> Position {
+        self.last
+    }
+
+    /// Whether an entry at `index` leaves no gap.
+    pub fn admits(&self, index: LogIndex) -> bool {
+        index.0 >= 1 && index.0 <= self.last.index.0 + 1
+    }
+
+    /// Puts an entry at `position`, in place of all from there on.
+    pub fn put(&mut self, position: Position) {
+        let Position { term, index } = position;
+        assert!(self.admits(index), "entry {index:?} after {:?}", self.last);
+        if index.0 <= self.last.index.0 {
+            self.runs
+                .truncate(self.runs.partition_point(|run| run.0 < index));
+            if index < self.first {
+                // Only while reading a log whose older files are gone.
+                self.first = index;
+                self.before = None;
+            }
+        }
+        if self.runs.last().is_none_or(|run| run.1 != term) {
+            self.runs.push((index, term));
+        }
+        self.last = position;
+    }
+
+    /// The term of the entry at `index`, or of the one before the first.
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        if index.0 + 1 == self.first.0 {
+            return self.before;
+        }
+        if index < self.first || index > self.last.index {
+            return None;
+        }
+        let run = self.runs.partition_point(|run| run.0 <= index);
+        self.runs[..run].last().map(|run| run.1)
+    }
+
+    /// Whether the log holds this entry, or goes on right after it.
+    pub fn holds(&self, position: Position) -> bool {
+        self.term_at(position.index) == Some(position.term)
+    }
+
+    /// The runs of terms after `index`.
+    pub fn runs_after(&self, index: LogIndex) -> Vec<(LogIndex, Term)> {
+        let from = LogIndex(index.0 + 1).max(self.first);
+        let begun = self.runs.partition_point(|run| run.0 <= from);
+        let before = self.runs[..begun].last().map(|run| (from, run.1));
+        let inside = before.filter(|_| from <= self.last.index);
+        inside
+            .into_iter()
+            .chain(self.runs[begun..].iter().copied())
+            .collect()
+    }
+
+    /// Lets go of entries up to and with `index`, whose files are gone.
+    pub fn forget(&mut self, index: LogIndex) {
+        if index < self.first {
+            return;
+        }
+        assert!(
+            index <= self.last.index,
+            "forgets {index:?} of {:?}",
+            self.last
+        );
+        let before = self.term_at(index);
+        self.runs = self.runs_after(index);
+        self.first = LogIndex(index.0 + 1);
+        self.before = before;
+    }
+}

@@ -1,0 +1,409 @@
+//! Snapshot files: written aside in slices, then renamed; read back in slices.
+//!
+//! | offset | size | field                                               |
+//! |-------:|-----:|-----------------------------------------------------|
+//! |      0 |    8 | magic `edgeSNP1`                                    |
+//! |      8 |    4 | salt, drawn when the file is made                   |
+//! |     12 |      | slices, one after the other, up to the end of file  |
+//!
+//! A slice is a CRC-32 (4) of all that follows in it, started from salt ^ the slice's number; the
+//! length of its bytes (4); its kind (1); its bytes. So a slice stands for itself at its place only.
+//!
+//! | kind | bytes                                                                             |
+//! |-----:|-----------------------------------------------------------------------------------|
+//! |    1 | the mark, as raft encodes it: the first slice, number 0                           |
+//! |    2 | the state machine's bytes, at most 64 KiB                                         |
+//! |    3 | the end, numbered 2^32 − 1: how many slices came before (4), how many bytes of the state machine (8), the CRC-32 of those slices' CRCs (4) |
+//!
+//! A finished snapshot has its final name only once it is whole and synced, so a crash at any step
+//! of the writing leaves a temporary file, which the next start removes. Every few MiB the file is
+//! synced on the way, so that the last sync does not hold up the log's own for long.
+
+use super::disk::{Disk, DiskReader, DiskWriter};
+use super::error::{WalError, WalErrorKind};
+use super::home::{self, Home};
+use super::names;
+use crate::raft::{Position, SnapshotMark};
+use crc32fast::Hasher;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 8] = *b"edgeSNP1";
+const HEADER_BYTES: u64 = 12;
+const SLICE_PREFIX: usize = 9;
+/// Bytes of the state machine in one slice.
+const SLICE_BYTES: usize = 64 * 1024;
+/// No slice is longer, whatever its length says; a mark of 4,000 members is not.
+const SLICE_BYTES_MAX: u32 = 1 << 20;
+const END_BYTES: usize = 4 + 8 + 4;
+const END_NUMBER: u32 = u32::MAX;
+/// How much is written between two syncs.
+const SYNC_EVERY: u64 = 4 << 20;
+
+const MARK: u8 = 1;
+const DATA: u8 = 2;
+const END: u8 = 3;
+
+fn slice_crc(salt: u32, number: u32, after_crc: &[u8]) -> u32 {
+    let mut hasher = Hasher::new_with_initial(salt ^ number);
+    hasher.update(after_crc);
+    hasher.finalize()
+}
+
+/// Where snapshots are written and found; any thread may hold one.
+#[derive(Debug)]
+pub struct Snapshots<D: Disk>(Home<D>);
+
+impl<D: Disk> Clone for Snapshots<D> {
+    fn clone(&self) -> Snapshots<D> {
+        Snapshots(self.0.clone())
+    }
+}
+
+impl<D: Disk> Snapshots<D> {
+    pub(super) fn new(home: Home<D>) -> Snapshots<D> {
+        Snapshots(home)
+    }
+
+    /// Begins a snapshot under a temporary name.
+    pub fn begin(&self, mark: &SnapshotMark) -> Result<SnapshotWriter<D>, WalError> {
+        SnapshotWriter::begin(self.0.clone(), mark)
+    }
+
+    /// The newest snapshot that can be opened, for a member that has fallen behind. Its slices are
+    /// checked as they are read; it stays readable after it was removed.
+    pub fn newest(&self) -> Result<Option<SnapshotReader<D>>, WalError> {
+        for position in positions(&self.0)?.into_iter().rev() {
+            match SnapshotReader::open(&self.0, position) {
+                Ok(reader) => return Ok(Some(reader)),
+                Err(error) if error.kind == WalErrorKind::Damaged => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The snapshots there are, oldest first.
+pub(super) fn positions<D: Disk>(home: &Home<D>) -> Result<Vec<Position>, WalError> {
+    let found = home::list(home.disk(), home.snap())?;
+    let named = found
+        .iter()
+        .filter_map(|found| names::parse_snapshot(&found.name));
+    let mut positions: Vec<Position> = named.collect();
+    positions.sort_by_key(|position| (position.index, position.term));
+    Ok(positions)
+}
+
+pub(super) fn path<D: Disk>(home: &Home<D>, position: Position) -> PathBuf {
+    home.snap().join(names::snapshot_file(position))
+}
+
+/// A snapshot being written. Dropped before [`SnapshotWriter::finish`], it leaves nothing.
+#[derive(Debug)]
+pub struct SnapshotWriter<D: Disk> {
+    home: Home<D>,
+    position: Position,
+    temporary: PathBuf,
+    file: Option<D::Writer>,
+    salt: u32,
+    /// Of the next slice.
+    number: u32,
+    crcs: Hasher,
+    /// Bytes of the state machine so far.
+    bytes: u64,
+    unsynced: u64,
+    /// The slice being filled, its prefix first.
+    slice: Vec<u8>,
+}
+
+impl<D: Disk> SnapshotWriter<D> {
+    fn begin(home: Home<D>, mark: &SnapshotMark) -> Result<SnapshotWriter<D>, WalError> {
+        let salt = home.disk().random();
+        let random = home.disk().random();
+        let temporary = home
+            .snap()
+            .join(names::snapshot_temporary(mark.position, random));
+        let file = home.disk().create(&temporary);
+        let file = file.map_err(|error| WalError::io(&temporary, "make it", &error))?;
+        let mut writer = SnapshotWriter {
+            home,
+            position: mark.position,
+            temporary,
+            file: Some(file),
+            salt,
+            number: 0,
+            crcs: Hasher::new(),
+            bytes: 0,
+            unsynced: 0,
+            slice: vec![0; SLICE_PREFIX],
+        };
+        writer.put(&[&MAGIC[..], &salt.to_le_bytes()].concat())?;
+        mark.encode(&mut writer.slice);
+        writer.put_slice(MARK)?;
+        Ok(writer)
+    }
+
+    /// Adds bytes of the state machine, in pieces of any size.
+    ///
+    /// Errors: `Full` or `Io`; drop the writer then. The log is not concerned.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), WalError> {
+        while !bytes.is_empty() {
+            let room = SLICE_PREFIX + SLICE_BYTES - self.slice.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.slice.extend_from_slice(now);
+            self.bytes += now.len() as u64;
+            bytes = later;
+            if self.slice.len() == SLICE_PREFIX + SLICE_BYTES {
+                self.put_slice(DATA)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the snapshot durable under its final name.
+    pub fn finish(mut self) -> Result<(), WalError> {
+        if self.slice.len() > SLICE_PREFIX {
+            self.put_slice(DATA)?;
+        }
+        self.put_end()?;
+        self.sync()?;
+        self.file = None;
+        let path = path(&self.home, self.position);
+        let disk = self.home.disk();
+        disk.rename(&self.temporary, &path)
+            .and_then(|()| disk.sync_dir(self.home.snap()))
+            .map_err(|error| WalError::io(&path, "give it its name", &error))
+    }
+
+    fn put_end(&mut self) -> Result<(), WalError> {
+        self.slice.extend_from_slice(&self.number.to_le_bytes());
+        self.slice.extend_from_slice(&self.bytes.to_le_bytes());
+        let crcs = self.crcs.clone().finalize();
+        self.slice.extend_from_slice(&crcs.to_le_bytes());
+        self.number = END_NUMBER;
+        self.put_slice(END)
+    }
+
+    fn put_slice(&mut self, kind: u8) -> Result<(), WalError> {
+        let length = u32::try_from(self.slice.len() - SLICE_PREFIX).expect("a slice is small");
+        assert!(length <= SLICE_BYTES_MAX, "a slice of {length} bytes");
+        self.slice[4..8].copy_from_slice(&length.to_le_bytes());
+        self.slice[8] = kind;
+        let crc = slice_crc(self.salt, self.number, &self.slice[4..]).to_le_bytes();
+        self.slice[..4].copy_from_slice(&crc);
+        self.crcs.update(&crc);
+        self.number = self.number.wrapping_add(1);
+        let slice = std::mem::take(&mut self.slice);
+        self.put(&slice)?;
+        self.slice = slice;
+        self.slice.truncate(SLICE_PREFIX);
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), WalError> {
+        if let Some(file) = &mut self.file {
+            let written = file.write(bytes);
+            written.map_err(|error| WalError::io(&self.temporary, "write it", &error))?;
+        }
+        self.unsynced += bytes.len() as u64;
+        if self.unsynced >= SYNC_EVERY {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), WalError> {
+        if let Some(file) = &mut self.file {
+            let synced = file.sync();
+            synced.map_err(|error| WalError::io(&self.temporary, "sync it", &error))?;
+        }
+        self.unsynced = 0;
+        Ok(())
+    }
+}
+
+impl<D: Disk> Drop for SnapshotWriter<D> {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // If it cannot be removed now, the next start does it.
+            let _ = self.home.disk().remove(&self.temporary);
+        }
+    }
+}
+
+/// A snapshot being read.
+#[derive(Debug)]
+pub struct SnapshotReader<D: Disk> {
+    path: PathBuf,
+    file: D::Reader,
+    mark: SnapshotMark,
+    bytes: u64,
+    slices: u32,
+    crcs_wanted: u32,
+    salt: u32,
+    crcs: Hasher,
+    /// Of the next slice.
+    number: u32,
+    offset: u64,
+    slice: Vec<u8>,
+}
+
+impl<D: Disk> SnapshotReader<D> {
+    /// Opens it and checks its beginning and its end.
+    pub(super) fn open(home: &Home<D>, position: Position) -> Result<SnapshotReader<D>, WalError> {
+        let path = path(home, position);
+        let file = home.disk().open(&path);
+        let file = file.map_err(|error| WalError::io(&path, "open it", &error))?;
+        let mut reader = SnapshotReader {
+            path,
+            file,
+            mark: SnapshotMark::default(),
+            bytes: 0,
+            slices: 0,
+            crcs_wanted: 0,
+            salt: 0,
+            crcs: Hasher::new(),
+            number: 0,
+            offset: HEADER_BYTES,
+            slice: Vec::new(),
+        };
+        reader.read_header()?;
+        reader.read_end()?;
+        reader.read_mark(position)?;
+        Ok(reader)
+    }
+
+    /// The point it stands for.
+    pub fn mark(&self) -> &SnapshotMark {
+        &self.mark
+    }
+
+    /// How many bytes of the state machine it holds.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Appends the next bytes of the state machine, at most 64 KiB, to `out`; false, and nothing
+    /// appended, when there are no more and all of them were as written.
+    pub fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, WalError> {
+        if self.number == self.slices {
+            return self.check_end().map(|()| false);
+        }
+        self.read_slice(self.number, DATA)?;
+        out.extend_from_slice(&self.slice);
+        Ok(true)
+    }
+
+    /// Reads all of it, to see whether it can be relied on.
+    pub(super) fn verify(mut self) -> Result<(), WalError> {
+        let mut bytes = Vec::new();
+        while self.next(&mut bytes)? {
+            bytes.clear();
+        }
+        Ok(())
+    }
+
+    fn read_header(&mut self) -> Result<(), WalError> {
+        let mut header = [0; HEADER_BYTES as usize];
+        self.read_at(0, &mut header)?;
+        let [magic @ .., a, b, c, d] = header;
+        if magic != MAGIC {
+            return Err(self.damaged(0, "it does not begin as a snapshot of edgetcd does"));
+        }
+        self.salt = u32::from_le_bytes([a, b, c, d]);
+        Ok(())
+    }
+
+    fn read_end(&mut self) -> Result<(), WalError> {
+        let size = (SLICE_PREFIX + END_BYTES) as u64;
+        let Some(offset) = self.file.bytes().checked_sub(size) else {
+            return Err(self.damaged(0, "it is cut short"));
+        };
+        let begin = std::mem::replace(&mut self.offset, offset);
+        self.read_slice(END_NUMBER, END)?;
+        (self.offset, self.number, self.crcs) = (begin, 0, Hasher::new());
+        let Ok(end) = <[u8; END_BYTES]>::try_from(&self.slice[..]) else {
+            return Err(self.damaged(offset, "its end is not to be understood"));
+        };
+        let [s0, s1, s2, s3, bytes @ .., c0, c1, c2, c3] = end;
+        self.slices = u32::from_le_bytes([s0, s1, s2, s3]);
+        self.bytes = u64::from_le_bytes(bytes);
+        self.crcs_wanted = u32::from_le_bytes([c0, c1, c2, c3]);
+        Ok(())
+    }
+
+    fn read_mark(&mut self, position: Position) -> Result<(), WalError> {
+        self.read_slice(0, MARK)?;
+        match SnapshotMark::decode(&self.slice) {
+            Ok(mark) if mark.position == position => self.mark = mark,
+            Ok(_) => {
+                return Err(self.damaged(HEADER_BYTES, "it is another snapshot under this name"));
+            }
+            Err(error) => return Err(self.damaged(HEADER_BYTES, &error.to_string())),
+        }
+        Ok(())
+    }
+
+    fn check_end(&self) -> Result<(), WalError> {
+        let size = (SLICE_PREFIX + END_BYTES) as u64;
+        let good = self.offset + size == self.file.bytes()
+            && self.crcs.clone().finalize() == self.crcs_wanted;
+        match good {
+            true => Ok(()),
+            false => {
+                Err(self.damaged(self.offset, "its slices are not the ones that were written"))
+            }
+        }
+    }
+
+    /// Reads the slice at `offset`, which has this number and kind, and goes past it.
+    fn read_slice(&mut self, number: u32, kind: u8) -> Result<(), WalError> {
+        let offset = self.offset;
+        let mut prefix = [0; SLICE_PREFIX];
+        self.read_at(offset, &mut prefix)?;
+        let [c0, c1, c2, c3, l0, l1, l2, l3, found] = prefix;
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        let left = self
+            .file
+            .bytes()
+            .saturating_sub(offset + SLICE_PREFIX as u64);
+        if length > SLICE_BYTES_MAX || u64::from(length) > left || found != kind {
+            return Err(self.damaged(offset, "a slice fails its checksum"));
+        }
+        let mut checked = std::mem::take(&mut self.slice);
+        checked.clear();
+        checked.extend_from_slice(&prefix[4..]);
+        checked.resize(checked.len() + length as usize, 0);
+        self.read_at(
+            offset + SLICE_PREFIX as u64,
+            &mut checked[SLICE_PREFIX - 4..],
+        )?;
+        let crc = [c0, c1, c2, c3];
+        if slice_crc(self.salt, number, &checked) != u32::from_le_bytes(crc) {
+            return Err(self.damaged(offset, "a slice fails its checksum"));
+        }
+        checked.drain(..SLICE_PREFIX - 4);
+        self.slice = checked;
+        self.crcs.update(&crc);
+        self.offset += SLICE_PREFIX as u64 + u64::from(length);
+        self.number = number.wrapping_add(1);
+        Ok(())
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), WalError> {
+        match self.file.read_at(offset, into) {
+            Ok(read) if read == into.len() => Ok(()),
+            Ok(_) => Err(self.damaged(offset, "it is cut short")),
+            Err(error) => Err(read_error(&self.path, &error).at(offset)),
+        }
+    }
+
+    fn damaged(&self, offset: u64, what: &str) -> WalError {
+        WalError::damaged(&self.path, what).at(offset)
+    }
+}
+
+fn read_error(path: &Path, error: &io::Error) -> WalError {
+    WalError::io(path, "read it", error)
+}
