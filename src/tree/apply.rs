@@ -132,7 +132,7 @@ impl Tree {
         }
     }
 
-    fn find_file(&self, key: &Key) -> Result<&Arc<File>, ApiError> {
+    fn find_file(&self, key: &Key) -> Result<&File, ApiError> {
         match self.find(key)? {
             Found::File(file) => Ok(file),
             Found::Dir(_) => Err(self.refusal(error::NOT_A_FILE, key)),
@@ -233,7 +233,7 @@ impl Tree {
         let expiry = expiry(command, stamp);
         let dir = dir_mut(&mut self.root, command.key.components());
         let before = dir.due();
-        dir.expiry = expiry.map(Box::new);
+        dir.expiry = expiry;
         let after = dir.due();
         self.due_changed(&command.key, before, after);
         let view = NodeView {

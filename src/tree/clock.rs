@@ -5,6 +5,8 @@
 //! *Wall time* is only shown: a node's `expiration` is the leader's wall clock at the proposal plus
 //! the ttl, stored once and never compared with anything.
 
+use std::num::NonZeroU64;
+
 const SECOND: u64 = 1_000_000_000;
 
 /// Nanoseconds of cluster time, from an arbitrary start. What expiry is decided by.
@@ -24,14 +26,18 @@ pub struct Stamp {
     pub wall: WallTime,
 }
 
-/// When a node goes.
+/// When a node goes. An `Option<Expiry>` is two words, which counts in a directory's map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expiry {
-    /// The node is removed by the first expiry run at or after this.
-    pub deadline: ClusterTime,
-    /// Shown as `expiration`.
-    pub expiration: WallTime,
+    /// The nanosecond after the deadline.
+    after: NonZeroU64,
+    expiration: WallTime,
 }
+
+const _: () = assert!(
+    size_of::<Option<Expiry>>() == 16,
+    "no expiry takes no room of its own"
+);
 
 impl Stamp {
     /// The expiry of a node written now with `ttl` seconds to live. `None`, a permanent node, if
@@ -41,20 +47,34 @@ impl Stamp {
         let nanos = ttl.checked_mul(SECOND)?;
         let deadline = self.cluster.0.checked_add(nanos)?;
         let expiration = self.wall.0.checked_add(i64::try_from(nanos).ok()?)?;
-        Some(Expiry {
-            deadline: ClusterTime(deadline),
-            expiration: WallTime(expiration),
-        })
+        Expiry::new(ClusterTime(deadline), WallTime(expiration))
     }
 }
 
 impl Expiry {
+    /// An expiry; `None` for the very last nanosecond of cluster time, which is never.
+    pub fn new(deadline: ClusterTime, expiration: WallTime) -> Option<Expiry> {
+        let after = NonZeroU64::new(deadline.0.wrapping_add(1))?;
+        Some(Expiry { after, expiration })
+    }
+
+    /// The node is removed by the first expiry run at or after this.
+    pub fn deadline(&self) -> ClusterTime {
+        ClusterTime(self.after.get() - 1)
+    }
+
+    /// Shown as `expiration`.
+    pub fn expiration(&self) -> WallTime {
+        self.expiration
+    }
+
     /// Seconds left at `now`, rounded up: 3.7 s is 4. Past the deadline 0 within the first second,
     /// then negative.
     pub fn seconds_left(&self, now: ClusterTime) -> i64 {
-        let seconds = match self.deadline.0.checked_sub(now.0) {
+        let deadline = self.deadline().0;
+        let seconds = match deadline.checked_sub(now.0) {
             Some(left) => i128::from(left.div_ceil(SECOND)),
-            None => -i128::from((now.0 - self.deadline.0) / SECOND),
+            None => -i128::from((now.0 - deadline) / SECOND),
         };
         i64::try_from(seconds).expect("2^64 ns are 1.8e10 seconds")
     }
@@ -67,19 +87,21 @@ mod tests {
     #[test]
     fn seconds_are_rounded_up() {
         let at = |deadline, now| {
-            let expiry = Expiry {
-                deadline: ClusterTime(deadline),
-                expiration: WallTime(0),
-            };
-            expiry.seconds_left(ClusterTime(now))
+            Expiry::new(ClusterTime(deadline), WallTime(0))
+                .map(|expiry| expiry.seconds_left(ClusterTime(now)))
         };
-        assert_eq!(at(5 * SECOND, 1_300_000_000), 4);
-        assert_eq!(at(5 * SECOND, 4 * SECOND), 1);
-        assert_eq!(at(5 * SECOND, 5 * SECOND), 0);
-        assert_eq!(at(5 * SECOND, 6 * SECOND - 1), 0);
-        assert_eq!(at(5 * SECOND, 7 * SECOND), -2);
-        assert_eq!(at(u64::MAX, 0), 18_446_744_074);
-        assert_eq!(at(0, u64::MAX), -18_446_744_073);
+        assert_eq!(at(5 * SECOND, 1_300_000_000), Some(4));
+        assert_eq!(at(5 * SECOND, 4 * SECOND), Some(1));
+        assert_eq!(at(5 * SECOND, 5 * SECOND), Some(0));
+        assert_eq!(at(5 * SECOND, 6 * SECOND - 1), Some(0));
+        assert_eq!(at(5 * SECOND, 7 * SECOND), Some(-2));
+        assert_eq!(at(u64::MAX - 1, 0), Some(18_446_744_074));
+        assert_eq!(at(0, u64::MAX), Some(-18_446_744_073));
+    }
+
+    #[test]
+    fn the_last_nanosecond_is_never() {
+        assert_eq!(Expiry::new(ClusterTime(u64::MAX), WallTime(0)), None);
     }
 
     #[test]
@@ -91,7 +113,7 @@ mod tests {
         assert!(
             stamp
                 .expiry(0)
-                .is_some_and(|expiry| expiry.deadline == stamp.cluster)
+                .is_some_and(|expiry| expiry.deadline() == stamp.cluster)
         );
         assert!(stamp.expiry(1_000_000_000).is_some());
         for ttl in [

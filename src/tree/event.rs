@@ -152,7 +152,7 @@ impl Event {
         if view.dir {
             out.extend_from_slice(b",\"dir\":true");
         }
-        json::push_expiry(out, view.expiry.as_ref(), self.at);
+        json::push_expiry(out, view.expiry, self.at);
         json::push_indexes(out, view.modified, view.created);
         out.push(b'}');
     }

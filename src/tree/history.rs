@@ -7,60 +7,84 @@ use super::node::TreeIndex;
 use imbl::Vector;
 use std::sync::Arc;
 
+/// Events are kept in blocks of this many: what the first change after a publication copies of the
+/// history is less than one block.
+const BLOCK: usize = 16;
+
 /// A ring of events, all keys together, refreshes and expiries included. Persistent, like the tree.
 ///
-/// Invariants: at most `capacity` events; their indexes follow each other without a gap and end at
-/// the tree's index.
+/// Invariants: at most `capacity` events can be seen; their indexes follow each other without a gap
+/// and end at the tree's index; every block but the newest is full, and of the oldest less than a
+/// block cannot be seen any more.
 #[derive(Clone)]
 pub struct History {
     capacity: usize,
-    events: Vector<Arc<Event>>,
+    /// The full blocks, oldest first.
+    blocks: Vector<Arc<Vec<Arc<Event>>>>,
+    /// The newest block, never full.
+    newest: Arc<Vec<Arc<Event>>>,
+    /// How many events at the front of the oldest block are over the capacity.
+    hidden: usize,
 }
 
 impl History {
     /// An empty history that will keep the last `capacity` events (at least one).
     pub(super) fn new(capacity: usize) -> History {
+        let (blocks, newest) = (Vector::new(), Arc::new(Vec::new()));
         History {
             capacity: capacity.max(1),
-            events: Vector::new(),
+            blocks,
+            newest,
+            hidden: 0,
         }
     }
 
     pub(super) fn push(&mut self, event: Arc<Event>) {
-        if let Some(last) = self.events.back() {
-            assert_eq!(event.index, last.index.next(), "the history has no gaps");
+        if let Some(last) = self.last() {
+            assert_eq!(event.index, last.next(), "the history has no gaps");
         }
-        if self.events.len() == self.capacity {
-            self.events.pop_front();
+        Arc::make_mut(&mut self.newest).push(event);
+        if self.newest.len() == BLOCK {
+            self.blocks.push_back(std::mem::take(&mut self.newest));
         }
-        self.events.push_back(event);
+        if self.len() > self.capacity {
+            self.hidden += 1;
+        }
+        if self.hidden == BLOCK {
+            self.blocks.pop_front();
+            self.hidden = 0;
+        }
     }
 
     /// The index of the oldest event kept; none if there is none.
     pub fn first(&self) -> Option<TreeIndex> {
-        self.events.front().map(|event| event.index)
+        (!self.is_empty()).then(|| self.event(0).index)
     }
 
     /// The index of the newest event; none if there is none.
     pub fn last(&self) -> Option<TreeIndex> {
-        self.events.back().map(|event| event.index)
+        (!self.is_empty()).then(|| self.event(self.len() - 1).index)
     }
 
     /// How many events are kept.
     pub fn len(&self) -> usize {
-        self.events.len()
+        self.blocks.len() * BLOCK + self.newest.len() - self.hidden
     }
 
     /// Whether no event is kept.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.len() == 0
     }
 
     /// The kept events from index `from` on, oldest first.
     pub fn since(&self, from: TreeIndex) -> impl Iterator<Item = &Arc<Event>> {
-        let first = self.first().unwrap_or(from);
-        let skipped = usize::try_from(from.0.saturating_sub(first.0)).unwrap_or(usize::MAX);
-        self.events.iter().skip(skipped)
+        let passed = from.0.saturating_sub(self.first().unwrap_or(from).0);
+        let start = usize::try_from(passed)
+            .unwrap_or(usize::MAX)
+            .min(self.len())
+            + self.hidden;
+        let blocks = (start / BLOCK..=self.blocks.len()).map(|block| self.block(block));
+        blocks.flatten().skip(start % BLOCK)
     }
 
     /// The first kept event at or after `from` that a watch on `watch` finds in the history
@@ -84,9 +108,90 @@ impl History {
             );
             return Err(ApiError::new(EVENT_INDEX_CLEARED, cause, last.0));
         }
-        Ok(self
-            .since(from)
+        let mut events = self.since(from);
+        Ok(events
             .find(|event| event.matches_in_history(watch, recursive))
             .cloned())
+    }
+
+    /// The event that is `at` places after the oldest kept, which must exist.
+    fn event(&self, at: usize) -> &Arc<Event> {
+        let place = at + self.hidden;
+        &self.block(place / BLOCK)[place % BLOCK]
+    }
+
+    /// A full block, or after them the newest.
+    fn block(&self, at: usize) -> &[Arc<Event>] {
+        self.blocks.get(at).unwrap_or(&self.newest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::ClusterTime;
+    use super::super::event::{EventAction, NodeView};
+    use super::*;
+
+    fn event(index: u64) -> Arc<Event> {
+        let (created, modified) = (TreeIndex(index), TreeIndex(index));
+        let node = NodeView {
+            dir: true,
+            value: None,
+            expiry: None,
+            created,
+            modified,
+        };
+        let (action, key, index) = (EventAction::Set, Key::new(b"/a"), TreeIndex(index));
+        let at = ClusterTime(0);
+        Arc::new(Event {
+            action,
+            key,
+            index,
+            node,
+            prev_node: None,
+            refresh: false,
+            at,
+        })
+    }
+
+    #[test]
+    fn the_ring_keeps_the_last_of_any_capacity() {
+        for capacity in [1, 2, 15, 16, 17, 33, 100] {
+            let mut history = History::new(capacity);
+            for index in 5..300 {
+                history.push(event(index));
+                let first = index.saturating_sub(capacity as u64 - 1).max(5);
+                assert_eq!(history.first(), Some(TreeIndex(first)));
+                assert_eq!(history.last(), Some(TreeIndex(index)));
+                for from in [0, first, first + 7, index, index + 1, u64::MAX] {
+                    let seen: Vec<u64> =
+                        history.since(TreeIndex(from)).map(|e| e.index.0).collect();
+                    let expected: Vec<u64> = (from.max(first)..=index).collect();
+                    assert_eq!(
+                        seen, expected,
+                        "capacity {capacity}, from {from} at {index}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_clone_keeps_its_events() {
+        let mut history = History::new(20);
+        (1..=50).for_each(|index| history.push(event(index)));
+        let before = history.clone();
+        (51..=90).for_each(|index| history.push(event(index)));
+        assert_eq!(before.first(), Some(TreeIndex(31)));
+        assert_eq!(before.since(TreeIndex(0)).count(), 20);
+        assert_eq!(history.first(), Some(TreeIndex(71)));
+    }
+
+    #[test]
+    #[should_panic(expected = "no gaps")]
+    fn a_gap_is_our_fault() {
+        let mut history = History::new(20);
+        history.push(event(1));
+        history.push(event(3));
     }
 }

@@ -80,10 +80,10 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
 
 /// Appends `,"expiration":"…","ttl":N` for a node with a time to live: nothing without one, no
 /// `ttl` when 0 seconds are left.
-pub(super) fn push_expiry(out: &mut Vec<u8>, expiry: Option<&Expiry>, now: ClusterTime) {
+pub(super) fn push_expiry(out: &mut Vec<u8>, expiry: Option<Expiry>, now: ClusterTime) {
     let Some(expiry) = expiry else { return };
     out.extend_from_slice(b",\"expiration\":\"");
-    push_time(out, expiry.expiration);
+    push_time(out, expiry.expiration());
     out.push(b'"');
     let left = expiry.seconds_left(now);
     if left != 0 {

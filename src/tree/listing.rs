@@ -32,7 +32,7 @@ pub struct Listing {
 /// What the listing begins with.
 #[derive(Clone)]
 enum Start {
-    File(Key, Arc<File>),
+    File(Key, File),
     Dir(Key, Arc<Dir>),
 }
 
@@ -103,7 +103,7 @@ impl Listing {
             out.extend_from_slice(b"\",");
         }
         out.extend_from_slice(b"\"dir\":true");
-        json::push_expiry(out, dir.expiry.as_deref(), self.now);
+        json::push_expiry(out, dir.expiry, self.now);
         self.open.push(Level {
             dir,
             after: None,
@@ -154,7 +154,7 @@ impl Listing {
             Node::File(file) => push_file(out, file, self.now),
             Node::Dir(dir) => {
                 out.extend_from_slice(b",\"dir\":true");
-                json::push_expiry(out, dir.expiry.as_deref(), self.now);
+                json::push_expiry(out, dir.expiry, self.now);
                 if self.recursive {
                     self.path.extend_from_slice(&out[name_start..name_end]);
                     return Some(Level {
@@ -215,7 +215,7 @@ fn render_file(key: &Key, file: &File, now: ClusterTime, out: &mut Vec<u8>) {
 fn push_file(out: &mut Vec<u8>, file: &File, now: ClusterTime) {
     out.extend_from_slice(b",\"value\":");
     json::push_string(out, &file.value);
-    json::push_expiry(out, file.expiry.as_deref(), now);
+    json::push_expiry(out, file.expiry, now);
     json::push_indexes(out, file.modified, file.created);
     out.push(b'}');
 }

@@ -128,10 +128,11 @@ fn find<K: Borrow<Q>, V, Q: Ord + ?Sized>(entries: &[(K, V)], key: &Q) -> Result
     entries.binary_search_by(|(entry, _)| entry.borrow().cmp(key))
 }
 
-/// Inserts with room for 1, 2, 4, 8, 16: an array's own growth starts at four.
+/// Inserts with half as much room again when there is none: directories of one to five children
+/// are many, and an array's own growth would give them four or eight places.
 fn insert_at<T>(entries: &mut Vec<T>, at: usize, entry: T) {
     if entries.len() == entries.capacity() {
-        entries.reserve_exact(entries.len().max(1));
+        entries.reserve_exact((entries.len() / 2).clamp(1, FEW - entries.len()));
     }
     entries.insert(at, entry);
 }

@@ -29,11 +29,11 @@ impl TreeIndex {
     }
 }
 
-/// A file: a value with its indexes. Never changed in place: a write makes a new one.
+/// A file: a value with its indexes.
 #[derive(Clone, Debug)]
 pub(super) struct File {
     pub value: Bytes,
-    pub expiry: Option<Box<Expiry>>,
+    pub expiry: Option<Expiry>,
     pub created: TreeIndex,
     pub modified: TreeIndex,
 }
@@ -47,17 +47,23 @@ pub(super) struct Dir {
     pub children: Children,
     /// Of each child in which something is due: its earliest deadline and its name.
     pub dues: Map<(ClusterTime, Bytes), ()>,
-    pub expiry: Option<Box<Expiry>>,
+    pub expiry: Option<Expiry>,
     pub created: TreeIndex,
     pub modified: TreeIndex,
 }
 
-/// What a name stands for.
+/// What a name stands for. A file stands in the map itself: reading or copying a part of the map
+/// touches no other memory, be it the files' reference counts.
 #[derive(Clone)]
 pub(super) enum Node {
-    File(Arc<File>),
+    File(File),
     Dir(Arc<Dir>),
 }
+
+const _: () = assert!(
+    size_of::<(Bytes, Node)>() == 80,
+    "a small key takes this and no more"
+);
 
 impl File {
     pub fn new(
@@ -66,19 +72,19 @@ impl File {
         created: TreeIndex,
         modified: TreeIndex,
     ) -> Node {
-        Node::File(Arc::new(File {
+        Node::File(File {
             value,
-            expiry: expiry.map(Box::new),
+            expiry,
             created,
             modified,
-        }))
+        })
     }
 
     pub fn view(&self) -> NodeView {
         NodeView {
             dir: false,
             value: Some(self.value.clone()),
-            expiry: self.expiry.as_deref().copied(),
+            expiry: self.expiry,
             created: self.created,
             modified: self.modified,
         }
@@ -92,7 +98,7 @@ impl Dir {
         Dir {
             children,
             dues,
-            expiry: expiry.map(Box::new),
+            expiry,
             created,
             modified,
         }
@@ -107,7 +113,7 @@ impl Dir {
         NodeView {
             dir: true,
             value: None,
-            expiry: self.expiry.as_deref().copied(),
+            expiry: self.expiry,
             created: self.created,
             modified: self.modified,
         }
@@ -115,7 +121,7 @@ impl Dir {
 
     /// The directory's own deadline.
     pub fn deadline(&self) -> Option<ClusterTime> {
-        self.expiry.as_ref().map(|expiry| expiry.deadline)
+        self.expiry.as_ref().map(|expiry| expiry.deadline())
     }
 
     /// The earliest deadline of the directory and all that is below it.
@@ -137,7 +143,7 @@ impl Node {
     /// The earliest deadline of the node and all that is below it.
     pub fn due(&self) -> Option<ClusterTime> {
         match self {
-            Node::File(file) => file.expiry.as_ref().map(|expiry| expiry.deadline),
+            Node::File(file) => file.expiry.as_ref().map(|expiry| expiry.deadline()),
             Node::Dir(dir) => dir.due(),
         }
     }
@@ -156,7 +162,7 @@ pub struct NodeRef<'a>(pub(super) Found<'a>);
 
 #[derive(Clone, Copy)]
 pub(super) enum Found<'a> {
-    File(&'a Arc<File>),
+    File(&'a File),
     Dir(&'a Arc<Dir>),
 }
 

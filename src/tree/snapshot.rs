@@ -149,14 +149,14 @@ fn put_view(out: &mut Vec<u8>, view: &NodeView) {
     if let Some(value) = &view.value {
         put_bytes(out, value);
     }
-    if let Some(expiry) = &view.expiry {
-        put_expiry(out, expiry);
+    if let Some(expiry) = view.expiry {
+        put_expiry(out, &expiry);
     }
 }
 
 fn put_expiry(out: &mut Vec<u8>, expiry: &Expiry) {
-    put_number(out, expiry.deadline.0);
-    put_signed(out, expiry.expiration.0);
+    put_number(out, expiry.deadline().0);
+    put_signed(out, expiry.expiration().0);
 }
 
 /// Writes children of the innermost open directory until there is enough, one of them is a directory
@@ -184,24 +184,12 @@ fn put_children(out: &mut Vec<u8>, open: &mut Vec<(Arc<Dir>, Option<Bytes>)>, en
 fn put_child(out: &mut Vec<u8>, name: &[u8], node: &Node) -> Option<Arc<Dir>> {
     match node {
         Node::File(file) => {
-            put_child_head(
-                out,
-                FILE,
-                name,
-                (file.created, file.modified),
-                file.expiry.as_deref(),
-            );
+            put_child_head(out, FILE, name, (file.created, file.modified), file.expiry);
             put_bytes(out, &file.value);
             None
         }
         Node::Dir(dir) => {
-            put_child_head(
-                out,
-                DIR,
-                name,
-                (dir.created, dir.modified),
-                dir.expiry.as_deref(),
-            );
+            put_child_head(out, DIR, name, (dir.created, dir.modified), dir.expiry);
             Some(dir.clone())
         }
     }
@@ -212,7 +200,7 @@ fn put_child_head(
     kind: u8,
     name: &[u8],
     (created, modified): (TreeIndex, TreeIndex),
-    expiry: Option<&Expiry>,
+    expiry: Option<Expiry>,
 ) {
     out.push(kind);
     put_bytes(out, name);
@@ -220,7 +208,7 @@ fn put_child_head(
     put_number(out, modified.0);
     out.push(if expiry.is_some() { HAS_EXPIRY } else { 0 });
     if let Some(expiry) = expiry {
-        put_expiry(out, expiry);
+        put_expiry(out, &expiry);
     }
 }
 
@@ -434,10 +422,8 @@ fn read_view(reader: &mut Reader) -> Result<NodeView, Unread> {
 
 fn read_expiry(reader: &mut Reader) -> Result<Expiry, Unread> {
     let deadline = ClusterTime(reader.number()?);
-    Ok(Expiry {
-        deadline,
-        expiration: WallTime(reader.signed()?),
-    })
+    let expiry = Expiry::new(deadline, WallTime(reader.signed()?));
+    expiry.ok_or(Malformed("a deadline that is never").into())
 }
 
 struct ChildHead {

@@ -1,0 +1,9 @@
+//! The key tree from outside: transcripts to read, a naive model to agree with, and the shapes that
+//! break careless trees (very deep, very wide, hostile bytes).
+
+mod deep;
+mod model;
+mod persistence;
+mod random;
+mod snapshots;
+mod transcripts;
