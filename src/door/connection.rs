@@ -47,6 +47,9 @@ const REQUESTS_PER_TURN: usize = 64;
 /// How many times `linger_time` a client may go on sending to a connection that closes.
 const LINGERS_MAX: u32 = 15;
 
+/// As `linger_time`, while the door stops.
+const LINGER_STOPPING: Duration = Duration::from_millis(100);
+
 /// What of its worker a connection uses.
 pub(super) struct Tools {
     pub handler: Arc<dyn Handler>,
@@ -211,8 +214,18 @@ impl Connection {
         self.turn == to.turn && to.turn != 0
     }
 
-    /// The socket is ready for something.
-    pub fn ready(&mut self, readable: bool, read_closed: bool, tools: &mut Tools) -> Fate {
+    /// The socket is ready for something. `hung_up`: both of its sides are closed.
+    pub fn ready(
+        &mut self,
+        readable: bool,
+        read_closed: bool,
+        hung_up: bool,
+        tools: &mut Tools,
+    ) -> Fate {
+        // What a client sent before it closed must be read even then: see `drain`.
+        if hung_up && !matches!(self.state, State::Draining(_)) {
+            return Fate::Close;
+        }
         self.readable |= readable || read_closed;
         self.read_closed |= read_closed;
         self.run(tools)
@@ -488,7 +501,7 @@ impl Connection {
         let mut space = Space::new();
         let head = match head::parse(bytes, &mut space) {
             Parsed::Complete(head) if head.length <= head_bytes => head,
-            Parsed::Complete(_) => return self.refuse(431, tools),
+            Parsed::Complete(_) => return self.refuse_long_head(tools),
             Parsed::Refused(status) => return self.refuse(status, tools),
             Parsed::Partial => return self.partial_head(tools),
         };
@@ -546,13 +559,16 @@ impl Connection {
     }
 
     fn partial_head(&mut self, tools: &mut Tools) -> Taken {
-        let bytes = self.input.bytes();
-        self.parsed = bytes.len();
-        if bytes.len() < tools.limits.head_bytes {
+        self.parsed = self.input.len();
+        if self.parsed < tools.limits.head_bytes {
             return Taken::NeedMore;
         }
-        let status = if bytes.contains(&b'\n') { 431 } else { 414 };
-        self.refuse(status, tools)
+        self.refuse_long_head(tools)
+    }
+
+    fn refuse_long_head(&mut self, tools: &mut Tools) -> Taken {
+        let line_fits = self.input.bytes()[..tools.limits.head_bytes].contains(&b'\n');
+        self.refuse(if line_fits { 431 } else { 414 }, tools)
     }
 
     fn begin_body(&mut self, mut incoming: Incoming, tools: &mut Tools) -> Taken {
@@ -632,7 +648,9 @@ impl Connection {
         match outcome {
             Outcome::Silent => {
                 log::error!("a request was not answered by its handler");
-                return self.refuse(500, tools);
+                self.output
+                    .answer(Answer::refusal(500), self.exchange, &tools.stamp);
+                self.answered(false, tools);
             }
             Outcome::Sent { keep } => self.answered(keep, tools),
             Outcome::Later => {
@@ -685,7 +703,10 @@ impl Connection {
         let State::Draining(drain) = &mut self.state else {
             return Ok(Fate::Close);
         };
-        let linger = tools.limits.linger_time;
+        let linger = match tools.stopping {
+            true => tools.limits.linger_time.min(LINGER_STOPPING),
+            false => tools.limits.linger_time,
+        };
         let until = match drain.until {
             Some(until) => until,
             None => {

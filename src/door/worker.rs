@@ -110,12 +110,13 @@ impl Worker {
 
     fn handle_event(&mut self, event: &Event) {
         let slot = event.token().0 as u32;
-        if event.is_write_closed() || event.is_error() {
+        if event.is_error() {
             return self.close(slot);
         }
         let (readable, read_closed) = (event.is_readable(), event.is_read_closed());
+        let hung_up = event.is_write_closed();
         self.look(slot, |connection, tools| {
-            connection.ready(readable, read_closed, tools)
+            connection.ready(readable, read_closed, hung_up, tools)
         });
     }
 
