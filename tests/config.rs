@@ -1,0 +1,246 @@
+//! Command lines and what comes of them, as transcripts in `transcripts/config/`.
+//!
+//! A transcript is command lines, as a shell would take them (variables in front), a line `---`,
+//! and what came out for each: how the configuration differs from one without flags, warnings, what
+//! a first start would say; or the exit status with all that is printed. `UPDATE=1` writes the part
+//! below the line anew.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+use edgetcd::config::{self, Config, Stop};
+use edgetcd::urls;
+
+fn transcript(name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/transcripts/config")
+        .join(name);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let (commands, expected) = text
+        .split_once("---\n")
+        .expect("a line --- below the commands");
+    let mut got = String::new();
+    for line in logical_lines(commands) {
+        write!(got, "\n$ {line}\n{}", run(&line)).unwrap();
+    }
+    if env::var_os("UPDATE").is_some() {
+        fs::write(&path, format!("{commands}---\n{got}")).unwrap();
+    } else {
+        assert!(
+            got == expected,
+            "{name}: UPDATE=1 shows the difference; now it is\n{got}"
+        );
+    }
+}
+
+/// Lines without comments; a backslash at the end goes on in the next one.
+fn logical_lines(text: &str) -> Vec<String> {
+    let joined = text.replace("\\\n", " ");
+    let lines = joined
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+fn run(line: &str) -> String {
+    let words = shell_words(line);
+    let program = words
+        .iter()
+        .position(|word| !word.contains('='))
+        .expect("a program");
+    let env = words[..program].iter().map(|word| {
+        let (name, value) = word.split_once('=').unwrap();
+        (OsString::from(name), OsString::from(value))
+    });
+    let args: Vec<OsString> = words[program + 1..].iter().map(OsString::from).collect();
+    match Config::from_args(&args, env) {
+        Ok(config) => show(&config),
+        Err(stop) => show_stop(&stop),
+    }
+}
+
+/// Words between blanks; '…' keeps blanks, and nothing at all, together.
+fn shell_words(line: &str) -> Vec<String> {
+    let mut words = vec![];
+    let mut word: Option<String> = None;
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            ' ' if !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+fn show_stop(stop: &Stop) -> String {
+    format!("{}{}status {}\n", stop.stdout, stop.stderr, stop.status)
+}
+
+/// What is not as it would be without flags.
+fn show(config: &Config) -> String {
+    let default = Config::default();
+    let mut out = String::new();
+    for (got, without_flags) in fields(config).into_iter().zip(fields(&default)) {
+        if got != without_flags {
+            writeln!(out, "{got}").unwrap();
+        }
+    }
+    for warning in &config.warnings {
+        writeln!(out, "warning: {warning}").unwrap();
+    }
+    if let Err(stop) = config::check_first_start(config) {
+        write!(out, "at the first start: {}", show_stop(&stop)).unwrap();
+    }
+    if out.is_empty() {
+        "(as without flags)\n".to_owned()
+    } else {
+        out
+    }
+}
+
+fn fields(c: &Config) -> Vec<String> {
+    let cluster: Vec<String> = c
+        .initial_cluster
+        .iter()
+        .map(|(name, list)| format!("{name} at {}", urls::join(list)))
+        .collect();
+    vec![
+        format!("name: {}", c.name),
+        format!("data dir: {}", c.data_dir.display()),
+        format!("wal dir: {:?}", c.wal_dir),
+        format!("snapshot count: {}", c.snapshot_count),
+        format!("heartbeat: {:?}", c.heartbeat_interval),
+        format!("election: {:?}", c.election_timeout),
+        format!("snapshots kept: {}", c.max_snapshots),
+        format!("wals kept: {}", c.max_wals),
+        format!("events kept: {}", c.watch_history),
+        format!("listens to clients: {:?}", c.client_addresses()),
+        format!("listens to peers: {:?}", c.peer_addresses()),
+        format!(
+            "advertises to clients: {}",
+            urls::join(&c.advertise_client_urls)
+        ),
+        format!(
+            "advertises to peers: {}",
+            urls::join(&c.initial_advertise_peer_urls)
+        ),
+        format!("cluster: {}", cluster.join("; ")),
+        format!("cluster state: {:?}", c.initial_cluster_state),
+        format!("token: {}", c.initial_cluster_token),
+        format!("strict reconfig check: {}", c.strict_reconfig_check),
+        format!("force new cluster: {}", c.force_new_cluster),
+        format!("cors: {:?}", c.cors),
+        format!("host whitelist: {:?}", c.host_whitelist),
+        format!("log: {} {:?}", c.log_level, c.log_format),
+    ]
+}
+
+#[test]
+fn forms_of_flags() {
+    transcript("forms-of-flags");
+}
+
+#[test]
+fn environment() {
+    transcript("environment");
+}
+
+#[test]
+fn documented_command_lines() {
+    transcript("documented-command-lines");
+}
+
+#[test]
+fn usage_errors() {
+    transcript("usage-errors");
+}
+
+#[test]
+fn refused_values() {
+    transcript("refused-values");
+}
+
+#[test]
+fn refused_flags() {
+    transcript("refused-flags");
+}
+
+#[test]
+fn flags_without_effect() {
+    transcript("flags-without-effect");
+}
+
+#[test]
+fn first_start() {
+    transcript("first-start");
+}
+
+#[test]
+fn help() {
+    transcript("help");
+}
+
+/// What this process gets is what a test cannot write into a transcript: the processor's name.
+#[test]
+fn the_version_has_the_lines_that_scripts_cut_up() {
+    let args = [OsString::from("-version")];
+    let stop = Config::from_args(&args, std::iter::empty()).unwrap_err();
+    assert_eq!((stop.status, stop.stderr.as_str()), (0, ""));
+    let lines: Vec<&str> = stop.stdout.lines().collect();
+    let [version, sha, go, os] = lines[..] else {
+        panic!("not four lines: {lines:?}")
+    };
+    assert!(version.starts_with("etcd Version: 3.4.0 "), "{version}");
+    assert!(
+        version.contains(concat!("edgetcd ", env!("CARGO_PKG_VERSION"))),
+        "{version}"
+    );
+    assert!(
+        sha.starts_with("Git SHA: ") && go.starts_with("Go Version: "),
+        "{sha} {go}"
+    );
+    assert!(os.starts_with("Go OS/Arch: ") && os.contains('/'), "{os}");
+}
+
+/// A member on all addresses advertises this machine's own, not localhost, unless there is none.
+#[test]
+fn a_member_on_all_addresses_advertises_its_own() {
+    let args = ["--listen-peer-urls", "http://0.0.0.0:7777"].map(OsString::from);
+    let config = Config::from_args(&args, std::iter::empty()).unwrap();
+    let url = &config.initial_advertise_peer_urls[0];
+    assert!(url.host() == "localhost" || url.port() == 7777, "{url}");
+    assert_eq!(
+        config.initial_cluster,
+        [("default".to_owned(), vec![url.clone()])]
+    );
+    assert_eq!(config::check_first_start(&config), Ok(()));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let odd = OsString::from_vec(b"/data/\xff".to_vec());
+    let args = [OsString::from("--data-dir"), odd.clone()];
+    assert_eq!(
+        Config::from_args(&args, std::iter::empty())
+            .unwrap_err()
+            .status,
+        2
+    );
+    let env = [(OsString::from("ETCD_DATA_DIR"), odd)];
+    assert_eq!(
+        Config::from_args(&[], env.into_iter()).unwrap_err().status,
+        1
+    );
+}
