@@ -115,17 +115,17 @@ fn check_own_urls(config: &Config, listed: &[Url]) -> Result<(), Stop> {
     let advertised = &config.initial_advertise_peer_urls;
     let own = alone(&config.name, listed);
     let hint = format!("type --initial-advertise-peer-urls={}", urls::join(listed));
-    if let Some(url) = advertised.iter().find(|url| !is_among(url, listed)) {
-        let reason = format!(
-            "--initial-advertise-peer-urls has {url} but missing from --initial-cluster={own}"
-        );
-        return Err(Stop::fatal(reason, &hint));
-    }
     if let Some(url) = listed.iter().find(|url| !is_among(url, advertised)) {
         let reason = format!(
             "--initial-cluster has {}={url} but missing from --initial-advertise-peer-urls={}",
             config.name,
             urls::join(advertised)
+        );
+        return Err(Stop::fatal(reason, &hint));
+    }
+    if let Some(url) = advertised.iter().find(|url| !is_among(url, listed)) {
+        let reason = format!(
+            "--initial-advertise-peer-urls has {url} but missing from --initial-cluster={own}"
         );
         return Err(Stop::fatal(reason, &hint));
     }

@@ -139,7 +139,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "max-wals",
         "5",
         MEMBER,
-        Ours("How many log files to keep (0: all); none still needed."),
+        Ours("How many log files to keep (0: all). One still needed is never removed."),
     ),
     text(
         "watch-history",
@@ -231,7 +231,7 @@ pub(super) const FLAGS: &[Flag] = &[
         OTHER,
         Ours("Print this and exit; also -h."),
     ),
-    // Refused: what they ask for is not here, and starting without it would be a lie.
+    // Refused: what they ask for is not here, and a node without it is not what was meant.
     text(
         "config-file",
         "",

@@ -67,7 +67,7 @@ pub(super) fn help() -> String {
     }
     out += "\nAccepted with a warning, so that command lines of etcd start:\n";
     out += &names(|role| matches!(role, Role::Warned(_)));
-    out += "\nRefused, because starting without what they ask for would be a lie:\n";
+    out += "\nRefused, because a node without what they ask for is not what was meant:\n";
     out += &names(|role| matches!(role, Role::Refused(_)));
     out
 }
