@@ -13,8 +13,10 @@
 //! | 1 | [`urls`], [`ids`] | `scheme://host:port`; member and cluster ids |
 //! | 1 | [`logging`] | lines on stderr |
 //! | 4 | [`config`] | flags and environment to a checked `Config` |
+//! | 5 | [`ctl`] | the client `edgetcdctl` |
 
 pub mod config;
+pub mod ctl;
 pub mod door;
 pub mod ids;
 pub mod logging;

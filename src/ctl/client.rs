@@ -1,0 +1,322 @@
+//! Requests of the keys API, to one endpoint after the other until one answers.
+
+use std::fmt;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use ureq::Agent;
+use ureq::http::{Request, Response};
+
+use crate::urls::{Scheme, Url, UrlError};
+
+/// How long an endpoint may take to begin its answer; a watch may take for ever.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'/');
+const IN_FORM: &AsciiSet = &IN_PATH.add(b'/');
+
+/// An event, or what a GET answers.
+#[derive(Debug, Deserialize)]
+pub(super) struct Event {
+    pub action: String,
+    pub node: Node,
+    #[serde(rename = "prevNode")]
+    pub prev_node: Option<Node>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Node {
+    /// The root has none.
+    #[serde(default)]
+    pub key: String,
+    #[serde(default)]
+    pub value: String,
+    #[serde(default)]
+    pub dir: bool,
+    #[serde(default)]
+    pub nodes: Vec<Node>,
+    #[serde(default, rename = "modifiedIndex")]
+    pub modified_index: u64,
+}
+
+/// An error answer of the keys API.
+#[derive(Debug, Deserialize)]
+pub(super) struct KeysError {
+    #[serde(rename = "errorCode")]
+    code: u64,
+    message: String,
+    #[serde(default)]
+    cause: String,
+    #[serde(default)]
+    index: u64,
+}
+
+/// Why no event came back.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Refused(KeysError),
+    /// An answer that is none of the keys API, with its status.
+    Odd(u16, String),
+    /// No endpoint served the request. `reached`: one of them at least could be connected to.
+    Unavailable {
+        errors: Vec<String>,
+        reached: bool,
+    },
+}
+
+impl Failure {
+    pub fn status(&self) -> u8 {
+        match self {
+            Failure::Unavailable { reached: false, .. } => 2,
+            _ => 4,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused(KeysError {
+                code,
+                message,
+                cause,
+                index,
+            }) => {
+                write!(f, "{code}: {message} ({cause}) [{index}]")
+            }
+            Failure::Odd(status, body) => write!(f, "client: odd answer, status {status}: {body}"),
+            Failure::Unavailable { errors, .. } => {
+                write!(f, "client: etcd cluster is unavailable or misconfigured")?;
+                for (number, error) in errors.iter().enumerate() {
+                    writeln!(f, "; error #{number}: {error}")?;
+                }
+                for (number, error) in errors.iter().enumerate() {
+                    write!(f, "\nerror #{number}: {error}")?;
+                }
+                writeln!(f)
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Put,
+    Delete,
+}
+
+/// Names and values, not yet escaped.
+pub(super) type Parameters = Vec<(&'static str, String)>;
+
+/// One request: parameters go into the form of a PUT, into the query of the others.
+#[derive(Debug)]
+pub(super) struct Ask<'a> {
+    pub method: Method,
+    pub key: &'a str,
+    pub parameters: Parameters,
+    /// May be sent to a further endpoint after one that may have done it already.
+    pub repeatable: bool,
+    /// May take for ever.
+    pub patient: bool,
+}
+
+pub(super) struct Client {
+    endpoints: Vec<Url>,
+    agent: Agent,
+    patient_agent: Agent,
+}
+
+/// Why one endpoint did not serve a request.
+struct Miss {
+    error: String,
+    reached: bool,
+}
+
+impl Client {
+    /// `endpoints` is a comma list; `http://` may be left out.
+    pub fn new(endpoints: &str) -> Result<Client, UrlError> {
+        let with_scheme = |text: &str| {
+            let text = text.trim().trim_end_matches('/');
+            Url::parse(&if text.contains("://") {
+                text.into()
+            } else {
+                format!("http://{text}")
+            })
+        };
+        let endpoints = endpoints
+            .split(',')
+            .map(with_scheme)
+            .collect::<Result<Vec<_>, _>>()?;
+        let agent = |answer_within| -> Agent {
+            let config = Agent::config_builder()
+                .http_status_as_error(false)
+                .proxy(None);
+            let times = config
+                .timeout_connect(Some(PATIENCE))
+                .timeout_recv_response(answer_within);
+            times.build().into()
+        };
+        Ok(Client {
+            endpoints,
+            agent: agent(Some(PATIENCE)),
+            patient_agent: agent(None),
+        })
+    }
+
+    pub fn send(&self, ask: &Ask) -> Result<Event, Failure> {
+        let mut errors = vec![];
+        let mut reached = false;
+        for endpoint in &self.endpoints {
+            match self.send_to(endpoint, ask) {
+                Ok((status, body)) => return read_answer(status, &body),
+                Err(miss) => {
+                    errors.push(miss.error);
+                    reached |= miss.reached;
+                    if !ask.repeatable {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(Failure::Unavailable { errors, reached })
+    }
+
+    fn send_to(&self, endpoint: &Url, ask: &Ask) -> Result<(u16, Vec<u8>), Miss> {
+        if endpoint.scheme() != Scheme::Http {
+            let error = format!("client: {endpoint}: only http:// can be spoken yet");
+            return Err(Miss {
+                error,
+                reached: false,
+            });
+        }
+        let miss = |error: ureq::Error| explain(endpoint, &error);
+        let mut response = self.exchange(endpoint, ask).map_err(miss)?;
+        let status = response.status().as_u16();
+        if status >= 500 {
+            let error = match status {
+                500 | 503 => format!("client: etcd member {endpoint} has no leader"),
+                _ => format!("client: etcd member {endpoint} returns server error [{status}]"),
+            };
+            return Err(Miss {
+                error,
+                reached: true,
+            });
+        }
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(u64::MAX)
+            .read_to_vec();
+        Ok((status, body.map_err(miss)?))
+    }
+
+    fn exchange(&self, endpoint: &Url, ask: &Ask) -> Result<Response<ureq::Body>, ureq::Error> {
+        let agent = if ask.patient {
+            &self.patient_agent
+        } else {
+            &self.agent
+        };
+        let path = utf8_percent_encode(ask.key, IN_PATH);
+        let form = form(&ask.parameters);
+        let url = format!("{endpoint}/v2/keys{path}");
+        let with_query = if form.is_empty() {
+            url.clone()
+        } else {
+            format!("{url}?{form}")
+        };
+        match ask.method {
+            Method::Get => agent.run(Request::get(with_query).body(())?),
+            Method::Delete => agent.run(Request::delete(with_query).body(())?),
+            Method::Put => {
+                let typed =
+                    Request::put(url).header("Content-Type", "application/x-www-form-urlencoded");
+                agent.run(typed.body(form)?)
+            }
+        }
+    }
+}
+
+fn form(parameters: &[(&str, String)]) -> String {
+    let pairs: Vec<String> = parameters
+        .iter()
+        .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, IN_FORM)))
+        .collect();
+    pairs.join("&")
+}
+
+fn explain(endpoint: &Url, error: &ureq::Error) -> Miss {
+    let address = endpoint.authority();
+    match error {
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Miss {
+            error: format!("dial tcp {address}: connect: connection refused"),
+            reached: false,
+        },
+        ureq::Error::Timeout(ureq::Timeout::Connect) => Miss {
+            error: format!("dial tcp {address}: i/o timeout"),
+            reached: false,
+        },
+        ureq::Error::Timeout(_) => Miss {
+            error: format!("client: endpoint {endpoint} exceeded header timeout"),
+            reached: true,
+        },
+        ureq::Error::HostNotFound => Miss {
+            error: format!("dial tcp: lookup {}: no such host", endpoint.host()),
+            reached: false,
+        },
+        other => Miss {
+            error: format!("client: {endpoint}: {other}"),
+            reached: true,
+        },
+    }
+}
+
+fn read_answer(status: u16, body: &[u8]) -> Result<Event, Failure> {
+    let odd = || Failure::Odd(status, String::from_utf8_lossy(body).trim().to_owned());
+    if status < 300 {
+        return serde_json::from_slice(body).map_err(|_| odd());
+    }
+    match serde_json::from_slice(body) {
+        Ok(error) => Err(Failure::Refused(error)),
+        Err(_) => Err(odd()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_plain_letter_is_escaped() {
+        let parameters = [
+            ("value", "a b&c=ü/+".to_owned()),
+            ("dir", "true".to_owned()),
+        ];
+        assert_eq!(form(&parameters), "value=a%20b%26c%3D%C3%BC%2F%2B&dir=true");
+        assert_eq!(
+            utf8_percent_encode("/a b/ü?#", IN_PATH).to_string(),
+            "/a%20b/%C3%BC%3F%23"
+        );
+    }
+
+    #[test]
+    fn several_endpoints_that_fail_are_told_as_etcdctl_tells_them() {
+        let errors = vec!["one".to_owned(), "two".to_owned()];
+        let failure = Failure::Unavailable {
+            errors,
+            reached: false,
+        };
+        assert_eq!(
+            failure.to_string(),
+            "client: etcd cluster is unavailable or misconfigured; error #0: one\n\
+             ; error #1: two\n\nerror #0: one\nerror #1: two\n"
+        );
+        assert_eq!(failure.status(), 2);
+    }
+}
