@@ -256,10 +256,13 @@ fn value(parsed: &Parsed, stdin: &mut dyn Read) -> Result<String, Stop> {
     }
 }
 
-/// Those of `names` that were given, as parameters of the same name.
+/// Those of `names` that were given, as parameters: of the same name, but for one.
 fn flags(parsed: &Parsed, names: &[&'static str]) -> Parameters {
     let given = names.iter().filter(|name| parsed.flag(name));
-    given.map(|name| (*name, "true".to_owned())).collect()
+    let parameter = |name: &&'static str| if *name == "sort" { "sorted" } else { *name };
+    given
+        .map(|name| (parameter(name), "true".to_owned()))
+        .collect()
 }
 
 fn text(parsed: &Parsed, option: &str, parameter: &'static str) -> Option<(&'static str, String)> {
