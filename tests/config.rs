@@ -212,6 +212,25 @@ fn the_version_has_the_lines_that_scripts_cut_up() {
     assert!(os.starts_with("Go OS/Arch: ") && os.contains('/'), "{os}");
 }
 
+/// Help is asked for in several ways, also next to what would be an error by itself.
+#[test]
+fn every_way_to_ask_for_help_gives_the_same() {
+    let ask = |words: &[&str]| {
+        let args: Vec<OsString> = words.iter().map(OsString::from).collect();
+        Config::from_args(&args, std::iter::empty()).unwrap_err()
+    };
+    let help = ask(&["--help"]);
+    assert_eq!((help.status, help.stderr.as_str()), (0, ""));
+    for words in [
+        &["-h"][..],
+        &["-help"],
+        &["--h"],
+        &["--election-timeout", "1", "-h"],
+    ] {
+        assert_eq!(ask(words), help, "{words:?}");
+    }
+}
+
 /// A member on all addresses advertises this machine's own, not localhost, unless there is none.
 #[test]
 fn a_member_on_all_addresses_advertises_its_own() {

@@ -11,7 +11,15 @@ pub(super) struct Command {
     pub arguments: &'static str,
     pub what: &'static str,
     pub options: &'static [Opt],
-    pub run: fn(&Client, &Parsed, &mut dyn Read, &mut dyn Write) -> Result<(), Stop>,
+    pub run: fn(&mut Run) -> Result<(), Stop>,
+}
+
+/// What a command works with.
+pub(super) struct Run<'a> {
+    pub client: &'a Client,
+    pub parsed: &'a Parsed,
+    pub stdin: &'a mut dyn Read,
+    pub out: &'a mut dyn Write,
 }
 
 impl Command {
@@ -103,54 +111,48 @@ pub(super) const ALL: &[Command] = &[
     },
 ];
 
-fn get(
-    client: &Client,
-    parsed: &Parsed,
-    _: &mut dyn Read,
-    out: &mut dyn Write,
-) -> Result<(), Stop> {
+fn get(run: &mut Run) -> Result<(), Stop> {
+    let Run { client, parsed, .. } = run;
     let key = clean(argument(parsed, 0, "key")?);
     let event = client.send(&read(&key, flags(parsed, &["quorum", "sort"])))?;
     if event.node.dir {
         return Err(Stop::Plain(format!("{}: is a directory", event.node.key)));
     }
-    print_event(&event, out)
+    print_event(&event, run.out)
 }
 
-fn set(
-    client: &Client,
-    parsed: &Parsed,
-    stdin: &mut dyn Read,
-    out: &mut dyn Write,
-) -> Result<(), Stop> {
+fn set(run: &mut Run) -> Result<(), Stop> {
+    let Run { client, parsed, .. } = run;
     let key = clean(argument(parsed, 0, "key")?);
-    let mut parameters = vec![("value", value(parsed, stdin)?)];
+    let mut parameters = vec![("value", value(parsed, run.stdin)?)];
     parameters.extend(number(parsed, "ttl", "ttl")?);
     parameters.extend(text(parsed, "swap-with-value", "prevValue"));
     parameters.extend(number(parsed, "swap-with-index", "prevIndex")?);
     print_event(
         &client.send(&change(Method::Put, &key, parameters, true))?,
-        out,
+        run.out,
     )
 }
 
-fn ls(client: &Client, parsed: &Parsed, _: &mut dyn Read, out: &mut dyn Write) -> Result<(), Stop> {
+fn ls(run: &mut Run) -> Result<(), Stop> {
+    let Run { client, parsed, .. } = run;
     let key = clean(parsed.args.first().map_or("/", String::as_str));
     let event = client.send(&read(&key, flags(parsed, &["quorum", "recursive", "sort"])))?;
     let slash = if parsed.flag("p") { "/" } else { "" };
     if !event.node.dir {
-        writeln!(out, "{}", event.node.key)?;
+        writeln!(run.out, "{}", event.node.key)?;
     }
     // Depth first, the first one on top.
     let mut rest: Vec<&Node> = event.node.nodes.iter().rev().collect();
     while let Some(node) = rest.pop() {
-        writeln!(out, "{}{}", node.key, if node.dir { slash } else { "" })?;
+        writeln!(run.out, "{}{}", node.key, if node.dir { slash } else { "" })?;
         rest.extend(node.nodes.iter().rev());
     }
     Ok(())
 }
 
-fn rm(client: &Client, parsed: &Parsed, _: &mut dyn Read, out: &mut dyn Write) -> Result<(), Stop> {
+fn rm(run: &mut Run) -> Result<(), Stop> {
+    let Run { client, parsed, .. } = run;
     let key = clean(argument(parsed, 0, "key")?);
     let mut parameters = flags(parsed, &["dir", "recursive"]);
     parameters.extend(text(parsed, "with-value", "prevValue"));
@@ -159,16 +161,12 @@ fn rm(client: &Client, parsed: &Parsed, _: &mut dyn Read, out: &mut dyn Write) -
     if event.node.dir {
         Ok(())
     } else {
-        print_event(&event, out)
+        print_event(&event, run.out)
     }
 }
 
-fn mkdir(
-    client: &Client,
-    parsed: &Parsed,
-    _: &mut dyn Read,
-    _: &mut dyn Write,
-) -> Result<(), Stop> {
+fn mkdir(run: &mut Run) -> Result<(), Stop> {
+    let Run { client, parsed, .. } = run;
     let key = clean(argument(parsed, 0, "key")?);
     let mut parameters = vec![
         ("dir", "true".to_owned()),
@@ -180,12 +178,8 @@ fn mkdir(
 }
 
 /// Events of directories are passed over, as etcdctl does.
-fn watch(
-    client: &Client,
-    parsed: &Parsed,
-    _: &mut dyn Read,
-    out: &mut dyn Write,
-) -> Result<(), Stop> {
+fn watch(run: &mut Run) -> Result<(), Stop> {
+    let Run { client, parsed, .. } = run;
     let key = clean(argument(parsed, 0, "key")?);
     let recursive = parsed.flag("recursive");
     let mut after = parsed.number("after-index")?;
@@ -202,9 +196,9 @@ fn watch(
             continue;
         }
         if recursive {
-            writeln!(out, "[{}] {}", event.action, event.node.key)?;
+            writeln!(run.out, "[{}] {}", event.action, event.node.key)?;
         }
-        return print_event(&event, out);
+        return print_event(&event, run.out);
     }
 }
 

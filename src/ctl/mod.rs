@@ -22,6 +22,7 @@ use std::io::{Read, Write};
 
 use self::args::{Opt, Parsed};
 use self::client::{Client, Failure};
+use self::commands::Run;
 
 const GLOBAL_OPTIONS: &[Opt] = &[
     Opt::value(
@@ -129,7 +130,12 @@ fn dispatch(
     }
     let client = Client::new(&endpoints(&global, env_endpoints))
         .map_err(|error| Stop::Usage(error.to_string()))?;
-    (command.run)(&client, &parsed, stdin, stdout)
+    (command.run)(&mut Run {
+        client: &client,
+        parsed: &parsed,
+        stdin,
+        out: stdout,
+    })
 }
 
 fn endpoints(global: &Parsed, from_env: Option<&str>) -> String {
