@@ -1,0 +1,249 @@
+//! One server process, started as a user would start it, ended with the test.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::client::{Answer, Connection};
+use super::process::Process;
+use super::wait_for;
+
+/// A start may have to read a log; a debug build and a busy machine are slow.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+const LOG_LINES_SHOWN: usize = 60;
+
+pub struct Server {
+    child: Option<Child>,
+    client: SocketAddr,
+    peer: SocketAddr,
+    data: PathBuf,
+    flags: Vec<String>,
+    folder: TempDir,
+}
+
+impl Server {
+    /// A fresh server with these flags beside addresses and data directory; ready to serve.
+    pub fn start(flags: &[&str]) -> Server {
+        let mut server = Server::prepare(flags);
+        server.launch();
+        server
+    }
+
+    /// A fresh server that keeps its data there.
+    pub fn start_on(data: &Path, flags: &[&str]) -> Server {
+        let mut server = Server::prepare(flags);
+        server.data = data.to_owned();
+        server.launch();
+        server
+    }
+
+    /// Everything but the process.
+    pub fn prepare(flags: &[&str]) -> Server {
+        let folder = tempfile::Builder::new()
+            .prefix("edgetcd-")
+            .tempdir()
+            .expect("a folder");
+        Server {
+            child: None,
+            client: free_address(),
+            peer: free_address(),
+            data: folder.path().join("data"),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            folder,
+        }
+    }
+
+    /// Starts the process and waits until it serves.
+    pub fn launch(&mut self) {
+        self.spawn();
+        let deadline = Instant::now() + READY_WITHIN;
+        while !self.is_healthy() {
+            if let Some(status) = self.ended() {
+                panic!(
+                    "the server ended with {status} before it served:\n{}",
+                    self.log()
+                );
+            }
+            assert!(
+                Instant::now() < deadline,
+                "not ready within {READY_WITHIN:?}:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Starts the process and waits for nothing.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("a log");
+        let child = self
+            .command()
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program()[0]));
+        self.child = Some(child);
+    }
+
+    /// The whole command line, also for a second process on the same data.
+    pub fn command(&self) -> Command {
+        let words = program();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).current_dir(self.folder.path());
+        command.arg("--data-dir").arg(&self.data);
+        for (flag, address) in [
+            ("listen-client-urls", self.client),
+            ("advertise-client-urls", self.client),
+            ("listen-peer-urls", self.peer),
+            ("initial-advertise-peer-urls", self.peer),
+        ] {
+            command.arg(format!("--{flag}=http://{address}"));
+        }
+        command.arg(format!("--initial-cluster=default=http://{}", self.peer));
+        command.args(&self.flags);
+        command
+    }
+
+    /// Other addresses than those of the process that runs: for a rival on the same data.
+    pub fn move_elsewhere(&mut self) {
+        self.client = free_address();
+        self.peer = free_address();
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.client
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    pub fn process(&self) -> Process {
+        Process(self.pid())
+    }
+
+    /// A new connection to the client port.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.client).unwrap_or_else(|error| panic!("connect: {error}"))
+    }
+
+    /// One request on a connection of its own.
+    pub fn ask(&self, method: &str, target: &str, form: Option<&str>) -> Answer {
+        let answer = self.connect().ask(method, target, form);
+        answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+    }
+
+    fn is_healthy(&self) -> bool {
+        let healthy = || Connection::open(self.client)?.ask("GET", "/health", None);
+        healthy().is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// The exit status, if it has ended by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child
+            .as_mut()
+            .and_then(|child| child.try_wait().expect("a status"))
+    }
+
+    /// kill -9: no last words, nothing flushed by the process.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("kill -9");
+            child.wait().expect("a status");
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(self.child.as_ref().expect("it runs"));
+        kill_process(pid, signal).expect("a signal to an own child");
+    }
+
+    /// Waits for the process to end and says how long that took.
+    pub fn wait_end(&mut self, within: Duration) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        let status = wait_for("the end of the process", within, || self.ended());
+        self.child = None;
+        (status, start.elapsed())
+    }
+
+    /// SIGTERM, and the end of the process.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait_end(Duration::from_secs(10)).0
+    }
+
+    /// The last lines it logged.
+    pub fn log(&self) -> String {
+        let text = fs::read(self.log_path()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "--- log of the server (pid {:?})",
+                self.child.as_ref().map(Child::id)
+            );
+            eprintln!("{}\n---", self.log());
+        }
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself; that is not this test's question any more.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The server under test: this package's, or the command line in `EDGETCD_SERVER`.
+pub fn program() -> Vec<String> {
+    match std::env::var("EDGETCD_SERVER") {
+        Ok(line) => line.split_whitespace().map(str::to_owned).collect(),
+        Err(_) => vec![env!("CARGO_BIN_EXE_edgetcd").to_owned()],
+    }
+}
+
+/// A port nobody listens on, from below the range that outgoing connections take theirs from.
+/// Tests run at once, in several processes, so each process begins its search elsewhere.
+pub fn free_address() -> SocketAddr {
+    const FIRST: u16 = 11_000;
+    const PORTS: u16 = 20_000;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id().wrapping_mul(0x9e37_79b1) >> 16;
+    loop {
+        let step = TAKEN.fetch_add(1, Ordering::Relaxed);
+        assert!(step < PORTS, "no free port");
+        let port = FIRST + ((start + u32::from(step)) % u32::from(PORTS)) as u16;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
