@@ -1,0 +1,269 @@
+"""Random requests, good and bad: what a step may be, and how often."""
+
+import random
+
+from pair import Step
+
+FORM = "application/x-www-form-urlencoded"
+
+NAMES = ["a", "b", "c", "a", "b", "d", "_h", "_i", "ab", "e%20f", "g+h", "%ec%82%ac", "p%25q", "...", ".x", "A", "x;y", "00000000000000000001"]
+ODD_NAMES = ["%00", "%0a", "%22", "%ff", "%5c", "%3f", "%23", "%e2%80%a8", "%3Cb%3E", "\xec\x82\xac", "\xff", "%7B", "n" * 300, "%2e%2e%2e", "a%3Db", "a=b", "a&b", "$", "'", "(", "%c3%28", "|", "^", "[x]", "\"", "<", "`"]
+ODD_PIECES = ["//", "/./", "/../", "%2F", "%2f%2F", "/%2e%2e/", "/%2e/", "%zz", "%", "%2", "/", "//..//", "%2G", "/.", "/..", "%5C.."]
+
+VALUES = ["1", "2", "v", "w", "", "a+b", "two%20words", "%ec%82%ac%ea%b3%bc", "%3Ctag%3E%26", "line%0Aend", "%22quoted%22", "%e2%80%a8", "%ff%fe", "%00", "true", "%7B%22j%22%3A1%7D", "%5C", "\xec\x82\xac"]
+TTLS = ["1000", "2000", "5000", "100000", "1000000000", "7000000000", "01000"]
+BAD_TTLS = ["abc", "-1", "1.5", "+1000", " 1000", "0x10", "18446744073709551616", "1e3", "%20", "1000%20", "%d9%a3"]
+GOOD_BOOLEANS = ["true", "false", "1", "0", "t", "f", "T", "F", "TRUE", "FALSE", "True", "False"]
+BAD_BOOLEANS = ["", "yes", "no", "tRue", "2", "-1", "on", "true%20", "truee", "%00"]
+INDEXES = ["{m}", "{m}", "{m}", "{m-1}", "{m+1}", "{i}", "{i-1}", "0", "00", "1", "0{m}", "18446744073709551615"]
+BAD_INDEXES = ["", "abc", "-1", "%2B5", "+5", "0x5", "18446744073709551616", "5.0", "1e3", "%205", "99999999999999999999999"]
+WAIT_INDEXES = ["{i}", "{i-1}", "{i-2}", "{i-5}", "{i-20}", "{i-200}", "{i-900}", "{i-990}", "{m}", "{m+1}", "{m-1}", "{i+1}", "{i+2}", "{i+5}", "0", "1", "2"]
+
+TYPES = [FORM, FORM, FORM, FORM, FORM.upper(), FORM + "; charset=utf-8", FORM + ";charset=UTF-8", FORM + ";", FORM + " ; a=b"]
+OTHER_TYPES = ["text/plain", "application/json", "multipart/form-data; boundary=x", "", "form", "application/x-www-form-urlencodedx", "*/*", "text/plain;"]
+BROKEN_TYPES = [FORM + "; charset", FORM + "; =x", FORM + "; charset=\"x", "text/plain; a=b; a=c", FORM + "; ;", FORM + "; a=b c"]
+
+OTHER_PATHS = ["/", "/v2", "/v2/", "/v2/key", "/v2/keysa", "/v2/Keys", "/v1/keys/a", "/v2/admin", "/v2/leader", "/version", "/version/", "/health", "/health/", "/v2/machines", "/v2/machines/", "/v2/members", "/v2/members/", "/v2/members/leader", "/v2/members/nobody", "/v2/members/1", "/v2/stats", "/v2/stats/", "/v2/stats/self", "/v2/stats/store", "/v2/stats/leader", "/v2/stats/none", "/v2/auth", "/v2/auth/enable", "/v2/auth/enable/", "/metrics", "/debug/vars", "/debug", "/config/local/log", "/favicon.ico", "/%76ersion", "/version?x=1", "/v2/../version", "//version", "/v2/keys/../stats/store", "/v2//keys/a", "/./health", "/v2/%6beys/a", "/v2/stats/../members"]
+ODD_METHODS = ["PATCH", "TRACE", "OPTIONS", "OPTIONS", "get", "put", "Put", "FOO", "LINK", "PROPFIND"]
+
+
+class Dice:
+    """All randomness of one seed."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.open = []          # names of watches that may be open
+
+    def chance(self, share):
+        return self.random.random() < share
+
+    def one(self, choices):
+        return self.random.choice(choices)
+
+    # ---- steps
+
+    def step(self):
+        roll = self.random.random()
+        if roll < 0.07:
+            return self.watch()
+        if roll < 0.085 and self.open:
+            return Step("close", name=self.open.pop(0))
+        if roll < 0.125:
+            return self.other_path()
+        if roll < 0.128:
+            return self.expiring()
+        if roll < 0.131:
+            return Step("ask", "DELETE", "/v2/keys/{p}?recursive=true", key="")
+        return self.key_request()
+
+    def key_request(self):
+        method = self.one(["PUT"] * 9 + ["GET"] * 6 + ["DELETE"] * 4 + ["POST"] * 2 + ["HEAD"])
+        if self.chance(0.01):
+            method = self.one(ODD_METHODS)
+        key, path = self.path()
+        if method in ("PUT", "POST") and self.chance(0.8):
+            pairs = self.write_pairs(method)
+        elif method == "DELETE":
+            pairs = self.delete_pairs()
+        elif method in ("GET", "HEAD"):
+            pairs = self.read_pairs()
+        else:
+            pairs = self.write_pairs(method)
+        if self.chance(0.06):
+            pairs += self.bad_pairs()
+        if self.chance(0.05):
+            self.random.shuffle(pairs)
+        return self.place(method, path, key, pairs)
+
+    def expiring(self):
+        """A file that lives for a moment; both servers must have expired it before the next step."""
+        key, path = self.plain_key()
+        body = "value=%s&ttl=%s" % (self.one(VALUES), self.one(["0", "1"]))
+        return Step("expire", "PUT", "/v2/keys/{p}" + path, (("Content-Type", FORM),), body, key)
+
+    def watch(self):
+        key, path = self.path()
+        if self.chance(0.05):
+            path, key = "", ""
+        pairs = ["wait=" + ("true" if self.chance(0.9) else self.one(GOOD_BOOLEANS))]
+        if self.chance(0.5):
+            pairs.append("recursive=true")
+        if self.chance(0.5):
+            pairs.append("waitIndex=" + self.one(WAIT_INDEXES))
+        if self.chance(0.3):
+            pairs.append("stream=true")
+        if self.chance(0.04):
+            pairs.append("quorum=true")
+        if self.chance(0.04):
+            pairs += self.bad_pairs()
+        name = "w%d" % self.random.randrange(6)
+        self.open.append(name)
+        self.open = self.open[-6:]
+        return Step("ask", "GET", "/v2/keys/{p}%s?%s" % (path, "&".join(pairs)), (), None, key, name)
+
+    def other_path(self):
+        path = self.one(OTHER_PATHS)
+        method = self.one(["GET"] * 8 + ["HEAD", "PUT", "POST", "DELETE"] + ODD_METHODS)
+        if self.chance(0.1):
+            return Step("ask", "OPTIONS", self.one(["*", "/v2/keys/{p}/a", "/nothing", "/v2/auth/users"]))
+        allowed = {"/v2/members": ("GET", "HEAD"), "/v2/auth/enable": ("GET", "HEAD", "POST")}
+        for start, methods in allowed.items():
+            # Members and auth are changed by nobody here: only what is refused at the door, and reads.
+            if path.startswith(start) and method in ("PUT", "POST", "DELETE") and method not in methods:
+                method = "PATCH"
+        if path == "/v2/stats/../members" and method != "GET":
+            method = "PATCH"
+        if path.startswith("/config") and method == "PUT":
+            body = self.one(['{"Level":"INFO"}', '{"Level":"NONE"}', "not json"])
+            return Step("ask", "PUT", path, (("Content-Type", "application/json"),), body)
+        if path in ("/v2/members", "/v2/members/") and self.chance(0.2):
+            return Step("ask", self.one(["PUT", "DELETE"]), "/v2/members")
+        if "keys" in path and method in ("PUT", "DELETE", "POST") and ".." not in path:
+            method = "GET"
+        return Step("ask", method, path)
+
+    # ---- keys
+
+    def plain_key(self):
+        names = [self.one(NAMES[:6]) for _ in range(self.random.choice([1, 1, 2, 2, 3]))]
+        path = "/" + "/".join(names)
+        return path, path
+
+    def path(self):
+        """The key a condition refers to, and the path as it is written."""
+        names = [self.one(NAMES[:6] if self.chance(0.8) else NAMES)
+                 for _ in range(self.random.choice([1, 1, 1, 2, 2, 2, 3, 3, 4]))]
+        if self.chance(0.03):
+            names[self.random.randrange(len(names))] = self.one(ODD_NAMES)
+        path = "/" + "/".join(names)
+        key = path
+        if self.chance(0.03):
+            path += "/"
+        if self.chance(0.03):
+            cut = self.random.randrange(len(path) + 1)
+            path = path[:cut] + self.one(ODD_PIECES) + path[cut:]
+        if self.chance(0.004):
+            path = "/" + "/".join(self.one(NAMES[:6]) for _ in range(self.one([20, 60, 200])))
+        return key, path
+
+    # ---- parameters
+
+    def write_pairs(self, method):
+        pairs = []
+        if self.chance(0.9):
+            pairs.append("value=" + self.value())
+        if self.chance(0.15):
+            pairs.append("ttl=" + self.one(TTLS))
+        if self.chance(0.12):
+            pairs.append("dir=" + self.boolean())
+        if self.chance(0.2):
+            pairs.append("prevExist=" + self.boolean())
+        if self.chance(0.12):
+            pairs.append("prevValue=" + (self.one(["{v}", "{v}", "{v}x"]) if self.chance(0.8) else self.one(VALUES)))
+        if self.chance(0.12):
+            pairs.append("prevIndex=" + self.one(INDEXES))
+        if self.chance(0.06):
+            pairs = [pair for pair in pairs if not pair.startswith("value=") or self.chance(0.1)]
+            pairs += ["refresh=" + self.boolean(), "ttl=" + self.one(TTLS)]
+        if self.chance(0.05):
+            pairs.append("noValueOnSuccess=" + self.boolean())
+        if method == "POST" and self.chance(0.7):
+            pairs = pairs[:2]
+        return pairs
+
+    def delete_pairs(self):
+        pairs = []
+        if self.chance(0.3):
+            pairs.append("recursive=" + self.boolean())
+        if self.chance(0.3):
+            pairs.append("dir=" + self.boolean())
+        if self.chance(0.15):
+            pairs.append("prevValue=" + self.one(["{v}", "{v}", "x"]))
+        if self.chance(0.15):
+            pairs.append("prevIndex=" + self.one(INDEXES))
+        return pairs
+
+    def read_pairs(self):
+        pairs = []
+        for name, share in (("recursive", 0.35), ("sorted", 0.4), ("quorum", 0.1), ("dir", 0.03), ("stream", 0.02)):
+            if self.chance(share):
+                pairs.append("%s=%s" % (name, self.boolean()))
+        if self.chance(0.03):
+            pairs.append("waitIndex=" + self.one(INDEXES))
+        return pairs
+
+    def bad_pairs(self):
+        """One or two pairs that are wrong, odd or repeated."""
+        def one():
+            name = self.one(["recursive", "sorted", "wait", "dir", "quorum", "stream", "prevExist", "refresh", "noValueOnSuccess"])
+            return self.one([
+                lambda: "%s=%s" % (name, self.one(BAD_BOOLEANS)),
+                lambda: "%s=%s&%s=%s" % (name, self.one(GOOD_BOOLEANS), name, self.one(GOOD_BOOLEANS + BAD_BOOLEANS)),
+                lambda: name,
+                lambda: "prevIndex=" + self.one(BAD_INDEXES),
+                lambda: "waitIndex=" + self.one(BAD_INDEXES),
+                lambda: "ttl=" + self.one(BAD_TTLS),
+                lambda: "ttl=",
+                lambda: "prevValue=",
+                lambda: "prevValue",
+                lambda: "value=%zz",
+                lambda: "value=%",
+                lambda: "value=1%2",
+                lambda: "a;b=c",
+                lambda: "&&",
+                lambda: "=x",
+                lambda: "=",
+                lambda: "recurisive=true",
+                lambda: "Recursive=true",
+                lambda: "value=" + self.value(),
+                lambda: "%76alue=enc",
+                lambda: "v%zzlue=1",
+                lambda: "refresh=true",
+                lambda: "refresh=true&value=1&ttl=1000",
+                lambda: "wait=true",
+                lambda: "x?y=z",
+            ])()
+        return [one() for _ in range(self.one([1, 1, 1, 2]))]
+
+    def boolean(self):
+        return "true" if self.chance(0.7) else self.one(GOOD_BOOLEANS)
+
+    def value(self):
+        if self.chance(0.004):
+            return "long" * self.one([300, 3000, 20000])
+        return self.one(VALUES)
+
+    def place(self, method, path, key, pairs):
+        """Puts the parameters into query and form, with one content type or another."""
+        base = "/v2/keys/{p}" + path
+        if self.chance(0.006):
+            base, key = self.one(["/v2/keys", "/v2/keys/", "/v2/keys/{p}", "/v2/keys/{p}/"]), ""
+            if method == "DELETE":
+                pairs = [pair for pair in pairs if not pair.startswith("recursive")]
+        if self.chance(0.003):
+            base = "http://somewhere:80" + base
+        in_form = method in ("PUT", "POST") and self.chance(0.8) or self.chance(0.03)
+        if not in_form:
+            query = "?" + "&".join(pairs) if pairs or self.chance(0.02) else ""
+            return Step("ask", method, base + query, (), None, key)
+        cut = self.random.randrange(len(pairs) + 1) if self.chance(0.2) else 0
+        query = "?" + "&".join(pairs[:cut]) if cut else ""
+        content_type = self.content_type()
+        headers = (("Content-Type", content_type),) if content_type is not None else ()
+        body = "&".join(pairs[cut:])
+        if self.chance(0.02):
+            pieces = body.partition("&")
+            return Step("ask", method, base + query, headers, tuple(pieces), key)   # sent chunked
+        return Step("ask", method, base + query, headers, body, key)
+
+    def content_type(self):
+        roll = self.random.random()
+        if roll < 0.9:
+            return FORM
+        if roll < 0.95:
+            return self.one(TYPES)
+        if roll < 0.985:
+            return self.one(OTHER_TYPES)
+        if roll < 0.99:
+            return None
+        return self.one(BROKEN_TYPES)
