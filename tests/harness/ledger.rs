@@ -1,1 +1,183 @@
-//! placeholder
+//! Writers that note what was acknowledged, and the check of what is there afterwards.
+//!
+//! Every writer has keys of its own, so each key has one history: the value acknowledged last, and
+//! the writes sent since whose answer never came. After a crash a key must hold one of these, and
+//! no other key may exist. An answer that never came proves nothing, either way.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, spawn};
+
+use super::client::{Answer, Connection, PATIENCE, form_request};
+use super::json::Json;
+use super::{Arc, Random};
+
+/// Below this key all writers work.
+pub const ROOT: &str = "/ledger";
+const KEYS_OF_A_WRITER: u64 = 8;
+
+/// A key's value; `None`: there is no such key.
+type Value = Option<String>;
+
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    acknowledged: Value,
+    /// Sent since, answer unknown, oldest first.
+    unknown: Vec<Value>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    entries: BTreeMap<String, Entry>,
+    /// Writes acknowledged so far.
+    pub acknowledged: u64,
+    /// Writes answered with an error of the server (5xx) so far.
+    pub refused: u64,
+}
+
+impl Ledger {
+    /// Sends one write and notes what came of it. An error: the connection is of no more use.
+    pub fn write(
+        &mut self,
+        connection: &mut Connection,
+        key: &str,
+        value: Value,
+    ) -> std::io::Result<Answer> {
+        let target = format!("/v2/keys{key}");
+        let bytes = match &value {
+            Some(value) => form_request("PUT", &target, Some(&format!("value={value}"))),
+            None => form_request("DELETE", &target, None),
+        };
+        let entry = self.entries.entry(key.to_owned()).or_default();
+        entry.unknown.push(value.clone());
+        connection.write(&bytes)?;
+        let answer = connection.answer(false, PATIENCE)?;
+        match answer.status {
+            200 | 201 => self.acknowledged += 1,
+            404 if value.is_none() => {}
+            500.. => {
+                self.refused += 1;
+                return Ok(answer);
+            }
+            _ => panic!("{key} = {value:?}: {answer:?}"),
+        }
+        entry.acknowledged = value;
+        entry.unknown.clear();
+        Ok(answer)
+    }
+
+    /// Takes over what another writer noted; writers share no keys.
+    pub fn merge(&mut self, other: Ledger) {
+        self.entries.extend(other.entries);
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+    }
+
+    /// Compares with what the server holds, and goes on from there. Panics with every key that is wrong.
+    pub fn check(&mut self, connection: &mut Connection) {
+        let found = listing(connection);
+        let mut wrong = Vec::new();
+        for (key, value) in &found {
+            if !self.entries.contains_key(key) {
+                wrong.push(format!("{key} holds {value:?}, and nobody wrote it"));
+            }
+        }
+        for (key, entry) in &mut self.entries {
+            let value = found.get(key).cloned();
+            if entry.acknowledged != value && !entry.unknown.contains(&value) {
+                wrong.push(format!("{key} holds {value:?}; {entry:?}"));
+            }
+            *entry = Entry {
+                acknowledged: value,
+                unknown: Vec::new(),
+            };
+        }
+        assert!(
+            wrong.is_empty(),
+            "{} keys are wrong:\n{}",
+            wrong.len(),
+            wrong.join("\n")
+        );
+    }
+}
+
+/// All files below [`ROOT`].
+fn listing(connection: &mut Connection) -> BTreeMap<String, String> {
+    let target = format!("/v2/keys{ROOT}?recursive=true&quorum=true");
+    let answer = connection.ask("GET", &target, None).expect("a listing");
+    let mut files = BTreeMap::new();
+    if answer.status == 404 {
+        return files;
+    }
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let document = answer.json();
+    let mut waiting = vec![document.get("node").expect("a node")];
+    while let Some(node) = waiting.pop() {
+        let text = |name| node.get(name).and_then(Json::text);
+        if let (Some(key), Some(value)) = (text("key"), text("value")) {
+            files.insert(key.to_owned(), value.to_owned());
+        }
+        waiting.extend(node.get("nodes").map(Json::items).unwrap_or_default());
+    }
+    files
+}
+
+/// Threads that write until they are told to stop, or their connection ends.
+pub struct Writers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Ledger>>,
+}
+
+impl Writers {
+    /// `ledger` is what is known of the keys so far; each thread gets its part of it.
+    pub fn start(address: SocketAddr, count: u64, seed: u64, ledger: &Ledger) -> Writers {
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = (0..count)
+            .map(|number| {
+                let folder = format!("{ROOT}/w{number}/");
+                let mut own = Ledger::default();
+                for (key, entry) in &ledger.entries {
+                    if key.starts_with(&folder) {
+                        own.entries.insert(key.clone(), entry.clone());
+                    }
+                }
+                let (stop, noise) = (Arc::clone(&stop), Random(seed ^ (number << 32)));
+                spawn(move || write_until_stopped(address, &folder, noise, own, &stop))
+            })
+            .collect();
+        Writers { stop, threads }
+    }
+
+    /// Ends them and collects what they noted into `ledger`.
+    pub fn finish(self, ledger: &mut Ledger) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            ledger.merge(thread.join().expect("a writer"));
+        }
+    }
+}
+
+fn write_until_stopped(
+    address: SocketAddr,
+    folder: &str,
+    mut noise: Random,
+    mut ledger: Ledger,
+    stop: &AtomicBool,
+) -> Ledger {
+    let Ok(mut connection) = Connection::open(address) else {
+        return ledger;
+    };
+    while !stop.load(Ordering::Relaxed) {
+        let key = format!("{folder}k{}", noise.below(KEYS_OF_A_WRITER));
+        let value = match noise.below(10) {
+            0 => None,
+            1 => Some(format!("{:x}", noise.next()).repeat(50)),
+            _ => Some(format!("{:x}", noise.next())),
+        };
+        if ledger.write(&mut connection, &key, value).is_err() {
+            break;
+        }
+    }
+    ledger
+}

@@ -27,6 +27,7 @@ pub mod ledger;
 pub mod process;
 pub mod server;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Connection, Line};

@@ -1,0 +1,273 @@
+//! A full disk: writes are refused, everything else goes on, and space given back is used again.
+//!
+//! Needs root, to mount a small file system; says so and does nothing otherwise.
+
+mod harness;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use harness::client::{PATIENCE, form_request};
+use harness::ledger::Ledger;
+use harness::{Answer, Connection, Line, Server, wait_for};
+use tempfile::TempDir;
+
+/// Within this time a disk that is full must show, and one that has space again, too.
+const NOTICED_WITHIN: Duration = Duration::from_secs(30);
+
+#[test]
+fn tmpfs_of_16_mb_filled_by_a_foreign_file() {
+    let Some(mount) = Mount::tmpfs(16) else {
+        return;
+    };
+    filled_by_a_file(&mount);
+}
+
+#[test]
+fn loop_mount_of_64_mb_filled_by_a_foreign_file() {
+    let Some(mount) = Mount::ext4(64) else { return };
+    filled_by_a_file(&mount);
+}
+
+#[test]
+fn tmpfs_of_16_mb_filled_by_writes() {
+    let Some(mount) = Mount::tmpfs(16) else {
+        return;
+    };
+    filled_by_writes(&mount, || mount.grow_tmpfs(64));
+}
+
+fn filled_by_a_file(mount: &Mount) {
+    let mut run = Run::start(mount);
+    let filler = mount.path().join("filler");
+    fill(&filler);
+    run.write_until_refused();
+    run.reads_and_watches_go_on();
+    fs::remove_file(&filler).expect("the filler");
+    run.writes_work_again();
+    run.nothing_is_lost();
+}
+
+fn filled_by_writes(mount: &Mount, make_space: impl FnOnce()) {
+    let mut run = Run::start(mount);
+    run.write_until_refused();
+    run.reads_and_watches_go_on();
+    make_space();
+    run.writes_work_again();
+    run.nothing_is_lost();
+}
+
+/// A server on a small disk, its one writer, and a watch that is parked all the time.
+struct Run {
+    server: Server,
+    connection: Connection,
+    watch: Connection,
+    ledger: Ledger,
+    number: u64,
+}
+
+impl Run {
+    fn start(mount: &Mount) -> Run {
+        let server = Server::start_on(&mount.path().join("data"), &[]);
+        assert_eq!(
+            server
+                .ask("PUT", "/v2/keys/before?value=the%20flood", None)
+                .status,
+            201
+        );
+        let mut watch = server.connect();
+        watch
+            .write(&form_request("GET", "/v2/keys/woken?wait=true", None))
+            .expect("a request");
+        assert_eq!(watch.head(false, PATIENCE).expect("a head").status, 200);
+        let connection = server.connect();
+        Run {
+            server,
+            connection,
+            watch,
+            ledger: Ledger::default(),
+            number: 0,
+        }
+    }
+
+    fn write(&mut self) -> Answer {
+        self.number += 1;
+        let key = format!("/ledger/w0/k{}", self.number % 50);
+        let value = format!("{:08}", self.number).repeat(1000);
+        let sent = self.ledger.write(&mut self.connection, &key, Some(value));
+        sent.unwrap_or_else(|error| panic!("write {}: {error}", self.number))
+    }
+
+    fn write_until_refused(&mut self) {
+        let deadline = Instant::now() + NOTICED_WITHIN;
+        let refusal = loop {
+            let answer = self.write();
+            if answer.status >= 500 {
+                break answer;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} writes and no end",
+                self.number
+            );
+        };
+        println!(
+            "write {} was refused: {}",
+            self.number,
+            refusal.text().trim()
+        );
+        let code = refusal
+            .json()
+            .get("errorCode")
+            .and_then(harness::Json::number);
+        assert_eq!(code, Some(300), "{refusal:?}");
+    }
+
+    fn reads_and_watches_go_on(&mut self) {
+        for _ in 0..20 {
+            let answer = self.server.ask("GET", "/v2/keys/before", None);
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        assert_eq!(
+            self.watch.line(Duration::from_millis(100)),
+            Line::Silence,
+            "the parked watch"
+        );
+        let mut watch = self.server.connect();
+        let index = self.server.ask("GET", "/v2/keys/before", None).index();
+        let target = format!(
+            "/v2/keys/ledger?wait=true&recursive=true&waitIndex={}",
+            index - 1
+        );
+        watch
+            .write(&form_request("GET", &target, None))
+            .expect("a request");
+        assert_eq!(watch.head(false, PATIENCE).expect("a head").status, 200);
+        assert!(
+            matches!(watch.line(PATIENCE), Line::Is(_)),
+            "an event of the history"
+        );
+        assert!(
+            self.server.ended().is_none(),
+            "the process ended:\n{}",
+            self.server.log()
+        );
+    }
+
+    fn writes_work_again(&mut self) {
+        wait_for("a write after space was made", NOTICED_WITHIN, || {
+            (self.write().status < 300).then_some(())
+        });
+        // Some hundred more, so that the next segment is needed, too.
+        for _ in 0..300 {
+            let answer = self.write();
+            assert!(answer.status < 300, "{answer:?}");
+        }
+        let woken = self.server.ask("PUT", "/v2/keys/woken?value=up", None);
+        assert_eq!(woken.status, 201, "{woken:?}");
+        assert!(
+            matches!(self.watch.line(PATIENCE), Line::Is(_)),
+            "the watch parked before all this"
+        );
+    }
+
+    fn nothing_is_lost(&mut self) {
+        self.ledger.check(&mut self.server.connect());
+        self.server.kill();
+        self.server.launch();
+        self.ledger.check(&mut self.server.connect());
+        assert!(self.ledger.refused > 0);
+    }
+}
+
+/// Writes until there is no space left.
+fn fill(path: &Path) {
+    let mut file = File::create(path).expect("a filler");
+    for size in [1 << 20, 4096, 512] {
+        let block = vec![1; size];
+        while file.write_all(&block).is_ok() {}
+    }
+    // On a disk with delayed allocation the space is taken only now.
+    let _ = file.sync_all();
+}
+
+/// A mounted file system that goes away with the test.
+struct Mount {
+    folder: TempDir,
+}
+
+impl Mount {
+    fn tmpfs(megabytes: u32) -> Option<Mount> {
+        let size = format!("size={megabytes}m");
+        Mount::with(|_| {
+            Ok(vec!["-t", "tmpfs", "-o", &size, "tmpfs"]
+                .into_iter()
+                .map(str::to_owned)
+                .collect())
+        })
+    }
+
+    fn ext4(megabytes: u64) -> Option<Mount> {
+        Mount::with(|folder| {
+            let image = folder.join("image");
+            File::create(&image)?.set_len(megabytes << 20)?;
+            let image = image.to_string_lossy().into_owned();
+            run("mkfs.ext4", &["-q", "-F", &image])?;
+            Ok(vec!["-o".to_owned(), "loop".to_owned(), image])
+        })
+    }
+
+    /// `arguments`: what `mount` needs before the folder.
+    fn with(arguments: impl FnOnce(&Path) -> std::io::Result<Vec<String>>) -> Option<Mount> {
+        let folder = tempfile::Builder::new()
+            .prefix("edgetcd-disk-")
+            .tempdir()
+            .expect("a folder");
+        let mount = Mount { folder };
+        fs::create_dir(mount.path()).expect("a mount point");
+        let mounted = arguments(mount.folder.path()).and_then(|mut words| {
+            words.push(mount.path().to_string_lossy().into_owned());
+            run(
+                "mount",
+                &words.iter().map(String::as_str).collect::<Vec<_>>(),
+            )
+        });
+        match mounted {
+            Ok(()) => Some(mount),
+            Err(error) => {
+                println!("skipped, mounting a small disk needs root: {error}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("disk")
+    }
+
+    fn grow_tmpfs(&self, megabytes: u32) {
+        let options = format!("remount,size={megabytes}m");
+        run("mount", &["-o", &options, &self.path().to_string_lossy()]).expect("a larger tmpfs");
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Not mounted: then there is nothing to undo.
+        let _ = run("umount", &[&self.path().to_string_lossy()]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> std::io::Result<()> {
+    let output = Command::new(program).args(arguments).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(std::io::Error::other(format!(
+        "{program}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    )))
+}

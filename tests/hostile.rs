@@ -1,0 +1,494 @@
+//! Clients that mean harm, or never meant to come back: the same process serves others throughout.
+//!
+//! While each attack lasts, a bystander reads and writes on connections of its own and takes the
+//! time, and the server's memory is sampled. `HOSTILE_CONNECTIONS` (default 10,000) is for the
+//! memory of idle connections and parked watches.
+
+mod harness;
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, Instant};
+
+use harness::client::{FORM, PATIENCE, form_request, request};
+use harness::process::Process;
+use harness::{Answer, Connection, Json, Random, Server, percentile, setting, wait_for};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+const BYSTANDER_BAR: Duration = Duration::from_millis(50);
+const MEMORY_BAR: u64 = 16 << 20;
+
+/// Times and memory are measured one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    raise_descriptor_limit();
+    ALONE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// This process holds the other end of every connection.
+fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+// ---- who is there besides the attackers
+
+/// Reads and writes all the time and notes how long each took; samples the memory, too.
+struct Bystander {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(Vec<Duration>, u64)>,
+    memory_before: u64,
+    pid: u32,
+}
+
+impl Bystander {
+    fn start(server: &Server) -> Bystander {
+        let mut connection = server.connect();
+        for _ in 0..200 {
+            connection
+                .ask("PUT", "/v2/keys/bystander", Some("value=warm"))
+                .expect("an answer");
+        }
+        let process = server.process();
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stop);
+        Bystander {
+            stop,
+            memory_before: process.resident_bytes(),
+            pid: server.pid(),
+            thread: spawn(move || watch_the_others(connection, process, &until)),
+        }
+    }
+
+    /// Ends it; panics if it was not served well, or the server grew too much.
+    fn finish(self, what: &str, server: &mut Server) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (mut times, most) = self.thread.join().expect("the bystander was not served");
+        assert!(
+            server.ended().is_none(),
+            "{what}: the server ended:\n{}",
+            server.log()
+        );
+        assert_eq!(server.pid(), self.pid);
+        let (count, slow) = (times.len(), percentile(&mut times, 0.99));
+        let grown = most.saturating_sub(self.memory_before);
+        println!(
+            "{what}: {count} requests of others, p99 {slow:?}; memory grew by {} KiB",
+            grown >> 10
+        );
+        assert!(count >= 50, "{what}: only {count} requests of others");
+        assert!(slow < BYSTANDER_BAR, "{what}: p99 {slow:?}");
+        assert!(grown < MEMORY_BAR, "{what}: memory grew by {grown} bytes");
+    }
+}
+
+fn watch_the_others(
+    mut connection: Connection,
+    process: Process,
+    stop: &AtomicBool,
+) -> (Vec<Duration>, u64) {
+    let (mut times, mut most) = (Vec::new(), 0);
+    while !stop.load(Ordering::Relaxed) {
+        for (method, form) in [("GET", None), ("PUT", Some("value=1"))] {
+            let start = Instant::now();
+            let answer = connection
+                .ask(method, "/v2/keys/bystander", form)
+                .expect("an answer");
+            assert_eq!(answer.status, 200, "{answer:?}");
+            times.push(start.elapsed());
+        }
+        most = most.max(process.resident_bytes());
+        sleep(Duration::from_millis(1));
+    }
+    (times, most)
+}
+
+/// Runs an attack beside a bystander.
+fn attacked(what: &str, attack: impl FnOnce(&Server)) {
+    let _alone = alone();
+    let mut server = Server::start(&[]);
+    let bystander = Bystander::start(&server);
+    attack(&server);
+    // At least so long do the others look on.
+    sleep(Duration::from_millis(500));
+    bystander.finish(what, &mut server);
+}
+
+// ---- attacks
+
+#[test]
+fn a_header_line_without_end() {
+    attacked("a header line without end", |server| {
+        for _ in 0..20 {
+            let mut connection = server.connect();
+            connection
+                .write(b"GET /v2/keys HTTP/1.1\r\nHost: a\r\nX-Endless: ")
+                .expect("a head");
+            let piece = vec![b'a'; 1 << 20];
+            let sent = (0..64)
+                .take_while(|_| connection.write(&piece).is_ok())
+                .count();
+            assert!(sent < 64, "64 MiB of a header line were taken");
+        }
+    });
+}
+
+#[test]
+fn five_hundred_half_requests_are_closed() {
+    attacked("500 half requests", |server| {
+        let mut halves = open_with(
+            server,
+            500,
+            b"GET /v2/keys/a HTTP/1.1\r\nHost: a\r\nX-Half: ",
+        );
+        let deadline = Instant::now() + Duration::from_secs(30);
+        for half in &mut halves {
+            assert!(
+                half.closes(deadline - Instant::now()),
+                "a half request is still open after 30 s"
+            );
+        }
+    });
+}
+
+#[test]
+fn two_hundred_half_bodies() {
+    attacked("200 half bodies", |server| {
+        let head = "PUT /v2/keys/half HTTP/1.1\r\nHost: a\r\nContent-Length: 5120\r\n\
+                    Content-Type: application/x-www-form-urlencoded\r\n\r\nvalue=";
+        let bytes = [head.as_bytes(), &[b'h'; 2500]].concat();
+        let halves = open_with(server, 200, &bytes);
+        sleep(Duration::from_secs(2));
+        assert_eq!(
+            server.ask("GET", "/v2/keys/half", None).status,
+            404,
+            "half a body was written"
+        );
+        drop(halves);
+    });
+}
+
+#[test]
+fn sixty_four_clients_that_do_not_read() {
+    let _alone = alone();
+    let mut server = Server::start(&[]);
+    let value = format!("value={}", "x".repeat(10_000));
+    for number in 0..210 {
+        let answer = server.ask("PUT", &format!("/v2/keys/large/{number}"), Some(&value));
+        assert_eq!(answer.status, 201);
+    }
+    assert!(server.ask("GET", "/v2/keys/large", None).body.len() > 2 << 20);
+    let bystander = Bystander::start(&server);
+    let bytes = form_request("GET", "/v2/keys/large", None);
+    let mut readers = open_with(&server, 64, &bytes);
+    sleep(Duration::from_secs(2));
+    let answer = readers[0]
+        .answer(false, PATIENCE)
+        .expect("one that reads after all");
+    assert!(answer.body.len() > 2 << 20, "{} bytes", answer.body.len());
+    drop(readers);
+    bystander.finish("64 clients that ask for 2 MB and do not read", &mut server);
+}
+
+#[test]
+fn a_body_of_100_mib() {
+    attacked("a body of 100 MiB", |server| {
+        let mut connection = server.connect();
+        let mut bytes = request(
+            "PUT",
+            "/v2/keys/big",
+            &[FORM, ("Content-Length", "104857600")],
+            None,
+        );
+        bytes.extend_from_slice(b"value=");
+        connection.write(&bytes).expect("a head");
+        let piece = vec![b'b'; 1 << 20];
+        let sent = (0..100)
+            .take_while(|_| connection.write(&piece).is_ok())
+            .count();
+        println!("{sent} MiB were taken");
+        assert!(sent < 100, "all of it was taken");
+        assert_eq!(server.ask("GET", "/v2/keys/big", None).status, 404);
+    });
+}
+
+#[test]
+fn lengths_that_nobody_will_send() {
+    attacked("Content-Length: 900000000000", |server| {
+        for length in [
+            "900000000000",
+            "9223372036854775808",
+            "18446744073709551615",
+            "1073741824",
+        ] {
+            let mut connection = server.connect();
+            let headers = [FORM, ("Content-Length", length)];
+            connection
+                .write(&request("PUT", "/v2/keys/never", &headers, None))
+                .expect("a head");
+            let answer = connection.answer(false, PATIENCE);
+            let answer = answer.unwrap_or_else(|error| panic!("Content-Length: {length}: {error}"));
+            assert_eq!(answer.status, 400, "{length}: {answer:?}");
+        }
+        // And one that hangs up instead of waiting for the answer.
+        for _ in 0..20 {
+            let headers = [FORM, ("Content-Length", "900000000000")];
+            let mut connection = server.connect();
+            connection
+                .write(&request("PUT", "/v2/keys/never", &headers, None))
+                .expect("a head");
+        }
+    });
+}
+
+#[test]
+fn a_body_one_byte_too_long_gets_its_answer() {
+    let _alone = alone();
+    let server = Server::start(&[]);
+    let limit = 10 << 20;
+    for (length, status) in [(limit, 201), (limit + 1, 400)] {
+        let mut body = b"value=".to_vec();
+        body.resize(length, b'v');
+        let mut connection = server.connect();
+        connection
+            .write(&request("PUT", "/v2/keys/edge", &[FORM], Some(&body)))
+            .expect("a request");
+        let answer = connection.answer(false, PATIENCE).expect("an answer");
+        let code = || answer.json().get("errorCode").and_then(Json::number);
+        assert_eq!(answer.status, status, "{length} bytes");
+        assert!(status != 400 || code() == Some(210), "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_thousand_malformed_heads() {
+    const HEADS: [&str; 22] = [
+        "GET\r\n\r\n",
+        "GET /v2/keys\r\n\r\n",
+        "GET /v2/keys HTTP/9.9\r\n\r\n",
+        "GET /v2/keys HTTP/1.1 more\r\nHost: a\r\n\r\n",
+        "GET /v2/keys with blank HTTP/1.1\r\nHost: a\r\n\r\n",
+        "G\u{1}T /v2/keys HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /v2/keys HTTP/1.1\r\nHost a\r\n\r\n",
+        "GET /v2/keys HTTP/1.1\r\n: a\r\n\r\n",
+        "GET /v2/keys HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n",
+        "GET /v2/keys HTTP/1.1\r\nHost: a\r\nX : a\r\n\r\n",
+        "GET /v2/keys HTTP/1.1\r\nHost: a\u{0}b\r\n\r\n",
+        "PUT /v2/keys/m HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
+        "PUT /v2/keys/m HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nvalue",
+        "PUT /v2/keys/m HTTP/1.1\r\nHost: a\r\nContent-Length: 5 5\r\n\r\nvalue",
+        "PUT /v2/keys/m HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nvalue",
+        "PUT /v2/keys/m HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551616\r\n\r\n",
+        "PUT /v2/keys/m HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nvalue",
+        "PUT /v2/keys/m HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "PUT /v2/keys/m HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked, chunked\r\n\r\n0\r\n\r\n",
+        "PUT /v2/keys/m HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+        "PUT /v2/keys/m HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\nvalue\r\n0\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\u{1}\u{fc}\u{3}\u{3} a TLS hello\r\n\r\n",
+    ];
+    attacked("1,000 malformed heads", |server| {
+        for number in 0..1000 {
+            let head = HEADS[number % HEADS.len()];
+            let mut connection = server.connect();
+            // A second request behind each: it must not be found there, however the first is read.
+            let both = [
+                head.as_bytes(),
+                &form_request("PUT", "/v2/keys/smuggled", Some("value=1")),
+            ];
+            if connection.write(&both.concat()).is_err() {
+                continue;
+            }
+            match connection.answer(false, PATIENCE) {
+                Ok(answer) => assert!((400..600).contains(&answer.status), "{head:?}: {answer:?}"),
+                Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::TimedOut, "{head:?}"),
+            }
+            assert!(connection.closes(PATIENCE), "still open after {head:?}");
+        }
+        assert_eq!(server.ask("GET", "/v2/keys/smuggled", None).status, 404);
+    });
+}
+
+#[test]
+fn connect_and_reset() {
+    attacked("2,000 connections that reset", |server| {
+        let mut noise = Random(5);
+        let bytes = form_request("PUT", "/v2/keys/reset", Some("value=1"));
+        for _ in 0..2000 {
+            let mut connection = server.connect();
+            let end = noise.below(bytes.len() as u64 + 1) as usize;
+            let _ = connection.write(&bytes[..end]);
+            let socket = socket2::SockRef::from(connection.stream());
+            socket
+                .set_linger(Some(Duration::ZERO))
+                .expect("linger 0: closing resets");
+        }
+    });
+}
+
+// ---- many at once
+
+#[test]
+fn abandoned_watches_are_forgotten_and_threads_do_not_grow() {
+    let _alone = alone();
+    let server = Server::start(&[]);
+    server.ask("PUT", "/v2/keys/a?value=1", None);
+    let process = server.process();
+    let (descriptors, threads) = (process.descriptors(), process.threads());
+    let watches = open_watches(&server, 2000);
+    assert_eq!(watchers(&server), 2000);
+    assert_eq!(
+        process.threads(),
+        threads,
+        "threads with 2,000 watches parked"
+    );
+    assert!(process.descriptors() >= descriptors + 2000);
+    drop(watches);
+    let start = Instant::now();
+    wait_for(
+        "descriptors and watches to be given back",
+        Duration::from_secs(2),
+        || (process.descriptors() <= descriptors + 2 && watchers(&server) == 0).then_some(()),
+    );
+    println!(
+        "2,000 abandoned watches were forgotten after {:?}",
+        start.elapsed()
+    );
+    assert_eq!(process.threads(), threads);
+}
+
+/// The number of open watches, as the server counts them.
+fn watchers(server: &Server) -> u64 {
+    let stats = server.ask("GET", "/v2/stats/store", None).json();
+    stats
+        .get("watchers")
+        .and_then(Json::number)
+        .expect("a number of watchers")
+}
+
+#[test]
+fn two_hundred_watches_at_once_twenty_times() {
+    let _alone = alone();
+    let mut server = Server::start(&[]);
+    let bystander = Bystander::start(&server);
+    for round in 0..20 {
+        let bytes = form_request("GET", "/v2/keys/crowd?wait=true", None);
+        let start = Instant::now();
+        let mut crowd = open_with(&server, 200, &bytes);
+        for watch in &mut crowd {
+            let left = Duration::from_secs(1).saturating_sub(start.elapsed());
+            let head = watch
+                .head(false, left)
+                .unwrap_or_else(|error| panic!("round {round}: {error}"));
+            assert_eq!(head.status, 200);
+        }
+        server.ask("PUT", "/v2/keys/crowd?value=all", None);
+        for watch in &mut crowd {
+            let answer = watch.line(PATIENCE);
+            assert!(
+                matches!(answer, harness::Line::Is(_)),
+                "round {round}: {answer:?}"
+            );
+        }
+    }
+    bystander.finish("20 rounds of 200 watches at once", &mut server);
+}
+
+#[test]
+fn idle_connections_and_parked_watches_are_cheap() {
+    let _alone = alone();
+    let room = raise_descriptor_limit().saturating_sub(200);
+    let count = setting("HOSTILE_CONNECTIONS", 10_000).min(room);
+    for (what, bar, watching) in [
+        ("idle connection", 2048, false),
+        ("parked watch", 4096, true),
+    ] {
+        let server = Server::start(&[]);
+        drop(open_watches(&server, 100));
+        let before = server.process().resident_bytes();
+        let held = if watching {
+            open_watches(&server, count)
+        } else {
+            open_idle(&server, count)
+        };
+        let each = server.process().resident_bytes().saturating_sub(before) / count;
+        println!("{each} bytes of memory for each {what}, of {count}");
+        assert!(each < bar, "{each} bytes for each {what}");
+        drop(held);
+    }
+}
+
+/// Connections on which one request was answered, and nothing follows.
+fn open_idle(server: &Server, count: u64) -> Vec<Connection> {
+    let one = |_| {
+        let mut connection = server.connect();
+        let answer: Answer = connection.ask("GET", "/version", None).expect("an answer");
+        assert_eq!(answer.status, 200);
+        connection
+    };
+    (0..count).map(one).collect()
+}
+
+fn open_watches(server: &Server, count: u64) -> Vec<Connection> {
+    let one = |number| {
+        let mut connection = server.connect();
+        let target = format!("/v2/keys/parked/{}?wait=true", number % 100);
+        connection
+            .write(&form_request("GET", &target, None))
+            .expect("a request");
+        assert_eq!(
+            connection.head(false, PATIENCE).expect("a head").status,
+            200
+        );
+        connection
+    };
+    (0..count).map(one).collect()
+}
+
+/// Connections that have sent this and wait.
+fn open_with(server: &Server, count: usize, bytes: &[u8]) -> Vec<Connection> {
+    let mut all: Vec<Connection> = (0..count).map(|_| server.connect()).collect();
+    for connection in &mut all {
+        connection.write(bytes).expect("a request");
+    }
+    all
+}
+
+/// A reader that takes a byte at a time gets all of it.
+#[test]
+fn a_slow_reader_gets_everything() {
+    let _alone = alone();
+    let server = Server::start(&[]);
+    server.ask(
+        "PUT",
+        "/v2/keys/slow",
+        Some(&format!("value={}", "s".repeat(3000))),
+    );
+    let mut connection = server.connect();
+    connection
+        .write(&form_request("GET", "/v2/keys/slow", None))
+        .expect("a request");
+    let (mut taken, mut byte) = (Vec::new(), [0]);
+    while !taken.ends_with(b"}\n") {
+        connection
+            .stream()
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a time limit");
+        connection
+            .stream()
+            .read_exact(&mut byte)
+            .expect("the next byte");
+        taken.push(byte[0]);
+    }
+    assert!(taken.len() > 3000);
+}

@@ -1,0 +1,203 @@
+//! From start to stop: how soon it serves, how little it needs when idle, how it ends.
+//!
+//! The bars are those of a release build (`cargo test --release --test lifecycle`); a debug build
+//! gets more memory and time, and its size is not looked at. `IDLE_SECONDS=30` watches longer.
+
+mod harness;
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use harness::client::{PATIENCE, form_request};
+use harness::ledger::{Ledger, Writers};
+use harness::server::program;
+use harness::{Connection, Line, Server, percentile, setting, wait_for};
+use rustix::process::Signal;
+
+const RELEASE: bool = !cfg!(debug_assertions);
+
+/// Times and memory are measured one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[test]
+fn sigterm_under_load_loses_nothing() {
+    let _alone = alone();
+    stopped_under_load(Signal::TERM);
+}
+
+#[test]
+fn sigint_under_load_loses_nothing() {
+    let _alone = alone();
+    stopped_under_load(Signal::INT);
+}
+
+fn stopped_under_load(signal: Signal) {
+    let mut server = Server::start(&[]);
+    let mut watches: Vec<Connection> = (0..100)
+        .map(|number| {
+            let mut watch = server.connect();
+            let target = format!("/v2/keys/nobody/{number}?wait=true");
+            watch
+                .write(&form_request("GET", &target, None))
+                .expect("a request");
+            assert_eq!(watch.head(false, PATIENCE).expect("a head").status, 200);
+            watch
+        })
+        .collect();
+    let mut ledger = Ledger::default();
+    let writers = Writers::start(server.address(), 16, 7, &ledger);
+    sleep(Duration::from_millis(300));
+    server.signal(signal);
+    let (status, time) = server.wait_end(Duration::from_secs(10));
+    writers.finish(&mut ledger);
+    assert!(time < Duration::from_secs(2), "it took {time:?} to end");
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(
+        ledger.acknowledged > 100,
+        "only {} writes",
+        ledger.acknowledged
+    );
+    for watch in &mut watches {
+        assert_eq!(
+            watch.line(PATIENCE),
+            Line::Cut,
+            "a watch ends without its final chunk"
+        );
+    }
+    server.launch();
+    ledger.check(&mut server.connect());
+}
+
+#[test]
+fn a_stop_without_load_is_clean_and_leaves_everything() {
+    let _alone = alone();
+    let mut server = Server::start(&[]);
+    let written = server.ask("PUT", "/v2/keys/a?value=1&ttl=1000", None);
+    assert_eq!(server.stop().code(), Some(0), "{}", server.log());
+    server.launch();
+    let found = server.ask("GET", "/v2/keys/a", None);
+    assert_eq!(
+        found.index(),
+        written.index(),
+        "the index goes on where it was"
+    );
+    let expiration = |answer: &harness::Answer| {
+        answer
+            .json()
+            .at("/node/expiration")
+            .map(|time| time.to_string())
+    };
+    assert_eq!(expiration(&found), expiration(&written));
+    assert!(expiration(&found).is_some());
+}
+
+#[test]
+fn the_first_write_is_acknowledged_soon_after_the_start() {
+    let _alone = alone();
+    let bar = Duration::from_millis(if RELEASE { 100 } else { 500 });
+    let mut fresh: Vec<Duration> = (0..5)
+        .map(|_| time_to_first_write(&mut Server::prepare(&[])))
+        .collect();
+    let mut server = Server::start(&[]);
+    let mut ledger = Ledger::default();
+    let writers = Writers::start(server.address(), 8, 3, &ledger);
+    sleep(Duration::from_millis(200));
+    writers.finish(&mut ledger);
+    let mut again = Vec::new();
+    for round in 0..6 {
+        match round % 2 {
+            0 => server.kill(),
+            _ => assert_eq!(server.stop().code(), Some(0), "{}", server.log()),
+        }
+        again.push(time_to_first_write(&mut server));
+    }
+    let (fresh, again) = (percentile(&mut fresh, 0.5), percentile(&mut again, 0.5));
+    println!(
+        "process start to first acknowledged write: {fresh:?} fresh, {again:?} on restart (medians)"
+    );
+    assert!(fresh < bar && again < bar, "the bar is {bar:?}");
+}
+
+fn time_to_first_write(server: &mut Server) -> Duration {
+    let start = Instant::now();
+    server.spawn();
+    wait_for(
+        "the first acknowledged write",
+        Duration::from_secs(20),
+        || {
+            let mut connection = Connection::open(server.address()).ok()?;
+            let answer = connection
+                .ask("PUT", "/v2/keys/first", Some("value=1"))
+                .ok()?;
+            (answer.status < 300).then_some(())
+        },
+    );
+    start.elapsed()
+}
+
+#[test]
+fn idle_it_needs_little_and_writes_nothing() {
+    let _alone = alone();
+    let server = Server::start(&[]);
+    let time = Duration::from_secs(setting("IDLE_SECONDS", 3));
+    let settled = settled_writes(&server);
+    let cpu = server.process().cpu();
+    sleep(time);
+    let written = server.process().written_bytes() - settled;
+    let cpu = server.process().cpu() - cpu;
+    let memory = server.process().resident_bytes();
+    let folder = size(server.data());
+    println!(
+        "idle {time:?}: {written} bytes written, {cpu:?} of CPU, {memory} bytes resident, {folder} bytes on disk"
+    );
+    assert_eq!(written, 0, "bytes written in {time:?} of idleness");
+    assert!(cpu < time / 50, "{cpu:?} of CPU in {time:?} of idleness");
+    assert!(
+        folder < 4 << 20,
+        "the empty node's folder holds {folder} bytes"
+    );
+    let bar = if RELEASE { 6 << 20 } else { 12 << 20 };
+    assert!(memory < bar, "{memory} bytes resident, the bar is {bar}");
+}
+
+/// Waits until the start's own writes are over; the count then.
+fn settled_writes(server: &Server) -> u64 {
+    let mut last = (server.process().written_bytes(), Instant::now());
+    wait_for("the start's writes to end", Duration::from_secs(10), || {
+        let now = server.process().written_bytes();
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        (last.1.elapsed() > Duration::from_millis(500)).then_some(now)
+    })
+}
+
+fn size(path: &Path) -> u64 {
+    let meta = fs::symlink_metadata(path).expect("a file");
+    if !meta.is_dir() {
+        return meta.len();
+    }
+    fs::read_dir(path)
+        .expect("a folder")
+        .map(|entry| size(&entry.expect("an entry").path()))
+        .sum()
+}
+
+#[test]
+fn the_program_is_small() {
+    if !RELEASE {
+        println!("skipped: this is a debug build");
+        return;
+    }
+    let size = fs::metadata(&program()[0]).expect("the program").len();
+    println!("the program has {size} bytes");
+    assert!(size < 4 << 20, "{size} bytes");
+}
