@@ -143,6 +143,11 @@ impl LyingDisk {
         machine.power_until = machine.changes.saturating_add(changes);
     }
 
+    /// Whether the power is there: false once a cut that was asked for has happened.
+    pub fn has_power(&self) -> bool {
+        self.machine().alive().is_ok()
+    }
+
     /// Changes made so far: calls that write, sync, make, rename or remove.
     pub fn changes(&self) -> u64 {
         self.machine().changes

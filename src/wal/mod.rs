@@ -1,6 +1,7 @@
 //! The write-ahead log.
 mod compact;
 mod disk;
+mod dump;
 mod error;
 mod home;
 mod index;
@@ -20,6 +21,7 @@ mod stats;
 mod writer;
 
 pub use disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Locked};
+pub use dump::{Line, dump};
 pub use error::{WalError, WalErrorKind};
 pub use home::{Home, Options};
 pub use lying::LyingDisk;

@@ -3,7 +3,7 @@
 //! All that can refuse comes first and changes nothing, so that a refused directory is as it was
 //! found; then come the repairs.
 
-use super::disk::{Disk, DiskSegment};
+use super::disk::{Disk, DiskReader, DiskSegment};
 use super::error::{WalError, WalErrorKind};
 use super::home::{self, Home};
 use super::names::SegmentName;
@@ -362,33 +362,18 @@ fn stored_log<D: Disk>(
     })
 }
 
-/// Opens the active segment, zeroes what is behind its end, and syncs what was only written.
+/// Opens the active segment, zeroes what is behind its end, and makes durable what was read.
 fn parts<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Parts<D>, WalError> {
     let mut active = Active::open(home, replayed.active)?;
-    for page in &replayed.rest.dirty_pages {
-        let from = (*page).max(replayed.end);
-        let zeros = [0; 4096];
-        let zeroed = active
-            .segment
-            .write(from, &zeros[..(page + 4096 - from) as usize]);
-        zeroed.map_err(|error| WalError::final_io(&active.path, "zero it", &error).at(from))?;
-    }
-    if replayed.end == 0 && replayed.used.len() > 1 {
-        // The seal before it may be in the kernel's memory only.
-        sync_whole(home, replayed.used[replayed.used.len() - 2].name, &replayed)?;
+    zero_rest(&mut active, &replayed)?;
+    if !replayed.stopped {
+        settle(home, &mut active, &replayed)?;
     }
     active.end = replayed.end;
-    let to = active.end.max(replayed.rest.dirty_end);
-    let mut stopped = replayed.stopped;
-    if !stopped || !replayed.rest.dirty_pages.is_empty() {
-        let synced = active.segment.sync(0, to.max(1));
-        synced.map_err(|error| WalError::final_io(&active.path, "sync it", &error))?;
-    }
     active.durable = active.end;
     if active.end == 0 {
         active.write_record(Record::Head(replayed.log.head(replayed.active)))?;
         active.sync()?;
-        stopped = false;
     }
     Ok(Parts {
         log: replayed.log,
@@ -396,20 +381,61 @@ fn parts<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Parts<D>, WalErr
         used: replayed.used,
         spare: replayed.spare,
         index: replayed.index,
-        stopped,
+        stopped: replayed.stopped && replayed.rest.dirty_pages.is_empty(),
     })
 }
 
-fn sync_whole<D: Disk>(
+/// Behind the end there must be nothing that could be taken for a record later on: synced before
+/// anything is appended.
+fn zero_rest<D: Disk>(active: &mut Active<D>, replayed: &Replayed) -> Result<(), WalError> {
+    for page in &replayed.rest.dirty_pages {
+        let from = (*page).max(replayed.end);
+        let zeros = [0; 4096];
+        let zeroed = active.segment.write(from, &zeros[..(page + 4096 - from) as usize]);
+        zeroed.map_err(|error| WalError::final_io(&active.path, "zero it", &error).at(from))?;
+    }
+    if replayed.rest.dirty_pages.is_empty() {
+        return Ok(());
+    }
+    let synced = active.segment.sync(replayed.end, replayed.rest.dirty_end);
+    synced.map_err(|error| WalError::final_io(&active.path, "sync it", &error))
+}
+
+/// What was read may be in the kernel's memory only: a process that was killed left it there, and
+/// one that died of a failed sync left it as pages that the kernel takes for written. So what no
+/// record calls durable is written once more, and synced.
+fn settle<D: Disk>(
     home: &Home<D>,
-    name: SegmentName,
+    active: &mut Active<D>,
     replayed: &Replayed,
 ) -> Result<(), WalError> {
+    let (name, from) = replayed.unsure;
     let path = home.wal().join(name.file());
     let end = replayed.ends[&name.seq];
-    let synced = home
-        .disk()
-        .segment(&path)
-        .and_then(|mut segment| segment.sync(0, end));
-    synced.map_err(|error| WalError::final_io(&path, "sync it", &error))
+    let settled = if name == replayed.active.name {
+        write_again(home, &path, &mut active.segment, from, end)
+    } else {
+        let segment = home.disk().segment(&path);
+        segment.and_then(|mut segment| write_again(home, &path, &mut segment, from, end))
+    };
+    settled.map_err(|error| WalError::final_io(&path, "sync it", &error).at(from))
+}
+
+fn write_again<D: Disk>(
+    home: &Home<D>,
+    path: &Path,
+    segment: &mut D::Segment,
+    from: u64,
+    end: u64,
+) -> std::io::Result<()> {
+    let reader = home.disk().open(path)?;
+    let mut piece = vec![0; 64 * 1024];
+    let mut offset = from;
+    while offset < end {
+        let wanted = (end - offset).min(piece.len() as u64) as usize;
+        let read = reader.read_at(offset, &mut piece[..wanted])?;
+        segment.write(offset, &piece[..read])?;
+        offset += wanted as u64;
+    }
+    segment.sync(from, end)
 }

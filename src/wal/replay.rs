@@ -35,6 +35,8 @@ pub(super) struct Replayed {
     pub active: Prepared,
     /// Where the log ends in it; 0 when not even its head is whole.
     pub end: u64,
+    /// The newest used file, and from where on no record says that it was synced.
+    pub unsure: (SegmentName, u64),
     /// What must be zeroed behind the end.
     pub rest: Rest,
     /// Whether the last record is a clean stop's.
@@ -65,6 +67,8 @@ impl File {
 /// Where reading a file ended.
 struct End {
     offset: u64,
+    /// How much of the file was synced, by its own records.
+    durable: u64,
     /// The salt of the next file, if it was sealed.
     sealed: Option<u32>,
     stopped: bool,
@@ -112,7 +116,7 @@ pub(super) fn replay<D: Disk>(
         .collect();
     let last = chain[chain.len() - 1];
     let mut replayed = match end.sealed {
-        Some(salt) => replay.sealed_end(home, last, &after, salt)?,
+        Some(salt) => replay.sealed_end(home, last, &after, &end, salt)?,
         None => replay.open_end(home, last, &after, &end)?,
     };
     replayed.superfluous.append(&mut superfluous);
@@ -276,6 +280,7 @@ impl Replay {
         self.index.add_file(file.name);
         let mut end = End {
             offset: HEAD_BYTES,
+            durable: 0,
             sealed: None,
             stopped: false,
         };
@@ -292,6 +297,7 @@ impl Replay {
                 Look::Nothing => break,
             };
             end.stopped = record == Record::Stop && durable == end.offset;
+            end.durable = end.durable.max(durable);
             if let Record::Sealed { next_salt, .. } = record {
                 end.sealed = Some(next_salt);
             }
@@ -444,6 +450,7 @@ impl Replay {
         home: &Home<D>,
         last: &File,
         after: &[&File],
+        end: &End,
         salt: u32,
     ) -> Result<Replayed, WalError> {
         let named = SegmentName {
@@ -451,9 +458,8 @@ impl Replay {
             salt,
         };
         let Some(next) = after.iter().find(|file| file.name == named) else {
-            let end = self.ends[&last.name.seq];
             let what = format!("the log goes on in {}, which is missing", named.file());
-            return Err(damaged(home, last.name, end, &what));
+            return Err(damaged(home, last.name, end.offset, &what));
         };
         if !is_whole(next.bytes) {
             let what = format!("it is {} bytes long, which no segment is", next.bytes);
@@ -465,7 +471,7 @@ impl Replay {
         }
         let others = after.iter().filter(|file| file.name != named);
         let superfluous = self.unused(home, last, others.copied())?;
-        let mut replayed = self.replayed(next.prepared(), 0, rest);
+        let mut replayed = self.replayed(next.prepared(), 0, (last.name, end.durable), rest);
         replayed.used.push(Used {
             name: named,
             before: replayed.log.shape.last(),
@@ -488,7 +494,7 @@ impl Replay {
             return Err(self.witness(home, last.name, end.offset, witness));
         }
         let mut superfluous = self.unused(home, last, after.iter().copied())?;
-        let mut replayed = self.replayed(last.prepared(), end.offset, rest);
+        let mut replayed = self.replayed(last.prepared(), end.offset, (last.name, end.durable), rest);
         replayed.stopped = end.stopped;
         replayed.spare = spare(home, last, after)?;
         superfluous.retain(|name| replayed.spare.is_none_or(|spare| spare.name != *name));
@@ -515,7 +521,13 @@ impl Replay {
         Ok(unused)
     }
 
-    fn replayed(self, active: Prepared, end: u64, rest: Rest) -> Replayed {
+    fn replayed(
+        self,
+        active: Prepared,
+        end: u64,
+        unsure: (SegmentName, u64),
+        rest: Rest,
+    ) -> Replayed {
         Replayed {
             log: self.log,
             index: self.index,
@@ -524,6 +536,7 @@ impl Replay {
             ends: self.ends,
             active,
             end,
+            unsure,
             rest,
             stopped: false,
             spare: None,

@@ -1,0 +1,395 @@
+//! Random use of a log on a disk that lies, beside a model of what was promised.
+//!
+//! The model keeps the state after each record since the last sync. Whatever happens, what comes
+//! back must be one of these: a prefix of what was written, with all that was acknowledged. A
+//! snapshot on top of it must be one that was finished, or just being finished.
+
+use crate::support::{self, entry, open_with, options, position};
+use edgetcd::raft::{Ballot, Entry, LogIndex, NodeId, Position, SnapshotMark, Term};
+use edgetcd::wal::{Batch, Clock, Home, LyingDisk, Recovered, Wal, WalError, WalErrorKind};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const SEEDS: u64 = 120;
+const STEPS: u64 = 150;
+
+/// What the log says after some record.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct State {
+    ballot: Ballot,
+    clock: Option<Clock>,
+    /// The log starts after this.
+    base: Position,
+    /// Position and size of each entry.
+    entries: Vec<(Position, usize)>,
+}
+
+impl State {
+    fn last(&self) -> Position {
+        self.entries.last().map_or(self.base, |entry| entry.0)
+    }
+
+    fn put(&mut self, entry: &Entry) {
+        let keep = entry.position.index.0 - self.base.index.0 - 1;
+        self.entries.truncate(keep as usize);
+        self.entries.push((entry.position, entry.payload.len()));
+    }
+
+    fn at(&self, index: u64) -> Option<Position> {
+        let all = [self.base].into_iter().chain(self.entries.iter().map(|entry| entry.0));
+        all.into_iter().find(|position| position.index.0 == index)
+    }
+
+    /// The log as it is with a snapshot in front of it.
+    fn after(&self, snapshot: Option<Position>) -> Vec<(Position, usize)> {
+        let Some(snapshot) = snapshot else {
+            return self.entries.clone();
+        };
+        let known = self.at(snapshot.index.0);
+        if snapshot.index > self.last().index || known.is_some_and(|known| known != snapshot) {
+            return Vec::new();
+        }
+        let after = |entry: &&(Position, usize)| entry.0.index > snapshot.index;
+        self.entries.iter().filter(after).copied().collect()
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+struct World {
+    seed: u64,
+    random: Random,
+    disk: LyingDisk,
+    open: Option<(Home<LyingDisk>, Wal<LyingDisk>)>,
+    /// The first is acknowledged; the others may or may not be there after a crash.
+    states: Vec<State>,
+    /// What may be the newest snapshot.
+    snapshots: BTreeSet<Option<Position>>,
+    term: u64,
+    boots: u64,
+}
+
+fn snapshot_bytes(mark: &SnapshotMark) -> Vec<u8> {
+    let count = 100 + mark.position.index.0 * 700 % 150_000;
+    (0..count).map(|n| (n + mark.position.index.0) as u8).collect()
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        World {
+            seed,
+            random: Random(seed * 2 + 1),
+            disk: LyingDisk::new(seed),
+            open: None,
+            states: vec![State::default()],
+            snapshots: [None].into(),
+            term: 1,
+            boots: 0,
+        }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..STEPS {
+            while self.open.is_none() {
+                self.start();
+            }
+            self.step();
+        }
+        // At the end the power stays, and all must be well.
+        self.disk.set_capacity(u64::MAX);
+        self.open = None;
+        self.disk.crash();
+        while self.open.is_none() {
+            self.start();
+        }
+    }
+
+    /// Opens the log and compares it with what was promised.
+    fn start(&mut self) {
+        self.disk.set_capacity(u64::MAX);
+        if self.random.below(6) == 0 {
+            self.disk.cut_power_after(self.random.below(25));
+        }
+        let options = edgetcd::wal::Options {
+            max_wals: 1 + self.seed as usize % 3,
+            max_snapshots: 1 + self.seed as usize % 4,
+            tail_bytes: 3000,
+            segment_bytes_max: 16 * 1024,
+            ..options(4096)
+        };
+        match open_with(&self.disk, options) {
+            // The helper's work for the next segment may be what met the cut.
+            Ok(_) if !self.disk.has_power() => self.end(true),
+            Ok((home, wal, recovered)) => {
+                self.disk.cut_power_after(u64::MAX);
+                self.compare(&wal, recovered);
+                self.open = Some((home, wal));
+            }
+            Err(error) if error.kind == WalErrorKind::Io => {
+                let power = error.what.contains("the power is gone") || self.random.below(2) == 0;
+                self.end(power);
+            }
+            Err(error) => panic!("seed {}: refuses to start: {error}", self.seed),
+        }
+    }
+
+    fn compare(&mut self, wal: &Wal<LyingDisk>, mut recovered: Recovered<LyingDisk>) {
+        let snapshot = recovered.snapshot.as_ref().map(|reader| reader.mark().position);
+        let may = &self.snapshots;
+        assert!(may.contains(&snapshot), "seed {}: snapshot {snapshot:?} of {may:?}", self.seed);
+        let found = support::read_all(wal, &recovered);
+        for entry in &found {
+            let Position { index, term } = entry.position;
+            assert_eq!(*entry, support::entry(index.0, term.0, entry.payload.len()));
+        }
+        let found: Vec<_> = found.iter().map(|entry| (entry.position, entry.payload.len())).collect();
+        let same = |state: &&State| {
+            (state.ballot, state.clock) == (recovered.ballot, recovered.clock)
+                && state.after(snapshot) == found
+        };
+        let Some(state) = self.states.iter().rev().find(same) else {
+            panic!(
+                "seed {}: snapshot {snapshot:?}, {:?}, {:?}, log {found:?}, which is none of {:#?}",
+                self.seed, recovered.ballot, recovered.clock, self.states
+            );
+        };
+        let mut state = state.clone();
+        if let Some(position) = snapshot {
+            state.base = position;
+            state.entries = found;
+        }
+        self.states = vec![state];
+        self.snapshots = [snapshot].into();
+        if let Some(reader) = &mut recovered.snapshot {
+            let mut bytes = Vec::new();
+            while reader.next(&mut bytes).expect("the snapshot reads back") {}
+            assert_eq!(bytes, snapshot_bytes(reader.mark()));
+        }
+    }
+
+    fn state(&self) -> State {
+        self.states[self.states.len() - 1].clone()
+    }
+
+    fn step(&mut self) {
+        match self.random.below(100) {
+            0..55 => self.write(),
+            55..65 => self.sync(),
+            65..72 => self.snapshot(),
+            72..74 => self.install(),
+            74..78 => self.disk.advance(Duration::from_secs(self.random.below(200))),
+            78..82 => self.disk.cut_power_after(self.random.below(40)),
+            82..84 => self.disk.fail_sync_after(self.random.below(4)),
+            84..88 => {
+                let room = self.random.below(20_000);
+                self.disk.set_capacity(self.disk.used() + room);
+            }
+            88..90 => self.disk.set_capacity(u64::MAX),
+            90..94 => self.close(),
+            94..97 => self.end(false),
+            _ => self.end(true),
+        }
+    }
+
+    /// Looks at the outcome of a call that may have met an injected fault.
+    fn went(&mut self, result: Result<(), WalError>) -> bool {
+        let Err(error) = result else { return true };
+        match error.kind {
+            WalErrorKind::Full => {}
+            WalErrorKind::Io => {
+                let (_, wal) = self.open.as_mut().expect("open");
+                let again = wal.write(&support::ballot(999_999, 1)).map_err(|error| error.kind);
+                let dead = error.what.contains("the power is gone");
+                let poisoned = again == Err(WalErrorKind::Poisoned);
+                assert!(dead || poisoned, "seed {}: {again:?} after {error}", self.seed);
+                // A process that dies of a failed sync may leave the machine running.
+                let power = dead || self.random.below(2) == 0;
+                self.end(power);
+            }
+            _ => panic!("seed {}: {error}", self.seed),
+        }
+        false
+    }
+
+    fn batch(&mut self) -> Batch {
+        let last = self.state().last().index.0;
+        let newest = self.snapshots.iter().flatten().map(|position| position.index.0).max();
+        let committed = newest.unwrap_or(0).max(self.state().base.index.0);
+        let mut first = last + 1;
+        if self.random.below(8) == 0 && last > committed {
+            first = committed + 1 + self.random.below(last - committed);
+            self.term += 1;
+        }
+        let count = [0, 1, 1, 2, 5, 20][self.random.below(6) as usize];
+        let sizes = [0, 1, 60, 200, 1500];
+        let size = if self.random.below(30) == 0 { 30_000 } else { sizes[self.random.below(5) as usize] };
+        let entries = (first..first + count).map(|index| entry(index, self.term, size));
+        let entries: Vec<Entry> = entries.collect();
+        let ballot = (self.random.below(6) == 0).then(|| {
+            self.term += 1;
+            let vote = (self.random.below(2) == 0).then_some(NodeId(1 + self.random.below(3)));
+            Ballot { term: Term(self.term), vote }
+        });
+        let clock = (self.random.below(3) == 0).then(|| Clock {
+            boot_id: [self.boots as u8; 16],
+            boottime_ns: self.random.below(1 << 40),
+            cluster_ns: self.random.below(1 << 60),
+        });
+        Batch { ballot, entries, clock }
+    }
+
+    fn write(&mut self) {
+        let batch = self.batch();
+        let (before, sync) = (self.states.len(), self.random.below(3) > 0);
+        let mut state = self.state();
+        if let Some(ballot) = batch.ballot {
+            state.ballot = ballot;
+            self.states.push(state.clone());
+        }
+        if let Some(clock) = batch.clock {
+            state.clock = Some(clock);
+            self.states.push(state.clone());
+        }
+        for entry in &batch.entries {
+            state.put(entry);
+            self.states.push(state.clone());
+        }
+        let (_, wal) = self.open.as_mut().expect("open");
+        match wal.append(&batch) {
+            Err(error) if error.kind == WalErrorKind::Full => self.states.truncate(before),
+            result => {
+                if self.went(result) && sync {
+                    self.sync();
+                }
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        let (_, wal) = self.open.as_mut().expect("open");
+        let result = wal.sync();
+        if self.went(result) {
+            self.states.drain(..self.states.len() - 1);
+        }
+    }
+
+    /// A snapshot of what is acknowledged, then compaction; it may end at any step.
+    fn snapshot(&mut self) {
+        let (state, now) = (&self.states[0], &self.states[self.states.len() - 1]);
+        // Committed entries are never replaced: only what the log still has alike.
+        let same = |entry: &&(Position, usize)| now.at(entry.0.index.0) == Some(entry.0);
+        let newest = self.snapshots.iter().flatten().map(|position| position.index).max();
+        let Some(last) = state.entries.iter().take_while(same).last() else { return };
+        if newest.is_some_and(|newest| newest >= last.0.index) {
+            return;
+        }
+        let mark = support::mark(last.0.index.0, last.0.term.0);
+        self.save(&mark);
+    }
+
+    /// A snapshot from a leader, ahead of the log or of another history.
+    fn install(&mut self) {
+        self.sync();
+        if self.open.is_none() {
+            return;
+        }
+        self.term += 1;
+        let ahead = self.random.below(30);
+        let newest = self.snapshots.iter().flatten().map(|position| position.index.0).max();
+        let from = newest.unwrap_or(0).max(self.state().base.index.0);
+        let mark = support::mark(from + 1 + ahead, self.term);
+        self.save(&mark);
+    }
+
+    fn save(&mut self, mark: &SnapshotMark) {
+        self.snapshots.insert(Some(mark.position));
+        let (_, wal) = self.open.as_mut().expect("open");
+        let written = wal.begin_snapshot(mark).and_then(|mut writer| {
+            snapshot_bytes(mark).chunks(7_000).try_for_each(|piece| writer.write(piece))?;
+            writer.finish()
+        });
+        if let Err(error) = written {
+            if error.what.contains("the power is gone") {
+                return self.end(true);
+            }
+            if error.what.contains("I/O error") {
+                // Its sync failed: the file has no name, and the log is not concerned.
+                self.snapshots.remove(&Some(mark.position));
+                return;
+            }
+            assert_eq!(error.kind, WalErrorKind::Full, "seed {}: {error}", self.seed);
+            self.snapshots.remove(&Some(mark.position));
+            return;
+        }
+        self.snapshots = [Some(mark.position)].into();
+        let (_, wal) = self.open.as_mut().expect("open");
+        let result = wal.compact(mark);
+        let conflict = self.state().after(Some(mark.position)).is_empty()
+            && self.state().last() != mark.position;
+        match result {
+            Err(error) if error.kind == WalErrorKind::Full => self.end(false),
+            result => {
+                if self.went(result) && conflict {
+                    let (base, entries) = (mark.position, Vec::new());
+                    self.states = vec![State { base, entries, ..self.state() }];
+                }
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let (_home, wal) = self.open.take().expect("open");
+        match wal.close() {
+            Ok(()) => {
+                self.states.drain(..self.states.len() - 1);
+            }
+            Err(_) => self.disk.crash(),
+        }
+        self.boots += 1;
+        if self.random.below(2) == 0 {
+            drop(_home);
+            self.disk.crash();
+        }
+    }
+
+    /// The process ends, with or without the machine.
+    fn end(&mut self, power: bool) {
+        if power {
+            self.disk.crash();
+            self.boots += 1;
+        } else {
+            self.disk.kill();
+        }
+        self.open = None;
+    }
+}
+
+#[test]
+fn what_comes_back_is_a_prefix_with_all_that_was_acknowledged() {
+    for seed in 1..=SEEDS {
+        World::new(seed).run();
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| {
+        let mut world = World::new(seed);
+        world.run();
+        let files = world.disk.files();
+        let bytes: Vec<_> = files.iter().map(|path| world.disk.bytes(path)).collect();
+        (world.disk.changes(), files, bytes)
+    };
+    assert!(run(3) == run(3));
+    assert_ne!(run(3).0, run(4).0);
+    assert_eq!(position(2, 1), Position { index: LogIndex(2), term: Term(1) });
+}

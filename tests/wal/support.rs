@@ -1,0 +1,117 @@
+//! A node's use of its log, with what it was promised.
+
+use edgetcd::raft::{Ballot, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMark, Term};
+use edgetcd::wal::{
+    Batch, Disk, Home, Line, LyingDisk, Options, Recovered, Wal, WalError, dump, recover,
+};
+use std::path::{Path, PathBuf};
+
+pub const DIR: &str = "data";
+
+/// Small segments, so that a test meets many of them.
+pub fn options(segment_bytes: u64) -> Options {
+    Options {
+        segment_bytes,
+        segment_bytes_max: segment_bytes,
+        ..Options::new(DIR)
+    }
+}
+
+pub fn position(index: u64, term: u64) -> Position {
+    Position { term: Term(term), index: LogIndex(index) }
+}
+
+/// An entry whose bytes follow from where it stands.
+pub fn entry(index: u64, term: u64, bytes: usize) -> Entry {
+    let filled: Vec<u8> = (0..bytes).map(|n| (index * 31 + term * 7 + n as u64 * 13) as u8 | 1).collect();
+    Entry {
+        position: position(index, term),
+        payload: Payload::Command(filled.into()),
+    }
+}
+
+pub fn entries(from: u64, to: u64, term: u64, bytes: usize) -> Batch {
+    Batch {
+        entries: (from..=to).map(|index| entry(index, term, bytes)).collect(),
+        ..Batch::default()
+    }
+}
+
+pub fn ballot(term: u64, vote: u64) -> Batch {
+    let vote = (vote != 0).then_some(NodeId(vote));
+    Batch { ballot: Some(Ballot { term: Term(term), vote }), ..Batch::default() }
+}
+
+pub fn mark(index: u64, term: u64) -> SnapshotMark {
+    let voters = [NodeId(1)].into();
+    let membership = Membership { voters, learners: [].into() };
+    SnapshotMark { position: position(index, term), membership }
+}
+
+pub type Opened = (Home<LyingDisk>, Wal<LyingDisk>, Recovered<LyingDisk>);
+
+pub fn open_with(disk: &LyingDisk, options: Options) -> Result<Opened, WalError> {
+    let home = Home::open(disk.clone(), options)?;
+    let (wal, recovered) = recover(&home)?;
+    Ok((home, wal, recovered))
+}
+
+pub fn open(disk: &LyingDisk, segment_bytes: u64) -> Result<Opened, WalError> {
+    open_with(disk, options(segment_bytes))
+}
+
+/// All entries after the snapshot, read back one by one from their files.
+pub fn read_all<D: Disk>(wal: &Wal<D>, recovered: &Recovered<D>) -> Vec<Entry> {
+    let start = recovered.snapshot.as_ref().map_or(0, |reader| reader.mark().position.index.0);
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let next = LogIndex(start + 1 + entries.len() as u64);
+        let more = wal.reader().read(next, recovered.log.last, 1 << 20).expect("the log reads back");
+        if more.is_empty() {
+            break;
+        }
+        entries.extend(more);
+    }
+    check_stored_log(recovered, &entries, start);
+    entries
+}
+
+/// What recovery says of the log must be what can be read of it.
+fn check_stored_log<D: Disk>(recovered: &Recovered<D>, entries: &[Entry], start: u64) {
+    let log = &recovered.log;
+    assert_eq!(log.last.0, start + entries.len() as u64);
+    let mut terms: Vec<(LogIndex, Term)> = Vec::new();
+    for entry in entries {
+        if terms.last().is_none_or(|run| run.1 != entry.position.term) {
+            terms.push((entry.position.index, entry.position.term));
+        }
+    }
+    assert_eq!(log.terms, terms, "terms as runs");
+    let changes = entries.iter().filter(|entry| matches!(entry.payload, Payload::Change(_)));
+    assert!(changes.eq(&log.changes), "the changes among the entries");
+    assert!(entries.ends_with(&log.tail), "the tail is the end of the log");
+}
+
+/// The segments, oldest first.
+pub fn segments(disk: &LyingDisk) -> Vec<PathBuf> {
+    let wal = Path::new(DIR).join("member/wal");
+    let inside = |path: &PathBuf| path.starts_with(&wal) && path.extension().is_some_and(|e| e == "wal");
+    disk.files().into_iter().filter(inside).collect()
+}
+
+/// Every record there is, with its file.
+pub fn records(disk: &LyingDisk) -> Vec<(PathBuf, Line)> {
+    let mut all = Vec::new();
+    for path in segments(disk) {
+        let lines = dump(disk, &path).expect("a segment can be dumped");
+        all.extend(lines.into_iter().map(|line| (path.clone(), line)));
+    }
+    all
+}
+
+/// Changes the bytes of a file in place.
+pub fn edit(disk: &LyingDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = disk.bytes(path).expect("the file is there");
+    change(&mut bytes);
+    disk.put(path, &bytes);
+}
