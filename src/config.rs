@@ -45,6 +45,7 @@ use crate::urls::{Scheme, Url};
 pub struct Config {
     /// Not empty; without `,` and `=`.
     pub name: String,
+    /// May not exist yet.
     pub data_dir: PathBuf,
     /// `None`: inside the data directory.
     pub wal_dir: Option<PathBuf>,
@@ -62,9 +63,11 @@ pub struct Config {
     pub watch_history: usize,
     /// http, with an IP address or `localhost`; see [`Config::client_addresses`].
     pub listen_client_urls: Vec<Url>,
+    /// The same for other members; see [`Config::peer_addresses`].
     pub listen_peer_urls: Vec<Url>,
     /// http or https: a proxy in front may add the TLS.
     pub advertise_client_urls: Vec<Url>,
+    /// http; with [`Config::initial_cluster`] what this member's id is made from.
     pub initial_advertise_peer_urls: Vec<Url>,
     /// The founders, sorted by name, each with its sorted URLs. Empty if the text below cannot be
     /// read, which [`check_first_start`] reports.
@@ -72,13 +75,17 @@ pub struct Config {
     /// `--initial-cluster` as it was given.
     pub initial_cluster_text: String,
     pub initial_cluster_state: ClusterState,
+    /// Goes into the ids of the founders.
     pub initial_cluster_token: String,
+    /// Refuse a change of the members that could cost the quorum.
     pub strict_reconfig_check: bool,
+    /// Drop all other members and go on alone.
     pub force_new_cluster: bool,
     /// Origins that browsers may write from. Off by default.
     pub cors: Allowed,
     /// Names that a Host header may have. Any by default.
     pub host_whitelist: Allowed,
+    /// Lines of this gravity and graver are shown.
     pub log_level: log::LevelFilter,
     pub log_format: Format,
     /// One line each, to be logged once there is a log.
@@ -120,6 +127,7 @@ impl Allowed {
         }
     }
 
+    /// Whether `name` is in the list, letter for letter.
     pub fn admits(&self, name: &str) -> bool {
         match self {
             Allowed::Nobody => false,
@@ -132,6 +140,7 @@ impl Allowed {
 /// Why no node is started, and what the process prints before it exits with `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stop {
+    /// The process's exit status.
     pub status: u8,
     pub stdout: String,
     pub stderr: String,

@@ -43,7 +43,9 @@ const PIECE: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
+    /// Time, level, room and message, with blanks between them.
     Text,
+    /// The same as one JSON object.
     Json,
 }
 

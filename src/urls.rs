@@ -32,6 +32,7 @@ impl Scheme {
         }
     }
 
+    /// As it stands in a URL, in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Scheme::Http => "http",
@@ -57,12 +58,12 @@ pub struct Url {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UrlError {
     /// The text is no URL at all.
-    Parse {
-        text: String,
-        why: String,
-    },
+    Parse { text: String, why: String },
+    /// None of [`Scheme`]'s.
     Scheme(String),
+    /// No port, or an address that is none.
     HostPort(String),
+    /// A path behind the port, be it only a slash.
     Path(String),
     /// A user, a query, a fragment, a port that is no port: refused by us alone.
     More(String),
@@ -158,6 +159,7 @@ impl Url {
         &self.text
     }
 
+    /// What stands before `://`.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
