@@ -308,7 +308,6 @@ impl<R: Rules> Core<R> {
             transfer.told = false;
         }
         self.heartbeat();
-        self.join_round();
     }
 
     /// Whether no majority was heard for an election timeout (dissertation §6.2): somebody else
@@ -329,7 +328,7 @@ impl<R: Rules> Core<R> {
         R::CHECK_QUORUM && self.now - leading.since >= timeout && heard() < members.majority()
     }
 
-    /// Begins a heartbeat round.
+    /// Begins a heartbeat round, for all reads that wait for one.
     pub(super) fn heartbeat(&mut self) {
         let commit = self.commit_position();
         let State::Leader(leading) = &mut self.state else {
@@ -342,6 +341,7 @@ impl<R: Rules> Core<R> {
         followers
             .into_iter()
             .for_each(|id| self.send(id, Body::Heartbeat { round, commit }));
+        self.join_round();
     }
 
     /// A message of this term came from `from`.

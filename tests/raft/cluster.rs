@@ -1,0 +1,397 @@
+//! A tiny cluster: cores, disks that store when told, a network that delivers when told.
+//!
+//! Nothing happens by itself. A step's messages wait in `flights`, what it wants stored waits in
+//! its node's `queue`. So a test decides every order of events, and a crash can lose exactly what
+//! was not stored. After each step the node and the whole cluster are checked.
+
+use edgetcd::raft::invariants::Witness;
+use edgetcd::raft::{
+    Ballot, Change, ChangeKind, Core, Entry, Envelope, Input, LogIndex, Membership, Message, NodeId,
+    Payload, Position, Role, Rules, Settings, SnapshotMark, Start, StoredLog, Term, Todo,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What one step wants stored, and what may be sent after that.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    pub install: Option<SnapshotMark>,
+    pub ballot: Option<Ballot>,
+    pub append: Vec<Entry>,
+    pub send: Vec<Envelope>,
+}
+
+/// What a restart finds.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    pub ballot: Ballot,
+    pub snapshot: SnapshotMark,
+    pub entries: Vec<Entry>,
+}
+
+impl Disk {
+    fn store(&mut self, batch: &Batch) {
+        if let Some(mark) = &batch.install {
+            self.snapshot = mark.clone();
+            self.entries.clear();
+        }
+        if let Some(ballot) = batch.ballot {
+            self.ballot = ballot;
+        }
+        if let Some(first) = batch.append.first() {
+            self.entries.retain(|entry| entry.position.index < first.position.index);
+            self.entries.extend(batch.append.iter().cloned());
+        }
+    }
+
+    fn compact(&mut self, mark: SnapshotMark) {
+        self.entries.retain(|entry| entry.position.index > mark.position.index);
+        self.snapshot = mark;
+    }
+
+    /// Whether the entry at `position` would survive a crash.
+    fn has(&self, position: Position) -> bool {
+        position.index <= self.snapshot.position.index
+            || self.entries.iter().any(|entry| entry.position == position)
+    }
+
+    /// What a core is started with: the end of the log, up to `memory_bytes` of it, in memory.
+    fn start(&self, memory_bytes: usize) -> Start {
+        let mut terms: Vec<(LogIndex, Term)> = Vec::new();
+        for Position { index, term } in self.entries.iter().map(|entry| entry.position) {
+            if terms.last().is_none_or(|run| run.1 != term) {
+                terms.push((index, term));
+            }
+        }
+        let mut left = memory_bytes;
+        let tail = self.entries.iter().rev().take_while(|entry| {
+            let fits = entry.bytes_in_memory() <= left;
+            left = left.saturating_sub(entry.bytes_in_memory());
+            fits
+        });
+        let tail = self.entries.len() - tail.count();
+        let change = |entry: &&Entry| matches!(entry.payload, Payload::Change(_));
+        Start {
+            ballot: self.ballot,
+            snapshot: self.snapshot.clone(),
+            log: StoredLog {
+                terms,
+                last: self.entries.last().map_or(self.snapshot.position, |e| e.position).index,
+                changes: self.entries.iter().filter(change).cloned().collect(),
+                tail: self.entries[tail..].to_vec(),
+            },
+        }
+    }
+}
+
+/// One node: its core (none while it is down), its disk, and what is on its way there.
+#[derive(Debug)]
+pub struct Node<R: Rules> {
+    pub core: Option<Core<R>>,
+    pub disk: Disk,
+    pub queue: VecDeque<Batch>,
+    pub settings: Settings,
+    /// Entries asked for with `Todo::read`, not answered yet.
+    pub reading: Option<(LogIndex, LogIndex)>,
+}
+
+/// A message on its way.
+#[derive(Debug, Clone)]
+pub struct Flight {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub message: Message,
+}
+
+/// A snapshot on its way: what its sender had applied when it was asked for.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub term: Term,
+    pub mark: SnapshotMark,
+}
+
+/// Something a step did, for transcripts.
+#[derive(Debug)]
+pub enum Effect {
+    Sent { flight: Flight, lost: bool },
+    Done { node: NodeId, todo: Todo, role: Role, term: Term, commit: LogIndex },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Cluster<R: Rules> {
+    pub nodes: BTreeMap<NodeId, Node<R>>,
+    pub flights: Vec<Flight>,
+    /// Links that lose everything, one way.
+    pub cuts: BTreeSet<(NodeId, NodeId)>,
+    /// Snapshots on their way.
+    pub snapshots: Vec<Snapshot>,
+    pub witness: Witness,
+    /// What was committed anywhere when a read was asked.
+    reads: BTreeMap<u64, LogIndex>,
+    pub effects: Vec<Effect>,
+    /// Whether to keep `effects`.
+    pub tracing: bool,
+}
+
+pub type Outcome = Result<(), String>;
+
+impl<R: Rules> Cluster<R> {
+    pub fn new() -> Cluster<R> {
+        Cluster {
+            nodes: BTreeMap::new(),
+            flights: Vec::new(),
+            cuts: BTreeSet::new(),
+            snapshots: Vec::new(),
+            witness: Witness::default(),
+            reads: BTreeMap::new(),
+            effects: Vec::new(),
+            tracing: false,
+        }
+    }
+
+    /// A node that is down, with an empty disk that knows `members`.
+    pub fn add(&mut self, settings: Settings, members: Membership) {
+        let disk = Disk {
+            snapshot: SnapshotMark { membership: members, ..SnapshotMark::default() },
+            ..Disk::default()
+        };
+        let id = settings.id;
+        let node = Node { core: None, disk, queue: VecDeque::new(), settings, reading: None };
+        self.nodes.insert(id, node);
+    }
+
+    pub fn node(&mut self, id: NodeId) -> &mut Node<R> {
+        self.nodes.get_mut(&id).unwrap_or_else(|| panic!("no node {id:?}"))
+    }
+
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    pub fn up(&self) -> impl Iterator<Item = &Core<R>> {
+        self.nodes.values().filter_map(|node| node.core.as_ref())
+    }
+
+    /// The leader of the newest term.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.up().filter(|core| core.is_leader()).max_by_key(|core| core.term()).map(Core::id)
+    }
+
+    pub fn start(&mut self, id: NodeId) -> Outcome {
+        let node = self.node(id);
+        let start = node.disk.start(node.settings.memory_bytes);
+        node.core = Some(Core::with_rules(node.settings.clone(), start));
+        self.step(id, Input::Start)
+    }
+
+    /// The node stops. Of what was on its way to the disk, the first `kept` batches got there.
+    pub fn crash(&mut self, id: NodeId, kept: usize) {
+        let node = self.node(id);
+        let queue = std::mem::take(&mut node.queue);
+        queue.iter().take(kept).for_each(|batch| node.disk.store(batch));
+        node.core = None;
+        node.reading = None;
+        self.snapshots.retain(|snapshot| snapshot.from != id);
+    }
+
+    /// Steps a node that is up, carries out what it asks for, and checks everything.
+    pub fn step(&mut self, id: NodeId, input: Input) -> Outcome {
+        let Some(core) = &mut self.node(id).core else { return Ok(()) };
+        let commit = core.commit();
+        let todo = core.step(input);
+        let advanced = core.is_leader() && core.commit() > commit;
+        let core = self.nodes[&id].core.as_ref().expect("it has just stepped");
+        self.witness.see(core, &todo)?;
+        if advanced {
+            self.check_majority(core)?;
+        }
+        self.check_reads(&todo)?;
+        self.carry_out(id, todo);
+        Ok(())
+    }
+
+    /// What a leader commits would survive a crash of every node.
+    fn check_majority(&self, leader: &Core<R>) -> Outcome {
+        let position = leader.position_at(leader.commit()).expect("a leader knows its commit");
+        let voters = &leader.membership().voters;
+        let has = |id: &&NodeId| self.nodes.get(id).is_some_and(|node| node.disk.has(position));
+        let stored = voters.iter().filter(has).count();
+        if stored >= leader.membership().majority() {
+            return Ok(());
+        }
+        Err(format!("durability: {position} is committed, {stored} of {voters:?} have stored it"))
+    }
+
+    /// A read is not older than what was committed when it was asked.
+    fn check_reads(&self, todo: &Todo) -> Outcome {
+        for (id, index) in &todo.reads {
+            let least = self.reads.get(id).copied().unwrap_or_default();
+            if *index < least {
+                return Err(format!("stale read: {index:?}, committed before it was asked: {least:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a read, and notes what it must not be older than.
+    pub fn read(&mut self, node: NodeId, id: u64) -> Outcome {
+        self.reads.insert(id, self.witness.committed());
+        self.step(node, Input::ReadIndex { id })
+    }
+
+    fn carry_out(&mut self, id: NodeId, mut todo: Todo) {
+        let batch = Batch {
+            install: todo.install.clone(),
+            ballot: todo.ballot,
+            append: todo.append.clone(),
+            send: std::mem::take(&mut todo.send_stored),
+        };
+        let node = self.node(id);
+        if batch.install.is_some() {
+            // What was read of the old log is of no use.
+            node.reading = None;
+        }
+        node.reading = todo.read.or(node.reading);
+        let wanted = batch.install.is_some() || batch.ballot.is_some();
+        if wanted || !batch.append.is_empty() || !batch.send.is_empty() {
+            node.queue.push_back(batch);
+        }
+        for to in todo.send_snapshot.iter().copied() {
+            let core = self.nodes[&id].core.as_ref().expect("it has just stepped");
+            let mark = core.mark_at(core.applied()).expect("what is applied is known");
+            self.snapshots.push(Snapshot { from: id, to, term: core.term(), mark });
+        }
+        let sent = std::mem::take(&mut todo.send_now);
+        if self.tracing {
+            let core = self.nodes[&id].core.as_ref().expect("it has just stepped");
+            let (role, term, commit) = (core.role(), core.term(), core.commit());
+            self.effects.push(Effect::Done { node: id, todo, role, term, commit });
+        }
+        self.send(id, sent);
+    }
+
+    fn send(&mut self, from: NodeId, envelopes: Vec<Envelope>) {
+        for Envelope { to, message } in envelopes {
+            let flight = Flight { from, to, message };
+            let lost = self.cuts.contains(&(from, to));
+            if self.tracing {
+                self.effects.push(Effect::Sent { flight: flight.clone(), lost });
+            }
+            if !lost {
+                self.flights.push(flight);
+            }
+        }
+    }
+
+    /// The oldest batch of a node gets to its disk; false if there is none.
+    pub fn store(&mut self, id: NodeId) -> Result<bool, String> {
+        let node = self.node(id);
+        let Some(batch) = node.queue.pop_front() else { return Ok(false) };
+        node.disk.store(&batch);
+        let installed = batch.install.as_ref().map(|mark| mark.position);
+        let stored = batch.append.last().map(|entry| entry.position).or(installed);
+        self.send(id, batch.send);
+        if let Some(ballot) = batch.ballot {
+            self.step(id, Input::BallotStored { ballot })?;
+        }
+        if let Some(position) = stored {
+            self.step(id, Input::Stored { position })?;
+        }
+        Ok(true)
+    }
+
+    /// Answers what a node wants to read back: a batch of it.
+    pub fn read_back(&mut self, id: NodeId) -> Result<bool, String> {
+        let node = self.node(id);
+        let Some((first, last)) = node.reading.take() else { return Ok(false) };
+        let mut left = node.settings.batch_bytes;
+        let wanted = node.disk.entries.iter().filter(|entry| {
+            entry.position.index >= first && entry.position.index <= last
+        });
+        let entries: Vec<Entry> = (wanted.take_while(|entry| {
+            let fits = left > 0;
+            left = left.saturating_sub(entry.bytes_in_memory());
+            fits
+        }))
+        .cloned()
+        .collect();
+        self.step(id, Input::Read { entries })?;
+        Ok(true)
+    }
+
+    /// Delivers the message at `at` in `flights`.
+    pub fn deliver(&mut self, at: usize) -> Outcome {
+        let Flight { from, to, message } = self.flights.remove(at);
+        if self.cuts.contains(&(from, to)) || !self.nodes.contains_key(&to) {
+            return Ok(());
+        }
+        self.step(to, Input::Message { from, message })
+    }
+
+    /// The snapshot at `at` comes through, if sender and receiver are up and can talk; the sender
+    /// hears how it went.
+    pub fn deliver_snapshot(&mut self, at: usize) -> Outcome {
+        let Snapshot { from, to, term, mark } = self.snapshots.remove(at);
+        let up = self.nodes.get(&to).is_some_and(|node| node.core.is_some());
+        if !up || self.cuts.contains(&(from, to)) || self.cuts.contains(&(to, from)) {
+            return self.step(from, Input::SnapshotSent { to, installed: None });
+        }
+        let installed = Some(mark.position);
+        self.step(to, Input::Snapshot { from, term, mark })?;
+        while self.store(to)? {}
+        self.step(from, Input::SnapshotSent { to, installed })
+    }
+
+    /// The node makes a snapshot of what it has applied, and cuts its log.
+    pub fn compact(&mut self, id: NodeId) -> Outcome {
+        let node = self.node(id);
+        let Some(core) = &node.core else { return Ok(()) };
+        // A snapshot that is still being installed comes first.
+        if node.queue.iter().any(|batch| batch.install.is_some()) {
+            return Ok(());
+        }
+        let mark = core.mark_at(core.applied()).expect("what is applied is known");
+        if mark.position.index <= node.disk.snapshot.position.index {
+            return Ok(());
+        }
+        node.disk.compact(mark.clone());
+        self.step(id, Input::Compacted { mark })
+    }
+
+    /// Stores, delivers and reads until nothing is left to do. No tick passes.
+    pub fn settle(&mut self) -> Outcome {
+        for _ in 0..100_000 {
+            let mut busy = false;
+            for id in self.ids() {
+                busy |= self.store(id)? | self.read_back(id)?;
+            }
+            if !self.flights.is_empty() {
+                self.deliver(0)?;
+                busy = true;
+            }
+            if !self.snapshots.is_empty() {
+                self.deliver_snapshot(0)?;
+                busy = true;
+            }
+            if !busy {
+                return Ok(());
+            }
+        }
+        Err("liveness: the cluster never settles".into())
+    }
+
+    /// Ticks every node once.
+    pub fn tick(&mut self) -> Outcome {
+        self.ids().into_iter().try_for_each(|id| self.step(id, Input::Tick))
+    }
+}
+
+pub fn members(voters: &[NodeId]) -> Membership {
+    Membership { voters: voters.iter().copied().collect(), learners: BTreeSet::new() }
+}
+
+pub fn change(kind: ChangeKind, node: NodeId) -> Input {
+    Input::ProposeChange { change: Change { kind, node, context: [].into() } }
+}

@@ -1,0 +1,456 @@
+//! Lessons as text: commands, a line `---`, then everything the cluster did.
+//!
+//! A file is a row of such blocks, parted by empty lines. `#` begins a comment. `UPDATE=1` writes
+//! the part after the lines anew; read the difference before committing it.
+//!
+//! | command                      | does                                                        |
+//! |------------------------------|-------------------------------------------------------------|
+//! | `settings memory=500 …`      | limits of nodes made after it (memory, batch, window, uncommitted, strict) |
+//! | `cluster n1 n2 n3`           | makes nodes that know each other as voters                  |
+//! | `join n4`                    | makes and starts a node that knows nobody                   |
+//! | `disk n1 term=3 log=1,1,2`   | what n1 has on disk: its term, and the term of each entry   |
+//! | `start`, `start n1`          | starts all nodes, or one (again)                            |
+//! | `crash n1`                   | stops it; what was not stored is lost                       |
+//! | `timeout n1`                 | ticks n1 alone until it stands for election                 |
+//! | `tick 3`, `tick n1 3`        | ticks                                                       |
+//! | `store`, `store n1`          | lets the disk finish all that waits for it; `one n1`: one batch |
+//! | `deliver`, `deliver n1>n2`   | delivers what is on its way; `n1>`, `>n2` also; `#2` at the end: only the second |
+//! | `copy n1>n2 #1`              | a second copy of that message is on its way                 |
+//! | `drop`, `drop n1>n2`         | loses what is on its way                                    |
+//! | `settle`                     | stores and delivers until nothing is left to do             |
+//! | `cut n1`, `cut n1>n2`, `heal`| links that lose everything                                  |
+//! | `elect n1`                   | `timeout n1` and `settle`, and only tells who leads         |
+//! | `put n1 a b`, `bulk n1 100`  | proposals: one for each word; a hundred of 40 bytes         |
+//! | `read n1`                    | asks for a linearizable read                                |
+//! | `add n1 n4`, `promote …`, `remove …` | a membership change, proposed to n1                 |
+//! | `transfer n1 n2`             | n1 is to hand leadership to n2                              |
+//! | `gone n2 n1`                 | n2 is told that n1's process is gone                        |
+//! | `unreachable n1 n2`          | n1 is told that messages to n2 were dropped                 |
+//! | `compact n1`                 | n1 makes a snapshot of what it has applied, and cuts its log |
+//! | `snapshots`                  | delivers the snapshots on their way                         |
+//! | `readback n1`                | answers what n1 wants to read back                          |
+//! | `show`, `show n1`            | the state of nodes that are up                              |
+//! | `quietly …`                  | the command, without telling what it does                   |
+
+use crate::cluster::{Cluster, Effect, Flight, Outcome, change, members};
+use edgetcd::raft::{
+    Ballot, Body, ChangeKind, Core, Entry, Input, LogIndex, Membership, NodeId, Payload, PeerFlow,
+    Position, Role, Rules, Settings, Term, Todo,
+};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Who is what, as last told.
+type Seen = (Role, Term, LogIndex);
+
+pub struct Script<R: Rules> {
+    cluster: Cluster<R>,
+    settings: Settings,
+    seen: BTreeMap<NodeId, Seen>,
+    reads: u64,
+    /// What the command that runs has done so far.
+    out: String,
+    /// What the commands of this block have done.
+    pending: String,
+}
+
+fn node(word: &str) -> NodeId {
+    let id = word.strip_prefix('n').and_then(|id| id.parse().ok());
+    NodeId(id.unwrap_or_else(|| panic!("not a node: {word:?}")))
+}
+
+impl<R: Rules> Script<R> {
+    pub fn new() -> Script<R> {
+        let settings =
+            Settings { election_ticks: 20, heartbeat_ticks: 4, ..Settings::new(NodeId(1), 1) };
+        let mut cluster = Cluster::new();
+        cluster.tracing = true;
+        Script { cluster, settings, seen: BTreeMap::new(), reads: 0, out: String::new(), pending: String::new() }
+    }
+
+    /// Runs one command and gives what it did.
+    pub fn command(&mut self, line: &str) -> Result<String, String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["quietly", ..] => {
+                self.command(line.trim_start().trim_start_matches("quietly"))?;
+                return Ok(String::new());
+            }
+            ["elect", who] => {
+                self.command(&format!("quietly timeout {who}"))?;
+                self.command("quietly settle")?;
+                let core = self.core(node(who));
+                return Ok(format!("{}\n", role_line(core)));
+            }
+            _ => {}
+        }
+        let outcome = self.run(&words);
+        self.tell();
+        outcome.map(|()| std::mem::take(&mut self.out))
+    }
+
+    fn core(&self, id: NodeId) -> &Core<R> {
+        self.cluster.nodes[&id].core.as_ref().unwrap_or_else(|| panic!("{id:?} is down"))
+    }
+
+    fn run(&mut self, words: &[&str]) -> Outcome {
+        match *words {
+            ["settings", ref limits @ ..] => limits.iter().for_each(|limit| self.limit(limit)),
+            ["cluster", ref ids @ ..] => {
+                let ids: Vec<NodeId> = ids.iter().map(|id| node(id)).collect();
+                ids.iter().for_each(|id| self.make(*id, members(&ids)));
+            }
+            ["join", who] => {
+                self.make(node(who), Membership::default());
+                return self.cluster.start(node(who));
+            }
+            ["disk", who, term, log] => self.write_disk(node(who), term, log),
+            ["start"] => {
+                return self.cluster.ids().into_iter().try_for_each(|id| self.cluster.start(id));
+            }
+            ["start", who] => return self.cluster.start(node(who)),
+            ["crash", who] => {
+                self.cluster.crash(node(who), 0);
+                self.seen.remove(&node(who));
+            }
+            ["show"] => self.cluster.ids().into_iter().for_each(|id| self.show(id)),
+            ["show", who] => self.show(node(who)),
+            _ => return self.run_network(words),
+        }
+        Ok(())
+    }
+
+    fn run_network(&mut self, words: &[&str]) -> Outcome {
+        match *words {
+            ["timeout", who] => return self.timeout(node(who)),
+            ["tick", count] => {
+                return (0..number(count)).try_for_each(|_| self.cluster.tick());
+            }
+            ["tick", who, count] => {
+                return (0..number(count))
+                    .try_for_each(|_| self.cluster.step(node(who), Input::Tick));
+            }
+            ["store"] => {
+                for id in self.cluster.ids() {
+                    while self.cluster.store(id)? {}
+                }
+            }
+            ["store", who] => while self.cluster.store(node(who))? {},
+            ["one", who] => drop(self.cluster.store(node(who))?),
+            ["deliver", ref which @ ..] => return self.deliver(which),
+            ["copy", ref which @ ..] => {
+                for at in self.pick(which) {
+                    let copy = self.cluster.flights[at].clone();
+                    self.cluster.flights.push(copy);
+                }
+            }
+            ["drop", ref which @ ..] => {
+                for at in self.pick(which).into_iter().rev() {
+                    self.cluster.flights.remove(at);
+                }
+            }
+            ["settle"] => return self.cluster.settle(),
+            ["cut", link] => self.cut(link),
+            ["heal"] => self.cluster.cuts.clear(),
+            ["snapshots"] => {
+                while !self.cluster.snapshots.is_empty() {
+                    self.cluster.deliver_snapshot(0)?;
+                }
+            }
+            ["readback", who] => drop(self.cluster.read_back(node(who))?),
+            _ => return self.run_input(words),
+        }
+        Ok(())
+    }
+
+    fn run_input(&mut self, words: &[&str]) -> Outcome {
+        let (who, input) = match *words {
+            ["put", who, ref values @ ..] => {
+                let commands = values.iter().map(|value| value.as_bytes().into()).collect();
+                (who, Input::Propose { term: None, commands })
+            }
+            ["bulk", who, count] => {
+                let commands = (1..=number(count)).map(|n| format!("{n:040}").into_bytes().into());
+                (who, Input::Propose { term: None, commands: commands.collect() })
+            }
+            ["read", who] => {
+                self.reads += 1;
+                return self.cluster.read(node(who), self.reads);
+            }
+            ["add", who, new] => (who, change(ChangeKind::AddLearner, node(new))),
+            ["promote", who, learner] => (who, change(ChangeKind::Promote, node(learner))),
+            ["remove", who, old] => (who, change(ChangeKind::Remove, node(old))),
+            ["transfer", who, to] => (who, Input::Transfer { to: Some(node(to)) }),
+            ["gone", who, leader] => (who, Input::LeaderGone { leader: node(leader) }),
+            ["unreachable", who, other] => (who, Input::Unreachable { node: node(other) }),
+            ["compact", who] => return self.cluster.compact(node(who)),
+            _ => panic!("no such command: {words:?}"),
+        };
+        self.cluster.step(node(who), input)
+    }
+
+    fn limit(&mut self, limit: &str) {
+        let (name, value) = limit.split_once('=').expect("name=value");
+        match name {
+            "memory" => self.settings.memory_bytes = number(value),
+            "batch" => self.settings.batch_bytes = number(value),
+            "window" => self.settings.window_bytes = number(value),
+            "uncommitted" => self.settings.uncommitted_bytes = number(value),
+            "strict" => self.settings.strict_changes = value == "yes",
+            _ => panic!("no such limit: {limit:?}"),
+        }
+    }
+
+    fn make(&mut self, id: NodeId, members: Membership) {
+        self.cluster.add(Settings { id, ..self.settings.clone() }, members);
+    }
+
+    fn write_disk(&mut self, id: NodeId, term: &str, log: &str) {
+        let term = number(term.strip_prefix("term=").expect("term=…")) as u64;
+        let log = log.strip_prefix("log=").expect("log=…");
+        let terms = log.split(',').filter(|term| !term.is_empty()).map(|term| number(term) as u64);
+        let entry = |(index, term): (u64, u64)| Entry {
+            position: Position { term: Term(term), index: LogIndex(index) },
+            payload: Payload::Command(format!("t{term}").into_bytes().into()),
+        };
+        let disk = &mut self.cluster.node(id).disk;
+        disk.ballot = Ballot { term: Term(term), vote: None };
+        disk.entries = (1..).zip(terms).map(entry).collect();
+    }
+
+    fn timeout(&mut self, id: NodeId) -> Outcome {
+        let before = (self.core(id).role(), self.core(id).term());
+        for _ in 0..2 * self.settings.election_ticks {
+            self.cluster.step(id, Input::Tick)?;
+            let now = (self.core(id).role(), self.core(id).term());
+            if now != before || !self.cluster.flights.is_empty() && now.0 == Role::PreCandidate {
+                return Ok(());
+            }
+        }
+        self.out.push_str("nothing happens\n");
+        Ok(())
+    }
+
+    fn cut(&mut self, link: &str) {
+        if let Some((from, to)) = link.split_once('>') {
+            self.cluster.cuts.insert((node(from), node(to)));
+            return;
+        }
+        for other in self.cluster.ids() {
+            self.cluster.cuts.extend([(node(link), other), (other, node(link))]);
+        }
+    }
+
+    /// Where in `flights` the messages are that a filter names.
+    fn pick(&self, which: &[&str]) -> Vec<usize> {
+        let (link, only) = match *which {
+            [] => (">", None),
+            [link] => (link, None),
+            [link, only] => (link, Some(number(only.trim_start_matches('#')))),
+            _ => panic!("no such filter: {which:?}"),
+        };
+        let (from, to) = link.split_once('>').expect("from>to");
+        let fits = |word: &str, id: NodeId| word.is_empty() || node(word) == id;
+        let flights = self.cluster.flights.iter().enumerate();
+        let all = flights.filter(|(_, flight)| fits(from, flight.from) && fits(to, flight.to));
+        let all: Vec<usize> = all.map(|(at, _)| at).collect();
+        match only {
+            Some(only) => vec![all[only - 1]],
+            None => all,
+        }
+    }
+
+    /// Delivers what is on its way now; not what that brings about.
+    fn deliver(&mut self, which: &[&str]) -> Outcome {
+        for (gone, at) in self.pick(which).into_iter().enumerate() {
+            self.cluster.deliver(at - gone)?;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, id: NodeId) {
+        let Some(core) = &self.cluster.nodes[&id].core else { return };
+        let (log, commit) = (log_text(core), core.commit().0);
+        let _ = writeln!(self.out, "{} log {log} commit {commit}", role_line(core));
+        for peer in core.progress() {
+            let flow = match peer.flow {
+                PeerFlow::Probe => "probe",
+                PeerFlow::Stream => "stream",
+                PeerFlow::Snapshot => "snapshot",
+            };
+            let (node, matched) = (peer.node.0, peer.matched.0);
+            let _ = writeln!(self.out, "   n{node}: {flow}, has {matched}, next {}", peer.next.0);
+        }
+    }
+
+    /// Writes down what happened since the last time.
+    fn tell(&mut self) {
+        for effect in std::mem::take(&mut self.cluster.effects) {
+            match effect {
+                Effect::Sent { flight, lost } => self.tell_sent(&flight, lost),
+                Effect::Done { node, todo, role, term, commit } => {
+                    self.tell_role(node, (role, term, commit));
+                    self.tell_todo(node, &todo);
+                }
+            }
+        }
+    }
+
+    fn tell_sent(&mut self, flight: &Flight, lost: bool) {
+        let (from, to, term) = (flight.from.0, flight.to.0, flight.message.term.0);
+        let body = body_text(&flight.message.body);
+        let lost = if lost { " (lost)" } else { "" };
+        let _ = writeln!(self.out, "n{from}@{term} → n{to} {body}{lost}");
+    }
+
+    fn tell_role(&mut self, id: NodeId, now: Seen) {
+        let fresh = (Role::Follower, Term(0), LogIndex(0));
+        let before = self.seen.insert(id, now).unwrap_or(fresh);
+        if (before.0, before.1) != (now.0, now.1) {
+            let _ = writeln!(self.out, "n{} is {} in term {}", id.0, role_text(now.0), now.1.0);
+        }
+        if before.2 != now.2 {
+            let _ = writeln!(self.out, "n{} commits {}", id.0, now.2.0);
+        }
+    }
+
+    fn tell_todo(&mut self, id: NodeId, todo: &Todo) {
+        let mut line = |text: String| {
+            let _ = writeln!(self.out, "n{} {text}", id.0);
+        };
+        if let Some(mark) = &todo.install {
+            line(format!("installs the snapshot at {}", mark.position));
+        }
+        if let Some(Ballot { term, vote }) = todo.ballot {
+            let vote = vote.map_or("no vote".into(), |vote| format!("vote for n{}", vote.0));
+            line(format!("to disk: term {}, {vote}", term.0));
+        }
+        if !todo.append.is_empty() {
+            line(format!("to disk: {}", entries_text(&todo.append)));
+        }
+        todo.send_snapshot.iter().for_each(|to| line(format!("sends a snapshot to n{}", to.0)));
+        if !todo.apply.is_empty() {
+            line(format!("applies {}", entries_text(&todo.apply)));
+        }
+        if let Some((first, last)) = todo.read {
+            line(format!("reads back {}..{}", first.0, last.0));
+        }
+        if let Some(refusal) = todo.refused {
+            line(format!("refuses: {refusal:?}"));
+        }
+        todo.reads.iter().for_each(|(id, at)| line(format!("read {id} is good at {}", at.0)));
+        todo.refused_reads.iter().for_each(|id| line(format!("read {id} is refused")));
+    }
+}
+
+fn number(word: &str) -> usize {
+    word.parse().unwrap_or_else(|_| panic!("not a number: {word:?}"))
+}
+
+fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Follower => "follower",
+        Role::PreCandidate => "pre-candidate",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    }
+}
+
+fn role_line<R: Rules>(core: &Core<R>) -> String {
+    format!("n{} is {} in term {}", core.id().0, role_text(core.role()), core.term().0)
+}
+
+/// `1@1 … 7@1, 8@2`: a log as its runs of one term.
+fn log_text<R: Rules>(core: &Core<R>) -> String {
+    let last = core.last_position().index.0;
+    let known = (0..=last).filter_map(|index| core.position_at(LogIndex(index)));
+    let mut runs: Vec<(Position, Position)> = Vec::new();
+    for position in known.skip_while(|position| position.index.0 == 0) {
+        match runs.last_mut() {
+            Some(run) if run.1.term == position.term => run.1 = position,
+            _ => runs.push((position, position)),
+        }
+    }
+    let text = |(first, last): &(Position, Position)| match first == last {
+        true => format!("{first}"),
+        false => format!("{first} … {last}"),
+    };
+    format!("[{}]", runs.iter().map(text).collect::<Vec<_>>().join(", "))
+}
+
+fn entries_text(entries: &[Entry]) -> String {
+    if entries.len() > 5 {
+        let [first, last] = [&entries[0], &entries[entries.len() - 1]];
+        return format!("[{} … {}: {} entries]", first.position, last.position, entries.len());
+    }
+    let one = |entry: &Entry| format!("{} {}", entry.position, payload_text(&entry.payload));
+    format!("[{}]", entries.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+fn payload_text(payload: &Payload) -> String {
+    match payload {
+        Payload::Noop => "no-op".into(),
+        Payload::Command(command) => String::from_utf8_lossy(command).into_owned(),
+        Payload::Change(change) => {
+            let kind = match change.kind {
+                ChangeKind::AddLearner => "add learner",
+                ChangeKind::Promote => "promote",
+                ChangeKind::Remove => "remove",
+            };
+            format!("{kind} n{}", change.node.0)
+        }
+    }
+}
+
+fn yes(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
+
+fn body_text(body: &Body) -> String {
+    match body {
+        Body::PreVote { last } => format!("PreVote, log ends {last}"),
+        Body::PreVoteReply { asked, granted } => format!("PreVoteReply {}: {}", asked.0, yes(*granted)),
+        Body::Vote { last, handover: false } => format!("Vote, log ends {last}"),
+        Body::Vote { last, handover: true } => format!("Vote, log ends {last}, handover"),
+        Body::VoteReply { granted } => format!("VoteReply: {}", yes(*granted)),
+        Body::Append { previous, entries, commit } => {
+            format!("Append after {previous} {} commit {}", entries_text(entries), commit.0)
+        }
+        Body::Accepted { matched } => format!("Accepted to {}", matched.0),
+        Body::Refused { previous, hint } => format!("Refused {}, try {hint}", previous.0),
+        Body::Heartbeat { round, commit } => format!("Heartbeat {round}, commit {commit}"),
+        Body::HeartbeatReply { round } => format!("HeartbeatReply {round}"),
+        Body::Commit { commit } => format!("Commit {commit}"),
+        Body::CampaignNow => "CampaignNow".into(),
+        Body::Blank => "Blank".into(),
+        Body::Outdated => "Outdated".into(),
+    }
+}
+
+/// Runs a transcript and gives it back with what happened now; on a broken promise, that too.
+pub fn replay<R: Rules>(text: &str) -> (String, Outcome) {
+    let mut script = Script::<R>::new();
+    let mut out = String::new();
+    let mut expected = false;
+    for line in text.lines() {
+        if line.is_empty() {
+            expected = false;
+            out.push('\n');
+            continue;
+        }
+        if expected {
+            continue;
+        }
+        let _ = writeln!(out, "{line}");
+        expected = line == "---";
+        if expected {
+            out.push_str(&std::mem::take(&mut script.pending));
+        } else if !line.starts_with('#') {
+            match script.command(line) {
+                Ok(did) => script.pending.push_str(&did),
+                Err(broken) => return (out, Err(broken)),
+            }
+        }
+    }
+    (out, Ok(()))
+}
