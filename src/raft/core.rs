@@ -241,6 +241,261 @@ impl Core {
     pub fn step(&mut self, _input: Input) -> Todo {
         Todo::default()
     }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Start => {}
+            Input::Tick => self.tick(),
+            Input::Message { from, message } => self.receive(from, message),
+            Input::Propose { term, commands } => self.propose(term, commands),
+            Input::Stored { position } => self.on_stored(position),
+            Input::BallotStored { ballot } => self.on_ballot_stored(ballot),
+            Input::Read { entries } => self.on_read(entries),
+            Input::ReadIndex { id } => self.ask_read(id),
+            Input::ProposeChange { change } => self.propose_change(change),
+            Input::Compacted { mark } => self.on_compacted(mark),
+            Input::Snapshot { from, term, mark } => self.on_snapshot(from, term, mark),
+            Input::SnapshotSent { to, installed } => self.on_snapshot_sent(to, installed),
+            Input::Transfer { to } => self.transfer(to),
+            Input::LeaderGone { leader } => self.on_leader_gone(leader),
+            Input::Unreachable { node } => self.on_unreachable(node),
+        }
+    }
+
+    /// What follows from the input, whichever it was.
+    fn finish(&mut self) {
+        self.advance_commit();
+        self.promote_learner();
+        self.serve_reads();
+        self.replicate();
+        self.hand_over();
+        self.hand_out();
+        self.log.trim();
+        self.ask_disk();
+        if self.ballot != self.ballot_handed {
+            self.ballot_handed = self.ballot;
+            self.todo.ballot = Some(self.ballot);
+        }
+        if self.disk_is_idle() {
+            self.todo.send_now.append(&mut self.todo.send_stored);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now += 1;
+        match self.state {
+            State::Leader(_) => self.tick_leading(),
+            _ => self.tick_waiting(),
+        }
+    }
+
+    /// Sorts messages by term first (paper §5.1): a newer term is joined, an older one is refused.
+    fn receive(&mut self, from: NodeId, Message { term, body }: Message) {
+        if from == self.settings.id {
+            return;
+        }
+        if !R::TIMER_RESET_BY_LEADER_ONLY {
+            self.timer.restart();
+        }
+        // Pre-votes change no state, so they come before any look at the term.
+        match body {
+            Body::PreVote { last } => return self.on_pre_vote(from, term, last),
+            Body::PreVoteReply {
+                asked,
+                granted: true,
+            } => return self.on_pre_vote_granted(from, asked),
+            Body::Vote {
+                handover: false, ..
+            } if self.believes() => return,
+            _ => {}
+        }
+        if term > self.ballot.term {
+            self.become_follower(term);
+        } else if term < self.ballot.term {
+            return self.on_outdated(from, &body);
+        }
+        self.heard(from);
+        self.receive_in_term(from, body);
+    }
+
+    fn receive_in_term(&mut self, from: NodeId, body: Body) {
+        match body {
+            Body::PreVote { .. } | Body::PreVoteReply { .. } | Body::Outdated => {}
+            Body::Vote { last, handover: _ } => self.on_vote(from, last),
+            Body::VoteReply { granted } => self.on_vote_reply(from, granted),
+            Body::Append {
+                previous,
+                entries,
+                commit,
+            } => {
+                self.follow(from);
+                self.on_append(from, previous, entries, commit);
+            }
+            Body::Heartbeat { round, commit } => {
+                self.follow(from);
+                self.on_commit(commit);
+                self.send(from, Body::HeartbeatReply { round });
+            }
+            Body::Commit { commit } => {
+                self.follow(from);
+                self.on_commit(commit);
+            }
+            Body::Accepted { matched } => self.on_accepted(from, matched),
+            Body::Refused { previous, hint } => self.on_refused(from, previous, hint),
+            Body::HeartbeatReply { round } => self.on_heartbeat_reply(from, round),
+            Body::Blank => self.on_blank(from),
+            Body::CampaignNow => self.on_campaign_now(from),
+        }
+    }
+
+    /// A message of an earlier term. Leaders and candidates are told, so that they catch up; what
+    /// answers a question of an earlier term is of no use any more.
+    fn on_outdated(&mut self, from: NodeId, body: &Body) {
+        match body {
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::Commit { .. } => {
+                self.send(from, Body::Outdated);
+            }
+            Body::Vote { .. } => self.send(from, Body::VoteReply { granted: false }),
+            _ => {}
+        }
+    }
+
+    /// Entries are on disk. While this term's ballot is not known to be, the report may speak of
+    /// an earlier write of an equal entry that was replaced since and then written again: it waits.
+    /// (Between the two writes the term has changed, and reports come in order.)
+    fn on_stored(&mut self, position: Position) {
+        if self.ballot_stored == self.ballot || !R::STORED_CHECKS_TERM {
+            self.count_stored(position);
+        } else {
+            self.held = Some(position);
+        }
+    }
+
+    fn count_stored(&mut self, position: Position) {
+        self.log.stored_to(position, R::STORED_CHECKS_TERM);
+        let installed = |mark: Position| position.index >= mark.index && self.log.has(position);
+        self.installing = self.installing.filter(|mark| !installed(*mark));
+    }
+
+    fn on_ballot_stored(&mut self, ballot: Ballot) {
+        self.ballot_stored = ballot;
+        if ballot != self.ballot {
+            return;
+        }
+        if let Some(position) = self.held.take() {
+            self.count_stored(position);
+        }
+        self.count_own_vote();
+    }
+
+    /// Whether everything handed out is known to be on disk.
+    pub(super) fn disk_is_idle(&self) -> bool {
+        self.installing.is_none()
+            && self.ballot_stored == self.ballot
+            && self.log.stored() == self.log.last()
+    }
+
+    /// Commits up to `index`.
+    pub(super) fn commit_to(&mut self, index: LogIndex) {
+        assert!(
+            index <= self.log.last(),
+            "committing {index:?} of {}",
+            self.log.last_position()
+        );
+        self.commit = index;
+    }
+
+    /// Hands committed entries to the state machine, those that this node has on its own disk:
+    /// what a restart shows is then never older than what was shown before it.
+    fn hand_out(&mut self) {
+        let to = self.commit.min(self.log.stored());
+        let from = self.applied.next();
+        if from <= to && from >= self.log.tail_first() {
+            self.todo
+                .apply
+                .extend(self.log.in_memory(from, to).cloned());
+            self.applied = to;
+        }
+    }
+
+    /// Asks for entries that are no longer in memory: to apply them, or for a follower.
+    fn ask_disk(&mut self) {
+        const ENTRIES_AT_ONCE: usize = 8192;
+        if self.reading.is_some() {
+            return;
+        }
+        let behind = self.applied < self.commit.min(self.log.stored());
+        let wanted = if behind {
+            Some(self.applied.next())
+        } else {
+            self.follower_wants()
+        };
+        let Some(from) = wanted else { return };
+        let to = self
+            .log
+            .tail_first()
+            .previous()
+            .min(from.after(ENTRIES_AT_ONCE - 1));
+        self.reading = Some((from, to));
+        self.todo.read = self.reading;
+    }
+
+    /// Entries are back from disk: applied if they are next, and sent to whom they are missing.
+    /// The log may have changed since they were asked for; what does not fit it is left out.
+    fn on_read(&mut self, mut entries: Vec<Entry>) {
+        let Some((first, _)) = self.reading.take() else {
+            return;
+        };
+        let fits = entries.iter().zip(first.0..).take_while(|(entry, index)| {
+            entry.position.index.0 == *index && self.log.has(entry.position)
+        });
+        let fitting = fits.count();
+        entries.truncate(fitting);
+        self.send_read(&entries);
+        let to = self.commit.min(self.log.stored());
+        entries.retain(|entry| entry.position.index > self.applied && entry.position.index <= to);
+        if entries
+            .first()
+            .is_some_and(|entry| entry.position.index == self.applied.next())
+        {
+            self.applied = entries.last().expect("it has a first").position.index;
+            self.todo.apply.append(&mut entries);
+        }
+    }
+
+    /// Sends what promises nothing about the log: at once, unless the term itself is not stored.
+    pub(super) fn send(&mut self, to: NodeId, body: Body) {
+        let message = Message {
+            term: self.ballot.term,
+            body,
+        };
+        let queue = match self.ballot_stored == self.ballot {
+            true => &mut self.todo.send_now,
+            false => &mut self.todo.send_stored,
+        };
+        queue.push(Envelope { to, message });
+    }
+
+    /// Sends what is true only once the disk has what was handed out. With `wait` off it goes at
+    /// once (a rule switched off).
+    pub(super) fn send_when_stored(&mut self, to: NodeId, body: Body, wait: bool) {
+        let message = Message {
+            term: self.ballot.term,
+            body,
+        };
+        let queue = if wait {
+            &mut self.todo.send_stored
+        } else {
+            &mut self.todo.send_now
+        };
+        queue.push(Envelope { to, message });
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.settings.id
+    }
+
     pub fn term(&self) -> Term {
         Term(0)
     }

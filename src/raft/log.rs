@@ -211,7 +211,6 @@ impl Log {
     pub(super) fn stored_to(&mut self, position: Position, check_term: bool) {
         if self.has(position) || !check_term {
             self.stored = self.stored.max(position.index.min(self.last));
-            self.trim();
         }
     }
 
@@ -231,8 +230,8 @@ impl Log {
     }
 
     /// Drops entries from memory, oldest first, down to `memory_bytes`; never one that is not on
-    /// disk. Called when more is stored, so that the tail swings by a batch at most.
-    fn trim(&mut self) {
+    /// disk. Called at the end of a step, when what the step stored was sent and applied.
+    pub(super) fn trim(&mut self) {
         let mut trimmed = false;
         while self.tail_bytes > self.memory_bytes && self.tail_first() <= self.stored {
             let gone = self.tail.pop_front().expect("it has bytes");

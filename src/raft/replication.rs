@@ -180,11 +180,9 @@ impl Leading {
 
     /// Whether `id` was heard within an election timeout, or is this node itself.
     pub(super) fn heard_lately<R: Rules>(&self, id: NodeId, core: &Core<R>) -> bool {
-        let since = core
-            .now
-            .saturating_sub(u64::from(core.settings.election_ticks));
+        let timeout = u64::from(core.settings.election_ticks);
         let heard = self.progress.get(&id).and_then(|progress| progress.heard);
-        id == core.settings.id || heard.is_some_and(|tick| tick >= since)
+        id == core.settings.id || heard.is_some_and(|tick| core.now - tick < timeout)
     }
 
     pub(super) fn overview(&self, now: u64) -> Vec<PeerProgress> {

@@ -27,9 +27,10 @@
 //! | `gone n2 n1`                 | n2 is told that n1's process is gone                        |
 //! | `unreachable n1 n2`          | n1 is told that messages to n2 were dropped                 |
 //! | `compact n1`                 | n1 makes a snapshot of what it has applied, and cuts its log |
-//! | `snapshots`                  | delivers the snapshots on their way                         |
+//! | `snapshot`, `copy-snapshot`  | the first snapshot on its way arrives; is on its way twice  |
 //! | `readback n1`                | answers what n1 wants to read back                          |
 //! | `show`, `show n1`            | the state of nodes that are up                              |
+//! | `members n1`                 | who takes part, as n1 has it                                |
 //! | `quietly …`                  | the command, without telling what it does                   |
 
 use crate::cluster::{Cluster, Effect, Flight, Outcome, change, members};
@@ -37,7 +38,7 @@ use edgetcd::raft::{
     Ballot, Body, ChangeKind, Core, Entry, Input, LogIndex, Membership, NodeId, Payload, PeerFlow,
     Position, Role, Rules, Settings, Term, Todo,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Who is what, as last told.
@@ -113,6 +114,14 @@ impl<R: Rules> Script<R> {
                 self.cluster.crash(node(who), 0);
                 self.seen.remove(&node(who));
             }
+            ["members", who] => {
+                let membership = self.core(node(who)).membership();
+                let text = |ids: &BTreeSet<NodeId>| {
+                    ids.iter().map(|id| format!("n{}", id.0)).collect::<Vec<_>>().join(" ")
+                };
+                let (voters, learners) = (text(&membership.voters), text(&membership.learners));
+                let _ = writeln!(self.out, "{who} has voters [{voters}] learners [{learners}]");
+            }
             ["show"] => self.cluster.ids().into_iter().for_each(|id| self.show(id)),
             ["show", who] => self.show(node(who)),
             _ => return self.run_network(words),
@@ -152,10 +161,10 @@ impl<R: Rules> Script<R> {
             ["settle"] => return self.cluster.settle(),
             ["cut", link] => self.cut(link),
             ["heal"] => self.cluster.cuts.clear(),
-            ["snapshots"] => {
-                while !self.cluster.snapshots.is_empty() {
-                    self.cluster.deliver_snapshot(0)?;
-                }
+            ["snapshot"] => return self.cluster.deliver_snapshot(0),
+            ["copy-snapshot"] => {
+                let copy = self.cluster.snapshots[0].clone();
+                self.cluster.snapshots.push(copy);
             }
             ["readback", who] => drop(self.cluster.read_back(node(who))?),
             _ => return self.run_input(words),
@@ -379,7 +388,7 @@ fn log_text<R: Rules>(core: &Core<R>) -> String {
 }
 
 fn entries_text(entries: &[Entry]) -> String {
-    if entries.len() > 5 {
+    if entries.len() > 3 {
         let [first, last] = [&entries[0], &entries[entries.len() - 1]];
         return format!("[{} … {}: {} entries]", first.position, last.position, entries.len());
     }
