@@ -271,9 +271,9 @@ fn refuse_short_log(
 fn late_log<D: Disk>(home: &Home<D>, replayed: &Replayed, start: LogIndex) -> WalError {
     let first = replayed.used[0].name;
     let path = home.wal().join(first.file());
-    let missing = match replayed.gap {
-        Some(seq) => format!("segment {seq:016x} is missing before it"),
-        None => "what came before it is missing".to_string(),
+    let missing = match first.seq.checked_sub(1) {
+        Some(seq) => format!("segments up to {seq:016x} are missing"),
+        None => "it never began before that".to_string(),
     };
     let what = format!(
         "the log begins with entry {}, {missing}, and the newest snapshot ends at {}; {WAY_OUT}",

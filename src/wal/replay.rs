@@ -44,8 +44,6 @@ pub(super) struct Replayed {
     pub spare: Option<Prepared>,
     /// Files that the log does not need.
     pub superfluous: Vec<SegmentName>,
-    /// A segment that is missing before the first used one, if there are files before it.
-    pub gap: Option<u64>,
 }
 
 /// A segment's file and what its first bytes are.
@@ -102,7 +100,6 @@ pub(super) fn replay<D: Disk>(
     refuse_lost_heads(home, &files, newest.seq, &mut superfluous)?;
     let (before, chain) = chain(home, &files)?;
     superfluous.extend(before.iter().map(|file| file.name));
-    let gap = (!before.is_empty()).then(|| chain[0].name.seq - 1);
 
     let mut replay = Replay::begin(chain[0].head.as_ref());
     let mut end = replay.file(home, chain[0])?;
@@ -120,7 +117,6 @@ pub(super) fn replay<D: Disk>(
         None => replay.open_end(home, last, &after, &end)?,
     };
     replayed.superfluous.append(&mut superfluous);
-    replayed.gap = gap;
     Ok(replayed)
 }
 
@@ -541,7 +537,6 @@ impl Replay {
             stopped: false,
             spare: None,
             superfluous: Vec::new(),
-            gap: None,
         }
     }
 }

@@ -15,8 +15,10 @@ pub(super) struct Window<R> {
     path: PathBuf,
     reader: R,
     salt: u32,
+    /// `data[..valid]` is what the file holds from `start` on.
     start: u64,
     data: Vec<u8>,
+    valid: usize,
 }
 
 /// What stands at an offset.
@@ -53,6 +55,7 @@ impl<R: DiskReader> Window<R> {
             salt,
             start: 0,
             data: Vec::new(),
+            valid: 0,
         }
     }
 
@@ -66,19 +69,26 @@ impl<R: DiskReader> Window<R> {
 
     /// The `length` bytes at `offset`; fewer only where the file ends.
     pub fn load(&mut self, offset: u64, length: u64) -> Result<&[u8], WalError> {
-        let end = (offset + length).min(self.bytes());
-        if offset < self.start || end > self.start + self.data.len() as u64 {
-            let wanted = length.max(CHUNK).min(self.bytes().saturating_sub(offset));
-            self.start = offset;
-            self.data.resize(wanted as usize, 0);
-            let read = self.reader.read_at(offset, &mut self.data);
-            let read =
-                read.map_err(|error| WalError::io(&self.path, "read it", &error).at(offset))?;
-            self.data.truncate(read);
+        let end = (offset + length).min(self.bytes()).max(offset);
+        if offset < self.start || end > self.start + self.valid as u64 {
+            self.fill(offset, length)?;
         }
-        let from = ((offset - self.start) as usize).min(self.data.len());
-        let to = ((end.max(offset) - self.start) as usize).min(self.data.len());
+        let from = ((offset - self.start) as usize).min(self.valid);
+        let to = ((end - self.start) as usize).min(self.valid);
         Ok(&self.data[from..to])
+    }
+
+    fn fill(&mut self, offset: u64, length: u64) -> Result<(), WalError> {
+        let left = self.bytes().saturating_sub(offset);
+        let wanted = length.max(CHUNK).min(left) as usize;
+        if self.data.len() < wanted {
+            self.data.resize(wanted, 0);
+        }
+        let read = self.reader.read_at(offset, &mut self.data[..wanted]);
+        let failed = |error| WalError::io(&self.path, "read it", &error).at(offset);
+        self.valid = read.map_err(failed)?;
+        self.start = offset;
+        Ok(())
     }
 
     fn prefix(&mut self, offset: u64) -> Result<Option<Prefix>, WalError> {

@@ -1,1 +1,332 @@
-//! (written below)
+//! Directories that are not as the log left them: files missing, doubled, swapped, of other sizes
+//! or other programs; full disks; failed syncs.
+
+use crate::support::{self, DIR, ballot, edit, entries, mark, open, open_with, options, read_all, records, segments};
+use edgetcd::wal::{Batch, Home, LyingDisk, Options, Wal, WalErrorKind, recover};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+
+const SEGMENT: u64 = 4096;
+
+/// Entries 1 to 100 in seven segments (and one ready), closed cleanly.
+fn closed() -> LyingDisk {
+    let disk = LyingDisk::new(2);
+    let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    home.write_identity(b"me").expect("written");
+    for from in (1..=100).step_by(10) {
+        wal.write(&entries(from, from + 9, 1, 200)).expect("written");
+    }
+    wal.close().expect("closed");
+    disk.kill();
+    disk
+}
+
+/// The directory must be refused, with this in the message, and be left alone.
+fn must_refuse(disk: &LyingDisk, path: &Path, says: &str) {
+    let before: Vec<_> = disk.files().into_iter().map(|path| (disk.bytes(&path), path)).collect();
+    let error = open(disk, SEGMENT).map(|_| ()).expect_err(says);
+    assert!(error.what.contains(says), "{error}, not {says:?}");
+    assert_eq!((error.kind, error.path.as_path()), (WalErrorKind::Damaged, path), "{error}");
+    let after: Vec<_> = disk.files().into_iter().map(|path| (disk.bytes(&path), path)).collect();
+    assert!(before == after, "{error}: and something was changed");
+}
+
+fn must_hold(disk: &LyingDisk, last: u64) {
+    let (_home, wal, recovered) = open(disk, SEGMENT).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(read_all(&wal, &recovered), entries(1, last, 1, 200).entries);
+}
+
+fn rename(disk: &LyingDisk, from: &Path, to: &Path) {
+    let bytes = disk.bytes(from).expect("it is there");
+    disk.take(from);
+    disk.put(to, &bytes);
+}
+
+#[test]
+fn a_missing_segment_is_refused_wherever_it_was() {
+    let disk = closed();
+    let all = segments(&disk);
+    let used = all.len() - 1;
+    assert!(used >= 6, "{all:?}");
+    for gone in 0..used {
+        let disk = disk.fork(1);
+        disk.take(&all[gone]);
+        match gone {
+            // The chain breaks before the rest: that the log begins too late is all there is to see.
+            gone if gone + 1 < used => must_refuse(&disk, &all[gone + 1], "are missing"),
+            _ => must_refuse(&disk, &all[gone - 1], "which is missing"),
+        }
+    }
+    let without_spare = disk.fork(1);
+    without_spare.take(&all[used]);
+    must_hold(&without_spare, 100);
+}
+
+#[test]
+fn swapped_renamed_and_foreign_segments_are_refused() {
+    let disk = closed();
+    let all = segments(&disk);
+    let swapped = disk.fork(1);
+    let (one, two) = (disk.bytes(&all[1]).expect("bytes"), disk.bytes(&all[2]).expect("bytes"));
+    swapped.put(&all[1], &two);
+    swapped.put(&all[2], &one);
+    must_refuse(&swapped, &all[1], "under another name");
+
+    let last = all.len() - 2;
+    let renamed = disk.fork(1);
+    rename(&renamed, &all[last], &all[last].with_file_name("0000000000000020-00000001.wal"));
+    must_refuse(&renamed, &all[last].with_file_name("0000000000000020-00000001.wal"), "rename it back");
+
+    // A segment of another life of this directory, with the right number.
+    let other = LyingDisk::new(99);
+    let (_home, mut wal, _) = open(&other, SEGMENT).expect("a new directory");
+    for from in (1..=100).step_by(10) {
+        wal.write(&entries(from, from + 9, 1, 200)).expect("written");
+    }
+    let theirs = segments(&other);
+    let mixed = disk.fork(1);
+    mixed.take(&all[2]);
+    mixed.put(&theirs[2], &other.bytes(&theirs[2]).expect("bytes"));
+    must_refuse(&mixed, &all[1], "is not it");
+    let doubled = disk.fork(1);
+    doubled.put(&theirs[2], &other.bytes(&theirs[2]).expect("bytes"));
+    let (low, high) = if theirs[2] < all[2] { (&theirs[2], &all[2]) } else { (&all[2], &theirs[2]) };
+    assert!(low < high);
+    must_refuse(&doubled, high, "both have records");
+}
+
+#[test]
+fn segments_of_another_size_are_refused() {
+    let disk = closed();
+    let all = segments(&disk);
+    for path in &all[..all.len() - 1] {
+        for change in [
+            (|bytes: &mut Vec<u8>| bytes.truncate(2048)) as fn(&mut Vec<u8>),
+            |bytes| bytes.resize(8192, 0),
+            |bytes| bytes.truncate(4095),
+        ] {
+            let disk = disk.fork(1);
+            edit(&disk, path, change);
+            must_refuse(&disk, path, "bytes long, and was made with");
+        }
+        let disk = disk.fork(1);
+        edit(&disk, path, |bytes| bytes.clear());
+        let error = open(&disk, SEGMENT).map(|_| ()).expect_err("an empty file");
+        assert_eq!(error.kind, WalErrorKind::Damaged, "{error}");
+    }
+    let odd_spare = disk.fork(1);
+    edit(&odd_spare, &all[all.len() - 1], |bytes| bytes.truncate(100));
+    must_hold(&odd_spare, 100);
+}
+
+#[test]
+fn the_log_without_its_start_and_a_start_without_its_log_are_refused() {
+    let disk = closed();
+    let wal_dir = PathBuf::from(DIR).join("member/wal");
+    let no_log = disk.fork(1);
+    segments(&disk).iter().for_each(|path| no_log.take(path));
+    must_refuse(&no_log, &wal_dir, "there is no log here, though data/member/identity");
+
+    let (home, mut wal, _) = open_with(&disk, Options { max_wals: 1, ..options(SEGMENT) }).expect("opens");
+    for index in [60, 80] {
+        wal.begin_snapshot(&mark(index, 1)).expect("begun").finish().expect("finished");
+        wal.compact(&mark(index, 1)).expect("compacted");
+    }
+    drop((home, wal));
+    disk.kill();
+    let no_log = disk.fork(1);
+    segments(&disk).iter().for_each(|path| no_log.take(path));
+    must_refuse(&no_log, &wal_dir, "member/snap/0000000000000050");
+    let no_snapshots = disk.fork(1);
+    no_snapshots.take(&PathBuf::from(DIR).join("member/snap"));
+    must_refuse(&no_snapshots, &segments(&disk)[0], "the log begins with entry");
+}
+
+#[test]
+fn segments_left_over_by_a_crash_are_cleared_away() {
+    let disk = closed();
+    let all = segments(&disk);
+    let spare = &all[all.len() - 1];
+    let doubled = disk.fork(1);
+    // A second one made ready, a zombie beside a used one, one further on, and one half made.
+    doubled.put(&spare.with_file_name("0000000000000007-00000001.wal"), &[0; 4096]);
+    doubled.put(&spare.with_file_name("0000000000000002-00000001.wal"), &[0; 4096]);
+    doubled.put(&spare.with_file_name("0000000000000009-00000001.wal"), &[0; 4096]);
+    doubled.put(&spare.with_file_name("0000000000000008-00000001.tmp"), &[0; 77]);
+    must_hold(&doubled, 100);
+    assert_eq!(segments(&doubled).len(), all.len(), "{:?}", doubled.files());
+
+    // Segments that compaction removed, and a crash brought back in part: no gap in the log.
+    let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
+    wal.begin_snapshot(&mark(90, 1)).expect("begun").finish().expect("finished");
+    drop((home, wal));
+    disk.kill();
+    disk.take(&all[1]);
+    let (_home, wal, recovered) = open(&disk, SEGMENT).expect("the snapshot covers what is missing");
+    assert_eq!(read_all(&wal, &recovered), entries(91, 100, 1, 200).entries);
+    assert!(!segments(&disk).contains(&all[0]));
+}
+
+#[test]
+fn directories_of_other_programs_are_refused_untouched() {
+    let member = PathBuf::from(DIR).join("member");
+    for (file, says) in [
+        (PathBuf::from(DIR).join("proxy"), "etcd proxy"),
+        (member.join("wal/0000000000000000-0000000000000000.wal"), "written by etcd"),
+        (member.join("wal/mine.wal"), "no file such a name"),
+        (member.join("snap/db"), "database of an etcd member"),
+    ] {
+        let disk = LyingDisk::new(1);
+        let (home, wal, _) = open(&disk, SEGMENT).expect("a new directory");
+        drop((home, wal));
+        disk.put(&file, b"theirs");
+        let before = disk.files();
+        let error = open(&disk, SEGMENT).map(|_| ()).expect_err(says);
+        assert_eq!((error.kind, &error.path), (WalErrorKind::Foreign, &file), "{error}");
+        assert!(error.what.contains(says) && error.what.contains("--data-dir"), "{error}");
+        assert_eq!(disk.files(), before);
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_log_as_it_was() {
+    let disk = LyingDisk::new(1);
+    let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    disk.set_capacity(disk.used());
+    let mut last = 0;
+    let error = loop {
+        let before = records(&disk);
+        match wal.write(&entries(last + 1, last + 3, 1, 300)) {
+            Ok(()) => last += 3,
+            Err(error) => {
+                assert_eq!(before, records(&disk), "not a byte was written");
+                break error;
+            }
+        }
+    };
+    assert_eq!(error.kind, WalErrorKind::Full, "{error}");
+    assert!(last > 6, "the segment made ready is used first: {last}");
+    assert_eq!(wal.last().index.0, last);
+    // What still fits is taken; what does not is refused again, and the same batch is taken later.
+    wal.write(&ballot(2, 1)).expect("a small record fits");
+    let refused = wal.write(&entries(last + 1, last + 3, 2, 300)).map_err(|error| error.kind);
+    assert_eq!(refused, Err(WalErrorKind::Full));
+    assert_eq!(wal.stats().full.load(Relaxed), 2);
+    disk.set_capacity(u64::MAX);
+    wal.write(&entries(last + 1, last + 3, 2, 300)).expect("there is room again");
+    drop((home, wal));
+    disk.crash();
+    let (_home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
+    let mut all = entries(1, last, 1, 300).entries;
+    all.extend(entries(last + 1, last + 3, 2, 300).entries);
+    assert_eq!(read_all(&wal, &recovered), all);
+    assert_eq!(recovered.ballot.term.0, 2);
+}
+
+#[test]
+fn a_full_disk_at_the_first_start_leaves_nothing_in_the_way() {
+    let disk = LyingDisk::new(1);
+    disk.set_capacity(SEGMENT - 1);
+    let error = open(&disk, SEGMENT).map(|_| ()).expect_err("no room for a segment");
+    assert_eq!(error.kind, WalErrorKind::Full, "{error}");
+    // Room for one segment, none for the next one's preparation.
+    disk.set_capacity(SEGMENT + 100);
+    let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    wal.write(&entries(1, 1, 1, 100)).expect("written");
+}
+
+#[test]
+fn a_failed_sync_is_final() {
+    let disk = LyingDisk::new(1);
+    let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    wal.write(&entries(1, 1, 1, 100)).expect("written");
+    disk.fail_sync_after(0);
+    let error = wal.write(&entries(2, 2, 1, 100)).expect_err("the sync fails");
+    assert_eq!((error.kind, error.offset), (WalErrorKind::Io, Some(232)), "{error}");
+    // The disk would sync without complaint now, and it would mean nothing.
+    let poisoned = Err(WalErrorKind::Poisoned);
+    assert_eq!(wal.sync().map_err(|error| error.kind), poisoned);
+    assert_eq!(wal.append(&Batch::default()).map_err(|error| error.kind), poisoned);
+    assert_eq!(wal.write(&entries(2, 2, 1, 100)).map_err(|error| error.kind), poisoned);
+    assert_eq!(wal.compact(&mark(9, 1)).map_err(|error| error.kind), poisoned);
+    assert_eq!(wal.close().map_err(|error| error.kind), poisoned);
+    drop(home);
+    disk.crash();
+    let (_home, _wal, recovered) = open(&disk, SEGMENT).expect("opens");
+    assert!(recovered.log.last.0 >= 1);
+}
+
+/// The kernel takes the pages of a failed sync for written. A process that starts again reads the
+/// records from its cache; it must not count on them before they were written anew.
+#[test]
+fn what_a_failed_sync_left_in_the_cache_is_written_anew() {
+    for seed in 0..40 {
+        let disk = LyingDisk::new(seed);
+        let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+        wal.write(&entries(1, 1, 1, 1000)).expect("written");
+        disk.fail_sync_after(0);
+        wal.write(&entries(2, 2, 1, 1500)).expect_err("the sync fails");
+        drop((home, wal));
+        disk.kill();
+        let (home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
+        assert_eq!(recovered.log.last.0, 2, "the process sees it");
+        drop((home, wal));
+        disk.crash();
+        let (_home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
+        assert_eq!(read_all(&wal, &recovered).len(), 2, "seed {seed}: counted on, and lost");
+    }
+}
+
+#[test]
+fn nothing_is_written_by_a_start_after_a_clean_stop() {
+    let disk = closed();
+    let before = disk.changes();
+    for _ in 0..3 {
+        let home = Home::open(disk.clone(), options(SEGMENT)).expect("opens");
+        let (wal, _): (Wal<LyingDisk>, _) = recover(&home).expect("recovers");
+        wal.close().expect("closed");
+    }
+    assert_eq!(disk.changes(), before);
+}
+
+#[test]
+fn a_ballot_survives_the_segments_it_was_written_in() {
+    let disk = LyingDisk::new(1);
+    let (home, mut wal, _) = open_with(&disk, Options { max_wals: 1, ..options(SEGMENT) }).expect("new");
+    wal.write(&ballot(7, 3)).expect("written");
+    for index in 1..=100 {
+        wal.write(&entries(index, index, 7, 300)).expect("written");
+    }
+    for index in [80, 90, 100] {
+        wal.begin_snapshot(&mark(index, 7)).expect("begun").finish().expect("finished");
+        wal.compact(&mark(index, 7)).expect("compacted");
+    }
+    assert!(!records(&disk).iter().any(|(_, line)| line.what.starts_with("ballot")));
+    drop((home, wal));
+    disk.crash();
+    let (_home, _wal, recovered) = open(&disk, SEGMENT).expect("opens");
+    assert_eq!(recovered.ballot, ballot(7, 3).ballot.expect("a ballot"));
+    assert_eq!(recovered.log.last, support::position(100, 7).index);
+}
+
+#[test]
+fn segments_grow_while_they_fill_fast_and_shrink_again() {
+    let disk = LyingDisk::new(1);
+    let options = Options { segment_bytes_max: 4 * SEGMENT, max_wals: 0, ..options(SEGMENT) };
+    let (_home, mut wal, _) = open_with(&disk, options).expect("a new directory");
+    let fill = |wal: &mut Wal<LyingDisk>, pause: u64| {
+        let mut index = wal.last().index.0;
+        let rolls = wal.stats().rolls.load(Relaxed);
+        while wal.stats().rolls.load(Relaxed) == rolls {
+            disk.advance(std::time::Duration::from_secs(pause));
+            index += 1;
+            wal.write(&entries(index, index, 1, 300)).expect("written");
+        }
+        let all = segments(&disk);
+        disk.bytes(&all[all.len() - 1]).expect("bytes").len() as u64 / SEGMENT
+    };
+    let busy: Vec<u64> = (0..4).map(|_| fill(&mut wal, 0)).collect();
+    assert_eq!(busy, [2, 2, 4, 4], "the one after the next is twice as large");
+    let idle: Vec<u64> = (0..6).map(|_| fill(&mut wal, 100)).collect();
+    assert_eq!(idle[idle.len() - 1], 1, "{idle:?}");
+}

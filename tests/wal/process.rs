@@ -1,1 +1,80 @@
-//! (written below)
+//! Two processes on one directory, and the package that maps files.
+
+use edgetcd::wal::{Home, Options, RealDisk, WalErrorKind, recover};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+const HOLD: &str = "EDGETCD_TEST_HOLD";
+
+/// Ends the child with the test.
+struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the child process of the test below does: takes the directory, says so, and waits to be
+/// ended. In the test run itself there is nothing to hold.
+#[test]
+fn hold_a_directory() {
+    let Some(dir) = std::env::var_os(HOLD) else { return };
+    let home = Home::open(RealDisk::default(), Options::new(dir)).expect("the first has it");
+    let (_wal, _) = recover(&home).expect("recovers");
+    println!("\nholding");
+    let mut line = String::new();
+    // Ends when the parent does.
+    let _ = std::io::stdin().read_line(&mut line);
+}
+
+#[test]
+fn a_second_process_is_refused_with_the_first_ones_pid() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut child = Command::new(std::env::current_exe().expect("this program"))
+        .args(["process::hold_a_directory", "--exact", "--nocapture"])
+        .env(HOLD, dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a child");
+    let output = BufReader::new(child.stdout.take().expect("its output"));
+    let child = Holder(child);
+    let held = output.lines().any(|line| line.is_ok_and(|line| line.contains("holding")));
+    assert!(held, "the child has the directory");
+    let refused = || Home::open(RealDisk::default(), Options::new(dir.path())).expect_err("refused");
+    let error = refused();
+    let pid = child.0.id();
+    assert_eq!(error.kind, WalErrorKind::Locked { pid: Some(pid) }, "{error}");
+    assert!(error.to_string().contains(&format!("process {pid} is running")), "{error}");
+    drop(child);
+    // The kernel lets go of the lock with the process.
+    let home = Home::open(RealDisk::default(), Options::new(dir.path())).expect("free again");
+    assert!(recover(&home).is_ok());
+}
+
+#[test]
+fn a_wal_dir_is_locked_too() {
+    let (one, two) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let shared = tempfile::tempdir().expect("a folder");
+    let options = |dir: &tempfile::TempDir| Options {
+        wal_dir: Some(shared.path().join("wal")),
+        ..Options::new(dir.path())
+    };
+    let _home = Home::open(RealDisk::default(), options(&one)).expect("the first has it");
+    let error = Home::open(RealDisk::default(), options(&two)).expect_err("refused");
+    assert_eq!(error.kind, WalErrorKind::Locked { pid: Some(std::process::id()) });
+    assert_eq!(error.path, shared.path().join("wal/lock"));
+}
+
+/// Before 0.9.11 its ranges were not checked.
+#[test]
+fn memmap2_is_new_enough() {
+    let lock = include_str!("../../Cargo.lock");
+    let after = lock.split("name = \"memmap2\"\nversion = \"").nth(1).expect("memmap2 is used");
+    let version = after.split('"').next().expect("a version");
+    let numbers: Vec<u32> = version.split('.').map(|part| part.parse().expect("a number")).collect();
+    assert!(numbers >= vec![0, 9, 11], "memmap2 {version}");
+}

@@ -10,8 +10,8 @@ use edgetcd::wal::{Batch, Clock, Home, LyingDisk, Recovered, Wal, WalError, WalE
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-const SEEDS: u64 = 120;
-const STEPS: u64 = 150;
+const SEEDS: u64 = 60;
+const STEPS: u64 = 120;
 
 /// What the log says after some record.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -79,7 +79,7 @@ struct World {
 }
 
 fn snapshot_bytes(mark: &SnapshotMark) -> Vec<u8> {
-    let count = 100 + mark.position.index.0 * 700 % 150_000;
+    let count = 100 + mark.position.index.0 * 700 % 70_000;
     (0..count).map(|n| (n + mark.position.index.0) as u8).collect()
 }
 

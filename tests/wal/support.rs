@@ -23,7 +23,9 @@ pub fn position(index: u64, term: u64) -> Position {
 
 /// An entry whose bytes follow from where it stands.
 pub fn entry(index: u64, term: u64, bytes: usize) -> Entry {
-    let filled: Vec<u8> = (0..bytes).map(|n| (index * 31 + term * 7 + n as u64 * 13) as u8 | 1).collect();
+    let pattern = [index as u8 | 1, term as u8 | 1, (index >> 8) as u8, 0xa5, 0, 1, 0x7f];
+    let mut filled = pattern.repeat(bytes / pattern.len() + 1);
+    filled.truncate(bytes);
     Entry {
         position: position(index, term),
         payload: Payload::Command(filled.into()),
