@@ -83,18 +83,10 @@ pub(super) fn replay<D: Disk>(
         files.push(File { name, bytes, head });
     }
     files.sort_by_key(|file| file.name);
-    let Some(newest) = files
-        .iter()
-        .filter(|file| file.head.is_some())
-        .map(|file| file.name)
-        .max()
-    else {
-        return Err(damaged(
-            home,
-            found[0].0,
-            0,
-            "it does not begin with a good record, and no other segment does",
-        ));
+    let used = files.iter().filter(|file| file.head.is_some());
+    let Some(newest) = used.map(|file| file.name).max() else {
+        let what = "it does not begin with a good record, and no other segment does";
+        return Err(damaged(home, files[0].name, 0, what));
     };
     let mut superfluous = Vec::new();
     refuse_lost_heads(home, &files, newest.seq, &mut superfluous)?;

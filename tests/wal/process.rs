@@ -2,12 +2,13 @@
 
 use edgetcd::wal::{Home, Options, RealDisk, WalErrorKind, recover};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 const HOLD: &str = "EDGETCD_TEST_HOLD";
 
 /// Ends the child with the test.
-struct Holder(Child);
+pub struct Holder(pub Child);
 
 impl Drop for Holder {
     fn drop(&mut self) {
@@ -15,6 +16,17 @@ impl Drop for Holder {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Runs one test of this program in a process of its own, with a directory to work in.
+pub fn child(test: &str, variable: &str, dir: &Path) -> Holder {
+    let child = Command::new(std::env::current_exe().expect("this program"))
+        .args([test, "--exact", "--nocapture"])
+        .env(variable, dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    Holder(child.expect("a child"))
 }
 
 /// What the child process of the test below does: takes the directory, says so, and waits to be
@@ -33,15 +45,8 @@ fn hold_a_directory() {
 #[test]
 fn a_second_process_is_refused_with_the_first_ones_pid() {
     let dir = tempfile::tempdir().expect("a folder");
-    let mut child = Command::new(std::env::current_exe().expect("this program"))
-        .args(["process::hold_a_directory", "--exact", "--nocapture"])
-        .env(HOLD, dir.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a child");
-    let output = BufReader::new(child.stdout.take().expect("its output"));
-    let child = Holder(child);
+    let mut child = child("process::hold_a_directory", HOLD, dir.path());
+    let output = BufReader::new(child.0.stdout.take().expect("its output"));
     let held = output.lines().any(|line| line.is_ok_and(|line| line.contains("holding")));
     assert!(held, "the child has the directory");
     let refused = || Home::open(RealDisk::default(), Options::new(dir.path())).expect_err("refused");

@@ -287,7 +287,7 @@ fn old_files_go_and_needed_ones_stay() {
         let segments = support::segments(&disk).len() - 1;
         let kept = snapshots(&disk).len();
         match max_wals {
-            0 => assert_eq!((segments, kept), (11, 5)),
+            0 => assert_eq!((segments, kept), (12, 5)),
             5 => assert_eq!((segments, kept), (5, 5)),
             _ => assert_eq!((segments, kept), (3, max_snapshots.max(2)), "{max_wals}"),
         }
