@@ -538,12 +538,11 @@ impl Connection {
 
     /// Some clients send an empty line after a body (RFC 9112 §2.2).
     fn skip_empty_lines(&mut self) {
-        let count = self
-            .input
-            .bytes()
-            .iter()
-            .take_while(|b| matches!(b, b'\r' | b'\n'))
-            .count();
+        let bytes = self.input.bytes();
+        let mut count = 0;
+        while let [b'\n', ..] | [b'\r', b'\n', ..] = bytes[count..] {
+            count += if bytes[count] == b'\n' { 1 } else { 2 };
+        }
         self.input.consume(count);
     }
 

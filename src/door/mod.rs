@@ -174,6 +174,14 @@ impl Door {
         }
     }
 
+    /// How many connections each worker owns now.
+    pub fn connections_by_worker(&self) -> Vec<usize> {
+        self.workers
+            .iter()
+            .map(|(_, gauges)| gauges.open.load(Ordering::Relaxed))
+            .collect()
+    }
+
     /// Closes the listeners; connections that are open are served on. Returns when it is done.
     pub fn stop_accepting(&mut self) {
         self.control.stop.store(true, Ordering::SeqCst);

@@ -1,1 +1,122 @@
+//! Accepting goes on, whatever is lacking.
 
+use crate::child::{Child, Settings};
+use crate::support::{Client, Place, eventually};
+use edgetcd::door::Limits;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// Far more clients than descriptors, and no cap: `accept` fails until they have gone.
+#[test]
+fn accepting_goes_on_when_descriptors_are_there_again() {
+    let child = Child::start(Settings {
+        descriptors: 128,
+        connections: 100_000,
+    });
+    let clients: Vec<_> = (0..400)
+        .map(|_| TcpStream::connect(child.address))
+        .collect();
+    assert!(clients.iter().all(Result::is_ok), "the backlog takes them");
+    // It may have been born with descriptors above its limit.
+    eventually("no descriptor is left", || child.descriptors() >= 128);
+    let (before, start) = (child.cpu(), Instant::now());
+    std::thread::sleep(Duration::from_secs(1));
+    let used = child.cpu() - before;
+    assert!(
+        used < start.elapsed() / 10,
+        "it spins: {used:?} of CPU in {:?}",
+        start.elapsed()
+    );
+    drop(clients);
+    let start = Instant::now();
+    child.serves();
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "served after {:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn the_cap_follows_from_the_descriptors() {
+    let child = Child::start(Settings {
+        descriptors: 128,
+        connections: 0,
+    });
+    let mut clients: Vec<_> = (0..100).map(|_| child.client()).collect();
+    for client in &mut clients[..64] {
+        assert_eq!(
+            client.ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").body,
+            b"hello"
+        );
+    }
+    let refused = clients
+        .last_mut()
+        .expect("some")
+        .ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(refused.status, 503);
+    drop(clients);
+    eventually("there is room again", || {
+        child
+            .client()
+            .ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
+            .status
+            == 200
+    });
+}
+
+#[test]
+fn a_client_too_many_is_told_so() {
+    let place = Place::open(
+        2,
+        Limits {
+            connections: 10,
+            ..Limits::default()
+        },
+    );
+    let _held: Vec<_> = (0..10).map(|_| place.client()).collect();
+    eventually("all are there", || place.door.stats().open == 10);
+    for refused in 1..=50 {
+        let mut client = place.client();
+        let answer = client.answer();
+        assert_eq!(
+            (answer.status, &answer.body[..]),
+            (503, &b"503 Service Unavailable"[..])
+        );
+        client.is_closed();
+        assert_eq!(place.door.stats().refused, refused);
+    }
+}
+
+#[test]
+fn connections_are_shared_out_evenly() {
+    // Each worker answers only what is its own: an odd one out would have to serve them all.
+    let place = Place::open(4, Limits::default());
+    let clients: Vec<Client> = (0..100).map(|_| place.client()).collect();
+    eventually("all are there", || place.door.stats().open == 100);
+    assert_eq!(place.door.connections_by_worker(), [25, 25, 25, 25]);
+    drop(clients);
+    eventually("all have gone", || place.door.stats().open == 0);
+}
+
+#[test]
+fn ten_thousand_clients_that_reset_leave_nothing() {
+    let child = Child::start(Settings::default());
+    let (descriptors, threads) = (child.descriptors(), child.threads());
+    for round in 0..10_000 {
+        let mut client = child.client();
+        match round % 5 {
+            0 => {}
+            1 => client.get("/park"),
+            2 => client.send("PUT /a HTTP/1.1\r\nContent-Le"),
+            3 => client.send("PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhell"),
+            _ => client.get("/later?x"),
+        }
+        client.reset();
+    }
+    child.serves();
+    eventually("descriptors are back", || {
+        child.descriptors() == descriptors
+    });
+    assert_eq!(child.threads(), threads);
+}

@@ -1,1 +1,367 @@
+//! What a client may cost: time, bytes, memory.
 
+use crate::support::{Client, Place, eventually};
+use edgetcd::door::Limits;
+use std::io::Write;
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+const SHORT: Duration = Duration::from_millis(300);
+
+/// The time until the connection ends, and what came before.
+fn until_end(mut client: Client) -> (Duration, String) {
+    let start = Instant::now();
+    let wire = String::from_utf8(client.rest()).expect("text");
+    (start.elapsed(), wire)
+}
+
+#[test]
+fn a_head_must_be_complete_in_time() {
+    let place = Place::open(
+        2,
+        Limits {
+            head_time: SHORT,
+            ..Limits::default()
+        },
+    );
+    let mut client = place.client();
+    client.send("GET /a HTTP/1.1\r\n");
+    let (time, wire) = until_end(client);
+    assert!(wire.starts_with("HTTP/1.1 408 "), "{wire}");
+    assert!((SHORT..10 * SHORT).contains(&time), "after {time:?}");
+}
+
+#[test]
+fn a_head_that_trickles_gets_no_more_time() {
+    let limits = Limits {
+        head_time: SHORT,
+        linger_time: SHORT / 15,
+        ..Limits::default()
+    };
+    let place = Place::open(2, limits);
+    let (mut client, start) = (place.client(), Instant::now());
+    client.send("GET /a HTTP/1.1\r\nX: ");
+    // After its answer it may go on for a while, lest it be reset before it reads it.
+    eventually("a client that sends a byte now and then is cut", || {
+        client.socket.write_all(b"x").is_err()
+    });
+    assert!(start.elapsed() < 20 * SHORT, "after {:?}", start.elapsed());
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let place = Place::open(
+        2,
+        Limits {
+            idle_time: SHORT,
+            ..Limits::default()
+        },
+    );
+    let silent = place.client();
+    let mut used = place.client();
+    assert_eq!(
+        used.ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").body,
+        b"hello"
+    );
+    for client in [silent, used] {
+        let (time, wire) = until_end(client);
+        assert_eq!(wire, "");
+        assert!(time < 10 * SHORT, "after {time:?}");
+    }
+}
+
+#[test]
+fn requests_in_between_keep_a_connection() {
+    let place = Place::open(
+        2,
+        Limits {
+            idle_time: SHORT,
+            ..Limits::default()
+        },
+    );
+    let (mut client, start) = (place.client(), Instant::now());
+    while start.elapsed() < 3 * SHORT {
+        assert_eq!(
+            client.ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").body,
+            b"hello"
+        );
+        std::thread::sleep(SHORT / 10);
+    }
+}
+
+#[test]
+fn a_request_that_waits_for_its_answer_has_no_limit() {
+    let limits = Limits {
+        idle_time: SHORT,
+        head_time: SHORT,
+        write_time: SHORT,
+        ..Limits::default()
+    };
+    let place = Place::open(2, limits);
+    let (mut later, mut parked) = (place.client(), place.client());
+    later.get("/later?a");
+    parked.get("/park");
+    parked.head();
+    let ticket = place.desk.ticket("a");
+    std::thread::sleep(3 * SHORT);
+    ticket.send(edgetcd::door::Answer::text(200, "a"));
+    place.desk.end_all("b");
+    assert_eq!(
+        (later.answer().body, parked.chunk()),
+        (b"a".to_vec(), b"b".to_vec())
+    );
+}
+
+#[test]
+fn a_body_must_not_be_too_slow() {
+    let limits = Limits {
+        body_time: SHORT,
+        body_rate: 10_000,
+        ..Limits::default()
+    };
+    let place = Place::open(2, limits);
+    let mut slow = place.client();
+    slow.send("PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nhello");
+    let (time, wire) = until_end(slow);
+    assert!(wire.starts_with("HTTP/1.1 408 "), "{wire}");
+    assert!((SHORT..10 * SHORT).contains(&time), "after {time:?}");
+}
+
+#[test]
+fn a_body_that_is_fast_enough_may_take_long() {
+    let limits = Limits {
+        body_time: SHORT,
+        body_rate: 10_000,
+        ..Limits::default()
+    };
+    let place = Place::open(2, limits);
+    let (mut client, start) = (place.client(), Instant::now());
+    let length = 200_000;
+    client.send(format!(
+        "PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n"
+    ));
+    for _ in 0..20 {
+        client.send("x".repeat(length / 20));
+        std::thread::sleep(SHORT / 6);
+    }
+    assert!(start.elapsed() > 2 * SHORT);
+    assert_eq!(
+        client.answer().body,
+        b"PUT /a ? none @ h body [200000 bytes]"
+    );
+}
+
+#[test]
+fn an_answer_that_nobody_reads_is_cut() {
+    let place = Place::open(
+        2,
+        Limits {
+            write_time: SHORT,
+            ..Limits::default()
+        },
+    );
+    let mut client = place.client();
+    client.get("/stream?50000000");
+    eventually("it is closed", || {
+        let stats = place.door.stats();
+        stats.open == 0 && stats.requests == 1
+    });
+    assert!(client.rest().len() < 50_000_000);
+}
+
+#[test]
+fn heads_up_to_the_limit_are_read() {
+    let place = Place::open(2, Limits::default());
+    let fits = |line: usize, headers: usize| {
+        let target = "a".repeat(line - "GET / HTTP/1.1\r\n".len());
+        let header = "x".repeat(headers - "Host: a\r\nX: \r\n\r\n".len());
+        let mut client = place.client();
+        client
+            .ask(format!(
+                "GET /{target} HTTP/1.1\r\nHost: a\r\nX: {header}\r\n\r\n"
+            ))
+            .status
+    };
+    assert_eq!(fits(1000, (64 << 10) - 1000), 200);
+    assert_eq!(fits(1000, (64 << 10) - 999), 431);
+    assert_eq!(fits((64 << 10) - 1000, 1000), 200);
+    assert_eq!(fits(64 << 10, 1000), 431);
+    assert_eq!(fits((64 << 10) + 1, 1000), 414);
+}
+
+#[test]
+fn a_hundred_headers_are_read() {
+    let place = Place::open(2, Limits::default());
+    for (count, status) in [(99, 200), (100, 431)] {
+        let mut client = place.client();
+        let headers = "X: y\r\n".repeat(count);
+        let request = format!("GET /hello HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+        assert_eq!(client.ask(request).status, status, "{count} and the host");
+    }
+}
+
+/// How a client sends its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// It reads the answer before it sends anything.
+    ReadsFirst,
+    HangsUp,
+    /// In small parts.
+    Slowly,
+    /// All of it, and only then reads.
+    AllAtOnce,
+}
+
+/// Each declared length, in each manner. What is declared is not believed; what is refused is refused
+/// at once; a client that is still sending finds its answer, up to 11 MiB.
+#[test]
+fn declared_lengths_are_not_believed() {
+    let place = Place::open(2, Limits::default());
+    let limit = 10 << 20;
+    let refused = ["-5", "+5", "5\r\nContent-Length: 5", "18446744073709551615"];
+    let lengths = [
+        0,
+        1024,
+        limit - 1,
+        limit,
+        limit + 1,
+        1_000_000_000,
+        i64::MAX as u64,
+    ];
+    let table = lengths
+        .iter()
+        .map(u64::to_string)
+        .chain(refused.iter().map(|s| s.to_string()));
+    for length in table {
+        let number = length.parse::<u64>().unwrap_or(5).min(11 << 20);
+        let good = lengths
+            .iter()
+            .any(|l| l.to_string() == length && *l <= limit);
+        for manner in [
+            Manner::ReadsFirst,
+            Manner::HangsUp,
+            Manner::Slowly,
+            Manner::AllAtOnce,
+        ] {
+            let mut client = place.client();
+            client.send(format!(
+                "PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n"
+            ));
+            if good && manner == Manner::ReadsFirst && number > 0 {
+                continue;
+            }
+            send_body(&mut client, manner, number as usize);
+            if manner == Manner::HangsUp {
+                continue;
+            }
+            let status = client.answer().status;
+            assert_eq!(status, if good { 200 } else { 400 }, "{length} {manner:?}");
+            place.serves();
+        }
+    }
+    eventually("all are closed", || place.door.stats().open == 0);
+}
+
+fn send_body(client: &mut Client, manner: Manner, length: usize) {
+    let part = |of: usize| vec![b'x'; of];
+    match manner {
+        Manner::ReadsFirst => {}
+        Manner::HangsUp => client.send(part(length / 2)),
+        Manner::AllAtOnce => client.send(part(length)),
+        Manner::Slowly => {
+            (0..10).for_each(|_| client.send(part(length / 10)));
+            client.send(part(length % 10));
+        }
+    }
+}
+
+#[test]
+fn a_client_that_goes_on_sending_is_left_after_eleven_mebibytes() {
+    let place = Place::open(2, Limits::default());
+    let mut client = place.client();
+    client.send("PUT /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunk = format!("100000\r\n{}\r\n", "x".repeat(1 << 20));
+    let mut sent = 0;
+    while client.socket.write_all(chunk.as_bytes()).is_ok() {
+        sent += 1;
+        assert!(sent < 100, "nobody stops this client");
+    }
+    assert!(sent >= 20, "10 MiB are kept, 11 thrown away: {sent}");
+    place.serves();
+}
+
+#[test]
+fn large_chunked_bodies_are_put_together() {
+    let place = Place::open(2, Limits::default());
+    let mut client = place.client();
+    client.send("PUT /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..10_000 {
+        client.send(format!("3e8\r\n{}\r\n", "x".repeat(1000)));
+    }
+    client.send("0\r\n\r\n");
+    assert_eq!(
+        client.answer().body,
+        b"PUT /a ? none @ h body [10000000 bytes]"
+    );
+    assert_eq!(
+        client.ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").body,
+        b"hello"
+    );
+}
+
+#[test]
+fn bodies_wait_for_room_and_all_have_their_turn() {
+    let limits = Limits {
+        body_bytes: 256 << 10,
+        bodies_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let place = Place::open(2, limits);
+    let mut clients: Vec<_> = (0..24).map(|_| place.client()).collect();
+    let length = 200 << 10;
+    for client in &mut clients {
+        client.send(format!(
+            "PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n"
+        ));
+        // More than they all may hold together; what is not read stays in the sockets.
+        client.send("x".repeat(length - 1));
+    }
+    place.serves();
+    place.serves();
+    for client in clients.iter_mut().rev() {
+        client.send("x");
+    }
+    for client in &mut clients {
+        assert_eq!(
+            client.answer().body,
+            b"PUT /a ? none @ h body [204800 bytes]"
+        );
+    }
+}
+
+#[test]
+fn a_body_that_waits_for_room_is_not_too_slow() {
+    let limits = Limits {
+        body_bytes: 64 << 10,
+        bodies_bytes: 1,
+        body_time: SHORT,
+        body_rate: 1,
+        ..Limits::default()
+    };
+    let place = Place::open(1, limits);
+    let (mut elder, mut other) = (place.client(), place.client());
+    for client in [&mut elder, &mut other] {
+        client.send("PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n");
+        client.send("x".repeat(40_000));
+        place.serves();
+    }
+    let start = Instant::now();
+    while start.elapsed() < 3 * SHORT {
+        elder.send("x");
+        std::thread::sleep(SHORT / 10);
+    }
+    // It gives up; its room goes to the other one.
+    elder.socket.shutdown(Shutdown::Write).expect("shutdown");
+    other.send("x".repeat(20_000));
+    assert_eq!(other.answer().body, b"PUT /a ? none @ h body [60000 bytes]");
+}
