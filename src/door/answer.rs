@@ -6,6 +6,9 @@
 use std::io::{self, Read};
 use tiny_http::{Header, Response, StatusCode};
 
+/// Room made for header lines at first: about six of them.
+const LINES_BYTES: usize = 256;
+
 /// Status, headers and body of an answer; `Content-Length`, `Date`, `Server` and `Connection` are the
 /// door's to add.
 ///
@@ -75,7 +78,7 @@ impl Answer {
         debug_assert!(!name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':'));
         let value = value.as_ref();
         if self.lines.capacity() == 0 {
-            self.lines.reserve(192);
+            self.lines.reserve(LINES_BYTES);
         }
         self.lines.extend_from_slice(name.as_bytes());
         self.lines.extend_from_slice(b": ");
@@ -87,6 +90,13 @@ impl Answer {
             }
         }
         self.lines.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds a header whose value is a number, in decimal.
+    pub fn number(mut self, name: &str, value: u64) -> Answer {
+        let (digits, start) = decimal(value);
+        self.add_header(name, &digits[start..]);
+        self
     }
 
     /// Adds a tiny_http header.
@@ -115,6 +125,20 @@ impl Answer {
     }
 }
 
+/// The digits of a number, at the end of the array from the index on.
+pub(super) fn decimal(mut number: u64) -> ([u8; 20], usize) {
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return (digits, start);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +147,18 @@ mod tests {
     fn a_value_cannot_begin_another_header() {
         let answer = Answer::new(200).header("Location", "/a\r\nSet-Cookie: x\0");
         assert_eq!(answer.lines, b"Location: /a  Set-Cookie: x \r\n");
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        let answer = Answer::new(200)
+            .number("A", 0)
+            .number("B", 105)
+            .number("C", u64::MAX);
+        assert_eq!(
+            answer.lines,
+            b"A: 0\r\nB: 105\r\nC: 18446744073709551615\r\n"
+        );
     }
 
     #[test]

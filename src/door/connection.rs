@@ -176,6 +176,8 @@ pub(super) struct Connection {
     /// When to be looked at, and when the worker's timers will do so.
     pub deadline: Option<Instant>,
     pub entry: Option<Instant>,
+    /// The worker has it on its list of those that wait for room.
+    pub awaits_room: bool,
 }
 
 impl Connection {
@@ -202,6 +204,7 @@ impl Connection {
             clock: Clock::None,
             deadline: None,
             entry: None,
+            awaits_room: false,
         }
     }
 

@@ -82,8 +82,8 @@ use mio::{Poll, Waker};
 use output::Stamp;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use worker::{Connections, Gauges, INBOX, Worker};
@@ -113,7 +113,7 @@ pub struct Door {
     addresses: Vec<SocketAddr>,
     control: Arc<Control>,
     workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
-    accept_thread: Option<JoinHandle<()>>,
+    accept_thread: Mutex<Option<JoinHandle<()>>>,
     worker_threads: Vec<JoinHandle<()>>,
 }
 
@@ -143,7 +143,7 @@ impl Door {
             addresses,
             control,
             workers: shared,
-            accept_thread: None,
+            accept_thread: Mutex::default(),
             worker_threads: Vec::new(),
         };
         for (index, worker) in built.into_iter().enumerate() {
@@ -154,7 +154,8 @@ impl Door {
             door.worker_threads.push(thread);
         }
         let accept = thread::Builder::new().name("accept".into());
-        door.accept_thread = Some(accept.spawn(move || acceptor.run())?);
+        let accept = accept.spawn(move || acceptor.run())?;
+        door.accept_thread = Mutex::new(Some(accept));
         Ok(door)
     }
 
@@ -183,12 +184,16 @@ impl Door {
     }
 
     /// Closes the listeners; connections that are open are served on. Returns when it is done.
-    pub fn stop_accepting(&mut self) {
+    pub fn stop_accepting(&self) {
         self.control.stop.store(true, Ordering::SeqCst);
         if let Err(error) = self.control.waker.wake() {
             log::error!("the accept thread cannot be woken: {error}");
         }
-        if let Some(thread) = self.accept_thread.take() {
+        let mut thread = self
+            .accept_thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
             let _ = thread.join();
         }
     }

@@ -139,7 +139,10 @@ impl Worker {
             Mail::Room => {
                 for slot in std::mem::take(&mut self.connections.no_room) {
                     self.tools.ledger.wait_no_more();
-                    self.look(slot, Connection::run);
+                    self.look(slot, |connection, tools| {
+                        connection.awaits_room = false;
+                        connection.run(tools)
+                    });
                 }
             }
             Mail::Stop { deadline } => self.stop(deadline),
@@ -195,8 +198,10 @@ impl Worker {
 
     /// Counts the connection as waiting, then asks once more: see [`Ledger`](super::ledger::Ledger).
     fn await_room(&mut self, slot: u32) {
-        let again = self.connections.no_room.contains(&slot);
-        if !again {
+        let Some(Some(connection)) = self.connections.slots.get_mut(slot as usize) else {
+            return;
+        };
+        if !std::mem::replace(&mut connection.awaits_room, true) {
             self.connections.no_room.push(slot);
             self.tools.ledger.wait();
             self.look(slot, Connection::run);

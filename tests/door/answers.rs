@@ -431,7 +431,7 @@ fn a_client_that_asks_gets_its_100() {
 
 #[test]
 fn stopping_answers_what_waits_and_cuts_what_is_parked() {
-    let mut place = place();
+    let place = place();
     let mut parked = place.client();
     parked.get("/park");
     parked.head();

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_millis(500);
 
 /// The time until the connection ends, and what came before.
 fn until_end(mut client: Client) -> (Duration, String) {
@@ -29,6 +29,23 @@ fn a_head_must_be_complete_in_time() {
     let (time, wire) = until_end(client);
     assert!(wire.starts_with("HTTP/1.1 408 "), "{wire}");
     assert!((SHORT..10 * SHORT).contains(&time), "after {time:?}");
+}
+
+#[test]
+fn five_hundred_half_requests_are_closed() {
+    let limits = Limits {
+        head_time: SHORT,
+        ..Limits::default()
+    };
+    let place = Place::open(2, limits);
+    let mut clients: Vec<_> = (0..500).map(|_| place.client()).collect();
+    for client in &mut clients {
+        client.send("GET /a HTTP/1.1\r\nHost: a");
+    }
+    for client in clients {
+        assert!(until_end(client).1.starts_with("HTTP/1.1 408 "));
+    }
+    eventually("all are closed", || place.door.stats().open == 0);
 }
 
 #[test]
@@ -345,7 +362,7 @@ fn a_body_that_waits_for_room_is_not_too_slow() {
         body_bytes: 64 << 10,
         bodies_bytes: 1,
         body_time: SHORT,
-        body_rate: 1,
+        body_rate: 20,
         ..Limits::default()
     };
     let place = Place::open(1, limits);
@@ -357,7 +374,7 @@ fn a_body_that_waits_for_room_is_not_too_slow() {
     }
     let start = Instant::now();
     while start.elapsed() < 3 * SHORT {
-        elder.send("x");
+        elder.send("x".repeat(20));
         std::thread::sleep(SHORT / 10);
     }
     // It gives up; its room goes to the other one.
