@@ -169,9 +169,9 @@ impl Tree {
     fn new_node(&self, command: &Command, value: Bytes, stamp: Stamp) -> Node {
         let (index, expiry) = (self.index.next(), expiry(command, stamp));
         if command.dir {
-            Dir::made(expiry, index)
+            Node::dir(expiry, index)
         } else {
-            File::new(value, expiry, index, index)
+            Node::file(value, expiry, index, index)
         }
     }
 
@@ -215,7 +215,7 @@ impl Tree {
         } else {
             &command.value
         };
-        let node = File::new(
+        let node = Node::file(
             value.clone(),
             expiry(command, stamp),
             file.created,
@@ -359,7 +359,7 @@ fn parent_made<'a>(
         end += 1 + name.len();
         if dir.children.get(name).is_none() {
             dir.children
-                .insert(Bytes::from(name), Dir::made(None, index));
+                .insert(Bytes::from(name), Node::dir(None, index));
         }
         dir = match dir.children.get_mut(name) {
             Some(Node::Dir(child)) => Arc::make_mut(child),

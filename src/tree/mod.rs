@@ -1,4 +1,67 @@
-//! The key tree as a pure value (the chapter is written here).
+//! The key tree as a pure value: commands in, events or API errors out.
+//!
+//! This is what etcd's v2 API calls the store: files and directories under slash-separated keys, with
+//! times to live, compare operations, and a history of what happened for those who watch. It opens
+//! no file, reads no clock and rolls no dice. Every member feeds the same commands in the same order
+//! to its own tree and gets the same nodes, events, refusals and counters: [`hash`] tells.
+//!
+//! # Vocabulary
+//!
+//! | word | is |
+//! |---|---|
+//! | [`Key`] | a cleaned path, `/` or `/a/b`; its parts are names |
+//! | node | a file (a value) or a directory (children by name), with two indexes and maybe a ttl |
+//! | [`TreeIndex`] | counts changes: `modifiedIndex`, `X-Etcd-Index`. Not the index of the raft log |
+//! | [`Command`] | a write as the raft log keeps it |
+//! | [`Stamp`] | the two times that come with it |
+//! | [`Event`] | a change: the node as it is now and as it was before |
+//! | refusal | an [`ApiError`]: the request's fault, answered, equal on every member |
+//! | [`History`] | the last events, for watches that look back |
+//! | hidden | of a name: beginning with `_`, so left out of what its parents show |
+//! | due | of a node or a directory: the earliest deadline of it and all below it |
+//!
+//! # Reading order
+//!
+//! `key`, `command` (with the bytes of a command), `node` (how the tree is built and let go), `apply`
+//! (the actions: the heart), `event` (what is told to whom), `expiry`, `history`; then what is only
+//! work: `listing` and `json`, `snapshot` and `codec`, `map` and `bytes`. The transcripts in
+//! `tests/transcripts/tree` show every action, error and quirk by example.
+//!
+//! # Versions
+//!
+//! A [`Tree`] is persistent: [`Clone`] copies a few pointers, and the clone keeps its content while
+//! the original goes on. So a reader, a listing that a slow client drains, or a snapshot costs the
+//! writer nothing but this: the first write after a clone copies what lies between the root and the
+//! key, a later one only what no earlier one has copied already.
+//!
+//! # Invariants
+//!
+//! - The root is a directory; it has no name, no ttl and index 0, is never written and never goes.
+//! - Each change takes exactly one index and leaves exactly one event, so the history has no gaps and
+//!   its newest event has the tree's index. A refusal changes nothing but a counter.
+//! - A node's indexes are at most the tree's; a directory's are its own, not its children's.
+//! - Each directory knows the earliest deadline in each of its children, and of nobody else.
+//! - Nothing recurses over the depth of a key or the width of a directory, letting go included.
+//!
+//! # Clocks
+//!
+//! Cluster time decides, wall time is shown; both come from outside with each command, and the one
+//! call that removes what is due is told up to when. What is read between commands, the `ttl` left,
+//! is counted to a cluster time that the reader brings. See [`Stamp`].
+//!
+//! # As the reference does it, and otherwise
+//!
+//! The behaviour is that of etcd 3.4 down to the order of checks and of JSON fields. Copied quirks: an
+//! updated directory keeps its stored modifiedIndex; the history matches more than a live watch does
+//! ([`Event::matches_in_history`]); comparing and deleting the root is refused without a cause.
+//! Not copied: a ttl that ends after the year 2262 always makes a permanent node; every refusal
+//! counts as a failure; `<`, `>` and `&` are not escaped.
+//!
+//! # Left out
+//!
+//! Which watch waits for what, and since when: the hub's business. Who may do it: the HTTP room's.
+//! Gets are not counted here, as they are not replicated. There is no limit on the number or the
+//! size of nodes; a history of large values holds a thousand of them.
 
 mod apply;
 mod bytes;

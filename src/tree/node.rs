@@ -66,20 +66,6 @@ const _: () = assert!(
 );
 
 impl File {
-    pub fn new(
-        value: Bytes,
-        expiry: Option<Expiry>,
-        created: TreeIndex,
-        modified: TreeIndex,
-    ) -> Node {
-        Node::File(File {
-            value,
-            expiry,
-            created,
-            modified,
-        })
-    }
-
     pub fn view(&self) -> NodeView {
         NodeView {
             dir: false,
@@ -102,11 +88,6 @@ impl Dir {
             created,
             modified,
         }
-    }
-
-    /// An empty directory made at `index`, as a node.
-    pub fn made(expiry: Option<Expiry>, index: TreeIndex) -> Node {
-        Node::Dir(Arc::new(Dir::new(expiry, index, index)))
     }
 
     pub fn view(&self) -> NodeView {
@@ -140,6 +121,25 @@ pub(super) fn earliest(a: Option<ClusterTime>, b: Option<ClusterTime>) -> Option
 }
 
 impl Node {
+    pub fn file(
+        value: Bytes,
+        expiry: Option<Expiry>,
+        created: TreeIndex,
+        modified: TreeIndex,
+    ) -> Node {
+        Node::File(File {
+            value,
+            expiry,
+            created,
+            modified,
+        })
+    }
+
+    /// An empty directory made at `index`.
+    pub fn dir(expiry: Option<Expiry>, index: TreeIndex) -> Node {
+        Node::Dir(Arc::new(Dir::new(expiry, index, index)))
+    }
+
     /// The earliest deadline of the node and all that is below it.
     pub fn due(&self) -> Option<ClusterTime> {
         match self {

@@ -24,7 +24,7 @@ use super::codec::{Malformed, Reader, Unread, put_bytes, put_number, put_signed}
 use super::event::{Event, EventAction, NodeView};
 use super::history::History;
 use super::key::{Key, is_name};
-use super::node::{Dir, File, Node, TreeIndex};
+use super::node::{Dir, Node, TreeIndex};
 use super::stats::Stats;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -321,7 +321,7 @@ impl Parts {
             FILE => {
                 let head = read_child_head(reader, parent, index)?;
                 let value = Bytes::from(reader.bytes()?);
-                let file = File::new(value, head.expiry, head.created, head.modified);
+                let file = Node::file(value, head.expiry, head.created, head.modified);
                 add_child(parent, head.name, file);
             }
             DIR => {
@@ -358,16 +358,25 @@ fn read_head(reader: &mut Reader) -> Result<Head, Unread> {
     if reader.take(MAGIC.len())? != MAGIC {
         return Err(Malformed("not a snapshot of a tree, or of another version").into());
     }
-    let index = TreeIndex(reader.number()?);
+    let index = TreeIndex(read_count(reader)?);
     let mut counters = [0; 13];
     for counter in &mut counters {
-        *counter = reader.number()?;
+        *counter = read_count(reader)?;
     }
+    let (stats, events_left) = (Stats::from_array(counters), read_count(reader)?);
     Ok(Head {
         index,
-        stats: Stats::from_array(counters),
-        events_left: reader.number()?,
+        stats,
+        events_left,
     })
+}
+
+/// A number that was counted up to one by one, and will be counted on from.
+fn read_count(reader: &mut Reader) -> Result<u64, Unread> {
+    match reader.number()? {
+        count if count >> 62 == 0 => Ok(count),
+        _ => Err(Malformed("a count that nobody can have reached").into()),
+    }
 }
 
 /// Events are numbered without gaps, and the last has the tree's index.

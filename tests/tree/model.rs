@@ -336,11 +336,11 @@ fn body(tree: &Tree, key: &Key, recursive: bool) -> serde_json::Value {
 
 #[test]
 fn the_tree_does_what_the_model_does() {
-    for seed in 0..60 {
+    for seed in 0..40 {
         let (mut tree, mut model) = (Tree::new(100), Model::default());
         let mut random = Random::new(seed);
         let mut versions = Vec::new();
-        for step in 0..600u64 {
+        for step in 0..400u64 {
             let command = random.command();
             let stamp = stamp_at(step / 4);
             match (tree.apply(&command, stamp), model.apply(&command, stamp)) {
