@@ -132,3 +132,24 @@ impl fmt::Debug for Bytes {
         write!(f, "{:?}", String::from_utf8_lossy(self))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_of_all_lengths_come_back_and_are_ordered_as_bytes() {
+        let texts: Vec<Vec<u8>> = (0..50).map(|length| vec![b'x'; length]).collect();
+        for shorter in &texts {
+            let bytes = Bytes::from(shorter.as_slice());
+            assert_eq!(bytes.as_slice(), shorter.as_slice());
+            assert_eq!(
+                matches!(bytes.0, Repr::Inline { .. }),
+                shorter.len() <= INLINE
+            );
+            for longer in &texts {
+                assert_eq!(bytes.cmp(&Bytes::from(longer.clone())), shorter.cmp(longer));
+            }
+        }
+    }
+}

@@ -101,7 +101,7 @@ impl Key {
             .rest_below(ancestor)
             .unwrap_or(b"")
             .split(|&byte| byte == b'/');
-        rest.any(is_hidden)
+        rest.any(|name| name.starts_with(HIDDEN))
     }
 
     /// What follows `ancestor` and its slash, if this path is strictly below it.
@@ -117,10 +117,14 @@ impl Key {
     }
 }
 
-/// Whether nodes of this name are left out of listings and of watches above them.
-pub(super) fn is_hidden(name: &[u8]) -> bool {
-    name.first() == Some(&b'_')
-}
+/// Names that begin so are hidden: left out of listings and of watches above them. It is the first of
+/// them in the order of names.
+pub(super) const HIDDEN: &[u8] = b"_";
+
+/// All names from here on, and all before [`HIDDEN`], are visible.
+pub(super) const PAST_HIDDEN: &[u8] = b"`";
+
+const _: () = assert!(PAST_HIDDEN[0] == HIDDEN[0] + 1);
 
 /// Whether a node may have this name.
 pub(super) fn is_name(name: &[u8]) -> bool {
@@ -160,6 +164,26 @@ mod tests {
                 clean.as_bytes(),
                 "of {given:?}"
             );
+        }
+    }
+
+    #[test]
+    fn whatever_is_cleaned_is_clean() {
+        let mut paths = vec![Vec::new()];
+        for length in 0..6 {
+            for at in 0..paths.len() {
+                let path: &Vec<u8> = &paths[at];
+                if path.len() == length {
+                    let longer = b"/.a".map(|byte| [path.as_slice(), &[byte]].concat());
+                    paths.extend(longer);
+                }
+            }
+        }
+        for path in paths {
+            let key = Key::new(&path);
+            assert!(is_clean(key.as_bytes()), "{path:?} gave {key:?}");
+            assert!(key.components().all(is_name));
+            assert_eq!(Key::new(key.as_bytes()), key);
         }
     }
 

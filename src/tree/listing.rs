@@ -11,7 +11,7 @@ use super::bytes::Bytes;
 use super::clock::ClusterTime;
 use super::error::ApiError;
 use super::json;
-use super::key::{Key, is_hidden};
+use super::key::{HIDDEN, Key, PAST_HIDDEN};
 use super::node::{Dir, File, Found, Node, NodeRef};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ enum Start {
 #[derive(Clone)]
 struct Level {
     dir: Arc<Dir>,
-    /// The last child looked at.
+    /// The last child written.
     after: Option<Bytes>,
     /// Whether `"nodes":[` has been written.
     listed: bool,
@@ -73,10 +73,10 @@ impl Listing {
         })
     }
 
-    /// Appends at least `at_least` more bytes, or all that are left. Returns whether there is more.
-    /// More than `at_least` by one node at most.
+    /// Appends at least `at_least` more bytes (always some), or all that are left, and at most one
+    /// node more than that. Returns whether there is more.
     pub fn render(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
-        let enough = out.len().saturating_add(at_least);
+        let enough = out.len().saturating_add(at_least.max(1));
         match self.start.take() {
             Some(Start::File(key, file)) => {
                 render_file(&key, &file, self.now, out);
@@ -119,14 +119,8 @@ impl Listing {
             return;
         };
         let dir = level.dir.clone();
-        let from = level.after.take();
-        let from = from
-            .as_ref()
-            .map_or(Bound::Unbounded, |name| Bound::Excluded(name.as_slice()));
-        for (name, node) in dir.children.range(from) {
-            if is_hidden(name) {
-                continue;
-            }
+        let after = level.after.take();
+        for (name, node) in visible(&dir, after.as_deref()) {
             out.extend_from_slice(if level.listed { b"," } else { b",\"nodes\":[" });
             level.listed = true;
             let inner = self.child(name, node, out);
@@ -185,6 +179,24 @@ impl Listing {
             out.extend_from_slice(b"}\n");
         }
     }
+}
+
+/// The children whose names are not hidden, after the one named. Hidden names stand together in the
+/// order of names, from `_` up to what follows it, and are stepped over at once, however many.
+fn visible<'a>(
+    dir: &'a Dir,
+    after: Option<&'a [u8]>,
+) -> impl Iterator<Item = (&'a Bytes, &'a Node)> {
+    let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let past_hidden = match after {
+        Some(name) if name >= PAST_HIDDEN => start,
+        _ => Bound::Included(PAST_HIDDEN),
+    };
+    let before = dir
+        .children
+        .range(start)
+        .take_while(|(name, _)| name.as_slice() < HIDDEN);
+    before.chain(dir.children.range(past_hidden))
 }
 
 const HEAD: &[u8] = b"{\"action\":\"get\",\"node\":{";

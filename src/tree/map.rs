@@ -153,3 +153,72 @@ impl<'a, K: Ord, V> Iterator for Entries<'a, K, V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Grows past the array, shrinks below half of it, and again, comparing with the standard map.
+    #[test]
+    fn it_is_an_ordered_map_whatever_its_size() {
+        let (mut map, mut model) = (Map::default(), BTreeMap::new());
+        for step in 0..400_u32 {
+            let (key, shrinks) = (step * 37 % 53, step / 50 % 2 == 1);
+            if shrinks {
+                assert_eq!(map.remove(&key), model.remove(&key), "step {step}");
+            } else {
+                assert_eq!(
+                    map.insert(key, step),
+                    model.insert(key, step),
+                    "step {step}"
+                );
+            }
+            assert_eq!(map.len(), model.len());
+            assert_eq!(map.is_empty(), model.is_empty());
+            assert_eq!(map.last(), model.keys().last());
+            assert!(map.iter().eq(model.iter()), "step {step}");
+            assert!(matches!(map, Map::Few(_)) || map.len() > FEW / 2);
+            assert!(matches!(map, Map::Many(_)) || map.len() <= FEW);
+        }
+    }
+
+    #[test]
+    fn ranges_begin_at_or_after_a_key() {
+        for count in [0, 1, 5, 16, 17, 100] {
+            let mut map = Map::default();
+            (0..count).for_each(|number| assert_eq!(map.insert(number * 2, ()), None));
+            for from in 0..count * 2 + 2 {
+                let keys =
+                    |range: Bound<&u32>| map.range(range).map(|(key, ())| *key).collect::<Vec<_>>();
+                let expected = |inclusive: bool| {
+                    let keys = (0..count).map(|number| number * 2);
+                    keys.filter(|&key| key > from || inclusive && key == from)
+                        .collect::<Vec<_>>()
+                };
+                assert_eq!(
+                    keys(Bound::Included(&from)),
+                    expected(true),
+                    "{count} from {from}"
+                );
+                assert_eq!(
+                    keys(Bound::Excluded(&from)),
+                    expected(false),
+                    "{count} after {from}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_clone_is_another_map() {
+        for count in [3, 40] {
+            let mut map = Map::default();
+            (0..count).for_each(|number| assert_eq!(map.insert(number, 0), None));
+            let clone = map.clone();
+            *map.get_mut(&1).expect("it is in") = 9;
+            map.remove(&0);
+            assert_eq!((clone.get(&1), clone.len()), (Some(&0), count));
+        }
+    }
+}

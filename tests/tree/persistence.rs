@@ -38,7 +38,7 @@ fn a_listing_shows_the_version_it_began_with() {
     let mut at_once = Vec::new();
     let mut whole = Listing::new(&tree, &Key::root(), true, now).expect("the root is there");
     assert!(!whole.render(&mut at_once, usize::MAX), "all of it");
-    for slice in [1, 10, 1000] {
+    for slice in [0, 1, 10, 1000] {
         let mut changing = tree.clone();
         let mut listing =
             Listing::new(&changing, &Key::root(), true, now).expect("the root is there");
