@@ -44,63 +44,12 @@ impl Model {
         if command.action == Action::CreateInOrder {
             path.push(format!("{:020}", self.index + 1).into_bytes());
         }
-        let existing = self.existing(&path);
-        let refused = |code: u16| Err((code, text(&path)));
-        if path.is_empty() {
-            return match command.action {
-                Action::CompareAndDelete => Err((error::NOT_A_FILE, Vec::new())),
-                _ => Err((error::ROOT_READ_ONLY, b"/".to_vec())),
-            };
-        }
-        let makes = matches!(
-            command.action,
-            Action::Set | Action::Create | Action::CreateInOrder
-        );
-        let prev = match existing {
-            Ok(node) => Some(node),
-            Err((error::KEY_NOT_FOUND, cause)) if makes => {
-                if command.refresh && command.action == Action::Set {
-                    return Err((error::KEY_NOT_FOUND, cause));
-                }
-                None
-            }
-            Err(refusal) => return Err(refusal),
-        };
-        let differs = prev
-            .as_ref()
-            .map_or(Vec::new(), |prev| difference(command, prev));
-        match (command.action, &prev) {
-            (Action::Set, Some(prev)) if prev.dir => return refused(error::NOT_A_FILE),
-            (Action::Create | Action::CreateInOrder, Some(_)) => return refused(error::KEY_EXISTS),
-            (Action::Update, Some(prev)) if prev.dir && !command.value.is_empty() => {
-                return refused(error::NOT_A_FILE);
-            }
-            (Action::CompareAndSwap | Action::CompareAndDelete, Some(prev)) if prev.dir => {
-                return refused(error::NOT_A_FILE);
-            }
-            (Action::CompareAndSwap | Action::CompareAndDelete, Some(_)) if !differs.is_empty() => {
-                return Err((error::COMPARE_FAILED, differs));
-            }
-            (Action::Delete, Some(prev)) if prev.dir && !command.dir && !command.recursive => {
-                return refused(error::NOT_A_FILE);
-            }
-            (Action::Delete, Some(prev))
-                if prev.dir && !command.recursive && self.has_children(&path) =>
-            {
-                return refused(error::DIRECTORY_NOT_EMPTY);
-            }
-            _ => {}
+        let prev = self.node_before(command, &path)?;
+        if let Some(prev) = &prev {
+            self.check(command, &path, prev)?;
         }
         self.index += 1;
         let expiry = command.ttl.and_then(|ttl| stamp.expiry(ttl));
-        let action = match command.action {
-            Action::Set => EventAction::Set,
-            Action::Create | Action::CreateInOrder => EventAction::Create,
-            Action::Update => EventAction::Update,
-            Action::CompareAndSwap => EventAction::CompareAndSwap,
-            Action::Delete => EventAction::Delete,
-            Action::CompareAndDelete => EventAction::CompareAndDelete,
-        };
         let node = match command.action {
             Action::Delete | Action::CompareAndDelete => {
                 self.remove(&path);
@@ -108,12 +57,58 @@ impl Model {
             }
             _ => Some(self.write(command, &path, expiry, prev.as_ref())),
         };
+        let action = told_as(command.action);
         Ok(Told {
             action,
             path,
             node,
             prev,
         })
+    }
+
+    /// The node a command is about; none if it is to be made.
+    fn node_before(&self, command: &Command, path: &Path) -> Result<Option<Plain>, Refusal> {
+        if path.is_empty() {
+            return match command.action {
+                Action::CompareAndDelete => Err((error::NOT_A_FILE, Vec::new())),
+                _ => Err((error::ROOT_READ_ONLY, b"/".to_vec())),
+            };
+        }
+        let keeps_value = command.refresh && command.action == Action::Set;
+        match self.existing(path) {
+            Ok(node) => Ok(Some(node)),
+            Err((error::KEY_NOT_FOUND, _)) if makes(command.action) && !keeps_value => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// What is refused because of the node that is there.
+    fn check(&self, command: &Command, path: &Path, prev: &Plain) -> Result<(), Refusal> {
+        let code = match command.action {
+            Action::Create | Action::CreateInOrder => error::KEY_EXISTS,
+            _ if !prev.dir => 0,
+            Action::Set | Action::CompareAndSwap | Action::CompareAndDelete => error::NOT_A_FILE,
+            Action::Update if !command.value.is_empty() => error::NOT_A_FILE,
+            Action::Delete if !command.dir && !command.recursive => error::NOT_A_FILE,
+            Action::Delete if !command.recursive && self.has_children(path) => {
+                error::DIRECTORY_NOT_EMPTY
+            }
+            _ => 0,
+        };
+        let compares = matches!(
+            command.action,
+            Action::CompareAndSwap | Action::CompareAndDelete
+        );
+        let differs = if compares {
+            difference(command, prev)
+        } else {
+            Vec::new()
+        };
+        match code {
+            0 if differs.is_empty() => Ok(()),
+            0 => Err((error::COMPARE_FAILED, differs)),
+            code => Err((code, text(path))),
+        }
     }
 
     fn write(
@@ -123,10 +118,7 @@ impl Model {
         expiry: Option<Expiry>,
         prev: Option<&Plain>,
     ) -> Plain {
-        let makes = matches!(
-            command.action,
-            Action::Set | Action::Create | Action::CreateInOrder
-        );
+        let makes = makes(command.action);
         let dir = if makes {
             command.dir
         } else {
@@ -225,6 +217,21 @@ impl Model {
 
     fn remove(&mut self, path: &Path) {
         self.nodes.retain(|other, _| !other.starts_with(path));
+    }
+}
+
+fn makes(action: Action) -> bool {
+    matches!(action, Action::Set | Action::Create | Action::CreateInOrder)
+}
+
+fn told_as(action: Action) -> EventAction {
+    match action {
+        Action::Set => EventAction::Set,
+        Action::Create | Action::CreateInOrder => EventAction::Create,
+        Action::Update => EventAction::Update,
+        Action::CompareAndSwap => EventAction::CompareAndSwap,
+        Action::Delete => EventAction::Delete,
+        Action::CompareAndDelete => EventAction::CompareAndDelete,
     }
 }
 

@@ -22,13 +22,13 @@ use edgetcd::tree::{
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-struct Session {
+struct Replay {
     tree: Tree,
     seconds: u64,
     watches: Vec<(String, Key, bool)>,
 }
 
-impl Session {
+impl Replay {
     fn run(&mut self, line: &str) -> String {
         let mut words = line.split_whitespace();
         let verb = words.next().unwrap_or_default();
@@ -223,7 +223,7 @@ fn folder() -> PathBuf {
 
 /// Blocks are parted by empty lines. Of each the comments and commands stay, the answers follow.
 fn replay(text: &str) -> String {
-    let mut session = Session {
+    let mut replay = Replay {
         tree: Tree::new(8),
         seconds: 0,
         watches: Vec::new(),
@@ -240,7 +240,7 @@ fn replay(text: &str) -> String {
             out.push_str("---\n");
         }
         for line in lines {
-            out.push_str(&session.run(line));
+            out.push_str(&replay.run(line));
         }
         blocks.push(out);
     }
