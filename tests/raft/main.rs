@@ -2,6 +2,7 @@
 
 mod cluster;
 mod random;
+mod rules;
 mod script;
 
 use edgetcd::raft::AllRules;
@@ -68,6 +69,7 @@ lessons! {
     snapshot_catch_up: "snapshot-catch-up",
     split_vote: "split-vote",
     stale_longer_append: "stale-longer-append",
+    timer_of_a_voter: "timer-of-a-voter",
     transfer: "transfer",
     two_changes_at_once: "two-changes-at-once",
     uncommitted_cap: "uncommitted-cap",
