@@ -233,9 +233,58 @@ pub struct Core<R: Rules = AllRules> {
 }
 
 impl Core {
-    pub fn new(settings: Settings, _start: Start) -> Core {
+    /// A core that keeps all rules.
+    ///
+    /// # Panics
+    /// If what is said to be stored is no log (a gap, terms that fall).
+    pub fn new(settings: Settings, start: Start) -> Core {
+        Core::with_rules(settings, start)
+    }
+}
+
+/// A log made elsewhere (a restored backup) may be ahead of an empty ballot; no term is led twice.
+fn not_before(ballot: Ballot, term: Term) -> Ballot {
+    match ballot.term < term {
+        true => Ballot { term, vote: None },
+        false => ballot,
+    }
+}
+
+impl<R: Rules> Core<R> {
+    /// A core that keeps the rules of `R`: for simulators (see [`Rules`]).
+    pub fn with_rules(settings: Settings, start: Start) -> Core<R> {
+        let mut random = Random::new(settings.seed ^ settings.id.0.rotate_left(32));
+        let Start {
+            ballot,
+            snapshot,
+            log,
+        } = start;
+        let position = snapshot.position;
+        let members = Members::new(snapshot, &log.changes);
+        let log = Log::new(position, log, settings.memory_bytes);
+        let ballot = not_before(ballot, log.last_position().term);
         Core {
-            _settings: settings,
+            timer: Timer::new(settings.election_ticks, &mut random),
+            log,
+            settings,
+            random,
+            now: 0,
+            started: false,
+            ballot,
+            ballot_handed: ballot,
+            ballot_stored: ballot,
+            installing: None,
+            held: None,
+            state: State::Follower,
+            leader: None,
+            hint: None,
+            members,
+            commit: position.index,
+            commit_heard: Position::default(),
+            applied: position.index,
+            reading: None,
+            todo: Todo::default(),
+            rules: PhantomData,
         }
     }
     pub fn step(&mut self, _input: Input) -> Todo {

@@ -299,3 +299,174 @@ impl Log {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::Payload;
+    use super::super::random::Random;
+    use super::*;
+
+    fn at(index: u64, term: u64) -> Position {
+        Position {
+            term: Term(term),
+            index: LogIndex(index),
+        }
+    }
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry {
+            position: at(index, term),
+            payload: Payload::Command(Arc::from([0; 40])),
+        }
+    }
+
+    use std::sync::Arc;
+
+    /// A log as a plain list: what it begins after, and the term of each entry.
+    struct Model {
+        base: Position,
+        terms: Vec<u64>,
+    }
+
+    impl Model {
+        fn last(&self) -> u64 {
+            self.base.index.0 + self.terms.len() as u64
+        }
+
+        fn term(&self, index: u64) -> Option<Term> {
+            if index == self.base.index.0 {
+                return Some(self.base.term);
+            }
+            let at = index.checked_sub(self.base.index.0 + 1)?;
+            self.terms.get(at as usize).map(|term| Term(*term))
+        }
+
+        fn last_at_most(&self, index: u64, term: u64) -> Option<Position> {
+            (self.base.index.0..=index.min(self.last()))
+                .rev()
+                .filter_map(|index| Some(at(index, self.term(index)?.0)))
+                .find(|position| position.term <= Term(term))
+        }
+    }
+
+    /// Whatever is appended, truncated, stored, trimmed and compacted: the runs say the same as a
+    /// list of all terms, and the tail is the end of the log.
+    #[test]
+    fn it_is_as_a_list_of_terms() {
+        for seed in 0..50 {
+            let mut random = Random::new(seed);
+            let mut draw = |limit: u64| u64::from(random.between(0, limit as u32));
+            let mut log = Log::new(at(0, 0), StoredLog::default(), 500);
+            let mut model = Model {
+                base: at(0, 0),
+                terms: Vec::new(),
+            };
+            let mut committed = 0;
+            for _ in 0..300 {
+                let last = model.last();
+                match draw(10) {
+                    0..6 => {
+                        let term = log.last_position().term.0 + draw(8) / 6;
+                        log.push(entry(last + 1, term));
+                        model.terms.push(term);
+                    }
+                    6 if last > committed => {
+                        let from = committed + 1 + draw(last - committed);
+                        log.truncate(LogIndex(from));
+                        model
+                            .terms
+                            .truncate((from - 1 - model.base.index.0) as usize);
+                    }
+                    7 | 8 if last > 0 => {
+                        log.stored_to(log.last_position(), true);
+                        log.trim();
+                        committed += draw(last - committed + 1);
+                    }
+                    _ if committed > log.snapshot().index.0 && committed <= log.stored().0 => {
+                        log.compact(log.position_at(LogIndex(committed)).unwrap());
+                    }
+                    _ => {}
+                }
+                let gone = log.base().index.0 - model.base.index.0;
+                if gone > 0 {
+                    model.base = at(
+                        log.base().index.0,
+                        model.term(log.base().index.0).unwrap().0,
+                    );
+                    model.terms.drain(..gone as usize);
+                }
+                agree(&log, &model);
+            }
+        }
+    }
+
+    fn agree(log: &Log, model: &Model) {
+        assert_eq!((log.base(), log.last().0), (model.base, model.last()));
+        for index in model.base.index.0.saturating_sub(2)..model.last() + 3 {
+            assert_eq!(
+                log.term_at(LogIndex(index)),
+                model.term(index),
+                "{index} of {log:?}"
+            );
+        }
+        for term in 0..log.last_position().term.0 + 2 {
+            let [ours, theirs] = [
+                log.last_at_most(LogIndex(model.last()), Term(term)),
+                model.last_at_most(model.last(), term),
+            ];
+            assert_eq!(ours, theirs, "at most {term} in {log:?}");
+        }
+        let first = log.tail_first();
+        let tail: Vec<Entry> = log.in_memory(first, log.last()).cloned().collect();
+        assert!(tail.iter().all(|entry| log.has(entry.position)), "{log:?}");
+        assert_eq!(
+            tail.iter().map(Entry::bytes_in_memory).sum::<usize>(),
+            log.in_memory_size().0
+        );
+        assert!(
+            first <= log.stored().next() && first > log.base().index,
+            "{log:?}"
+        );
+    }
+
+    #[test]
+    fn memory_below_the_snapshot_is_a_kept_tail() {
+        let mut log = Log::new(at(0, 0), StoredLog::default(), 500);
+        (1..=20).for_each(|index| log.push(entry(index, 1)));
+        log.stored_to(at(20, 1), true);
+        log.trim();
+        let first = log.tail_first();
+        assert!(first > LogIndex(10) && first < LogIndex(18), "{first:?}");
+        log.compact(at(18, 1));
+        assert_eq!(
+            log.base().index,
+            first.previous(),
+            "memory reaches below the snapshot"
+        );
+        (21..=40).for_each(|index| log.push(entry(index, 1)));
+        log.stored_to(at(40, 1), true);
+        log.trim();
+        assert_eq!(log.base(), at(18, 1), "it does no longer");
+    }
+
+    #[test]
+    fn a_batch_has_at_least_one_entry_and_about_the_bytes_asked_for() {
+        let mut log = Log::new(at(0, 0), StoredLog::default(), 10_000);
+        (1..=20).for_each(|index| log.push(entry(index, 1)));
+        assert_eq!(log.batch(LogIndex(3), 1).len(), 1);
+        let bytes = entry(1, 1).bytes_in_memory();
+        assert_eq!(log.batch(LogIndex(3), 4 * bytes).len(), 4);
+        assert_eq!(log.batch(LogIndex(19), usize::MAX).len(), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "miss entries")]
+    fn a_log_with_a_gap_is_no_log() {
+        let found = StoredLog {
+            terms: vec![(LogIndex(3), Term(1))],
+            last: LogIndex(5),
+            ..StoredLog::default()
+        };
+        drop(Log::new(at(0, 0), found, 500));
+    }
+}

@@ -6,8 +6,8 @@
 
 use edgetcd::raft::invariants::Witness;
 use edgetcd::raft::{
-    Ballot, Change, ChangeKind, Core, Entry, Envelope, Input, LogIndex, Membership, Message, NodeId,
-    Payload, Position, Role, Rules, Settings, SnapshotMark, Start, StoredLog, Term, Todo,
+    Ballot, Change, ChangeKind, Core, Entry, Envelope, Input, LogIndex, Membership, Message,
+    NodeId, Payload, Position, Role, Rules, Settings, SnapshotMark, Start, StoredLog, Term, Todo,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -38,13 +38,15 @@ impl Disk {
             self.ballot = ballot;
         }
         if let Some(first) = batch.append.first() {
-            self.entries.retain(|entry| entry.position.index < first.position.index);
+            self.entries
+                .retain(|entry| entry.position.index < first.position.index);
             self.entries.extend(batch.append.iter().cloned());
         }
     }
 
     fn compact(&mut self, mark: SnapshotMark) {
-        self.entries.retain(|entry| entry.position.index > mark.position.index);
+        self.entries
+            .retain(|entry| entry.position.index > mark.position.index);
         self.snapshot = mark;
     }
 
@@ -75,7 +77,11 @@ impl Disk {
             snapshot: self.snapshot.clone(),
             log: StoredLog {
                 terms,
-                last: self.entries.last().map_or(self.snapshot.position, |e| e.position).index,
+                last: self
+                    .entries
+                    .last()
+                    .map_or(self.snapshot.position, |e| e.position)
+                    .index,
                 changes: self.entries.iter().filter(change).cloned().collect(),
                 tail: self.entries[tail..].to_vec(),
             },
@@ -114,8 +120,17 @@ pub struct Snapshot {
 /// Something a step did, for transcripts.
 #[derive(Debug)]
 pub enum Effect {
-    Sent { flight: Flight, lost: bool },
-    Done { node: NodeId, todo: Todo, role: Role, term: Term, commit: LogIndex },
+    Sent {
+        flight: Flight,
+        lost: bool,
+    },
+    Done {
+        node: NodeId,
+        todo: Todo,
+        role: Role,
+        term: Term,
+        commit: LogIndex,
+    },
 }
 
 /// See the module.
@@ -154,16 +169,27 @@ impl<R: Rules> Cluster<R> {
     /// A node that is down, with an empty disk that knows `members`.
     pub fn add(&mut self, settings: Settings, members: Membership) {
         let disk = Disk {
-            snapshot: SnapshotMark { membership: members, ..SnapshotMark::default() },
+            snapshot: SnapshotMark {
+                membership: members,
+                ..SnapshotMark::default()
+            },
             ..Disk::default()
         };
         let id = settings.id;
-        let node = Node { core: None, disk, queue: VecDeque::new(), settings, reading: None };
+        let node = Node {
+            core: None,
+            disk,
+            queue: VecDeque::new(),
+            settings,
+            reading: None,
+        };
         self.nodes.insert(id, node);
     }
 
     pub fn node(&mut self, id: NodeId) -> &mut Node<R> {
-        self.nodes.get_mut(&id).unwrap_or_else(|| panic!("no node {id:?}"))
+        self.nodes
+            .get_mut(&id)
+            .unwrap_or_else(|| panic!("no node {id:?}"))
     }
 
     pub fn ids(&self) -> Vec<NodeId> {
@@ -176,7 +202,10 @@ impl<R: Rules> Cluster<R> {
 
     /// The leader of the newest term.
     pub fn leader(&self) -> Option<NodeId> {
-        self.up().filter(|core| core.is_leader()).max_by_key(|core| core.term()).map(Core::id)
+        self.up()
+            .filter(|core| core.is_leader())
+            .max_by_key(|core| core.term())
+            .map(Core::id)
     }
 
     pub fn start(&mut self, id: NodeId) -> Outcome {
@@ -190,7 +219,10 @@ impl<R: Rules> Cluster<R> {
     pub fn crash(&mut self, id: NodeId, kept: usize) {
         let node = self.node(id);
         let queue = std::mem::take(&mut node.queue);
-        queue.iter().take(kept).for_each(|batch| node.disk.store(batch));
+        queue
+            .iter()
+            .take(kept)
+            .for_each(|batch| node.disk.store(batch));
         node.core = None;
         node.reading = None;
         self.snapshots.retain(|snapshot| snapshot.from != id);
@@ -198,7 +230,9 @@ impl<R: Rules> Cluster<R> {
 
     /// Steps a node that is up, carries out what it asks for, and checks everything.
     pub fn step(&mut self, id: NodeId, input: Input) -> Outcome {
-        let Some(core) = &mut self.node(id).core else { return Ok(()) };
+        let Some(core) = &mut self.node(id).core else {
+            return Ok(());
+        };
         let commit = core.commit();
         let todo = core.step(input);
         let advanced = core.is_leader() && core.commit() > commit;
@@ -214,14 +248,22 @@ impl<R: Rules> Cluster<R> {
 
     /// What a leader commits would survive a crash of every node.
     fn check_majority(&self, leader: &Core<R>) -> Outcome {
-        let position = leader.position_at(leader.commit()).expect("a leader knows its commit");
+        let position = leader
+            .position_at(leader.commit())
+            .expect("a leader knows its commit");
         let voters = &leader.membership().voters;
-        let has = |id: &&NodeId| self.nodes.get(id).is_some_and(|node| node.disk.has(position));
+        let has = |id: &&NodeId| {
+            self.nodes
+                .get(id)
+                .is_some_and(|node| node.disk.has(position))
+        };
         let stored = voters.iter().filter(has).count();
         if stored >= leader.membership().majority() {
             return Ok(());
         }
-        Err(format!("durability: {position} is committed, {stored} of {voters:?} have stored it"))
+        Err(format!(
+            "durability: {position} is committed, {stored} of {voters:?} have stored it"
+        ))
     }
 
     /// A read is not older than what was committed when it was asked.
@@ -229,7 +271,9 @@ impl<R: Rules> Cluster<R> {
         for (id, index) in &todo.reads {
             let least = self.reads.get(id).copied().unwrap_or_default();
             if *index < least {
-                return Err(format!("stale read: {index:?}, committed before it was asked: {least:?}"));
+                return Err(format!(
+                    "stale read: {index:?}, committed before it was asked: {least:?}"
+                ));
             }
         }
         Ok(())
@@ -260,14 +304,27 @@ impl<R: Rules> Cluster<R> {
         }
         for to in todo.send_snapshot.iter().copied() {
             let core = self.nodes[&id].core.as_ref().expect("it has just stepped");
-            let mark = core.mark_at(core.applied()).expect("what is applied is known");
-            self.snapshots.push(Snapshot { from: id, to, term: core.term(), mark });
+            let mark = core
+                .mark_at(core.applied())
+                .expect("what is applied is known");
+            self.snapshots.push(Snapshot {
+                from: id,
+                to,
+                term: core.term(),
+                mark,
+            });
         }
         let sent = std::mem::take(&mut todo.send_now);
         if self.tracing {
             let core = self.nodes[&id].core.as_ref().expect("it has just stepped");
             let (role, term, commit) = (core.role(), core.term(), core.commit());
-            self.effects.push(Effect::Done { node: id, todo, role, term, commit });
+            self.effects.push(Effect::Done {
+                node: id,
+                todo,
+                role,
+                term,
+                commit,
+            });
         }
         self.send(id, sent);
     }
@@ -277,7 +334,10 @@ impl<R: Rules> Cluster<R> {
             let flight = Flight { from, to, message };
             let lost = self.cuts.contains(&(from, to));
             if self.tracing {
-                self.effects.push(Effect::Sent { flight: flight.clone(), lost });
+                self.effects.push(Effect::Sent {
+                    flight: flight.clone(),
+                    lost,
+                });
             }
             if !lost {
                 self.flights.push(flight);
@@ -288,10 +348,16 @@ impl<R: Rules> Cluster<R> {
     /// The oldest batch of a node gets to its disk; false if there is none.
     pub fn store(&mut self, id: NodeId) -> Result<bool, String> {
         let node = self.node(id);
-        let Some(batch) = node.queue.pop_front() else { return Ok(false) };
+        let Some(batch) = node.queue.pop_front() else {
+            return Ok(false);
+        };
         node.disk.store(&batch);
         let installed = batch.install.as_ref().map(|mark| mark.position);
-        let stored = batch.append.last().map(|entry| entry.position).or(installed);
+        let stored = batch
+            .append
+            .last()
+            .map(|entry| entry.position)
+            .or(installed);
         self.send(id, batch.send);
         if let Some(ballot) = batch.ballot {
             self.step(id, Input::BallotStored { ballot })?;
@@ -305,11 +371,15 @@ impl<R: Rules> Cluster<R> {
     /// Answers what a node wants to read back: a batch of it.
     pub fn read_back(&mut self, id: NodeId) -> Result<bool, String> {
         let node = self.node(id);
-        let Some((first, last)) = node.reading.take() else { return Ok(false) };
+        let Some((first, last)) = node.reading.take() else {
+            return Ok(false);
+        };
         let mut left = node.settings.batch_bytes;
-        let wanted = node.disk.entries.iter().filter(|entry| {
-            entry.position.index >= first && entry.position.index <= last
-        });
+        let wanted = node
+            .disk
+            .entries
+            .iter()
+            .filter(|entry| entry.position.index >= first && entry.position.index <= last);
         let entries: Vec<Entry> = (wanted.take_while(|entry| {
             let fits = left > 0;
             left = left.saturating_sub(entry.bytes_in_memory());
@@ -333,10 +403,21 @@ impl<R: Rules> Cluster<R> {
     /// The snapshot at `at` comes through, if sender and receiver are up and can talk; the sender
     /// hears how it went.
     pub fn deliver_snapshot(&mut self, at: usize) -> Outcome {
-        let Snapshot { from, to, term, mark } = self.snapshots.remove(at);
+        let Snapshot {
+            from,
+            to,
+            term,
+            mark,
+        } = self.snapshots.remove(at);
         let up = self.nodes.get(&to).is_some_and(|node| node.core.is_some());
         if !up || self.cuts.contains(&(from, to)) || self.cuts.contains(&(to, from)) {
-            return self.step(from, Input::SnapshotSent { to, installed: None });
+            return self.step(
+                from,
+                Input::SnapshotSent {
+                    to,
+                    installed: None,
+                },
+            );
         }
         let installed = Some(mark.position);
         self.step(to, Input::Snapshot { from, term, mark })?;
@@ -347,12 +428,16 @@ impl<R: Rules> Cluster<R> {
     /// The node makes a snapshot of what it has applied, and cuts its log.
     pub fn compact(&mut self, id: NodeId) -> Outcome {
         let node = self.node(id);
-        let Some(core) = &node.core else { return Ok(()) };
+        let Some(core) = &node.core else {
+            return Ok(());
+        };
         // A snapshot that is still being installed comes first.
         if node.queue.iter().any(|batch| batch.install.is_some()) {
             return Ok(());
         }
-        let mark = core.mark_at(core.applied()).expect("what is applied is known");
+        let mark = core
+            .mark_at(core.applied())
+            .expect("what is applied is known");
         if mark.position.index <= node.disk.snapshot.position.index {
             return Ok(());
         }
@@ -384,14 +469,25 @@ impl<R: Rules> Cluster<R> {
 
     /// Ticks every node once.
     pub fn tick(&mut self) -> Outcome {
-        self.ids().into_iter().try_for_each(|id| self.step(id, Input::Tick))
+        self.ids()
+            .into_iter()
+            .try_for_each(|id| self.step(id, Input::Tick))
     }
 }
 
 pub fn members(voters: &[NodeId]) -> Membership {
-    Membership { voters: voters.iter().copied().collect(), learners: BTreeSet::new() }
+    Membership {
+        voters: voters.iter().copied().collect(),
+        learners: BTreeSet::new(),
+    }
 }
 
 pub fn change(kind: ChangeKind, node: NodeId) -> Input {
-    Input::ProposeChange { change: Change { kind, node, context: [].into() } }
+    Input::ProposeChange {
+        change: Change {
+            kind,
+            node,
+            context: [].into(),
+        },
+    }
 }

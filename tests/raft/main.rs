@@ -4,6 +4,7 @@ mod cluster;
 mod random;
 mod rules;
 mod script;
+mod steps;
 
 use edgetcd::raft::AllRules;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,10 @@ fn lesson(name: &str) {
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, now).expect("it can be written");
     } else if now != text {
-        let line = now.lines().zip(text.lines()).position(|(now, text)| now != text);
+        let line = now
+            .lines()
+            .zip(text.lines())
+            .position(|(now, text)| now != text);
         panic!("{name} differs from line {line:?} on; it now gives\n{now}");
     }
 }

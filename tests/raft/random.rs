@@ -70,10 +70,16 @@ impl Weather {
         let (weights, slow_clock) = match seed % 4 {
             0 => ([450, 210, 190, 70, 20, 20, 8, 8, 8, 4, 6, 2, 2, 2], None),
             1 => ([450, 90, 260, 50, 10, 10, 40, 10, 4, 4, 2, 2, 4, 2], None),
-            2 => ([450, 210, 250, 50, 60, 20, 2, 16, 8, 4, 2, 2, 8, 2], Some(NodeId(1 + seed % 3))),
+            2 => (
+                [450, 210, 250, 50, 60, 20, 2, 16, 8, 4, 2, 2, 8, 2],
+                Some(NodeId(1 + seed % 3)),
+            ),
             _ => ([450, 210, 190, 50, 20, 20, 8, 8, 40, 40, 6, 2, 2, 10], None),
         };
-        Weather { weights, slow_clock }
+        Weather {
+            weights,
+            slow_clock,
+        }
     }
 }
 
@@ -86,7 +92,12 @@ struct Run<R: Rules> {
 
 impl<R: Rules> Run<R> {
     fn new(seed: u64) -> Run<R> {
-        Run { cluster: cluster(seed), weather: Weather::of(seed), dice: Dice::new(seed), next_read: 0 }
+        Run {
+            cluster: cluster(seed),
+            weather: Weather::of(seed),
+            dice: Dice::new(seed),
+            next_read: 0,
+        }
     }
 
     fn any(&mut self) -> NodeId {
@@ -97,10 +108,17 @@ impl<R: Rules> Run<R> {
     /// The node that leads, or thinks so; there may be several.
     fn any_leader(&mut self) -> Option<NodeId> {
         let leads = |id: &NodeId| {
-            self.cluster.nodes[id].core.as_ref().is_some_and(|core| core.is_leader())
+            self.cluster.nodes[id]
+                .core
+                .as_ref()
+                .is_some_and(|core| core.is_leader())
         };
         let leaders: Vec<NodeId> = self.cluster.ids().into_iter().filter(leads).collect();
-        if leaders.is_empty() { None } else { Some(self.dice.pick(&leaders)) }
+        if leaders.is_empty() {
+            None
+        } else {
+            Some(self.dice.pick(&leaders))
+        }
     }
 
     fn act(&mut self) -> Outcome {
@@ -165,7 +183,11 @@ impl<R: Rules> Run<R> {
         if waiting == 0 {
             return Ok(());
         }
-        let at = if self.dice.one_in(3) { self.dice.below(waiting) } else { 0 };
+        let at = if self.dice.one_in(3) {
+            self.dice.below(waiting)
+        } else {
+            0
+        };
         if self.dice.one_in(25) {
             self.cluster.flights.remove(at);
             return Ok(());
@@ -178,15 +200,25 @@ impl<R: Rules> Run<R> {
     }
 
     fn propose(&mut self) -> Outcome {
-        let Some(leader) = self.any_leader() else { return Ok(()) };
+        let Some(leader) = self.any_leader() else {
+            return Ok(());
+        };
         let count = 1 + self.dice.below(3);
         let commands = (0..count).map(|_| format!("{}", self.dice.below(1000)).into_bytes().into());
         let commands = commands.collect();
-        self.cluster.step(leader, Input::Propose { term: None, commands })
+        self.cluster.step(
+            leader,
+            Input::Propose {
+                term: None,
+                commands,
+            },
+        )
     }
 
     fn read(&mut self) -> Outcome {
-        let Some(leader) = self.any_leader() else { return Ok(()) };
+        let Some(leader) = self.any_leader() else {
+            return Ok(());
+        };
         self.next_read += 1;
         self.cluster.read(leader, self.next_read)
     }
@@ -216,15 +248,27 @@ impl<R: Rules> Run<R> {
     }
 
     fn change(&mut self) -> Outcome {
-        let Some(leader) = self.any_leader() else { return Ok(()) };
+        let Some(leader) = self.any_leader() else {
+            return Ok(());
+        };
         let node = self.any();
-        let kind = self.dice.pick(&[ChangeKind::AddLearner, ChangeKind::Promote, ChangeKind::Remove]);
+        let kind = self.dice.pick(&[
+            ChangeKind::AddLearner,
+            ChangeKind::Promote,
+            ChangeKind::Remove,
+        ]);
         self.cluster.step(leader, change(kind, node))
     }
 
     fn transfer(&mut self) -> Outcome {
-        let Some(leader) = self.any_leader() else { return Ok(()) };
-        let to = if self.dice.one_in(2) { None } else { Some(self.any()) };
+        let Some(leader) = self.any_leader() else {
+            return Ok(());
+        };
+        let to = if self.dice.one_in(2) {
+            None
+        } else {
+            Some(self.any())
+        };
         self.cluster.step(leader, Input::Transfer { to })
     }
 
@@ -239,7 +283,10 @@ impl<R: Rules> Run<R> {
     }
 
     fn start(&mut self) -> Outcome {
-        self.cluster.ids().into_iter().try_for_each(|id| self.cluster.start(id))
+        self.cluster
+            .ids()
+            .into_iter()
+            .try_for_each(|id| self.cluster.start(id))
     }
 
     /// Mends everything, and expects all members to agree before long.
@@ -261,7 +308,9 @@ impl<R: Rules> Run<R> {
     }
 
     fn agree(&self) -> bool {
-        let Some(leader) = self.cluster.leader() else { return false };
+        let Some(leader) = self.cluster.leader() else {
+            return false;
+        };
         let leader = self.cluster.nodes[&leader].core.as_ref().expect("it leads");
         let members = leader.membership();
         leader.commit() == leader.last_position().index
@@ -307,7 +356,11 @@ fn a_leader_is_elected_within_five_timeouts() {
         let mut cluster = Cluster::<AllRules>::new();
         let voters: Vec<NodeId> = (1..=5).map(NodeId).collect();
         (1..=5).for_each(|id| cluster.add(settings(id, seed), members(&voters)));
-        cluster.ids().into_iter().try_for_each(|id| cluster.start(id)).unwrap();
+        cluster
+            .ids()
+            .into_iter()
+            .try_for_each(|id| cluster.start(id))
+            .unwrap();
         let elected = (0..50).any(|_| {
             cluster.tick().unwrap();
             cluster.settle().unwrap();
@@ -366,19 +419,31 @@ fn every_read_is_answered_or_refused() {
     let mut cluster = Cluster::<AllRules>::new();
     let voters: Vec<NodeId> = (1..=3).map(NodeId).collect();
     (1..=3).for_each(|id| cluster.add(settings(id, 3), members(&voters)));
-    cluster.ids().into_iter().try_for_each(|id| cluster.start(id)).unwrap();
+    cluster
+        .ids()
+        .into_iter()
+        .try_for_each(|id| cluster.start(id))
+        .unwrap();
     while cluster.leader().is_none() {
         cluster.tick().unwrap();
         cluster.settle().unwrap();
     }
     let leader = cluster.leader().expect("there is one now");
-    cluster.ids().into_iter().filter(|id| *id != leader).for_each(|id| cluster.crash(id, 0));
+    cluster
+        .ids()
+        .into_iter()
+        .filter(|id| *id != leader)
+        .for_each(|id| cluster.crash(id, 0));
     cluster.read(leader, 1).unwrap();
     let core = cluster.node(leader).core.as_mut().expect("it is up");
     let refused = (0..20).find_map(|_| {
         let todo = core.step(Input::Tick);
         (!todo.refused_reads.is_empty()).then_some(todo.refused_reads)
     });
-    assert_eq!(refused, Some(vec![1]), "its leader has stepped down by then");
+    assert_eq!(
+        refused,
+        Some(vec![1]),
+        "its leader has stepped down by then"
+    );
     assert!(!core.is_leader() && core.commit() > LogIndex(0));
 }

@@ -62,11 +62,21 @@ fn node(word: &str) -> NodeId {
 
 impl<R: Rules> Script<R> {
     pub fn new() -> Script<R> {
-        let settings =
-            Settings { election_ticks: 20, heartbeat_ticks: 4, ..Settings::new(NodeId(1), 1) };
+        let settings = Settings {
+            election_ticks: 20,
+            heartbeat_ticks: 4,
+            ..Settings::new(NodeId(1), 1)
+        };
         let mut cluster = Cluster::new();
         cluster.tracing = true;
-        Script { cluster, settings, seen: BTreeMap::new(), reads: 0, out: String::new(), pending: String::new() }
+        Script {
+            cluster,
+            settings,
+            seen: BTreeMap::new(),
+            reads: 0,
+            out: String::new(),
+            pending: String::new(),
+        }
     }
 
     /// Runs one command and gives what it did.
@@ -91,7 +101,10 @@ impl<R: Rules> Script<R> {
     }
 
     fn core(&self, id: NodeId) -> &Core<R> {
-        self.cluster.nodes[&id].core.as_ref().unwrap_or_else(|| panic!("{id:?} is down"))
+        self.cluster.nodes[&id]
+            .core
+            .as_ref()
+            .unwrap_or_else(|| panic!("{id:?} is down"))
     }
 
     fn run(&mut self, words: &[&str]) -> Outcome {
@@ -107,7 +120,11 @@ impl<R: Rules> Script<R> {
             }
             ["disk", who, term, log] => self.write_disk(node(who), term, log),
             ["start"] => {
-                return self.cluster.ids().into_iter().try_for_each(|id| self.cluster.start(id));
+                return self
+                    .cluster
+                    .ids()
+                    .into_iter()
+                    .try_for_each(|id| self.cluster.start(id));
             }
             ["start", who] => return self.cluster.start(node(who)),
             ["crash", who] => {
@@ -117,10 +134,16 @@ impl<R: Rules> Script<R> {
             ["members", who] => {
                 let membership = self.core(node(who)).membership();
                 let text = |ids: &BTreeSet<NodeId>| {
-                    ids.iter().map(|id| format!("n{}", id.0)).collect::<Vec<_>>().join(" ")
+                    ids.iter()
+                        .map(|id| format!("n{}", id.0))
+                        .collect::<Vec<_>>()
+                        .join(" ")
                 };
                 let (voters, learners) = (text(&membership.voters), text(&membership.learners));
-                let _ = writeln!(self.out, "{who} has voters [{voters}] learners [{learners}]");
+                let _ = writeln!(
+                    self.out,
+                    "{who} has voters [{voters}] learners [{learners}]"
+                );
             }
             ["show"] => self.cluster.ids().into_iter().for_each(|id| self.show(id)),
             ["show", who] => self.show(node(who)),
@@ -176,11 +199,23 @@ impl<R: Rules> Script<R> {
         let (who, input) = match *words {
             ["put", who, ref values @ ..] => {
                 let commands = values.iter().map(|value| value.as_bytes().into()).collect();
-                (who, Input::Propose { term: None, commands })
+                (
+                    who,
+                    Input::Propose {
+                        term: None,
+                        commands,
+                    },
+                )
             }
             ["bulk", who, count] => {
                 let commands = (1..=number(count)).map(|n| format!("{n:040}").into_bytes().into());
-                (who, Input::Propose { term: None, commands: commands.collect() })
+                (
+                    who,
+                    Input::Propose {
+                        term: None,
+                        commands: commands.collect(),
+                    },
+                )
             }
             ["read", who] => {
                 self.reads += 1;
@@ -190,7 +225,12 @@ impl<R: Rules> Script<R> {
             ["promote", who, learner] => (who, change(ChangeKind::Promote, node(learner))),
             ["remove", who, old] => (who, change(ChangeKind::Remove, node(old))),
             ["transfer", who, to] => (who, Input::Transfer { to: Some(node(to)) }),
-            ["gone", who, leader] => (who, Input::LeaderGone { leader: node(leader) }),
+            ["gone", who, leader] => (
+                who,
+                Input::LeaderGone {
+                    leader: node(leader),
+                },
+            ),
             ["unreachable", who, other] => (who, Input::Unreachable { node: node(other) }),
             ["compact", who] => return self.cluster.compact(node(who)),
             _ => panic!("no such command: {words:?}"),
@@ -211,19 +251,34 @@ impl<R: Rules> Script<R> {
     }
 
     fn make(&mut self, id: NodeId, members: Membership) {
-        self.cluster.add(Settings { id, ..self.settings.clone() }, members);
+        self.cluster.add(
+            Settings {
+                id,
+                ..self.settings.clone()
+            },
+            members,
+        );
     }
 
     fn write_disk(&mut self, id: NodeId, term: &str, log: &str) {
         let term = number(term.strip_prefix("term=").expect("term=…")) as u64;
         let log = log.strip_prefix("log=").expect("log=…");
-        let terms = log.split(',').filter(|term| !term.is_empty()).map(|term| number(term) as u64);
+        let terms = log
+            .split(',')
+            .filter(|term| !term.is_empty())
+            .map(|term| number(term) as u64);
         let entry = |(index, term): (u64, u64)| Entry {
-            position: Position { term: Term(term), index: LogIndex(index) },
+            position: Position {
+                term: Term(term),
+                index: LogIndex(index),
+            },
             payload: Payload::Command(format!("t{term}").into_bytes().into()),
         };
         let disk = &mut self.cluster.node(id).disk;
-        disk.ballot = Ballot { term: Term(term), vote: None };
+        disk.ballot = Ballot {
+            term: Term(term),
+            vote: None,
+        };
         disk.entries = (1..).zip(terms).map(entry).collect();
     }
 
@@ -246,7 +301,9 @@ impl<R: Rules> Script<R> {
             return;
         }
         for other in self.cluster.ids() {
-            self.cluster.cuts.extend([(node(link), other), (other, node(link))]);
+            self.cluster
+                .cuts
+                .extend([(node(link), other), (other, node(link))]);
         }
     }
 
@@ -278,7 +335,9 @@ impl<R: Rules> Script<R> {
     }
 
     fn show(&mut self, id: NodeId) {
-        let Some(core) = &self.cluster.nodes[&id].core else { return };
+        let Some(core) = &self.cluster.nodes[&id].core else {
+            return;
+        };
         let (log, commit) = (log_text(core), core.commit().0);
         let _ = writeln!(self.out, "{} log {log} commit {commit}", role_line(core));
         for peer in core.progress() {
@@ -288,7 +347,11 @@ impl<R: Rules> Script<R> {
                 PeerFlow::Snapshot => "snapshot",
             };
             let (node, matched) = (peer.node.0, peer.matched.0);
-            let _ = writeln!(self.out, "   n{node}: {flow}, has {matched}, next {}", peer.next.0);
+            let _ = writeln!(
+                self.out,
+                "   n{node}: {flow}, has {matched}, next {}",
+                peer.next.0
+            );
         }
     }
 
@@ -297,7 +360,13 @@ impl<R: Rules> Script<R> {
         for effect in std::mem::take(&mut self.cluster.effects) {
             match effect {
                 Effect::Sent { flight, lost } => self.tell_sent(&flight, lost),
-                Effect::Done { node, todo, role, term, commit } => {
+                Effect::Done {
+                    node,
+                    todo,
+                    role,
+                    term,
+                    commit,
+                } => {
                     self.tell_role(node, (role, term, commit));
                     self.tell_todo(node, &todo);
                 }
@@ -316,7 +385,13 @@ impl<R: Rules> Script<R> {
         let fresh = (Role::Follower, Term(0), LogIndex(0));
         let before = self.seen.insert(id, now).unwrap_or(fresh);
         if (before.0, before.1) != (now.0, now.1) {
-            let _ = writeln!(self.out, "n{} is {} in term {}", id.0, role_text(now.0), now.1.0);
+            let _ = writeln!(
+                self.out,
+                "n{} is {} in term {}",
+                id.0,
+                role_text(now.0),
+                now.1.0
+            );
         }
         if before.2 != now.2 {
             let _ = writeln!(self.out, "n{} commits {}", id.0, now.2.0);
@@ -337,7 +412,9 @@ impl<R: Rules> Script<R> {
         if !todo.append.is_empty() {
             line(format!("to disk: {}", entries_text(&todo.append)));
         }
-        todo.send_snapshot.iter().for_each(|to| line(format!("sends a snapshot to n{}", to.0)));
+        todo.send_snapshot
+            .iter()
+            .for_each(|to| line(format!("sends a snapshot to n{}", to.0)));
         if !todo.apply.is_empty() {
             line(format!("applies {}", entries_text(&todo.apply)));
         }
@@ -347,13 +424,18 @@ impl<R: Rules> Script<R> {
         if let Some(refusal) = todo.refused {
             line(format!("refuses: {refusal:?}"));
         }
-        todo.reads.iter().for_each(|(id, at)| line(format!("read {id} is good at {}", at.0)));
-        todo.refused_reads.iter().for_each(|id| line(format!("read {id} is refused")));
+        todo.reads
+            .iter()
+            .for_each(|(id, at)| line(format!("read {id} is good at {}", at.0)));
+        todo.refused_reads
+            .iter()
+            .for_each(|id| line(format!("read {id} is refused")));
     }
 }
 
 fn number(word: &str) -> usize {
-    word.parse().unwrap_or_else(|_| panic!("not a number: {word:?}"))
+    word.parse()
+        .unwrap_or_else(|_| panic!("not a number: {word:?}"))
 }
 
 fn role_text(role: Role) -> &'static str {
@@ -366,7 +448,12 @@ fn role_text(role: Role) -> &'static str {
 }
 
 fn role_line<R: Rules>(core: &Core<R>) -> String {
-    format!("n{} is {} in term {}", core.id().0, role_text(core.role()), core.term().0)
+    format!(
+        "n{} is {} in term {}",
+        core.id().0,
+        role_text(core.role()),
+        core.term().0
+    )
 }
 
 /// `1@1 … 7@1, 8@2`: a log as its runs of one term.
@@ -390,10 +477,18 @@ fn log_text<R: Rules>(core: &Core<R>) -> String {
 fn entries_text(entries: &[Entry]) -> String {
     if entries.len() > 3 {
         let [first, last] = [&entries[0], &entries[entries.len() - 1]];
-        return format!("[{} … {}: {} entries]", first.position, last.position, entries.len());
+        return format!(
+            "[{} … {}: {} entries]",
+            first.position,
+            last.position,
+            entries.len()
+        );
     }
     let one = |entry: &Entry| format!("{} {}", entry.position, payload_text(&entry.payload));
-    format!("[{}]", entries.iter().map(one).collect::<Vec<_>>().join(", "))
+    format!(
+        "[{}]",
+        entries.iter().map(one).collect::<Vec<_>>().join(", ")
+    )
 }
 
 fn payload_text(payload: &Payload) -> String {
@@ -418,12 +513,28 @@ fn yes(yes: bool) -> &'static str {
 fn body_text(body: &Body) -> String {
     match body {
         Body::PreVote { last } => format!("PreVote, log ends {last}"),
-        Body::PreVoteReply { asked, granted } => format!("PreVoteReply {}: {}", asked.0, yes(*granted)),
-        Body::Vote { last, handover: false } => format!("Vote, log ends {last}"),
-        Body::Vote { last, handover: true } => format!("Vote, log ends {last}, handover"),
+        Body::PreVoteReply { asked, granted } => {
+            format!("PreVoteReply {}: {}", asked.0, yes(*granted))
+        }
+        Body::Vote {
+            last,
+            handover: false,
+        } => format!("Vote, log ends {last}"),
+        Body::Vote {
+            last,
+            handover: true,
+        } => format!("Vote, log ends {last}, handover"),
         Body::VoteReply { granted } => format!("VoteReply: {}", yes(*granted)),
-        Body::Append { previous, entries, commit } => {
-            format!("Append after {previous} {} commit {}", entries_text(entries), commit.0)
+        Body::Append {
+            previous,
+            entries,
+            commit,
+        } => {
+            format!(
+                "Append after {previous} {} commit {}",
+                entries_text(entries),
+                commit.0
+            )
         }
         Body::Accepted { matched } => format!("Accepted to {}", matched.0),
         Body::Refused { previous, hint } => format!("Refused {}, try {hint}", previous.0),

@@ -1,0 +1,363 @@
+//! Single cores, stepped by hand: what a driver relies on.
+
+use crate::cluster::{Cluster, members};
+use edgetcd::raft::{
+    AllRules, Ballot, Body, Core, Entry, Input, LogIndex, Membership, Message, NodeId, Payload,
+    Position, Refusal, Role, Settings, SnapshotMark, Start, StoredLog, Term, Todo,
+};
+use std::sync::Arc;
+
+const ONE: NodeId = NodeId(1);
+const TWO: NodeId = NodeId(2);
+const THREE: NodeId = NodeId(3);
+
+fn at(index: u64, term: u64) -> Position {
+    Position {
+        term: Term(term),
+        index: LogIndex(index),
+    }
+}
+
+fn entry(index: u64, term: u64) -> Entry {
+    let text = format!("command {index}").into_bytes();
+    Entry {
+        position: at(index, term),
+        payload: Payload::Command(text.into()),
+    }
+}
+
+fn core(settings: Settings, voters: &[NodeId], log: StoredLog, term: u64) -> Core {
+    let snapshot = SnapshotMark {
+        membership: members(voters),
+        ..SnapshotMark::default()
+    };
+    let ballot = Ballot {
+        term: Term(term),
+        vote: None,
+    };
+    Core::new(
+        settings,
+        Start {
+            ballot,
+            snapshot,
+            log,
+        },
+    )
+}
+
+fn message(from: NodeId, term: u64, body: Body) -> Input {
+    Input::Message {
+        from,
+        message: Message {
+            term: Term(term),
+            body,
+        },
+    }
+}
+
+fn append(from: NodeId, term: u64, previous: Position, entries: Vec<Entry>) -> Input {
+    message(
+        from,
+        term,
+        Body::Append {
+            previous,
+            entries,
+            commit: LogIndex(0),
+        },
+    )
+}
+
+fn acks(todo: &[edgetcd::raft::Envelope]) -> Vec<u64> {
+    let matched = |body: &Body| match body {
+        Body::Accepted { matched } => Some(matched.0),
+        _ => None,
+    };
+    todo.iter()
+        .filter_map(|envelope| matched(&envelope.message.body))
+        .collect()
+}
+
+#[test]
+fn a_node_alone_leads_after_two_syncs_and_no_tick() {
+    let mut core = core(Settings::new(ONE, 1), &[ONE], StoredLog::default(), 0);
+    let todo = core.step(Input::Start);
+    let ballot = todo.ballot.expect("it stands");
+    assert_eq!((ballot.vote, core.role()), (Some(ONE), Role::Candidate));
+    let refused = core
+        .step(Input::Propose {
+            term: None,
+            commands: vec![],
+        })
+        .refused;
+    assert_eq!(refused, Some(Refusal::NotLeader { leader: None }));
+
+    let todo = core.step(Input::BallotStored { ballot });
+    assert!(core.is_leader() && todo.append.len() == 1);
+    let commands: Vec<Arc<[u8]>> = vec![Arc::from(&b"a"[..]), Arc::from(&b"b"[..])];
+    let todo = core.step(Input::Propose {
+        term: Some(Term(1)),
+        commands,
+    });
+    assert_eq!(todo.accepted, Some(at(2, 1)));
+    assert_eq!(todo.append.len(), 2);
+    assert_eq!(core.commit(), LogIndex(0), "not before its own disk has it");
+
+    let todo = core.step(Input::Stored { position: at(3, 1) });
+    assert_eq!((core.commit(), todo.apply.len()), (LogIndex(3), 3));
+}
+
+#[test]
+fn a_forwarded_proposal_is_taken_in_its_term_only() {
+    let mut cluster = Cluster::<AllRules>::new();
+    cluster.add(Settings::new(ONE, 1), members(&[ONE]));
+    cluster.start(ONE).and_then(|()| cluster.settle()).unwrap();
+    let core = cluster.node(ONE).core.as_mut().expect("it is up");
+    let commands = || vec![Arc::from(&b"a"[..])];
+    let todo = core.step(Input::Propose {
+        term: Some(Term(7)),
+        commands: commands(),
+    });
+    assert_eq!(
+        (todo.refused, todo.append.len()),
+        (Some(Refusal::OtherTerm), 0)
+    );
+    let todo = core.step(Input::Propose {
+        term: Some(Term(1)),
+        commands: commands(),
+    });
+    assert_eq!(todo.accepted, Some(at(2, 1)));
+}
+
+/// A hundred thousand entries on disk: applied in slices, in order, none of it kept.
+#[test]
+fn a_restart_with_a_long_log_applies_it_in_slices() {
+    const ENTRIES: u64 = 100_000;
+    let settings = Settings {
+        memory_bytes: 64 << 10,
+        ..Settings::new(ONE, 1)
+    };
+    let tail = (ENTRIES - 100..=ENTRIES)
+        .map(|index| entry(index, 1))
+        .collect();
+    let terms = vec![(LogIndex(1), Term(1))];
+    let log = StoredLog {
+        terms,
+        last: LogIndex(ENTRIES),
+        changes: vec![],
+        tail,
+    };
+    let mut core = core(settings, &[ONE], log, 1);
+
+    let ballot = core.step(Input::Start).ballot.expect("it stands");
+    let todo = core.step(Input::BallotStored { ballot });
+    let noop = todo.append[0].position;
+    let mut todo = core.step(Input::Stored { position: noop });
+    assert_eq!(core.commit(), noop.index);
+    let (mut applied, mut slices) = (0, 0);
+    loop {
+        for entry in &todo.apply {
+            assert_eq!(entry.position.index.0, applied + 1);
+            applied += 1;
+        }
+        let Some((first, last)) = todo.read else {
+            break;
+        };
+        assert!(first.0 == applied + 1 && last.0 < ENTRIES);
+        let until = last.0.min(first.0 + 999);
+        let entries = (first.0..=until).map(|index| entry(index, 1)).collect();
+        assert!(
+            core.in_memory().0 <= 64 << 10,
+            "{:?} in memory",
+            core.in_memory()
+        );
+        slices += 1;
+        todo = core.step(Input::Read { entries });
+    }
+    assert_eq!((applied, slices), (ENTRIES + 1, 100));
+}
+
+/// While a ballot is not known to be stored, a report may be about an earlier write of an equal
+/// entry: 2@1 was stored, replaced by 2@2, and came again from the leader of term 3.
+#[test]
+fn a_report_of_an_entry_that_went_and_came_back_is_not_believed_too_early() {
+    let mut core = core(
+        Settings::new(ONE, 1),
+        &[ONE, TWO, THREE],
+        StoredLog::default(),
+        1,
+    );
+    let first = [entry(1, 1), entry(2, 1)];
+    let _ = core.step(append(TWO, 1, at(0, 0), first.to_vec()));
+    let _ = core.step(append(THREE, 2, at(1, 1), vec![entry(2, 2)]));
+    let todo = core.step(append(TWO, 3, at(1, 1), vec![entry(2, 1)]));
+    assert_eq!(core.last_position(), at(2, 1));
+    assert_eq!(acks(&todo.send_stored), [2]);
+
+    // The first write is reported: 2@1. It is not the 2@1 of now, which is behind 2@2 in the queue.
+    let _ = core.step(Input::Stored { position: at(2, 1) });
+    assert_eq!(core.stored(), LogIndex(0));
+    let again = core.step(append(TWO, 3, at(1, 1), vec![entry(2, 1)]));
+    assert_eq!(
+        (acks(&again.send_now), acks(&again.send_stored)),
+        (vec![], vec![2])
+    );
+
+    // The reports of the second write are of another term, those of the third are good.
+    let ballot = |term| Input::BallotStored {
+        ballot: Ballot {
+            term: Term(term),
+            vote: None,
+        },
+    };
+    let _ = core.step(ballot(2));
+    let _ = core.step(Input::Stored { position: at(2, 2) });
+    assert_eq!(core.stored(), LogIndex(0));
+    let _ = core.step(ballot(3));
+    let _ = core.step(Input::Stored { position: at(2, 1) });
+    assert_eq!(core.stored(), LogIndex(2));
+}
+
+#[test]
+fn a_snapshot_that_ends_with_an_entry_of_the_log_is_not_installed() {
+    let mut core = core(
+        Settings::new(ONE, 1),
+        &[ONE, TWO, THREE],
+        StoredLog::default(),
+        1,
+    );
+    let entries = vec![entry(1, 1), entry(2, 1), entry(3, 1)];
+    let _ = core.step(append(TWO, 1, at(0, 0), entries));
+    let _ = core.step(Input::Stored { position: at(3, 1) });
+    let mark = SnapshotMark {
+        position: at(2, 1),
+        membership: members(&[ONE, TWO, THREE]),
+    };
+    let todo = core.step(Input::Snapshot {
+        from: TWO,
+        term: Term(1),
+        mark,
+    });
+    assert_eq!(todo.install, None);
+    assert_eq!(todo.apply.len(), 2, "what it holds is in the log");
+    assert_eq!(core.last_position(), at(3, 1), "what follows is kept");
+}
+
+#[test]
+fn what_an_installed_snapshot_promises_waits_for_the_disk() {
+    let mut core = core(
+        Settings::new(ONE, 1),
+        &[ONE, TWO, THREE],
+        StoredLog::default(),
+        2,
+    );
+    let _ = core.step(append(TWO, 2, at(0, 0), vec![entry(1, 1), entry(2, 1)]));
+    let mark = SnapshotMark {
+        position: at(2, 2),
+        membership: members(&[ONE, TWO]),
+    };
+    let todo = core.step(Input::Snapshot {
+        from: TWO,
+        term: Term(2),
+        mark: mark.clone(),
+    });
+    assert_eq!(todo.install, Some(mark.clone()));
+    assert_eq!(
+        (core.last_position(), core.applied()),
+        (at(2, 2), LogIndex(2))
+    );
+    assert_eq!(
+        (acks(&todo.send_now), acks(&todo.send_stored)),
+        (vec![], vec![2])
+    );
+    assert_eq!(core.membership(), &mark.membership);
+
+    // The same again, with nothing new to store: still not before the disk has the first.
+    let snapshot = || Input::Snapshot {
+        from: TWO,
+        term: Term(2),
+        mark: mark.clone(),
+    };
+    let todo = core.step(snapshot());
+    assert_eq!((todo.install, acks(&todo.send_now)), (None, vec![]));
+    let _ = core.step(Input::Stored { position: at(2, 2) });
+    assert_eq!(acks(&core.step(snapshot()).send_now), [2]);
+}
+
+#[test]
+fn a_mark_can_be_made_where_the_membership_is_known() {
+    let mut cluster = Cluster::<AllRules>::new();
+    cluster.add(Settings::new(ONE, 1), members(&[ONE]));
+    cluster.start(ONE).and_then(|()| cluster.settle()).unwrap();
+    let add = crate::cluster::change(edgetcd::raft::ChangeKind::AddLearner, TWO);
+    cluster
+        .step(ONE, add)
+        .and_then(|()| cluster.settle())
+        .unwrap();
+    let core = cluster.nodes[&ONE].core.as_ref().expect("it is up");
+    let learners = |index| {
+        core.mark_at(LogIndex(index))
+            .map(|mark| mark.membership.learners.len())
+    };
+    assert_eq!(
+        [learners(0), learners(1), learners(2), learners(3)],
+        [Some(0), Some(0), Some(1), None]
+    );
+}
+
+/// A blank node helps nobody to lead: it may be a voter whose disk was lost.
+#[test]
+fn a_blank_node_does_not_vote() {
+    let start = Start {
+        snapshot: SnapshotMark {
+            membership: Membership::default(),
+            ..SnapshotMark::default()
+        },
+        ..Start::default()
+    };
+    let mut core = Core::new(Settings::new(ONE, 1), start);
+    let todo: Todo = core.step(message(
+        TWO,
+        5,
+        Body::Vote {
+            last: at(9, 4),
+            handover: false,
+        },
+    ));
+    let bodies = |todo: Todo| {
+        todo.send_stored
+            .into_iter()
+            .map(|envelope| envelope.message.body)
+    };
+    assert_eq!(
+        bodies(todo).collect::<Vec<_>>(),
+        [Body::VoteReply { granted: false }]
+    );
+    assert!(
+        (0..500).all(|_| core.step(Input::Tick).send_now.is_empty()),
+        "nor does it stand"
+    );
+}
+
+/// `src/raft` names nothing of the world outside: no file, socket, thread, clock.
+#[test]
+fn the_room_is_pure() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/raft");
+    for file in std::fs::read_dir(folder).expect("the folder is there") {
+        let path = file.expect("it can be read").path();
+        let text = std::fs::read_to_string(&path).expect("it can be read");
+        for outside in [
+            "std::fs",
+            "std::net",
+            "std::thread",
+            "std::time",
+            "crossbeam",
+            "rand::",
+        ] {
+            assert!(
+                !text.contains(outside),
+                "{} names {outside}",
+                path.display()
+            );
+        }
+    }
+}
