@@ -1,6 +1,6 @@
 //! What must hold after every step, whatever happened: within one node, and between nodes.
 //!
-//! [`check_step`] and [`check_todo`] look at one node; a core calls them itself in debug builds.
+//! `check_step` and `check_todo` look at one node; a core calls them itself in debug builds.
 //! [`Witness`] looks at a whole cluster, for tests and simulators, and checks what the paper's
 //! figure 3 promises.
 

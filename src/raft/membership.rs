@@ -177,50 +177,49 @@ impl<R: Rules> Core<R> {
         if !caught_up {
             return Err(Refusal::NotCaughtUp);
         }
-        let voters = &self.members.current().voters;
-        let living = voters
-            .iter()
-            .filter(|id| leading.heard_lately(**id, self))
-            .count()
-            + 1;
-        let majority = (voters.len() + 1) / 2 + 1;
-        if living >= majority {
-            Ok(())
-        } else {
-            Err(Refusal::QuorumLost)
-        }
+        let mut grown = self.members.current().clone();
+        grown.voters.insert(learner);
+        self.living_majority(leading, &grown)
     }
 
     fn may_remove(&self, leading: &Leading, node: NodeId) -> Result<(), Refusal> {
         let mut rest = self.members.current().clone();
         rest.voters.remove(&node);
-        let living = rest
+        if rest.voters.is_empty() {
+            return Err(Refusal::QuorumLost);
+        }
+        match self.settings.strict_changes {
+            true => self.living_majority(leading, &rest),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether those of `members` known to live could decide.
+    fn living_majority(&self, leading: &Leading, members: &Membership) -> Result<(), Refusal> {
+        let living = members
             .voters
             .iter()
-            .filter(|id| leading.heard_lately(**id, self))
-            .count();
-        let enough = living >= rest.majority() || !self.settings.strict_changes;
-        if enough && !rest.voters.is_empty() {
-            Ok(())
-        } else {
-            Err(Refusal::QuorumLost)
+            .filter(|id| leading.heard_lately(**id, self));
+        match living.count() >= members.majority() {
+            true => Ok(()),
+            false => Err(Refusal::QuorumLost),
         }
     }
 
     /// The leader makes a voter of a learner that is ready.
     pub(super) fn promote_learner(&mut self) {
-        if !self.is_leader() || self.members.current().learners.is_empty() {
+        let State::Leader(leading) = &self.state else {
             return;
-        }
-        let promotions = self.members.current().learners.iter().map(|node| Change {
+        };
+        let mut learners = self.members.current().learners.iter().copied();
+        let ready = learners.find(|node| self.may_promote(leading, *node).is_ok());
+        let Some(node) = ready else { return };
+        let change = Change {
             kind: ChangeKind::Promote,
-            node: *node,
+            node,
             context: Arc::from([]),
-        });
-        let ready = promotions
-            .into_iter()
-            .find(|change| self.may_change(change).is_ok());
-        if let Some(change) = ready {
+        };
+        if self.may_change(&change).is_ok() {
             self.append_own(Payload::Change(change));
         }
     }

@@ -33,12 +33,14 @@
 //! opens no file and no socket, starts no thread, reads no clock and draws random numbers from a seed,
 //! so a test, a simulator and a server run the very same code, and a run can be repeated.
 //!
-//! 1. `message.rs`: what there is to talk about. 2. `core.rs`: inputs, outputs and the order of their
-//! effects; how a step goes. 3. `log.rs`: the log, of which only the end is in memory.
-//! 4. `election.rs`. 5. `follower.rs`, then `replication.rs`: both sides of copying.
+//! 1. `message.rs`: what there is to talk about.
+//! 2. `core.rs`: inputs, outputs and the order of their effects; how a step goes.
+//! 3. `log.rs`: the log, of which only the end is in memory.
+//! 4. `election.rs`: who leads.
+//! 5. `follower.rs`, then `replication.rs`: both sides of copying.
 //! 6. `read_index.rs`, `membership.rs`, `transfer.rs`, `snapshot.rs`: one idea each, in any order.
-//! 7. `rules.rs` and `invariants.rs`: what must hold, and how a test turns a rule off to see what it
-//! was good for. `wire.rs` and `random.rs` can wait.
+//! 7. `rules.rs` and `invariants.rs`: what must hold, and how a test turns a rule off to see what
+//!    it was good for. `wire.rs` and `random.rs` can wait.
 //!
 //! Beside the code, `tests/transcripts/raft` has a lesson a file: commands, and all that the nodes then
 //! said and did. Begin with `first-election`, `split-vote`, `divergent-log`, `figure-8`.

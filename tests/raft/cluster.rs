@@ -126,7 +126,7 @@ pub enum Effect {
     },
     Done {
         node: NodeId,
-        todo: Todo,
+        todo: Box<Todo>,
         role: Role,
         term: Term,
         commit: LogIndex,
@@ -320,7 +320,7 @@ impl<R: Rules> Cluster<R> {
             let (role, term, commit) = (core.role(), core.term(), core.commit());
             self.effects.push(Effect::Done {
                 node: id,
-                todo,
+                todo: Box::new(todo),
                 role,
                 term,
                 commit,
