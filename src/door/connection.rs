@@ -26,15 +26,16 @@
 
 use super::Handler;
 use super::answer::Answer;
-use super::body::Chunked;
-use super::head::{self, Framing, Head, Parsed, Space};
+use super::call::Call;
+use super::head::{self, Framing, Parsed, Space};
 use super::inbox::{Address, Inbox, Mail};
+use super::incoming::{Incoming, Shape};
 use super::input::{Input, Scratch};
 use super::ledger::Ledger;
 use super::limits::Limits;
 use super::output::{Exchange, Flushed, Output, Stamp};
-use super::reply::{Gone, Outcome, Reply, Then};
-use super::request::{BodyState, Request};
+use super::reply::{Gone, Outcome, Then};
+use super::request::BodyState;
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr};
@@ -104,27 +105,6 @@ struct Watch {
 struct Drain {
     left: u64,
     until: Option<Instant>,
-}
-
-/// A body that is coming in. The buffer begins with its head, behind which lies what is decoded.
-struct Incoming {
-    head_length: usize,
-    shape: Shape,
-    /// Bytes of the body that are there.
-    data: usize,
-    /// The client waits for a 100.
-    owes_continue: bool,
-    /// In the ledger: under which name, how much.
-    who: u64,
-    counted: usize,
-    /// Bytes that have come, and how many of them had when the clock was last wound.
-    received: u64,
-    received_before: u64,
-}
-
-enum Shape {
-    Length(u64),
-    Chunked(Chunked),
 }
 
 /// What the connection's deadline is about.
@@ -319,7 +299,7 @@ impl Connection {
         } = *tools.limits;
         self.incoming.as_ref().is_some_and(|incoming| {
             let least = body_time.as_millis() as u64 * body_rate / 1000;
-            incoming.received - incoming.received_before >= least
+            incoming.fresh() >= least
         })
     }
 
@@ -429,7 +409,7 @@ impl Connection {
                 // After the client's last byte comes no event that would tell of the end.
                 self.readable = more || self.read_closed;
                 if let Some(incoming) = &mut self.incoming {
-                    incoming.received += count as u64;
+                    incoming.receive(count);
                 }
                 Ok(Filled::More)
             }
@@ -468,7 +448,7 @@ impl Connection {
         let limits = &tools.limits;
         if let Some(incoming) = &mut self.incoming {
             if self.clock != Clock::Body {
-                incoming.received_before = incoming.received;
+                incoming.rewind();
                 self.set_clock(Clock::Body, limits.body_time, tools);
             }
         } else if self.input.is_empty() {
@@ -521,7 +501,7 @@ impl Connection {
                 return self.begin_body(incoming, tools);
             }
             Framing::Chunked => {
-                let incoming = Incoming::new(&head, Shape::Chunked(Chunked::new()), tools);
+                let incoming = Incoming::new(&head, Shape::chunked(), tools);
                 return self.begin_body(incoming, tools);
             }
         };
@@ -574,7 +554,7 @@ impl Connection {
     }
 
     fn begin_body(&mut self, mut incoming: Incoming, tools: &mut Tools) -> Taken {
-        incoming.received = (self.input.len() - incoming.head_length) as u64;
+        incoming.receive(self.input.len() - incoming.head_length);
         (self.seen, self.parsed) = (0, 0);
         self.clock = Clock::None;
         self.incoming = Some(Box::new(incoming));
@@ -751,110 +731,5 @@ impl Connection {
             return None;
         };
         Some((self.socket, self.input.bytes().to_vec(), then))
-    }
-}
-
-impl Incoming {
-    fn new(head: &Head<'_, '_>, shape: Shape, tools: &mut Tools) -> Incoming {
-        tools.turn += 1;
-        Incoming {
-            head_length: head.length,
-            shape,
-            data: 0,
-            owes_continue: head.expects_continue,
-            who: (tools.worker as u64 + 1) << 48 | tools.turn,
-            counted: 0,
-            received: 0,
-            received_before: 0,
-        }
-    }
-
-    /// Takes what has come. `Ok(None)`: more is needed.
-    fn take(&mut self, input: &mut Input, most: usize) -> Result<Option<BodyState>, u16> {
-        match &mut self.shape {
-            Shape::Length(length) => {
-                let there = input.len() - self.head_length;
-                if (there as u64) < *length {
-                    return Ok(None);
-                }
-                self.data = *length as usize;
-                Ok(Some(BodyState::Complete))
-            }
-            Shape::Chunked(decoder) => {
-                let from = self.head_length + self.data;
-                let decoded = decoder
-                    .decode(input.bytes_mut(), from, from)
-                    .map_err(|_| 400u16)?;
-                input.remove(from + decoded.data, from + decoded.taken);
-                self.data += decoded.data;
-                if decoder.promised().saturating_add(self.data as u64) > most as u64 {
-                    return Ok(Some(BodyState::TooLarge));
-                }
-                Ok(decoder.is_done().then_some(BodyState::Complete))
-            }
-        }
-    }
-}
-
-/// One call of the handler.
-struct Call<'a> {
-    head: &'a Head<'a, 'a>,
-    body: &'a [u8],
-    body_state: BodyState,
-    exchange: Exchange,
-}
-
-impl<'a> Call<'a> {
-    fn new(head: &'a Head<'a, 'a>, body: &'a [u8], body_state: BodyState, tools: &Tools) -> Self {
-        let exchange = Exchange {
-            old: head.minor == 0,
-            head_only: head.method == "HEAD",
-            keep_alive: head.keep_alive && !tools.stopping && body_state == BodyState::Complete,
-        };
-        Call {
-            head,
-            body,
-            body_state,
-            exchange,
-        }
-    }
-
-    fn make(
-        &self,
-        remote: SocketAddr,
-        listener: usize,
-        slot: u32,
-        output: &mut Output,
-        tools: &mut Tools,
-    ) -> Outcome {
-        tools.turn += 1;
-        tools.requests += 1;
-        let Call {
-            head,
-            body,
-            body_state,
-            exchange,
-        } = *self;
-        let request = Request {
-            head,
-            body,
-            body_state,
-            remote,
-            listener,
-        };
-        let mut outcome = Outcome::Silent;
-        let reply = Reply {
-            output,
-            exchange,
-            stamp: &tools.stamp,
-            inbox: &tools.inbox,
-            address: Address {
-                slot,
-                turn: tools.turn,
-            },
-            outcome: &mut outcome,
-        };
-        tools.handler.handle(&request, reply);
-        outcome
     }
 }

@@ -35,9 +35,9 @@
 //!
 //! # Reading order
 //!
-//! `worker.rs` (a round), `connection.rs` (a life), `head.rs` and `body.rs` (strict framing),
-//! `input.rs` and `output.rs` (memory), `inbox.rs` (answers from elsewhere, wake-ups), `timers.rs`,
-//! `ledger.rs`, `accept.rs`.
+//! `worker.rs` (a round), `connection.rs` (a life), `head.rs`, `body.rs` and `incoming.rs` (strict
+//! framing), `call.rs` (the handler's turn), `input.rs` and `output.rs` (memory), `inbox.rs` (answers
+//! from elsewhere, wake-ups), `timers.rs`, `ledger.rs`, `accept.rs`.
 //!
 //! # Invariants
 //!
@@ -52,9 +52,11 @@
 mod accept;
 mod answer;
 mod body;
+mod call;
 mod connection;
 mod head;
 mod inbox;
+mod incoming;
 mod input;
 mod ledger;
 mod limits;

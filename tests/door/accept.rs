@@ -115,8 +115,9 @@ fn ten_thousand_clients_that_reset_leave_nothing() {
         client.reset();
     }
     child.serves();
+    // Fewer, if the child's own first client was still there when it was counted.
     eventually("descriptors are back", || {
-        child.descriptors() == descriptors
+        child.descriptors() <= descriptors
     });
     assert_eq!(child.threads(), threads);
 }

@@ -1,0 +1,77 @@
+//! One call of the handler: the request and its reply, put together from the connection's parts.
+
+use super::connection::Tools;
+use super::head::Head;
+use super::inbox::Address;
+use super::output::{Exchange, Output};
+use super::reply::{Outcome, Reply};
+use super::request::{BodyState, Request};
+use std::net::SocketAddr;
+
+/// One call of the handler.
+pub(super) struct Call<'a> {
+    head: &'a Head<'a, 'a>,
+    body: &'a [u8],
+    body_state: BodyState,
+    pub exchange: Exchange,
+}
+
+impl<'a> Call<'a> {
+    pub fn new(
+        head: &'a Head<'a, 'a>,
+        body: &'a [u8],
+        body_state: BodyState,
+        tools: &Tools,
+    ) -> Self {
+        let exchange = Exchange {
+            old: head.minor == 0,
+            head_only: head.method == "HEAD",
+            keep_alive: head.keep_alive && !tools.stopping && body_state == BodyState::Complete,
+        };
+        Call {
+            head,
+            body,
+            body_state,
+            exchange,
+        }
+    }
+
+    pub fn make(
+        &self,
+        remote: SocketAddr,
+        listener: usize,
+        slot: u32,
+        output: &mut Output,
+        tools: &mut Tools,
+    ) -> Outcome {
+        tools.turn += 1;
+        tools.requests += 1;
+        let Call {
+            head,
+            body,
+            body_state,
+            exchange,
+        } = *self;
+        let request = Request {
+            head,
+            body,
+            body_state,
+            remote,
+            listener,
+        };
+        let mut outcome = Outcome::Silent;
+        let reply = Reply {
+            output,
+            exchange,
+            stamp: &tools.stamp,
+            inbox: &tools.inbox,
+            address: Address {
+                slot,
+                turn: tools.turn,
+            },
+            outcome: &mut outcome,
+        };
+        tools.handler.handle(&request, reply);
+        outcome
+    }
+}

@@ -1,0 +1,91 @@
+//! A body that is coming in: what of it is there, how much memory it holds, how fast it comes.
+
+use super::body::Chunked;
+use super::connection::Tools;
+use super::head::Head;
+use super::input::Input;
+use super::request::BodyState;
+
+/// A body that is coming in. The buffer begins with its head, behind which lies what is decoded.
+pub(super) struct Incoming {
+    pub head_length: usize,
+    shape: Shape,
+    /// Bytes of the body that are there.
+    pub data: usize,
+    /// The client waits for a 100.
+    pub owes_continue: bool,
+    /// In the ledger: under which name, how much.
+    pub who: u64,
+    pub counted: usize,
+    /// Bytes that have come, and how many of them had when the clock was last wound.
+    received: u64,
+    received_before: u64,
+}
+
+pub(super) enum Shape {
+    Length(u64),
+    Chunked(Chunked),
+}
+
+impl Incoming {
+    pub fn new(head: &Head<'_, '_>, shape: Shape, tools: &mut Tools) -> Incoming {
+        tools.turn += 1;
+        Incoming {
+            head_length: head.length,
+            shape,
+            data: 0,
+            owes_continue: head.expects_continue,
+            who: (tools.worker as u64 + 1) << 48 | tools.turn,
+            counted: 0,
+            received: 0,
+            received_before: 0,
+        }
+    }
+
+    /// Takes what has come. `Ok(None)`: more is needed.
+    pub fn take(&mut self, input: &mut Input, most: usize) -> Result<Option<BodyState>, u16> {
+        match &mut self.shape {
+            Shape::Length(length) => {
+                let there = input.len() - self.head_length;
+                if (there as u64) < *length {
+                    return Ok(None);
+                }
+                self.data = *length as usize;
+                Ok(Some(BodyState::Complete))
+            }
+            Shape::Chunked(decoder) => {
+                let from = self.head_length + self.data;
+                let decoded = decoder
+                    .decode(input.bytes_mut(), from, from)
+                    .map_err(|_| 400u16)?;
+                input.remove(from + decoded.data, from + decoded.taken);
+                self.data += decoded.data;
+                if decoder.promised().saturating_add(self.data as u64) > most as u64 {
+                    return Ok(Some(BodyState::TooLarge));
+                }
+                Ok(decoder.is_done().then_some(BodyState::Complete))
+            }
+        }
+    }
+
+    /// More has come.
+    pub fn receive(&mut self, count: usize) {
+        self.received += count as u64;
+    }
+
+    /// Bytes that have come since the last [`Incoming::rewind`].
+    pub fn fresh(&self) -> u64 {
+        self.received - self.received_before
+    }
+
+    /// A new span of time begins, in which enough has to come.
+    pub fn rewind(&mut self) {
+        self.received_before = self.received;
+    }
+}
+
+impl Shape {
+    pub fn chunked() -> Shape {
+        Shape::Chunked(Chunked::new())
+    }
+}
