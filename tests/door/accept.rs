@@ -44,16 +44,14 @@ fn the_cap_follows_from_the_descriptors() {
         connections: 0,
     });
     let mut clients: Vec<_> = (0..100).map(|_| child.client()).collect();
-    for client in &mut clients[..64] {
+    // One of the 64 may still be the child's own first client.
+    for client in &mut clients[..63] {
         assert_eq!(
             client.ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").body,
             b"hello"
         );
     }
-    let refused = clients
-        .last_mut()
-        .expect("some")
-        .ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
+    let refused = clients.last_mut().expect("some").answer();
     assert_eq!(refused.status, 503);
     drop(clients);
     eventually("there is room again", || {

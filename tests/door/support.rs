@@ -189,7 +189,11 @@ pub struct Place {
 
 impl Place {
     pub fn open(workers: usize, limits: Limits) -> Place {
-        let listener = listen(([127, 0, 0, 1], 0).into()).expect("listen");
+        Place::open_at([127, 0, 0, 1], workers, limits)
+    }
+
+    pub fn open_at(ip: [u8; 4], workers: usize, limits: Limits) -> Place {
+        let listener = listen((ip, 0).into()).expect("listen");
         let desk = Arc::new(Desk::default());
         let front = Arc::new(Front(Arc::clone(&desk)));
         let door = Door::open(vec![listener], workers, limits, front).expect("open");
