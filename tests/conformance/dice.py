@@ -242,11 +242,12 @@ class Dice:
                 pairs = [pair for pair in pairs if not pair.startswith("recursive")]
         if self.chance(0.003):
             base = "http://somewhere:80" + base
-        in_form = method in ("PUT", "POST") and self.chance(0.8) or self.chance(0.03)
+        long = sum(map(len, pairs)) > 30000      # more than a request line may hold
+        in_form = long or method in ("PUT", "POST") and self.chance(0.8) or self.chance(0.03)
         if not in_form:
             query = "?" + "&".join(pairs) if pairs or self.chance(0.02) else ""
             return Step("ask", method, base + query, (), None, key)
-        cut = self.random.randrange(len(pairs) + 1) if self.chance(0.2) else 0
+        cut = self.random.randrange(len(pairs) + 1) if self.chance(0.2) and not long else 0
         query = "?" + "&".join(pairs[:cut]) if cut else ""
         content_type = self.content_type()
         headers = (("Content-Type", content_type),) if content_type is not None else ()

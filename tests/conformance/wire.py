@@ -148,7 +148,7 @@ class Stream:
         self.raw = b""
         self.body = b""
         self.ended = None       # "end": as its framing says, "cut": before that
-        self.left = None        # bytes left of a body with a length
+        self.left = None        # bytes left of a body; None: until the connection ends
 
     def head(self):
         """Status and headers; the body is read by `poll`."""
@@ -164,7 +164,7 @@ class Stream:
         status, headers = parse_head(head)
         self.chunked = headers.get("transfer-encoding") == "chunked"
         if not self.chunked:
-            self.left = int(headers.get("content-length", 0))
+            self.left = int(headers["content-length"]) if "content-length" in headers else None
         self.socket.setblocking(False)
         self.unframe()
         return Answer(status, headers, b"")
@@ -179,12 +179,15 @@ class Stream:
             except OSError:
                 piece = b""
             if not piece:
-                self.ended = "cut"
+                self.ended = "cut" if self.chunked or self.left is not None else "end"
                 return
             self.raw += piece
             self.unframe()
 
     def unframe(self):
+        if not self.chunked and self.left is None:
+            self.body, self.raw = self.body + self.raw, b""
+            return
         if not self.chunked:
             self.body += self.raw[:self.left]
             self.left -= len(self.raw[:self.left])
