@@ -90,7 +90,7 @@ impl<R: Rules> Core<R> {
         if overdue {
             self.leader = None;
         }
-        if (self.hint_is_due() || overdue) && self.is_voter() {
+        if (self.hint_is_due() || overdue) && self.may_stand() {
             self.ask_pre_votes();
         }
     }

@@ -131,6 +131,15 @@ impl<R: Rules> Core<R> {
         self.members.current().voters.contains(&self.settings.id)
     }
 
+    /// Whether this node may stand for election: a voter may, and one whose removal is in its log
+    /// and not known to be committed. It may have the longest log, and then nobody else can win; it
+    /// does not count its own vote, and goes once the removal is committed (dissertation §4.2.2).
+    /// After a restart it cannot know that at once; its driver does, if it was applied.
+    pub(super) fn may_stand(&self) -> bool {
+        let committed = self.members.at(self.commit);
+        self.is_voter() || committed.is_some_and(|members| members.voters.contains(&self.id()))
+    }
+
     /// A node that knows no members: it waits for a snapshot, and neither votes nor takes entries.
     pub(super) fn is_blank(&self) -> bool {
         self.members.current().voters.is_empty() && self.log.last() == LogIndex(0)

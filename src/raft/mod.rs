@@ -61,6 +61,7 @@
 //! | only entries of the own term are committed by counting; a term begins with a no-op | §5.4.2, §8 | `replication` | `figure-8`, `commit-needs-own-term` |
 //! | a read needs the no-op committed, and a round begun after it was asked | diss. §6.4 | `read_index` | `read-index`, `read-index-stale-leader` |
 //! | one membership change at a time, in force when appended, none before an entry of the own term is committed | diss. §4.1, and the note of 2015 | `membership` | `membership`, `two-changes-at-once`, `membership-of-an-unproven-leader` |
+//! | a leader that is removed leads until that is committed, and may be needed to commit it | diss. §4.2.2 | `membership` | `leader-removes-itself`, `removed-leader-is-needed` |
 //! | new members learn before they vote | diss. §4.2.1 | `membership` | `membership` |
 //! | a snapshot is installed only if it is ahead | §7 | `snapshot` | `snapshot-catch-up`, `snapshot-behind-is-ignored` |
 //! | leadership can be handed over | diss. §3.10 | `transfer` | `transfer` |

@@ -67,6 +67,7 @@ lessons! {
     read_index: "read-index",
     read_index_stale_leader: "read-index-stale-leader",
     rejoin_after_isolation: "rejoin-after-isolation",
+    removed_leader_is_needed: "removed-leader-is-needed",
     removed_member_does_not_disturb: "removed-member-does-not-disturb",
     single_node_restart_with_long_log: "single-node-restart-with-long-log",
     snapshot_behind_is_ignored: "snapshot-behind-is-ignored",

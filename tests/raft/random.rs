@@ -329,9 +329,11 @@ fn run<R: Rules>(seed: u64, actions: usize) -> Outcome {
     run.mend()
 }
 
+/// `SEEDS=20000` runs more of them.
 #[test]
 fn no_promise_breaks() {
-    for seed in 0..400 {
+    let seeds = std::env::var("SEEDS").map_or(400, |seeds| seeds.parse().expect("a number"));
+    for seed in 0..seeds {
         if let Err(broken) = run::<AllRules>(seed, 1500) {
             panic!("seed {seed}: {broken}");
         }
