@@ -6,21 +6,22 @@ use edgetcd::door::Limits;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// The slowest GET but one in a hundred, over a kept connection. Of five rounds the best: on a machine
-/// that has other things to do any round may meet one of them, but a stall of ours would be in all.
-fn p99_of_gets(client: &mut Client, path: &str, count: usize) -> Duration {
+/// GETs over a kept connection, until in one round of `count` all but one in a hundred took less than
+/// `most`. On a machine that has other things to do a round may meet one of them; a stall of ours would
+/// be in all rounds.
+#[track_caller]
+fn gets_are_quick(client: &mut Client, path: &str, count: usize, most: Duration) {
     let mut get = || {
         let start = Instant::now();
         client.get(path);
         assert_eq!(client.answer().status, 200);
         start.elapsed()
     };
-    let mut round = || {
+    eventually("99 of 100 GETs are quick", || {
         let mut times: Vec<_> = (0..count).map(|_| get()).collect();
         times.sort();
-        times[count * 99 / 100]
-    };
-    (0..5).map(|_| round()).min().expect("five rounds")
+        times[count * 99 / 100] < most
+    });
 }
 
 #[test]
@@ -64,8 +65,8 @@ fn two_hundred_simultaneous_long_polls_are_all_registered() {
 #[test]
 fn small_answers_do_not_stall() {
     let place = Place::open(2, Limits::default());
-    let slowest = p99_of_gets(&mut place.client(), "/bytes?3000", 200);
-    assert!(slowest < Duration::from_millis(5), "{slowest:?}");
+    let most = Duration::from_millis(5);
+    gets_are_quick(&mut place.client(), "/bytes?3000", 200, most);
 }
 
 #[test]
@@ -102,7 +103,8 @@ fn twenty_thousand_pipelined_requests_are_answered_in_order() {
 fn clients_that_hold_on_hold_nobody_up() {
     let child = Child::start(Settings::default());
     let mut other = child.client();
-    p99_of_gets(&mut other, "/hello", 200);
+    let most = Duration::from_millis(50);
+    gets_are_quick(&mut other, "/hello", 200, most);
     let before = child.resident();
     let mut held = Vec::new();
     for index in 0..500 {
@@ -137,8 +139,7 @@ fn clients_that_hold_on_hold_nobody_up() {
             "a header line without end is read for ever"
         );
     }
-    let slowest = p99_of_gets(&mut other, "/hello", 500);
-    assert!(slowest < Duration::from_millis(50), "{slowest:?}");
+    gets_are_quick(&mut other, "/hello", 500, most);
     let grown = child.resident().saturating_sub(before);
     assert!(grown < 16 << 20, "memory grew by {grown} bytes");
 }
