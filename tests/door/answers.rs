@@ -431,7 +431,8 @@ fn a_client_that_asks_gets_its_100() {
 
 #[test]
 fn stopping_answers_what_waits_and_cuts_what_is_parked() {
-    let place = place();
+    // One worker: when one connection was told, all were.
+    let place = Place::open(1, Limits::default());
     let mut parked = place.client();
     parked.get("/park");
     parked.head();
