@@ -293,8 +293,8 @@ fn repair<D: Disk>(
     let path = home.wal().join(replayed.active.name.file());
     if replayed.rest.dirty_end > replayed.end {
         warnings.push(format!(
-            "{} at byte {}: an append was cut short; the {} bytes of it that are there were never \
-             confirmed, and were cut off",
+            "{} at byte {}: the last append is not whole, as when a crash cuts it short: the {} \
+             bytes from here on were cut off",
             path.display(),
             replayed.end,
             replayed.rest.dirty_end - replayed.end
