@@ -22,16 +22,26 @@ pub struct Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Line { offset, bytes, durable, what } = self;
+        let Line {
+            offset,
+            bytes,
+            durable,
+            what,
+        } = self;
         write!(f, "{offset:>6} {bytes:>6}  durable {durable:>6}  {what}")
     }
 }
 
 /// The records of a segment from its beginning up to the first that is not good.
 pub fn dump<D: Disk>(disk: &D, segment: &Path) -> Result<Vec<Line>, WalError> {
-    let name = segment.file_name().and_then(|name| SegmentName::parse(name.to_str()?));
+    let name = segment
+        .file_name()
+        .and_then(|name| SegmentName::parse(name.to_str()?));
     let Some(name) = name else {
-        return Err(WalError::damaged(segment, "edgetcd gives no segment such a name"));
+        return Err(WalError::damaged(
+            segment,
+            "edgetcd gives no segment such a name",
+        ));
     };
     let file = disk.open(segment);
     let file = file.map_err(|error| WalError::io(segment, "open it", &error))?;
@@ -40,9 +50,18 @@ pub fn dump<D: Disk>(disk: &D, segment: &Path) -> Result<Vec<Line>, WalError> {
     loop {
         let offset = lines.last().map_or(0, |line| line.offset + line.bytes);
         match window.look(offset)? {
-            Look::Record { record, durable, next } => {
+            Look::Record {
+                record,
+                durable,
+                next,
+            } => {
                 let (bytes, what) = (next - offset, record.to_string());
-                lines.push(Line { offset, bytes, durable, what });
+                lines.push(Line {
+                    offset,
+                    bytes,
+                    durable,
+                    what,
+                });
             }
             Look::Nothing => return Ok(lines),
             Look::Strange(strange) => return Err(WalError::damaged(segment, strange.0).at(offset)),
@@ -75,9 +94,17 @@ impl fmt::Display for Record<'_> {
         match self {
             Record::Head(head) => {
                 let (last, ballot) = (At(head.last), Vote(head.ballot));
-                write!(f, "head of {:x}, {} bytes, after {last}, {ballot}", head.seq, head.bytes)
+                write!(
+                    f,
+                    "head of {:x}, {} bytes, after {last}, {ballot}",
+                    head.seq, head.bytes
+                )
             }
-            Record::Entry { position, kind, bytes } => {
+            Record::Entry {
+                position,
+                kind,
+                bytes,
+            } => {
                 let what = match Payload::decode(*kind, bytes) {
                     Ok(Payload::Noop) => "no-op",
                     Ok(Payload::Command(_)) => "command",
@@ -89,9 +116,16 @@ impl fmt::Display for Record<'_> {
             Record::Ballot(ballot) => write!(f, "ballot {}", Vote(*ballot)),
             Record::Clock(clock) => {
                 let boot = u128::from_be_bytes(clock.boot_id);
-                write!(f, "clock boot {boot:x} at {} cluster {}", clock.boottime_ns, clock.cluster_ns)
+                write!(
+                    f,
+                    "clock boot {boot:x} at {} cluster {}",
+                    clock.boottime_ns, clock.cluster_ns
+                )
             }
-            Record::Tick { boottime_ns, cluster_ns } => {
+            Record::Tick {
+                boottime_ns,
+                cluster_ns,
+            } => {
                 write!(f, "tick at {boottime_ns} cluster {cluster_ns}")
             }
             Record::Reset(position) => write!(f, "reset: goes on after {}", At(*position)),

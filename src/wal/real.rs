@@ -16,8 +16,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-/// What is written at once where a file system has no `fallocate`. Larger writes leave large pages
-/// in the cache, and then each record dirties a whole one of them (2 MiB were measured).
+/// What is written at once when a segment is zeroed. Larger writes leave large pages in the cache,
+/// and then each record dirties a whole one of them (2 MiB were measured).
 const ZEROS: [u8; 4096] = [0; 4096];
 
 /// How segments are written.
@@ -31,9 +31,24 @@ pub enum WritePath {
 }
 
 /// The disk of this machine.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct RealDisk {
     pub write_path: WritePath,
+    /// Whether a segment made ready ahead is also zeroed, by the helper. An allocated block that was
+    /// never written costs its first sync a change of the file's map and a commit of the file
+    /// system's journal. Measured on ext4, batches of 60 records: 161 µs and 71 µs of CPU a sync
+    /// instead of 318 and 148. The price is that each byte of the log is written twice, which is 3%
+    /// of what single records write, and about what the journal would have written for batches.
+    pub zero_ahead: bool,
+}
+
+impl Default for RealDisk {
+    fn default() -> RealDisk {
+        RealDisk {
+            write_path: WritePath::default(),
+            zero_ahead: true,
+        }
+    }
 }
 
 impl Disk for RealDisk {
@@ -101,7 +116,12 @@ impl Disk for RealDisk {
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
         let mut how = OpenOptions::new();
         let mut file = how.write(true).create_new(true).mode(0o600).open(path)?;
-        let made = fill(&mut file, bytes).and_then(|()| file.sync_all());
+        let made = reserve(&file, bytes)
+            .and_then(|reserved| match reserved && !self.zero_ahead {
+                true => Ok(()),
+                false => zero(&mut file, bytes),
+            })
+            .and_then(|()| file.sync_all());
         if made.is_err() {
             // Best effort: what stays has a temporary name and goes at the next start.
             let _ = std::fs::remove_file(path);
@@ -158,16 +178,20 @@ fn above(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
-/// Gives the file `bytes` zeros that own their blocks.
-fn fill(file: &mut File, bytes: u64) -> io::Result<()> {
+/// Gives the file its blocks, or an error if there are not enough; false where the file system cannot.
+fn reserve(file: &File, bytes: u64) -> io::Result<bool> {
     loop {
-        match rustix::fs::fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => return Ok(()),
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => return Ok(true),
             Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => break,
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => return Ok(false),
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// Writes the file full of zeros, page by page.
+fn zero(file: &mut File, bytes: u64) -> io::Result<()> {
     let mut left = bytes;
     while left > 0 {
         let now = left.min(ZEROS.len() as u64);

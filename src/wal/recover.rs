@@ -391,7 +391,9 @@ fn zero_rest<D: Disk>(active: &mut Active<D>, replayed: &Replayed) -> Result<(),
     for page in &replayed.rest.dirty_pages {
         let from = (*page).max(replayed.end);
         let zeros = [0; 4096];
-        let zeroed = active.segment.write(from, &zeros[..(page + 4096 - from) as usize]);
+        let zeroed = active
+            .segment
+            .write(from, &zeros[..(page + 4096 - from) as usize]);
         zeroed.map_err(|error| WalError::final_io(&active.path, "zero it", &error).at(from))?;
     }
     if replayed.rest.dirty_pages.is_empty() {

@@ -482,7 +482,8 @@ impl Replay {
             return Err(self.witness(home, last.name, end.offset, witness));
         }
         let mut superfluous = self.unused(home, last, after.iter().copied())?;
-        let mut replayed = self.replayed(last.prepared(), end.offset, (last.name, end.durable), rest);
+        let mut replayed =
+            self.replayed(last.prepared(), end.offset, (last.name, end.durable), rest);
         replayed.stopped = end.stopped;
         replayed.spare = spare(home, last, after)?;
         superfluous.retain(|name| replayed.spare.is_none_or(|spare| spare.name != *name));
@@ -538,17 +539,15 @@ fn is_whole(bytes: u64) -> bool {
     bytes >= HEAD_BYTES + SEAL_BYTES && bytes.is_multiple_of(4096)
 }
 
-/// A file that was made ready for what comes after `last`: of its number, and nothing but zeros.
+/// A file that was made ready for what comes after `last`: of its number, and never written to.
 fn spare<D: Disk>(
     home: &Home<D>,
     last: &File,
     after: &[&File],
 ) -> Result<Option<Prepared>, WalError> {
-    for file in after
-        .iter()
-        .filter(|file| file.name.seq == last.name.seq + 1)
-    {
-        if is_whole(file.bytes) && open(home, file.name)?.rest(0)?.dirty_pages.is_empty() {
+    let number = last.name.seq + 1;
+    for file in after.iter().filter(|file| file.name.seq == number) {
+        if is_whole(file.bytes) && open(home, file.name)?.begins_with_zeros()? {
             return Ok(Some(file.prepared()));
         }
     }

@@ -5,8 +5,9 @@ use super::error::WalError;
 use super::record::{self, PREFIX, Prefix, RECORD_ALIGN, Record, Strange};
 use std::path::{Path, PathBuf};
 
-/// What is read at once.
+/// What is read at once, at most: a window begins with less, and doubles it each time.
 const CHUNK: u64 = 256 * 1024;
+const FIRST_CHUNK: u64 = 8 * 1024;
 /// The steps in which zeros are skipped.
 const PAGE: usize = 4096;
 
@@ -19,6 +20,7 @@ pub(super) struct Window<R> {
     start: u64,
     data: Vec<u8>,
     valid: usize,
+    chunk: u64,
 }
 
 /// What stands at an offset.
@@ -56,6 +58,7 @@ impl<R: DiskReader> Window<R> {
             start: 0,
             data: Vec::new(),
             valid: 0,
+            chunk: FIRST_CHUNK,
         }
     }
 
@@ -80,7 +83,8 @@ impl<R: DiskReader> Window<R> {
 
     fn fill(&mut self, offset: u64, length: u64) -> Result<(), WalError> {
         let left = self.bytes().saturating_sub(offset);
-        let wanted = length.max(CHUNK).min(left) as usize;
+        let wanted = length.max(self.chunk).min(left) as usize;
+        self.chunk = (self.chunk * 2).min(CHUNK);
         if self.data.len() < wanted {
             self.data.resize(wanted, 0);
         }
@@ -131,9 +135,15 @@ impl<R: DiskReader> Window<R> {
         self.search(bad, bad + 1)
     }
 
-    /// Whether there is any good record in the file.
+    /// Whether there is any good record in the file. One whose first page is zeros was never written
+    /// to: a segment's first batch begins with its head.
     pub fn has_record(&mut self) -> Result<bool, WalError> {
-        Ok(self.search(0, 0)?.witness.is_some())
+        Ok(!self.begins_with_zeros()? && self.search(0, 0)?.witness.is_some())
+    }
+
+    /// Whether the first page is zeros.
+    pub fn begins_with_zeros(&mut self) -> Result<bool, WalError> {
+        Ok(self.load(0, PAGE as u64)?.iter().all(|byte| *byte == 0))
     }
 
     /// Everything from `from` on; a witness must call at least `durable` bytes durable.

@@ -14,28 +14,53 @@ fn torn() -> (LyingDisk, PathBuf, Range<usize>) {
     let disk = LyingDisk::new(1);
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 3, 1, 41)).expect("written");
-    let begin = records(&disk).last().map(|(_, line)| line.offset + line.bytes).expect("records");
+    let begin = records(&disk)
+        .last()
+        .map(|(_, line)| line.offset + line.bytes)
+        .expect("records");
     wal.append(&entries(4, 6, 1, 41)).expect("appended");
     let (path, last) = records(&disk).pop().expect("records");
     disk.kill();
-    (disk, path, begin as usize..(last.offset + last.bytes) as usize)
+    (
+        disk,
+        path,
+        begin as usize..(last.offset + last.bytes) as usize,
+    )
 }
 
 /// The log must open, hold what was acknowledged, be a prefix of what was appended, take more, and
 /// keep that over another power cut.
 fn must_recover(disk: &LyingDisk, what: &str) -> usize {
-    let (_home, mut wal, recovered) = open(disk, SEGMENT).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (_home, mut wal, recovered) =
+        open(disk, SEGMENT).unwrap_or_else(|error| panic!("{what}: {error}"));
     let found = read_all(&wal, &recovered);
-    assert!(found.len() >= 3, "{what}: acknowledged entries are gone: {}", found.len());
-    assert_eq!(found, entries(1, found.len() as u64, 1, 41).entries, "{what}");
+    assert!(
+        found.len() >= 3,
+        "{what}: acknowledged entries are gone: {}",
+        found.len()
+    );
+    assert_eq!(
+        found,
+        entries(1, found.len() as u64, 1, 41).entries,
+        "{what}"
+    );
     let next = found.len() as u64 + 1;
     wal.write(&entries(next, next, 2, 41)).expect("written");
     disk.crash();
-    let (_home, wal, recovered) = open(disk, SEGMENT).unwrap_or_else(|error| panic!("{what}, again: {error}"));
+    let (_home, wal, recovered) =
+        open(disk, SEGMENT).unwrap_or_else(|error| panic!("{what}, again: {error}"));
     let again = read_all(&wal, &recovered);
     assert_eq!(again[..found.len()], found, "{what}, again");
-    assert_eq!(again[found.len()..], entries(next, next, 2, 41).entries, "{what}, again");
-    assert_eq!(recovered.warnings, Vec::<String>::new(), "{what}: the first start mends it");
+    assert_eq!(
+        again[found.len()..],
+        entries(next, next, 2, 41).entries,
+        "{what}, again"
+    );
+    assert_eq!(
+        recovered.warnings,
+        Vec::<String>::new(),
+        "{what}: the first start mends it"
+    );
     found.len()
 }
 
@@ -45,7 +70,10 @@ fn each_byte(damage: impl Fn(&mut [u8], Range<usize>, usize)) -> Vec<usize> {
     for at in batch.clone() {
         let disk = disk.fork(at as u64);
         edit(&disk, &path, |bytes| damage(bytes, batch.clone(), at));
-        kept.push(must_recover(&disk, &format!("damaged at {at} of {batch:?}")));
+        kept.push(must_recover(
+            &disk,
+            &format!("damaged at {at} of {batch:?}"),
+        ));
     }
     kept
 }
@@ -53,7 +81,11 @@ fn each_byte(damage: impl Fn(&mut [u8], Range<usize>, usize)) -> Vec<usize> {
 #[test]
 fn cut_at_every_byte_of_the_last_batch() {
     let kept = each_byte(|bytes, _, at| bytes[at..].fill(0));
-    assert_eq!((kept[0], kept[kept.len() - 1]), (3, 6), "a cut in the padding loses nothing");
+    assert_eq!(
+        (kept[0], kept[kept.len() - 1]),
+        (3, 6),
+        "a cut in the padding loses nothing"
+    );
     assert!(kept.is_sorted(), "a later cut never keeps less: {kept:?}");
 }
 
@@ -66,7 +98,10 @@ fn zeroed_at_every_byte_of_the_last_batch() {
 #[test]
 fn one_bit_flipped_at_every_byte_of_the_last_batch() {
     let kept = each_byte(|bytes, _, at| bytes[at] ^= 0x10);
-    assert!(kept.iter().all(|kept| (3..6).contains(kept)), "a bad record is not taken: {kept:?}");
+    assert!(
+        kept.iter().all(|kept| (3..6).contains(kept)),
+        "a bad record is not taken: {kept:?}"
+    );
 }
 
 #[test]
@@ -81,9 +116,13 @@ fn old_bytes_at_every_byte_of_the_last_batch() {
     let old = old.bytes(&path).expect("bytes");
     let kept = each_byte(|bytes, _, at| bytes[at..].copy_from_slice(&old[at..]));
     assert!(kept.iter().all(|kept| (3..=6).contains(kept)));
-    let kept = each_byte(|bytes, batch, at| bytes[batch.start..at].copy_from_slice(&old[batch.start..at]));
+    let kept =
+        each_byte(|bytes, batch, at| bytes[batch.start..at].copy_from_slice(&old[batch.start..at]));
     assert_eq!(kept[0], 6);
-    assert!(kept[1..].iter().all(|kept| *kept == 3), "the first record is not whole: {kept:?}");
+    assert!(
+        kept[1..].iter().all(|kept| *kept == 3),
+        "the first record is not whole: {kept:?}"
+    );
 }
 
 /// The same for a batch that goes over the end of a segment: the new one's head may be torn too.
@@ -101,8 +140,15 @@ fn cut_at_every_byte_of_a_new_segment() {
     for at in 0..(last.offset + last.bytes) as usize {
         for tail in [false, true] {
             let disk = disk.fork(at as u64);
-            edit(&disk, path, |bytes| if tail { bytes[..at].fill(0) } else { bytes[at..].fill(0) });
-            let (_home, wal, recovered) = open(&disk, 4096).unwrap_or_else(|error| panic!("{at}: {error}"));
+            edit(&disk, path, |bytes| {
+                if tail {
+                    bytes[..at].fill(0)
+                } else {
+                    bytes[at..].fill(0)
+                }
+            });
+            let (_home, wal, recovered) =
+                open(&disk, 4096).unwrap_or_else(|error| panic!("{at}: {error}"));
             let found = read_all(&wal, &recovered);
             assert!(found.len() >= 30, "{at}: {}", found.len());
             assert_eq!(found, entries(1, found.len() as u64, 1, 90).entries, "{at}");
@@ -115,19 +161,48 @@ fn every_kind() -> LyingDisk {
     let disk = LyingDisk::new(5);
     let (home, mut wal, _) = open(&disk, 4096).expect("a new directory");
     wal.write(&ballot(1, 7)).expect("written");
-    let clock = |at| Clock { boot_id: [9; 16], boottime_ns: at, cluster_ns: at * 2 };
-    wal.write(&Batch { clock: Some(clock(1000)), ..entries(1, 2, 1, 60) }).expect("written");
-    wal.write(&Batch { clock: Some(clock(2000)), ..entries(3, 3, 1, 0) }).expect("written");
-    let change = Change { kind: ChangeKind::AddLearner, node: NodeId(8), context: (*b"url").into() };
-    let change = Entry { position: support::position(4, 1), payload: Payload::Change(change) };
-    let noop = Entry { position: support::position(5, 2), payload: Payload::Noop };
-    wal.write(&Batch { entries: vec![change, noop], ..ballot(2, 0) }).expect("written");
+    let clock = |at| Clock {
+        boot_id: [9; 16],
+        boottime_ns: at,
+        cluster_ns: at * 2,
+    };
+    wal.write(&Batch {
+        clock: Some(clock(1000)),
+        ..entries(1, 2, 1, 60)
+    })
+    .expect("written");
+    wal.write(&Batch {
+        clock: Some(clock(2000)),
+        ..entries(3, 3, 1, 0)
+    })
+    .expect("written");
+    let change = Change {
+        kind: ChangeKind::AddLearner,
+        node: NodeId(8),
+        context: (*b"url").into(),
+    };
+    let change = Entry {
+        position: support::position(4, 1),
+        payload: Payload::Change(change),
+    };
+    let noop = Entry {
+        position: support::position(5, 2),
+        payload: Payload::Noop,
+    };
+    wal.write(&Batch {
+        entries: vec![change, noop],
+        ..ballot(2, 0)
+    })
+    .expect("written");
     wal.write(&entries(6, 40, 2, 90)).expect("written");
     wal.close().expect("closed");
     drop(home);
     let (_home, mut wal, _) = open(&disk, 4096).expect("opens");
     wal.write(&entries(41, 41, 2, 20)).expect("written");
-    wal.begin_snapshot(&support::mark(50, 3)).expect("begun").finish().expect("finished");
+    wal.begin_snapshot(&support::mark(50, 3))
+        .expect("begun")
+        .finish()
+        .expect("finished");
     wal.compact(&support::mark(50, 3)).expect("compacted");
     wal.write(&entries(51, 52, 3, 30)).expect("written");
     wal.close().expect("closed");
@@ -139,8 +214,13 @@ fn every_kind() -> LyingDisk {
 fn a_flipped_bit_in_any_durable_record_is_refused() {
     let disk = every_kind();
     let all = records(&disk);
-    for kind in ["head", "no-op", "command", "change", "ballot", "clock", "tick", "reset", "sealed", "stop"] {
-        assert!(all.iter().any(|(_, line)| line.what.contains(kind)), "no {kind} in {all:#?}");
+    for kind in [
+        "head", "no-op", "command", "change", "ballot", "clock", "tick", "reset", "sealed", "stop",
+    ] {
+        assert!(
+            all.iter().any(|(_, line)| line.what.contains(kind)),
+            "no {kind} in {all:#?}"
+        );
     }
     // The very last record calls all others durable, and nothing does so for it.
     let (last, durable) = all.split_last().expect("records");
@@ -164,11 +244,21 @@ fn must_refuse(disk: &LyingDisk, path: &Path, at: u64, record: u64, what: &str) 
     edit(&disk, path, |bytes| bytes[at as usize] ^= 1 << (at % 8));
     let before: Vec<_> = disk.files().iter().map(|path| disk.bytes(path)).collect();
     let Err(error) = open(&disk, 4096) else {
-        panic!("{}: a bit was flipped at {at} in {what}, and it starts", path.display());
+        panic!(
+            "{}: a bit was flipped at {at} in {what}, and it starts",
+            path.display()
+        );
     };
     assert_eq!(error.kind, WalErrorKind::Damaged, "{error}");
-    assert_eq!((error.path.as_path(), error.offset), (path, Some(record)), "{what} at {at}: {error}");
-    assert!(error.what.contains("move its data directory aside"), "{error}");
+    assert_eq!(
+        (error.path.as_path(), error.offset),
+        (path, Some(record)),
+        "{what} at {at}: {error}"
+    );
+    assert!(
+        error.what.contains("move its data directory aside"),
+        "{error}"
+    );
     let after: Vec<_> = disk.files().iter().map(|path| disk.bytes(path)).collect();
     assert!(before == after, "a refused directory is as it was found");
 }
@@ -180,12 +270,21 @@ fn a_zeroed_sector_before_the_last_sync_is_refused() {
     let (_, last) = records(&disk).pop().expect("records");
     let used = &paths[..paths.len() - 1];
     for (number, path) in used.iter().enumerate() {
-        let ends = if number + 1 == used.len() { last.offset as usize } else { 4096 - 512 };
+        let ends = if number + 1 == used.len() {
+            last.offset as usize
+        } else {
+            4096 - 512
+        };
         for sector in (0..ends).step_by(512) {
             let disk = disk.fork(1);
-            edit(&disk, path, |bytes| bytes[sector..(sector + 512).min(ends)].fill(0));
+            edit(&disk, path, |bytes| {
+                bytes[sector..(sector + 512).min(ends)].fill(0)
+            });
             let error = open(&disk, 4096).expect_err("confirmed bytes are gone");
-            assert_eq!((error.kind, error.path), (WalErrorKind::Damaged, path.clone()));
+            assert_eq!(
+                (error.kind, error.path),
+                (WalErrorKind::Damaged, path.clone())
+            );
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Directories that are not as the log left them: files missing, doubled, swapped, of other sizes
 //! or other programs; full disks; failed syncs.
 
-use crate::support::{self, DIR, ballot, edit, entries, mark, open, open_with, options, read_all, records, segments};
+use crate::support::{
+    self, DIR, ballot, edit, entries, mark, open, open_with, options, read_all, records, segments,
+};
 use edgetcd::wal::{Batch, Home, LyingDisk, Options, Wal, WalErrorKind, recover};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +16,8 @@ fn closed() -> LyingDisk {
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     home.write_identity(b"me").expect("written");
     for from in (1..=100).step_by(10) {
-        wal.write(&entries(from, from + 9, 1, 200)).expect("written");
+        wal.write(&entries(from, from + 9, 1, 200))
+            .expect("written");
     }
     wal.close().expect("closed");
     disk.kill();
@@ -23,11 +26,23 @@ fn closed() -> LyingDisk {
 
 /// The directory must be refused, with this in the message, and be left alone.
 fn must_refuse(disk: &LyingDisk, path: &Path, says: &str) {
-    let before: Vec<_> = disk.files().into_iter().map(|path| (disk.bytes(&path), path)).collect();
+    let before: Vec<_> = disk
+        .files()
+        .into_iter()
+        .map(|path| (disk.bytes(&path), path))
+        .collect();
     let error = open(disk, SEGMENT).map(|_| ()).expect_err(says);
     assert!(error.what.contains(says), "{error}, not {says:?}");
-    assert_eq!((error.kind, error.path.as_path()), (WalErrorKind::Damaged, path), "{error}");
-    let after: Vec<_> = disk.files().into_iter().map(|path| (disk.bytes(&path), path)).collect();
+    assert_eq!(
+        (error.kind, error.path.as_path()),
+        (WalErrorKind::Damaged, path),
+        "{error}"
+    );
+    let after: Vec<_> = disk
+        .files()
+        .into_iter()
+        .map(|path| (disk.bytes(&path), path))
+        .collect();
     assert!(before == after, "{error}: and something was changed");
 }
 
@@ -67,21 +82,33 @@ fn swapped_renamed_and_foreign_segments_are_refused() {
     let disk = closed();
     let all = segments(&disk);
     let swapped = disk.fork(1);
-    let (one, two) = (disk.bytes(&all[1]).expect("bytes"), disk.bytes(&all[2]).expect("bytes"));
+    let (one, two) = (
+        disk.bytes(&all[1]).expect("bytes"),
+        disk.bytes(&all[2]).expect("bytes"),
+    );
     swapped.put(&all[1], &two);
     swapped.put(&all[2], &one);
     must_refuse(&swapped, &all[1], "under another name");
 
     let last = all.len() - 2;
     let renamed = disk.fork(1);
-    rename(&renamed, &all[last], &all[last].with_file_name("0000000000000020-00000001.wal"));
-    must_refuse(&renamed, &all[last].with_file_name("0000000000000020-00000001.wal"), "rename it back");
+    rename(
+        &renamed,
+        &all[last],
+        &all[last].with_file_name("0000000000000020-00000001.wal"),
+    );
+    must_refuse(
+        &renamed,
+        &all[last].with_file_name("0000000000000020-00000001.wal"),
+        "rename it back",
+    );
 
     // A segment of another life of this directory, with the right number.
     let other = LyingDisk::new(99);
     let (_home, mut wal, _) = open(&other, SEGMENT).expect("a new directory");
     for from in (1..=100).step_by(10) {
-        wal.write(&entries(from, from + 9, 1, 200)).expect("written");
+        wal.write(&entries(from, from + 9, 1, 200))
+            .expect("written");
     }
     let theirs = segments(&other);
     let mixed = disk.fork(1);
@@ -90,7 +117,11 @@ fn swapped_renamed_and_foreign_segments_are_refused() {
     must_refuse(&mixed, &all[1], "is not it");
     let doubled = disk.fork(1);
     doubled.put(&theirs[2], &other.bytes(&theirs[2]).expect("bytes"));
-    let (low, high) = if theirs[2] < all[2] { (&theirs[2], &all[2]) } else { (&all[2], &theirs[2]) };
+    let (low, high) = if theirs[2] < all[2] {
+        (&theirs[2], &all[2])
+    } else {
+        (&all[2], &theirs[2])
+    };
     assert!(low < high);
     must_refuse(&doubled, high, "both have records");
 }
@@ -125,11 +156,25 @@ fn the_log_without_its_start_and_a_start_without_its_log_are_refused() {
     let wal_dir = PathBuf::from(DIR).join("member/wal");
     let no_log = disk.fork(1);
     segments(&disk).iter().for_each(|path| no_log.take(path));
-    must_refuse(&no_log, &wal_dir, "there is no log here, though data/member/identity");
+    must_refuse(
+        &no_log,
+        &wal_dir,
+        "there is no log here, though data/member/identity",
+    );
 
-    let (home, mut wal, _) = open_with(&disk, Options { max_wals: 1, ..options(SEGMENT) }).expect("opens");
+    let (home, mut wal, _) = open_with(
+        &disk,
+        Options {
+            max_wals: 1,
+            ..options(SEGMENT)
+        },
+    )
+    .expect("opens");
     for index in [60, 80] {
-        wal.begin_snapshot(&mark(index, 1)).expect("begun").finish().expect("finished");
+        wal.begin_snapshot(&mark(index, 1))
+            .expect("begun")
+            .finish()
+            .expect("finished");
         wal.compact(&mark(index, 1)).expect("compacted");
     }
     drop((home, wal));
@@ -139,7 +184,11 @@ fn the_log_without_its_start_and_a_start_without_its_log_are_refused() {
     must_refuse(&no_log, &wal_dir, "member/snap/0000000000000050");
     let no_snapshots = disk.fork(1);
     no_snapshots.take(&PathBuf::from(DIR).join("member/snap"));
-    must_refuse(&no_snapshots, &segments(&disk)[0], "the log begins with entry");
+    must_refuse(
+        &no_snapshots,
+        &segments(&disk)[0],
+        "the log begins with entry",
+    );
 }
 
 #[test]
@@ -149,20 +198,36 @@ fn segments_left_over_by_a_crash_are_cleared_away() {
     let spare = &all[all.len() - 1];
     let doubled = disk.fork(1);
     // A second one made ready, a zombie beside a used one, one further on, and one half made.
-    doubled.put(&spare.with_file_name("0000000000000007-00000001.wal"), &[0; 4096]);
-    doubled.put(&spare.with_file_name("0000000000000002-00000001.wal"), &[0; 4096]);
-    doubled.put(&spare.with_file_name("0000000000000009-00000001.wal"), &[0; 4096]);
-    doubled.put(&spare.with_file_name("0000000000000008-00000001.tmp"), &[0; 77]);
+    doubled.put(
+        &spare.with_file_name("0000000000000007-00000001.wal"),
+        &[0; 4096],
+    );
+    doubled.put(
+        &spare.with_file_name("0000000000000002-00000001.wal"),
+        &[0; 4096],
+    );
+    doubled.put(
+        &spare.with_file_name("0000000000000009-00000001.wal"),
+        &[0; 4096],
+    );
+    doubled.put(
+        &spare.with_file_name("0000000000000008-00000001.tmp"),
+        &[0; 77],
+    );
     must_hold(&doubled, 100);
     assert_eq!(segments(&doubled).len(), all.len(), "{:?}", doubled.files());
 
     // Segments that compaction removed, and a crash brought back in part: no gap in the log.
-    let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
-    wal.begin_snapshot(&mark(90, 1)).expect("begun").finish().expect("finished");
+    let (home, wal, _) = open(&disk, SEGMENT).expect("opens");
+    wal.begin_snapshot(&mark(90, 1))
+        .expect("begun")
+        .finish()
+        .expect("finished");
     drop((home, wal));
     disk.kill();
     disk.take(&all[1]);
-    let (_home, wal, recovered) = open(&disk, SEGMENT).expect("the snapshot covers what is missing");
+    let (_home, wal, recovered) =
+        open(&disk, SEGMENT).expect("the snapshot covers what is missing");
     assert_eq!(read_all(&wal, &recovered), entries(91, 100, 1, 200).entries);
     assert!(!segments(&disk).contains(&all[0]));
 }
@@ -172,7 +237,10 @@ fn directories_of_other_programs_are_refused_untouched() {
     let member = PathBuf::from(DIR).join("member");
     for (file, says) in [
         (PathBuf::from(DIR).join("proxy"), "etcd proxy"),
-        (member.join("wal/0000000000000000-0000000000000000.wal"), "written by etcd"),
+        (
+            member.join("wal/0000000000000000-0000000000000000.wal"),
+            "written by etcd",
+        ),
         (member.join("wal/mine.wal"), "no file such a name"),
         (member.join("snap/db"), "database of an etcd member"),
     ] {
@@ -182,8 +250,15 @@ fn directories_of_other_programs_are_refused_untouched() {
         disk.put(&file, b"theirs");
         let before = disk.files();
         let error = open(&disk, SEGMENT).map(|_| ()).expect_err(says);
-        assert_eq!((error.kind, &error.path), (WalErrorKind::Foreign, &file), "{error}");
-        assert!(error.what.contains(says) && error.what.contains("--data-dir"), "{error}");
+        assert_eq!(
+            (error.kind, &error.path),
+            (WalErrorKind::Foreign, &file),
+            "{error}"
+        );
+        assert!(
+            error.what.contains(says) && error.what.contains("--data-dir"),
+            "{error}"
+        );
         assert_eq!(disk.files(), before);
     }
 }
@@ -209,11 +284,14 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     assert_eq!(wal.last().index.0, last);
     // What still fits is taken; what does not is refused again, and the same batch is taken later.
     wal.write(&ballot(2, 1)).expect("a small record fits");
-    let refused = wal.write(&entries(last + 1, last + 3, 2, 300)).map_err(|error| error.kind);
+    let refused = wal
+        .write(&entries(last + 1, last + 3, 2, 300))
+        .map_err(|error| error.kind);
     assert_eq!(refused, Err(WalErrorKind::Full));
     assert_eq!(wal.stats().full.load(Relaxed), 2);
     disk.set_capacity(u64::MAX);
-    wal.write(&entries(last + 1, last + 3, 2, 300)).expect("there is room again");
+    wal.write(&entries(last + 1, last + 3, 2, 300))
+        .expect("there is room again");
     drop((home, wal));
     disk.crash();
     let (_home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
@@ -227,7 +305,9 @@ fn a_full_disk_leaves_the_log_as_it_was() {
 fn a_full_disk_at_the_first_start_leaves_nothing_in_the_way() {
     let disk = LyingDisk::new(1);
     disk.set_capacity(SEGMENT - 1);
-    let error = open(&disk, SEGMENT).map(|_| ()).expect_err("no room for a segment");
+    let error = open(&disk, SEGMENT)
+        .map(|_| ())
+        .expect_err("no room for a segment");
     assert_eq!(error.kind, WalErrorKind::Full, "{error}");
     // Room for one segment, none for the next one's preparation.
     disk.set_capacity(SEGMENT + 100);
@@ -241,14 +321,30 @@ fn a_failed_sync_is_final() {
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 1, 1, 100)).expect("written");
     disk.fail_sync_after(0);
-    let error = wal.write(&entries(2, 2, 1, 100)).expect_err("the sync fails");
-    assert_eq!((error.kind, error.offset), (WalErrorKind::Io, Some(232)), "{error}");
+    let error = wal
+        .write(&entries(2, 2, 1, 100))
+        .expect_err("the sync fails");
+    assert_eq!(
+        (error.kind, error.offset),
+        (WalErrorKind::Io, Some(232)),
+        "{error}"
+    );
     // The disk would sync without complaint now, and it would mean nothing.
     let poisoned = Err(WalErrorKind::Poisoned);
     assert_eq!(wal.sync().map_err(|error| error.kind), poisoned);
-    assert_eq!(wal.append(&Batch::default()).map_err(|error| error.kind), poisoned);
-    assert_eq!(wal.write(&entries(2, 2, 1, 100)).map_err(|error| error.kind), poisoned);
-    assert_eq!(wal.compact(&mark(9, 1)).map_err(|error| error.kind), poisoned);
+    assert_eq!(
+        wal.append(&Batch::default()).map_err(|error| error.kind),
+        poisoned
+    );
+    assert_eq!(
+        wal.write(&entries(2, 2, 1, 100))
+            .map_err(|error| error.kind),
+        poisoned
+    );
+    assert_eq!(
+        wal.compact(&mark(9, 1)).map_err(|error| error.kind),
+        poisoned
+    );
     assert_eq!(wal.close().map_err(|error| error.kind), poisoned);
     drop(home);
     disk.crash();
@@ -265,7 +361,8 @@ fn what_a_failed_sync_left_in_the_cache_is_written_anew() {
         let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
         wal.write(&entries(1, 1, 1, 1000)).expect("written");
         disk.fail_sync_after(0);
-        wal.write(&entries(2, 2, 1, 1500)).expect_err("the sync fails");
+        wal.write(&entries(2, 2, 1, 1500))
+            .expect_err("the sync fails");
         drop((home, wal));
         disk.kill();
         let (home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
@@ -273,7 +370,11 @@ fn what_a_failed_sync_left_in_the_cache_is_written_anew() {
         drop((home, wal));
         disk.crash();
         let (_home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
-        assert_eq!(read_all(&wal, &recovered).len(), 2, "seed {seed}: counted on, and lost");
+        assert_eq!(
+            read_all(&wal, &recovered).len(),
+            2,
+            "seed {seed}: counted on, and lost"
+        );
     }
 }
 
@@ -292,16 +393,30 @@ fn nothing_is_written_by_a_start_after_a_clean_stop() {
 #[test]
 fn a_ballot_survives_the_segments_it_was_written_in() {
     let disk = LyingDisk::new(1);
-    let (home, mut wal, _) = open_with(&disk, Options { max_wals: 1, ..options(SEGMENT) }).expect("new");
+    let (home, mut wal, _) = open_with(
+        &disk,
+        Options {
+            max_wals: 1,
+            ..options(SEGMENT)
+        },
+    )
+    .expect("new");
     wal.write(&ballot(7, 3)).expect("written");
     for index in 1..=100 {
         wal.write(&entries(index, index, 7, 300)).expect("written");
     }
     for index in [80, 90, 100] {
-        wal.begin_snapshot(&mark(index, 7)).expect("begun").finish().expect("finished");
+        wal.begin_snapshot(&mark(index, 7))
+            .expect("begun")
+            .finish()
+            .expect("finished");
         wal.compact(&mark(index, 7)).expect("compacted");
     }
-    assert!(!records(&disk).iter().any(|(_, line)| line.what.starts_with("ballot")));
+    assert!(
+        !records(&disk)
+            .iter()
+            .any(|(_, line)| line.what.starts_with("ballot"))
+    );
     drop((home, wal));
     disk.crash();
     let (_home, _wal, recovered) = open(&disk, SEGMENT).expect("opens");
@@ -312,7 +427,11 @@ fn a_ballot_survives_the_segments_it_was_written_in() {
 #[test]
 fn segments_grow_while_they_fill_fast_and_shrink_again() {
     let disk = LyingDisk::new(1);
-    let options = Options { segment_bytes_max: 4 * SEGMENT, max_wals: 0, ..options(SEGMENT) };
+    let options = Options {
+        segment_bytes_max: 4 * SEGMENT,
+        max_wals: 0,
+        ..options(SEGMENT)
+    };
     let (_home, mut wal, _) = open_with(&disk, options).expect("a new directory");
     let fill = |wal: &mut Wal<LyingDisk>, pause: u64| {
         let mut index = wal.last().index.0;
@@ -326,7 +445,11 @@ fn segments_grow_while_they_fill_fast_and_shrink_again() {
         disk.bytes(&all[all.len() - 1]).expect("bytes").len() as u64 / SEGMENT
     };
     let busy: Vec<u64> = (0..4).map(|_| fill(&mut wal, 0)).collect();
-    assert_eq!(busy, [2, 2, 4, 4], "the one after the next is twice as large");
+    assert_eq!(
+        busy,
+        [2, 2, 4, 4],
+        "the one after the next is twice as large"
+    );
     let idle: Vec<u64> = (0..6).map(|_| fill(&mut wal, 100)).collect();
     assert_eq!(idle[idle.len() - 1], 1, "{idle:?}");
 }

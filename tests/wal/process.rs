@@ -33,7 +33,9 @@ pub fn child(test: &str, variable: &str, dir: &Path) -> Holder {
 /// ended. In the test run itself there is nothing to hold.
 #[test]
 fn hold_a_directory() {
-    let Some(dir) = std::env::var_os(HOLD) else { return };
+    let Some(dir) = std::env::var_os(HOLD) else {
+        return;
+    };
     let home = Home::open(RealDisk::default(), Options::new(dir)).expect("the first has it");
     let (_wal, _) = recover(&home).expect("recovers");
     println!("\nholding");
@@ -47,13 +49,25 @@ fn a_second_process_is_refused_with_the_first_ones_pid() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut child = child("process::hold_a_directory", HOLD, dir.path());
     let output = BufReader::new(child.0.stdout.take().expect("its output"));
-    let held = output.lines().any(|line| line.is_ok_and(|line| line.contains("holding")));
+    let held = output
+        .lines()
+        .any(|line| line.is_ok_and(|line| line.contains("holding")));
     assert!(held, "the child has the directory");
-    let refused = || Home::open(RealDisk::default(), Options::new(dir.path())).expect_err("refused");
+    let refused =
+        || Home::open(RealDisk::default(), Options::new(dir.path())).expect_err("refused");
     let error = refused();
     let pid = child.0.id();
-    assert_eq!(error.kind, WalErrorKind::Locked { pid: Some(pid) }, "{error}");
-    assert!(error.to_string().contains(&format!("process {pid} is running")), "{error}");
+    assert_eq!(
+        error.kind,
+        WalErrorKind::Locked { pid: Some(pid) },
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("process {pid} is running")),
+        "{error}"
+    );
     drop(child);
     // The kernel lets go of the lock with the process.
     let home = Home::open(RealDisk::default(), Options::new(dir.path())).expect("free again");
@@ -62,7 +76,10 @@ fn a_second_process_is_refused_with_the_first_ones_pid() {
 
 #[test]
 fn a_wal_dir_is_locked_too() {
-    let (one, two) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (one, two) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
     let shared = tempfile::tempdir().expect("a folder");
     let options = |dir: &tempfile::TempDir| Options {
         wal_dir: Some(shared.path().join("wal")),
@@ -70,7 +87,12 @@ fn a_wal_dir_is_locked_too() {
     };
     let _home = Home::open(RealDisk::default(), options(&one)).expect("the first has it");
     let error = Home::open(RealDisk::default(), options(&two)).expect_err("refused");
-    assert_eq!(error.kind, WalErrorKind::Locked { pid: Some(std::process::id()) });
+    assert_eq!(
+        error.kind,
+        WalErrorKind::Locked {
+            pid: Some(std::process::id())
+        }
+    );
     assert_eq!(error.path, shared.path().join("wal/lock"));
 }
 
@@ -78,8 +100,14 @@ fn a_wal_dir_is_locked_too() {
 #[test]
 fn memmap2_is_new_enough() {
     let lock = include_str!("../../Cargo.lock");
-    let after = lock.split("name = \"memmap2\"\nversion = \"").nth(1).expect("memmap2 is used");
+    let after = lock
+        .split("name = \"memmap2\"\nversion = \"")
+        .nth(1)
+        .expect("memmap2 is used");
     let version = after.split('"').next().expect("a version");
-    let numbers: Vec<u32> = version.split('.').map(|part| part.parse().expect("a number")).collect();
+    let numbers: Vec<u32> = version
+        .split('.')
+        .map(|part| part.parse().expect("a number"))
+        .collect();
     assert!(numbers >= vec![0, 9, 11], "memmap2 {version}");
 }

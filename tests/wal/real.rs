@@ -15,8 +15,18 @@ const CRASH: &str = "EDGETCD_TEST_CRASH";
 type Opened = (Home<RealDisk>, Wal<RealDisk>, Recovered<RealDisk>);
 
 fn open(dir: &Path, write_path: WritePath) -> Opened {
-    let options = Options { max_wals: 0, ..Options::new(dir) };
-    let home = Home::open(RealDisk { write_path }, options).expect("the directory");
+    let options = Options {
+        max_wals: 0,
+        ..Options::new(dir)
+    };
+    let home = Home::open(
+        RealDisk {
+            write_path,
+            ..RealDisk::default()
+        },
+        options,
+    )
+    .expect("the directory");
     let (wal, recovered) = recover(&home).expect("recovers");
     (home, wal, recovered)
 }
@@ -38,9 +48,18 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 /// Waits until the helper has made the next segment, so that it is in nobody's way.
 fn wait_for_spare(dir: &Path, segments: usize) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    let count = || files(dir).iter().filter(|path| path.extension().is_some_and(|e| e == "wal")).count();
+    let count = || {
+        files(dir)
+            .iter()
+            .filter(|path| path.extension().is_some_and(|e| e == "wal"))
+            .count()
+    };
     while count() < segments {
-        assert!(Instant::now() < deadline, "no segment was made ready: {:?}", files(dir));
+        assert!(
+            Instant::now() < deadline,
+            "no segment was made ready: {:?}",
+            files(dir)
+        );
         std::thread::yield_now();
     }
 }
@@ -52,18 +71,28 @@ fn both_write_paths_keep_what_they_are_given() {
         let (home, mut wal, _) = open(dir.path(), write_path);
         wal.write(&ballot(3, 2)).expect("written");
         for from in (1..=3000).step_by(50) {
-            wal.write(&entries(from, from + 49, 3, 900)).expect("written");
+            wal.write(&entries(from, from + 49, 3, 900))
+                .expect("written");
         }
-        wal.write(&entries(3001, 3001, 3, 3 << 20)).expect("one larger than a segment");
-        wal.write(&entries(2990, 3010, 4, 10)).expect("in place of others");
+        wal.write(&entries(3001, 3001, 3, 3 << 20))
+            .expect("one larger than a segment");
+        wal.write(&entries(2990, 3010, 4, 10))
+            .expect("in place of others");
         let stats = wal.stats().clone();
         assert!(stats.rolls.load(Relaxed) >= 3, "{stats:?}");
         assert!(stats.syncs.load(Relaxed) >= 63, "{stats:?}");
-        let buckets: u64 = stats.sync_buckets.iter().map(|bucket| bucket.load(Relaxed)).sum();
+        let buckets: u64 = stats
+            .sync_buckets
+            .iter()
+            .map(|bucket| bucket.load(Relaxed))
+            .sum();
         assert_eq!(buckets, stats.syncs.load(Relaxed));
         let mut all = entries(1, 2989, 3, 900).entries;
         all.extend(entries(2990, 3010, 4, 10).entries);
-        let read = wal.reader().read(LogIndex(1), LogIndex(3010), usize::MAX).expect("read");
+        let read = wal
+            .reader()
+            .read(LogIndex(1), LogIndex(3010), usize::MAX)
+            .expect("read");
         assert_eq!(read, all);
         drop((home, wal));
         let (_home, wal, recovered) = open(dir.path(), write_path);
@@ -81,14 +110,17 @@ fn readers_read_while_the_log_is_written() {
     let reading = std::thread::spawn(move || {
         let mut next = 1;
         while next <= total {
-            let some = reader.read(LogIndex(next), LogIndex(total), 100_000).expect("read");
+            let some = reader
+                .read(LogIndex(next), LogIndex(total), 100_000)
+                .expect("read");
             let end = next + some.len() as u64;
             assert!(next == end || some == entries(next, end - 1, 1, 700).entries);
             next = end;
         }
     });
     for from in (1..=total).step_by(40) {
-        wal.append(&entries(from, from + 39, 1, 700)).expect("appended");
+        wal.append(&entries(from, from + 39, 1, 700))
+            .expect("appended");
     }
     wal.sync().expect("synced");
     reading.join().expect("all was read");
@@ -100,10 +132,28 @@ fn an_empty_directory_is_small_and_private() {
     let data = dir.path().join("new/data");
     let (_home, _wal, _) = open(&data, WritePath::Mapped);
     wait_for_spare(&data, 2);
-    let bytes: u64 = files(&data).iter().map(|path| path.metadata().expect("it is there").blocks() * 512).sum();
-    assert!((2 << 20..4 << 20).contains(&bytes), "{bytes} bytes, all of them allocated");
-    for made in ["new", "new/data", "new/data/member", "new/data/member/wal", "new/data/member/snap"] {
-        let mode = dir.path().join(made).metadata().expect("it is there").permissions().mode();
+    let bytes: u64 = files(&data)
+        .iter()
+        .map(|path| path.metadata().expect("it is there").blocks() * 512)
+        .sum();
+    assert!(
+        (2 << 20..4 << 20).contains(&bytes),
+        "{bytes} bytes, all of them allocated"
+    );
+    for made in [
+        "new",
+        "new/data",
+        "new/data/member",
+        "new/data/member/wal",
+        "new/data/member/snap",
+    ] {
+        let mode = dir
+            .path()
+            .join(made)
+            .metadata()
+            .expect("it is there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o700, "{made}");
     }
 }
@@ -111,7 +161,9 @@ fn an_empty_directory_is_small_and_private() {
 /// What this thread has given the disk to write, as the kernel counts it.
 fn written() -> Option<u64> {
     let about = std::fs::read_to_string("/proc/thread-self/io").ok()?;
-    let line = about.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;
+    let line = about
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "))?;
     line.parse().ok()
 }
 
@@ -120,49 +172,52 @@ fn a_small_record_writes_one_page_also_after_a_burst() {
     let dir = tempfile::tempdir().expect("a folder");
     let (_home, mut wal, _) = open(dir.path(), WritePath::Mapped);
     wait_for_spare(dir.path(), 2);
-    let mut next = 1;
-    let mut single = |wal: &mut Wal<RealDisk>| {
-        let before = written()?;
-        for _ in 0..50 {
-            wal.write(&entries(next, next, 1, 100)).expect("written");
-            next += 1;
-        }
-        Some((written()? - before) / 50)
-    };
-    let first = single(&mut wal);
-    if first.is_none_or(|bytes| bytes == 0) {
+    let first = written_by_single_records(&mut wal);
+    if first == Some(0) || first.is_none() {
         println!("skipped: this file system does not tell what is written ({first:?})");
         return;
     }
-    let mut next = 51;
     for _ in 0..40 {
-        wal.write(&entries(next, next + 63, 1, 300)).expect("written");
-        next += 64;
+        let next = wal.last().index.0 + 1;
+        wal.write(&entries(next, next + 63, 1, 300))
+            .expect("written");
     }
-    let mut after = 0;
-    let before = written().expect("told before");
+    let after = written_by_single_records(&mut wal);
+    println!("bytes written for one record: {first:?}, after a burst {after:?}");
+    for bytes in [first, after] {
+        assert!(
+            (4096..=8192).contains(&bytes.unwrap_or(0)),
+            "{first:?}, after a burst {after:?}"
+        );
+    }
+}
+
+/// For one commit of one record of 100 bytes, on average.
+fn written_by_single_records(wal: &mut Wal<RealDisk>) -> Option<u64> {
+    let before = written()?;
     for _ in 0..50 {
+        let next = wal.last().index.0 + 1;
         wal.write(&entries(next, next, 1, 100)).expect("written");
-        next += 1;
-        after = (written().expect("told before") - before) / 50;
     }
-    println!("bytes written for one record: {first:?}, after a burst {after}");
-    for bytes in [first.unwrap_or(0), after] {
-        assert!((4096..=8192).contains(&bytes), "{first:?}, after a burst {after}");
-    }
+    Some((written()? - before) / 50)
 }
 
 /// What the child of the next test does: writes, and tells what was acknowledged, until it is ended.
 #[test]
 fn write_until_killed() {
-    let Some(dir) = std::env::var_os(CRASH) else { return };
+    let Some(dir) = std::env::var_os(CRASH) else {
+        return;
+    };
     let (_home, mut wal, recovered) = open(Path::new(&dir), WritePath::Mapped);
     let mut out = std::io::stdout();
     let mut next = recovered.log.last.0 + 1;
     loop {
         let to = next + next % 7;
         wal.write(&entries(next, to, 1, 500)).expect("written");
-        if writeln!(out, "\nstored {to}").and_then(|()| out.flush()).is_err() {
+        if writeln!(out, "\nstored {to}")
+            .and_then(|()| out.flush())
+            .is_err()
+        {
             return; // the parent is gone
         }
         next = to + 1;
@@ -175,9 +230,14 @@ fn killed_at_any_moment_it_keeps_what_it_acknowledged() {
     let mut acknowledged = 0;
     for round in 1..=5 {
         let mut child: Holder = child("real::write_until_killed", CRASH, dir.path());
-        let mut stored = BufReader::new(child.0.stdout.take().expect("its output")).lines().filter_map(|line| {
-            line.expect("text").strip_prefix("stored ")?.parse::<u64>().ok()
-        });
+        let mut stored = BufReader::new(child.0.stdout.take().expect("its output"))
+            .lines()
+            .filter_map(|line| {
+                line.expect("text")
+                    .strip_prefix("stored ")?
+                    .parse::<u64>()
+                    .ok()
+            });
         // Far enough that a round goes on in another segment.
         let until = acknowledged + round * 400;
         acknowledged = stored.find(|stored| *stored > until).expect("it writes");
@@ -186,7 +246,11 @@ fn killed_at_any_moment_it_keeps_what_it_acknowledged() {
         drop(child);
         let (_home, wal, recovered) = open(dir.path(), WritePath::Mapped);
         let found = read_all(&wal, &recovered);
-        assert!(found.len() as u64 >= acknowledged, "{} of {acknowledged}", found.len());
+        assert!(
+            found.len() as u64 >= acknowledged,
+            "{} of {acknowledged}",
+            found.len()
+        );
         assert_eq!(found, entries(1, found.len() as u64, 1, 500).entries);
     }
 }
@@ -199,11 +263,27 @@ fn a_file_cut_short_under_the_log_is_refused_at_the_next_start() {
     wal.close().expect("closed");
     drop(home);
     let all = files(dir.path());
-    let first = all.iter().find(|path| path.to_string_lossy().contains("/wal/0000000000000000-"));
+    let first = all
+        .iter()
+        .find(|path| path.to_string_lossy().contains("/wal/0000000000000000-"));
     let first = first.expect("the first segment");
-    std::fs::OpenOptions::new().write(true).open(first).expect("open").set_len(8192).expect("cut");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(first)
+        .expect("open")
+        .set_len(8192)
+        .expect("cut");
     let home = Home::open(RealDisk::default(), Options::new(dir.path())).expect("the directory");
     let error = recover(&home).map(|_| ()).expect_err("refused");
-    assert_eq!((error.kind, &error.path), (WalErrorKind::Damaged, first), "{error}");
-    assert!(error.to_string().contains("8192 bytes long, and was made with 1048576"), "{error}");
+    assert_eq!(
+        (error.kind, &error.path),
+        (WalErrorKind::Damaged, first),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("8192 bytes long, and was made with 1048576"),
+        "{error}"
+    );
 }

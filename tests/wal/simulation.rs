@@ -36,7 +36,9 @@ impl State {
     }
 
     fn at(&self, index: u64) -> Option<Position> {
-        let all = [self.base].into_iter().chain(self.entries.iter().map(|entry| entry.0));
+        let all = [self.base]
+            .into_iter()
+            .chain(self.entries.iter().map(|entry| entry.0));
         all.into_iter().find(|position| position.index.0 == index)
     }
 
@@ -80,7 +82,9 @@ struct World {
 
 fn snapshot_bytes(mark: &SnapshotMark) -> Vec<u8> {
     let count = 100 + mark.position.index.0 * 700 % 70_000;
-    (0..count).map(|n| (n + mark.position.index.0) as u8).collect()
+    (0..count)
+        .map(|n| (n + mark.position.index.0) as u8)
+        .collect()
 }
 
 impl World {
@@ -143,15 +147,25 @@ impl World {
     }
 
     fn compare(&mut self, wal: &Wal<LyingDisk>, mut recovered: Recovered<LyingDisk>) {
-        let snapshot = recovered.snapshot.as_ref().map(|reader| reader.mark().position);
+        let snapshot = recovered
+            .snapshot
+            .as_ref()
+            .map(|reader| reader.mark().position);
         let may = &self.snapshots;
-        assert!(may.contains(&snapshot), "seed {}: snapshot {snapshot:?} of {may:?}", self.seed);
+        assert!(
+            may.contains(&snapshot),
+            "seed {}: snapshot {snapshot:?} of {may:?}",
+            self.seed
+        );
         let found = support::read_all(wal, &recovered);
         for entry in &found {
             let Position { index, term } = entry.position;
             assert_eq!(*entry, support::entry(index.0, term.0, entry.payload.len()));
         }
-        let found: Vec<_> = found.iter().map(|entry| (entry.position, entry.payload.len())).collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|entry| (entry.position, entry.payload.len()))
+            .collect();
         let same = |state: &&State| {
             (state.ballot, state.clock) == (recovered.ballot, recovered.clock)
                 && state.after(snapshot) == found
@@ -186,7 +200,9 @@ impl World {
             55..65 => self.sync(),
             65..72 => self.snapshot(),
             72..74 => self.install(),
-            74..78 => self.disk.advance(Duration::from_secs(self.random.below(200))),
+            74..78 => self
+                .disk
+                .advance(Duration::from_secs(self.random.below(200))),
             78..82 => self.disk.cut_power_after(self.random.below(40)),
             82..84 => self.disk.fail_sync_after(self.random.below(4)),
             84..88 => {
@@ -207,10 +223,16 @@ impl World {
             WalErrorKind::Full => {}
             WalErrorKind::Io => {
                 let (_, wal) = self.open.as_mut().expect("open");
-                let again = wal.write(&support::ballot(999_999, 1)).map_err(|error| error.kind);
+                let again = wal
+                    .write(&support::ballot(999_999, 1))
+                    .map_err(|error| error.kind);
                 let dead = error.what.contains("the power is gone");
                 let poisoned = again == Err(WalErrorKind::Poisoned);
-                assert!(dead || poisoned, "seed {}: {again:?} after {error}", self.seed);
+                assert!(
+                    dead || poisoned,
+                    "seed {}: {again:?} after {error}",
+                    self.seed
+                );
                 // A process that dies of a failed sync may leave the machine running.
                 let power = dead || self.random.below(2) == 0;
                 self.end(power);
@@ -222,7 +244,12 @@ impl World {
 
     fn batch(&mut self) -> Batch {
         let last = self.state().last().index.0;
-        let newest = self.snapshots.iter().flatten().map(|position| position.index.0).max();
+        let newest = self
+            .snapshots
+            .iter()
+            .flatten()
+            .map(|position| position.index.0)
+            .max();
         let committed = newest.unwrap_or(0).max(self.state().base.index.0);
         let mut first = last + 1;
         if self.random.below(8) == 0 && last > committed {
@@ -231,20 +258,31 @@ impl World {
         }
         let count = [0, 1, 1, 2, 5, 20][self.random.below(6) as usize];
         let sizes = [0, 1, 60, 200, 1500];
-        let size = if self.random.below(30) == 0 { 30_000 } else { sizes[self.random.below(5) as usize] };
+        let size = if self.random.below(30) == 0 {
+            30_000
+        } else {
+            sizes[self.random.below(5) as usize]
+        };
         let entries = (first..first + count).map(|index| entry(index, self.term, size));
         let entries: Vec<Entry> = entries.collect();
         let ballot = (self.random.below(6) == 0).then(|| {
             self.term += 1;
             let vote = (self.random.below(2) == 0).then_some(NodeId(1 + self.random.below(3)));
-            Ballot { term: Term(self.term), vote }
+            Ballot {
+                term: Term(self.term),
+                vote,
+            }
         });
         let clock = (self.random.below(3) == 0).then(|| Clock {
             boot_id: [self.boots as u8; 16],
             boottime_ns: self.random.below(1 << 40),
             cluster_ns: self.random.below(1 << 60),
         });
-        Batch { ballot, entries, clock }
+        Batch {
+            ballot,
+            entries,
+            clock,
+        }
     }
 
     fn write(&mut self) {
@@ -287,8 +325,15 @@ impl World {
         let (state, now) = (&self.states[0], &self.states[self.states.len() - 1]);
         // Committed entries are never replaced: only what the log still has alike.
         let same = |entry: &&(Position, usize)| now.at(entry.0.index.0) == Some(entry.0);
-        let newest = self.snapshots.iter().flatten().map(|position| position.index).max();
-        let Some(last) = state.entries.iter().take_while(same).last() else { return };
+        let newest = self
+            .snapshots
+            .iter()
+            .flatten()
+            .map(|position| position.index)
+            .max();
+        let Some(last) = state.entries.iter().take_while(same).last() else {
+            return;
+        };
         if newest.is_some_and(|newest| newest >= last.0.index) {
             return;
         }
@@ -304,7 +349,12 @@ impl World {
         }
         self.term += 1;
         let ahead = self.random.below(30);
-        let newest = self.snapshots.iter().flatten().map(|position| position.index.0).max();
+        let newest = self
+            .snapshots
+            .iter()
+            .flatten()
+            .map(|position| position.index.0)
+            .max();
         let from = newest.unwrap_or(0).max(self.state().base.index.0);
         let mark = support::mark(from + 1 + ahead, self.term);
         self.save(&mark);
@@ -314,7 +364,9 @@ impl World {
         self.snapshots.insert(Some(mark.position));
         let (_, wal) = self.open.as_mut().expect("open");
         let written = wal.begin_snapshot(mark).and_then(|mut writer| {
-            snapshot_bytes(mark).chunks(7_000).try_for_each(|piece| writer.write(piece))?;
+            snapshot_bytes(mark)
+                .chunks(7_000)
+                .try_for_each(|piece| writer.write(piece))?;
             writer.finish()
         });
         if let Err(error) = written {
@@ -326,7 +378,12 @@ impl World {
                 self.snapshots.remove(&Some(mark.position));
                 return;
             }
-            assert_eq!(error.kind, WalErrorKind::Full, "seed {}: {error}", self.seed);
+            assert_eq!(
+                error.kind,
+                WalErrorKind::Full,
+                "seed {}: {error}",
+                self.seed
+            );
             self.snapshots.remove(&Some(mark.position));
             return;
         }
@@ -340,7 +397,11 @@ impl World {
             result => {
                 if self.went(result) && conflict {
                     let (base, entries) = (mark.position, Vec::new());
-                    self.states = vec![State { base, entries, ..self.state() }];
+                    self.states = vec![State {
+                        base,
+                        entries,
+                        ..self.state()
+                    }];
                 }
             }
         }
@@ -391,5 +452,11 @@ fn the_same_seed_gives_the_same_run() {
     };
     assert!(run(3) == run(3));
     assert_ne!(run(3).0, run(4).0);
-    assert_eq!(position(2, 1), Position { index: LogIndex(2), term: Term(1) });
+    assert_eq!(
+        position(2, 1),
+        Position {
+            index: LogIndex(2),
+            term: Term(1)
+        }
+    );
 }

@@ -1,10 +1,12 @@
 //! The power goes at every step of making a directory, going on in a new segment, writing a
 //! snapshot, compacting and recovering; and snapshots that rot.
 
-use crate::support::{self, DIR, edit, entries, mark, open, open_with, options, position, read_all};
+use crate::support::{
+    self, DIR, edit, entries, mark, open, open_with, options, position, read_all,
+};
 use edgetcd::raft::LogIndex;
 use edgetcd::wal::{Home, LyingDisk, Options, SnapshotReader, Wal, WalError, WalErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const SEGMENT: u64 = 4096;
 
@@ -34,6 +36,12 @@ fn at_every_step(
     }
 }
 
+/// For the last step of some work: the next segment is made by the helper, which tells nobody that
+/// the power went.
+fn still_there(home: &Home<LyingDisk>) -> Result<(), WalError> {
+    home.identity().map(|_| ())
+}
+
 fn must_open(disk: &LyingDisk, what: &str) -> support::Opened {
     open(disk, SEGMENT).unwrap_or_else(|error| panic!("{what}: {error}"))
 }
@@ -61,7 +69,8 @@ fn grown() -> LyingDisk {
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     home.write_identity(b"me").expect("written");
     for from in [1, 11, 21, 31, 41, 51] {
-        wal.write(&entries(from, from + 9, 1, 200)).expect("written");
+        wal.write(&entries(from, from + 9, 1, 200))
+            .expect("written");
         if from == 11 || from == 31 {
             save(&mut wal, from - 1, 1, 25_000).expect("saved");
         }
@@ -76,13 +85,17 @@ fn power_lost_at_every_step_of_making_a_directory() {
         let (home, mut wal, _) = open(disk, SEGMENT)?;
         home.write_identity(b"me")?;
         wal.write(&entries(1, 1, 1, 10))?;
-        // The next segment is made by the helper, which tells nobody: ask the disk.
-        disk.sync_now(&home)
+        still_there(&home)
     };
     at_every_step(&LyingDisk::new(9), start, |disk, what| {
         let (home, mut wal, recovered) = must_open(disk, what);
-        let identity = home.identity().unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(identity.is_none() || identity.as_deref() == Some(b"me"), "{what}");
+        let identity = home
+            .identity()
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(
+            identity.is_none() || identity.as_deref() == Some(b"me"),
+            "{what}"
+        );
         assert!(recovered.log.last.0 == 0 || identity.is_some(), "{what}");
         home.write_identity(b"you").expect("written");
         let next = recovered.log.last.0 + 1;
@@ -90,19 +103,14 @@ fn power_lost_at_every_step_of_making_a_directory() {
         drop((home, wal));
         disk.crash();
         let (home, _, recovered) = must_open(disk, what);
-        assert_eq!((home.identity().expect("readable").as_deref(), recovered.log.last.0), (Some(&b"you"[..]), next));
+        assert_eq!(
+            (
+                home.identity().expect("readable").as_deref(),
+                recovered.log.last.0
+            ),
+            (Some(&b"you"[..]), next)
+        );
     });
-}
-
-/// For the last step of a scenario: fails if the power went while nobody was looking.
-trait SyncNow {
-    fn sync_now(&self, home: &Home<LyingDisk>) -> Result<(), WalError>;
-}
-
-impl SyncNow for LyingDisk {
-    fn sync_now(&self, home: &Home<LyingDisk>) -> Result<(), WalError> {
-        home.identity().map(|_| ())
-    }
 }
 
 #[test]
@@ -117,7 +125,7 @@ fn power_lost_at_every_step_of_going_on_in_new_segments() {
         // Larger than any segment: it gets one of its own, beside the one that was ready.
         wal.write(&entries(46, 46, 1, 20_000))?;
         wal.write(&entries(47, 60, 1, 300))?;
-        disk.sync_now(&home)
+        still_there(&home)
     };
     at_every_step(&disk, work, |disk, what| {
         let (_home, wal, recovered) = must_open(disk, what);
@@ -132,21 +140,38 @@ fn power_lost_at_every_step_of_going_on_in_new_segments() {
 
 #[test]
 fn power_lost_at_every_step_of_a_snapshot() {
-    let options = || Options { max_wals: 1, max_snapshots: 1, ..options(SEGMENT) };
+    let options = || Options {
+        max_wals: 1,
+        max_snapshots: 1,
+        ..options(SEGMENT)
+    };
     let work = |disk: &LyingDisk| {
         let (home, mut wal, _) = open_with(disk, options())?;
         save(&mut wal, 50, 1, 100_000)?;
-        disk.sync_now(&home)
+        still_there(&home)
     };
     at_every_step(&grown(), work, |disk, what| {
         let (_home, wal, recovered) = must_open(disk, what);
         let found = read_all(&wal, &recovered);
-        let reader = recovered.snapshot.unwrap_or_else(|| panic!("{what}: no snapshot"));
+        let reader = recovered
+            .snapshot
+            .unwrap_or_else(|| panic!("{what}: no snapshot"));
         let index = reader.mark().position.index.0;
         assert_eq!(found, entries(index + 1, 60, 1, 200).entries, "{what}");
-        assert_eq!(read(reader).len(), if index == 50 { 100_000 } else { 25_000 }, "{what}");
-        let left = disk.files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "tmp"));
-        assert_eq!(left.collect::<Vec<_>>(), Vec::<PathBuf>::new(), "{what}: half-made files are gone");
+        assert_eq!(
+            read(reader).len(),
+            if index == 50 { 100_000 } else { 25_000 },
+            "{what}"
+        );
+        let left = disk
+            .files()
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|e| e == "tmp"));
+        assert_eq!(
+            left.collect::<Vec<_>>(),
+            Vec::<PathBuf>::new(),
+            "{what}: half-made files are gone"
+        );
     });
 }
 
@@ -156,15 +181,21 @@ fn power_lost_at_every_step_of_installing_a_snapshot() {
         let (home, mut wal, _) = open(disk, SEGMENT)?;
         save(&mut wal, 100, 7, 30_000)?;
         wal.write(&entries(101, 102, 7, 50))?;
-        disk.sync_now(&home)
+        still_there(&home)
     };
     at_every_step(&grown(), work, |disk, what| {
         let (_home, wal, recovered) = must_open(disk, what);
         let found = read_all(&wal, &recovered);
         match recovered.snapshot.map(|reader| reader.mark().position) {
-            Some(old) if old == position(30, 1) => assert_eq!(found, entries(31, 60, 1, 200).entries),
+            Some(old) if old == position(30, 1) => {
+                assert_eq!(found, entries(31, 60, 1, 200).entries)
+            }
             Some(new) if new == position(100, 7) => {
-                assert_eq!(found, entries(101, 102, 7, 50).entries[..found.len()], "{what}");
+                assert_eq!(
+                    found,
+                    entries(101, 102, 7, 50).entries[..found.len()],
+                    "{what}"
+                );
             }
             other => panic!("{what}: {other:?}"),
         }
@@ -181,19 +212,26 @@ fn power_lost_at_every_step_of_recovering() {
         disk.kill();
         edit(&disk, &path, |bytes| bytes[line.offset as usize - 300] ^= 1);
         // What a crash of an earlier start left: a segment and a snapshot half made.
-        disk.put(&PathBuf::from(DIR).join("member/wal/0000000000000009-00000000.tmp"), &[0; 100]);
+        disk.put(
+            &PathBuf::from(DIR).join("member/wal/0000000000000009-00000000.tmp"),
+            &[0; 100],
+        );
         disk.put(&PathBuf::from(DIR).join("member/snap/x.tmp"), b"half");
     }
     let work = |disk: &LyingDisk| {
         let (home, _, recovered) = open(disk, SEGMENT)?;
         assert!(recovered.log.last.0 < 66);
-        disk.sync_now(&home)
+        still_there(&home)
     };
     at_every_step(&disk, work, |disk, what| {
         let (_home, wal, recovered) = must_open(disk, what);
         let found = read_all(&wal, &recovered);
         assert!((30..=35).contains(&found.len()), "{what}: {}", found.len());
-        assert_eq!(found, entries(31, 30 + found.len() as u64, 1, 200).entries, "{what}");
+        assert_eq!(
+            found,
+            entries(31, 30 + found.len() as u64, 1, 200).entries,
+            "{what}"
+        );
     });
 }
 
@@ -208,7 +246,7 @@ fn a_bad_newest_snapshot_gives_way_to_the_one_before_it() {
     let grown = grown();
     let newest = snapshots(&grown).pop().expect("two snapshots");
     let length = grown.bytes(&newest).expect("bytes").len();
-    let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 5] = [
+    let damages: [(&str, &Damage); 5] = [
         ("zeroed", &|bytes| bytes.fill(0)),
         ("empty", &|bytes| bytes.clear()),
         ("cut", &|bytes| bytes.truncate(length - 1)),
@@ -218,29 +256,52 @@ fn a_bad_newest_snapshot_gives_way_to_the_one_before_it() {
     for (what, damage) in damages {
         falls_back(&grown, &newest, what, damage);
     }
-    for at in (0..length).step_by(97).chain(0..60).chain(length - 30..length) {
-        falls_back(&grown, &newest, &format!("a bit at {at}"), &|bytes| bytes[at] ^= 0x40);
+    for at in (0..length)
+        .step_by(97)
+        .chain(0..60)
+        .chain(length - 30..length)
+    {
+        falls_back(&grown, &newest, &format!("a bit at {at}"), &|bytes| {
+            bytes[at] ^= 0x40
+        });
     }
 }
 
-fn falls_back(grown: &LyingDisk, newest: &PathBuf, what: &str, damage: &dyn Fn(&mut Vec<u8>)) {
+type Damage = dyn Fn(&mut Vec<u8>);
+
+fn falls_back(grown: &LyingDisk, newest: &Path, what: &str, damage: &Damage) {
     let disk = grown.fork(1);
     edit(&disk, newest, damage);
     let (_home, mut wal, recovered) = must_open(&disk, what);
     let found = read_all(&wal, &recovered);
     assert_eq!(found, entries(11, 60, 1, 200).entries, "{what}");
     let warning = recovered.warnings.join("\n");
-    assert!(warning.contains("an older one is used"), "{what}: {warning}");
-    assert_eq!(read(recovered.snapshot.expect("the older one")).len(), 25_000, "{what}");
-    assert!(disk.files().contains(&newest.with_extension("bad")), "{what}: kept aside");
+    assert!(
+        warning.contains("an older one is used"),
+        "{what}: {warning}"
+    );
+    assert_eq!(
+        read(recovered.snapshot.expect("the older one")).len(),
+        25_000,
+        "{what}"
+    );
+    assert!(
+        disk.files().contains(&newest.with_extension("bad")),
+        "{what}: kept aside"
+    );
     save(&mut wal, 40, 1, 10).expect("saved");
-    assert!(!disk.files().contains(&newest.with_extension("bad")), "{what}: until there is a newer one");
+    assert!(
+        !disk.files().contains(&newest.with_extension("bad")),
+        "{what}: until there is a newer one"
+    );
 }
 
 #[test]
 fn without_any_good_snapshot_the_whole_log_will_do_if_it_is_there() {
     let grown = grown();
-    snapshots(&grown).iter().for_each(|path| edit(&grown, path, |bytes| bytes.truncate(40)));
+    snapshots(&grown)
+        .iter()
+        .for_each(|path| edit(&grown, path, |bytes| bytes.truncate(40)));
     let (_home, wal, recovered) = must_open(&grown, "no snapshot");
     assert!(recovered.snapshot.is_none());
     assert_eq!(recovered.warnings.len(), 2, "{:?}", recovered.warnings);
@@ -250,7 +311,10 @@ fn without_any_good_snapshot_the_whole_log_will_do_if_it_is_there() {
 #[test]
 fn a_bad_snapshot_that_the_log_cannot_stand_in_for_is_refused() {
     let disk = grown();
-    let options = || Options { max_wals: 1, ..options(SEGMENT) };
+    let options = || Options {
+        max_wals: 1,
+        ..options(SEGMENT)
+    };
     let (home, mut wal, _) = open_with(&disk, options()).expect("opens");
     save(&mut wal, 50, 1, 10).expect("saved");
     wal.close().expect("closed");
@@ -266,7 +330,11 @@ fn a_bad_snapshot_that_the_log_cannot_stand_in_for_is_refused() {
     }
     edit(&disk, &all[1], |bytes| bytes[20] ^= 1);
     let error = open_with(&disk, options()).expect_err("the log does not reach back");
-    assert_eq!((error.kind, &error.path), (WalErrorKind::Damaged, &all[2]), "{error}");
+    assert_eq!(
+        (error.kind, &error.path),
+        (WalErrorKind::Damaged, &all[2]),
+        "{error}"
+    );
     assert!(error.what.contains("cannot stand in"), "{error}");
     assert_eq!(snapshots(&disk), all, "nothing was touched");
 }
@@ -275,7 +343,11 @@ fn a_bad_snapshot_that_the_log_cannot_stand_in_for_is_refused() {
 fn old_files_go_and_needed_ones_stay() {
     for (max_wals, max_snapshots) in [(1, 1), (2, 3), (5, 5), (0, 0)] {
         let disk = LyingDisk::new(3);
-        let options = Options { max_wals, max_snapshots, ..options(SEGMENT) };
+        let options = Options {
+            max_wals,
+            max_snapshots,
+            ..options(SEGMENT)
+        };
         let (_home, mut wal, _) = open_with(&disk, options).expect("a new directory");
         for index in 1..=200 {
             wal.write(&entries(index, index, 1, 200)).expect("written");
@@ -292,16 +364,30 @@ fn old_files_go_and_needed_ones_stay() {
             _ => assert_eq!((segments, kept), (3, max_snapshots.max(2)), "{max_wals}"),
         }
         let reader = wal.reader();
-        assert_eq!(reader.read(LogIndex(161), LogIndex(200), 1 << 20).expect("read"), entries(161, 200, 1, 200).entries);
-        let gone = reader.read(LogIndex(1), LogIndex(200), 1 << 20).expect("read");
-        assert_eq!(gone.is_empty(), max_wals != 0, "what is gone is not there, and no error");
+        assert_eq!(
+            reader
+                .read(LogIndex(161), LogIndex(200), 1 << 20)
+                .expect("read"),
+            entries(161, 200, 1, 200).entries
+        );
+        let gone = reader
+            .read(LogIndex(1), LogIndex(200), 1 << 20)
+            .expect("read");
+        assert_eq!(
+            gone.is_empty(),
+            max_wals != 0,
+            "what is gone is not there, and no error"
+        );
     }
 }
 
 #[test]
 fn the_newest_snapshot_can_be_sent_while_it_is_replaced() {
     let disk = grown();
-    let options = Options { max_snapshots: 1, ..options(SEGMENT) };
+    let options = Options {
+        max_snapshots: 1,
+        ..options(SEGMENT)
+    };
     let (_home, mut wal, _) = open_with(&disk, options).expect("opens");
     let snapshots = wal.snapshots();
     let mut reader = snapshots.newest().expect("listed").expect("there is one");
@@ -309,9 +395,15 @@ fn the_newest_snapshot_can_be_sent_while_it_is_replaced() {
     let mut bytes = Vec::new();
     save(&mut wal, 40, 1, 10).expect("saved");
     save(&mut wal, 50, 1, 10).expect("saved");
-    while reader.next(&mut bytes).expect("readable though it has no name any more") {}
+    while reader
+        .next(&mut bytes)
+        .expect("readable though it has no name any more")
+    {}
     assert_eq!(bytes.len(), 25_000);
-    assert_eq!(snapshots.newest().expect("listed").expect("one").mark(), &mark(50, 1));
+    assert_eq!(
+        snapshots.newest().expect("listed").expect("one").mark(),
+        &mark(50, 1)
+    );
 }
 
 #[test]
@@ -326,9 +418,14 @@ fn a_snapshot_given_up_or_without_room_leaves_nothing() {
     assert_eq!(disk.files(), before);
     disk.set_capacity(disk.used() + 50_000);
     let error = save(&mut wal, 50, 1, 200_000).expect_err("no room");
-    assert_eq!((error.kind, disk.files()), (WalErrorKind::Full, before), "{error}");
+    assert_eq!(
+        (error.kind, disk.files()),
+        (WalErrorKind::Full, before),
+        "{error}"
+    );
     disk.fail_sync_after(0);
     let error = save(&mut wal, 50, 1, 100).expect_err("the sync failed");
     assert_eq!(error.kind, WalErrorKind::Io);
-    wal.write(&entries(61, 61, 1, 10)).expect("the log is not concerned");
+    wal.write(&entries(61, 61, 1, 10))
+        .expect("the log is not concerned");
 }

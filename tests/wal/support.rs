@@ -1,6 +1,8 @@
 //! A node's use of its log, with what it was promised.
 
-use edgetcd::raft::{Ballot, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMark, Term};
+use edgetcd::raft::{
+    Ballot, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMark, Term,
+};
 use edgetcd::wal::{
     Batch, Disk, Home, Line, LyingDisk, Options, Recovered, Wal, WalError, dump, recover,
 };
@@ -18,12 +20,23 @@ pub fn options(segment_bytes: u64) -> Options {
 }
 
 pub fn position(index: u64, term: u64) -> Position {
-    Position { term: Term(term), index: LogIndex(index) }
+    Position {
+        term: Term(term),
+        index: LogIndex(index),
+    }
 }
 
 /// An entry whose bytes follow from where it stands.
 pub fn entry(index: u64, term: u64, bytes: usize) -> Entry {
-    let pattern = [index as u8 | 1, term as u8 | 1, (index >> 8) as u8, 0xa5, 0, 1, 0x7f];
+    let pattern = [
+        index as u8 | 1,
+        term as u8 | 1,
+        (index >> 8) as u8,
+        0xa5,
+        0,
+        1,
+        0x7f,
+    ];
     let mut filled = pattern.repeat(bytes / pattern.len() + 1);
     filled.truncate(bytes);
     Entry {
@@ -41,13 +54,25 @@ pub fn entries(from: u64, to: u64, term: u64, bytes: usize) -> Batch {
 
 pub fn ballot(term: u64, vote: u64) -> Batch {
     let vote = (vote != 0).then_some(NodeId(vote));
-    Batch { ballot: Some(Ballot { term: Term(term), vote }), ..Batch::default() }
+    Batch {
+        ballot: Some(Ballot {
+            term: Term(term),
+            vote,
+        }),
+        ..Batch::default()
+    }
 }
 
 pub fn mark(index: u64, term: u64) -> SnapshotMark {
     let voters = [NodeId(1)].into();
-    let membership = Membership { voters, learners: [].into() };
-    SnapshotMark { position: position(index, term), membership }
+    let membership = Membership {
+        voters,
+        learners: [].into(),
+    };
+    SnapshotMark {
+        position: position(index, term),
+        membership,
+    }
 }
 
 pub type Opened = (Home<LyingDisk>, Wal<LyingDisk>, Recovered<LyingDisk>);
@@ -64,11 +89,17 @@ pub fn open(disk: &LyingDisk, segment_bytes: u64) -> Result<Opened, WalError> {
 
 /// All entries after the snapshot, read back one by one from their files.
 pub fn read_all<D: Disk>(wal: &Wal<D>, recovered: &Recovered<D>) -> Vec<Entry> {
-    let start = recovered.snapshot.as_ref().map_or(0, |reader| reader.mark().position.index.0);
+    let start = recovered
+        .snapshot
+        .as_ref()
+        .map_or(0, |reader| reader.mark().position.index.0);
     let mut entries: Vec<Entry> = Vec::new();
     loop {
         let next = LogIndex(start + 1 + entries.len() as u64);
-        let more = wal.reader().read(next, recovered.log.last, 1 << 20).expect("the log reads back");
+        let more = wal
+            .reader()
+            .read(next, recovered.log.last, 1 << 20)
+            .expect("the log reads back");
         if more.is_empty() {
             break;
         }
@@ -89,15 +120,21 @@ fn check_stored_log<D: Disk>(recovered: &Recovered<D>, entries: &[Entry], start:
         }
     }
     assert_eq!(log.terms, terms, "terms as runs");
-    let changes = entries.iter().filter(|entry| matches!(entry.payload, Payload::Change(_)));
+    let changes = entries
+        .iter()
+        .filter(|entry| matches!(entry.payload, Payload::Change(_)));
     assert!(changes.eq(&log.changes), "the changes among the entries");
-    assert!(entries.ends_with(&log.tail), "the tail is the end of the log");
+    assert!(
+        entries.ends_with(&log.tail),
+        "the tail is the end of the log"
+    );
 }
 
 /// The segments, oldest first.
 pub fn segments(disk: &LyingDisk) -> Vec<PathBuf> {
     let wal = Path::new(DIR).join("member/wal");
-    let inside = |path: &PathBuf| path.starts_with(&wal) && path.extension().is_some_and(|e| e == "wal");
+    let inside =
+        |path: &PathBuf| path.starts_with(&wal) && path.extension().is_some_and(|e| e == "wal");
     disk.files().into_iter().filter(inside).collect()
 }
 

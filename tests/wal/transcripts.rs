@@ -39,7 +39,10 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     fn new(line: &'a str) -> Words<'a> {
-        let mut words = Words { plain: Vec::new(), named: BTreeMap::new() };
+        let mut words = Words {
+            plain: Vec::new(),
+            named: BTreeMap::new(),
+        };
         for word in line.split_whitespace() {
             match word.split_once('=') {
                 Some((name, number)) => {
@@ -52,7 +55,10 @@ impl<'a> Words<'a> {
     }
 
     fn number(&self, at: usize) -> u64 {
-        let word = self.plain.get(at).unwrap_or_else(|| panic!("word {at} of {:?}", self.plain));
+        let word = self
+            .plain
+            .get(at)
+            .unwrap_or_else(|| panic!("word {at} of {:?}", self.plain));
         word.trim_start_matches('x').parse().expect("a number")
     }
 
@@ -111,7 +117,11 @@ impl Stage {
             "power" => self.disk.cut_power_after(words.number(1) - 1),
             "fail" => self.disk.fail_sync_after(0),
             "room" => {
-                let room = if words.plain.len() > 1 { self.disk.used() + words.number(1) } else { u64::MAX };
+                let room = if words.plain.len() > 1 {
+                    self.disk.used() + words.number(1)
+                } else {
+                    u64::MAX
+                };
                 self.disk.set_capacity(room);
             }
             "records" => self.records(),
@@ -123,7 +133,10 @@ impl Stage {
     }
 
     fn set_up(&mut self, words: &Words) {
-        *self = Stage { said: std::mem::take(&mut self.said), ..Stage::new() };
+        *self = Stage {
+            said: std::mem::take(&mut self.said),
+            ..Stage::new()
+        };
         self.disk = LyingDisk::new(words.named("seed").unwrap_or(1));
         self.options = Options {
             max_wals: words.named("wals").unwrap_or(5) as usize,
@@ -144,23 +157,49 @@ impl Stage {
 
     fn show(&mut self, recovered: &Recovered<LyingDisk>) {
         if recovered.ballot != Ballot::default() {
-            let vote = recovered.ballot.vote.map_or("nobody".into(), |node| node.0.to_string());
-            self.say(format!("term {}, voted for {vote}", recovered.ballot.term.0));
+            let vote = recovered
+                .ballot
+                .vote
+                .map_or("nobody".into(), |node| node.0.to_string());
+            self.say(format!(
+                "term {}, voted for {vote}",
+                recovered.ballot.term.0
+            ));
         }
         if let Some(clock) = recovered.clock {
             let boot = u128::from_be_bytes(clock.boot_id);
-            self.say(format!("boot {boot} at {}, cluster time {}", clock.boottime_ns, clock.cluster_ns));
+            self.say(format!(
+                "boot {boot} at {}, cluster time {}",
+                clock.boottime_ns, clock.cluster_ns
+            ));
         }
         if let Some(reader) = &recovered.snapshot {
             let Position { term, index } = reader.mark().position;
-            self.say(format!("snapshot {}@{}, {} bytes", index.0, term.0, reader.bytes()));
+            self.say(format!(
+                "snapshot {}@{}, {} bytes",
+                index.0,
+                term.0,
+                reader.bytes()
+            ));
         }
-        let terms: Vec<String> = recovered.log.terms.iter().map(|(index, term)| format!("{}@{}", index.0, term.0)).collect();
+        let terms: Vec<String> = recovered
+            .log
+            .terms
+            .iter()
+            .map(|(index, term)| format!("{}@{}", index.0, term.0))
+            .collect();
         match terms.is_empty() {
             true => self.say(format!("no entries after {}", recovered.log.last.0)),
-            false => self.say(format!("entries to {}, terms {}", recovered.log.last.0, terms.join(" "))),
+            false => self.say(format!(
+                "entries to {}, terms {}",
+                recovered.log.last.0,
+                terms.join(" ")
+            )),
         }
-        recovered.warnings.iter().for_each(|warning| self.say(format!("warning: {warning}")));
+        recovered
+            .warnings
+            .iter()
+            .for_each(|warning| self.say(format!("warning: {warning}")));
     }
 
     fn end(&mut self, how: fn(&LyingDisk)) {
@@ -177,7 +216,14 @@ impl Stage {
             let from = words.named("from").unwrap_or(last.index.0 + 1);
             let term = words.named("term").unwrap_or(last.term.0.max(1));
             let to = from + words.number(1) - 1;
-            good = format!("entries {from} to {to} {}", if words.plain[0] == "write" { "stored" } else { "appended" });
+            good = format!(
+                "entries {from} to {to} {}",
+                if words.plain[0] == "write" {
+                    "stored"
+                } else {
+                    "appended"
+                }
+            );
             result = wal.append(&entries(from, to, term, words.number(2) as usize));
         }
         if words.plain[0] != "append" {
@@ -190,7 +236,10 @@ impl Stage {
         let mut batch = Batch::default();
         if words.plain[0] == "ballot" {
             let vote = (words.plain.len() > 2).then(|| NodeId(words.number(3)));
-            batch.ballot = Some(Ballot { term: Term(words.number(1)), vote });
+            batch.ballot = Some(Ballot {
+                term: Term(words.number(1)),
+                vote,
+            });
         } else {
             let named = |name| words.named(name).expect("boot, at and cluster");
             batch.clock = Some(Clock {
@@ -206,7 +255,12 @@ impl Stage {
     fn mark(&mut self, words: &Words) -> edgetcd::raft::SnapshotMark {
         let index = words.number(1);
         let at = LogIndex(index);
-        let known = self.wal().reader().read(at, at, 1).ok().and_then(|found| found.first().map(|entry| entry.position.term.0));
+        let known = self
+            .wal()
+            .reader()
+            .read(at, at, 1)
+            .ok()
+            .and_then(|found| found.first().map(|entry| entry.position.term.0));
         mark(index, words.named("term").or(known).unwrap_or(1))
     }
 
@@ -239,7 +293,9 @@ impl Stage {
         let (from, to) = (LogIndex(words.number(1)), LogIndex(words.number(2)));
         match self.wal().reader().read(from, to, usize::MAX) {
             Ok(found) => {
-                let at = |entry: &edgetcd::raft::Entry| format!("{}@{}", entry.position.index.0, entry.position.term.0);
+                let at = |entry: &edgetcd::raft::Entry| {
+                    format!("{}@{}", entry.position.index.0, entry.position.term.0)
+                };
                 let found: Vec<String> = found.iter().map(at).collect();
                 self.say(found.join(" "));
             }
@@ -250,7 +306,12 @@ impl Stage {
     fn spoil(&mut self, words: &Words) {
         let begins = format!("{:016x}-", words.number(1));
         let named = |path: &PathBuf| short(path).starts_with(&format!("snap/{begins}"));
-        let path = self.disk.files().into_iter().find(named).expect("a snapshot");
+        let path = self
+            .disk
+            .files()
+            .into_iter()
+            .find(named)
+            .expect("a snapshot");
         edit(&self.disk, &path, |bytes| bytes[100] ^= 1);
         self.say(short(&path));
     }
@@ -282,13 +343,18 @@ fn find<'a>(all: &'a [(PathBuf, Line)], begins: &str) -> &'a (PathBuf, Line) {
 }
 
 fn short(path: &Path) -> String {
-    let path = path.strip_prefix(Path::new(DIR).join("member")).unwrap_or(path);
+    let path = path
+        .strip_prefix(Path::new(DIR).join("member"))
+        .unwrap_or(path);
     path.display().to_string()
 }
 
 fn play(commands: &str) -> String {
     let mut stage = Stage::new();
-    for line in commands.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+    for line in commands
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+    {
         stage.run(line);
     }
     stage.said
@@ -311,7 +377,12 @@ fn the_lessons_happen_as_written() {
         if update {
             std::fs::write(&path, format!("{commands}\n---\n{happened}")).expect("written");
         } else {
-            assert_eq!(happened, expected, "{}: UPDATE=1 writes it anew", path.display());
+            assert_eq!(
+                happened,
+                expected,
+                "{}: UPDATE=1 writes it anew",
+                path.display()
+            );
         }
     }
 }
