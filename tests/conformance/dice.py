@@ -7,6 +7,8 @@ from pair import Step
 FORM = "application/x-www-form-urlencoded"
 
 NAMES = ["a", "b", "c", "a", "b", "d", "_h", "_i", "ab", "e%20f", "g+h", "%ec%82%ac", "p%25q", "...", ".x", "A", "x;y", "00000000000000000001"]
+DIRECTORIES = ["a", "b", "c", "_h"]
+FILES = ["x", "y", "z", "_s"]
 ODD_NAMES = ["%00", "%0a", "%22", "%ff", "%5c", "%3f", "%23", "%e2%80%a8", "%3Cb%3E", "\xec\x82\xac", "\xff", "%7B", "n" * 300, "%2e%2e%2e", "a%3Db", "a=b", "a&b", "$", "'", "(", "%c3%28", "|", "^", "[x]", "\"", "<", "`"]
 ODD_PIECES = ["//", "/./", "/../", "%2F", "%2f%2F", "/%2e%2e/", "/%2e/", "%zz", "%", "%2", "/", "//..//", "%2G", "/.", "/..", "%5C.."]
 
@@ -60,7 +62,9 @@ class Dice:
         method = self.one(["PUT"] * 9 + ["GET"] * 6 + ["DELETE"] * 4 + ["POST"] * 2 + ["HEAD"])
         if self.chance(0.01):
             method = self.one(ODD_METHODS)
-        key, path = self.path()
+        key, path = self.path(method)
+        if method in ("PUT", "DELETE") and self.chance(0.1):
+            return self.place(method, path, key, self.swap_pairs(method))
         if method in ("PUT", "POST") and self.chance(0.8):
             pairs = self.write_pairs(method)
         elif method == "DELETE":
@@ -129,10 +133,20 @@ class Dice:
         path = "/" + "/".join(names)
         return path, path
 
-    def path(self):
+    def usual_names(self, method):
+        """A file two levels down at most, so that conditions meet a file more often than a directory."""
+        names = [self.one(DIRECTORIES) for _ in range(self.random.choice([0, 1, 1, 2]))]
+        if method != "POST" or self.chance(0.2):
+            names.append(self.one(FILES))
+        return names or ["a"]
+
+    def path(self, method=""):
         """The key a condition refers to, and the path as it is written."""
-        names = [self.one(NAMES[:6] if self.chance(0.8) else NAMES)
-                 for _ in range(self.random.choice([1, 1, 1, 2, 2, 2, 3, 3, 4]))]
+        if self.chance(0.7):
+            names = self.usual_names(method)
+        else:
+            names = [self.one(NAMES[:6] if self.chance(0.8) else NAMES)
+                     for _ in range(self.random.choice([1, 1, 1, 2, 2, 2, 3, 3, 4]))]
         if self.chance(0.03):
             names[self.random.randrange(len(names))] = self.one(ODD_NAMES)
         path = "/" + "/".join(names)
@@ -169,6 +183,17 @@ class Dice:
             pairs.append("noValueOnSuccess=" + self.boolean())
         if method == "POST" and self.chance(0.7):
             pairs = pairs[:2]
+        return pairs
+
+    def swap_pairs(self, method):
+        """A condition that is often met, and little else."""
+        pairs = ["value=" + self.value()] if method == "PUT" else []
+        if self.chance(0.6):
+            pairs.append("prevValue=" + self.one(["{v}"] * 4 + ["wrong"]))
+        if self.chance(0.6):
+            pairs.append("prevIndex=" + self.one(["{m}"] * 4 + ["{m-1}", "0"]))
+        if method == "PUT" and self.chance(0.2):
+            pairs.append(self.one(["ttl=1000", "noValueOnSuccess=true", "prevExist=true", "dir=true"]))
         return pairs
 
     def delete_pairs(self):

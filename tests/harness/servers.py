@@ -61,6 +61,8 @@ class Server:
 
     def __init__(self, line, name, folder=None, flags=("--cors=*",)):
         self.words = shlex.split(line)
+        if "/" in self.words[0]:
+            self.words[0] = os.path.abspath(self.words[0])
         self.name = name
         self.flags = list(flags)
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="edgetcd-%s-" % name, dir=folder))
