@@ -211,15 +211,22 @@ class Pair:
         name = step.name or "w%d" % len(self.watches)
         self.close_watch(name)
         streams = [Stream(server.port, data) for server in self.servers]
-        try:
-            heads = [stream.head() for stream in streams]
-        except Broken as error:
-            raise Difference(step, [("head of the watch", "", str(error))])
+        heads = [self.head(stream) for stream in streams]
+        if isinstance(heads[0], str) or isinstance(heads[1], str):
+            shown = [head if isinstance(head, str) else head.status for head in heads]
+            raise Difference(step, [("head of the watch", shown[0], shown[1])])
         self.watches[name] = Watch(step, streams)
         self.compare(step, *heads)
         index = heads[0].headers.get("x-etcd-index", "0")
         if index != "0":
             self.index = int(index)
+
+    @staticmethod
+    def head(stream):
+        try:
+            return stream.head()
+        except (Broken, ValueError) as error:
+            return "no answer: %s" % error
 
     def close_watch(self, name):
         watch = self.watches.pop(name, None)
