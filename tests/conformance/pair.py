@@ -16,6 +16,7 @@ from wire import Broken, Connection, Stream, request_bytes, wait_until
 
 HOLE = re.compile(r"\{(p|v|[im](?:[+-]\d+)?)\}")
 WAIT = re.compile(r"[?&]wait=(1|t|T|TRUE|true|True)(&|$)")
+HOST = b"127.0.0.1:"
 LAG_SECONDS = 2         # how long one server may be behind the other with a watched event
 EXPIRY_SECONDS = 8
 MAX_WATCHES = 6
@@ -177,7 +178,7 @@ class Pair:
     def compare(self, step, one, other):
         if one.body != other.body:
             one.body, other.body = (
-                answer.body.replace(b":" + port, b":CLIENT").replace(b":" + peer, b":PEER")
+                answer.body.replace(HOST + port, b"CLIENT").replace(HOST + peer, b"PEER")
                 for answer, port, peer in zip((one, other), self.owned, self.peers))
         places = compare.differences(step.target, step.method, one, other)
         if places:
