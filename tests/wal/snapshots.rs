@@ -267,7 +267,7 @@ fn a_bad_newest_snapshot_gives_way_to_the_one_before_it() {
     }
 }
 
-type Damage = dyn Fn(&mut Vec<u8>);
+type Damage<'a> = dyn Fn(&mut Vec<u8>) + 'a;
 
 fn falls_back(grown: &LyingDisk, newest: &Path, what: &str, damage: &Damage) {
     let disk = grown.fork(1);
