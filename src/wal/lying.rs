@@ -12,21 +12,26 @@
 //! A clone is the same disk. Handles opened before [`LyingDisk::crash`] or [`LyingDisk::kill`] are
 //! dead afterwards: all they return is an error, and dropping them changes nothing.
 
+mod memory;
+
+use self::memory::{Inode, Mood, Name, Node, Random, SECTOR, lock};
 use super::disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Locked};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-const SECTOR: usize = 512;
-type Sector = [u8; SECTOR];
-/// States of one sector or name kept between two syncs; later ones replace the last.
-const STATES_MAX: usize = 6;
-
 /// The disk. See the module.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LyingDisk(Arc<Mutex<Machine>>);
+
+impl fmt::Debug for LyingDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LyingDisk")
+    }
+}
 
 #[derive(Debug)]
 struct Machine {
@@ -44,68 +49,6 @@ struct Machine {
     sync_fails: Option<u64>,
     sync_delay: Duration,
     now: Duration,
-}
-
-/// A name with the states it may have after a crash.
-#[derive(Debug, Clone, Default)]
-struct Name {
-    synced: Option<Node>,
-    /// After that, in order; the last is what a program sees.
-    later: Vec<Option<Node>>,
-}
-
-#[derive(Debug, Clone)]
-enum Node {
-    Dir,
-    File(Arc<Mutex<Inode>>),
-}
-
-#[derive(Debug, Clone, Default)]
-struct Inode {
-    id: u64,
-    length: u64,
-    synced_length: u64,
-    /// Sectors never written are zeros.
-    sectors: BTreeMap<u64, States>,
-}
-
-/// A sector with the states it may have after a crash.
-#[derive(Debug, Clone)]
-struct States {
-    synced: Sector,
-    later: Vec<Sector>,
-    /// A sync of it failed: the kernel takes it for written until it is written again.
-    forgotten: bool,
-}
-
-/// splitmix64: small, and good enough to choose what to lose.
-#[derive(Debug, Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
-    }
-}
-
-/// How much one crash keeps of what was not synced.
-#[derive(Debug, Clone, Copy)]
-enum Mood {
-    Nothing,
-    Everything,
-    Anything,
 }
 
 impl LyingDisk {
@@ -256,178 +199,8 @@ impl LyingDisk {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn gone() -> io::Error {
     io::Error::other("the power is gone")
-}
-
-impl Name {
-    fn now(&self) -> Option<&Node> {
-        self.later.last().unwrap_or(&self.synced).as_ref()
-    }
-
-    fn set(&mut self, node: Option<Node>) {
-        if self.later.len() == STATES_MAX {
-            self.later.pop();
-        }
-        self.later.push(node);
-    }
-
-    fn sync(&mut self) {
-        if let Some(now) = self.later.pop() {
-            self.synced = now;
-            self.later.clear();
-        }
-    }
-
-    fn crash(&mut self, random: &mut Random, mood: Mood) {
-        let kept = mood.choose(self.later.len(), random);
-        if let Some(kept) = kept.checked_sub(1) {
-            self.synced = self.later.swap_remove(kept);
-        }
-        self.later.clear();
-    }
-}
-
-impl Mood {
-    fn any(random: &mut Random) -> Mood {
-        match random.below(6) {
-            0 => Mood::Nothing,
-            1 => Mood::Everything,
-            _ => Mood::Anything,
-        }
-    }
-
-    /// How many of the later states happened.
-    fn choose(self, later: usize, random: &mut Random) -> usize {
-        match self {
-            Mood::Nothing => 0,
-            Mood::Everything => later,
-            Mood::Anything => random.below(later as u64 + 1) as usize,
-        }
-    }
-}
-
-impl Inode {
-    fn read(&self, offset: u64, into: &mut [u8]) -> usize {
-        let count = (self.length.saturating_sub(offset) as usize).min(into.len());
-        let into = &mut into[..count];
-        into.fill(0);
-        let end = offset + count as u64;
-        for (&number, states) in self
-            .sectors
-            .range(offset / SECTOR as u64..end.div_ceil(SECTOR as u64))
-        {
-            let begin = number * SECTOR as u64;
-            let (from, to) = (begin.max(offset), (begin + SECTOR as u64).min(end));
-            let bytes = &states.now()[(from - begin) as usize..(to - begin) as usize];
-            into[(from - offset) as usize..(to - offset) as usize].copy_from_slice(bytes);
-        }
-        count
-    }
-
-    fn write(&mut self, offset: u64, bytes: &[u8]) {
-        let mut done = 0;
-        while done < bytes.len() {
-            let at = offset + done as u64;
-            let inside = (at % SECTOR as u64) as usize;
-            let count = (SECTOR - inside).min(bytes.len() - done);
-            let states = self
-                .sectors
-                .entry(at / SECTOR as u64)
-                .or_insert_with(States::zeros);
-            states.write(inside, &bytes[done..done + count]);
-            done += count;
-        }
-        self.length = self.length.max(offset + bytes.len() as u64);
-    }
-
-    fn sync(&mut self, from: u64, to: u64) {
-        let range = from / SECTOR as u64..to.div_ceil(SECTOR as u64).max(from / SECTOR as u64);
-        self.sectors
-            .range_mut(range)
-            .for_each(|(_, states)| states.sync());
-        self.synced_length = self.length;
-    }
-
-    /// Some sectors were written; the others are taken for written.
-    fn fail_sync(&mut self, random: &mut Random) {
-        for states in self.sectors.values_mut() {
-            match random.coin() {
-                true => states.sync(),
-                false => states.forgotten = true,
-            }
-        }
-    }
-
-    fn crash(&mut self, random: &mut Random) {
-        let mood = Mood::any(random);
-        self.sectors
-            .values_mut()
-            .for_each(|states| states.crash(random, mood));
-        let grown = self.length.saturating_sub(self.synced_length);
-        self.length = match mood {
-            Mood::Nothing => self.synced_length,
-            Mood::Everything => self.length,
-            Mood::Anything => self.synced_length + random.below(grown + 1),
-        };
-        self.synced_length = self.length;
-        let end = self.length;
-        self.sectors
-            .retain(|number, _| number * (SECTOR as u64) < end);
-    }
-}
-
-impl States {
-    fn zeros() -> States {
-        States {
-            synced: [0; SECTOR],
-            later: Vec::new(),
-            forgotten: false,
-        }
-    }
-
-    fn now(&self) -> &Sector {
-        self.later.last().unwrap_or(&self.synced)
-    }
-
-    fn write(&mut self, inside: usize, bytes: &[u8]) {
-        let mut sector = *self.now();
-        sector[inside..inside + bytes.len()].copy_from_slice(bytes);
-        if self.later.len() == STATES_MAX {
-            self.later.pop();
-        }
-        self.later.push(sector);
-        self.forgotten = false;
-    }
-
-    fn sync(&mut self) {
-        if !self.forgotten {
-            self.synced = *self.now();
-            self.later.clear();
-        }
-    }
-
-    fn crash(&mut self, random: &mut Random, mood: Mood) {
-        let kept = mood.choose(self.later.len(), random);
-        if let Some(newest) = kept.checked_sub(1) {
-            let older = if newest == 0 {
-                self.synced
-            } else {
-                self.later[newest - 1]
-            };
-            self.synced = self.later[newest];
-            if matches!(mood, Mood::Anything) && random.below(4) == 0 {
-                let torn = random.below(SECTOR as u64) as usize;
-                self.synced[torn..].copy_from_slice(&older[torn..]);
-            }
-        }
-        self.later.clear();
-        self.forgotten = false;
-    }
 }
 
 /// What happens to a change when the power may go.

@@ -67,3 +67,34 @@ fn hex(digits: &str, count: usize) -> Option<u64> {
     }
     u64::from_str_radix(digits, 16).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back_and_others_are_not_taken() {
+        let name = SegmentName {
+            seq: 255,
+            salt: 0x00ab_cdef,
+        };
+        assert_eq!(name.file(), "00000000000000ff-00abcdef.wal");
+        assert_eq!(SegmentName::parse(&name.file()), Some(name));
+        let position = Position {
+            term: Term(2),
+            index: LogIndex(100_000),
+        };
+        assert_eq!(parse_snapshot(&snapshot_file(position)), Some(position));
+        for other in [
+            "00000000000000FF-00abcdef.wal",
+            "ff-00abcdef.wal",
+            "00000000000000ff-00abcdef.tmp",
+            ".wal",
+        ] {
+            assert_eq!(SegmentName::parse(other), None, "{other}");
+        }
+        assert!(is_etcd_segment("0000000000000001-0000000000002710.wal"));
+        assert!(!is_etcd_segment(&name.file()));
+        assert_eq!(parse_snapshot(&snapshot_temporary(position, 7)), None);
+    }
+}

@@ -104,3 +104,62 @@ impl Shape {
         self.before = before;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(index: u64, term: u64) -> Position {
+        Position {
+            term: Term(term),
+            index: LogIndex(index),
+        }
+    }
+
+    fn runs(shape: &Shape, after: u64) -> Vec<(u64, u64)> {
+        let runs = shape.runs_after(LogIndex(after));
+        runs.into_iter()
+            .map(|(index, term)| (index.0, term.0))
+            .collect()
+    }
+
+    #[test]
+    fn entries_extend_and_replace() {
+        let mut shape = Shape::after(Position::default());
+        for position in [at(1, 1), at(2, 1), at(3, 2), at(4, 2)] {
+            shape.put(position);
+        }
+        assert_eq!(runs(&shape, 0), [(1, 1), (3, 2)]);
+        assert_eq!(runs(&shape, 1), [(2, 1), (3, 2)]);
+        assert_eq!(runs(&shape, 3), [(4, 2)]);
+        assert_eq!(runs(&shape, 4), []);
+        shape.put(at(2, 3));
+        assert_eq!(
+            (runs(&shape, 0), shape.last()),
+            (vec![(1, 1), (2, 3)], at(2, 3))
+        );
+        assert!(
+            shape.admits(LogIndex(3)) && !shape.admits(LogIndex(4)) && !shape.admits(LogIndex(0))
+        );
+        assert!(shape.holds(at(1, 1)) && !shape.holds(at(1, 2)) && !shape.holds(at(3, 3)));
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_its_term() {
+        let mut shape = Shape::after(at(10, 4));
+        assert!(shape.holds(at(10, 4)) && shape.first() == LogIndex(11));
+        for index in 11..=20 {
+            shape.put(at(index, 5));
+        }
+        shape.forget(LogIndex(15));
+        assert_eq!(
+            (shape.first(), runs(&shape, 0)),
+            (LogIndex(16), vec![(16, 5)])
+        );
+        assert!(shape.holds(at(15, 5)) && shape.term_at(LogIndex(14)).is_none());
+        shape.forget(LogIndex(20));
+        assert_eq!((runs(&shape, 0), shape.last()), (vec![], at(20, 5)));
+        shape.put(at(21, 6));
+        assert_eq!(runs(&shape, 0), [(21, 6)]);
+    }
+}

@@ -212,7 +212,8 @@ impl<D: Disk> Wal<D> {
     /// Errors: `Full` leaves the log as it was, and the same batch may be tried again. After any
     /// other the log is poisoned: what it returns from then on is `Poisoned`.
     ///
-    /// Panics when the entries leave a gap, in the batch or behind the log.
+    /// Panics when the entries leave a gap, in the batch or behind the log, or replace some that were
+    /// compacted.
     pub fn append(&mut self, batch: &Batch) -> Result<(), WalError> {
         self.refuse_if_poisoned()?;
         self.check(batch);
@@ -317,14 +318,15 @@ impl<D: Disk> Wal<D> {
     }
 
     fn check(&self, batch: &Batch) {
+        let (first, last) = (self.log.shape.first(), self.log.shape.last());
         let mut next = None;
         for entry in &batch.entries {
             let index = entry.position.index;
             let follows = next.map_or(self.log.shape.admits(index), |next| index.0 == next);
+            assert!(follows, "entry {index:?} after {last:?} leaves a gap");
             assert!(
-                follows,
-                "entry {index:?} after {:?} leaves a gap",
-                self.log.shape.last()
+                index >= first,
+                "entry {index:?} is before the log's first, {first:?}"
             );
             next = Some(index.0 + 1);
         }

@@ -64,6 +64,16 @@ fn wait_for_spare(dir: &Path, segments: usize) {
     }
 }
 
+/// The log, its readers and its snapshots each go to a thread of their own.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Wal<RealDisk>>();
+    is_send::<edgetcd::wal::LogReader<RealDisk>>();
+    is_send::<edgetcd::wal::Snapshots<RealDisk>>();
+    is_send::<edgetcd::wal::SnapshotWriter<RealDisk>>();
+    is_send::<edgetcd::wal::SnapshotReader<RealDisk>>();
+};
+
 #[test]
 fn both_write_paths_keep_what_they_are_given() {
     for write_path in [WritePath::Mapped, WritePath::Written] {
