@@ -1,1 +1,75 @@
-fn main() {}
+//! The server: flags in, a node that runs until it is told to stop.
+
+use edgetcd::config::{Config, Stop};
+use edgetcd::logging;
+use edgetcd::node::Node;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
+use signal_hook::iterator::Signals;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            logging::flush();
+            print!("{}", stop.stdout);
+            eprint!("{}", stop.stderr);
+            ExitCode::from(stop.status)
+        }
+    }
+}
+
+fn run() -> Result<(), Stop> {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let config = Config::from_args(&args, std::env::vars_os())?;
+    logging::start(config.log_level, config.log_format);
+    config
+        .warnings
+        .iter()
+        .for_each(|warning| log::warn!("{warning}"));
+    let starting = Arc::new(AtomicBool::new(true));
+    let mut signals = catch_signals(&starting)
+        .map_err(|error| Stop::fatal(format!("no signal handlers: {error}"), "see: ulimit -n"))?;
+    let node = Node::start(&config)?;
+    starting.store(false, Ordering::SeqCst);
+    say_ready(&config, &node);
+    if let Some(signal) = signals.forever().next() {
+        log::info!("signal {signal}: stopping");
+    }
+    node.stop();
+    log::info!("stopped");
+    logging::flush();
+    Ok(())
+}
+
+/// Until the node is ready, which a long log or a slow disk may put off, a signal ends the process at once:
+/// nothing was promised yet, and what is on the disk is as after any crash. Later ones wait to be asked for.
+fn catch_signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
+    for signal in [SIGTERM, SIGINT] {
+        register_conditional_shutdown(signal, 0, starting.clone())?;
+    }
+    Signals::new([SIGTERM, SIGINT])
+}
+
+/// What this node is, where it listens, and what to type next.
+fn say_ready(config: &Config, node: &Node) {
+    let addresses: Vec<String> = node
+        .client_addresses()
+        .iter()
+        .map(|address| format!("http://{address}"))
+        .collect();
+    log::info!(
+        "{} {} is ready: name {}, data in {}, clients on {}",
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_VERSION"),
+        config.name,
+        config.data_dir.display(),
+        addresses.join(", "),
+    );
+    if let Some(first) = addresses.first() {
+        log::info!("try: curl {first}/v2/keys/hello -XPUT -d value=world");
+    }
+}
