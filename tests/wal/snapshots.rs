@@ -113,6 +113,48 @@ fn power_lost_at_every_step_of_making_a_directory() {
     });
 }
 
+/// The process ends at a step, the next one finds what the kernel has in memory, and counts on it;
+/// then the power goes.
+#[test]
+fn what_a_killed_process_left_is_made_durable_by_the_next() {
+    for step in 0.. {
+        let disk = LyingDisk::new(step);
+        disk.cut_power_after(step);
+        let started = open(&disk, SEGMENT).and_then(|(home, mut wal, _)| {
+            home.write_identity(b"me")?;
+            wal.write(&entries(1, 3, 1, 900))?;
+            wal.write(&entries(4, 6, 1, 900))?;
+            save(&mut wal, 5, 1, 100)?;
+            still_there(&home)
+        });
+        let worked = started.is_ok();
+        let through = disk.has_power();
+        assert_eq!(worked, through, "step {step}");
+        disk.kill();
+        let (home, wal, recovered) = must_open(&disk, "after the kill");
+        let seen = (home.identity().expect("readable"), recovered.log.last);
+        let snapshot = recovered
+            .snapshot
+            .as_ref()
+            .map(|reader| reader.mark().clone());
+        drop((home, wal));
+        disk.crash();
+        let what = format!("killed at step {step}, then the power went");
+        let (home, _, recovered) = must_open(&disk, &what);
+        let kept = (home.identity().expect("readable"), recovered.log.last);
+        assert_eq!(kept, seen, "{what}");
+        assert_eq!(
+            recovered.snapshot.map(|reader| reader.mark().clone()),
+            snapshot,
+            "{what}"
+        );
+        if through {
+            assert!(step > 20, "only {step} steps");
+            return;
+        }
+    }
+}
+
 #[test]
 fn power_lost_at_every_step_of_going_on_in_new_segments() {
     let disk = LyingDisk::new(4);
