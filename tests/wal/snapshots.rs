@@ -471,3 +471,32 @@ fn a_snapshot_given_up_or_without_room_leaves_nothing() {
     wal.write(&entries(61, 61, 1, 10))
         .expect("the log is not concerned");
 }
+
+#[test]
+fn a_snapshot_from_a_leader_waits_under_a_temporary_name() {
+    let disk = grown();
+    let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
+    let before = disk.files();
+    let receive = |wal: &Wal<LyingDisk>| {
+        let mut writer = wal.begin_snapshot(&mark(100, 7)).expect("begun");
+        writer.write(b"theirs").expect("written");
+        writer.seal().expect("sealed");
+        writer
+    };
+    // Raft does not want it: nothing is left. It does: whole at once, and the log starts anew.
+    drop(receive(&wal));
+    assert_eq!(disk.files(), before);
+    let received = receive(&wal);
+    assert!(snapshots(&disk).len() == 2 && disk.files().len() == before.len() + 1);
+    disk.fail_sync_after(0);
+    received.finish().expect("it was synced before");
+    disk.fail_sync_after(u64::MAX);
+    wal.compact(&mark(100, 7)).expect("compacted");
+    assert_eq!(wal.last(), position(100, 7));
+    let found = wal.snapshots().open(position(100, 7)).expect("opens");
+    assert_eq!(read(found), b"theirs");
+    drop((home, wal));
+    disk.crash();
+    let (_home, _, recovered) = must_open(&disk, "after a power cut");
+    assert_eq!(recovered.snapshot.expect("it").mark(), &mark(100, 7));
+}
