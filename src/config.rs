@@ -24,7 +24,6 @@ mod flags;
 mod help;
 mod values;
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -32,10 +31,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::first_start::check_first_start;
-pub use self::help::ETCD_VERSION;
 
 use self::flags::{FLAGS, Given, Kind, Misuse, Role};
 use self::values::Values;
+use crate::allowed::Allowed;
 use crate::logging::Format;
 use crate::urls::{Scheme, Url};
 
@@ -101,42 +100,6 @@ pub enum ClusterState {
     Existing,
 }
 
-/// A list of names, or of origins, that may be "all".
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Allowed {
-    Nobody,
-    Anybody,
-    Only(BTreeSet<String>),
-}
-
-impl Allowed {
-    /// Reads a comma list; `*` anywhere in it is everybody. Nothing in it: `empty`.
-    fn parse(text: &str, empty: Allowed) -> Allowed {
-        let names: BTreeSet<String> = text
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .map(Into::into)
-            .collect();
-        if names.is_empty() {
-            empty
-        } else if names.contains("*") {
-            Allowed::Anybody
-        } else {
-            Allowed::Only(names)
-        }
-    }
-
-    /// Whether `name` is in the list, letter for letter.
-    pub fn admits(&self, name: &str) -> bool {
-        match self {
-            Allowed::Nobody => false,
-            Allowed::Anybody => true,
-            Allowed::Only(names) => names.contains(name),
-        }
-    }
-}
-
 /// Why no node is started, and what the process prints before it exits with `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stop {
@@ -164,7 +127,12 @@ impl Stop {
     }
 
     fn with_message(status: u8, message: &str, hint: &str, usage: &str) -> Stop {
-        let stderr = format!("{message}\n  {hint}\n{usage}");
+        let hint = if hint.is_empty() {
+            String::new()
+        } else {
+            format!("  {hint}\n")
+        };
+        let stderr = format!("{message}\n{hint}{usage}");
         Stop {
             status,
             stdout: String::new(),

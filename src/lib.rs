@@ -10,17 +10,33 @@
 //! | 0 | [`tree`] | the key tree as a pure value: commands in, events or API errors out |
 //! | 1 | [`wal`] | records, mapped segments, recovery, snapshot files, the `Disk` seam |
 //! | 1 | [`door`] | HTTP/1.1 over sockets; knows nothing of etcd |
-//! | 1 | [`urls`], [`ids`] | `scheme://host:port`; member and cluster ids |
+//! | 1 | [`urls`], [`ids`], [`allowed`] | `scheme://host:port`; member and cluster ids; admitted names |
 //! | 1 | [`logging`] | lines on stderr |
-//! | 4 | [`config`] | flags and environment to a checked `Config` |
+//! | 1 | [`threads`], [`usage`] | threads that must not end; what the process uses |
+//! | 2 | [`watch`] | the newest view of the tree, and the long polls that wait for the next |
+//! | 2 | [`replica`] | the raft thread and its log thread: propose, store, apply, answer |
+//! | 3 | [`http`] | what etcd says over HTTP |
+//! | 4 | [`config`], [`identity`] | flags and environment to a checked `Config`; whose directory it is |
+//! | 4 | [`node`] | all of it wired together |
 //! | 5 | [`ctl`] | the client `edgetcdctl` |
 
+pub mod allowed;
 pub mod config;
 pub mod ctl;
 pub mod door;
+pub mod http;
+pub mod identity;
 pub mod ids;
 pub mod logging;
+pub mod node;
 pub mod raft;
+pub mod replica;
+pub mod threads;
 pub mod tree;
 pub mod urls;
+pub mod usage;
 pub mod wal;
+pub mod watch;
+
+/// The version of etcd whose v2 API this is: `/version` tells it, and clients decide by it what to ask.
+pub const ETCD_VERSION: &str = "3.4.0";

@@ -2,8 +2,7 @@
 
 use super::flags::{FLAGS, Flag, Kind, Role};
 
-/// The version of etcd whose v2 API is answered; clients and scripts that ask get it.
-pub const ETCD_VERSION: &str = "3.4.0";
+use crate::ETCD_VERSION;
 
 const INTRODUCTION: &str = "\
 edgetcd: a small server for etcd's v2 API

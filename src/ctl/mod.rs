@@ -111,7 +111,7 @@ fn dispatch(
 ) -> Result<(), Stop> {
     let (global, rest) = args::leading(args, GLOBAL_OPTIONS)?;
     if global.flag("version") {
-        writeln!(stdout, "etcdctl version: {}", crate::config::ETCD_VERSION)?;
+        writeln!(stdout, "etcdctl version: {}", crate::ETCD_VERSION)?;
         writeln!(stdout, "edgetcdctl version: {}", env!("CARGO_PKG_VERSION"))?;
         return Ok(writeln!(stdout, "API version: 2")?);
     }

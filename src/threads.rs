@@ -1,0 +1,40 @@
+//! Threads the process cannot do without.
+//!
+//! A panic in the raft, wal, snapshot, watch or accept thread leaves state behind that nobody can vouch
+//! for, and a failed disk leaves a log that nobody can trust. Both end the process with a message; the
+//! other members go on, and this one recovers from what is on its disk. (A worker of the door catches
+//! what goes wrong with one connection itself; only a panic outside of that comes here.)
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{Builder, JoinHandle};
+
+/// Exit status when the process cannot go on.
+pub const EXIT_FAILURE: i32 = 1;
+
+/// Stack of our own threads: none of them recurses.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// Starts a thread whose panic ends the process.
+///
+/// # Errors
+/// The system has no thread left to give.
+pub fn critical(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let label = name.to_owned();
+    let guarded = move || {
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            fatal(&format!(
+                "the {label} thread panicked (see the line above); nothing is safe without it"
+            ));
+        }
+    };
+    let builder = Builder::new().name(name.to_owned());
+    builder.stack_size(STACK_BYTES).spawn(guarded)
+}
+
+/// Says why and ends the process. Nothing more is acknowledged.
+pub fn fatal(message: &str) -> ! {
+    log::error!("{message}; stopping");
+    log::logger().flush();
+    std::process::exit(EXIT_FAILURE)
+}
