@@ -1,0 +1,182 @@
+//! Clocks, and cluster time made from them.
+//!
+//! *Cluster time* decides when keys expire. It is a count of nanoseconds that belongs to the cluster,
+//! not to a machine: the leader's monotonic clock moves it on, every entry carries it, and it never
+//! goes back. The wall clock is only ever shown (`expiration`), so setting it harms no key.
+//!
+//! A member estimates cluster time between entries as "my monotonic clock plus an offset". The offset
+//! is set when the member learns the time: from its log at start, from an entry or a heartbeat after.
+//!
+//! The monotonic clock is the time since boot, sleep included (`CLOCK_BOOTTIME`). With the boot's id
+//! noted beside it in the WAL, a restart of the process counts its downtime; after a reboot the two
+//! clocks cannot be compared, and the downtime does not count.
+
+use crate::tree::{ClusterTime, WallTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Where time comes from. Tests and the simulator bring their own.
+pub trait Clock: Send + Sync + 'static {
+    /// Nanoseconds since boot; never goes back while the process runs.
+    fn since_boot(&self) -> u64;
+    /// Nanoseconds since 1970, UTC. May jump.
+    fn wall(&self) -> WallTime;
+    /// Tells one boot of the machine from another; all zero if the system has no such id.
+    fn boot_id(&self) -> [u8; 16];
+}
+
+/// The machine's clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn since_boot(&self) -> u64 {
+        let now = rustix::time::clock_gettime(BOOT_CLOCK);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+    }
+
+    fn wall(&self) -> WallTime {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        // A clock set before 1970 shows 1970.
+        WallTime(since.map_or(0, |since| {
+            i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+        }))
+    }
+
+    fn boot_id(&self) -> [u8; 16] {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let mut id = [0; 16];
+        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+            let hex = |digit: u8| (digit as char).to_digit(16).unwrap_or(0) as u8;
+            *byte = hex(pair[0]) << 4 | hex(pair[1]);
+        }
+        id
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+
+/// This member's estimate of cluster time; one writer (the raft thread), many readers.
+#[derive(Debug, Default)]
+pub struct Estimate {
+    /// Cluster time minus time since boot, modulo 2^64.
+    offset: AtomicU64,
+}
+
+impl Estimate {
+    /// Learns that it is `cluster` now.
+    pub fn set(&self, cluster: ClusterTime, since_boot: u64) {
+        self.offset
+            .store(cluster.0.wrapping_sub(since_boot), Ordering::Relaxed);
+    }
+
+    /// Cluster time as far as this member knows.
+    pub fn at(&self, since_boot: u64) -> ClusterTime {
+        ClusterTime(since_boot.wrapping_add(self.offset.load(Ordering::Relaxed)))
+    }
+}
+
+/// Cluster time as of now, given what a WAL batch noted and the largest time in the log or snapshot.
+pub fn resume(
+    noted: Option<&crate::wal::Clock>,
+    logged: ClusterTime,
+    clock: &dyn Clock,
+) -> ClusterTime {
+    let estimate = noted.map_or(0, |note| {
+        let same_boot = note.boot_id == clock.boot_id() && note.boot_id != [0; 16];
+        let down = if same_boot {
+            clock.since_boot().saturating_sub(note.boottime_ns)
+        } else {
+            0
+        };
+        note.cluster_ns.saturating_add(down)
+    });
+    logged.max(ClusterTime(estimate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed {
+        since_boot: u64,
+        boot: u8,
+    }
+
+    impl Clock for Fixed {
+        fn since_boot(&self) -> u64 {
+            self.since_boot
+        }
+        fn wall(&self) -> WallTime {
+            WallTime(0)
+        }
+        fn boot_id(&self) -> [u8; 16] {
+            [self.boot; 16]
+        }
+    }
+
+    fn note(boot: u8, boottime_ns: u64, cluster_ns: u64) -> crate::wal::Clock {
+        crate::wal::Clock {
+            boot_id: [boot; 16],
+            boottime_ns,
+            cluster_ns,
+        }
+    }
+
+    #[test]
+    fn a_restart_counts_its_downtime() {
+        let clock = Fixed {
+            since_boot: 900,
+            boot: 7,
+        };
+        assert_eq!(
+            resume(Some(&note(7, 400, 1000)), ClusterTime(1000), &clock),
+            ClusterTime(1500)
+        );
+    }
+
+    #[test]
+    fn a_reboot_does_not() {
+        let clock = Fixed {
+            since_boot: 900,
+            boot: 8,
+        };
+        assert_eq!(
+            resume(Some(&note(7, 400, 1000)), ClusterTime(1100), &clock),
+            ClusterTime(1100)
+        );
+    }
+
+    #[test]
+    fn the_log_wins_over_an_older_note_and_time_never_goes_back() {
+        let clock = Fixed {
+            since_boot: 10,
+            boot: 7,
+        };
+        assert_eq!(
+            resume(Some(&note(7, 400, 1000)), ClusterTime(5000), &clock),
+            ClusterTime(5000)
+        );
+        assert_eq!(resume(None, ClusterTime(5), &clock), ClusterTime(5));
+    }
+
+    #[test]
+    fn an_estimate_moves_with_the_monotonic_clock() {
+        let estimate = Estimate::default();
+        estimate.set(ClusterTime(100), 1_000_000);
+        assert_eq!(estimate.at(1_000_050), ClusterTime(150));
+        estimate.set(ClusterTime(5_000_000), 7);
+        assert_eq!(estimate.at(8), ClusterTime(5_000_001));
+    }
+
+    #[test]
+    fn the_system_clock_knows_its_boot() {
+        let (one, other) = (SystemClock.since_boot(), SystemClock.since_boot());
+        assert!(one > 0 && other >= one);
+        assert_eq!(SystemClock.boot_id(), SystemClock.boot_id());
+    }
+}

@@ -1,0 +1,222 @@
+//! The log thread: the only one that writes and syncs the WAL.
+//!
+//! It takes all batches that wait, writes them, and syncs **once** (group commit). Only then does it let
+//! the messages go that are true only once stored, and reports to the raft thread how far the log
+//! reaches. So a slow disk delays commits, never heartbeats.
+//!
+//! | what happens | and so |
+//! |---|---|
+//! | the disk is full | the log is as before; the batch is tried again until there is space; the raft thread refuses writes meanwhile |
+//! | a write or sync fails | nobody knows what is on disk: the process ends, naming file and offset |
+//! | an entry is asked back | it is read here, so that the raft thread never waits for the disk |
+
+use super::snapshot::{Begun, Task};
+use crate::raft::{Ballot, Entry, Envelope, LogIndex, Position, SnapshotMark};
+use crate::threads;
+use crate::wal::{Batch, Disk, Wal, WalError, WalErrorKind};
+use crossbeam_channel::{Receiver, Sender};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a full disk is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(100);
+
+/// About how much of the log is read back at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// What the raft thread asks for. Jobs are done in order.
+pub enum Job {
+    /// Store the batch, then let the messages go.
+    Save { batch: Batch, then: Vec<Envelope> },
+    /// Read entries `[from, to]` back.
+    Read { from: LogIndex, to: LogIndex },
+    /// Begin a snapshot; the snapshot thread writes it.
+    Snapshot(Box<Task>),
+    /// The snapshot is durable and the core has let go of the log before it: remove files.
+    Compact(SnapshotMark),
+    /// Write the last record, which calls everything before it durable, and end.
+    Close,
+}
+
+/// What the raft thread is told.
+pub enum Report {
+    /// Everything saved so far is on disk, up to and including `last`.
+    Stored {
+        ballot: Option<Ballot>,
+        last: Option<Position>,
+    },
+    /// The disk is full; the log thread goes on trying.
+    Full,
+    Read(Vec<Entry>),
+    /// A snapshot of so many bytes is durable.
+    Snapshot {
+        mark: SnapshotMark,
+        bytes: u64,
+    },
+    /// No snapshot came of it (a full disk); it may be tried again later.
+    NoSnapshot,
+}
+
+/// Where messages to other members go.
+pub trait Peers: Send + Sync + 'static {
+    /// Takes the messages. Full queues drop them: raft sends again.
+    fn send(&self, envelopes: Vec<Envelope>);
+}
+
+/// A cluster of one has nobody to talk to.
+pub struct NoPeers;
+
+impl Peers for NoPeers {
+    fn send(&self, _envelopes: Vec<Envelope>) {}
+}
+
+/// What the thread is given.
+pub struct Wiring<D: Disk> {
+    pub wal: Wal<D>,
+    pub jobs: Receiver<Job>,
+    pub reports: Sender<Report>,
+    pub snapshots: Sender<Begun<D>>,
+    pub peers: Arc<dyn Peers>,
+}
+
+pub struct LogThread<D: Disk> {
+    wiring: Wiring<D>,
+    pending: Pending,
+    /// The disk was full when last tried, and the raft thread knows.
+    full: bool,
+}
+
+/// Batches that are not yet synced, and what may be said once they are.
+#[derive(Default)]
+struct Pending {
+    batches: Vec<Batch>,
+    /// So many of them are written.
+    written: usize,
+    then: Vec<Envelope>,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.batches.is_empty() && self.then.is_empty()
+    }
+}
+
+impl<D: Disk> LogThread<D> {
+    pub fn new(wiring: Wiring<D>) -> LogThread<D> {
+        LogThread {
+            wiring,
+            pending: Pending::default(),
+            full: false,
+        }
+    }
+
+    /// Waits for jobs until [`Job::Close`], or until the raft thread is gone.
+    pub fn run(mut self) {
+        loop {
+            match self.next_job() {
+                Some(Job::Save { batch, then }) => {
+                    self.pending.batches.push(batch);
+                    self.pending.then.extend(then);
+                    // More that wait share its sync.
+                    if self.wiring.jobs.is_empty() {
+                        self.store();
+                    }
+                }
+                Some(Job::Close) => return self.close(),
+                Some(other) => {
+                    self.store();
+                    self.do_other(other);
+                }
+                None if self.pending.is_empty() => return,
+                None => self.store(),
+            }
+        }
+    }
+
+    /// `None`: the raft thread is gone; or it is time to try a full disk again.
+    fn next_job(&self) -> Option<Job> {
+        if self.pending.is_empty() {
+            self.wiring.jobs.recv().ok()
+        } else {
+            self.wiring.jobs.recv_timeout(FULL_RETRY).ok()
+        }
+    }
+
+    /// Writes what is pending, with one sync, and tells so. On a full disk it stays pending.
+    fn store(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        match self.write() {
+            Ok(()) => self.stored(),
+            Err(error) if error.kind != WalErrorKind::Full => threads::fatal(&error.to_string()),
+            Err(_) if self.full => {}
+            Err(error) => {
+                log::warn!("{error}; writes are refused until there is space, reads go on");
+                self.full = true;
+                self.report(Report::Full);
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), WalError> {
+        for batch in &self.pending.batches[self.pending.written..] {
+            self.wiring.wal.append(batch)?;
+            self.pending.written += 1;
+        }
+        self.wiring.wal.sync()
+    }
+
+    fn stored(&mut self) {
+        self.full = false;
+        let Pending { batches, then, .. } = std::mem::take(&mut self.pending);
+        self.wiring.peers.send(then);
+        let ballot = batches.iter().rev().find_map(|batch| batch.ballot);
+        let last = batches.iter().rev().find_map(|batch| batch.entries.last());
+        let last = last.map(|entry| entry.position);
+        self.report(Report::Stored { ballot, last });
+    }
+
+    fn do_other(&mut self, job: Job) {
+        match job {
+            Job::Save { .. } | Job::Close => unreachable!("the caller does these"),
+            Job::Read { from, to } => match self.wiring.wal.reader().read(from, to, READ_BYTES) {
+                Ok(entries) => self.report(Report::Read(entries)),
+                Err(error) => threads::fatal(&error.to_string()),
+            },
+            Job::Snapshot(task) => self.begin_snapshot(*task),
+            Job::Compact(mark) => self.soft(|wal| wal.compact(&mark)),
+        }
+    }
+
+    fn begin_snapshot(&mut self, task: Task) {
+        match self.wiring.wal.begin_snapshot(&task.mark) {
+            // The snapshot thread lives as long as this one; if it is gone, the node is stopping.
+            Ok(writer) => drop(self.wiring.snapshots.send((writer, task))),
+            Err(error) => {
+                log::warn!("no snapshot: {error}");
+                self.report(Report::NoSnapshot);
+            }
+        }
+    }
+
+    /// Work that may fail for want of space without harm to the log.
+    fn soft(&mut self, work: impl FnOnce(&mut Wal<D>) -> Result<(), WalError>) {
+        match work(&mut self.wiring.wal) {
+            Ok(()) => {}
+            Err(error) if error.kind == WalErrorKind::Full => log::warn!("{error}"),
+            Err(error) => threads::fatal(&error.to_string()),
+        }
+    }
+
+    fn close(self) {
+        if let Err(error) = self.wiring.wal.close() {
+            log::warn!("no clean end of the log: {error}; the next start will read it all");
+        }
+    }
+
+    /// A raft thread that is gone needs no reports.
+    fn report(&self, report: Report) {
+        let _ = self.wiring.reports.send(report);
+    }
+}

@@ -1,0 +1,126 @@
+//! Who is in the cluster, by id, name and URL (spec §13).
+//!
+//! Raft knows members as numbers; this table knows how to reach and show them. It changes only by
+//! applied entries, is part of snapshots, and is the same on every member at the same index.
+
+use crate::raft::NodeId;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One member, as the members API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Printed as lower-case hex without leading zeros.
+    #[serde(serialize_with = "hex", deserialize_with = "unhex")]
+    pub id: u64,
+    /// Empty until the member has started.
+    pub name: String,
+    #[serde(rename = "peerURLs")]
+    pub peer_urls: Vec<String>,
+    #[serde(rename = "clientURLs")]
+    pub client_urls: Vec<String>,
+}
+
+/// The table of members.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// Cluster id: constant for a cluster's life.
+    pub cluster: u64,
+    /// Sorted by id as a number, as the API lists them.
+    list: BTreeMap<u64, Member>,
+    /// Ids are never used again.
+    removed: BTreeSet<u64>,
+}
+
+impl Members {
+    pub fn new(cluster: u64, members: impl IntoIterator<Item = Member>) -> Members {
+        let list = members
+            .into_iter()
+            .map(|member| (member.id, member))
+            .collect();
+        Members {
+            cluster,
+            list,
+            removed: BTreeSet::new(),
+        }
+    }
+
+    /// All members, sorted by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.list.values()
+    }
+
+    pub fn get(&self, id: NodeId) -> Option<&Member> {
+        self.list.get(&id.0)
+    }
+
+    /// Takes what a member says of itself. A member that is no longer in the table stays out.
+    pub fn publish(&mut self, told: Member) {
+        if let Some(member) = self.list.get_mut(&told.id) {
+            member.name = told.name;
+            member.client_urls = told.client_urls;
+        }
+    }
+
+    /// All client URLs, sorted (`/v2/machines`).
+    pub fn client_urls(&self) -> Vec<&str> {
+        let mut urls: Vec<&str> = self
+            .iter()
+            .flat_map(|member| member.client_urls.iter().map(String::as_str))
+            .collect();
+        urls.sort_unstable();
+        urls
+    }
+}
+
+fn hex<S: serde::Serializer>(id: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{id:x}"))
+}
+
+fn unhex<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    u64::from_str_radix(&text, 16).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, name: &str) -> Member {
+        Member {
+            id,
+            name: name.into(),
+            peer_urls: vec!["http://127.0.0.1:2380".into()],
+            client_urls: vec![format!("http://{name}:2379")],
+        }
+    }
+
+    #[test]
+    fn shows_members_as_the_api_does() {
+        let text = serde_json::to_string(&member(0x1f, "n1")).unwrap();
+        let wanted = r#"{"id":"1f","name":"n1","peerURLs":["http://127.0.0.1:2380"],"clientURLs":["http://n1:2379"]}"#;
+        assert_eq!(text, wanted);
+        assert_eq!(
+            serde_json::from_str::<Member>(&text).unwrap(),
+            member(0x1f, "n1")
+        );
+    }
+
+    #[test]
+    fn a_stranger_cannot_publish_itself() {
+        let mut members = Members::new(1, [member(2, "b"), member(1, "a")]);
+        members.publish(member(3, "c"));
+        members.publish(Member {
+            peer_urls: vec![],
+            ..member(2, "z")
+        });
+        let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+        assert_eq!(names, ["a", "z"]);
+        assert_eq!(
+            members.get(NodeId(2)).unwrap().peer_urls.len(),
+            1,
+            "peer URLs change by raft only"
+        );
+        assert_eq!(members.client_urls(), ["http://a:2379", "http://z:2379"]);
+    }
+}

@@ -1,0 +1,282 @@
+//! The replica: raft, log and state machine at work together.
+//!
+//! # What it owns
+//!
+//! | thread | file | owns |
+//! |---|---|---|
+//! | `raft` | [`turn`] | the core, the state machine, the tickets, cluster time |
+//! | `wal` | [`log_thread`] | the WAL |
+//! | `snapshot` | [`snapshot`] | the version of the state that it writes |
+//!
+//! # The way of a write
+//!
+//! ```text
+//!  http-N ── Request::Propose ──▶ raft: append to the core, hand out a ticket
+//!                                   │ one batch                ▲ Report::Stored
+//!                                   ▼                          │
+//!                                 wal: write, one sync ────────┘
+//!  http-N ◀── answer by inbox ─── raft: commit → apply → publish → answer, one wake-up a worker
+//! ```
+//!
+//! While a batch is with the log thread, new requests wait in the channel: they could not be stored
+//! earlier anyway, and the raft thread is woken once a batch instead of once a request. Messages of other
+//! members and ticks are never held up.
+//!
+//! # Invariants
+//!
+//! * An entry counts for this node only after its own sync ([`Report::Stored`]).
+//! * A view is published before anybody is answered: who has an answer reads what it says.
+//! * Each request is answered once: by its entry, by a failure, or by its time running out.
+//! * The raft thread never waits for a worker, the log or a client. Requests come by a bounded channel;
+//!   when it is full they are refused at once ([`Failure::Overloaded`]).
+//!
+//! [`Report::Stored`]: log_thread::Report::Stored
+
+pub mod clock;
+pub mod entry;
+pub mod log_thread;
+pub mod members;
+mod reads;
+pub mod snapshot;
+pub mod state;
+mod status;
+mod tickets;
+mod turn;
+
+use crate::door::Outbox;
+use crate::raft::{Core, LogIndex, Term};
+use crate::threads;
+use crate::tree::{ApiError, Applied, Command};
+use crate::wal::{Disk, Wal};
+use crate::watch::{View, WatchHub};
+use clock::{Clock, Estimate};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use log_thread::{Job, LogThread, NoPeers, Peers, Report};
+use state::State;
+pub use status::Status;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Requests that may wait for the raft thread.
+const REQUESTS_MAX: usize = 4096;
+
+/// What a request's entry did.
+pub enum Effect {
+    /// A change of the tree.
+    Event(Applied),
+    /// The tree refused it; equal on every member.
+    Refused(ApiError),
+    /// The members' table is as asked.
+    Members,
+}
+
+/// What an answer to a write is made from.
+pub struct Done {
+    pub effect: Effect,
+    /// The entry's index, and the member's term: `X-Raft-Index`, `X-Raft-Term`.
+    pub applied: LogIndex,
+    pub term: Term,
+}
+
+/// Why a request got no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// It may have been applied, or may be yet.
+    TimedOut,
+    /// A new leader replaced its entry, or it is not known what became of it.
+    LeaderLost,
+    Stopped,
+    /// Refused before anything was done with it.
+    Overloaded,
+    /// Like [`Failure::TimedOut`] for what was under way, refused for what came after.
+    DiskFull,
+    /// No log record is that large.
+    TooLarge,
+}
+
+/// Somebody who waits for a write. Called on the raft thread, so it must not wait or do much.
+pub trait Waiter: Send {
+    fn done(self: Box<Self>, done: &Done, outbox: &mut Outbox);
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox);
+}
+
+/// Somebody who waits for a linearizable view. Called on the raft thread.
+pub trait Reader: Send {
+    fn ready(self: Box<Self>, view: &Arc<View>, outbox: &mut Outbox);
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox);
+}
+
+/// What is asked of the raft thread.
+pub enum Request {
+    /// Replicate and apply a stamped-later command ([`entry`]).
+    Propose {
+        bytes: Vec<u8>,
+        waiter: Option<Box<dyn Waiter>>,
+    },
+    /// A quorum read.
+    Read(Box<dyn Reader>),
+}
+
+/// How a replica behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Between two inputs `Tick` of the core.
+    pub tick: Duration,
+    /// A request is given up after this long (spec §11: 5 s + 2 × election timeout).
+    pub request_timeout: Duration,
+    /// Without a leader a request waits this long (2 × election timeout).
+    pub leader_timeout: Duration,
+    /// Entries between two snapshots.
+    pub snapshot_count: u64,
+    /// Bytes of the newest snapshot, 0 without one.
+    pub snapshot_bytes: u64,
+    /// A log this long is cut whatever the count of its entries.
+    pub log_bytes_max: u64,
+}
+
+/// The parts a replica is made of, recovered and ready.
+pub struct Parts<D: Disk> {
+    pub core: Core,
+    pub state: State,
+    pub wal: Wal<D>,
+    pub hub: Arc<WatchHub>,
+    pub clock: Arc<dyn Clock>,
+    pub estimate: Arc<Estimate>,
+    pub settings: Settings,
+}
+
+/// A running replica. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct Replica {
+    requests: Sender<Request>,
+    stop: Sender<()>,
+    status: Arc<Status>,
+}
+
+/// The threads of a replica, to be waited for after [`Replica::stop`].
+pub struct Threads(Vec<JoinHandle<()>>);
+
+impl Threads {
+    /// Waits for at most `deadline`; true if all have ended.
+    pub fn join(self, deadline: Duration) -> bool {
+        let end = std::time::Instant::now() + deadline;
+        let (done, all_done) = bounded(1);
+        let joiner = std::thread::spawn(move || {
+            self.0.into_iter().for_each(|thread| drop(thread.join()));
+            let _ = done.send(());
+        });
+        let ended = all_done.recv_deadline(end).is_ok();
+        drop(joiner);
+        ended
+    }
+}
+
+impl Replica {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system has no thread left to give.
+    pub fn start<D: Disk>(parts: Parts<D>) -> io::Result<(Replica, Threads)> {
+        let (requests, waiting) = bounded(REQUESTS_MAX);
+        let (stop, stopping) = bounded(1);
+        let (jobs, to_do) = unbounded::<Job>();
+        let (reports, reported) = unbounded::<Report>();
+        let (begun, to_write) = unbounded();
+        let peers: Arc<dyn Peers> = Arc::new(NoPeers);
+        let status = Arc::new(Status::new(&parts.core, &parts.state));
+        let log = LogThread::new(log_thread::Wiring {
+            wal: parts.wal,
+            jobs: to_do,
+            reports: reports.clone(),
+            snapshots: begun,
+            peers: peers.clone(),
+        });
+        let raft = turn::RaftThread::new(turn::Wiring {
+            core: parts.core,
+            state: parts.state,
+            settings: parts.settings,
+            hub: parts.hub,
+            clock: parts.clock,
+            estimate: parts.estimate,
+            status: status.clone(),
+            requests: waiting,
+            stop: stopping,
+            reports: reported,
+            jobs,
+            peers,
+        });
+        let threads = vec![
+            threads::critical("wal", move || log.run())?,
+            threads::critical("snapshot", move || snapshot::run(&to_write, &reports))?,
+            threads::critical("raft", move || raft.run())?,
+        ];
+        let replica = Replica {
+            requests,
+            stop,
+            status,
+        };
+        Ok((replica, Threads(threads)))
+    }
+
+    /// Replicates a client's write. The waiter is called once, whatever happens.
+    pub fn propose(&self, command: &Command, waiter: Box<dyn Waiter>) {
+        self.request(Request::Propose {
+            bytes: entry::tree(command),
+            waiter: Some(waiter),
+        });
+    }
+
+    /// A view that holds everything acknowledged before this call. The reader is called once.
+    pub fn read(&self, reader: Box<dyn Reader>) {
+        self.request(Request::Read(reader));
+    }
+
+    /// Replicates what a member tells of itself. The waiter is called once.
+    pub fn publish(&self, member: &members::Member, waiter: Box<dyn Waiter>) {
+        self.request(Request::Propose {
+            bytes: entry::publish(member),
+            waiter: Some(waiter),
+        });
+    }
+
+    /// Who leads, in which term, and so on.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Asks the threads to finish what was handed to them and to end.
+    pub fn stop(&self) {
+        let _ = self.stop.try_send(());
+    }
+
+    fn request(&self, request: Request) {
+        let (request, failure) = match self.requests.try_send(request) {
+            Ok(()) => return,
+            Err(TrySendError::Full(request)) => (request, Failure::Overloaded),
+            Err(TrySendError::Disconnected(request)) => (request, Failure::Stopped),
+        };
+        let mut outbox = Outbox::default();
+        request.fail(failure, &mut outbox);
+        outbox.flush();
+    }
+}
+
+impl Request {
+    fn fail(self, failure: Failure, outbox: &mut Outbox) {
+        match self {
+            Request::Propose {
+                waiter: Some(waiter),
+                ..
+            } => waiter.failed(failure, outbox),
+            Request::Propose { waiter: None, .. } => {}
+            Request::Read(reader) => reader.failed(failure, outbox),
+        }
+    }
+}
+
+/// A channel that never has anything, in place of one that must wait.
+fn closed_for_now<T>() -> Receiver<T> {
+    crossbeam_channel::never()
+}

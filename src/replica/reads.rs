@@ -1,0 +1,128 @@
+//! Quorum reads on their way (paper §8, dissertation §6.4).
+//!
+//! All reads that come in one turn share one question to the core: "do I still lead, and at which
+//! index?". Once it is confirmed, they wait for the state machine to reach that index. A question that
+//! was refused (another leads) is handed back; its id is never used again.
+
+use super::Reader;
+use crate::raft::LogIndex;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// Readers in the order of their questions.
+#[derive(Default)]
+pub struct Reads {
+    waiting: VecDeque<Question>,
+    asked: u64,
+}
+
+struct Question {
+    id: u64,
+    /// Once confirmed: what the state machine must have applied.
+    index: Option<LogIndex>,
+    deadline: Instant,
+    readers: Vec<Box<dyn Reader>>,
+}
+
+impl Reads {
+    /// Readers that share a question: its id.
+    pub fn ask(&mut self, readers: Vec<Box<dyn Reader>>, deadline: Instant) -> u64 {
+        self.asked += 1;
+        self.waiting.push_back(Question {
+            id: self.asked,
+            index: None,
+            deadline,
+            readers,
+        });
+        self.asked
+    }
+
+    pub fn confirmed(&mut self, id: u64, index: LogIndex) {
+        // A question whose time ran out is not here any more.
+        if let Some(question) = self.waiting.iter_mut().find(|question| question.id == id) {
+            question.index = Some(index);
+        }
+    }
+
+    /// The readers of refused questions.
+    pub fn refused(&mut self, ids: &[u64]) -> Vec<Box<dyn Reader>> {
+        self.take(|question| ids.contains(&question.id))
+    }
+
+    /// The readers whose index is applied.
+    pub fn ready(&mut self, applied: LogIndex) -> Vec<Box<dyn Reader>> {
+        self.take(|question| question.index.is_some_and(|index| index <= applied))
+    }
+
+    /// The readers whose time is up.
+    pub fn expired(&mut self, now: Instant) -> Vec<Box<dyn Reader>> {
+        self.take(|question| question.deadline <= now)
+    }
+
+    pub fn drain(&mut self) -> Vec<Box<dyn Reader>> {
+        self.take(|_| true)
+    }
+
+    fn take(&mut self, mut chosen: impl FnMut(&Question) -> bool) -> Vec<Box<dyn Reader>> {
+        if !self.waiting.iter().any(&mut chosen) {
+            return Vec::new();
+        }
+        let (taken, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(chosen);
+        self.waiting = kept;
+        taken
+            .into_iter()
+            .flat_map(|question| question.readers)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::Outbox;
+    use crate::replica::Failure;
+    use crate::watch::View;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    struct Nobody;
+
+    impl Reader for Nobody {
+        fn ready(self: Box<Self>, _: &Arc<View>, _: &mut Outbox) {}
+        fn failed(self: Box<Self>, _: Failure, _: &mut Outbox) {}
+    }
+
+    fn readers(count: usize) -> Vec<Box<dyn Reader>> {
+        (0..count)
+            .map(|_| Box::new(Nobody) as Box<dyn Reader>)
+            .collect()
+    }
+
+    #[test]
+    fn a_question_is_answered_once_its_index_is_applied() {
+        let (mut reads, now) = (Reads::default(), Instant::now());
+        let (first, second) = (reads.ask(readers(2), now), reads.ask(readers(3), now));
+        assert_ne!(first, second, "an id is never used twice");
+        assert!(reads.ready(LogIndex(9)).is_empty(), "nothing is confirmed");
+        reads.confirmed(second, LogIndex(5));
+        reads.confirmed(first, LogIndex(7));
+        assert_eq!(reads.ready(LogIndex(4)).len(), 0);
+        assert_eq!(reads.ready(LogIndex(6)).len(), 3);
+        assert_eq!(reads.ready(LogIndex(7)).len(), 2);
+        assert_eq!(reads.drain().len(), 0);
+    }
+
+    #[test]
+    fn refused_and_late_questions_are_handed_back() {
+        let (mut reads, now) = (Reads::default(), Instant::now());
+        let first = reads.ask(readers(1), now);
+        reads.ask(readers(2), now + Duration::from_secs(1));
+        assert_eq!(reads.refused(&[first, 99]).len(), 1);
+        assert_eq!(reads.expired(now).len(), 0);
+        assert_eq!(reads.expired(now + Duration::from_secs(1)).len(), 2);
+        reads.confirmed(2, LogIndex(1));
+        assert!(reads.ready(LogIndex(9)).is_empty());
+    }
+}

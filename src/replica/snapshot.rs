@@ -1,0 +1,161 @@
+//! The snapshot thread: writes one version of the state to a file while everything else goes on.
+
+use super::log_thread::Report;
+use super::state::State;
+use crate::raft::SnapshotMark;
+use crate::threads;
+use crate::wal::{Disk, SnapshotWriter, WalError, WalErrorKind};
+use crossbeam_channel::{Receiver, Sender};
+
+/// A snapshot to make: an immutable version of the state, and the point it stands for.
+pub struct Task {
+    pub mark: SnapshotMark,
+    pub state: State,
+}
+
+/// A task with the file it goes to.
+pub type Begun<D> = (SnapshotWriter<D>, Task);
+
+/// Writes snapshots one after the other until the log thread is gone.
+pub fn run<D: Disk>(tasks: &Receiver<Begun<D>>, reports: &Sender<Report>) {
+    for (writer, task) in tasks {
+        let report = match write(writer, &task) {
+            Ok(bytes) => Report::Snapshot {
+                mark: task.mark,
+                bytes,
+            },
+            Err(error) if error.kind == WalErrorKind::Full => {
+                log::warn!("no snapshot: {error}");
+                Report::NoSnapshot
+            }
+            Err(error) => threads::fatal(&error.to_string()),
+        };
+        if reports.send(report).is_err() {
+            return;
+        }
+    }
+}
+
+fn write<D: Disk>(mut writer: SnapshotWriter<D>, task: &Task) -> Result<u64, WalError> {
+    let mut bytes = 0;
+    task.state.save(|slice| {
+        bytes += slice.len() as u64;
+        writer.write(slice)
+    })?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+/// When a snapshot is due (design: at most doubling what is written to the disk).
+///
+/// After `count` entries, but not before the log since the last snapshot has outgrown that snapshot; in
+/// any case once the log holds `log_bytes_max` or the last snapshot's size, whichever is more.
+#[derive(Debug, Clone, Copy)]
+pub struct Schedule {
+    count: u64,
+    log_bytes_max: u64,
+    /// Since the last snapshot.
+    entries: u64,
+    log_bytes: u64,
+    snapshot_bytes: u64,
+    /// What the snapshot under way covers. One at a time.
+    running: Option<(u64, u64)>,
+    /// After one that failed: not before the log holds this much.
+    not_before: u64,
+}
+
+/// What the log must grow by before a failed snapshot is tried again.
+const RETRY_BYTES: u64 = 1 << 20;
+
+impl Schedule {
+    pub fn new(count: u64, log_bytes_max: u64, snapshot_bytes: u64) -> Schedule {
+        Schedule {
+            count,
+            log_bytes_max,
+            entries: 0,
+            log_bytes: 0,
+            snapshot_bytes,
+            running: None,
+            not_before: 0,
+        }
+    }
+
+    /// An entry of so many bytes was applied.
+    pub fn applied(&mut self, bytes: usize) {
+        self.entries += 1;
+        self.log_bytes += bytes as u64;
+    }
+
+    pub fn is_due(&self) -> bool {
+        let counted = self.entries >= self.count && self.log_bytes >= self.snapshot_bytes;
+        let long = self.log_bytes >= self.log_bytes_max.max(self.snapshot_bytes);
+        self.running.is_none() && self.log_bytes >= self.not_before && (counted || long)
+    }
+
+    /// Whether a snapshot would free more of a full disk than it takes.
+    pub fn is_worthwhile(&self) -> bool {
+        self.running.is_none() && self.entries > 0 && self.log_bytes > self.snapshot_bytes
+    }
+
+    pub fn begun(&mut self) {
+        self.running = Some((self.entries, self.log_bytes));
+    }
+
+    /// The snapshot under way has become so many bytes; or nothing, and its log is still needed.
+    pub fn ended(&mut self, bytes: Option<u64>) {
+        let covered = self.running.take();
+        match (bytes, covered) {
+            (Some(bytes), Some((entries, log_bytes))) => {
+                self.entries -= entries;
+                self.log_bytes -= log_bytes;
+                self.snapshot_bytes = bytes;
+                self.not_before = 0;
+            }
+            _ => self.not_before = self.log_bytes + RETRY_BYTES,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_due_after_the_count_once_the_log_outgrew_the_last_snapshot() {
+        let mut schedule = Schedule::new(2, u64::MAX, 100);
+        schedule.applied(40);
+        assert!(!schedule.is_due(), "one entry of two");
+        schedule.applied(40);
+        assert!(
+            !schedule.is_due(),
+            "80 bytes of log are less than the snapshot's 100"
+        );
+        schedule.applied(40);
+        assert!(schedule.is_due());
+        schedule.begun();
+        (0..10).for_each(|_| schedule.applied(100));
+        assert!(!schedule.is_due(), "one at a time");
+        schedule.ended(Some(500));
+        assert!(schedule.is_due(), "what came meanwhile counts");
+    }
+
+    #[test]
+    fn is_due_when_the_log_is_long_whatever_the_count() {
+        let mut schedule = Schedule::new(u64::MAX, 64 << 20, 0);
+        (0..63).for_each(|_| schedule.applied(1 << 20));
+        assert!(!schedule.is_due());
+        schedule.applied(1 << 20);
+        assert!(schedule.is_due());
+    }
+
+    #[test]
+    fn a_failed_snapshot_covers_nothing_and_is_tried_again_later() {
+        let mut schedule = Schedule::new(1, u64::MAX, 0);
+        schedule.applied(100);
+        schedule.begun();
+        schedule.ended(None);
+        assert!(!schedule.is_due() && schedule.is_worthwhile());
+        schedule.applied(RETRY_BYTES as usize);
+        assert!(schedule.is_due());
+    }
+}

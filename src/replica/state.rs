@@ -1,0 +1,192 @@
+//! The state machine: what the committed log adds up to.
+//!
+//! Applying is deterministic: the outcome depends on the entries alone, never on a clock or on chance,
+//! so all members are equal at equal indexes. A snapshot is this state at one index.
+//!
+//! # The state's bytes in a snapshot
+//!
+//! | size | field |
+//! |---:|---|
+//! | 1 | version, 1 |
+//! | 8 | cluster time of the last entry, little-endian |
+//! | 4 | length of the members' JSON |
+//! | n | the members |
+//! | rest | the tree ([`tree::Encoder`]) |
+
+use super::entry::{self, Malformed, Order};
+use super::members::Members;
+use crate::raft::{Entry, LogIndex, Payload};
+use crate::tree::{self, ApiError, Applied, ClusterTime, Tree};
+
+const VERSION: u8 = 1;
+/// Version, time and the length of the members' JSON.
+const HEAD_BYTES: usize = 13;
+
+/// What the log adds up to at [`State::applied`]. A clone is cheap and keeps its content.
+#[derive(Clone)]
+pub struct State {
+    pub tree: Tree,
+    pub members: Members,
+    pub applied: LogIndex,
+    /// Cluster time of the last stamped entry.
+    pub time: ClusterTime,
+}
+
+/// What one entry did.
+pub enum Outcome {
+    /// A client's write, which may have been refused; equal on every member.
+    Tree(Result<Applied, ApiError>),
+    Expired(Vec<Applied>),
+    /// The members' table changed.
+    Members,
+    /// Nothing that a client sees.
+    Quiet,
+}
+
+impl State {
+    /// The state before the first entry.
+    pub fn new(members: Members, history_events: usize) -> State {
+        State {
+            tree: Tree::new(history_events),
+            members,
+            applied: LogIndex(0),
+            time: ClusterTime(0),
+        }
+    }
+
+    /// Applies the next committed entry.
+    ///
+    /// # Panics
+    /// When an entry is skipped, or holds what no version wrote: going on would make this member differ
+    /// from the others.
+    pub fn apply(&mut self, entry: &Entry) -> Outcome {
+        let index = entry.position.index;
+        assert_eq!(
+            index.0,
+            self.applied.0 + 1,
+            "entries are applied one after the other"
+        );
+        self.applied = index;
+        match &entry.payload {
+            Payload::Command(bytes) => self.order(bytes).unwrap_or_else(|Malformed(what)| {
+                panic!("the committed entry {} cannot be read: {what}", index.0)
+            }),
+            Payload::Noop | Payload::Change(_) => Outcome::Quiet,
+        }
+    }
+
+    fn order(&mut self, bytes: &[u8]) -> Result<Outcome, Malformed> {
+        let (stamp, order) = entry::decode(bytes)?;
+        self.time = self.time.max(stamp.cluster);
+        Ok(match order {
+            Order::Tree(command) => Outcome::Tree(self.tree.apply(&command, stamp)),
+            Order::Expire => Outcome::Expired(self.tree.expire(stamp.cluster)),
+            Order::Publish(member) => {
+                self.members.publish(member);
+                Outcome::Members
+            }
+            Order::Time => Outcome::Quiet,
+        })
+    }
+
+    /// The state as bytes, slice by slice; `save` takes them one after the other.
+    ///
+    /// # Errors
+    /// The first one of `save`, which ends the writing.
+    pub fn save<E>(&self, mut save: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let members = serde_json::to_vec(&self.members).expect("members are plain data");
+        let mut slice = Vec::with_capacity(HEAD_BYTES + members.len());
+        slice.push(VERSION);
+        slice.extend_from_slice(&self.time.0.to_le_bytes());
+        slice.extend_from_slice(&(members.len() as u32).to_le_bytes());
+        slice.extend_from_slice(&members);
+        let mut tree = tree::Encoder::new(self.tree.clone());
+        loop {
+            let more = tree.next(&mut slice);
+            save(&slice)?;
+            slice.clear();
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Reads a state back from the slices of a snapshot, however they are cut.
+pub struct Loader {
+    /// The head and the members, until they are complete.
+    head: Vec<u8>,
+    begun: Option<(Members, ClusterTime)>,
+    tree: tree::Decoder,
+}
+
+impl Loader {
+    pub fn new(history_events: usize) -> Loader {
+        Loader {
+            head: Vec::new(),
+            begun: None,
+            tree: tree::Decoder::new(history_events),
+        }
+    }
+
+    /// Takes the next slice.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are not what [`State::save`] writes.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        if self.begun.is_some() {
+            return self.push_tree(bytes);
+        }
+        self.head.extend_from_slice(bytes);
+        let Some(end) = self.members_end()? else {
+            return Ok(());
+        };
+        let rest = self.head.split_off(end);
+        let members = serde_json::from_slice(&self.head[HEAD_BYTES..])
+            .map_err(|error| Malformed(format!("members: {error}")))?;
+        let time = u64::from_le_bytes(std::array::from_fn(|i| self.head[1 + i]));
+        self.begun = Some((members, ClusterTime(time)));
+        self.head = Vec::new();
+        self.push_tree(&rest)
+    }
+
+    /// Ends the reading: the state as of `applied`.
+    ///
+    /// # Errors
+    /// [`Malformed`] when bytes are missing.
+    pub fn finish(self, applied: LogIndex) -> Result<State, Malformed> {
+        let (members, time) = self
+            .begun
+            .ok_or_else(|| Malformed("the head is cut short".into()))?;
+        let tree = self
+            .tree
+            .finish()
+            .map_err(|error| Malformed(format!("tree: {error:?}")))?;
+        Ok(State {
+            tree,
+            members,
+            applied,
+            time,
+        })
+    }
+
+    fn push_tree(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        self.tree
+            .push(bytes)
+            .map_err(|error| Malformed(format!("tree: {error:?}")))
+    }
+
+    /// Where the members end, once that many bytes are there.
+    fn members_end(&self) -> Result<Option<usize>, Malformed> {
+        match self.head.first() {
+            Some(&VERSION) | None => {}
+            Some(other) => return Err(Malformed(format!("state version {other}, not {VERSION}"))),
+        }
+        let Some(length) = self.head.get(9..HEAD_BYTES) else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(length.try_into().expect("a range of four")) as usize;
+        let end = HEAD_BYTES + length;
+        Ok((self.head.len() >= end).then_some(end))
+    }
+}
