@@ -1,0 +1,424 @@
+//! The watch hub: where long polls wait, and the one place that shows the newest tree.
+//!
+//! # What it owns
+//!
+//! * The **view**: the newest version of the tree with the raft numbers that belong to it. The raft
+//!   thread replaces it once a batch ([`WatchHub::publish`]); every reader clones one pointer.
+//! * The **polls**: a parked long-poll is an entry here of a few hundred bytes, found by its path. It
+//!   is not a thread.
+//!
+//! # Invariants
+//!
+//! * *No event is missed or told twice.* A watch is registered under the same lock under which events
+//!   are published: it looks through the history of the very version it registers at, and is then told
+//!   of events with a larger index only (`Poll::from`).
+//! * *Events reach a poll in index order*: published in that order, matched in that order by one thread.
+//! * *A poll leaves the hub once*: answered, cut, or gone. Its token carries a generation, so a late
+//!   word about an old poll cannot touch a new one in the same slot.
+//! * Nothing is rendered or sent while the lock is held, but for the head of a poll that parks (bytes
+//!   into its own worker's buffer).
+//!
+//! # Whom an event concerns (spec §9)
+//!
+//! Polls on the event's key; recursive polls above it unless a hidden component lies between; and,
+//! when a directory went, polls below it whose node went with it. The tree room decides each match
+//! ([`Event::matches`]); this room only finds the candidates by path.
+
+use crate::door::{Gone, Outbox, Parked};
+use crate::raft::{LogIndex, Term};
+use crate::tree::{ApiError, Applied, Event, Key, Tree, TreeIndex};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// One published state: everything an answer's body and headers are made from.
+#[derive(Clone)]
+pub struct View {
+    /// This version of the tree.
+    pub tree: Tree,
+    /// The last entry applied to it: `X-Raft-Index`.
+    pub applied: LogIndex,
+    /// This member's term: `X-Raft-Term`. Never falls.
+    pub term: Term,
+}
+
+/// What a client asked to be told of.
+#[derive(Debug, Clone)]
+pub struct Interest {
+    pub key: Key,
+    pub recursive: bool,
+    /// Many events in one answer, until the client goes.
+    pub stream: bool,
+    /// `waitIndex`; 0: from now on.
+    pub from: TreeIndex,
+}
+
+/// What became of a registration.
+pub enum Registered {
+    /// The poll waits in the hub.
+    Parked,
+    /// The history had the event: answer it now.
+    Hit(Arc<Event>, Arc<View>),
+}
+
+/// Where long polls wait. `published` is notified by [`WatchHub::publish`] (new events) and
+/// [`WatchHub::close`]; only the watch thread waits on it.
+pub struct WatchHub {
+    view: RwLock<Arc<View>>,
+    state: Mutex<State>,
+    published: Condvar,
+    parked: AtomicUsize,
+}
+
+struct State {
+    polls: Polls,
+    /// Published, not yet matched. Empty while nobody waits.
+    fresh: Vec<Applied>,
+    closing: bool,
+}
+
+impl WatchHub {
+    pub fn new(view: View) -> WatchHub {
+        WatchHub {
+            view: RwLock::new(Arc::new(view)),
+            state: Mutex::new(State {
+                polls: Polls::default(),
+                fresh: Vec::new(),
+                closing: false,
+            }),
+            published: Condvar::new(),
+            parked: AtomicUsize::new(0),
+        }
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> Arc<View> {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Polls waiting now (`watchers` in `/v2/stats/store`).
+    pub fn watchers(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
+    }
+
+    /// Shows a new view together with the events that led to it, before anybody is answered.
+    pub fn publish(&self, view: View, events: impl IntoIterator<Item = Applied>) {
+        // The old version may be the last of its kind: it is freed after both locks are let go.
+        let mut view = Arc::new(view);
+        let mut state = self.lock();
+        std::mem::swap(
+            &mut *self.view.write().unwrap_or_else(PoisonError::into_inner),
+            &mut view,
+        );
+        if state.polls.is_empty() {
+            return;
+        }
+        let before = state.fresh.len();
+        state.fresh.extend(events);
+        let notify = before == 0 && !state.fresh.is_empty();
+        drop(state);
+        if notify {
+            self.published.notify_one();
+        }
+    }
+
+    /// Looks through the history and, if nothing there answers the interest, parks it.
+    ///
+    /// `park` is called with the poll's token and the view it registers at, and gives the parked
+    /// answer, whose head it has sent.
+    ///
+    /// # Errors
+    /// 401 when `from` is older than the oldest event kept.
+    pub fn register(
+        &self,
+        interest: &Interest,
+        park: impl FnOnce(u64, &Arc<View>) -> Parked,
+    ) -> Result<Registered, ApiError> {
+        let mut state = self.lock();
+        let view = self.view();
+        let now = view.tree.index();
+        if interest.from.0 > 0 && interest.from <= now {
+            let hit = view
+                .tree
+                .history()
+                .scan(interest.from, &interest.key, interest.recursive)?;
+            if let Some(event) = hit {
+                drop(state);
+                return Ok(Registered::Hit(event, view));
+            }
+        }
+        let first = interest.from.max(TreeIndex(now.0 + 1));
+        state
+            .polls
+            .insert(interest, first, |token| park(token, &view));
+        self.parked.fetch_add(1, Ordering::Relaxed);
+        Ok(Registered::Parked)
+    }
+
+    /// Keeps an answer open without ever telling it anything: the reference's stream that was answered
+    /// from the history (spec §9, quirk). It counts as a watcher until its client goes.
+    pub fn park_mute(&self, interest: &Interest, park: impl FnOnce(u64) -> Parked) {
+        self.lock()
+            .polls
+            .insert(interest, TreeIndex(u64::MAX), park);
+        self.parked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The watch thread: sleeps until events are published, then answers the polls they concern.
+    /// Returns after [`Self::close`].
+    pub fn deliver(&self) {
+        let mut outbox = Outbox::default();
+        let mut state = self.lock();
+        loop {
+            while state.fresh.is_empty() && !state.closing {
+                state = self
+                    .published
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.closing {
+                return;
+            }
+            let told = state.take_told();
+            self.parked.store(state.polls.len(), Ordering::Relaxed);
+            drop(state);
+            for told in told {
+                self.tell(told, &mut outbox);
+            }
+            outbox.flush();
+            state = self.lock();
+        }
+    }
+
+    /// Renders an event once and shares the bytes.
+    fn tell(&self, told: Told, outbox: &mut Outbox) {
+        let mut bytes = Vec::with_capacity(256);
+        told.event.render(&mut bytes);
+        let bytes: Arc<[u8]> = bytes.into();
+        for parked in told.last {
+            parked.end_in(bytes.clone(), outbox);
+        }
+        if told.more.is_empty() {
+            return;
+        }
+        let state = self.lock();
+        for token in told.more {
+            // A stream whose client has gone in between is not in its slot any more.
+            if let Some(poll) = state.polls.by_token(token) {
+                poll.parked.chunk_in(bytes.clone(), outbox);
+            }
+        }
+    }
+
+    /// Ends [`Self::deliver`]. Polls stay parked: the door closes them without a final chunk, which is
+    /// how clients know that no event was meant.
+    pub fn close(&self) {
+        self.lock().closing = true;
+        self.published.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gone for WatchHub {
+    fn gone(&self, token: u64) {
+        let removed = {
+            let mut state = self.lock();
+            let removed = state.polls.remove_token(token);
+            self.parked.store(state.polls.len(), Ordering::Relaxed);
+            removed
+        };
+        drop(removed);
+    }
+}
+
+/// An event and whom it concerns.
+struct Told {
+    event: Arc<Event>,
+    /// One-shot polls: the event, then the end. They have left the hub.
+    last: Vec<Parked>,
+    /// Tokens of streams: the event, and they go on.
+    more: Vec<u64>,
+}
+
+impl State {
+    /// Matches the fresh events with the polls, in index order.
+    fn take_told(&mut self) -> Vec<Told> {
+        let fresh = std::mem::take(&mut self.fresh);
+        fresh
+            .into_iter()
+            .filter_map(|applied| self.polls.take_for(&applied))
+            .collect()
+    }
+}
+
+/// The parked polls, found by path and by token.
+#[derive(Default)]
+struct Polls {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Slots of the polls on each path. A path without polls has no entry.
+    by_path: BTreeMap<Key, Vec<u32>>,
+    count: usize,
+}
+
+/// A place for a poll. `generation` counts its tenants.
+struct Slot {
+    generation: u32,
+    poll: Option<Poll>,
+}
+
+struct Poll {
+    key: Key,
+    recursive: bool,
+    stream: bool,
+    /// Events with a smaller index are not for it.
+    from: TreeIndex,
+    /// Where its slot stands in the list of its path.
+    place: u32,
+    parked: Parked,
+}
+
+impl Polls {
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn insert(&mut self, interest: &Interest, from: TreeIndex, park: impl FnOnce(u64) -> Parked) {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                generation: 0,
+                poll: None,
+            });
+            u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 polls fit into memory")
+        });
+        let slot = &mut self.slots[number as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        let parked = park(token(slot.generation, number));
+        let list = self.by_path.entry(interest.key.clone()).or_default();
+        slot.poll = Some(Poll {
+            key: interest.key.clone(),
+            recursive: interest.recursive,
+            stream: interest.stream,
+            from,
+            place: list.len() as u32,
+            parked,
+        });
+        list.push(number);
+        self.count += 1;
+    }
+
+    /// The poll a token was given for, while it is here.
+    fn by_token(&self, token: u64) -> Option<&Poll> {
+        let slot = self.slots.get(token as u32 as usize)?;
+        slot.poll
+            .as_ref()
+            .filter(|_| slot.generation == (token >> 32) as u32)
+    }
+
+    fn remove_token(&mut self, token: u64) -> Option<Poll> {
+        self.by_token(token)?;
+        Some(self.remove(token as u32))
+    }
+
+    /// Takes a poll out of its slot and its path's list, each in constant time.
+    fn remove(&mut self, number: u32) -> Poll {
+        let poll = self.slots[number as usize]
+            .poll
+            .take()
+            .expect("the caller saw a poll in this slot");
+        let list = self
+            .by_path
+            .get_mut(&poll.key)
+            .expect("every poll is in its path's list");
+        list.swap_remove(poll.place as usize);
+        if let Some(&moved) = list.get(poll.place as usize) {
+            let moved = self.slots[moved as usize].poll.as_mut();
+            moved.expect("listed slots hold polls").place = poll.place;
+        }
+        if list.is_empty() {
+            self.by_path.remove(&poll.key);
+        }
+        self.free.push(number);
+        self.count -= 1;
+        poll
+    }
+
+    /// Whom one event concerns; one-shot polls among them leave the hub.
+    fn take_for(&mut self, applied: &Applied) -> Option<Told> {
+        let mut numbers = Vec::new();
+        self.candidates_above(&applied.event.key, &mut numbers);
+        if applied.removed.is_some() {
+            self.candidates_below(&applied.event.key, &mut numbers);
+        }
+        numbers.retain(|&number| self.is_told(number, applied));
+        if numbers.is_empty() {
+            return None;
+        }
+        let mut told = Told {
+            event: applied.event.clone(),
+            last: Vec::new(),
+            more: Vec::new(),
+        };
+        for number in numbers {
+            let slot = &self.slots[number as usize];
+            if slot.poll.as_ref().is_some_and(|poll| poll.stream) {
+                told.more.push(token(slot.generation, number));
+            } else {
+                told.last.push(self.remove(number).parked);
+            }
+        }
+        Some(told)
+    }
+
+    /// Polls on the key itself and on each directory above it.
+    fn candidates_above(&self, key: &Key, numbers: &mut Vec<u32>) {
+        let mut path = key.clone();
+        loop {
+            if let Some(list) = self.by_path.get(&path) {
+                numbers.extend_from_slice(list);
+            }
+            if path.is_root() {
+                return;
+            }
+            path = path.parent();
+        }
+    }
+
+    /// Polls on everything below the key.
+    fn candidates_below(&self, key: &Key, numbers: &mut Vec<u32>) {
+        let after = (Bound::Excluded(key), Bound::Unbounded);
+        for (path, list) in self.by_path.range::<Key, _>(after) {
+            if path.is_below(key) {
+                numbers.extend_from_slice(list);
+            } else if !path.as_bytes().starts_with(key.as_bytes()) {
+                break;
+            }
+        }
+    }
+
+    fn is_told(&self, number: u32, applied: &Applied) -> bool {
+        let poll = self.slots[number as usize]
+            .poll
+            .as_ref()
+            .expect("listed slots hold polls");
+        let event = &applied.event;
+        event.index >= poll.from
+            && event.matches(&poll.key, poll.recursive, applied.removed.as_ref())
+    }
+}
+
+/// What stands for a poll outside of the hub.
+fn token(generation: u32, number: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(number)
+}
