@@ -1,0 +1,87 @@
+//! Answers as etcd shapes them: content types, its headers, its error bodies.
+
+use super::cors::Grant;
+use crate::door::Answer;
+use crate::raft::{LogIndex, Term};
+use crate::tree::{ApiError, TreeIndex};
+
+pub const JSON: &str = "application/json";
+pub const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The cluster id as every key-space answer carries it.
+#[derive(Debug, Clone)]
+pub struct ClusterId(std::sync::Arc<str>);
+
+impl ClusterId {
+    pub fn new(id: u64) -> ClusterId {
+        ClusterId(format!("{id:x}").into())
+    }
+
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The numbers in the headers of a key-space success.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbers {
+    pub index: TreeIndex,
+    pub applied: LogIndex,
+    pub term: Term,
+}
+
+/// The head of a key-space success.
+pub fn success(status: u16, cluster: &ClusterId, numbers: Numbers, grant: &Grant) -> Answer {
+    grant.onto(
+        Answer::new(status)
+            .header("Content-Type", JSON)
+            .header("X-Etcd-Cluster-Id", cluster.text())
+            .number("X-Etcd-Index", numbers.index.0)
+            .number("X-Raft-Index", numbers.applied.0)
+            .number("X-Raft-Term", numbers.term.0),
+    )
+}
+
+/// A key-space error.
+pub fn error(error: &ApiError, cluster: &ClusterId, grant: &Grant) -> Answer {
+    let mut body = Vec::with_capacity(128);
+    error.render(&mut body);
+    grant.onto(
+        Answer::new(error.status())
+            .header("Content-Type", JSON)
+            .header("X-Etcd-Cluster-Id", cluster.text())
+            .number("X-Etcd-Index", error.index)
+            .body(body),
+    )
+}
+
+/// Plain text, which no browser may take for anything else.
+pub fn text(status: u16, body: &str, grant: &Grant) -> Answer {
+    grant.onto(
+        Answer::new(status)
+            .header("Content-Type", TEXT)
+            .header("X-Content-Type-Options", "nosniff")
+            .body(body.as_bytes().to_vec()),
+    )
+}
+
+/// A path that leads nowhere.
+pub fn not_found(grant: &Grant) -> Answer {
+    text(404, "404 page not found\n", grant)
+}
+
+/// A method that a path does not take.
+pub fn method_not_allowed(allow: &'static str, grant: &Grant) -> Answer {
+    text(405, "Method Not Allowed\n", grant).header("Allow", allow)
+}
+
+/// A JSON body as it is, without etcd's headers.
+pub fn json(status: u16, body: Vec<u8>, grant: &Grant) -> Answer {
+    grant.onto(Answer::new(status).header("Content-Type", JSON).body(body))
+}
+
+/// `{"message":"…"}`: the errors of members, auth, stats and the log level.
+pub fn message(status: u16, message: &str, grant: &Grant) -> Answer {
+    let body = serde_json::json!({ "message": message });
+    json(status, body.to_string().into_bytes(), grant)
+}

@@ -1,0 +1,324 @@
+//! The key space: `/v2/keys` (spec §3–§11).
+
+use super::Api;
+use super::answer::{self, ClusterId, Numbers};
+use super::cors::Grant;
+use super::form::{Body, Form};
+use super::params::Params;
+use crate::door::{Answer, BodyState, Outbox, Reply, Request, Slices, Ticket};
+use crate::replica::{Done, Effect, Failure, Reader, Waiter};
+use crate::tree::error::INVALID_FORM;
+use crate::tree::{Action, ApiError, Command, Event, EventAction, Key, Listing, TreeIndex};
+use crate::watch::{Interest, Registered, View};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+const ALLOW: &str = "HEAD,GET,PUT,POST,DELETE";
+
+/// A listing longer than this is sent in slices as the client takes it.
+const SLICE_BYTES: usize = 64 << 10;
+
+/// Answers a request whose decoded, cleaned path is `/v2/keys` and `rest`.
+pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: Grant, reply: Reply<'_>) {
+    if !matches!(request.method(), "HEAD" | "GET" | "PUT" | "POST" | "DELETE") {
+        return reply.send(answer::method_not_allowed(ALLOW, &grant));
+    }
+    let refuse = |error: &ApiError| answer::error(error, &api.cluster, &grant);
+    let form = match Form::parse(request.query(), body_of(request)) {
+        Ok(form) => form,
+        Err(cause) => return reply.send(refuse(&ApiError::parameter(INVALID_FORM, cause))),
+    };
+    let is_get = request.method() == "GET";
+    let params = match Params::check(&form, is_get) {
+        Ok(params) => params,
+        Err(error) => return reply.send(refuse(&error)),
+    };
+    let key = Key::new(rest);
+    match request.method() {
+        "GET" if params.quorum => quorum_read(api, key, &params, grant, reply),
+        "GET" if params.wait => watch(api, key, &params, &grant, reply),
+        "GET" | "HEAD" => {
+            let read = Read {
+                key,
+                recursive: params.recursive,
+            };
+            read.answer(api, &api.hub.view(), &grant, reply);
+        }
+        method => write(
+            api,
+            command(method, key, &params),
+            params.no_value_on_success,
+            grant,
+            reply,
+        ),
+    }
+}
+
+fn body_of<'a>(request: &Request<'a>) -> Body<'a> {
+    if !matches!(request.method(), "PUT" | "POST") {
+        return Body::Ignored;
+    }
+    let content_type = request.header("content-type");
+    match request.body_state() {
+        BodyState::Complete => Body::Complete {
+            content_type,
+            bytes: request.body(),
+        },
+        BodyState::TooLarge => Body::TooLarge { content_type },
+    }
+}
+
+/// Which action a write is (spec §6).
+fn command(method: &str, key: Key, params: &Params<'_>) -> Command {
+    let compares = params.prev_value.is_some() || params.prev_index > 0;
+    let action = match (method, params.prev_exist) {
+        ("POST", _) => Action::CreateInOrder,
+        ("PUT", Some(false)) => Action::Create,
+        ("PUT", _) if compares => Action::CompareAndSwap,
+        ("PUT", Some(true)) => Action::Update,
+        ("PUT", None) => Action::Set,
+        (_, _) if compares => Action::CompareAndDelete,
+        (_, _) => Action::Delete,
+    };
+    let is_delete = method == "DELETE";
+    let is_create = matches!(action, Action::Create | Action::CreateInOrder);
+    Command {
+        action,
+        key,
+        value: params
+            .value
+            .filter(|_| !is_delete)
+            .unwrap_or_default()
+            .into(),
+        dir: params.dir,
+        recursive: is_delete && params.recursive,
+        ttl: params.ttl.filter(|_| !is_delete),
+        refresh: params.refresh && !is_delete && !is_create,
+        prev_value: params.prev_value.filter(|_| !is_create).map(Into::into),
+        prev_index: Some(params.prev_index).filter(|&index| index > 0 && !is_create),
+    }
+}
+
+// Writes
+
+fn write(api: &Api, command: Command, no_value: bool, grant: Grant, reply: Reply<'_>) {
+    let waiter = WriteAnswer {
+        ticket: reply.later(),
+        cluster: api.cluster.clone(),
+        grant,
+        no_value,
+    };
+    api.replica.propose(&command, Box::new(waiter));
+}
+
+/// A client that waits for its write.
+struct WriteAnswer {
+    ticket: Ticket,
+    cluster: ClusterId,
+    grant: Grant,
+    no_value: bool,
+}
+
+impl Waiter for WriteAnswer {
+    fn done(self: Box<Self>, done: &Done, outbox: &mut Outbox) {
+        let answer = match &done.effect {
+            Effect::Event(applied) => self.success(&applied.event, done),
+            Effect::Refused(error) => answer::error(error, &self.cluster, &self.grant),
+            Effect::Members => unreachable!("a write to the keys changes no members"),
+        };
+        self.ticket.send_in(answer, outbox);
+    }
+
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox) {
+        let answer = failed(failure, &self.cluster, &self.grant);
+        self.ticket.send_in(answer, outbox);
+    }
+}
+
+impl WriteAnswer {
+    fn success(&self, event: &Event, done: &Done) -> Answer {
+        let mut body = Vec::with_capacity(256);
+        let removes = matches!(
+            event.action,
+            EventAction::Delete | EventAction::CompareAndDelete
+        );
+        if self.no_value && !removes {
+            event.render_without_nodes(&mut body);
+        } else {
+            event.render(&mut body);
+        }
+        let numbers = Numbers {
+            index: event.index,
+            applied: done.applied,
+            term: done.term,
+        };
+        answer::success(event.status(), &self.cluster, numbers, &self.grant).body(body)
+    }
+}
+
+/// Raft's failures: HTTP 500, error 300, index 0.
+fn failed(failure: Failure, cluster: &ClusterId, grant: &Grant) -> Answer {
+    answer::error(&ApiError::raft(failure.cause()), cluster, grant)
+}
+
+// Reads
+
+/// A plain read. Listings are sorted anyway, so `sorted` has nothing to do.
+struct Read {
+    key: Key,
+    recursive: bool,
+}
+
+impl Read {
+    /// Answers from one version of the tree. On the worker's own thread.
+    fn answer(self, api: &Api, view: &Arc<View>, grant: &Grant, reply: Reply<'_>) {
+        let now = api.estimate.at(api.clock.since_boot());
+        let listing = Listing::new(&view.tree, &self.key, self.recursive, now);
+        let mut listing = match listing {
+            Ok(listing) => listing,
+            Err(error) => {
+                api.reads.fail.fetch_add(1, Ordering::Relaxed);
+                return reply.send(answer::error(&error, &api.cluster, grant));
+            }
+        };
+        api.reads.success.fetch_add(1, Ordering::Relaxed);
+        let head = answer::success(200, &api.cluster, numbers(view), grant);
+        let mut body = Vec::with_capacity(256);
+        if !listing.render(&mut body, SLICE_BYTES) {
+            return reply.send(head.body(body));
+        }
+        // Too long for one piece: measured first, since Content-Length is always exact.
+        let again = || Listing::new(&view.tree, &self.key, self.recursive, now);
+        match again() {
+            Ok(listing) => reply.stream_from(head, measure(listing), Box::new(Slice(again().ok()))),
+            Err(error) => reply.send(answer::error(&error, &api.cluster, grant)),
+        }
+    }
+}
+
+/// The length of a listing's body.
+fn measure(mut listing: Listing) -> u64 {
+    let mut slice = Vec::with_capacity(SLICE_BYTES * 2);
+    let mut length = 0;
+    loop {
+        let more = listing.render(&mut slice, SLICE_BYTES);
+        length += slice.len() as u64;
+        slice.clear();
+        if !more {
+            return length;
+        }
+    }
+}
+
+/// A listing that is rendered as the client takes it.
+struct Slice(Option<Listing>);
+
+impl Slices for Slice {
+    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
+        self.0
+            .as_mut()
+            .is_some_and(|listing| listing.render(out, at_least))
+    }
+}
+
+fn numbers(view: &View) -> Numbers {
+    Numbers {
+        index: view.tree.index(),
+        applied: view.applied,
+        term: view.term,
+    }
+}
+
+/// A read through consensus (spec §4.4, `quorum`).
+fn quorum_read(api: &Api, key: Key, params: &Params<'_>, grant: Grant, reply: Reply<'_>) {
+    let read = Read {
+        key,
+        recursive: params.recursive,
+    };
+    let reader = QuorumAnswer {
+        ticket: reply.later(),
+        api: api.shared(),
+        grant,
+        read,
+    };
+    api.replica.read(Box::new(reader));
+}
+
+struct QuorumAnswer {
+    ticket: Ticket,
+    api: Arc<Api>,
+    grant: Grant,
+    read: Read,
+}
+
+impl Reader for QuorumAnswer {
+    /// The body is rendered by the connection's worker: it may be long, and this is the raft thread.
+    fn ready(self: Box<Self>, view: &Arc<View>, outbox: &mut Outbox) {
+        let QuorumAnswer {
+            ticket,
+            api,
+            grant,
+            read,
+        } = *self;
+        let view = view.clone();
+        ticket.resume_in(
+            Box::new(move |reply| read.answer(&api, &view, &grant, reply)),
+            outbox,
+        );
+    }
+
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox) {
+        let answer = failed(failure, &self.api.cluster, &self.grant);
+        self.ticket.send_in(answer, outbox);
+    }
+}
+
+// Watches
+
+/// A long poll (spec §9).
+fn watch(api: &Api, key: Key, params: &Params<'_>, grant: &Grant, reply: Reply<'_>) {
+    let from = TreeIndex(params.wait_index);
+    let interest = Interest {
+        key,
+        recursive: params.recursive,
+        stream: params.stream,
+        from,
+    };
+    let mut reply = Some(reply);
+    let registered = api.hub.register(&interest, |token, view| {
+        let reply = reply.take().expect("a poll parks once");
+        let head = answer::success(200, &api.cluster, numbers(view), grant);
+        reply.park(head, api.hub.clone(), token)
+    });
+    let Some(reply) = reply else { return };
+    match registered {
+        Ok(Registered::Parked) => unreachable!("a parked poll has taken its reply"),
+        Ok(Registered::Hit(event, view)) => hit(api, &interest, &event, &view, grant, reply),
+        Err(error) => reply.send(answer::error(&error, &api.cluster, grant)),
+    }
+}
+
+/// The history had the event. A stream stays open after it, and is never told anything more: the
+/// reference does so, and clients that know it open a new one (spec §9, quirk).
+fn hit(
+    api: &Api,
+    interest: &Interest,
+    event: &Event,
+    view: &View,
+    grant: &Grant,
+    reply: Reply<'_>,
+) {
+    let mut body = Vec::with_capacity(256);
+    event.render(&mut body);
+    let head = answer::success(200, &api.cluster, numbers(view), grant);
+    if !interest.stream {
+        return reply.send(head.body(body));
+    }
+    api.hub.park_mute(interest, |token| {
+        let parked = reply.park(head, api.hub.clone(), token);
+        let mut outbox = Outbox::default();
+        parked.chunk_in(body.into(), &mut outbox);
+        outbox.flush();
+        parked
+    });
+}

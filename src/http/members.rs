@@ -1,0 +1,81 @@
+//! The members API, its reading half: `/v2/members` and `/v2/machines` (spec §13).
+
+use super::Api;
+use super::answer;
+use super::cors::Grant;
+use crate::door::{Answer, Reply, Request};
+use crate::replica::members::Member;
+
+const MEMBERS_ALLOW: &str = "GET,POST,DELETE,PUT";
+const MACHINES_ALLOW: &str = "GET,HEAD";
+
+/// `/v2/members` and `rest`, which is empty or begins with a slash.
+pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: &Grant, reply: Reply<'_>) {
+    let without_id = matches!(rest, b"" | b"/");
+    reply.send(match request.method() {
+        "GET" => get(api, rest, grant),
+        "PUT" | "DELETE" if without_id => {
+            with_cluster(api, answer::text(405, "Method Not Allowed\n", grant))
+        }
+        "POST" | "PUT" | "DELETE" => with_cluster(api, answer::message(501, NO_CHANGES, grant)),
+        _ => answer::method_not_allowed(MEMBERS_ALLOW, grant),
+    });
+}
+
+const NO_CHANGES: &str = "members: this version of edgetcd runs single nodes";
+
+fn get(api: &Api, rest: &[u8], grant: &Grant) -> Answer {
+    match rest {
+        b"" | b"/" => list(api, grant),
+        b"/leader" | b"/leader/" => leader(api, grant),
+        _ => with_cluster(api, answer::message(404, "Not found", grant)),
+    }
+}
+
+fn list(api: &Api, grant: &Grant) -> Answer {
+    let members = api.replica.status().members();
+    line(
+        api,
+        &List {
+            members: members.iter().collect(),
+        },
+        grant,
+    )
+}
+
+#[derive(serde::Serialize)]
+struct List<'a> {
+    members: Vec<&'a Member>,
+}
+
+fn leader(api: &Api, grant: &Grant) -> Answer {
+    let status = api.replica.status();
+    let members = status.members();
+    match status.leader().and_then(|id| members.get(id)) {
+        Some(member) => line(api, member, grant),
+        None => with_cluster(api, answer::message(503, "During election", grant)),
+    }
+}
+
+/// A JSON body that ends with a newline, as successes do here.
+fn line(api: &Api, value: &impl serde::Serialize, grant: &Grant) -> Answer {
+    let mut body = serde_json::to_vec(value).expect("members are plain data");
+    body.push(b'\n');
+    with_cluster(api, answer::json(200, body, grant))
+}
+
+fn with_cluster(api: &Api, answer: Answer) -> Answer {
+    answer.header("X-Etcd-Cluster-Id", api.cluster.text())
+}
+
+/// `/v2/machines`: all client URLs, sorted.
+pub fn machines(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
+    if !matches!(request.method(), "GET" | "HEAD") {
+        return reply.send(answer::method_not_allowed(MACHINES_ALLOW, grant));
+    }
+    let body = api.replica.status().members().client_urls().join(", ");
+    let answer = Answer::new(200)
+        .header("Content-Type", answer::TEXT)
+        .body(body.into_bytes());
+    reply.send(grant.onto(answer));
+}

@@ -1,0 +1,222 @@
+//! What etcd says over HTTP: the client port's paths, checks and answers (spec §1–§14).
+//!
+//! | file | what |
+//! |---|---|
+//! | [`target`] | the path, decoded and cleaned |
+//! | [`form`], [`params`] | names and values, checked in the contract's order |
+//! | [`keys`] | `/v2/keys`: writes, reads, watches |
+//! | [`members`], [`stats`], [`auth`], [`process`], [`metrics`] | the other pages |
+//! | [`peers`] | the pages of the peer port |
+//! | [`cors`], [`answer`] | headers and bodies that answers share |
+//!
+//! # The order of checks
+//!
+//! Host (421) → OPTIONS (200, any path) → a foreign page's write (403) → the path (400, 301) → the route
+//! (404) → the method (405) → the page's own checks.
+//!
+//! Nothing here waits: a read is answered from the newest view, a write and a quorum read leave with
+//! their reply, a watch is parked in the hub.
+
+pub mod answer;
+mod auth;
+pub mod cors;
+pub mod form;
+mod keys;
+mod members;
+mod metrics;
+pub mod params;
+mod peers;
+mod process;
+mod stats;
+pub mod target;
+
+use crate::door::{Answer, Counters, Handler, Reply, Request};
+use crate::replica::Replica;
+use crate::replica::clock::{Clock, Estimate};
+use crate::wal::WalStats;
+use crate::watch::WatchHub;
+use answer::ClusterId;
+use cors::{Cors, Grant};
+use stats::Page;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::SystemTime;
+use target::Target;
+
+/// What the answers are made from.
+pub struct Api {
+    pub replica: Replica,
+    pub hub: Arc<WatchHub>,
+    pub estimate: Arc<Estimate>,
+    pub clock: Arc<dyn Clock>,
+    pub wal: Arc<WalStats>,
+    pub cluster: ClusterId,
+    pub cors: Cors,
+    pub hosts: crate::allowed::Allowed,
+    pub info: Info,
+    pub reads: Reads,
+    /// The first so many listeners are for clients, the others for members.
+    pub client_listeners: usize,
+    /// Known once the door is open.
+    pub door: OnceLock<Counters>,
+    /// Itself, for requests that outlive their handler.
+    pub this: Weak<Api>,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone)]
+pub struct Info {
+    pub name: String,
+    pub started: SystemTime,
+}
+
+/// Reads answered by this member.
+#[derive(Debug, Default)]
+pub struct Reads {
+    pub success: AtomicU64,
+    pub fail: AtomicU64,
+}
+
+impl Api {
+    fn shared(&self) -> Arc<Api> {
+        self.this
+            .upgrade()
+            .expect("the door that calls this holds it")
+    }
+}
+
+impl Handler for Api {
+    fn handle(&self, request: &Request<'_>, reply: Reply<'_>) {
+        if request.listener() >= self.client_listeners {
+            return peers::handle(self, request, reply);
+        }
+        if let Some(refusal) = self.refuse_host(request) {
+            return reply.send(refusal);
+        }
+        if request.path() == b"*" {
+            return reply.send(asterisk(request));
+        }
+        let grant = self.cors.grant(request);
+        if request.method() == "OPTIONS" {
+            return reply.send(grant.onto(Answer::new(200)));
+        }
+        if self.cors.refuses(request) {
+            return reply.send(answer::text(403, FOREIGN_ORIGIN, &grant));
+        }
+        match target::target(request.path(), request.query()) {
+            Target::Clean(path) => self.route(request, &path, grant, reply),
+            Target::Redirect(location) => reply.send(redirect(request, &location, &grant)),
+            Target::Malformed => reply.send(Answer::bad_request()),
+        }
+    }
+}
+
+const FOREIGN_ORIGIN: &str =
+    "403 Forbidden: this write comes from a page of another origin; --cors=ORIGIN admits it\n";
+
+impl Api {
+    fn route(&self, request: &Request<'_>, path: &[u8], grant: Grant, reply: Reply<'_>) {
+        if let Some(rest) = below(path, b"/v2/keys") {
+            return keys::handle(self, request, rest, grant, reply);
+        }
+        if let Some(rest) = below(path, b"/v2/members") {
+            return members::handle(self, request, rest, &grant, reply);
+        }
+        if let Some(rest) = below(path, b"/v2/auth") {
+            return auth::handle(self, request, rest, &grant, reply);
+        }
+        match path {
+            b"/v2/machines" => members::machines(self, request, &grant, reply),
+            b"/v2/stats/self" => stats::handle(self, request, Page::Itself, &grant, reply),
+            b"/v2/stats/leader" => stats::handle(self, request, Page::Leader, &grant, reply),
+            b"/v2/stats/store" => stats::handle(self, request, Page::Store, &grant, reply),
+            b"/version" => process::version(request, &grant, reply),
+            b"/health" => process::health(self, request, grant, reply),
+            b"/debug/vars" => process::vars(self, request, &grant, reply),
+            b"/config/local/log" => process::log_level(request, &grant, reply),
+            b"/metrics" => metrics::handle(self, &grant, reply),
+            _ => reply.send(answer::not_found(&grant)),
+        }
+    }
+
+    /// 421 for a Host that `--host-whitelist` does not name.
+    fn refuse_host(&self, request: &Request<'_>) -> Option<Answer> {
+        if self.hosts == crate::allowed::Allowed::Anybody {
+            return None;
+        }
+        let host = String::from_utf8_lossy(request.header("host").unwrap_or_default()).into_owned();
+        let name = without_port(&host);
+        if self.hosts.admits(name) || self.hosts.admits(&host) {
+            return None;
+        }
+        let body = format!("421 Misdirected Request: --host-whitelist does not name {name:?}\n");
+        Some(answer::text(421, &body, &Grant::Nothing))
+    }
+}
+
+/// `OPTIONS *` asks about the server as a whole; no other method has that target. Neither is for pages of
+/// other origins.
+fn asterisk(request: &Request<'_>) -> Answer {
+    match request.method() {
+        "OPTIONS" => Answer::new(200),
+        _ => Answer::new(400).closing(),
+    }
+}
+
+/// What follows a page's path: nothing, or something that begins with a slash.
+fn below<'a>(path: &'a [u8], page: &[u8]) -> Option<&'a [u8]> {
+    path.strip_prefix(page)
+        .filter(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// The name or address in a Host header.
+fn without_port(host: &str) -> &str {
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address;
+    }
+    host.rsplit_once(':').map_or(host, |(name, _)| name)
+}
+
+/// 301 to the cleaned path. Nothing is executed.
+fn redirect(request: &Request<'_>, location: &str, grant: &Grant) -> Answer {
+    let answer = grant.onto(Answer::new(301).header("Location", location));
+    if !matches!(request.method(), "GET" | "HEAD") {
+        return answer;
+    }
+    let answer = answer.header("Content-Type", "text/html; charset=utf-8");
+    if request.method() == "HEAD" {
+        return answer;
+    }
+    let escaped = location
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    let escaped = escaped.replace('"', "&#34;").replace('\'', "&#39;");
+    answer.body(format!("<a href=\"{escaped}\">Moved Permanently</a>.\n\n").into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_and_what_is_below_it() {
+        assert_eq!(below(b"/v2/keys", b"/v2/keys"), Some(&b""[..]));
+        assert_eq!(below(b"/v2/keys/a", b"/v2/keys"), Some(&b"/a"[..]));
+        assert_eq!(below(b"/v2/keysa", b"/v2/keys"), None);
+    }
+
+    #[test]
+    fn hosts_are_compared_without_their_port() {
+        let table = [
+            ("a:1", "a"),
+            ("a", "a"),
+            ("[::1]:2379", "::1"),
+            ("[::1]", "::1"),
+            ("", ""),
+        ];
+        for (host, wanted) in table {
+            assert_eq!(without_port(host), wanted);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The pages about the process: `/version`, `/health`, `/debug/vars`, `/config/local/log` (spec §14).
+
+use super::answer;
+use super::cors::Grant;
+use super::{Api, stats};
+use crate::ETCD_VERSION;
+use crate::door::{Answer, Outbox, Reply, Request, Ticket};
+use crate::logging;
+use crate::replica::{Failure, Reader};
+use crate::watch::View;
+use log::LevelFilter;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const GET: &str = "GET";
+
+/// `/version`.
+pub fn version(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
+    if request.method() != "GET" {
+        return reply.send(answer::method_not_allowed(GET, grant));
+    }
+    let body = format!(r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{ETCD_VERSION}"}}"#);
+    reply.send(answer::json(200, body.into_bytes(), grant));
+}
+
+/// `/health`: there is a leader, and a quorum read gets through.
+pub fn health(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) {
+    if request.method() != "GET" {
+        return reply.send(answer::method_not_allowed(GET, &grant));
+    }
+    if api.replica.status().leader().is_none() {
+        return reply.send(unhealthy(&grant));
+    }
+    api.replica.read(Box::new(Health {
+        ticket: reply.later(),
+        grant,
+    }));
+}
+
+struct Health {
+    ticket: Ticket,
+    grant: Grant,
+}
+
+impl Reader for Health {
+    fn ready(self: Box<Self>, _: &Arc<View>, outbox: &mut Outbox) {
+        let answer = Answer::new(200).header("Content-Type", answer::TEXT);
+        let answer = self
+            .grant
+            .onto(answer.body(br#"{"health":"true"}"#.to_vec()));
+        self.ticket.send_in(answer, outbox);
+    }
+
+    fn failed(self: Box<Self>, _: Failure, outbox: &mut Outbox) {
+        self.ticket.send_in(unhealthy(&self.grant), outbox);
+    }
+}
+
+fn unhealthy(grant: &Grant) -> Answer {
+    answer::text(503, "{\"health\":\"false\"}\n", grant)
+}
+
+/// `/debug/vars`: one variable a line, in the form of the reference.
+pub fn vars(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
+    if request.method() != "GET" {
+        return reply.send(answer::method_not_allowed(GET, grant));
+    }
+    let command: Vec<String> = std::env::args_os()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    let lines: Vec<String> = [
+        ("cmdline", json!(command)),
+        (
+            "file_descriptor_limit",
+            json!(crate::door::descriptor_limit()),
+        ),
+        ("memstats", memory()),
+        ("raft.status", raft(api)),
+    ]
+    .iter()
+    .map(|(name, value)| format!("\"{name}\": {value}"))
+    .collect();
+    let body = format!("{{\n{}\n}}\n", lines.join(",\n"));
+    let answer = Answer::new(200).header("Content-Type", "application/json; charset=utf-8");
+    reply.send(grant.onto(answer.body(body.into_bytes())));
+}
+
+/// Bytes, by the reference's names for the two that mean the same here.
+fn memory() -> Value {
+    let usage = crate::usage::read();
+    json!({ "Sys": usage.virtual_bytes, "HeapInuse": usage.resident_bytes })
+}
+
+fn raft(api: &Api) -> Value {
+    let status = api.replica.status();
+    let hex = |id: u64| format!("{id:x}");
+    json!({
+        "id": hex(status.id().0),
+        "term": status.term().0,
+        "commit": status.commit().0,
+        "applied": status.applied().0,
+        "lead": status.leader().map_or_else(|| "0".into(), |id| hex(id.0)),
+        "raftState": stats::role(status.role()),
+        "startTime": stats::rfc3339(api.info.started),
+    })
+}
+
+/// `PUT /config/local/log` with `{"Level":"DEBUG"}`.
+pub fn log_level(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
+    if request.method() != "PUT" {
+        return reply.send(answer::method_not_allowed("PUT", grant));
+    }
+    let parsed: Option<Value> = serde_json::from_slice(request.body())
+        .ok()
+        .filter(Value::is_object);
+    let Some(parsed) = parsed else {
+        return reply.send(answer::message(400, "Invalid json body", grant));
+    };
+    let named = parsed.as_object().and_then(|object| {
+        object
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("level"))
+            .and_then(|(_, level)| level.as_str())
+    });
+    let name = named.unwrap_or_default();
+    match level(name) {
+        Some(level) => {
+            logging::set_level(level);
+            reply.send(grant.onto(Answer::new(204)));
+        }
+        None => reply.send(answer::message(
+            400,
+            &format!("Invalid log level {name}"),
+            grant,
+        )),
+    }
+}
+
+/// The reference's level names, longer and shorter ones, as this server's levels.
+fn level(name: &str) -> Option<LevelFilter> {
+    Some(match name.to_ascii_uppercase().as_str() {
+        "CRITICAL" | "C" | "ERROR" | "E" | "0" | "1" => LevelFilter::Error,
+        "WARNING" | "WARN" | "W" | "2" => LevelFilter::Warn,
+        "NOTICE" | "N" | "INFO" | "I" | "3" | "4" => LevelFilter::Info,
+        "DEBUG" | "D" | "5" => LevelFilter::Debug,
+        "TRACE" | "T" | "6" => LevelFilter::Trace,
+        _ => return None,
+    })
+}
