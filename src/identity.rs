@@ -1,0 +1,121 @@
+//! Who a data directory belongs to: written once, at the first start.
+//!
+//! A member's id follows from its peer URLs, so a wiped node that comes back with its old flags would
+//! have its old id and an empty log: to the others a member that has forgotten what it confirmed. The
+//! random *incarnation* tells the two apart.
+
+use crate::config::Config;
+use crate::ids;
+use crate::raft::NodeId;
+use crate::replica::members::{Member, Members};
+use crate::urls::Url;
+use serde::{Deserialize, Serialize};
+
+/// What is stored beside the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    version: u32,
+    /// This member.
+    pub id: u64,
+    /// Drawn at random at the first start.
+    pub incarnation: u64,
+    /// The members the cluster was founded with; what came later is in the log.
+    pub founders: Members,
+}
+
+const VERSION: u32 = 1;
+
+impl Identity {
+    /// The identity that the flags of a first start give.
+    pub fn found(config: &Config, incarnation: u64) -> Identity {
+        let token = &config.initial_cluster_token;
+        let founders: Vec<Member> = config
+            .initial_cluster
+            .iter()
+            .map(|(name, urls)| Member {
+                id: ids::founder(urls, token).0,
+                name: name.clone(),
+                peer_urls: texts(urls),
+                client_urls: Vec::new(),
+            })
+            .collect();
+        let ids: Vec<NodeId> = founders.iter().map(|member| NodeId(member.id)).collect();
+        let own = founders.iter().find(|member| member.name == config.name);
+        let id = own.map_or_else(
+            || {
+                unreachable!(
+                    "the first start was checked to have {:?} in its cluster",
+                    config.name
+                )
+            },
+            |member| member.id,
+        );
+        let founders = Members::new(ids::cluster(&ids).0, founders);
+        Identity {
+            version: VERSION,
+            id,
+            incarnation,
+            founders,
+        }
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an identity is plain data")
+    }
+
+    /// # Errors
+    /// What is wrong with the bytes: another version's, since a checksum guards them against damage.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Identity, String> {
+        let identity: Identity =
+            serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if identity.version != VERSION {
+            return Err(format!(
+                "version {} was written by another edgetcd",
+                identity.version
+            ));
+        }
+        Ok(identity)
+    }
+
+    /// This member as it shows itself with these flags.
+    pub fn published(&self, config: &Config) -> Member {
+        Member {
+            id: self.id,
+            name: config.name.clone(),
+            peer_urls: Vec::new(),
+            client_urls: texts(&config.advertise_client_urls),
+        }
+    }
+}
+
+/// URLs as text, sorted, as the members API stores them.
+fn texts(urls: &[Url]) -> Vec<String> {
+    let mut texts: Vec<String> = urls.iter().map(|url| url.as_str().to_owned()).collect();
+    texts.sort_unstable();
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_start_with_default_flags_founds_a_cluster_of_one() {
+        let identity = Identity::found(&Config::default(), 7);
+        assert_eq!(identity.founders.iter().count(), 1);
+        let me = identity
+            .founders
+            .get(NodeId(identity.id))
+            .expect("the founder is a member");
+        assert_eq!((me.name.as_str(), me.client_urls.len()), ("default", 0));
+        assert_eq!(Identity::from_bytes(&identity.to_bytes()), Ok(identity));
+    }
+
+    #[test]
+    fn another_versions_identity_is_refused() {
+        let mut identity = Identity::found(&Config::default(), 7);
+        identity.version = 2;
+        assert!(Identity::from_bytes(&identity.to_bytes()).is_err());
+        assert!(Identity::from_bytes(b"{}").is_err());
+    }
+}
