@@ -28,13 +28,13 @@ use super::Handler;
 use super::answer::Answer;
 use super::call::Call;
 use super::head::{self, Framing, Parsed, Space};
-use super::inbox::{Address, Inbox, Mail};
+use super::inbox::{Address, Inbox, Mail, Resume};
 use super::incoming::{Incoming, Shape};
 use super::input::{Input, Scratch};
 use super::ledger::Ledger;
 use super::limits::Limits;
 use super::output::{Exchange, Flushed, Output, Stamp};
-use super::reply::{Gone, Outcome, Then};
+use super::reply::{Gone, Outcome, Reply, Then};
 use super::request::BodyState;
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind};
@@ -152,6 +152,8 @@ pub(super) struct Connection {
     readable: bool,
     /// The client has closed its sending side.
     read_closed: bool,
+    /// The output would go on, in another turn.
+    paused: bool,
     clock: Clock,
     /// When to be looked at, and when the worker's timers will do so.
     pub deadline: Option<Instant>,
@@ -181,6 +183,7 @@ impl Connection {
             parsed: 0,
             readable: false,
             read_closed: false,
+            paused: false,
             clock: Clock::None,
             deadline: None,
             entry: None,
@@ -225,6 +228,7 @@ impl Connection {
                 let keep = self.output.answer(answer, self.exchange, &tools.stamp);
                 self.answered(keep, tools);
             }
+            Mail::Resume { with, .. } => self.resume(with, tools),
             Mail::Chunk { bytes, .. } => {
                 if self.lags(tools) {
                     self.output.settle(&mut tools.output);
@@ -243,6 +247,24 @@ impl Connection {
             }
         }
         self.run(tools)
+    }
+
+    /// The answer that was awaited is made here and now.
+    fn resume(&mut self, with: Resume, tools: &mut Tools) {
+        tools.turn += 1;
+        let mut outcome = Outcome::Silent;
+        with(Reply {
+            output: &mut self.output,
+            exchange: self.exchange,
+            stamp: &tools.stamp,
+            inbox: &tools.inbox,
+            address: Address {
+                slot: self.slot,
+                turn: tools.turn,
+            },
+            outcome: &mut outcome,
+        });
+        self.served(outcome, tools);
     }
 
     fn lags(&self, tools: &Tools) -> bool {
@@ -306,9 +328,13 @@ impl Connection {
     /// Goes as far as possible.
     pub fn run(&mut self, tools: &mut Tools) -> Fate {
         self.output.borrow(&mut tools.output);
-        let fate = self.advance(tools).unwrap_or(Fate::Close);
+        self.paused = false;
+        let mut fate = self.advance(tools).unwrap_or(Fate::Close);
         if fate == Fate::Close {
             self.input.clear();
+        }
+        if fate == Fate::Stay && self.paused {
+            fate = Fate::Again;
         }
         self.output.settle(&mut tools.output);
         self.input.settle(&mut tools.input);
@@ -389,6 +415,11 @@ impl Connection {
     fn flush(&mut self, tools: &Tools) -> io::Result<bool> {
         match self.output.flush(&self.socket)? {
             Flushed::All => Ok(true),
+            Flushed::Paused => {
+                self.paused = true;
+                self.set_clock(Clock::Write, tools.limits.write_time, tools);
+                Ok(false)
+            }
             Flushed::Blocked { progress } => {
                 if progress || self.clock != Clock::Write {
                     self.set_clock(Clock::Write, tools.limits.write_time, tools);

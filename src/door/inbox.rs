@@ -22,6 +22,7 @@
 //! the worker works, or second after another sender, makes no system call: the worker will look again.
 
 use super::answer::Answer;
+use super::reply::Reply;
 use mio::Waker;
 use mio::net::TcpStream;
 use std::net::SocketAddr;
@@ -47,6 +48,11 @@ pub(super) enum Mail {
         to: Address,
         answer: Answer,
     },
+    /// Answer now, on the worker's thread.
+    Resume {
+        to: Address,
+        with: Resume,
+    },
     Chunk {
         to: Address,
         bytes: Arc<[u8]>,
@@ -64,6 +70,9 @@ pub(super) enum Mail {
         deadline: Duration,
     },
 }
+
+/// Makes an answer on the thread of the connection's worker; must not block.
+pub(super) type Resume = Box<dyn FnOnce(Reply<'_>) + Send>;
 
 #[derive(Default)]
 struct State {
@@ -200,6 +209,14 @@ impl Ticket {
                 to: self.to,
                 answer,
             });
+        }
+    }
+
+    /// Has `with` answer on the worker's thread, once `outbox` is flushed: for an answer that is ready
+    /// to be made elsewhere and costs too much to be made there.
+    pub fn resume_in(mut self, with: Box<dyn FnOnce(Reply<'_>) + Send>, outbox: &mut Outbox) {
+        if let Some(inbox) = self.inbox.take() {
+            outbox.add(&inbox, Mail::Resume { to: self.to, with });
         }
     }
 

@@ -75,6 +75,7 @@ pub use output::Slices;
 pub use reply::{Gone, Reply};
 pub use request::{BodyState, Request};
 
+use crate::threads;
 use accept::{Acceptor, Control};
 use connection::Tools;
 use inbox::{Inbox, Mail};
@@ -86,7 +87,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use worker::{Connections, Gauges, INBOX, Worker};
 
@@ -108,6 +109,33 @@ pub struct Stats {
     pub refused: u64,
     /// Requests handed to the handler so far.
     pub requests: u64,
+}
+
+/// The counters of a door, to be read at any time.
+#[derive(Clone)]
+pub struct Counters {
+    gauges: Vec<Arc<Gauges>>,
+    control: Arc<Control>,
+}
+
+impl Counters {
+    /// As of now.
+    pub fn read(&self) -> Stats {
+        Stats {
+            open: self
+                .gauges
+                .iter()
+                .map(|g| g.open.load(Ordering::Relaxed))
+                .sum(),
+            accepted: self.control.accepted.load(Ordering::Relaxed),
+            refused: self.control.refused.load(Ordering::Relaxed),
+            requests: self
+                .gauges
+                .iter()
+                .map(|g| g.requests.load(Ordering::Relaxed))
+                .sum(),
+        }
+    }
 }
 
 /// An open door. Dropping it stops it at once.
@@ -149,14 +177,10 @@ impl Door {
             worker_threads: Vec::new(),
         };
         for (index, worker) in built.into_iter().enumerate() {
-            let name = format!("http-{index}");
-            let thread = thread::Builder::new()
-                .name(name)
-                .spawn(move || worker.run())?;
+            let thread = threads::critical(&format!("http-{index}"), move || worker.run())?;
             door.worker_threads.push(thread);
         }
-        let accept = thread::Builder::new().name("accept".into());
-        let accept = accept.spawn(move || acceptor.run())?;
+        let accept = threads::critical("accept", move || acceptor.run())?;
         door.accept_thread = Mutex::new(Some(accept));
         Ok(door)
     }
@@ -166,15 +190,18 @@ impl Door {
         &self.addresses
     }
 
-    /// The door's counters.
-    pub fn stats(&self) -> Stats {
-        let gauges = || self.workers.iter().map(|(_, gauges)| gauges);
-        Stats {
-            open: gauges().map(|g| g.open.load(Ordering::Relaxed)).sum(),
-            accepted: self.control.accepted.load(Ordering::Relaxed),
-            refused: self.control.refused.load(Ordering::Relaxed),
-            requests: gauges().map(|g| g.requests.load(Ordering::Relaxed)).sum(),
+    /// The door's counters, also for somebody who does not hold the door.
+    pub fn counters(&self) -> Counters {
+        let gauges = self.workers.iter().map(|(_, gauges)| Arc::clone(gauges));
+        Counters {
+            gauges: gauges.collect(),
+            control: Arc::clone(&self.control),
         }
+    }
+
+    /// The door's counters as of now.
+    pub fn stats(&self) -> Stats {
+        self.counters().read()
     }
 
     /// How many connections each worker owns now.

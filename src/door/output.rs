@@ -27,6 +27,10 @@ pub trait Slices {
 
 /// How much of a large body is copied into the buffer at a time.
 pub(super) const SLICE_BYTES: usize = 64 << 10;
+
+/// A connection sends no more than this in one turn (and what one write takes beyond it): a client that
+/// takes a large body quickly must not keep the worker from its other connections.
+const BYTES_PER_TURN: usize = 256 << 10;
 /// A body up to here is printed right behind its head.
 const INLINE_BYTES_MAX: usize = 16 << 10;
 
@@ -86,6 +90,8 @@ pub(super) enum Flushed {
     Blocked {
         progress: bool,
     },
+    /// The socket would take more, but others have their turn first.
+    Paused,
 }
 
 impl Output {
@@ -256,15 +262,20 @@ impl Output {
     /// Errors: the socket's; `InvalidData` if a body was not as long as it was said to be.
     pub fn flush(&mut self, mut socket: impl Write) -> io::Result<Flushed> {
         let mut progress = false;
+        let mut written = 0;
         loop {
             self.top_up()?;
             if self.sent == self.buffer.len() {
                 return Ok(Flushed::All);
             }
+            if written >= BYTES_PER_TURN {
+                return Ok(Flushed::Paused);
+            }
             match socket.write(&self.buffer[self.sent..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.sent += count;
+                    written += count;
                     progress = true;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -563,6 +574,25 @@ mod tests {
             flushes += 1;
         }
         assert_eq!(flushes, 6);
+    }
+
+    #[test]
+    fn a_large_body_is_sent_in_turns() {
+        let mut output = Output::new();
+        let length = 4 * BYTES_PER_TURN;
+        let body = Box::new(Counted(length));
+        output.stream(&Answer::new(200), length as u64, body, NEW, &Stamp::new());
+        let mut wire = Vec::new();
+        let mut turns = 1;
+        while output.flush(&mut wire).expect("a vector takes all") == Flushed::Paused {
+            assert!(wire.len() <= turns * (BYTES_PER_TURN + 2 * SLICE_BYTES));
+            turns += 1;
+        }
+        assert!(
+            wire.len() > length && turns > 3,
+            "{} bytes in {turns} turns",
+            wire.len()
+        );
     }
 
     #[test]

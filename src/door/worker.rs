@@ -128,6 +128,7 @@ impl Worker {
                 listener,
             } => self.adopt(socket, remote, listener),
             Mail::Answer { to, .. }
+            | Mail::Resume { to, .. }
             | Mail::Chunk { to, .. }
             | Mail::End { to, .. }
             | Mail::Abort { to } => {
