@@ -1,6 +1,6 @@
 //! From start to stop: how soon it serves, how little it needs when idle, how it ends.
 //!
-//! The bars are those of a release build (`cargo test --release --test lifecycle`); a debug build
+//! The bars are those of a release build (`make bars`); a debug build
 //! gets more memory and time, and its size is not looked at. `IDLE_SECONDS=30` watches longer.
 
 mod harness;
@@ -17,7 +17,10 @@ use harness::server::program;
 use harness::{Connection, Line, Server, percentile, setting, wait_for};
 use rustix::process::Signal;
 
-const RELEASE: bool = !cfg!(debug_assertions);
+/// Whether the bars of a release build hold: for our own, or for a server given by name.
+fn release() -> bool {
+    !cfg!(debug_assertions) || std::env::var_os("EDGETCD_SERVER").is_some()
+}
 
 /// Times and memory are measured one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -102,7 +105,7 @@ fn a_stop_without_load_is_clean_and_leaves_everything() {
 #[test]
 fn the_first_write_is_acknowledged_soon_after_the_start() {
     let _alone = alone();
-    let bar = Duration::from_millis(if RELEASE { 100 } else { 500 });
+    let bar = Duration::from_millis(if release() { 100 } else { 500 });
     let mut fresh: Vec<Duration> = (0..5)
         .map(|_| time_to_first_write(&mut Server::prepare(&[])))
         .collect();
@@ -164,7 +167,7 @@ fn idle_it_needs_little_and_writes_nothing() {
         folder < 4 << 20,
         "the empty node's folder holds {folder} bytes"
     );
-    let bar = if RELEASE { 6 << 20 } else { 12 << 20 };
+    let bar = if release() { 6 << 20 } else { 12 << 20 };
     assert!(memory < bar, "{memory} bytes resident, the bar is {bar}");
 }
 
@@ -193,31 +196,11 @@ fn size(path: &Path) -> u64 {
 
 #[test]
 fn the_program_is_small() {
-    if !RELEASE {
+    if !release() {
         println!("skipped: this is a debug build");
         return;
     }
     let size = fs::metadata(&program()[0]).expect("the program").len();
     println!("the program has {size} bytes");
     assert!(size < 4 << 20, "{size} bytes");
-}
-
-/// A start that takes long for any reason: here the identity is a pipe that nobody writes to.
-#[test]
-fn a_signal_during_the_start_ends_it_at_once() {
-    let _alone = alone();
-    let mut server = Server::prepare(&[]);
-    let member = server.data().join("member");
-    fs::create_dir_all(&member).expect("a folder");
-    let made = std::process::Command::new("mkfifo")
-        .arg(member.join("identity"))
-        .status();
-    assert!(made.expect("mkfifo").success());
-    server.spawn();
-    sleep(Duration::from_millis(500));
-    assert!(server.ended().is_none(), "it waits:\n{}", server.log());
-    server.signal(Signal::TERM);
-    let (status, time) = server.wait_end(Duration::from_secs(10));
-    assert!(time < Duration::from_secs(1), "it took {time:?} to end");
-    assert_eq!(status.code(), Some(0), "{status}");
 }

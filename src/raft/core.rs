@@ -1,9 +1,17 @@
 //! The core: one step in, what to do out.
 
+use super::election::{Hint, Tally, Timer};
+use super::invariants;
+use super::log::Log;
+use super::membership::Members;
 use super::message::{
-    Ballot, Change, Entry, Envelope, LogIndex, Membership, Message, NodeId, Position, SnapshotMark,
-    Term,
+    Ballot, Body, Change, Entry, Envelope, LogIndex, Membership, Message, NodeId, Position,
+    SnapshotMark, Term,
 };
+use super::random::Random;
+use super::replication::{Leading, PeerProgress};
+use super::rules::{AllRules, Rules};
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// What a core is told about itself before it may step.
@@ -84,7 +92,8 @@ pub enum Input {
         term: Option<Term>,
         commands: Vec<Arc<[u8]>>,
     },
-    /// Everything handed out in `ballot` and `append` up to here is on disk.
+    /// Everything handed out in `install` and `append` up to here is on disk. Reports (these and `BallotStored`)
+    /// come in the order of what they report; one may stand for several.
     Stored { position: Position },
     /// The ballot handed out is on disk.
     BallotStored { ballot: Ballot },
@@ -287,8 +296,22 @@ impl<R: Rules> Core<R> {
             rules: PhantomData,
         }
     }
-    pub fn step(&mut self, _input: Input) -> Todo {
-        Todo::default()
+
+    /// Takes one input and tells what to do. Every `Todo` must be carried out, in order.
+    pub fn step(&mut self, input: Input) -> Todo {
+        let before = cfg!(debug_assertions).then(|| self.look());
+        if !self.started {
+            self.started = true;
+            self.lead_alone();
+        }
+        self.take(input);
+        self.finish();
+        let todo = std::mem::take(&mut self.todo);
+        if let Some(before) = before {
+            invariants::check_step(&before, &self.look());
+            invariants::check_todo::<R>(self, &todo);
+        }
+        todo
     }
 
     fn take(&mut self, input: Input) {
@@ -546,15 +569,96 @@ impl<R: Rules> Core<R> {
     }
 
     pub fn term(&self) -> Term {
-        Term(0)
+        self.ballot.term
     }
+
+    /// Term and vote, stored or not.
+    pub fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// Whom this node believes to lead in its term.
     pub fn leader(&self) -> Option<NodeId> {
-        None
+        self.leader
     }
+
+    pub fn is_leader(&self) -> bool {
+        matches!(self.state, State::Leader(_))
+    }
+
+    pub fn role(&self) -> Role {
+        match self.state {
+            State::Follower => Role::Follower,
+            State::PreCandidate(_) => Role::PreCandidate,
+            State::Candidate(_) => Role::Candidate,
+            State::Leader(_) => Role::Leader,
+        }
+    }
+
+    /// Everything up to here is committed.
     pub fn commit(&self) -> LogIndex {
-        LogIndex(0)
+        self.commit
     }
+
+    /// Everything up to here was handed out in [`Todo::apply`].
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// Everything up to here is known to be on this node's disk.
+    pub fn stored(&self) -> LogIndex {
+        self.log.stored()
+    }
+
+    /// Where this node's log ends.
+    pub fn last_position(&self) -> Position {
+        self.log.last_position()
+    }
+
+    /// The position of the entry at `index`, unless it was compacted away or is not there.
+    pub fn position_at(&self, index: LogIndex) -> Option<Position> {
+        self.log.position_at(index)
+    }
+
+    /// Bytes of entries in memory, and how many there are.
+    pub fn in_memory(&self) -> (usize, usize) {
+        self.log.in_memory_size()
+    }
+
+    /// The membership in force: the newest in the log, committed or not.
     pub fn membership(&self) -> &Membership {
-        todo!()
+        self.members.current()
+    }
+
+    /// The mark of a snapshot taken at `index`, between the newest snapshot and the commit.
+    pub fn mark_at(&self, index: LogIndex) -> Option<SnapshotMark> {
+        if index > self.commit {
+            return None;
+        }
+        let membership = self.members.at(index)?.clone();
+        Some(SnapshotMark {
+            position: self.log.position_at(index)?,
+            membership,
+        })
+    }
+
+    /// What the leader knows of the other members; empty elsewhere.
+    pub fn progress(&self) -> Vec<PeerProgress> {
+        match &self.state {
+            State::Leader(leading) => leading.overview(self.now),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn look(&self) -> invariants::Look {
+        invariants::Look {
+            ballot: self.ballot,
+            leading: self.is_leader(),
+            commit: self.commit,
+            applied: self.applied,
+            stored: self.log.stored(),
+            last: self.log.last_position(),
+            base: self.log.base(),
+        }
     }
 }

@@ -152,7 +152,7 @@ impl Disk for RealDisk {
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(Locked::Mine(RealLock { file }))
+        Ok(Locked::Mine(RealLock { _file: file }))
     }
 
     fn random(&self) -> u32 {
@@ -326,14 +326,5 @@ impl DiskSegment for RealSegment {
 /// Held until dropped; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct RealLock {
-    file: File,
-}
-
-impl Drop for RealLock {
-    fn drop(&mut self) {
-        // Closing would do, were it not for a child process that is just being started: until it
-        // runs its program it has a copy of every descriptor, and the lock with it. An error leaves
-        // what closing does.
-        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
-    }
+    _file: File,
 }
