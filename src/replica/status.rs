@@ -4,8 +4,8 @@ use super::members::Members;
 use super::state::State;
 use crate::raft::{Core, LogIndex, NodeId, Role, Term};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
 /// Written by the raft thread once a turn, read by anybody. Each value is true by itself; two of them
 /// read together may be of different turns.
@@ -23,8 +23,6 @@ pub struct Status {
     disk_full: AtomicBool,
     role: Mutex<Role>,
     leader_since: Mutex<SystemTime>,
-    /// Notified when a leader is found; its lock is that of `leader_since`.
-    leader_found: Condvar,
     members: RwLock<Arc<Members>>,
 }
 
@@ -42,7 +40,6 @@ impl Status {
             disk_full: AtomicBool::new(false),
             role: Mutex::new(Role::Follower),
             leader_since: Mutex::new(SystemTime::now()),
-            leader_found: Condvar::new(),
             members: RwLock::new(Arc::new(state.members.clone())),
         }
     }
@@ -103,23 +100,6 @@ impl Status {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a leader is known; false if none is at `end`.
-    pub fn wait_for_leader(&self, end: Instant) -> bool {
-        let mut since = self
-            .leader_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        while self.leader().is_none() {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.leader_found.wait_timeout(since, left);
-            since = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-
     /// The members as of the newest view.
     pub fn members(&self) -> Arc<Members> {
         self.members
@@ -165,7 +145,6 @@ impl Status {
             .leader_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
-        self.leader_found.notify_all();
         log::info!("{leader:x} leads in term {}", term.0);
     }
 }
