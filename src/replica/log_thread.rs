@@ -14,7 +14,7 @@ use super::snapshot::{Begun, Task};
 use crate::raft::{Ballot, Entry, Envelope, LogIndex, Position, SnapshotMark};
 use crate::threads;
 use crate::wal::{Batch, Disk, Wal, WalError, WalErrorKind};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,24 +122,29 @@ impl<D: Disk> LogThread<D> {
                         self.store();
                     }
                 }
-                Some(Job::Close) => return self.close(),
+                Some(Job::Close) => {
+                    self.store();
+                    return self.close();
+                }
                 Some(other) => {
                     self.store();
                     self.do_other(other);
                 }
-                None if self.pending.is_empty() => return,
-                None => self.store(),
+                None => return,
             }
         }
     }
 
-    /// `None`: the raft thread is gone; or it is time to try a full disk again.
-    fn next_job(&self) -> Option<Job> {
-        if self.pending.is_empty() {
-            self.wiring.jobs.recv().ok()
-        } else {
-            self.wiring.jobs.recv_timeout(FULL_RETRY).ok()
+    /// `None`: the raft thread is gone. Until there is a job, a full disk is tried again and again.
+    fn next_job(&mut self) -> Option<Job> {
+        while !self.pending.is_empty() {
+            match self.wiring.jobs.recv_timeout(FULL_RETRY) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.store(),
+            }
         }
+        self.wiring.jobs.recv().ok()
     }
 
     /// Writes what is pending, with one sync, and tells so. On a full disk it stays pending.
