@@ -27,8 +27,9 @@
 //! * An entry counts for this node only after its own sync ([`Report::Stored`]).
 //! * A view is published before anybody is answered: who has an answer reads what it says.
 //! * Each request is answered once: by its entry, by a failure, or by its time running out.
-//! * The raft thread never waits for a worker, the log or a client. Requests come by a bounded channel;
-//!   when it is full they are refused at once ([`Failure::Overloaded`]).
+//! * The raft thread never waits for a worker, the log or a client. Requests come by a channel that is
+//!   bounded in their number and their bytes; what does not fit is refused at once
+//!   ([`Failure::Overloaded`]).
 //!
 //! [`Report::Stored`]: log_thread::Report::Stored
 
@@ -40,6 +41,8 @@ mod reads;
 pub mod snapshot;
 pub mod state;
 mod status;
+#[cfg(test)]
+mod tests;
 mod tickets;
 mod turn;
 
@@ -56,11 +59,15 @@ use state::State;
 pub use status::Status;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Requests that may wait for the raft thread.
 const REQUESTS_MAX: usize = 4096;
+
+/// Bytes that they may hold together; one alone may be larger.
+const BACKLOG_BYTES: usize = 64 << 20;
 
 /// What a request's entry did.
 pub enum Effect {
@@ -92,8 +99,6 @@ pub enum Failure {
     Overloaded,
     /// Like [`Failure::TimedOut`] for what was under way, refused for what came after.
     DiskFull,
-    /// No log record is that large.
-    TooLarge,
 }
 
 /// Somebody who waits for a write. Called on the raft thread, so it must not wait or do much.
@@ -151,6 +156,7 @@ pub struct Parts<D: Disk> {
 #[derive(Clone)]
 pub struct Replica {
     requests: Sender<Request>,
+    backlog: Arc<Backlog>,
     stop: Sender<()>,
     status: Arc<Status>,
 }
@@ -180,6 +186,7 @@ impl Replica {
     /// The system has no thread left to give.
     pub fn start<D: Disk>(parts: Parts<D>) -> io::Result<(Replica, Threads)> {
         let (requests, waiting) = bounded(REQUESTS_MAX);
+        let backlog = Arc::new(Backlog::default());
         let (stop, stopping) = bounded(1);
         let (jobs, to_do) = unbounded::<Job>();
         let (reports, reported) = unbounded::<Report>();
@@ -202,6 +209,7 @@ impl Replica {
             estimate: parts.estimate,
             status: status.clone(),
             requests: waiting,
+            backlog: backlog.clone(),
             stop: stopping,
             reports: reported,
             jobs,
@@ -212,12 +220,15 @@ impl Replica {
             threads::critical("snapshot", move || snapshot::run(&to_write, &reports))?,
             threads::critical("raft", move || raft.run())?,
         ];
-        let replica = Replica {
-            requests,
-            stop,
-            status,
-        };
-        Ok((replica, Threads(threads)))
+        (
+            Replica {
+                requests,
+                backlog,
+                stop,
+                status,
+            },
+            Threads(threads),
+        )
     }
 
     /// Replicates a client's write. The waiter is called once, whatever happens.
@@ -252,18 +263,58 @@ impl Replica {
     }
 
     fn request(&self, request: Request) {
-        let (request, failure) = match self.requests.try_send(request) {
-            Ok(()) => return,
-            Err(TrySendError::Full(request)) => (request, Failure::Overloaded),
-            Err(TrySendError::Disconnected(request)) => (request, Failure::Stopped),
+        let Err((request, failure)) = self.hand_over(request) else {
+            return;
         };
         let mut outbox = Outbox::default();
         request.fail(failure, &mut outbox);
         outbox.flush();
     }
+
+    fn hand_over(&self, request: Request) -> Result<(), (Request, Failure)> {
+        if !self.backlog.add(&request) {
+            return Err((request, Failure::Overloaded));
+        }
+        let (request, failure) = match self.requests.try_send(request) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(request)) => (request, Failure::Overloaded),
+            Err(TrySendError::Disconnected(request)) => (request, Failure::Stopped),
+        };
+        self.backlog.remove(&request);
+        Err((request, failure))
+    }
+}
+
+/// Bytes of the requests that wait for the raft thread, or there for a leader.
+#[derive(Debug, Default)]
+struct Backlog(AtomicUsize);
+
+impl Backlog {
+    /// Counts the request, unless there is no room for it.
+    fn add(&self, request: &Request) -> bool {
+        let bytes = request.bytes();
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before == 0 || before + bytes <= BACKLOG_BYTES;
+        if !fits {
+            self.0.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// A request that was counted waits no more.
+    fn remove(&self, request: &Request) {
+        self.0.fetch_sub(request.bytes(), Ordering::Relaxed);
+    }
 }
 
 impl Request {
+    fn bytes(&self) -> usize {
+        match self {
+            Request::Propose { bytes, .. } => bytes.len(),
+            Request::Read(_) => 0,
+        }
+    }
+
     fn fail(self, failure: Failure, outbox: &mut Outbox) {
         match self {
             Request::Propose {

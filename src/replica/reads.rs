@@ -59,6 +59,10 @@ impl Reads {
         self.take(|question| question.deadline <= now)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     pub fn drain(&mut self) -> Vec<Box<dyn Reader>> {
         self.take(|_| true)
     }

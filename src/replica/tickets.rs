@@ -92,7 +92,6 @@ impl Failure {
             Failure::DiskFull => {
                 "etcdserver: no space left on the disk, writes are refused until there is"
             }
-            Failure::TooLarge => "etcdserver: request is too large",
         }
     }
 }

@@ -7,9 +7,12 @@
 //!
 //! | channel | sender | while |
 //! |---|---|---|
-//! | `requests` | HTTP workers | no batch is with the log thread, or the disk is full (then it refuses) |
+//! | `requests` | HTTP workers | no batch is with the log thread; or it takes long; or writes are refused |
 //! | `reports` | log and snapshot threads | always |
-//! | `stop` | [`super::Replica::stop`] | always |
+//! | `stop` | [`super::Replica::stop`] | once |
+//!
+//! A batch takes long when it is with the log thread for a whole tick. From then on requests are taken
+//! beside it, so that their time runs and quorum reads, which need no disk, are answered.
 
 use super::clock::{Clock, Estimate};
 use super::log_thread::{Job, Peers, Report};
@@ -18,7 +21,9 @@ use super::snapshot::{Schedule, Task};
 use super::state::{Outcome, State};
 use super::status::Status;
 use super::tickets::Tickets;
-use super::{Done, Effect, Failure, Reader, Request, Settings, Waiter, entry};
+use super::{
+    Backlog, Done, Effect, Failure, REQUESTS_MAX, Reader, Request, Settings, Waiter, entry,
+};
 use crate::door::Outbox;
 use crate::raft::{
     Ballot, Core, Entry, Envelope, Input, LogIndex, Payload, Position, Refusal, SnapshotMark, Todo,
@@ -33,6 +38,9 @@ use std::time::{Duration, Instant};
 
 /// At most this many requests are taken in one turn, so that reports and ticks get theirs.
 const REQUESTS_PER_TURN: usize = 1024;
+
+/// Writes that may wait for their entries; more are refused.
+const TICKETS_MAX: usize = 2 * REQUESTS_MAX;
 
 /// Expiry runs at most this often, as in the reference.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -53,6 +61,7 @@ pub struct Wiring {
     pub estimate: Arc<Estimate>,
     pub status: Arc<Status>,
     pub requests: Receiver<Request>,
+    pub backlog: Arc<Backlog>,
     pub stop: Receiver<()>,
     pub reports: Receiver<Report>,
     pub jobs: Sender<Job>,
@@ -70,8 +79,8 @@ pub struct RaftThread {
     /// What the next batch will hold.
     batch: Batch,
     then: Vec<Envelope>,
-    /// A batch is with the log thread.
-    saving: bool,
+    /// Since when a batch is with the log thread.
+    saving: Option<Instant>,
     disk_full: bool,
     /// What this turn's entries led to, in order.
     results: Vec<Applying>,
@@ -142,7 +151,7 @@ impl RaftThread {
             leaderless: VecDeque::new(),
             batch: Batch::default(),
             then: Vec::new(),
-            saving: false,
+            saving: None,
             disk_full: false,
             results: Vec::new(),
             lost: Vec::new(),
@@ -161,23 +170,29 @@ impl RaftThread {
         self.end_turn();
         while !self.has_stopped() {
             match self.wait() {
-                Woken::Request(first) => self.take_requests(first),
+                Woken::Request(first) => self.take_requests(Some(first)),
                 Woken::Report(report) => self.take_report(report),
-                Woken::Stop => self.stopping = Some(Instant::now()),
+                Woken::Stop => self.begin_stop(),
                 Woken::Tick => self.tick(),
                 Woken::Abandoned => return,
             }
             self.end_turn();
         }
         self.fail_all(Failure::Stopped);
+        self.take_requests(None);
         self.outbox.flush();
         self.send_job(Job::Close);
     }
 
     fn wait(&self) -> Woken {
+        let now = Instant::now();
+        // Whatever waits besides: a tick comes in its time.
+        if now >= self.next_tick {
+            return Woken::Tick;
+        }
         let never = super::closed_for_now();
-        let wanted = !self.saving || self.disk_full;
-        let requests = if wanted {
+        let wanted = self.saving.is_none() || self.disk_full || self.stopping.is_some();
+        let requests = if wanted || self.is_stalled(now) {
             &self.wiring.requests
         } else {
             &never
@@ -193,14 +208,27 @@ impl RaftThread {
             recv(self.wiring.reports) -> report => report.map_or(Woken::Abandoned, Woken::Report),
             recv(requests) -> request => request.map_or(Woken::Abandoned, Woken::Request),
             recv(stop) -> _ => Woken::Stop,
-            default(self.next_tick.saturating_duration_since(Instant::now())) => Woken::Tick,
+            default(self.next_tick - now) => Woken::Tick,
         }
+    }
+
+    /// The batch is with the log thread for so long that nobody shall wait for its end.
+    fn is_stalled(&self, now: Instant) -> bool {
+        let tick = self.wiring.settings.tick;
+        self.saving.is_some_and(|since| now - since >= tick)
+    }
+
+    /// What was handed over until now is finished; what comes after is refused.
+    fn begin_stop(&mut self) {
+        self.take_requests(None);
+        self.stopping = Some(Instant::now());
     }
 
     /// Nothing that was handed to this thread is still under way, or it took too long.
     fn has_stopped(&self) -> bool {
         self.stopping.is_some_and(|since| {
-            let idle = !self.saving && self.tickets.is_empty() && self.wiring.requests.is_empty();
+            let saved = self.saving.is_none() || self.disk_full;
+            let idle = saved && self.tickets.is_empty() && self.reads.is_empty();
             idle || since.elapsed() >= STOP_TIMEOUT
         })
     }
@@ -208,24 +236,38 @@ impl RaftThread {
     // Requests
 
     /// Takes what waits: all writes become one run of entries, all reads share one question.
-    fn take_requests(&mut self, first: Request) {
+    fn take_requests(&mut self, first: Option<Request>) {
         let mut writes = Vec::new();
         let mut readers = Vec::new();
-        let waiting: Vec<Request> = self
-            .wiring
-            .requests
-            .try_iter()
-            .take(REQUESTS_PER_TURN)
-            .collect();
-        for request in std::iter::once(first).chain(waiting) {
-            match request {
-                request if self.disk_full => self.refuse(request, Failure::DiskFull),
-                Request::Propose { bytes, waiter } => writes.push(Write { bytes, waiter }),
-                Request::Read(reader) => readers.push(reader),
+        let most = match first {
+            Some(_) => REQUESTS_PER_TURN,
+            None => REQUESTS_MAX,
+        };
+        let waiting: Vec<Request> = self.wiring.requests.try_iter().take(most).collect();
+        for request in first.into_iter().chain(waiting) {
+            self.wiring.backlog.remove(&request);
+            match (request, self.refusal(writes.len())) {
+                (request, Some(Failure::Stopped)) => self.refuse(request, Failure::Stopped),
+                (Request::Read(reader), _) => readers.push(reader),
+                (Request::Propose { bytes, waiter }, None) => writes.push(Write { bytes, waiter }),
+                (request, Some(failure)) => self.refuse(request, failure),
             }
         }
         self.propose(writes);
         self.ask_reads(readers);
+    }
+
+    /// Why writes are not taken now, with so many taken in this turn already.
+    fn refusal(&self, taken: usize) -> Option<Failure> {
+        if self.stopping.is_some() {
+            Some(Failure::Stopped)
+        } else if self.disk_full {
+            Some(Failure::DiskFull)
+        } else if self.tickets.len() + taken >= TICKETS_MAX {
+            Some(Failure::Overloaded)
+        } else {
+            None
+        }
     }
 
     fn propose(&mut self, writes: Vec<Write>) {
@@ -276,8 +318,16 @@ impl RaftThread {
             };
             match refusal {
                 Refusal::Full => self.refuse(request, Failure::Overloaded),
-                _ => self.leaderless.push_back((give_up, request)),
+                _ => self.await_leader(give_up, request),
             }
+        }
+    }
+
+    fn await_leader(&mut self, give_up: Instant, request: Request) {
+        if self.wiring.backlog.add(&request) {
+            self.leaderless.push_back((give_up, request));
+        } else {
+            self.refuse(request, Failure::Overloaded);
         }
     }
 
@@ -317,7 +367,7 @@ impl RaftThread {
     }
 
     fn stored(&mut self, ballot: Option<Ballot>, last: Option<Position>) {
-        self.saving = false;
+        self.saving = None;
         if std::mem::take(&mut self.disk_full) {
             self.wiring.status.set_disk_full(false);
             log::warn!("there is space on the disk again: writes are taken");
@@ -330,11 +380,13 @@ impl RaftThread {
         }
     }
 
-    /// Whoever waits is told at once; what was handed to the log may be applied once there is space.
+    /// Whoever waits for a write is told at once; what was handed to the log may be applied once there is
+    /// space. Reads go on.
     fn disk_is_full(&mut self) {
         self.disk_full = true;
         self.wiring.status.set_disk_full(true);
-        self.fail_all(Failure::DiskFull);
+        let waiters = self.tickets.drain();
+        self.fail(waiters, Failure::DiskFull);
         if self.schedule.is_worthwhile() {
             self.begin_snapshot();
         }
@@ -375,18 +427,20 @@ impl RaftThread {
     fn retry_leaderless(&mut self, now: Instant) {
         let led = self.wiring.core.is_leader();
         for (give_up, request) in std::mem::take(&mut self.leaderless) {
+            self.wiring.backlog.remove(&request);
             match request {
                 request if now >= give_up => self.refuse(request, Failure::TimedOut),
                 Request::Propose { bytes, waiter } if led => {
                     self.propose(vec![Write { bytes, waiter }])
                 }
                 Request::Read(reader) if led => self.ask_reads(vec![reader]),
-                request => self.leaderless.push_back((give_up, request)),
+                request => self.await_leader(give_up, request),
             }
         }
     }
 
-    /// Expires what is due, and lets the log know the time while that matters.
+    /// Expires what is due, and lets the log know the time while that matters. Not more often while a batch
+    /// takes its time: the entry asked for before is on its way.
     fn keep_time(&mut self, now: Instant) {
         let cluster = self.wiring.estimate.at(self.wiring.clock.since_boot());
         let due = self
@@ -395,10 +449,11 @@ impl RaftThread {
             .tree
             .next_expiry()
             .is_some_and(|at| at <= cluster);
-        if due && now - self.expiry_ran >= EXPIRY_INTERVAL && !self.saving {
+        if due && now - self.expiry_ran >= EXPIRY_INTERVAL {
             self.expiry_ran = now;
             self.propose(vec![Write::own(entry::expire())]);
         } else if self.wiring.state.tree.has_ttl() && now - self.time_logged >= TIME_INTERVAL {
+            self.time_logged = now;
             self.propose(vec![Write::own(entry::time())]);
         }
     }
@@ -431,9 +486,9 @@ impl RaftThread {
         }
         if !todo.refused_reads.is_empty() {
             let give_up = Instant::now() + self.wiring.settings.leader_timeout;
-            let readers = self.reads.refused(&todo.refused_reads).into_iter();
-            self.leaderless
-                .extend(readers.map(|reader| (give_up, Request::Read(reader))));
+            for reader in self.reads.refused(&todo.refused_reads) {
+                self.await_leader(give_up, Request::Read(reader));
+            }
         }
     }
 
@@ -525,13 +580,13 @@ impl RaftThread {
     fn save(&mut self) {
         let nothing =
             self.batch.ballot.is_none() && self.batch.entries.is_empty() && self.then.is_empty();
-        if nothing || self.saving {
+        if nothing || self.saving.is_some() {
             return;
         }
         let mut batch = std::mem::take(&mut self.batch);
         batch.clock = self.note_time(&batch);
         let then = std::mem::take(&mut self.then);
-        self.saving = true;
+        self.saving = Some(Instant::now());
         self.send_job(Job::Save { batch, then });
     }
 
@@ -555,6 +610,7 @@ impl RaftThread {
         let waiters = self.tickets.drain();
         self.fail(waiters, failure);
         for (_, request) in std::mem::take(&mut self.leaderless) {
+            self.wiring.backlog.remove(&request);
             self.refuse(request, failure);
         }
         let readers = self.reads.drain();

@@ -1,0 +1,468 @@
+//! A whole replica of one, over a disk that can be slow, full, or without power.
+
+use super::clock::{Clock, Estimate};
+use super::members::{Member, Members};
+use super::state::{Loader, State};
+use super::{Done, Effect, Failure, Parts, Reader, Replica, Settings, Threads, Waiter};
+use crate::door::Outbox;
+use crate::raft::{Core, Membership, NodeId, SnapshotMark, Start};
+use crate::tree::{Action, Command, Key, TreeIndex, WallTime};
+use crate::wal::{Home, LyingDisk, Options, recover};
+use crate::watch::{View, WatchHub};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const ME: NodeId = NodeId(7);
+const PATIENCE: Duration = Duration::from_secs(20);
+const SECOND: u64 = 1_000_000_000;
+
+/// A clock that stands still until it is moved.
+#[derive(Default)]
+struct Hand(AtomicU64);
+
+impl Clock for Hand {
+    fn since_boot(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+    fn wall(&self) -> WallTime {
+        WallTime(0)
+    }
+    fn boot_id(&self) -> [u8; 16] {
+        [1; 16]
+    }
+}
+
+/// A running replica, and where its answers come.
+struct Node {
+    replica: Replica,
+    threads: Threads,
+    hub: Arc<WatchHub>,
+    clock: Arc<Hand>,
+    said: Sender<Said>,
+    answers: Receiver<Said>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Said {
+    Done(TreeIndex),
+    Refused(u16),
+    /// A quorum read, with the tree's index it saw.
+    Read(TreeIndex),
+    Failed(Failure),
+}
+
+struct Client(Sender<Said>);
+
+impl Waiter for Client {
+    fn done(self: Box<Self>, done: &Done, _: &mut Outbox) {
+        let said = match &done.effect {
+            Effect::Event(applied) => Said::Done(applied.event.index),
+            Effect::Refused(error) => Said::Refused(error.status()),
+            Effect::Members => unreachable!("no test publishes members"),
+        };
+        let _ = self.0.send(said);
+    }
+
+    fn failed(self: Box<Self>, failure: Failure, _: &mut Outbox) {
+        let _ = self.0.send(Said::Failed(failure));
+    }
+}
+
+impl Reader for Client {
+    fn ready(self: Box<Self>, view: &Arc<View>, _: &mut Outbox) {
+        let _ = self.0.send(Said::Read(view.tree.index()));
+    }
+
+    fn failed(self: Box<Self>, failure: Failure, _: &mut Outbox) {
+        let _ = self.0.send(Said::Failed(failure));
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        tick: Duration::from_millis(10),
+        request_timeout: PATIENCE,
+        leader_timeout: Duration::from_secs(1),
+        snapshot_count: u64::MAX,
+        snapshot_bytes: 0,
+        log_bytes_max: u64::MAX,
+    }
+}
+
+impl Node {
+    /// Starts on what the disk holds, and waits until it serves.
+    fn start(disk: &LyingDisk, settings: Settings) -> Node {
+        let options = Options {
+            segment_bytes: 64 << 10,
+            segment_bytes_max: 64 << 10,
+            ..Options::new("/data")
+        };
+        let home = Home::open(disk.clone(), options).expect("the directory is free");
+        let (wal, found) = recover(&home).expect("the log is sound");
+        let bootstrap = SnapshotMark {
+            membership: Membership {
+                voters: [ME].into(),
+                ..Membership::default()
+            },
+            ..SnapshotMark::default()
+        };
+        let (mark, state) = match found.snapshot {
+            None => (bootstrap, State::new(members(), 1000)),
+            Some(mut reader) => {
+                let (mark, mut loader) = (reader.mark().clone(), Loader::new(1000));
+                let mut slice = Vec::new();
+                while reader.next(&mut slice).expect("the snapshot is sound") {
+                    loader.push(&slice).expect("a state's bytes");
+                    slice.clear();
+                }
+                let state = loader.finish(mark.position.index).expect("a whole state");
+                (mark, state)
+            }
+        };
+        let hub = Arc::new(WatchHub::new(View {
+            tree: state.tree.clone(),
+            applied: state.applied,
+            term: found.ballot.term,
+        }));
+        let clock = Arc::new(Hand::default());
+        let start = Start {
+            ballot: found.ballot,
+            snapshot: mark,
+            log: found.log,
+        };
+        let (replica, threads) = Replica::start(Parts {
+            core: Core::new(crate::raft::Settings::new(ME, 1), start),
+            state,
+            wal,
+            hub: hub.clone(),
+            clock: clock.clone(),
+            estimate: Arc::new(Estimate::default()),
+            settings,
+        });
+        let (said, answers) = unbounded();
+        let node = Node {
+            replica,
+            threads,
+            hub,
+            clock,
+            said,
+            answers,
+        };
+        node.read();
+        assert!(matches!(node.next(), Said::Read(_)), "it serves");
+        node
+    }
+
+    fn put(&self, key: &str, value: &[u8]) {
+        self.propose(&set(key, value));
+    }
+
+    fn propose(&self, command: &Command) {
+        let client = Client(self.said.clone());
+        self.replica.propose(command, Box::new(client));
+    }
+
+    fn read(&self) {
+        self.replica.read(Box::new(Client(self.said.clone())));
+    }
+
+    fn next(&self) -> Said {
+        self.answers.recv_timeout(PATIENCE).expect("an answer")
+    }
+
+    fn silent(&self) -> bool {
+        self.answers.is_empty()
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.hub.view().tree.get(&Key::new(key.as_bytes())).is_ok()
+    }
+
+    /// Stops it; how long that took.
+    fn stop(self) -> Duration {
+        let begin = Instant::now();
+        self.replica.stop();
+        assert!(self.threads.join(PATIENCE), "all threads end");
+        begin.elapsed()
+    }
+}
+
+fn members() -> Members {
+    let me = Member {
+        id: ME.0,
+        name: "me".into(),
+        peer_urls: Vec::new(),
+        client_urls: Vec::new(),
+    };
+    Members::new(1, [me])
+}
+
+fn set(key: &str, value: &[u8]) -> Command {
+    Command {
+        action: Action::Set,
+        key: Key::new(key.as_bytes()),
+        value: value.into(),
+        dir: false,
+        recursive: false,
+        ttl: None,
+        refresh: false,
+        prev_value: None,
+        prev_index: None,
+    }
+}
+
+#[track_caller]
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn an_answer_comes_after_the_sync_and_survives_a_power_cut() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(&disk, settings());
+    disk.set_sync_delay(Duration::from_millis(300));
+    node.put("/a", b"1");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(node.silent() && !node.has("/a"), "its sync is not over");
+    assert_eq!(node.next(), Said::Done(TreeIndex(1)));
+    assert!(node.has("/a"), "who has an answer reads what it says");
+    // As it was at the moment of the answer, without power.
+    let after = disk.fork(2);
+    after.crash();
+    after.set_sync_delay(Duration::ZERO);
+    let again = Node::start(&after, settings());
+    assert!(again.has("/a"));
+    again.stop();
+    node.stop();
+}
+
+#[test]
+fn refusals_of_the_tree_are_answers() {
+    let node = Node::start(&LyingDisk::new(1), settings());
+    node.put("/", b"1");
+    assert_eq!(node.next(), Said::Refused(400));
+    node.put("/a", b"1");
+    assert_eq!(node.next(), Said::Done(TreeIndex(1)));
+    node.stop();
+}
+
+#[test]
+fn a_full_disk_refuses_writes_serves_quorum_reads_and_recovers() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(&disk, settings());
+    disk.set_capacity(disk.used());
+    let value = vec![b'x'; 8 << 10];
+    let mut written = 0;
+    loop {
+        node.put("/a", &value);
+        match node.next() {
+            Said::Done(_) => written += 1,
+            Said::Failed(Failure::DiskFull) => break,
+            other => panic!("{other:?}"),
+        }
+        assert!(written < 1000, "the disk never fills");
+    }
+    assert!(node.replica.status().disk_full());
+    node.put("/b", b"1");
+    assert_eq!(node.next(), Said::Failed(Failure::DiskFull));
+    node.read();
+    assert_eq!(node.next(), Said::Read(TreeIndex(written)), "reads go on");
+    disk.set_capacity(u64::MAX);
+    eventually("there is space again", || {
+        !node.replica.status().disk_full()
+    });
+    node.put("/b", b"1");
+    // The write that met the full disk was not lost: it may be applied, and it is.
+    assert_eq!(node.next(), Said::Done(TreeIndex(written + 2)));
+    node.stop();
+}
+
+#[test]
+fn a_stop_with_a_full_disk_is_quick() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(&disk, settings());
+    disk.set_capacity(0);
+    node.put("/a", &vec![b'x'; 128 << 10]);
+    assert_eq!(node.next(), Said::Failed(Failure::DiskFull));
+    let took = node.stop();
+    assert!(took < Duration::from_millis(500), "{took:?}");
+}
+
+#[test]
+fn a_stop_finishes_what_was_handed_over() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(&disk, settings());
+    disk.set_sync_delay(Duration::from_millis(50));
+    for number in 0..200 {
+        node.put(&format!("/k{number}"), b"1");
+    }
+    let answers = node.answers.clone();
+    node.stop();
+    let said: Vec<Said> = answers.try_iter().collect();
+    assert_eq!(said.len(), 200, "each request is answered once");
+    assert!(said.iter().all(|said| matches!(said, Said::Done(_))));
+    disk.kill();
+    disk.set_sync_delay(Duration::ZERO);
+    let again = Node::start(&disk, settings());
+    assert!((0..200).all(|number| again.has(&format!("/k{number}"))));
+    again.stop();
+}
+
+/// Writes again as soon as it is answered, until it is told to stop or was refused.
+struct Eager {
+    replica: Replica,
+    going: Arc<AtomicBool>,
+    refused: Sender<Failure>,
+}
+
+impl Waiter for Eager {
+    fn done(self: Box<Self>, _: &Done, _: &mut Outbox) {
+        if self.going.load(Ordering::Relaxed) {
+            let replica = self.replica.clone();
+            replica.propose(&set("/busy", b"1"), self);
+        }
+    }
+
+    fn failed(self: Box<Self>, failure: Failure, _: &mut Outbox) {
+        let _ = self.refused.send(failure);
+    }
+}
+
+impl Node {
+    /// So many writers that never pause.
+    fn load(&self, writers: usize) -> (Arc<AtomicBool>, Receiver<Failure>) {
+        let going = Arc::new(AtomicBool::new(true));
+        let (refused, refusals) = unbounded();
+        for _ in 0..writers {
+            let eager = Eager {
+                replica: self.replica.clone(),
+                going: going.clone(),
+                refused: refused.clone(),
+            };
+            self.replica.propose(&set("/busy", b"1"), Box::new(eager));
+        }
+        (going, refusals)
+    }
+}
+
+#[test]
+fn a_stop_under_load_does_not_wait_for_the_load_to_end() {
+    let node = Node::start(&LyingDisk::new(1), settings());
+    let (_going, refusals) = node.load(64);
+    std::thread::sleep(Duration::from_millis(100));
+    let took = node.stop();
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    let refusals: Vec<Failure> = refusals.try_iter().collect();
+    assert!(refusals.len() > 60, "{} writers are told", refusals.len());
+    assert!(refusals.iter().all(|refusal| *refusal == Failure::Stopped));
+}
+
+#[test]
+fn keys_expire_under_load_too() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(&disk, settings());
+    node.propose(&Command {
+        ttl: Some(5),
+        ..set("/short", b"1")
+    });
+    assert!(matches!(node.next(), Said::Done(_)));
+    // Slow enough that a batch is with the log almost all of the time.
+    disk.set_sync_delay(Duration::from_millis(30));
+    let (going, _refusals) = node.load(16);
+    node.clock.0.store(6 * SECOND, Ordering::Relaxed);
+    let begin = Instant::now();
+    eventually("the key expires", || !node.has("/short"));
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    going.store(false, Ordering::Relaxed);
+    disk.set_sync_delay(Duration::ZERO);
+    node.stop();
+}
+
+#[test]
+fn a_stalled_disk_holds_up_no_quorum_read_and_no_time_limit() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(
+        &disk,
+        Settings {
+            request_timeout: Duration::from_millis(400),
+            ..settings()
+        },
+    );
+    disk.set_sync_delay(Duration::from_secs(3));
+    let begin = Instant::now();
+    node.put("/a", b"1");
+    std::thread::sleep(Duration::from_millis(100));
+    node.read();
+    node.put("/b", b"1");
+    assert_eq!(node.next(), Said::Read(TreeIndex(0)));
+    for _ in 0..2 {
+        assert_eq!(node.next(), Said::Failed(Failure::TimedOut));
+    }
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    disk.set_sync_delay(Duration::ZERO);
+    eventually("both are applied in the end", || {
+        node.has("/a") && node.has("/b")
+    });
+    node.stop();
+}
+
+#[test]
+fn what_waits_for_a_stalled_disk_is_bounded() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(&disk, settings());
+    disk.set_sync_delay(Duration::from_secs(2));
+    node.put("/a", b"1");
+    std::thread::sleep(Duration::from_millis(100));
+    for _ in 0..20_000 {
+        node.put("/small", b"1");
+    }
+    let value = vec![b'x'; 1 << 20];
+    for _ in 0..300 {
+        node.put("/large", &value);
+    }
+    let mut refused = 0;
+    while let Ok(said) = node.answers.recv_timeout(Duration::from_millis(300)) {
+        assert_eq!(said, Said::Failed(Failure::Overloaded));
+        refused += 1;
+    }
+    assert!(
+        refused > 5000,
+        "only {refused} of 20,300 were refused at once"
+    );
+    disk.set_sync_delay(Duration::ZERO);
+    for _ in refused..20_301 {
+        assert!(matches!(node.next(), Said::Done(_)), "the others are done");
+    }
+    node.stop();
+}
+
+#[test]
+fn a_snapshot_is_made_and_started_from() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(
+        &disk,
+        Settings {
+            snapshot_count: 10,
+            ..settings()
+        },
+    );
+    for number in 0..50 {
+        node.put(&format!("/k{number}"), b"1");
+        assert!(matches!(node.next(), Said::Done(_)));
+    }
+    let is_snapshot = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "snap");
+    eventually("a snapshot", || disk.files().iter().any(is_snapshot));
+    node.stop();
+    disk.crash();
+    let again = Node::start(&disk, settings());
+    assert!((0..50).all(|number| again.has(&format!("/k{number}"))));
+    assert_eq!(again.hub.view().tree.index(), TreeIndex(50));
+    again.stop();
+}
