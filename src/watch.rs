@@ -16,7 +16,11 @@
 //! * *A poll leaves the hub once*: answered, cut, or gone. Its token carries a generation, so a late
 //!   word about an old poll cannot touch a new one in the same slot.
 //! * Nothing is rendered or sent while the lock is held, but for the head of a poll that parks (bytes
-//!   into its own worker's buffer).
+//!   into its own worker's buffer). The watch thread matches a few events at a time, so the raft thread
+//!   never waits long for the lock.
+//! * *What waits is bounded.* When the workers do not keep up with the mail for their streams, the watch
+//!   thread waits for them; when then too many events have gathered here, all streams are cut, as clients
+//!   that lag are (spec §9). One-shot polls are told once each, so they cannot hold anything up.
 //!
 //! # Whom an event concerns (spec §9)
 //!
@@ -24,13 +28,33 @@
 //! when a directory went, polls below it whose node went with it. The tree room decides each match
 //! ([`Event::matches`]); this room only finds the candidates by path.
 
+#[cfg(test)]
+mod tests;
+
 use crate::door::{Gone, Outbox, Parked};
 use crate::raft::{LogIndex, Term};
 use crate::tree::{ApiError, Applied, Event, Key, Tree, TreeIndex};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Events that may wait to be matched before the streams are cut: a moment's worth of the fastest writers,
+/// and more than the raft thread publishes at once.
+const FRESH_MAX: usize = 32 << 10;
+
+/// Under one hold of the lock no more events are matched…
+const EVENTS_AT_ONCE: usize = 64;
+
+/// …and no further one once so many polls were found.
+const TOLD_AT_ONCE: usize = 4096;
+
+/// While more mail than this waits in a worker's inbox, nothing is added to it.
+const MAIL_MAX: usize = 32 << 10;
+
+/// How soon such a worker is looked at again.
+const MAIL_RETRY: Duration = Duration::from_millis(1);
 
 /// One published state: everything an answer's body and headers are made from.
 #[derive(Clone)]
@@ -73,8 +97,8 @@ pub struct WatchHub {
 
 struct State {
     polls: Polls,
-    /// Published, not yet matched. Empty while nobody waits.
-    fresh: Vec<Applied>,
+    /// Published, not yet matched. Nothing is added while nobody waits.
+    fresh: VecDeque<Applied>,
     closing: bool,
 }
 
@@ -84,7 +108,7 @@ impl WatchHub {
             view: RwLock::new(Arc::new(view)),
             state: Mutex::new(State {
                 polls: Polls::default(),
-                fresh: Vec::new(),
+                fresh: VecDeque::new(),
                 closing: false,
             }),
             published: Condvar::new(),
@@ -155,17 +179,16 @@ impl WatchHub {
         state
             .polls
             .insert(interest, first, |token| park(token, &view));
-        self.parked.fetch_add(1, Ordering::Relaxed);
+        self.count(&state);
         Ok(Registered::Parked)
     }
 
     /// Keeps an answer open without ever telling it anything: the reference's stream that was answered
     /// from the history (spec §9, quirk). It counts as a watcher until its client goes.
     pub fn park_mute(&self, interest: &Interest, park: impl FnOnce(u64) -> Parked) {
-        self.lock()
-            .polls
-            .insert(interest, TreeIndex(u64::MAX), park);
-        self.parked.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.lock();
+        state.polls.insert(interest, TreeIndex(u64::MAX), park);
+        self.count(&state);
     }
 
     /// The watch thread: sleeps until events are published, then answers the polls they concern.
@@ -175,23 +198,45 @@ impl WatchHub {
         let mut state = self.lock();
         loop {
             while state.fresh.is_empty() && !state.closing {
-                state = self
-                    .published
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = self.wait(state);
             }
+            state = self.wait_for_workers(state, &outbox);
             if state.closing {
                 return;
             }
+            let cut = state.cut_streams();
             let told = state.take_told();
-            self.parked.store(state.polls.len(), Ordering::Relaxed);
+            self.count(&state);
             drop(state);
+            if !cut.is_empty() {
+                log::warn!("{} streams are cut: they do not keep up", cut.len());
+            }
+            drop(cut);
             for told in told {
                 self.tell(told, &mut outbox);
             }
             outbox.flush();
             state = self.lock();
         }
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.published
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while a worker has its hands full and there is room for more events here.
+    fn wait_for_workers<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        outbox: &Outbox,
+    ) -> MutexGuard<'a, State> {
+        while outbox.waiting() > MAIL_MAX && !state.overflows() && !state.closing {
+            let waited = self.published.wait_timeout(state, MAIL_RETRY);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
     }
 
     /// Renders an event once and shares the bytes.
@@ -221,6 +266,11 @@ impl WatchHub {
         self.published.notify_all();
     }
 
+    /// Notes how many polls there are, for whoever asks without the lock.
+    fn count(&self, state: &State) {
+        self.parked.store(state.polls.count, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,7 +281,7 @@ impl Gone for WatchHub {
         let removed = {
             let mut state = self.lock();
             let removed = state.polls.remove_token(token);
-            self.parked.store(state.polls.len(), Ordering::Relaxed);
+            self.count(&state);
             removed
         };
         drop(removed);
@@ -247,14 +297,41 @@ struct Told {
     more: Vec<u64>,
 }
 
+impl Told {
+    fn len(&self) -> usize {
+        self.last.len() + self.more.len()
+    }
+}
+
 impl State {
-    /// Matches the fresh events with the polls, in index order.
+    /// Matches some of the fresh events with the polls, in index order.
     fn take_told(&mut self) -> Vec<Told> {
-        let fresh = std::mem::take(&mut self.fresh);
-        fresh
-            .into_iter()
-            .filter_map(|applied| self.polls.take_for(&applied))
-            .collect()
+        let (mut all, mut polls) = (Vec::new(), 0);
+        for _ in 0..EVENTS_AT_ONCE {
+            if polls >= TOLD_AT_ONCE {
+                break;
+            }
+            let Some(applied) = self.fresh.pop_front() else {
+                break;
+            };
+            let told = self.polls.take_for(&applied);
+            polls += told.as_ref().map_or(0, Told::len);
+            all.extend(told);
+        }
+        all
+    }
+
+    fn overflows(&self) -> bool {
+        self.fresh.len() > FRESH_MAX
+    }
+
+    /// All streams, if too much waits for them; dropping them ends them without a final chunk.
+    fn cut_streams(&mut self) -> Vec<Poll> {
+        if self.overflows() {
+            self.polls.remove_streams()
+        } else {
+            Vec::new()
+        }
     }
 }
 
@@ -263,9 +340,35 @@ impl State {
 struct Polls {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Slots of the polls on each path. A path without polls has no entry.
-    by_path: BTreeMap<Key, Vec<u32>>,
+    /// A path without polls has no entry.
+    by_path: BTreeMap<Key, Lists>,
     count: usize,
+}
+
+/// Slots of the polls on one path, apart, since what happens below it concerns the recursive ones only.
+#[derive(Default)]
+struct Lists {
+    plain: Vec<u32>,
+    recursive: Vec<u32>,
+}
+
+impl Lists {
+    fn of(&mut self, recursive: bool) -> &mut Vec<u32> {
+        if recursive {
+            &mut self.recursive
+        } else {
+            &mut self.plain
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.recursive.is_empty()
+    }
+
+    fn add_to(&self, numbers: &mut Vec<u32>) {
+        numbers.extend_from_slice(&self.plain);
+        numbers.extend_from_slice(&self.recursive);
+    }
 }
 
 /// A place for a poll. `generation` counts its tenants.
@@ -290,10 +393,6 @@ impl Polls {
         self.count == 0
     }
 
-    fn len(&self) -> usize {
-        self.count
-    }
-
     fn insert(&mut self, interest: &Interest, from: TreeIndex, park: impl FnOnce(u64) -> Parked) {
         let number = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
@@ -305,7 +404,8 @@ impl Polls {
         let slot = &mut self.slots[number as usize];
         slot.generation = slot.generation.wrapping_add(1);
         let parked = park(token(slot.generation, number));
-        let list = self.by_path.entry(interest.key.clone()).or_default();
+        let lists = self.by_path.entry(interest.key.clone()).or_default();
+        let list = lists.of(interest.recursive);
         slot.poll = Some(Poll {
             key: interest.key.clone(),
             recursive: interest.recursive,
@@ -337,21 +437,29 @@ impl Polls {
             .poll
             .take()
             .expect("the caller saw a poll in this slot");
-        let list = self
+        let lists = self
             .by_path
             .get_mut(&poll.key)
             .expect("every poll is in its path's list");
+        let list = lists.of(poll.recursive);
         list.swap_remove(poll.place as usize);
         if let Some(&moved) = list.get(poll.place as usize) {
             let moved = self.slots[moved as usize].poll.as_mut();
             moved.expect("listed slots hold polls").place = poll.place;
         }
-        if list.is_empty() {
+        if lists.is_empty() {
             self.by_path.remove(&poll.key);
         }
         self.free.push(number);
         self.count -= 1;
         poll
+    }
+
+    fn remove_streams(&mut self) -> Vec<Poll> {
+        let is_stream = |slot: &Slot| slot.poll.as_ref().is_some_and(|poll| poll.stream);
+        (0..self.slots.len())
+            .filter_map(|number| is_stream(&self.slots[number]).then(|| self.remove(number as u32)))
+            .collect()
     }
 
     /// Whom one event concerns; one-shot polls among them leave the hub.
@@ -381,26 +489,26 @@ impl Polls {
         Some(told)
     }
 
-    /// Polls on the key itself and on each directory above it.
+    /// Polls on the key itself, and recursive ones on each directory above it.
     fn candidates_above(&self, key: &Key, numbers: &mut Vec<u32>) {
+        if let Some(lists) = self.by_path.get(key) {
+            lists.add_to(numbers);
+        }
         let mut path = key.clone();
-        loop {
-            if let Some(list) = self.by_path.get(&path) {
-                numbers.extend_from_slice(list);
-            }
-            if path.is_root() {
-                return;
-            }
+        while !path.is_root() {
             path = path.parent();
+            if let Some(lists) = self.by_path.get(&path) {
+                numbers.extend_from_slice(&lists.recursive);
+            }
         }
     }
 
     /// Polls on everything below the key.
     fn candidates_below(&self, key: &Key, numbers: &mut Vec<u32>) {
         let after = (Bound::Excluded(key), Bound::Unbounded);
-        for (path, list) in self.by_path.range::<Key, _>(after) {
+        for (path, lists) in self.by_path.range::<Key, _>(after) {
             if path.is_below(key) {
-                numbers.extend_from_slice(list);
+                lists.add_to(numbers);
             } else if !path.as_bytes().starts_with(key.as_bytes()) {
                 break;
             }

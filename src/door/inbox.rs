@@ -127,6 +127,10 @@ impl Inbox {
         }
     }
 
+    fn waiting(&self) -> usize {
+        self.lock().mail.len()
+    }
+
     /// The worker is about to wait; false if it must not, because there is mail.
     pub fn may_sleep(&self) -> bool {
         let mut state = self.lock();
@@ -175,6 +179,13 @@ impl Outbox {
                 inbox.put_all(mail);
             }
         }
+    }
+
+    /// How much mail waits for the worker that has most, of those that were sent any by this outbox. Who
+    /// may wait does so while this is large.
+    pub fn waiting(&self) -> usize {
+        let waiting = self.boxes.iter().map(|(inbox, _)| inbox.waiting());
+        waiting.max().unwrap_or(0)
     }
 }
 
