@@ -418,13 +418,17 @@ fn options(config: &Config) -> wal::Options {
     }
 }
 
-/// The size of the file system that holds `dir`, or will; unlimited if it cannot be told.
+/// The size of the file system that holds `dir`, or will; unlimited if it cannot be told (a ramfs says 0).
 fn disk_bytes(dir: &Path) -> u64 {
     let there = dir
         .ancestors()
         .find(|dir| dir.exists())
         .unwrap_or(Path::new("."));
-    rustix::fs::statvfs(there).map_or(u64::MAX, |disk| disk.f_blocks.saturating_mul(disk.f_frsize))
+    rustix::fs::statvfs(there)
+        .map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize))
+        .ok()
+        .filter(|&bytes| bytes > 0)
+        .unwrap_or(u64::MAX)
 }
 
 /// On a first start the flags say who this is, so they must agree with each other.

@@ -89,7 +89,8 @@ impl Schedule {
     pub fn is_due(&self) -> bool {
         let counted = self.entries >= self.count && self.log_bytes >= self.snapshot_bytes;
         let long = self.log_bytes >= self.log_bytes_max.max(self.snapshot_bytes);
-        self.running.is_none() && self.log_bytes >= self.not_before && (counted || long)
+        let may = self.running.is_none() && self.log_bytes >= self.not_before;
+        may && self.entries > 0 && (counted || long)
     }
 
     /// Whether a snapshot would free more of a full disk than it takes.
@@ -145,6 +146,14 @@ mod tests {
         (0..63).for_each(|_| schedule.applied(1 << 20));
         assert!(!schedule.is_due());
         schedule.applied(1 << 20);
+        assert!(schedule.is_due());
+    }
+
+    #[test]
+    fn is_not_due_when_there_is_nothing_new() {
+        let mut schedule = Schedule::new(0, 0, 0);
+        assert!(!schedule.is_due());
+        schedule.applied(1);
         assert!(schedule.is_due());
     }
 
