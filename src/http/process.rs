@@ -23,12 +23,14 @@ pub fn version(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
     reply.send(answer::json(200, body.into_bytes(), grant));
 }
 
-/// `/health`: there is a leader, and a quorum read gets through.
+/// `/health`: there is a leader, a quorum read gets through, and the disk has room for writes (the
+/// reference is not healthy either while it refuses them).
 pub fn health(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) {
     if request.method() != "GET" {
         return reply.send(answer::method_not_allowed(GET, &grant));
     }
-    if api.replica.status().leader().is_none() {
+    let status = api.replica.status();
+    if status.leader().is_none() || status.disk_full() {
         return reply.send(unhealthy(&grant));
     }
     api.replica.read(Box::new(Health {
