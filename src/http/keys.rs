@@ -173,9 +173,8 @@ impl Read {
     /// Answers from one version of the tree. On the worker's own thread.
     fn answer(self, api: &Api, view: &Arc<View>, grant: &Grant, reply: Reply<'_>) {
         let now = api.estimate.at(api.clock.since_boot());
-        let listing = Listing::new(&view.tree, &self.key, self.recursive, now);
-        let mut listing = match listing {
-            Ok(listing) => listing,
+        let node = match view.tree.get(&self.key) {
+            Ok(node) => node,
             Err(error) => {
                 api.reads.fail.fetch_add(1, Ordering::Relaxed);
                 return reply.send(answer::error(&error, &api.cluster, grant));
@@ -184,15 +183,17 @@ impl Read {
         api.reads.success.fetch_add(1, Ordering::Relaxed);
         let head = answer::success(200, &api.cluster, numbers(view), grant);
         let mut body = Vec::with_capacity(256);
-        if !listing.render(&mut body, SLICE_BYTES) {
+        if node.render_file(&self.key, now, &mut body) {
+            return reply.send(head.body(body));
+        }
+        let listing = Listing::new(&view.tree, &self.key, self.recursive, now);
+        let listing = listing.expect("the directory was found in this very version");
+        let mut first = listing.clone();
+        if !first.render(&mut body, SLICE_BYTES) {
             return reply.send(head.body(body));
         }
         // Too long for one piece: measured first, since Content-Length is always exact.
-        let again = || Listing::new(&view.tree, &self.key, self.recursive, now);
-        match again() {
-            Ok(listing) => reply.stream_from(head, measure(listing), Box::new(Slice(again().ok()))),
-            Err(error) => reply.send(answer::error(&error, &api.cluster, grant)),
-        }
+        reply.stream_from(head, measure(listing.clone()), Box::new(Slice(listing)));
     }
 }
 
@@ -211,13 +212,11 @@ fn measure(mut listing: Listing) -> u64 {
 }
 
 /// A listing that is rendered as the client takes it.
-struct Slice(Option<Listing>);
+struct Slice(Listing);
 
 impl Slices for Slice {
     fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
-        self.0
-            .as_mut()
-            .is_some_and(|listing| listing.render(out, at_least))
+        self.0.render(out, at_least)
     }
 }
 
