@@ -49,11 +49,10 @@ impl Cors {
         let Some(origin) = origin(request) else {
             return false;
         };
-        let authority = origin
-            .split_once("://")
-            .map_or("", |(_, authority)| authority);
-        let host = request.header("host").unwrap_or_default();
-        let same = authority.as_bytes().eq_ignore_ascii_case(host);
+        // `null`, the origin of a page that shall not tell where it is from, is nobody's.
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        let host = request.authority();
+        let same = authority.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(host));
         !same && !self.origins.admits(&origin)
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! # The order of checks
 //!
-//! Host (421) → OPTIONS (200, any path) → a foreign page's write (403) → the path (400, 301) → the route
+//! Host (421) → OPTIONS (200, any path and `*`) → a foreign page's write (403) → the path (400, 301) → the route
 //! (404) → the method (405) → the page's own checks.
 //!
 //! Nothing here waits: a read is answered from the newest view, a write and a quorum read leave with
@@ -93,12 +93,13 @@ impl Handler for Api {
         if let Some(refusal) = self.refuse_host(request) {
             return reply.send(refusal);
         }
-        if request.path() == b"*" {
-            return reply.send(asterisk(request));
-        }
         let grant = self.cors.grant(request);
         if request.method() == "OPTIONS" {
             return reply.send(grant.onto(Answer::new(200)));
+        }
+        if request.path() == b"*" {
+            // Only OPTIONS asks about the server as a whole.
+            return reply.send(Answer::bad_request());
         }
         if self.cors.refuses(request) {
             return reply.send(answer::text(403, FOREIGN_ORIGIN, &grant));
@@ -144,22 +145,13 @@ impl Api {
         if self.hosts == crate::allowed::Allowed::Anybody {
             return None;
         }
-        let host = String::from_utf8_lossy(request.header("host").unwrap_or_default()).into_owned();
+        let host = String::from_utf8_lossy(request.authority()).into_owned();
         let name = without_port(&host);
         if self.hosts.admits(name) || self.hosts.admits(&host) {
             return None;
         }
         let body = format!("421 Misdirected Request: --host-whitelist does not name {name:?}\n");
         Some(answer::text(421, &body, &Grant::Nothing))
-    }
-}
-
-/// `OPTIONS *` asks about the server as a whole; no other method has that target. Neither is for pages of
-/// other origins.
-fn asterisk(request: &Request<'_>) -> Answer {
-    match request.method() {
-        "OPTIONS" => Answer::new(200),
-        _ => Answer::new(400).closing(),
     }
 }
 
