@@ -188,26 +188,45 @@ impl Read {
         }
         let listing = Listing::new(&view.tree, &self.key, self.recursive, now);
         let listing = listing.expect("the directory was found in this very version");
-        let mut first = listing.clone();
-        if !first.render(&mut body, SLICE_BYTES) {
+        let mut rest = listing.clone();
+        if !rest.render(&mut body, SLICE_BYTES) {
             return reply.send(head.body(body));
         }
-        // Too long for one piece: measured first, since Content-Length is always exact.
-        reply.stream_from(head, measure(listing.clone()), Box::new(Slice(listing)));
+        let length = body.len() as u64;
+        Measuring {
+            head,
+            listing,
+            rest,
+            length,
+            slice: body,
+        }
+        .go_on(reply);
     }
 }
 
-/// The length of a listing's body.
-fn measure(mut listing: Listing) -> u64 {
-    let mut slice = Vec::with_capacity(SLICE_BYTES * 2);
-    let mut length = 0;
-    loop {
-        let more = listing.render(&mut slice, SLICE_BYTES);
-        length += slice.len() as u64;
-        slice.clear();
+/// A listing that is too long for one piece. It is measured first, since Content-Length is always exact;
+/// a slice at a time, so that the worker's other connections have their turn in between.
+struct Measuring {
+    head: Answer,
+    /// To be sent, and the part of it that is not measured yet.
+    listing: Listing,
+    rest: Listing,
+    length: u64,
+    slice: Vec<u8>,
+}
+
+impl Measuring {
+    fn go_on(mut self, reply: Reply<'_>) {
+        self.slice.clear();
+        let more = self.rest.render(&mut self.slice, SLICE_BYTES);
+        self.length += self.slice.len() as u64;
         if !more {
-            return length;
+            return reply.stream_from(self.head, self.length, Box::new(Slice(self.listing)));
         }
+        let mut outbox = Outbox::default();
+        let again = Box::new(move |reply: Reply<'_>| self.go_on(reply));
+        reply.later().resume_in(again, &mut outbox);
+        outbox.flush();
     }
 }
 
