@@ -364,11 +364,6 @@ impl Lists {
     fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.recursive.is_empty()
     }
-
-    fn add_to(&self, numbers: &mut Vec<u32>) {
-        numbers.extend_from_slice(&self.plain);
-        numbers.extend_from_slice(&self.recursive);
-    }
 }
 
 /// A place for a poll. `generation` counts its tenants.
@@ -465,11 +460,8 @@ impl Polls {
     /// Whom one event concerns; one-shot polls among them leave the hub.
     fn take_for(&mut self, applied: &Applied) -> Option<Told> {
         let mut numbers = Vec::new();
-        self.candidates_above(&applied.event.key, &mut numbers);
-        if applied.removed.is_some() {
-            self.candidates_below(&applied.event.key, &mut numbers);
-        }
-        numbers.retain(|&number| self.is_told(number, applied));
+        self.find_above(applied, &mut numbers);
+        self.find_below(applied, &mut numbers);
         if numbers.is_empty() {
             return None;
         }
@@ -489,40 +481,46 @@ impl Polls {
         Some(told)
     }
 
-    /// Polls on the key itself, and recursive ones on each directory above it.
-    fn candidates_above(&self, key: &Key, numbers: &mut Vec<u32>) {
-        if let Some(lists) = self.by_path.get(key) {
-            lists.add_to(numbers);
-        }
-        let mut path = key.clone();
-        while !path.is_root() {
-            path = path.parent();
-            if let Some(lists) = self.by_path.get(&path) {
-                numbers.extend_from_slice(&lists.recursive);
+    /// Polls on the key itself, and on each directory above it.
+    fn find_above(&self, applied: &Applied, numbers: &mut Vec<u32>) {
+        let key = applied.event.key.as_bytes();
+        let ends = (1..key.len()).filter(|&at| key[at] == b'/');
+        let above = ends.map(|end| &key[..end]).chain([&b"/"[..]]);
+        for path in above.filter(|path| *path != key).chain([key]) {
+            if let Some((path, lists)) = self.by_path.get_key_value(path) {
+                self.find_on(path, lists, applied, numbers);
             }
         }
     }
 
-    /// Polls on everything below the key.
-    fn candidates_below(&self, key: &Key, numbers: &mut Vec<u32>) {
-        let after = (Bound::Excluded(key), Bound::Unbounded);
-        for (path, lists) in self.by_path.range::<Key, _>(after) {
-            if path.is_below(key) {
-                lists.add_to(numbers);
-            } else if !path.as_bytes().starts_with(key.as_bytes()) {
-                break;
+    /// Polls below a directory that went.
+    fn find_below(&self, applied: &Applied, numbers: &mut Vec<u32>) {
+        let Some(removed) = &applied.removed else {
+            return;
+        };
+        let stem = [removed.key().as_bytes(), b"/"].concat();
+        let from = (Bound::Included(&stem[..]), Bound::Unbounded);
+        let paths = self.by_path.range::<[u8], _>(from);
+        for (path, lists) in paths.take_while(|(path, _)| path.as_bytes().starts_with(&stem)) {
+            self.find_on(path, lists, applied, numbers);
+        }
+    }
+
+    /// Polls on one path; whether the event matches there is asked once for all of them.
+    fn find_on(&self, path: &Key, lists: &Lists, applied: &Applied, numbers: &mut Vec<u32>) {
+        let Applied { event, removed } = applied;
+        for (list, recursive) in [(&lists.plain, false), (&lists.recursive, true)] {
+            if !list.is_empty() && event.matches(path, recursive, removed.as_ref()) {
+                let since = |number: &&u32| self.from(**number) <= event.index;
+                numbers.extend(list.iter().filter(since));
             }
         }
     }
 
-    fn is_told(&self, number: u32, applied: &Applied) -> bool {
-        let poll = self.slots[number as usize]
-            .poll
-            .as_ref()
-            .expect("listed slots hold polls");
-        let event = &applied.event;
-        event.index >= poll.from
-            && event.matches(&poll.key, poll.recursive, applied.removed.as_ref())
+    /// Events with a smaller index are not for the poll in this slot.
+    fn from(&self, number: u32) -> TreeIndex {
+        let poll = self.slots[number as usize].poll.as_ref();
+        poll.expect("listed slots hold polls").from
     }
 }
 

@@ -1,6 +1,7 @@
 //! Keys: cleaned slash-separated paths (spec §3).
 
 use super::bytes::Bytes;
+use std::borrow::Borrow;
 
 /// A cleaned path: `/` (the root), or `/name` once or more. A name is any bytes but `/`, not empty,
 /// not `.` and not `..`. Cheap to clone: up to 22 bytes in place, longer ones shared.
@@ -114,6 +115,13 @@ impl Key {
 
     fn last_slash(&self) -> usize {
         self.0.iter().rposition(|&byte| byte == b'/').unwrap_or(0)
+    }
+}
+
+/// Keys are ordered as their bytes, so a map of them is searched without making one.
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
     }
 }
 

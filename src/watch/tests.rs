@@ -333,6 +333,38 @@ fn the_end_of_a_directory_is_told_below_it_where_something_was() {
     untold.iter_mut().for_each(Client::is_silent);
 }
 
+/// Keys of thousands of levels hold up nobody.
+#[test]
+fn deep_keys_are_matched_fast() {
+    let stand = Stand::new();
+    let deep = "/d".repeat(20_000);
+    let mut waiting: Vec<Client> = (0..3).map(|_| stand.watch("/d/d/d?stream")).collect();
+    let mut recursive = stand.watch("/d/d?recursive&stream");
+    stand.waits_for(4);
+    let begin = Instant::now();
+    let mut published = Duration::ZERO;
+    let indexes: Vec<u64> = (0..20)
+        .map(|_| {
+            let mut tree = stand.tree.lock().expect("no test panics here");
+            let applied = tree.apply(&command(Action::Set, &deep), Stamp::default());
+            let applied = applied.expect("it is taken");
+            let begin = Instant::now();
+            stand.hub.publish(view(&tree), [applied.clone()]);
+            published = published.max(begin.elapsed());
+            applied.event.index.0
+        })
+        .collect();
+    for index in indexes {
+        assert_eq!(recursive.event(), Some(index));
+    }
+    waiting.iter_mut().for_each(Client::is_silent);
+    println!(
+        "published within {published:?}, all in {:?}",
+        begin.elapsed()
+    );
+    assert!(published < Duration::from_millis(500), "{published:?}");
+}
+
 #[test]
 fn a_mute_poll_counts_and_is_told_nothing() {
     let stand = Stand::new();
