@@ -59,7 +59,7 @@ use state::State;
 pub use status::Status;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -156,6 +156,11 @@ pub struct Parts<D: Disk> {
 #[derive(Clone)]
 pub struct Replica {
     requests: Sender<Request>,
+    /// The other end: for what the raft thread has not taken when it ended.
+    untaken: Receiver<Request>,
+    /// The raft thread takes no more requests. Set before it looks for the last ones, and looked at after
+    /// one was sent: so one of the two sees it.
+    ended: Arc<AtomicBool>,
     backlog: Arc<Backlog>,
     stop: Sender<()>,
     status: Arc<Status>,
@@ -186,6 +191,8 @@ impl Replica {
     /// The system has no thread left to give.
     pub fn start<D: Disk>(parts: Parts<D>) -> io::Result<(Replica, Threads)> {
         let (requests, waiting) = bounded(REQUESTS_MAX);
+        let untaken = waiting.clone();
+        let ended = Arc::new(AtomicBool::new(false));
         let backlog = Arc::new(Backlog::default());
         let (stop, stopping) = bounded(1);
         let (jobs, to_do) = unbounded::<Job>();
@@ -209,6 +216,7 @@ impl Replica {
             estimate: parts.estimate,
             status: status.clone(),
             requests: waiting,
+            ended: ended.clone(),
             backlog: backlog.clone(),
             stop: stopping,
             reports: reported,
@@ -220,15 +228,15 @@ impl Replica {
             threads::critical("snapshot", move || snapshot::run(&to_write, &reports))?,
             threads::critical("raft", move || raft.run())?,
         ];
-        (
-            Replica {
-                requests,
-                backlog,
-                stop,
-                status,
-            },
-            Threads(threads),
-        )
+        let replica = Replica {
+            requests,
+            untaken,
+            ended,
+            backlog,
+            stop,
+            status,
+        };
+        Ok((replica, Threads(threads)))
     }
 
     /// Replicates a client's write. The waiter is called once, whatever happens.
@@ -263,11 +271,19 @@ impl Replica {
     }
 
     fn request(&self, request: Request) {
-        let Err((request, failure)) = self.hand_over(request) else {
+        let refused = self.hand_over(request).err();
+        let has_ended = self.ended.load(Ordering::SeqCst);
+        if refused.is_none() && !has_ended {
             return;
-        };
+        }
         let mut outbox = Outbox::default();
-        request.fail(failure, &mut outbox);
+        if let Some((request, failure)) = refused {
+            request.fail(failure, &mut outbox);
+        }
+        if has_ended {
+            let untaken = self.untaken.try_iter();
+            untaken.for_each(|request| request.fail(Failure::Stopped, &mut outbox));
+        }
         outbox.flush();
     }
 

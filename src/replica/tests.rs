@@ -359,8 +359,40 @@ fn a_stop_under_load_does_not_wait_for_the_load_to_end() {
     let took = node.stop();
     assert!(took < Duration::from_millis(500), "{took:?}");
     let refusals: Vec<Failure> = refusals.try_iter().collect();
-    assert!(refusals.len() > 60, "{} writers are told", refusals.len());
+    assert_eq!(refusals.len(), 64, "each writer is told");
     assert!(refusals.iter().all(|refusal| *refusal == Failure::Stopped));
+}
+
+#[test]
+fn who_asks_while_it_ends_is_told() {
+    const ASKERS: usize = 4;
+    for round in 0..20 {
+        let node = Node::start(&LyingDisk::new(round), settings());
+        let asked: Vec<_> = (0..ASKERS)
+            .map(|_| {
+                let (replica, said) = (node.replica.clone(), node.said.clone());
+                std::thread::spawn(move || {
+                    let ended = || replica.ended.load(Ordering::SeqCst);
+                    let (mut asked, mut after) = (0, 0);
+                    while after < 10 {
+                        replica.propose(&set("/a", b"1"), Box::new(Client(said.clone())));
+                        asked += 1;
+                        after += usize::from(ended());
+                    }
+                    asked
+                })
+            })
+            .collect();
+        let answers = node.answers.clone();
+        std::thread::sleep(Duration::from_millis(5));
+        node.stop();
+        let asked: usize = asked.into_iter().map(|a| a.join().expect("no panic")).sum();
+        assert_eq!(
+            answers.try_iter().count(),
+            asked,
+            "each request is answered once"
+        );
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ use crate::watch::{View, WatchHub};
 use crossbeam_channel::{Receiver, Sender, select};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// At most this many requests are taken in one turn, so that reports and ticks get theirs.
@@ -61,6 +62,7 @@ pub struct Wiring {
     pub estimate: Arc<Estimate>,
     pub status: Arc<Status>,
     pub requests: Receiver<Request>,
+    pub ended: Arc<AtomicBool>,
     pub backlog: Arc<Backlog>,
     pub stop: Receiver<()>,
     pub reports: Receiver<Report>,
@@ -179,6 +181,7 @@ impl RaftThread {
             self.end_turn();
         }
         self.fail_all(Failure::Stopped);
+        self.wiring.ended.store(true, Ordering::SeqCst);
         self.take_requests(None);
         self.outbox.flush();
         self.send_job(Job::Close);
