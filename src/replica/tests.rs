@@ -94,6 +94,13 @@ fn settings() -> Settings {
 impl Node {
     /// Starts on what the disk holds, and waits until it serves.
     fn start(disk: &LyingDisk, settings: Settings) -> Node {
+        let node = Node::launch(disk, settings);
+        node.read();
+        assert!(matches!(node.next(), Said::Read(_)), "it serves");
+        node
+    }
+
+    fn launch(disk: &LyingDisk, settings: Settings) -> Node {
         let options = Options {
             segment_bytes: 64 << 10,
             segment_bytes_max: 64 << 10,
@@ -142,17 +149,14 @@ impl Node {
             settings,
         });
         let (said, answers) = unbounded();
-        let node = Node {
+        Node {
             replica,
             threads,
             hub,
             clock,
             said,
             answers,
-        };
-        node.read();
-        assert!(matches!(node.next(), Said::Read(_)), "it serves");
-        node
+        }
     }
 
     fn put(&self, key: &str, value: &[u8]) {
@@ -281,6 +285,39 @@ fn a_full_disk_refuses_writes_serves_quorum_reads_and_recovers() {
     // The write that met the full disk was not lost: it may be applied, and it is.
     assert_eq!(node.next(), Said::Done(TreeIndex(written + 2)));
     node.stop();
+}
+
+#[test]
+fn a_start_with_a_full_disk_says_so_at_once() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(&disk, settings());
+    disk.set_capacity(disk.used());
+    let value = vec![b'x'; 100];
+    let mut failed = false;
+    while !failed {
+        node.put("/a", &value);
+        failed = node.next() == Said::Failed(Failure::DiskFull);
+    }
+    node.stop();
+    // What is left of the segment takes some more starts.
+    let again = (0..20).find_map(|_| {
+        let again = Node::launch(&disk, settings());
+        again.read();
+        if again.next() == Said::Failed(Failure::DiskFull) {
+            return Some(again);
+        }
+        again.stop();
+        None
+    });
+    let again = again.expect("no room for the entry of a new term");
+    again.read();
+    assert_eq!(again.next(), Said::Failed(Failure::DiskFull));
+    disk.set_capacity(u64::MAX);
+    eventually("there is space again", || {
+        again.read();
+        matches!(again.next(), Said::Read(_))
+    });
+    again.stop();
 }
 
 #[test]

@@ -251,9 +251,9 @@ impl RaftThread {
             self.wiring.backlog.remove(&request);
             match (request, self.refusal(writes.len())) {
                 (request, Some(Failure::Stopped)) => self.refuse(request, Failure::Stopped),
-                (Request::Read(reader), _) => readers.push(reader),
+                (Request::Read(reader), _) if self.serves_reads() => readers.push(reader),
                 (Request::Propose { bytes, waiter }, None) => writes.push(Write { bytes, waiter }),
-                (request, Some(failure)) => self.refuse(request, failure),
+                (request, refusal) => self.refuse(request, refusal.unwrap_or(Failure::DiskFull)),
             }
         }
         self.propose(writes);
@@ -271,6 +271,13 @@ impl RaftThread {
         } else {
             None
         }
+    }
+
+    /// Quorum reads need no disk, once the log knows an entry of this term.
+    fn serves_reads(&self) -> bool {
+        let core = &self.wiring.core;
+        let committed = core.position_at(core.commit());
+        !self.disk_full || committed.is_some_and(|last| last.term == core.term())
     }
 
     fn propose(&mut self, writes: Vec<Write>) {
@@ -390,6 +397,10 @@ impl RaftThread {
         self.wiring.status.set_disk_full(true);
         let waiters = self.tickets.drain();
         self.fail(waiters, Failure::DiskFull);
+        if !self.serves_reads() {
+            let readers = self.reads.drain();
+            self.fail_reads(readers, Failure::DiskFull);
+        }
         if self.schedule.is_worthwhile() {
             self.begin_snapshot();
         }
