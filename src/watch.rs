@@ -19,8 +19,8 @@
 //!   into its own worker's buffer). The watch thread matches a few events at a time, so the raft thread
 //!   never waits long for the lock.
 //! * *What waits is bounded.* When the workers do not keep up with the mail for their streams, the watch
-//!   thread waits for them; when then too many events have gathered here, all streams are cut, as clients
-//!   that lag are (spec §9). One-shot polls are told once each, so they cannot hold anything up.
+//!   thread waits for them; when too many events have gathered here and that lasts, all streams are cut, as
+//!   clients that lag are (spec §9). One-shot polls are told once each, so they cannot hold anything up.
 //!
 //! # Whom an event concerns (spec §9)
 //!
@@ -38,11 +38,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Events that may wait to be matched before the streams are cut: a moment's worth of the fastest writers,
-/// and more than the raft thread publishes at once.
+/// So many events wait to be matched only in a burst: many keys that expire at once…
 const FRESH_MAX: usize = 32 << 10;
+
+/// …or when the workers do not keep up. After this long it is no burst.
+const BURST_MAX: Duration = Duration::from_secs(1);
 
 /// Under one hold of the lock no more events are matched…
 const EVENTS_AT_ONCE: usize = 64;
@@ -200,11 +202,15 @@ impl WatchHub {
             while state.fresh.is_empty() && !state.closing {
                 state = self.wait(state);
             }
-            state = self.wait_for_workers(state, &outbox);
+            let keep_up;
+            (state, keep_up) = self.wait_for_workers(state, &outbox);
             if state.closing {
                 return;
             }
-            let cut = state.cut_streams();
+            let cut = match keep_up {
+                true => Vec::new(),
+                false => state.polls.remove_streams(),
+            };
             let told = state.take_told();
             self.count(&state);
             drop(state);
@@ -226,17 +232,21 @@ impl WatchHub {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while a worker has its hands full and there is room for more events here.
+    /// Waits while a worker has its hands full; false if that takes too long.
     fn wait_for_workers<'a>(
         &self,
         mut state: MutexGuard<'a, State>,
         outbox: &Outbox,
-    ) -> MutexGuard<'a, State> {
-        while outbox.waiting() > MAIL_MAX && !state.overflows() && !state.closing {
+    ) -> (MutexGuard<'a, State>, bool) {
+        let begin = Instant::now();
+        while outbox.waiting() > MAIL_MAX && !state.closing {
+            if state.fresh.len() > FRESH_MAX && begin.elapsed() > BURST_MAX {
+                return (state, false);
+            }
             let waited = self.published.wait_timeout(state, MAIL_RETRY);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        state
+        (state, true)
     }
 
     /// Renders an event once and shares the bytes.
@@ -319,19 +329,6 @@ impl State {
             all.extend(told);
         }
         all
-    }
-
-    fn overflows(&self) -> bool {
-        self.fresh.len() > FRESH_MAX
-    }
-
-    /// All streams, if too much waits for them; dropping them ends them without a final chunk.
-    fn cut_streams(&mut self) -> Vec<Poll> {
-        if self.overflows() {
-            self.polls.remove_streams()
-        } else {
-            Vec::new()
-        }
     }
 }
 
@@ -450,11 +447,13 @@ impl Polls {
         poll
     }
 
+    /// All streams. Dropping them ends them without a final chunk.
     fn remove_streams(&mut self) -> Vec<Poll> {
         let is_stream = |slot: &Slot| slot.poll.as_ref().is_some_and(|poll| poll.stream);
-        (0..self.slots.len())
-            .filter_map(|number| is_stream(&self.slots[number]).then(|| self.remove(number as u32)))
-            .collect()
+        let numbers = (0..self.slots.len()).filter(|&number| is_stream(&self.slots[number]));
+        let numbers: Vec<usize> = numbers.collect();
+        let removed = numbers.into_iter().map(|number| self.remove(number as u32));
+        removed.collect()
     }
 
     /// Whom one event concerns; one-shot polls among them leave the hub.

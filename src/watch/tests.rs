@@ -1,6 +1,6 @@
 //! The hub over real parked answers: a door on loopback whose handler registers.
 
-use super::{FRESH_MAX, Interest, Registered, View, WatchHub};
+use super::{FRESH_MAX, Interest, MAIL_MAX, Registered, View, WatchHub};
 use crate::door::{Answer, Door, Handler, Limits, Reply, Request, listen};
 use crate::raft::{LogIndex, Term};
 use crate::tree::{Action, Applied, ClusterTime, Command, Key, Stamp, Tree, TreeIndex};
@@ -15,11 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Registers what the path and the query of each request ask for.
-struct Watches(Arc<WatchHub>);
+struct Watches(Arc<WatchHub>, Arc<Mutex<()>>);
 
 impl Handler for Watches {
     fn handle(&self, request: &Request<'_>, reply: Reply<'_>) {
         let query = String::from_utf8_lossy(request.query().unwrap_or_default()).into_owned();
+        if query.contains("block") {
+            drop(self.1.lock());
+        }
         let from = query.split('&').find_map(|pair| pair.strip_prefix("from="));
         let interest = Interest {
             key: Key::new(request.path()),
@@ -57,28 +60,32 @@ struct Stand {
     tree: Mutex<Tree>,
     door: Door,
     thread: Option<JoinHandle<()>>,
+    /// While somebody has it, a request to block does.
+    gate: Arc<Mutex<()>>,
 }
 
 impl Stand {
     /// Whose thread runs.
     fn new() -> Stand {
-        let mut stand = Stand::asleep();
+        let mut stand = Stand::asleep(2);
         stand.wake();
         stand
     }
 
     /// Whose thread does not run yet.
-    fn asleep() -> Stand {
+    fn asleep(workers: usize) -> Stand {
+        let gate = Arc::new(Mutex::new(()));
         let tree = Tree::new(1000);
         let hub = Arc::new(WatchHub::new(view(&tree)));
         let listener = listen(([127, 0, 0, 1], 0).into()).expect("a port");
-        let handler = Arc::new(Watches(hub.clone()));
-        let door = Door::open(vec![listener], 2, Limits::default(), handler).expect("a door");
+        let handler = Arc::new(Watches(hub.clone(), gate.clone()));
+        let door = Door::open(vec![listener], workers, Limits::default(), handler).expect("a door");
         Stand {
             hub,
             tree: Mutex::new(tree),
             door,
             thread: None,
+            gate,
         }
     }
 
@@ -172,11 +179,15 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, target: &str) {
+    fn send(&mut self, target: &str) {
         self.patience(PATIENCE);
         let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
         let mut socket = self.stream.get_ref();
         socket.write_all(request.as_bytes()).expect("it is sent");
+    }
+
+    fn ask(&mut self, target: &str) {
+        self.send(target);
         self.chunked = false;
         loop {
             let line = self.line().expect("a head").to_ascii_lowercase();
@@ -224,9 +235,9 @@ impl Client {
         self.patience(PATIENCE);
     }
 
-    fn is_closed(&mut self) -> bool {
-        self.patience(PATIENCE);
-        matches!(self.stream.read(&mut [0; 64]), Ok(0) | Err(_))
+    /// Reads on until the connection is closed.
+    fn ends(&mut self) -> bool {
+        self.stream.read_to_end(&mut Vec::new()).is_ok()
     }
 }
 
@@ -248,7 +259,7 @@ fn a_poll_is_told_once_and_leaves() {
 
 #[test]
 fn only_what_comes_after_registering_is_told_and_not_before_its_index() {
-    let mut stand = Stand::asleep();
+    let mut stand = Stand::asleep(2);
     // Somebody must wait, or events are not kept for matching at all.
     let _other = stand.watch("/other");
     stand.put("/a");
@@ -415,24 +426,43 @@ fn those_who_go_leave_nothing_and_take_nobody_with_them() {
 }
 
 #[test]
-fn too_many_events_cut_the_streams_and_nobody_else() {
-    let mut stand = Stand::asleep();
-    let mut stream = stand.watch("/a?recursive&stream");
+fn a_burst_cuts_nobody() {
+    let mut stand = Stand::asleep(2);
+    let _stream = stand.watch("/other?recursive&stream");
     let mut poll = stand.watch("/a?recursive");
     stand.waits_for(2);
-    // One publication after the other, as from a raft thread that the watch thread cannot follow.
     for _ in 0..=FRESH_MAX {
         stand.put("/a/x");
     }
     stand.wake();
     assert_eq!(poll.event(), Some(1), "the first event is still the first");
-    assert!(stream.is_closed());
-    stand.waits_for(0);
+    stand.waits_for(1);
+}
+
+#[test]
+fn streams_that_hold_up_their_worker_are_cut() {
+    let mut stand = Stand::asleep(1);
+    stand.wake();
+    let mut stream = stand.watch("/a?recursive&stream");
+    let mut poll = stand.watch("/b");
+    stand.waits_for(2);
+    let gate = stand.gate.clone();
+    let closed = gate.lock().expect("nobody panics with it");
+    let mut blocking = Client::open(stand.door.addresses()[0]);
+    blocking.send("/x?block");
+    for _ in 0..MAIL_MAX + FRESH_MAX + 1000 {
+        stand.put("/a/x");
+    }
+    stand.waits_for(1);
+    drop(closed);
+    assert!(stream.ends(), "the client that lagged is cut");
+    let index = stand.put("/b");
+    assert_eq!(poll.event(), Some(index), "the poll is none the worse");
 }
 
 #[test]
 fn nothing_is_kept_while_nobody_waits() {
-    let stand = Stand::asleep();
+    let stand = Stand::asleep(2);
     for _ in 0..10 {
         stand.put("/a");
     }
