@@ -5,7 +5,8 @@
 //! goes back. The wall clock is only ever shown (`expiration`), so setting it harms no key.
 //!
 //! A member estimates cluster time between entries as "my monotonic clock plus an offset". The offset
-//! is set when the member learns the time: from its log at start, from an entry or a heartbeat after.
+//! is set when the member learns the time: for now from its log at start only, since a member alone hears
+//! of no other's clock.
 //!
 //! The monotonic clock is the time since boot, sleep included (`CLOCK_BOOTTIME`). With the boot's id
 //! noted beside it in the WAL, a restart of the process counts its downtime; after a reboot the two
