@@ -188,7 +188,8 @@ fn lock<D: Disk>(disk: &D, path: &Path) -> Result<D::Lock, WalError> {
                 format!("process {pid}")
             });
             let what = format!(
-                "{who} is running on this directory; stop it first, or give this node a --data-dir of its own"
+                "{who} is running on this directory; stop it first, or give this node a \
+                 --data-dir of its own"
             );
             Err(WalError::new(WalErrorKind::Locked { pid }, path, what))
         }

@@ -70,6 +70,11 @@ impl<D: Disk> Snapshots<D> {
         SnapshotWriter::begin(self.0.clone(), mark)
     }
 
+    /// The finished snapshot at this position.
+    pub fn open(&self, position: Position) -> Result<SnapshotReader<D>, WalError> {
+        SnapshotReader::open(&self.0, position)
+    }
+
     /// The newest snapshot that can be opened, for a member that has fallen behind. Its slices are
     /// checked as they are read; it stays readable after it was removed.
     pub fn newest(&self) -> Result<Option<SnapshotReader<D>>, WalError> {
@@ -113,6 +118,7 @@ pub struct SnapshotWriter<D: Disk> {
     /// Bytes of the state machine so far.
     bytes: u64,
     unsynced: u64,
+    sealed: bool,
     /// The slice being filled, its prefix first.
     slice: Vec<u8>,
 }
@@ -136,6 +142,7 @@ impl<D: Disk> SnapshotWriter<D> {
             crcs: Hasher::new(),
             bytes: 0,
             unsynced: 0,
+            sealed: false,
             slice: vec![0; SLICE_PREFIX],
         };
         writer.put(&[&MAGIC[..], &salt.to_le_bytes()].concat())?;
@@ -148,6 +155,7 @@ impl<D: Disk> SnapshotWriter<D> {
     ///
     /// Errors: `Full` or `Io`; drop the writer then. The log is not concerned.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), WalError> {
+        assert!(!self.sealed, "a sealed snapshot takes no more");
         while !bytes.is_empty() {
             let room = SLICE_PREFIX + SLICE_BYTES - self.slice.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -161,13 +169,25 @@ impl<D: Disk> SnapshotWriter<D> {
         Ok(())
     }
 
-    /// Makes the snapshot durable under its final name.
-    pub fn finish(mut self) -> Result<(), WalError> {
+    /// Makes the snapshot whole and durable, still under its temporary name: one that a leader has
+    /// sent waits so until raft says whether it is to be used. Nothing can be added from here on.
+    pub fn seal(&mut self) -> Result<(), WalError> {
+        if self.sealed {
+            return Ok(());
+        }
+        self.sealed = true;
         if self.slice.len() > SLICE_PREFIX {
             self.put_slice(DATA)?;
         }
         self.put_end()?;
-        self.sync()?;
+        self.sync()
+    }
+
+    /// Seals it and gives it its final name, durably: from here on a start will use it. So not one
+    /// of entries that raft neither has nor was told to take from this snapshot. Then
+    /// [`Wal::compact`](super::Wal::compact).
+    pub fn finish(mut self) -> Result<(), WalError> {
+        self.seal()?;
         self.file = None;
         let path = path(&self.home, self.position);
         let disk = self.home.disk();

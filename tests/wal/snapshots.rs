@@ -113,6 +113,48 @@ fn power_lost_at_every_step_of_making_a_directory() {
     });
 }
 
+/// The process ends at a step, the next one finds what the kernel has in memory, and counts on it;
+/// then the power goes.
+#[test]
+fn what_a_killed_process_left_is_made_durable_by_the_next() {
+    for step in 0.. {
+        let disk = LyingDisk::new(step);
+        disk.cut_power_after(step);
+        let started = open(&disk, SEGMENT).and_then(|(home, mut wal, _)| {
+            home.write_identity(b"me")?;
+            wal.write(&entries(1, 3, 1, 900))?;
+            wal.write(&entries(4, 6, 1, 900))?;
+            save(&mut wal, 5, 1, 100)?;
+            still_there(&home)
+        });
+        let worked = started.is_ok();
+        let through = disk.has_power();
+        assert_eq!(worked, through, "step {step}");
+        disk.kill();
+        let (home, wal, recovered) = must_open(&disk, "after the kill");
+        let seen = (home.identity().expect("readable"), recovered.log.last);
+        let snapshot = recovered
+            .snapshot
+            .as_ref()
+            .map(|reader| reader.mark().clone());
+        drop((home, wal));
+        disk.crash();
+        let what = format!("killed at step {step}, then the power went");
+        let (home, _, recovered) = must_open(&disk, &what);
+        let kept = (home.identity().expect("readable"), recovered.log.last);
+        assert_eq!(kept, seen, "{what}");
+        assert_eq!(
+            recovered.snapshot.map(|reader| reader.mark().clone()),
+            snapshot,
+            "{what}"
+        );
+        if through {
+            assert!(step > 20, "only {step} steps");
+            return;
+        }
+    }
+}
+
 #[test]
 fn power_lost_at_every_step_of_going_on_in_new_segments() {
     let disk = LyingDisk::new(4);
@@ -428,4 +470,33 @@ fn a_snapshot_given_up_or_without_room_leaves_nothing() {
     assert_eq!(error.kind, WalErrorKind::Io);
     wal.write(&entries(61, 61, 1, 10))
         .expect("the log is not concerned");
+}
+
+#[test]
+fn a_snapshot_from_a_leader_waits_under_a_temporary_name() {
+    let disk = grown();
+    let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
+    let before = disk.files();
+    let receive = |wal: &Wal<LyingDisk>| {
+        let mut writer = wal.begin_snapshot(&mark(100, 7)).expect("begun");
+        writer.write(b"theirs").expect("written");
+        writer.seal().expect("sealed");
+        writer
+    };
+    // Raft does not want it: nothing is left. It does: whole at once, and the log starts anew.
+    drop(receive(&wal));
+    assert_eq!(disk.files(), before);
+    let received = receive(&wal);
+    assert!(snapshots(&disk).len() == 2 && disk.files().len() == before.len() + 1);
+    disk.fail_sync_after(0);
+    received.finish().expect("it was synced before");
+    disk.fail_sync_after(u64::MAX);
+    wal.compact(&mark(100, 7)).expect("compacted");
+    assert_eq!(wal.last(), position(100, 7));
+    let found = wal.snapshots().open(position(100, 7)).expect("opens");
+    assert_eq!(read(found), b"theirs");
+    drop((home, wal));
+    disk.crash();
+    let (_home, _, recovered) = must_open(&disk, "after a power cut");
+    assert_eq!(recovered.snapshot.expect("it").mark(), &mark(100, 7));
 }
