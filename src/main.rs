@@ -4,8 +4,11 @@ use edgetcd::config::{Config, Stop};
 use edgetcd::logging;
 use edgetcd::node::Node;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn main() -> ExitCode {
     match run() {
@@ -27,10 +30,11 @@ fn run() -> Result<(), Stop> {
         .warnings
         .iter()
         .for_each(|warning| log::warn!("{warning}"));
-    // Caught from the beginning: a signal while the log is being recovered ends in a clean stop too.
-    let mut signals = Signals::new([SIGTERM, SIGINT])
+    let starting = Arc::new(AtomicBool::new(true));
+    let mut signals = catch_signals(&starting)
         .map_err(|error| Stop::fatal(format!("no signal handlers: {error}"), "see: ulimit -n"))?;
     let node = Node::start(&config)?;
+    starting.store(false, Ordering::SeqCst);
     say_ready(&config, &node);
     if let Some(signal) = signals.forever().next() {
         log::info!("signal {signal}: stopping");
@@ -39,6 +43,15 @@ fn run() -> Result<(), Stop> {
     log::info!("stopped");
     logging::flush();
     Ok(())
+}
+
+/// Until the node is ready, which a long log or a slow disk may put off, a signal ends the process at once:
+/// nothing was promised yet, and what is on the disk is as after any crash. Later ones wait to be asked for.
+fn catch_signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
+    for signal in [SIGTERM, SIGINT] {
+        register_conditional_shutdown(signal, 0, starting.clone())?;
+    }
+    Signals::new([SIGTERM, SIGINT])
 }
 
 /// What this node is, where it listens, and what to type next.

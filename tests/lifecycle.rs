@@ -204,3 +204,23 @@ fn the_program_is_small() {
     println!("the program has {size} bytes");
     assert!(size < 4 << 20, "{size} bytes");
 }
+
+/// A start that takes long for any reason: here the identity is a pipe that nobody writes to.
+#[test]
+fn a_signal_during_the_start_ends_it_at_once() {
+    let _alone = alone();
+    let mut server = Server::prepare(&[]);
+    let member = server.data().join("member");
+    fs::create_dir_all(&member).expect("a folder");
+    let made = std::process::Command::new("mkfifo")
+        .arg(member.join("identity"))
+        .status();
+    assert!(made.expect("mkfifo").success());
+    server.spawn();
+    sleep(Duration::from_millis(500));
+    assert!(server.ended().is_none(), "it waits:\n{}", server.log());
+    server.signal(Signal::TERM);
+    let (status, time) = server.wait_end(Duration::from_secs(10));
+    assert!(time < Duration::from_secs(1), "it took {time:?} to end");
+    assert_eq!(status.code(), Some(0), "{status}");
+}
