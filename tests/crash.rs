@@ -135,6 +135,36 @@ fn a_flipped_bit_is_refused_by_file_and_offset() {
     }
 }
 
+#[test]
+fn a_log_that_is_cut_while_it_runs_ends_it_with_a_message() {
+    let mut server = Server::start(&[]);
+    let put = format!("/v2/keys/marked?value={}", marker(1));
+    assert_eq!(server.ask("PUT", &put, None).status, 201);
+    let (file, offset) = find(server.data(), marker(1).as_bytes());
+    let kept = offset as u64 / 4096 * 4096;
+    let cut = fs::OpenOptions::new().write(true).open(&file);
+    cut.and_then(|file| file.set_len(kept)).expect("it is cut");
+    let mut connection = server.connect();
+    let answer = connection.ask("PUT", &put, None);
+    assert!(answer.is_err(), "acknowledged after the cut: {answer:?}");
+    let (status, _) = server.wait_end(Duration::from_secs(5));
+    assert_eq!(status.code(), Some(1), "no signal: {status:?}");
+    let name = file.file_name().expect("a name").to_string_lossy();
+    assert!(
+        server.log().contains(&*name),
+        "no file {name} in: {}",
+        server.log()
+    );
+    // What was acknowledged is gone: the next start says so, too.
+    let output = run_to_its_end(&server);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains(&*name),
+        "no file {name} in: {}",
+        said(&output)
+    );
+}
+
 fn marker(number: u32) -> String {
     format!("marker-{number:04}-of-the-flipped-bit")
 }

@@ -6,7 +6,10 @@ use std::io;
 
 /// A whole allocated file, mapped for writing. One owner; nobody reads through it.
 #[derive(Debug)]
-pub(super) struct Map(MmapMut);
+pub(super) struct Map {
+    map: MmapMut,
+    file: File,
+}
 
 impl Map {
     /// `file` must have all its blocks: a store into a hole of a full disk is a signal, not an error.
@@ -19,16 +22,26 @@ impl Map {
         // Without this the kernel reads and dirties large folios around each fault, and a 100-byte
         // record after a burst writes 16 to 64 KiB instead of one page.
         map.advise(Advice::Random)?;
-        Ok(Map(map))
+        let file = file.try_clone()?;
+        Ok(Map { map, file })
     }
 
     /// Copies `bytes` in at `offset`. Panics when they do not fit: the caller counts the room.
-    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
-        self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
+    ///
+    /// Errors: somebody has cut the file. A store behind its end would be a signal, so the length is
+    /// looked at first; a cut in the moment between cannot be told from here.
+    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        let (now, length) = (self.file.metadata()?.len(), self.map.len());
+        if now < length as u64 {
+            let what = format!("somebody has cut the file to {now} bytes; it had {length}");
+            return Err(io::Error::other(what));
+        }
+        self.map[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
     }
 
     /// `msync` of the pages that hold `[from, to)`.
     pub(super) fn sync(&self, from: usize, to: usize) -> io::Result<()> {
-        self.0.flush_range(from, to - from)
+        self.map.flush_range(from, to - from)
     }
 }

@@ -152,7 +152,7 @@ impl Disk for RealDisk {
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(Locked::Mine(RealLock { _file: file }))
+        Ok(Locked::Mine(RealLock { file }))
     }
 
     fn random(&self) -> u32 {
@@ -307,10 +307,7 @@ enum How {
 impl DiskSegment for RealSegment {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         match &mut self.0 {
-            How::Mapped(map) => {
-                map.write(offset as usize, bytes);
-                Ok(())
-            }
+            How::Mapped(map) => map.write(offset as usize, bytes),
             How::Written(file) => file.write_all_at(bytes, offset),
         }
     }
@@ -326,5 +323,14 @@ impl DiskSegment for RealSegment {
 /// Held until dropped; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct RealLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing would do, were it not for a child process that is just being started: until it
+        // runs its program it has a copy of every descriptor, and the lock with it. An error leaves
+        // what closing does.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
