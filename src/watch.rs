@@ -36,7 +36,6 @@ use crate::raft::{LogIndex, Term};
 use crate::tree::{ApiError, Applied, Event, Key, Tree, TreeIndex};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -94,13 +93,14 @@ pub struct WatchHub {
     view: RwLock<Arc<View>>,
     state: Mutex<State>,
     published: Condvar,
-    parked: AtomicUsize,
 }
 
 struct State {
     polls: Polls,
     /// Published, not yet matched. Nothing is added while nobody waits.
     fresh: VecDeque<Applied>,
+    /// Matched, not yet told; older than everything in `fresh`.
+    told: VecDeque<Told>,
     closing: bool,
 }
 
@@ -111,10 +111,10 @@ impl WatchHub {
             state: Mutex::new(State {
                 polls: Polls::default(),
                 fresh: VecDeque::new(),
+                told: VecDeque::new(),
                 closing: false,
             }),
             published: Condvar::new(),
-            parked: AtomicUsize::new(0),
         }
     }
 
@@ -126,9 +126,15 @@ impl WatchHub {
             .clone()
     }
 
-    /// Polls waiting now (`watchers` in `/v2/stats/store`).
+    /// Polls waiting now (`watchers` in `/v2/stats/store`). One whose event is published does not wait any
+    /// more, even if the watch thread has not come to it yet.
     pub fn watchers(&self) -> usize {
-        self.parked.load(Ordering::Relaxed)
+        loop {
+            let mut state = self.lock();
+            if !(0..EVENTS_AT_ONCE).all(|_| state.match_one()) {
+                return state.polls.count;
+            }
+        }
     }
 
     /// Shows a new view together with the events that led to it, before anybody is answered.
@@ -143,9 +149,9 @@ impl WatchHub {
         if state.polls.is_empty() {
             return;
         }
-        let before = state.fresh.len();
+        let before = state.waiting();
         state.fresh.extend(events);
-        let notify = before == 0 && !state.fresh.is_empty();
+        let notify = before == 0 && state.waiting() > 0;
         drop(state);
         if notify {
             self.published.notify_one();
@@ -181,7 +187,6 @@ impl WatchHub {
         state
             .polls
             .insert(interest, first, |token| park(token, &view));
-        self.count(&state);
         Ok(Registered::Parked)
     }
 
@@ -190,7 +195,6 @@ impl WatchHub {
     pub fn park_mute(&self, interest: &Interest, park: impl FnOnce(u64) -> Parked) {
         let mut state = self.lock();
         state.polls.insert(interest, TreeIndex(u64::MAX), park);
-        self.count(&state);
     }
 
     /// The watch thread: sleeps until events are published, then answers the polls they concern.
@@ -199,7 +203,7 @@ impl WatchHub {
         let mut outbox = Outbox::default();
         let mut state = self.lock();
         loop {
-            while state.fresh.is_empty() && !state.closing {
+            while state.waiting() == 0 && !state.closing {
                 state = self.wait(state);
             }
             let keep_up;
@@ -212,7 +216,6 @@ impl WatchHub {
                 false => state.polls.remove_streams(),
             };
             let told = state.take_told();
-            self.count(&state);
             drop(state);
             if !cut.is_empty() {
                 log::warn!("{} streams are cut: they do not keep up", cut.len());
@@ -240,7 +243,7 @@ impl WatchHub {
     ) -> (MutexGuard<'a, State>, bool) {
         let begin = Instant::now();
         while outbox.waiting() > MAIL_MAX && !state.closing {
-            if state.fresh.len() > FRESH_MAX && begin.elapsed() > BURST_MAX {
+            if state.waiting() > FRESH_MAX && begin.elapsed() > BURST_MAX {
                 return (state, false);
             }
             let waited = self.published.wait_timeout(state, MAIL_RETRY);
@@ -276,11 +279,6 @@ impl WatchHub {
         self.published.notify_all();
     }
 
-    /// Notes how many polls there are, for whoever asks without the lock.
-    fn count(&self, state: &State) {
-        self.parked.store(state.polls.count, Ordering::Relaxed);
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -288,12 +286,8 @@ impl WatchHub {
 
 impl Gone for WatchHub {
     fn gone(&self, token: u64) {
-        let removed = {
-            let mut state = self.lock();
-            let removed = state.polls.remove_token(token);
-            self.count(&state);
-            removed
-        };
+        // What the poll held is freed after the lock is let go.
+        let removed = self.lock().polls.remove_token(token);
         drop(removed);
     }
 }
@@ -314,21 +308,33 @@ impl Told {
 }
 
 impl State {
-    /// Matches some of the fresh events with the polls, in index order.
+    /// Takes some of what is to be told, in index order; matches what is needed for that.
     fn take_told(&mut self) -> Vec<Told> {
         let (mut all, mut polls) = (Vec::new(), 0);
         for _ in 0..EVENTS_AT_ONCE {
-            if polls >= TOLD_AT_ONCE {
+            if polls >= TOLD_AT_ONCE || self.told.is_empty() && !self.match_one() {
                 break;
             }
-            let Some(applied) = self.fresh.pop_front() else {
-                break;
-            };
-            let told = self.polls.take_for(&applied);
+            let told = self.told.pop_front();
             polls += told.as_ref().map_or(0, Told::len);
             all.extend(told);
         }
         all
+    }
+
+    /// Finds whom the oldest fresh event concerns; false if there is none.
+    fn match_one(&mut self) -> bool {
+        let Some(applied) = self.fresh.pop_front() else {
+            return false;
+        };
+        let told = self.polls.take_for(&applied);
+        self.told.extend(told);
+        true
+    }
+
+    /// Events that the watch thread has yet to look at.
+    fn waiting(&self) -> usize {
+        self.fresh.len() + self.told.len()
     }
 }
 
@@ -450,10 +456,12 @@ impl Polls {
     /// All streams. Dropping them ends them without a final chunk.
     fn remove_streams(&mut self) -> Vec<Poll> {
         let is_stream = |slot: &Slot| slot.poll.as_ref().is_some_and(|poll| poll.stream);
-        let numbers = (0..self.slots.len()).filter(|&number| is_stream(&self.slots[number]));
-        let numbers: Vec<usize> = numbers.collect();
-        let removed = numbers.into_iter().map(|number| self.remove(number as u32));
-        removed.collect()
+        (0..self.slots.len())
+            .filter(|&number| is_stream(&self.slots[number]))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|number| self.remove(number as u32))
+            .collect()
     }
 
     /// Whom one event concerns; one-shot polls among them leave the hub.
