@@ -293,6 +293,17 @@ impl Reader for QuorumAnswer {
 
 // Watches
 
+/// Tells how far back `waitIndex` reaches now, so that a client can see a 401 coming (a difference from
+/// the reference, documented in README).
+const FIRST_KEPT: &str = "X-Edgetcd-First-Index";
+
+fn with_first_kept(answer: Answer, view: &View) -> Answer {
+    match view.tree.history().first() {
+        Some(first) => answer.number(FIRST_KEPT, first.0),
+        None => answer,
+    }
+}
+
 /// A long poll (spec §9).
 fn watch(api: &Api, key: Key, params: &Params<'_>, grant: &Grant, reply: Reply<'_>) {
     let from = TreeIndex(params.wait_index);
@@ -306,13 +317,16 @@ fn watch(api: &Api, key: Key, params: &Params<'_>, grant: &Grant, reply: Reply<'
     let registered = api.hub.register(&interest, |token, view| {
         let reply = reply.take().expect("a poll parks once");
         let head = answer::success(200, &api.cluster, numbers(view), grant);
-        reply.park(head, api.hub.clone(), token)
+        reply.park(with_first_kept(head, view), api.hub.clone(), token)
     });
     let Some(reply) = reply else { return };
     match registered {
         Ok(Registered::Parked) => unreachable!("a parked poll has taken its reply"),
         Ok(Registered::Hit(event, view)) => hit(api, &interest, &event, &view, grant, reply),
-        Err(error) => reply.send(answer::error(&error, &api.cluster, grant)),
+        Err(error) => {
+            let answer = answer::error(&error, &api.cluster, grant);
+            reply.send(with_first_kept(answer, &api.hub.view()));
+        }
     }
 }
 
@@ -329,6 +343,7 @@ fn hit(
     let mut body = Vec::with_capacity(256);
     event.render(&mut body);
     let head = answer::success(200, &api.cluster, numbers(view), grant);
+    let head = with_first_kept(head, view);
     if !interest.stream {
         return reply.send(head.body(body));
     }

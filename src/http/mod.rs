@@ -4,15 +4,15 @@
 //! |---|---|
 //! | [`target`] | the path, decoded and cleaned |
 //! | [`form`], [`params`] | names and values, checked in the contract's order |
-//! | [`keys`] | `/v2/keys`: writes, reads, watches |
-//! | [`members`], [`stats`], [`auth`], [`process`], [`metrics`] | the other pages |
-//! | [`peers`] | the pages of the peer port |
+//! | `keys` | `/v2/keys`: writes, reads, watches |
+//! | `members`, `stats`, `auth`, `process`, `metrics` | the other pages |
+//! | `peers` | the pages of the peer port |
 //! | [`cors`], [`answer`] | headers and bodies that answers share |
 //!
 //! # The order of checks
 //!
-//! Host (421) → OPTIONS (200, any path and `*`) → a foreign page's write (403) → the path (400, 301) → the route
-//! (404) → the method (405) → the page's own checks.
+//! Host (421) → a path that cannot be decoded (400) → OPTIONS (200, any path and `*`) → a foreign page's
+//! write (403) → a path that is not clean (301) → the route (404) → the method (405) → the page's own checks.
 //!
 //! Nothing here waits: a read is answered from the newest view, a write and a quorum read leave with
 //! their reply, a watch is parked in the hub.
@@ -94,20 +94,23 @@ impl Handler for Api {
             return reply.send(refusal);
         }
         let grant = self.cors.grant(request);
+        if request.path() == b"*" {
+            return reply.send(asterisk(request, &grant));
+        }
+        let target = target::target(request.path(), request.query());
+        if target == Target::Malformed {
+            return reply.send(Answer::bad_request());
+        }
         if request.method() == "OPTIONS" {
             return reply.send(grant.onto(Answer::new(200)));
-        }
-        if request.path() == b"*" {
-            // Only OPTIONS asks about the server as a whole.
-            return reply.send(Answer::bad_request());
         }
         if self.cors.refuses(request) {
             return reply.send(answer::text(403, FOREIGN_ORIGIN, &grant));
         }
-        match target::target(request.path(), request.query()) {
+        match target {
             Target::Clean(path) => self.route(request, &path, grant, reply),
             Target::Redirect(location) => reply.send(redirect(request, &location, &grant)),
-            Target::Malformed => reply.send(Answer::bad_request()),
+            Target::Malformed => unreachable!("answered above"),
         }
     }
 }
@@ -152,6 +155,15 @@ impl Api {
         }
         let body = format!("421 Misdirected Request: --host-whitelist does not name {name:?}\n");
         Some(answer::text(421, &body, &Grant::Nothing))
+    }
+}
+
+/// `OPTIONS *` asks about the server as a whole, which no page of another origin has to know; no other
+/// method has that target. Both as the reference answers them.
+fn asterisk(request: &Request<'_>, grant: &Grant) -> Answer {
+    match request.method() {
+        "OPTIONS" => Answer::new(200),
+        _ => grant.onto(Answer::new(400)).closing(),
     }
 }
 
