@@ -38,3 +38,38 @@ pub fn fatal(message: &str) -> ! {
     log::logger().flush();
     std::process::exit(EXIT_FAILURE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Not a test by itself: what the child of the next one runs.
+    #[test]
+    fn a_child_whose_thread_panics() {
+        if std::env::var_os("EDGETCD_TEST_PANIC").is_some() {
+            crate::logging::start(log::LevelFilter::Info, crate::logging::Format::Text);
+            let thread = critical("raft", || panic!("on purpose")).expect("a thread");
+            let _ = thread.join();
+            std::process::exit(0);
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_critical_thread_ends_the_process_with_a_message() {
+        let this = std::env::current_exe().expect("the test's own program");
+        let output = Command::new(this)
+            .args([
+                "--exact",
+                "threads::tests::a_child_whose_thread_panics",
+                "--nocapture",
+            ])
+            .env("EDGETCD_TEST_PANIC", "1")
+            .output()
+            .expect("a child");
+        assert_eq!(output.status.code(), Some(EXIT_FAILURE), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("the raft thread panicked"), "{said}");
+        assert!(said.contains("on purpose"), "{said}");
+    }
+}

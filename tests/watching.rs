@@ -376,3 +376,38 @@ fn an_outdated_index_is_told_with_the_oldest_that_is_kept() {
         _ => None,
     });
 }
+
+/// A window that is widened by flag lets an idle watch go on through foreign traffic.
+#[test]
+fn a_wider_history_keeps_an_idle_watch_alive() {
+    const FOREIGN: u64 = 5000;
+    let server = Server::start(&["--watch-history=6000"]);
+    let mut connection = server.connect();
+    let mut put = |key: &str| {
+        let answer = connection.ask("PUT", key, Some("value=1"));
+        let answer = answer.expect("an answer");
+        assert!(answer.status < 300, "{answer:?}");
+        change(&answer.json()).0
+    };
+    let idle_since = put("/v2/keys/mine");
+    let last = (0..FOREIGN)
+        .map(|number| put(&format!("/v2/keys/foreign/{}", number % 10)))
+        .last();
+    assert_eq!(last, Some(idle_since + FOREIGN));
+    let target = format!("/v2/keys/mine?wait=true&waitIndex={}", idle_since + 1);
+    let mut watch = server.connect();
+    watch
+        .write(&form_request("GET", &target, None))
+        .expect("a request");
+    let head = watch.head(false, PATIENCE).expect("a head");
+    assert_eq!(head.status, 200, "{head:?}");
+    assert_eq!(
+        head.header("X-Edgetcd-First-Index"),
+        Some(idle_since.to_string().as_str())
+    );
+    let told = put("/v2/keys/mine");
+    let Line::Is(event) = watch.line(PATIENCE) else {
+        panic!("the watch ended")
+    };
+    assert!(String::from_utf8_lossy(&event).contains(&format!("\"modifiedIndex\":{told}")));
+}

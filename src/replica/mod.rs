@@ -4,7 +4,7 @@
 //!
 //! | thread | file | owns |
 //! |---|---|---|
-//! | `raft` | [`turn`] | the core, the state machine, the tickets, cluster time |
+//! | `raft` | `turn` | the core, the state machine, the tickets, cluster time |
 //! | `wal` | [`log_thread`] | the WAL |
 //! | `snapshot` | [`snapshot`] | the version of the state that it writes |
 //!

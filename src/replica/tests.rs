@@ -11,23 +11,23 @@ use crate::wal::{Home, LyingDisk, Options, recover};
 use crate::watch::{View, WatchHub};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const ME: NodeId = NodeId(7);
 const PATIENCE: Duration = Duration::from_secs(20);
 const SECOND: u64 = 1_000_000_000;
 
-/// A clock that stands still until it is moved.
+/// A clock that stands still until it is moved; its wall clock apart.
 #[derive(Default)]
-struct Hand(AtomicU64);
+struct Hand(AtomicU64, AtomicI64);
 
 impl Clock for Hand {
     fn since_boot(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
     fn wall(&self) -> WallTime {
-        WallTime(0)
+        WallTime(self.1.load(Ordering::Relaxed))
     }
     fn boot_id(&self) -> [u8; 16] {
         [1; 16]
@@ -147,7 +147,8 @@ impl Node {
             clock: clock.clone(),
             estimate: Arc::new(Estimate::default()),
             settings,
-        });
+        })
+        .expect("threads");
         let (said, answers) = unbounded();
         Node {
             replica,
@@ -451,6 +452,34 @@ fn keys_expire_under_load_too() {
     assert!(took < Duration::from_secs(2), "{took:?}");
     going.store(false, Ordering::Relaxed);
     disk.set_sync_delay(Duration::ZERO);
+    node.stop();
+}
+
+#[test]
+fn a_wall_clock_that_is_set_expires_nothing() {
+    let node = Node::start(&LyingDisk::new(1), settings());
+    let day = 86_400 * SECOND as i64;
+    for (step, key) in [(day, "/before"), (-day, "/after"), (0, "/now")] {
+        node.propose(&Command {
+            ttl: Some(100),
+            ..set(key, b"1")
+        });
+        assert!(matches!(node.next(), Said::Done(_)));
+        node.clock.1.store(step, Ordering::Relaxed);
+    }
+    // The time that counts goes on to just before the end, then past it; expiry runs on the way.
+    node.clock.0.store(99 * SECOND, Ordering::Relaxed);
+    node.propose(&Command {
+        ttl: Some(0),
+        ..set("/canary", b"1")
+    });
+    assert!(matches!(node.next(), Said::Done(_)));
+    eventually("expiry has run", || !node.has("/canary"));
+    assert!(node.has("/before") && node.has("/after") && node.has("/now"));
+    node.clock.0.store(101 * SECOND, Ordering::Relaxed);
+    eventually("all are gone", || {
+        !node.has("/before") && !node.has("/after") && !node.has("/now")
+    });
     node.stop();
 }
 

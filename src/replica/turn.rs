@@ -483,6 +483,10 @@ impl RaftThread {
     }
 
     fn perform(&mut self, todo: Todo) {
+        assert!(
+            todo.install.is_none() && todo.send_snapshot.is_empty(),
+            "snapshots go between members, and this is the only one"
+        );
         if !todo.send_now.is_empty() {
             self.wiring.peers.send(todo.send_now);
         }
