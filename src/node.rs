@@ -357,6 +357,10 @@ struct Stored {
 
 impl Stored {
     fn open(config: &Config) -> Result<Stored, Stop> {
+        if !config.data_dir.exists() {
+            // Flags that contradict each other must not leave a directory behind.
+            check_first_start(config)?;
+        }
         let home = Home::open(RealDisk::default(), options(config)).map_err(refused)?;
         let known = match home.identity().map_err(refused)? {
             Some(bytes) => {

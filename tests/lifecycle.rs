@@ -224,3 +224,14 @@ fn a_signal_during_the_start_ends_it_at_once() {
     assert!(time < Duration::from_secs(1), "it took {time:?} to end");
     assert_eq!(status.code(), Some(0), "{status}");
 }
+
+/// What cannot start says so with status 1, and leaves no directory behind.
+#[test]
+fn flags_that_contradict_each_other_leave_nothing() {
+    let server = Server::prepare(&["--name=a", "--initial-cluster=b=http://127.0.0.1:1"]);
+    let output = server.command().output().expect("a process");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("couldn't find local name"), "{said}");
+    assert!(!server.data().exists(), "a directory is left behind");
+}
