@@ -17,6 +17,7 @@ use std::sync::Arc;
 /// What a core is told about itself before it may step.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Who this node is; a message that claims to be from it is ignored.
     pub id: NodeId,
     /// Ticks without a leader before an election; each wait is random in [this, 2 × this).
     pub election_ticks: u32,
@@ -56,10 +57,12 @@ impl Settings {
 /// What was on disk when the node started.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
+    /// As last stored: a node that forgot its vote could vote twice in a term (§5.2).
     pub ballot: Ballot,
     /// The newest snapshot; for a new cluster position 0 with the bootstrap members. With no
     /// members at all the node is *blank*: it joins, and waits for a snapshot that names them.
     pub snapshot: SnapshotMark,
+    /// What follows the snapshot; empty on a new node.
     pub log: StoredLog,
 }
 
@@ -85,55 +88,96 @@ pub enum Input {
     /// One tick of the driver's monotonic clock (10 a heartbeat interval or so).
     Tick,
     /// A message from another member, already checked to be of this cluster.
-    Message { from: NodeId, message: Message },
+    Message {
+        /// The sender, to whom the reply goes.
+        from: NodeId,
+        /// Of any term: a newer one is joined, an older one refused (§5.1).
+        message: Message,
+    },
     /// Append these commands, in this order, as one run. With `term`, only if this node leads in that
     /// term (a forwarded proposal). Answered in this step's `accepted` or `refused`.
     Propose {
+        /// The term that the proposer believed in; None: whichever this node leads in.
         term: Option<Term>,
+        /// One entry each; raft does not look into them.
         commands: Vec<Arc<[u8]>>,
     },
     /// Everything handed out in `install` and `append` up to here is on disk. Reports (these and `BallotStored`)
     /// come in the order of what they report; one may stand for several.
-    Stored { position: Position },
+    Stored {
+        /// With its term, so that a late report on entries since replaced is not taken for the new ones.
+        position: Position,
+    },
     /// The ballot handed out is on disk.
-    BallotStored { ballot: Ballot },
+    BallotStored {
+        /// As it stood in [`Todo::ballot`].
+        ballot: Ballot,
+    },
     /// The answer to `Todo::read`: the wanted entries, or the first of them (at least one; about
     /// `batch_bytes` is a good measure: the rest is asked for again). Empty: they are gone.
-    Read { entries: Vec<Entry> },
+    Read {
+        /// Consecutive, from the first index asked for.
+        entries: Vec<Entry>,
+    },
     /// Confirm leadership and tell at which index a read is linearizable; answered in `reads`
     /// (or `refused_reads`) with the same id. An id is never reused.
-    ReadIndex { id: u64 },
+    ReadIndex {
+        /// The caller's own number for the question.
+        id: u64,
+    },
     /// Change the membership; answered in `accepted` or `refused`.
-    ProposeChange { change: Change },
+    ProposeChange {
+        /// One node, by one step (diss. §4.1).
+        change: Change,
+    },
     /// The state machine's snapshot at this point is on disk: the log before it may go. From here
     /// on entries up to `mark` are not asked for from disk.
-    Compacted { mark: SnapshotMark },
+    Compacted {
+        /// As [`Core::mark_at`] gave it.
+        mark: SnapshotMark,
+    },
     /// A snapshot has come whole from `from`, which leads in `term`, and its file is synced under
     /// a temporary name. [`Todo::install`] says whether it is to be used; if not, drop it.
     Snapshot {
+        /// The leader, which is told how far this node has come.
         from: NodeId,
+        /// Older than this node's: the sender is told so, and the snapshot is not used (§5.1).
         term: Term,
+        /// Used only if it is ahead of what is committed here (§7).
         mark: SnapshotMark,
     },
     /// The snapshot sent to `to` was installed there (its position), or sending failed.
     SnapshotSent {
+        /// A follower that [`Todo::send_snapshot`] named.
         to: NodeId,
+        /// None: sending failed.
         installed: Option<Position>,
     },
     /// Hand leadership over (to the most up-to-date voter when none is named). Refused at once, or
     /// under way: over when another node leads, or when proposals are taken again.
-    Transfer { to: Option<NodeId> },
+    Transfer {
+        /// None: the core chooses.
+        to: Option<NodeId>,
+    },
     /// The connection to `leader` was refused, or it says that it no longer leads. Clears this
     /// node's own belief in it, nothing else.
-    LeaderGone { leader: NodeId },
+    LeaderGone {
+        /// Ignored if this node believes in another.
+        leader: NodeId,
+    },
     /// Messages to `node` were dropped, or its connection broke: what was on its way may be lost.
-    Unreachable { node: NodeId },
+    Unreachable {
+        /// Its stream of appends falls back to a probe.
+        node: NodeId,
+    },
 }
 
 /// Why a proposal was not appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
+    /// Only a leader appends (§5.1).
     NotLeader {
+        /// Where to ask instead, as far as this node knows; None between two leaders.
         leader: Option<NodeId>,
     },
     /// The proposal named another term.
@@ -183,18 +227,24 @@ pub struct Todo {
     pub read: Option<(LogIndex, LogIndex)>,
     /// Where the first of the proposed commands (or the change) stands; the others follow it.
     pub accepted: Option<Position>,
+    /// Why this step's proposal, change or transfer was not taken; nothing is left of it.
     pub refused: Option<Refusal>,
     /// Reads that are linearizable once the state machine has applied the index.
     pub reads: Vec<(u64, LogIndex)>,
+    /// Reads asked of a node that does not lead, or does no more; may be asked elsewhere.
     pub refused_reads: Vec<u64>,
 }
 
 /// What a node is in its term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
+    /// Copies the log of a leader, or waits for one (§5.2).
     Follower,
+    /// Asks whether it would be elected, still in its old term (diss. §9.6).
     PreCandidate,
+    /// Has begun a term, votes for itself and asks for votes (§5.2).
     Candidate,
+    /// Elected in its term: alone appends. Steps down if it hears no majority (diss. §6.2).
     Leader,
 }
 
@@ -568,6 +618,7 @@ impl<R: Rules> Core<R> {
         self.settings.id
     }
 
+    /// The newest term this node has seen; it may not be on disk yet. Never falls.
     pub fn term(&self) -> Term {
         self.ballot.term
     }
@@ -582,10 +633,12 @@ impl<R: Rules> Core<R> {
         self.leader
     }
 
+    /// Whether it was elected in its term; a newer term may have another leader already.
     pub fn is_leader(&self) -> bool {
         matches!(self.state, State::Leader(_))
     }
 
+    /// What it is in its term; learners and blank nodes are followers.
     pub fn role(&self) -> Role {
         match self.state {
             State::Follower => Role::Follower,

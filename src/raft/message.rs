@@ -43,7 +43,9 @@ impl LogIndex {
 /// Where an entry stands. Ordered as paper §5.4.1 compares logs: last term first, then index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
+    /// Of the leader that appended it, which later leaders do not change (paper §5.3).
     pub term: Term,
+    /// From 1, without gaps; 0 is before the log.
     pub index: LogIndex,
 }
 
@@ -57,14 +59,18 @@ impl fmt::Display for Position {
 /// What a node must never forget about elections (paper §5.1, §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ballot {
+    /// The newest seen; 0 on a new node. Never falls.
     pub term: Term,
+    /// Whom it voted for in that term: one node at most, itself perhaps.
     pub vote: Option<NodeId>,
 }
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// Two logs with the same one are the same up to there (log matching, paper §5.3).
     pub position: Position,
+    /// What is to be done once the entry is committed.
     pub payload: Payload,
 }
 
@@ -89,8 +95,11 @@ pub enum Payload {
 /// A membership change with what the application wants to remember of it (URLs, a name).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
+    /// Which of the three single steps.
     pub kind: ChangeKind,
+    /// The one node concerned: only so do majorities before and after always meet (diss. §4.1).
     pub node: NodeId,
+    /// Not looked into by raft; may be empty.
     pub context: Arc<[u8]>,
 }
 
@@ -108,21 +117,27 @@ pub enum ChangeKind {
 /// Who takes part. Learners receive entries and do not vote.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Membership {
+    /// Majorities are counted among these alone. Empty on a blank node.
     pub voters: BTreeSet<NodeId>,
+    /// Get entries and count for no majority; none of them is a voter.
     pub learners: BTreeSet<NodeId>,
 }
 
 /// The point a snapshot stands for, and who were members there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SnapshotMark {
+    /// The last entry that the snapshot stands for; the log goes on after it.
     pub position: Position,
+    /// Kept here since the changes before that point are gone from the log (paper §7).
     pub membership: Membership,
 }
 
 /// A message with its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
+    /// Never the sender itself.
     pub to: NodeId,
+    /// May be lost, doubled or late on its way; none of that does harm.
     pub message: Message,
 }
 
@@ -131,6 +146,7 @@ pub struct Envelope {
 pub struct Message {
     /// The sender's current term, whatever the body.
     pub term: Term,
+    /// What is said. Looked at once `term` was (paper §5.1), but for pre-votes.
     pub body: Body,
 }
 
@@ -148,49 +164,67 @@ impl Message {
 pub enum Body {
     /// "Would you vote for me in the term after mine?" (dissertation §9.6). Changes no state.
     PreVote {
+        /// Where the asker's log ends; a voter whose own ends later says no (paper §5.4.1).
         last: Position,
     },
     /// `asked` is the term that was asked about. Only a refusal matters for the sender's own term:
     /// it tells a candidate that has fallen behind where the others are.
     PreVoteReply {
+        /// A grant counts only while this is the term after the asker's own.
         asked: Term,
+        /// Binds to nothing: a node may say yes to several.
         granted: bool,
     },
     /// "Vote for me" (paper §5.2); `last` is where the candidate's log ends. `handover`: the
     /// leader itself asked for this election, so belief in it is no reason to refuse.
     Vote {
+        /// A voter whose own log ends later says no (paper §5.4.1).
         last: Position,
+        /// Set in the election that a `CampaignNow` began (dissertation §3.10).
         handover: bool,
     },
+    /// The answer to `Vote`; a yes leaves only once the vote is on disk (paper §5.2).
     VoteReply {
+        /// One candidate a term at most gets a yes from the same node.
         granted: bool,
     },
     /// Entries that follow `previous` (paper §5.3), and how far the leader has committed.
     Append {
+        /// Position of the entry before the first; without it a follower refuses all.
         previous: Position,
+        /// Consecutive; none if the append only asks where the logs meet.
         entries: Vec<Entry>,
+        /// The leader's own; it may lie beyond the last of these entries.
         commit: LogIndex,
     },
     /// "My log is as yours up to `matched`, on disk."
     Accepted {
+        /// An index; what the follower has beyond it was not compared.
         matched: LogIndex,
     },
     /// "I have no such entry at `previous`." `hint` is the last of mine that could be as yours.
     Refused {
+        /// The index of the append's `previous`: tells which one is answered.
         previous: LogIndex,
+        /// Index and term, so that a probe can step back a whole term (paper §5.3, end).
         hint: Position,
     },
     /// "I lead." `round` comes back in the reply; reads count the rounds (see `read_index`).
     /// Whoever has the entry at `commit` has all before it too, and may commit it.
     Heartbeat {
+        /// Counts up in a term and is never used twice there.
         round: u64,
+        /// With its term: an entry at that index alone could be of another leader.
         commit: Position,
     },
+    /// "I follow you in this term." Says nothing of the log, so it waits for no entry's sync.
     HeartbeatReply {
+        /// As it came; confirms the reads of this round and those before (diss. §6.4).
         round: u64,
     },
     /// News of a commit when there is no entry to carry it. Not answered.
     Commit {
+        /// As in [`Body::Heartbeat`].
         commit: Position,
     },
     /// The leader hands over: stand for election at once (dissertation §3.10).

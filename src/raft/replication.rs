@@ -133,11 +133,13 @@ impl Uncommitted {
 /// What a leader knows of another member, for statistics and for deciding when to compact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerProgress {
+    /// A voter or a learner, never the leader itself.
     pub node: NodeId,
     /// Entries up to here are on its disk, as here.
     pub matched: LogIndex,
     /// The next entry to send.
     pub next: LogIndex,
+    /// What sending to it waits for.
     pub flow: PeerFlow,
     /// Ticks since it was last heard in this term; None if never.
     pub silent_ticks: Option<u64>,
@@ -146,8 +148,11 @@ pub struct PeerProgress {
 /// How entries go to a member (see the module's table).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerFlow {
+    /// One append at a time, until an answer shows where the logs meet.
     Probe,
+    /// Appends without waiting, at most a window of bytes.
     Stream,
+    /// No entries, until the driver reports [`SnapshotSent`](super::Input::SnapshotSent).
     Snapshot,
 }
 
