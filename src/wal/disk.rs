@@ -15,8 +15,11 @@ use std::time::Duration;
 
 /// A disk, and the clock, chance and helper that go with it.
 pub trait Disk: Clone + Debug + Send + Sync + 'static {
+    /// What [`Disk::open`] gives.
     type Reader: DiskReader;
+    /// What [`Disk::create`] gives.
     type Writer: DiskWriter;
+    /// What [`Disk::segment`] gives.
     type Segment: DiskSegment;
     /// Holds a lock until it is dropped.
     type Lock: Debug + Send + Sync + 'static;
@@ -26,9 +29,11 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
     /// What the folder holds, in no order; `NotFound` if there is no such folder.
     fn list(&self, dir: &Path) -> io::Result<Vec<Found>>;
+    /// Makes the names made, changed or removed in this folder so far survive a power cut.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Replaces what has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Takes the name away, for certain only after `sync_dir`; readers that are open go on.
     fn remove(&self, file: &Path) -> io::Result<()>;
     /// Opens a file for ordinary reads.
     fn open(&self, file: &Path) -> io::Result<Self::Reader>;
@@ -52,20 +57,26 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
 /// A name in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
+    /// Without the folder.
     pub name: String,
+    /// Length of the file; of no meaning for a folder.
     pub bytes: u64,
+    /// A link is none, wherever it leads.
     pub is_dir: bool,
 }
 
 /// The outcome of [`Disk::lock`].
 #[derive(Debug)]
 pub enum Locked<L> {
+    /// The lock is held until this is dropped, or the process ends.
     Mine(L),
+    /// Another process has it: its pid, if the lock file tells one.
     Theirs(Option<u32>),
 }
 
 /// A file open for ordinary reads. It stays readable after its name is gone.
 pub trait DiskReader: Debug + Send {
+    /// Length when the file was opened.
     fn bytes(&self) -> u64;
     /// Fills as much of `into` as the file has from `offset` on; tells how much.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
@@ -76,12 +87,15 @@ pub trait DiskReader: Debug + Send {
 
 /// A file being written from front to back.
 pub trait DiskWriter: Debug + Send {
+    /// Appends all of the bytes; they survive a power cut only after `sync`.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Makes all bytes so far survive a power cut; the name needs [`Disk::sync_dir`].
     fn sync(&mut self) -> io::Result<()>;
 }
 
 /// An allocated file open for writing in place. Its length never changes.
 pub trait DiskSegment: Debug + Send {
+    /// Puts all of the bytes at `offset`; they must fit into the file's length.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes what was written between the two offsets survive a power cut (more may).
     fn sync(&mut self, from: u64, to: u64) -> io::Result<()>;

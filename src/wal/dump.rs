@@ -12,11 +12,13 @@ use std::path::Path;
 /// One record of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
+    /// Byte in the segment where the record begins.
     pub offset: u64,
     /// With its padding.
     pub bytes: u64,
     /// How much of the file it says was durable.
     pub durable: u64,
+    /// Its kind and content, such as `entry 12@3 command, 40 bytes`.
     pub what: String,
 }
 

@@ -16,6 +16,7 @@ pub struct WalError {
     pub index: Option<LogIndex>,
     /// What happened and what to do.
     pub what: String,
+    /// Whether to try again, to stop, or to refuse to start.
     pub kind: WalErrorKind,
 }
 
@@ -34,7 +35,10 @@ pub enum WalErrorKind {
     /// The directory belongs to another program, or to a newer edgetcd.
     Foreign,
     /// Another process has the directory; its pid, if the lock file tells it.
-    Locked { pid: Option<u32> },
+    Locked {
+        /// None: the lock file holds no number.
+        pid: Option<u32>,
+    },
 }
 
 impl WalError {

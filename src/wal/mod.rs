@@ -148,5 +148,6 @@ pub struct Batch {
     pub ballot: Option<Ballot>,
     /// Consecutive entries; they take the place of all from the first one's index on.
     pub entries: Vec<Entry>,
+    /// How the clocks stood, given with entries; None leaves what was recorded last.
     pub clock: Option<Clock>,
 }

@@ -33,6 +33,7 @@ pub enum WritePath {
 /// The disk of this machine.
 #[derive(Debug, Clone, Copy)]
 pub struct RealDisk {
+    /// Asked for; a file system where the map is not safe gets `Written` whatever this is.
     pub write_path: WritePath,
     /// Whether a segment made ready ahead is also zeroed, by the helper. An allocated block that was
     /// never written costs its first sync a change of the file's map and a commit of the file

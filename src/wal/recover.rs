@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 /// What was on disk.
 #[derive(Debug)]
 pub struct Recovered<D: Disk> {
+    /// The newest term and vote that were stored; term 0 and no vote in a new directory.
     pub ballot: Ballot,
     /// The newest snapshot that is whole; checked already, and again while it is read.
     pub snapshot: Option<SnapshotReader<D>>,

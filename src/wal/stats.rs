@@ -11,7 +11,9 @@ pub const SYNC_BUCKETS: usize = 14;
 pub struct WalStats {
     /// Bytes of records written, without the rest of the pages that a sync writes with them.
     pub bytes_written: AtomicU64,
+    /// Records written, of every kind; entries are most of them.
     pub records: AtomicU64,
+    /// Syncs that had something to store; one may stand for many batches.
     pub syncs: AtomicU64,
     /// Time spent in syncs, in nanoseconds.
     pub sync_ns: AtomicU64,
