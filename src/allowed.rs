@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 /// A list of names, or of origins, that may be "all".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allowed {
+    /// The list is empty: nothing is admitted.
     Nobody,
+    /// `*` stood in the list.
     Anybody,
+    /// These, compared letter for letter, a port or scheme included if one was written.
     Only(BTreeSet<String>),
 }
 

@@ -73,6 +73,7 @@ pub struct Config {
     pub initial_cluster: Vec<(String, Vec<Url>)>,
     /// `--initial-cluster` as it was given.
     pub initial_cluster_text: String,
+    /// What a first start is. Checked and kept; no start depends on it yet.
     pub initial_cluster_state: ClusterState,
     /// Goes into the ids of the founders.
     pub initial_cluster_token: String,
@@ -86,6 +87,7 @@ pub struct Config {
     pub host_whitelist: Allowed,
     /// Lines of this gravity and graver are shown.
     pub log_level: log::LevelFilter,
+    /// How a line on stderr is written.
     pub log_format: Format,
     /// One line each, to be logged once there is a log.
     pub warnings: Vec<String>,
@@ -105,7 +107,9 @@ pub enum ClusterState {
 pub struct Stop {
     /// The process's exit status.
     pub status: u8,
+    /// What was asked for with `--help` or `--version`; else empty.
     pub stdout: String,
+    /// Message, hint and perhaps the usage, ending with a newline; empty with status 0.
     pub stderr: String,
 }
 

@@ -59,6 +59,7 @@ impl Identity {
         }
     }
 
+    /// JSON; the file that holds it adds a checksum.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("an identity is plain data")
     }

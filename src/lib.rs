@@ -20,6 +20,8 @@
 //! | 4 | [`node`] | all of it wired together |
 //! | 5 | [`ctl`] | the client `edgetcdctl` |
 
+#![warn(missing_docs)]
+
 pub mod allowed;
 pub mod config;
 pub mod ctl;

@@ -15,9 +15,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 /// What stands before `://`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
+    /// Plain TCP: what this server listens on.
     Http,
+    /// TLS, which this server does not speak: only clients may be told of such a URL.
     Https,
+    /// A socket in the file system; no flag takes it.
     Unix,
+    /// TLS over such a socket; no flag takes it.
     Unixs,
 }
 
@@ -58,7 +62,12 @@ pub struct Url {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UrlError {
     /// The text is no URL at all.
-    Parse { text: String, why: String },
+    Parse {
+        /// As given, without the blanks around it.
+        text: String,
+        /// The words of the reference's URL parser.
+        why: String,
+    },
     /// None of [`Scheme`]'s.
     Scheme(String),
     /// No port, or an address that is none.

@@ -6,11 +6,15 @@ use std::time::Duration;
 /// Zero where the system does not tell.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
+    /// Address space, mapped segments included, whether in memory or not.
     pub virtual_bytes: u64,
+    /// What of it is in memory now: whole pages, shared ones too.
     pub resident_bytes: u64,
     /// User and system time of all threads.
     pub cpu: Duration,
+    /// Files and sockets; the one that counts them is among them.
     pub open_descriptors: u64,
+    /// All of the process, the main thread included.
     pub threads: u64,
 }
 

@@ -71,7 +71,9 @@ pub struct View {
 /// What a client asked to be told of.
 #[derive(Debug, Clone)]
 pub struct Interest {
+    /// Events on this key; also those that remove a directory above it.
     pub key: Key,
+    /// Events below the key as well, unless a hidden component lies between.
     pub recursive: bool,
     /// Many events in one answer, until the client goes.
     pub stream: bool,
@@ -105,6 +107,7 @@ struct State {
 }
 
 impl WatchHub {
+    /// A hub that shows `view` and in which nobody waits.
     pub fn new(view: View) -> WatchHub {
         WatchHub {
             view: RwLock::new(Arc::new(view)),

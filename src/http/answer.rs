@@ -5,7 +5,9 @@ use crate::door::Answer;
 use crate::raft::{LogIndex, Term};
 use crate::tree::{ApiError, TreeIndex};
 
+/// Content type of the key space's answers, errors included, and of most other pages.
 pub const JSON: &str = "application/json";
+/// Content type of plain refusals (403, 404, 405, 421), `/health` and `/v2/machines`.
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The cluster id as every key-space answer carries it.
@@ -13,10 +15,12 @@ pub const TEXT: &str = "text/plain; charset=utf-8";
 pub struct ClusterId(std::sync::Arc<str>);
 
 impl ClusterId {
+    /// Lower-case hex without leading zeros, as etcd prints ids.
     pub fn new(id: u64) -> ClusterId {
         ClusterId(format!("{id:x}").into())
     }
 
+    /// The value of `X-Etcd-Cluster-Id`.
     pub fn text(&self) -> &str {
         &self.0
     }
@@ -25,8 +29,11 @@ impl ClusterId {
 /// The numbers in the headers of a key-space success.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbers {
+    /// `X-Etcd-Index`: of the event that a write made, or of the tree that was read.
     pub index: TreeIndex,
+    /// `X-Raft-Index`: the last entry in the state that the answer was made from.
     pub applied: LogIndex,
+    /// `X-Raft-Term`: this member's term, which may be newer than the entry's.
     pub term: Term,
 }
 

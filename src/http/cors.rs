@@ -19,12 +19,16 @@ pub struct Cors {
 /// What one request's answer says of cross-origin reads; kept with an answer that is given later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
+    /// No header: a browser shows the answer to no page of another origin.
     Nothing,
+    /// `Access-Control-Allow-Origin: *`.
     Everybody,
+    /// The request's own origin, which `--cors` names; it is said back to it.
     Origin(Box<str>),
 }
 
 impl Cors {
+    /// `origins` as `--cors` gives them: compared whole, with scheme and port.
     pub fn new(origins: Allowed) -> Cors {
         Cors { origins }
     }

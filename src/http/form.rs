@@ -20,11 +20,16 @@ type Text<'a> = Cow<'a, [u8]>;
 pub enum Body<'a> {
     /// This method's body is not read.
     Ignored,
+    /// All of it is there: at most [`FORM_BYTES_MAX`].
     Complete {
+        /// The header as it came; absent or empty: the body is no form and is not parsed.
         content_type: Option<&'a [u8]>,
+        /// Without any transfer coding.
         bytes: &'a [u8],
     },
+    /// Longer than [`FORM_BYTES_MAX`]: an error if it is a form, else of no concern.
     TooLarge {
+        /// As in [`Body::Complete`]; one that cannot be parsed is an error before the length is.
         content_type: Option<&'a [u8]>,
     },
 }

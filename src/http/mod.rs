@@ -45,15 +45,25 @@ use target::Target;
 
 /// What the answers are made from.
 pub struct Api {
+    /// Takes writes and quorum reads; tells who leads.
     pub replica: Replica,
+    /// Holds the newest view, for plain reads, and the parked watches.
     pub hub: Arc<WatchHub>,
+    /// Cluster time now, from which a read counts the `ttl` that is left.
     pub estimate: Arc<Estimate>,
+    /// Time since boot, which `estimate` is asked with.
     pub clock: Arc<dyn Clock>,
+    /// The log's counters, for `/metrics`.
     pub wal: Arc<WalStats>,
+    /// Set once: a cluster's id never changes.
     pub cluster: ClusterId,
+    /// `--cors`: whose pages may read answers, and may write.
     pub cors: Cors,
+    /// `--host-whitelist`: a request to another Host gets 421.
     pub hosts: crate::allowed::Allowed,
+    /// Set at the start, shown in `/v2/stats/self` and `/debug/vars`.
     pub info: Info,
+    /// This member's own counts, lost at a restart: reads are not entries of the log.
     pub reads: Reads,
     /// The first so many listeners are for clients, the others for members.
     pub client_listeners: usize,
@@ -66,14 +76,18 @@ pub struct Api {
 /// What a node says of itself.
 #[derive(Debug, Clone)]
 pub struct Info {
+    /// `--name`; two members may have the same.
     pub name: String,
+    /// Wall clock at the start of the process: `startTime`.
     pub started: SystemTime,
 }
 
 /// Reads answered by this member.
 #[derive(Debug, Default)]
 pub struct Reads {
+    /// `getsSuccess` in `/v2/stats/store`.
     pub success: AtomicU64,
+    /// `getsFail`: the key was not there. A quorum read that raft failed is not counted.
     pub fail: AtomicU64,
 }
 

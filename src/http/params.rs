@@ -10,22 +10,33 @@ use crate::tree::error::{
 /// Parameters that passed every check.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Params<'a> {
+    /// Any bytes; None: not given, which a write takes for the empty value.
     pub value: Option<&'a [u8]>,
     /// Seconds.
     pub ttl: Option<u64>,
+    /// PUT and POST make a directory; DELETE may remove an empty one.
     pub dir: bool,
+    /// GET lists, watches or DELETE removes all that is below, too.
     pub recursive: bool,
+    /// Checked only: listings are always sorted.
     pub sorted: bool,
+    /// GET goes through consensus (spec §4.4); `wait` is not looked at then.
     pub quorum: bool,
+    /// GET waits for an event (spec §9); an error with any other method.
     pub wait: bool,
+    /// With `wait`: many events in one answer, until the client goes.
     pub stream: bool,
+    /// Keeps the value and takes a new `ttl`, which must be given; a `value` must not.
     pub refresh: bool,
+    /// A write is answered with its action alone; a delete is answered in full all the same.
     pub no_value_on_success: bool,
     /// 0: from now on.
     pub wait_index: u64,
     /// 0: no condition.
     pub prev_index: u64,
+    /// The write is done only if this is the value (spec §6); never empty.
     pub prev_value: Option<&'a [u8]>,
+    /// PUT: `true` only updates, `false` only creates; None: either.
     pub prev_exist: Option<bool>,
 }
 

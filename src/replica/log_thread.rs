@@ -27,9 +27,19 @@ const READ_BYTES: usize = 256 << 10;
 /// What the raft thread asks for. Jobs are done in order.
 pub enum Job {
     /// Store the batch, then let the messages go.
-    Save { batch: Batch, then: Vec<Envelope> },
+    Save {
+        /// Synced together with the batches of other jobs that wait.
+        batch: Batch,
+        /// Sent only after that sync ([`Todo::send_stored`](crate::raft::Todo::send_stored)).
+        then: Vec<Envelope>,
+    },
     /// Read entries `[from, to]` back.
-    Read { from: LogIndex, to: LogIndex },
+    Read {
+        /// The first index, at least 1.
+        from: LogIndex,
+        /// The last index wanted; about 256 KiB are read, the core asks again for the rest.
+        to: LogIndex,
+    },
     /// Begin a snapshot; the snapshot thread writes it.
     Snapshot(Box<Task>),
     /// The snapshot is durable and the core has let go of the log before it: remove files.
@@ -42,15 +52,20 @@ pub enum Job {
 pub enum Report {
     /// Everything saved so far is on disk, up to and including `last`.
     Stored {
+        /// The newest ballot saved since the last report; None: it did not change.
         ballot: Option<Ballot>,
+        /// The last entry saved since the last report; None: there was none.
         last: Option<Position>,
     },
     /// The disk is full; the log thread goes on trying.
     Full,
+    /// The first of the entries asked for, in order; none if they were compacted away.
     Read(Vec<Entry>),
     /// A snapshot of so many bytes is durable.
     Snapshot {
+        /// The point that the snapshot stands for: the log before it may go.
         mark: SnapshotMark,
+        /// Of the state as saved, without what the file adds.
         bytes: u64,
     },
     /// No snapshot came of it (a full disk); it may be tried again later.
@@ -72,13 +87,19 @@ impl Peers for NoPeers {
 
 /// What the thread is given.
 pub struct Wiring<D: Disk> {
+    /// Written and synced by this thread alone.
     pub wal: Wal<D>,
+    /// From the raft thread; when its end is gone, this thread ends too.
     pub jobs: Receiver<Job>,
+    /// To the raft thread. Unbounded, so that the disk never waits for it.
     pub reports: Sender<Report>,
+    /// To the snapshot thread: files begun here, to be filled there.
     pub snapshots: Sender<Begun<D>>,
+    /// Gets the messages of a [`Job::Save`] once it is synced.
     pub peers: Arc<dyn Peers>,
 }
 
+/// The thread's state: what is pending and whether the disk was full.
 pub struct LogThread<D: Disk> {
     wiring: Wiring<D>,
     pending: Pending,
@@ -102,6 +123,7 @@ impl Pending {
 }
 
 impl<D: Disk> LogThread<D> {
+    /// Takes the WAL over; nothing happens before [`LogThread::run`].
     pub fn new(wiring: Wiring<D>) -> LogThread<D> {
         LogThread {
             wiring,

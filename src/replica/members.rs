@@ -15,8 +15,10 @@ pub struct Member {
     pub id: u64,
     /// Empty until the member has started.
     pub name: String,
+    /// Where other members reach it; changed by raft only, never by what it publishes.
     #[serde(rename = "peerURLs")]
     pub peer_urls: Vec<String>,
+    /// What it has published of itself; empty until then.
     #[serde(rename = "clientURLs")]
     pub client_urls: Vec<String>,
 }
@@ -33,6 +35,7 @@ pub struct Members {
 }
 
 impl Members {
+    /// A table from which nobody was removed yet; of two with one id the later stays.
     pub fn new(cluster: u64, members: impl IntoIterator<Item = Member>) -> Members {
         let list = members
             .into_iter()
@@ -50,6 +53,7 @@ impl Members {
         self.list.values()
     }
 
+    /// None: it never was a member, or was removed.
     pub fn get(&self, id: NodeId) -> Option<&Member> {
         self.list.get(&id.0)
     }

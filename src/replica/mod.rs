@@ -81,9 +81,11 @@ pub enum Effect {
 
 /// What an answer to a write is made from.
 pub struct Done {
+    /// A refusal by the tree is an effect too: its entry was committed.
     pub effect: Effect,
     /// The entry's index, and the member's term: `X-Raft-Index`, `X-Raft-Term`.
     pub applied: LogIndex,
+    /// May be newer than the term that the entry was appended in.
     pub term: Term,
 }
 
@@ -94,6 +96,7 @@ pub enum Failure {
     TimedOut,
     /// A new leader replaced its entry, or it is not known what became of it.
     LeaderLost,
+    /// This node ends: it may have been applied, or may be yet.
     Stopped,
     /// Refused before anything was done with it.
     Overloaded,
@@ -103,13 +106,17 @@ pub enum Failure {
 
 /// Somebody who waits for a write. Called on the raft thread, so it must not wait or do much.
 pub trait Waiter: Send {
+    /// Its entry is applied, and the view that shows it published.
     fn done(self: Box<Self>, done: &Done, outbox: &mut Outbox);
+    /// There is no result; whether the entry is applied depends on the [`Failure`].
     fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox);
 }
 
 /// Somebody who waits for a linearizable view. Called on the raft thread.
 pub trait Reader: Send {
+    /// `view` has all that was acknowledged before the question (dissertation §6.4).
     fn ready(self: Box<Self>, view: &Arc<View>, outbox: &mut Outbox);
+    /// The read was not confirmed; the [`Failure`] says why. Nothing was read.
     fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox);
 }
 
@@ -117,7 +124,9 @@ pub trait Reader: Send {
 pub enum Request {
     /// Replicate and apply a stamped-later command ([`entry`]).
     Propose {
+        /// The order without its stamp, as [`entry`] writes it; counted against the backlog.
         bytes: Vec<u8>,
+        /// None: nobody is told.
         waiter: Option<Box<dyn Waiter>>,
     },
     /// A quorum read.
@@ -143,12 +152,19 @@ pub struct Settings {
 
 /// The parts a replica is made of, recovered and ready.
 pub struct Parts<D: Disk> {
+    /// Recovered and not stepped yet.
     pub core: Core,
+    /// As of the newest snapshot; later entries are applied once they are known to be committed.
     pub state: State,
+    /// Goes to the log thread, the only one that writes it.
     pub wal: Wal<D>,
+    /// Gets each new view before anybody is answered.
     pub hub: Arc<WatchHub>,
+    /// What a leader stamps entries with.
     pub clock: Arc<dyn Clock>,
+    /// Set by the raft thread, read by everybody.
     pub estimate: Arc<Estimate>,
+    /// Do not change while the replica runs.
     pub settings: Settings,
 }
 

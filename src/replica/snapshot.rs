@@ -9,7 +9,9 @@ use crossbeam_channel::{Receiver, Sender};
 
 /// A snapshot to make: an immutable version of the state, and the point it stands for.
 pub struct Task {
+    /// The position of the last entry in `state`, and the members there.
     pub mark: SnapshotMark,
+    /// A clone: applying goes on beside it.
     pub state: State,
 }
 
@@ -68,6 +70,7 @@ pub struct Schedule {
 const RETRY_BYTES: u64 = 1 << 20;
 
 impl Schedule {
+    /// `snapshot_bytes`: of the newest snapshot, 0 without one; the log after it counts as empty.
     pub fn new(count: u64, log_bytes_max: u64, snapshot_bytes: u64) -> Schedule {
         Schedule {
             count,
@@ -86,6 +89,7 @@ impl Schedule {
         self.log_bytes += bytes as u64;
     }
 
+    /// Whether to begin one now; never while one is under way or nothing new was applied.
     pub fn is_due(&self) -> bool {
         let counted = self.entries >= self.count && self.log_bytes >= self.snapshot_bytes;
         let long = self.log_bytes >= self.log_bytes_max.max(self.snapshot_bytes);
@@ -98,6 +102,7 @@ impl Schedule {
         self.running.is_none() && self.entries > 0 && self.log_bytes > self.snapshot_bytes
     }
 
+    /// One is under way that covers all that was applied so far.
     pub fn begun(&mut self) {
         self.running = Some((self.entries, self.log_bytes));
     }

@@ -25,8 +25,11 @@ const HEAD_BYTES: usize = 13;
 /// What the log adds up to at [`State::applied`]. A clone is cheap and keeps its content.
 #[derive(Clone)]
 pub struct State {
+    /// The keys, and the events that watches may still ask for.
     pub tree: Tree,
+    /// The table that the members API shows; who votes is for raft's own membership to say.
     pub members: Members,
+    /// The last entry that is in it; 0 before the first.
     pub applied: LogIndex,
     /// Cluster time of the last stamped entry.
     pub time: ClusterTime,
@@ -36,6 +39,7 @@ pub struct State {
 pub enum Outcome {
     /// A client's write, which may have been refused; equal on every member.
     Tree(Result<Applied, ApiError>),
+    /// What was removed because its time was up, in order; may be empty.
     Expired(Vec<Applied>),
     /// The members' table changed.
     Members,
@@ -121,6 +125,7 @@ pub struct Loader {
 }
 
 impl Loader {
+    /// `history_events`: how many past events the tree keeps for watches.
     pub fn new(history_events: usize) -> Loader {
         Loader {
             head: Vec::new(),

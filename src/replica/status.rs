@@ -27,6 +27,7 @@ pub struct Status {
 }
 
 impl Status {
+    /// As of the start: no leader known, nothing counted.
     pub fn new(core: &Core, state: &State) -> Status {
         Status {
             id: core.id(),
@@ -49,22 +50,27 @@ impl Status {
         self.id
     }
 
+    /// Whom this member believes to lead; None: nobody, as between two leaders.
     pub fn leader(&self) -> Option<NodeId> {
         Some(NodeId(self.leader.load(Ordering::Relaxed))).filter(|id| id.0 != 0)
     }
 
+    /// Whether this member leads as far as it knows; a newer term may have another already.
     pub fn is_leader(&self) -> bool {
         self.leader() == Some(self.id)
     }
 
+    /// The newest term that this member has seen. Never falls.
     pub fn term(&self) -> Term {
         Term(self.term.load(Ordering::Relaxed))
     }
 
+    /// Everything up to here is committed; it may be ahead of `applied`.
     pub fn commit(&self) -> LogIndex {
         LogIndex(self.commit.load(Ordering::Relaxed))
     }
 
+    /// As of the last turn; the newest view may have more.
     pub fn applied(&self) -> LogIndex {
         LogIndex(self.applied.load(Ordering::Relaxed))
     }
@@ -84,10 +90,12 @@ impl Status {
         self.proposals_pending.load(Ordering::Relaxed)
     }
 
+    /// Writes are refused until there is space; reads go on.
     pub fn disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed)
     }
 
+    /// What this member was at the end of the last turn.
     pub fn role(&self) -> Role {
         *self.role.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -81,6 +81,7 @@ impl Tickets {
 
 /// Why a request got no result. The texts are etcd's where it has one (spec §10).
 impl Failure {
+    /// The `cause` of the error 300 that the client gets.
     pub fn cause(self) -> &'static str {
         match self {
             Failure::TimedOut => "etcdserver: request timed out",
