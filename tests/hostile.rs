@@ -3,7 +3,7 @@
 //! While each attack lasts, a bystander reads and writes on connections of its own and takes the
 //! time, and the server's memory is sampled. `HOSTILE_CONNECTIONS` (default 10,000) is for the
 //! memory of idle connections and parked watches. The bars are those of a release build
-//! (`cargo test --release --test hostile`); a debug build gets more time and fewer deaf clients.
+//! (`make bars`); a debug build gets more time and fewer deaf clients.
 
 mod harness;
 
@@ -15,14 +15,20 @@ use std::time::{Duration, Instant};
 
 use harness::client::{FORM, PATIENCE, form_request, request};
 use harness::process::Process;
+use harness::server::is_release;
 use harness::{Answer, Connection, Json, Random, Server, percentile, setting, wait_for};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-const RELEASE: bool = !cfg!(debug_assertions);
 /// The 99th percentile of the others' requests. A debug build renders and parses many times slower.
-const BYSTANDER_BAR: Duration = Duration::from_millis(if RELEASE { 50 } else { 250 });
+fn bystander_bar() -> Duration {
+    Duration::from_millis(if is_release() { 50 } else { 250 })
+}
+
 /// Clients that ask for 2 MB each and do not read.
-const DEAF_CLIENTS: usize = if RELEASE { 64 } else { 8 };
+fn deaf_clients() -> usize {
+    if is_release() { 64 } else { 8 }
+}
+
 const MEMORY_BAR: u64 = 16 << 20;
 
 /// Times and memory are measured one test at a time.
@@ -78,6 +84,11 @@ impl Bystander {
 
     /// Ends it; panics if it was not served well, or the server grew too much.
     fn finish(self, what: &str, server: &mut Server) {
+        self.finish_within(what, server, bystander_bar());
+    }
+
+    /// As [`Bystander::finish`], with a 99th percentile of its own.
+    fn finish_within(self, what: &str, server: &mut Server, bar: Duration) {
         self.stop.store(true, Ordering::Relaxed);
         let (mut times, most) = self.thread.join().expect("the bystander was not served");
         assert!(
@@ -94,7 +105,7 @@ impl Bystander {
             grown >> 10
         );
         assert!(count >= 50, "{what}: only {count} requests of others");
-        assert!(slow < BYSTANDER_BAR, "{what}: p99 {slow:?}");
+        assert!(slow < bar, "{what}: p99 {slow:?}");
         assert!(grown < MEMORY_BAR, "{what}: memory grew by {grown} bytes");
     }
 }
@@ -197,7 +208,7 @@ fn clients_that_ask_for_2_mb_and_do_not_read() {
     assert!(server.ask("GET", "/v2/keys/large", None).body.len() > 2 << 20);
     let bystander = Bystander::start(&server);
     let bytes = form_request("GET", "/v2/keys/large", None);
-    let mut readers = open_with(&server, DEAF_CLIENTS, &bytes);
+    let mut readers = open_with(&server, deaf_clients(), &bytes);
     sleep(Duration::from_secs(2));
     let answer = readers[0]
         .answer(false, PATIENCE)
@@ -408,6 +419,48 @@ fn two_hundred_watches_at_once_twenty_times() {
         }
     }
     bystander.finish("20 rounds of 200 watches at once", &mut server);
+}
+
+/// Nothing a client does holds a worker: not a long listing, not one that is not read, not a crowd that
+/// waits.
+#[test]
+fn stalled_listings_beside_a_thousand_watches() {
+    let _alone = alone();
+    let mut server = Server::start(&[]);
+    let (keys, bar) = if is_release() {
+        (100_000, Duration::from_millis(20))
+    } else {
+        (5_000, bystander_bar())
+    };
+    fill(&server, keys);
+    let watches = open_watches(&server, 1000);
+    let bystander = Bystander::start(&server);
+    let bytes = form_request("GET", "/v2/keys/many", None);
+    let mut readers = open_with(&server, 10, &bytes);
+    sleep(Duration::from_millis(1500));
+    bystander.finish_within("ten stalled listings", &mut server, bar);
+    for reader in &mut readers {
+        let answer = reader.answer(false, PATIENCE).expect("the whole listing");
+        assert_eq!(answer.text().matches("\"value\"").count() as u64, keys);
+    }
+    drop(watches);
+}
+
+/// Makes so many small keys in one directory, from sixteen connections.
+fn fill(server: &Server, keys: u64) {
+    let address = server.address();
+    let write = move |writer: u64| {
+        let mut connection = Connection::open(address).expect("a connection");
+        for number in (writer..keys).step_by(16) {
+            let target = format!("/v2/keys/many/{number}?value=x");
+            let answer = connection.ask("PUT", &target, None).expect("an answer");
+            assert_eq!(answer.status, 201);
+        }
+    };
+    let writers: Vec<_> = (0..16).map(|writer| spawn(move || write(writer))).collect();
+    writers
+        .into_iter()
+        .for_each(|writer| writer.join().expect("it writes"));
 }
 
 #[test]

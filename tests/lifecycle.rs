@@ -13,14 +13,9 @@ use std::time::{Duration, Instant};
 
 use harness::client::{PATIENCE, form_request};
 use harness::ledger::{Ledger, Writers};
-use harness::server::program;
+use harness::server::{is_release, program};
 use harness::{Connection, Line, Server, percentile, setting, wait_for};
 use rustix::process::Signal;
-
-/// Whether the bars of a release build hold: for our own, or for a server given by name.
-fn release() -> bool {
-    !cfg!(debug_assertions) || std::env::var_os("EDGETCD_SERVER").is_some()
-}
 
 /// Times and memory are measured one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -105,7 +100,7 @@ fn a_stop_without_load_is_clean_and_leaves_everything() {
 #[test]
 fn the_first_write_is_acknowledged_soon_after_the_start() {
     let _alone = alone();
-    let bar = Duration::from_millis(if release() { 100 } else { 500 });
+    let bar = Duration::from_millis(if is_release() { 100 } else { 500 });
     let mut fresh: Vec<Duration> = (0..5)
         .map(|_| time_to_first_write(&mut Server::prepare(&[])))
         .collect();
@@ -167,7 +162,7 @@ fn idle_it_needs_little_and_writes_nothing() {
         folder < 4 << 20,
         "the empty node's folder holds {folder} bytes"
     );
-    let bar = if release() { 6 << 20 } else { 12 << 20 };
+    let bar = if is_release() { 6 << 20 } else { 12 << 20 };
     assert!(memory < bar, "{memory} bytes resident, the bar is {bar}");
 }
 
@@ -196,7 +191,7 @@ fn size(path: &Path) -> u64 {
 
 #[test]
 fn the_program_is_small() {
-    if !release() {
+    if !is_release() {
         println!("skipped: this is a debug build");
         return;
     }

@@ -230,6 +230,11 @@ pub fn program() -> Vec<String> {
     }
 }
 
+/// Whether the bars of a release build hold: for our own, or for a server given by name.
+pub fn is_release() -> bool {
+    !cfg!(debug_assertions) || std::env::var_os("EDGETCD_SERVER").is_some()
+}
+
 /// A port nobody listens on, from below the range that outgoing connections take theirs from.
 /// Tests run at once, in several processes, so each process begins its search elsewhere.
 pub fn free_address() -> SocketAddr {
