@@ -11,6 +11,7 @@ use crate::watch::View;
 use log::LevelFilter;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 const GET: &str = "GET";
 
@@ -39,6 +40,9 @@ pub fn health(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) 
     }));
 }
 
+/// A node whose quorum read takes longer is not healthy (spec §14).
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+
 struct Health {
     ticket: Ticket,
     grant: Grant,
@@ -55,6 +59,10 @@ impl Reader for Health {
 
     fn failed(self: Box<Self>, _: Failure, outbox: &mut Outbox) {
         self.ticket.send_in(unhealthy(&self.grant), outbox);
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(HEALTH_TIMEOUT)
     }
 }
 

@@ -118,6 +118,11 @@ pub trait Reader: Send {
     fn ready(self: Box<Self>, view: &Arc<View>, outbox: &mut Outbox);
     /// The read was not confirmed; the [`Failure`] says why. Nothing was read.
     fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox);
+
+    /// How long it waits at most, if less than the request timeout.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What is asked of the raft thread.

@@ -341,12 +341,23 @@ impl RaftThread {
         }
     }
 
+    /// One question for all, and one for each that waits less long than they.
     fn ask_reads(&mut self, readers: Vec<Box<dyn Reader>>) {
-        if readers.is_empty() {
-            return;
+        let (impatient, patient): (Vec<_>, Vec<_>) = readers
+            .into_iter()
+            .partition(|reader| reader.patience().is_some());
+        for reader in impatient {
+            let patience = reader.patience().unwrap_or_default();
+            self.ask(vec![reader], patience);
         }
-        let deadline = Instant::now() + self.wiring.settings.request_timeout;
-        let id = self.reads.ask(readers, deadline);
+        if !patient.is_empty() {
+            self.ask(patient, self.wiring.settings.request_timeout);
+        }
+    }
+
+    fn ask(&mut self, readers: Vec<Box<dyn Reader>>, patience: Duration) {
+        let patience = patience.min(self.wiring.settings.request_timeout);
+        let id = self.reads.ask(readers, Instant::now() + patience);
         self.step(Input::ReadIndex { id });
     }
 
