@@ -58,7 +58,7 @@
 //! | no seal, and zeros in the next file         | it was made ready ahead            | keeps it for later      |
 //! | no seal, and records in the next file, its head bad | the seal and all after it are lost | refuses         |
 //! | records after the last one that says what is durable | they may be in the kernel's memory only | writes them again, syncs |
-//! | a stop as the last record                   | all of it is durable               | writes nothing          |
+//! | a stop as the last record                   | all before it is durable           | writes nothing; the next record takes its place |
 //!
 //! | in or about an older segment                | so                                 | and                     |
 //! |---------------------------------------------|------------------------------------|-------------------------|

@@ -12,7 +12,7 @@ use super::record::Record;
 use super::replay::{self, Replayed, WAY_OUT};
 use super::snapshot::{self, SnapshotReader};
 use super::spare::Prepared;
-use super::writer::{Active, Log, Parts, Used, Wal};
+use super::writer::{Active, Log, Parts, STOP_BYTES, Used, Wal};
 use super::{Clock, index::Index};
 use crate::raft::{Ballot, LogIndex, Position, StoredLog};
 use std::path::{Path, PathBuf};
@@ -370,7 +370,10 @@ fn parts<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Parts<D>, WalErr
     if !replayed.stopped {
         settle(home, &mut active, &replayed)?;
     }
-    active.end = replayed.end;
+    // A stop says that what is before it is durable, and nothing of itself: a process that ended in
+    // the middle may have left it in the cache only. So the next record takes its place.
+    let stop = if replayed.stopped { STOP_BYTES } else { 0 };
+    active.end = replayed.end - stop;
     active.durable = active.end;
     if active.end == 0 {
         active.write_record(Record::Head(replayed.log.head(replayed.active)))?;

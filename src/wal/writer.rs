@@ -32,7 +32,7 @@ const BUSY: Duration = Duration::from_secs(2);
 /// …and one filled slower than this by one of half its size.
 const IDLE: Duration = Duration::from_secs(120);
 /// Bytes of a record without payload.
-const STOP_BYTES: u64 = 16;
+pub(super) const STOP_BYTES: u64 = 16;
 
 /// What the log says besides its entries; a segment's head repeats it.
 #[derive(Debug, Clone)]

@@ -288,3 +288,32 @@ fn a_zeroed_sector_before_the_last_sync_is_refused() {
         }
     }
 }
+
+/// The record of a clean stop is written, and the process ends before that is synced. The next one
+/// must not call it durable: it may stand in another page than what is written then.
+#[test]
+fn a_stop_that_was_not_synced_is_not_called_durable() {
+    for seed in 0..16 {
+        let disk = LyingDisk::new(seed);
+        let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+        wal.write(&entries(1, 62, 1, 41)).expect("written");
+        disk.fail_sync_after(0);
+        wal.close().expect_err("the stop is not synced");
+        drop(home);
+        let (_, line) = records(&disk).pop().expect("records");
+        assert_eq!((line.offset, line.bytes), (4080, 16), "it ends a page");
+        disk.kill();
+
+        let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
+        wal.write(&entries(63, 64, 1, 41)).expect("written");
+        drop((home, wal));
+        disk.crash();
+        let (_home, wal, recovered) =
+            open(&disk, SEGMENT).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(
+            read_all(&wal, &recovered),
+            entries(1, 64, 1, 41).entries,
+            "seed {seed}"
+        );
+    }
+}
