@@ -296,6 +296,9 @@ impl Output {
         while self.buffer.len() - self.sent < SLICE_BYTES / 4
             && let Some(piece) = self.queue.front_mut()
         {
+            // A client that takes little at a time never leaves the buffer empty.
+            self.buffer.drain(..self.sent);
+            self.sent = 0;
             if piece.render(&mut self.buffer)? {
                 if let Some(Piece::Chunk { bytes, .. }) = self.queue.pop_front() {
                     self.chunks -= 1;
@@ -574,6 +577,18 @@ mod tests {
             flushes += 1;
         }
         assert_eq!(flushes, 6);
+    }
+
+    #[test]
+    fn a_client_that_takes_little_at_a_time_holds_no_more() {
+        let mut output = Output::new();
+        let length = 40 * SLICE_BYTES;
+        let body = Box::new(Counted(length));
+        output.stream(&Answer::new(200), length as u64, body, NEW, &Stamp::new());
+        while output.flush(Narrow(10_000)).expect("no error") != Flushed::All {
+            let held = output.buffer.len();
+            assert!(held <= 2 * SLICE_BYTES, "{held} bytes held");
+        }
     }
 
     #[test]
