@@ -155,9 +155,8 @@ pub(super) struct Connection {
     /// The output would go on, in another turn.
     paused: bool,
     clock: Clock,
-    /// When to be looked at, and when the worker's timers will do so.
+    /// When to be looked at.
     pub deadline: Option<Instant>,
-    pub entry: Option<Instant>,
     /// The worker has it on its list of those that wait for room.
     pub awaits_room: bool,
 }
@@ -186,7 +185,6 @@ impl Connection {
             paused: false,
             clock: Clock::None,
             deadline: None,
-            entry: None,
             awaits_room: false,
         }
     }

@@ -2,9 +2,11 @@
 //!
 //! A connection's deadline moves with every request. Moving it *back* costs nothing: the entry stays
 //! where it is, and when it comes up the connection says that its time has not come yet. Only a
-//! deadline that is earlier than the connection's entry adds another one; the old one is then
-//! recognised by its time and ignored. So the common request touches no timer, and nothing is ever
-//! scanned.
+//! deadline that is earlier than the entry adds another one; the old one is then recognised by its time
+//! and ignored. So the common request touches no timer, and nothing is ever scanned.
+//!
+//! The entry is the slot's, not the connection's: the next connection in the slot goes on with it. So
+//! clients that come and go leave no entries behind, however many they are.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,16 +15,21 @@ use std::time::Instant;
 #[derive(Default)]
 pub(super) struct Timers {
     entries: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// Of each slot: when it comes up next, if at all.
+    next_of: Vec<Option<Instant>>,
 }
 
 impl Timers {
-    /// Makes sure that `slot` comes up at `deadline` at the latest. `entry` is the connection's note
-    /// of when it does so far.
-    pub fn set(&mut self, slot: u32, deadline: Option<Instant>, entry: &mut Option<Instant>) {
+    /// Makes sure that `slot` comes up at `deadline` at the latest.
+    pub fn set(&mut self, slot: u32, deadline: Option<Instant>) {
         let Some(deadline) = deadline else { return };
-        if entry.is_none_or(|entry| deadline < entry) {
+        let at = slot as usize;
+        if self.next_of.len() <= at {
+            self.next_of.resize(at + 1, None);
+        }
+        if self.next_of[at].is_none_or(|next| deadline < next) {
             self.entries.push(Reverse((deadline, slot)));
-            *entry = Some(deadline);
+            self.next_of[at] = Some(deadline);
         }
     }
 
@@ -31,12 +38,22 @@ impl Timers {
         self.entries.peek().map(|Reverse((time, _))| *time)
     }
 
-    /// Takes what has come up by `now`. The connection must compare the time with its own note.
-    pub fn pop(&mut self, now: Instant) -> Option<(Instant, u32)> {
-        if self.next()? > now {
-            return None;
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Takes a slot that has come up by `now`. Its time may not have come yet.
+    pub fn pop(&mut self, now: Instant) -> Option<u32> {
+        while self.next()? <= now {
+            let Reverse((time, slot)) = self.entries.pop()?;
+            let next = &mut self.next_of[slot as usize];
+            if *next == Some(time) {
+                *next = None;
+                return Some(slot);
+            }
         }
-        self.entries.pop().map(|Reverse(entry)| entry)
+        None
     }
 }
 
@@ -47,25 +64,21 @@ mod tests {
 
     #[test]
     fn a_deadline_that_moves_back_adds_no_entry() {
-        let (mut timers, mut entry, start) = (Timers::default(), None, Instant::now());
+        let (mut timers, start) = (Timers::default(), Instant::now());
         for second in [5, 6, 7, 300] {
-            timers.set(1, Some(start + Duration::from_secs(second)), &mut entry);
+            timers.set(1, Some(start + Duration::from_secs(second)));
         }
         assert_eq!(
-            (timers.entries.len(), entry),
+            (timers.entries.len(), timers.next()),
             (1, Some(start + Duration::from_secs(5)))
         );
-        timers.set(1, Some(start + Duration::from_secs(2)), &mut entry);
-        timers.set(2, None, &mut None);
+        timers.set(1, Some(start + Duration::from_secs(2)));
+        timers.set(2, None);
         assert_eq!(timers.next(), Some(start + Duration::from_secs(2)));
         assert_eq!(timers.pop(start), None);
         let later = start + Duration::from_secs(9);
-        assert_eq!(timers.pop(later), Some((start + Duration::from_secs(2), 1)));
-        assert_eq!(
-            timers.pop(later),
-            Some((start + Duration::from_secs(5), 1)),
-            "a stale one"
-        );
-        assert_eq!(timers.pop(later), None);
+        assert_eq!(timers.pop(later), Some(1));
+        assert_eq!(timers.pop(later), None, "the other one is stale");
+        assert_eq!(timers.next(), None);
     }
 }

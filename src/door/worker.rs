@@ -192,9 +192,7 @@ impl Worker {
             Fate::Close => return self.close(slot),
             Fate::Leave => return self.let_go(slot),
         }
-        connections
-            .timers
-            .set(slot, connection.deadline, &mut connection.entry);
+        connections.timers.set(slot, connection.deadline);
     }
 
     /// Counts the connection as waiting, then asks once more: see [`Ledger`](super::ledger::Ledger).
@@ -249,14 +247,8 @@ impl Worker {
     }
 
     fn run_timers(&mut self) {
-        while let Some((time, slot)) = self.connections.timers.pop(self.tools.stamp.now) {
-            let Some(Some(connection)) = self.connections.slots.get_mut(slot as usize) else {
-                continue;
-            };
-            if connection.entry == Some(time) {
-                connection.entry = None;
-                self.look(slot, Connection::expired);
-            }
+        while let Some(slot) = self.connections.timers.pop(self.tools.stamp.now) {
+            self.look(slot, Connection::expired);
         }
     }
 
@@ -278,5 +270,50 @@ impl Worker {
         for slot in 0..self.connections.slots.len() as u32 {
             self.close(slot);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Answer, Handler, Limits, Reply, Request, build_workers};
+    use super::*;
+    use std::net::TcpListener;
+
+    struct Hello;
+
+    impl Handler for Hello {
+        fn handle(&self, _: &Request<'_>, reply: Reply<'_>) {
+            reply.send(Answer::new(200));
+        }
+    }
+
+    fn worker() -> Worker {
+        let handler: Arc<dyn Handler> = Arc::new(Hello);
+        let limits = Arc::new(Limits::default());
+        let mut workers = build_workers(1, &limits, &handler).expect("a worker");
+        workers.pop().expect("one was asked for")
+    }
+
+    /// A client, and its connection in slot 0 of the worker.
+    fn connect(worker: &mut Worker) -> std::net::TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+        let address = listener.local_addr().expect("an address");
+        let client = std::net::TcpStream::connect(address).expect("connect");
+        let (socket, remote) = listener.accept().expect("accept");
+        socket.set_nonblocking(true).expect("set");
+        worker.gauges.open.fetch_add(1, Ordering::Relaxed);
+        worker.adopt(TcpStream::from_std(socket), remote, 0);
+        client
+    }
+
+    #[test]
+    fn clients_that_come_and_go_leave_no_timers() {
+        let mut worker = worker();
+        for _ in 0..50 {
+            drop(connect(&mut worker));
+            worker.tools.stamp.refresh();
+            worker.close(0);
+        }
+        assert_eq!(worker.connections.timers.len(), 1);
     }
 }
