@@ -157,8 +157,9 @@ pub(super) struct Connection {
     clock: Clock,
     /// When to be looked at.
     pub deadline: Option<Instant>,
-    /// The worker has it on its list of those that wait for room.
+    /// The worker has it on its list of those that wait for room; of those that want another turn.
     pub awaits_room: bool,
+    pub awaits_turn: bool,
 }
 
 impl Connection {
@@ -186,6 +187,7 @@ impl Connection {
             clock: Clock::None,
             deadline: None,
             awaits_room: false,
+            awaits_turn: false,
         }
     }
 

@@ -187,7 +187,12 @@ impl Worker {
         let fate = fate.unwrap_or(Fate::Close);
         match fate {
             Fate::Stay => {}
-            Fate::Again => connections.again.push(slot),
+            // Asked for twice it is one turn: otherwise each event would add another one a round.
+            Fate::Again => {
+                if !std::mem::replace(&mut connection.awaits_turn, true) {
+                    connections.again.push(slot);
+                }
+            }
             Fate::AwaitRoom => return self.await_room(slot),
             Fate::Close => return self.close(slot),
             Fate::Leave => return self.let_go(slot),
@@ -242,7 +247,10 @@ impl Worker {
 
     fn run_again(&mut self) {
         for slot in std::mem::take(&mut self.connections.again) {
-            self.look(slot, Connection::run);
+            self.look(slot, |connection, tools| {
+                connection.awaits_turn = false;
+                connection.run(tools)
+            });
         }
     }
 
@@ -277,6 +285,7 @@ impl Worker {
 mod tests {
     use super::super::{Answer, Handler, Limits, Reply, Request, build_workers};
     use super::*;
+    use std::io::Write;
     use std::net::TcpListener;
 
     struct Hello;
@@ -304,6 +313,22 @@ mod tests {
         worker.gauges.open.fetch_add(1, Ordering::Relaxed);
         worker.adopt(TcpStream::from_std(socket), remote, 0);
         client
+    }
+
+    #[test]
+    fn a_connection_waits_for_one_turn_only() {
+        let mut worker = worker();
+        let mut client = connect(&mut worker);
+        let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
+        client.write_all(requests.as_bytes()).expect("sent");
+        for _ in 0..3 {
+            worker.look(0, |connection, tools| {
+                connection.ready(true, false, false, tools)
+            });
+        }
+        assert_eq!(worker.connections.again, [0]);
+        worker.run_again();
+        assert_eq!(worker.connections.again, [0]);
     }
 
     #[test]
