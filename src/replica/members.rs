@@ -23,6 +23,41 @@ pub struct Member {
     pub client_urls: Vec<String>,
 }
 
+/// Why a change of the members is refused for good (spec §13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberError {
+    /// A member with this id is there already.
+    IdExists,
+    /// Another member has one of the peer URLs.
+    UrlExists,
+    /// There is no such member.
+    NotFound,
+    /// It was removed, and ids are never used again.
+    Removed,
+    /// Too few members would be left, or are connected, to make a majority (`--strict-reconfig-check`).
+    Unhealthy,
+}
+
+impl MemberError {
+    const CODES: [MemberError; 5] = [
+        MemberError::IdExists,
+        MemberError::UrlExists,
+        MemberError::NotFound,
+        MemberError::Removed,
+        MemberError::Unhealthy,
+    ];
+
+    /// Its number between members.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// None: a code of another version.
+    pub fn from_code(code: u8) -> Option<MemberError> {
+        MemberError::CODES.get(usize::from(code)).copied()
+    }
+}
+
 /// The table of members.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Members {

@@ -35,8 +35,10 @@
 
 pub mod clock;
 pub mod entry;
+pub mod letter;
 pub mod log_thread;
 pub mod members;
+pub mod peers;
 mod reads;
 pub mod snapshot;
 pub mod state;

@@ -1,0 +1,285 @@
+//! What members say to each other: raft's messages, and what a follower asks of its leader.
+//!
+//! | byte 0 | letter | then |
+//! |---:|---|---|
+//! | 1 | [`Letter::Raft`] | cluster time (8), the message as raft encodes it |
+//! | 2 | [`Letter::Forward`] | number (8), term (8), then each order: length (4), bytes |
+//! | 3 | [`Letter::Change`] | number (8), term (8), the order's bytes |
+//! | 4 | [`Letter::AskIndex`] | number (8) |
+//! | 5 | [`Letter::Reply`] | number (8), verdict (1), for a read its index (8) |
+//!
+//! Numbers are little-endian. Letters may be lost, and only raft's may be doubled or come late: a
+//! forwarded order is handed to a connection once, and after that nobody sends it again (hazard D16).
+
+use super::members::MemberError;
+use crate::raft::{LogIndex, Malformed, Message, Term};
+use crate::tree::ClusterTime;
+
+/// One thing said to one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Letter {
+    /// Raft's own.
+    Raft {
+        /// Of any term; raft sorts them.
+        message: Message,
+        /// The sender's cluster time if it leads, so that every member knows it between entries; otherwise 0.
+        time: ClusterTime,
+    },
+    /// "Append these, if you lead in this term." Answered only if nothing was done with them
+    /// ([`Verdict::NotTaken`]): otherwise the sender sees its orders applied.
+    Forward {
+        /// The sender's own number for this letter.
+        number: u64,
+        /// The term in which the sender believes the receiver to lead.
+        term: Term,
+        /// As [`super::entry`] writes them, with their tags and without a stamp.
+        orders: Vec<Vec<u8>>,
+    },
+    /// "Change the members so, if you lead in this term." Answered if nothing came of it.
+    Change {
+        /// The sender's own number for this letter.
+        number: u64,
+        /// As in [`Letter::Forward`].
+        term: Term,
+        /// A member order as [`super::entry`] writes it.
+        order: Vec<u8>,
+    },
+    /// "From which index on is a read linearizable?" Always answered.
+    AskIndex {
+        /// The sender's own number; never used again.
+        number: u64,
+    },
+    /// What became of the letter with this number.
+    Reply {
+        /// As it came.
+        number: u64,
+        /// What the leader says.
+        verdict: Verdict,
+    },
+}
+
+/// A leader's answer to what a member asked of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Reads are linearizable once this index is applied.
+    Index(LogIndex),
+    /// Nothing was done: it may be asked again, here later or elsewhere.
+    NotTaken,
+    /// The change of members is refused for good.
+    Refused(MemberError),
+}
+
+const RAFT: u8 = 1;
+const FORWARD: u8 = 2;
+const CHANGE: u8 = 3;
+const ASK_INDEX: u8 = 4;
+const REPLY: u8 = 5;
+
+const INDEX: u8 = 1;
+const NOT_TAKEN: u8 = 2;
+/// A refusal is this plus the error's own code.
+const REFUSED: u8 = 16;
+
+impl Letter {
+    /// Whether it belongs behind bulk data; all else may go past it ([`Message::is_bulk`]).
+    pub fn is_bulk(&self) -> bool {
+        match self {
+            Letter::Raft { message, .. } => message.is_bulk(),
+            Letter::Forward { .. } => true,
+            Letter::Change { .. } | Letter::AskIndex { .. } | Letter::Reply { .. } => false,
+        }
+    }
+
+    /// Appends the letter's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Letter::Raft { message, time } => {
+                begin(RAFT, time.0, out);
+                message.encode(out);
+            }
+            Letter::Forward {
+                number,
+                term,
+                orders,
+            } => {
+                begin(FORWARD, *number, out);
+                out.extend_from_slice(&term.0.to_le_bytes());
+                for order in orders {
+                    let length = u32::try_from(order.len()).expect("an order is far below 4 GiB");
+                    out.extend_from_slice(&length.to_le_bytes());
+                    out.extend_from_slice(order);
+                }
+            }
+            Letter::Change {
+                number,
+                term,
+                order,
+            } => {
+                begin(CHANGE, *number, out);
+                out.extend_from_slice(&term.0.to_le_bytes());
+                out.extend_from_slice(order);
+            }
+            Letter::AskIndex { number } => begin(ASK_INDEX, *number, out),
+            Letter::Reply { number, verdict } => {
+                begin(REPLY, *number, out);
+                verdict.encode(out);
+            }
+        }
+    }
+
+    /// Reads a letter back; it must take up all of the bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] says what is wrong with the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Letter, Malformed> {
+        let (&kind, rest) = bytes.split_first().ok_or(EARLY)?;
+        let (number, rest) = number(rest)?;
+        Ok(match kind {
+            RAFT => Letter::Raft {
+                message: Message::decode(rest)?,
+                time: ClusterTime(number),
+            },
+            FORWARD => {
+                let (term, rest) = term(rest)?;
+                let orders = orders(rest)?;
+                Letter::Forward {
+                    number,
+                    term,
+                    orders,
+                }
+            }
+            CHANGE => {
+                let (term, order) = term(rest)?;
+                let order = order.to_vec();
+                Letter::Change {
+                    number,
+                    term,
+                    order,
+                }
+            }
+            ASK_INDEX if rest.is_empty() => Letter::AskIndex { number },
+            REPLY => Letter::Reply {
+                number,
+                verdict: Verdict::decode(rest)?,
+            },
+            _ => return Err(Malformed("the kind of a letter is 1 to 5")),
+        })
+    }
+}
+
+impl Verdict {
+    fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Verdict::Index(index) => begin(INDEX, index.0, out),
+            Verdict::NotTaken => out.push(NOT_TAKEN),
+            Verdict::Refused(error) => out.push(REFUSED + error.code()),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Verdict, Malformed> {
+        match bytes {
+            [INDEX, index @ ..] => match number(index)? {
+                (index, []) => Ok(Verdict::Index(LogIndex(index))),
+                _ => Err(LATE),
+            },
+            [NOT_TAKEN] => Ok(Verdict::NotTaken),
+            [code] => code
+                .checked_sub(REFUSED)
+                .and_then(MemberError::from_code)
+                .map(Verdict::Refused)
+                .ok_or(Malformed("no verdict has this code")),
+            _ => Err(LATE),
+        }
+    }
+}
+
+const EARLY: Malformed = Malformed("it ends too early");
+const LATE: Malformed = Malformed("bytes are left over");
+
+fn begin(kind: u8, number: u64, out: &mut Vec<u8>) {
+    out.push(kind);
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn number(bytes: &[u8]) -> Result<(u64, &[u8]), Malformed> {
+    let (head, rest) = bytes.split_first_chunk().ok_or(EARLY)?;
+    Ok((u64::from_le_bytes(*head), rest))
+}
+
+fn term(bytes: &[u8]) -> Result<(Term, &[u8]), Malformed> {
+    number(bytes).map(|(term, rest)| (Term(term), rest))
+}
+
+fn orders(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
+    let mut orders = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let length = u32::from_le_bytes(*length) as usize;
+        let (order, rest) = rest.split_at_checked(length).ok_or(EARLY)?;
+        orders.push(order.to_vec());
+        bytes = rest;
+    }
+    match bytes {
+        [] => Ok(orders),
+        _ => Err(EARLY),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::Body;
+
+    fn letters() -> Vec<Letter> {
+        let message = Message {
+            term: Term(7),
+            body: Body::HeartbeatReply { round: 9 },
+        };
+        let verdicts = [
+            Verdict::Index(LogIndex(u64::MAX)),
+            Verdict::NotTaken,
+            Verdict::Refused(MemberError::UrlExists),
+        ];
+        let reply = |verdict| Letter::Reply { number: 3, verdict };
+        let mut letters = vec![
+            Letter::Raft {
+                message,
+                time: ClusterTime(5),
+            },
+            Letter::Forward {
+                number: 1,
+                term: Term(2),
+                orders: vec![vec![1, 2, 3], Vec::new(), vec![4]],
+            },
+            Letter::Change {
+                number: 1,
+                term: Term(2),
+                order: vec![9; 40],
+            },
+            Letter::AskIndex { number: 8 },
+        ];
+        letters.extend(verdicts.map(reply));
+        letters
+    }
+
+    #[test]
+    fn letters_come_back() {
+        for letter in letters() {
+            let mut bytes = Vec::new();
+            letter.encode(&mut bytes);
+            assert_eq!(Letter::decode(&bytes), Ok(letter));
+        }
+    }
+
+    #[test]
+    fn a_letter_cut_short_is_another_one_or_none() {
+        for letter in letters() {
+            let mut bytes = Vec::new();
+            letter.encode(&mut bytes);
+            for end in 0..bytes.len() {
+                assert_ne!(Letter::decode(&bytes[..end]).as_ref(), Ok(&letter));
+            }
+        }
+        assert!(Letter::decode(&[]).is_err());
+        assert!(Letter::decode(&[99; 20]).is_err());
+    }
+}

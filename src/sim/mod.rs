@@ -1,0 +1,3 @@
+//! Whole clusters in one thread, from one seed.
+
+pub mod linear;
