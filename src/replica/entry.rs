@@ -1,24 +1,35 @@
-//! What the bytes of a raft command say to the state machine.
+//! What the bytes of a raft command, or the context of a membership change, say to the state machine.
 //!
 //! | offset | size | field | |
 //! |---:|---:|---|---|
-//! | 0 | 1 | kind | 1 tree command, 2 expire, 3 publish, 4 time |
+//! | 0 | 1 | kind | 1 tree command, 2 expire, 3 publish, 4 time, 5 update, 6 add, 7 remove; plus 128 with a tag |
 //! | 1 | 8 | cluster | cluster time in nanoseconds, little-endian |
 //! | 9 | 8 | wall | the leader's wall clock in nanoseconds since 1970 |
-//! | 17 | n | body | a tree command ([`Command::encode`]); a member as JSON; otherwise nothing |
+//! | 17 | 8 | tag | only with 128 in the kind |
+//! | 17 or 25 | n | body | a tree command ([`Command::encode`]); JSON for 3, 5 and 6; the member's id for 7; otherwise nothing |
 //!
 //! The two times are filled in by the leader when it appends, so that every member applies the same.
+//!
+//! A *tag* is drawn by the member that forwards an order to its leader: by it the member knows its own order
+//! again when it applies it. The leader's own orders need none, it knows where they stand.
 
-use super::members::Member;
+use super::members::{Member, Published};
+use crate::raft::NodeId;
 use crate::tree::{ClusterTime, Command, Stamp, WallTime};
 
-/// Bytes before the body.
+/// Bytes before the tag or the body.
 pub const HEAD_BYTES: usize = 17;
 
 const TREE: u8 = 1;
 const EXPIRE: u8 = 2;
 const PUBLISH: u8 = 3;
 const TIME: u8 = 4;
+const UPDATE: u8 = 5;
+const ADD: u8 = 6;
+const REMOVE: u8 = 7;
+
+const TAGGED: u8 = 128;
+const TAG_BYTES: usize = 8;
 
 /// A decoded command.
 #[derive(Debug)]
@@ -27,10 +38,16 @@ pub enum Order {
     Tree(Command),
     /// Everything due at the stamp's cluster time expires.
     Expire,
-    /// A member tells its name and client URLs.
-    Publish(Member),
+    /// A member tells its name, client URLs and incarnation.
+    Publish(Published),
     /// Nothing but the time: logged while keys with a TTL exist, so that a restart knows it.
     Time,
+    /// A member's peer URLs are replaced.
+    Update(Member),
+    /// The context of an [`AddLearner`](crate::raft::ChangeKind::AddLearner): who it is.
+    Add(Member),
+    /// The context of a [`Remove`](crate::raft::ChangeKind::Remove).
+    Remove(NodeId),
 }
 
 /// Bytes that are no command: a bug of ours, or of a future version that wrote the log.
@@ -39,7 +56,7 @@ pub struct Malformed(pub String);
 
 /// A client's write, its stamp still open.
 pub fn tree(command: &Command) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + 64 + command.value.len());
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + TAG_BYTES + 64 + command.value.len());
     bytes.push(TREE);
     bytes.resize(HEAD_BYTES, 0);
     command.encode(&mut bytes);
@@ -56,10 +73,31 @@ pub fn time() -> Vec<u8> {
     without_body(TIME)
 }
 
-/// A member's name and client URLs.
-pub fn publish(member: &Member) -> Vec<u8> {
-    let mut bytes = without_body(PUBLISH);
-    serde_json::to_writer(&mut bytes, member)
+/// What a member tells of itself.
+pub fn publish(published: &Published) -> Vec<u8> {
+    with_json(PUBLISH, published)
+}
+
+/// New peer URLs for a member.
+pub fn update(member: &Member) -> Vec<u8> {
+    with_json(UPDATE, member)
+}
+
+/// A new member.
+pub fn add(member: &Member) -> Vec<u8> {
+    with_json(ADD, member)
+}
+
+/// A member that goes.
+pub fn remove(id: NodeId) -> Vec<u8> {
+    let mut bytes = without_body(REMOVE);
+    bytes.extend_from_slice(&id.0.to_le_bytes());
+    bytes
+}
+
+fn with_json(kind: u8, value: &impl serde::Serialize) -> Vec<u8> {
+    let mut bytes = without_body(kind);
+    serde_json::to_writer(&mut bytes, value)
         .expect("a member is plain data, and a Vec takes all bytes");
     bytes
 }
@@ -71,9 +109,35 @@ fn without_body(kind: u8) -> Vec<u8> {
 }
 
 /// Fills in the times. Called once, by the leader that appends.
+///
+/// # Panics
+/// When there is no head: [`check`] what comes from outside.
 pub fn stamp(bytes: &mut [u8], stamp: Stamp) {
     bytes[1..9].copy_from_slice(&stamp.cluster.0.to_le_bytes());
     bytes[9..17].copy_from_slice(&stamp.wall.0.to_le_bytes());
+}
+
+/// Puts a tag on an order that has none.
+pub fn put_tag(bytes: &mut Vec<u8>, tag: u64) {
+    assert_eq!(bytes[0] & TAGGED, 0, "an order is tagged once");
+    bytes[0] |= TAGGED;
+    bytes.splice(HEAD_BYTES..HEAD_BYTES, tag.to_le_bytes());
+}
+
+/// Takes the tag off an order, for another attempt with another tag.
+pub fn without_tag(bytes: &[u8]) -> Vec<u8> {
+    let mut plain = bytes.to_vec();
+    if plain[0] & TAGGED != 0 {
+        plain[0] &= !TAGGED;
+        plain.drain(HEAD_BYTES..HEAD_BYTES + TAG_BYTES);
+    }
+    plain
+}
+
+/// The tag, if there is one.
+pub fn tag(bytes: &[u8]) -> Option<u64> {
+    let tag = bytes.get(HEAD_BYTES..)?.first_chunk()?;
+    (bytes[0] & TAGGED != 0).then(|| u64::from_le_bytes(*tag))
 }
 
 /// Reads a command back.
@@ -81,7 +145,7 @@ pub fn stamp(bytes: &mut [u8], stamp: Stamp) {
 /// # Errors
 /// [`Malformed`] says what is wrong with the bytes.
 pub fn decode(bytes: &[u8]) -> Result<(Stamp, Order), Malformed> {
-    let (head, body) = bytes
+    let (head, mut body) = bytes
         .split_first_chunk::<HEAD_BYTES>()
         .ok_or_else(|| Malformed(format!("{} bytes are shorter than a head", bytes.len())))?;
     let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
@@ -89,16 +153,33 @@ pub fn decode(bytes: &[u8]) -> Result<(Stamp, Order), Malformed> {
         cluster: ClusterTime(number(1)),
         wall: WallTime(number(9) as i64),
     };
-    let order = match head[0] {
+    if head[0] & TAGGED != 0 {
+        body = body
+            .get(TAG_BYTES..)
+            .ok_or_else(|| Malformed("the tag is cut short".into()))?;
+    }
+    Ok((stamp, decode_body(head[0] & !TAGGED, body)?))
+}
+
+fn decode_body(kind: u8, body: &[u8]) -> Result<Order, Malformed> {
+    Ok(match kind {
         TREE => Order::Tree(
             Command::decode(body).map_err(|error| Malformed(format!("tree command: {error:?}")))?,
         ),
         EXPIRE => Order::Expire,
-        PUBLISH => Order::Publish(
-            serde_json::from_slice(body).map_err(|error| Malformed(format!("member: {error}")))?,
-        ),
+        PUBLISH => Order::Publish(from_json(body)?),
         TIME => Order::Time,
+        UPDATE => Order::Update(from_json(body)?),
+        ADD => Order::Add(from_json(body)?),
+        REMOVE => {
+            let id = <[u8; 8]>::try_from(body)
+                .map_err(|_| Malformed(format!("an id of {} bytes", body.len())))?;
+            Order::Remove(NodeId(u64::from_le_bytes(id)))
+        }
         kind => return Err(Malformed(format!("no command has kind {kind}"))),
-    };
-    Ok((stamp, order))
+    })
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
+    serde_json::from_slice(body).map_err(|error| Malformed(format!("member: {error}")))
 }

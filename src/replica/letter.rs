@@ -14,6 +14,7 @@
 use super::members::MemberError;
 use crate::raft::{LogIndex, Malformed, Message, Term};
 use crate::tree::ClusterTime;
+use std::sync::Arc;
 
 /// One thing said to one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub enum Letter {
         /// The term in which the sender believes the receiver to lead.
         term: Term,
         /// As [`super::entry`] writes them, with their tags and without a stamp.
-        orders: Vec<Vec<u8>>,
+        orders: Vec<Arc<[u8]>>,
     },
     /// "Change the members so, if you lead in this term." Answered if nothing came of it.
     Change {
@@ -210,12 +211,12 @@ fn term(bytes: &[u8]) -> Result<(Term, &[u8]), Malformed> {
     number(bytes).map(|(term, rest)| (Term(term), rest))
 }
 
-fn orders(mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
+fn orders(mut bytes: &[u8]) -> Result<Vec<Arc<[u8]>>, Malformed> {
     let mut orders = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk() {
         let length = u32::from_le_bytes(*length) as usize;
         let (order, rest) = rest.split_at_checked(length).ok_or(EARLY)?;
-        orders.push(order.to_vec());
+        orders.push(Arc::from(order));
         bytes = rest;
     }
     match bytes {
@@ -248,7 +249,7 @@ mod tests {
             Letter::Forward {
                 number: 1,
                 term: Term(2),
-                orders: vec![vec![1, 2, 3], Vec::new(), vec![4]],
+                orders: [&[1, 2, 3][..], &[], &[4]].map(Arc::from).to_vec(),
             },
             Letter::Change {
                 number: 1,

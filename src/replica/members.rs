@@ -23,6 +23,15 @@ pub struct Member {
     pub client_urls: Vec<String>,
 }
 
+/// What a member tells of itself once it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Its name and client URLs; its peer URLs are not looked at.
+    pub member: Member,
+    /// Drawn when its data directory was made.
+    pub incarnation: u64,
+}
+
 /// Why a change of the members is refused for good (spec §13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberError {
@@ -67,6 +76,10 @@ pub struct Members {
     list: BTreeMap<u64, Member>,
     /// Ids are never used again.
     removed: BTreeSet<u64>,
+    /// By id, of those that have told. A member that comes back with another one has lost its data, and
+    /// with it the votes and entries it had confirmed (hazard D12).
+    #[serde(default)]
+    incarnations: BTreeMap<u64, u64>,
 }
 
 impl Members {
@@ -80,6 +93,7 @@ impl Members {
             cluster,
             list,
             removed: BTreeSet::new(),
+            incarnations: BTreeMap::new(),
         }
     }
 
@@ -93,11 +107,85 @@ impl Members {
         self.list.get(&id.0)
     }
 
+    /// Whether it was a member and is no more.
+    pub fn was_removed(&self, id: NodeId) -> bool {
+        self.removed.contains(&id.0)
+    }
+
+    /// As the member has told it; None: it has not yet.
+    pub fn incarnation(&self, id: NodeId) -> Option<u64> {
+        self.incarnations.get(&id.0).copied()
+    }
+
     /// Takes what a member says of itself. A member that is no longer in the table stays out.
-    pub fn publish(&mut self, told: Member) {
+    pub fn publish(&mut self, told: Published) {
+        if let Some(member) = self.list.get_mut(&told.member.id) {
+            member.name = told.member.name;
+            member.client_urls = told.member.client_urls;
+            self.incarnations.insert(member.id, told.incarnation);
+        }
+    }
+
+    /// Why `member` cannot be added: its id was used, or a peer URL is in use.
+    ///
+    /// # Errors
+    /// The first reason, in the reference's order.
+    pub fn may_add(&self, member: &Member) -> Result<(), MemberError> {
+        let id = NodeId(member.id);
+        if self.was_removed(id) {
+            Err(MemberError::Removed)
+        } else if self.get(id).is_some() {
+            Err(MemberError::IdExists)
+        } else {
+            self.urls_are_free(member)
+        }
+    }
+
+    /// Why `id` cannot be removed.
+    ///
+    /// # Errors
+    /// It is no member, or was removed before.
+    pub fn may_remove(&self, id: NodeId) -> Result<(), MemberError> {
+        match self.get(id) {
+            Some(_) => Ok(()),
+            None if self.was_removed(id) => Err(MemberError::Removed),
+            None => Err(MemberError::NotFound),
+        }
+    }
+
+    /// A committed addition.
+    pub fn add(&mut self, member: Member) {
+        self.list.insert(member.id, member);
+    }
+
+    /// A committed removal; nobody gets this id again.
+    pub fn remove(&mut self, id: NodeId) {
+        self.list.remove(&id.0);
+        self.incarnations.remove(&id.0);
+        self.removed.insert(id.0);
+    }
+
+    /// A committed change of peer URLs.
+    ///
+    /// # Errors
+    /// There is no such member, or another one has a URL. The table is as before.
+    pub fn update(&mut self, told: &Member) -> Result<(), MemberError> {
+        self.may_remove(NodeId(told.id))?;
+        self.urls_are_free(told)?;
         if let Some(member) = self.list.get_mut(&told.id) {
-            member.name = told.name;
-            member.client_urls = told.client_urls;
+            member.peer_urls.clone_from(&told.peer_urls);
+        }
+        Ok(())
+    }
+
+    fn urls_are_free(&self, told: &Member) -> Result<(), MemberError> {
+        let is_used = |url: &String| {
+            self.iter()
+                .any(|other| other.id != told.id && other.peer_urls.contains(url))
+        };
+        match told.peer_urls.iter().any(is_used) {
+            true => Err(MemberError::UrlExists),
+            false => Ok(()),
         }
     }
 
@@ -134,6 +222,37 @@ mod tests {
         }
     }
 
+    fn published(member: Member) -> Published {
+        Published {
+            member,
+            incarnation: 9,
+        }
+    }
+
+    #[test]
+    fn an_id_is_used_once_and_a_url_by_one() {
+        let urls = |member: Member, url: &str| Member {
+            peer_urls: vec![url.into()],
+            ..member
+        };
+        let mut members = Members::new(1, [urls(member(1, "a"), "http://a:1")]);
+        let b = urls(member(2, "b"), "http://b:1");
+        assert_eq!(members.may_add(&b), Ok(()));
+        members.add(b.clone());
+        assert_eq!(members.may_add(&b), Err(MemberError::IdExists));
+        let taken = urls(member(3, "c"), "http://a:1");
+        assert_eq!(members.may_add(&taken), Err(MemberError::UrlExists));
+        assert_eq!(members.update(&taken), Err(MemberError::NotFound));
+        let moved = urls(b.clone(), "http://a:1");
+        assert_eq!(members.update(&moved), Err(MemberError::UrlExists));
+        assert_eq!(members.update(&b), Ok(()), "its own URL is no obstacle");
+        members.remove(NodeId(2));
+        assert_eq!(members.may_add(&b), Err(MemberError::Removed));
+        assert_eq!(members.may_remove(NodeId(2)), Err(MemberError::Removed));
+        assert_eq!(members.may_remove(NodeId(7)), Err(MemberError::NotFound));
+        assert!(members.was_removed(NodeId(2)) && members.get(NodeId(2)).is_none());
+    }
+
     #[test]
     fn shows_members_as_the_api_does() {
         let text = serde_json::to_string(&member(0x1f, "n1")).unwrap();
@@ -148,11 +267,13 @@ mod tests {
     #[test]
     fn a_stranger_cannot_publish_itself() {
         let mut members = Members::new(1, [member(2, "b"), member(1, "a")]);
-        members.publish(member(3, "c"));
-        members.publish(Member {
+        members.publish(published(member(3, "c")));
+        members.publish(published(Member {
             peer_urls: vec![],
             ..member(2, "z")
-        });
+        }));
+        assert_eq!(members.incarnation(NodeId(2)), Some(9));
+        assert_eq!(members.incarnation(NodeId(3)), None);
         let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         assert_eq!(names, ["a", "z"]);
         assert_eq!(

@@ -14,8 +14,8 @@
 //! | rest | the tree ([`tree::Encoder`]) |
 
 use super::entry::{self, Malformed, Order};
-use super::members::Members;
-use crate::raft::{Entry, LogIndex, Payload};
+use super::members::{MemberError, Members};
+use crate::raft::{ChangeKind, Entry, LogIndex, Payload};
 use crate::tree::{self, ApiError, Applied, ClusterTime, Tree};
 
 const VERSION: u8 = 1;
@@ -41,8 +41,8 @@ pub enum Outcome {
     Tree(Result<Applied, ApiError>),
     /// What was removed because its time was up, in order; may be empty.
     Expired(Vec<Applied>),
-    /// The members' table changed.
-    Members,
+    /// The members' table changed, unless the change was refused; equal on every member.
+    Members(Result<(), MemberError>),
     /// Nothing that a client sees.
     Quiet,
 }
@@ -75,7 +75,15 @@ impl State {
             Payload::Command(bytes) => self.order(bytes).unwrap_or_else(|Malformed(what)| {
                 panic!("the committed entry {} cannot be read: {what}", index.0)
             }),
-            Payload::Noop | Payload::Change(_) => Outcome::Quiet,
+            // The leader promotes by itself, and raft's own membership says so.
+            Payload::Change(change) if change.kind == ChangeKind::Promote => Outcome::Quiet,
+            Payload::Change(change) => {
+                self.order(&change.context)
+                    .unwrap_or_else(|Malformed(what)| {
+                        panic!("the committed change {} cannot be read: {what}", index.0)
+                    })
+            }
+            Payload::Noop => Outcome::Quiet,
         }
     }
 
@@ -85,9 +93,18 @@ impl State {
         Ok(match order {
             Order::Tree(command) => Outcome::Tree(self.tree.apply(&command, stamp)),
             Order::Expire => Outcome::Expired(self.tree.expire(stamp.cluster)),
-            Order::Publish(member) => {
-                self.members.publish(member);
-                Outcome::Members
+            Order::Publish(published) => {
+                self.members.publish(published);
+                Outcome::Members(Ok(()))
+            }
+            Order::Update(member) => Outcome::Members(self.members.update(&member)),
+            Order::Add(member) => {
+                self.members.add(member);
+                Outcome::Members(Ok(()))
+            }
+            Order::Remove(id) => {
+                self.members.remove(id);
+                Outcome::Members(Ok(()))
             }
             Order::Time => Outcome::Quiet,
         })
