@@ -7,7 +7,7 @@
 use crate::config::Config;
 use crate::ids;
 use crate::raft::NodeId;
-use crate::replica::members::{Member, Members};
+use crate::replica::members::{Member, Members, Published};
 use crate::urls::Url;
 use serde::{Deserialize, Serialize};
 
@@ -79,12 +79,16 @@ impl Identity {
     }
 
     /// This member as it shows itself with these flags.
-    pub fn published(&self, config: &Config) -> Member {
-        Member {
+    pub fn published(&self, config: &Config) -> Published {
+        let member = Member {
             id: self.id,
             name: config.name.clone(),
             peer_urls: Vec::new(),
             client_urls: texts(&config.advertise_client_urls),
+        };
+        Published {
+            member,
+            incarnation: self.incarnation,
         }
     }
 }

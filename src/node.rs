@@ -19,7 +19,8 @@ use crate::http::{Api, Info, Reads};
 use crate::identity::Identity;
 use crate::raft::{self, Core, LogIndex, Membership, NodeId, SnapshotMark, Start};
 use crate::replica::clock::{self, Clock, Estimate, SystemClock};
-use crate::replica::members::Member;
+use crate::replica::members::Published;
+use crate::replica::peers::NoPeers;
 use crate::replica::state::{Loader, State};
 use crate::replica::{Done, Failure, Parts, Reader, Replica, Settings, Threads, Waiter};
 use crate::threads;
@@ -37,9 +38,6 @@ const LOG_BYTES_MAX: u64 = 64 << 20;
 
 /// A disk with less room than this keeps no spare snapshots and segments.
 const SMALL_DISK_BYTES: u64 = 1 << 30;
-
-/// A tick of a cluster of one, which has no heartbeats to send.
-const IDLE_TICK: Duration = Duration::from_millis(100);
 
 /// A lone node leads at once; this is for a disk that takes its time.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -134,6 +132,9 @@ impl Engine {
             clock: clock.clone(),
             estimate: estimate.clone(),
             settings: replica_settings(config, stored.snapshot_bytes),
+            peers: Arc::new(NoPeers),
+            from_peers: crossbeam_channel::never(),
+            removed: bounded(1).0,
         };
         let (replica, replica_threads) = Replica::start(parts).map_err(no_threads)?;
         let deliverer = hub.clone();
@@ -212,10 +213,13 @@ fn not_ready(why: &str) -> Stop {
 }
 
 /// Lets the members know this node's name and client URLs, if they do not yet.
-fn tell_members(replica: &Replica, published: &Member) {
+fn tell_members(replica: &Replica, published: &Published) {
     let members = replica.status().members();
-    let is_known = members.get(NodeId(published.id)).is_some_and(|known| {
-        known.name == published.name && known.client_urls == published.client_urls
+    let me = &published.member;
+    let is_known = members.get(NodeId(me.id)).is_some_and(|known| {
+        known.name == me.name
+            && known.client_urls == me.client_urls
+            && members.incarnation(NodeId(me.id)) == Some(published.incarnation)
     });
     if is_known {
         return;
@@ -263,11 +267,9 @@ impl Reader for Starting {
 }
 
 fn raft_settings(config: &Config, id: u64) -> raft::Settings {
-    let tick = tick(config);
-    let ticks = |span: Duration| (span.as_millis() / tick.as_millis()).max(1) as u32;
     raft::Settings {
-        election_ticks: ticks(config.election_timeout),
-        heartbeat_ticks: ticks(config.heartbeat_interval),
+        election_ticks: ticks(config, config.election_timeout),
+        heartbeat_ticks: ticks(config, config.heartbeat_interval),
         strict_changes: config.strict_reconfig_check,
         ..raft::Settings::new(NodeId(id), random())
     }
@@ -281,11 +283,20 @@ fn replica_settings(config: &Config, snapshot_bytes: u64) -> Settings {
         snapshot_count: config.snapshot_count,
         snapshot_bytes,
         log_bytes_max: LOG_BYTES_MAX.min(disk_bytes(&config.data_dir) / 8),
+        stall: config.heartbeat_interval,
+        election_ticks: ticks(config, config.election_timeout),
+        strict_changes: config.strict_reconfig_check,
+        first_tag: random(),
     }
 }
 
+/// Ten to a heartbeat, so that members that wait for one wait differently long; at least a millisecond.
 fn tick(config: &Config) -> Duration {
-    IDLE_TICK.min(config.heartbeat_interval)
+    (config.heartbeat_interval / 10).max(Duration::from_millis(1))
+}
+
+fn ticks(config: &Config, span: Duration) -> u32 {
+    (span.as_millis() / tick(config).as_millis()).max(1) as u32
 }
 
 /// Eight bytes that nobody can guess, for the incarnation and for raft's timeouts.

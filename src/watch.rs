@@ -161,6 +161,32 @@ impl WatchHub {
         }
     }
 
+    /// Shows a view that another member's snapshot has brought: the events up to it did not pass here one by
+    /// one. One-shot polls get theirs from its history, if that reaches back far enough; all others are cut,
+    /// and their clients look for themselves.
+    pub fn jump(&self, view: View) {
+        let since = self.view().tree.index();
+        let history = view.tree.history();
+        let is_whole = history.first().is_none_or(|first| first.0 <= since.0 + 1);
+        let missed: Vec<Applied> = history
+            .since(TreeIndex(since.0 + 1))
+            .filter(|_| is_whole)
+            .map(|event| Applied {
+                event: event.clone(),
+                removed: None,
+            })
+            .collect();
+        self.publish(view, missed);
+        let mut state = self.lock();
+        while state.match_one() {}
+        let cut = state.polls.remove_all();
+        drop(state);
+        if !cut.is_empty() {
+            log::warn!("{} watches are cut: a snapshot was installed", cut.len());
+        }
+        self.published.notify_one();
+    }
+
     /// Looks through the history and, if nothing there answers the interest, parks it.
     ///
     /// `park` is called with the poll's token and the view it registers at, and gives the parked
@@ -458,9 +484,17 @@ impl Polls {
 
     /// All streams. Dropping them ends them without a final chunk.
     fn remove_streams(&mut self) -> Vec<Poll> {
-        let is_stream = |slot: &Slot| slot.poll.as_ref().is_some_and(|poll| poll.stream);
+        self.remove_where(|poll| poll.stream)
+    }
+
+    fn remove_all(&mut self) -> Vec<Poll> {
+        self.remove_where(|_| true)
+    }
+
+    fn remove_where(&mut self, chosen: impl Fn(&Poll) -> bool) -> Vec<Poll> {
+        let is_chosen = |slot: &Slot| slot.poll.as_ref().is_some_and(&chosen);
         (0..self.slots.len())
-            .filter(|&number| is_stream(&self.slots[number]))
+            .filter(|&number| is_chosen(&self.slots[number]))
             .collect::<Vec<_>>()
             .into_iter()
             .map(|number| self.remove(number as u32))

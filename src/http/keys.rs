@@ -124,7 +124,7 @@ impl Waiter for WriteAnswer {
         let answer = match &done.effect {
             Effect::Event(applied) => self.success(&applied.event, done),
             Effect::Refused(error) => answer::error(error, &self.cluster, &self.grant),
-            Effect::Members => unreachable!("a write to the keys changes no members"),
+            Effect::Members(_) => unreachable!("a write to the keys changes no members"),
         };
         self.ticket.send_in(answer, outbox);
     }

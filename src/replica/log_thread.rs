@@ -10,8 +10,10 @@
 //! | a write or sync fails | nobody knows what is on disk: the process ends, naming file and offset |
 //! | an entry is asked back | it is read here, so that the raft thread never waits for the disk |
 
+use super::letter::Letter;
+use super::peers::Peers;
 use super::snapshot::{Begun, Task};
-use crate::raft::{Ballot, Entry, Envelope, LogIndex, Position, SnapshotMark};
+use crate::raft::{Ballot, Entry, LogIndex, NodeId, Position, SnapshotMark};
 use crate::threads;
 use crate::wal::{Batch, Disk, Wal, WalError, WalErrorKind};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -31,7 +33,7 @@ pub enum Job {
         /// Synced together with the batches of other jobs that wait.
         batch: Batch,
         /// Sent only after that sync ([`Todo::send_stored`](crate::raft::Todo::send_stored)).
-        then: Vec<Envelope>,
+        then: Vec<(NodeId, Letter)>,
     },
     /// Read entries `[from, to]` back.
     Read {
@@ -44,19 +46,21 @@ pub enum Job {
     Snapshot(Box<Task>),
     /// The snapshot is durable and the core has let go of the log before it: remove files.
     Compact(SnapshotMark),
+    /// A snapshot that another member has sent takes the place of the log.
+    Install {
+        /// What it stands for.
+        mark: SnapshotMark,
+        /// Makes it the newest one, durably ([`super::peers::Received::finish`]). Only then is the log cut.
+        finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
+    },
     /// Write the last record, which calls everything before it durable, and end.
     Close,
 }
 
 /// What the raft thread is told.
 pub enum Report {
-    /// Everything saved so far is on disk, up to and including `last`.
-    Stored {
-        /// The newest ballot saved since the last report; None: it did not change.
-        ballot: Option<Ballot>,
-        /// The last entry saved since the last report; None: there was none.
-        last: Option<Position>,
-    },
+    /// Everything saved so far is on disk: these batches since the last report, in order.
+    Stored(Vec<Stored>),
     /// The disk is full; the log thread goes on trying.
     Full,
     /// The first of the entries asked for, in order; none if they were compacted away.
@@ -68,21 +72,19 @@ pub enum Report {
         /// Of the state as saved, without what the file adds.
         bytes: u64,
     },
+    /// The snapshot at this position is the log now.
+    Installed(Position),
     /// No snapshot came of it (a full disk); it may be tried again later.
     NoSnapshot,
 }
 
-/// Where messages to other members go.
-pub trait Peers: Send + Sync + 'static {
-    /// Takes the messages. Full queues drop them: raft sends again.
-    fn send(&self, envelopes: Vec<Envelope>);
-}
-
-/// A cluster of one has nobody to talk to.
-pub struct NoPeers;
-
-impl Peers for NoPeers {
-    fn send(&self, _envelopes: Vec<Envelope>) {}
+/// One batch that is on disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    /// Its ballot, stored before its entries; None: it had none.
+    pub ballot: Option<Ballot>,
+    /// Its last entry; None: it had none.
+    pub last: Option<Position>,
 }
 
 /// What the thread is given.
@@ -113,7 +115,7 @@ struct Pending {
     batches: Vec<Batch>,
     /// So many of them are written.
     written: usize,
-    then: Vec<Envelope>,
+    then: Vec<(NodeId, Letter)>,
 }
 
 impl Pending {
@@ -197,11 +199,14 @@ impl<D: Disk> LogThread<D> {
     fn stored(&mut self) {
         self.full = false;
         let Pending { batches, then, .. } = std::mem::take(&mut self.pending);
-        self.wiring.peers.send(then);
-        let ballot = batches.iter().rev().find_map(|batch| batch.ballot);
-        let last = batches.iter().rev().find_map(|batch| batch.entries.last());
-        let last = last.map(|entry| entry.position);
-        self.report(Report::Stored { ballot, last });
+        if !then.is_empty() {
+            self.wiring.peers.send(then);
+        }
+        let stored = batches.iter().map(|batch| Stored {
+            ballot: batch.ballot,
+            last: batch.entries.last().map(|entry| entry.position),
+        });
+        self.report(Report::Stored(stored.collect()));
     }
 
     fn do_other(&mut self, job: Job) {
@@ -213,6 +218,21 @@ impl<D: Disk> LogThread<D> {
             },
             Job::Snapshot(task) => self.begin_snapshot(*task),
             Job::Compact(mark) => self.soft(|wal| wal.compact(&mark)),
+            Job::Install { mark, finish } => self.install(&mark, finish),
+        }
+    }
+
+    /// The raft core goes on from the snapshot, so it must be there: what fails here ends the process, and the
+    /// next start finds either the old log or the snapshot.
+    fn install(
+        &mut self,
+        mark: &SnapshotMark,
+        finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
+    ) {
+        let installed = finish().and_then(|()| self.wiring.wal.compact(mark));
+        match installed {
+            Ok(()) => self.report(Report::Installed(mark.position)),
+            Err(error) => threads::fatal(&error.to_string()),
         }
     }
 

@@ -35,6 +35,8 @@
 
 pub mod clock;
 pub mod entry;
+pub mod followers;
+mod forwards;
 pub mod letter;
 pub mod log_thread;
 pub mod members;
@@ -49,14 +51,17 @@ mod tickets;
 mod turn;
 
 use crate::door::Outbox;
-use crate::raft::{Core, LogIndex, Term};
+use crate::raft::{Core, LogIndex, NodeId, Term};
 use crate::threads;
 use crate::tree::{ApiError, Applied, Command};
 use crate::wal::{Disk, Wal};
 use crate::watch::{View, WatchHub};
 use clock::{Clock, Estimate};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
-use log_thread::{Job, LogThread, NoPeers, Peers, Report};
+use forwards::Kind;
+use log_thread::{Job, LogThread, Report};
+use members::MemberError;
+use peers::{FromPeers, Peers};
 use state::State;
 pub use status::Status;
 use std::io;
@@ -77,8 +82,8 @@ pub enum Effect {
     Event(Applied),
     /// The tree refused it; equal on every member.
     Refused(ApiError),
-    /// The members' table is as asked.
-    Members,
+    /// The members' table is as asked, or the change was refused.
+    Members(Result<(), MemberError>),
 }
 
 /// What an answer to a write is made from.
@@ -127,15 +132,30 @@ pub trait Reader: Send {
     }
 }
 
+/// An order for the log, with whoever waits for it.
+pub struct Write {
+    /// The order without its stamp, as [`entry`] writes it; counted against the backlog.
+    pub bytes: Vec<u8>,
+    /// None: nobody is told.
+    pub waiter: Option<Box<dyn Waiter>>,
+}
+
+impl Write {
+    /// One that nobody waits for.
+    fn own(bytes: Vec<u8>) -> Write {
+        Write {
+            bytes,
+            waiter: None,
+        }
+    }
+}
+
 /// What is asked of the raft thread.
 pub enum Request {
-    /// Replicate and apply a stamped-later command ([`entry`]).
-    Propose {
-        /// The order without its stamp, as [`entry`] writes it; counted against the backlog.
-        bytes: Vec<u8>,
-        /// None: nobody is told.
-        waiter: Option<Box<dyn Waiter>>,
-    },
+    /// Replicate and apply.
+    Propose(Write),
+    /// Change who takes part.
+    Change(Write),
     /// A quorum read.
     Read(Box<dyn Reader>),
 }
@@ -155,6 +175,15 @@ pub struct Settings {
     pub snapshot_bytes: u64,
     /// A log this long is cut whatever the count of its entries.
     pub log_bytes_max: u64,
+    /// A batch that is with the disk for longer no longer holds up requests.
+    pub stall: Duration,
+    /// Ticks after which a member that was not heard counts as gone.
+    pub election_ticks: u32,
+    /// Whether changes of the members that could cost the majority are refused
+    /// (`--strict-reconfig-check`).
+    pub strict_changes: bool,
+    /// Drawn at random at each start: by tags from here on this member knows its forwarded orders again.
+    pub first_tag: u64,
 }
 
 /// The parts a replica is made of, recovered and ready.
@@ -173,6 +202,12 @@ pub struct Parts<D: Disk> {
     pub estimate: Arc<Estimate>,
     /// Do not change while the replica runs.
     pub settings: Settings,
+    /// The way to the other members…
+    pub peers: Arc<dyn Peers>,
+    /// …and what comes from them. Bounded.
+    pub from_peers: Receiver<FromPeers>,
+    /// Told once when this member was removed from its cluster.
+    pub removed: Sender<()>,
 }
 
 /// A running replica. Clones are handles on the same one.
@@ -221,14 +256,13 @@ impl Replica {
         let (jobs, to_do) = unbounded::<Job>();
         let (reports, reported) = unbounded::<Report>();
         let (begun, to_write) = unbounded();
-        let peers: Arc<dyn Peers> = Arc::new(NoPeers);
         let status = Arc::new(Status::new(&parts.core, &parts.state));
         let log = LogThread::new(log_thread::Wiring {
             wal: parts.wal,
             jobs: to_do,
             reports: reports.clone(),
             snapshots: begun,
-            peers: peers.clone(),
+            peers: parts.peers.clone(),
         });
         let raft = turn::RaftThread::new(turn::Wiring {
             core: parts.core,
@@ -239,12 +273,14 @@ impl Replica {
             estimate: parts.estimate,
             status: status.clone(),
             requests: waiting,
+            from_peers: parts.from_peers,
             ended: ended.clone(),
             backlog: backlog.clone(),
             stop: stopping,
             reports: reported,
             jobs,
-            peers,
+            peers: parts.peers,
+            removed: parts.removed,
         });
         let threads = vec![
             threads::critical("wal", move || log.run())?,
@@ -264,10 +300,7 @@ impl Replica {
 
     /// Replicates a client's write. The waiter is called once, whatever happens.
     pub fn propose(&self, command: &Command, waiter: Box<dyn Waiter>) {
-        self.request(Request::Propose {
-            bytes: entry::tree(command),
-            waiter: Some(waiter),
-        });
+        self.order(entry::tree(command), waiter);
     }
 
     /// A view that holds everything acknowledged before this call. The reader is called once.
@@ -276,11 +309,34 @@ impl Replica {
     }
 
     /// Replicates what a member tells of itself. The waiter is called once.
-    pub fn publish(&self, member: &members::Member, waiter: Box<dyn Waiter>) {
-        self.request(Request::Propose {
-            bytes: entry::publish(member),
-            waiter: Some(waiter),
-        });
+    pub fn publish(&self, published: &members::Published, waiter: Box<dyn Waiter>) {
+        self.order(entry::publish(published), waiter);
+    }
+
+    /// Gives a member other peer URLs. The waiter is called once, with [`Effect::Members`].
+    pub fn update_member(&self, member: &members::Member, waiter: Box<dyn Waiter>) {
+        self.order(entry::update(member), waiter);
+    }
+
+    /// Adds a member: first without a vote, until it has caught up. The waiter is called once, with
+    /// [`Effect::Members`].
+    pub fn add_member(&self, member: &members::Member, waiter: Box<dyn Waiter>) {
+        self.change(entry::add(member), waiter);
+    }
+
+    /// Removes a member. The waiter is called once, with [`Effect::Members`].
+    pub fn remove_member(&self, id: NodeId, waiter: Box<dyn Waiter>) {
+        self.change(entry::remove(id), waiter);
+    }
+
+    fn order(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter>) {
+        let waiter = Some(waiter);
+        self.request(Request::Propose(Write { bytes, waiter }));
+    }
+
+    fn change(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter>) {
+        let waiter = Some(waiter);
+        self.request(Request::Change(Write { bytes, waiter }));
     }
 
     /// Who leads, in which term, and so on.
@@ -347,20 +403,27 @@ impl Backlog {
 }
 
 impl Request {
+    fn of(kind: Kind, write: Write) -> Request {
+        match kind {
+            Kind::Order => Request::Propose(write),
+            Kind::Change => Request::Change(write),
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
-            Request::Propose { bytes, .. } => bytes.len(),
+            Request::Propose(write) | Request::Change(write) => write.bytes.len(),
             Request::Read(_) => 0,
         }
     }
 
     fn fail(self, failure: Failure, outbox: &mut Outbox) {
         match self {
-            Request::Propose {
-                waiter: Some(waiter),
-                ..
-            } => waiter.failed(failure, outbox),
-            Request::Propose { waiter: None, .. } => {}
+            Request::Propose(write) | Request::Change(write) => {
+                if let Some(waiter) = write.waiter {
+                    waiter.failed(failure, outbox);
+                }
+            }
             Request::Read(reader) => reader.failed(failure, outbox),
         }
     }

@@ -3,18 +3,38 @@
 //! All reads that come in one turn share one question to the core: "do I still lead, and at which
 //! index?". Once it is confirmed, they wait for the state machine to reach that index. A question that
 //! was refused (another leads) is handed back; its id is never used again.
+//!
+//! A member that does not lead asks its leader. Reads change nothing, so a question that may be lost is
+//! simply asked again, under a new id (hazard D6).
 
 use super::Reader;
-use crate::raft::LogIndex;
-use std::collections::VecDeque;
+use crate::raft::{LogIndex, NodeId};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 /// Readers in the order of their questions.
-#[derive(Default)]
 pub struct Reads {
     waiting: VecDeque<Question>,
-    asked: u64,
+    last_id: u64,
 }
+
+/// Questions that other members asked of this one: by our id, theirs.
+#[derive(Default)]
+pub struct Asked(BTreeMap<u64, (NodeId, u64)>);
+
+impl Asked {
+    pub fn note(&mut self, id: u64, from: NodeId, number: u64) {
+        self.0.insert(id, (from, number));
+    }
+
+    /// None: the question is one of ours.
+    pub fn take(&mut self, id: u64) -> Option<(NodeId, u64)> {
+        self.0.remove(&id)
+    }
+}
+
+/// Ids of questions have this bit, numbers of forwarded letters do not: both are answered alike.
+const QUESTION: u64 = 1 << 63;
 
 struct Question {
     id: u64,
@@ -25,16 +45,42 @@ struct Question {
 }
 
 impl Reads {
+    /// Ids count up from `seed`, drawn at random: an answer to a question of an earlier start fits none.
+    pub fn new(seed: u64) -> Reads {
+        Reads {
+            waiting: VecDeque::new(),
+            last_id: seed | QUESTION,
+        }
+    }
+
+    /// An id that was never used.
+    pub fn fresh_id(&mut self) -> u64 {
+        self.last_id = self.last_id.wrapping_add(1) | QUESTION;
+        self.last_id
+    }
+
     /// Readers that share a question: its id.
     pub fn ask(&mut self, readers: Vec<Box<dyn Reader>>, deadline: Instant) -> u64 {
-        self.asked += 1;
+        let id = self.fresh_id();
         self.waiting.push_back(Question {
-            id: self.asked,
+            id,
             index: None,
             deadline,
             readers,
         });
-        self.asked
+        id
+    }
+
+    /// Gives new ids to all questions that are not confirmed: these.
+    pub fn renumber(&mut self) -> Vec<u64> {
+        let mut ids = Vec::new();
+        for at in 0..self.waiting.len() {
+            if self.waiting[at].index.is_none() {
+                self.waiting[at].id = self.fresh_id();
+                ids.push(self.waiting[at].id);
+            }
+        }
+        ids
     }
 
     pub fn confirmed(&mut self, id: u64, index: LogIndex) {
@@ -106,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_question_is_answered_once_its_index_is_applied() {
-        let (mut reads, now) = (Reads::default(), Instant::now());
+        let (mut reads, now) = (Reads::new(5), Instant::now());
         let (first, second) = (reads.ask(readers(2), now), reads.ask(readers(3), now));
         assert_ne!(first, second, "an id is never used twice");
         assert!(reads.ready(LogIndex(9)).is_empty(), "nothing is confirmed");
@@ -120,13 +166,31 @@ mod tests {
 
     #[test]
     fn refused_and_late_questions_are_handed_back() {
-        let (mut reads, now) = (Reads::default(), Instant::now());
+        let (mut reads, now) = (Reads::new(5), Instant::now());
         let first = reads.ask(readers(1), now);
         reads.ask(readers(2), now + Duration::from_secs(1));
         assert_eq!(reads.refused(&[first, 99]).len(), 1);
         assert_eq!(reads.expired(now).len(), 0);
         assert_eq!(reads.expired(now + Duration::from_secs(1)).len(), 2);
-        reads.confirmed(2, LogIndex(1));
+        reads.confirmed(first, LogIndex(1));
         assert!(reads.ready(LogIndex(9)).is_empty());
+    }
+
+    #[test]
+    fn a_question_asked_again_has_another_id() {
+        let (mut reads, now) = (Reads::new(u64::MAX), Instant::now());
+        let (first, second) = (reads.ask(readers(1), now), reads.ask(readers(1), now));
+        reads.confirmed(first, LogIndex(3));
+        let again = reads.renumber();
+        assert_eq!(again.len(), 1, "the first is confirmed");
+        assert!(again[0] != second && again[0] & QUESTION != 0);
+        reads.confirmed(second, LogIndex(3));
+        assert_eq!(
+            reads.ready(LogIndex(3)).len(),
+            1,
+            "the old answer fits none"
+        );
+        reads.confirmed(again[0], LogIndex(3));
+        assert_eq!(reads.ready(LogIndex(3)).len(), 1);
     }
 }

@@ -102,6 +102,24 @@ impl Schedule {
         self.running.is_none() && self.entries > 0 && self.log_bytes > self.snapshot_bytes
     }
 
+    /// Whether one is under way.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Bytes of log since the last snapshot.
+    pub fn log_bytes(&self) -> u64 {
+        self.log_bytes
+    }
+
+    /// Another member's snapshot of so many bytes took the place of the log.
+    pub fn replaced(&mut self, bytes: u64) {
+        (self.entries, self.log_bytes) = (0, 0);
+        self.snapshot_bytes = bytes;
+        // One of our own that is under way is of an older state.
+        self.running = self.running.map(|_| (0, 0));
+    }
+
     /// One is under way that covers all that was applied so far.
     pub fn begun(&mut self) {
         self.running = Some((self.entries, self.log_bytes));

@@ -1,5 +1,6 @@
 //! What the raft thread tells the rest of the process about itself, without being asked.
 
+use super::followers::Followers;
 use super::members::Members;
 use super::state::State;
 use crate::raft::{Core, LogIndex, NodeId, Role, Term};
@@ -24,6 +25,7 @@ pub struct Status {
     role: Mutex<Role>,
     leader_since: Mutex<SystemTime>,
     members: RwLock<Arc<Members>>,
+    followers: Mutex<Followers>,
 }
 
 impl Status {
@@ -42,6 +44,7 @@ impl Status {
             role: Mutex::new(Role::Follower),
             leader_since: Mutex::new(SystemTime::now()),
             members: RwLock::new(Arc::new(state.members.clone())),
+            followers: Mutex::new(Followers::default()),
         }
     }
 
@@ -114,6 +117,22 @@ impl Status {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// How the followers answer, as of about a tick ago; empty if this member does not lead.
+    pub fn followers(&self) -> Followers {
+        self.followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set_followers(&self, followers: &Followers) {
+        let mut shown = self
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        shown.clone_from(followers);
     }
 
     /// Called by the raft thread after each turn.

@@ -2,6 +2,7 @@
 
 use super::clock::{Clock, Estimate};
 use super::members::{Member, Members};
+use super::peers::NoPeers;
 use super::state::{Loader, State};
 use super::{Done, Effect, Failure, Parts, Reader, Replica, Settings, Threads, Waiter};
 use crate::door::Outbox;
@@ -60,7 +61,7 @@ impl Waiter for Client {
         let said = match &done.effect {
             Effect::Event(applied) => Said::Done(applied.event.index),
             Effect::Refused(error) => Said::Refused(error.status()),
-            Effect::Members => unreachable!("no test publishes members"),
+            Effect::Members(_) => unreachable!("no test publishes members"),
         };
         let _ = self.0.send(said);
     }
@@ -88,6 +89,10 @@ fn settings() -> Settings {
         snapshot_count: u64::MAX,
         snapshot_bytes: 0,
         log_bytes_max: u64::MAX,
+        stall: Duration::from_millis(10),
+        election_ticks: 100,
+        strict_changes: true,
+        first_tag: 7,
     }
 }
 
@@ -147,6 +152,9 @@ impl Node {
             clock: clock.clone(),
             estimate: Arc::new(Estimate::default()),
             settings,
+            peers: Arc::new(NoPeers),
+            from_peers: crossbeam_channel::never(),
+            removed: crossbeam_channel::bounded(1).0,
         })
         .expect("threads");
         let (said, answers) = unbounded();

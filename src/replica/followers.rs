@@ -1,0 +1,161 @@
+//! What a leader sees of the others: how fast they answer, and how often (spec §12).
+//!
+//! The time from a heartbeat to its answer is the latency that `/v2/stats/leader` shows. Every answer to
+//! what was sent counts as a success, every break of the link as a failure.
+
+use crate::raft::{Body, NodeId};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Since this member leads; empty elsewhere.
+#[derive(Debug, Clone, Default)]
+pub struct Followers(BTreeMap<u64, Follower>);
+
+/// What is known of one follower.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Follower {
+    /// The newest heartbeat that is not answered yet.
+    asked: Option<(u64, Instant)>,
+    /// Of the last answer, in milliseconds.
+    pub current: f64,
+    /// The shortest and the longest, in milliseconds; None before the first.
+    pub range: Option<(f64, f64)>,
+    sum: f64,
+    sum_of_squares: f64,
+    measured: u64,
+    /// Answers.
+    pub success: u64,
+    /// Broken or refused connections, and letters dropped.
+    pub fail: u64,
+}
+
+impl Follower {
+    /// The mean of all latencies, in milliseconds.
+    pub fn average(&self) -> f64 {
+        match self.measured {
+            0 => 0.0,
+            count => self.sum / count as f64,
+        }
+    }
+
+    /// Their standard deviation, in milliseconds.
+    pub fn standard_deviation(&self) -> f64 {
+        match self.measured {
+            0 => 0.0,
+            count => {
+                let variance = self.sum_of_squares / count as f64 - self.average().powi(2);
+                variance.max(0.0).sqrt()
+            }
+        }
+    }
+
+    fn measure(&mut self, latency: Duration) {
+        let ms = latency.as_secs_f64() * 1000.0;
+        self.current = ms;
+        self.sum += ms;
+        self.sum_of_squares += ms * ms;
+        self.measured += 1;
+        let (least, most) = self.range.unwrap_or((ms, ms));
+        self.range = Some((least.min(ms), most.max(ms)));
+    }
+}
+
+impl Followers {
+    /// By id.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Follower)> {
+        self.0.iter().map(|(id, follower)| (NodeId(*id), follower))
+    }
+
+    /// Another term, other followers.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// A message goes to a follower. A heartbeat is measured if none is under way.
+    pub(super) fn told(&mut self, to: NodeId, body: &Body, now: Instant) {
+        let follower = self.0.entry(to.0).or_default();
+        if let Body::Heartbeat { round, .. } = body
+            && follower.asked.is_none()
+        {
+            follower.asked = Some((*round, now));
+        }
+    }
+
+    /// A message has come; those of members that are no followers count nowhere.
+    pub(super) fn heard(&mut self, from: NodeId, body: &Body, now: Instant) {
+        let Some(follower) = self.0.get_mut(&from.0) else {
+            return;
+        };
+        match body {
+            Body::HeartbeatReply { round } => {
+                follower.success += 1;
+                if let Some((asked, since)) = follower.asked
+                    && *round >= asked
+                {
+                    follower.asked = None;
+                    follower.measure(now - since);
+                }
+            }
+            Body::Accepted { .. } | Body::Refused { .. } => follower.success += 1,
+            _ => {}
+        }
+    }
+
+    /// The link broke, or letters were dropped.
+    pub(super) fn failed(&mut self, node: NodeId) {
+        if let Some(follower) = self.0.get_mut(&node.0) {
+            follower.fail += 1;
+            follower.asked = None;
+        }
+    }
+
+    /// Those that are members no more are not shown.
+    pub(super) fn retain(&mut self, is_member: impl Fn(NodeId) -> bool) {
+        self.0.retain(|id, _| is_member(NodeId(*id)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::Position;
+
+    const OTHER: NodeId = NodeId(2);
+
+    fn heartbeat(round: u64) -> Body {
+        Body::Heartbeat {
+            round,
+            commit: Position::default(),
+        }
+    }
+
+    #[test]
+    fn a_latency_is_from_a_heartbeat_to_its_answer() {
+        let (mut followers, start) = (Followers::default(), Instant::now());
+        let ms = Duration::from_millis;
+        followers.told(OTHER, &heartbeat(1), start);
+        followers.told(OTHER, &heartbeat(2), start + ms(50));
+        followers.heard(OTHER, &Body::HeartbeatReply { round: 1 }, start + ms(10));
+        followers.told(OTHER, &heartbeat(3), start + ms(100));
+        followers.heard(OTHER, &Body::HeartbeatReply { round: 2 }, start + ms(101));
+        followers.heard(OTHER, &Body::HeartbeatReply { round: 3 }, start + ms(130));
+        let (_, shown) = followers.iter().next().expect("one follower");
+        assert_eq!((shown.success, shown.fail), (3, 0));
+        assert_eq!(shown.range, Some((10.0, 30.0)));
+        assert_eq!((shown.current, shown.average()), (30.0, 20.0));
+        assert!((shown.standard_deviation() - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn strangers_count_nowhere_and_failures_are_counted() {
+        let (mut followers, now) = (Followers::default(), Instant::now());
+        followers.heard(OTHER, &Body::HeartbeatReply { round: 1 }, now);
+        assert_eq!(followers.iter().count(), 0);
+        followers.told(OTHER, &heartbeat(1), now);
+        followers.failed(OTHER);
+        let (_, shown) = followers.iter().next().expect("one follower");
+        assert_eq!((shown.fail, shown.range), (1, None));
+        followers.retain(|_| false);
+        assert_eq!(followers.iter().count(), 0);
+    }
+}

@@ -1,0 +1,276 @@
+//! Orders on their way to a leader elsewhere (design: forwarding).
+//!
+//! An order is sent with the term in which the sender believes its leader to lead, and is appended only in
+//! that term. So one of these happens to it:
+//!
+//! | what happens | and so |
+//! |---|---|
+//! | it is applied here, known by its tag | it is answered |
+//! | the leader says that it was not taken, or it never left | it may be sent again |
+//! | an entry of a newer term is applied, and it was not | it is in no log and never will be, or it was lost with its leader: answered so, at once |
+//! | its time runs out | it may be applied yet: answered so |
+//!
+//! Nobody sends an order again that may have been taken (hazard D16).
+
+use super::letter::Letter;
+use super::{Waiter, Write, entry};
+use crate::raft::Term;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What an order asks for: a letter of its own kind carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An entry of the log.
+    Order,
+    /// A change of the membership.
+    Change,
+}
+
+/// Orders under way, by tag; tags grow.
+pub struct Forwards {
+    next_tag: u64,
+    next_number: u64,
+    waiting: VecDeque<Forward>,
+    /// Those of `waiting` that are not settled.
+    open: usize,
+}
+
+struct Forward {
+    tag: u64,
+    /// Of the letter it is in.
+    number: u64,
+    term: Term,
+    kind: Kind,
+    deadline: Instant,
+    /// None: it is settled, and goes once it is the oldest.
+    open: Option<Open>,
+}
+
+struct Open {
+    order: Arc<[u8]>,
+    waiter: Option<Box<dyn Waiter>>,
+}
+
+impl Forwards {
+    /// Tags count up from `first_tag`: drawn at random at each start, they meet those of no other member and
+    /// of no other start.
+    pub fn new(first_tag: u64) -> Forwards {
+        Forwards {
+            next_tag: first_tag,
+            next_number: 1,
+            waiting: VecDeque::new(),
+            open: 0,
+        }
+    }
+
+    /// Writes to be sent in one letter; for changes of the membership one letter each.
+    pub fn send(
+        &mut self,
+        kind: Kind,
+        writes: Vec<Write>,
+        term: Term,
+        deadline: Instant,
+    ) -> Vec<Letter> {
+        let mut orders = Vec::new();
+        let mut letters = Vec::new();
+        for write in writes {
+            let order = self.note(kind, write, term, deadline);
+            match kind {
+                Kind::Order => orders.push(order),
+                Kind::Change => {
+                    letters.push(Letter::Change {
+                        number: self.next_number,
+                        term,
+                        order: order.to_vec(),
+                    });
+                    self.next_number += 1;
+                }
+            }
+        }
+        if !orders.is_empty() {
+            letters.push(Letter::Forward {
+                number: self.next_number,
+                term,
+                orders,
+            });
+            self.next_number += 1;
+        }
+        letters
+    }
+
+    fn note(&mut self, kind: Kind, write: Write, term: Term, deadline: Instant) -> Arc<[u8]> {
+        let Write { mut bytes, waiter } = write;
+        let tag = self.next_tag;
+        self.next_tag = self.next_tag.wrapping_add(1);
+        entry::put_tag(&mut bytes, tag);
+        let order: Arc<[u8]> = Arc::from(bytes);
+        let open = Open {
+            order: order.clone(),
+            waiter,
+        };
+        self.waiting.push_back(Forward {
+            tag,
+            number: self.next_number,
+            term,
+            kind,
+            deadline,
+            open: Some(open),
+        });
+        self.open += 1;
+        order
+    }
+
+    /// The waiter of an order of ours that is applied.
+    pub fn applied(&mut self, tag: u64) -> Option<Box<dyn Waiter>> {
+        let first = self.waiting.front()?.tag;
+        let at = usize::try_from(tag.wrapping_sub(first)).ok()?;
+        let open = self.waiting.get_mut(at)?.open.take()?;
+        self.open -= 1;
+        self.drop_settled();
+        open.waiter
+    }
+
+    /// The orders of a letter that was not taken, as they were handed over.
+    pub fn not_taken(&mut self, number: u64) -> Vec<(Kind, Write)> {
+        let taken = self.take(|forward| forward.number == number);
+        taken
+            .into_iter()
+            .map(|(kind, open)| {
+                let bytes = entry::without_tag(&open.order);
+                let waiter = open.waiter;
+                (kind, Write { bytes, waiter })
+            })
+            .collect()
+    }
+
+    /// The waiters of a letter whose change is refused for good.
+    pub fn refused(&mut self, number: u64) -> Vec<Box<dyn Waiter>> {
+        self.waiters(|forward| forward.number == number)
+    }
+
+    /// An entry of `term` is applied: those sent in earlier terms that were not seen will never be.
+    pub fn outdated(&mut self, term: Term) -> Vec<Box<dyn Waiter>> {
+        self.waiters(|forward| forward.term < term)
+    }
+
+    /// Those whose time is up.
+    pub fn expired(&mut self, now: Instant) -> Vec<Box<dyn Waiter>> {
+        self.waiters(|forward| forward.deadline <= now)
+    }
+
+    /// Everybody, to be told of a failure that concerns all.
+    pub fn drain(&mut self) -> Vec<Box<dyn Waiter>> {
+        self.waiters(|_| true)
+    }
+
+    pub fn len(&self) -> usize {
+        self.open
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
+    fn waiters(&mut self, chosen: impl FnMut(&Forward) -> bool) -> Vec<Box<dyn Waiter>> {
+        let taken = self.take(chosen);
+        taken
+            .into_iter()
+            .filter_map(|(_, open)| open.waiter)
+            .collect()
+    }
+
+    fn take(&mut self, mut chosen: impl FnMut(&Forward) -> bool) -> Vec<(Kind, Open)> {
+        let mut taken = Vec::new();
+        for forward in &mut self.waiting {
+            if forward.open.is_some() && chosen(forward) {
+                taken.extend(forward.open.take().map(|open| (forward.kind, open)));
+            }
+        }
+        self.open -= taken.len();
+        self.drop_settled();
+        taken
+    }
+
+    fn drop_settled(&mut self) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|forward| forward.open.is_none())
+        {
+            self.waiting.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn write(byte: u8) -> Write {
+        let mut bytes = entry::time();
+        bytes.push(byte);
+        Write {
+            bytes,
+            waiter: None,
+        }
+    }
+
+    fn orders(letter: &Letter) -> (u64, Vec<Arc<[u8]>>) {
+        match letter {
+            Letter::Forward { number, orders, .. } => (*number, orders.clone()),
+            other => panic!("{other:?} is no forward"),
+        }
+    }
+
+    #[test]
+    fn an_order_is_known_by_its_tag_and_settled_once() {
+        let (mut forwards, later) = (Forwards::new(u64::MAX), Instant::now());
+        let letters = forwards.send(Kind::Order, vec![write(1), write(2)], Term(3), later);
+        let (_, orders) = orders(&letters[0]);
+        let tags: Vec<u64> = orders
+            .iter()
+            .filter_map(|order| entry::tag(order))
+            .collect();
+        assert_eq!(tags, [u64::MAX, 0], "tags count round");
+        assert_eq!(forwards.len(), 2);
+        forwards.applied(0);
+        forwards.applied(0);
+        forwards.applied(77);
+        assert_eq!(forwards.len(), 1);
+        forwards.applied(u64::MAX);
+        assert!(forwards.is_empty() && forwards.waiting.is_empty());
+    }
+
+    #[test]
+    fn what_was_not_taken_comes_back_as_it_was() {
+        let (mut forwards, later) = (Forwards::new(7), Instant::now());
+        let first = forwards.send(Kind::Order, vec![write(1)], Term(3), later);
+        let changes = forwards.send(Kind::Change, vec![write(2), write(3)], Term(3), later);
+        assert_eq!(changes.len(), 2, "a change has a letter of its own");
+        let back = forwards.not_taken(orders(&first[0]).0);
+        assert_eq!(back.len(), 1);
+        assert_eq!(back[0].1.bytes, write(1).bytes);
+        assert!(forwards.not_taken(99).is_empty());
+        assert_eq!(forwards.len(), 2);
+    }
+
+    #[test]
+    fn a_newer_term_ends_those_of_the_terms_before() {
+        let (mut forwards, now) = (Forwards::new(7), Instant::now());
+        forwards.send(Kind::Order, vec![write(1)], Term(3), now);
+        let letters = forwards.send(
+            Kind::Order,
+            vec![write(2)],
+            Term(4),
+            now + Duration::from_secs(9),
+        );
+        forwards.outdated(Term(4));
+        assert_eq!(forwards.len(), 1);
+        forwards.expired(now);
+        assert_eq!(forwards.len(), 1);
+        assert_eq!(forwards.not_taken(orders(&letters[0]).0).len(), 1);
+    }
+}

@@ -1,0 +1,180 @@
+//! What other members say, and what they ask of this one.
+
+use super::super::letter::{Letter, Verdict};
+use super::super::peers::FromPeers;
+use super::super::{Request, entry};
+use super::RaftThread;
+use super::requests;
+use crate::raft::{Envelope, Input, Message, NodeId, Term};
+use crate::tree::ClusterTime;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// At most this many events are taken in one turn; each holds what one link read at once.
+const EVENTS_PER_TURN: usize = 64;
+
+impl RaftThread {
+    pub(super) fn take_from_peers(&mut self, first: FromPeers) {
+        let waiting: Vec<FromPeers> = self
+            .wiring
+            .from_peers
+            .try_iter()
+            .take(EVENTS_PER_TURN)
+            .collect();
+        for event in std::iter::once(first).chain(waiting) {
+            self.take_event(event);
+        }
+    }
+
+    fn take_event(&mut self, event: FromPeers) {
+        match event {
+            FromPeers::Letters { from, letters } => {
+                for letter in letters {
+                    self.take_letter(from, letter);
+                }
+            }
+            FromPeers::Unsent(numbers) => {
+                for number in numbers {
+                    self.not_taken(number);
+                }
+            }
+            FromPeers::Unreachable(node) => {
+                self.followers.failed(node);
+                self.step(Input::Unreachable { node });
+                if self.wiring.core.leader() == Some(node) {
+                    self.ask_again();
+                }
+            }
+            FromPeers::Gone(leader) => {
+                self.step(Input::LeaderGone { leader });
+            }
+            FromPeers::Snapshot(received) => self.snapshot_received(received),
+            FromPeers::SnapshotSent { to, installed } => {
+                self.step(Input::SnapshotSent { to, installed });
+            }
+            FromPeers::Removed => self.was_removed(),
+        }
+    }
+
+    fn take_letter(&mut self, from: NodeId, letter: Letter) {
+        match letter {
+            Letter::Raft { message, time } => self.take_message(from, message, time),
+            Letter::Forward {
+                number,
+                term,
+                orders,
+            } => self.take_forward(from, number, term, orders),
+            Letter::Change {
+                number,
+                term,
+                order,
+            } => self.take_change(from, number, term, &order),
+            Letter::AskIndex { number } => {
+                let id = self.reads.fresh_id();
+                self.asked.note(id, from, number);
+                self.step(Input::ReadIndex { id });
+            }
+            Letter::Reply { number, verdict } => self.take_reply(number, verdict),
+        }
+    }
+
+    fn take_message(&mut self, from: NodeId, message: Message, time: ClusterTime) {
+        self.followers.heard(from, &message.body, Instant::now());
+        let term = message.term;
+        self.step(Input::Message { from, message });
+        let core = &self.wiring.core;
+        if time.0 > 0 && core.leader() == Some(from) && core.term() == term {
+            let time = time.max(self.wiring.state.time);
+            let now = self.wiring.clock.since_boot();
+            self.wiring.estimate.set(time, now);
+        }
+    }
+
+    /// A follower's orders: appended in the term they name, or handed back.
+    fn take_forward(&mut self, from: NodeId, number: u64, term: Term, orders: Vec<Arc<[u8]>>) {
+        if !orders.iter().all(|order| may_forward(order)) {
+            log::warn!("{:x} forwards what is no order: dropped", from.0);
+            return;
+        }
+        let taken = self.refusal(orders.len()).is_none() && self.append_forward(term, orders);
+        if !taken {
+            self.reply(from, number, Verdict::NotTaken);
+        }
+    }
+
+    fn append_forward(&mut self, term: Term, orders: Vec<Arc<[u8]>>) -> bool {
+        let stamp = self.stamp();
+        let stamped = orders.into_iter().map(|mut order| {
+            entry::stamp(Arc::make_mut(&mut order), stamp);
+            order
+        });
+        let commands = stamped.collect();
+        let term = Some(term);
+        let (accepted, _) = self.step(Input::Propose { term, commands });
+        accepted.is_some()
+    }
+
+    fn take_change(&mut self, from: NodeId, number: u64, term: Term, order: &[u8]) {
+        let verdict = match self.refusal(0) {
+            None if term == self.wiring.core.term() => self.change(order),
+            _ => Err(requests::Verdict::NotTaken),
+        };
+        match verdict {
+            Ok(_) => {}
+            Err(requests::Verdict::NotTaken) => self.reply(from, number, Verdict::NotTaken),
+            Err(requests::Verdict::Refused(error)) => {
+                self.reply(from, number, Verdict::Refused(error));
+            }
+        }
+    }
+
+    fn take_reply(&mut self, number: u64, verdict: Verdict) {
+        match verdict {
+            Verdict::Index(index) => self.reads.confirmed(number, index),
+            Verdict::Refused(error) => {
+                let waiters = self.forwards.refused(number);
+                self.tell_refused(error, waiters);
+            }
+            Verdict::NotTaken => self.not_taken(number),
+        }
+    }
+
+    /// What is in the letter may be asked again, once there is a leader that takes it.
+    fn not_taken(&mut self, number: u64) {
+        let give_up = Instant::now() + self.wiring.settings.leader_timeout;
+        for (kind, write) in self.forwards.not_taken(number) {
+            self.await_leader(give_up, Request::of(kind, write));
+        }
+        for reader in self.reads.refused(&[number]) {
+            self.await_leader(give_up, Request::Read(reader));
+        }
+    }
+
+    pub(super) fn reply(&mut self, to: NodeId, number: u64, verdict: Verdict) {
+        self.letters.push((to, Letter::Reply { number, verdict }));
+    }
+
+    /// Raft's messages as letters; a leader's tell the time.
+    pub(super) fn letters(&mut self, envelopes: Vec<Envelope>) -> Vec<(NodeId, Letter)> {
+        let leads = self.wiring.core.is_leader();
+        let time = match leads {
+            true => self.stamp().cluster,
+            false => ClusterTime(0),
+        };
+        let now = Instant::now();
+        for Envelope { to, message } in envelopes.iter().filter(|_| leads) {
+            self.followers.told(*to, &message.body, now);
+        }
+        let letter = |Envelope { to, message }| (to, Letter::Raft { message, time });
+        envelopes.into_iter().map(letter).collect()
+    }
+}
+
+/// Whether another member may have this appended: what it holds must be readable when it is applied.
+fn may_forward(order: &[u8]) -> bool {
+    use entry::Order;
+    matches!(
+        entry::decode(order),
+        Ok((_, Order::Tree(_) | Order::Publish(_) | Order::Update(_)))
+    )
+}

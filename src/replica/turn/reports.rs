@@ -1,0 +1,201 @@
+//! What the log and snapshot threads tell, and snapshots: made, sent, received, and the log cut behind them.
+
+use super::super::log_thread::{Job, Report, Stored};
+use super::super::peers::Received;
+use super::super::snapshot::Task;
+use super::super::{Failure, Waiter};
+use super::RaftThread;
+use crate::raft::{Input, NodeId, PeerFlow, Position, SnapshotMark};
+use std::time::{Duration, Instant};
+
+/// The log behind a new snapshot is kept this long for a follower that lives and needs it…
+const KEEP_TAIL: Duration = Duration::from_secs(30);
+
+/// …unless it grows by more than this beside the snapshot.
+const KEEP_TAIL_BYTES: u64 = 64 << 20;
+
+impl RaftThread {
+    pub(super) fn take_report(&mut self, report: Report) {
+        match report {
+            Report::Stored(batches) => self.stored(&batches),
+            Report::Full => self.disk_is_full(),
+            Report::Read(entries) => {
+                self.step(Input::Read { entries });
+            }
+            Report::Snapshot { mark, bytes } => self.snapshot_saved(mark, bytes),
+            Report::NoSnapshot => self.no_snapshot(),
+            Report::Installed(position) => self.installed(position),
+        }
+    }
+
+    fn stored(&mut self, batches: &[Stored]) {
+        self.saving = None;
+        if std::mem::take(&mut self.disk_full) {
+            self.wiring.status.set_disk_full(false);
+            log::warn!("there is space on the disk again: writes are taken");
+        }
+        for Stored { ballot, last } in batches {
+            if let Some(ballot) = *ballot {
+                self.step(Input::BallotStored { ballot });
+            }
+            if let Some(position) = *last {
+                self.step(Input::Stored { position });
+            }
+        }
+    }
+
+    /// Whoever waits for a write is told at once; what was handed to the log may be applied once there is
+    /// space. Reads go on.
+    fn disk_is_full(&mut self) {
+        self.disk_full = true;
+        self.wiring.status.set_disk_full(true);
+        let waiters = self.tickets.drain();
+        self.fail(waiters, Failure::DiskFull);
+        if !self.serves_reads() {
+            let readers = self.reads.drain();
+            self.fail_reads(readers, Failure::DiskFull);
+        }
+        if self.schedule.is_worthwhile() && self.installing.is_none() {
+            self.begin_snapshot();
+        }
+    }
+
+    // Snapshots of our own
+
+    pub(super) fn begin_snapshot(&mut self) {
+        let applied = self.wiring.state.applied;
+        let Some(mark) = self.wiring.core.mark_at(applied) else {
+            unreachable!("what is applied ({applied:?}) is committed and in the log")
+        };
+        self.schedule.begun();
+        let state = self.wiring.state.clone();
+        self.send_job(Job::Snapshot(Box::new(Task { mark, state })));
+    }
+
+    fn snapshot_saved(&mut self, mark: SnapshotMark, bytes: u64) {
+        self.schedule.ended(Some(bytes));
+        self.has_snapshot = true;
+        for to in std::mem::take(&mut self.want_snapshot) {
+            self.send_snapshot(to);
+        }
+        // Another member's snapshot may have taken the log's place meanwhile.
+        if self.wiring.core.position_at(mark.position.index) == Some(mark.position) {
+            let now = Instant::now();
+            self.compacting = Some((mark, now));
+            self.compact_when_possible(now);
+        }
+    }
+
+    fn no_snapshot(&mut self) {
+        self.schedule.ended(None);
+        for to in std::mem::take(&mut self.want_snapshot) {
+            let installed = None;
+            self.step(Input::SnapshotSent { to, installed });
+        }
+    }
+
+    /// Cuts the log behind the newest snapshot, unless a follower that lives still copies that part: it
+    /// would need the whole snapshot instead (hazard D22).
+    pub(super) fn compact_when_possible(&mut self, now: Instant) {
+        let Some((mark, since)) = &self.compacting else {
+            return;
+        };
+        let waited = now - *since >= KEEP_TAIL || self.schedule.log_bytes() >= KEEP_TAIL_BYTES;
+        if !waited && !self.disk_full && self.is_copied(mark.position) {
+            return;
+        }
+        if let Some((mark, _)) = self.compacting.take() {
+            self.step(Input::Compacted { mark: mark.clone() });
+            self.send_job(Job::Compact(mark));
+        }
+    }
+
+    fn is_copied(&self, end: Position) -> bool {
+        let patience = self.wiring.settings.election_ticks;
+        self.wiring.core.progress().iter().any(|follower| {
+            let lives = follower
+                .silent_ticks
+                .is_some_and(|ticks| ticks < u64::from(patience));
+            let behind = follower.matched < end.index;
+            behind && (lives || follower.flow == PeerFlow::Snapshot)
+        })
+    }
+
+    // Snapshots between members
+
+    /// A follower needs one: the newest there is, or the first, made now.
+    pub(super) fn send_snapshot(&mut self, to: NodeId) {
+        if self.has_snapshot {
+            let term = self.wiring.core.term();
+            self.wiring.peers.send_snapshot(to, term);
+        } else {
+            self.want_snapshot.push(to);
+            if !self.schedule.is_running() {
+                self.begin_snapshot();
+            }
+        }
+    }
+
+    /// One at a time: another that comes while one is being installed is dropped, and its sender told.
+    pub(super) fn snapshot_received(&mut self, received: Box<Received>) {
+        if self.installing.is_some() {
+            return;
+        }
+        let (from, term, mark) = (received.from, received.term, received.mark.clone());
+        self.installing = Some(received);
+        let todo = self.wiring.core.step(Input::Snapshot { from, term, mark });
+        if todo.install.is_none() {
+            self.installing = None;
+        }
+        self.perform(todo);
+    }
+
+    /// What was handed out before goes to the log first, then the snapshot takes the log's place.
+    pub(super) fn install(&mut self, mark: SnapshotMark) {
+        let Some(received) = &mut self.installing else {
+            unreachable!("the core installs a snapshot when one was received")
+        };
+        let finish = std::mem::replace(&mut received.finish, Box::new(|| Ok(())));
+        log::info!(
+            "a snapshot of {} bytes at {} takes the place of the log",
+            received.bytes,
+            mark.position
+        );
+        self.save_now();
+        self.compacting = None;
+        self.send_job(Job::Install { mark, finish });
+    }
+
+    /// The snapshot is this member's log now: only then is it shown.
+    fn installed(&mut self, position: Position) {
+        let Some(received) = self.installing.take() else {
+            unreachable!("{position} was installed, and nothing was received")
+        };
+        let Received {
+            state,
+            bytes,
+            installed,
+            ..
+        } = *received;
+        self.schedule.replaced(bytes);
+        self.has_snapshot = true;
+        if self.unpublished {
+            self.publish();
+        }
+        self.applied_term = position.term;
+        self.wiring.state = state;
+        let time = self.stamp().cluster;
+        let now = self.wiring.clock.since_boot();
+        self.wiring.estimate.set(time, now);
+        self.members_changed();
+        self.wiring.hub.jump(self.view());
+        // Those who waited for entries that the snapshot stands for will not see them.
+        let waiters: Vec<Box<dyn Waiter>> = self.tickets.drain();
+        self.fail(waiters, Failure::LeaderLost);
+        let waiters = self.forwards.drain();
+        self.fail(waiters, Failure::LeaderLost);
+        self.step(Input::Stored { position });
+        // The sender may have gone meanwhile.
+        let _ = installed.send(position);
+    }
+}

@@ -1,0 +1,318 @@
+//! What clients ask: writes and changes of members are appended here or forwarded to the leader, reads are
+//! confirmed by it.
+
+use super::super::forwards::Kind;
+use super::super::letter::Letter;
+use super::super::members::MemberError;
+use super::super::{Done, Effect, Failure, REQUESTS_MAX, Reader, Request, Waiter, Write, entry};
+use super::{RaftThread, TICKETS_MAX};
+use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal};
+use crate::tree::Stamp;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// At most this many requests are taken in one turn, so that reports and ticks get theirs.
+const REQUESTS_PER_TURN: usize = 1024;
+
+impl RaftThread {
+    /// Takes what waits: all writes become one run of entries, all reads share one question.
+    pub(super) fn take_requests(&mut self, first: Option<Request>) {
+        let most = match first {
+            Some(_) => REQUESTS_PER_TURN,
+            None => REQUESTS_MAX,
+        };
+        let waiting: Vec<Request> = self.wiring.requests.try_iter().take(most).collect();
+        let all = first.into_iter().chain(waiting);
+        let all = all
+            .inspect(|request| self.wiring.backlog.remove(request))
+            .collect();
+        self.serve(all);
+    }
+
+    fn serve(&mut self, requests: Vec<Request>) {
+        let (mut writes, mut readers) = (Vec::new(), Vec::new());
+        for request in requests {
+            match (request, self.refusal(writes.len())) {
+                (request, Some(Failure::Stopped)) => self.refuse(request, Failure::Stopped),
+                (Request::Read(reader), _) if self.serves_reads() => readers.push(reader),
+                (Request::Propose(write), None) => writes.push(write),
+                (Request::Change(write), None) => self.ask_change(write),
+                (request, refusal) => self.refuse(request, refusal.unwrap_or(Failure::DiskFull)),
+            }
+        }
+        self.propose(writes);
+        self.ask_reads(readers);
+    }
+
+    /// Why writes are not taken now, with so many taken in this turn already.
+    pub(super) fn refusal(&self, taken: usize) -> Option<Failure> {
+        if self.stopping.is_some() {
+            Some(Failure::Stopped)
+        } else if self.disk_full {
+            Some(Failure::DiskFull)
+        } else if self.tickets.len() + self.forwards.len() + taken >= TICKETS_MAX {
+            Some(Failure::Overloaded)
+        } else {
+            None
+        }
+    }
+
+    /// Quorum reads need no disk, once the log knows an entry of this term.
+    pub(super) fn serves_reads(&self) -> bool {
+        let core = &self.wiring.core;
+        let committed = core.position_at(core.commit());
+        !self.disk_full || committed.is_some_and(|last| last.term == core.term())
+    }
+
+    // Writes
+
+    /// Appends the writes, forwards them, or lets them wait for a leader.
+    pub(super) fn propose(&mut self, writes: Vec<Write>) {
+        match self.led_elsewhere() {
+            _ if writes.is_empty() => {}
+            Some(leader) => self.forward(leader, Kind::Order, writes),
+            None => self.append(writes),
+        }
+    }
+
+    /// The leader, if this member knows of another one.
+    fn led_elsewhere(&self) -> Option<NodeId> {
+        let core = &self.wiring.core;
+        core.leader().filter(|leader| *leader != core.id())
+    }
+
+    fn forward(&mut self, leader: NodeId, kind: Kind, writes: Vec<Write>) {
+        let deadline = Instant::now() + self.wiring.settings.request_timeout;
+        let term = self.wiring.core.term();
+        let letters = self.forwards.send(kind, writes, term, deadline);
+        let addressed = letters.into_iter().map(|letter| (leader, letter));
+        self.letters.extend(addressed);
+    }
+
+    fn append(&mut self, writes: Vec<Write>) {
+        let stamp = self.stamp();
+        let (commands, waiters): (Vec<_>, Vec<_>) = writes
+            .into_iter()
+            .map(|Write { mut bytes, waiter }| {
+                entry::stamp(&mut bytes, stamp);
+                (Arc::from(bytes), waiter)
+            })
+            .unzip();
+        let (accepted, refused) = self.step(Input::Propose {
+            term: None,
+            commands: commands.clone(),
+        });
+        match (accepted, refused) {
+            (Some(first), None) => self.hand_out_tickets(first, waiters),
+            (None, Some(refusal)) => self.refused(refusal, &commands, waiters),
+            both => unreachable!("a proposal is accepted or refused, not {both:?}"),
+        }
+    }
+
+    fn hand_out_tickets(&mut self, first: Position, waiters: Vec<Option<Box<dyn Waiter>>>) {
+        let deadline = Instant::now() + self.wiring.settings.request_timeout;
+        for (offset, waiter) in waiters.into_iter().enumerate() {
+            let index = LogIndex(first.index.0 + offset as u64);
+            if let Some(waiter) = waiter {
+                self.tickets
+                    .push(Position { index, ..first }, deadline, waiter);
+            }
+        }
+    }
+
+    fn refused(
+        &mut self,
+        refusal: Refusal,
+        commands: &[Arc<[u8]>],
+        waiters: Vec<Option<Box<dyn Waiter>>>,
+    ) {
+        let give_up = Instant::now() + self.wiring.settings.leader_timeout;
+        for (bytes, waiter) in commands.iter().zip(waiters) {
+            let bytes = bytes.to_vec();
+            let request = Request::Propose(Write { bytes, waiter });
+            match refusal {
+                Refusal::Full => self.refuse(request, Failure::Overloaded),
+                _ => self.await_leader(give_up, request),
+            }
+        }
+    }
+
+    /// The times that the entries of this batch carry. Cluster time never goes back.
+    pub(super) fn stamp(&self) -> Stamp {
+        let now = self.wiring.estimate.at(self.wiring.clock.since_boot());
+        Stamp {
+            cluster: now.max(self.wiring.state.time),
+            wall: self.wiring.clock.wall(),
+        }
+    }
+
+    // Changes of the members
+
+    fn ask_change(&mut self, write: Write) {
+        match self.led_elsewhere() {
+            Some(leader) => self.forward(leader, Kind::Change, vec![write]),
+            None => self.append_change(write),
+        }
+    }
+
+    fn append_change(&mut self, write: Write) {
+        match self.change(&write.bytes) {
+            Ok(position) => self.hand_out_tickets(position, vec![write.waiter]),
+            Err(Verdict::NotTaken) => {
+                let give_up = Instant::now() + self.wiring.settings.leader_timeout;
+                self.await_leader(give_up, Request::Change(write));
+            }
+            Err(Verdict::Refused(error)) => {
+                let waiters = write.waiter.into_iter().collect();
+                self.tell_refused(error, waiters);
+            }
+        }
+    }
+
+    /// Appends a change of the membership, if it may be made.
+    pub(super) fn change(&mut self, order: &[u8]) -> Result<Position, Verdict> {
+        let (kind, node) = self.may_change(order)?;
+        let mut order = order.to_vec();
+        entry::stamp(&mut order, self.stamp());
+        let change = Change {
+            kind,
+            node,
+            context: Arc::from(order),
+        };
+        let (accepted, refused) = self.step(Input::ProposeChange { change });
+        match (accepted, refused) {
+            (Some(position), None) => Ok(position),
+            (None, Some(refusal)) => Err(verdict(refusal)),
+            both => unreachable!("a change is accepted or refused, not {both:?}"),
+        }
+    }
+
+    /// What the order asks for. A member that was added and is no voter yet bars further ones; that check
+    /// comes first, as in the reference.
+    fn may_change(&self, order: &[u8]) -> Result<(ChangeKind, NodeId), Verdict> {
+        let core = &self.wiring.core;
+        // The table shows what is applied: it must know of all changes that are committed.
+        if !core.is_leader() || self.wiring.state.applied < core.commit() {
+            return Err(Verdict::NotTaken);
+        }
+        let members = &self.wiring.state.members;
+        match entry::decode(order) {
+            Ok((_, entry::Order::Add(_)))
+                if self.wiring.settings.strict_changes
+                    && !core.membership().learners.is_empty() =>
+            {
+                Err(Verdict::Refused(MemberError::Unhealthy))
+            }
+            Ok((_, entry::Order::Add(member))) => members
+                .may_add(&member)
+                .map(|()| (ChangeKind::AddLearner, NodeId(member.id)))
+                .map_err(Verdict::Refused),
+            Ok((_, entry::Order::Remove(id))) => members
+                .may_remove(id)
+                .map(|()| (ChangeKind::Remove, id))
+                .map_err(Verdict::Refused),
+            // Another version's: it was decoded where it came from.
+            _ => Err(Verdict::Refused(MemberError::Unhealthy)),
+        }
+    }
+
+    /// Answers with a refusal that needed no entry.
+    pub(super) fn tell_refused(&mut self, error: MemberError, waiters: Vec<Box<dyn Waiter>>) {
+        let done = Done {
+            effect: Effect::Members(Err(error)),
+            applied: self.wiring.state.applied,
+            term: self.wiring.core.term(),
+        };
+        for waiter in waiters {
+            waiter.done(&done, &mut self.outbox);
+        }
+    }
+
+    // Waiting for a leader
+
+    pub(super) fn await_leader(&mut self, give_up: Instant, request: Request) {
+        if self.wiring.backlog.add(&request) {
+            self.leaderless.push_back((give_up, request));
+        } else {
+            self.refuse(request, Failure::Overloaded);
+        }
+    }
+
+    /// Whoever waits for a leader is served if there is one, or given up when its time is over.
+    pub(super) fn retry_leaderless(&mut self, now: Instant) {
+        let led = self.wiring.core.leader().is_some();
+        let mut served = Vec::new();
+        for (give_up, request) in std::mem::take(&mut self.leaderless) {
+            self.wiring.backlog.remove(&request);
+            match request {
+                request if now >= give_up => self.refuse(request, Failure::TimedOut),
+                request if led => served.push(request),
+                request => self.await_leader(give_up, request),
+            }
+        }
+        self.serve(served);
+    }
+
+    // Reads
+
+    /// One question for all, and one for each that waits less long than they.
+    pub(super) fn ask_reads(&mut self, readers: Vec<Box<dyn Reader>>) {
+        let (impatient, patient): (Vec<_>, Vec<_>) = readers
+            .into_iter()
+            .partition(|reader| reader.patience().is_some());
+        for reader in impatient {
+            let patience = reader.patience().unwrap_or_default();
+            self.ask(vec![reader], patience);
+        }
+        if !patient.is_empty() {
+            self.ask(patient, self.wiring.settings.request_timeout);
+        }
+    }
+
+    fn ask(&mut self, readers: Vec<Box<dyn Reader>>, patience: Duration) {
+        let patience = patience.min(self.wiring.settings.request_timeout);
+        let number = self.reads.ask(readers, Instant::now() + patience);
+        self.ask_leader(number);
+    }
+
+    /// A question is asked of the leader, wherever it is; if there is none, once there is.
+    fn ask_leader(&mut self, number: u64) {
+        match self.led_elsewhere() {
+            Some(leader) => self.letters.push((leader, Letter::AskIndex { number })),
+            None if self.wiring.core.is_leader() => {
+                self.step(Input::ReadIndex { id: number });
+            }
+            None => {}
+        }
+    }
+
+    /// All questions that nobody has answered are asked again, under new numbers: whoever was asked leads no
+    /// more, or the letter was lost.
+    pub(super) fn ask_again(&mut self) {
+        for number in self.reads.renumber() {
+            self.ask_leader(number);
+        }
+    }
+}
+
+/// Why a change was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It may be asked again.
+    NotTaken,
+    Refused(MemberError),
+}
+
+fn verdict(refusal: Refusal) -> Verdict {
+    match refusal {
+        Refusal::AlreadyMember => Verdict::Refused(MemberError::IdExists),
+        Refusal::NoSuchMember => Verdict::Refused(MemberError::NotFound),
+        Refusal::QuorumLost => Verdict::Refused(MemberError::Unhealthy),
+        Refusal::NotLeader { .. }
+        | Refusal::OtherTerm
+        | Refusal::Transferring
+        | Refusal::Full
+        | Refusal::ChangePending
+        | Refusal::NotCaughtUp => Verdict::NotTaken,
+    }
+}

@@ -1,0 +1,140 @@
+//! What the core asks for.
+
+use super::super::letter::Verdict;
+use super::super::log_thread::Job;
+use super::super::state::Outcome;
+use super::super::{Done, Effect, Request, Waiter, entry};
+use super::{Applying, RaftThread};
+use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Todo};
+use std::time::Instant;
+
+/// What a record costs in the WAL beside its command, roughly.
+const ENTRY_OVERHEAD: usize = 40;
+
+impl RaftThread {
+    /// Steps the core and takes up what it asks for; the answers to a proposal are handed back.
+    pub(super) fn step(&mut self, input: Input) -> (Option<Position>, Option<Refusal>) {
+        let todo = self.wiring.core.step(input);
+        let answer = (todo.accepted, todo.refused);
+        self.perform(todo);
+        answer
+    }
+
+    pub(super) fn perform(&mut self, todo: Todo) {
+        if !todo.send_now.is_empty() {
+            let letters = self.letters(todo.send_now);
+            self.letters.extend(letters);
+        }
+        for to in todo.send_snapshot {
+            self.send_snapshot(to);
+        }
+        if let Some(mark) = todo.install {
+            self.install(mark);
+        }
+        if todo.ballot.is_some() {
+            self.batch.ballot = todo.ballot;
+        }
+        self.batch.entries.extend(todo.append);
+        if !todo.send_stored.is_empty() {
+            let letters = self.letters(todo.send_stored);
+            self.then.extend(letters);
+        }
+        self.apply(todo.apply);
+        if let Some((from, to)) = todo.read {
+            self.send_job(Job::Read { from, to });
+        }
+        for (id, index) in todo.reads {
+            self.read_confirmed(id, index);
+        }
+        self.reads_refused(&todo.refused_reads);
+    }
+
+    fn read_confirmed(&mut self, id: u64, index: LogIndex) {
+        match self.asked.take(id) {
+            Some((from, number)) => self.reply(from, number, Verdict::Index(index)),
+            None => self.reads.confirmed(id, index),
+        }
+    }
+
+    fn reads_refused(&mut self, ids: &[u64]) {
+        if ids.is_empty() {
+            return;
+        }
+        let give_up = Instant::now() + self.wiring.settings.leader_timeout;
+        for reader in self.reads.refused(ids) {
+            self.await_leader(give_up, Request::Read(reader));
+        }
+        for id in ids {
+            if let Some((from, number)) = self.asked.take(*id) {
+                self.reply(from, number, Verdict::NotTaken);
+            }
+        }
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            let bytes = match &entry.payload {
+                Payload::Command(bytes) => bytes.len(),
+                _ => 0,
+            };
+            self.schedule.applied(bytes + ENTRY_OVERHEAD);
+            let waiter = self.waiter_of(&entry);
+            let outcome = self.wiring.state.apply(&entry);
+            self.take_outcome(entry.position.index, waiter, outcome);
+            self.unpublished = true;
+        }
+    }
+
+    /// Whoever waits for this entry. The first one of a term tells that what was sent in earlier ones and was
+    /// not seen is lost.
+    fn waiter_of(&mut self, entry: &Entry) -> Option<Box<dyn Waiter>> {
+        let Position { term, .. } = entry.position;
+        if term > self.applied_term {
+            self.applied_term = term;
+            let lost = self.forwards.outdated(term);
+            self.lost.extend(lost);
+        }
+        let ticket = self.tickets.take(entry.position, &mut self.lost);
+        let order = match &entry.payload {
+            Payload::Command(bytes) => bytes,
+            Payload::Change(change) => &change.context,
+            Payload::Noop => return ticket,
+        };
+        let forwarded = entry::tag(order).and_then(|tag| self.forwards.applied(tag));
+        forwarded.or(ticket)
+    }
+
+    fn take_outcome(&mut self, index: LogIndex, waiter: Option<Box<dyn Waiter>>, outcome: Outcome) {
+        match outcome {
+            Outcome::Tree(Ok(applied)) => self.applied(index, waiter, Effect::Event(applied)),
+            Outcome::Tree(Err(error)) => self.applied(index, waiter, Effect::Refused(error)),
+            Outcome::Expired(all) => all
+                .into_iter()
+                .for_each(|applied| self.applied(index, None, Effect::Event(applied))),
+            Outcome::Members(result) => {
+                self.members_changed();
+                self.applied(index, waiter, Effect::Members(result));
+            }
+            Outcome::Quiet => {}
+        }
+    }
+
+    fn applied(&mut self, applied: LogIndex, waiter: Option<Box<dyn Waiter>>, effect: Effect) {
+        let term = self.wiring.core.term();
+        let done = Done {
+            effect,
+            applied,
+            term,
+        };
+        self.results.push(Applying { waiter, done });
+    }
+
+    pub(super) fn members_changed(&mut self) {
+        let members = &self.wiring.state.members;
+        self.wiring.status.set_members(members);
+        self.wiring.peers.set_members(members);
+        if members.was_removed(self.wiring.core.id()) {
+            self.was_removed();
+        }
+    }
+}
