@@ -16,6 +16,7 @@
 //! | 2 | [`watch`] | the newest view of the tree, and the long polls that wait for the next |
 //! | 2 | [`replica`] | the raft thread and its log thread: propose, store, apply, answer |
 //! | 3 | [`http`] | what etcd says over HTTP |
+//! | 3 | [`peer`] | what goes between members: letters and snapshots |
 //! | 4 | [`config`], [`identity`] | flags and environment to a checked `Config`; whose directory it is |
 //! | 4 | [`node`] | all of it wired together |
 //! | 5 | [`ctl`] | the client `edgetcdctl` |
@@ -31,6 +32,7 @@ pub mod identity;
 pub mod ids;
 pub mod logging;
 pub mod node;
+pub mod peer;
 pub mod raft;
 pub mod replica;
 pub mod threads;

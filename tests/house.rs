@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 6] = [
         "allowed", "door", "ids", "logging", "threads", "urls", "usage", "wal",
     ],
     &["replica", "watch"],
-    &["http"],
+    &["http", "peer"],
     &["config", "identity", "node"],
     &["main", "bin", "ctl"],
 ];

@@ -1,0 +1,212 @@
+//! What all threads of the room share.
+
+use super::counters::{Counters, Gauges};
+use super::crew::Crew;
+use super::dial;
+use super::frame::Origin;
+use super::hello::{Me, Refusal};
+use super::incoming::Streams;
+use super::news::{Events, News};
+use super::queue::{Dropped, Queue};
+use super::table::{Known, Table};
+use crate::raft::NodeId;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often the same refusal of the same member is logged.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+/// Different ones remembered for that.
+const COMPLAINTS_MAX: usize = 64;
+
+/// How long things may take. The defaults suit an election timeout of a second.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// Until a connect is answered.
+    pub connect: Duration,
+    /// Until the hello is.
+    pub greet: Duration,
+    /// A connection that takes no byte for so long is broken.
+    pub write: Duration,
+    /// So is one whose other end acknowledges nothing for so long.
+    pub unacknowledged: Duration,
+    /// A snapshot transfer without progress is given up.
+    pub stall: Duration,
+    /// The pause after the first failed dial; it doubles
+    pub retry_min: Duration,
+    /// up to this.
+    pub retry_max: Duration,
+    /// The pause after a refusal: what is wrong then does not pass by itself.
+    pub refused: Duration,
+}
+
+impl Timing {
+    /// For a cluster with this election timeout.
+    pub fn new(election_timeout: Duration) -> Timing {
+        Timing {
+            connect: Duration::from_secs(2),
+            greet: Duration::from_secs(5),
+            write: Duration::from_secs(5).max(5 * election_timeout),
+            // Short, since a connection that has lost segments falls silent for ever longer spans: after a
+            // cut link is healed a new one is there sooner.
+            unacknowledged: Duration::from_secs(3).max(3 * election_timeout),
+            stall: Duration::from_secs(30),
+            retry_min: Duration::from_millis(10),
+            retry_max: Duration::from_secs(1),
+            refused: Duration::from_secs(1),
+        }
+    }
+}
+
+pub(super) struct Common {
+    pub me: Me,
+    pub timing: Timing,
+    pub table: Table,
+    pub crew: Arc<Crew>,
+    pub events: Events,
+    pub news: News,
+    pub counters: Arc<Counters>,
+    pub streams: Streams,
+    pub peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
+    complaints: Complaints,
+}
+
+/// One other member, as its threads share it.
+pub(super) struct Peer {
+    pub id: NodeId,
+    pub queue: Queue,
+    pub gauges: Arc<Gauges>,
+    /// It was connected, in either direction, since it was called gone last.
+    pub alive: AtomicBool,
+    known: Mutex<Known>,
+}
+
+impl Peer {
+    pub fn new(id: NodeId, known: Known, gauges: Arc<Gauges>) -> io::Result<Peer> {
+        Ok(Peer {
+            id,
+            queue: Queue::new()?,
+            gauges,
+            alive: AtomicBool::new(false),
+            known: Mutex::new(known),
+        })
+    }
+
+    pub fn urls(&self) -> Vec<String> {
+        self.known().urls.clone()
+    }
+
+    /// `n2 (b3a64181bea306fb)`, as logs name it.
+    pub fn label(&self) -> String {
+        match self.known().name.as_str() {
+            "" => format!("{:x}", self.id.0),
+            name => format!("{name} ({:x})", self.id.0),
+        }
+    }
+
+    /// Takes over what the table says now; whether it has other URLs.
+    pub fn learn(&self, known: Known) -> bool {
+        let before = std::mem::replace(&mut *self.known(), known);
+        before.urls != self.known().urls
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Common {
+    pub fn new(me: Me, timing: Timing, table: Table, crew: Arc<Crew>, events: Events) -> Common {
+        Common {
+            me,
+            timing,
+            table,
+            crew,
+            events,
+            news: News::default(),
+            counters: Arc::default(),
+            streams: Streams::default(),
+            peers: Mutex::default(),
+            complaints: Complaints::default(),
+        }
+    }
+
+    pub fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Peer>>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn peer(&self, id: NodeId) -> Option<Arc<Peer>> {
+        self.peers().get(&id).cloned()
+    }
+
+    /// How frames of this member begin.
+    pub fn origin(&self) -> Origin {
+        self.origin_of(self.me.id)
+    }
+
+    pub fn origin_of(&self, sender: NodeId) -> Origin {
+        Origin {
+            cluster: self.me.cluster,
+            sender,
+        }
+    }
+
+    /// Sets the options of a connection, on either end.
+    pub fn tune(&self, socket: &TcpStream, is_snapshot: bool) -> io::Result<()> {
+        let Timing {
+            write,
+            unacknowledged,
+            stall,
+            ..
+        } = self.timing;
+        match is_snapshot {
+            true => dial::tune(socket, stall, stall),
+            false => dial::tune(socket, write, unacknowledged),
+        }
+    }
+
+    /// Tells raft what did not get through.
+    pub fn settle(&self, peer: &Peer, dropped: Dropped) {
+        peer.gauges.dropped(dropped.count());
+        if dropped.others > 0 {
+            self.news.unreachable(peer.id);
+        }
+        self.news.unsent(dropped.unsent);
+    }
+
+    /// Logs that `remote` was refused.
+    pub fn complain(&self, from: Option<NodeId>, remote: SocketAddr, refusal: &Refusal) {
+        if self.complaints.is_new(from, refusal.status()) {
+            log::warn!("refused a connection from {remote}: {refusal}");
+        }
+    }
+
+    /// Whether `peer` is gone for all we know: it was there, nothing is open from it, nobody listens.
+    pub fn note_nobody_there(&self, peer: &Peer) {
+        if !self.streams.is_open(peer.id) && peer.alive.swap(false, Ordering::SeqCst) {
+            self.news.gone(peer.id);
+        }
+    }
+}
+
+/// What was complained about and when, so that one who tries again and again does not fill the log.
+#[derive(Default)]
+struct Complaints(Mutex<BTreeMap<(Option<NodeId>, u16), Instant>>);
+
+impl Complaints {
+    fn is_new(&self, from: Option<NodeId>, status: u16) -> bool {
+        let now = Instant::now();
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|_, at| now.duration_since(*at) < COMPLAIN_EVERY);
+        // A crowd of strangers is one stranger.
+        let from = from.filter(|_| made.len() < COMPLAINTS_MAX);
+        let is_new = !made.contains_key(&(from, status));
+        if is_new {
+            made.insert((from, status), now);
+        }
+        is_new
+    }
+}

@@ -1,0 +1,154 @@
+//! The room's threads and sockets, so that stopping ends all of them.
+//!
+//! Every thread holds a token: when the last is dropped, all have ended. Every socket that a thread may
+//! block on is held here as well: stopping shuts it, and whoever reads or writes it wakes with an error.
+
+use crate::threads;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
+use std::time::Duration;
+
+/// As our other threads: none recurses.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Threads and sockets of one link.
+pub(super) struct Crew {
+    state: Mutex<State>,
+    stopped: Receiver<Infallible>,
+    ended: Receiver<Infallible>,
+}
+
+struct State {
+    /// None: stopping. Both are there to be dropped.
+    running: Option<Running>,
+    sockets: BTreeMap<u64, Arc<TcpStream>>,
+    next: u64,
+}
+
+struct Running {
+    _stop: Sender<Infallible>,
+    token: Sender<Infallible>,
+}
+
+impl Crew {
+    pub fn new() -> Arc<Crew> {
+        let (stop, stopped) = bounded(0);
+        let (token, ended) = bounded(0);
+        let state = State {
+            running: Some(Running { _stop: stop, token }),
+            sockets: BTreeMap::new(),
+            next: 0,
+        };
+        Arc::new(Crew {
+            state: Mutex::new(state),
+            stopped,
+            ended,
+        })
+    }
+
+    /// Starts a thread without which the link is not one: its panic ends the process.
+    pub fn critical(&self, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let token = self.token()?;
+        let body = move || {
+            let _token = token;
+            body();
+        };
+        threads::critical(name, body).map(drop)
+    }
+
+    /// Starts the thread of one connection: its panic ends that one, as all else that goes wrong there.
+    pub fn connection(&self, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let token = self.token()?;
+        let body = move || {
+            let _token = token;
+            body();
+        };
+        let builder = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+        builder.spawn(body).map(drop)
+    }
+
+    fn token(&self) -> io::Result<Sender<Infallible>> {
+        let running = self.state().running.as_ref().map(|r| r.token.clone());
+        running.ok_or_else(|| io::Error::other("it is stopping"))
+    }
+
+    /// Takes a socket into custody; None, and the socket is closed, when all is ending.
+    pub fn hold(self: &Arc<Crew>, socket: TcpStream) -> Option<Held> {
+        let mut state = self.state();
+        state.running.as_ref()?;
+        let (socket, number) = (Arc::new(socket), state.next);
+        state.next += 1;
+        state.sockets.insert(number, Arc::clone(&socket));
+        drop(state);
+        Some(Held {
+            crew: Arc::clone(self),
+            number,
+            socket,
+        })
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.state().running.is_none()
+    }
+
+    /// Disconnected once all is ending: to be selected on.
+    pub fn stopped(&self) -> &Receiver<Infallible> {
+        &self.stopped
+    }
+
+    /// No new threads and sockets; shuts those there are.
+    pub fn stop(&self) {
+        let mut state = self.state();
+        state.running = None;
+        for socket in state.sockets.values() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// After [`Crew::stop`]: whether all threads have ended in time. One that asks a resolver may not.
+    pub fn join(&self, at_most: Duration) -> bool {
+        matches!(
+            self.ended.recv_timeout(at_most),
+            Err(RecvTimeoutError::Disconnected)
+        )
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A socket in custody. Dropped, it is shut, whoever else has a hand on it.
+pub(super) struct Held {
+    crew: Arc<Crew>,
+    number: u64,
+    socket: Arc<TcpStream>,
+}
+
+impl Held {
+    /// For somebody who may want to shut it.
+    pub fn handle(&self) -> Arc<TcpStream> {
+        Arc::clone(&self.socket)
+    }
+}
+
+impl Deref for Held {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.socket
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.crew.state().sockets.remove(&self.number);
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}

@@ -1,0 +1,255 @@
+//! Dialling a member: one TCP connection, the hello, and what came of it.
+
+use super::common::Common;
+use super::crew::Held;
+use super::hello::{CLUSTER, INCARNATION, PROTOCOL, REMOVED};
+use crate::ids;
+use crate::raft::{NodeId, Term};
+use crate::urls::{Scheme, Url};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// An answer's head, and as much of a refusal's text as anybody reads.
+const HEAD_BYTES_MAX: usize = 8 << 10;
+const TEXT_BYTES_MAX: usize = 1 << 10;
+
+/// How often a connect that hangs looks whether it is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Bytes that wait in the kernel before it takes no more: an urgent letter waits for these, too.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 128 << 10;
+
+/// A call to a member.
+pub(super) struct Call<'a> {
+    pub common: &'a Common,
+    pub to: NodeId,
+    pub urls: &'a [String],
+    pub path: &'a str,
+    pub term: Option<Term>,
+    /// Asked while waiting: whether nobody wants the connection any more.
+    pub given_up: &'a dyn Fn() -> bool,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nobody listens: the member's machine refused the connection, at every URL.
+    NobodyThere,
+    /// Out of reach, or not what it should be; why.
+    Failed(String),
+    /// The member has answered, and said no.
+    Refused(String),
+    /// This member, says the other, was removed from the cluster.
+    Removed(String),
+}
+
+impl Call<'_> {
+    /// Tries the URLs in turn; the connection and its URL, or what was worst.
+    pub fn dial(&self) -> Result<(Held, String), Failure> {
+        let mut nobody = None;
+        let mut failure = None;
+        for url in self.urls {
+            match self.dial_url(url) {
+                Ok(socket) => return Ok((socket, url.clone())),
+                Err(Failure::NobodyThere) => nobody = Some(Failure::NobodyThere),
+                Err(other) => failure = Some(other),
+            }
+        }
+        let none = || Failure::Failed("it has no peer URL".into());
+        Err(failure.or(nobody).unwrap_or_else(none))
+    }
+
+    fn dial_url(&self, text: &str) -> Result<Held, Failure> {
+        let failed = |why: String| Failure::Failed(format!("{text}: {why}"));
+        let url = Url::parse(text).map_err(|error| failed(error.to_string()))?;
+        if url.scheme() != Scheme::Http {
+            return Err(failed("only http:// is spoken between members".into()));
+        }
+        let addresses = url.resolve().map_err(|error| failed(error.to_string()))?;
+        let mut why = failed("the name has no address".into());
+        let mut refused = 0;
+        for address in &addresses {
+            match self.connect(*address) {
+                Ok(socket) => return self.greet(socket, &url),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused += 1,
+                Err(error) => why = failed(error.to_string()),
+            }
+        }
+        match refused > 0 && refused == addresses.len() {
+            true => Err(Failure::NobodyThere),
+            false => Err(why),
+        }
+    }
+
+    fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let kind = Domain::for_address(address);
+        let socket = Socket::new(kind, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address.into()) {
+            Err(error) if is_under_way(&error) => self.wait_for(&socket)?,
+            other => other?,
+        }
+        socket.set_nonblocking(false)?;
+        let socket = TcpStream::from(socket);
+        if socket.local_addr()? == socket.peer_addr()? {
+            // A port that nobody listens on can be given to the one who dials it, who then meets himself.
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        Ok(socket)
+    }
+
+    fn wait_for(&self, socket: &Socket) -> io::Result<()> {
+        let until = Instant::now() + self.common.timing.connect;
+        let slice = Timespec::try_from(LOOK_EVERY).ok();
+        loop {
+            let ready = poll(&mut [PollFd::new(socket, PollFlags::OUT)], slice.as_ref());
+            if ready.is_ok_and(|count| count > 0) {
+                return socket.take_error()?.map_or(Ok(()), Err);
+            }
+            if Instant::now() >= until || (self.given_up)() {
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "no answer to the connect",
+                ));
+            }
+        }
+    }
+
+    /// Says hello and reads the answer.
+    fn greet(&self, socket: TcpStream, url: &Url) -> Result<Held, Failure> {
+        let failed = |why: String| Failure::Failed(format!("{url}: {why}"));
+        let common = self.common;
+        let Some(held) = common.crew.hold(socket) else {
+            return Err(failed("stopping".into()));
+        };
+        let request = common
+            .me
+            .request(self.path, url.authority(), self.to, self.term);
+        let answer = common
+            .tune(&held, self.term.is_some())
+            .and_then(|()| (&*held).write_all(&request))
+            .and_then(|()| Answer::read(&held, common.timing.greet))
+            .map_err(|error| failed(format!("no answer to the hello: {error}")))?;
+        self.judge(&answer, url)?;
+        Ok(held)
+    }
+
+    fn judge(&self, answer: &Answer, url: &Url) -> Result<(), Failure> {
+        let common = self.common;
+        if answer.status == 101 && answer.upgrade {
+            let incarnation = answer.incarnation.unwrap_or_default();
+            let admitted = common.table.admits(self.to, incarnation);
+            return admitted.map_err(|refusal| Failure::Refused(format!("{url}: {refusal}")));
+        }
+        let said = format!("{url} answers {}: {}", answer.status, answer.text);
+        let (me, cluster) = (common.me.id.0, common.me.cluster);
+        if answer.status == 410 && answer.removed == Some(me) && answer.cluster == Some(cluster) {
+            return Err(Failure::Removed(said));
+        }
+        Err(Failure::Refused(said))
+    }
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
+}
+
+/// What a member has answered to the hello.
+#[derive(Debug, Default)]
+struct Answer {
+    status: u16,
+    upgrade: bool,
+    incarnation: Option<u64>,
+    removed: Option<u64>,
+    cluster: Option<u64>,
+    length: usize,
+    text: String,
+}
+
+impl Answer {
+    fn read(mut socket: &TcpStream, within: Duration) -> io::Result<Answer> {
+        let until = Instant::now() + within;
+        let mut bytes = Vec::new();
+        let mut piece = [0; 1024];
+        loop {
+            if let Some((answer, head)) = Answer::parse(&bytes)? {
+                let wanted = head + answer.length.min(TEXT_BYTES_MAX);
+                if answer.status == 101 || bytes.len() >= wanted {
+                    return Ok(answer.with_text(&bytes[head..]));
+                }
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || bytes.len() > HEAD_BYTES_MAX {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            socket.set_read_timeout(Some(left))?;
+            match socket.read(&mut piece) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => bytes.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The head and its length, once it is complete.
+    fn parse(bytes: &[u8]) -> io::Result<Option<(Answer, usize)>> {
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut response = httparse::Response::new(&mut headers);
+        let parsed = response.parse(bytes);
+        let parsed = parsed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        let (httparse::Status::Complete(head), Some(status)) = (parsed, response.code) else {
+            return Ok(None);
+        };
+        let value = |name: &str| {
+            let mut headers = response.headers.iter();
+            let header = headers.find(|header| header.name.eq_ignore_ascii_case(name))?;
+            std::str::from_utf8(header.value).ok()
+        };
+        let answer = Answer {
+            status,
+            upgrade: value("upgrade") == Some(PROTOCOL),
+            incarnation: value(INCARNATION).and_then(ids::parse),
+            removed: value(REMOVED).and_then(ids::parse),
+            cluster: value(CLUSTER).and_then(ids::parse),
+            length: value("content-length")
+                .and_then(|length| length.parse().ok())
+                .unwrap_or(0),
+            text: String::new(),
+        };
+        Ok(Some((answer, head)))
+    }
+
+    fn with_text(mut self, body: &[u8]) -> Answer {
+        let body = &body[..body.len().min(TEXT_BYTES_MAX)];
+        self.text = String::from_utf8_lossy(body).trim().to_owned();
+        self
+    }
+}
+
+/// Options of a connection between members, on either end: small letters leave at once, and a host that
+/// has vanished, or takes nothing, is noticed.
+pub(super) fn tune(
+    socket: &TcpStream,
+    write: Duration,
+    unacknowledged: Duration,
+) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    socket.set_write_timeout(Some(write))?;
+    let options = SockRef::from(socket);
+    let keepalive = TcpKeepalive::new()
+        .with_time(unacknowledged)
+        .with_interval(Duration::from_secs(1))
+        .with_retries(3);
+    options.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    {
+        options.set_tcp_user_timeout(Some(unacknowledged))?;
+        options.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    }
+    Ok(())
+}

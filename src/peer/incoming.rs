@@ -1,0 +1,230 @@
+//! The receiving side: who may come in, and the thread of each stream of letters.
+
+use super::common::{Common, Peer};
+use super::counters::Tally;
+use super::crew::Held;
+use super::frame::{FrameReader, HEADER_BYTES, Kind, LETTER_BYTES_MAX};
+use super::hello::{Hello, Refusal, SNAPSHOT_PATH, STREAM_PATH};
+use super::receive::Receiver;
+use crate::door::{Handler, Reply, Request};
+use crate::raft::NodeId;
+use crate::replica::letter::Letter;
+use crate::replica::peers::FromPeers;
+use crate::wal::Disk;
+use std::collections::BTreeMap;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// What the peer port's door calls: upgrades of members, and pages for everybody.
+pub(super) struct PeerPort<D: Disk> {
+    pub common: Arc<Common>,
+    pub receiver: Arc<Receiver<D>>,
+    pub pages: Arc<dyn Handler>,
+}
+
+impl<D: Disk> Handler for PeerPort<D> {
+    fn handle(&self, request: &Request<'_>, reply: Reply<'_>) {
+        let is_snapshot = match request.path() {
+            path if path == STREAM_PATH.as_bytes() => false,
+            path if path == SNAPSHOT_PATH.as_bytes() => true,
+            _ => return self.pages.handle(request, reply),
+        };
+        match self.admit(request, is_snapshot) {
+            Ok(hello) => self.welcome(hello, is_snapshot, reply),
+            Err((from, refusal)) => {
+                self.common.complain(from, request.remote(), &refusal);
+                reply.send(refusal.answer(&self.common.me));
+            }
+        }
+    }
+}
+
+impl<D: Disk> PeerPort<D> {
+    fn admit(
+        &self,
+        request: &Request<'_>,
+        is_snapshot: bool,
+    ) -> Result<Hello, (Option<NodeId>, Refusal)> {
+        let common = &self.common;
+        let hello = common.me.read(request).map_err(|refusal| (None, refusal))?;
+        let refuse = |refusal| (Some(hello.from), refusal);
+        let admitted = common.table.admits(hello.from, hello.incarnation);
+        admitted.map_err(refuse)?;
+        if common.crew.is_stopping() {
+            return Err(refuse(Refusal::Stopping));
+        }
+        match (is_snapshot, hello.term) {
+            (false, _) => Ok(hello),
+            (true, None) => Err(refuse(Refusal::Malformed("a snapshot is of no term"))),
+            (true, Some(term)) if self.receiver.has_room(hello.from, term) => Ok(hello),
+            (true, Some(_)) => Err(refuse(Refusal::Busy)),
+        }
+    }
+
+    fn welcome(&self, hello: Hello, is_snapshot: bool, reply: Reply<'_>) {
+        let (common, receiver) = (Arc::clone(&self.common), Arc::clone(&self.receiver));
+        let begin = move |socket: TcpStream, early: Vec<u8>| {
+            let kind = if is_snapshot { "snap" } else { "peer" };
+            let name = format!("{kind}-in-{:x}", hello.from.0);
+            let crew = Arc::clone(&common.crew);
+            let begun = crew.connection(&name, move || match is_snapshot {
+                true => receiver.run(&hello, socket, &early),
+                false => receive(&common, &hello, socket, &early),
+            });
+            if let Err(error) = begun {
+                log::warn!("the thread {name} does not start: {error}");
+            }
+        };
+        reply.upgrade(self.common.me.welcome(), Box::new(begin));
+    }
+}
+
+/// The streams that are open, one for each member at most: the newest.
+#[derive(Default)]
+pub(super) struct Streams(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    turn: u64,
+    streams: BTreeMap<NodeId, (u64, Arc<TcpStream>)>,
+}
+
+impl Streams {
+    pub fn is_open(&self, from: NodeId) -> bool {
+        self.open().streams.contains_key(&from)
+    }
+
+    /// Ends the stream of a member that is none any more.
+    pub fn shut(&self, from: NodeId) {
+        if let Some((_, socket)) = self.open().streams.get(&from) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// An older one gives way: its member has lost it, even if this end has not noticed.
+    fn begin(&self, peer: &Peer, socket: Arc<TcpStream>) -> u64 {
+        let mut open = self.open();
+        open.turn += 1;
+        let turn = open.turn;
+        if let Some((_, older)) = open.streams.insert(peer.id, (turn, socket)) {
+            let _ = older.shutdown(Shutdown::Both);
+        }
+        peer.gauges.set_receiving(Some(Instant::now()));
+        turn
+    }
+
+    /// Whether it was still the newest.
+    fn end(&self, peer: &Peer, turn: u64) -> bool {
+        let mut open = self.open();
+        let is_newest = open
+            .streams
+            .get(&peer.id)
+            .is_some_and(|(newest, _)| *newest == turn);
+        if is_newest {
+            open.streams.remove(&peer.id);
+            peer.gauges.set_receiving(None);
+        }
+        is_newest
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread `peer-in-ID`: owns its socket; waits for bytes, and for room in raft's channel.
+fn receive(common: &Arc<Common>, hello: &Hello, socket: TcpStream, early: &[u8]) {
+    // Both are none only if the member, or this link, has just ended.
+    let (Some(peer), Some(socket)) = (common.peer(hello.from), common.crew.hold(socket)) else {
+        return;
+    };
+    if let Err(error) = common.tune(&socket, false) {
+        return log::warn!("the connection from {} is lost: {error}", peer.label());
+    }
+    let stream = Stream {
+        common,
+        turn: common.streams.begin(&peer, socket.handle()),
+        peer,
+        socket,
+    };
+    // The table may have changed since the hello was read; from `begin` on, a change shuts the socket.
+    if common.table.admits(hello.from, hello.incarnation).is_ok() {
+        stream.run(early);
+    }
+}
+
+/// One stream of letters; its drop tells that it has ended, however that came.
+struct Stream<'a> {
+    common: &'a Common,
+    peer: Arc<Peer>,
+    turn: u64,
+    socket: Held,
+}
+
+impl Stream<'_> {
+    fn run(&self, early: &[u8]) {
+        let Peer {
+            id, queue, alive, ..
+        } = &*self.peer;
+        log::info!("{} is connected to this member", self.peer.label());
+        alive.store(true, Ordering::SeqCst);
+        // It is up: the way back is worth a dial.
+        queue.call();
+        let origin = self.common.origin_of(*id);
+        let mut reader = FrameReader::new(origin, LETTER_BYTES_MAX, early);
+        if let Err(why) = self.read(&mut reader) {
+            let label = self.peer.label();
+            log::warn!("closing the connection from {label}: {why}");
+        }
+    }
+
+    /// Until the stream ends; what was wrong with its bytes, if something was.
+    fn read(&self, reader: &mut FrameReader) -> Result<(), String> {
+        let mut tally = Tally::default();
+        loop {
+            let letters = cut(reader, &mut tally)?;
+            if !letters.is_empty() {
+                self.common.counters.received(&self.peer.gauges, &tally);
+                tally.clear();
+                let from = self.peer.id;
+                let event = FromPeers::Letters { from, letters };
+                if self.common.events.tell(event).is_err() {
+                    return Ok(());
+                }
+            }
+            if reader.fill(&*self.socket).unwrap_or(0) == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The letters of all frames that have come whole.
+fn cut(reader: &mut FrameReader, tally: &mut Tally) -> Result<Vec<Letter>, String> {
+    let mut letters = Vec::new();
+    while let Some((kind, payload)) = reader.next().map_err(|damage| damage.to_string())? {
+        if kind != Kind::Letter {
+            return Err(format!("a frame of kind {kind:?} among letters"));
+        }
+        let letter = Letter::decode(payload).map_err(|error| format!("a letter is {error}"))?;
+        tally.add(&letter, HEADER_BYTES + payload.len());
+        letters.push(letter);
+    }
+    Ok(letters)
+}
+
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {
+        let Stream {
+            common, peer, turn, ..
+        } = self;
+        if common.streams.end(peer, *turn) {
+            log::info!("the connection from {} has ended", peer.label());
+            common.news.unreachable(peer.id);
+            // Has its process ended, or only the connection? A dial tells.
+            peer.queue.call();
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The way to the raft thread.
+//!
+//! Its channel is bounded, and letters wait there for room, each on the thread of its connection. What is
+//! found out *on* the raft thread (a full queue), or must not wait behind letters, goes by the `peer-news`
+//! thread: it collects, so nothing is lost or piles up, and tells the same thing not too often.
+
+use crate::raft::{NodeId, Position};
+use crate::replica::peers::FromPeers;
+use crossbeam_channel::{Receiver, Sender, TrySendError, select};
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Nobody is told more often that a member is out of reach.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// The raft thread has ended, or all of this is ending.
+#[derive(Debug)]
+pub(super) struct Ended;
+
+/// Hands events to the raft thread.
+#[derive(Clone)]
+pub(super) struct Events {
+    to_raft: Sender<FromPeers>,
+    stopped: Receiver<Infallible>,
+}
+
+impl Events {
+    pub fn new(to_raft: Sender<FromPeers>, stopped: Receiver<Infallible>) -> Events {
+        Events { to_raft, stopped }
+    }
+
+    /// Waits for room.
+    pub fn tell(&self, event: FromPeers) -> Result<(), Ended> {
+        let event = match self.to_raft.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Disconnected(_)) => return Err(Ended),
+            Err(TrySendError::Full(event)) => event,
+        };
+        select! {
+            send(self.to_raft, event) -> sent => sent.map_err(|_| Ended),
+            recv(self.stopped) -> _ => Err(Ended),
+        }
+    }
+}
+
+/// What is to be told. `changed` is notified by everybody who puts something there, and by `close`; only
+/// the news thread waits on it. Nothing is sent while `state` is held.
+#[derive(Default)]
+pub(super) struct News {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    unsent: Vec<u64>,
+    unreachable: BTreeSet<NodeId>,
+    /// When each was called unreachable last.
+    told: BTreeMap<NodeId, Instant>,
+    gone: BTreeSet<NodeId>,
+    snapshots: Vec<(NodeId, Option<Position>)>,
+    removed: bool,
+    removed_told: bool,
+    closed: bool,
+}
+
+impl News {
+    pub fn unsent(&self, mut numbers: Vec<u64>) {
+        if !numbers.is_empty() {
+            self.change(|state| state.unsent.append(&mut numbers));
+        }
+    }
+
+    pub fn unreachable(&self, id: NodeId) {
+        self.change(|state| state.unreachable.extend([id]));
+    }
+
+    pub fn gone(&self, id: NodeId) {
+        self.change(|state| state.gone.extend([id]));
+    }
+
+    pub fn snapshot_sent(&self, to: NodeId, installed: Option<Position>) {
+        self.change(|state| state.snapshots.push((to, installed)));
+    }
+
+    pub fn removed(&self) {
+        self.change(|state| state.removed = true);
+    }
+
+    pub fn close(&self) {
+        self.change(|state| state.closed = true);
+    }
+
+    /// The news thread, until [`News::close`].
+    pub fn run(&self, events: &Events) {
+        while let Some(batch) = self.next() {
+            for event in batch {
+                if events.tell(event).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for something to tell.
+    fn next(&self) -> Option<Vec<FromPeers>> {
+        let mut state = self.state();
+        loop {
+            if state.closed {
+                return None;
+            }
+            let now = Instant::now();
+            let batch = state.take(now);
+            if !batch.is_empty() {
+                return Some(batch);
+            }
+            state = match state.next_due(now) {
+                Some(wait) => {
+                    let waited = self.changed.wait_timeout(state, wait);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.changed.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take(&mut self, now: Instant) -> Vec<FromPeers> {
+        let mut batch = Vec::new();
+        if !self.unsent.is_empty() {
+            batch.push(FromPeers::Unsent(std::mem::take(&mut self.unsent)));
+        }
+        batch.extend(
+            std::mem::take(&mut self.gone)
+                .into_iter()
+                .map(FromPeers::Gone),
+        );
+        self.told
+            .retain(|_, told| now.duration_since(*told) < QUIET);
+        let (quiet, due) = std::mem::take(&mut self.unreachable)
+            .into_iter()
+            .partition(|id| self.told.contains_key(id));
+        self.unreachable = quiet;
+        let due: BTreeSet<NodeId> = due;
+        self.told.extend(due.iter().map(|id| (*id, now)));
+        batch.extend(due.into_iter().map(FromPeers::Unreachable));
+        let sent = |(to, installed)| FromPeers::SnapshotSent { to, installed };
+        batch.extend(std::mem::take(&mut self.snapshots).into_iter().map(sent));
+        if self.removed && !self.removed_told {
+            self.removed_told = true;
+            batch.push(FromPeers::Removed);
+        }
+        batch
+    }
+
+    /// How long the first of those that wait for their time has left.
+    fn next_due(&self, now: Instant) -> Option<Duration> {
+        let told = self.unreachable.iter().filter_map(|id| self.told.get(id));
+        told.map(|told| QUIET.saturating_sub(now.duration_since(*told)))
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unreachable(batch: &[FromPeers]) -> usize {
+        let is = |event: &&FromPeers| matches!(event, FromPeers::Unreachable(NodeId(1)));
+        batch.iter().filter(is).count()
+    }
+
+    #[test]
+    fn out_of_reach_is_told_at_once_and_then_not_too_often() {
+        let mut state = State::default();
+        let now = Instant::now();
+        state.unreachable.insert(NodeId(1));
+        assert_eq!(unreachable(&state.take(now)), 1);
+        state.unreachable.insert(NodeId(1));
+        let soon = now + Duration::from_millis(40);
+        assert_eq!(unreachable(&state.take(soon)), 0);
+        assert_eq!(state.next_due(soon), Some(Duration::from_millis(60)));
+        assert_eq!(
+            unreachable(&state.take(now + QUIET)),
+            1,
+            "it is not forgotten"
+        );
+        assert!(state.take(now + 2 * QUIET).is_empty());
+    }
+
+    #[test]
+    fn removed_is_told_once() {
+        let mut state = State {
+            removed: true,
+            ..State::default()
+        };
+        assert!(matches!(
+            state.take(Instant::now())[..],
+            [FromPeers::Removed]
+        ));
+        state.removed = true;
+        assert!(state.take(Instant::now()).is_empty());
+    }
+}

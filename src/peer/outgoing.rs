@@ -1,0 +1,305 @@
+//! The sending side: one thread for each other member, which dials, sends, and dials again.
+//!
+//! It owns its connection and waits for letters, for that connection's end, for a reason to dial, and for
+//! the link's end, all in one place ([`Queue::sleep`](super::queue::Queue::sleep)). Letters that wait go
+//! into one buffer and out by one write.
+
+use super::common::{Common, Peer};
+use super::counters::Tally;
+use super::crew::Held;
+use super::dial::{Call, Failure};
+use super::frame::{HEADER_BYTES, Kind, LETTER_BYTES_MAX, Origin};
+use super::hello::STREAM_PATH;
+use super::queue::{Taken, Woken};
+use crate::replica::letter::Letter;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// A connection that lived so long was a good one: the next dial does not wait.
+const HELD: Duration = Duration::from_secs(1);
+
+/// What the buffer may keep between two writes.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
+
+/// The thread `peer-out-ID`.
+pub(super) struct Outgoing {
+    common: Arc<Common>,
+    peer: Arc<Peer>,
+    backoff: Backoff,
+    /// What was logged last of this member, so that it is said once.
+    said: String,
+}
+
+/// How long to wait before the next dial.
+struct Pause {
+    span: Duration,
+    /// A sign of life ends it early.
+    hurried: bool,
+}
+
+/// Why a connection ended.
+enum End {
+    /// The link was closed by us.
+    Closed,
+    /// The other side has closed it, or said what it never says.
+    Hung,
+    Broken(io::Error),
+}
+
+impl Outgoing {
+    pub fn new(common: Arc<Common>, peer: Arc<Peer>) -> Outgoing {
+        let backoff = Backoff::new(common.timing.retry_min, common.timing.retry_max);
+        Outgoing {
+            common,
+            peer,
+            backoff,
+            said: String::new(),
+        }
+    }
+
+    /// Until the queue is closed.
+    pub fn run(mut self) {
+        loop {
+            let pause = match self.dial() {
+                Ok((socket, url)) => self.serve(socket, &url),
+                Err(failure) => self.failed(failure),
+            };
+            if !self.peer.queue.rest(pause.span, pause.hurried) {
+                return;
+            }
+        }
+    }
+
+    fn dial(&self) -> Result<(Held, String), Failure> {
+        let call = Call {
+            common: &self.common,
+            to: self.peer.id,
+            urls: &self.peer.urls(),
+            path: STREAM_PATH,
+            term: None,
+            given_up: &|| self.peer.queue.is_closed(),
+        };
+        call.dial()
+    }
+
+    fn failed(&mut self, failure: Failure) -> Pause {
+        let Common { news, timing, .. } = &*self.common;
+        let (why, hurried) = match failure {
+            Failure::NobodyThere => {
+                self.common.note_nobody_there(&self.peer);
+                ("nobody listens at its peer URLs".into(), true)
+            }
+            Failure::Failed(why) => (why, true),
+            Failure::Refused(why) => (why, false),
+            Failure::Removed(why) => {
+                news.removed();
+                (why, false)
+            }
+        };
+        let span = match hurried {
+            true => self.backoff.next(),
+            false => timing.refused,
+        };
+        if self.said != why && !self.peer.queue.is_closed() {
+            log::warn!("no connection to {}: {why}", self.peer.label());
+            self.said = why;
+        }
+        Pause { span, hurried }
+    }
+
+    /// Sends letters until the connection ends.
+    fn serve(&mut self, socket: Held, url: &str) -> Pause {
+        let (common, peer) = (&self.common, &self.peer);
+        let since = Instant::now();
+        peer.alive.store(true, Ordering::SeqCst);
+        common.settle(peer, peer.queue.connected());
+        peer.gauges.set_sending(Some(since));
+        log::info!("connected to {} at {url}", peer.label());
+        let end = self.carry(&socket);
+        peer.gauges.set_sending(None);
+        drop(socket);
+        common.settle(peer, peer.queue.disconnected());
+        let why = match end {
+            End::Closed => return Pause::none(),
+            End::Hung => "it has closed it".to_owned(),
+            End::Broken(error) => error.to_string(),
+        };
+        common.news.unreachable(peer.id);
+        log::warn!("lost the connection to {}: {why}", peer.label());
+        self.said.clear();
+        if since.elapsed() < HELD {
+            let span = self.backoff.next();
+            return Pause {
+                span,
+                hurried: true,
+            };
+        }
+        self.backoff.reset();
+        Pause::none()
+    }
+
+    fn carry(&self, socket: &Held) -> End {
+        let mut letters = Vec::new();
+        let mut batch = Batch::default();
+        loop {
+            match self.peer.queue.take(&mut letters) {
+                Taken::Closed => return End::Closed,
+                Taken::Nothing => {
+                    if self.peer.queue.sleep(Some(socket), None) == Woken::Socket {
+                        return End::Hung;
+                    }
+                }
+                Taken::Letters => {
+                    batch.fill(&self.common.origin(), &mut letters);
+                    let written = batch.write(socket);
+                    self.common.counters.sent(&self.peer.gauges, &batch.tally);
+                    if let Err((done, error)) = written {
+                        self.common.news.unsent(batch.forwards_from(done));
+                        return End::Broken(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Pause {
+    fn none() -> Pause {
+        Pause {
+            span: Duration::ZERO,
+            hurried: true,
+        }
+    }
+}
+
+/// Letters on their way into the socket.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// Where each forward begins, and its number.
+    forwards: Vec<(usize, u64)>,
+    tally: Tally,
+}
+
+impl Batch {
+    /// Encodes the letters, which are taken out.
+    fn fill(&mut self, origin: &Origin, letters: &mut Vec<Letter>) {
+        self.bytes.clear();
+        self.bytes.shrink_to(BUFFER_BYTES_KEPT);
+        self.forwards.clear();
+        self.tally.clear();
+        for letter in letters.drain(..) {
+            let start = self.bytes.len();
+            origin.frame(Kind::Letter, &mut self.bytes, |out| letter.encode(out));
+            let bytes = self.bytes.len() - start;
+            if bytes > HEADER_BYTES + LETTER_BYTES_MAX {
+                // The other side would end the connection over it, each time anew.
+                log::error!("a letter of {bytes} bytes is too long to be sent");
+                self.bytes.truncate(start);
+                continue;
+            }
+            if let Letter::Forward { number, .. } = &letter {
+                self.forwards.push((start, *number));
+            }
+            self.tally.add(&letter, bytes);
+        }
+    }
+
+    /// Hands all of it to the connection; on an error, with how many bytes went before it.
+    fn write(&self, mut socket: &TcpStream) -> Result<(), (usize, io::Error)> {
+        let mut done = 0;
+        while done < self.bytes.len() {
+            match socket.write(&self.bytes[done..]) {
+                Ok(0) => return Err((done, ErrorKind::WriteZero.into())),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let silent = io::Error::new(ErrorKind::TimedOut, "it takes nothing any more");
+                    return Err((done, silent));
+                }
+                Err(error) => return Err((done, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Forwards of which not one byte was handed to the connection: nobody can have seen them.
+    fn forwards_from(&self, done: usize) -> Vec<u64> {
+        let untouched = self.forwards.iter().filter(|(start, _)| *start >= done);
+        untouched.map(|(_, number)| *number).collect()
+    }
+}
+
+/// Pauses that double, each shortened at random by up to half so that members do not dial in step.
+struct Backoff {
+    min: Duration,
+    max: Duration,
+    next: Duration,
+    random: RandomState,
+    drawn: u64,
+}
+
+impl Backoff {
+    fn new(min: Duration, max: Duration) -> Backoff {
+        Backoff {
+            min,
+            max,
+            next: min,
+            random: RandomState::new(),
+            drawn: 0,
+        }
+    }
+
+    fn reset(&mut self) {
+        self.next = self.min;
+    }
+
+    fn next(&mut self) -> Duration {
+        let span = self.next;
+        self.next = (2 * span).min(self.max);
+        self.drawn += 1;
+        let chance = self.random.hash_one(self.drawn) as u32;
+        span - span.mul_f64(0.5 * f64::from(chance) / f64::from(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{NodeId, Term};
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let ms = Duration::from_millis;
+        let mut backoff = Backoff::new(ms(10), ms(1000));
+        for wanted in [10, 20, 40, 80, 160, 320, 640, 1000, 1000] {
+            let pause = backoff.next();
+            assert!(pause >= ms(wanted) / 2 && pause <= ms(wanted), "{pause:?}");
+        }
+        backoff.reset();
+        assert!(backoff.next() <= ms(10));
+    }
+
+    #[test]
+    fn only_forwards_that_left_no_byte_behind_are_unsent() {
+        let origin = Origin {
+            cluster: 1,
+            sender: NodeId(1),
+        };
+        let forward = |number| Letter::Forward {
+            number,
+            term: Term(1),
+            orders: vec![vec![0; 10]],
+        };
+        let mut batch = Batch::default();
+        batch.fill(&origin, &mut vec![forward(1), forward(2), forward(3)]);
+        let one = batch.bytes.len() / 3;
+        assert_eq!(batch.forwards_from(0), [1, 2, 3]);
+        assert_eq!(batch.forwards_from(one), [2, 3]);
+        assert_eq!(batch.forwards_from(one + 1), [3]);
+    }
+}

@@ -1,0 +1,264 @@
+//! Receiving a snapshot: to a temporary file and into a state at once, slice by slice.
+//!
+//! One comes in at a time. A newer leader's, or one that the same member begins anew, replaces it: the
+//! older one's sender may be long gone without this end having noticed.
+
+use super::common::Common;
+use super::crew::Held;
+use super::frame::{FrameReader, Kind};
+use super::hello::Hello;
+use super::transfer::{encode_position, plain};
+use crate::raft::{NodeId, Position, SnapshotMark, Term};
+use crate::replica::peers::{FromPeers, Received};
+use crate::replica::state::{Loader, State};
+use crate::threads;
+use crate::wal::{Disk, SnapshotWriter, Snapshots, WalError, WalErrorKind};
+use crossbeam_channel::{after, bounded, select};
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A mark of thousands of members fits; slices are far smaller.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// How long a newer snapshot waits for the older one's thread to let go.
+const GIVE_WAY: Duration = Duration::from_secs(5);
+
+/// The snapshot that is coming in, if one is. `freed` is notified when it has ended; only threads that
+/// want its place wait there.
+pub(super) struct Receiver<D: Disk> {
+    common: Arc<Common>,
+    snapshots: Snapshots<D>,
+    history_events: usize,
+    place: Mutex<Option<Place>>,
+    freed: Condvar,
+}
+
+struct Place {
+    from: NodeId,
+    term: Term,
+    socket: Arc<TcpStream>,
+}
+
+impl Place {
+    fn gives_way(&self, from: NodeId, term: Term) -> bool {
+        term > self.term || from == self.from
+    }
+}
+
+impl<D: Disk> Receiver<D> {
+    pub fn new(
+        common: Arc<Common>,
+        snapshots: Snapshots<D>,
+        history_events: usize,
+    ) -> Arc<Receiver<D>> {
+        Arc::new(Receiver {
+            common,
+            snapshots,
+            history_events,
+            place: Mutex::default(),
+            freed: Condvar::new(),
+        })
+    }
+
+    /// Whether a snapshot from this leader would be taken now.
+    pub fn has_room(&self, from: NodeId, term: Term) -> bool {
+        let place = self.place();
+        place
+            .as_ref()
+            .is_none_or(|older| older.gives_way(from, term))
+    }
+
+    /// The thread `snap-in-ID`: owns the socket and the file.
+    pub fn run(&self, hello: &Hello, socket: TcpStream, early: &[u8]) {
+        let (from, term) = (hello.from, hello.term.unwrap_or_default());
+        let Some(socket) = self.common.crew.hold(socket) else {
+            return;
+        };
+        let Some(_taken) = self.take_place(from, term, &socket) else {
+            return log::warn!("the snapshot of {:x} comes beside another one", from.0);
+        };
+        let reader = FrameReader::new(self.common.origin_of(from), FRAME_BYTES_MAX, early);
+        let incoming = Incoming {
+            receiver: self,
+            socket,
+            reader,
+            from,
+            term,
+        };
+        if let Err(why) = incoming.run() {
+            log::warn!("the snapshot of {:x} is not used: {why}", from.0);
+        }
+    }
+
+    fn take_place(&self, from: NodeId, term: Term, socket: &Held) -> Option<Taken<'_, D>> {
+        let mut place = self.place();
+        if let Some(older) = &*place {
+            if !older.gives_way(from, term) {
+                return None;
+            }
+            let _ = older.socket.shutdown(Shutdown::Both);
+            let free = self
+                .freed
+                .wait_timeout_while(place, GIVE_WAY, |place| place.is_some());
+            place = free.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if place.is_some() {
+            return None;
+        }
+        *place = Some(Place {
+            from,
+            term,
+            socket: socket.handle(),
+        });
+        Some(Taken(self))
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Frees the place when the thread ends.
+struct Taken<'a, D: Disk>(&'a Receiver<D>);
+
+impl<D: Disk> Drop for Taken<'_, D> {
+    fn drop(&mut self) {
+        *self.0.place() = None;
+        self.0.freed.notify_all();
+    }
+}
+
+/// One snapshot coming in.
+struct Incoming<'a, D: Disk> {
+    receiver: &'a Receiver<D>,
+    socket: Held,
+    reader: FrameReader,
+    from: NodeId,
+    term: Term,
+}
+
+/// A snapshot that has come whole.
+struct Whole<D: Disk> {
+    mark: SnapshotMark,
+    state: State,
+    bytes: u64,
+    writer: SnapshotWriter<D>,
+}
+
+impl<D: Disk> Incoming<'_, D> {
+    fn run(mut self) -> Result<(), String> {
+        let common = &self.receiver.common;
+        let stall = common.timing.stall;
+        common
+            .tune(&self.socket, true)
+            .and_then(|()| self.socket.set_read_timeout(Some(stall)))
+            .map_err(|error| error.to_string())?;
+        let whole = self.receive()?;
+        let Some(position) = self.hand_over(whole)? else {
+            return Err("it was not needed, or took too long".into());
+        };
+        let mut answer = Vec::new();
+        let origin = self.receiver.common.origin();
+        origin.frame(Kind::Installed, &mut answer, |out| {
+            encode_position(position, out)
+        });
+        let told = (&*self.socket).write_all(&answer);
+        told.map_err(|error| format!("its sender does not hear that it is: {}", plain(error)))
+    }
+
+    fn receive(&mut self) -> Result<Whole<D>, String> {
+        let (bytes, mark) = self.begin()?;
+        let label = format!("{} ({bytes} bytes) of {:x}", mark.position, self.from.0);
+        log::info!("receiving the snapshot {label}");
+        let mut writer = on_disk(self.receiver.snapshots.begin(&mark))?;
+        let mut loader = Loader::new(self.receiver.history_events);
+        let mut come = 0;
+        while let Some(slice) = self.next_slice()? {
+            come += slice.len() as u64;
+            on_disk(writer.write(slice))?;
+            let taken = loader.push(slice);
+            taken.map_err(|error| format!("its state cannot be read: {}", error.0))?;
+        }
+        if come != bytes {
+            return Err(format!("of {bytes} bytes {come} have come"));
+        }
+        let state = loader.finish(mark.position.index);
+        let state = state.map_err(|error| format!("its state cannot be read: {}", error.0))?;
+        if state.members.cluster != self.receiver.common.me.cluster {
+            return Err("it is of another cluster".into());
+        }
+        on_disk(writer.seal())?;
+        Ok(Whole {
+            mark,
+            state,
+            bytes,
+            writer,
+        })
+    }
+
+    /// The first frame: what is to come.
+    fn begin(&mut self) -> Result<(u64, SnapshotMark), String> {
+        let (kind, payload) = next(&mut self.reader, &self.socket)?;
+        let Some((bytes, mark)) = payload.split_first_chunk().filter(|_| kind == Kind::Mark) else {
+            return Err("it does not begin with its mark".into());
+        };
+        let mark = SnapshotMark::decode(mark).map_err(|error| format!("its mark is {error}"))?;
+        Ok((u64::from_le_bytes(*bytes), mark))
+    }
+
+    /// None: the end.
+    fn next_slice(&mut self) -> Result<Option<&[u8]>, String> {
+        match next(&mut self.reader, &self.socket)? {
+            (Kind::Slice, slice) => Ok(Some(slice)),
+            (Kind::End, []) => Ok(None),
+            (kind, _) => Err(format!("a frame of kind {kind:?} among its slices")),
+        }
+    }
+
+    /// Gives it to raft; where it stands once it is installed, None if it was not used.
+    fn hand_over(&self, whole: Whole<D>) -> Result<Option<Position>, String> {
+        let (installed, told) = bounded(1);
+        let writer = whole.writer;
+        let received = Received {
+            from: self.from,
+            term: self.term,
+            mark: whole.mark,
+            state: whole.state,
+            bytes: whole.bytes,
+            finish: Box::new(move || writer.finish()),
+            installed,
+        };
+        let common = &self.receiver.common;
+        let event = FromPeers::Snapshot(Box::new(received));
+        let handed = common.events.tell(event);
+        handed.map_err(|_| "this member is stopping".to_owned())?;
+        Ok(select! {
+            recv(told) -> position => position.ok(),
+            recv(common.crew.stopped()) -> _ => None,
+            recv(after(common.timing.stall)) -> _ => None,
+        })
+    }
+}
+
+/// The next frame, however long it takes if only bytes come.
+fn next<'a>(reader: &'a mut FrameReader, socket: &TcpStream) -> Result<(Kind, &'a [u8]), String> {
+    while !reader.has_frame().map_err(|damage| damage.to_string())? {
+        match reader.fill(socket) {
+            Ok(0) => return Err("its sender has ended it".into()),
+            Ok(_) => {}
+            Err(error) => return Err(plain(error).to_string()),
+        }
+    }
+    let frame = reader.next().map_err(|damage| damage.to_string())?;
+    frame.ok_or_else(|| unreachable!("a frame that is there"))
+}
+
+/// No room is this transfer's end; any other failure of the disk is the process's.
+fn on_disk<T>(result: Result<T, WalError>) -> Result<T, String> {
+    result.map_err(|error| match error.kind {
+        WalErrorKind::Full => error.to_string(),
+        _ => threads::fatal(&error.to_string()),
+    })
+}

@@ -1,0 +1,224 @@
+//! Links over real sockets on the loopback. Every wait has a deadline.
+
+mod letters;
+
+use super::{Config, Link, Timing};
+use crate::door::{self, Answer, Door, Handler, Limits, Reply, Request};
+use crate::raft::{Body, Entry, LogIndex, Message, NodeId, Payload, Position, Term};
+use crate::replica::letter::Letter;
+use crate::replica::members::{Member, Members};
+use crate::replica::peers::{FromPeers, Peers};
+use crate::tree::ClusterTime;
+use crate::wal::{Home, LyingDisk, Options, Snapshots, recover};
+use crossbeam_channel::{Receiver, bounded};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const CLUSTER: u64 = 0xc1;
+
+/// The incarnation of a member that has kept its data.
+fn incarnation(id: u64) -> u64 {
+    0x1000 + id
+}
+
+/// All that a page says here.
+struct Pages;
+
+impl Handler for Pages {
+    fn handle(&self, _: &Request<'_>, reply: Reply<'_>) {
+        reply.send(Answer::text(404, "a page"));
+    }
+}
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = door::listen(([127, 0, 0, 1], 0).into()).expect("a port");
+    let address = listener.local_addr().expect("its address");
+    (listener, address)
+}
+
+fn member(id: u64, address: SocketAddr) -> Member {
+    Member {
+        id,
+        name: format!("n{id}"),
+        peer_urls: vec![format!("http://{address}")],
+        client_urls: Vec::new(),
+    }
+}
+
+fn members(addresses: &[(u64, SocketAddr)]) -> Members {
+    let list = addresses.iter().map(|(id, address)| member(*id, *address));
+    Members::new(CLUSTER, list)
+}
+
+fn snapshots(disk: &LyingDisk) -> Snapshots<LyingDisk> {
+    let options = Options {
+        segment_bytes: 64 << 10,
+        ..Options::new("/data")
+    };
+    let home = Home::open(disk.clone(), options).expect("the directory is free");
+    let (wal, _) = recover(&home).expect("the log is sound");
+    wal.snapshots().clone()
+}
+
+/// A member's link, its port, and what raft is told.
+struct Node {
+    link: Arc<Link<LyingDisk>>,
+    door: Option<Door>,
+    events: Receiver<FromPeers>,
+    address: SocketAddr,
+}
+
+/// What may differ from one node to another.
+struct Setting {
+    incarnation: u64,
+    incarnation_of: fn(&Member) -> u64,
+    timing: Timing,
+    /// Of raft's channel.
+    room: usize,
+}
+
+impl Setting {
+    fn of(id: u64) -> Setting {
+        Setting {
+            incarnation: incarnation(id),
+            incarnation_of: |_| 0,
+            timing: Timing::new(Duration::from_secs(1)),
+            room: 1024,
+        }
+    }
+}
+
+impl Node {
+    fn start(id: u64, listener: TcpListener, members: &Members) -> Node {
+        Node::with(id, listener, members, Setting::of(id))
+    }
+
+    fn with(id: u64, listener: TcpListener, members: &Members, setting: Setting) -> Node {
+        let disk = LyingDisk::new(id);
+        let (to_raft, events) = bounded(setting.room);
+        let link = Link::start(Config {
+            id: NodeId(id),
+            incarnation: setting.incarnation,
+            members: members.clone(),
+            incarnation_of: setting.incarnation_of,
+            timing: setting.timing,
+            snapshots: snapshots(&disk),
+            history_events: 1000,
+            to_raft,
+        });
+        let link = link.expect("threads");
+        let address = listener.local_addr().expect("its address");
+        let limits = Limits {
+            head_time: Duration::from_secs(5),
+            idle_time: Duration::from_secs(5),
+            body_bytes: 4 << 10,
+            ..Limits::default()
+        };
+        let handler = link.handler(Arc::new(Pages));
+        let door = Door::open(vec![listener], 1, limits, handler).expect("a door");
+        Node {
+            link,
+            door: Some(door),
+            events,
+            address,
+        }
+    }
+
+    fn send(&self, to: u64, letters: impl IntoIterator<Item = Letter>) {
+        let addressed = letters.into_iter().map(|letter| (NodeId(to), letter));
+        self.link.send(addressed.collect());
+    }
+
+    /// The first event that `wanted` takes; others are skipped.
+    fn event<T>(&self, wanted: impl Fn(FromPeers) -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let event = self.events.recv_deadline(until).expect("an event in time");
+            if let Some(found) = wanted(event) {
+                return found;
+            }
+        }
+    }
+
+    /// So many letters of a member, in order.
+    fn letters(&self, wanted: u64, count: usize) -> Vec<Letter> {
+        let mut found = Vec::new();
+        while found.len() < count {
+            found.extend(self.event(|event| match event {
+                FromPeers::Letters { from, letters } if from == NodeId(wanted) => Some(letters),
+                _ => None,
+            }));
+        }
+        found
+    }
+
+    fn await_connected(&self, to: u64) {
+        until("both directions are up", || {
+            self.link.connected(NodeId(to)).is_some()
+        });
+    }
+
+    /// As when its process ends.
+    fn stop(mut self) {
+        drop(self.door.take());
+        self.link.stop();
+    }
+}
+
+/// Two members that know each other.
+fn pair() -> (Node, Node) {
+    let (one, a) = listener();
+    let (two, b) = listener();
+    let members = members(&[(1, a), (2, b)]);
+    (Node::start(1, one, &members), Node::start(2, two, &members))
+}
+
+#[track_caller]
+fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < end, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn raft(body: Body) -> Letter {
+    Letter::Raft {
+        message: Message {
+            term: Term(1),
+            body,
+        },
+        time: ClusterTime(0),
+    }
+}
+
+fn heartbeat(round: u64) -> Letter {
+    let commit = Position::default();
+    raft(Body::Heartbeat { round, commit })
+}
+
+/// One entry of so many bytes.
+fn append(index: u64, bytes: usize) -> Letter {
+    let position = |index| Position {
+        term: Term(1),
+        index: LogIndex(index),
+    };
+    raft(Body::Append {
+        previous: position(index),
+        entries: vec![Entry {
+            position: position(index + 1),
+            payload: Payload::Command(vec![7; bytes].into()),
+        }],
+        commit: LogIndex(0),
+    })
+}
+
+fn forward(number: u64) -> Letter {
+    Letter::Forward {
+        number,
+        term: Term(1),
+        orders: vec![vec![1; 10]],
+    }
+}

@@ -1,0 +1,193 @@
+//! Sending a snapshot: a thread and a connection of its own, so that it never stands before a heartbeat.
+//!
+//! | frame | payload |
+//! |---|---|
+//! | mark | bytes of the state in all (8), the mark as raft encodes it |
+//! | slice | bytes of the state, as they lie in the file |
+//! | end | nothing |
+//! | installed, the other way | term (8), index (8) |
+//!
+//! One slice of the file is in memory at a time. A transfer that is cut begins anew when raft asks again.
+
+use super::common::Common;
+use super::dial::{Call, Failure};
+use super::frame::{FrameReader, Kind};
+use super::hello::SNAPSHOT_PATH;
+use crate::raft::{LogIndex, NodeId, Position, Term};
+use crate::wal::{Disk, SnapshotReader, Snapshots};
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Payload of an `Installed` frame.
+pub(super) const POSITION_BYTES: usize = 16;
+
+/// How many spans without progress the receiver may take to sync, and raft there to install.
+const ANSWER_STALLS: u32 = 3;
+
+/// Snapshots on their way out, one for each member at most.
+pub(super) struct Transfers<D: Disk> {
+    common: Arc<Common>,
+    snapshots: Snapshots<D>,
+    running: Mutex<BTreeSet<NodeId>>,
+}
+
+impl<D: Disk> Transfers<D> {
+    pub fn new(common: Arc<Common>, snapshots: Snapshots<D>) -> Arc<Transfers<D>> {
+        Arc::new(Transfers {
+            common,
+            snapshots,
+            running: Mutex::default(),
+        })
+    }
+
+    /// Begins one. Always ends in one `SnapshotSent`.
+    pub fn begin(self: &Arc<Self>, to: NodeId, term: Term) {
+        if !self.running().insert(to) {
+            return self.common.news.snapshot_sent(to, None);
+        }
+        let ending = Ending {
+            transfers: Arc::clone(self),
+            to,
+            installed: None,
+        };
+        let name = format!("snap-out-{:x}", to.0);
+        let begun = self
+            .common
+            .crew
+            .connection(&name, move || ending.reach(term));
+        if let Err(error) = begun {
+            log::warn!("the thread {name} does not start: {error}");
+        }
+    }
+
+    fn send(&self, to: NodeId, term: Term) -> Result<Position, String> {
+        let newest = self.snapshots.newest().map_err(|error| error.to_string())?;
+        let mut snapshot = newest.ok_or("there is none yet")?;
+        let peer = self.common.peer(to).ok_or("it is no member")?;
+        let call = Call {
+            common: &self.common,
+            to,
+            urls: &peer.urls(),
+            path: SNAPSHOT_PATH,
+            term: Some(term),
+            given_up: &|| self.common.crew.is_stopping(),
+        };
+        let (socket, url) = call.dial().map_err(|failure| match failure {
+            Failure::NobodyThere => "nobody listens at its peer URLs".to_owned(),
+            Failure::Failed(why) | Failure::Refused(why) | Failure::Removed(why) => why,
+        })?;
+        let (position, bytes) = (snapshot.mark().position, snapshot.bytes());
+        log::info!(
+            "sending the snapshot {position} ({bytes} bytes) to {} at {url}",
+            peer.label()
+        );
+        self.stream(&socket, &mut snapshot)?;
+        let installed = self.await_answer(&socket, to)?;
+        log::info!("{} has installed the snapshot {installed}", peer.label());
+        Ok(installed)
+    }
+
+    fn stream(&self, socket: &TcpStream, snapshot: &mut SnapshotReader<D>) -> Result<(), String> {
+        let origin = self.common.origin();
+        let mut frame = Vec::new();
+        origin.frame(Kind::Mark, &mut frame, |out| {
+            out.extend_from_slice(&snapshot.bytes().to_le_bytes());
+            snapshot.mark().encode(out);
+        });
+        write(socket, &frame)?;
+        let mut slice = Vec::new();
+        while snapshot
+            .next(&mut slice)
+            .map_err(|error| error.to_string())?
+        {
+            frame.clear();
+            origin.frame(Kind::Slice, &mut frame, |out| out.extend_from_slice(&slice));
+            slice.clear();
+            write(socket, &frame)?;
+        }
+        frame.clear();
+        origin.frame(Kind::End, &mut frame, |_| {});
+        write(socket, &frame)
+    }
+
+    fn await_answer(&self, socket: &TcpStream, to: NodeId) -> Result<Position, String> {
+        let patience = ANSWER_STALLS * self.common.timing.stall;
+        let told = socket.set_read_timeout(Some(patience));
+        told.map_err(|error| error.to_string())?;
+        let mut reader = FrameReader::new(self.common.origin_of(to), POSITION_BYTES, &[]);
+        loop {
+            if let Some((kind, payload)) = reader.next().map_err(|damage| damage.to_string())? {
+                let position = decode_position(payload).filter(|_| kind == Kind::Installed);
+                return position.ok_or_else(|| "its answer is not to be understood".into());
+            }
+            match reader.fill(socket) {
+                Ok(0) => return Err("it was not used there".into()),
+                Ok(_) => {}
+                Err(error) => return Err(format!("no answer: {}", plain(error))),
+            }
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells how a transfer ended when it does, whatever ended it.
+struct Ending<D: Disk> {
+    transfers: Arc<Transfers<D>>,
+    to: NodeId,
+    installed: Option<Position>,
+}
+
+impl<D: Disk> Ending<D> {
+    /// The thread `snap-out-ID`.
+    fn reach(mut self, term: Term) {
+        match self.transfers.send(self.to, term) {
+            Ok(position) => self.installed = Some(position),
+            Err(why) => log::warn!("no snapshot for {:x}: {why}", self.to.0),
+        }
+    }
+}
+
+impl<D: Disk> Drop for Ending<D> {
+    fn drop(&mut self) {
+        let Ending {
+            transfers,
+            to,
+            installed,
+        } = self;
+        transfers.running().remove(to);
+        transfers.common.news.snapshot_sent(*to, *installed);
+    }
+}
+
+/// Every write that takes a byte is progress; the socket's own limit ends one that takes none.
+fn write(mut socket: &TcpStream, frame: &[u8]) -> Result<(), String> {
+    socket
+        .write_all(frame)
+        .map_err(|error| plain(error).to_string())
+}
+
+/// A socket's time limit in words.
+pub(super) fn plain(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "nothing moves any more"),
+        _ => error,
+    }
+}
+
+pub(super) fn encode_position(position: Position, out: &mut Vec<u8>) {
+    out.extend_from_slice(&position.term.0.to_le_bytes());
+    out.extend_from_slice(&position.index.0.to_le_bytes());
+}
+
+fn decode_position(bytes: &[u8]) -> Option<Position> {
+    let (term, index) = bytes.split_first_chunk::<8>()?;
+    Some(Position {
+        term: Term(u64::from_le_bytes(*term)),
+        index: LogIndex(u64::from_le_bytes(index.try_into().ok()?)),
+    })
+}
