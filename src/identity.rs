@@ -19,8 +19,12 @@ pub struct Identity {
     pub id: u64,
     /// Drawn at random at the first start.
     pub incarnation: u64,
-    /// The members the cluster was founded with; what came later is in the log.
+    /// The members the cluster was founded with, or those that a member found when it joined; what came
+    /// later is in the log.
     pub founders: Members,
+    /// It was added to a running cluster: who votes it learns from the others.
+    #[serde(default)]
+    pub joined: bool,
 }
 
 const VERSION: u32 = 1;
@@ -56,6 +60,18 @@ impl Identity {
             id,
             incarnation,
             founders,
+            joined: false,
+        }
+    }
+
+    /// The identity that a running cluster has given: it has these members, and `id` is one of them.
+    pub fn join(id: u64, incarnation: u64, members: Members) -> Identity {
+        Identity {
+            version: VERSION,
+            id,
+            incarnation,
+            founders: members,
+            joined: true,
         }
     }
 

@@ -1,8 +1,9 @@
 //! The server: flags in, a node that runs until it is told to stop.
 
+use crossbeam_channel::{Receiver, bounded, select};
 use edgetcd::config::{Config, Stop};
-use edgetcd::logging;
 use edgetcd::node::Node;
+use edgetcd::{logging, threads};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::Signals;
@@ -31,17 +32,33 @@ fn run() -> Result<(), Stop> {
         .iter()
         .for_each(|warning| log::warn!("{warning}"));
     let starting = Arc::new(AtomicBool::new(true));
-    let mut signals = catch_signals(&starting)
+    let signals = catch_signals(&starting)
         .map_err(|error| Stop::fatal(format!("no signal handlers: {error}"), "see: ulimit -n"))?;
     let node = Node::start(&config)?;
     starting.store(false, Ordering::SeqCst);
     say_ready(&config, &node);
-    if let Some(signal) = signals.forever().next() {
-        log::info!("signal {signal}: stopping");
-    }
+    wait_for_the_end(signals, node.removed())?;
     node.stop();
     log::info!("stopped");
     logging::flush();
+    Ok(())
+}
+
+/// A signal, or the removal of this member from its cluster.
+fn wait_for_the_end(mut signals: Signals, removed: &Receiver<()>) -> Result<(), Stop> {
+    let (tell, told) = bounded(1);
+    let listen = move || {
+        if let Some(signal) = signals.forever().next() {
+            let _ = tell.send(signal);
+        }
+    };
+    threads::critical("signals", listen).map_err(|error| {
+        Stop::fatal(format!("no thread for signals: {error}"), "see: ulimit -u")
+    })?;
+    select! {
+        recv(told) -> signal => log::info!("signal {}: stopping", signal.unwrap_or(SIGTERM)),
+        recv(removed) -> _ => log::info!("removed from the cluster: stopping"),
+    }
     Ok(())
 }
 

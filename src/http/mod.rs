@@ -25,7 +25,7 @@ mod keys;
 mod members;
 mod metrics;
 pub mod params;
-mod peers;
+pub mod peers;
 mod process;
 mod stats;
 pub mod target;
@@ -65,8 +65,6 @@ pub struct Api {
     pub info: Info,
     /// This member's own counts, lost at a restart: reads are not entries of the log.
     pub reads: Reads,
-    /// The first so many listeners are for clients, the others for members.
-    pub client_listeners: usize,
     /// Known once the door is open.
     pub door: OnceLock<Counters>,
     /// Itself, for requests that outlive their handler.
@@ -101,9 +99,6 @@ impl Api {
 
 impl Handler for Api {
     fn handle(&self, request: &Request<'_>, reply: Reply<'_>) {
-        if request.listener() >= self.client_listeners {
-            return peers::handle(self, request, reply);
-        }
         if let Some(refusal) = self.refuse_host(request) {
             return reply.send(refusal);
         }

@@ -5,6 +5,7 @@ use super::answer;
 use super::cors::Grant;
 use crate::door::{Answer, Reply, Request};
 use crate::raft::Role;
+use crate::replica::followers::Follower;
 use crate::tree::LocalStats;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -83,8 +84,34 @@ fn itself(api: &Api, grant: &Grant) -> Answer {
 #[derive(Serialize)]
 struct Leader {
     leader: String,
-    followers: BTreeMap<String, ()>,
+    followers: BTreeMap<String, FollowerStats>,
 }
+
+#[derive(Serialize)]
+struct FollowerStats {
+    latency: Latency,
+    counts: Counts,
+}
+
+/// In milliseconds.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Latency {
+    current: f64,
+    average: f64,
+    standard_deviation: f64,
+    minimum: serde_json::Number,
+    maximum: f64,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    fail: u64,
+    success: u64,
+}
+
+/// What the reference shows as the minimum before there is any: the largest of its integers, rounded.
+const NO_MINIMUM: u64 = 1 << 63;
 
 /// A cluster of one leads itself and has no followers.
 fn leader(api: &Api, grant: &Grant) -> Answer {
@@ -92,14 +119,33 @@ fn leader(api: &Api, grant: &Grant) -> Answer {
     if !status.is_leader() {
         return answer::message(403, "not current leader", grant);
     }
-    let leader = format!("{:x}", status.id().0);
-    json(
-        &Leader {
-            leader,
-            followers: BTreeMap::new(),
+    let seen = status.followers();
+    let followers = seen
+        .iter()
+        .map(|(id, follower)| (format!("{:x}", id.0), follower_stats(follower)));
+    let page = Leader {
+        leader: format!("{:x}", status.id().0),
+        followers: followers.collect(),
+    };
+    json(&page, grant)
+}
+
+fn follower_stats(follower: &Follower) -> FollowerStats {
+    let least = follower.range.map(|(least, _)| least);
+    let minimum = least.and_then(serde_json::Number::from_f64);
+    FollowerStats {
+        latency: Latency {
+            current: follower.current,
+            average: follower.average(),
+            standard_deviation: follower.standard_deviation(),
+            minimum: minimum.unwrap_or(NO_MINIMUM.into()),
+            maximum: follower.range.map_or(0.0, |(_, most)| most),
         },
-        grant,
-    )
+        counts: Counts {
+            fail: follower.fail,
+            success: follower.success,
+        },
+    }
 }
 
 fn store(api: &Api, grant: &Grant) -> Answer {

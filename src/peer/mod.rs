@@ -64,7 +64,7 @@ pub use counters::{Appends, Counters, Flow, PeerStats};
 use crate::door::Handler;
 use crate::raft::{NodeId, Term};
 use crate::replica::letter::Letter;
-use crate::replica::members::{Member, Members};
+use crate::replica::members::Members;
 use crate::replica::peers::{FromPeers, Peers};
 use crate::wal::{Disk, Snapshots};
 use common::{Common, Peer};
@@ -92,8 +92,6 @@ pub struct Config<D: Disk> {
     pub incarnation: u64,
     /// As this member knows them now.
     pub members: Members,
-    /// What a member has published as its incarnation; 0: nothing yet.
-    pub incarnation_of: fn(&Member) -> u64,
     /// How long things may take.
     pub timing: Timing,
     /// Where snapshots are read from and written to.
@@ -124,7 +122,7 @@ impl<D: Disk> Link<D> {
         };
         let crew = Crew::new();
         let events = Events::new(config.to_raft, crew.stopped().clone());
-        let table = Table::new(config.id, &config.members, config.incarnation_of);
+        let table = Table::new(config.id, &config.members);
         let common = Arc::new(Common::new(me, config.timing, table, crew, events));
         let snapshots = config.snapshots;
         let link = Arc::new(Link {

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What one lane may hold. A letter larger than the bytes goes if the lane is empty.
@@ -309,7 +309,7 @@ fn weight(letter: &Letter) -> usize {
             _ => 0,
         },
         Letter::Forward { orders, .. } => {
-            let bytes = |order: &Vec<u8>| order.len() + size_of::<Vec<u8>>();
+            let bytes = |order: &Arc<[u8]>| order.len() + size_of::<Arc<[u8]>>();
             orders.iter().map(bytes).sum()
         }
         Letter::Change { order, .. } => order.len(),
@@ -327,7 +327,7 @@ mod tests {
         Letter::Forward {
             number,
             term: Term(1),
-            orders: vec![vec![0; bytes]],
+            orders: vec![Arc::from(vec![0; bytes])],
         }
     }
 

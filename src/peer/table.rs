@@ -23,7 +23,6 @@ pub(super) struct Known {
 /// The newest table, shared by all links.
 pub(super) struct Table {
     me: NodeId,
-    incarnation_of: fn(&Member) -> u64,
     state: Mutex<State>,
 }
 
@@ -33,15 +32,22 @@ struct State {
     seen: BTreeMap<NodeId, u64>,
 }
 
+fn known(members: &Members, member: &Member) -> Known {
+    Known {
+        name: member.name.clone(),
+        urls: member.peer_urls.clone(),
+        incarnation: members.incarnation(NodeId(member.id)).unwrap_or(0),
+    }
+}
+
 impl Table {
-    pub fn new(me: NodeId, members: &Members, incarnation_of: fn(&Member) -> u64) -> Table {
+    pub fn new(me: NodeId, members: &Members) -> Table {
         let state = State {
             members: members.clone(),
             seen: BTreeMap::new(),
         };
         Table {
             me,
-            incarnation_of,
             state: Mutex::new(state),
         }
     }
@@ -58,7 +64,7 @@ impl Table {
         let state = self.state();
         let others = state.members.iter().filter(|member| member.id != self.me.0);
         others
-            .map(|member| (NodeId(member.id), self.known(member)))
+            .map(|member| (NodeId(member.id), known(&state.members, member)))
             .collect()
     }
 
@@ -70,7 +76,7 @@ impl Table {
             return Err(Refusal::Removed(from));
         }
         let known = match members.get(from) {
-            Some(member) if from != self.me => self.known(member),
+            Some(member) if from != self.me => known(members, member),
             _ => return Err(Refusal::Unknown(from)),
         };
         let wanted = match known.incarnation {
@@ -80,14 +86,6 @@ impl Table {
         match wanted == incarnation {
             true => Ok(()),
             false => Err(Refusal::LostItsData(from, Box::new(known))),
-        }
-    }
-
-    fn known(&self, member: &Member) -> Known {
-        Known {
-            name: member.name.clone(),
-            urls: member.peer_urls.clone(),
-            incarnation: (self.incarnation_of)(member),
         }
     }
 

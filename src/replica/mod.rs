@@ -349,9 +349,14 @@ impl Replica {
         let _ = self.stop.try_send(());
     }
 
+    /// Whether the threads take nothing any more.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
     fn request(&self, request: Request) {
         let refused = self.hand_over(request).err();
-        let has_ended = self.ended.load(Ordering::SeqCst);
+        let has_ended = self.has_ended();
         if refused.is_none() && !has_ended {
             return;
         }

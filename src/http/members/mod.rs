@@ -1,7 +1,9 @@
-//! The members API, its reading half: `/v2/members` and `/v2/machines` (spec §13).
+//! The members API: `/v2/members` and `/v2/machines` (spec §13). Here its reading half.
+
+mod change;
 
 use super::Api;
-use super::answer;
+use super::answer::{self, ClusterId};
 use super::cors::Grant;
 use crate::door::{Answer, Reply, Request};
 use crate::replica::members::Member;
@@ -11,24 +13,25 @@ const MACHINES_ALLOW: &str = "GET,HEAD";
 
 /// `/v2/members` and `rest`, which is empty or begins with a slash.
 pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: &Grant, reply: Reply<'_>) {
-    let without_id = matches!(rest, b"" | b"/");
-    reply.send(match request.method() {
-        "GET" => get(api, rest, grant),
-        "PUT" | "DELETE" if without_id => {
-            with_cluster(api, answer::text(405, "Method Not Allowed\n", grant))
+    let id = rest.strip_prefix(b"/").unwrap_or(rest);
+    match request.method() {
+        "GET" => reply.send(get(api, rest, grant)),
+        "POST" => change::add(api, request, grant, reply),
+        "PUT" | "DELETE" if id.is_empty() => {
+            let answer = answer::text(405, "Method Not Allowed\n", grant);
+            reply.send(with_cluster(&api.cluster, answer));
         }
-        "POST" | "PUT" | "DELETE" => with_cluster(api, answer::message(501, NO_CHANGES, grant)),
-        _ => answer::method_not_allowed(MEMBERS_ALLOW, grant),
-    });
+        "PUT" => change::update(api, request, id, grant, reply),
+        "DELETE" => change::remove(api, id, grant, reply),
+        _ => reply.send(answer::method_not_allowed(MEMBERS_ALLOW, grant)),
+    }
 }
-
-const NO_CHANGES: &str = "members: this version of edgetcd runs single nodes";
 
 fn get(api: &Api, rest: &[u8], grant: &Grant) -> Answer {
     match rest {
         b"" | b"/" => list(api, grant),
         b"/leader" | b"/leader/" => leader(api, grant),
-        _ => with_cluster(api, answer::message(404, "Not found", grant)),
+        _ => with_cluster(&api.cluster, answer::message(404, "Not found", grant)),
     }
 }
 
@@ -53,7 +56,7 @@ fn leader(api: &Api, grant: &Grant) -> Answer {
     let members = status.members();
     match status.leader().and_then(|id| members.get(id)) {
         Some(member) => line(api, member, grant),
-        None => with_cluster(api, answer::message(503, "During election", grant)),
+        None => with_cluster(&api.cluster, answer::message(503, "During election", grant)),
     }
 }
 
@@ -61,11 +64,11 @@ fn leader(api: &Api, grant: &Grant) -> Answer {
 fn line(api: &Api, value: &impl serde::Serialize, grant: &Grant) -> Answer {
     let mut body = serde_json::to_vec(value).expect("members are plain data");
     body.push(b'\n');
-    with_cluster(api, answer::json(200, body, grant))
+    with_cluster(&api.cluster, answer::json(200, body, grant))
 }
 
-fn with_cluster(api: &Api, answer: Answer) -> Answer {
-    answer.header("X-Etcd-Cluster-Id", api.cluster.text())
+fn with_cluster(cluster: &ClusterId, answer: Answer) -> Answer {
+    answer.header("X-Etcd-Cluster-Id", cluster.text())
 }
 
 /// `/v2/machines`: all client URLs, sorted.

@@ -1,0 +1,295 @@
+//! The members API, its writing half: add, update and remove (spec §13).
+//!
+//! The order of checks is the reference's: content type, JSON, URLs; then what the leader says.
+
+use super::with_cluster;
+use crate::door::{Outbox, Reply, Request, Ticket};
+use crate::http::Api;
+use crate::http::answer::{self, ClusterId};
+use crate::http::cors::Grant;
+use crate::ids;
+use crate::raft::NodeId;
+use crate::replica::members::{Member, MemberError};
+use crate::replica::{Done, Effect, Failure, Waiter};
+use crate::urls::{Url, UrlError};
+use serde_json::Value;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const ACCEPTED: &str = "application/json";
+
+/// `POST /v2/members`, whatever follows.
+pub fn add(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
+    let urls = match peer_urls(request) {
+        Ok(urls) => urls,
+        Err(refusal) => return refusal.answer(api, grant, reply),
+    };
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = since_1970.map_or(0, |since| since.as_secs());
+    let member = Member {
+        id: ids::latecomer(&urls, seconds).0,
+        name: String::new(),
+        peer_urls: texts(&urls),
+        client_urls: Vec::new(),
+    };
+    let waiter = Box::new(ChangeAnswer {
+        ticket: reply.later(),
+        cluster: api.cluster.clone(),
+        grant: grant.clone(),
+        asked: Asked::Add,
+        member: member.clone(),
+    });
+    api.replica.add_member(&member, waiter);
+}
+
+/// `PUT /v2/members/ID`.
+pub fn update(api: &Api, request: &Request<'_>, id: &[u8], grant: &Grant, reply: Reply<'_>) {
+    let asked = member_id(id).and_then(|id| peer_urls(request).map(|urls| (id, urls)));
+    let (id, urls) = match asked {
+        Ok(asked) => asked,
+        Err(refusal) => return refusal.answer(api, grant, reply),
+    };
+    let member = Member {
+        peer_urls: texts(&urls),
+        ..nobody(id)
+    };
+    let waiter = Box::new(ChangeAnswer {
+        ticket: reply.later(),
+        cluster: api.cluster.clone(),
+        grant: grant.clone(),
+        asked: Asked::Update,
+        member: member.clone(),
+    });
+    api.replica.update_member(&member, waiter);
+}
+
+/// `DELETE /v2/members/ID`.
+pub fn remove(api: &Api, id: &[u8], grant: &Grant, reply: Reply<'_>) {
+    let id = match member_id(id) {
+        Ok(id) => id,
+        Err(refusal) => return refusal.answer(api, grant, reply),
+    };
+    let waiter = Box::new(ChangeAnswer {
+        ticket: reply.later(),
+        cluster: api.cluster.clone(),
+        grant: grant.clone(),
+        asked: Asked::Remove,
+        member: nobody(id),
+    });
+    api.replica.remove_member(NodeId(id), waiter);
+}
+
+fn nobody(id: u64) -> Member {
+    Member {
+        id,
+        name: String::new(),
+        peer_urls: Vec::new(),
+        client_urls: Vec::new(),
+    }
+}
+
+fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(|url| url.as_str().to_owned()).collect()
+}
+
+/// A request that is refused before the leader sees it.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    status: u16,
+    message: String,
+}
+
+impl Refusal {
+    fn bad(message: impl Into<String>) -> Refusal {
+        Refusal {
+            status: 400,
+            message: message.into(),
+        }
+    }
+
+    fn answer(&self, api: &Api, grant: &Grant, reply: Reply<'_>) {
+        let answer = answer::message(self.status, &self.message, grant);
+        reply.send(with_cluster(&api.cluster, answer));
+    }
+}
+
+fn member_id(text: &[u8]) -> Result<u64, Refusal> {
+    let text = String::from_utf8_lossy(text);
+    ids::parse(&text).ok_or_else(|| Refusal {
+        status: 404,
+        message: format!("No such member: {text}"),
+    })
+}
+
+/// The URLs of a body `{"peerURLs":[…]}`, sorted.
+fn peer_urls(request: &Request<'_>) -> Result<Vec<Url>, Refusal> {
+    let kind = request.header("Content-Type").unwrap_or_default();
+    check_type(&String::from_utf8_lossy(kind))?;
+    let texts = url_texts(request.body())?;
+    Url::parse_all(texts).map_err(|error: UrlError| Refusal::bad(error.to_string()))
+}
+
+/// Compared as it stands; only one with parameters is read in lower case (spec §13).
+fn check_type(given: &str) -> Result<(), Refusal> {
+    let is_accepted = match given.split_once(';') {
+        Some((kind, _)) => kind.trim().eq_ignore_ascii_case(ACCEPTED),
+        None => given == ACCEPTED,
+    };
+    match is_accepted {
+        true => Ok(()),
+        false => Err(Refusal {
+            status: 415,
+            message: format!("Bad Content-Type {given}, accept {ACCEPTED}"),
+        }),
+    }
+}
+
+/// The list as it was sent. Complaints are worded as the recorded ones where those are part of the contract.
+fn url_texts(body: &[u8]) -> Result<Vec<String>, Refusal> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| match error.is_eof() {
+        true => Refusal::bad("unexpected end of JSON input"),
+        false => Refusal::bad(format!("invalid JSON: {error}")),
+    })?;
+    let fields = match value {
+        Value::Object(fields) => fields,
+        Value::Null => return Ok(Vec::new()),
+        other => {
+            let shape = r#"struct { PeerURLs []string "json:\"peerURLs\"" }"#;
+            return Err(mistyped(&other, &format!("value of type {shape}")));
+        }
+    };
+    let named = |name: &String| name.eq_ignore_ascii_case("peerURLs");
+    let list = fields.into_iter().filter(|(name, _)| named(name)).last();
+    match list.map(|(_, value)| value) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(items)) => items.into_iter().map(url_text).collect(),
+        Some(other) => Err(mistyped(&other, "struct field .peerURLs of type []string")),
+    }
+}
+
+fn url_text(item: Value) -> Result<String, Refusal> {
+    match item {
+        Value::String(text) => Ok(text),
+        Value::Null => Ok(String::new()),
+        other => Err(mistyped(&other, "struct field .peerURLs of type string")),
+    }
+}
+
+fn mistyped(value: &Value, wanted: &str) -> Refusal {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    Refusal::bad(format!("json: cannot unmarshal {kind} into Go {wanted}"))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Add,
+    Update,
+    Remove,
+}
+
+/// A client that waits for its change.
+struct ChangeAnswer {
+    ticket: Ticket,
+    cluster: ClusterId,
+    grant: Grant,
+    asked: Asked,
+    member: Member,
+}
+
+impl Waiter for ChangeAnswer {
+    fn done(self: Box<Self>, done: &Done, outbox: &mut Outbox) {
+        let answer = match &done.effect {
+            Effect::Members(Ok(())) => self.success(),
+            Effect::Members(Err(error)) => {
+                let (status, message) = self.refusal(*error);
+                answer::message(status, &message, &self.grant)
+            }
+            Effect::Event(_) | Effect::Refused(_) => {
+                unreachable!("a change of members touches no key")
+            }
+        };
+        self.ticket
+            .send_in(with_cluster(&self.cluster, answer), outbox);
+    }
+
+    fn failed(self: Box<Self>, _: Failure, outbox: &mut Outbox) {
+        let answer = answer::message(500, INTERNAL, &self.grant);
+        self.ticket
+            .send_in(with_cluster(&self.cluster, answer), outbox);
+    }
+}
+
+const INTERNAL: &str = "Internal Server Error";
+
+impl ChangeAnswer {
+    fn success(&self) -> crate::door::Answer {
+        match self.asked {
+            Asked::Add => {
+                let mut body = serde_json::to_vec(&self.member).expect("members are plain data");
+                body.push(b'\n');
+                answer::json(201, body, &self.grant)
+            }
+            Asked::Update | Asked::Remove => self.grant.onto(crate::door::Answer::new(204)),
+        }
+    }
+
+    fn refusal(&self, error: MemberError) -> (u16, String) {
+        let id = ids::hex(self.member.id);
+        match (error, self.asked) {
+            (MemberError::UrlExists, _) => (409, "membership: peerURL exists".into()),
+            (MemberError::IdExists, _) => (409, "membership: ID exists".into()),
+            (MemberError::Removed, Asked::Remove) => {
+                (410, format!("Member permanently removed: {id}"))
+            }
+            (MemberError::NotFound, _) => (404, format!("No such member: {id}")),
+            (MemberError::Removed | MemberError::Unhealthy, _) => (500, INTERNAL.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> String {
+        url_texts(body.as_bytes()).expect_err(body).message
+    }
+
+    #[test]
+    fn a_list_is_found_whatever_the_case_of_its_name() {
+        let list = |body: &str| url_texts(body.as_bytes()).expect(body);
+        assert_eq!(list(r#"{"peerURLs":["a","b"]}"#), ["a", "b"]);
+        assert_eq!(list(r#"{"x":1,"PEERURLS":["a"]}"#), ["a"]);
+        assert_eq!(list(r#"{"peerURLs":null}"#), [""; 0]);
+        assert_eq!(list(r#"{"peerURLs":[null]}"#), [""]);
+        assert_eq!(list("null"), [""; 0]);
+    }
+
+    #[test]
+    fn complaints_are_those_of_the_contract() {
+        assert_eq!(refused(""), "unexpected end of JSON input");
+        assert_eq!(refused("{\"peerURLs\":["), "unexpected end of JSON input");
+        assert_eq!(
+            refused(r#"{"peerURLs":[1]}"#),
+            "json: cannot unmarshal number into Go struct field .peerURLs of type string"
+        );
+        assert!(refused("{]").starts_with("invalid JSON"));
+    }
+
+    #[test]
+    fn a_content_type_is_taken_exactly_but_for_parameters() {
+        assert_eq!(check_type("application/json"), Ok(()));
+        assert_eq!(check_type("Application/JSON; charset=utf-8"), Ok(()));
+        assert!(check_type("Application/JSON").is_err());
+        assert_eq!(
+            check_type("").expect_err("none").message,
+            "Bad Content-Type , accept application/json"
+        );
+    }
+}

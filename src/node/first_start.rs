@@ -1,0 +1,163 @@
+//! A first start: the flags, and the members that run already, say who this node is.
+//!
+//! | `--initial-cluster-state` | this node is | the others are asked |
+//! |---|---|---|
+//! | `new` | a founder: its id follows from the flags | whether they know it already: then its data was lost |
+//! | `existing` | a member that the cluster has added | who are members; its id is that of its peer URLs |
+
+use super::random;
+use crate::config::{self, ClusterState, Config, Stop};
+use crate::identity::Identity;
+use crate::ids;
+use crate::replica::members::{Member, Members};
+use crate::urls::Url;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// A member that does not answer within this is asked no more.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Who this node is, by its flags and by what the other members say.
+///
+/// # Errors
+/// The flags contradict each other, or what the cluster says; nothing was written yet.
+pub(super) fn identity(config: &Config) -> Result<Identity, Stop> {
+    config::check_first_start(config)?;
+    match config.initial_cluster_state {
+        ClusterState::New => found(config),
+        ClusterState::Existing => join(config),
+    }
+}
+
+fn found(config: &Config) -> Result<Identity, Stop> {
+    let identity = Identity::found(config, random());
+    let id = identity.id;
+    let knows_me = |told: &Told| {
+        let is_me = |member: &Listed| member.id == id && !member.client_urls.is_empty();
+        told.members.iter().any(is_me)
+    };
+    match others(config).iter().filter_map(ask).find(knows_me) {
+        Some(told) => Err(lost_data(config, id, &told)),
+        None => Ok(identity),
+    }
+}
+
+/// The cluster runs with this member in it, which comes without what it has confirmed: it must not take part
+/// under the same id (hazard D12).
+fn lost_data(config: &Config, id: u64, told: &Told) -> Stop {
+    let urls = config
+        .initial_advertise_peer_urls
+        .iter()
+        .map(Url::as_str)
+        .collect::<Vec<_>>()
+        .join(",");
+    let id = ids::hex(id);
+    Stop::fatal(
+        format!(
+            "member {id} has been started before, says {}, but {} is empty: its data is lost",
+            told.url,
+            config.data_dir.display()
+        ),
+        &format!(
+            "replace the member: edgetcdctl member remove {id}; edgetcdctl member add {} {urls}; then \
+             start it with --initial-cluster-state existing",
+            config.name
+        ),
+    )
+}
+
+fn join(config: &Config) -> Result<Identity, Stop> {
+    let Some(told) = others(config).iter().find_map(ask) else {
+        return Err(Stop::fatal(
+            "none of the members in --initial-cluster answers",
+            "is one of them running? Its peer URL is what --initial-cluster must name; to found a new \
+             cluster, use --initial-cluster-state new",
+        ));
+    };
+    let own = own_urls(config);
+    let members = told.members.iter().map(Listed::member);
+    match told.members.iter().find(|member| member.peer_urls == own) {
+        Some(me) if !me.client_urls.is_empty() => Err(lost_data(config, me.id, &told)),
+        Some(me) => Ok(Identity::join(
+            me.id,
+            random(),
+            Members::new(told.cluster, members),
+        )),
+        None => Err(not_added(config, &own, &told)),
+    }
+}
+
+fn not_added(config: &Config, own: &[String], told: &Told) -> Stop {
+    let urls = own.join(",");
+    Stop::fatal(
+        format!(
+            "the cluster of {} has no member with the peer URLs {urls}",
+            told.url
+        ),
+        &format!("add it first: edgetcdctl member add {} {urls}", config.name),
+    )
+}
+
+/// This node's peer URLs, sorted, as members are listed.
+fn own_urls(config: &Config) -> Vec<String> {
+    let own = (config.initial_cluster.iter()).find(|(name, _)| *name == config.name);
+    own.map(|(_, urls)| urls.iter().map(|url| url.as_str().to_owned()).collect())
+        .unwrap_or_default()
+}
+
+/// The peer URLs of all others in the initial cluster.
+fn others(config: &Config) -> Vec<Url> {
+    let others = config.initial_cluster.iter();
+    others
+        .filter(|(name, _)| *name != config.name)
+        .flat_map(|(_, urls)| urls.clone())
+        .collect()
+}
+
+/// What a member says of its cluster.
+struct Told {
+    /// Where.
+    url: String,
+    cluster: u64,
+    members: Vec<Listed>,
+}
+
+/// A member as the peer port lists it.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    id: u64,
+    #[serde(rename = "peerURLs")]
+    peer_urls: Vec<String>,
+    #[serde(default)]
+    name: String,
+    #[serde(default, rename = "clientURLs")]
+    client_urls: Vec<String>,
+}
+
+impl Listed {
+    fn member(&self) -> Member {
+        Member {
+            id: self.id,
+            name: self.name.clone(),
+            peer_urls: self.peer_urls.clone(),
+            client_urls: self.client_urls.clone(),
+        }
+    }
+}
+
+/// None: nobody there, or nobody that speaks for a cluster.
+fn ask(url: &Url) -> Option<Told> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(ANSWER_TIMEOUT))
+        .build()
+        .into();
+    let mut answer = agent.get(format!("{}/members", url.as_str())).call().ok()?;
+    let cluster = answer.headers().get("X-Etcd-Cluster-Id")?.to_str().ok()?;
+    let cluster = ids::parse(cluster)?;
+    let text = answer.body_mut().read_to_string().ok()?;
+    Some(Told {
+        url: url.as_str().to_owned(),
+        cluster,
+        members: serde_json::from_str(&text).ok()?,
+    })
+}

@@ -1,0 +1,122 @@
+//! `--force-new-cluster`: a member goes on alone with its data, when the majority is lost for good.
+//!
+//! Entries that remove all other members are put at the end of the log before raft starts. From there on this
+//! member is the only voter, so it leads, and whatever its log holds is committed. What the lost members alone
+//! had confirmed is lost with them.
+
+use super::stored::refused;
+use crate::config::Stop;
+use crate::identity::Identity;
+use crate::raft::{Change, ChangeKind, Entry, LogIndex, NodeId, Payload, Position, StoredLog};
+use crate::replica::entry;
+use crate::wal::{Batch, RealDisk, Recovered, Wal};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Appends the removals, durably, to the log on disk and to what was recovered from it.
+///
+/// # Errors
+/// The disk takes no more, or nothing is there to go on with.
+pub(super) fn alone(
+    identity: &Identity,
+    wal: &mut Wal<RealDisk>,
+    recovered: &mut Recovered<RealDisk>,
+) -> Result<(), Stop> {
+    let me = NodeId(identity.id);
+    let mut changes: Vec<Change> = Vec::new();
+    let (voters, learners) = members(identity, recovered);
+    if voters.is_empty() {
+        return Err(Stop::fatal(
+            "--force-new-cluster: this member joined a cluster and has not received its data yet",
+            "start another member of that cluster with --force-new-cluster",
+        ));
+    }
+    if learners.contains(&me) {
+        changes.push(change(ChangeKind::Promote, me));
+    }
+    let others = voters.iter().chain(&learners).filter(|id| **id != me);
+    changes.extend(others.map(|id| change(ChangeKind::Remove, *id)));
+    if changes.is_empty() {
+        return Ok(());
+    }
+    log::warn!(
+        "--force-new-cluster: going on alone, without {} others",
+        changes.len()
+    );
+    let entries = number(changes, recovered);
+    let batch = Batch {
+        entries: entries.clone(),
+        ..Batch::default()
+    };
+    wal.append(&batch)
+        .and_then(|()| wal.sync())
+        .map_err(refused)?;
+    extend(&mut recovered.log, entries);
+    Ok(())
+}
+
+/// Voters and learners at the end of the log.
+fn members(
+    identity: &Identity,
+    recovered: &Recovered<RealDisk>,
+) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
+    let mut membership = match &recovered.snapshot {
+        Some(reader) => reader.mark().membership.clone(),
+        None => super::stored::first_mark(identity).membership,
+    };
+    for found in &recovered.log.changes {
+        if let Payload::Change(change) = &found.payload {
+            membership.change(change);
+        }
+    }
+    (membership.voters, membership.learners)
+}
+
+fn change(kind: ChangeKind, node: NodeId) -> Change {
+    let context = match kind {
+        ChangeKind::Remove => Arc::from(entry::remove(node)),
+        _ => Arc::from([]),
+    };
+    Change {
+        kind,
+        node,
+        context,
+    }
+}
+
+/// The changes as the entries that follow the log, in its last term.
+fn number(changes: Vec<Change>, recovered: &Recovered<RealDisk>) -> Vec<Entry> {
+    let log = &recovered.log;
+    let at_snapshot = recovered
+        .snapshot
+        .as_ref()
+        .map(|reader| reader.mark().position);
+    let term = match (log.terms.last(), at_snapshot) {
+        (Some((_, term)), _) => *term,
+        (None, Some(position)) => position.term,
+        (None, None) => recovered.ballot.term,
+    };
+    let first = log.last.next();
+    let numbered = changes.into_iter().zip(first.0..);
+    numbered
+        .map(|(change, index)| Entry {
+            position: Position {
+                term,
+                index: LogIndex(index),
+            },
+            payload: Payload::Change(change),
+        })
+        .collect()
+}
+
+fn extend(log: &mut StoredLog, entries: Vec<Entry>) {
+    let Some(first) = entries.first().map(|entry| entry.position) else {
+        return;
+    };
+    if log.terms.last().is_none_or(|(_, term)| *term != first.term) {
+        log.terms.push((first.index, first.term));
+    }
+    log.last = first.index.after(entries.len() - 1);
+    log.changes.extend(entries.iter().cloned());
+    log.tail.extend(entries);
+}

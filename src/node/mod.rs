@@ -1,0 +1,415 @@
+//! A node: the rooms wired together, from a checked configuration.
+//!
+//! ```text
+//!   clients ──▶ accept ──▶ http-N ──▶ raft ──▶ wal
+//!                            ▲  ▲      │ ▲
+//!                            │  └──────┤ │ answers, by inbox
+//!                            └─ watch ◀┘ └──▶ peer-out, peer-in ◀──▶ other members
+//! ```
+//!
+//! This is also how another program embeds a server: [`Node::start`] returns once the node is ready,
+//! [`Node::stop`] ends it. What cannot go on (a failed disk, a panic in a thread that everything depends
+//! on) ends the process: see [`crate::threads`].
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the wiring, in order, and its end |
+//! | `listeners.rs` | sockets |
+//! | `stored.rs` | what is on disk |
+//! | `first_start.rs` | who this node is, when nothing is |
+//! | `force.rs` | `--force-new-cluster` |
+
+mod first_start;
+mod force;
+mod listeners;
+mod stored;
+
+use crate::config::{Config, Stop};
+use crate::door::{self, Door, Handler, Limits, Outbox, Reply, Request};
+use crate::http::answer::ClusterId;
+use crate::http::cors::Cors;
+use crate::http::{Api, Info, Reads, peers};
+use crate::peer::{self, Link, Timing};
+use crate::raft::{self, Core, NodeId};
+use crate::replica::clock::{self, Clock, Estimate, SystemClock};
+use crate::replica::members::Published;
+use crate::replica::peers::FromPeers;
+use crate::replica::{Done, Failure, Parts, Reader, Replica, Settings, Threads, Waiter};
+use crate::threads;
+use crate::wal::{RealDisk, WalStats};
+use crate::watch::{View, WatchHub};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use listeners::Listeners;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+use stored::Stored;
+
+/// A log this long is cut by a snapshot; on a small disk an eighth of it.
+const LOG_BYTES_MAX: u64 = 64 << 20;
+
+/// A lone node leads at once; this is for a disk that takes its time.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a node that waits for others says so.
+const WAITING_SAID_EVERY: Duration = Duration::from_secs(30);
+
+/// How long stopping may take, in all.
+const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Events from other members that wait for the raft thread; further ones wait in their sockets.
+const PEER_EVENTS: usize = 256;
+
+/// How long whoever calls on the peer port may take to say who it is.
+const PEER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running node.
+pub struct Node {
+    door: Door,
+    peer_door: Door,
+    engine: Engine,
+    client_addresses: Vec<SocketAddr>,
+}
+
+impl Node {
+    /// Starts a node and waits until it shows all that it has ever acknowledged: with others, until a majority
+    /// of them runs.
+    ///
+    /// # Errors
+    /// A [`Stop`] that says what to change: a port in use, a locked or damaged data directory, flags that
+    /// contradict each other.
+    pub fn start(config: &Config) -> Result<Node, Stop> {
+        door::raise_descriptor_limit();
+        let listeners = Listeners::open(config)?;
+        let stored = Stored::open(config)?;
+        let published = stored.identity.published(config);
+        let client_addresses = listeners.client_addresses();
+        let engine = Engine::start(config, stored)?;
+        let api = engine.api(config);
+        let peer_handler = engine.link.handler(Arc::new(Pages(api.clone())));
+        let peer_door =
+            Door::open(listeners.peers, 1, peer_limits(), peer_handler).map_err(no_threads)?;
+        engine.ready(config)?;
+        engine.tell_members(published);
+        let door = Door::open(listeners.clients, workers(), Limits::default(), api.clone())
+            .map_err(no_threads)?;
+        // Set once, here; a page that is asked for before shows no numbers of the door.
+        let _ = api.door.set(door.counters());
+        Ok(Node {
+            door,
+            peer_door,
+            engine,
+            client_addresses,
+        })
+    }
+
+    /// Where clients are listened to; with port 0 in the flags, the port that was given.
+    pub fn client_addresses(&self) -> &[SocketAddr] {
+        &self.client_addresses
+    }
+
+    /// Told once when this member was removed from its cluster: there is nothing left for it to do.
+    pub fn removed(&self) -> &Receiver<()> {
+        &self.engine.removed
+    }
+
+    /// Ends the node: no new connections, what was handed to raft is finished, a leader hands over, parked
+    /// watches are closed without a final chunk, the log gets its clean end. Takes less than two seconds.
+    pub fn stop(self) {
+        let end = Instant::now() + STOP_TIMEOUT;
+        self.door.stop_accepting();
+        self.engine.replica.stop();
+        if !self.engine.replica_threads.join(left(end)) {
+            log::warn!("the log is still busy; what was not acknowledged may or may not be kept");
+        }
+        self.engine.link.stop();
+        self.engine.hub.close();
+        self.door.stop(left(end));
+        self.peer_door.stop(left(end));
+        // The hub is closed, so its thread has ended or is about to.
+        let _ = self.engine.watch_thread.join();
+    }
+}
+
+/// Everything behind the doors, running.
+struct Engine {
+    replica: Replica,
+    replica_threads: Threads,
+    link: Arc<Link<RealDisk>>,
+    removed: Receiver<()>,
+    hub: Arc<WatchHub>,
+    watch_thread: JoinHandle<()>,
+    clock: Arc<dyn Clock>,
+    estimate: Arc<Estimate>,
+    wal: Arc<WalStats>,
+    cluster: ClusterId,
+    alone: bool,
+}
+
+impl Engine {
+    fn start(config: &Config, stored: Stored) -> Result<Engine, Stop> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let estimate = Arc::new(Estimate::default());
+        let time = clock::resume(stored.clock.as_ref(), stored.state.time, clock.as_ref());
+        estimate.set(time, clock.since_boot());
+        let hub = Arc::new(WatchHub::new(View {
+            tree: stored.state.tree.clone(),
+            applied: stored.state.applied,
+            term: stored.start.ballot.term,
+        }));
+        let wal = stored.wal.stats().clone();
+        let cluster = stored.state.members.cluster;
+        let alone = stored.addresses.iter().count() == 1;
+        let (events, from_peers) = bounded(PEER_EVENTS);
+        let link = Link::start(link(config, &stored, events)).map_err(no_threads)?;
+        let (tell_removed, removed) = bounded(1);
+        let parts = Parts {
+            core: Core::new(raft_settings(config, stored.identity.id), stored.start),
+            state: stored.state,
+            wal: stored.wal,
+            hub: hub.clone(),
+            clock: clock.clone(),
+            estimate: estimate.clone(),
+            settings: replica_settings(config, stored.snapshot_bytes),
+            peers: link.clone(),
+            from_peers,
+            removed: tell_removed,
+        };
+        let (replica, replica_threads) = Replica::start(parts).map_err(no_threads)?;
+        let deliverer = hub.clone();
+        let watch_thread =
+            threads::critical("watch", move || deliverer.deliver()).map_err(no_threads)?;
+        Ok(Engine {
+            replica,
+            replica_threads,
+            link,
+            removed,
+            hub,
+            watch_thread,
+            clock,
+            estimate,
+            wal,
+            cluster: ClusterId::new(cluster),
+            alone,
+        })
+    }
+
+    fn api(&self, config: &Config) -> Arc<Api> {
+        let info = Info {
+            name: config.name.clone(),
+            started: SystemTime::now(),
+        };
+        Arc::new_cyclic(|this| Api {
+            replica: self.replica.clone(),
+            hub: self.hub.clone(),
+            estimate: self.estimate.clone(),
+            clock: self.clock.clone(),
+            wal: self.wal.clone(),
+            cluster: self.cluster.clone(),
+            cors: Cors::new(config.cors.clone()),
+            hosts: config.host_whitelist.clone(),
+            info,
+            reads: Reads::default(),
+            door: OnceLock::new(),
+            this: this.clone(),
+        })
+    }
+
+    /// Waits until this node shows everything it has ever acknowledged: until a quorum read gets through,
+    /// which takes a leader, an entry of its term, and all of the log applied. With others that takes as long
+    /// as they take to start.
+    fn ready(&self, config: &Config) -> Result<(), Stop> {
+        let begin = Instant::now();
+        let mut said = begin;
+        loop {
+            let (told, answer) = bounded(1);
+            self.replica.read(Box::new(Starting { told }));
+            let why = select! {
+                recv(answer) -> told => match told {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(failure)) => failure.cause(),
+                    Err(_) => "the raft thread has dropped the question",
+                },
+                recv(self.removed) -> _ => {
+                    return Err(stored::was_removed(config, self.replica.status().id().0));
+                }
+                default(READY_TIMEOUT) => "nothing was heard from the raft thread for a minute",
+            };
+            if self.alone {
+                return Err(not_ready(why));
+            }
+            if said.elapsed() >= WAITING_SAID_EVERY || said == begin {
+                said = Instant::now();
+                log::warn!(
+                    "waiting for a leader: a majority of the {} members must run ({why})",
+                    self.replica.status().members().iter().count()
+                );
+            }
+        }
+    }
+
+    /// Lets the members know this node's name and client URLs, if they do not yet; tries until it is done.
+    fn tell_members(&self, published: Published) {
+        if is_known(&self.replica, &published) || self.tell_members_once(&published) {
+            return;
+        }
+        let replica = self.replica.clone();
+        let again = move || {
+            while !replica.has_ended() && !is_known(&replica, &published) {
+                let (told, wait) = bounded(1);
+                replica.publish(&published, Box::new(Starting { told }));
+                if let Ok(Err(failure)) = wait.recv_timeout(READY_TIMEOUT) {
+                    log::warn!("name and client URLs are not told yet: {}", failure.cause());
+                }
+            }
+        };
+        if let Err(error) = threads::critical("publish", again) {
+            log::warn!("the name and the client URLs are not told: {error}");
+        }
+    }
+
+    fn tell_members_once(&self, published: &Published) -> bool {
+        let (told, wait) = bounded(1);
+        self.replica.publish(published, Box::new(Starting { told }));
+        matches!(wait.recv_timeout(READY_TIMEOUT), Ok(Ok(())))
+    }
+}
+
+fn is_known(replica: &Replica, published: &Published) -> bool {
+    let members = replica.status().members();
+    let me = &published.member;
+    let known = members.get(NodeId(me.id));
+    members.incarnation(NodeId(me.id)) == Some(published.incarnation)
+        && known.is_some_and(|known| known.name == me.name && known.client_urls == me.client_urls)
+}
+
+fn link(config: &Config, stored: &Stored, to_raft: Sender<FromPeers>) -> peer::Config<RealDisk> {
+    peer::Config {
+        id: NodeId(stored.identity.id),
+        incarnation: stored.identity.incarnation,
+        members: stored.addresses.clone(),
+        timing: Timing::new(config.election_timeout),
+        snapshots: stored.wal.snapshots(),
+        history_events: config.watch_history,
+        to_raft,
+    }
+}
+
+/// The pages of the peer port.
+struct Pages(Arc<Api>);
+
+impl Handler for Pages {
+    fn handle(&self, request: &Request<'_>, reply: Reply<'_>) {
+        peers::handle(&self.0, request, reply);
+    }
+}
+
+/// Who has not said who it is within five seconds is cut.
+fn peer_limits() -> Limits {
+    Limits {
+        head_time: PEER_PATIENCE,
+        idle_time: PEER_PATIENCE,
+        ..Limits::default()
+    }
+}
+
+fn no_threads(error: std::io::Error) -> Stop {
+    Stop::fatal(
+        format!("the threads do not start: {error}"),
+        "the system has no threads or descriptors left; see: ulimit -u, ulimit -n",
+    )
+}
+
+fn left(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now())
+}
+
+/// As many as cores, at least two, so that one long answer holds up half of the clients at most.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
+}
+
+fn not_ready(why: &str) -> Stop {
+    Stop::fatal(
+        format!("the node does not become ready: {why}"),
+        "the log above says what it was doing; is there space on the disk (df)?",
+    )
+}
+
+/// The starting thread, which waits for an answer of the raft thread.
+struct Starting {
+    told: Sender<Result<(), Failure>>,
+}
+
+impl Starting {
+    /// The starting thread may have given up.
+    fn tell(&self, result: Result<(), Failure>) {
+        let _ = self.told.try_send(result);
+    }
+}
+
+impl Waiter for Starting {
+    fn done(self: Box<Self>, _: &Done, _: &mut Outbox) {
+        self.tell(Ok(()));
+    }
+
+    fn failed(self: Box<Self>, failure: Failure, _: &mut Outbox) {
+        self.tell(Err(failure));
+    }
+}
+
+impl Reader for Starting {
+    fn ready(self: Box<Self>, _: &Arc<View>, _: &mut Outbox) {
+        self.tell(Ok(()));
+    }
+
+    fn failed(self: Box<Self>, failure: Failure, _: &mut Outbox) {
+        self.tell(Err(failure));
+    }
+}
+
+fn raft_settings(config: &Config, id: u64) -> raft::Settings {
+    raft::Settings {
+        election_ticks: ticks(config, config.election_timeout),
+        heartbeat_ticks: ticks(config, config.heartbeat_interval),
+        strict_changes: config.strict_reconfig_check,
+        ..raft::Settings::new(NodeId(id), random())
+    }
+}
+
+fn replica_settings(config: &Config, snapshot_bytes: u64) -> Settings {
+    Settings {
+        tick: tick(config),
+        request_timeout: Duration::from_secs(5) + 2 * config.election_timeout,
+        leader_timeout: 2 * config.election_timeout,
+        snapshot_count: config.snapshot_count,
+        snapshot_bytes,
+        log_bytes_max: LOG_BYTES_MAX.min(stored::disk_bytes(&config.data_dir) / 8),
+        stall: config.heartbeat_interval,
+        election_ticks: ticks(config, config.election_timeout),
+        strict_changes: config.strict_reconfig_check,
+        first_tag: random(),
+    }
+}
+
+/// Ten to a heartbeat, so that members that wait for one wait differently long; at least a millisecond.
+fn tick(config: &Config) -> Duration {
+    (config.heartbeat_interval / 10).max(Duration::from_millis(1))
+}
+
+fn ticks(config: &Config, span: Duration) -> u32 {
+    (span.as_millis() / tick(config).as_millis()).max(1) as u32
+}
+
+/// Eight bytes that nobody can guess, for the incarnation and for raft's timeouts.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    assert_eq!(
+        filled,
+        Ok(bytes.len()),
+        "the system has random bytes once it has booted"
+    );
+    u64::from_ne_bytes(bytes)
+}

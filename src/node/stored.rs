@@ -1,0 +1,209 @@
+//! What is on disk, recovered; on a first start, made.
+
+use super::{first_start, force};
+use crate::config::{Config, Stop};
+use crate::identity::Identity;
+use crate::raft::{Membership, NodeId, Payload, SnapshotMark, Start};
+use crate::replica::entry::{self, Order};
+use crate::replica::members::Members;
+use crate::replica::state::{Loader, State};
+use crate::wal::{self, Home, RealDisk, Recovered};
+use std::path::Path;
+
+/// A disk with less room than this keeps no spare snapshots and segments.
+const SMALL_DISK_BYTES: u64 = 1 << 30;
+
+pub(super) struct Stored {
+    pub identity: Identity,
+    pub wal: wal::Wal<RealDisk>,
+    pub start: Start,
+    pub state: State,
+    /// Who may be reached where, as the end of the log says: entries that are not known to be committed
+    /// count, too, since without those members nothing ever would be.
+    pub addresses: Members,
+    pub clock: Option<wal::Clock>,
+    pub snapshot_bytes: u64,
+}
+
+impl Stored {
+    pub fn open(config: &Config) -> Result<Stored, Stop> {
+        let mut found = None;
+        if !config.data_dir.exists() {
+            // Flags that contradict each other must not leave a directory behind.
+            found = Some(first_start::identity(config)?);
+        }
+        let home = Home::open(RealDisk::default(), options(config)).map_err(refused)?;
+        let known = match home.identity().map_err(refused)? {
+            Some(bytes) => {
+                Some(Identity::from_bytes(&bytes).map_err(|what| strange(config, &what))?)
+            }
+            None => None,
+        };
+        if known.is_none() && found.is_none() {
+            found = Some(first_start::identity(config)?);
+        }
+        let (mut wal, mut recovered) = wal::recover(&home).map_err(refused)?;
+        // Written after the log: an identity says that there was one.
+        let identity = match (known, found) {
+            (Some(identity), _) => identity,
+            (None, Some(identity)) => {
+                home.write_identity(&identity.to_bytes()).map_err(refused)?;
+                identity
+            }
+            (None, None) => unreachable!("without an identity on disk one was made"),
+        };
+        recovered
+            .warnings
+            .iter()
+            .for_each(|warning| log::warn!("{warning}"));
+        if config.force_new_cluster {
+            force::alone(&identity, &mut wal, &mut recovered)?;
+        }
+        Stored::assemble(config, identity, wal, recovered)
+    }
+
+    fn assemble(
+        config: &Config,
+        identity: Identity,
+        wal: wal::Wal<RealDisk>,
+        recovered: Recovered<RealDisk>,
+    ) -> Result<Stored, Stop> {
+        let first = first_mark(&identity);
+        let founders = identity.founders.clone();
+        let Recovered {
+            ballot,
+            snapshot,
+            log,
+            clock,
+            ..
+        } = recovered;
+        let (mark, state, snapshot_bytes) = match snapshot {
+            Some(reader) => load(reader, config.watch_history)?,
+            None => (first, State::new(founders, config.watch_history), 0),
+        };
+        let addresses = addresses(&state.members, &log);
+        if state.members.was_removed(NodeId(identity.id)) {
+            return Err(was_removed(config, identity.id));
+        }
+        let start = Start {
+            ballot,
+            snapshot: mark,
+            log,
+        };
+        Ok(Stored {
+            identity,
+            wal,
+            start,
+            state,
+            addresses,
+            clock,
+            snapshot_bytes,
+        })
+    }
+}
+
+/// A member that was removed may not come back under its id (spec §13).
+pub(super) fn was_removed(config: &Config, id: u64) -> Stop {
+    Stop::fatal(
+        format!("member {id:x} was permanently removed from its cluster"),
+        &format!(
+            "to join again, add it (edgetcdctl member add NAME PEER-URL) and start it with \
+             --initial-cluster-state existing on an empty --data-dir, not {}",
+            config.data_dir.display()
+        ),
+    )
+}
+
+/// The members at the snapshot, and those that the log after it adds.
+fn addresses(members: &Members, log: &crate::raft::StoredLog) -> Members {
+    let mut members = members.clone();
+    for change in &log.changes {
+        if let Payload::Change(change) = &change.payload
+            && let Ok((_, Order::Add(member))) = entry::decode(&change.context)
+        {
+            members.add(member);
+        }
+    }
+    members
+}
+
+/// On a small disk no more is kept than is needed: the log and two snapshots.
+fn options(config: &Config) -> wal::Options {
+    let is_small = disk_bytes(&config.data_dir) < SMALL_DISK_BYTES;
+    let kept = |count: usize, least: usize| if is_small { least } else { count };
+    wal::Options {
+        wal_dir: config.wal_dir.clone(),
+        max_snapshots: kept(config.max_snapshots, 2),
+        max_wals: kept(config.max_wals, 1),
+        ..wal::Options::new(&config.data_dir)
+    }
+}
+
+/// The size of the file system that holds `dir`, or will; unlimited if it cannot be told (a ramfs says 0).
+pub(super) fn disk_bytes(dir: &Path) -> u64 {
+    let there = dir
+        .ancestors()
+        .find(|dir| dir.exists())
+        .unwrap_or(Path::new("."));
+    rustix::fs::statvfs(there)
+        .map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize))
+        .ok()
+        .filter(|&bytes| bytes > 0)
+        .unwrap_or(u64::MAX)
+}
+
+fn strange(config: &Config, what: &str) -> Stop {
+    Stop::fatal(
+        format!("the identity in {}: {what}", config.data_dir.display()),
+        "start the edgetcd that wrote it, or give another --data-dir",
+    )
+}
+
+/// The point before the first entry: the founders as voters, or nobody for a member that joins and waits to
+/// be told.
+pub(super) fn first_mark(identity: &Identity) -> SnapshotMark {
+    let founders = identity.founders.iter();
+    let voters = founders.map(|member| NodeId(member.id)).collect();
+    let membership = match identity.joined {
+        true => Membership::default(),
+        false => Membership {
+            voters,
+            ..Membership::default()
+        },
+    };
+    SnapshotMark {
+        membership,
+        ..SnapshotMark::default()
+    }
+}
+
+/// Reads the newest snapshot into a state.
+fn load(
+    mut reader: wal::SnapshotReader<RealDisk>,
+    history_events: usize,
+) -> Result<(SnapshotMark, State, u64), Stop> {
+    let mark = reader.mark().clone();
+    let mut loader = Loader::new(history_events);
+    let bytes = reader.bytes();
+    let mut malformed = None;
+    let mut slice = Vec::new();
+    while malformed.is_none() && reader.next(&mut slice).map_err(refused)? {
+        malformed = loader.push(&slice).err();
+        slice.clear();
+    }
+    let index = mark.position.index.0;
+    match malformed.map_or_else(|| loader.finish(mark.position.index), Err) {
+        Ok(state) => Ok((mark, state, bytes)),
+        Err(error) => Err(Stop::fatal(
+            format!(
+                "the snapshot at index {index} passes its checksums but cannot be read: {}",
+                error.0
+            ),
+            "it may have been written by a newer edgetcd: start that one",
+        )),
+    }
+}
+
+pub(super) fn refused(error: wal::WalError) -> Stop {
+    Stop::fatal(error, "")
+}
