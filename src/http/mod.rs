@@ -65,6 +65,8 @@ pub struct Api {
     pub info: Info,
     /// This member's own counts, lost at a restart: reads are not entries of the log.
     pub reads: Reads,
+    /// What has gone to other members and come from them.
+    pub traffic: Arc<crate::peer::Counters>,
     /// Known once the door is open.
     pub door: OnceLock<Counters>,
     /// Itself, for requests that outlive their handler.

@@ -45,8 +45,20 @@ struct Itself<'a> {
     leader_info: LeaderInfo,
     #[serde(rename = "recvAppendRequestCnt")]
     received: u64,
+    #[serde(rename = "recvPkgRate", skip_serializing_if = "is_zero")]
+    received_rate: f64,
+    #[serde(rename = "recvBandwidthRate", skip_serializing_if = "is_zero")]
+    received_bandwidth: f64,
     #[serde(rename = "sendAppendRequestCnt")]
     sent: u64,
+    #[serde(rename = "sendPkgRate", skip_serializing_if = "is_zero")]
+    sent_rate: f64,
+    #[serde(rename = "sendBandwidthRate", skip_serializing_if = "is_zero")]
+    sent_bandwidth: f64,
+}
+
+fn is_zero(rate: &f64) -> bool {
+    *rate == 0.0
 }
 
 #[derive(Serialize)]
@@ -63,6 +75,8 @@ fn itself(api: &Api, grant: &Grant) -> Answer {
     let uptime = SystemTime::now()
         .duration_since(leader_since)
         .unwrap_or_default();
+    let received = api.traffic.appends_received();
+    let sent = api.traffic.appends_sent();
     let page = Itself {
         name: &api.info.name,
         id: format!("{:x}", status.id().0),
@@ -75,8 +89,12 @@ fn itself(api: &Api, grant: &Grant) -> Answer {
             uptime: duration(uptime),
             start_time: rfc3339(leader_since),
         },
-        received: 0,
-        sent: 0,
+        received: received.count,
+        received_rate: received.rate,
+        received_bandwidth: received.bandwidth,
+        sent: sent.count,
+        sent_rate: sent.rate,
+        sent_bandwidth: sent.bandwidth,
     };
     json(&page, grant)
 }

@@ -211,6 +211,7 @@ impl Engine {
             hosts: config.host_whitelist.clone(),
             info,
             reads: Reads::default(),
+            traffic: self.link.counters(),
             door: OnceLock::new(),
             this: this.clone(),
         })

@@ -19,6 +19,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// A letter is sent once it holds this much; a single order may be larger.
+const LETTER_BYTES: usize = 256 << 10;
+
 /// What an order asks for: a letter of its own kind carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -59,13 +62,14 @@ impl Forwards {
     pub fn new(first_tag: u64) -> Forwards {
         Forwards {
             next_tag: first_tag,
-            next_number: 1,
+            // Below the ids of reads, see `reads`.
+            next_number: first_tag >> 1,
             waiting: VecDeque::new(),
             open: 0,
         }
     }
 
-    /// Writes to be sent in one letter; for changes of the membership one letter each.
+    /// Writes to be sent, many in one letter; changes of the membership have one each.
     pub fn send(
         &mut self,
         kind: Kind,
@@ -73,31 +77,39 @@ impl Forwards {
         term: Term,
         deadline: Instant,
     ) -> Vec<Letter> {
-        let mut orders = Vec::new();
         let mut letters = Vec::new();
+        let (mut orders, mut bytes) = (Vec::new(), 0);
         for write in writes {
             let order = self.note(kind, write, term, deadline);
-            match kind {
-                Kind::Order => orders.push(order),
-                Kind::Change => {
-                    letters.push(Letter::Change {
-                        number: self.next_number,
-                        term,
-                        order: order.to_vec(),
-                    });
-                    self.next_number += 1;
-                }
+            bytes += order.len();
+            orders.push(order);
+            if kind == Kind::Change || bytes >= LETTER_BYTES {
+                letters.push(self.letter(kind, term, std::mem::take(&mut orders)));
+                bytes = 0;
             }
         }
         if !orders.is_empty() {
-            letters.push(Letter::Forward {
-                number: self.next_number,
-                term,
-                orders,
-            });
-            self.next_number += 1;
+            letters.push(self.letter(kind, term, orders));
         }
         letters
+    }
+
+    /// The letter that these orders were noted for; the next has another number.
+    fn letter(&mut self, kind: Kind, term: Term, orders: Vec<Arc<[u8]>>) -> Letter {
+        let number = self.next_number;
+        self.next_number += 1;
+        match kind {
+            Kind::Order => Letter::Forward {
+                number,
+                term,
+                orders,
+            },
+            Kind::Change => Letter::Change {
+                number,
+                term,
+                order: orders.concat(),
+            },
+        }
     }
 
     fn note(&mut self, kind: Kind, write: Write, term: Term, deadline: Instant) -> Arc<[u8]> {
@@ -242,6 +254,24 @@ mod tests {
         assert_eq!(forwards.len(), 1);
         forwards.applied(u64::MAX);
         assert!(forwards.is_empty() && forwards.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_letter_ends_when_it_is_large() {
+        let (mut forwards, later) = (Forwards::new(7), Instant::now());
+        let large = || Write {
+            bytes: vec![1; LETTER_BYTES / 2],
+            waiter: None,
+        };
+        let writes = vec![large(), large(), large(), write(1)];
+        let letters = forwards.send(Kind::Order, writes, Term(3), later);
+        let sizes: Vec<usize> = letters
+            .iter()
+            .map(|letter| orders(letter).1.len())
+            .collect();
+        assert_eq!(sizes, [2, 2]);
+        assert_eq!(forwards.not_taken(orders(&letters[0]).0).len(), 2);
+        assert_eq!(forwards.len(), 2);
     }
 
     #[test]

@@ -34,7 +34,9 @@ impl RaftThread {
         for request in requests {
             match (request, self.refusal(writes.len())) {
                 (request, Some(Failure::Stopped)) => self.refuse(request, Failure::Stopped),
-                (Request::Read(reader), _) if self.serves_reads() => readers.push(reader),
+                (Request::Read(reader), _) if self.serves_reads() => {
+                    self.sort_read(reader, &mut readers)
+                }
                 (Request::Propose(write), None) => writes.push(write),
                 (Request::Change(write), None) => self.ask_change(write),
                 (request, refusal) => self.refuse(request, refusal.unwrap_or(Failure::DiskFull)),
@@ -42,6 +44,18 @@ impl RaftThread {
         }
         self.propose(writes);
         self.ask_reads(readers);
+    }
+
+    /// A read is asked now, or once there is a leader to ask.
+    fn sort_read(&mut self, reader: Box<dyn Reader>, now: &mut Vec<Box<dyn Reader>>) {
+        if self.wiring.core.leader().is_some() {
+            return now.push(reader);
+        }
+        let most = self.wiring.settings.leader_timeout;
+        let patience = reader
+            .patience()
+            .map_or(most, |patience| patience.min(most));
+        self.await_leader(Instant::now() + patience, Request::Read(reader));
     }
 
     /// Why writes are not taken now, with so many taken in this turn already.
