@@ -68,10 +68,12 @@ impl<D: Disk> PeerPort<D> {
         let begin = move |socket: TcpStream, early: Vec<u8>| {
             let kind = if is_snapshot { "snap" } else { "peer" };
             let name = format!("{kind}-in-{:x}", hello.from.0);
+            // Here, where connections come one after the other; their threads may begin in any order.
+            let turn = common.streams.next_turn();
             let crew = Arc::clone(&common.crew);
             let begun = crew.connection(&name, move || match is_snapshot {
                 true => receiver.run(&hello, socket, &early),
-                false => receive(&common, &hello, socket, &early),
+                false => receive(&common, &hello, turn, socket, &early),
             });
             if let Err(error) = begun {
                 log::warn!("the thread {name} does not start: {error}");
@@ -103,16 +105,26 @@ impl Streams {
         }
     }
 
-    /// An older one gives way: its member has lost it, even if this end has not noticed.
-    fn begin(&self, peer: &Peer, socket: Arc<TcpStream>) -> u64 {
+    /// Which of two streams is the newer.
+    fn next_turn(&self) -> u64 {
         let mut open = self.open();
         open.turn += 1;
-        let turn = open.turn;
-        if let Some((_, older)) = open.streams.insert(peer.id, (turn, socket)) {
+        open.turn
+    }
+
+    /// An older one gives way: its member has lost it, even if this end has not noticed. False: there
+    /// is a newer one.
+    fn begin(&self, peer: &Peer, turn: u64, socket: Arc<TcpStream>) -> bool {
+        let mut open = self.open();
+        if let Some((other, older)) = open.streams.get(&peer.id) {
+            if *other > turn {
+                return false;
+            }
             let _ = older.shutdown(Shutdown::Both);
         }
+        open.streams.insert(peer.id, (turn, socket));
         peer.gauges.set_receiving(Some(Instant::now()));
-        turn
+        true
     }
 
     /// Whether it was still the newest.
@@ -135,7 +147,7 @@ impl Streams {
 }
 
 /// The thread `peer-in-ID`: owns its socket; waits for bytes, and for room in raft's channel.
-fn receive(common: &Arc<Common>, hello: &Hello, socket: TcpStream, early: &[u8]) {
+fn receive(common: &Arc<Common>, hello: &Hello, turn: u64, socket: TcpStream, early: &[u8]) {
     // Both are none only if the member, or this link, has just ended.
     let (Some(peer), Some(socket)) = (common.peer(hello.from), common.crew.hold(socket)) else {
         return;
@@ -143,10 +155,13 @@ fn receive(common: &Arc<Common>, hello: &Hello, socket: TcpStream, early: &[u8])
     if let Err(error) = common.tune(&socket, false) {
         return log::warn!("the connection from {} is lost: {error}", peer.label());
     }
+    if !common.streams.begin(&peer, turn, socket.handle()) {
+        return;
+    }
     let stream = Stream {
         common,
-        turn: common.streams.begin(&peer, socket.handle()),
         peer,
+        turn,
         socket,
     };
     // The table may have changed since the hello was read; from `begin` on, a change shuts the socket.
