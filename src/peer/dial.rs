@@ -241,9 +241,11 @@ pub(super) fn tune(
     socket.set_nodelay(true)?;
     socket.set_write_timeout(Some(write))?;
     let options = SockRef::from(socket);
+    // The system counts whole seconds here.
+    let second = Duration::from_secs(1);
     let keepalive = TcpKeepalive::new()
-        .with_time(unacknowledged)
-        .with_interval(Duration::from_secs(1))
+        .with_time(unacknowledged.max(second))
+        .with_interval(second)
         .with_retries(3);
     options.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
