@@ -6,8 +6,9 @@ use super::dial;
 use super::frame::Origin;
 use super::hello::{Me, Refusal};
 use super::incoming::Streams;
+use super::lanes::Dropped;
 use super::news::{Events, News};
-use super::queue::{Dropped, Queue};
+use super::queue::Queue;
 use super::table::{Known, Table};
 use crate::raft::NodeId;
 use std::collections::BTreeMap;
@@ -193,7 +194,7 @@ impl Common {
 }
 
 /// What was complained about and when, so that one who tries again and again does not fill the log.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Complaints(Mutex<BTreeMap<(Option<NodeId>, u16), Instant>>);
 
 impl Complaints {
@@ -208,5 +209,21 @@ impl Complaints {
             made.insert((from, status), now);
         }
         is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_complaint_is_made_once_a_minute_and_a_crowd_is_one() {
+        let complaints = Complaints::default();
+        assert!(complaints.is_new(Some(NodeId(1)), 409));
+        assert!(!complaints.is_new(Some(NodeId(1)), 409));
+        assert!(complaints.is_new(Some(NodeId(1)), 412), "another reason");
+        assert!(complaints.is_new(Some(NodeId(2)), 409), "another member");
+        let many = (0..1000).filter(|id| complaints.is_new(Some(NodeId(*id)), 403));
+        assert!(many.count() <= COMPLAINTS_MAX);
     }
 }

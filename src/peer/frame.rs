@@ -28,7 +28,7 @@ pub(super) const HEADER_BYTES: usize = 26;
 pub(super) const LETTER_BYTES_MAX: usize = 96 << 20;
 
 /// What a reader begins with, and what it may keep while nothing comes.
-const BUFFER_BYTES: usize = 64 << 10;
+const BUFFER_BYTES: usize = 256 << 10;
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
 /// What a frame holds.

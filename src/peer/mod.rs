@@ -35,7 +35,7 @@
 //!
 //! # Reading order
 //!
-//! `hello.rs`, `frame.rs`, `queue.rs`, `outgoing.rs` (with `dial.rs`), `incoming.rs`, `transfer.rs` and
+//! `hello.rs`, `frame.rs`, `lanes.rs`, `queue.rs`, `outgoing.rs` (with `dial.rs`), `incoming.rs`, `transfer.rs` and
 //! `receive.rs`; beside them `table.rs` (who belongs), `news.rs` (to raft), `crew.rs` (stopping),
 //! `counters.rs`.
 //!
@@ -49,6 +49,7 @@ mod dial;
 mod frame;
 mod hello;
 mod incoming;
+mod lanes;
 mod news;
 mod outgoing;
 mod queue;
@@ -61,7 +62,7 @@ mod transfer;
 pub use common::Timing;
 pub use counters::{Appends, Counters, Flow, PeerStats};
 
-use crate::door::Handler;
+use crate::door::{Handler, Limits};
 use crate::raft::{NodeId, Term};
 use crate::replica::letter::Letter;
 use crate::replica::members::Members;
@@ -83,6 +84,22 @@ use transfer::Transfers;
 
 /// How long [`Link::stop`] waits for its threads.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Who has not said within this who he is, is cut.
+const HELLO_TIME: Duration = Duration::from_secs(5);
+
+/// No page of the peer port takes a body worth the name.
+const BODY_BYTES: usize = 64 << 10;
+
+/// The limits of a door on the peer port; one worker is enough for it.
+pub fn limits() -> Limits {
+    Limits {
+        head_time: HELLO_TIME,
+        idle_time: HELLO_TIME,
+        body_bytes: BODY_BYTES,
+        ..Limits::default()
+    }
+}
 
 /// What a link is made of.
 pub struct Config<D: Disk> {
@@ -163,11 +180,11 @@ impl<D: Disk> Link<D> {
     /// it does nothing. The door should be stopped first or soon after: it refuses members from here on.
     pub fn stop(&self) {
         let common = &self.common;
-        common.crew.stop();
         common.news.close();
         for peer in common.peers().values() {
             peer.queue.close();
         }
+        common.crew.stop();
         if !common.crew.join(STOP_TIMEOUT) {
             log::warn!("a thread between members still waits for something; it is left behind");
         }

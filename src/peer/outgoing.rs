@@ -41,15 +41,6 @@ struct Pause {
     hurried: bool,
 }
 
-/// Why a connection ended.
-enum End {
-    /// The link was closed by us.
-    Closed,
-    /// The other side has closed it, or said what it never says.
-    Hung,
-    Broken(io::Error),
-}
-
 impl Outgoing {
     pub fn new(common: Arc<Common>, peer: Arc<Peer>) -> Outgoing {
         let backoff = Backoff::new(common.timing.retry_min, common.timing.retry_max);
@@ -119,15 +110,13 @@ impl Outgoing {
         common.settle(peer, peer.queue.connected());
         peer.gauges.set_sending(Some(since));
         log::info!("connected to {} at {url}", peer.label());
-        let end = self.carry(&socket);
+        let why = self.carry(&socket);
         peer.gauges.set_sending(None);
         drop(socket);
         common.settle(peer, peer.queue.disconnected());
-        let why = match end {
-            End::Closed => return Pause::none(),
-            End::Hung => "it has closed it".to_owned(),
-            End::Broken(error) => error.to_string(),
-        };
+        if peer.queue.is_closed() {
+            return Pause::none();
+        }
         common.news.unreachable(peer.id);
         log::warn!("lost the connection to {}: {why}", peer.label());
         self.said.clear();
@@ -142,15 +131,16 @@ impl Outgoing {
         Pause::none()
     }
 
-    fn carry(&self, socket: &Held) -> End {
+    /// Until the connection ends; why it did.
+    fn carry(&self, socket: &Held) -> String {
         let mut letters = Vec::new();
         let mut batch = Batch::default();
         loop {
             match self.peer.queue.take(&mut letters) {
-                Taken::Closed => return End::Closed,
+                Taken::Closed => return "it is no longer wanted".into(),
                 Taken::Nothing => {
                     if self.peer.queue.sleep(Some(socket), None) == Woken::Socket {
-                        return End::Hung;
+                        return "it has closed it".into();
                     }
                 }
                 Taken::Letters => {
@@ -159,7 +149,7 @@ impl Outgoing {
                     self.common.counters.sent(&self.peer.gauges, &batch.tally);
                     if let Err((done, error)) = written {
                         self.common.news.unsent(batch.forwards_from(done));
-                        return End::Broken(error);
+                        return error.to_string();
                     }
                 }
             }

@@ -1,0 +1,280 @@
+//! The two lanes of letters that wait for one member.
+//!
+//! Urgent letters (votes, heartbeats, acks, questions) always go before bulk (entries, forwarded orders); a
+//! lane keeps its order. Both are bounded, and what finds no room is dropped: raft sends again.
+//!
+//! While there is no connection nothing bulky is kept. Urgent letters are, for a moment: the answer to a
+//! member that has just come up would otherwise be lost to a connection that is a millisecond late.
+
+use crate::raft::{Body, Entry};
+use crate::replica::letter::Letter;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What one lane may hold. A letter larger than the bytes goes if the lane is empty.
+const LETTERS_MAX: usize = 4096;
+const BULK_BYTES_MAX: usize = 8 << 20;
+
+/// About what is written at once: an urgent letter waits for no more bytes than these.
+const TAKE_BYTES: usize = 256 << 10;
+
+/// Urgent letters kept without a connection, and for how long they are worth sending.
+const HELD_MAX: usize = 64;
+const HELD_FOR: Duration = Duration::from_millis(300);
+
+/// What stands around the payload of a letter, roughly.
+const LETTER_BYTES: usize = 64;
+
+/// Letters that did not get through.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Dropped {
+    /// Numbers of forwards, which may be sent again.
+    pub unsent: Vec<u64>,
+    /// How many others.
+    pub others: u64,
+}
+
+impl Dropped {
+    fn add(&mut self, letter: &Letter) {
+        match letter {
+            Letter::Forward { number, .. } => self.unsent.push(*number),
+            _ => self.others += 1,
+        }
+    }
+
+    pub fn count(&self) -> u64 {
+        self.unsent.len() as u64 + self.others
+    }
+}
+
+/// Letters that wait, and whether there is a connection for them.
+#[derive(Default)]
+pub(super) struct Lanes {
+    urgent: VecDeque<Letter>,
+    bulk: VecDeque<Letter>,
+    bulk_bytes: usize,
+    /// Since when the letters of `urgent` wait, one for each, while there is no connection.
+    held_since: VecDeque<Instant>,
+    connected: bool,
+    closed: bool,
+}
+
+impl Lanes {
+    /// Takes a letter in, or adds it to what was dropped.
+    pub fn push(&mut self, letter: Letter, dropped: &mut Dropped) {
+        if letter.is_bulk() {
+            self.push_bulk(letter, dropped);
+        } else if self.closed {
+            dropped.add(&letter);
+        } else if self.connected {
+            match self.urgent.len() < LETTERS_MAX {
+                true => self.urgent.push_back(letter),
+                false => dropped.add(&letter),
+            }
+        } else {
+            self.hold(letter, dropped);
+        }
+    }
+
+    fn push_bulk(&mut self, letter: Letter, dropped: &mut Dropped) {
+        let bytes = weight(&letter);
+        let has_room = self.bulk.is_empty()
+            || (self.bulk.len() < LETTERS_MAX && self.bulk_bytes + bytes <= BULK_BYTES_MAX);
+        if self.connected && has_room {
+            self.bulk_bytes += bytes;
+            self.bulk.push_back(letter);
+        } else {
+            dropped.add(&letter);
+        }
+    }
+
+    /// Keeps an urgent letter without a connection: the newest ones.
+    fn hold(&mut self, letter: Letter, dropped: &mut Dropped) {
+        if self.urgent.len() == HELD_MAX
+            && let (Some(oldest), Some(_)) = (self.urgent.pop_front(), self.held_since.pop_front())
+        {
+            dropped.add(&oldest);
+        }
+        self.urgent.push_back(letter);
+        self.held_since.push_back(Instant::now());
+    }
+
+    /// The next letter to go.
+    fn next(&mut self) -> Option<Letter> {
+        self.urgent.pop_front().or_else(|| {
+            let letter = self.bulk.pop_front()?;
+            self.bulk_bytes -= weight(&letter);
+            Some(letter)
+        })
+    }
+
+    /// Moves the next letters to `into`, about 256 KiB of them.
+    pub fn take(&mut self, into: &mut Vec<Letter>) {
+        let mut bytes = 0;
+        while bytes < TAKE_BYTES
+            && let Some(letter) = self.next()
+        {
+            bytes += weight(&letter);
+            into.push(letter);
+        }
+    }
+
+    /// There is a connection. Gives back letters that have waited too long for it.
+    pub fn connect(&mut self) -> Dropped {
+        let mut dropped = Dropped::default();
+        self.connected = true;
+        while let Some(since) = self.held_since.pop_front() {
+            if since.elapsed() > HELD_FOR
+                && let Some(letter) = self.urgent.pop_front()
+            {
+                dropped.add(&letter);
+            }
+        }
+        dropped
+    }
+
+    /// The connection is gone, and with it all that waited.
+    pub fn disconnect(&mut self) -> Dropped {
+        self.connected = false;
+        self.empty()
+    }
+
+    /// Nothing is taken in any more.
+    pub fn close(&mut self) -> Dropped {
+        self.closed = true;
+        self.disconnect()
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn empty(&mut self) -> Dropped {
+        let mut dropped = Dropped::default();
+        self.held_since.clear();
+        while let Some(letter) = self.next() {
+            dropped.add(&letter);
+        }
+        dropped
+    }
+}
+
+/// What a letter counts for where bytes are limited.
+fn weight(letter: &Letter) -> usize {
+    let payload = match letter {
+        Letter::Raft { message, .. } => match &message.body {
+            Body::Append { entries, .. } => entries.iter().map(Entry::bytes_in_memory).sum(),
+            _ => 0,
+        },
+        Letter::Forward { orders, .. } => {
+            let bytes = |order: &Arc<[u8]>| order.len() + size_of::<Arc<[u8]>>();
+            orders.iter().map(bytes).sum()
+        }
+        Letter::Change { order, .. } => order.len(),
+        Letter::AskIndex { .. } | Letter::Reply { .. } => 0,
+    };
+    LETTER_BYTES + payload
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::Term;
+
+    fn forward(number: u64, bytes: usize) -> Letter {
+        Letter::Forward {
+            number,
+            term: Term(1),
+            orders: vec![Arc::from(vec![0; bytes])],
+        }
+    }
+
+    fn ask(number: u64) -> Letter {
+        Letter::AskIndex { number }
+    }
+
+    fn connected() -> Lanes {
+        let mut lanes = Lanes::default();
+        assert_eq!(lanes.connect(), Dropped::default());
+        lanes
+    }
+
+    fn push(lanes: &mut Lanes, letters: impl IntoIterator<Item = Letter>) -> Dropped {
+        let mut dropped = Dropped::default();
+        for letter in letters {
+            lanes.push(letter, &mut dropped);
+        }
+        dropped
+    }
+
+    fn all(lanes: &mut Lanes) -> Vec<Letter> {
+        std::iter::from_fn(|| lanes.next()).collect()
+    }
+
+    #[test]
+    fn urgent_letters_go_first_and_lanes_keep_their_order() {
+        let mut lanes = connected();
+        let letters = [forward(1, 9), ask(2), forward(3, 9), ask(4)];
+        assert_eq!(push(&mut lanes, letters), Dropped::default());
+        let wanted = [ask(2), ask(4), forward(1, 9), forward(3, 9)];
+        assert_eq!(all(&mut lanes), wanted);
+    }
+
+    #[test]
+    fn bulk_is_taken_in_pieces() {
+        let mut lanes = connected();
+        push(&mut lanes, (0..10).map(|number| forward(number, 100 << 10)));
+        let mut first = Vec::new();
+        lanes.take(&mut first);
+        assert_eq!(first.len(), 3, "300 KiB are about 256");
+        push(&mut lanes, [ask(99)]);
+        assert_eq!(all(&mut lanes)[0], ask(99), "it slips between");
+    }
+
+    #[test]
+    fn lanes_are_bounded_by_count_and_bytes() {
+        let mut lanes = connected();
+        let most = LETTERS_MAX as u64;
+        let dropped = push(&mut lanes, (0..most + 5).map(|number| forward(number, 1)));
+        assert_eq!(dropped.unsent, (most..most + 5).collect::<Vec<u64>>());
+        let dropped = push(&mut lanes, (0..most + 5).map(ask));
+        assert_eq!((dropped.unsent.len(), dropped.others), (0, 5));
+        all(&mut lanes);
+        let dropped = push(&mut lanes, (0..9).map(|number| forward(number, 1 << 20)));
+        assert_eq!(dropped.unsent, [7, 8], "8 MiB with what stands around them");
+        all(&mut lanes);
+        let dropped = push(&mut lanes, [forward(1, 20 << 20), forward(2, 1)]);
+        assert_eq!(dropped.unsent, [2], "a larger one goes alone");
+    }
+
+    #[test]
+    fn without_a_connection_forwards_come_back_and_urgent_letters_wait_a_moment() {
+        let mut lanes = Lanes::default();
+        let dropped = push(&mut lanes, [forward(1, 1), ask(2)]);
+        assert_eq!((dropped.unsent, dropped.others), (vec![1], 0));
+        let dropped = push(&mut lanes, (0..HELD_MAX as u64).map(ask));
+        assert_eq!(dropped.others, 1, "the oldest");
+        assert_eq!(lanes.connect(), Dropped::default());
+        assert_eq!(all(&mut lanes).len(), HELD_MAX);
+        push(&mut lanes, [forward(3, 1), ask(4)]);
+        let lost = lanes.disconnect();
+        assert_eq!((lost.unsent, lost.others), (vec![3], 1));
+        lanes.close();
+        let refused = push(&mut lanes, [forward(5, 1), ask(6)]);
+        assert_eq!((refused.unsent, refused.others), (vec![5], 1));
+    }
+
+    #[test]
+    fn letters_older_than_the_connection_are_dropped() {
+        let mut lanes = Lanes::default();
+        push(&mut lanes, [ask(1), ask(2)]);
+        lanes.held_since[0] -= 2 * HELD_FOR;
+        assert_eq!(lanes.connect().others, 1);
+        assert_eq!(all(&mut lanes), [ask(2)]);
+    }
+}
