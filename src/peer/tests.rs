@@ -1,9 +1,12 @@
 //! Links over real sockets on the loopback. Every wait has a deadline.
 
 mod letters;
+mod raw;
+mod snapshots;
+mod strangers;
 
 use super::{Config, Link, Timing};
-use crate::door::{self, Answer, Door, Handler, Limits, Reply, Request};
+use crate::door::{self, Answer, Door, Handler, Reply, Request};
 use crate::raft::{Body, Entry, LogIndex, Message, NodeId, Payload, Position, Term};
 use crate::replica::letter::Letter;
 use crate::replica::members::{Member, Members};
@@ -52,7 +55,7 @@ fn members(addresses: &[(u64, SocketAddr)]) -> Members {
     Members::new(CLUSTER, list)
 }
 
-fn snapshots(disk: &LyingDisk) -> Snapshots<LyingDisk> {
+fn open(disk: &LyingDisk) -> Snapshots<LyingDisk> {
     let options = Options {
         segment_bytes: 64 << 10,
         ..Options::new("/data")
@@ -68,6 +71,8 @@ struct Node {
     door: Option<Door>,
     events: Receiver<FromPeers>,
     address: SocketAddr,
+    disk: LyingDisk,
+    snapshots: Snapshots<LyingDisk>,
 }
 
 /// What may differ from one node to another.
@@ -98,31 +103,28 @@ impl Node {
     fn with(id: u64, listener: TcpListener, members: &Members, setting: Setting) -> Node {
         let disk = LyingDisk::new(id);
         let (to_raft, events) = bounded(setting.room);
+        let snapshots = open(&disk);
         let link = Link::start(Config {
             id: NodeId(id),
             incarnation: setting.incarnation,
             members: members.clone(),
             incarnation_of: setting.incarnation_of,
             timing: setting.timing,
-            snapshots: snapshots(&disk),
+            snapshots: snapshots.clone(),
             history_events: 1000,
             to_raft,
         });
         let link = link.expect("threads");
         let address = listener.local_addr().expect("its address");
-        let limits = Limits {
-            head_time: Duration::from_secs(5),
-            idle_time: Duration::from_secs(5),
-            body_bytes: 4 << 10,
-            ..Limits::default()
-        };
         let handler = link.handler(Arc::new(Pages));
-        let door = Door::open(vec![listener], 1, limits, handler).expect("a door");
+        let door = Door::open(vec![listener], 1, super::limits(), handler).expect("a door");
         Node {
             link,
             door: Some(door),
             events,
             address,
+            disk,
+            snapshots,
         }
     }
 
@@ -132,7 +134,7 @@ impl Node {
     }
 
     /// The first event that `wanted` takes; others are skipped.
-    fn event<T>(&self, wanted: impl Fn(FromPeers) -> Option<T>) -> T {
+    fn event<T>(&self, mut wanted: impl FnMut(FromPeers) -> Option<T>) -> T {
         let until = Instant::now() + PATIENCE;
         loop {
             let event = self.events.recv_deadline(until).expect("an event in time");

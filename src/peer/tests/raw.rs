@@ -1,0 +1,171 @@
+//! The other end of a link as bare sockets, which do what no link does.
+
+use super::*;
+use crate::peer::frame::{FrameReader, Kind, Origin};
+use crate::peer::hello::{Me, SNAPSHOT_PATH, STREAM_PATH};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+/// Somebody who says to be this member.
+pub fn claim(id: u64) -> Me {
+    Me {
+        cluster: CLUSTER,
+        id: NodeId(id),
+        incarnation: incarnation(id),
+    }
+}
+
+pub fn origin(sender: u64) -> Origin {
+    Origin {
+        cluster: CLUSTER,
+        sender: NodeId(sender),
+    }
+}
+
+pub fn frame(sender: u64, kind: Kind, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    origin(sender).frame(kind, &mut bytes, |out| out.extend_from_slice(payload));
+    bytes
+}
+
+pub fn letter_frame(sender: u64, letter: &Letter) -> Vec<u8> {
+    let mut payload = Vec::new();
+    letter.encode(&mut payload);
+    frame(sender, Kind::Letter, &payload)
+}
+
+/// Sends bytes to a peer port; the connection, and the head that came back (with a refusal's text).
+pub fn ask(address: SocketAddr, request: &[u8]) -> (TcpStream, String) {
+    let mut socket = TcpStream::connect(address).expect("connect");
+    socket.set_read_timeout(Some(PATIENCE)).expect("an option");
+    socket.write_all(request).expect("write");
+    let head = head(&mut socket);
+    if head.starts_with("HTTP/1.1 101 ") {
+        return (socket, head);
+    }
+    let mut text = String::new();
+    socket.read_to_string(&mut text).expect("a text");
+    (socket, head + &text)
+}
+
+/// Reads up to the end of a head, and not a byte more.
+pub fn head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        assert_eq!(
+            socket.read(&mut byte).expect("a head in time"),
+            1,
+            "an end in the head"
+        );
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).expect("a head is text")
+}
+
+pub fn stream(address: SocketAddr, me: &Me, to: u64) -> (TcpStream, String) {
+    ask(address, &me.request(STREAM_PATH, "x", NodeId(to), None))
+}
+
+pub fn snapshot(address: SocketAddr, me: &Me, to: u64, term: u64) -> (TcpStream, String) {
+    ask(
+        address,
+        &me.request(SNAPSHOT_PATH, "x", NodeId(to), Some(Term(term))),
+    )
+}
+
+/// Whether the other end has closed: an end, or a reset.
+pub fn has_ended(socket: &mut TcpStream) -> bool {
+    socket.set_read_timeout(Some(PATIENCE)).expect("an option");
+    !matches!(socket.read(&mut [0; 64]), Ok(1..))
+}
+
+/// A listening member that answers a hello by hand.
+pub struct Bare {
+    pub listener: TcpListener,
+    pub address: SocketAddr,
+}
+
+impl Bare {
+    pub fn listen() -> Bare {
+        let (listener, address) = listener();
+        listener.set_nonblocking(true).expect("an option");
+        Bare { listener, address }
+    }
+
+    /// The next connection, and the head of its request.
+    pub fn accept(&self) -> (TcpStream, String) {
+        let mut accepted = None;
+        until("somebody dials", || {
+            accepted = self.listener.accept().ok();
+            accepted.is_some()
+        });
+        let (mut socket, _) = accepted.expect("until says so");
+        socket.set_nonblocking(false).expect("an option");
+        socket.set_read_timeout(Some(PATIENCE)).expect("an option");
+        let head = head(&mut socket);
+        (socket, head)
+    }
+
+    /// The next connection, welcomed as this member would.
+    pub fn welcome(&self, id: u64) -> (TcpStream, String) {
+        let (mut socket, head) = self.accept();
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: edgetcd-raft\r\n\
+             X-Edgetcd-Incarnation: {:x}\r\n\r\n",
+            incarnation(id)
+        );
+        socket.write_all(answer.as_bytes()).expect("write");
+        (socket, head)
+    }
+}
+
+/// The frames that come on a socket, with their payloads.
+pub struct Frames {
+    pub socket: TcpStream,
+    reader: FrameReader,
+    /// Bytes that have come.
+    pub bytes: usize,
+}
+
+impl Frames {
+    pub fn of(socket: TcpStream, sender: u64) -> Frames {
+        Frames {
+            socket,
+            reader: FrameReader::new(origin(sender), 64 << 20, &[]),
+            bytes: 0,
+        }
+    }
+
+    pub fn next(&mut self) -> (Kind, Vec<u8>) {
+        while !self.reader.has_frame().expect("sound frames") {
+            let come = self.reader.fill(&self.socket).expect("bytes in time");
+            assert!(come > 0, "the stream has ended");
+            self.bytes += come;
+        }
+        let (kind, payload) = self
+            .reader
+            .next()
+            .expect("a sound frame")
+            .expect("it is there");
+        (kind, payload.to_vec())
+    }
+
+    pub fn letter(&mut self) -> Letter {
+        let (kind, payload) = self.next();
+        assert_eq!(kind, Kind::Letter);
+        Letter::decode(&payload).expect("a letter")
+    }
+}
+
+/// A link of member 1, and member 2 by hand.
+pub fn with_bare(timing: Timing) -> (Node, Bare) {
+    let (one, a) = listener();
+    let two = Bare::listen();
+    let members = members(&[(1, a), (2, two.address)]);
+    let setting = Setting {
+        timing,
+        ..Setting::of(1)
+    };
+    (Node::with(1, one, &members, setting), two)
+}

@@ -1,0 +1,291 @@
+//! Who is refused, and how; and what is no sound stream.
+
+use super::raw::{Bare, ask, claim, has_ended, letter_frame, snapshot, stream, with_bare};
+use super::*;
+use crate::peer::dial::{Call, Failure};
+use crate::peer::frame::Kind;
+use crate::peer::hello::{Me, STREAM_PATH};
+use std::io::{Read, Write};
+
+/// A table from which member 9 was removed.
+fn without_nine(addresses: &[(u64, SocketAddr)]) -> Members {
+    let mut table = serde_json::to_value(members(addresses)).expect("plain data");
+    table["removed"] = serde_json::json!([9]);
+    serde_json::from_value(table).expect("as it was written")
+}
+
+/// What came of dialling `to`.
+fn dial(node: &Node, to: u64, address: SocketAddr) -> Result<(), Failure> {
+    let call = Call {
+        common: &node.link.common,
+        to: NodeId(to),
+        urls: &[format!("http://{address}")],
+        path: STREAM_PATH,
+        term: None,
+        given_up: &|| false,
+    };
+    call.dial().map(drop)
+}
+
+#[test]
+fn whoever_does_not_belong_here_is_told_why() {
+    let (one, a) = listener();
+    let two = Bare::listen();
+    let one = Node::start(1, one, &without_nine(&[(1, a), (2, two.address)]));
+    let table: [(Me, u64, &str, &str); 6] = [
+        (
+            Me {
+                cluster: 0xbad,
+                ..claim(2)
+            },
+            1,
+            "412",
+            "of the cluster c1, not of bad",
+        ),
+        (claim(2), 3, "421", "this is the member 1, not 3"),
+        (claim(9), 1, "410", "was removed from the cluster"),
+        (claim(5), 1, "403", "no other member 5"),
+        (claim(1), 1, "403", "no other member 1"),
+        (claim(2), 1, "101", ""),
+    ];
+    for (me, to, status, text) in table {
+        let (_, said) = stream(a, &me, to);
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{said}");
+        assert!(said.contains(text), "{said}");
+    }
+    let lost = Me {
+        incarnation: 1,
+        ..claim(2)
+    };
+    let (_, said) = stream(a, &lost, 1);
+    let url = format!("member add n2 http://{};", two.address);
+    for part in [
+        "HTTP/1.1 409 ",
+        "member remove 2;",
+        &url,
+        "--initial-cluster-state existing",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    drop(one);
+}
+
+#[test]
+fn what_is_no_hello_is_refused_and_pages_are_served() {
+    let (one, _two) = pair();
+    let hello = claim(2).request(STREAM_PATH, "x", NodeId(1), None);
+    let hello = String::from_utf8(hello).expect("text");
+    let table = [
+        (
+            hello.replace("Protocol: 1", "Protocol: 2"),
+            "426",
+            "version 1",
+        ),
+        (
+            hello.replace("Upgrade: edgetcd-raft", "Upgrade: h2c"),
+            "400",
+            "for members",
+        ),
+        (
+            hello.replace("X-Edgetcd-From: 2", "X-Edgetcd-From: +2"),
+            "400",
+            "no hex number",
+        ),
+        (
+            hello.replace("X-Edgetcd-To", "X-To"),
+            "400",
+            "a header is missing",
+        ),
+        (
+            hello.replace("/raft/stream", "/raft/snapshot"),
+            "400",
+            "of no term",
+        ),
+        (hello.replace("GET", "POST"), "400", "for members"),
+        (
+            "GET /raft/stream HTTP/1.1\r\nHost: x\r\n\r\n".into(),
+            "400",
+            "for members",
+        ),
+        (
+            "GET /else HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into(),
+            "404",
+            "a page",
+        ),
+    ];
+    for (request, status, text) in table {
+        let (_, said) = ask(one.address, request.as_bytes());
+        assert!(
+            said.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}{said}"
+        );
+        assert!(said.contains(text), "{request}{said}");
+    }
+}
+
+#[test]
+fn garbage_ends_the_stream_and_nothing_else() {
+    let (one, a) = listener();
+    let two = Bare::listen();
+    let members = members(&[(1, a), (2, two.address)]);
+    let one = Node::start(1, one, &members);
+    let good = letter_frame(2, &heartbeat(1));
+    let mut flipped = good.clone();
+    *flipped.last_mut().expect("bytes") ^= 1;
+    let table = [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n and more than a header's length".to_vec(),
+        flipped,
+        letter_frame(3, &heartbeat(1)),
+        raw::frame(2, Kind::Letter, b"\x63 no letter"),
+        raw::frame(2, Kind::Slice, b"a slice"),
+        [&u32::MAX.to_le_bytes()[..], &[0; 22]].concat(),
+    ];
+    for bytes in table {
+        let (mut socket, said) = stream(a, &claim(2), 1);
+        assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
+        socket.write_all(&good).expect("write");
+        assert_eq!(one.letters(2, 1), [heartbeat(1)], "a sound one is heard");
+        socket.write_all(&bytes).expect("write");
+        assert!(has_ended(&mut socket), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_removed_member_is_told_once() {
+    let (nine, n) = listener();
+    let (one, a) = listener();
+    let one = Node::start(1, one, &without_nine(&[(1, a)]));
+    let nine = Node::start(9, nine, &members(&[(1, a), (9, n)]));
+    nine.event(|event| matches!(event, FromPeers::Removed).then_some(()));
+    let refused = dial(&nine, 1, a);
+    assert!(
+        matches!(&refused, Err(Failure::Removed(why)) if why.contains("was removed")),
+        "{refused:?}"
+    );
+    nine.link.common.news.removed();
+    // What is told after it has been told again shows that it was not.
+    nine.link.common.news.gone(NodeId(42));
+    let again = nine.event(|event| match event {
+        FromPeers::Removed => Some(true),
+        FromPeers::Gone(NodeId(42)) => Some(false),
+        _ => None,
+    });
+    assert!(!again);
+    drop(one);
+}
+
+#[test]
+fn a_strangers_410_does_not_end_a_member() {
+    let (one, two) = with_bare(Timing::new(Duration::from_secs(1)));
+    let (mut socket, _) = two.accept();
+    let answer = "HTTP/1.1 410 Gone\r\nX-Edgetcd-Removed: 1\r\nX-Edgetcd-Cluster: c2\r\nContent-Length: 0\r\n\r\n";
+    socket.write_all(answer.as_bytes()).expect("write");
+    // It dials again, and nothing was told meanwhile.
+    let _ = two.accept();
+    assert!(
+        one.events
+            .try_iter()
+            .all(|event| !matches!(event, FromPeers::Removed))
+    );
+}
+
+#[test]
+fn a_member_without_its_data_hears_nothing_and_is_not_heard() {
+    let (one, a) = listener();
+    let (two, b) = listener();
+    let members = members(&[(1, a), (2, b)]);
+    let setting = |id| Setting {
+        incarnation_of: |member| incarnation(member.id),
+        ..Setting::of(id)
+    };
+    let one = Node::with(1, one, &members, setting(1));
+    let wiped = Setting {
+        incarnation: 0xbad,
+        incarnation_of: |_| 0,
+        ..setting(2)
+    };
+    let two = Node::with(2, two, &members, wiped);
+    let outward = dial(&one, 2, b);
+    assert!(
+        matches!(&outward, Err(Failure::Refused(why)) if why.contains("member remove 2;")),
+        "{outward:?}"
+    );
+    let inward = dial(&two, 1, a);
+    assert!(
+        matches!(&inward, Err(Failure::Refused(why)) if why.contains("answers 409")),
+        "{inward:?}"
+    );
+    assert_eq!(
+        (one.link.connected(NodeId(2)), two.link.connected(NodeId(1))),
+        (None, None)
+    );
+}
+
+#[test]
+fn the_first_incarnation_seen_counts_until_one_is_published() {
+    let (one, _two) = with_bare(Timing::new(Duration::from_secs(1)));
+    let (_first, said) = stream(
+        one.address,
+        &Me {
+            incarnation: 5,
+            ..claim(2)
+        },
+        1,
+    );
+    assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
+    let (_, said) = stream(one.address, &claim(2), 1);
+    assert!(said.starts_with("HTTP/1.1 409 "), "{said}");
+}
+
+#[test]
+fn a_newer_stream_replaces_the_older() {
+    let (one, _two) = with_bare(Timing::new(Duration::from_secs(1)));
+    let (mut older, _) = stream(one.address, &claim(2), 1);
+    let (mut newer, _) = stream(one.address, &claim(2), 1);
+    assert!(has_ended(&mut older));
+    newer
+        .write_all(&letter_frame(2, &heartbeat(4)))
+        .expect("write");
+    assert_eq!(one.letters(2, 1), [heartbeat(4)]);
+    assert!(one.link.common.streams.is_open(NodeId(2)));
+}
+
+#[test]
+fn who_says_nothing_is_cut() {
+    let (one, _two) = pair();
+    let mut silent = std::net::TcpStream::connect(one.address).expect("connect");
+    silent.set_read_timeout(Some(PATIENCE)).expect("an option");
+    assert!(
+        matches!(silent.read(&mut [0; 100]), Ok(0) | Err(_)),
+        "cut, in the end"
+    );
+    let (_, said) = snapshot(one.address, &claim(5), 1, 3);
+    assert!(said.starts_with("HTTP/1.1 403 "), "{said}");
+}
+
+#[test]
+fn a_url_that_cannot_be_dialled_is_named() {
+    let (one, _two) = with_bare(Timing::new(Duration::from_secs(1)));
+    let table = [
+        (
+            "https://127.0.0.1:1",
+            "https://127.0.0.1:1: only http:// is spoken between members",
+        ),
+        ("nonsense", "nonsense: "),
+    ];
+    for (url, why) in table {
+        let call = Call {
+            common: &one.link.common,
+            to: NodeId(2),
+            urls: &[url.to_owned()],
+            path: STREAM_PATH,
+            term: None,
+            given_up: &|| false,
+        };
+        let failure = call.dial().map(drop);
+        assert!(
+            matches!(&failure, Err(Failure::Failed(said)) if said.starts_with(why)),
+            "{failure:?}"
+        );
+    }
+}
