@@ -61,9 +61,6 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Events from other members that wait for the raft thread; further ones wait in their sockets.
 const PEER_EVENTS: usize = 256;
 
-/// How long whoever calls on the peer port may take to say who it is.
-const PEER_PATIENCE: Duration = Duration::from_secs(5);
-
 /// A running node.
 pub struct Node {
     door: Door,
@@ -89,7 +86,7 @@ impl Node {
         let api = engine.api(config);
         let peer_handler = engine.link.handler(Arc::new(Pages(api.clone())));
         let peer_door =
-            Door::open(listeners.peers, 1, peer_limits(), peer_handler).map_err(no_threads)?;
+            Door::open(listeners.peers, 1, peer::limits(), peer_handler).map_err(no_threads)?;
         engine.ready(config)?;
         engine.tell_members(published);
         let door = Door::open(listeners.clients, workers(), Limits::default(), api.clone())
@@ -119,6 +116,7 @@ impl Node {
     pub fn stop(self) {
         let end = Instant::now() + STOP_TIMEOUT;
         self.door.stop_accepting();
+        self.peer_door.stop_accepting();
         self.engine.replica.stop();
         if !self.engine.replica_threads.join(left(end)) {
             log::warn!("the log is still busy; what was not acknowledged may or may not be kept");
@@ -303,15 +301,6 @@ struct Pages(Arc<Api>);
 impl Handler for Pages {
     fn handle(&self, request: &Request<'_>, reply: Reply<'_>) {
         peers::handle(&self.0, request, reply);
-    }
-}
-
-/// Who has not said who it is within five seconds is cut.
-fn peer_limits() -> Limits {
-    Limits {
-        head_time: PEER_PATIENCE,
-        idle_time: PEER_PATIENCE,
-        ..Limits::default()
     }
 }
 

@@ -29,7 +29,7 @@ const LETTER_BYTES: usize = 64;
 /// Letters that did not get through.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Dropped {
-    /// Numbers of forwards, which may be sent again.
+    /// Numbers of what was asked of a leader, which may be asked again.
     pub unsent: Vec<u64>,
     /// How many others.
     pub others: u64,
@@ -37,9 +37,9 @@ pub(super) struct Dropped {
 
 impl Dropped {
     fn add(&mut self, letter: &Letter) {
-        match letter {
-            Letter::Forward { number, .. } => self.unsent.push(*number),
-            _ => self.others += 1,
+        match letter.question() {
+            Some(number) => self.unsent.push(number),
+            None => self.others += 1,
         }
     }
 

@@ -217,10 +217,7 @@ impl<D: Disk> Link<D> {
             return self.common.settle(&peer, dropped);
         }
         self.common.news.unreachable(to);
-        let numbers = letters.filter_map(|letter| match letter {
-            Letter::Forward { number, .. } => Some(number),
-            _ => None,
-        });
+        let numbers = letters.filter_map(|letter| letter.question());
         self.common.news.unsent(numbers.collect());
     }
 }

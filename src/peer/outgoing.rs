@@ -148,7 +148,7 @@ impl Outgoing {
                     let written = batch.write(socket);
                     self.common.counters.sent(&self.peer.gauges, &batch.tally);
                     if let Err((done, error)) = written {
-                        self.common.news.unsent(batch.forwards_from(done));
+                        self.common.news.unsent(batch.questions_from(done));
                         return error.to_string();
                     }
                 }
@@ -171,7 +171,7 @@ impl Pause {
 struct Batch {
     bytes: Vec<u8>,
     /// Where each forward begins, and its number.
-    forwards: Vec<(usize, u64)>,
+    questions: Vec<(usize, u64)>,
     tally: Tally,
 }
 
@@ -180,7 +180,7 @@ impl Batch {
     fn fill(&mut self, origin: &Origin, letters: &mut Vec<Letter>) {
         self.bytes.clear();
         self.bytes.shrink_to(BUFFER_BYTES_KEPT);
-        self.forwards.clear();
+        self.questions.clear();
         self.tally.clear();
         for letter in letters.drain(..) {
             let start = self.bytes.len();
@@ -192,8 +192,8 @@ impl Batch {
                 self.bytes.truncate(start);
                 continue;
             }
-            if let Letter::Forward { number, .. } = &letter {
-                self.forwards.push((start, *number));
+            if let Some(number) = letter.question() {
+                self.questions.push((start, number));
             }
             self.tally.add(&letter, bytes);
         }
@@ -218,8 +218,8 @@ impl Batch {
     }
 
     /// Forwards of which not one byte was handed to the connection: nobody can have seen them.
-    fn forwards_from(&self, done: usize) -> Vec<u64> {
-        let untouched = self.forwards.iter().filter(|(start, _)| *start >= done);
+    fn questions_from(&self, done: usize) -> Vec<u64> {
+        let untouched = self.questions.iter().filter(|(start, _)| *start >= done);
         untouched.map(|(_, number)| *number).collect()
     }
 }
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn only_forwards_that_left_no_byte_behind_are_unsent() {
+    fn only_questions_that_left_no_byte_behind_are_unsent() {
         let origin = Origin {
             cluster: 1,
             sender: NodeId(1),
@@ -283,13 +283,13 @@ mod tests {
         let forward = |number| Letter::Forward {
             number,
             term: Term(1),
-            orders: vec![vec![0; 10]],
+            orders: vec![std::sync::Arc::from([0; 10])],
         };
         let mut batch = Batch::default();
         batch.fill(&origin, &mut vec![forward(1), forward(2), forward(3)]);
         let one = batch.bytes.len() / 3;
-        assert_eq!(batch.forwards_from(0), [1, 2, 3]);
-        assert_eq!(batch.forwards_from(one), [2, 3]);
-        assert_eq!(batch.forwards_from(one + 1), [3]);
+        assert_eq!(batch.questions_from(0), [1, 2, 3]);
+        assert_eq!(batch.questions_from(one), [2, 3]);
+        assert_eq!(batch.questions_from(one + 1), [3]);
     }
 }

@@ -9,7 +9,7 @@ use super::{Config, Link, Timing};
 use crate::door::{self, Answer, Door, Handler, Reply, Request};
 use crate::raft::{Body, Entry, LogIndex, Message, NodeId, Payload, Position, Term};
 use crate::replica::letter::Letter;
-use crate::replica::members::{Member, Members};
+use crate::replica::members::{Member, Members, Published};
 use crate::replica::peers::{FromPeers, Peers};
 use crate::tree::ClusterTime;
 use crate::wal::{Home, LyingDisk, Options, Snapshots, recover};
@@ -55,6 +55,18 @@ fn members(addresses: &[(u64, SocketAddr)]) -> Members {
     Members::new(CLUSTER, list)
 }
 
+/// As `members` once all of them have published what tells them from their successors.
+fn published(mut members: Members) -> Members {
+    let all: Vec<Member> = members.iter().cloned().collect();
+    for member in all {
+        members.publish(Published {
+            incarnation: incarnation(member.id),
+            member,
+        });
+    }
+    members
+}
+
 fn open(disk: &LyingDisk) -> Snapshots<LyingDisk> {
     let options = Options {
         segment_bytes: 64 << 10,
@@ -78,7 +90,6 @@ struct Node {
 /// What may differ from one node to another.
 struct Setting {
     incarnation: u64,
-    incarnation_of: fn(&Member) -> u64,
     timing: Timing,
     /// Of raft's channel.
     room: usize,
@@ -88,7 +99,6 @@ impl Setting {
     fn of(id: u64) -> Setting {
         Setting {
             incarnation: incarnation(id),
-            incarnation_of: |_| 0,
             timing: Timing::new(Duration::from_secs(1)),
             room: 1024,
         }
@@ -108,7 +118,6 @@ impl Node {
             id: NodeId(id),
             incarnation: setting.incarnation,
             members: members.clone(),
-            incarnation_of: setting.incarnation_of,
             timing: setting.timing,
             snapshots: snapshots.clone(),
             history_events: 1000,
@@ -221,6 +230,6 @@ fn forward(number: u64) -> Letter {
     Letter::Forward {
         number,
         term: Term(1),
-        orders: vec![vec![1; 10]],
+        orders: vec![Arc::from([1; 10])],
     }
 }

@@ -91,6 +91,16 @@ impl Letter {
         }
     }
 
+    /// The number of what is asked of a leader: if it was never handed to a connection, it may be asked again.
+    pub fn question(&self) -> Option<u64> {
+        match self {
+            Letter::Forward { number, .. }
+            | Letter::Change { number, .. }
+            | Letter::AskIndex { number } => Some(*number),
+            Letter::Raft { .. } | Letter::Reply { .. } => None,
+        }
+    }
+
     /// Appends the letter's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {

@@ -44,7 +44,8 @@ pub enum FromPeers {
         /// As many as came at once.
         letters: Vec<Letter>,
     },
-    /// Forwards with these numbers were never handed to a connection.
+    /// What was asked of a leader under these numbers (orders, changes, indexes of reads) was never handed to a
+    /// connection.
     Unsent(Vec<u64>),
     /// Raft's letters to this member were dropped, or its connection broke.
     Unreachable(NodeId),

@@ -194,15 +194,10 @@ fn a_member_without_its_data_hears_nothing_and_is_not_heard() {
     let (one, a) = listener();
     let (two, b) = listener();
     let members = members(&[(1, a), (2, b)]);
-    let setting = |id| Setting {
-        incarnation_of: |member| incarnation(member.id),
-        ..Setting::of(id)
-    };
-    let one = Node::with(1, one, &members, setting(1));
+    let one = Node::start(1, one, &published(members.clone()));
     let wiped = Setting {
         incarnation: 0xbad,
-        incarnation_of: |_| 0,
-        ..setting(2)
+        ..Setting::of(2)
     };
     let two = Node::with(2, two, &members, wiped);
     let outward = dial(&one, 2, b);
