@@ -18,12 +18,13 @@
 //!
 //! # Where to read
 //!
-//! `record` is the format; `scan` reads records through a window; `writer` appends and syncs;
-//! `spare` makes the next segment; `replay` reads a chain of segments and `recover`
-//! decides and mends; `snapshot` and `compact` let the log be cut; `index` and `reader` give
-//! entries back by their index; `home` is the directory and its lock, `names` its files. All of
-//! it asks a [`Disk`] for what it needs: `real` is the machine's, [`lying`] a disk of memory that
-//! keeps what was synced and nothing else. The lessons in `tests/transcripts/wal` show it at work.
+//! `record` is the format; `scan` reads records through a window, with `sums` where much might be
+//! one; `writer` appends and syncs; `spare` makes the next segment; `replay` reads a chain of
+//! segments and `recover` decides and mends; `snapshot` and `compact` let the log be cut; `index` and
+//! `reader` give entries back by their index; `home` is the directory and its lock, `names` its
+//! files. All of it asks a [`Disk`] for what it needs: `real` is the machine's, [`lying`] a disk of
+//! memory that keeps what was synced and nothing else. The lessons in `tests/transcripts/wal` show
+//! it at work.
 //!
 //! # A segment
 //!
@@ -113,6 +114,8 @@ mod shape;
 mod snapshot;
 mod spare;
 mod stats;
+mod sums;
+
 mod writer;
 
 pub use disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Locked};

@@ -137,10 +137,14 @@ fn padded(bytes: u64) -> u64 {
 
 /// The checksum of a whole record (its first four bytes are left out) at its place in its file.
 pub(super) fn checksum(record: &[u8], salt: u32, offset: u64) -> u32 {
-    let start = salt ^ (offset / RECORD_ALIGN) as u32;
-    let mut hasher = crc32fast::Hasher::new_with_initial(start);
+    let mut hasher = crc32fast::Hasher::new_with_initial(checksum_start(salt, offset));
     hasher.update(&record[4..]);
     hasher.finalize()
+}
+
+/// What the checksum of a record at `offset` is started from.
+pub(super) fn checksum_start(salt: u32, offset: u64) -> u32 {
+    salt ^ (offset / RECORD_ALIGN) as u32
 }
 
 /// Where a record is being put.

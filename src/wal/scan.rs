@@ -3,6 +3,7 @@
 use super::disk::DiskReader;
 use super::error::WalError;
 use super::record::{self, PREFIX, Prefix, RECORD_ALIGN, Record, Strange};
+use super::sums::Sums;
 use std::path::{Path, PathBuf};
 
 /// What is read at once, at most: a window begins with less, and doubles it each time.
@@ -132,13 +133,13 @@ impl<R: DiskReader> Window<R> {
     /// Looks at everything from `bad` on, where the last good record ends: for a witness that calls
     /// what stood there durable, and for bytes that are not zero.
     pub fn rest(&mut self, bad: u64) -> Result<Rest, WalError> {
-        self.search(bad, bad + 1)
+        self.search(Search::new(bad, bad + 1))
     }
 
     /// Whether there is any good record in the file. One whose first page is zeros was never written
     /// to: a segment's first batch begins with its head.
     pub fn has_record(&mut self) -> Result<bool, WalError> {
-        Ok(!self.begins_with_zeros()? && self.search(0, 0)?.witness.is_some())
+        Ok(!self.begins_with_zeros()? && self.search(Search::new(0, 0))?.witness.is_some())
     }
 
     /// Whether the first page is zeros.
@@ -146,55 +147,78 @@ impl<R: DiskReader> Window<R> {
         Ok(self.load(0, PAGE as u64)?.iter().all(|byte| *byte == 0))
     }
 
-    /// Everything from `from` on; a witness must call at least `durable` bytes durable.
-    fn search(&mut self, from: u64, durable: u64) -> Result<Rest, WalError> {
-        let mut rest = Rest::default();
-        let mut page = from / PAGE as u64 * PAGE as u64;
+    fn search(&mut self, mut search: Search) -> Result<Rest, WalError> {
+        let mut page = search.from / PAGE as u64 * PAGE as u64;
         while page < self.bytes() {
             let data = self.reader.next_data(page);
             let data = data.map_err(|error| WalError::io(&self.path, "read it", &error))?;
             let Some(data) = data else { break };
             page = page.max(data / PAGE as u64 * PAGE as u64);
-            self.search_page(page, from.max(page), durable, &mut rest)?;
+            self.search_page(page, &mut search)?;
             page += PAGE as u64;
         }
-        Ok(rest)
+        Ok(search.rest)
     }
 
-    fn search_page(
-        &mut self,
-        page: u64,
-        from: u64,
-        durable: u64,
-        rest: &mut Rest,
-    ) -> Result<(), WalError> {
+    fn search_page(&mut self, page: u64, search: &mut Search) -> Result<(), WalError> {
+        let from = search.from.max(page);
         let bytes = self.load(from, page + PAGE as u64 - from)?;
         // A record's length is in its first eight bytes, so none begins in a page of zeros.
         let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else {
             return Ok(());
         };
-        rest.dirty_pages.push(page);
-        rest.dirty_end = from + last as u64 + 1;
+        search.rest.dirty_pages.push(page);
+        search.rest.dirty_end = from + last as u64 + 1;
         let mut offset = from.next_multiple_of(RECORD_ALIGN);
-        while rest.witness.is_none() && offset < rest.dirty_end {
-            if self.is_witness(offset, durable)? {
-                rest.witness = Some(offset);
+        while search.rest.witness.is_none() && offset < search.rest.dirty_end {
+            if self.is_witness(offset, search)? {
+                search.rest.witness = Some(offset);
             }
             offset += RECORD_ALIGN;
         }
         Ok(())
     }
 
-    /// Whether a good record stands at `offset` that calls so many bytes durable.
-    fn is_witness(&mut self, offset: u64, durable: u64) -> Result<bool, WalError> {
+    /// Whether a good record stands at `offset` that calls enough durable.
+    fn is_witness(&mut self, offset: u64, search: &mut Search) -> Result<bool, WalError> {
         let Some(prefix) = self.prefix(offset)? else {
             return Ok(false);
         };
-        // Cheap and almost never true of other bytes, so that a checksum is rarely computed.
+        // Cheap and almost never true of other bytes; but a value may be full of such prefixes.
         let plausible = record::is_kind(prefix.kind)
-            && prefix.durable >= durable
+            && prefix.durable >= search.durable
             && prefix.durable <= offset
             && prefix.record_bytes() <= self.bytes() - offset;
-        Ok(plausible && !matches!(self.look(offset)?, Look::Nothing))
+        if !plausible {
+            return Ok(false);
+        }
+        let sums = match &mut search.sums {
+            Some(sums) => sums,
+            none => none.insert(Sums::read(self, search.from)?),
+        };
+        let matches = sums.match_record(&prefix, self.salt, offset);
+        Ok(matches && !matches!(self.look(offset)?, Look::Nothing))
+    }
+}
+
+/// A search for a witness.
+struct Search {
+    /// Where a record may begin.
+    from: u64,
+    /// So many bytes it must call durable.
+    durable: u64,
+    /// From `from` on; made when the first bytes look like a record.
+    sums: Option<Sums>,
+    rest: Rest,
+}
+
+impl Search {
+    fn new(from: u64, durable: u64) -> Search {
+        Search {
+            from,
+            durable,
+            sums: None,
+            rest: Rest::default(),
+        }
     }
 }

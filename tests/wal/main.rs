@@ -2,6 +2,7 @@
 
 mod crash;
 mod files;
+mod lookalikes;
 mod process;
 mod real;
 mod simulation;
