@@ -8,13 +8,14 @@ use super::error::{WalError, WalErrorKind};
 use super::home::{self, Home};
 use super::names::SegmentName;
 use super::reader::{LogReader, SharedIndex};
-use super::record::Record;
+use super::record::{RECORD_ALIGN, Record};
 use super::replay::{self, Replayed, WAY_OUT};
 use super::snapshot::{self, SnapshotReader};
 use super::spare::Prepared;
 use super::writer::{Active, Log, Parts, STOP_BYTES, Used, Wal};
 use super::{Clock, index::Index};
 use crate::raft::{Ballot, LogIndex, Position, StoredLog};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What was on disk.
@@ -292,7 +293,7 @@ fn repair<D: Disk>(
     warnings: &mut Vec<String>,
 ) -> Result<(), WalError> {
     let path = home.wal().join(replayed.active.name.file());
-    if replayed.rest.dirty_end > replayed.end {
+    if !replayed.rest.is_zeros() {
         warnings.push(format!(
             "{} at byte {}: the last append is not whole, as when a crash cuts it short: the {} \
              bytes from here on were cut off",
@@ -385,26 +386,45 @@ fn parts<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Parts<D>, WalErr
         used: replayed.used,
         spare: replayed.spare,
         index: replayed.index,
-        stopped: replayed.stopped && replayed.rest.dirty_pages.is_empty(),
+        stopped: replayed.stopped && replayed.rest.is_zeros(),
     })
 }
 
 /// Behind the end there must be nothing that could be taken for a record later on: synced before
 /// anything is appended.
+///
+/// A sync that fails leaves zeros in the kernel's cache and the old bytes on the disk, and the next
+/// start would see nothing that it should zero. So the last eight bytes that are not zeros stay until
+/// all before them are gone from the disk, and are written themselves before that: as long as
+/// something may be left, a start finds them and does all of this again. What is left at the end,
+/// when the last sync fails, is no record: its length and its kind do not fit into eight bytes.
 fn zero_rest<D: Disk>(active: &mut Active<D>, replayed: &Replayed) -> Result<(), WalError> {
-    for page in &replayed.rest.dirty_pages {
-        let from = (*page).max(replayed.end);
-        let zeros = [0; 4096];
-        let zeroed = active
-            .segment
-            .write(from, &zeros[..(page + 4096 - from) as usize]);
-        zeroed.map_err(|error| WalError::final_io(&active.path, "zero it", &error).at(from))?;
-    }
-    if replayed.rest.dirty_pages.is_empty() {
+    let (end, rest) = (replayed.end, &replayed.rest);
+    if rest.is_zeros() {
         return Ok(());
     }
-    let synced = active.segment.sync(replayed.end, replayed.rest.dirty_end);
-    synced.map_err(|error| WalError::final_io(&active.path, "sync it", &error))
+    let last = (rest.dirty_end - 1) / RECORD_ALIGN * RECORD_ALIGN;
+    let segment = &mut active.segment;
+    let zeroed = write_synced(segment, last, &rest.last_bytes)
+        .and_then(|()| zero(segment, end, last))
+        .and_then(|()| write_synced(segment, last, &[0; RECORD_ALIGN as usize]));
+    zeroed.map_err(|error| WalError::final_io(&active.path, "zero it", &error).at(end))
+}
+
+fn write_synced(segment: &mut impl DiskSegment, at: u64, bytes: &[u8]) -> io::Result<()> {
+    segment.write(at, bytes)?;
+    segment.sync(at, at + bytes.len() as u64)
+}
+
+fn zero(segment: &mut impl DiskSegment, from: u64, to: u64) -> io::Result<()> {
+    let zeros = [0; 4096];
+    let mut at = from;
+    while at < to {
+        let count = (to - at).min(zeros.len() as u64);
+        segment.write(at, &zeros[..count as usize])?;
+        at += count;
+    }
+    segment.sync(from, to)
 }
 
 /// What was read may be in the kernel's memory only: a process that was killed left it there, and
@@ -433,7 +453,7 @@ fn write_again<D: Disk>(
     segment: &mut D::Segment,
     from: u64,
     end: u64,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let reader = home.disk().open(path)?;
     let mut piece = vec![0; 64 * 1024];
     let mut offset = from;

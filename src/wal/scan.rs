@@ -44,10 +44,17 @@ pub(super) enum Look<'a> {
 pub(super) struct Rest {
     /// The first good record that calls the bad place durable.
     pub witness: Option<u64>,
-    /// Pages that are not all zeros, by their offset.
-    pub dirty_pages: Vec<u64>,
-    /// The end of the last byte that is not zero.
+    /// The end of the last byte that is not zero; 0 if there is none.
     pub dirty_end: u64,
+    /// The eight bytes, from a multiple of 8 on, with that byte.
+    pub last_bytes: [u8; RECORD_ALIGN as usize],
+}
+
+impl Rest {
+    /// Whether nothing was found.
+    pub fn is_zeros(&self) -> bool {
+        self.dirty_end == 0
+    }
 }
 
 impl<R: DiskReader> Window<R> {
@@ -167,7 +174,14 @@ impl<R: DiskReader> Window<R> {
         let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else {
             return Ok(());
         };
-        search.rest.dirty_pages.push(page);
+        let align = RECORD_ALIGN as usize;
+        let mut last_bytes = [0; RECORD_ALIGN as usize];
+        let tail = bytes[last / align * align..].iter();
+        last_bytes
+            .iter_mut()
+            .zip(tail)
+            .for_each(|(to, from)| *to = *from);
+        search.rest.last_bytes = last_bytes;
         search.rest.dirty_end = from + last as u64 + 1;
         let mut offset = from.next_multiple_of(RECORD_ALIGN);
         while search.rest.witness.is_none() && offset < search.rest.dirty_end {

@@ -378,6 +378,39 @@ fn what_a_failed_sync_left_in_the_cache_is_written_anew() {
     }
 }
 
+/// A start zeroes what a torn append left; if the sync of the zeros fails, they are in the kernel's
+/// cache only. The next start must zero again what it cannot see, lest it comes back.
+#[test]
+fn what_was_zeroed_without_a_sync_is_zeroed_again() {
+    for (seed, failing) in (0..40).flat_map(|seed| [0, 1, 2].map(|failing| (seed, failing))) {
+        let disk = LyingDisk::new(seed);
+        let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+        wal.write(&entries(1, 1, 1, 600)).expect("written");
+        wal.append(&entries(2, 4, 1, 600)).expect("appended");
+        drop((home, wal));
+        disk.kill();
+        let torn = records(&disk)[2].clone();
+        edit(&disk, &torn.0, |bytes| bytes[torn.1.offset as usize] ^= 1);
+
+        disk.fail_sync_after(failing);
+        open(&disk, SEGMENT).map(|_| ()).expect_err("a sync fails");
+        disk.kill();
+        let (home, mut wal, recovered) = open(&disk, SEGMENT).expect("opens");
+        assert_eq!(recovered.log.last.0, 1, "seed {seed}, sync {failing}");
+        // As long as the one that was torn: what was behind that one would be behind this one.
+        wal.write(&entries(2, 2, 1, 600)).expect("written");
+        drop((home, wal));
+        disk.crash();
+        let (_home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
+        let all = read_all(&wal, &recovered);
+        assert_eq!(
+            all,
+            entries(1, 2, 1, 600).entries,
+            "seed {seed}, sync {failing}"
+        );
+    }
+}
+
 #[test]
 fn nothing_is_written_by_a_start_after_a_clean_stop() {
     let disk = closed();
