@@ -31,7 +31,8 @@ const NOOP: u8 = 1;
 const COMMAND: u8 = 2;
 const CHANGE: u8 = 3;
 
-/// Terms and indexes are below this. No log gets there, and sums of such numbers cannot overflow.
+/// Terms, indexes and rounds are below this. No log gets there, and sums of such numbers cannot
+/// overflow.
 const NUMBER_LIMIT: u64 = 1 << 62;
 
 /// Bytes that are not what they should be; says what was expected.
@@ -285,10 +286,12 @@ impl Cursor<'_> {
                 hint: self.position()?,
             },
             HEARTBEAT => Body::Heartbeat {
-                round: self.u64()?,
+                round: self.number()?,
                 commit: self.position()?,
             },
-            HEARTBEAT_REPLY => Body::HeartbeatReply { round: self.u64()? },
+            HEARTBEAT_REPLY => Body::HeartbeatReply {
+                round: self.number()?,
+            },
             COMMIT => Body::Commit {
                 commit: self.position()?,
             },
@@ -306,7 +309,7 @@ impl Cursor<'_> {
         for _ in 0..self.u32()? {
             let position = Position {
                 term: self.term()?,
-                index: last.index.next(),
+                index: limited(last.index.0 + 1).map(LogIndex)?,
             };
             if position.term < last.term || position.term > term {
                 return Err(Malformed("terms of entries rise, at most to the message's"));
@@ -323,6 +326,13 @@ impl Cursor<'_> {
             entries,
             commit,
         })
+    }
+}
+
+fn limited(number: u64) -> Result<u64, Malformed> {
+    match number < NUMBER_LIMIT {
+        true => Ok(number),
+        false => Err(Malformed("terms, indexes and rounds are below 2^62")),
     }
 }
 
@@ -367,12 +377,9 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A term or an index.
+    /// A term, an index or a round.
     fn number(&mut self) -> Result<u64, Malformed> {
-        self.u64().and_then(|number| match number < NUMBER_LIMIT {
-            true => Ok(number),
-            false => Err(Malformed("terms and indexes are below 2^62")),
-        })
+        self.u64().and_then(limited)
     }
 
     fn term(&mut self) -> Result<Term, Malformed> {
@@ -393,8 +400,8 @@ impl<'a> Cursor<'a> {
 
     fn position(&mut self) -> Result<Position, Malformed> {
         Ok(Position {
-            term: Term(self.u64()?),
-            index: LogIndex(self.u64()?),
+            term: self.term()?,
+            index: self.index()?,
         })
     }
 
@@ -450,7 +457,7 @@ mod tests {
         SnapshotMark {
             position: Position {
                 term: Term(7),
-                index: LogIndex(u64::MAX),
+                index: LogIndex(NUMBER_LIMIT - 1),
             },
             membership: Membership {
                 voters: ids(&[1, 2, u64::MAX]),
@@ -533,7 +540,7 @@ mod tests {
                 hint: at(2, 5),
             },
             Body::Heartbeat {
-                round: u64::MAX,
+                round: NUMBER_LIMIT - 1,
                 commit: at(3, 9),
             },
             Body::HeartbeatReply { round: 77 },
@@ -580,6 +587,114 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Messages that carry `number` once each: in every place there is for a number.
+    fn messages_with(number: u64) -> Vec<Message> {
+        let (term, index) = (Term(number), LogIndex(number));
+        let none = Position::default();
+        let of_term = Position { term, ..none };
+        let of_index = Position { index, ..none };
+        let append = |previous, commit| Body::Append {
+            previous,
+            entries: Vec::new(),
+            commit,
+        };
+        let mut bodies = vec![
+            Body::PreVoteReply {
+                asked: term,
+                granted: true,
+            },
+            append(none, index),
+            Body::Accepted { matched: index },
+            Body::Refused {
+                previous: index,
+                hint: none,
+            },
+            Body::Heartbeat {
+                round: number,
+                commit: none,
+            },
+            Body::HeartbeatReply { round: number },
+        ];
+        for position in [of_term, of_index] {
+            bodies.extend([
+                Body::PreVote { last: position },
+                Body::Vote {
+                    last: position,
+                    handover: false,
+                },
+                append(position, LogIndex(0)),
+                Body::Refused {
+                    previous: LogIndex(0),
+                    hint: position,
+                },
+                Body::Heartbeat {
+                    round: 0,
+                    commit: position,
+                },
+                Body::Commit { commit: position },
+            ]);
+        }
+        let with_term = |body| Message {
+            term: Term(1),
+            body,
+        };
+        let mut messages: Vec<Message> = bodies.into_iter().map(with_term).collect();
+        messages.push(Message {
+            term,
+            body: Body::Blank,
+        });
+        messages
+    }
+
+    #[test]
+    fn numbers_that_later_sums_could_overflow_are_refused() {
+        let decoded = |message: &Message| {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            Message::decode(&bytes)
+        };
+        for message in messages_with(NUMBER_LIMIT - 1) {
+            assert_eq!(decoded(&message), Ok(message));
+        }
+        for number in [NUMBER_LIMIT, u64::MAX] {
+            for message in messages_with(number) {
+                assert!(decoded(&message).is_err(), "{message:?}");
+            }
+            for (term, index) in [(number, 1), (1, number)] {
+                let mut bytes = Vec::new();
+                put(term, &mut bytes);
+                put(index, &mut bytes);
+                Membership::default().encode(&mut bytes);
+                assert!(SnapshotMark::decode(&bytes).is_err(), "{term}, {index}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_append_that_goes_on_beyond_the_last_index_is_refused() {
+        let follows = |index: u64| {
+            let previous = Position {
+                term: Term(1),
+                index: LogIndex(index),
+            };
+            let entry = Entry {
+                position: previous,
+                payload: Payload::Noop,
+            };
+            let body = Body::Append {
+                previous,
+                entries: vec![entry],
+                commit: LogIndex(0),
+            };
+            let mut bytes = Vec::new();
+            let term = Term(1);
+            Message { term, body }.encode(&mut bytes);
+            Message::decode(&bytes).is_ok()
+        };
+        assert!(follows(NUMBER_LIMIT - 2));
+        assert!(!follows(NUMBER_LIMIT - 1));
     }
 
     #[test]
