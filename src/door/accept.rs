@@ -1,5 +1,6 @@
 //! The accept thread: owns all listeners, waits for them and for being stopped, and hands each socket
 //! to the worker with the fewest connections. Ends when it is told to stop; the listeners close then.
+//! Listeners take turns, so that a crowd at one of them keeps nobody from the others.
 //!
 //! An error of `accept` is never the end. With no descriptor or memory left the listener stays ready,
 //! and edge-triggered readiness will not be told again, so the thread tries again by itself: after 10
@@ -24,7 +25,7 @@ const STOP: Token = Token(usize::MAX);
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(100);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
-/// Sockets handed over before the workers are woken.
+/// Clients of one listener that are accepted before those of the others have their turn.
 const BATCH: usize = 64;
 const REFUSED_MAX: usize = 16;
 const REFUSED_TIME: Duration = Duration::from_secs(1);
@@ -104,9 +105,11 @@ impl Acceptor {
     pub fn run(mut self) {
         let mut events = Events::with_capacity(16);
         while !self.control.stop.load(Ordering::SeqCst) {
-            let starved = !self.accept_all();
+            let starved = !self.accept_some();
             let timeout = if starved {
                 Some(self.retry)
+            } else if self.listeners.iter().any(|listener| listener.ready) {
+                Some(Duration::ZERO)
             } else {
                 self.refused.timeout()
             };
@@ -129,8 +132,8 @@ impl Acceptor {
         }
     }
 
-    /// Accepts whoever waits; false if some could not be accepted for want of something.
-    fn accept_all(&mut self) -> bool {
+    /// Accepts a batch from each listener; false if some could not be accepted for want of something.
+    fn accept_some(&mut self) -> bool {
         let mut well = true;
         for index in 0..self.listeners.len() {
             well &= self.accept_from(index);
@@ -140,8 +143,10 @@ impl Acceptor {
     }
 
     fn accept_from(&mut self, index: usize) -> bool {
-        let mut count = 0;
-        while self.listeners[index].ready && !self.control.stop.load(Ordering::SeqCst) {
+        for _ in 0..BATCH {
+            if !self.listeners[index].ready || self.control.stop.load(Ordering::SeqCst) {
+                break;
+            }
             match self.listeners[index].socket.accept() {
                 Ok((socket, remote)) => {
                     self.control.accepted.fetch_add(1, Ordering::Relaxed);
@@ -150,10 +155,6 @@ impl Acceptor {
                         remote,
                         listener: index,
                     });
-                    count += 1;
-                    if count % BATCH == 0 {
-                        self.outbox.flush();
-                    }
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => self.listeners[index].ready = false,
@@ -235,5 +236,43 @@ impl Refused {
         while self.timeout().is_some_and(|left| left.is_zero()) {
             self.close_first();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    fn listener() -> (TcpListener, SocketAddr) {
+        let listener = super::super::listen(([127, 0, 0, 1], 0).into()).expect("listen");
+        let address = listener.local_addr().expect("address");
+        (listener, address)
+    }
+
+    #[test]
+    fn a_crowd_at_one_listener_keeps_nobody_from_the_other() {
+        let poll = Poll::new().expect("poll");
+        let waker = Waker::new(poll.registry(), Token(0)).expect("waker");
+        let (inbox, gauges) = (Arc::new(Inbox::new(waker)), Arc::new(Gauges::default()));
+        let ((busy, crowded), (quiet, empty)) = (listener(), listener());
+        let (mut acceptor, _) =
+            Acceptor::new(vec![busy, quiet], vec![(Arc::clone(&inbox), gauges)], 1000)
+                .expect("acceptor");
+        let connect = |address| TcpStream::connect(address).expect("connect");
+        let _crowd: Vec<_> = (0..3 * BATCH).map(|_| connect(crowded)).collect();
+        let _single = connect(empty);
+        let mut came = Vec::new();
+        while came.len() <= 3 * BATCH {
+            assert!(acceptor.accept_some());
+            let mut mail = Vec::new();
+            inbox.take(&mut mail);
+            came.extend(mail.into_iter().map(|mail| match mail {
+                Mail::Adopt { listener, .. } => listener,
+                _ => usize::MAX,
+            }));
+        }
+        let place = came.iter().position(|listener| *listener == 1);
+        assert_eq!(place, Some(BATCH), "after one batch of the crowd");
     }
 }
