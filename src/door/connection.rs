@@ -45,6 +45,10 @@ use std::time::{Duration, Instant};
 /// Requests of one connection that are served before others have their turn.
 const REQUESTS_PER_TURN: usize = 64;
 
+/// Bytes of one connection that are read before others have their turn: a client that sends quickly
+/// must not keep the worker from its other connections.
+const BYTES_PER_TURN: usize = 256 << 10;
+
 /// How many times `linger_time` a client may go on sending to a connection that closes.
 const LINGERS_MAX: u32 = 15;
 
@@ -125,10 +129,34 @@ enum Taken {
 }
 
 enum Filled {
-    More,
+    /// So many bytes.
+    More(usize),
     Nothing,
     End,
     NoRoom,
+}
+
+/// What is left of a connection's turn.
+struct Turn {
+    requests: usize,
+    bytes: usize,
+}
+
+impl Turn {
+    fn new() -> Turn {
+        Turn {
+            requests: REQUESTS_PER_TURN,
+            bytes: BYTES_PER_TURN,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.requests == 0 || self.bytes == 0
+    }
+
+    fn read(&mut self, count: usize) {
+        self.bytes = self.bytes.saturating_sub(count);
+    }
 }
 
 /// A connection, owned by its worker.
@@ -344,11 +372,11 @@ impl Connection {
 
     /// Errors: the socket's; there is nobody left to tell.
     fn advance(&mut self, tools: &mut Tools) -> io::Result<Fate> {
-        let mut budget = REQUESTS_PER_TURN;
+        let mut turn = Turn::new();
         loop {
             match self.state {
                 State::Open => {
-                    if let Some(fate) = self.serve(&mut budget, tools)? {
+                    if let Some(fate) = self.serve(&mut turn, tools)? {
                         return Ok(fate);
                     }
                 }
@@ -366,18 +394,21 @@ impl Connection {
                         Fate::Stay
                     });
                 }
-                State::Draining(_) => return self.drain(tools),
+                State::Draining(_) => return self.drain(&mut turn, tools),
             }
         }
     }
 
     /// Serves what is there, sends the answers, reads. `None`: go on.
-    fn serve(&mut self, budget: &mut usize, tools: &mut Tools) -> io::Result<Option<Fate>> {
+    fn serve(&mut self, turn: &mut Turn, tools: &mut Tools) -> io::Result<Option<Fate>> {
         let mut hungry = false;
-        while !hungry && *budget > 0 && !self.output.is_full() && matches!(self.state, State::Open)
+        while !hungry
+            && turn.requests > 0
+            && !self.output.is_full()
+            && matches!(self.state, State::Open)
         {
             match self.take_request(tools) {
-                Taken::Request => *budget -= 1,
+                Taken::Request => turn.requests -= 1,
                 Taken::NeedMore => hungry = true,
             }
         }
@@ -388,7 +419,7 @@ impl Connection {
             return Ok(None);
         }
         if !hungry {
-            return Ok((*budget == 0).then_some(Fate::Again));
+            return Ok((turn.requests == 0).then_some(Fate::Again));
         }
         if tools.stopping {
             return Ok(Some(Fate::Close));
@@ -397,8 +428,14 @@ impl Connection {
             self.wind(tools);
             return Ok(Some(Fate::Stay));
         }
+        if turn.is_over() {
+            return Ok(Some(Fate::Again));
+        }
         Ok(match self.fill(tools)? {
-            Filled::More => None,
+            Filled::More(count) => {
+                turn.read(count);
+                None
+            }
             Filled::Nothing => {
                 self.wind(tools);
                 Some(Fate::Stay)
@@ -442,13 +479,13 @@ impl Connection {
                 if let Some(incoming) = &mut self.incoming {
                     incoming.receive(count);
                 }
-                Ok(Filled::More)
+                Ok(Filled::More(count))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
                 Ok(Filled::Nothing)
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Filled::More),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Filled::More(0)),
             Err(error) => Err(error),
         }
     }
@@ -709,7 +746,7 @@ impl Connection {
 
     /// Sends what is left, shuts the write side, and throws away what still comes: closing with
     /// unread bytes would reset the connection and take the answer from the client's hands.
-    fn drain(&mut self, tools: &mut Tools) -> io::Result<Fate> {
+    fn drain(&mut self, turn: &mut Turn, tools: &mut Tools) -> io::Result<Fate> {
         if !self.flush(tools)? {
             return Ok(Fate::Stay);
         }
@@ -731,8 +768,12 @@ impl Connection {
         };
         self.input.clear();
         while self.readable {
+            if turn.is_over() {
+                return Ok(Fate::Again);
+            }
             let filled = self.fill(tools)?;
             let count = self.input.len() as u64;
+            turn.read(self.input.len());
             self.input.clear();
             let State::Draining(drain) = &mut self.state else {
                 return Ok(Fate::Close);

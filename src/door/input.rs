@@ -12,6 +12,8 @@ use std::io::{self, Read};
 /// The worker's own buffer. Also what one read takes at most while a request is small.
 pub(super) const SCRATCH_BYTES: usize = 16 << 10;
 const MAPPED_BYTES_MIN: usize = 256 << 10;
+/// What one read takes at most: a system call that copies for milliseconds is a turn of its own.
+const READ_BYTES_MAX: usize = 256 << 10;
 
 /// Initialised memory, so that it can be read into without `unsafe`.
 #[derive(Debug)]
@@ -186,9 +188,9 @@ impl Input {
             (self.start, self.end) = (0, end - start);
         }
         let room = &mut self.store.bytes_mut()[self.end..];
-        let size = room.len();
+        let size = room.len().min(READ_BYTES_MAX);
         assert!(size > 0, "a read without room");
-        let count = socket.read(room)?;
+        let count = socket.read(&mut room[..size])?;
         self.end += count;
         Ok((count, count == size))
     }

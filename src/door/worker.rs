@@ -332,6 +332,30 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_sends_quickly_has_turns_as_others() {
+        let refused = "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n";
+        let body = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10485760\r\n\r\n";
+        for head in [body, refused] {
+            let mut worker = worker();
+            let mut client = connect(&mut worker);
+            client.write_all(head.as_bytes()).expect("sent");
+            let begun = Instant::now();
+            // As much as the sockets hold, again and again: more than one turn may read.
+            client.set_nonblocking(true).expect("set");
+            while worker.connections.again.is_empty() {
+                while client.write(&[b'x'; 64 << 10]).is_ok() {}
+                worker.look(0, |connection, tools| {
+                    connection.ready(true, false, false, tools)
+                });
+                assert!(
+                    begun.elapsed() < Duration::from_secs(20),
+                    "one turn reads it all"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn clients_that_come_and_go_leave_no_timers() {
         let mut worker = worker();
         for _ in 0..50 {
