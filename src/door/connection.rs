@@ -315,6 +315,11 @@ impl Connection {
         match self.state {
             State::Parked(_) => return Fate::Close,
             State::Open if self.output.is_empty() => return Fate::Close,
+            // What it was told is sent to its end; what it has asked besides is not begun.
+            State::Open => {
+                self.end_body(tools);
+                self.answered(false, tools);
+            }
             State::Draining(_) if self.clock == Clock::Linger => return Fate::Close,
             _ => {}
         }
@@ -420,9 +425,6 @@ impl Connection {
         }
         if !hungry {
             return Ok((turn.requests == 0).then_some(Fate::Again));
-        }
-        if tools.stopping {
-            return Ok(Some(Fate::Close));
         }
         if !self.readable {
             self.wind(tools);

@@ -465,6 +465,26 @@ fn stopping_answers_what_waits_and_cuts_what_is_parked() {
     assert!(place.desk.lock().gone.contains(&1));
 }
 
+#[test]
+fn stopping_sends_what_was_begun_and_begins_nothing() {
+    let place = Place::open(1, Limits::default());
+    let (mut idle, mut client) = (place.client(), place.client());
+    let length = 30_000_000;
+    client.send(format!(
+        "GET /stream?{length} HTTP/1.1\r\nHost: a\r\n\r\nGET /later?second HTTP/1.1\r\nHost: a\r\n\r\n"
+    ));
+    eventually("the answer has begun", || place.door.stats().requests == 1);
+    let (door, desk) = (place.door, place.desk);
+    let stopping = std::thread::spawn(move || door.stop(Duration::from_secs(10)));
+    // There is one worker: when it was told, so was the other connection.
+    idle.is_closed();
+    let wire = client.rest();
+    stopping.join().expect("no panic");
+    let head = wire.windows(4).position(|four| four == b"\r\n\r\n");
+    assert_eq!(wire.len(), head.expect("a head") + 4 + length);
+    assert!(desk.lock().tickets.is_empty(), "the second was begun");
+}
+
 /// On an address of its own, lest another test gets the port that was let go.
 #[test]
 #[cfg(target_os = "linux")]
