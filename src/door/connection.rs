@@ -118,6 +118,8 @@ enum Clock {
     Idle,
     Head,
     Body,
+    /// Of a body that waits for others to make room.
+    Room,
     Write,
     Linger,
 }
@@ -338,12 +340,15 @@ impl Connection {
             Clock::None => return Fate::Stay,
             Clock::Idle | Clock::Write | Clock::Linger => return Fate::Close,
             Clock::Body if self.is_fast_enough(tools) => self.clock = Clock::None,
-            Clock::Head | Clock::Body => {
-                self.output.borrow(&mut tools.output);
-                self.refuse(408, tools);
-            }
+            Clock::Head | Clock::Body => self.refuse_late(408, tools),
+            Clock::Room => self.refuse_late(503, tools),
         }
         self.run(tools)
+    }
+
+    fn refuse_late(&mut self, status: u16, tools: &mut Tools) {
+        self.output.borrow(&mut tools.output);
+        self.refuse(status, tools);
     }
 
     fn is_fast_enough(&self, tools: &Tools) -> bool {
@@ -442,8 +447,11 @@ impl Connection {
                 self.wind(tools);
                 Some(Fate::Stay)
             }
+            Filled::NoRoom if self.read_closed && !self.may_complete() => Some(Fate::Close),
             Filled::NoRoom => {
-                self.unwind();
+                if self.clock != Clock::Room {
+                    self.set_clock(Clock::Room, tools.limits.room_time, tools);
+                }
                 Some(Fate::AwaitRoom)
             }
             Filled::End => Some(Fate::Close),
@@ -510,7 +518,19 @@ impl Connection {
             return Ok(false);
         }
         incoming.counted += more;
+        if self.clock == Clock::Room {
+            self.unwind();
+        }
         self.input.grow(size, &mut tools.input).map(|()| true)
+    }
+
+    /// Whether what the client has sent, all of which is there or in the socket, can be a whole body.
+    fn may_complete(&self) -> bool {
+        // A system that cannot tell leaves it to the time limit.
+        let unread = rustix::io::ioctl_fionread(&self.socket).unwrap_or(u64::MAX);
+        self.incoming
+            .as_ref()
+            .is_none_or(|incoming| incoming.missing(&self.input) <= unread)
     }
 
     /// Sets the clock of a connection that waits for its client to send.

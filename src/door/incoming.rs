@@ -68,6 +68,14 @@ impl Incoming {
         }
     }
 
+    /// Bytes that have to come at least before the body is complete.
+    pub fn missing(&self, input: &Input) -> u64 {
+        match &self.shape {
+            Shape::Length(length) => length.saturating_sub((input.len() - self.head_length) as u64),
+            Shape::Chunked(decoder) => decoder.promised(),
+        }
+    }
+
     /// More has come.
     pub fn receive(&mut self, count: usize) {
         self.received += count as u64;

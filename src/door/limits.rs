@@ -28,6 +28,9 @@ pub struct Limits {
     /// Bytes that all bodies in progress, on all workers, may hold together; past that their
     /// connections wait unread.
     pub bodies_bytes: usize,
+    /// How long a body may wait for room without being granted any: 503. Longer than a slow body may
+    /// take to be found out, for it is often one that holds the room.
+    pub room_time: Duration,
     /// Connections open at a time; one more is answered 503 and closed.
     pub connections: usize,
     /// From the first byte of a head to its end.
@@ -56,6 +59,7 @@ impl Default for Limits {
             body_bytes: 10 << 20,
             discard_bytes: 11 << 20,
             bodies_bytes: 64 << 20,
+            room_time: Duration::from_secs(60),
             connections: connection_cap(descriptor_limit()),
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(10),

@@ -205,6 +205,7 @@ impl Worker {
         let Some(Some(connection)) = self.connections.slots.get_mut(slot as usize) else {
             return;
         };
+        self.connections.timers.set(slot, connection.deadline);
         if !std::mem::replace(&mut connection.awaits_room, true) {
             self.connections.no_room.push(slot);
             self.tools.ledger.wait();

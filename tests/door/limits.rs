@@ -382,3 +382,59 @@ fn a_body_that_waits_for_room_is_not_too_slow() {
     other.send("x".repeat(20_000));
     assert_eq!(other.answer().body, b"PUT /a ? none @ h body [60000 bytes]");
 }
+
+/// A worker with room for one body, and one who has it all and is in no hurry.
+fn full(room_time: Duration) -> (Place, Client) {
+    let limits = Limits {
+        body_bytes: 64 << 10,
+        bodies_bytes: 1,
+        body_rate: 0,
+        room_time,
+        linger_time: SHORT,
+        ..Limits::default()
+    };
+    let place = Place::open(1, limits);
+    let mut elder = place.client();
+    send_part(&mut elder);
+    place.serves();
+    (place, elder)
+}
+
+/// The greater part of a body of 60,000 bytes.
+fn send_part(client: &mut Client) {
+    client.send("PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n");
+    client.send("x".repeat(40_000));
+}
+
+#[test]
+fn a_body_does_not_wait_for_room_for_ever() {
+    let (place, mut elder) = full(SHORT);
+    let mut other = place.client();
+    send_part(&mut other);
+    let (time, wire) = until_end(other);
+    assert!(wire.starts_with("HTTP/1.1 503 "), "{wire}");
+    assert!((SHORT..20 * SHORT).contains(&time), "after {time:?}");
+    elder.send("x".repeat(20_000));
+    assert_eq!(elder.answer().body, b"PUT /a ? none @ h body [60000 bytes]");
+}
+
+#[test]
+fn who_gives_up_while_waiting_for_room_is_let_go() {
+    let (place, mut elder) = full(Duration::from_secs(3600));
+    let (mut gone, mut whole) = (place.client(), place.client());
+    send_part(&mut gone);
+    send_part(&mut whole);
+    whole.send("x".repeat(20_000));
+    for client in [&gone, &whole] {
+        client.socket.shutdown(Shutdown::Write).expect("shutdown");
+    }
+    assert_eq!(gone.rest(), b"", "it can never be complete");
+    // The other one has sent all it has to, and waits for its answer.
+    elder.send("x".repeat(20_000));
+    for client in [&mut elder, &mut whole] {
+        assert_eq!(
+            client.answer().body,
+            b"PUT /a ? none @ h body [60000 bytes]"
+        );
+    }
+}
