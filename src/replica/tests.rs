@@ -7,7 +7,7 @@ use super::state::{Loader, State};
 use super::{Done, Effect, Failure, Parts, Reader, Replica, Settings, Threads, Waiter};
 use crate::door::Outbox;
 use crate::raft::{Core, Membership, NodeId, SnapshotMark, Start};
-use crate::tree::{Action, Command, Key, TreeIndex, WallTime};
+use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Key, TreeIndex, WallTime};
 use crate::wal::{Home, LyingDisk, Options, recover};
 use crate::watch::{View, WatchHub};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -460,6 +460,28 @@ fn keys_expire_under_load_too() {
     assert!(took < Duration::from_secs(2), "{took:?}");
     going.store(false, Ordering::Relaxed);
     disk.set_sync_delay(Duration::ZERO);
+    node.stop();
+}
+
+/// More than one entry may expire; and ticks are so rare that a wait for the next one would show.
+#[test]
+fn what_one_expiry_leaves_over_goes_at_once() {
+    let tick = Duration::from_secs(3);
+    let node = Node::start(&LyingDisk::new(1), Settings { tick, ..settings() });
+    for thousand in 0..=2 * EXPIRED_AT_ONCE / 1000 {
+        for key in 0..1000 {
+            node.propose(&Command {
+                ttl: Some(5),
+                ..set(&format!("/{thousand}/{key}"), b"1")
+            });
+        }
+        (0..1000).for_each(|_| assert!(matches!(node.next(), Said::Done(_))));
+    }
+    node.clock.0.store(6 * SECOND, Ordering::Relaxed);
+    eventually("the first key expires", || !node.has("/0/0"));
+    let begin = Instant::now();
+    eventually("the last key expires", || !node.hub.view().tree.has_ttl());
+    assert!(begin.elapsed() < tick, "{:?}", begin.elapsed());
     node.stop();
 }
 

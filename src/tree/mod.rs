@@ -86,6 +86,7 @@ pub use codec::Malformed;
 pub use command::{Action, Command};
 pub use error::ApiError;
 pub use event::{Applied, Event, EventAction, NodeView, Removed};
+pub use expiry::EXPIRED_AT_ONCE;
 pub use history::History;
 pub use key::Key;
 pub use listing::Listing;

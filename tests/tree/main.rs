@@ -2,6 +2,7 @@
 //! break careless trees (very deep, very wide, hostile bytes).
 
 mod deep;
+mod expiry;
 mod model;
 mod persistence;
 mod random;

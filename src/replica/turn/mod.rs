@@ -130,6 +130,8 @@ pub struct RaftThread {
     outbox: Outbox,
     next_tick: Instant,
     expiry_ran: Instant,
+    /// The last expiry took as many keys as one entry may: more may be due.
+    expiry_cut: bool,
     time_logged: Instant,
     stopping: Option<Stopping>,
     /// When it was first seen that this member was removed.
@@ -195,6 +197,7 @@ impl RaftThread {
             leader: None,
             outbox: Outbox::default(),
             expiry_ran: now,
+            expiry_cut: false,
             time_logged: now,
             stopping: None,
             removed: None,
@@ -276,10 +279,14 @@ impl RaftThread {
         self.tell_removed(now);
         if self.wiring.core.is_leader() {
             self.show_followers();
-            if !self.disk_full {
-                self.keep_time(now);
-            }
         }
+        if self.keeps_time() {
+            self.keep_time(now);
+        }
+    }
+
+    fn keeps_time(&self) -> bool {
+        self.wiring.core.is_leader() && !self.disk_full && self.stopping.is_none()
     }
 
     fn show_followers(&mut self) {
@@ -300,6 +307,7 @@ impl RaftThread {
     /// Expires what is due, and lets the log know the time while that matters. Not more often while a batch
     /// takes its time: the entry asked for before is on its way.
     fn keep_time(&mut self, now: Instant) {
+        let go_on = std::mem::take(&mut self.expiry_cut);
         let cluster = self.wiring.estimate.at(self.wiring.clock.since_boot());
         let due = self
             .wiring
@@ -307,7 +315,7 @@ impl RaftThread {
             .tree
             .next_expiry()
             .is_some_and(|at| at <= cluster);
-        if due && now - self.expiry_ran >= EXPIRY_INTERVAL {
+        if due && (go_on || now - self.expiry_ran >= EXPIRY_INTERVAL) {
             self.expiry_ran = now;
             self.propose(vec![Write::own(entry::expire())]);
         } else if self.wiring.state.tree.has_ttl() && now - self.time_logged >= TIME_INTERVAL {
@@ -319,6 +327,9 @@ impl RaftThread {
     // The end of a turn
 
     fn end_turn(&mut self) {
+        if self.expiry_cut && self.keeps_time() {
+            self.keep_time(Instant::now());
+        }
         self.look_for_leader();
         if !self.letters.is_empty() {
             self.wiring.peers.send(std::mem::take(&mut self.letters));

@@ -6,6 +6,7 @@ use super::super::state::Outcome;
 use super::super::{Done, Effect, Request, Waiter, entry};
 use super::{Applying, RaftThread};
 use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Todo};
+use crate::tree::EXPIRED_AT_ONCE;
 use std::time::Instant;
 
 /// What a record costs in the WAL beside its command, roughly.
@@ -108,9 +109,11 @@ impl RaftThread {
         match outcome {
             Outcome::Tree(Ok(applied)) => self.applied(index, waiter, Effect::Event(applied)),
             Outcome::Tree(Err(error)) => self.applied(index, waiter, Effect::Refused(error)),
-            Outcome::Expired(all) => all
-                .into_iter()
-                .for_each(|applied| self.applied(index, None, Effect::Event(applied))),
+            Outcome::Expired(all) => {
+                self.expiry_cut |= all.len() == EXPIRED_AT_ONCE;
+                all.into_iter()
+                    .for_each(|applied| self.applied(index, None, Effect::Event(applied)));
+            }
             Outcome::Members(result) => {
                 self.members_changed();
                 self.applied(index, waiter, Effect::Members(result));
