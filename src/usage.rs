@@ -1,7 +1,8 @@
 //! What this process uses of its machine, as the kernel counts it.
 
 use std::fs;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Zero where the system does not tell.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,8 +13,6 @@ pub struct Usage {
     pub resident_bytes: u64,
     /// User and system time of all threads.
     pub cpu: Duration,
-    /// Files and sockets; the one that counts them is among them.
-    pub open_descriptors: u64,
     /// All of the process, the main thread included.
     pub threads: u64,
 }
@@ -35,8 +34,34 @@ pub fn read() -> Usage {
         virtual_bytes: field(23),
         resident_bytes: field(24) * rustix::param::page_size() as u64,
         cpu: ticks(field(14) + field(15)),
-        open_descriptors: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
         threads: field(20),
+    }
+}
+
+/// Files and sockets, as of a second ago at most; the one that counts them is among them.
+///
+/// To list ten thousand takes milliseconds, which a worker of the door has not got for each request.
+pub fn open_descriptors() -> u64 {
+    static LAST: Counted = Counted(Mutex::new(None));
+    let list = || fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
+    LAST.at(Instant::now(), list)
+}
+
+/// A count that costs so much that it is taken once a second only; who asks meanwhile gets the last
+/// one, who asks while it is taken waits for it.
+struct Counted(Mutex<Option<(Instant, u64)>>);
+
+impl Counted {
+    fn at(&self, now: Instant, count: impl FnOnce() -> u64) -> u64 {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |(then, _): &(Instant, u64)| {
+            now.saturating_duration_since(*then) < Duration::from_secs(1)
+        };
+        let (_, number) = match last.filter(fresh) {
+            Some(last) => last,
+            None => *last.insert((now, count())),
+        };
+        number
     }
 }
 
@@ -45,12 +70,25 @@ fn ticks(count: u64) -> Duration {
     Duration::from_nanos(count * (1_000_000_000 / per_second))
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
+    #[cfg(target_os = "linux")]
     fn a_running_process_uses_something() {
-        let usage = super::read();
+        let usage = read();
         assert!(usage.resident_bytes > 100_000 && usage.virtual_bytes >= usage.resident_bytes);
-        assert!(usage.threads >= 1 && usage.open_descriptors >= 3);
+        assert!(usage.threads >= 1 && open_descriptors() >= 3);
+    }
+
+    #[test]
+    fn what_is_costly_is_counted_once_a_second() {
+        let (counted, start) = (Counted(Mutex::new(None)), Instant::now());
+        let at = |ms, count| counted.at(start + Duration::from_millis(ms), || count);
+        let told: Vec<u64> = [(0, 3), (1, 4), (999, 5), (1000, 6), (1999, 7), (2000, 8)]
+            .map(|(ms, count)| at(ms, count))
+            .into();
+        assert_eq!(told, [3, 3, 3, 6, 6, 8]);
     }
 }

@@ -214,7 +214,7 @@ fn process(api: &Api, page: &mut Page) {
     page.gauge(
         "process_open_fds",
         "Open descriptors.",
-        usage.open_descriptors,
+        usage::open_descriptors(),
     );
     page.gauge(
         "process_max_fds",
