@@ -7,43 +7,15 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::Path;
-use std::{env, fs};
 
 use edgetcd::config::{self, Config, Stop};
 use edgetcd::urls;
 
-fn transcript(name: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/transcripts/config")
-        .join(name);
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    let (commands, expected) = text
-        .split_once("---\n")
-        .expect("a line --- below the commands");
-    let mut got = String::new();
-    for line in logical_lines(commands) {
-        write!(got, "\n$ {line}\n{}", run(&line)).unwrap();
-    }
-    if env::var_os("UPDATE").is_some() {
-        fs::write(&path, format!("{commands}---\n{got}")).unwrap();
-    } else {
-        assert!(
-            got == expected,
-            "{name}: UPDATE=1 shows the difference; now it is\n{got}"
-        );
-    }
-}
+#[path = "harness/transcript.rs"]
+mod transcript;
 
-/// Lines without comments; a backslash at the end goes on in the next one.
-fn logical_lines(text: &str) -> Vec<String> {
-    let joined = text.replace("\\\n", " ");
-    let lines = joined
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
-    lines
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .collect()
+fn transcript(name: &str) {
+    transcript::check(&format!("config/{name}"), run);
 }
 
 fn run(line: &str) -> String {

@@ -5,14 +5,16 @@
 //! Transcripts as in `config.rs`: command lines, `---`, then what each printed; lines on stderr
 //! have `! ` in front, a status other than 0 stands last.
 
+use std::env;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, fs};
+
+#[path = "harness/transcript.rs"]
+mod transcript;
 
 fn edgetcdctl(endpoints: &str, args: &[String], stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
@@ -106,37 +108,11 @@ fn start_reference() -> Option<Reference> {
 }
 
 fn transcript(name: &str, endpoints: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/transcripts/ctl")
-        .join(name);
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    let (commands, expected) = text
-        .split_once("---\n")
-        .expect("a line --- below the commands");
-    let mut got = String::new();
-    for line in commands
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
-        let args = words(
-            line.strip_prefix("edgetcdctl ")
-                .expect("a line for edgetcdctl"),
-        );
-        write!(
-            got,
-            "\n$ {line}\n{}",
-            show(&edgetcdctl(endpoints, &args, ""))
-        )
-        .unwrap();
-    }
-    if env::var_os("UPDATE").is_some() {
-        fs::write(&path, format!("{commands}---\n{got}")).unwrap();
-    } else {
-        assert!(
-            got == expected,
-            "{name}: UPDATE=1 shows the difference; now it is\n{got}"
-        );
-    }
+    transcript::check(&format!("ctl/{name}"), |line| {
+        let line = line.strip_prefix("edgetcdctl ");
+        let args = words(line.expect("a line for edgetcdctl"));
+        show(&edgetcdctl(endpoints, &args, ""))
+    });
 }
 
 fn show(output: &Output) -> String {

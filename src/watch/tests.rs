@@ -151,17 +151,7 @@ fn view(tree: &Tree) -> View {
 }
 
 fn command(action: Action, key: &str) -> Command {
-    Command {
-        action,
-        key: Key::new(key.as_bytes()),
-        value: Default::default(),
-        dir: false,
-        recursive: false,
-        ttl: None,
-        refresh: false,
-        prev_value: None,
-        prev_index: None,
-    }
+    Command::new(action, Key::new(key.as_bytes()))
 }
 
 /// A client that reads answers line by line.

@@ -46,10 +46,7 @@ fn the_cap_follows_from_the_descriptors() {
     let mut clients: Vec<_> = (0..100).map(|_| child.client()).collect();
     // One of the 64 may still be the child's own first client.
     for client in &mut clients[..63] {
-        assert_eq!(
-            client.ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").body,
-            b"hello"
-        );
+        client.is_served();
     }
     let refused = clients.last_mut().expect("some").answer();
     assert_eq!(refused.status, 503);

@@ -76,10 +76,7 @@ fn an_idle_connection_is_closed_without_a_word() {
     );
     let silent = place.client();
     let mut used = place.client();
-    assert_eq!(
-        used.ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").body,
-        b"hello"
-    );
+    used.is_served();
     for client in [silent, used] {
         let (time, wire) = until_end(client);
         assert_eq!(wire, "");
@@ -98,10 +95,7 @@ fn requests_in_between_keep_a_connection() {
     );
     let (mut client, start) = (place.client(), Instant::now());
     while start.elapsed() < 3 * SHORT {
-        assert_eq!(
-            client.ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").body,
-            b"hello"
-        );
+        client.is_served();
         std::thread::sleep(SHORT / 10);
     }
 }
@@ -320,10 +314,7 @@ fn large_chunked_bodies_are_put_together() {
         client.answer().body,
         b"PUT /a ? none @ h body [10000000 bytes]"
     );
-    assert_eq!(
-        client.ask("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").body,
-        b"hello"
-    );
+    client.is_served();
 }
 
 #[test]

@@ -17,6 +17,9 @@
 //! | `process.rs`| memory, threads, descriptors, processor time and writes of a process       |
 //! | `ledger.rs` | writers that note what was acknowledged, and the check afterwards          |
 //!
+//! `transcript.rs` stands by itself, for tests that need no server of ours: those that speak in
+//! transcripts of command lines include that file alone.
+//!
 //! Every wait has a deadline and names what it waited for.
 // Each test program includes the whole harness and uses a part of it.
 #![allow(dead_code, unused_imports)]

@@ -242,15 +242,16 @@ impl World {
         false
     }
 
+    /// Where the log could begin at the latest.
+    fn newest_snapshot(&self) -> u64 {
+        let snapshots = self.snapshots.iter().flatten();
+        let newest = snapshots.map(|position| position.index.0).max();
+        newest.unwrap_or(0).max(self.state().base.index.0)
+    }
+
     fn batch(&mut self) -> Batch {
         let last = self.state().last().index.0;
-        let newest = self
-            .snapshots
-            .iter()
-            .flatten()
-            .map(|position| position.index.0)
-            .max();
-        let committed = newest.unwrap_or(0).max(self.state().base.index.0);
+        let committed = self.newest_snapshot();
         let mut first = last + 1;
         if self.random.below(8) == 0 && last > committed {
             first = committed + 1 + self.random.below(last - committed);
@@ -349,13 +350,7 @@ impl World {
         }
         self.term += 1;
         let ahead = self.random.below(30);
-        let newest = self
-            .snapshots
-            .iter()
-            .flatten()
-            .map(|position| position.index.0)
-            .max();
-        let from = newest.unwrap_or(0).max(self.state().base.index.0);
+        let from = self.newest_snapshot();
         let mark = support::mark(from + 1 + ahead, self.term);
         self.save(&mark);
     }
