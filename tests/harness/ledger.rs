@@ -3,6 +3,10 @@
 //! Every writer has keys of its own, so each key has one history: the value acknowledged last, and
 //! the writes sent since whose answer never came. After a crash a key must hold one of these, and
 //! no other key may exist. An answer that never came proves nothing, either way.
+//!
+//! With several nodes a write without an answer may still be under way while the next one is
+//! acknowledged through another node ([`Ledger::of_cluster`]). Whether a write was made *twice* is
+//! seen from in-order creations ([`Ledger::post`]): every value has at most one key.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +19,11 @@ use super::{Arc, Random};
 
 /// Below this key all writers work.
 pub const ROOT: &str = "/ledger";
-const KEYS_OF_A_WRITER: u64 = 8;
+/// Below this key are those created in order.
+const QUEUE: &str = "/ledger-queue";
+pub const KEYS_OF_A_WRITER: u64 = 8;
+
+const WRONG_SHOWN: usize = 50;
 
 /// A key's value; `None`: there is no such key.
 type Value = Option<String>;
@@ -30,6 +38,10 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     entries: BTreeMap<String, Entry>,
+    /// Values created in order, and whether that was acknowledged.
+    posts: BTreeMap<String, bool>,
+    /// A write without an answer may still come, however much was acknowledged since.
+    late: bool,
     /// Writes acknowledged so far.
     pub acknowledged: u64,
     /// Writes answered with an error of the server (5xx) so far.
@@ -37,6 +49,31 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    pub fn of_cluster() -> Ledger {
+        Ledger {
+            late: true,
+            ..Ledger::default()
+        }
+    }
+
+    /// Creates a key in order, with a value that nobody else uses. An error as in [`Ledger::write`].
+    pub fn post(&mut self, connection: &mut Connection, value: &str) -> std::io::Result<Answer> {
+        self.posts.insert(value.to_owned(), false);
+        let form = format!("value={value}");
+        let target = format!("/v2/keys{QUEUE}");
+        connection.write(&form_request("POST", &target, Some(&form)))?;
+        let answer = connection.answer(false, PATIENCE)?;
+        match answer.status {
+            201 => {
+                self.acknowledged += 1;
+                self.posts.insert(value.to_owned(), true);
+            }
+            500.. => self.refused += 1,
+            _ => panic!("POST {value}: {answer:?}"),
+        }
+        Ok(answer)
+    }
+
     /// Sends one write and notes what came of it. An error: the connection is of no more use.
     pub fn write(
         &mut self,
@@ -63,21 +100,26 @@ impl Ledger {
             _ => panic!("{key} = {value:?}: {answer:?}"),
         }
         entry.acknowledged = value;
-        entry.unknown.clear();
+        if self.late {
+            entry.unknown.pop();
+        } else {
+            entry.unknown.clear();
+        }
         Ok(answer)
     }
 
     /// Takes over what another writer noted; writers share no keys.
     pub fn merge(&mut self, other: Ledger) {
         self.entries.extend(other.entries);
+        self.posts.extend(other.posts);
         self.acknowledged += other.acknowledged;
         self.refused += other.refused;
     }
 
     /// Compares with what the server holds, and goes on from there. Panics with every key that is wrong.
     pub fn check(&mut self, connection: &mut Connection) {
-        let found = listing(connection);
-        let mut wrong = Vec::new();
+        let found: BTreeMap<String, String> = listing(connection, ROOT).into_iter().collect();
+        let mut wrong = self.wrong_posts(connection);
         for (key, value) in &found {
             if !self.entries.contains_key(key) {
                 wrong.push(format!("{key} holds {value:?}, and nobody wrote it"));
@@ -88,25 +130,48 @@ impl Ledger {
             if entry.acknowledged != value && !entry.unknown.contains(&value) {
                 wrong.push(format!("{key} holds {value:?}; {entry:?}"));
             }
-            *entry = Entry {
-                acknowledged: value,
-                unknown: Vec::new(),
-            };
+            entry.acknowledged = value;
+            if !self.late {
+                entry.unknown.clear();
+            }
         }
         assert!(
             wrong.is_empty(),
             "{} keys are wrong:\n{}",
             wrong.len(),
-            wrong.join("\n")
+            wrong[..wrong.len().min(WRONG_SHOWN)].join("\n")
         );
+    }
+
+    /// What is missing from the in-order keys, there twice, or of nobody.
+    fn wrong_posts(&self, connection: &mut Connection) -> Vec<String> {
+        if self.posts.is_empty() {
+            return Vec::new();
+        }
+        let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (key, value) in listing(connection, QUEUE) {
+            keys.entry(value).or_default().push(key);
+        }
+        let twice = keys.iter().filter(|(_, keys)| keys.len() > 1);
+        let mut wrong: Vec<String> = twice
+            .map(|(value, keys)| format!("{value} was created {} times: {keys:?}", keys.len()))
+            .collect();
+        let foreign = keys.keys().filter(|value| !self.posts.contains_key(*value));
+        wrong.extend(foreign.map(|value| format!("{value} is in order, and nobody posted it")));
+        let lost = self
+            .posts
+            .iter()
+            .filter(|(value, acknowledged)| **acknowledged && !keys.contains_key(*value));
+        wrong.extend(lost.map(|(value, _)| format!("{value} was acknowledged and is not there")));
+        wrong
     }
 }
 
-/// All files below [`ROOT`].
-fn listing(connection: &mut Connection) -> BTreeMap<String, String> {
-    let target = format!("/v2/keys{ROOT}?recursive=true&quorum=true");
+/// All files below a folder, with their values.
+fn listing(connection: &mut Connection, folder: &str) -> Vec<(String, String)> {
+    let target = format!("/v2/keys{folder}?recursive=true&quorum=true");
     let answer = connection.ask("GET", &target, None).expect("a listing");
-    let mut files = BTreeMap::new();
+    let mut files = Vec::new();
     if answer.status == 404 {
         return files;
     }
@@ -116,7 +181,7 @@ fn listing(connection: &mut Connection) -> BTreeMap<String, String> {
     while let Some(node) = waiting.pop() {
         let text = |name| node.get(name).and_then(Json::text);
         if let (Some(key), Some(value)) = (text("key"), text("value")) {
-            files.insert(key.to_owned(), value.to_owned());
+            files.push((key.to_owned(), value.to_owned()));
         }
         waiting.extend(node.get("nodes").map(Json::items).unwrap_or_default());
     }

@@ -16,6 +16,8 @@
 //! | `json.rs`   | JSON that remembers the order of its fields                                |
 //! | `process.rs`| memory, threads, descriptors, processor time and writes of a process       |
 //! | `ledger.rs` | writers that note what was acknowledged, and the check afterwards          |
+//! | `cluster.rs`| several servers as one cluster: who leads, kill, pause, members, cut links |
+//! | `network.rs`| network namespaces whose links are cut one way or both                     |
 //!
 //! `transcript.rs` stands by itself, for tests that need no server of ours: those that speak in
 //! transcripts of command lines include that file alone.
@@ -25,8 +27,10 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod client;
+pub mod cluster;
 pub mod json;
 pub mod ledger;
+pub mod network;
 pub mod process;
 pub mod server;
 
@@ -34,6 +38,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Connection, Line};
+pub use cluster::{Client, Cluster};
 pub use json::Json;
 pub use server::Server;
 

@@ -1,6 +1,7 @@
 //! One server process, started as a user would start it, ended with the test.
 
 use std::fs::{self, File};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::client::{Answer, Connection};
+use super::client::{Answer, Connection, form_request};
 use super::process::Process;
 use super::wait_for;
 
@@ -23,8 +24,32 @@ pub struct Server {
     client: SocketAddr,
     peer: SocketAddr,
     data: PathBuf,
+    /// `--initial-cluster`; empty: this server alone.
+    cluster: String,
     flags: Vec<String>,
+    /// Words before the program, such as `ip netns exec NAME`.
+    wrapper: Vec<String>,
     folder: TempDir,
+}
+
+/// Where a member of a cluster lives.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub client: SocketAddr,
+    pub peer: SocketAddr,
+    /// The network namespace it runs in; none: the one of the test.
+    pub namespace: Option<String>,
+}
+
+impl Place {
+    /// Two free ports of the loopback interface.
+    pub fn free() -> Place {
+        Place {
+            client: free_address(),
+            peer: free_address(),
+            namespace: None,
+        }
+    }
 }
 
 impl Server {
@@ -45,16 +70,26 @@ impl Server {
 
     /// Everything but the process.
     pub fn prepare(flags: &[&str]) -> Server {
+        Server::prepare_at(&Place::free(), "", flags)
+    }
+
+    /// Everything but the process of one member; `cluster` is its `--initial-cluster`.
+    pub fn prepare_at(place: &Place, cluster: &str, flags: &[&str]) -> Server {
         let folder = tempfile::Builder::new()
             .prefix("edgetcd-")
             .tempdir()
             .expect("a folder");
         Server {
             child: None,
-            client: free_address(),
-            peer: free_address(),
+            client: place.client,
+            peer: place.peer,
             data: folder.path().join("data"),
+            cluster: cluster.to_owned(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            wrapper: match &place.namespace {
+                Some(name) => ["ip", "netns", "exec", name].map(str::to_owned).to_vec(),
+                None => Vec::new(),
+            },
             folder,
         }
     }
@@ -62,6 +97,11 @@ impl Server {
     /// Starts the process and waits until it serves.
     pub fn launch(&mut self) {
         self.spawn();
+        self.wait_ready();
+    }
+
+    /// Waits until the process serves.
+    pub fn wait_ready(&mut self) {
         let deadline = Instant::now() + READY_WITHIN;
         while !self.is_healthy() {
             if let Some(status) = self.ended() {
@@ -99,7 +139,7 @@ impl Server {
 
     /// The whole command line, also for a second process on the same data.
     pub fn command(&self) -> Command {
-        let words = program();
+        let words = [self.wrapper.clone(), program()].concat();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir(self.folder.path());
         command.arg("--data-dir").arg(&self.data);
@@ -111,7 +151,13 @@ impl Server {
         ] {
             command.arg(format!("--{flag}=http://{address}"));
         }
-        command.arg(format!("--initial-cluster=default=http://{}", self.peer));
+        let alone = format!("default=http://{}", self.peer);
+        let cluster = if self.cluster.is_empty() {
+            &alone
+        } else {
+            &self.cluster
+        };
+        command.arg(format!("--initial-cluster={cluster}"));
         command.args(&self.flags);
         command
     }
@@ -124,6 +170,24 @@ impl Server {
 
     pub fn address(&self) -> SocketAddr {
         self.client
+    }
+
+    pub fn peer_address(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// A further flag, or the same one again with another value, for the next start.
+    pub fn add_flag(&mut self, flag: &str) {
+        self.flags.push(flag.to_owned());
+    }
+
+    /// Takes a flag back.
+    pub fn drop_flag(&mut self, flag: &str) {
+        self.flags.retain(|given| given != flag);
+    }
+
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
     }
 
     pub fn data(&self) -> &Path {
@@ -153,9 +217,22 @@ impl Server {
         answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
     }
 
-    fn is_healthy(&self) -> bool {
-        let healthy = || Connection::open(self.client)?.ask("GET", "/health", None);
-        healthy().is_ok_and(|answer| answer.status == 200)
+    /// The same for a process that may be gone, stopped or without a leader.
+    pub fn try_ask(
+        &self,
+        method: &str,
+        target: &str,
+        form: Option<&str>,
+        within: Duration,
+    ) -> io::Result<Answer> {
+        let mut connection = Connection::open(self.client)?;
+        connection.write(&form_request(method, target, form))?;
+        connection.answer(method == "HEAD", within)
+    }
+
+    pub fn is_healthy(&self) -> bool {
+        let answer = self.try_ask("GET", "/health", None, Duration::from_secs(2));
+        answer.is_ok_and(|answer| answer.status == 200)
     }
 
     /// The exit status, if it has ended by itself.
@@ -163,6 +240,12 @@ impl Server {
         self.child
             .as_mut()
             .and_then(|child| child.try_wait().expect("a status"))
+    }
+
+    /// Removes its data, as a machine with a new disk; the process must have ended.
+    pub fn wipe(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        fs::remove_dir_all(&self.data).expect("the data directory");
     }
 
     /// kill -9: no last words, nothing flushed by the process.

@@ -1,0 +1,395 @@
+//! Several real processes that form one cluster.
+//!
+//! [`Cluster::start`] puts them on free loopback ports. [`Cluster::linked`] gives each a network
+//! namespace, so that links between them can be cut one way or both ([`super::network`]); where
+//! that is not allowed it says so and gives nothing, and the test says that it was skipped.
+//!
+//! Nodes are named by their place in the cluster: 0, 1, 2 …; node 1 was started with `--name=n1`.
+//! [`Client`] talks to all of them, as a client with several endpoints does.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::client::{Answer, Connection, form_request, request};
+use super::json::Json;
+use super::network::Network;
+use super::server::{Place, Server};
+use super::wait_for;
+
+/// An election may need several rounds, and a debug build on a busy machine is slow.
+pub const ELECTED_WITHIN: Duration = Duration::from_secs(30);
+/// How long one node may take to answer a question about itself.
+const SOON: Duration = Duration::from_secs(2);
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+pub struct Cluster {
+    /// Declared first, so that they end before their network does.
+    nodes: Vec<Server>,
+    paused: Vec<bool>,
+    network: Option<Network>,
+    flags: Vec<String>,
+}
+
+impl Cluster {
+    /// A fresh cluster on loopback ports, with a leader.
+    pub fn start(count: usize, flags: &[&str]) -> Cluster {
+        let mut cluster = Cluster::prepare(count, flags);
+        cluster.launch();
+        cluster
+    }
+
+    /// A fresh cluster whose links can be cut; nothing, said aloud, where root does not allow it.
+    pub fn linked(count: usize, flags: &[&str]) -> Option<Cluster> {
+        match Network::new(count) {
+            Ok(network) => {
+                let places = (0..count).map(|node| network.place(node)).collect();
+                let mut cluster = Cluster::prepare_at(places, Some(network), flags);
+                cluster.launch();
+                Some(cluster)
+            }
+            Err(reason) => {
+                println!("SKIPPED: links cannot be cut here, it takes root: {reason}");
+                None
+            }
+        }
+    }
+
+    /// Everything but the processes.
+    pub fn prepare(count: usize, flags: &[&str]) -> Cluster {
+        let places = (0..count).map(|_| Place::free()).collect();
+        Cluster::prepare_at(places, None, flags)
+    }
+
+    fn prepare_at(places: Vec<Place>, network: Option<Network>, flags: &[&str]) -> Cluster {
+        let listed: Vec<String> = places
+            .iter()
+            .enumerate()
+            .map(|(node, place)| format!("n{node}=http://{}", place.peer))
+            .collect();
+        let mut cluster = Cluster {
+            nodes: Vec::new(),
+            paused: Vec::new(),
+            network,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        };
+        for place in &places {
+            cluster.prepare_node(place, &listed.join(","), "new");
+        }
+        cluster
+    }
+
+    fn prepare_node(&mut self, place: &Place, listed: &str, state: &str) -> usize {
+        let node = self.nodes.len();
+        let mut flags = vec![
+            format!("--name=n{node}"),
+            format!("--initial-cluster-state={state}"),
+        ];
+        flags.extend(self.flags.clone());
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        self.nodes.push(Server::prepare_at(place, listed, &flags));
+        self.paused.push(false);
+        node
+    }
+
+    /// Starts every process and waits until all serve and name the same leader.
+    pub fn launch(&mut self) {
+        self.nodes.iter_mut().for_each(Server::spawn);
+        self.nodes.iter_mut().for_each(Server::wait_ready);
+        self.wait_leader();
+    }
+
+    // Looking ---------------------------------------------------------------------------------
+
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn node(&self, node: usize) -> &Server {
+        &self.nodes[node]
+    }
+
+    pub fn node_mut(&mut self, node: usize) -> &mut Server {
+        &mut self.nodes[node]
+    }
+
+    /// Client addresses of all nodes, also of those that do not run.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(Server::address).collect()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.addresses())
+    }
+
+    /// The nodes that run and are not paused.
+    pub fn running(&self) -> Vec<usize> {
+        let awake = |node: &usize| self.nodes[*node].runs() && !self.paused[*node];
+        (0..self.len()).filter(awake).collect()
+    }
+
+    /// The nodes that run, without this one.
+    pub fn others(&self, node: usize) -> Vec<usize> {
+        let mut others = self.running();
+        others.retain(|other| *other != node);
+        others
+    }
+
+    /// Waits until all running nodes name one leader, one of them.
+    pub fn wait_leader(&self) -> usize {
+        self.wait_leader_among(&self.running())
+    }
+
+    /// Waits until all these nodes name one leader, one of them.
+    pub fn wait_leader_among(&self, nodes: &[usize]) -> usize {
+        let what = format!("one leader that all of {nodes:?} name");
+        wait_for(&what, ELECTED_WITHIN, || self.agreed_leader(nodes))
+    }
+
+    fn agreed_leader(&self, nodes: &[usize]) -> Option<usize> {
+        let named: Option<Vec<usize>> = nodes.iter().map(|node| self.named_by(*node)).collect();
+        let named = named?;
+        let leader = *named.first()?;
+        let agreed = named.iter().all(|name| *name == leader) && nodes.contains(&leader);
+        (agreed && self.claims(leader)).then_some(leader)
+    }
+
+    /// The leader this node names.
+    pub fn named_by(&self, node: usize) -> Option<usize> {
+        let answer = self.get(node, "/v2/members/leader")?;
+        let name = answer.get("name")?.text()?;
+        name.strip_prefix('n')?.parse().ok()
+    }
+
+    /// Whether this node says that it leads; it may be wrong.
+    pub fn claims(&self, node: usize) -> bool {
+        let answer = self.get(node, "/v2/stats/self");
+        let state = answer.as_ref().and_then(|answer| answer.get("state"));
+        state.and_then(Json::text) == Some("StateLeader")
+    }
+
+    /// `X-Raft-Term` of this node.
+    pub fn term(&self, node: usize) -> u64 {
+        let what = format!("node {node} to tell its term");
+        wait_for(&what, ELECTED_WITHIN, || {
+            let answer = self.nodes[node].try_ask("GET", "/v2/keys/", None, SOON);
+            answer.ok()?.header("X-Raft-Term")?.parse().ok()
+        })
+    }
+
+    fn get(&self, node: usize, target: &str) -> Option<Json> {
+        let answer = self.nodes[node].try_ask("GET", target, None, SOON).ok()?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    /// Waits until this node holds this value of its own knowledge.
+    pub fn wait_value(&self, node: usize, key: &str, value: &str, within: Duration) {
+        let what = format!("node {node} to hold {key} = {value}");
+        wait_for(&what, within, || {
+            let found = self.get(node, &format!("/v2/keys{key}"))?;
+            (found.at("/node/value")?.text()? == value).then_some(())
+        });
+    }
+
+    /// Writes through this node until it is acknowledged; the answer's index.
+    pub fn put(&self, node: usize, key: &str, value: &str) -> u64 {
+        let target = format!("/v2/keys{key}?value={value}");
+        let answer = wait_answer(&format!("{key} through node {node}"), &[200, 201], || {
+            self.nodes[node].try_ask("PUT", &target, None, ELECTED_WITHIN)
+        });
+        answer.index()
+    }
+
+    // Processes -------------------------------------------------------------------------------
+
+    /// kill -9.
+    pub fn kill(&mut self, node: usize) {
+        self.paused[node] = false;
+        self.nodes[node].kill();
+    }
+
+    /// SIGTERM, and its end.
+    pub fn stop(&mut self, node: usize) -> ExitStatus {
+        self.nodes[node].stop()
+    }
+
+    /// Starts it again on the data it has, and waits until it serves.
+    pub fn restart(&mut self, node: usize) {
+        self.nodes[node].launch();
+    }
+
+    /// SIGSTOP: it holds its sockets and does nothing.
+    pub fn pause(&mut self, node: usize) {
+        self.nodes[node].signal(Signal::STOP);
+        self.paused[node] = true;
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self, node: usize) {
+        self.nodes[node].signal(Signal::CONT);
+        self.paused[node] = false;
+    }
+
+    // Links -----------------------------------------------------------------------------------
+
+    pub fn has_links(&self) -> bool {
+        self.network.is_some()
+    }
+
+    fn network(&self) -> &Network {
+        self.network.as_ref().expect("a cluster made by `linked`")
+    }
+
+    /// Nothing that `from` sends reaches `to` any more.
+    pub fn cut(&self, from: usize, to: usize) {
+        self.network().cut(from, to);
+    }
+
+    /// Cuts every link between this node and the others, both ways.
+    pub fn isolate(&self, node: usize) {
+        for other in (0..self.len()).filter(|other| *other != node) {
+            self.cut(node, other);
+            self.cut(other, node);
+        }
+    }
+
+    /// All links work again.
+    pub fn heal(&self) {
+        for from in 0..self.len() {
+            for to in (0..self.len()).filter(|to| *to != from) {
+                self.network().heal(from, to);
+            }
+        }
+    }
+
+    // Members ---------------------------------------------------------------------------------
+
+    /// Asks `through` to add a member, and prepares its process; it is not started.
+    pub fn add(&mut self, through: usize) -> usize {
+        let place = match &mut self.network {
+            Some(network) => {
+                let node = network.grow();
+                network.place(node)
+            }
+            None => Place::free(),
+        };
+        let body = format!("{{\"peerURLs\":[\"http://{}\"]}}", place.peer);
+        let what = format!("node {through} to add a member");
+        // A cluster in which a member was away a moment ago refuses for some seconds.
+        wait_answer(&what, &[201], || self.post_member(through, &body));
+        let mut listed: Vec<String> = self.member_list(through);
+        listed.push(format!("n{}=http://{}", self.len(), place.peer));
+        self.prepare_node(&place, &listed.join(","), "existing")
+    }
+
+    pub fn post_member(&self, through: usize, body: &str) -> io::Result<Answer> {
+        let mut connection = Connection::open(self.nodes[through].address())?;
+        let bytes = request("POST", "/v2/members", &[JSON], Some(body.as_bytes()));
+        connection.write(&bytes)?;
+        connection.answer(false, super::client::PATIENCE)
+    }
+
+    /// `NAME=URL` of all members that have told their name.
+    fn member_list(&self, through: usize) -> Vec<String> {
+        let named = |member: &Json| {
+            let name = member.get("name")?.text()?;
+            let url = member.at("/peerURLs/0")?.text()?;
+            (!name.is_empty()).then(|| format!("{name}={url}"))
+        };
+        self.members(through).iter().filter_map(named).collect()
+    }
+
+    /// `/v2/members` of this node.
+    pub fn members(&self, through: usize) -> Vec<Json> {
+        let what = format!("the members that node {through} knows");
+        wait_for(&what, ELECTED_WITHIN, || {
+            let answer = self.get(through, "/v2/members")?;
+            Some(answer.get("members")?.items().to_vec())
+        })
+    }
+
+    /// The id that `through` knows this node by; nothing if it is no member.
+    pub fn id(&self, through: usize, node: usize) -> Option<String> {
+        let url = format!("http://{}", self.nodes[node].peer_address());
+        let members = self.members(through);
+        let own = |member: &&Json| member.at("/peerURLs/0").and_then(Json::text) == Some(&url);
+        let id = members.iter().find(own)?.get("id")?.text()?;
+        Some(id.to_owned())
+    }
+
+    /// Asks `through` to remove this node; the id it had.
+    pub fn remove(&self, through: usize, node: usize) -> String {
+        let id = self.id(through, node).expect("a member");
+        let target = format!("/v2/members/{id}");
+        let what = format!("node {through} to remove node {node}");
+        // 410: an attempt whose answer was lost was made.
+        wait_answer(&what, &[204, 410], || {
+            self.nodes[through].try_ask("DELETE", &target, None, ELECTED_WITHIN)
+        });
+        id
+    }
+}
+
+/// Asks again and again until the status is one of these; panics with the last answer.
+fn wait_answer(
+    what: &str,
+    statuses: &[u16],
+    mut ask: impl FnMut() -> io::Result<Answer>,
+) -> Answer {
+    let deadline = Instant::now() + ELECTED_WITHIN;
+    loop {
+        let last = ask();
+        if let Ok(answer) = &last
+            && statuses.contains(&answer.status)
+        {
+            return answer.clone();
+        }
+        assert!(
+            Instant::now() < deadline,
+            "waited {ELECTED_WITHIN:?} in vain for {what}; last {last:?}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A client of several members, with one kept-alive connection to each.
+pub struct Client {
+    addresses: Vec<SocketAddr>,
+    connections: Vec<Option<Connection>>,
+}
+
+impl Client {
+    pub fn new(addresses: Vec<SocketAddr>) -> Client {
+        let connections = addresses.iter().map(|_| None).collect();
+        Client {
+            addresses,
+            connections,
+        }
+    }
+
+    pub fn members(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// One request to one member. An error says nothing about what became of it.
+    pub fn ask(
+        &mut self,
+        member: usize,
+        method: &str,
+        target: &str,
+        form: Option<&str>,
+        within: Duration,
+    ) -> io::Result<Answer> {
+        let mut connection = match self.connections[member].take() {
+            Some(connection) => connection,
+            None => Connection::open(self.addresses[member])?,
+        };
+        connection.write(&form_request(method, target, form))?;
+        let answer = connection.answer(method == "HEAD", within)?;
+        self.connections[member] = Some(connection);
+        Ok(answer)
+    }
+}

@@ -1,0 +1,194 @@
+//! A network of the test's own, whose links can be cut one way or both.
+//!
+//! Every node gets a network namespace with one interface, `eth0`; a bridge in the test's own
+//! namespace joins them, so the test reaches every node at any time and only links *between*
+//! nodes are cut. All neighbours are entered by hand. Cutting `from → to` sends `from`'s packets
+//! for `to` to a hardware address that nobody has: they vanish without an error, as in a broken
+//! switch, and the other direction is not concerned. That takes `ip` alone: no firewall, no
+//! queueing discipline.
+//!
+//! Needs root. What was made here is removed at the end, and nothing else; names carry the process
+//! id, so a test that was killed leaves `ip netns list | grep edgetcd-PID` behind.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::server::Place;
+
+/// Networks for measuring (RFC 2544): 512 subnets that nobody routes.
+const SUBNETS: usize = 512;
+const NOBODY: &str = "02:00:00:00:01:00";
+const BRIDGE_HOST: u8 = 254;
+
+pub struct Network {
+    bridge: String,
+    /// The first three bytes of every address.
+    subnet: [u8; 3],
+    namespaces: Vec<String>,
+}
+
+impl Network {
+    /// A network of `count` nodes; the reason, where that is not allowed.
+    pub fn new(count: usize) -> Result<Network, String> {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let own = format!("{}-{number}", std::process::id());
+        let subnet = free_subnet(number)?;
+        let mut network = Network {
+            bridge: format!("e{own}"),
+            subnet,
+            namespaces: Vec::new(),
+        };
+        network.make_bridge()?;
+        for node in 0..count {
+            network.add_node(&format!("edgetcd-{own}-{node}"))?;
+        }
+        Ok(network)
+    }
+
+    fn make_bridge(&self) -> Result<(), String> {
+        let (name, address) = (&self.bridge, self.address_text(BRIDGE_HOST));
+        ip(&format!(
+            "link add {name} address {} type bridge",
+            hardware(BRIDGE_HOST)
+        ))?;
+        ip(&format!("addr add {address}/24 dev {name}"))?;
+        ip(&format!("link set {name} up"))
+    }
+
+    /// One more node, linked to all others.
+    pub fn add_node(&mut self, namespace: &str) -> Result<usize, String> {
+        let node = self.namespaces.len();
+        let (host, bridge) = (host(node), &self.bridge);
+        let outside = format!("{bridge}n{node}");
+        ip(&format!("netns add {namespace}"))?;
+        self.namespaces.push(namespace.to_owned());
+        ip(&format!(
+            "link add {outside} type veth peer name eth0 netns {namespace}"
+        ))?;
+        ip(&format!("link set {outside} master {bridge} up"))?;
+        let (address, hardware) = (self.address_text(host), hardware(host));
+        self.inside(
+            node,
+            &[
+                "link set lo up".to_owned(),
+                format!("link set eth0 address {hardware}"),
+                format!("addr add {address}/24 dev eth0"),
+                "link set eth0 up".to_owned(),
+            ],
+        )?;
+        for other in 0..node {
+            self.heal(node, other);
+            self.heal(other, node);
+        }
+        Ok(node)
+    }
+
+    /// One more node with a name of its own making.
+    pub fn grow(&mut self) -> usize {
+        let name = format!("edgetcd-{}-{}", &self.bridge[1..], self.namespaces.len());
+        self.add_node(&name)
+            .unwrap_or_else(|reason| panic!("{name}: {reason}"))
+    }
+
+    /// Where a server on this node listens.
+    pub fn place(&self, node: usize) -> Place {
+        let [a, b, c] = self.subnet;
+        let address = IpAddr::V4(Ipv4Addr::new(a, b, c, host(node)));
+        Place {
+            client: SocketAddr::new(address, 2379),
+            peer: SocketAddr::new(address, 2380),
+            namespace: Some(self.namespaces[node].clone()),
+        }
+    }
+
+    /// From now on nothing that `from` sends reaches `to`.
+    pub fn cut(&self, from: usize, to: usize) {
+        self.enter_neighbour(from, to, NOBODY);
+    }
+
+    pub fn heal(&self, from: usize, to: usize) {
+        self.enter_neighbour(from, to, &hardware(host(to)));
+    }
+
+    fn enter_neighbour(&self, from: usize, to: usize, hardware: &str) {
+        let address = self.address_text(host(to));
+        let entry = format!("neigh replace {address} lladdr {hardware} dev eth0 nud permanent");
+        self.inside(from, &[entry])
+            .unwrap_or_else(|reason| panic!("the link {from} → {to}: {reason}"));
+    }
+
+    fn inside(&self, node: usize, commands: &[String]) -> Result<(), String> {
+        run_ip(&["-n", &self.namespaces[node], "-batch", "-"], commands)
+    }
+
+    fn address_text(&self, host: u8) -> String {
+        let [a, b, c] = self.subnet;
+        format!("{a}.{b}.{c}.{host}")
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // A namespace takes its end of the link with it, and that end the other one.
+        for namespace in &self.namespaces {
+            let _ = ip(&format!("netns del {namespace}"));
+        }
+        let _ = ip(&format!("link del {}", self.bridge));
+    }
+}
+
+fn host(node: usize) -> u8 {
+    u8::try_from(node + 1).expect("few nodes")
+}
+
+fn hardware(host: u8) -> String {
+    format!("02:00:00:00:00:{host:02x}")
+}
+
+/// A subnet that no interface of this machine has; processes begin their search at different ones.
+fn free_subnet(number: usize) -> Result<[u8; 3], String> {
+    let output = Command::new("ip").args(["-4", "-o", "addr"]).output();
+    let output = output.map_err(|error| format!("ip: {error}"))?;
+    let taken = String::from_utf8_lossy(&output.stdout).into_owned();
+    let start = std::process::id() as usize * 31 + number;
+    let mut subnets = (start..start + SUBNETS).map(|step| {
+        let step = step % SUBNETS;
+        [198, 18 + (step / 256) as u8, (step % 256) as u8]
+    });
+    let free = |[a, b, c]: &[u8; 3]| !taken.contains(&format!(" {a}.{b}.{c}."));
+    subnets
+        .find(free)
+        .ok_or_else(|| "all subnets are taken".to_owned())
+}
+
+fn ip(command: &str) -> Result<(), String> {
+    let words: Vec<&str> = command.split(' ').collect();
+    run_ip(&words, &[])
+}
+
+/// `ip` with these words, and these lines as its input.
+fn run_ip(words: &[&str], lines: &[String]) -> Result<(), String> {
+    let mut child = Command::new("ip")
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("ip: {error}"))?;
+    let mut input = child.stdin.take().expect("a pipe");
+    let sent = input.write_all(lines.join("\n").as_bytes());
+    drop(input);
+    let output = child.wait_with_output().expect("its end");
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    match output.status.success() {
+        true => sent.map_err(|error| format!("ip: {error}")),
+        false => Err(format!(
+            "ip {} {}: {said}",
+            words.join(" "),
+            lines.join("; ")
+        )),
+    }
+}
