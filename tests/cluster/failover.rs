@@ -1,0 +1,124 @@
+//! The leader goes, in every way a leader goes, under 64 writing clients.
+//!
+//! Measured is the time from the fault to the first success among writes *sent after it*, to the
+//! members that are left. After each round everything acknowledged is there, and nothing twice.
+//!
+//! `FAILOVER_ROUNDS=20` is what the bars ask for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::crowd::Crowd;
+use crate::harness::ledger::Ledger;
+use crate::harness::server::is_release;
+use crate::harness::{Cluster, setting};
+use crate::support::{ELECTION_TIMEOUT, alone, check_ledger, first_success, own_bar, shown};
+
+const CLIENTS: u64 = 64;
+/// No failover may take longer, whatever the server.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How the leader goes, and how it is brought back.
+struct Fault {
+    name: &'static str,
+    begin: fn(&mut Cluster, usize),
+    end: fn(&mut Cluster, usize),
+}
+
+#[test]
+fn a_killed_leader_costs_tens_of_milliseconds() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let fault = Fault {
+        name: "kill -9 of the leader",
+        begin: Cluster::kill,
+        end: Cluster::restart,
+    };
+    let (median, worst) = rounds(&mut cluster, &fault);
+    // A debug build shares the cores with 64 clients; its bar is only that it is no election timeout.
+    let bar = Duration::from_millis(if is_release() { 200 } else { 1000 });
+    own_bar(
+        median <= bar,
+        &format!("median {median:?} of at most {bar:?}"),
+    );
+    let bar = Duration::from_millis(1500);
+    own_bar(
+        worst < bar,
+        &format!("worst {worst:?} of less than {bar:?}"),
+    );
+}
+
+#[test]
+fn a_stopped_leader_is_replaced_within_election_timeouts() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let fault = Fault {
+        name: "SIGSTOP of the leader",
+        begin: Cluster::pause,
+        end: Cluster::resume,
+    };
+    let times = rounds(&mut cluster, &fault);
+    assert_election_timeouts(times);
+}
+
+#[test]
+fn a_leader_cut_off_is_replaced_within_election_timeouts() {
+    let _alone = alone();
+    let Some(mut cluster) = Cluster::linked(3, &[]) else {
+        return;
+    };
+    let fault = Fault {
+        name: "partition of the leader",
+        begin: |cluster, leader| cluster.isolate(leader),
+        end: |cluster, _| cluster.heal(),
+    };
+    let times = rounds(&mut cluster, &fault);
+    assert_election_timeouts(times);
+}
+
+fn assert_election_timeouts((median, worst): (Duration, Duration)) {
+    own_bar(
+        median <= ELECTION_TIMEOUT * 5 / 2,
+        &format!("median {median:?} of at most 2.5 election timeouts"),
+    );
+    own_bar(
+        worst < ELECTION_TIMEOUT * 5,
+        &format!("worst {worst:?} of less than 5 election timeouts"),
+    );
+}
+
+/// Median and worst time to the first write after the fault.
+fn rounds(cluster: &mut Cluster, fault: &Fault) -> (Duration, Duration) {
+    let (mut times, mut ledger) = (Vec::new(), Ledger::of_cluster());
+    for round in 0..setting("FAILOVER_ROUNDS", 3) {
+        let leader = cluster.wait_leader();
+        let crowd = Crowd::start(cluster.addresses(), CLIENTS, round);
+        crowd.wait_writes(200, PATIENCE);
+        (fault.begin)(cluster, leader);
+        let left: Vec<SocketAddr> = cluster
+            .others(leader)
+            .into_iter()
+            .map(|node| cluster.node(node).address())
+            .collect();
+        let time = first_success(&left, &format!("round{round}"), PATIENCE);
+        println!("{}, round {round}: {time:?}", fault.name);
+        times.push(time);
+        let next = cluster.wait_leader_among(&others(cluster, leader));
+        assert_ne!(next, leader);
+        (fault.end)(cluster, leader);
+        let last = cluster.wait_leader();
+        let tally = crowd.finish();
+        println!(
+            "  {} acknowledged, {} failed",
+            tally.ledger.acknowledged,
+            tally.failures.len()
+        );
+        ledger.merge(tally.ledger);
+        check_ledger(cluster, last, &mut ledger);
+    }
+    shown(fault.name, &mut times)
+}
+
+fn others(cluster: &Cluster, leader: usize) -> Vec<usize> {
+    (0..cluster.len()).filter(|node| *node != leader).collect()
+}

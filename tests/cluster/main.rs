@@ -1,0 +1,34 @@
+//! Real clusters of real processes: faults, members, and whether what they said can be true.
+//!
+//! Everything here runs against the reference, too, which is how the tests are tried themselves:
+//!
+//! ```text
+//! EDGETCD_SERVER="etcd --enable-v2=true" cargo test --test cluster
+//! EDGETCD_SERVER=$PWD/target/release/edgetcd NEMESIS_SECONDS=60 cargo test --test cluster linear
+//! ```
+//!
+//! Limits that are this server's own are printed there, not asserted. Tests that cut links need
+//! root and `ip`; without, they print SKIPPED and why. One test runs at a time.
+//!
+//! | file               | what it shows                                                             |
+//! |--------------------|---------------------------------------------------------------------------|
+//! | `failover.rs`      | the leader is killed, stopped, cut off, under 64 writers                   |
+//! | `rolling.rs`       | a rolling restart that no writer notices                                   |
+//! | `links.rs`         | links cut one way and both, in every pattern; an isolated node returns     |
+//! | `members.rs`       | added, removed, wiped, foreign, forced; 5, 7 and 9 nodes                   |
+//! | `catch_up.rs`      | a follower that was away; idle nodes                                       |
+//! | `without_leader.rs`| answers without a majority, no stale reads, bounded memory                 |
+//! | `time_to_live.rs`  | expiry through changes of the leader                                       |
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod catch_up;
+mod crowd;
+mod failover;
+mod links;
+mod members;
+mod rolling;
+mod support;
+mod time_to_live;
+mod without_leader;
