@@ -12,6 +12,8 @@
 //!
 //! | file               | what it shows                                                             |
 //! |--------------------|---------------------------------------------------------------------------|
+//! | `linearizable.rs`  | five clients and watchers under a nemesis; what they saw has one order     |
+//! |                    | (`history.rs`, `watchers.rs`, `nemesis.rs`; `order.rs`, `search.rs` check) |
 //! | `failover.rs`      | the leader is killed, stopped, cut off, under 64 writers                   |
 //! | `rolling.rs`       | a rolling restart that no writer notices                                   |
 //! | `links.rs`         | links cut one way and both, in every pattern; an isolated node returns     |
@@ -26,9 +28,15 @@ mod harness;
 mod catch_up;
 mod crowd;
 mod failover;
+mod history;
+mod linearizable;
 mod links;
 mod members;
+mod nemesis;
+mod order;
 mod rolling;
+mod search;
 mod support;
 mod time_to_live;
+mod watchers;
 mod without_leader;

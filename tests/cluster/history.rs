@@ -1,0 +1,327 @@
+//! What clients did and saw: five kinds of writes and quorum reads through random members.
+//!
+//! Every value is written by one operation only, so what is seen later names its writer. Keys are
+//! given up after a while and new ones taken, which keeps each key's history short.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Answer, Client, Json, Random};
+
+pub const ROOT: &str = "/linear";
+/// In-order keys are made here.
+const QUEUE: &str = "/linear/queue";
+const KEYS: u64 = 3;
+const OPERATIONS_OF_A_KEY: u64 = 60;
+/// An answer that takes longer is given up, and what became of the operation is unknown.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(2);
+/// Between two operations of a client: all events of a few seconds fit into the watch history.
+const THINKING_MS: u64 = 20;
+
+#[derive(Clone, Debug)]
+pub enum Request {
+    Put {
+        key: String,
+        value: String,
+    },
+    /// `prevValue`.
+    Swap {
+        key: String,
+        value: String,
+        expected: String,
+    },
+    /// `prevIndex`, and the value that had this index.
+    SwapIndex {
+        key: String,
+        value: String,
+        index: u64,
+        expected: String,
+    },
+    Delete {
+        key: String,
+    },
+    Post {
+        value: String,
+    },
+    Read {
+        key: String,
+    },
+}
+
+/// What came of it. `at` and `index` are the store's index, which orders everything.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The change with this index, and the value it replaced.
+    Written {
+        key: String,
+        index: u64,
+        previous: Option<String>,
+    },
+    Found {
+        value: String,
+        modified: u64,
+        at: u64,
+    },
+    /// There is no such key.
+    Absent { at: u64 },
+    /// The condition did not hold.
+    Refused { at: u64 },
+    /// No answer, or error 300: it may have been done, or may still be.
+    Unknown,
+}
+
+/// Times are nanoseconds since the start of the test.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub client: u64,
+    /// Shown when something does not fit.
+    #[allow(dead_code)]
+    pub node: usize,
+    pub request: Request,
+    pub outcome: Outcome,
+    pub sent: u64,
+    pub answered: u64,
+}
+
+impl Request {
+    /// The one key it is about; an in-order creation has none before it is answered.
+    pub fn key(&self) -> &str {
+        match self {
+            Request::Post { .. } => QUEUE,
+            Request::Put { key, .. }
+            | Request::Swap { key, .. }
+            | Request::SwapIndex { key, .. }
+            | Request::Delete { key }
+            | Request::Read { key } => key,
+        }
+    }
+
+    /// What it writes.
+    pub fn value(&self) -> Option<&str> {
+        match self {
+            Request::Put { value, .. }
+            | Request::Swap { value, .. }
+            | Request::SwapIndex { value, .. }
+            | Request::Post { value } => Some(value),
+            Request::Delete { .. } | Request::Read { .. } => None,
+        }
+    }
+
+    /// The action of its event.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Request::Put { .. } => "set",
+            Request::Swap { .. } | Request::SwapIndex { .. } => "compareAndSwap",
+            Request::Delete { .. } => "delete",
+            Request::Post { .. } => "create",
+            Request::Read { .. } => "get",
+        }
+    }
+
+    fn wire(&self) -> (&'static str, String) {
+        let target = format!("/v2/keys{}", self.key());
+        match self {
+            Request::Put { value, .. } => ("PUT", format!("{target}?value={value}")),
+            Request::Swap {
+                value, expected, ..
+            } => (
+                "PUT",
+                format!("{target}?value={value}&prevValue={expected}"),
+            ),
+            Request::SwapIndex { value, index, .. } => {
+                ("PUT", format!("{target}?value={value}&prevIndex={index}"))
+            }
+            Request::Delete { .. } => ("DELETE", target),
+            Request::Post { value } => ("POST", format!("{target}?value={value}")),
+            Request::Read { .. } => ("GET", format!("{target}?quorum=true")),
+        }
+    }
+}
+
+/// What all clients share.
+pub struct Recorder {
+    start: Instant,
+    stop: AtomicBool,
+    /// Operations so far: decides which keys are in use.
+    count: AtomicU64,
+    /// The highest `X-Etcd-Index` and `X-Raft-Term` that each node has answered.
+    marks: Vec<Mutex<(u64, u64)>>,
+}
+
+impl Recorder {
+    pub fn new(nodes: usize) -> Recorder {
+        Recorder {
+            start: Instant::now(),
+            stop: AtomicBool::new(false),
+            count: AtomicU64::new(0),
+            marks: (0..nodes).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    fn mark(&self, node: usize) -> (u64, u64) {
+        *self.marks[node].lock().expect("no client panics here")
+    }
+
+    /// A node's index and term never go back, across its restarts either. `before` was its mark
+    /// when the request was sent.
+    fn note(&self, node: usize, before: (u64, u64), answer: &Answer) {
+        let number = |name| answer.header(name).and_then(|text| text.parse().ok());
+        let index: Option<u64> = number("X-Etcd-Index");
+        let term: Option<u64> = number("X-Raft-Term");
+        let forth = index.is_none_or(|index| index >= before.0);
+        let forth = forth && term.is_none_or(|term| term >= before.1);
+        assert!(
+            forth,
+            "node {node} went back: it was at index and term {before:?}, and answers {answer:?}"
+        );
+        let mut mark = self.marks[node].lock().expect("no client panics here");
+        mark.0 = mark.0.max(index.unwrap_or(0));
+        mark.1 = mark.1.max(term.unwrap_or(0));
+    }
+}
+
+/// One client, until the recorder is stopped; what it did.
+pub fn act_until_stopped(
+    recorder: &Recorder,
+    addresses: &[SocketAddr],
+    number: u64,
+    seed: u64,
+) -> Vec<Operation> {
+    let mut actor = Actor {
+        number,
+        noise: Random(seed),
+        seen: HashMap::new(),
+        client: Client::new(addresses.to_vec()),
+        history: Vec::new(),
+    };
+    while !recorder.stop.load(Ordering::Relaxed) {
+        actor.act(recorder);
+        sleep(Duration::from_millis(actor.noise.below(THINKING_MS)));
+    }
+    actor.history
+}
+
+struct Actor {
+    number: u64,
+    noise: Random,
+    /// The last value and index it saw of each key.
+    seen: HashMap<String, (String, u64)>,
+    client: Client,
+    history: Vec<Operation>,
+}
+
+impl Actor {
+    fn act(&mut self, recorder: &Recorder) {
+        let request = self.choose(recorder);
+        let node = self.noise.below(self.client.members() as u64) as usize;
+        let before = recorder.mark(node);
+        let (method, target) = request.wire();
+        let sent = recorder.now();
+        let answer = self.client.ask(node, method, &target, None, GIVEN_UP_AFTER);
+        let answered = recorder.now();
+        let outcome = outcome(&request, &answer);
+        // Error 300 tells index 0, in both servers.
+        if let Some(answer) = answer.as_ref().ok().filter(|answer| answer.status < 500) {
+            recorder.note(node, before, answer);
+        }
+        self.remember(&request, &outcome);
+        self.history.push(Operation {
+            client: self.number,
+            node,
+            request,
+            outcome,
+            sent,
+            answered,
+        });
+    }
+
+    fn choose(&mut self, recorder: &Recorder) -> Request {
+        let count = recorder.count.fetch_add(1, Ordering::Relaxed);
+        let generation = count / (OPERATIONS_OF_A_KEY * KEYS);
+        let key = format!("{ROOT}/g{generation}/k{}", self.noise.below(KEYS));
+        let value = format!("c{}n{}", self.number, self.history.len());
+        let seen = self.seen.get(&key).cloned();
+        match (self.noise.below(10), seen) {
+            (0 | 1, Some((expected, _))) => Request::Swap {
+                key,
+                value,
+                expected,
+            },
+            (2 | 3, Some((expected, index))) => Request::SwapIndex {
+                key,
+                value,
+                index,
+                expected,
+            },
+            (4, _) => Request::Delete { key },
+            (5, _) => Request::Post { value },
+            (6 | 7, _) => Request::Read { key },
+            _ => Request::Put { key, value },
+        }
+    }
+
+    fn remember(&mut self, request: &Request, outcome: &Outcome) {
+        let key = request.key().to_owned();
+        match (outcome, request.value()) {
+            (Outcome::Written { index, .. }, Some(value)) => {
+                self.seen.insert(key, (value.to_owned(), *index));
+            }
+            (
+                Outcome::Found {
+                    value, modified, ..
+                },
+                _,
+            ) => {
+                self.seen.insert(key, (value.clone(), *modified));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn outcome(request: &Request, answer: &io::Result<Answer>) -> Outcome {
+    let Ok(answer) = answer else {
+        return Outcome::Unknown;
+    };
+    if answer.status >= 500 {
+        return Outcome::Unknown;
+    }
+    let body = answer.json();
+    let text = |pointer| body.at(pointer).and_then(Json::text).map(str::to_owned);
+    let number = |pointer| {
+        let found = body.at(pointer).and_then(Json::number);
+        found.unwrap_or_else(|| panic!("no {pointer} in {answer:?}"))
+    };
+    match (answer.status, request) {
+        (404, _) => Outcome::Absent {
+            at: number("/index"),
+        },
+        (412, _) => Outcome::Refused {
+            at: number("/index"),
+        },
+        (200, Request::Read { .. }) => Outcome::Found {
+            value: text("/node/value").expect("a value"),
+            modified: number("/node/modifiedIndex"),
+            at: answer.index(),
+        },
+        (200 | 201, _) => Outcome::Written {
+            key: text("/node/key").expect("a key"),
+            index: number("/node/modifiedIndex"),
+            previous: text("/prevNode/value"),
+        },
+        _ => panic!("{request:?}: {answer:?}"),
+    }
+}
