@@ -21,9 +21,16 @@
 //! | `catch_up.rs`      | a follower that was away; idle nodes                                       |
 //! | `without_leader.rs`| answers without a majority, no stale reads, bounded memory                 |
 //! | `time_to_live.rs`  | expiry through changes of the leader                                       |
+//! | `recorded.rs`      | the recorded answers of a cluster of three                                 |
 
 #[path = "../harness/mod.rs"]
 mod harness;
+
+// The replayer of the recorded answers; the transcripts lie beside it.
+#[path = "../golden/compare.rs"]
+mod compare;
+#[path = "../golden/transcript.rs"]
+mod transcript;
 
 mod catch_up;
 mod crowd;
@@ -34,6 +41,7 @@ mod links;
 mod members;
 mod nemesis;
 mod order;
+mod recorded;
 mod rolling;
 mod search;
 mod support;

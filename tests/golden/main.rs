@@ -21,7 +21,10 @@ use transcript::Transcript;
 const LATER: [(&str, &str); 3] = [
     ("auth.json", "users, roles and passwords"),
     ("members.json", "adding, changing and removing members"),
-    ("members-cluster.json", "a cluster of three members"),
+    (
+        "members-cluster.json",
+        "three members: tests/cluster/recorded.rs replays it",
+    ),
 ];
 
 #[test]
