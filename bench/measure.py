@@ -1,0 +1,151 @@
+"""What the benchmarks share: counters of processes, runs of wrk, rounds, the table and its bars.
+
+CPU and bytes are those of the server processes alone, from /proc/PID/stat and /proc/PID/io.
+"""
+
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import servers
+
+CONNECTIONS = 64
+TICKS = os.sysconf("SC_CLK_TCK")
+HERE = pathlib.Path(__file__).resolve().parent
+PUT = HERE / "put.lua"
+
+
+class Process:
+    """The counters of one server process."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def cpu(self):
+        fields = self.read("stat").rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def written(self):
+        return int(re.search(r"^write_bytes: (\d+)", self.read("io"), re.M).group(1))
+
+    def memory(self):
+        return int(re.search(r"^VmRSS:\s+(\d+)", self.read("status"), re.M).group(1)) / 1024
+
+    def read(self, name):
+        return pathlib.Path("/proc/%d/%s" % (self.pid, name)).read_text()
+
+
+def wrk(server, connections, seconds, target, script=None, processes=None):
+    """One run against `server`: requests a second, the 99th percentile in ms, and, summed over `processes` (the
+    servers that take part; it alone, if not given), CPU seconds and bytes written per request."""
+    processes = [Process(one.pid) for one in processes or [server]]
+    cpu, written = (sum(map(count, processes)) for count in (Process.cpu, Process.written))
+    command = ["wrk", "-t%d" % min(2, connections), "-c%d" % connections, "-d%ds" % seconds, "--latency"]
+    command += (["-s", str(script)] if script else []) + [server.url + target]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    for complaint in ("Non-2xx", "Socket errors"):
+        if complaint in output:
+            raise SystemExit("%s: %s\n%s\n%s\nlog:\n%s" % (
+                server.name, " ".join(command), output, answer_now(server, target), server.log()))
+    count = int(re.search(r"(\d+) requests in", output).group(1))
+    return {
+        "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", output).group(1)),
+        "cpu": (sum(map(Process.cpu, processes)) - cpu) / count * 1e6,
+        "bytes": (sum(map(Process.written, processes)) - written) / count,
+        "p99": milliseconds(re.search(r"^ +99% +(\S+)", output, re.M).group(1)),
+    }
+
+
+def answer_now(server, target):
+    """What a GET of the same target says, for the complaint."""
+    try:
+        with urllib.request.urlopen(server.url + target, timeout=10) as answer:
+            return "a GET says %d: %s" % (answer.status, answer.read(400))
+    except urllib.error.HTTPError as answer:
+        return "a GET says %d: %s" % (answer.code, answer.read(400))
+    except OSError as error:
+        return "a GET fails: %s" % error
+
+
+def write(server, key, value):
+    url = "%s/v2/keys/%s?value=%s" % (server.url, key, value)
+    urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=10).close()
+
+
+def wait_value(server, key, seconds=10):
+    """Waits until this server itself holds the key."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen("%s/v2/keys/%s" % (server.url, key), timeout=10).close()
+            return
+        except OSError:
+            time.sleep(0.01)
+    raise SystemExit("%s has no %s after %d s:\n%s" % (server.name, key, seconds, server.log()))
+
+
+def milliseconds(text):
+    number, unit = re.match(r"([\d.]+)(us|ms|s|m)", text).groups()
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60000}[unit]
+
+
+def table(medians, order):
+    lines = ["| median | reference | edgetcd | ratio |", "|---|---:|---:|---:|"]
+    for name in order:
+        one, other = medians["reference"][name], medians["edgetcd"][name]
+        ratio = "%.2f×" % (other / one) if one else "–"
+        lines.append("| %s | %s | %s | %s |" % (name, shown(one), shown(other), ratio))
+    return "\n".join(lines)
+
+
+def shown(number):
+    return "{:,.0f}".format(number) if number >= 100 else "%.2f" % number
+
+
+def missed(medians, bars):
+    """The bars that do not hold, in words."""
+    found = []
+    for name, kind, bar in bars:
+        one, other = medians["reference"][name], medians["edgetcd"][name]
+        value = other / one if kind.startswith("ratio") else other
+        if value < bar if kind.endswith("least") else value > bar:
+            found.append("%s: %.3g, the bar is %s %s" % (name, value, kind, bar))
+    return found
+
+
+def add_options(parser):
+    parser.add_argument("--server", default=servers.DEFAULT_SERVER, help="command line of the server under test")
+    parser.add_argument("--reference", default=servers.REFERENCE, help="command line of the reference")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4, help="of each wrk run")
+    parser.add_argument("--folder", default=str(servers.ROOT / "target"), help="a folder on the disk to measure")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed")
+
+
+def compare(options, one_round, shown_after_each, order, bars):
+    """Rounds of the reference and of edgetcd in turns; prints the table. The exit status."""
+    servers.install_reference(("etcd-server", "wrk"))
+    pathlib.Path(options.folder).mkdir(exist_ok=True)
+    load = os.getloadavg()[0]
+    rows = {"reference": [], "edgetcd": []}
+    for number in range(options.rounds):
+        for name, line in (("reference", options.reference), ("edgetcd", options.server)):
+            row = one_round(line, name, options.folder, options.seconds)
+            rows[name].append(row)
+            print("round %d %-9s %s" % (number + 1, name, shown_after_each(row)), file=sys.stderr, flush=True)
+    medians = {name: {key: statistics.median(row[key] for row in rounds) for key in rounds[0]}
+               for name, rounds in rows.items()}
+    print("wrk, %d connections, %d cores, %d rounds of %d s, load of the machine before: %.1f\n" % (
+        CONNECTIONS, os.cpu_count(), options.rounds, options.seconds, load))
+    print(table(medians, order))
+    misses = missed(medians, bars)
+    if misses:
+        print("\nmissed:")
+        print("\n".join("* " + miss for miss in misses))
+    return 1 if misses and options.check else 0
