@@ -4,6 +4,7 @@ The reference is Debian's etcd 3.4, the last series that speaks the v2 API; `etc
 Everything started here is ended here, by its own process handle.
 """
 
+import json
 import os
 import pathlib
 import shlex
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REFERENCE = "etcd --enable-v2=true"
@@ -59,6 +61,9 @@ def free_port():
 class Server:
     """One process. `line` is a command line to which addresses and data directory are added."""
 
+    member = "default"
+    cluster = None              # `--initial-cluster`; None: this server alone
+
     def __init__(self, line, name, folder=None, flags=("--cors=*",)):
         self.words = shlex.split(line)
         if "/" in self.words[0]:
@@ -78,13 +83,17 @@ class Server:
     def pid(self):
         return self.process.pid
 
+    @property
+    def peer_url(self):
+        return "http://127.0.0.1:%d" % self.peer_port
+
     def command(self):
-        peer = "http://127.0.0.1:%d" % self.peer_port
+        peer = self.peer_url
         return self.words + [
-            "--data-dir=%s" % self.data,
+            "--name=%s" % self.member, "--data-dir=%s" % self.data,
             "--listen-client-urls=%s" % self.url, "--advertise-client-urls=%s" % self.url,
             "--listen-peer-urls=%s" % peer, "--initial-advertise-peer-urls=%s" % peer,
-            "--initial-cluster=default=%s" % peer] + self.flags
+            "--initial-cluster=%s" % (self.cluster or "%s=%s" % (self.member, peer))] + self.flags
 
     def spawn(self):
         with open(self.folder / "log", "ab") as log:
@@ -93,6 +102,9 @@ class Server:
 
     def start(self):
         self.spawn()
+        return self.wait_ready()
+
+    def wait_ready(self):
         deadline = time.monotonic() + READY_SECONDS
         while not self.healthy():
             if self.process.poll() is not None:
@@ -109,6 +121,14 @@ class Server:
                 return connection.recv(65536).startswith(b"HTTP/1.1 200")
         except OSError:
             return False
+
+    def leader_named(self):
+        """The name of the member that this one takes for the leader; None: it knows none."""
+        try:
+            with urllib.request.urlopen(self.url + "/v2/members/leader", timeout=5) as answer:
+                return json.load(answer)["name"]
+        except (OSError, ValueError, KeyError):
+            return None
 
     def log(self, lines=40):
         try:
@@ -136,6 +156,41 @@ class Server:
 
     def __exit__(self, *_):
         self.remove()
+
+
+class Cluster:
+    """Several processes of one command line that form one cluster."""
+
+    def __init__(self, line, name, count=3, folder=None, flags=()):
+        self.name = name
+        self.servers = [Server(line, name, folder, flags) for _ in range(count)]
+        for number, server in enumerate(self.servers):
+            server.member = "n%d" % number
+        listed = ",".join("%s=%s" % (server.member, server.peer_url) for server in self.servers)
+        for server in self.servers:
+            server.cluster = listed
+
+    def start(self):
+        for server in self.servers:
+            server.spawn()
+        for server in self.servers:
+            server.wait_ready()
+        return self
+
+    def leader(self):
+        """The server that all members name; waits for it."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            named = {server.leader_named() for server in self.servers}
+            for server in self.servers:
+                if named == {server.member}:
+                    return server
+            time.sleep(0.05)
+        raise SystemExit("%s: no leader that all members name:\n%s" % (self.name, self.servers[0].log()))
+
+    def remove(self):
+        for server in self.servers:
+            server.remove()
 
 
 def memory_folder():
