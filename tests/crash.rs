@@ -262,3 +262,18 @@ fn the_test_itself_notices_a_lost_write() {
     }));
     assert!(noticed.is_err(), "a lost write went unnoticed");
 }
+
+#[test]
+fn the_test_itself_notices_a_write_made_twice() {
+    let server = Server::start(&[]);
+    let mut connection = server.connect();
+    let mut ledger = Ledger::of_cluster();
+    ledger.post(&mut connection, "once").expect("an answer");
+    ledger.check(&mut connection);
+    // As a node would that sends a write again whose answer it has not seen.
+    ledger.post(&mut connection, "once").expect("an answer");
+    let noticed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        ledger.check(&mut connection)
+    }));
+    assert!(noticed.is_err(), "a write made twice went unnoticed");
+}

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -151,6 +151,8 @@ pub struct Recorder {
     count: AtomicU64,
     /// The highest `X-Etcd-Index` and `X-Raft-Term` that each node has answered.
     marks: Vec<Mutex<(u64, u64)>>,
+    /// `X-Etcd-Cluster-Id`, the same in every answer of every node.
+    cluster: OnceLock<String>,
 }
 
 impl Recorder {
@@ -160,6 +162,7 @@ impl Recorder {
             stop: AtomicBool::new(false),
             count: AtomicU64::new(0),
             marks: (0..nodes).map(|_| Mutex::default()).collect(),
+            cluster: OnceLock::new(),
         }
     }
 
@@ -186,6 +189,12 @@ impl Recorder {
         assert!(
             forth,
             "node {node} went back: it was at index and term {before:?}, and answers {answer:?}"
+        );
+        let id = answer.header("X-Etcd-Cluster-Id").unwrap_or_default();
+        let first = self.cluster.get_or_init(|| id.to_owned());
+        assert_eq!(
+            id, first,
+            "another cluster's id, from node {node}: {answer:?}"
         );
         let mut mark = self.marks[node].lock().expect("no client panics here");
         mark.0 = mark.0.max(index.unwrap_or(0));
