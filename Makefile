@@ -7,13 +7,17 @@ PEER_URL    ?= http://127.0.0.1:2380
 FLAGS       ?=
 # Further words for the scripts: make conformance ARGS='--seeds 1,2,3 --steps 20000'
 ARGS        ?=
-# Rounds of make crash
+# Rounds of make crash; how often make walkthrough is walked
 ROUNDS      ?= 100
+WALKS       ?= 1
+# Tests of make clustertest, by a part of their names: make clustertest TESTS=failover
+TESTS       ?=
 
 EDGETCD := target/release/edgetcd
 
 .DEFAULT_GOAL := build
-.PHONY: build run test check conformance clients crash bars bench clean help
+.PHONY: build run test check lints conformance clients crash bars bench clean help \
+        clustertest clusterbars walkthrough clusterbench
 
 build: ## build both programs into target/release (this is what `make` does)
 	cargo build --release --locked
@@ -26,11 +30,15 @@ run: build ## run one node on 127.0.0.1:2379, data in ./default.etcd or DATA_DIR
 test: ## run all tests
 	cargo test --locked
 
-check: ## format, lints, docs and tests: what must pass before a commit
+check: lints ## format, lints, docs and tests: what must pass before a commit
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	cargo test --locked
+
+# Cargo's --all-targets are those that `cargo test` runs; the clusters are not among them.
+lints: ## clippy, on everything
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test cluster -- -D warnings
 
 conformance: build ## drive the reference etcd and this server with the same requests (ARGS=…)
 	tests/conformance/run $(ARGS)
@@ -45,6 +53,25 @@ bars: build ## the limits on time, memory and size, held by the release build
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' IDLE_SECONDS=30 \
 	  cargo test --locked --test lifecycle --test hostile --test full_disk --test watching --test golden
 
+# Three nodes and more, as processes. Few and short rounds; make clusterbars has those of the bars.
+# Tests that cut links need root and iproute2, and say so where they are skipped.
+clustertest: build ## clusters of real processes: faults, members, histories (TESTS=…)
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test cluster -- --nocapture $(TESTS)
+
+clusterbars: build ## the same, as long and as often as the bars ask for (half an hour)
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' FAILOVER_ROUNDS=20 NEMESIS_SECONDS=60 CATCH_UP_WRITES=200000 \
+	  LINK_PATTERNS=64 LINK_HOLD_MS=5000 REMOVED_SECONDS=60 ISOLATED_MS=60000 CROSSED_SECONDS=30 \
+	  ADDED_SECONDS=30 STALE_ROUNDS=20 MINORITY_PUTS=1000000 IDLE_SECONDS=30 \
+	  cargo test --locked --test cluster -- --nocapture $(TESTS)
+
+walkthrough: build ## the commands of the first day, on three nodes, with Debian's etcdctl (WALKS=10)
+	for walk in $$(seq $(WALKS)); do \
+	  tests/walkthrough/walkthrough.py --server '$(CURDIR)/$(EDGETCD)' --ctl 'env ETCDCTL_API=2 etcdctl' || exit 1; \
+	done
+
+clusterbench: build ## measure three nodes and the reference's three side by side (ARGS=…)
+	bench/cluster $(ARGS)
+
 bench: build ## measure this server and the reference side by side (ARGS=…)
 	bench/run $(ARGS)
 
@@ -52,4 +79,4 @@ clean: ## remove what was built (data directories stay)
 	cargo clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
