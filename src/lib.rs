@@ -35,6 +35,7 @@ pub mod node;
 pub mod peer;
 pub mod raft;
 pub mod replica;
+pub mod sim;
 pub mod threads;
 pub mod tree;
 pub mod urls;

@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 6] = [
     ],
     &["replica", "watch"],
     &["http", "peer"],
-    &["config", "identity", "node"],
+    &["config", "identity", "node", "sim"],
     &["main", "bin", "ctl"],
 ];
 

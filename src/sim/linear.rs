@@ -1,0 +1,436 @@
+//! Is a history linearizable? Pure: operations in, an explanation out when they are not.
+//!
+//! A *history* is what clients saw: each [`Operation`] says which key it touched, what was asked,
+//! when it was called, when it returned and with what [`Outcome`]. It is *linearizable* (Herlihy and
+//! Wing, 1990) if every operation can be given one moment between its call and its return so that, in
+//! the order of these moments, a plain variable would have given the same answers. As keys do not
+//! concern each other, a history is linearizable if that of each key is.
+//!
+//! An operation whose outcome is [`Outcome::Unknown`] (a time-out, a broken connection) may take
+//! effect at any moment after its call, also long after the client gave up, or never.
+//!
+//! # How it searches
+//!
+//! Lowe's "just in time" form of Wing and Gong's search ("Testing for linearizability", 2016). Calls
+//! and returns are gone through in order of time. What could be true so far is a set of
+//! *possibilities*: the value of the key, and which of the open operations have taken effect. A call
+//! opens an operation. A return asks of each possibility to let the operation take effect, possibly
+//! after other open ones; possibilities that cannot are dropped. When none is left, no order explains
+//! the history, and the operation that just returned is the [`Violation`].
+//!
+//! Equal possibilities are kept once (the memoisation of the title), and a possibility that used up
+//! more unknown operations than another that is otherwise equal is dropped: what it may still become,
+//! the other may too; and of unknown writes whose values nobody ever saw, one stands for all. So the
+//! cost grows with the operations open at once, and little with the unknown ones.
+//!
+//! # What to put in
+//!
+//! Times are any clock that never runs backwards and is shared by the recorded clients; the call's
+//! moment is taken before a request is sent, the return's after its answer was read, so that rounding
+//! only ever widens an operation. The checker finds more when every write has a value of its own.
+//! A compare-and-swap on an index is recorded as one on the value that had this index.
+//!
+//! ```
+//! use edgetcd::sim::linear::{check, Action, Operation, Outcome};
+//! let write = Operation {
+//!     client: 1, key: "/a", called: 10, returned: 20,
+//!     action: Action::set("red"), outcome: Outcome::Done,
+//! };
+//! let read = Operation {
+//!     client: 2, key: "/a", called: 30, returned: 40,
+//!     action: Action::Read, outcome: Outcome::Found(None),
+//! };
+//! let violation = check(&[write, read]).unwrap_err();
+//! assert_eq!(violation.operation, 1, "the read is after the write, and must see it");
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+
+/// One operation of one client on one key, as the client saw it.
+///
+/// `K` names a key and `V` is a value; strings or numbers do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation<K, V> {
+    /// Who asked: for explanations only. What one client does one after the other is in order by
+    /// its times already.
+    pub client: u64,
+    /// The only key this operation touches.
+    pub key: K,
+    /// When it was sent, or before.
+    pub called: u64,
+    /// When its answer was there, or after; not before `called`. Not looked at when the outcome is
+    /// unknown.
+    pub returned: u64,
+    /// What was asked.
+    pub action: Action<V>,
+    /// What came of it.
+    pub outcome: Outcome<V>,
+}
+
+/// What an operation asks of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action<V> {
+    /// The value, or that there is none.
+    Read,
+    /// Replace the value if the condition holds.
+    Write {
+        /// What must be there for anything to happen.
+        condition: Condition<V>,
+        /// What is there afterwards; None: nothing.
+        value: Option<V>,
+    },
+}
+
+/// What a write asks of the value before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition<V> {
+    /// Nothing.
+    Any,
+    /// There is none (`prevExist=false`).
+    Absent,
+    /// There is one (`prevExist=true`; a plain delete).
+    Present,
+    /// It is this one (`prevValue`).
+    Is(V),
+}
+
+/// What came of an operation, as far as its client knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome<V> {
+    /// The write took effect.
+    Done,
+    /// The write took effect, and this is what it replaced (`prevNode`).
+    Replaced(Option<V>),
+    /// The condition of the write did not hold; nothing changed.
+    Refused,
+    /// What a read found.
+    Found(Option<V>),
+    /// Nobody knows: it may take effect at any time after its call, or never. An operation that is
+    /// known to have had no effect does not belong into the history at all.
+    Unknown,
+}
+
+impl<V> Action<V> {
+    /// Set, whatever was there.
+    pub fn set(value: V) -> Action<V> {
+        Action::Write {
+            condition: Condition::Any,
+            value: Some(value),
+        }
+    }
+
+    /// Compare and swap.
+    pub fn swap(expected: V, value: V) -> Action<V> {
+        Action::Write {
+            condition: Condition::Is(expected),
+            value: Some(value),
+        }
+    }
+
+    /// Delete what is there; refused when nothing is.
+    pub fn delete() -> Action<V> {
+        Action::Write {
+            condition: Condition::Present,
+            value: None,
+        }
+    }
+}
+
+/// The first operation, in order of returns, that no order explains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Its place in the history that was checked.
+    pub operation: usize,
+    /// What was known just before it returned, in words.
+    pub why: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "not linearizable at operation {}: {}",
+            self.operation, self.why
+        )
+    }
+}
+
+/// Checks the history of all keys, each beginning absent. Operations may come in any order.
+///
+/// # Panics
+/// If an operation returned before it was called, or an outcome does not belong to its action.
+pub fn check<K, V>(history: &[Operation<K, V>]) -> Result<(), Violation>
+where
+    K: Clone + Ord + fmt::Debug,
+    V: Clone + Ord + fmt::Debug,
+{
+    let mut keys: BTreeMap<&K, Vec<usize>> = BTreeMap::new();
+    for (place, operation) in history.iter().enumerate() {
+        validate(operation);
+        keys.entry(&operation.key).or_default().push(place);
+    }
+    keys.values()
+        .try_for_each(|places| check_key(history, places))
+}
+
+fn validate<K: fmt::Debug, V: fmt::Debug>(operation: &Operation<K, V>) {
+    use Outcome::{Done, Found, Refused, Replaced, Unknown};
+    let fits = match (&operation.action, &operation.outcome) {
+        (_, Unknown) => return,
+        (Action::Read, Found(_)) => true,
+        (Action::Write { .. }, Done | Replaced(_) | Refused) => true,
+        (Action::Read, _) | (Action::Write { .. }, Found(_)) => false,
+    };
+    assert!(
+        fits,
+        "an outcome that cannot be of this action: {operation:?}"
+    );
+    assert!(
+        operation.called <= operation.returned,
+        "returned before it was called: {operation:?}"
+    );
+}
+
+/// One thing that may be true of a key at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Possibility<V> {
+    value: Option<V>,
+    /// Open operations that will return, and have taken effect.
+    known: BTreeSet<usize>,
+    /// Operations of unknown outcome that have taken effect.
+    unknown: BTreeSet<usize>,
+}
+
+/// Possibilities of which none makes another superfluous: of two with one value and one `known`,
+/// one that used up more unknown operations is not kept.
+#[derive(Debug)]
+struct Possibilities<V>(BTreeMap<Known<V>, Vec<BTreeSet<usize>>>);
+
+/// The value, and the operations that will return and have taken effect.
+type Known<V> = (Option<V>, BTreeSet<usize>);
+
+impl<V: Clone + Ord> Possibilities<V> {
+    /// Adds it, and tells whether that was worth it.
+    fn add(&mut self, new: &Possibility<V>) -> bool {
+        let key = (new.value.clone(), new.known.clone());
+        let used = self.0.entry(key).or_default();
+        if used.iter().any(|other| other.is_subset(&new.unknown)) {
+            return false;
+        }
+        used.retain(|other| !new.unknown.is_subset(other));
+        used.push(new.unknown.clone());
+        true
+    }
+
+    fn into_vec(self) -> Vec<Possibility<V>> {
+        let one = |((value, known), used): (Known<V>, Vec<BTreeSet<usize>>)| {
+            let possibility = move |unknown| Possibility {
+                value: value.clone(),
+                known: known.clone(),
+                unknown,
+            };
+            used.into_iter().map(possibility)
+        };
+        self.0.into_iter().flat_map(one).collect()
+    }
+}
+
+/// The operations on one key.
+struct Search<'a, K, V> {
+    history: &'a [Operation<K, V>],
+    /// The values that any answer or condition speaks of. Writes of other values can be told apart
+    /// by nobody.
+    observed: BTreeSet<&'a V>,
+    /// Called, and not returned (or never to return).
+    open: BTreeSet<usize>,
+}
+
+/// A call or a return, ordered by time; at one moment calls come first, so that operations that
+/// touch count as concurrent.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment {
+    time: u64,
+    is_return: bool,
+    place: usize,
+}
+
+fn moments<K, V>(history: &[Operation<K, V>], places: &[usize]) -> Vec<Moment> {
+    let mut moments = Vec::with_capacity(2 * places.len());
+    for &place in places {
+        let operation = &history[place];
+        let unknown = matches!(operation.outcome, Outcome::Unknown);
+        if unknown && matches!(operation.action, Action::Read) {
+            continue;
+        }
+        moments.push(Moment {
+            time: operation.called,
+            is_return: false,
+            place,
+        });
+        if !unknown {
+            moments.push(Moment {
+                time: operation.returned,
+                is_return: true,
+                place,
+            });
+        }
+    }
+    moments.sort();
+    moments
+}
+
+/// Goes through the history of one key.
+fn check_key<K, V>(history: &[Operation<K, V>], places: &[usize]) -> Result<(), Violation>
+where
+    K: fmt::Debug,
+    V: Clone + Ord + fmt::Debug,
+{
+    let mut possible = vec![Possibility {
+        value: None,
+        known: BTreeSet::new(),
+        unknown: BTreeSet::new(),
+    }];
+    let mut search = Search {
+        history,
+        observed: places
+            .iter()
+            .flat_map(|at| observed(&history[*at]))
+            .collect(),
+        open: BTreeSet::new(),
+    };
+    for moment in moments(history, places) {
+        if !moment.is_return {
+            search.open.insert(moment.place);
+            continue;
+        }
+        let after = search.take_effect(&possible, moment.place);
+        if after.is_empty() {
+            return Err(explain(history, &possible, moment.place));
+        }
+        search.open.remove(&moment.place);
+        possible = after;
+    }
+    Ok(())
+}
+
+/// The values that this operation's answer depends on.
+fn observed<K, V>(operation: &Operation<K, V>) -> impl Iterator<Item = &V> {
+    let compared = match &operation.action {
+        Action::Write {
+            condition: Condition::Is(value),
+            ..
+        } => Some(value),
+        _ => None,
+    };
+    let seen = match &operation.outcome {
+        Outcome::Found(value) | Outcome::Replaced(value) => value.as_ref(),
+        _ => None,
+    };
+    compared.into_iter().chain(seen)
+}
+
+impl<K, V: Clone + Ord> Search<'_, K, V> {
+    /// All that may be true once the operation at `returning` has taken effect.
+    fn take_effect(&self, possible: &[Possibility<V>], returning: usize) -> Vec<Possibility<V>> {
+        let mut done = Possibilities(BTreeMap::new());
+        let mut seen = Possibilities(BTreeMap::new());
+        let mut todo: VecDeque<Possibility<V>> = possible.iter().cloned().collect();
+        while let Some(mut current) = todo.pop_front() {
+            if current.known.remove(&returning) {
+                done.add(&current);
+            } else if seen.add(&current) {
+                todo.extend(self.next(&current));
+            }
+        }
+        done.into_vec()
+    }
+
+    /// What may be true after one more open operation.
+    fn next(&self, current: &Possibility<V>) -> Vec<Possibility<V>> {
+        let unseen = |value: &V| !self.observed.contains(value);
+        let mut hidden = current.value.as_ref().is_some_and(unseen);
+        let mut worth_trying = |place: &usize| {
+            let used = current.known.contains(place) || current.unknown.contains(place);
+            // Of unknown writes that nobody can tell apart, one stands for all.
+            let another = !used && hidden && self.is_hidden(*place);
+            hidden |= !used && self.is_hidden(*place);
+            !used && !another
+        };
+        let left = self.open.iter().filter(|place| worth_trying(place));
+        left.filter_map(|place| step(self.history, current, *place))
+            .collect()
+    }
+
+    /// Whether this is an unconditional write of unknown outcome whose value nobody speaks of.
+    fn is_hidden(&self, place: usize) -> bool {
+        let operation = &self.history[place];
+        let written = match &operation.action {
+            Action::Write {
+                condition: Condition::Any,
+                value: Some(value),
+            } => value,
+            _ => return false,
+        };
+        matches!(operation.outcome, Outcome::Unknown) && !self.observed.contains(written)
+    }
+}
+
+/// Lets one open operation take effect, if it could have done so with its outcome.
+fn step<K, V: Clone + Ord>(
+    history: &[Operation<K, V>],
+    current: &Possibility<V>,
+    place: usize,
+) -> Option<Possibility<V>> {
+    let operation = &history[place];
+    let mut next = current.clone();
+    let Action::Write { condition, value } = &operation.action else {
+        next.known.insert(place);
+        return (operation.outcome == Outcome::Found(current.value.clone())).then_some(next);
+    };
+    let holds = holds(condition, &current.value);
+    let fits = match &operation.outcome {
+        Outcome::Done | Outcome::Unknown => holds,
+        Outcome::Replaced(before) => holds && *before == current.value,
+        Outcome::Refused => !holds,
+        Outcome::Found(_) => false,
+    };
+    if !fits {
+        return None;
+    }
+    if holds {
+        next.value.clone_from(value);
+    }
+    match operation.outcome {
+        // One that changes nothing is no different from one that never takes effect.
+        Outcome::Unknown if next.value == current.value => return None,
+        Outcome::Unknown => next.unknown.insert(place),
+        _ => next.known.insert(place),
+    };
+    Some(next)
+}
+
+fn holds<V: PartialEq>(condition: &Condition<V>, value: &Option<V>) -> bool {
+    match condition {
+        Condition::Any => true,
+        Condition::Absent => value.is_none(),
+        Condition::Present => value.is_some(),
+        Condition::Is(expected) => value.as_ref() == Some(expected),
+    }
+}
+
+fn explain<K: fmt::Debug, V: Clone + Ord + fmt::Debug>(
+    history: &[Operation<K, V>],
+    possible: &[Possibility<V>],
+    place: usize,
+) -> Violation {
+    let operation = &history[place];
+    let values: BTreeSet<&Option<V>> = possible.iter().map(|one| &one.value).collect();
+    Violation {
+        operation: place,
+        why: format!("{operation:?}; at the return before it the value was one of {values:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
