@@ -57,7 +57,11 @@ fn wait_for_the_end(mut signals: Signals, removed: &Receiver<()>) -> Result<(), 
     })?;
     select! {
         recv(told) -> signal => log::info!("signal {}: stopping", signal.unwrap_or(SIGTERM)),
-        recv(removed) -> _ => log::info!("removed from the cluster: stopping"),
+        recv(removed) -> told => match told {
+            Ok(()) => log::info!("removed from the cluster: stopping"),
+            // The thread that would tell has ended, and the process is about to.
+            Err(_) => std::thread::park(),
+        },
     }
     Ok(())
 }

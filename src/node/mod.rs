@@ -230,7 +230,11 @@ impl Engine {
                     Ok(Err(failure)) => failure.cause(),
                     Err(_) => "the raft thread has dropped the question",
                 },
-                recv(self.removed) -> _ => {
+                recv(self.removed) -> told => {
+                    if told.is_err() {
+                        // The raft thread has panicked, which ends the process.
+                        std::thread::park();
+                    }
                     return Err(stored::was_removed(config, self.replica.status().id().0));
                 }
                 default(READY_TIMEOUT) => "nothing was heard from the raft thread for a minute",

@@ -154,3 +154,43 @@ pub struct Batch {
     /// How the clocks stood, given with entries; None leaves what was recorded last.
     pub clock: Option<Clock>,
 }
+
+impl Batch {
+    /// Adds entries. They replace those from the first one's index on, in the batch too: a new leader's may
+    /// come before the batch with the old one's is written.
+    pub fn add(&mut self, entries: Vec<Entry>) {
+        if let Some(first) = entries.first().map(|entry| entry.position.index) {
+            let kept = (self.entries).partition_point(|entry| entry.position.index < first);
+            self.entries.truncate(kept);
+        }
+        self.entries.extend(entries);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{LogIndex, Payload, Position, Term};
+
+    #[test]
+    fn entries_of_a_batch_replace_those_from_the_first_on() {
+        let entry = |term, index| Entry {
+            position: Position {
+                term: Term(term),
+                index: LogIndex(index),
+            },
+            payload: Payload::Noop,
+        };
+        let mut batch = Batch::default();
+        batch.add(vec![entry(1, 5), entry(1, 6), entry(1, 7)]);
+        batch.add(Vec::new());
+        batch.add(vec![entry(2, 6)]);
+        batch.add(vec![entry(2, 7), entry(2, 8)]);
+        let shown: Vec<String> = (batch.entries.iter())
+            .map(|entry| entry.position.to_string())
+            .collect();
+        assert_eq!(shown, ["5@1", "6@2", "7@2", "8@2"]);
+        batch.add(vec![entry(3, 4)]);
+        assert_eq!(batch.entries, [entry(3, 4)]);
+    }
+}

@@ -35,7 +35,7 @@ impl RaftThread {
         if todo.ballot.is_some() {
             self.batch.ballot = todo.ballot;
         }
-        self.batch.entries.extend(todo.append);
+        self.batch.add(todo.append);
         if !todo.send_stored.is_empty() {
             let letters = self.letters(todo.send_stored);
             self.then.extend(letters);
