@@ -112,8 +112,8 @@ fn idle_nodes_need_little_and_write_nothing() {
         } else {
             (20, 16 << 20)
         };
-        // The kernel counts in hundredths of a second.
-        let bar = time / cores + Duration::from_millis(10);
+        // The kernel counts user and system time in hundredths of a second each.
+        let bar = time / cores + Duration::from_millis(20);
         own_bar(cpu < bar && memory < memory_bar && bytes == 0, &line);
     }
     assert_eq!(cluster.term(0), term, "an election in idleness");

@@ -15,16 +15,22 @@ type Changes = HashMap<String, Vec<(u64, Option<String>)>>;
 
 /// Panics with what does not fit.
 pub fn check(history: &[Operation], log: &Log) {
+    let wrong = misfits(history, log);
+    let shown = wrong[..wrong.len().min(20)].join("\n");
+    assert!(wrong.is_empty(), "{} do not fit:\n{shown}", wrong.len());
+}
+
+/// What does not fit, in words.
+pub fn misfits(history: &[Operation], log: &Log) -> Vec<String> {
     let changes = changes(log);
-    let mut wrong: Vec<String> = made_twice_or_by_nobody(history, log);
+    let mut wrong = made_twice_or_by_nobody(history, log);
     for operation in history {
         if let Err(why) = fits(operation, log, &changes) {
             wrong.push(format!("{why}: {operation:?}"));
         }
     }
     wrong.extend(out_of_order(history, log));
-    let shown = wrong[..wrong.len().min(20)].join("\n");
-    assert!(wrong.is_empty(), "{} do not fit:\n{shown}", wrong.len());
+    wrong
 }
 
 fn changes(log: &Log) -> Changes {
