@@ -146,7 +146,18 @@ impl Cluster {
     /// Waits until all these nodes name one leader, one of them.
     pub fn wait_leader_among(&self, nodes: &[usize]) -> usize {
         let what = format!("one leader that all of {nodes:?} name");
-        wait_for(&what, ELECTED_WITHIN, || self.agreed_leader(nodes))
+        wait_for(&what, ELECTED_WITHIN, || {
+            self.assert_alive(nodes);
+            self.agreed_leader(nodes)
+        })
+    }
+
+    /// A process that ended by itself would be waited for in vain.
+    fn assert_alive(&self, nodes: &[usize]) {
+        for node in nodes {
+            let ended = self.nodes[*node].process().has_ended();
+            assert!(!ended, "node {node} has ended by itself; its log is below");
+        }
     }
 
     fn agreed_leader(&self, nodes: &[usize]) -> Option<usize> {
@@ -191,6 +202,7 @@ impl Cluster {
     pub fn wait_value(&self, node: usize, key: &str, value: &str, within: Duration) {
         let what = format!("node {node} to hold {key} = {value}");
         wait_for(&what, within, || {
+            self.assert_alive(&[node]);
             let found = self.get(node, &format!("/v2/keys{key}"))?;
             (found.at("/node/value")?.text()? == value).then_some(())
         });

@@ -35,6 +35,12 @@ impl Process {
         Duration::from_millis((ticks(11) + ticks(12)) * 1000 / TICKS_PER_SECOND)
     }
 
+    /// Whether it has ended, waited for or not.
+    pub fn has_ended(self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0));
+        stat.map_or(true, |stat| stat.contains(") Z "))
+    }
+
     /// Bytes this process caused to be written to a disk.
     pub fn written_bytes(self) -> u64 {
         field(&self.file("io"), "write_bytes:")
