@@ -387,9 +387,10 @@ fn replica_settings(config: &Config, snapshot_bytes: u64) -> Settings {
     }
 }
 
-/// Ten to a heartbeat, so that members that wait for one wait differently long; at least a millisecond.
+/// Five to a heartbeat: enough for members that wait for one to wait differently long, and not more, since an
+/// idle node wakes for each. At least a millisecond.
 fn tick(config: &Config) -> Duration {
-    (config.heartbeat_interval / 10).max(Duration::from_millis(1))
+    (config.heartbeat_interval / 5).max(Duration::from_millis(1))
 }
 
 fn ticks(config: &Config, span: Duration) -> u32 {
