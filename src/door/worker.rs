@@ -311,6 +311,11 @@ mod tests {
         let client = std::net::TcpStream::connect(address).expect("connect");
         let (socket, remote) = listener.accept().expect("accept");
         socket.set_nonblocking(true).expect("set");
+        // The kernel holds a few turns' bytes between the two.
+        let far = socket2::SockRef::from(&socket);
+        far.set_recv_buffer_size(2 << 20).expect("set");
+        let near = socket2::SockRef::from(&client);
+        near.set_send_buffer_size(2 << 20).expect("set");
         worker.gauges.open.fetch_add(1, Ordering::Relaxed);
         worker.adopt(TcpStream::from_std(socket), remote, 0);
         client
