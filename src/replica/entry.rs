@@ -111,7 +111,7 @@ fn without_body(kind: u8) -> Vec<u8> {
 /// Fills in the times. Called once, by the leader that appends.
 ///
 /// # Panics
-/// When there is no head: [`check`] what comes from outside.
+/// When there is no head: [`decode`] what comes from outside first.
 pub fn stamp(bytes: &mut [u8], stamp: Stamp) {
     bytes[1..9].copy_from_slice(&stamp.cluster.0.to_le_bytes());
     bytes[9..17].copy_from_slice(&stamp.wall.0.to_le_bytes());

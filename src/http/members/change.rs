@@ -158,7 +158,7 @@ fn url_texts(body: &[u8]) -> Result<Vec<String>, Refusal> {
         }
     };
     let named = |name: &String| name.eq_ignore_ascii_case("peerURLs");
-    let list = fields.into_iter().filter(|(name, _)| named(name)).last();
+    let list = fields.into_iter().rfind(|(name, _)| named(name));
     match list.map(|(_, value)| value) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(items)) => items.into_iter().map(url_text).collect(),
