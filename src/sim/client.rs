@@ -1,0 +1,207 @@
+//! Clients: each does one thing after the other, and notes what it saw.
+//!
+//! A client goes to the node that it believes to lead, or to any; is told to go elsewhere; and gives up
+//! after a while. Then nobody knows whether its write happened. What a node refused before appending
+//! it the client asks again elsewhere: nothing else is ever repeated.
+
+use super::linear::{Action, Condition, Operation, Outcome};
+use super::random::Random;
+use super::weather::Weather;
+use crate::raft::NodeId;
+use crate::tree;
+use std::collections::BTreeMap;
+
+/// What a client asks. Values are numbers of operations: no two writes have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// A quorum read of a key.
+    Read(u64),
+    /// PUT.
+    Set(u64),
+    /// PUT with `prevExist=false`.
+    Create(u64),
+    /// PUT with `prevValue`.
+    Swap(u64, u64),
+    /// PUT with `prevIndex`: the index, and the value that was seen to have it.
+    SwapIndex(u64, u64, u64),
+    /// DELETE.
+    Delete(u64),
+    /// POST to the queue.
+    Post,
+    /// PUT to the client's own key, with a TTL in seconds.
+    Lease(u64, u64),
+    /// A quorum read of the client's own key.
+    ReadLease(u64),
+}
+
+impl Ask {
+    pub(super) fn key(&self) -> tree::Key {
+        let path = match self {
+            Ask::Read(key)
+            | Ask::Set(key)
+            | Ask::Create(key)
+            | Ask::Swap(key, _)
+            | Ask::SwapIndex(key, ..)
+            | Ask::Delete(key) => format!("/k{key}"),
+            Ask::Post => "/queue".to_string(),
+            Ask::Lease(key, _) | Ask::ReadLease(key) => format!("/lease/{key}"),
+        };
+        tree::Key::new(path.as_bytes())
+    }
+
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self, Ask::Read(_) | Ask::ReadLease(_))
+    }
+
+    /// The write as the tree takes it.
+    pub(super) fn command(&self, number: u64) -> tree::Command {
+        let action = match self {
+            Ask::Set(_) | Ask::Lease(..) | Ask::Read(_) | Ask::ReadLease(_) => tree::Action::Set,
+            Ask::Create(_) => tree::Action::Create,
+            Ask::Swap(..) | Ask::SwapIndex(..) => tree::Action::CompareAndSwap,
+            Ask::Delete(_) => tree::Action::Delete,
+            Ask::Post => tree::Action::CreateInOrder,
+        };
+        let mut command = tree::Command::new(action, self.key());
+        command.value = number.to_string().as_str().into();
+        match self {
+            Ask::Swap(_, value) => command.prev_value = Some(value.to_string().as_str().into()),
+            Ask::SwapIndex(_, index, _) => command.prev_index = Some(*index),
+            Ask::Lease(_, ttl) => command.ttl = Some(*ttl),
+            _ => {}
+        }
+        command
+    }
+
+    /// As the checker of histories sees it; None for what it does not look at.
+    fn action(&self, number: u64) -> Option<(u64, Action<u64>)> {
+        let write = |condition| Action::Write {
+            condition,
+            value: Some(number),
+        };
+        Some(match self {
+            Ask::Read(key) => (*key, Action::Read),
+            Ask::Set(key) => (*key, write(Condition::Any)),
+            Ask::Create(key) => (*key, write(Condition::Absent)),
+            Ask::Swap(key, value) | Ask::SwapIndex(key, _, value) => {
+                (*key, write(Condition::Is(*value)))
+            }
+            Ask::Delete(key) => (*key, Action::delete()),
+            Ask::Post | Ask::Lease(..) | Ask::ReadLease(_) => return None,
+        })
+    }
+}
+
+/// What a node answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The write happened; what it replaced, and at which index.
+    Done(Option<u64>, u64),
+    /// The write's condition did not hold.
+    Refused,
+    /// What a read found: the value and its index.
+    Found(Option<(u64, u64)>),
+    /// Nothing was done; somebody else may lead.
+    NotTaken(Option<NodeId>),
+    /// Another entry has the place that this write had: it will never happen.
+    Lost,
+}
+
+/// One operation of a client.
+#[derive(Debug, Clone)]
+pub struct Op {
+    /// Its client.
+    pub client: u64,
+    /// What was asked.
+    pub ask: Ask,
+    /// When it was first asked.
+    pub called: u64,
+    /// When it was answered, or given up.
+    pub returned: Option<u64>,
+    /// None: nobody knows.
+    pub answer: Option<Answer>,
+    /// Whether some node may have appended it.
+    pub maybe: bool,
+}
+
+impl Op {
+    /// As the checker of histories sees it; None if it is not for it, or certainly had no effect.
+    pub(super) fn as_operation(&self, number: u64) -> Option<Operation<u64, u64>> {
+        let (key, action) = self.ask.action(number)?;
+        let outcome = match &self.answer {
+            Some(Answer::Done(before, _)) => Outcome::Replaced(*before),
+            Some(Answer::Refused) => Outcome::Refused,
+            Some(Answer::Found(found)) => Outcome::Found(found.map(|(value, _)| value)),
+            Some(Answer::Lost | Answer::NotTaken(_)) => return None,
+            None if self.maybe && action != Action::Read => Outcome::Unknown,
+            None => return None,
+        };
+        Some(Operation {
+            client: self.client,
+            key,
+            called: self.called,
+            returned: self.returned.unwrap_or(u64::MAX),
+            action,
+            outcome,
+        })
+    }
+}
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub id: u64,
+    /// Whom it believes to lead.
+    pub believes: Option<NodeId>,
+    /// The number of the operation under way.
+    pub busy: Option<u64>,
+    /// What it saw last of each key.
+    seen: BTreeMap<u64, (u64, u64)>,
+    /// Its own key with a TTL; another one after each write of unknown outcome.
+    pub lease: u64,
+    /// Operations that were answered since all was mended.
+    pub served: u64,
+}
+
+impl Client {
+    pub fn new(id: u64) -> Client {
+        Client {
+            id,
+            believes: None,
+            busy: None,
+            seen: BTreeMap::new(),
+            lease: id * 1000,
+            served: 0,
+        }
+    }
+
+    /// What to do next.
+    pub fn next(&self, weather: &Weather, random: &mut Random) -> Ask {
+        let key = random.below(weather.keys);
+        let seen = self.seen.get(&key).copied();
+        match (random.below(20), seen) {
+            (0..=6, _) => Ask::Read(key),
+            (7..=9, _) => Ask::Set(key),
+            (10, _) => Ask::Delete(key),
+            (11 | 12, Some((value, _))) => Ask::Swap(key, value),
+            (13, Some((value, index))) => Ask::SwapIndex(key, index, value),
+            (14 | 15, _) => Ask::Post,
+            (16, _) => Ask::Lease(self.lease, random.within((2, 5))),
+            (17, _) => Ask::ReadLease(self.lease),
+            _ => Ask::Create(key),
+        }
+    }
+
+    /// Learns from an answer.
+    pub fn learn(&mut self, number: u64, ask: &Ask, answer: &Answer) {
+        match (ask, answer) {
+            (Ask::Read(key), Answer::Found(Some(found))) => {
+                self.seen.insert(*key, *found);
+            }
+            (Ask::Set(key) | Ask::Create(key), Answer::Done(_, index)) => {
+                self.seen.insert(*key, (number, *index));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The cluster under one scheduler: a queue of events in virtual time, and what each of them does.
+//!
+//! Everything that can happen is an event with a time; the earliest comes next, of two at one time the
+//! one that was ordered first. Nothing else moves time, and all chance comes from one generator, so a seed
+//! gives the same run again, event for event.
+
+use super::any_core::Keeping;
+use super::checks::{Broken, Checks};
+use super::client::{Answer, Client, Op};
+use super::clock::Machine;
+use super::flaw::Flaw;
+use super::node::Node;
+use super::random::Random;
+use super::trace::{Happening, Line};
+use super::weather::{Kind, TICK, Weather};
+use crate::raft::{Entry, Membership, Message, NodeId, Position, SnapshotMark, Term};
+use crate::tree::ClusterTime;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub(super) type Checked = Result<(), Broken>;
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The same seed gives the same run.
+    pub seed: u64,
+    /// Nodes to begin with.
+    pub nodes: u64,
+    /// The rules that the cores keep.
+    pub keeping: Keeping,
+    /// A mistake of the driver.
+    pub flaw: Option<Flaw>,
+    /// Whether to keep a trace.
+    pub tracing: bool,
+}
+
+/// Something that is to happen.
+#[derive(Debug)]
+pub(super) enum Event {
+    Tick {
+        node: NodeId,
+        life: u64,
+    },
+    Message {
+        from: NodeId,
+        to: NodeId,
+        message: Message,
+        time: ClusterTime,
+    },
+    Stream(Stream),
+    StreamEnd {
+        at: NodeId,
+        to: NodeId,
+        stream: u64,
+        installed: Option<Position>,
+    },
+    Disk {
+        node: NodeId,
+        life: u64,
+    },
+    Written {
+        node: NodeId,
+        life: u64,
+    },
+    Start {
+        node: NodeId,
+    },
+    Gone {
+        node: NodeId,
+        leader: NodeId,
+    },
+    Call {
+        client: usize,
+    },
+    Request {
+        number: u64,
+        node: NodeId,
+    },
+    Answer {
+        number: u64,
+        answer: Answer,
+    },
+    GiveUp {
+        number: u64,
+    },
+    Nemesis,
+    Mend,
+}
+
+/// A snapshot on its way.
+#[derive(Debug, Clone)]
+pub(super) struct Stream {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub stream: u64,
+    pub term: Term,
+    pub mark: SnapshotMark,
+    pub bytes: Arc<Vec<u8>>,
+}
+
+impl Event {
+    /// The node that it is for, if one.
+    fn node(&self) -> Option<NodeId> {
+        match self {
+            Event::Tick { node, .. }
+            | Event::Disk { node, .. }
+            | Event::Written { node, .. }
+            | Event::Start { node }
+            | Event::Gone { node, .. }
+            | Event::Request { node, .. } => Some(*node),
+            Event::Message { to, .. } => Some(*to),
+            Event::Stream(stream) => Some(stream.to),
+            Event::StreamEnd { at, .. } => Some(*at),
+            _ => None,
+        }
+    }
+}
+
+/// See the module.
+pub struct Cluster {
+    pub(super) settings: Settings,
+    pub(super) weather: Weather,
+    pub(super) random: Random,
+    pub(super) now: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    ordered: u64,
+    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) cuts: BTreeSet<(NodeId, NodeId)>,
+    pub(super) clients: Vec<Client>,
+    pub(super) ops: Vec<Op>,
+    pub(super) checks: Checks,
+    pub(super) streams: u64,
+    pub(super) next_node: u64,
+    /// When all was mended.
+    pub(super) mended: Option<u64>,
+    /// Whether clients still begin new operations.
+    pub(super) open: bool,
+    pub(super) calm: super::calm::Progress,
+    /// Events gone through.
+    pub(super) events: u64,
+    trace: Vec<Line>,
+}
+
+impl Cluster {
+    /// A cluster of new nodes that have just been told to start.
+    pub fn new(settings: Settings) -> Cluster {
+        let mut random = Random::new(settings.seed);
+        let weather = Weather::of(&mut random);
+        let mut cluster = Cluster {
+            settings,
+            clients: (0..weather.clients).map(Client::new).collect(),
+            weather,
+            random,
+            now: 0,
+            queue: BTreeMap::new(),
+            ordered: 0,
+            nodes: BTreeMap::new(),
+            cuts: BTreeSet::new(),
+            ops: Vec::new(),
+            checks: Checks::default(),
+            streams: 0,
+            next_node: settings.nodes + 1,
+            mended: None,
+            open: true,
+            calm: super::calm::Progress::default(),
+            events: 0,
+            trace: Vec::new(),
+        };
+        cluster.note(|cluster| Happening::Weather(Box::new(cluster.weather.clone())));
+        let founders = Membership {
+            voters: (1..=settings.nodes).map(NodeId).collect(),
+            ..Membership::default()
+        };
+        (1..=settings.nodes).for_each(|id| cluster.add_node(NodeId(id), founders.clone()));
+        for client in 0..cluster.clients.len() {
+            let wait = cluster.random.below(TICK * 20);
+            cluster.after(wait, Event::Call { client });
+        }
+        let storm = cluster.weather.storm;
+        cluster.after(storm, Event::Mend);
+        cluster.begin_nemesis();
+        cluster
+    }
+
+    pub(super) fn add_node(&mut self, id: NodeId, founders: Membership) {
+        let seed = self.random.next();
+        let machine = Machine::new(&mut self.random);
+        self.nodes
+            .insert(id, Node::new(id, seed, machine, founders));
+        let wait = self.random.below(TICK);
+        self.after(wait, Event::Start { node: id });
+    }
+
+    /// What happened so far, if it is traced.
+    pub fn trace(&self) -> &[Line] {
+        &self.trace
+    }
+
+    /// What its seed is about.
+    pub fn kind(&self) -> Kind {
+        self.weather.kind
+    }
+
+    /// Events gone through so far.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Virtual microseconds since the start.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Runs it to its end: the storm, the mending, and all that must hold then.
+    ///
+    /// # Errors
+    /// What broke, in one line. A core that finds out by itself panics.
+    pub fn run(&mut self) -> Result<(), String> {
+        while !self.has_settled()? {
+            self.step()?;
+        }
+        self.check_history()
+    }
+
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// What broke by it.
+    pub fn step(&mut self) -> Result<(), String> {
+        let Some(((time, _), event)) = self.queue.pop_first() else {
+            return Err("nothing will ever happen again".into());
+        };
+        self.now = time;
+        self.events += 1;
+        let paused = event.node().and_then(|id| self.nodes.get(&id));
+        match paused.map(|node| node.paused_until) {
+            Some(until) if until > time => {
+                let again = self.random.below(1000);
+                self.after(until - time + again, event);
+                Ok(())
+            }
+            _ => self.take(event),
+        }
+    }
+
+    fn take(&mut self, event: Event) -> Checked {
+        match event {
+            Event::Tick { node, life } => self.tick(node, life),
+            Event::Message {
+                from,
+                to,
+                message,
+                time,
+            } => self.deliver(from, to, message, time),
+            Event::Stream(stream) => self.receive_snapshot(stream),
+            Event::StreamEnd {
+                at,
+                to,
+                stream,
+                installed,
+            } => self.snapshot_sent(at, to, stream, installed),
+            Event::Disk { node, life } => self.disk_done(node, life),
+            Event::Written { node, life } => self.snapshot_written(node, life),
+            Event::Start { node } => self.start(node),
+            Event::Gone { node, leader } => self.leader_gone(node, leader),
+            Event::Call { client } => self.call(client),
+            Event::Request { number, node } => self.request(number, node),
+            Event::Answer { number, answer } => self.answered(number, answer),
+            Event::GiveUp { number } => self.give_up(number),
+            Event::Nemesis => self.nemesis(),
+            Event::Mend => self.mend(),
+        }
+    }
+
+    pub(super) fn after(&mut self, wait: u64, event: Event) {
+        self.ordered += 1;
+        self.queue.insert((self.now + wait, self.ordered), event);
+    }
+
+    pub(super) fn note(&mut self, what: impl FnOnce(&Cluster) -> Happening) {
+        if self.settings.tracing {
+            let (at, what) = (self.now, what(self));
+            self.trace.push(Line { at, what });
+        }
+    }
+
+    pub(super) fn has_flaw(&self, flaw: Flaw) -> bool {
+        self.settings.flaw == Some(flaw)
+    }
+
+    pub(super) fn node(&mut self, id: NodeId) -> &mut Node {
+        self.nodes
+            .get_mut(&id)
+            .unwrap_or_else(|| panic!("no node {id:?}"))
+    }
+
+    /// The node that leads in the newest term, if it runs.
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        let leading = self.nodes.values().filter_map(|node| {
+            let core = &node.life.as_ref()?.core;
+            core.is_leader().then(|| (core.ballot().term, node.id))
+        });
+        leading.max().map(|(_, id)| id)
+    }
+
+    /// Nodes whose process runs.
+    pub(super) fn up(&self) -> Vec<NodeId> {
+        let up = self.nodes.values().filter(|node| node.life.is_some());
+        up.map(|node| node.id).collect()
+    }
+
+    /// Whether the link loses what is sent on it now.
+    pub(super) fn loses(&mut self, from: NodeId, to: NodeId) -> bool {
+        let cut = self.cuts.contains(&(from, to));
+        let dropped = self.mended.is_none() && self.random.one_in(self.weather.drop_one_in);
+        cut || dropped || !self.nodes.contains_key(&to)
+    }
+
+    pub(super) fn delay(&mut self) -> u64 {
+        let mut delay = self.random.within(self.weather.delay);
+        if self.mended.is_none() && self.random.one_in(self.weather.late_one_in) {
+            delay += self.random.within(self.weather.late);
+        }
+        delay
+    }
+}
+
+/// Entries in a row, for a trace.
+pub(super) fn ends(entries: &[Entry]) -> Option<(Position, Position)> {
+    Some((entries.first()?.position, entries.last()?.position))
+}

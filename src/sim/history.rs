@@ -1,0 +1,205 @@
+//! The end of a run: all is mended, and everything must come right; then the history is checked.
+
+use super::checks::{Broken, SLACK};
+use super::client::{Answer, Ask};
+use super::clock::{Pace, TTL_SECOND};
+use super::cluster::{Checked, Cluster};
+use super::linear::{self, Action, Operation, Outcome};
+use super::trace::Happening;
+use super::weather::{ELECTION, Kind};
+use crate::raft::{LogIndex, NodeId};
+use crate::tree;
+use std::collections::BTreeMap;
+
+/// Clients go on for this long after the mending.
+const AFTERGLOW: u64 = 8 * ELECTION;
+/// Within this time after it, all must have come right.
+const LIMIT: u64 = 60 * ELECTION;
+
+impl Cluster {
+    /// Ends all that goes wrong.
+    pub(super) fn mend(&mut self) -> Checked {
+        self.note(|_| Happening::Mended);
+        self.mended = Some(self.now);
+        self.cuts.clear();
+        self.weather.delay = (200, 2_000);
+        self.weather.sync = (100, 1_000);
+        self.weather.slow_sync_one_in = 0;
+        self.weather.removed_stop = true;
+        let now = self.now;
+        for node in self.nodes.values_mut() {
+            node.machine.set_pace(now, Pace::True);
+            node.paused_until = 0;
+        }
+        for id in self.nodes.keys().copied().collect::<Vec<NodeId>>() {
+            self.node(id).disk.cut_power_after(u64::MAX);
+            self.node(id).disk.fail_sync_after(u64::MAX);
+            self.start(id)?;
+        }
+        Ok(())
+    }
+
+    /// Whether all has come right.
+    pub(super) fn has_settled(&mut self) -> Result<bool, Broken> {
+        let Some(mended) = self.mended else {
+            return Ok(false);
+        };
+        let waiting = self.clients.iter().any(|client| client.served == 0);
+        self.open = self.now < mended + if waiting { LIMIT } else { AFTERGLOW };
+        if self.open || !self.events.is_multiple_of(16) {
+            return Ok(false);
+        }
+        match self.unsettled() {
+            None => Ok(true),
+            Some(why) if self.now > mended + LIMIT => Err(format!("liveness: {why}")),
+            Some(_) => Ok(false),
+        }
+    }
+
+    fn unsettled(&self) -> Option<String> {
+        let busy = self.clients.iter().find(|client| client.busy.is_some());
+        if let Some(client) = busy {
+            return Some(format!("c{} waits for #{:?}", client.id, client.busy));
+        }
+        if let Some(client) = self.clients.iter().find(|client| client.served == 0) {
+            return Some(format!("c{} was not served since all is mended", client.id));
+        }
+        let Some(leader) = self.leader() else {
+            return Some("nobody leads".into());
+        };
+        let life = self.nodes[&leader].life.as_ref()?;
+        let (core, last) = (&life.core, life.core.last_position().index);
+        let members = core.membership();
+        if core.commit() != last || !members.learners.is_empty() || !members.contains(leader) {
+            return Some(format!(
+                "n{} has not committed all, or has learners",
+                leader.0
+            ));
+        }
+        if life.state.tree.has_ttl() {
+            return Some("keys with a TTL have not expired".into());
+        }
+        let behind = members
+            .voters
+            .iter()
+            .find(|id| !self.is_level(**id, leader, last));
+        behind.map(|id| format!("n{} is not where n{} is", id.0, leader.0))
+    }
+
+    fn is_level(&self, id: NodeId, leader: NodeId, last: LogIndex) -> bool {
+        let life = self.nodes.get(&id).and_then(|node| node.life.as_ref());
+        life.is_some_and(|life| life.state.applied == last && life.core.leader() == Some(leader))
+    }
+
+    /// Everything clients saw, and what is there in the end.
+    pub(super) fn check_history(&self) -> Checked {
+        let Some(life) = self.leader().and_then(|id| self.nodes[&id].life.as_ref()) else {
+            return Err("liveness: nobody leads".into());
+        };
+        let end = tree::hash(&life.state.tree);
+        for node in self.nodes.values() {
+            let other = node
+                .life
+                .as_ref()
+                .filter(|other| other.state.applied == life.state.applied);
+            if other.is_some_and(|other| tree::hash(&other.state.tree) != end) {
+                return Err(format!("equal states: n{} ends otherwise", node.id.0));
+            }
+        }
+        self.check_linear(&life.state.tree)?;
+        self.check_posts(&life.state.tree)?;
+        self.check_leases()
+    }
+
+    fn check_linear(&self, end: &tree::Tree) -> Checked {
+        let numbered = self.ops.iter().zip(0..);
+        let seen = numbered.filter_map(|(op, number)| Some((number, op.as_operation(number)?)));
+        let (numbers, mut history): (Vec<u64>, Vec<_>) = seen.unzip();
+        // What is there when nothing happens any more is a read of everything.
+        for key in 0..self.weather.keys {
+            let node = end.get(&Ask::Read(key).key()).ok();
+            let value = node.and_then(|node| super::checks::number_in(node.value()?));
+            history.push(Operation {
+                client: u64::MAX,
+                key,
+                called: self.now + 1,
+                returned: self.now + 2,
+                action: Action::Read,
+                outcome: Outcome::Found(value),
+            });
+        }
+        linear::check(&history).map_err(|violation| {
+            let number = numbers.get(violation.operation);
+            format!("not linearizable at #{number:?}: {}", violation.why)
+        })
+    }
+
+    /// POSTs that were answered are there, each once, in order of time; others once or not at all.
+    fn check_posts(&self, end: &tree::Tree) -> Checked {
+        let mut last_returned: BTreeMap<u64, u64> = BTreeMap::new();
+        let posts = self
+            .ops
+            .iter()
+            .zip(0_u64..)
+            .filter(|(op, _)| op.ask == Ask::Post);
+        for (op, number) in posts {
+            let Some(Answer::Done(_, index)) = op.answer else {
+                continue;
+            };
+            let key = Ask::Post.key().child(format!("{index:020}").as_bytes());
+            let value = end
+                .get(&key)
+                .ok()
+                .and_then(|node| super::checks::number_in(node.value()?));
+            if value != Some(number) {
+                return Err(format!(
+                    "POST #{number} was answered with {index}, where {value:?} is"
+                ));
+            }
+            last_returned.insert(index, number);
+        }
+        let mut earliest_return_above = u64::MAX;
+        for (index, number) in last_returned.iter().rev() {
+            let op = &self.ops[*number as usize];
+            if op.called > earliest_return_above {
+                return Err(format!(
+                    "POST #{number} at {index} was asked after a later one returned"
+                ));
+            }
+            earliest_return_above = earliest_return_above.min(op.returned.unwrap_or(u64::MAX));
+        }
+        Ok(())
+    }
+
+    /// A client that alone writes a key reads what it wrote, until its time is up.
+    fn check_leases(&self) -> Checked {
+        let mut held: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        for (op, number) in self.ops.iter().zip(0..) {
+            match (&op.ask, &op.answer) {
+                (Ask::Lease(key, ttl), Some(Answer::Done(..))) => {
+                    held.insert(*key, (number, op.called + ttl * TTL_SECOND));
+                }
+                (Ask::ReadLease(key), Some(Answer::Found(found))) => {
+                    let Some((wrote, until)) = held.get(key) else {
+                        continue;
+                    };
+                    let returned = op.returned.unwrap_or(u64::MAX);
+                    let strict = self.weather.kind == Kind::TimesToLive;
+                    match found {
+                        Some((value, _)) if value != wrote => {
+                            return Err(format!(
+                                "#{number} read #{value} of its own key, not #{wrote}"
+                            ));
+                        }
+                        None if strict && returned + SLACK < *until => {
+                            return Err(format!("expired early: #{wrote}, read by #{number}"));
+                        }
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

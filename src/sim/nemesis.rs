@@ -1,0 +1,203 @@
+//! What goes wrong: one thing now and then, as the weather has it.
+
+use super::clock::Pace;
+use super::cluster::{Checked, Cluster, Event};
+use super::power::Down;
+use super::trace::Happening;
+use super::weather::{Act, ELECTION, Kind};
+use crate::raft::{ChangeKind, Input, Membership, NodeId};
+
+/// Nodes that may join, beside those that founded the cluster.
+const GUESTS: u64 = 3;
+const DAY_NS: i64 = 86_400_000_000_000;
+
+impl Cluster {
+    pub(super) fn begin_nemesis(&mut self) {
+        let wait = match self.weather.kind {
+            Kind::Calm(_) => ELECTION,
+            _ => 2 * ELECTION,
+        };
+        self.after(wait, Event::Nemesis);
+    }
+
+    /// The next thing goes wrong.
+    pub(super) fn nemesis(&mut self) -> Checked {
+        if self.mended.is_some() {
+            return Ok(());
+        }
+        if let Kind::Calm(calm) = self.weather.kind {
+            return self.disturb(calm);
+        }
+        let wait = self.random.within(self.weather.every);
+        self.after(wait, Event::Nemesis);
+        let act = self.weather.act(&mut self.random);
+        match act {
+            Act::CutOneWay | Act::CutBoth | Act::Isolate | Act::Mend => self.cut(act),
+            Act::Transfer | Act::Add | Act::Remove => return self.change(act),
+            _ => return self.harm(act),
+        }
+        Ok(())
+    }
+
+    fn some_node(&mut self) -> Option<NodeId> {
+        let leader = self.leader().filter(|_| self.random.one_in(3));
+        let up = self.up();
+        leader.or_else(|| self.random.pick(&up))
+    }
+
+    fn say(&mut self, what: impl FnOnce() -> String) {
+        self.note(|_| Happening::Nemesis(what()));
+    }
+
+    fn harm(&mut self, act: Act) -> Checked {
+        let Some(id) = self.some_node() else {
+            return Ok(());
+        };
+        let now = self.now;
+        if !matches!(act, Act::Crash | Act::Kill) {
+            self.say(|| format!("{act:?} n{}", id.0));
+        }
+        match act {
+            Act::Crash => self.down(id, Down::Crash("crash")),
+            Act::Kill => self.down(id, Down::Kill("killed")),
+            Act::PowerCut => {
+                let changes = self.random.below(12);
+                self.node(id).disk.cut_power_after(changes);
+            }
+            Act::FailSync => {
+                let good = self.random.below(5);
+                self.node(id).disk.fail_sync_after(good);
+            }
+            Act::SlowDisk => {
+                let lasts = self.random.within((ELECTION, 4 * ELECTION));
+                self.node(id).slow_disk_until = now + lasts;
+            }
+            Act::Pause => {
+                let lasts = self.random.within((ELECTION / 4, 5 * ELECTION));
+                self.node(id).paused_until = now + lasts;
+            }
+            Act::Pace => {
+                let paces = [Pace::Half, Pace::True, Pace::Double];
+                let pace = self.random.pick(&paces).unwrap_or(Pace::True);
+                self.node(id).machine.set_pace(now, pace);
+            }
+            Act::WallJump => {
+                let days = self.random.below(21) as i64 - 10;
+                self.node(id).machine.set_wall(days * DAY_NS / 2);
+            }
+            Act::Unreachable => {
+                let Some(node) = self.some_node() else {
+                    return Ok(());
+                };
+                self.input(id, Input::Unreachable { node })?;
+            }
+            _ => unreachable!("{act:?} harms no node"),
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, act: Act) {
+        let all: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let (Some(one), Some(other)) = (self.some_node(), self.random.pick(&all)) else {
+            return;
+        };
+        match act {
+            Act::Mend => {
+                self.cuts.clear();
+                self.say(|| "links mended".into());
+            }
+            Act::Isolate => {
+                self.isolate(one);
+                self.say(|| format!("n{} is cut off", one.0));
+            }
+            _ if one == other => {}
+            _ => {
+                self.cuts.insert((one, other));
+                if act == Act::CutBoth {
+                    self.cuts.insert((other, one));
+                }
+                self.say(|| format!("{act:?} n{} → n{}", one.0, other.0));
+            }
+        }
+    }
+
+    pub(super) fn isolate(&mut self, one: NodeId) {
+        let others = self.nodes.keys().copied().filter(|id| *id != one);
+        for other in others.collect::<Vec<_>>() {
+            self.cuts.insert((one, other));
+            self.cuts.insert((other, one));
+        }
+    }
+
+    /// A node that leads, or thinks so.
+    fn some_leader(&mut self) -> Option<NodeId> {
+        let leads = |id: &NodeId| {
+            let life = self.nodes[id].life.as_ref();
+            life.is_some_and(|life| life.core.is_leader())
+        };
+        let leaders: Vec<NodeId> = self.up().into_iter().filter(leads).collect();
+        self.random.pick(&leaders)
+    }
+
+    fn change(&mut self, act: Act) -> Checked {
+        let Some(leader) = self.some_leader() else {
+            return Ok(());
+        };
+        let Some(life) = self.life(leader) else {
+            return Ok(());
+        };
+        let members = life.core.membership().clone();
+        match act {
+            Act::Transfer => {
+                let voters: Vec<NodeId> = members.voters.into_iter().collect();
+                let to = self.random.pick(&voters).filter(|to| to.0 % 2 == 0);
+                self.say(|| format!("n{} hands over to {to:?}", leader.0));
+                self.input(leader, Input::Transfer { to }).map(drop)
+            }
+            Act::Add => self.add_member(leader),
+            _ => {
+                let all: Vec<NodeId> = members
+                    .voters
+                    .iter()
+                    .chain(&members.learners)
+                    .copied()
+                    .collect();
+                let enough = members.voters.len() > 2;
+                match self.random.pick(&all).filter(|_| enough) {
+                    Some(node) => self.remove_member(leader, node),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn add_member(&mut self, leader: NodeId) -> Checked {
+        if self.next_node > self.settings.nodes + GUESTS {
+            return Ok(());
+        }
+        let id = NodeId(self.next_node);
+        let (accepted, refused) = self.propose_change(leader, ChangeKind::AddLearner, id)?;
+        self.say(|| {
+            format!(
+                "n{} is to add n{}: {accepted:?} {refused:?}",
+                leader.0, id.0
+            )
+        });
+        if accepted.is_some() {
+            self.next_node += 1;
+            self.add_node(id, Membership::default());
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_member(&mut self, leader: NodeId, node: NodeId) -> Checked {
+        let (accepted, refused) = self.propose_change(leader, ChangeKind::Remove, node)?;
+        self.say(|| {
+            format!(
+                "n{} is to remove n{}: {accepted:?} {refused:?}",
+                leader.0, node.0
+            )
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! What a run is put through, drawn from its seed.
+//!
+//! A rule is missed only where its absence can do harm: a stale read needs answers that come late, a double
+//! vote needs a crash at the right moment. So seeds take turns among kinds of weather, each with what some
+//! rules are there for, and the numbers inside a kind are drawn again for every seed.
+
+use super::random::Random;
+
+/// An election timeout by a true clock, in virtual microseconds: ten ticks.
+pub const ELECTION: u64 = 10 * TICK;
+/// A tick by a true clock.
+pub const TICK: u64 = 10_000;
+
+/// What a seed is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A little of everything.
+    Mixed,
+    /// Crashes that lose what was not synced, power cuts in the middle of writes, slow and failing syncs.
+    Disks,
+    /// Cut links, and messages that come an election too late.
+    Network,
+    /// Members come and go, leadership moves.
+    Members,
+    /// Snapshots every few entries, members far behind.
+    Snapshots,
+    /// Clocks at half and double speed, wall clocks that jump, stopped machines.
+    Clocks,
+    /// Leaders that change as often as they can.
+    Elections,
+    /// True clocks, short delays: no key may go before its real time.
+    TimesToLive,
+    /// One thing goes wrong in a healthy cluster, and nobody is to be disturbed by it.
+    Calm(Calm),
+}
+
+/// The one thing that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calm {
+    /// A follower is cut off and comes back: the term stays (hazard D8).
+    Isolated,
+    /// A follower does not hear the leader, all others do: the term stays.
+    DeafToLeader,
+    /// The leader hears nobody: another one leads soon.
+    DeafLeader,
+    /// The leader is gone, and a member far behind with a fast clock asks again and again: the other
+    /// is elected nevertheless (hazard D19).
+    FastAndStale,
+    /// A removed member that never learns of it goes on: the term stays (hazard D9).
+    Removed,
+}
+
+/// What may happen to a cluster, in the order of [`Weather::weights`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Crash,
+    Kill,
+    PowerCut,
+    FailSync,
+    SlowDisk,
+    CutOneWay,
+    CutBoth,
+    Isolate,
+    Mend,
+    Pause,
+    Pace,
+    WallJump,
+    Transfer,
+    Add,
+    Remove,
+    Unreachable,
+}
+
+const ACTS: [Act; 16] = [
+    Act::Crash,
+    Act::Kill,
+    Act::PowerCut,
+    Act::FailSync,
+    Act::SlowDisk,
+    Act::CutOneWay,
+    Act::CutBoth,
+    Act::Isolate,
+    Act::Mend,
+    Act::Pause,
+    Act::Pace,
+    Act::WallJump,
+    Act::Transfer,
+    Act::Add,
+    Act::Remove,
+    Act::Unreachable,
+];
+
+/// The numbers of a run. Times are virtual microseconds; "one in 0" is never.
+#[derive(Debug, Clone)]
+pub struct Weather {
+    /// What the seed is about.
+    pub kind: Kind,
+    /// How long things go wrong.
+    pub storm: u64,
+    /// One message in so many is lost.
+    pub drop_one_in: u64,
+    /// One message in so many comes twice.
+    pub double_one_in: u64,
+    /// How long messages take.
+    pub delay: (u64, u64),
+    /// One message in so many takes much longer…
+    pub late_one_in: u64,
+    /// …by this.
+    pub late: (u64, u64),
+    /// How long a sync takes.
+    pub sync: (u64, u64),
+    /// One sync in so many takes ten times as long.
+    pub slow_sync_one_in: u64,
+    /// Time between two things that go wrong.
+    pub every: (u64, u64),
+    pub(super) weights: [u64; 16],
+    /// How long a crashed node is down.
+    pub down: (u64, u64),
+    /// Entries between two snapshots.
+    pub snapshot_every: u64,
+    /// Bytes of entries that a core keeps in memory.
+    pub memory_bytes: usize,
+    /// Clients, and how long they think between operations.
+    pub clients: u64,
+    /// How long a client thinks before its next operation.
+    pub think: (u64, u64),
+    /// Keys that clients share.
+    pub keys: u64,
+    /// Whether removed members stop once they know.
+    pub removed_stop: bool,
+    /// Whether crashes restart the process only, so that the machine's clocks go on.
+    pub same_boot: bool,
+}
+
+impl Weather {
+    /// The weather of a seed.
+    pub(super) fn of(random: &mut Random) -> Weather {
+        let kind = match random.below(16) {
+            0 | 1 => Kind::Mixed,
+            2 | 3 => Kind::Disks,
+            4..=6 => Kind::Network,
+            7 | 8 => Kind::Members,
+            9 | 10 => Kind::Snapshots,
+            11 => Kind::Clocks,
+            12 | 13 => Kind::Elections,
+            14 => Kind::TimesToLive,
+            _ => Kind::Calm(random.pick(&CALMS).unwrap_or(Calm::Isolated)),
+        };
+        let mut weather = Weather::mixed(kind, random);
+        weather.turn_into(kind, random);
+        weather
+    }
+
+    fn mixed(kind: Kind, random: &mut Random) -> Weather {
+        Weather {
+            kind,
+            storm: random.within((800_000, 1_600_000)),
+            drop_one_in: random.within((20, 200)),
+            double_one_in: random.within((20, 200)),
+            delay: (200, random.within((1_000, 8_000))),
+            late_one_in: random.within((30, 300)),
+            late: (10_000, 2 * ELECTION),
+            sync: (100, random.within((500, 6_000))),
+            slow_sync_one_in: random.within((20, 100)),
+            every: (20_000, random.within((60_000, 200_000))),
+            weights: [4, 3, 3, 1, 2, 4, 3, 3, 8, 2, 2, 1, 3, 2, 2, 2],
+            down: (10_000, 3 * ELECTION),
+            snapshot_every: random.within((5, 60)),
+            memory_bytes: random.within((600, 6_000)) as usize,
+            clients: random.within((3, 5)),
+            think: (500, random.within((5_000, 30_000))),
+            keys: random.within((1, 3)),
+            removed_stop: !random.one_in(3),
+            same_boot: false,
+        }
+    }
+
+    fn turn_into(&mut self, kind: Kind, random: &mut Random) {
+        //                crash kill cut fail slow | one both iso mend | pause pace wall | trans add rem unr
+        match kind {
+            Kind::Mixed => {}
+            Kind::Disks => {
+                self.weights = [8, 4, 8, 3, 6, 1, 1, 1, 4, 1, 1, 0, 2, 1, 1, 1];
+                self.sync = (500, random.within((5_000, ELECTION)));
+                self.down = (5_000, ELECTION);
+                self.every = (10_000, 80_000);
+            }
+            Kind::Network => {
+                self.weights = [1, 1, 1, 0, 2, 6, 4, 8, 14, 6, 3, 0, 3, 0, 0, 3];
+                self.late_one_in = random.within((3, 12));
+                self.late = (20_000, random.within((ELECTION, 5 * ELECTION)));
+                self.delay = (200, random.within((5_000, 20_000)));
+                self.every = (20_000, 100_000);
+            }
+            Kind::Members => {
+                self.weights = [2, 2, 1, 0, 2, 6, 4, 6, 10, 1, 1, 0, 6, 14, 14, 2];
+                self.every = (5_000, 60_000);
+                self.late_one_in = random.within((5, 30));
+            }
+            Kind::Snapshots => {
+                self.weights = [4, 3, 4, 1, 2, 3, 3, 8, 8, 2, 1, 0, 3, 2, 1, 2];
+                self.snapshot_every = random.within((2, 6));
+                self.memory_bytes = random.within((300, 900)) as usize;
+                self.late_one_in = random.within((5, 30));
+            }
+            Kind::Clocks => {
+                self.weights = [2, 3, 1, 0, 2, 2, 2, 4, 8, 6, 12, 6, 3, 0, 0, 1];
+            }
+            Kind::Elections => {
+                self.weights = [4, 6, 2, 0, 6, 8, 3, 6, 10, 2, 4, 0, 10, 0, 0, 2];
+                self.every = (5_000, 50_000);
+                self.down = (2_000, ELECTION);
+                self.late_one_in = random.within((4, 20));
+                self.sync = (500, random.within((5_000, 80_000)));
+            }
+            Kind::TimesToLive => {
+                self.weights = [0, 6, 0, 0, 2, 2, 2, 2, 8, 3, 0, 8, 6, 0, 0, 1];
+                (self.late_one_in, self.same_boot) = (0, true);
+                self.delay = (200, 2_000);
+                self.storm = 2_500_000;
+            }
+            Kind::Calm(_) => {
+                (self.late_one_in, self.drop_one_in, self.double_one_in) = (0, 0, 0);
+                (self.delay, self.sync) = ((200, 2_000), (100, 1_000));
+                self.slow_sync_one_in = 0;
+                self.storm = 25 * ELECTION;
+                self.removed_stop = false;
+                self.down = (12 * ELECTION, 12 * ELECTION);
+            }
+        }
+    }
+
+    pub(super) fn act(&self, random: &mut Random) -> Act {
+        ACTS[random.weighted(&self.weights)]
+    }
+}
+
+const CALMS: [Calm; 5] = [
+    Calm::Isolated,
+    Calm::DeafToLeader,
+    Calm::DeafLeader,
+    Calm::FastAndStale,
+    Calm::Removed,
+];

@@ -1,0 +1,141 @@
+//! The simulator: seeds in which nothing may break, and rules without which something does.
+//!
+//! `make sim` runs many seeds, `make sim SEED=8814` one of them with its trace.
+
+mod rules;
+
+use edgetcd::raft::AllRules;
+use edgetcd::sim::{Cluster, Flaw, Keeping, Settings};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+/// A number from the environment.
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number"))
+    })
+}
+
+/// A whole cluster that keeps all rules.
+pub fn sound(seed: u64, nodes: u64) -> Settings {
+    Settings {
+        seed,
+        nodes,
+        keeping: Keeping::rules::<AllRules>(),
+        flaw: None,
+        tracing: false,
+    }
+}
+
+/// Runs it to the end. What breaks is told in one line, be it found by the simulator or by an assertion
+/// of a node.
+pub fn broken(cluster: &mut Cluster) -> Option<String> {
+    match catch_unwind(AssertUnwindSafe(|| cluster.run())) {
+        Ok(ended) => ended.err(),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+            Some(format!("assertion: {}", text.unwrap_or_default()))
+        }
+    }
+}
+
+/// `SEEDS` of them from `FROM` on, on `NODES` nodes each.
+#[test]
+fn no_promise_breaks() {
+    if std::env::var("SEED").is_ok() {
+        return;
+    }
+    let (from, seeds) = (number("FROM", 0), number("SEEDS", 40));
+    let both = [3, 5];
+    let wanted = number("NODES", 0);
+    for nodes in both
+        .into_iter()
+        .filter(|nodes| wanted == 0 || *nodes == wanted)
+    {
+        let begin = Instant::now();
+        let mut events = 0;
+        for seed in from..from + seeds {
+            let mut cluster = Cluster::new(sound(seed, nodes));
+            if let Some(broken) = broken(&mut cluster) {
+                panic!("BROKEN: {broken}\nagain: make sim SEED={seed} NODES={nodes}");
+            }
+            events += cluster.events();
+        }
+        let each = begin.elapsed().as_secs_f64() * 1000.0 / seeds as f64;
+        println!(
+            "{nodes} nodes: {seeds} seeds, {events} events, {each:.1} ms a seed: nothing broke"
+        );
+    }
+}
+
+/// `SEED`, with its trace; does nothing without. `FLAW` makes the driver make that mistake.
+#[test]
+fn one_seed() {
+    let Ok(seed) = std::env::var("SEED") else {
+        return;
+    };
+    let flaw = std::env::var("FLAW").ok();
+    let flaw = flaw.map(|name| {
+        let named = Flaw::ALL
+            .into_iter()
+            .find(|flaw| format!("{flaw:?}") == name);
+        named.unwrap_or_else(|| panic!("no flaw {name}"))
+    });
+    let (seed, nodes) = (seed.parse().expect("SEED is a number"), number("NODES", 3));
+    let mut cluster = Cluster::new(Settings {
+        flaw,
+        tracing: true,
+        ..sound(seed, nodes)
+    });
+    let broken = broken(&mut cluster);
+    cluster.trace().iter().for_each(|line| println!("{line}"));
+    match broken {
+        None => println!("seed {seed}: nothing broke in {} events", cluster.events()),
+        Some(broken) => {
+            let at = cluster.now() as f64 / 1000.0;
+            panic!("BROKEN at {at:.3} ms: {broken}\nagain: make sim SEED={seed} NODES={nodes}");
+        }
+    }
+}
+
+/// `SURVEY=1`: goes on past failures, and lists them.
+#[test]
+fn survey() {
+    if std::env::var("SURVEY").is_err() {
+        return;
+    }
+    let nodes = number("NODES", 3);
+    for seed in number("FROM", 0)..number("FROM", 0) + number("SEEDS", 100) {
+        let mut cluster = Cluster::new(sound(seed, nodes));
+        let begin = Instant::now();
+        let broken = broken(&mut cluster);
+        let took = begin.elapsed().as_millis();
+        if broken.is_some() || took > 200 {
+            println!(
+                "seed {seed} {:?} {took} ms {} events: {broken:?}",
+                cluster.kind(),
+                cluster.events()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let traced = |seed| {
+        let mut cluster = Cluster::new(Settings {
+            tracing: true,
+            ..sound(seed, 3)
+        });
+        broken(&mut cluster);
+        cluster
+            .trace()
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+    };
+    assert_eq!(traced(3), traced(3));
+    assert_ne!(traced(3), traced(4));
+}
