@@ -6,7 +6,7 @@
 
 use super::linear::{Action, Condition, Operation, Outcome};
 use super::random::Random;
-use super::weather::Weather;
+use super::weather::{Kind, Weather};
 use crate::raft::NodeId;
 use crate::tree;
 use std::collections::BTreeMap;
@@ -177,6 +177,12 @@ impl Client {
 
     /// What to do next.
     pub fn next(&self, weather: &Weather, random: &mut Random) -> Ask {
+        if weather.kind == Kind::TimesToLive && random.one_in(2) {
+            return match random.one_in(2) {
+                true => Ask::Lease(self.lease, random.within((2, 3))),
+                false => Ask::ReadLease(self.lease),
+            };
+        }
         let key = random.below(weather.keys);
         let seen = self.seen.get(&key).copied();
         match (random.below(20), seen) {

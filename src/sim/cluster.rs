@@ -84,6 +84,9 @@ pub(super) enum Event {
     GiveUp {
         number: u64,
     },
+    Hasty {
+        node: NodeId,
+    },
     Nemesis,
     Mend,
 }
@@ -268,6 +271,7 @@ impl Cluster {
             Event::Request { number, node } => self.request(number, node),
             Event::Answer { number, answer } => self.answered(number, answer),
             Event::GiveUp { number } => self.give_up(number),
+            Event::Hasty { node } => self.hasty(node),
             Event::Nemesis => self.nemesis(),
             Event::Mend => self.mend(),
         }

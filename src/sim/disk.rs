@@ -196,7 +196,7 @@ impl Cluster {
         }
         let last = last_of(&saving);
         let mirror = &mut self.node(id).mirror;
-        mirror.ballot = saving.ballot.unwrap_or(mirror.ballot);
+        mirror.vote(saving.ballot)?;
         if let Some(mark) = &saving.installed {
             mirror.entries.clear();
             mirror.snapshot = mark.position;

@@ -234,11 +234,26 @@ impl Cluster {
     }
 
     fn new_leader(&mut self, id: NodeId) {
-        let reading = self.nodes[&id].machine.at(self.now);
-        let flaw = self.has_flaw(Flaw::TimeForgotten);
-        let Some(life) = self.life(id) else { return };
-        if flaw {
-            life.offset = life.state.time.0.wrapping_sub(reading.since_boot);
+        if self.has_flaw(Flaw::TimeOfOwnBoot)
+            && let Some(life) = self.life(id)
+        {
+            life.offset = 0;
+        }
+        if self.weather.hasty && self.mended.is_none() {
+            let wait = self.random.below(3_000);
+            self.after(wait, Event::Hasty { node: id });
+        }
+    }
+
+    /// Somebody asks a new leader to remove a member, at once.
+    pub(super) fn hasty(&mut self, leader: NodeId) -> Checked {
+        let Some(life) = self.life(leader) else {
+            return Ok(());
+        };
+        let voters: Vec<NodeId> = life.core.membership().voters.iter().copied().collect();
+        match self.random.pick(&voters).filter(|_| voters.len() > 2) {
+            Some(node) => self.remove_member(leader, node),
+            None => Ok(()),
         }
     }
 

@@ -29,8 +29,8 @@ pub enum Flaw {
     ExpiryByWallClock,
     /// The leader removes keys that it sees due by name, not "all that is due": one renewed meanwhile goes.
     ExpiryByName,
-    /// A new leader counts cluster time from its own start.
-    TimeForgotten,
+    /// A new leader takes its own time since boot for cluster time (etcd #2508).
+    TimeOfOwnBoot,
     /// Applying looks at the machine's own clock.
     ApplyReadsClock,
 }
@@ -50,7 +50,7 @@ impl Flaw {
         Flaw::ReadWithoutAsking,
         Flaw::ExpiryByWallClock,
         Flaw::ExpiryByName,
-        Flaw::TimeForgotten,
+        Flaw::TimeOfOwnBoot,
         Flaw::ApplyReadsClock,
     ];
 }

@@ -40,7 +40,9 @@ impl Cluster {
     }
 
     fn some_node(&mut self) -> Option<NodeId> {
-        let leader = self.leader().filter(|_| self.random.one_in(3));
+        let leader = self
+            .leader()
+            .filter(|_| self.random.one_in(self.weather.aimed_one_in));
         let up = self.up();
         leader.or_else(|| self.random.pick(&up))
     }

@@ -55,6 +55,19 @@ impl Mirror {
             || self.entries.get(&position.index) == Some(&position.term)
     }
 
+    /// Another ballot is on disk: not another vote in the same term (hazard D1).
+    pub fn vote(&mut self, stored: Option<Ballot>) -> Result<(), String> {
+        let before = self.ballot;
+        let now = stored.unwrap_or(before);
+        self.ballot = now;
+        match now.term == before.term && before.vote.is_some() && now.vote != before.vote {
+            true => Err(format!(
+                "it votes twice: {before:?} was on disk, now {now:?} is"
+            )),
+            false => Ok(()),
+        }
+    }
+
     pub fn stored(&mut self, saved: &[Vec<Position>]) {
         for batch in saved {
             if let Some(first) = batch.first() {

@@ -107,7 +107,7 @@ impl Cluster {
             found,
             warnings,
         });
-        self.reflect(id, &start);
+        self.reflect(id, &start, ballot);
         self.node(id).life = Some(Life {
             core,
             wal,
@@ -138,7 +138,8 @@ impl Cluster {
             election_ticks: 10,
             heartbeat_ticks: 2,
             memory_bytes: self.weather.memory_bytes,
-            batch_bytes: self.weather.memory_bytes / 2,
+            batch_bytes: self.weather.batch_bytes,
+            strict_changes: self.weather.strict_changes,
             window_bytes: self.weather.memory_bytes,
             uncommitted_bytes: UNCOMMITTED_BYTES,
             ..Settings::new(id, self.settings.seed ^ (node.life_number << 32))
@@ -146,9 +147,9 @@ impl Cluster {
     }
 
     /// What was found is on disk from now on, whatever was before.
-    fn reflect(&mut self, id: NodeId, start: &Start) {
+    fn reflect(&mut self, id: NodeId, start: &Start, ballot: Ballot) {
         let mirror = &mut self.node(id).mirror;
-        mirror.ballot = start.ballot;
+        mirror.ballot = ballot;
         mirror.snapshot = start.snapshot.position;
         mirror.entries.clear();
         mirror.unsure_from = None;

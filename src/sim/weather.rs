@@ -120,7 +120,15 @@ pub struct Weather {
     pub snapshot_every: u64,
     /// Bytes of entries that a core keeps in memory.
     pub memory_bytes: usize,
-    /// Clients, and how long they think between operations.
+    /// Bytes of one append; 1 is an entry at a time.
+    pub batch_bytes: usize,
+    /// Of so many harms, one is aimed at the leader.
+    pub aimed_one_in: u64,
+    /// Whether removals that leave no living majority are refused.
+    pub strict_changes: bool,
+    /// Whether a leader is asked for a change of members as soon as it is elected.
+    pub hasty: bool,
+    /// How many clients there are.
     pub clients: u64,
     /// How long a client thinks before its next operation.
     pub think: (u64, u64),
@@ -152,6 +160,7 @@ impl Weather {
     }
 
     fn mixed(kind: Kind, random: &mut Random) -> Weather {
+        let memory_bytes = random.within((600, 6_000)) as usize;
         Weather {
             kind,
             storm: random.within((800_000, 1_600_000)),
@@ -166,7 +175,11 @@ impl Weather {
             weights: [4, 3, 3, 1, 2, 4, 3, 3, 8, 2, 2, 1, 3, 2, 2, 2],
             down: (10_000, 3 * ELECTION),
             snapshot_every: random.within((5, 60)),
-            memory_bytes: random.within((600, 6_000)) as usize,
+            memory_bytes,
+            batch_bytes: memory_bytes / 2,
+            aimed_one_in: 3,
+            strict_changes: true,
+            hasty: false,
             clients: random.within((3, 5)),
             think: (500, random.within((5_000, 30_000))),
             keys: random.within((1, 3)),
@@ -191,11 +204,15 @@ impl Weather {
                 self.late = (20_000, random.within((ELECTION, 5 * ELECTION)));
                 self.delay = (200, random.within((5_000, 20_000)));
                 self.every = (20_000, 100_000);
+                self.clients = random.within((4, 7));
             }
             Kind::Members => {
                 self.weights = [2, 2, 1, 0, 2, 6, 4, 6, 10, 1, 1, 0, 6, 14, 14, 2];
                 self.every = (5_000, 60_000);
                 self.late_one_in = random.within((5, 30));
+                self.strict_changes = random.one_in(3);
+                self.hasty = random.one_in(2);
+                self.sync = (500, random.within((2_000, 60_000)));
             }
             Kind::Snapshots => {
                 self.weights = [4, 3, 4, 1, 2, 3, 3, 8, 8, 2, 1, 0, 3, 2, 1, 2];
@@ -211,13 +228,16 @@ impl Weather {
                 self.every = (5_000, 50_000);
                 self.down = (2_000, ELECTION);
                 self.late_one_in = random.within((4, 20));
-                self.sync = (500, random.within((5_000, 80_000)));
+                self.sync = (500, random.within((2_000, 80_000)));
+                self.batch_bytes = random.within((1, 200)) as usize;
+                self.aimed_one_in = random.within((1, 2));
             }
             Kind::TimesToLive => {
                 self.weights = [0, 6, 0, 0, 2, 2, 2, 2, 8, 3, 0, 8, 6, 0, 0, 1];
                 (self.late_one_in, self.same_boot) = (0, true);
                 self.delay = (200, 2_000);
-                self.storm = 2_500_000;
+                self.sync = (500, random.within((2_000, 30_000)));
+                self.storm = 2_000_000;
             }
             Kind::Calm(_) => {
                 (self.late_one_in, self.drop_one_in, self.double_one_in) = (0, 0, 0);

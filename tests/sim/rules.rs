@@ -93,7 +93,7 @@ fn flaws() -> Vec<Case> {
         (Flaw::ReadWithoutAsking, 0, 3, ""),
         (Flaw::ExpiryByWallClock, 0, 3, ""),
         (Flaw::ExpiryByName, 0, 3, ""),
-        (Flaw::TimeForgotten, 0, 3, ""),
+        (Flaw::TimeOfOwnBoot, 0, 3, ""),
         (Flaw::ApplyReadsClock, 0, 3, ""),
     ];
     table.into_iter().map(case).collect()
@@ -108,7 +108,11 @@ fn hunt() {
         if seeds == 0 || only.as_ref().is_some_and(|only| *only != case.name) {
             continue;
         }
-        let found = [3, 5].into_iter().find_map(|nodes| {
+        let wanted = number("NODES", 0);
+        let nodes = [3, 5]
+            .into_iter()
+            .filter(|nodes| wanted == 0 || *nodes == wanted);
+        let found = nodes.into_iter().find_map(|nodes| {
             (0..seeds).find_map(|seed| {
                 let mut cluster = Cluster::new(case.settings(seed, nodes));
                 Some((seed, nodes, cluster_kind(&cluster), broken(&mut cluster)?))
