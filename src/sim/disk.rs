@@ -79,8 +79,11 @@ impl Cluster {
                 saves.push(save);
             }
         }
+        let installs = saves.iter().any(|save| save.install.is_some());
         let firsts = saves.iter().filter_map(|save| save.batch.entries.first());
-        let unsure = firsts.map(|entry| entry.position.index).min();
+        let first = firsts.map(|entry| entry.position.index).min();
+        // A log that conflicts with a snapshot that has its name goes as a whole.
+        let unsure = installs.then_some(LogIndex(0)).or(first);
         let node = self.node(id);
         node.mirror.unsure_from = unsure.or(node.mirror.unsure_from);
         let written = self.write_all(id, saves);
