@@ -127,8 +127,9 @@ pub struct Witness {
     leaders: BTreeMap<Term, NodeId>,
     /// What was appended where: two entries at one position are the same (log matching).
     entries: BTreeMap<Position, (Option<Position>, Payload)>,
-    /// What was applied, and so committed.
-    committed: BTreeMap<LogIndex, Position>,
+    /// What was applied, and so committed, with the lowest term of a node that did: it was committed
+    /// in that term or before.
+    committed: BTreeMap<LogIndex, (Position, Term)>,
 }
 
 impl Witness {
@@ -146,7 +147,7 @@ impl Witness {
             .try_for_each(|entry| self.see_append(core, entry))?;
         todo.apply
             .iter()
-            .try_for_each(|entry| self.see_apply(core.id(), entry))?;
+            .try_for_each(|entry| self.see_apply(core, entry))?;
         if core.is_leader() {
             self.see_leader(core)
         } else {
@@ -177,14 +178,17 @@ impl Witness {
     }
 
     /// State machine safety: nobody applies another entry at an index.
-    fn see_apply(&mut self, node: NodeId, entry: &Entry) -> Result<(), String> {
+    fn see_apply<R: Rules>(&mut self, core: &Core<R>, entry: &Entry) -> Result<(), String> {
         let position = entry.position;
-        let first = *self.committed.entry(position.index).or_insert(position);
-        if first == position {
+        let now = (position, core.term());
+        let (first, term) = self.committed.entry(position.index).or_insert(now);
+        if *first == position {
+            *term = core.term().min(*term);
             return Ok(());
         }
         Err(format!(
-            "state machine safety: {node:?} applied {position}, another {first}"
+            "state machine safety: {:?} applied {position}, another {first}",
+            core.id()
         ))
     }
 
@@ -200,14 +204,15 @@ impl Witness {
             }
             None => {}
         }
-        let missing = self.committed.values().rev().find(|position| {
+        // A leader that was slow to be elected need not have what a later term has committed since.
+        let missing = self.committed.values().rev().find(|(position, term)| {
             let found = core.position_at(position.index);
-            position.term < core.term()
-                && found.map_or(position.index > core.commit(), |found| found != **position)
+            *term < core.term()
+                && found.map_or(position.index > core.commit(), |found| found != *position)
         });
         match missing {
             None => Ok(()),
-            Some(position) => Err(format!(
+            Some((position, _)) => Err(format!(
                 "leader completeness: {:?} leads in {:?} without {position}",
                 core.id(),
                 core.term()
