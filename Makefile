@@ -12,11 +12,15 @@ ROUNDS      ?= 100
 WALKS       ?= 1
 # Tests of make clustertest, by a part of their names: make clustertest TESTS=failover
 TESTS       ?=
+# Seeds of make sim, or the one to show: make sim SEED=8814 NODES=5
+SEEDS       ?= 500
+SEED        ?=
+NODES       ?=
 
 EDGETCD := target/release/edgetcd
 
 .DEFAULT_GOAL := build
-.PHONY: build run test check lints conformance clients crash bars bench clean help \
+.PHONY: build run test check lints conformance clients crash sim bars bench clean help \
         clustertest clusterbars walkthrough clusterbench
 
 build: ## build both programs into target/release (this is what `make` does)
@@ -48,6 +52,11 @@ clients: build ## etcdctl and python-etcd against the reference and this server
 
 crash: build ## a hundred rounds of kill -9 under 16 writers (ROUNDS=…)
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test crash
+
+sim: ## whole clusters under a seeded scheduler (SEEDS=…, NODES=3|5; SEED=… shows one)
+	$(if $(NODES),NODES=$(NODES)) $(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) \
+	  cargo test --quiet --locked --profile sim --test sim \
+	  $(if $(SEED),one_seed,no_promise_breaks) -- --nocapture
 
 bars: build ## the limits on time, memory and size, held by the release build
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' IDLE_SECONDS=30 \

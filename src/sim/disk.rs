@@ -29,7 +29,7 @@ impl Cluster {
                 return Ok(());
             };
             match job {
-                Job::Save(save) => return self.save_begin(id, save),
+                Job::Save(save) => return self.save_begin(id, *save),
                 Job::Read { from, to } => return self.read_begin(id, from, to),
                 Job::Snapshot { mark, state } => {
                     let begun = life.wal.begin_snapshot(&mark);
@@ -74,9 +74,11 @@ impl Cluster {
             return Ok(());
         };
         let mut saves = vec![first];
-        while let Some(Job::Save(Save { install: None, .. })) = life.jobs.front() {
+        while let Some(Job::Save(next)) = life.jobs.front()
+            && next.install.is_none()
+        {
             if let Some(Job::Save(save)) = life.jobs.pop_front() {
-                saves.push(save);
+                saves.push(*save);
             }
         }
         let installs = saves.iter().any(|save| save.install.is_some());
@@ -99,11 +101,11 @@ impl Cluster {
                 last_of(&saving),
                 std::mem::take(&mut saving.then),
             );
-            self.disk_busy(id, AtDisk::Saving(saving));
+            self.disk_busy(id, AtDisk::Saving(Box::new(saving)));
             self.send(id, then)?;
             return self.report(id, ballot, last);
         }
-        self.disk_busy(id, AtDisk::Saving(saving));
+        self.disk_busy(id, AtDisk::Saving(Box::new(saving)));
         Ok(())
     }
 
@@ -136,7 +138,7 @@ impl Cluster {
             }
             let entries = &batch.entries;
             // Behind a snapshot that is not there yet, the log takes nothing.
-            if saving.unfinished.is_none() || entries.is_empty() {
+            if flaw != Some(Flaw::InstallReportedEarly) || saving.unfinished.is_none() {
                 life.wal.append(&batch)?;
                 let positions = entries.iter().map(|entry| entry.position);
                 saving.positions.push(positions.collect());
@@ -175,7 +177,7 @@ impl Cluster {
             return Ok(());
         };
         match life.at_disk.take() {
-            Some(AtDisk::Saving(saving)) => self.save_end(id, saving),
+            Some(AtDisk::Saving(saving)) => self.save_end(id, *saving),
             Some(AtDisk::Reading(entries)) => {
                 self.input(id, Input::Read { entries })?;
                 self.disk_begin(id)

@@ -117,7 +117,7 @@ pub(super) struct Save {
 
 /// What waits for the disk, first come first served.
 pub(super) enum Job {
-    Save(Save),
+    Save(Box<Save>),
     Read {
         from: LogIndex,
         to: LogIndex,
@@ -131,7 +131,7 @@ pub(super) enum Job {
 
 /// What the disk is busy with.
 pub(super) enum AtDisk {
-    Saving(Saving),
+    Saving(Box<Saving>),
     Reading(Vec<Entry>),
 }
 

@@ -100,28 +100,6 @@ fn one_seed() {
     }
 }
 
-/// `SURVEY=1`: goes on past failures, and lists them.
-#[test]
-fn survey() {
-    if std::env::var("SURVEY").is_err() {
-        return;
-    }
-    let nodes = number("NODES", 3);
-    for seed in number("FROM", 0)..number("FROM", 0) + number("SEEDS", 100) {
-        let mut cluster = Cluster::new(sound(seed, nodes));
-        let begin = Instant::now();
-        let broken = broken(&mut cluster);
-        let took = begin.elapsed().as_millis();
-        if broken.is_some() || took > 200 {
-            println!(
-                "seed {seed} {:?} {took} ms {} events: {broken:?}",
-                cluster.kind(),
-                cluster.events()
-            );
-        }
-    }
-}
-
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let traced = |seed| {

@@ -1,6 +1,7 @@
 //! The simulator can fail: with one rule off, or one mistake in the driver, it finds the harm.
 //!
-//! The tables say at which seed, and on how many nodes. `HUNT=2000 cargo test --profile sim --test sim hunt
+//! The tables say at which seed, and on how many nodes; without words of a harm, none of 2,000 seeds has
+//! shown it yet, and only the transcript of that rule in `tests/transcripts/raft` does. `HUNT=2000 cargo test --profile sim --test sim hunt
 //! -- --nocapture` looks for them anew and prints them.
 
 use crate::{broken, number, sound};
@@ -51,24 +52,24 @@ macro_rules! rules {
 }
 
 rules! {
-    VOTE_STORED_BEFORE_ANSWER: 0, 3, "";
-    ONE_VOTE_PER_TERM: 0, 3, "";
-    VOTER_COMPARES_LOGS: 0, 3, "";
-    PRE_VOTE: 0, 3, "";
-    BELIEVES_ITS_LEADER: 0, 3, "";
-    CHECK_QUORUM: 0, 3, "";
-    TIMER_RESET_BY_LEADER_ONLY: 0, 3, "";
-    ACK_AFTER_STORE: 0, 3, "";
-    OWN_STORE_COUNTS: 0, 3, "";
-    STORED_CHECKS_TERM: 0, 3, "";
-    PREVIOUS_MUST_MATCH: 0, 3, "";
-    TRUNCATE_ONLY_ON_CONFLICT: 0, 3, "";
+    VOTE_STORED_BEFORE_ANSWER: 0, 3, "said before stored";
+    ONE_VOTE_PER_TERM: 6, 3, "changed its vote";
+    VOTER_COMPARES_LOGS: 8, 3, "leader completeness";
+    PRE_VOTE: 254, 3, "calm: Isolated";
+    BELIEVES_ITS_LEADER: 212, 3, "calm: DeafToLeader";
+    CHECK_QUORUM: 51, 3, "calm: DeafLeader";
+    TIMER_RESET_BY_LEADER_ONLY: 0, 3, "calm: FastAndStale";
+    ACK_AFTER_STORE: 0, 3, "said before stored";
+    OWN_STORE_COUNTS: 0, 3, "durability";
+    STORED_CHECKS_TERM: 1311, 5, "said before stored";
+    PREVIOUS_MUST_MATCH: 0, 3, "assertion";
+    TRUNCATE_ONLY_ON_CONFLICT: 0, 3, "assertion: truncating";
     COMMIT_OWN_TERM_ONLY: 0, 3, "";
     CHANGE_AFTER_OWN_TERM: 0, 3, "";
-    ONE_CHANGE_AT_A_TIME: 0, 3, "";
-    READ_AFTER_NOOP: 0, 3, "";
+    ONE_CHANGE_AT_A_TIME: 367, 3, "leader completeness";
+    READ_AFTER_NOOP: 4, 3, "not linearizable";
     READ_ROUND_IS_NEW: 0, 3, "";
-    SNAPSHOT_ONLY_AHEAD: 0, 3, "";
+    SNAPSHOT_ONLY_AHEAD: 5, 3, "commit went back";
 }
 
 fn flaws() -> Vec<Case> {
@@ -81,22 +82,52 @@ fn flaws() -> Vec<Case> {
         harm,
     };
     let table = [
-        (Flaw::AckBeforeSync, 0, 3, ""),
-        (Flaw::FailedSyncIgnored, 0, 3, ""),
-        (Flaw::LogCutBeforeSnapshot, 0, 3, ""),
-        (Flaw::InstallReportedEarly, 0, 3, ""),
-        (Flaw::SnapshotAheadOfMark, 0, 3, ""),
-        (Flaw::BallotForgotten, 0, 3, ""),
-        (Flaw::TailDropped, 0, 3, ""),
-        (Flaw::RetriedAfterAppend, 0, 3, ""),
+        (Flaw::AckBeforeSync, 0, 3, "said before stored"),
+        (Flaw::FailedSyncIgnored, 20, 3, "restarts without"),
+        (
+            Flaw::LogCutBeforeSnapshot,
+            136,
+            3,
+            "the log begins with entry",
+        ),
+        (Flaw::InstallReportedEarly, 0, 3, "said before stored"),
+        (Flaw::SnapshotAheadOfMark, 0, 3, "equal states"),
+        (Flaw::BallotForgotten, 23, 3, "votes twice"),
+        (Flaw::TailDropped, 8, 3, "leader completeness"),
+        (Flaw::RetriedAfterAppend, 3, 3, "applied twice"),
         (Flaw::ReadIdReused, 0, 3, ""),
-        (Flaw::ReadWithoutAsking, 0, 3, ""),
-        (Flaw::ExpiryByWallClock, 0, 3, ""),
-        (Flaw::ExpiryByName, 0, 3, ""),
-        (Flaw::TimeOfOwnBoot, 0, 3, ""),
-        (Flaw::ApplyReadsClock, 0, 3, ""),
+        (Flaw::ReadWithoutAsking, 1, 3, "not linearizable"),
+        (Flaw::ExpiryByWallClock, 17, 3, "have not expired"),
+        (Flaw::ExpiryByName, 40, 3, "expired early"),
+        (Flaw::TimeOfOwnBoot, 1, 3, "have not expired"),
+        (Flaw::ApplyReadsClock, 0, 3, "equal states"),
     ];
     table.into_iter().map(case).collect()
+}
+
+/// Each harm is found again, by its seed.
+#[test]
+fn each_rule_is_needed() {
+    for case in rules().into_iter().chain(flaws()) {
+        if case.harm.is_empty() {
+            continue;
+        }
+        let mut cluster = Cluster::new(case.settings(case.seed, case.nodes));
+        let (name, seed) = (&case.name, case.seed);
+        let found = broken(&mut cluster);
+        match found {
+            None => panic!("{name} is off, and nothing broke at seed {seed}: HUNT for another one"),
+            Some(found) => assert!(
+                found.contains(case.harm),
+                "{name}, seed {seed}: another harm: {found}"
+            ),
+        }
+        let sound_one = broken(&mut Cluster::new(sound(seed, case.nodes)));
+        assert_eq!(
+            sound_one, None,
+            "seed {seed} breaks with all rules kept, too"
+        );
+    }
 }
 
 /// Looks for the first seed, on three nodes and then on five, that shows the harm of each.
@@ -115,13 +146,9 @@ fn hunt() {
         let found = nodes.into_iter().find_map(|nodes| {
             (0..seeds).find_map(|seed| {
                 let mut cluster = Cluster::new(case.settings(seed, nodes));
-                Some((seed, nodes, cluster_kind(&cluster), broken(&mut cluster)?))
+                Some((seed, nodes, cluster.kind(), broken(&mut cluster)?))
             })
         });
         println!("{}: {found:?}", case.name);
     }
-}
-
-fn cluster_kind(cluster: &Cluster) -> String {
-    format!("{:?}", cluster.kind())
 }
