@@ -47,7 +47,7 @@ fn no_promise_breaks() {
     if std::env::var("SEED").is_ok() {
         return;
     }
-    let (from, seeds) = (number("FROM", 0), number("SEEDS", 40));
+    let (from, seeds) = (number("FROM", 0), number("SEEDS", 20));
     let both = [3, 5];
     let wanted = number("NODES", 0);
     for nodes in both
