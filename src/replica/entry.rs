@@ -83,6 +83,11 @@ pub fn update(member: &Member) -> Vec<u8> {
     with_json(UPDATE, member)
 }
 
+/// Whether an order gives a member new peer URLs.
+pub fn is_update(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|kind| kind & !TAGGED == UPDATE)
+}
+
 /// A new member.
 pub fn add(member: &Member) -> Vec<u8> {
     with_json(ADD, member)

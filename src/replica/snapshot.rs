@@ -64,6 +64,8 @@ pub struct Schedule {
     running: Option<(u64, u64)>,
     /// After one that failed: not before the log holds this much.
     not_before: u64,
+    /// Something must be in a snapshot soon, whatever the log's length.
+    hurried: bool,
 }
 
 /// What the log must grow by before a failed snapshot is tried again.
@@ -80,6 +82,7 @@ impl Schedule {
             snapshot_bytes,
             running: None,
             not_before: 0,
+            hurried: false,
         }
     }
 
@@ -94,7 +97,13 @@ impl Schedule {
         let counted = self.entries >= self.count && self.log_bytes >= self.snapshot_bytes;
         let long = self.log_bytes >= self.log_bytes_max.max(self.snapshot_bytes);
         let may = self.running.is_none() && self.log_bytes >= self.not_before;
-        may && self.entries > 0 && (counted || long)
+        may && self.entries > 0 && (counted || long || self.hurried)
+    }
+
+    /// Wants a snapshot of what is applied now. A member's new peer URL is known to those alone that have
+    /// applied it, and after a restart they apply nothing before they have reached each other.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
     }
 
     /// Whether a snapshot would free more of a full disk than it takes.
@@ -122,6 +131,7 @@ impl Schedule {
 
     /// One is under way that covers all that was applied so far.
     pub fn begun(&mut self) {
+        self.hurried = false;
         self.running = Some((self.entries, self.log_bytes));
     }
 
@@ -170,6 +180,19 @@ mod tests {
         assert!(!schedule.is_due());
         schedule.applied(1 << 20);
         assert!(schedule.is_due());
+    }
+
+    #[test]
+    fn is_due_at_once_when_hurried() {
+        let mut schedule = Schedule::new(u64::MAX, u64::MAX, 500);
+        schedule.applied(1);
+        assert!(!schedule.is_due());
+        schedule.hurry();
+        assert!(schedule.is_due());
+        schedule.begun();
+        schedule.ended(Some(500));
+        schedule.applied(1);
+        assert!(!schedule.is_due(), "once");
     }
 
     #[test]

@@ -74,11 +74,14 @@ impl RaftThread {
 
     fn apply(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            let bytes = match &entry.payload {
-                Payload::Command(bytes) => bytes.len(),
-                _ => 0,
+            let order: &[u8] = match &entry.payload {
+                Payload::Command(order) => order,
+                _ => &[],
             };
-            self.schedule.applied(bytes + ENTRY_OVERHEAD);
+            self.schedule.applied(order.len() + ENTRY_OVERHEAD);
+            if entry::is_update(order) {
+                self.schedule.hurry();
+            }
             let waiter = self.waiter_of(&entry);
             let outcome = self.wiring.state.apply(&entry);
             self.take_outcome(entry.position.index, waiter, outcome);
