@@ -61,6 +61,64 @@ fn the_commands_print_what_the_readme_shows() {
     }
 }
 
+/// The script of the section on three nodes, with its ports moved to these.
+fn three_nodes(clients: &[u16], peers: &[u16]) -> String {
+    let text = readme();
+    let (_, after) = text.split_once("```sh\n").expect("a script");
+    let (script, _) = after.split_once("```").expect("its end");
+    let mut here = script.replace("target/release/edgetcd", env!("CARGO_BIN_EXE_edgetcd"));
+    for (n, port) in (1..).zip(peers) {
+        here = here.replace(&format!(":{n}2380"), &format!(":{port}"));
+    }
+    let nth = |ports: &[u16]| {
+        let all: Vec<String> = ports.iter().map(u16::to_string).collect();
+        format!("$(echo {} | cut -d' ' -f$n)", all.join(" "))
+    };
+    here.replace("${n}2379", &nth(clients))
+        .replace("${n}2380", &nth(peers))
+}
+
+/// The nodes that the script has started, ended by the ids that it has printed.
+struct Started(Vec<String>);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let killed = Command::new("kill").arg("-9").args(&self.0).status();
+        assert!(killed.is_ok(), "there is a kill");
+    }
+}
+
+#[test]
+fn the_three_nodes_of_the_readme_become_a_cluster() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        println!("skipped: there is no curl here");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let ports: Vec<u16> = (0..6)
+        .map(|_| harness::server::free_address().port())
+        .collect();
+    let (clients, peers) = ports.split_at(3);
+    let script =
+        three_nodes(clients, peers).replace(" &\ndone", " >/dev/null 2>&1 & echo $!\ndone");
+    let run = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .output()
+        .expect("there is a shell");
+    let printed = String::from_utf8_lossy(&run.stdout);
+    let started = Started(printed.split_whitespace().map(str::to_owned).collect());
+    assert_eq!(started.0.len(), 3, "three nodes were started: {printed}");
+    let patience = std::time::Duration::from_secs(30);
+    for port in clients {
+        let url = format!("http://127.0.0.1:{port}/v2/members/leader");
+        harness::wait_for("a node that knows its leader", patience, || {
+            let asked = Command::new("curl").args(["-sf", "-m", "2", &url]).output();
+            asked.expect("curl runs").status.success().then_some(())
+        });
+    }
+}
+
 #[test]
 fn every_target_the_readme_names_is_in_the_makefile() {
     let makefile = Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile");
