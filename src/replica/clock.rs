@@ -4,9 +4,9 @@
 //! not to a machine: the leader's monotonic clock moves it on, every entry carries it, and it never
 //! goes back. The wall clock is only ever shown (`expiration`), so setting it harms no key.
 //!
-//! A member estimates cluster time between entries as "my monotonic clock plus an offset". The offset
-//! is set when the member learns the time: for now from its log at start only, since a member alone hears
-//! of no other's clock.
+//! A member estimates cluster time between entries as "my monotonic clock plus an offset". The offset is set
+//! when the member learns the time: at its start from its log, then from each of its leader's messages. A new
+//! leader goes on from its own estimate, or from the last time in its log if that is later.
 //!
 //! The monotonic clock is the time since boot, sleep included (`CLOCK_BOOTTIME`). With the boot's id
 //! noted beside it in the WAL, a restart of the process counts its downtime; after a reboot the two

@@ -18,6 +18,15 @@
 //!  http-N ◀── answer by inbox ─── raft: commit → apply → publish → answer, one wake-up a worker
 //! ```
 //!
+//! On a member that does not lead, the raft thread sends the order to the leader ([`letter`]) with a tag, and
+//! answers when it applies the entry with that tag: so a client reads its own write. `forwards` says when an
+//! order may be sent again, and when it is given up.
+//!
+//! ```text
+//!  follower:  Request ──▶ forwards ══ Letter::Forward ══▶ leader: append in that term ══ Append ══▶ all
+//!             answer ◀── apply ◀── commit ◀══════════════════════════════════════════════════════╛
+//! ```
+//!
 //! While a batch is with the log thread, new requests wait in the channel: they could not be stored
 //! earlier anyway, and the raft thread is woken once a batch instead of once a request. Messages of other
 //! members and ticks are never held up.
@@ -27,6 +36,7 @@
 //! * An entry counts for this node only after its own sync ([`Report::Stored`]).
 //! * A view is published before anybody is answered: who has an answer reads what it says.
 //! * Each request is answered once: by its entry, by a failure, or by its time running out.
+//! * No order is appended twice: it is sent again only if it certainly was not taken (hazard D16).
 //! * The raft thread never waits for a worker, the log or a client. Requests come by a channel that is
 //!   bounded in their number and their bytes; what does not fit is refused at once
 //!   ([`Failure::Overloaded`]).
