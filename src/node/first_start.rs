@@ -67,14 +67,19 @@ fn lost_data(config: &Config, id: u64, told: &Told) -> Stop {
 }
 
 fn join(config: &Config) -> Result<Identity, Stop> {
-    let Some(told) = others(config).iter().find_map(ask) else {
+    let own = own_urls(config);
+    let lists_us = |told: &Told| told.members.iter().any(|member| member.peer_urls == own);
+    // One that has not applied our addition yet does not count, while another one has.
+    let mut all: Vec<Told> = others(config).iter().filter_map(ask).collect();
+    let at = all.iter().position(lists_us).unwrap_or(0);
+    if all.is_empty() {
         return Err(Stop::fatal(
             "none of the members in --initial-cluster answers",
             "is one of them running? Its peer URL is what --initial-cluster must name; to found a new \
              cluster, use --initial-cluster-state new",
         ));
-    };
-    let own = own_urls(config);
+    }
+    let told = all.swap_remove(at);
     let members = told.members.iter().map(Listed::member);
     match told.members.iter().find(|member| member.peer_urls == own) {
         Some(me) if !me.client_urls.is_empty() => Err(lost_data(config, me.id, &told)),

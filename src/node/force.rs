@@ -7,7 +7,9 @@
 use super::stored::refused;
 use crate::config::Stop;
 use crate::identity::Identity;
-use crate::raft::{Change, ChangeKind, Entry, LogIndex, NodeId, Payload, Position, StoredLog};
+use crate::raft::{
+    Ballot, Change, ChangeKind, Entry, LogIndex, NodeId, Payload, Position, StoredLog,
+};
 use crate::replica::entry;
 use crate::wal::{Batch, RealDisk, Recovered, Wal};
 use std::collections::BTreeSet;
@@ -25,9 +27,10 @@ pub(super) fn alone(
     let me = NodeId(identity.id);
     let mut changes: Vec<Change> = Vec::new();
     let (voters, learners) = members(identity, recovered);
-    if voters.is_empty() {
+    if !voters.contains(&me) && !learners.contains(&me) {
         return Err(Stop::fatal(
-            "--force-new-cluster: this member joined a cluster and has not received its data yet",
+            "--force-new-cluster: by its log this is no member: it joined and has not received the data \
+             yet, or it was removed",
             "start another member of that cluster with --force-new-cluster",
         ));
     }
@@ -44,7 +47,14 @@ pub(super) fn alone(
         changes.len()
     );
     let entries = number(changes, recovered);
+    if let Some(first) = entries.first() {
+        recovered.ballot = Ballot {
+            term: first.position.term,
+            vote: None,
+        };
+    }
     let batch = Batch {
+        ballot: Some(recovered.ballot),
         entries: entries.clone(),
         ..Batch::default()
     };
@@ -84,18 +94,20 @@ fn change(kind: ChangeKind, node: NodeId) -> Change {
     }
 }
 
-/// The changes as the entries that follow the log, in its last term.
+/// The changes as the entries that follow the log, in a term that nobody has led: another member may have other
+/// entries at these indexes in the last one.
 fn number(changes: Vec<Change>, recovered: &Recovered<RealDisk>) -> Vec<Entry> {
     let log = &recovered.log;
     let at_snapshot = recovered
         .snapshot
         .as_ref()
         .map(|reader| reader.mark().position);
-    let term = match (log.terms.last(), at_snapshot) {
+    let last = match (log.terms.last(), at_snapshot) {
         (Some((_, term)), _) => *term,
         (None, Some(position)) => position.term,
         (None, None) => recovered.ballot.term,
     };
+    let term = last.max(recovered.ballot.term).next();
     let first = log.last.next();
     let numbered = changes.into_iter().zip(first.0..);
     numbered

@@ -55,7 +55,10 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a node that waits for others says so.
 const WAITING_SAID_EVERY: Duration = Duration::from_secs(30);
 
-/// How long stopping may take, in all.
+/// A question that failed is asked again after this long.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// How long stopping may take, in all; the links to other members may take a second more.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Events from other members that wait for the raft thread; further ones wait in their sockets.
@@ -112,7 +115,8 @@ impl Node {
     }
 
     /// Ends the node: no new connections, what was handed to raft is finished, a leader hands over, parked
-    /// watches are closed without a final chunk, the log gets its clean end. Takes less than two seconds.
+    /// watches are closed without a final chunk, the log gets its clean end. Takes less than two seconds, if no link
+    /// hangs in a name's resolution.
     pub fn stop(self) {
         let end = Instant::now() + STOP_TIMEOUT;
         self.door.stop_accepting();
@@ -217,38 +221,51 @@ impl Engine {
 
     /// Waits until this node shows everything it has ever acknowledged: until a quorum read gets through,
     /// which takes a leader, an entry of its term, and all of the log applied. With others that takes as long
-    /// as they take to start.
+    /// as they take to start; alone it is given up when nothing moves any more.
     fn ready(&self, config: &Config) -> Result<(), Stop> {
-        let begin = Instant::now();
-        let mut said = begin;
+        let mut said: Option<Instant> = None;
+        let mut moved = (self.replica.status().applied(), Instant::now());
         loop {
-            let (told, answer) = bounded(1);
-            self.replica.read(Box::new(Starting { told }));
-            let why = select! {
-                recv(answer) -> told => match told {
-                    Ok(Ok(())) => return Ok(()),
-                    Ok(Err(failure)) => failure.cause(),
-                    Err(_) => "the raft thread has dropped the question",
-                },
-                recv(self.removed) -> told => {
-                    if told.is_err() {
-                        // The raft thread has panicked, which ends the process.
-                        std::thread::park();
-                    }
-                    return Err(stored::was_removed(config, self.replica.status().id().0));
-                }
-                default(READY_TIMEOUT) => "nothing was heard from the raft thread for a minute",
+            let why = match self.ask_once(config)? {
+                None => return Ok(()),
+                Some(why) => why,
             };
-            if self.alone {
+            let applied = self.replica.status().applied();
+            if applied != moved.0 {
+                moved = (applied, Instant::now());
+            }
+            let is_full = self.replica.status().disk_full();
+            if self.alone && (is_full || moved.1.elapsed() >= READY_TIMEOUT) {
                 return Err(not_ready(why));
             }
-            if said.elapsed() >= WAITING_SAID_EVERY || said == begin {
-                said = Instant::now();
-                log::warn!(
-                    "waiting for a leader: a majority of the {} members must run ({why})",
-                    self.replica.status().members().iter().count()
-                );
+            if said.is_none_or(|at| at.elapsed() >= WAITING_SAID_EVERY) {
+                said = Some(Instant::now());
+                let members = self.replica.status().members().iter().count();
+                log::warn!("not ready yet: a majority of {members} must run ({why})");
             }
+            // A failure may come at once, and nothing changes within a moment.
+            std::thread::sleep(AGAIN_AFTER);
+        }
+    }
+
+    /// None: the read got through; otherwise why not.
+    fn ask_once(&self, config: &Config) -> Result<Option<&'static str>, Stop> {
+        let (told, answer) = bounded(1);
+        self.replica.read(Box::new(Starting { told }));
+        select! {
+            recv(answer) -> told => Ok(match told {
+                Ok(Ok(())) => None,
+                Ok(Err(failure)) => Some(failure.cause()),
+                Err(_) => Some("the raft thread has dropped the question"),
+            }),
+            recv(self.removed) -> told => {
+                if told.is_err() {
+                    // The raft thread has panicked, which ends the process.
+                    std::thread::park();
+                }
+                Err(stored::was_removed(config, self.replica.status().id().0))
+            }
+            default(READY_TIMEOUT) => Ok(Some("nothing was heard from the raft thread for a minute")),
         }
     }
 
@@ -264,6 +281,7 @@ impl Engine {
                 replica.publish(&published, Box::new(Starting { told }));
                 if let Ok(Err(failure)) = wait.recv_timeout(READY_TIMEOUT) {
                     log::warn!("name and client URLs are not told yet: {}", failure.cause());
+                    std::thread::sleep(Duration::from_secs(1));
                 }
             }
         };

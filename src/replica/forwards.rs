@@ -69,18 +69,19 @@ impl Forwards {
         }
     }
 
-    /// Writes to be sent, many in one letter; changes of the membership have one each.
+    /// Writes to be sent, many in one letter; changes of the membership have one each. Those without a deadline
+    /// of their own are given up at `latest`.
     pub fn send(
         &mut self,
         kind: Kind,
         writes: Vec<Write>,
         term: Term,
-        deadline: Instant,
+        latest: Instant,
     ) -> Vec<Letter> {
         let mut letters = Vec::new();
         let (mut orders, mut bytes) = (Vec::new(), 0);
         for write in writes {
-            let order = self.note(kind, write, term, deadline);
+            let order = self.note(kind, write, term, latest);
             bytes += order.len();
             orders.push(order);
             if kind == Kind::Change || bytes >= LETTER_BYTES {
@@ -112,8 +113,12 @@ impl Forwards {
         }
     }
 
-    fn note(&mut self, kind: Kind, write: Write, term: Term, deadline: Instant) -> Arc<[u8]> {
-        let Write { mut bytes, waiter } = write;
+    fn note(&mut self, kind: Kind, write: Write, term: Term, latest: Instant) -> Arc<[u8]> {
+        let Write {
+            mut bytes,
+            waiter,
+            deadline,
+        } = write;
         let tag = self.next_tag;
         self.next_tag = self.next_tag.wrapping_add(1);
         entry::put_tag(&mut bytes, tag);
@@ -127,7 +132,7 @@ impl Forwards {
             number: self.next_number,
             term,
             kind,
-            deadline,
+            deadline: deadline.unwrap_or(latest),
             open: Some(open),
         });
         self.open += 1;
@@ -147,13 +152,14 @@ impl Forwards {
     /// The orders of a letter that was not taken, as they were handed over.
     pub fn not_taken(&mut self, number: u64) -> Vec<(Kind, Write)> {
         let taken = self.take(|forward| forward.number == number);
+        let write = |open: Open, deadline| Write {
+            bytes: entry::without_tag(&open.order),
+            waiter: open.waiter,
+            deadline: Some(deadline),
+        };
         taken
             .into_iter()
-            .map(|(kind, open)| {
-                let bytes = entry::without_tag(&open.order);
-                let waiter = open.waiter;
-                (kind, Write { bytes, waiter })
-            })
+            .map(|(kind, deadline, open)| (kind, write(open, deadline)))
             .collect()
     }
 
@@ -189,15 +195,16 @@ impl Forwards {
         let taken = self.take(chosen);
         taken
             .into_iter()
-            .filter_map(|(_, open)| open.waiter)
+            .filter_map(|(_, _, open)| open.waiter)
             .collect()
     }
 
-    fn take(&mut self, mut chosen: impl FnMut(&Forward) -> bool) -> Vec<(Kind, Open)> {
+    fn take(&mut self, mut chosen: impl FnMut(&Forward) -> bool) -> Vec<(Kind, Instant, Open)> {
         let mut taken = Vec::new();
         for forward in &mut self.waiting {
             if forward.open.is_some() && chosen(forward) {
-                taken.extend(forward.open.take().map(|open| (forward.kind, open)));
+                let open = forward.open.take();
+                taken.extend(open.map(|open| (forward.kind, forward.deadline, open)));
             }
         }
         self.open -= taken.len();
@@ -224,10 +231,7 @@ mod tests {
     fn write(byte: u8) -> Write {
         let mut bytes = entry::time();
         bytes.push(byte);
-        Write {
-            bytes,
-            waiter: None,
-        }
+        Write::own(bytes)
     }
 
     fn orders(letter: &Letter) -> (u64, Vec<Arc<[u8]>>) {
@@ -259,10 +263,7 @@ mod tests {
     #[test]
     fn a_letter_ends_when_it_is_large() {
         let (mut forwards, later) = (Forwards::new(7), Instant::now());
-        let large = || Write {
-            bytes: vec![1; LETTER_BYTES / 2],
-            waiter: None,
-        };
+        let large = || Write::own(vec![1; LETTER_BYTES / 2]);
         let writes = vec![large(), large(), large(), write(1)];
         let letters = forwards.send(Kind::Order, writes, Term(3), later);
         let sizes: Vec<usize> = letters

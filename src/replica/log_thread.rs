@@ -122,6 +122,20 @@ impl Pending {
     fn is_empty(&self) -> bool {
         self.batches.is_empty() && self.then.is_empty()
     }
+
+    /// A snapshot takes the place of the log: what a full disk had no room for is in it, or was replaced. The
+    /// ballot stays; letters may be lost.
+    fn supersede(&mut self) {
+        let ballot = self.batches.iter().rev().find_map(|batch| batch.ballot);
+        let batch = ballot.map(|ballot| Batch {
+            ballot: Some(ballot),
+            ..Batch::default()
+        });
+        *self = Pending {
+            batches: batch.into_iter().collect(),
+            ..Pending::default()
+        };
+    }
 }
 
 impl<D: Disk> LogThread<D> {
@@ -229,6 +243,7 @@ impl<D: Disk> LogThread<D> {
         mark: &SnapshotMark,
         finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
     ) {
+        self.pending.supersede();
         let installed = finish().and_then(|()| self.wiring.wal.compact(mark));
         match installed {
             Ok(()) => self.report(Report::Installed(mark.position)),

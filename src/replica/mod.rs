@@ -78,7 +78,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Requests that may wait for the raft thread.
 const REQUESTS_MAX: usize = 4096;
@@ -148,6 +148,8 @@ pub struct Write {
     pub bytes: Vec<u8>,
     /// None: nobody is told.
     pub waiter: Option<Box<dyn Waiter>>,
+    /// When it is given up, however often it was handed back before; None until the raft thread takes it.
+    pub deadline: Option<Instant>,
 }
 
 impl Write {
@@ -156,8 +158,24 @@ impl Write {
         Write {
             bytes,
             waiter: None,
+            deadline: None,
         }
     }
+
+    fn of(bytes: Vec<u8>, waiter: Box<dyn Waiter>) -> Write {
+        Write {
+            waiter: Some(waiter),
+            ..Write::own(bytes)
+        }
+    }
+}
+
+/// A quorum read, with when it is given up; None until the raft thread takes it.
+pub struct Query {
+    /// Who asks.
+    pub reader: Box<dyn Reader>,
+    /// As in [`Write`].
+    pub deadline: Option<Instant>,
 }
 
 /// What is asked of the raft thread.
@@ -167,7 +185,7 @@ pub enum Request {
     /// Change who takes part.
     Change(Write),
     /// A quorum read.
-    Read(Box<dyn Reader>),
+    Read(Query),
 }
 
 /// How a replica behaves.
@@ -240,7 +258,7 @@ pub struct Threads(Vec<JoinHandle<()>>);
 impl Threads {
     /// Waits for at most `deadline`; true if all have ended.
     pub fn join(self, deadline: Duration) -> bool {
-        let end = std::time::Instant::now() + deadline;
+        let end = Instant::now() + deadline;
         let (done, all_done) = bounded(1);
         let joiner = std::thread::spawn(move || {
             self.0.into_iter().for_each(|thread| drop(thread.join()));
@@ -315,7 +333,8 @@ impl Replica {
 
     /// A view that holds everything acknowledged before this call. The reader is called once.
     pub fn read(&self, reader: Box<dyn Reader>) {
-        self.request(Request::Read(reader));
+        let deadline = None;
+        self.request(Request::Read(Query { reader, deadline }));
     }
 
     /// Replicates what a member tells of itself. The waiter is called once.
@@ -340,13 +359,11 @@ impl Replica {
     }
 
     fn order(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter>) {
-        let waiter = Some(waiter);
-        self.request(Request::Propose(Write { bytes, waiter }));
+        self.request(Request::Propose(Write::of(bytes, waiter)));
     }
 
     fn change(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter>) {
-        let waiter = Some(waiter);
-        self.request(Request::Change(Write { bytes, waiter }));
+        self.request(Request::Change(Write::of(bytes, waiter)));
     }
 
     /// Who leads, in which term, and so on.
@@ -439,8 +456,18 @@ impl Request {
                     waiter.failed(failure, outbox);
                 }
             }
-            Request::Read(reader) => reader.failed(failure, outbox),
+            Request::Read(query) => query.reader.failed(failure, outbox),
         }
+    }
+
+    /// When it is given up: `latest`, unless it was taken before.
+    fn deadline(&mut self, latest: Instant) -> Instant {
+        match self {
+            Request::Propose(write) | Request::Change(write) => &mut write.deadline,
+            Request::Read(query) => &mut query.deadline,
+        }
+        .get_or_insert(latest)
+        .to_owned()
     }
 }
 

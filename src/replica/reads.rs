@@ -40,6 +40,7 @@ struct Question {
     id: u64,
     /// Once confirmed: what the state machine must have applied.
     index: Option<LogIndex>,
+    asked: Instant,
     deadline: Instant,
     readers: Vec<Box<dyn Reader>>,
 }
@@ -65,18 +66,20 @@ impl Reads {
         self.waiting.push_back(Question {
             id,
             index: None,
+            asked: Instant::now(),
             deadline,
             readers,
         });
         id
     }
 
-    /// Gives new ids to all questions that are not confirmed: these.
-    pub fn renumber(&mut self) -> Vec<u64> {
+    /// Gives new ids to the questions that were asked before `time` and are not confirmed: these.
+    pub fn renumber(&mut self, time: Instant) -> Vec<u64> {
         let mut ids = Vec::new();
         for at in 0..self.waiting.len() {
-            if self.waiting[at].index.is_none() {
+            if self.waiting[at].index.is_none() && self.waiting[at].asked <= time {
                 self.waiting[at].id = self.fresh_id();
+                self.waiting[at].asked = Instant::now();
                 ids.push(self.waiting[at].id);
             }
         }
@@ -90,9 +93,17 @@ impl Reads {
         }
     }
 
-    /// The readers of refused questions.
-    pub fn refused(&mut self, ids: &[u64]) -> Vec<Box<dyn Reader>> {
-        self.take(|question| ids.contains(&question.id))
+    /// The readers of refused questions, each with the time it waits until.
+    pub fn refused(&mut self, ids: &[u64]) -> Vec<(Instant, Box<dyn Reader>)> {
+        let refused = self.take_questions(|question| ids.contains(&question.id));
+        let readers = refused.into_iter().flat_map(|question| {
+            let deadline = question.deadline;
+            question
+                .readers
+                .into_iter()
+                .map(move |reader| (deadline, reader))
+        });
+        readers.collect()
     }
 
     /// The readers whose index is applied.
@@ -113,18 +124,22 @@ impl Reads {
         self.take(|_| true)
     }
 
-    fn take(&mut self, mut chosen: impl FnMut(&Question) -> bool) -> Vec<Box<dyn Reader>> {
-        if !self.waiting.iter().any(&mut chosen) {
-            return Vec::new();
-        }
-        let (taken, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(chosen);
-        self.waiting = kept;
+    fn take(&mut self, chosen: impl FnMut(&Question) -> bool) -> Vec<Box<dyn Reader>> {
+        let taken = self.take_questions(chosen);
         taken
             .into_iter()
             .flat_map(|question| question.readers)
             .collect()
+    }
+
+    fn take_questions(&mut self, mut chosen: impl FnMut(&Question) -> bool) -> VecDeque<Question> {
+        if !self.waiting.iter().any(&mut chosen) {
+            return VecDeque::new();
+        }
+        let all = std::mem::take(&mut self.waiting);
+        let (taken, kept) = all.into_iter().partition(chosen);
+        self.waiting = kept;
+        taken
     }
 }
 
@@ -181,7 +196,7 @@ mod tests {
         let (mut reads, now) = (Reads::new(u64::MAX), Instant::now());
         let (first, second) = (reads.ask(readers(1), now), reads.ask(readers(1), now));
         reads.confirmed(first, LogIndex(3));
-        let again = reads.renumber();
+        let again = reads.renumber(Instant::now());
         assert_eq!(again.len(), 1, "the first is confirmed");
         assert!(again[0] != second && again[0] & QUESTION != 0);
         reads.confirmed(second, LogIndex(3));

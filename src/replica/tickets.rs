@@ -44,7 +44,9 @@ impl Tickets {
         position: Position,
         lost: &mut Vec<Box<dyn Waiter>>,
     ) -> Option<Box<dyn Waiter>> {
-        while self.waiting.front()?.position.index <= position.index {
+        // Terms never fall along the log: whoever waits for an entry of an earlier one waits in vain.
+        let is_over = |at: Position| at <= position || at.index <= position.index;
+        while is_over(self.waiting.front()?.position) {
             let ticket = self.waiting.pop_front()?;
             if ticket.position == position {
                 return Some(ticket.waiter);
@@ -149,6 +151,19 @@ mod tests {
         );
         assert_eq!(fail(lost, &log), ["b LeaderLost"]);
         assert!(tickets.take(at(2, 7), &mut Vec::new()).is_some());
+        assert!(tickets.is_empty());
+    }
+
+    #[test]
+    fn tickets_of_an_earlier_term_do_not_stand_before_later_ones() {
+        let log = Arc::default();
+        let (mut tickets, start) = (Tickets::default(), Instant::now());
+        for (position, name) in [(at(5, 106), "a"), (at(5, 108), "b"), (at(7, 107), "c")] {
+            tickets.push(position, start, Box::new(Named(name, Arc::clone(&log))));
+        }
+        let mut lost = Vec::new();
+        assert!(tickets.take(at(7, 107), &mut lost).is_some());
+        assert_eq!(fail(lost, &log), ["a LeaderLost", "b LeaderLost"]);
         assert!(tickets.is_empty());
     }
 

@@ -83,7 +83,9 @@ impl RaftThread {
         let term = message.term;
         self.step(Input::Message { from, message });
         let core = &self.wiring.core;
-        if time.0 > 0 && core.leader() == Some(from) && core.term() == term {
+        let from_leader = core.leader() == Some(from) && core.term() == term;
+        if from_leader && time > self.time_heard {
+            self.time_heard = time;
             let time = time.max(self.wiring.state.time);
             let now = self.wiring.clock.since_boot();
             self.wiring.estimate.set(time, now);
@@ -141,13 +143,10 @@ impl RaftThread {
 
     /// What is in the letter may be asked again, once there is a leader that takes it.
     fn not_taken(&mut self, number: u64) {
-        let give_up = Instant::now() + self.wiring.settings.leader_timeout;
         for (kind, write) in self.forwards.not_taken(number) {
-            self.await_leader(give_up, Request::of(kind, write));
+            self.try_again(Request::of(kind, write));
         }
-        for reader in self.reads.refused(&[number]) {
-            self.await_leader(give_up, Request::Read(reader));
-        }
+        self.reads_not_taken(&[number]);
     }
 
     pub(super) fn reply(&mut self, to: NodeId, number: u64, verdict: Verdict) {

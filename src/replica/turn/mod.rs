@@ -127,6 +127,8 @@ pub struct RaftThread {
     applied_term: Term,
     /// As of the last turn's end.
     leader: Option<NodeId>,
+    /// The latest cluster time heard from that leader: its letters overtake each other.
+    time_heard: ClusterTime,
     outbox: Outbox,
     next_tick: Instant,
     expiry_ran: Instant,
@@ -195,6 +197,7 @@ impl RaftThread {
             unpublished: false,
             applied_term: Term(0),
             leader: None,
+            time_heard: ClusterTime(0),
             outbox: Outbox::default(),
             expiry_ran: now,
             expiry_cut: false,
@@ -275,6 +278,7 @@ impl RaftThread {
         let late = self.reads.expired(now);
         self.fail_reads(late, Failure::TimedOut);
         self.retry_leaderless(now);
+        self.ask_again_unanswered(now);
         self.compact_when_possible(now);
         self.tell_removed(now);
         if self.wiring.core.is_leader() {
@@ -340,9 +344,7 @@ impl RaftThread {
             self.publish();
         }
         self.answer_reads();
-        if self.schedule.is_due() && self.installing.is_none() {
-            self.begin_snapshot();
-        }
+        self.begin_snapshot_if_due();
         let applied = self.wiring.state.applied;
         let pending = self.tickets.len() + self.forwards.len() + self.leaderless.len();
         self.wiring
@@ -358,6 +360,8 @@ impl RaftThread {
             return;
         }
         self.leader = leader;
+        self.want_snapshot.clear();
+        self.time_heard = ClusterTime(0);
         self.followers.clear();
         self.wiring.status.set_followers(&self.followers);
         self.ask_again();
@@ -450,9 +454,10 @@ impl RaftThread {
     }
 
     fn fail_reads(&mut self, readers: Vec<Box<dyn Reader>>, failure: Failure) {
-        for reader in readers {
-            self.refuse(Request::Read(reader), failure);
-        }
+        self.wiring.status.failed(readers.len());
+        readers
+            .into_iter()
+            .for_each(|reader| reader.failed(failure, &mut self.outbox));
     }
 
     fn fail(&mut self, waiters: Vec<Box<dyn Waiter>>, failure: Failure) {

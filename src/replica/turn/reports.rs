@@ -55,14 +55,15 @@ impl RaftThread {
             let readers = self.reads.drain();
             self.fail_reads(readers, Failure::DiskFull);
         }
-        if self.schedule.is_worthwhile() && self.installing.is_none() {
+        let may = self.installing.is_none() && self.wiring.state.applied.0 > 0;
+        if self.schedule.is_worthwhile() && may {
             self.begin_snapshot();
         }
     }
 
     // Snapshots of our own
 
-    pub(super) fn begin_snapshot(&mut self) {
+    fn begin_snapshot(&mut self) {
         let applied = self.wiring.state.applied;
         let Some(mark) = self.wiring.core.mark_at(applied) else {
             unreachable!("what is applied ({applied:?}) is committed and in the log")
@@ -75,8 +76,9 @@ impl RaftThread {
     fn snapshot_saved(&mut self, mark: SnapshotMark, bytes: u64) {
         self.schedule.ended(Some(bytes));
         self.has_snapshot = true;
-        for to in std::mem::take(&mut self.want_snapshot) {
-            self.send_snapshot(to);
+        let wanted = std::mem::take(&mut self.want_snapshot);
+        if self.wiring.core.is_leader() {
+            wanted.into_iter().for_each(|to| self.send_snapshot(to));
         }
         // Another member's snapshot may have taken the log's place meanwhile.
         if self.wiring.core.position_at(mark.position.index) == Some(mark.position) {
@@ -101,7 +103,7 @@ impl RaftThread {
             return;
         };
         let waited = now - *since >= KEEP_TAIL || self.schedule.log_bytes() >= KEEP_TAIL_BYTES;
-        if !waited && !self.disk_full && self.is_copied(mark.position) {
+        if !waited && !self.disk_full && self.is_needed(mark.position) {
             return;
         }
         if let Some((mark, _)) = self.compacting.take() {
@@ -110,7 +112,8 @@ impl RaftThread {
         }
     }
 
-    fn is_copied(&self, end: Position) -> bool {
+    /// Whether a follower still copies the log up to `end`.
+    fn is_needed(&self, end: Position) -> bool {
         let patience = self.wiring.settings.election_ticks;
         self.wiring.core.progress().iter().any(|follower| {
             let lives = follower
@@ -130,9 +133,16 @@ impl RaftThread {
             self.wiring.peers.send_snapshot(to, term);
         } else {
             self.want_snapshot.push(to);
-            if !self.schedule.is_running() {
-                self.begin_snapshot();
-            }
+        }
+    }
+
+    /// Begins a snapshot if one is due, or if a follower needs the first. There is none of nothing: the first
+    /// entry of a term is applied soon.
+    pub(super) fn begin_snapshot_if_due(&mut self) {
+        let wanted = self.schedule.is_due() || !self.want_snapshot.is_empty();
+        let may = self.installing.is_none() && !self.schedule.is_running();
+        if wanted && may && self.wiring.state.applied.0 > 0 {
+            self.begin_snapshot();
         }
     }
 

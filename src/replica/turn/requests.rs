@@ -4,7 +4,9 @@
 use super::super::forwards::Kind;
 use super::super::letter::Letter;
 use super::super::members::MemberError;
-use super::super::{Done, Effect, Failure, REQUESTS_MAX, Reader, Request, Waiter, Write, entry};
+use super::super::{
+    Done, Effect, Failure, Query, REQUESTS_MAX, Reader, Request, Waiter, Write, entry,
+};
 use super::{RaftThread, TICKETS_MAX};
 use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal};
 use crate::tree::Stamp;
@@ -30,12 +32,12 @@ impl RaftThread {
     }
 
     fn serve(&mut self, requests: Vec<Request>) {
-        let (mut writes, mut readers) = (Vec::new(), Vec::new());
+        let (mut writes, mut queries) = (Vec::new(), Vec::new());
         for request in requests {
             match (request, self.refusal(writes.len())) {
                 (request, Some(Failure::Stopped)) => self.refuse(request, Failure::Stopped),
-                (Request::Read(reader), _) if self.serves_reads() => {
-                    self.sort_read(reader, &mut readers)
+                (Request::Read(query), _) if self.serves_reads() => {
+                    self.sort_read(query, &mut queries);
                 }
                 (Request::Propose(write), None) => writes.push(write),
                 (Request::Change(write), None) => self.ask_change(write),
@@ -43,19 +45,17 @@ impl RaftThread {
             }
         }
         self.propose(writes);
-        self.ask_reads(readers);
+        self.ask_reads(queries);
     }
 
     /// A read is asked now, or once there is a leader to ask.
-    fn sort_read(&mut self, reader: Box<dyn Reader>, now: &mut Vec<Box<dyn Reader>>) {
+    fn sort_read(&mut self, query: Query, now: &mut Vec<Query>) {
         if self.wiring.core.leader().is_some() {
-            return now.push(reader);
+            return now.push(query);
         }
         let most = self.wiring.settings.leader_timeout;
-        let patience = reader
-            .patience()
-            .map_or(most, |patience| patience.min(most));
-        self.await_leader(Instant::now() + patience, Request::Read(reader));
+        let patience = query.reader.patience().unwrap_or(most);
+        self.await_leader_for(patience.min(most), Request::Read(query));
     }
 
     /// Why writes are not taken now, with so many taken in this turn already.
@@ -105,11 +105,12 @@ impl RaftThread {
 
     fn append(&mut self, writes: Vec<Write>) {
         let stamp = self.stamp();
-        let (commands, waiters): (Vec<_>, Vec<_>) = writes
+        let (commands, askers): (Vec<_>, Vec<_>) = writes
             .into_iter()
-            .map(|Write { mut bytes, waiter }| {
-                entry::stamp(&mut bytes, stamp);
-                (Arc::from(bytes), waiter)
+            .map(|mut write| {
+                entry::stamp(&mut write.bytes, stamp);
+                let command: Arc<[u8]> = Arc::from(std::mem::take(&mut write.bytes));
+                (command, write)
             })
             .unzip();
         let (accepted, refused) = self.step(Input::Propose {
@@ -117,8 +118,11 @@ impl RaftThread {
             commands: commands.clone(),
         });
         match (accepted, refused) {
-            (Some(first), None) => self.hand_out_tickets(first, waiters),
-            (None, Some(refusal)) => self.refused(refusal, &commands, waiters),
+            (Some(first), None) => {
+                let waiters = askers.into_iter().map(|write| write.waiter);
+                self.hand_out_tickets(first, waiters.collect());
+            }
+            (None, Some(refusal)) => self.refused(refusal, &commands, askers),
             both => unreachable!("a proposal is accepted or refused, not {both:?}"),
         }
     }
@@ -134,19 +138,16 @@ impl RaftThread {
         }
     }
 
-    fn refused(
-        &mut self,
-        refusal: Refusal,
-        commands: &[Arc<[u8]>],
-        waiters: Vec<Option<Box<dyn Waiter>>>,
-    ) {
-        let give_up = Instant::now() + self.wiring.settings.leader_timeout;
-        for (bytes, waiter) in commands.iter().zip(waiters) {
-            let bytes = bytes.to_vec();
-            let request = Request::Propose(Write { bytes, waiter });
+    /// `askers` are the writes, whose bytes went into `commands`.
+    fn refused(&mut self, refusal: Refusal, commands: &[Arc<[u8]>], askers: Vec<Write>) {
+        for (bytes, asker) in commands.iter().zip(askers) {
+            let request = Request::Propose(Write {
+                bytes: bytes.to_vec(),
+                ..asker
+            });
             match refusal {
                 Refusal::Full => self.refuse(request, Failure::Overloaded),
-                _ => self.await_leader(give_up, request),
+                _ => self.try_again(request),
             }
         }
     }
@@ -172,10 +173,7 @@ impl RaftThread {
     fn append_change(&mut self, write: Write) {
         match self.change(&write.bytes) {
             Ok(position) => self.hand_out_tickets(position, vec![write.waiter]),
-            Err(Verdict::NotTaken) => {
-                let give_up = Instant::now() + self.wiring.settings.leader_timeout;
-                self.await_leader(give_up, Request::Change(write));
-            }
+            Err(Verdict::NotTaken) => self.try_again(Request::Change(write)),
             Err(Verdict::Refused(error)) => {
                 let waiters = write.waiter.into_iter().collect();
                 self.tell_refused(error, waiters);
@@ -244,7 +242,20 @@ impl RaftThread {
 
     // Waiting for a leader
 
-    pub(super) fn await_leader(&mut self, give_up: Instant, request: Request) {
+    /// What was handed back waits for a leader that takes it, for as long as without one.
+    pub(super) fn try_again(&mut self, request: Request) {
+        self.await_leader_for(self.wiring.settings.leader_timeout, request);
+    }
+
+    /// However often it is handed back, a request waits no longer than the request timeout in all.
+    fn await_leader_for(&mut self, patience: Duration, mut request: Request) {
+        let now = Instant::now();
+        let latest = now + self.wiring.settings.request_timeout;
+        let give_up = request.deadline(latest).min(now + patience);
+        self.await_leader(give_up, request);
+    }
+
+    fn await_leader(&mut self, give_up: Instant, request: Request) {
         if self.wiring.backlog.add(&request) {
             self.leaderless.push_back((give_up, request));
         } else {
@@ -270,22 +281,23 @@ impl RaftThread {
     // Reads
 
     /// One question for all, and one for each that waits less long than they.
-    pub(super) fn ask_reads(&mut self, readers: Vec<Box<dyn Reader>>) {
-        let (impatient, patient): (Vec<_>, Vec<_>) = readers
-            .into_iter()
-            .partition(|reader| reader.patience().is_some());
-        for reader in impatient {
-            let patience = reader.patience().unwrap_or_default();
-            self.ask(vec![reader], patience);
+    fn ask_reads(&mut self, queries: Vec<Query>) {
+        let latest = Instant::now() + self.wiring.settings.request_timeout;
+        let mut patient = Vec::new();
+        for Query { reader, deadline } in queries {
+            let own = reader.patience().map(|patience| Instant::now() + patience);
+            match deadline.into_iter().chain(own).min() {
+                Some(until) => self.ask(vec![reader], until.min(latest)),
+                None => patient.push(reader),
+            }
         }
         if !patient.is_empty() {
-            self.ask(patient, self.wiring.settings.request_timeout);
+            self.ask(patient, latest);
         }
     }
 
-    fn ask(&mut self, readers: Vec<Box<dyn Reader>>, patience: Duration) {
-        let patience = patience.min(self.wiring.settings.request_timeout);
-        let number = self.reads.ask(readers, Instant::now() + patience);
+    fn ask(&mut self, readers: Vec<Box<dyn Reader>>, until: Instant) {
+        let number = self.reads.ask(readers, until);
         self.ask_leader(number);
     }
 
@@ -303,7 +315,18 @@ impl RaftThread {
     /// All questions that nobody has answered are asked again, under new numbers: whoever was asked leads no
     /// more, or the letter was lost.
     pub(super) fn ask_again(&mut self) {
-        for number in self.reads.renumber() {
+        self.ask_again_since(Instant::now());
+    }
+
+    /// Nor is an answer sure to come: what has none after an election timeout is asked again.
+    pub(super) fn ask_again_unanswered(&mut self, now: Instant) {
+        if let Some(time) = now.checked_sub(self.wiring.settings.leader_timeout / 2) {
+            self.ask_again_since(time);
+        }
+    }
+
+    fn ask_again_since(&mut self, time: Instant) {
+        for number in self.reads.renumber(time) {
             self.ask_leader(number);
         }
     }

@@ -3,14 +3,16 @@
 use super::super::letter::Verdict;
 use super::super::log_thread::Job;
 use super::super::state::Outcome;
-use super::super::{Done, Effect, Request, Waiter, entry};
+use super::super::{Done, Effect, Query, Request, Waiter, entry};
 use super::{Applying, RaftThread};
 use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Todo};
 use crate::tree::EXPIRED_AT_ONCE;
-use std::time::Instant;
 
 /// What a record costs in the WAL beside its command, roughly.
 const ENTRY_OVERHEAD: usize = 40;
+
+/// Letters that wait for the disk; of more, the oldest are dropped.
+const LETTERS_MAX: usize = 4096;
 
 impl RaftThread {
     /// Steps the core and takes up what it asks for; the answers to a proposal are handed back.
@@ -39,6 +41,9 @@ impl RaftThread {
         if !todo.send_stored.is_empty() {
             let letters = self.letters(todo.send_stored);
             self.then.extend(letters);
+            // With a full disk they would gather for ever, and raft sends again.
+            let over = self.then.len().saturating_sub(LETTERS_MAX);
+            self.then.drain(..over);
         }
         self.apply(todo.apply);
         if let Some((from, to)) = todo.read {
@@ -61,14 +66,18 @@ impl RaftThread {
         if ids.is_empty() {
             return;
         }
-        let give_up = Instant::now() + self.wiring.settings.leader_timeout;
-        for reader in self.reads.refused(ids) {
-            self.await_leader(give_up, Request::Read(reader));
-        }
+        self.reads_not_taken(ids);
         for id in ids {
             if let Some((from, number)) = self.asked.take(*id) {
                 self.reply(from, number, Verdict::NotTaken);
             }
+        }
+    }
+
+    pub(super) fn reads_not_taken(&mut self, ids: &[u64]) {
+        for (deadline, reader) in self.reads.refused(ids) {
+            let deadline = Some(deadline);
+            self.try_again(Request::Read(Query { reader, deadline }));
         }
     }
 
