@@ -310,6 +310,9 @@ fn link(config: &Config, stored: &Stored, to_raft: Sender<FromPeers>) -> peer::C
         id: NodeId(stored.identity.id),
         incarnation: stored.identity.incarnation,
         members: stored.addresses.clone(),
+        urls: (config.initial_advertise_peer_urls.iter())
+            .map(|url| url.as_str().to_owned())
+            .collect(),
         timing: Timing::new(config.election_timeout),
         snapshots: stored.wal.snapshots(),
         history_events: config.watch_history,

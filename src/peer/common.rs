@@ -8,6 +8,7 @@ use super::hello::{Me, Refusal};
 use super::incoming::Streams;
 use super::lanes::Dropped;
 use super::news::{Events, News};
+use super::outgoing::Outgoing;
 use super::queue::Queue;
 use super::table::{Known, Table};
 use crate::raft::NodeId;
@@ -72,6 +73,8 @@ pub(super) struct Common {
     pub counters: Arc<Counters>,
     pub streams: Streams,
     pub peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
+    /// As the flags say; the table may know better.
+    urls: Vec<String>,
     complaints: Complaints,
 }
 
@@ -120,7 +123,14 @@ impl Peer {
 }
 
 impl Common {
-    pub fn new(me: Me, timing: Timing, table: Table, crew: Arc<Crew>, events: Events) -> Common {
+    pub fn new(
+        me: Me,
+        urls: Vec<String>,
+        timing: Timing,
+        table: Table,
+        crew: Arc<Crew>,
+        events: Events,
+    ) -> Common {
         Common {
             me,
             timing,
@@ -131,6 +141,7 @@ impl Common {
             counters: Arc::default(),
             streams: Streams::default(),
             peers: Mutex::default(),
+            urls,
             complaints: Complaints::default(),
         }
     }
@@ -141,6 +152,50 @@ impl Common {
 
     pub fn peer(&self, id: NodeId) -> Option<Arc<Peer>> {
         self.peers().get(&id).cloned()
+    }
+
+    /// Where this member is reached.
+    pub fn own_urls(&self) -> Vec<String> {
+        self.table.own_urls().unwrap_or_else(|| self.urls.clone())
+    }
+
+    /// Begins a link to a member: it is dialled from now on.
+    pub fn add(self: &Arc<Common>, id: NodeId, known: Known) -> io::Result<()> {
+        let peer = Arc::new(Peer::new(id, known, self.counters.begin(id))?);
+        let out = Outgoing::new(Arc::clone(self), Arc::clone(&peer));
+        let name = format!("peer-out-{:x}", id.0);
+        self.peers().insert(id, peer);
+        let begun = self.crew.critical(&name, move || out.run());
+        begun.inspect_err(|_| self.remove(id))
+    }
+
+    /// Ends the link to a member.
+    pub fn remove(&self, id: NodeId) {
+        let removed = self.peers().remove(&id);
+        if let Some(peer) = removed {
+            self.settle(&peer, peer.queue.close());
+        }
+        self.streams.shut(id);
+        self.counters.end(id);
+    }
+
+    /// Links a member of this cluster that the table does not have yet.
+    pub fn invite(self: &Arc<Common>, from: NodeId, urls: &[String]) {
+        let Some(known) = self.table.invite(from, urls) else {
+            return;
+        };
+        log::info!(
+            "{:x} at {} is of this cluster, and not in the members' table here yet",
+            from.0,
+            known.urls.join(",")
+        );
+        if let Some(peer) = self.peer(from) {
+            peer.learn(known);
+            return peer.queue.call();
+        }
+        if let Err(error) = self.add(from, known) {
+            log::error!("no link to {:x}: {error}", from.0);
+        }
     }
 
     /// How frames of this member begin.

@@ -126,9 +126,13 @@ impl Call<'_> {
         let Some(held) = common.crew.hold(socket) else {
             return Err(failed("stopping".into()));
         };
-        let request = common
-            .me
-            .request(self.path, url.authority(), self.to, self.term);
+        let request = common.me.request(
+            self.path,
+            url.authority(),
+            self.to,
+            self.term,
+            &common.own_urls(),
+        );
         let answer = common
             .tune(&held, self.term.is_some())
             .and_then(|()| (&*held).write_all(&request))

@@ -10,6 +10,7 @@
 //!   X-Edgetcd-From: e9f7ea66e338d192
 //!   X-Edgetcd-Incarnation: 51c0…
 //!   X-Edgetcd-To: 61520bddc54224e5
+//!   X-Edgetcd-Urls: http://10.0.0.1:2380   (where the sender is reached)
 //!   X-Edgetcd-Term: 7                      (a snapshot's only)
 //! ```
 //!
@@ -23,6 +24,7 @@ use super::table::Known;
 use crate::door::{Answer, Request};
 use crate::ids;
 use crate::raft::{NodeId, Term};
+use crate::urls::Url;
 use std::fmt;
 
 /// Letters, for as long as both ends live.
@@ -40,6 +42,10 @@ const VERSION_HEADER: &str = "X-Edgetcd-Protocol";
 const FROM: &str = "X-Edgetcd-From";
 const TO: &str = "X-Edgetcd-To";
 const TERM: &str = "X-Edgetcd-Term";
+const URLS: &str = "X-Edgetcd-Urls";
+
+/// More peer URLs than any member has.
+const URLS_MAX: usize = 16;
 
 /// This member, as it says hello.
 #[derive(Debug, Clone, Copy)]
@@ -50,10 +56,12 @@ pub(super) struct Me {
 }
 
 /// What the head of a connection says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hello {
     pub from: NodeId,
     pub incarnation: u64,
+    /// Where it says it is reached: for a receiver whose table does not have it yet.
+    pub urls: Vec<String>,
     /// Of the leader that sends a snapshot.
     pub term: Option<Term>,
 }
@@ -82,8 +90,15 @@ pub(super) enum Refusal {
 }
 
 impl Me {
-    /// The request that begins a connection to `to`.
-    pub fn request(&self, path: &str, authority: &str, to: NodeId, term: Option<Term>) -> Vec<u8> {
+    /// The request that begins a connection to `to`; `urls` are this member's own.
+    pub fn request(
+        &self,
+        path: &str,
+        authority: &str,
+        to: NodeId,
+        term: Option<Term>,
+        urls: &[String],
+    ) -> Vec<u8> {
         let Me {
             cluster,
             id,
@@ -95,6 +110,9 @@ impl Me {
              {INCARNATION}: {incarnation:x}\r\n{TO}: {:x}\r\n",
             id.0, to.0
         );
+        if !urls.is_empty() {
+            head += &format!("{URLS}: {}\r\n", urls.join(","));
+        }
         if let Some(Term(term)) = term {
             head += &format!("{TERM}: {term}\r\n");
         }
@@ -135,6 +153,7 @@ impl Me {
         Ok(Hello {
             from: NodeId(id(request, FROM)?),
             incarnation: id(request, INCARNATION)?,
+            urls: urls(request)?,
             term: term.transpose()?.map(Term),
         })
     }
@@ -145,6 +164,16 @@ fn text<'a>(request: &Request<'a>, name: &'static str) -> Result<&'a str, Refusa
         .header(name)
         .and_then(|value| std::str::from_utf8(value).ok())
         .ok_or(Refusal::Malformed("a header is missing"))
+}
+
+fn urls(request: &Request<'_>) -> Result<Vec<String>, Refusal> {
+    if request.header(URLS).is_none() {
+        return Ok(Vec::new());
+    }
+    let urls = Url::parse_list(text(request, URLS)?)
+        .map_err(|_| Refusal::Malformed("its peer URLs are none"))?;
+    let urls = urls.iter().take(URLS_MAX);
+    Ok(urls.map(|url| url.as_str().to_owned()).collect())
 }
 
 fn id(request: &Request<'_>, name: &'static str) -> Result<u64, Refusal> {

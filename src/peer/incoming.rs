@@ -50,6 +50,7 @@ impl<D: Disk> PeerPort<D> {
         let common = &self.common;
         let hello = common.me.read(request).map_err(|refusal| (None, refusal))?;
         let refuse = |refusal| (Some(hello.from), refusal);
+        common.invite(hello.from, &hello.urls);
         let admitted = common.table.admits(hello.from, hello.incarnation);
         admitted.map_err(refuse)?;
         if common.crew.is_stopping() {

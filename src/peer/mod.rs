@@ -29,7 +29,8 @@
 //! - Letters of one lane arrive in order or not at all; nothing is sent twice.
 //! - A forward is told unsent only if no byte of it was handed to a connection (hazard D16).
 //! - A heartbeat waits for about 256 KiB of bulk at most, and for no snapshot.
-//! - Whoever comes in is a member of this cluster that still has its data, and means this member (D12).
+//! - Whoever comes in is of this cluster and still has its data, and means this member (D12). One that the
+//!   table does not have yet is heard as a guest: raft's log may be ahead of what is applied here.
 //! - A member is called gone only if its machine refused a connection; a timeout is no proof.
 //! - Memory is bounded: 8 MiB of bulk for each member, one frame that has really come, one slice.
 //!
@@ -74,12 +75,11 @@ use crossbeam_channel::Sender;
 use hello::Me;
 use incoming::PeerPort;
 use news::Events;
-use outgoing::Outgoing;
 use receive::Receiver;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use table::{Known, Table};
+use table::Table;
 use transfer::Transfers;
 
 /// How long [`Link::stop`] waits for its threads.
@@ -109,6 +109,8 @@ pub struct Config<D: Disk> {
     pub incarnation: u64,
     /// As this member knows them now.
     pub members: Members,
+    /// Where this member is reached, as its flags say: told to members that do not know it yet.
+    pub urls: Vec<String>,
     /// How long things may take.
     pub timing: Timing,
     /// Where snapshots are read from and written to.
@@ -140,7 +142,14 @@ impl<D: Disk> Link<D> {
         let crew = Crew::new();
         let events = Events::new(config.to_raft, crew.stopped().clone());
         let table = Table::new(config.id, &config.members);
-        let common = Arc::new(Common::new(me, config.timing, table, crew, events));
+        let common = Arc::new(Common::new(
+            me,
+            config.urls,
+            config.timing,
+            table,
+            crew,
+            events,
+        ));
         let snapshots = config.snapshots;
         let link = Arc::new(Link {
             transfers: Transfers::new(Arc::clone(&common), snapshots.clone()),
@@ -152,7 +161,7 @@ impl<D: Disk> Link<D> {
             .crew
             .critical("peer-news", move || common.news.run(&common.events))?;
         for (id, known) in link.common.table.others() {
-            link.add(id, known)?;
+            link.common.add(id, known)?;
         }
         Ok(link)
     }
@@ -190,26 +199,6 @@ impl<D: Disk> Link<D> {
         }
     }
 
-    fn add(&self, id: NodeId, known: Known) -> io::Result<()> {
-        let common = &self.common;
-        let peer = Arc::new(Peer::new(id, known, common.counters.begin(id))?);
-        let out = Outgoing::new(Arc::clone(common), Arc::clone(&peer));
-        let name = format!("peer-out-{:x}", id.0);
-        common.peers().insert(id, peer);
-        let begun = common.crew.critical(&name, move || out.run());
-        begun.inspect_err(|_| self.remove(id))
-    }
-
-    fn remove(&self, id: NodeId) {
-        let common = &self.common;
-        let removed = common.peers().remove(&id);
-        if let Some(peer) = removed {
-            common.settle(&peer, peer.queue.close());
-        }
-        common.streams.shut(id);
-        common.counters.end(id);
-    }
-
     /// The letters of one receiver.
     fn send_to(&self, to: NodeId, letters: impl Iterator<Item = Letter>) {
         if let Some(peer) = self.common.peer(to) {
@@ -244,7 +233,7 @@ impl<D: Disk> Peers for Link<D> {
         let before: Vec<Arc<Peer>> = common.peers().values().cloned().collect();
         for peer in before {
             match others.remove(&peer.id) {
-                None => self.remove(peer.id),
+                None => common.remove(peer.id),
                 Some(known) => {
                     if peer.learn(known) {
                         peer.queue.call();
@@ -253,7 +242,7 @@ impl<D: Disk> Peers for Link<D> {
             }
         }
         for (id, known) in others {
-            if let Err(error) = self.add(id, known) {
+            if let Err(error) = common.add(id, known) {
                 log::error!("no link to the new member {:x}: {error}", id.0);
             }
         }

@@ -118,6 +118,10 @@ impl Node {
             id: NodeId(id),
             incarnation: setting.incarnation,
             members: members.clone(),
+            urls: vec![format!(
+                "http://{}",
+                listener.local_addr().expect("its address")
+            )],
             timing: setting.timing,
             snapshots: snapshots.clone(),
             history_events: 1000,

@@ -35,6 +35,33 @@ fn an_added_member_has_the_data_and_a_removed_one_ends_by_itself() {
     cluster.put(1, "/after", "3");
 }
 
+/// The newest snapshot is older than the third member, which leads when the fourth comes.
+#[test]
+fn a_cluster_grows_from_one_and_whoever_leads_admits_the_next() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(1, &[]);
+    cluster.put(0, "/before", "1");
+    for through in 0..2 {
+        let new = cluster.add(through);
+        cluster.restart(new);
+        cluster.wait_value(new, "/before", "1", JOINED_WITHIN);
+    }
+    // Leadership is handed over until the last one has it.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while cluster.wait_leader() != 2 {
+        assert!(Instant::now() < deadline, "the third never leads");
+        let leader = cluster.wait_leader();
+        cluster.stop(leader);
+        cluster.wait_leader();
+        cluster.restart(leader);
+    }
+    let new = cluster.add(2);
+    cluster.restart(new);
+    cluster.wait_value(new, "/before", "1", JOINED_WITHIN);
+    cluster.put(new, "/after", "2");
+    cluster.wait_value(2, "/after", "2", JOINED_WITHIN);
+}
+
 /// It was stopped while it was removed, so it does not know.
 #[test]
 fn a_removed_node_left_running_disturbs_nobody() {

@@ -64,13 +64,16 @@ pub fn head(socket: &mut TcpStream) -> String {
 }
 
 pub fn stream(address: SocketAddr, me: &Me, to: u64) -> (TcpStream, String) {
-    ask(address, &me.request(STREAM_PATH, "x", NodeId(to), None))
+    ask(
+        address,
+        &me.request(STREAM_PATH, "x", NodeId(to), None, &[]),
+    )
 }
 
 pub fn snapshot(address: SocketAddr, me: &Me, to: u64, term: u64) -> (TcpStream, String) {
     ask(
         address,
-        &me.request(SNAPSHOT_PATH, "x", NodeId(to), Some(Term(term))),
+        &me.request(SNAPSHOT_PATH, "x", NodeId(to), Some(Term(term)), &[]),
     )
 }
 

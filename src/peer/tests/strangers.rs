@@ -73,7 +73,7 @@ fn whoever_does_not_belong_here_is_told_why() {
 #[test]
 fn what_is_no_hello_is_refused_and_pages_are_served() {
     let (one, _two) = pair();
-    let hello = claim(2).request(STREAM_PATH, "x", NodeId(1), None);
+    let hello = claim(2).request(STREAM_PATH, "x", NodeId(1), None, &[]);
     let hello = String::from_utf8(hello).expect("text");
     let table = [
         (
@@ -283,4 +283,31 @@ fn a_url_that_cannot_be_dialled_is_named() {
             "{failure:?}"
         );
     }
+}
+
+/// It was added after what is applied here, and may lead: without hearing it, this member would stay behind.
+#[test]
+fn a_member_that_the_table_does_not_name_yet_is_heard_and_answered() {
+    let (one, a) = listener();
+    let (two, b) = listener();
+    let (three, c) = listener();
+    let behind = members(&[(1, a), (2, b)]);
+    let all = members(&[(1, a), (2, b), (3, c)]);
+    let one = Node::start(1, one, &behind);
+    let _two = Node::start(2, two, &behind);
+    let three = Node::start(3, three, &all);
+    one.await_connected(3);
+    three.send(1, [heartbeat(7)]);
+    assert_eq!(one.letters(3, 1), [heartbeat(7)]);
+    one.send(3, [heartbeat(8)]);
+    assert_eq!(three.letters(1, 1), [heartbeat(8)]);
+    // Another word about the others leaves it as it is; its removal does not.
+    one.link.set_members(&behind);
+    one.send(3, [heartbeat(9)]);
+    assert_eq!(three.letters(1, 1), [heartbeat(9)]);
+    let mut without = behind.clone();
+    without.remove(NodeId(3));
+    one.link.set_members(&without);
+    until("it is shut out", || one.link.connected(NodeId(3)).is_none());
+    three.event(|event| matches!(event, FromPeers::Removed).then_some(()));
 }
