@@ -200,9 +200,10 @@ impl Client {
         let mut response = self.exchange(endpoint, ask).map_err(miss)?;
         let status = response.status().as_u16();
         if status >= 500 {
+            let words = response.status().canonical_reason().unwrap_or_default();
             let error = match status {
                 500 | 503 => format!("client: etcd member {endpoint} has no leader"),
-                _ => format!("client: etcd member {endpoint} returns server error [{status}]"),
+                _ => format!("client: etcd member {endpoint} returns server error [{words}]"),
             };
             return Err(Miss {
                 error,
