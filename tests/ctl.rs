@@ -5,6 +5,7 @@
 //! Transcripts as in `config.rs`: command lines, `---`, then what each printed; lines on stderr
 //! have `! ` in front, a status other than 0 stands last.
 
+use std::cell::RefCell;
 use std::env;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -40,6 +41,7 @@ fn words(line: &str) -> Vec<String> {
 struct Reference {
     child: Child,
     url: String,
+    peer_url: String,
     _folder: tempfile::TempDir,
 }
 
@@ -56,21 +58,21 @@ fn free_url() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// Starts the reference, or says that it is not installed.
-fn reference() -> Option<Reference> {
+/// Starts the reference, alone in its cluster, or says that it is not installed.
+fn reference(more: &[&str]) -> Option<Reference> {
     if Command::new("etcd").arg("--version").output().is_err() {
         println!("skipped: no etcd is installed to compare with");
         return None;
     }
     // Another process may take a free port before etcd does; then it ends at once.
     (0..5)
-        .find_map(|_| start_reference())
+        .find_map(|_| start_reference(&free_url(), more))
         .or_else(|| panic!("etcd did not start"))
 }
 
-fn start_reference() -> Option<Reference> {
+fn start_reference(peer_url: &str, more: &[&str]) -> Option<Reference> {
     let folder = tempfile::tempdir().unwrap();
-    let (url, peer_url) = (free_url(), free_url());
+    let url = free_url();
     let child = Command::new("etcd")
         .args(["--enable-v2=true", "--data-dir"])
         .arg(folder.path())
@@ -80,7 +82,8 @@ fn start_reference() -> Option<Reference> {
             "--advertise-client-urls",
             &url,
         ])
-        .args(["--listen-peer-urls", &peer_url])
+        .args(["--listen-peer-urls", peer_url])
+        .args(more)
         .env("ETCD_UNSUPPORTED_ARCH", env::consts::ARCH)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -89,6 +92,7 @@ fn start_reference() -> Option<Reference> {
     let mut reference = Reference {
         child,
         url,
+        peer_url: peer_url.to_owned(),
         _folder: folder,
     };
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -129,7 +133,7 @@ fn show(output: &Output) -> String {
 
 #[test]
 fn keys() {
-    if let Some(reference) = reference() {
+    if let Some(reference) = reference(&[]) {
         transcript("keys", &reference.url);
         stdin_is_taken_as_it_is(&reference.url);
         a_watch_waits_for_what_comes(&reference.url);
@@ -179,4 +183,216 @@ fn dead_endpoints_are_passed_over(url: &str) {
 #[test]
 fn without_a_server() {
     transcript("without-a-server", "http://127.0.0.1:1");
+}
+
+/// Names in transcripts for what is another URL or id in every run.
+#[derive(Default)]
+struct Names(RefCell<Vec<(&'static str, String)>>);
+
+impl Names {
+    fn add(&self, name: &'static str, value: &str) {
+        self.0.borrow_mut().push((name, value.to_owned()));
+    }
+
+    fn fill(&self, line: &str) -> String {
+        let names = self.0.borrow();
+        names.iter().fold(line.to_owned(), |line, (name, value)| {
+            line.replace(name, value)
+        })
+    }
+
+    /// Members stand in the order of their ids, which is by chance where one was added: here, they
+    /// stand in that of the names. `as_etcdctl_prints_it` compares what is in its true order.
+    fn hide(&self, text: &str) -> String {
+        let names = self.0.borrow();
+        let text = names.iter().fold(text.to_owned(), |text, (name, value)| {
+            text.replace(value, name)
+        });
+        let mut lines: Vec<String> = text.lines().map(sorted_cluster).collect();
+        if lines.iter().all(|line| line.contains("peerURLs=")) {
+            lines.sort();
+        }
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// A command line as a transcript has it; the id of a member added is called `ADDED`.
+    fn run(&self, url: &str, line: &str) -> String {
+        let output = edgetcdctl(url, &words(&self.fill(line)), "");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if let Some((_, rest)) = text.split_once(" with ID ")
+            && let Some((id, _)) = rest.split_once(" to cluster\n")
+        {
+            self.add("ADDED", id);
+        }
+        self.hide(&show(&output))
+    }
+
+    fn transcript(&self, name: &str, url: &str) {
+        transcript::check(&format!("ctl/{name}"), |line| {
+            let line = line.strip_prefix("edgetcdctl ");
+            self.run(url, line.expect("a line for edgetcdctl"))
+        });
+    }
+}
+
+fn sorted_cluster(line: &str) -> String {
+    let Some(cluster) = line.strip_prefix("ETCD_INITIAL_CLUSTER=\"") else {
+        return line.to_owned();
+    };
+    let mut pairs: Vec<&str> = cluster.trim_end_matches('"').split(',').collect();
+    pairs.sort_unstable();
+    format!("ETCD_INITIAL_CLUSTER=\"{}\"", pairs.join(","))
+}
+
+/// Runs what changes nothing by etcdctl, too, where it is installed, and compares.
+fn as_etcdctl_prints_it(url: &str, lines: &[String]) {
+    for line in lines {
+        let theirs = Command::new("etcdctl")
+            .args(words(line))
+            .env("ETCDCTL_API", "2")
+            .env("ETCDCTL_ENDPOINTS", url)
+            .stdin(Stdio::null())
+            .output();
+        let Ok(theirs) = theirs else {
+            return println!("skipped: no etcdctl is installed to compare with");
+        };
+        assert_eq!(
+            show(&edgetcdctl(url, &words(line), "")),
+            show(&theirs),
+            "{line}"
+        );
+    }
+}
+
+/// Tries again until a command succeeds, or until it fails, and returns its output.
+fn wait_for(success: bool, run: impl Fn() -> Output) -> Output {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let output = run();
+        if output.status.success() == success {
+            return output;
+        }
+        assert!(Instant::now() < deadline, "still {}", show(&output));
+        thread::sleep(Duration::from_millis(50)); // then it is tried again
+    }
+}
+
+/// So that on a busy machine the leader stays the same.
+const PATIENT: [&str; 2] = ["--election-timeout", "3000"];
+
+/// A cluster of one, of two of which one never started, of two, of three, and of one again.
+#[test]
+fn members() {
+    let Some(first) = reference(&PATIENT) else {
+        return;
+    };
+    let url = first.url.as_str();
+    let (names, second_peer) = (Names::default(), free_url());
+    names.add("CLIENT", url);
+    names.add("PEER", &first.peer_url);
+    names.add("SECOND", &second_peer);
+    wrong_lines_are_told_as_etcdctl_tells_them(url);
+    a_change_is_not_sent_to_a_second_that_may_be_made_already(url);
+    names.transcript("members-one", url);
+
+    wait_for(false, || edgetcdctl(url, &words("member list"), ""));
+    names.transcript("members-no-leader", url);
+    wrong_lines_are_told_as_etcdctl_tells_them(url);
+
+    let second = start_second(&second_peer, &names.fill("default=PEER,second=SECOND"));
+    names.add("CLIENT2", &second.url);
+    wait_for(true, || edgetcdctl(url, &words("member list"), ""));
+    as_etcdctl_prints_it(url, &["member list".to_owned()]);
+    a_third_comes_and_goes(url);
+    names.transcript("members-two", url);
+}
+
+fn start_second(peer_url: &str, cluster: &str) -> Reference {
+    let more = [
+        ["--name", "second"],
+        ["--initial-cluster", cluster],
+        ["--initial-cluster-state", "existing"],
+        ["--initial-advertise-peer-urls", peer_url],
+        PATIENT,
+    ];
+    start_reference(peer_url, &more.concat()).expect("the second etcd starts")
+}
+
+/// Nobody starts it. The reference lets it in once the first two have been connected for a while.
+fn a_third_comes_and_goes(url: &str) {
+    let third = words("member add third http://127.0.0.1:1");
+    let added = wait_for(true, || edgetcdctl(url, &third, ""));
+    let text = String::from_utf8(added.stdout).unwrap();
+    let id = text.split(' ').nth(6).unwrap();
+    let shown = show(&edgetcdctl(url, &words("member list"), ""));
+    let line = format!("{id}[unstarted]: peerURLs=http://127.0.0.1:1");
+    assert!(shown.lines().any(|shown| shown == line), "{shown}");
+    as_etcdctl_prints_it(url, &["member list".to_owned()]);
+    assert_eq!(
+        show(&edgetcdctl(url, &words(&format!("member remove {id}")), "")),
+        format!("Removed member {id} from cluster\n")
+    );
+    let again = [format!("member remove {id}")];
+    as_etcdctl_prints_it(url, &again);
+}
+
+fn wrong_lines_are_told_as_etcdctl_tells_them(url: &str) {
+    let lines = "member list
+member list x
+member bogus
+member add
+member add a
+member add a b c
+member add a b
+member add a 127.0.0.1:1
+member add a ftp://127.0.0.1:1
+member add a http://127.0.0.1:1/
+member remove
+member remove a b
+member remove default
+member remove 1234
+member remove ''
+member update
+member update a
+member update a b c
+member update default b
+member update xyz http://127.0.0.1:1
+member update a/b http://127.0.0.1:1
+member update 1234 http://127.0.0.1:1,
+--endpoints http://127.0.0.1:1 member list
+--endpoints http://127.0.0.1:1 member add a http://127.0.0.1:1
+--endpoints http://127.0.0.1:1 member remove 1234
+--endpoints http://127.0.0.1:1 member update 1234 http://127.0.0.1:1
+--endpoints http://127.0.0.1:1 --no-sync member list
+--endpoints http://127.0.0.1:1 --no-sync member add a http://127.0.0.1:1
+--endpoints http://127.0.0.1:1 --no-sync member remove 1234
+--endpoints http://127.0.0.1:1 --no-sync member update 1234 http://127.0.0.1:1";
+    as_etcdctl_prints_it(url, &lines.lines().map(String::from).collect::<Vec<_>>());
+}
+
+/// An endpoint that takes requests and never answers: the next one is asked, but not to change
+/// anything. One that cannot be connected to is passed over, also for a change.
+fn a_change_is_not_sent_to_a_second_that_may_be_made_already(url: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", listener.local_addr().unwrap());
+    let both = format!("{silent},{url}");
+    let before = show(&edgetcdctl(url, &words("member list"), ""));
+    assert_eq!(show(&edgetcdctl(&both, &words("member list"), "")), before);
+    let timeout = format!(
+        "! client: etcd cluster is unavailable or misconfigured; error #0: client: endpoint \
+         {silent} exceeded header timeout\n!\nstatus 1\n"
+    );
+    for line in [
+        "member add second http://127.0.0.1:1",
+        "member update 8e9e05c52164694d http://127.0.0.1:1",
+    ] {
+        assert_eq!(show(&edgetcdctl(&both, &words(line), "")), timeout);
+    }
+    assert_eq!(show(&edgetcdctl(url, &words("member list"), "")), before);
+    let past_the_dead = format!("http://127.0.0.1:1,{url}");
+    let same = words("member update 8e9e05c52164694d http://localhost:2380");
+    assert_eq!(
+        show(&edgetcdctl(&past_the_dead, &same, "")),
+        "Updated member with ID 8e9e05c52164694d in cluster\n"
+    );
 }

@@ -1,4 +1,4 @@
-//! Requests of the keys API, to one endpoint after the other until one answers.
+//! Requests of the v2 API, to one endpoint after the other until one answers.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use ureq::Agent;
-use ureq::http::{Request, Response};
+use ureq::http::{Request, Response, request};
 
 use crate::urls::{Scheme, Url, UrlError};
 
@@ -77,6 +77,19 @@ impl Failure {
             _ => 4,
         }
     }
+
+    /// All there is to say, but what went wrong at each endpoint is said once only: so etcdctl
+    /// tells it where an error is not its own.
+    pub fn brief(&self) -> String {
+        let Failure::Unavailable { errors, .. } = self else {
+            return self.to_string();
+        };
+        let mut out = "client: etcd cluster is unavailable or misconfigured".to_owned();
+        for (number, error) in errors.iter().enumerate() {
+            out += &format!("; error #{number}: {error}\n");
+        }
+        out
+    }
 }
 
 impl fmt::Display for Failure {
@@ -92,10 +105,7 @@ impl fmt::Display for Failure {
             }
             Failure::Odd(status, body) => write!(f, "client: odd answer, status {status}: {body}"),
             Failure::Unavailable { errors, .. } => {
-                write!(f, "client: etcd cluster is unavailable or misconfigured")?;
-                for (number, error) in errors.iter().enumerate() {
-                    writeln!(f, "; error #{number}: {error}")?;
-                }
+                f.write_str(&self.brief())?;
                 for (number, error) in errors.iter().enumerate() {
                     write!(f, "\nerror #{number}: {error}")?;
                 }
@@ -109,20 +119,38 @@ impl fmt::Display for Failure {
 pub(super) enum Method {
     Get,
     Put,
+    Post,
     Delete,
 }
 
 /// Names and values, not yet escaped.
 pub(super) type Parameters = Vec<(&'static str, String)>;
 
-/// One request: parameters go into the form of a PUT, into the query of the others.
+/// What a request carries.
 #[derive(Debug)]
-pub(super) struct Ask<'a> {
+pub(super) enum Payload {
+    /// In the form of a PUT, in the query of the others.
+    Parameters(Parameters),
+    Json(String),
+}
+
+/// Whether a further endpoint is asked after one that did not serve the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Further {
+    Always,
+    /// Only after one that could not be connected to: any other may have done it already.
+    IfNotReached,
+    Never,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Ask {
     pub method: Method,
-    pub key: &'a str,
-    pub parameters: Parameters,
-    /// May be sent to a further endpoint after one that may have done it already.
-    pub repeatable: bool,
+    /// From its first slash on, not yet escaped.
+    pub path: String,
+    pub payload: Payload,
+    pub further: Further,
     /// May take for ever.
     pub patient: bool,
 }
@@ -170,19 +198,30 @@ impl Client {
         })
     }
 
+    /// Sends a request of the keys API.
     pub fn send(&self, ask: &Ask) -> Result<Event, Failure> {
+        let (status, body) = self.answer(ask)?;
+        read_answer(status, &body)
+    }
+
+    /// The status, below 500, and body of the first answer.
+    pub fn answer(&self, ask: &Ask) -> Result<(u16, Vec<u8>), Failure> {
         let mut errors = vec![];
         let mut reached = false;
         for endpoint in &self.endpoints {
-            match self.send_to(endpoint, ask) {
-                Ok((status, body)) => return read_answer(status, &body),
-                Err(miss) => {
-                    errors.push(miss.error);
-                    reached |= miss.reached;
-                    if !ask.repeatable {
-                        break;
-                    }
-                }
+            let miss = match self.send_to(endpoint, ask) {
+                Ok(answer) => return Ok(answer),
+                Err(miss) => miss,
+            };
+            errors.push(miss.error);
+            reached |= miss.reached;
+            let go_on = match ask.further {
+                Further::Always => true,
+                Further::IfNotReached => !miss.reached,
+                Further::Never => false,
+            };
+            if !go_on {
+                break;
             }
         }
         Err(Failure::Unavailable { errors, reached })
@@ -224,22 +263,25 @@ impl Client {
         } else {
             &self.agent
         };
-        let path = utf8_percent_encode(ask.key, IN_PATH);
-        let form = form(&ask.parameters);
-        let url = format!("{endpoint}/v2/keys{path}");
-        let with_query = if form.is_empty() {
-            url.clone()
-        } else {
-            format!("{url}?{form}")
-        };
-        match ask.method {
-            Method::Get => agent.run(Request::get(with_query).body(())?),
-            Method::Delete => agent.run(Request::delete(with_query).body(())?),
-            Method::Put => {
-                let typed =
-                    Request::put(url).header("Content-Type", "application/x-www-form-urlencoded");
-                agent.run(typed.body(form)?)
+        let mut url = format!("{endpoint}{}", utf8_percent_encode(&ask.path, IN_PATH));
+        let (content_type, body) = match (&ask.payload, ask.method) {
+            (Payload::Json(text), _) => ("application/json", text.clone()),
+            (Payload::Parameters(parameters), Method::Put) => {
+                ("application/x-www-form-urlencoded", form(parameters))
             }
+            (Payload::Parameters(parameters), _) => {
+                if !parameters.is_empty() {
+                    url += &format!("?{}", form(parameters));
+                }
+                ("", String::new())
+            }
+        };
+        let filled = |request: request::Builder| request.header("Content-Type", content_type);
+        match ask.method {
+            Method::Get => agent.run(Request::get(url).body(())?),
+            Method::Delete => agent.run(Request::delete(url).body(())?),
+            Method::Put => agent.run(filled(Request::put(url)).body(body)?),
+            Method::Post => agent.run(filled(Request::post(url)).body(body)?),
         }
     }
 }

@@ -1,12 +1,13 @@
-//! The commands: what each sends and prints.
+//! The commands on keys: what each sends and prints.
 
 use std::io::{Read, Write};
 
 use super::Stop;
 use super::args::{Opt, Parsed};
-use super::client::{Ask, Client, Event, Method, Node, Parameters};
+use super::client::{Ask, Client, Event, Further, Method, Node, Parameters, Payload};
 
 pub(super) struct Command {
+    /// One word, or two with a blank: that of a group and its own.
     pub name: &'static str,
     pub arguments: &'static str,
     pub what: &'static str,
@@ -18,6 +19,8 @@ pub(super) struct Command {
 pub(super) struct Run<'a> {
     pub client: &'a Client,
     pub parsed: &'a Parsed,
+    /// Given `--no-sync`.
+    pub no_sync: bool,
     pub stdin: &'a mut dyn Read,
     pub out: &'a mut dyn Write,
 }
@@ -33,7 +36,7 @@ impl Command {
     }
 }
 
-const HELP: Opt = Opt::flag(&["help", "h"], "print this");
+pub(super) const HELP: Opt = Opt::flag(&["help", "h"], "print this");
 const QUORUM: Opt = Opt::flag(&["quorum", "q"], "ask the cluster, not only this member");
 const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "also all that is below");
 const SORT: Opt = Opt::flag(&["sort"], "in the order of keys");
@@ -211,23 +214,26 @@ fn print_event(event: &Event, out: &mut dyn Write) -> Result<(), Stop> {
     Ok(())
 }
 
-fn read(key: &str, parameters: Parameters) -> Ask<'_> {
+fn read(key: &str, parameters: Parameters) -> Ask {
     Ask {
         method: Method::Get,
-        key,
-        parameters,
-        repeatable: true,
+        path: format!("/v2/keys{key}"),
+        payload: Payload::Parameters(parameters),
+        further: Further::Always,
         patient: false,
     }
 }
 
-fn change(method: Method, key: &str, parameters: Parameters, repeatable: bool) -> Ask<'_> {
+/// `repeatable`: may be sent to a further endpoint after one that may have done it already.
+fn change(method: Method, key: &str, parameters: Parameters, repeatable: bool) -> Ask {
     Ask {
         method,
-        key,
-        parameters,
-        repeatable,
-        patient: false,
+        further: if repeatable {
+            Further::Always
+        } else {
+            Further::Never
+        },
+        ..read(key, parameters)
     }
 }
 
@@ -276,7 +282,7 @@ fn number(
 
 /// A key as a path: a slash in front, no empty places, no `.` and `..`. The server would clean it,
 /// too, but by a redirect, which a PUT does not survive.
-fn clean(key: &str) -> String {
+pub(super) fn clean(key: &str) -> String {
     let mut parts: Vec<&str> = vec![];
     for part in key.split('/') {
         match part {

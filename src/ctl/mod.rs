@@ -1,12 +1,13 @@
 //! `edgetcdctl`, for those who know etcdctl's API 2: the same commands, output and exit statuses.
 //!
 //! It talks to any server of the v2 API. What stands here is the part that everybody uses: `get`,
-//! `set`, `ls`, `rm`, `mkdir`, `watch`, in the output format `simple`.
+//! `set`, `ls`, `rm`, `mkdir`, `watch`, in the output format `simple`, and what a cluster's members
+//! are changed by: `member list`, `member add`, `member remove`, `member update`.
 //!
 //! | exit status | for |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | bad arguments, a key that is a directory |
+//! | 1 | bad arguments, a key that is a directory, most errors of `member` |
 //! | 2 | no endpoint could be connected to |
 //! | 3 | no such command |
 //! | 4 | an error of the server, or no answer in time |
@@ -17,12 +18,13 @@
 mod args;
 mod client;
 mod commands;
+mod member;
 
 use std::io::{Read, Write};
 
 use self::args::{Opt, Parsed};
 use self::client::{Client, Failure};
-use self::commands::Run;
+use self::commands::{Command, HELP, Run};
 
 const GLOBAL_OPTIONS: &[Opt] = &[
     Opt::value(
@@ -119,10 +121,9 @@ fn dispatch(
         [name, rest @ ..] if !global.flag("help") && name != "help" && name != "h" => (name, rest),
         _ => return Ok(stdout.write_all(help().as_bytes())?),
     };
-    let command = commands::ALL
-        .iter()
-        .find(|command| command.name == name)
-        .ok_or_else(|| Stop::NoSuchCommand(name.clone()))?;
+    let Some((command, rest)) = find(name, rest)? else {
+        return Ok(stdout.write_all(group_help(name).as_bytes())?);
+    };
     let parsed = args::all(rest, command.options)
         .map_err(|stop| Stop::Plain(format!("{}\n{}", stop.text(), command.usage())))?;
     if parsed.flag("help") {
@@ -133,9 +134,45 @@ fn dispatch(
     (command.run)(&mut Run {
         client: &client,
         parsed: &parsed,
+        no_sync: global.flag("no-sync"),
         stdin,
         out: stdout,
     })
+}
+
+fn all_commands() -> impl Iterator<Item = &'static Command> {
+    commands::ALL.iter().chain(member::ALL)
+}
+
+/// Those named `GROUP …`.
+fn group(name: &str) -> impl Iterator<Item = &'static Command> {
+    all_commands().filter(move |command| {
+        let words = command.name.split_once(' ');
+        words.is_some_and(|(group, _)| group == name)
+    })
+}
+
+/// The command of this name and the words behind it; none where the help of a group is asked for.
+fn find<'a>(
+    name: &str,
+    rest: &'a [String],
+) -> Result<Option<(&'static Command, &'a [String])>, Stop> {
+    let unknown = |name: &str| Stop::NoSuchCommand(name.to_owned());
+    if group(name).next().is_none() {
+        let mut single = commands::ALL.iter();
+        let found = single.find(|command| command.name == name);
+        return Ok(Some((found.ok_or_else(|| unknown(name))?, rest)));
+    }
+    let (options, rest) = args::leading(rest, &[HELP])
+        .map_err(|stop| Stop::Plain(format!("{}\n{}", stop.text(), group_help(name).trim_end())))?;
+    match rest {
+        [sub, rest @ ..] if !options.flag("help") && sub != "help" && sub != "h" => {
+            let full = format!("{name} {sub}");
+            let found = group(name).find(|command| command.name == full);
+            Ok(Some((found.ok_or_else(|| unknown(sub))?, rest)))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn endpoints(global: &Parsed, from_env: Option<&str>) -> String {
@@ -147,14 +184,22 @@ fn endpoints(global: &Parsed, from_env: Option<&str>) -> String {
         .to_owned()
 }
 
+fn group_help(name: &str) -> String {
+    let mut out = format!("Usage: edgetcdctl {name} COMMAND [options] [arguments]\n\nCommands:\n");
+    group(name).for_each(|command| out += &help_line(command));
+    out
+}
+
+fn help_line(command: &Command) -> String {
+    format!("  {:<15}{}\n", command.name, command.what)
+}
+
 fn help() -> String {
     let mut out = String::from(
         "edgetcdctl: a command line client for the v2 API of etcd\n\n\
          Usage:\n  edgetcdctl [global options] command [options] [arguments]\n\nCommands:\n",
     );
-    for command in commands::ALL {
-        out += &format!("  {:<8}{}\n", command.name, command.what);
-    }
+    all_commands().for_each(|command| out += &help_line(command));
     out += "\nGlobal options:\n";
     GLOBAL_OPTIONS
         .iter()

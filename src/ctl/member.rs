@@ -1,0 +1,307 @@
+//! `edgetcdctl member`: who belongs to the cluster.
+//!
+//! Unlike those of the keys, errors here are told without `Error:  ` and have status 1, whoever made
+//! them. The exception is etcdctl's first step, in which it asks the endpoints for all members: if
+//! none can be connected to, that is told as everywhere, unless `--no-sync` left the step out. The
+//! step is not taken here, but its error is the one to expect, so the first request tells it.
+//!
+//! A change is sent to a second endpoint only if the first could not be connected to. The reference
+//! sends it on in more cases; an addition that took its time would then be done twice, or be told as
+//! refused because its URL is in use already.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::Stop;
+use super::client::{Ask, Failure, Further, Method, Payload};
+use super::commands::{Command, HELP, Run, clean};
+use crate::urls::Url;
+
+pub(super) const ALL: &[Command] = &[
+    Command {
+        name: "member list",
+        arguments: "",
+        what: "list the members of the cluster",
+        options: &[HELP],
+        run: list,
+    },
+    Command {
+        name: "member add",
+        arguments: "NAME PEER-URL",
+        what: "add a member and print what it is to be started with",
+        options: &[HELP],
+        run: add,
+    },
+    Command {
+        name: "member remove",
+        arguments: "ID",
+        what: "remove a member for good",
+        options: &[HELP],
+        run: remove,
+    },
+    Command {
+        name: "member update",
+        arguments: "ID PEER-URLS",
+        what: "give a member other peer URLs, a comma list",
+        options: &[HELP],
+        run: update,
+    },
+];
+
+const PATH: &str = "/v2/members";
+
+/// A member as the API shows it; one that was never started has no name.
+#[derive(Debug, Deserialize)]
+struct Member {
+    id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default, rename = "peerURLs")]
+    peer_urls: Vec<String>,
+    #[serde(default, rename = "clientURLs")]
+    client_urls: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Members {
+    #[serde(default)]
+    members: Vec<Member>,
+}
+
+/// An error answer of the members API.
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    message: String,
+}
+
+fn list(run: &mut Run) -> Result<(), Stop> {
+    let [] = arguments(run, "No arguments accepted")?;
+    let members = members(run, "")?;
+    let leader: Member = get(run, &format!("{PATH}/leader"), "Failed to get leader:  ")?;
+    for member in &members {
+        writeln!(run.out, "{}", line(member, &leader.id))?;
+    }
+    Ok(())
+}
+
+fn line(member: &Member, leader: &str) -> String {
+    let (id, peer_urls) = (&member.id, member.peer_urls.join(","));
+    if member.name.is_empty() {
+        return format!("{id}[unstarted]: peerURLs={peer_urls}");
+    }
+    format!(
+        "{id}: name={} peerURLs={peer_urls} clientURLs={} isLeader={}",
+        member.name,
+        member.client_urls.join(","),
+        id == leader
+    )
+}
+
+fn add(run: &mut Run) -> Result<(), Stop> {
+    let [name, url] = arguments(run, "Provide a name and a single member peerURL")?;
+    let ask = change(Method::Post, PATH.to_owned(), peer_urls(&[&url])?);
+    let (status, body) = answer(run, &ask, "")?;
+    let added: Member = match status {
+        201 => read(status, &body, "")?,
+        409 => return Err(refused(status, &body)),
+        _ => return Err(unexpected(status, "")),
+    };
+    let id = &added.id;
+    writeln!(run.out, "Added member named {name} with ID {id} to cluster")?;
+    let cluster = initial_cluster(&members(run, "")?, id, &name);
+    writeln!(run.out, "\nETCD_NAME={name:?}")?;
+    writeln!(run.out, "ETCD_INITIAL_CLUSTER={cluster:?}")?;
+    Ok(writeln!(
+        run.out,
+        "ETCD_INITIAL_CLUSTER_STATE=\"existing\""
+    )?)
+}
+
+/// `NAME=URL,…` of all members. The one just added has a name for its first start only: `name`.
+fn initial_cluster(members: &[Member], added: &str, name: &str) -> String {
+    let named = |member: &Member| {
+        let name = if member.id == added {
+            name
+        } else {
+            &member.name
+        };
+        let pairs = member.peer_urls.iter().map(|url| format!("{name}={url}"));
+        pairs.collect::<Vec<_>>()
+    };
+    members.iter().flat_map(named).collect::<Vec<_>>().join(",")
+}
+
+fn remove(run: &mut Run) -> Result<(), Stop> {
+    let [id] = arguments(run, "Provide a single member ID")?;
+    let members = members(run, "Error while verifying ID against known members: ")?;
+    if !members.iter().any(|member| member.id == id) {
+        return Err(Stop::Plain(unknown(&members, &id)));
+    }
+    let ask = Ask {
+        payload: Payload::Parameters(vec![]),
+        ..change(Method::Delete, format!("{PATH}/{id}"), String::new())
+    };
+    let before = format!("Received an error trying to remove member {id}: ");
+    let (status, _) = answer(run, &ask, &before).map_err(|stop| match stop {
+        // Alone among the errors, this one is printed without a line's end of its own.
+        Stop::Plain(text) => Stop::Plain(text.trim_end().to_owned()),
+        other => other,
+    })?;
+    match status {
+        // 410: somebody else removed it meanwhile.
+        204 | 410 => Ok(writeln!(run.out, "Removed member {id} from cluster")?),
+        status => Err(unexpected(status, &before)),
+    }
+}
+
+/// A name will not do, as two members may have the same. The words are etcdctl's, its name too.
+fn unknown(members: &[Member], id: &str) -> String {
+    let mut out = String::new();
+    for member in members.iter().filter(|member| member.name == id) {
+        out += &format!(
+            "Found a member named {id}; if this is correct, please use its ID, eg:\n\
+             \tetcdctl member remove {}\n\
+             For more details, read the documentation at https://github.com/etcd-io/etcd/blob/\
+             master/Documentation/runtime-configuration.md#remove-a-member\n\n",
+            member.id
+        );
+    }
+    out + &format!("Couldn't find a member in the cluster with an ID of {id}.")
+}
+
+fn update(run: &mut Run) -> Result<(), Stop> {
+    let [id, urls] = arguments(
+        run,
+        "Provide an ID and a list of comma separated peerURL \
+         (0xabcd http://example.com,http://example1.com)",
+    )?;
+    let urls = peer_urls(&urls.split(',').collect::<Vec<_>>())?;
+    let ask = change(Method::Put, clean(&format!("{PATH}/{id}")), urls);
+    let (status, body) = answer(run, &ask, "")?;
+    match status {
+        204 => Ok(writeln!(run.out, "Updated member with ID {id} in cluster")?),
+        404 | 409 => Err(refused(status, &body)),
+        _ => Err(unexpected(status, "")),
+    }
+}
+
+/// Exactly as many arguments as are asked for.
+fn arguments<const N: usize>(run: &Run, otherwise: &str) -> Result<[String; N], Stop> {
+    let given = <[String; N]>::try_from(run.parsed.args.clone());
+    given.map_err(|_| Stop::Plain(otherwise.to_owned()))
+}
+
+/// The body that names a member's URLs, which are looked at before anything is sent.
+fn peer_urls(texts: &[&str]) -> Result<String, Stop> {
+    let urls = texts.iter().map(|text| Url::parse(text));
+    let mut urls = urls
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Stop::Plain(error.to_string()))?;
+    urls.sort();
+    let urls: Vec<String> = urls.iter().map(Url::to_string).collect();
+    Ok(serde_json::json!({ "peerURLs": urls }).to_string())
+}
+
+fn change(method: Method, path: String, json: String) -> Ask {
+    Ask {
+        method,
+        path,
+        payload: Payload::Json(json),
+        further: Further::IfNotReached,
+        patient: false,
+    }
+}
+
+/// In the API's order.
+fn members(run: &Run, before: &str) -> Result<Vec<Member>, Stop> {
+    get(run, PATH, before).map(|Members { members }| members)
+}
+
+fn get<T: DeserializeOwned>(run: &Run, path: &str, before: &str) -> Result<T, Stop> {
+    let ask = Ask {
+        method: Method::Get,
+        path: path.to_owned(),
+        payload: Payload::Parameters(vec![]),
+        further: Further::Always,
+        patient: false,
+    };
+    match answer(run, &ask, before)? {
+        (200, body) => read(200, &body, before),
+        (status, _) => Err(unexpected(status, before)),
+    }
+}
+
+/// Status and body; `before` stands in front of what went wrong.
+fn answer(run: &Run, ask: &Ask, before: &str) -> Result<(u16, Vec<u8>), Stop> {
+    run.client.answer(ask).map_err(|failure| match failure {
+        Failure::Unavailable { reached: false, .. } if !run.no_sync => Stop::Failed(failure),
+        _ => Stop::Plain(format!("{before}{}", failure.brief())),
+    })
+}
+
+fn read<T: DeserializeOwned>(status: u16, body: &[u8], before: &str) -> Result<T, Stop> {
+    serde_json::from_slice(body).map_err(|_| {
+        let text = String::from_utf8_lossy(body).trim().to_owned();
+        Stop::Plain(format!("{before}{}", Failure::Odd(status, text)))
+    })
+}
+
+/// The server's own words.
+fn refused(status: u16, body: &[u8]) -> Stop {
+    match read(status, body, "") {
+        Ok(Refusal { message }) => Stop::Plain(message),
+        Err(stop) => stop,
+    }
+}
+
+/// The words of etcdctl for every answer it does not expect, be there words of the server or not.
+fn unexpected(status: u16, before: &str) -> Stop {
+    Stop::Plain(format!("{before}unexpected status code {status}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: &str, name: &str, peer_urls: &[&str]) -> Member {
+        Member {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            peer_urls: peer_urls.iter().map(|url| (*url).to_owned()).collect(),
+            client_urls: vec![],
+        }
+    }
+
+    #[test]
+    fn the_new_member_stands_in_the_initial_cluster_by_the_name_it_is_to_have() {
+        let members = [
+            member("1", "a", &["http://a:1", "http://a:2"]),
+            member("2", "", &["http://b:1"]),
+            member("3", "", &["http://c:1"]),
+        ];
+        assert_eq!(
+            initial_cluster(&members, "2", "b"),
+            "a=http://a:1,a=http://a:2,b=http://b:1,=http://c:1"
+        );
+    }
+
+    #[test]
+    fn urls_are_sent_in_their_order() {
+        assert_eq!(
+            peer_urls(&["http://b:1", " HTTP://a:1"]).unwrap(),
+            r#"{"peerURLs":["http://a:1","http://b:1"]}"#
+        );
+        assert_eq!(
+            peer_urls(&["http://b:1", ""]).unwrap_err().text(),
+            "URL scheme must be http, https, unix, or unixs: "
+        );
+    }
+
+    #[test]
+    fn all_members_of_a_name_are_told() {
+        let members = [member("1", "a", &[]), member("2", "a", &[])];
+        let text = unknown(&members, "a");
+        assert!(text.contains("\tetcdctl member remove 1\n") && text.contains("remove 2\n"));
+        assert!(text.ends_with("\n\nCouldn't find a member in the cluster with an ID of a."));
+    }
+}
