@@ -140,6 +140,7 @@ pub struct Cluster {
     /// Whether clients still begin new operations.
     pub(super) open: bool,
     pub(super) calm: super::calm::Progress,
+    pub(super) plan: super::plot::Progress,
     /// Events gone through.
     pub(super) events: u64,
     trace: Vec<Line>,
@@ -167,6 +168,7 @@ impl Cluster {
             mended: None,
             open: true,
             calm: super::calm::Progress::default(),
+            plan: super::plot::Progress::default(),
             events: 0,
             trace: Vec::new(),
         };
@@ -243,7 +245,10 @@ impl Cluster {
                 self.after(until - time + again, event);
                 Ok(())
             }
-            _ => self.take(event),
+            _ => {
+                self.take(event)?;
+                self.plot()
+            }
         }
     }
 

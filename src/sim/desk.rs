@@ -3,11 +3,8 @@
 use super::client::{Answer, Ask, Op};
 use super::cluster::{Checked, Cluster, Event};
 use super::trace::Happening;
-use super::weather::{ELECTION, TICK};
+use super::weather::TICK;
 use crate::raft::NodeId;
-
-/// A client waits this long for an answer.
-const PATIENCE: u64 = 6 * ELECTION;
 
 impl Cluster {
     /// A client begins its next operation.
@@ -30,7 +27,7 @@ impl Cluster {
             maybe: false,
         });
         self.clients[client].busy = Some(number);
-        self.after(PATIENCE, Event::GiveUp { number });
+        self.after(self.weather.patience, Event::GiveUp { number });
         self.ask(number);
         Ok(())
     }
@@ -39,7 +36,7 @@ impl Cluster {
     fn ask(&mut self, number: u64) {
         let client = self.ops[number as usize].client as usize;
         let any: Vec<NodeId> = self.nodes.keys().copied().collect();
-        let stray = self.random.one_in(6);
+        let stray = self.random.one_in(self.weather.stray_one_in);
         let believed = self.clients[client].believes.filter(|_| !stray);
         let Some(node) = believed.or_else(|| self.random.pick(&any)) else {
             return;
@@ -74,7 +71,7 @@ impl Cluster {
             op.maybe = false;
             self.clients[client].believes = leader;
             let wait = self.random.within((1_000, TICK));
-            if self.now + wait < self.ops[number as usize].called + PATIENCE {
+            if self.now + wait < self.ops[number as usize].called + self.weather.patience {
                 self.ask_again(number, wait);
             }
             return Ok(());

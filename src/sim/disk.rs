@@ -68,14 +68,16 @@ impl Cluster {
         );
     }
 
-    /// Writes all batches that wait, without a sync yet.
+    /// Writes all batches that wait, or only the first, without a sync yet.
     fn save_begin(&mut self, id: NodeId, first: Save) -> Checked {
+        let alone = self.mended.is_none() && self.random.one_in(self.weather.alone_one_in);
         let Some(life) = self.life(id) else {
             return Ok(());
         };
         let mut saves = vec![first];
         while let Some(Job::Save(next)) = life.jobs.front()
             && next.install.is_none()
+            && !alone
         {
             if let Some(Job::Save(save)) = life.jobs.pop_front() {
                 saves.push(*save);

@@ -12,7 +12,9 @@
 //! what was not synced, also in the middle of a write; syncs are slow or fail; machines stop and go
 //! on, clocks run at half and double speed, wall clocks jump; members come and go, leadership moves;
 //! snapshots are made every few entries and sent to whom is behind. Clients write, compare, delete, post,
-//! read and hold keys with a TTL. Then all is mended, and everything must come right: one leader, members
+//! read and hold keys with a TTL. In some storms the nemesis has a plan ([`Plot`]): it looks at the cluster after
+//! every event and does the worst that it can at that moment, for a harm that needs several misfortunes in
+//! one order. Then all is mended, and everything must come right: one leader, members
 //! level with it, clients served, no key left whose time is up.
 //!
 //! # What must hold
@@ -34,13 +36,13 @@
 //! | D1 ballot synced before the answer | `checks::promise_is_stored`, `Mirror::vote`; power cuts at any change | transcript `vote-not-stored` |
 //! | D2 a leader counts its own disk | `checks::on_a_majority` | `leader-counts-its-own-disk` |
 //! | D3 acks mean stored | `checks::promise_is_stored` | `ack-only-after-store`, `late-report-from-the-disk` |
-//! | D4 commit by counting own entries | leader completeness | `figure-8`, `commit-needs-own-term` |
+//! | D4 commit by counting own entries | [`Plot::OldEntry`]; leader completeness | `figure-8`, `commit-needs-own-term` |
 //! | D5 no read before the no-op | linearizability | `read-index` |
-//! | D6 read rounds and ids are new | stopped leaders; [`Flaw::ReadIdReused`] | `read-index-stale-leader` |
+//! | D6 read rounds and ids are new | [`Plot::Sleeper`]; [`Flaw::ReadIdReused`] | `read-index-stale-leader` |
 //! | D7 no leases | clocks at half and double speed | – |
 //! | D8 pre-vote, check-quorum | [`Calm::Isolated`], [`Calm::DeafToLeader`], [`Calm::DeafLeader`] | `rejoin-after-isolation`, `one-way-cut`, `newer-term-from-a-refusal` |
 //! | D9 removed members | [`Calm::Removed`]; storms in which they stay | `removed-member-does-not-disturb` |
-//! | D10 one change, after the own term | [`Kind::Members`] | `two-changes-at-once`, `membership-of-an-unproven-leader` |
+//! | D10 one change, after the own term | [`Kind::Members`], [`Plot::TwoChanges`] | `two-changes-at-once`, `membership-of-an-unproven-leader` |
 //! | D11 learners first | members are added blank and promoted by the leader | `membership` |
 //! | D12 lost directories | not here: identities are the server's | tests of real processes |
 //! | D13 snapshot install | [`Kind::Snapshots`]; [`Flaw::LogCutBeforeSnapshot`] | `snapshot-catch-up`, `snapshot-behind-is-ignored` |
@@ -58,7 +60,7 @@
 //!
 //! `cluster` (the scheduler), `driver` and `disk` (what a core asks for), `power` (down and up), `streams`
 //! (snapshots), `node` (what a node is, and what is certainly on its disk), `client` and `desk`, `weather`,
-//! `nemesis` and `calm` (what goes wrong), `checks` and `history` (what must hold), `trace`.
+//! `nemesis`, `plot` and `calm` (what goes wrong), `checks` and `history` (what must hold), `trace`.
 //!
 //! # Left out
 //!
@@ -79,6 +81,7 @@ mod history;
 pub mod linear;
 mod nemesis;
 mod node;
+mod plot;
 mod power;
 mod random;
 mod serve;
@@ -92,4 +95,4 @@ pub use clock::Pace;
 pub use cluster::{Cluster, Settings};
 pub use flaw::Flaw;
 pub use trace::{Happening, Line};
-pub use weather::{Calm, Kind, Weather};
+pub use weather::{Calm, Kind, Plot, Weather};

@@ -173,7 +173,7 @@ impl Cluster {
         }
     }
 
-    fn add_member(&mut self, leader: NodeId) -> Checked {
+    pub(super) fn add_member(&mut self, leader: NodeId) -> Checked {
         if self.next_node > self.settings.nodes + GUESTS {
             return Ok(());
         }

@@ -30,8 +30,22 @@ pub enum Kind {
     Elections,
     /// True clocks, short delays: no key may go before its real time.
     TimesToLive,
+    /// Things go wrong at the worst moment, for one harm that chance alone does not find.
+    Plot(Plot),
     /// One thing goes wrong in a healthy cluster, and nobody is to be disturbed by it.
     Calm(Calm),
+}
+
+/// The harm that a nemesis with a plan is after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plot {
+    /// Figure 8: an entry of an old term gets to a majority, and is replaced (hazard D4).
+    OldEntry,
+    /// 2015: two leaders change the members, each without the other's knowledge (hazard D10).
+    TwoChanges,
+    /// A leader sleeps through an election with questions under way, and is asked when it
+    /// wakes (hazard D6).
+    Sleeper,
 }
 
 /// The one thing that goes wrong.
@@ -111,6 +125,9 @@ pub struct Weather {
     pub sync: (u64, u64),
     /// One sync in so many takes ten times as long.
     pub slow_sync_one_in: u64,
+    /// One batch in so many is synced alone, whatever waits behind it: what follows then becomes
+    /// certain one by one.
+    pub alone_one_in: u64,
     /// Time between two things that go wrong.
     pub every: (u64, u64),
     pub(super) weights: [u64; 16],
@@ -132,6 +149,10 @@ pub struct Weather {
     pub clients: u64,
     /// How long a client thinks before its next operation.
     pub think: (u64, u64),
+    /// How long a client waits for an answer.
+    pub patience: u64,
+    /// One request in so many goes to any node, whoever is said to lead.
+    pub stray_one_in: u64,
     /// Keys that clients share.
     pub keys: u64,
     /// Whether removed members stop once they know.
@@ -143,7 +164,7 @@ pub struct Weather {
 impl Weather {
     /// The weather of a seed.
     pub(super) fn of(random: &mut Random) -> Weather {
-        let kind = match random.below(16) {
+        let kind = match random.below(19) {
             0 | 1 => Kind::Mixed,
             2 | 3 => Kind::Disks,
             4..=6 => Kind::Network,
@@ -152,6 +173,7 @@ impl Weather {
             11 => Kind::Clocks,
             12 | 13 => Kind::Elections,
             14 => Kind::TimesToLive,
+            15..=17 => Kind::Plot(random.pick(&PLOTS).unwrap_or(Plot::OldEntry)),
             _ => Kind::Calm(random.pick(&CALMS).unwrap_or(Calm::Isolated)),
         };
         let mut weather = Weather::mixed(kind, random);
@@ -171,6 +193,7 @@ impl Weather {
             late: (10_000, 2 * ELECTION),
             sync: (100, random.within((500, 6_000))),
             slow_sync_one_in: random.within((20, 100)),
+            alone_one_in: 0,
             every: (20_000, random.within((60_000, 200_000))),
             weights: [4, 3, 3, 1, 2, 4, 3, 3, 8, 2, 2, 1, 3, 2, 2, 2],
             down: (10_000, 3 * ELECTION),
@@ -182,6 +205,8 @@ impl Weather {
             hasty: false,
             clients: random.within((3, 5)),
             think: (500, random.within((5_000, 30_000))),
+            patience: 6 * ELECTION,
+            stray_one_in: 6,
             keys: random.within((1, 3)),
             removed_stop: !random.one_in(3),
             same_boot: false,
@@ -231,6 +256,7 @@ impl Weather {
                 self.sync = (500, random.within((2_000, 80_000)));
                 self.batch_bytes = random.within((1, 200)) as usize;
                 self.aimed_one_in = random.within((1, 2));
+                self.alone_one_in = random.within((1, 4));
             }
             Kind::TimesToLive => {
                 self.weights = [0, 6, 0, 0, 2, 2, 2, 2, 8, 3, 0, 8, 6, 0, 0, 1];
@@ -239,6 +265,7 @@ impl Weather {
                 self.sync = (500, random.within((2_000, 30_000)));
                 self.storm = 2_000_000;
             }
+            Kind::Plot(plot) => self.turn_against(plot, random),
             Kind::Calm(_) => {
                 (self.late_one_in, self.drop_one_in, self.double_one_in) = (0, 0, 0);
                 (self.delay, self.sync) = ((200, 2_000), (100, 1_000));
@@ -250,10 +277,36 @@ impl Weather {
         }
     }
 
+    /// Chance leaves room for a plan, and is not idle.
+    fn turn_against(&mut self, plot: Plot, random: &mut Random) {
+        self.weights = [2, 2, 1, 0, 2, 1, 0, 0, 0, 2, 2, 0, 1, 0, 0, 2];
+        self.every = (50_000, random.within((100_000, 600_000)));
+        self.storm = random.within((1_500_000, 2_500_000));
+        self.delay = (200, random.within((1_000, 4_000)));
+        (self.drop_one_in, self.double_one_in) = (random.within((50, 500)), 200);
+        self.late_one_in = random.within((100, 1_000));
+        match plot {
+            Plot::OldEntry => {
+                self.batch_bytes = random.within((1, 100)) as usize;
+                self.clients = random.within((4, 7));
+                self.down = (2_000, 2 * ELECTION);
+            }
+            Plot::TwoChanges => self.strict_changes = false,
+            Plot::Sleeper => {
+                self.clients = random.within((5, 8));
+                self.patience = random.within((ELECTION / 2, 2 * ELECTION));
+                self.stray_one_in = random.within((1, 3));
+                self.keys = 1;
+            }
+        }
+    }
+
     pub(super) fn act(&self, random: &mut Random) -> Act {
         ACTS[random.weighted(&self.weights)]
     }
 }
+
+const PLOTS: [Plot; 3] = [Plot::OldEntry, Plot::TwoChanges, Plot::Sleeper];
 
 const CALMS: [Calm; 5] = [
     Calm::Isolated,

@@ -1,10 +1,10 @@
 //! The simulator can fail: with one rule off, or one mistake in the driver, it finds the harm.
 //!
-//! The tables say at which seed, and on how many nodes; without words of a harm, none of 2,000 seeds has
-//! shown it yet, and only the transcript of that rule in `tests/transcripts/raft` does. `HUNT=2000 cargo test --profile sim --test sim hunt
-//! -- --nocapture` looks for them anew and prints them.
+//! The tables say at which of 2,000 seeds, on how many nodes, and in which words. `HUNT=2000 cargo test
+//! --profile sim --test sim hunt -- --nocapture` looks for them anew and prints them; `RULE=…`, `NODES=…` and
+//! `KIND=…` narrow that down.
 
-use crate::{broken, number, sound};
+use crate::{broken, is_wanted, number, sound};
 use edgetcd::raft::Rules;
 use edgetcd::sim::{Cluster, Flaw, Keeping, Settings};
 
@@ -53,23 +53,23 @@ macro_rules! rules {
 
 rules! {
     VOTE_STORED_BEFORE_ANSWER: 0, 3, "said before stored";
-    ONE_VOTE_PER_TERM: 6, 3, "changed its vote";
-    VOTER_COMPARES_LOGS: 8, 3, "leader completeness";
-    PRE_VOTE: 254, 3, "calm: Isolated";
-    BELIEVES_ITS_LEADER: 212, 3, "calm: DeafToLeader";
-    CHECK_QUORUM: 51, 3, "calm: DeafLeader";
-    TIMER_RESET_BY_LEADER_ONLY: 0, 3, "calm: FastAndStale";
+    ONE_VOTE_PER_TERM: 8, 3, "changed its vote";
+    VOTER_COMPARES_LOGS: 7, 3, "leader completeness";
+    PRE_VOTE: 80, 3, "calm: Isolated";
+    BELIEVES_ITS_LEADER: 93, 3, "calm: DeafToLeader";
+    CHECK_QUORUM: 61, 3, "calm: DeafLeader";
+    TIMER_RESET_BY_LEADER_ONLY: 7, 3, "calm: FastAndStale";
     ACK_AFTER_STORE: 0, 3, "said before stored";
     OWN_STORE_COUNTS: 0, 3, "durability";
-    STORED_CHECKS_TERM: 1311, 5, "said before stored";
+    STORED_CHECKS_TERM: 701, 5, "said before stored";
     PREVIOUS_MUST_MATCH: 0, 3, "assertion";
     TRUNCATE_ONLY_ON_CONFLICT: 0, 3, "assertion: truncating";
-    COMMIT_OWN_TERM_ONLY: 0, 3, "";
-    CHANGE_AFTER_OWN_TERM: 0, 3, "";
-    ONE_CHANGE_AT_A_TIME: 367, 3, "leader completeness";
-    READ_AFTER_NOOP: 4, 3, "not linearizable";
-    READ_ROUND_IS_NEW: 0, 3, "";
-    SNAPSHOT_ONLY_AHEAD: 5, 3, "commit went back";
+    COMMIT_OWN_TERM_ONLY: 24, 3, "leader completeness";
+    CHANGE_AFTER_OWN_TERM: 0, 3, "leader completeness";
+    ONE_CHANGE_AT_A_TIME: 0, 3, "leader completeness";
+    READ_AFTER_NOOP: 13, 3, "not linearizable";
+    READ_ROUND_IS_NEW: 107, 3, "not linearizable";
+    SNAPSHOT_ONLY_AHEAD: 8, 3, "commit went back";
 }
 
 fn flaws() -> Vec<Case> {
@@ -83,23 +83,23 @@ fn flaws() -> Vec<Case> {
     };
     let table = [
         (Flaw::AckBeforeSync, 0, 3, "said before stored"),
-        (Flaw::FailedSyncIgnored, 20, 3, "restarts without"),
+        (Flaw::FailedSyncIgnored, 19, 3, "restarts without"),
         (
             Flaw::LogCutBeforeSnapshot,
-            136,
+            264,
             3,
             "the log begins with entry",
         ),
         (Flaw::InstallReportedEarly, 0, 3, "said before stored"),
         (Flaw::SnapshotAheadOfMark, 0, 3, "equal states"),
-        (Flaw::BallotForgotten, 23, 3, "votes twice"),
-        (Flaw::TailDropped, 8, 3, "leader completeness"),
-        (Flaw::RetriedAfterAppend, 3, 3, "applied twice"),
-        (Flaw::ReadIdReused, 0, 3, ""),
-        (Flaw::ReadWithoutAsking, 1, 3, "not linearizable"),
-        (Flaw::ExpiryByWallClock, 17, 3, "have not expired"),
-        (Flaw::ExpiryByName, 40, 3, "expired early"),
-        (Flaw::TimeOfOwnBoot, 1, 3, "have not expired"),
+        (Flaw::BallotForgotten, 143, 3, "votes twice"),
+        (Flaw::TailDropped, 13, 3, "leader completeness"),
+        (Flaw::RetriedAfterAppend, 8, 3, "applied twice"),
+        (Flaw::ReadIdReused, 464, 3, "not linearizable"),
+        (Flaw::ReadWithoutAsking, 13, 3, "not linearizable"),
+        (Flaw::ExpiryByWallClock, 12, 3, "have not expired"),
+        (Flaw::ExpiryByName, 141, 3, "expired early"),
+        (Flaw::TimeOfOwnBoot, 0, 3, "have not expired"),
         (Flaw::ApplyReadsClock, 0, 3, "equal states"),
     ];
     table.into_iter().map(case).collect()
@@ -109,9 +109,6 @@ fn flaws() -> Vec<Case> {
 #[test]
 fn each_rule_is_needed() {
     for case in rules().into_iter().chain(flaws()) {
-        if case.harm.is_empty() {
-            continue;
-        }
         let mut cluster = Cluster::new(case.settings(case.seed, case.nodes));
         let (name, seed) = (&case.name, case.seed);
         let found = broken(&mut cluster);
@@ -146,6 +143,9 @@ fn hunt() {
         let found = nodes.into_iter().find_map(|nodes| {
             (0..seeds).find_map(|seed| {
                 let mut cluster = Cluster::new(case.settings(seed, nodes));
+                if !is_wanted(&cluster) {
+                    return None;
+                }
                 Some((seed, nodes, cluster.kind(), broken(&mut cluster)?))
             })
         });

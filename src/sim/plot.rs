@@ -1,0 +1,310 @@
+//! Storms with a plan: the nemesis looks at the cluster and does what hurts most just then.
+//!
+//! Some harms need three or four misfortunes in one order, each within a millisecond: chance alone does not
+//! find them in thousands of seeds. Here the nemesis looks after every event, as an adversary would who sees
+//! all nodes and owns the network, and cuts, stops or kills at the worst moment. It has no other means: no
+//! message is invented, altered or delivered on a cut link, and members are changed by asking a leader.
+//! The other small misfortunes of a storm go on meanwhile, so a plan often comes to nothing;
+//! then all links are mended, and it begins anew.
+
+use super::cluster::{Checked, Cluster};
+use super::power::Down;
+use super::trace::Happening;
+use super::weather::{ELECTION, Kind, Plot};
+use crate::raft::{Ballot, NodeId, Position};
+
+/// How far the plan has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    stage: Stage,
+    /// When the next thing is due; a plan that waits for the cluster is given up then.
+    due: u64,
+}
+
+/// What has been done so far.
+#[derive(Debug, Default, Clone, Copy)]
+enum Stage {
+    /// Waits until `due`, then for its moment.
+    #[default]
+    Idle,
+    /// [`Plot::OldEntry`]: `old` leads, is cut off, and appends what nobody else gets.
+    Alone { old: NodeId },
+    /// `new` has led without being heard since, and is cut off; `old` is to bring the others its `entry`.
+    Returned {
+        old: NodeId,
+        new: NodeId,
+        entry: Position,
+    },
+    /// [`Plot::TwoChanges`]: `old` has removed `out`, and nobody has heard of it.
+    Removed { old: NodeId, out: NodeId },
+    /// `new` is being elected; `kept` will hear nothing of it, to be of `old`'s half.
+    Elected {
+        old: NodeId,
+        new: NodeId,
+        kept: NodeId,
+    },
+    /// `new` has removed `old`.
+    Both {
+        old: NodeId,
+        new: NodeId,
+        kept: NodeId,
+    },
+    /// [`Plot::Sleeper`]: a leader was stopped, and answers are on their way to it.
+    Dozing { leader: NodeId, wakes: u64 },
+    /// The last act: who could do harm may talk now.
+    Last,
+}
+
+impl Cluster {
+    /// After every event: the next thing, if its moment has come.
+    pub(super) fn plot(&mut self) -> Checked {
+        let Kind::Plot(plot) = self.weather.kind else {
+            return Ok(());
+        };
+        if self.mended.is_some() {
+            return Ok(());
+        }
+        let late = self.now >= self.plan.due;
+        match (self.plan.stage, plot) {
+            (Stage::Idle, _) if !late => {}
+            (Stage::Idle, Plot::OldEntry) => self.leave_alone(),
+            (Stage::Idle, Plot::TwoChanges) => return self.first_change(),
+            (Stage::Idle, Plot::Sleeper) => self.put_to_sleep(),
+            (Stage::Dozing { leader, wakes }, _) if late => self.let_others_lead(leader, wakes),
+            _ if late => self.give_up_plan(),
+            (Stage::Alone { old }, _) => self.silence_next(old),
+            (Stage::Returned { old, new, entry }, _) => self.count_old(old, new, entry),
+            (Stage::Removed { old, out }, _) => self.keep_one(old, out),
+            (Stage::Elected { old, new, kept }, _) => return self.second_change(old, new, kept),
+            (Stage::Both { old, new, kept }, _) => self.part(old, new, kept),
+            (Stage::Dozing { .. } | Stage::Last, _) => {}
+        }
+        Ok(())
+    }
+
+    fn go_to(&mut self, stage: Stage, within: (u64, u64)) {
+        self.note(|_| Happening::Nemesis(format!("plan: {stage:?}")));
+        let due = self.now + self.random.within(within);
+        self.plan = Progress { stage, due };
+    }
+
+    /// It came to nothing, or is over.
+    fn give_up_plan(&mut self) {
+        self.cuts.clear();
+        self.go_to(Stage::Idle, (ELECTION / 10, 2 * ELECTION));
+    }
+
+    // Figure 8: an entry of an old term is on a majority's disks, and may still be replaced.
+
+    fn leave_alone(&mut self) {
+        if let Some(old) = self.leader() {
+            self.isolate(old);
+            self.go_to(Stage::Alone { old }, PATIENCE);
+        }
+    }
+
+    /// Whoever is elected next appends an entry that nobody hears of.
+    fn silence_next(&mut self, old: NodeId) {
+        if let Some((new, _)) = self.about_to_lead(old) {
+            let others = self.all_but(&[new]);
+            self.cuts.extend(others.into_iter().map(|to| (new, to)));
+        }
+        let Some(new) = self.leader().filter(|new| *new != old) else {
+            return;
+        };
+        let Some(last) = self.last_stored(new) else {
+            return;
+        };
+        let life = self.nodes[&old].life.as_ref();
+        let Some(entry) = life.and_then(|life| life.core.position_at(last.index)) else {
+            return;
+        };
+        if !self.nodes[&old].mirror.holds(entry) {
+            return;
+        }
+        self.cuts.clear();
+        self.hold_back(new);
+        self.keep_apart(&[old, new]);
+        self.go_to(Stage::Returned { old, new, entry }, PATIENCE);
+    }
+
+    /// The old entry gets to the others, and nothing that follows it.
+    fn count_old(&mut self, old: NodeId, new: NodeId, entry: Position) {
+        for id in self.all_but(&[old, new]) {
+            let core = self.nodes[&id].life.as_ref().map(|life| &life.core);
+            if core.is_some_and(|core| core.position_at(entry.index) == Some(entry)) {
+                self.cuts.insert((old, id));
+            }
+        }
+        let core = self.nodes[&old].life.as_ref().map(|life| &life.core);
+        if core.is_some_and(|core| core.is_leader() && core.commit() >= entry.index) {
+            self.cuts.clear();
+            self.hold_back(old);
+            self.keep_apart(&[old, new]);
+            self.go_to(Stage::Last, PATIENCE);
+        }
+    }
+
+    // 2015: two leaders, each with a change of its own, and majorities that do not meet.
+
+    fn first_change(&mut self) -> Checked {
+        let Some(old) = self.leader().filter(|id| self.is_settled(*id)) else {
+            return Ok(());
+        };
+        let Some(life) = self.life(old) else {
+            return Ok(());
+        };
+        let members = life.core.membership().clone();
+        let voters = members.voters;
+        let others: Vec<NodeId> = voters.iter().copied().filter(|id| *id != old).collect();
+        let Some(out) = self.random.pick(&others) else {
+            return Ok(());
+        };
+        if voters.len() == 4 {
+            self.isolate(old);
+            self.remove_member(old, out)?;
+            self.go_to(Stage::Removed { old, out }, PATIENCE);
+            // Asked for more at once it must refuse, or it would soon be a majority by itself.
+            let mut more = others.into_iter().filter(|id| *id != out);
+            return more.try_for_each(|id| self.remove_member(old, id));
+        }
+        // Only from an even number does a majority shrink by a removal.
+        self.go_to(Stage::Idle, (ELECTION / 10, ELECTION));
+        match voters.len() > 4 {
+            true => self.remove_member(old, out),
+            false if members.learners.is_empty() => self.add_member(old),
+            false => Ok(()),
+        }
+    }
+
+    /// One of those who vote for the next leader hears no more of it.
+    fn keep_one(&mut self, old: NodeId, out: NodeId) {
+        let Some((new, voters)) = self.about_to_lead(old) else {
+            return;
+        };
+        let kept = voters
+            .into_iter()
+            .filter(|id| ![old, out, new].contains(id));
+        let kept: Vec<NodeId> = kept.collect();
+        if let Some(kept) = self.random.pick(&kept) {
+            self.cuts.insert((new, kept));
+            self.go_to(Stage::Elected { old, new, kept }, PATIENCE);
+        }
+    }
+
+    fn second_change(&mut self, old: NodeId, new: NodeId, kept: NodeId) -> Checked {
+        if self.leader() != Some(new) {
+            return Ok(());
+        }
+        self.go_to(Stage::Both { old, new, kept }, PATIENCE);
+        self.remove_member(new, old)
+    }
+
+    /// Once the second change is committed, the half of the first may elect its leader.
+    fn part(&mut self, old: NodeId, new: NodeId, kept: NodeId) {
+        let Some(life) = &self.nodes[&new].life else {
+            return;
+        };
+        let voters = &life.core.membership().voters;
+        if voters.contains(&old) || !self.is_settled(new) {
+            return;
+        }
+        self.cuts.clear();
+        for one in [old, kept] {
+            for other in self.all_but(&[old, kept]) {
+                self.cuts.extend([(one, other), (other, one)]);
+            }
+        }
+        self.go_to(Stage::Last, PATIENCE);
+    }
+
+    // A leader that sleeps while another one is elected, and is asked when it wakes.
+
+    fn put_to_sleep(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        // With a question under way: its answers are what it finds when it wakes.
+        let asked = self.life(leader).is_some_and(|life| !life.reads.is_empty());
+        if !asked {
+            return;
+        }
+        let wakes = self.now + self.random.within((3 * ELECTION, 6 * ELECTION));
+        self.node(leader).paused_until = wakes;
+        let answers_take = 2 * self.weather.delay.1;
+        self.go_to(Stage::Dozing { leader, wakes }, (500, answers_take));
+    }
+
+    fn let_others_lead(&mut self, leader: NodeId, wakes: u64) {
+        self.isolate(leader);
+        let left = wakes.saturating_sub(self.now);
+        self.go_to(Stage::Last, (left, left + ELECTION / 2));
+    }
+
+    // What the nemesis sees, and does
+
+    /// A node that enough others have voted for, and that does not know it yet.
+    fn about_to_lead(&self, not: NodeId) -> Option<(NodeId, Vec<NodeId>)> {
+        let nodes = self.nodes.values().filter(|node| node.id != not);
+        nodes.into_iter().find_map(|node| {
+            let core = &node.life.as_ref()?.core;
+            let own = Ballot {
+                vote: Some(node.id),
+                ..core.ballot()
+            };
+            let said_yes = |id: &NodeId| self.nodes[id].mirror.ballot == own;
+            let voters = core.membership().voters.iter().copied();
+            let yes: Vec<NodeId> = voters.filter(said_yes).collect();
+            let enough = yes.len() >= core.membership().majority();
+            (enough && !core.is_leader()).then_some((node.id, yes))
+        })
+    }
+
+    /// Where a leader's log ends, if that is of its own term, on its disk, and nowhere else.
+    fn last_stored(&self, leader: NodeId) -> Option<Position> {
+        let core = &self.nodes[&leader].life.as_ref()?.core;
+        let last = core.last_position();
+        let own = last.term == core.ballot().term && self.nodes[&leader].mirror.holds(last);
+        let elsewhere = self.all_but(&[leader]).into_iter().any(|id| {
+            let life = self.nodes[&id].life.as_ref();
+            life.is_some_and(|life| life.core.position_at(last.index) == Some(last))
+        });
+        (own && !elsewhere).then_some(last)
+    }
+
+    /// Whether a leader's membership is committed, and with it an entry of its own term.
+    fn is_settled(&self, leader: NodeId) -> bool {
+        let life = self.nodes[&leader].life.as_ref();
+        life.is_some_and(|life| {
+            let core = &life.core;
+            core.mark_at(core.commit()).is_some_and(|mark| {
+                mark.position.term == core.ballot().term && mark.membership == *core.membership()
+            })
+        })
+    }
+
+    fn all_but(&self, these: &[NodeId]) -> Vec<NodeId> {
+        let all = self.nodes.keys().copied();
+        all.filter(|id| !these.contains(id)).collect()
+    }
+
+    /// Nobody hears it from now on; it may be down as well, for a while.
+    fn hold_back(&mut self, id: NodeId) {
+        self.isolate(id);
+        match self.random.below(3) {
+            0 => self.down(id, Down::Crash("crash")),
+            1 => self.down(id, Down::Kill("killed")),
+            _ => {}
+        }
+    }
+
+    /// All others hear nothing of each other, so that none of them is elected.
+    fn keep_apart(&mut self, these: &[NodeId]) {
+        let others = self.all_but(these);
+        for one in &others {
+            let rest = others.iter().filter(|other| *other != one);
+            self.cuts.extend(rest.map(|other| (*one, *other)));
+        }
+    }
+}
+
+/// How long a plan waits for what it needs: an election or two.
+const PATIENCE: (u64, u64) = (4 * ELECTION, 8 * ELECTION);
