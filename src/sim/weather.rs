@@ -293,8 +293,8 @@ impl Weather {
             }
             Plot::TwoChanges => self.strict_changes = false,
             Plot::Sleeper => {
-                self.clients = random.within((5, 8));
-                self.patience = random.within((ELECTION / 2, 2 * ELECTION));
+                self.clients = random.within((4, 6));
+                self.patience = random.within((ELECTION, 3 * ELECTION));
                 self.stray_one_in = random.within((1, 3));
                 self.keys = 1;
             }

@@ -68,7 +68,7 @@ rules! {
     CHANGE_AFTER_OWN_TERM: 0, 3, "leader completeness";
     ONE_CHANGE_AT_A_TIME: 0, 3, "leader completeness";
     READ_AFTER_NOOP: 13, 3, "not linearizable";
-    READ_ROUND_IS_NEW: 107, 3, "not linearizable";
+    READ_ROUND_IS_NEW: 86, 3, "not linearizable";
     SNAPSHOT_ONLY_AHEAD: 8, 3, "commit went back";
 }
 
@@ -95,7 +95,7 @@ fn flaws() -> Vec<Case> {
         (Flaw::BallotForgotten, 143, 3, "votes twice"),
         (Flaw::TailDropped, 13, 3, "leader completeness"),
         (Flaw::RetriedAfterAppend, 8, 3, "applied twice"),
-        (Flaw::ReadIdReused, 464, 3, "not linearizable"),
+        (Flaw::ReadIdReused, 107, 3, "not linearizable"),
         (Flaw::ReadWithoutAsking, 13, 3, "not linearizable"),
         (Flaw::ExpiryByWallClock, 12, 3, "have not expired"),
         (Flaw::ExpiryByName, 141, 3, "expired early"),
