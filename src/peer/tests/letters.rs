@@ -159,7 +159,9 @@ fn members_come_and_go() {
     let (one, two) = pair();
     one.await_connected(2);
     two.await_connected(1);
-    one.link.set_members(&members(&[(1, one.address)]));
+    let mut without = members(&[(1, one.address), (2, two.address)]);
+    without.remove(NodeId(2));
+    one.link.set_members(&without);
     assert_eq!(one.link.counters().member(NodeId(2)), None);
     until("the stream from it has ended", || {
         !one.link.common.streams.is_open(NodeId(2))
