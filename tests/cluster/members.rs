@@ -46,13 +46,16 @@ fn a_cluster_grows_from_one_and_whoever_leads_admits_the_next() {
         cluster.restart(new);
         cluster.wait_value(new, "/before", "1", JOINED_WITHIN);
     }
-    // Leadership is handed over until the last one has it.
+    // Who stops hands over to whoever it hears: the last one, while the other stands still.
     let deadline = Instant::now() + Duration::from_secs(60);
     while cluster.wait_leader() != 2 {
         assert!(Instant::now() < deadline, "the third never leads");
         let leader = cluster.wait_leader();
+        let other = 1 - leader;
+        cluster.pause(other);
         cluster.stop(leader);
-        cluster.wait_leader();
+        cluster.resume(other);
+        cluster.wait_leader_among(&[other, 2]);
         cluster.restart(leader);
     }
     let new = cluster.add(2);
