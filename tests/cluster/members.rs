@@ -46,13 +46,15 @@ fn a_cluster_grows_from_one_and_whoever_leads_admits_the_next() {
         cluster.restart(new);
         cluster.wait_value(new, "/before", "1", JOINED_WITHIN);
     }
-    // Who stops hands over to whoever it hears: the last one, while the other stands still.
+    // Who stops hands over to whoever it has heard within an election timeout: to the last one, when the other
+    // has stood still for longer.
     let deadline = Instant::now() + Duration::from_secs(60);
     while cluster.wait_leader() != 2 {
         assert!(Instant::now() < deadline, "the third never leads");
         let leader = cluster.wait_leader();
         let other = 1 - leader;
         cluster.pause(other);
+        watch_for(Duration::from_millis(1500), || {});
         cluster.stop(leader);
         cluster.resume(other);
         cluster.wait_leader_among(&[other, 2]);
