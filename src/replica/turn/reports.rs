@@ -49,7 +49,9 @@ impl RaftThread {
     fn disk_is_full(&mut self) {
         self.disk_full = true;
         self.wiring.status.set_disk_full(true);
-        let waiters = self.tickets.drain();
+        // What was forwarded is answered when it is applied here, which takes this disk, too.
+        let mut waiters = self.tickets.drain();
+        waiters.extend(self.forwards.drain());
         self.fail(waiters, Failure::DiskFull);
         if !self.serves_reads() {
             let readers = self.reads.drain();
