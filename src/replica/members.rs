@@ -153,6 +153,15 @@ impl Members {
         }
     }
 
+    /// Why a member cannot have these peer URLs.
+    ///
+    /// # Errors
+    /// It is no member, was removed, or another one has a URL.
+    pub fn may_update(&self, told: &Member) -> Result<(), MemberError> {
+        self.may_remove(NodeId(told.id))?;
+        self.urls_are_free(told)
+    }
+
     /// A committed addition.
     pub fn add(&mut self, member: Member) {
         self.list.insert(member.id, member);
@@ -170,8 +179,7 @@ impl Members {
     /// # Errors
     /// There is no such member, or another one has a URL. The table is as before.
     pub fn update(&mut self, told: &Member) -> Result<(), MemberError> {
-        self.may_remove(NodeId(told.id))?;
-        self.urls_are_free(told)?;
+        self.may_update(told)?;
         if let Some(member) = self.list.get_mut(&told.id) {
             member.peer_urls.clone_from(&told.peer_urls);
         }

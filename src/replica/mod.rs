@@ -182,7 +182,7 @@ pub struct Query {
 pub enum Request {
     /// Replicate and apply.
     Propose(Write),
-    /// Change who takes part.
+    /// Change who takes part, and where members are reached.
     Change(Write),
     /// A quorum read.
     Read(Query),
@@ -344,7 +344,7 @@ impl Replica {
 
     /// Gives a member other peer URLs. The waiter is called once, with [`Effect::Members`].
     pub fn update_member(&self, member: &members::Member, waiter: Box<dyn Waiter>) {
-        self.order(entry::update(member), waiter);
+        self.change(entry::update(member), waiter);
     }
 
     /// Adds a member: first without a vote, until it has caught up. The waiter is called once, with

@@ -1,7 +1,7 @@
 //! A whole replica of one, over a disk that can be slow, full, or without power.
 
 use super::clock::{Clock, Estimate};
-use super::members::{Member, Members};
+use super::members::{Member, MemberError, Members};
 use super::peers::NoPeers;
 use super::state::{Loader, State};
 use super::{Done, Effect, Failure, Parts, Reader, Replica, Settings, Threads, Waiter};
@@ -49,6 +49,7 @@ struct Node {
 enum Said {
     Done(TreeIndex),
     Refused(u16),
+    Members(Result<(), MemberError>),
     /// A quorum read, with the tree's index it saw.
     Read(TreeIndex),
     Failed(Failure),
@@ -61,7 +62,7 @@ impl Waiter for Client {
         let said = match &done.effect {
             Effect::Event(applied) => Said::Done(applied.event.index),
             Effect::Refused(error) => Said::Refused(error.status()),
-            Effect::Members(_) => unreachable!("no test publishes members"),
+            Effect::Members(result) => Said::Members(*result),
         };
         let _ = self.0.send(said);
     }
@@ -203,13 +204,16 @@ impl Node {
 }
 
 fn members() -> Members {
-    let me = Member {
-        id: ME.0,
-        name: "me".into(),
-        peer_urls: Vec::new(),
+    Members::new(1, [member(ME.0, &[])])
+}
+
+fn member(id: u64, peer_urls: &[&str]) -> Member {
+    Member {
+        id,
+        name: format!("n{id}"),
+        peer_urls: peer_urls.iter().map(|url| (*url).to_owned()).collect(),
         client_urls: Vec::new(),
-    };
-    Members::new(1, [me])
+    }
 }
 
 fn set(key: &str, value: &[u8]) -> Command {
@@ -538,6 +542,23 @@ fn a_stalled_disk_holds_up_no_quorum_read_and_no_time_limit() {
     eventually("both are applied in the end", || {
         node.has("/a") && node.has("/b")
     });
+    node.stop();
+}
+
+#[test]
+fn a_member_gets_no_url_that_another_is_about_to_get() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(&disk, settings());
+    disk.set_sync_delay(Duration::from_millis(300));
+    let client = || Box::new(Client(node.said.clone()));
+    let (mine, theirs) = (member(ME.0, &["http://a:1"]), member(8, &["http://a:1"]));
+    // The first is not on disk yet when the second is looked at.
+    node.replica.update_member(&mine, client());
+    node.replica.add_member(&theirs, client());
+    assert_eq!(node.next(), Said::Members(Ok(())));
+    assert_eq!(node.next(), Said::Members(Err(MemberError::UrlExists)));
+    node.replica.update_member(&theirs, client());
+    assert_eq!(node.next(), Said::Members(Err(MemberError::NotFound)));
     node.stop();
 }
 

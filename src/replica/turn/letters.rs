@@ -4,7 +4,7 @@ use super::super::letter::{Letter, Verdict};
 use super::super::peers::FromPeers;
 use super::super::{Request, entry};
 use super::RaftThread;
-use super::requests;
+use super::requests::Unchanged;
 use crate::raft::{Envelope, Input, Message, NodeId, Term};
 use crate::tree::ClusterTime;
 use std::sync::Arc;
@@ -119,12 +119,12 @@ impl RaftThread {
     fn take_change(&mut self, from: NodeId, number: u64, term: Term, order: &[u8]) {
         let verdict = match self.refusal(0) {
             None if term == self.wiring.core.term() => self.change(order),
-            _ => Err(requests::Verdict::NotTaken),
+            _ => Err(Unchanged::NotTaken),
         };
         match verdict {
             Ok(_) => {}
-            Err(requests::Verdict::NotTaken) => self.reply(from, number, Verdict::NotTaken),
-            Err(requests::Verdict::Refused(error)) => {
+            Err(Unchanged::NotTaken) => self.reply(from, number, Verdict::NotTaken),
+            Err(Unchanged::Refused(error)) => {
                 self.reply(from, number, Verdict::Refused(error));
             }
         }
@@ -157,7 +157,7 @@ impl RaftThread {
     pub(super) fn letters(&mut self, envelopes: Vec<Envelope>) -> Vec<(NodeId, Letter)> {
         let leads = self.wiring.core.is_leader();
         let time = match leads {
-            true => self.stamp().cluster,
+            true => self.cluster_time(),
             false => ClusterTime(0),
         };
         let now = Instant::now();
@@ -174,6 +174,6 @@ fn may_forward(order: &[u8]) -> bool {
     use entry::Order;
     matches!(
         entry::decode(order),
-        Ok((_, Order::Tree(_) | Order::Publish(_) | Order::Update(_)))
+        Ok((_, Order::Tree(_) | Order::Publish(_)))
     )
 }

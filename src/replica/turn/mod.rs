@@ -46,7 +46,7 @@ use super::{
     Backlog, Done, Effect, Failure, REQUESTS_MAX, Reader, Request, Settings, Waiter, Write, entry,
 };
 use crate::door::Outbox;
-use crate::raft::{Core, Input, NodeId, SnapshotMark, Term};
+use crate::raft::{Core, Input, NodeId, Position, SnapshotMark, Term};
 use crate::tree::{Applied, ClusterTime};
 use crate::wal::{self, Batch};
 use crate::watch::{View, WatchHub};
@@ -104,6 +104,8 @@ pub struct RaftThread {
     schedule: Schedule,
     /// A snapshot on disk up to which the log may go, once no follower needs that part any more.
     compacting: Option<(SnapshotMark, Instant)>,
+    /// The last change of a member's URLs that was appended here.
+    updating: Option<Position>,
     /// A snapshot that can be sent is on disk.
     has_snapshot: bool,
     /// Followers that wait until there is one.
@@ -185,6 +187,7 @@ impl RaftThread {
             leaderless: VecDeque::new(),
             followers: Followers::default(),
             compacting: None,
+            updating: None,
             want_snapshot: Vec::new(),
             installing: None,
             batch: Batch::default(),

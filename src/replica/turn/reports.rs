@@ -196,7 +196,7 @@ impl RaftThread {
         }
         self.applied_term = position.term;
         self.wiring.state = state;
-        let time = self.stamp().cluster;
+        let time = self.cluster_time();
         let now = self.wiring.clock.since_boot();
         self.wiring.estimate.set(time, now);
         self.members_changed();

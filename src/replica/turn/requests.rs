@@ -9,7 +9,7 @@ use super::super::{
 };
 use super::{RaftThread, TICKETS_MAX};
 use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal};
-use crate::tree::Stamp;
+use crate::tree::{ClusterTime, Stamp};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -152,13 +152,18 @@ impl RaftThread {
         }
     }
 
-    /// The times that the entries of this batch carry. Cluster time never goes back.
+    /// The times that the entries of this batch carry.
     pub(super) fn stamp(&self) -> Stamp {
-        let now = self.wiring.estimate.at(self.wiring.clock.since_boot());
         Stamp {
-            cluster: now.max(self.wiring.state.time),
+            cluster: self.cluster_time(),
             wall: self.wiring.clock.wall(),
         }
+    }
+
+    /// Never goes back.
+    pub(super) fn cluster_time(&self) -> ClusterTime {
+        let now = self.wiring.estimate.at(self.wiring.clock.since_boot());
+        now.max(self.wiring.state.time)
     }
 
     // Changes of the members
@@ -173,39 +178,61 @@ impl RaftThread {
     fn append_change(&mut self, write: Write) {
         match self.change(&write.bytes) {
             Ok(position) => self.hand_out_tickets(position, vec![write.waiter]),
-            Err(Verdict::NotTaken) => self.try_again(Request::Change(write)),
-            Err(Verdict::Refused(error)) => {
+            Err(Unchanged::NotTaken) => self.try_again(Request::Change(write)),
+            Err(Unchanged::Refused(error)) => {
                 let waiters = write.waiter.into_iter().collect();
                 self.tell_refused(error, waiters);
             }
         }
     }
 
-    /// Appends a change of the membership, if it may be made.
-    pub(super) fn change(&mut self, order: &[u8]) -> Result<Position, Verdict> {
-        let (kind, node) = self.may_change(order)?;
+    /// Appends a change of the members, if it may be made.
+    pub(super) fn change(&mut self, order: &[u8]) -> Result<Position, Unchanged> {
+        let change = self.may_change(order)?;
         let mut order = order.to_vec();
         entry::stamp(&mut order, self.stamp());
-        let change = Change {
-            kind,
-            node,
-            context: Arc::from(order),
+        let context: Arc<[u8]> = Arc::from(order);
+        let input = match change {
+            Some((kind, node)) => Input::ProposeChange {
+                change: Change {
+                    kind,
+                    node,
+                    context,
+                },
+            },
+            None => Input::Propose {
+                term: None,
+                commands: vec![context],
+            },
         };
-        let (accepted, refused) = self.step(Input::ProposeChange { change });
+        let (accepted, refused) = self.step(input);
         match (accepted, refused) {
-            (Some(position), None) => Ok(position),
-            (None, Some(refusal)) => Err(verdict(refusal)),
+            (Some(position), None) => {
+                if change.is_none() {
+                    self.updating = Some(position);
+                }
+                Ok(position)
+            }
+            (None, Some(refusal)) => Err(unchanged(refusal)),
             both => unreachable!("a change is accepted or refused, not {both:?}"),
         }
     }
 
-    /// What the order asks for. A member that was added and is no voter yet bars further ones; that check
-    /// comes first, as in the reference.
-    fn may_change(&self, order: &[u8]) -> Result<(ChangeKind, NodeId), Verdict> {
+    /// What the order asks of raft's membership; None: nothing, it changes where a member is reached. A member
+    /// that was added and is no voter yet bars further ones; that check comes first, as in the reference.
+    ///
+    /// Members may be added while a minority is down, which the reference refuses: here the new one has no
+    /// vote before it has caught up, so it cannot cost the majority (hazard D11).
+    fn may_change(&self, order: &[u8]) -> Result<Option<(ChangeKind, NodeId)>, Unchanged> {
         let core = &self.wiring.core;
-        // The table shows what is applied: it must know of all changes that are committed.
-        if !core.is_leader() || self.wiring.state.applied < core.commit() {
-            return Err(Verdict::NotTaken);
+        // The table shows what is applied: it must know of all changes before this one. Those of earlier terms
+        // are committed before the core changes its membership.
+        let applied = self.wiring.state.applied;
+        let updating = self
+            .updating
+            .is_some_and(|last| last.term == core.term() && last.index > applied);
+        if !core.is_leader() || applied < core.commit() || updating {
+            return Err(Unchanged::NotTaken);
         }
         let members = &self.wiring.state.members;
         match entry::decode(order) {
@@ -213,19 +240,19 @@ impl RaftThread {
                 if self.wiring.settings.strict_changes
                     && !core.membership().learners.is_empty() =>
             {
-                Err(Verdict::Refused(MemberError::Unhealthy))
+                Err(MemberError::Unhealthy)
             }
             Ok((_, entry::Order::Add(member))) => members
                 .may_add(&member)
-                .map(|()| (ChangeKind::AddLearner, NodeId(member.id)))
-                .map_err(Verdict::Refused),
+                .map(|()| Some((ChangeKind::AddLearner, NodeId(member.id)))),
             Ok((_, entry::Order::Remove(id))) => members
                 .may_remove(id)
-                .map(|()| (ChangeKind::Remove, id))
-                .map_err(Verdict::Refused),
+                .map(|()| Some((ChangeKind::Remove, id))),
+            Ok((_, entry::Order::Update(member))) => members.may_update(&member).map(|()| None),
             // Another version's: it was decoded where it came from.
-            _ => Err(Verdict::Refused(MemberError::Unhealthy)),
+            _ => Err(MemberError::Unhealthy),
         }
+        .map_err(Unchanged::Refused)
     }
 
     /// Answers with a refusal that needed no entry.
@@ -334,22 +361,22 @@ impl RaftThread {
 
 /// Why a change was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Unchanged {
     /// It may be asked again.
     NotTaken,
     Refused(MemberError),
 }
 
-fn verdict(refusal: Refusal) -> Verdict {
+fn unchanged(refusal: Refusal) -> Unchanged {
     match refusal {
-        Refusal::AlreadyMember => Verdict::Refused(MemberError::IdExists),
-        Refusal::NoSuchMember => Verdict::Refused(MemberError::NotFound),
-        Refusal::QuorumLost => Verdict::Refused(MemberError::Unhealthy),
+        Refusal::AlreadyMember => Unchanged::Refused(MemberError::IdExists),
+        Refusal::NoSuchMember => Unchanged::Refused(MemberError::NotFound),
+        Refusal::QuorumLost => Unchanged::Refused(MemberError::Unhealthy),
         Refusal::NotLeader { .. }
         | Refusal::OtherTerm
         | Refusal::Transferring
         | Refusal::Full
         | Refusal::ChangePending
-        | Refusal::NotCaughtUp => Verdict::NotTaken,
+        | Refusal::NotCaughtUp => Unchanged::NotTaken,
     }
 }
