@@ -623,6 +623,11 @@ impl<R: Rules> Core<R> {
         self.ballot.term
     }
 
+    /// The newest term that is on disk: a restart knows it. Never falls.
+    pub fn stored_term(&self) -> Term {
+        self.ballot_stored.term
+    }
+
     /// Term and vote, stored or not.
     pub fn ballot(&self) -> Ballot {
         self.ballot

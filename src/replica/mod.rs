@@ -102,7 +102,8 @@ pub struct Done {
     pub effect: Effect,
     /// The entry's index, and the member's term: `X-Raft-Index`, `X-Raft-Term`.
     pub applied: LogIndex,
-    /// May be newer than the term that the entry was appended in.
+    /// May be newer than the term that the entry was appended in. It is on disk: what a client was shown does
+    /// not go back with a restart.
     pub term: Term,
 }
 

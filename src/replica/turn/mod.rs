@@ -392,7 +392,7 @@ impl RaftThread {
         View {
             tree: self.wiring.state.tree.clone(),
             applied: self.wiring.state.applied,
-            term: self.wiring.core.term(),
+            term: self.wiring.core.stored_term(),
         }
     }
 

@@ -260,7 +260,7 @@ impl RaftThread {
         let done = Done {
             effect: Effect::Members(Err(error)),
             applied: self.wiring.state.applied,
-            term: self.wiring.core.term(),
+            term: self.wiring.core.stored_term(),
         };
         for waiter in waiters {
             waiter.done(&done, &mut self.outbox);

@@ -135,7 +135,7 @@ impl RaftThread {
     }
 
     fn applied(&mut self, applied: LogIndex, waiter: Option<Box<dyn Waiter>>, effect: Effect) {
-        let term = self.wiring.core.term();
+        let term = self.wiring.core.stored_term();
         let done = Done {
             effect,
             applied,
