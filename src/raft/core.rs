@@ -46,7 +46,7 @@ impl Settings {
             heartbeat_ticks: 10,
             seed,
             memory_bytes: 4 << 20,
-            uncommitted_bytes: 64 << 20,
+            uncommitted_bytes: 32 << 20,
             batch_bytes: 256 << 10,
             window_bytes: 2 << 20,
             strict_changes: true,

@@ -84,7 +84,7 @@ use std::time::{Duration, Instant};
 const REQUESTS_MAX: usize = 4096;
 
 /// Bytes that they may hold together; one alone may be larger.
-const BACKLOG_BYTES: usize = 64 << 20;
+const BACKLOG_BYTES: usize = 32 << 20;
 
 /// What a request's entry did.
 pub enum Effect {
