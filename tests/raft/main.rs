@@ -1,5 +1,6 @@
 //! The raft core: lessons as transcripts, and random clusters.
 
+mod changes;
 mod cluster;
 mod random;
 mod rules;
