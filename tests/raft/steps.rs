@@ -338,6 +338,22 @@ fn a_blank_node_does_not_vote() {
     );
 }
 
+#[test]
+fn a_term_counts_as_stored_once_its_ballot_is() {
+    let mut core = core(Settings::new(ONE, 1), &[ONE, TWO], StoredLog::default(), 3);
+    let _ = core.step(Input::Start);
+    assert_eq!((core.term(), core.stored_term()), (Term(3), Term(3)));
+    let heartbeat = Body::Heartbeat {
+        round: 1,
+        commit: at(0, 0),
+    };
+    let todo = core.step(message(TWO, 5, heartbeat));
+    assert_eq!((core.term(), core.stored_term()), (Term(5), Term(3)));
+    let ballot = todo.ballot.expect("a new term goes to the disk");
+    let _ = core.step(Input::BallotStored { ballot });
+    assert_eq!(core.stored_term(), Term(5));
+}
+
 /// `src/raft` names nothing of the world outside: no file, socket, thread, clock.
 #[test]
 fn the_room_is_pure() {
