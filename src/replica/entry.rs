@@ -85,7 +85,16 @@ pub fn update(member: &Member) -> Vec<u8> {
 
 /// Whether an order gives a member new peer URLs.
 pub fn is_update(bytes: &[u8]) -> bool {
-    bytes.first().is_some_and(|kind| kind & !TAGGED == UPDATE)
+    is(UPDATE, bytes)
+}
+
+/// Whether an order is about a new member.
+pub fn is_add(bytes: &[u8]) -> bool {
+    is(ADD, bytes)
+}
+
+fn is(kind: u8, bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| first & !TAGGED == kind)
 }
 
 /// A new member.

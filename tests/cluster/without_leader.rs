@@ -23,7 +23,9 @@ fn without_a_majority_reads_go_on_and_writes_are_refused_with_300() {
         cluster.kill(node);
     }
     let address = cluster.node(left).address();
-    let ask = |method, target| ask_fresh(address, method, target, ANSWERED_WITHIN).expect(target);
+    let ask = |method: &str, target: &str| {
+        ask_fresh(address, method, target, ANSWERED_WITHIN).expect(target)
+    };
     wait_for(
         "the leader to be forgotten",
         Duration::from_secs(10),
@@ -48,6 +50,7 @@ fn without_a_majority_reads_go_on_and_writes_are_refused_with_300() {
         println!("{method} {target}: {cause} after {:?}", start.elapsed());
     }
     assert_others(&ask);
+    assert_members_stay(&cluster, left, &ask);
     let mut watch = Connection::open(address).expect("a connection");
     let target = "/v2/keys/here?wait=true";
     watch
@@ -63,7 +66,7 @@ fn without_a_majority_reads_go_on_and_writes_are_refused_with_300() {
 }
 
 /// The other endpoints of the table in the contract.
-fn assert_others(ask: &dyn Fn(&'static str, &'static str) -> Answer) {
+fn assert_others(ask: &dyn Fn(&str, &str) -> Answer) {
     let health = ask("GET", "/health");
     assert_eq!(
         (health.status, health.text().trim()),
@@ -79,6 +82,20 @@ fn assert_others(ask: &dyn Fn(&'static str, &'static str) -> Answer) {
         (stats.status, text(&stats, "/message").as_str()),
         (403, "not current leader")
     );
+}
+
+/// Nobody comes, which is said at once, and nobody goes.
+fn assert_members_stay(cluster: &Cluster, node: usize, ask: &dyn Fn(&str, &str) -> Answer) {
+    let start = Instant::now();
+    let added = cluster.post_member(node, r#"{"peerURLs":["http://127.0.0.1:1"]}"#);
+    let added = added.expect("an answer");
+    assert!(start.elapsed() < Duration::from_secs(1), "it waited");
+    let id = cluster.id(node, node).expect("it is a member");
+    let removed = ask("DELETE", &format!("/v2/members/{id}"));
+    for answer in [added, removed] {
+        assert_eq!(answer.status, 500, "{answer:?}");
+        assert_eq!(text(&answer, "/message"), "Internal Server Error");
+    }
 }
 
 fn text(answer: &Answer, pointer: &str) -> String {

@@ -169,8 +169,14 @@ impl RaftThread {
     // Changes of the members
 
     fn ask_change(&mut self, write: Write) {
+        let strict = self.wiring.settings.strict_changes;
+        let led = self.wiring.core.leader().is_some();
         match self.led_elsewhere() {
             Some(leader) => self.forward(leader, Kind::Change, vec![write]),
+            // Nobody is added while there is no majority to be seen: told at once (spec §11).
+            None if strict && !led && entry::is_add(&write.bytes) => {
+                self.tell_refused(MemberError::Unhealthy, write.waiter.into_iter().collect());
+            }
             None => self.append_change(write),
         }
     }
