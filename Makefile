@@ -16,6 +16,8 @@ TESTS       ?=
 SEEDS       ?= 500
 SEED        ?=
 NODES       ?=
+# Handovers of make sim, in good weather and again in bad
+HANDOVERS   ?= 1000
 
 EDGETCD := target/release/edgetcd
 
@@ -54,7 +56,7 @@ crash: build ## a hundred rounds of kill -9 under 16 writers (ROUNDS=…)
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test crash
 
 sim: ## whole clusters under a seeded scheduler (SEEDS=…, NODES=3|5; SEED=… shows one)
-	$(if $(NODES),NODES=$(NODES)) $(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) \
+	$(if $(NODES),NODES=$(NODES)) $(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) HANDOVERS=$(HANDOVERS) \
 	  cargo test --quiet --locked --profile sim --test sim \
 	  $(if $(SEED),one_seed,no_promise_breaks) -- --nocapture
 

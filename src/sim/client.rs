@@ -192,6 +192,14 @@ impl Client {
             };
         }
         let seen = self.seen.get(&key).copied();
+        // Mostly writes: they are what a leader that hands over must not take.
+        if matches!(weather.kind, Kind::Handovers(_)) {
+            return match random.below(20) {
+                0..=11 => Ask::Set(key),
+                12 => Ask::Post,
+                _ => Ask::Read(key),
+            };
+        }
         match (random.below(20), seen) {
             (0..=6, _) => Ask::Read(key),
             (7..=9, _) => Ask::Set(key),

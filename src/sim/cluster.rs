@@ -12,7 +12,7 @@ use super::flaw::Flaw;
 use super::node::Node;
 use super::random::Random;
 use super::trace::{Happening, Line};
-use super::weather::{Kind, TICK, Weather};
+use super::weather::{Handovers, Kind, TICK, Weather};
 use crate::raft::{Entry, Membership, Message, NodeId, Position, SnapshotMark, Term};
 use crate::tree::ClusterTime;
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,6 +141,7 @@ pub struct Cluster {
     pub(super) open: bool,
     pub(super) calm: super::calm::Progress,
     pub(super) plan: super::plot::Progress,
+    pub(super) handovers: super::handover::Progress,
     /// Events gone through.
     pub(super) events: u64,
     trace: Vec<Line>,
@@ -151,6 +152,19 @@ impl Cluster {
     pub fn new(settings: Settings) -> Cluster {
         let mut random = Random::new(settings.seed);
         let weather = Weather::of(&mut random);
+        Cluster::in_weather(settings, weather, random)
+    }
+
+    /// A cluster whose leader is told to hand over so many times, with clients that write all the time.
+    pub fn handing_over(settings: Settings, times: u64, how: Handovers) -> Cluster {
+        let mut random = Random::new(settings.seed);
+        let weather = Weather::of_handovers(how, &mut random);
+        let mut cluster = Cluster::in_weather(settings, weather, random);
+        cluster.hand_over_often(times);
+        cluster
+    }
+
+    fn in_weather(settings: Settings, weather: Weather, random: Random) -> Cluster {
         let mut cluster = Cluster {
             settings,
             clients: (0..weather.clients).map(Client::new).collect(),
@@ -169,6 +183,7 @@ impl Cluster {
             open: true,
             calm: super::calm::Progress::default(),
             plan: super::plot::Progress::default(),
+            handovers: super::handover::Progress::default(),
             events: 0,
             trace: Vec::new(),
         };
@@ -247,7 +262,8 @@ impl Cluster {
             }
             _ => {
                 self.take(event)?;
-                self.plot()
+                self.plot()?;
+                self.go_on_handing_over()
             }
         }
     }

@@ -52,7 +52,7 @@
 //! | D17 one owner of raft's state | a core is stepped by its driver alone | the type: `Core::step` takes `&mut self` |
 //! | D18 delete from the first conflict | late and doubled appends | `stale-longer-append` |
 //! | D19 timer resets | [`Calm::FastAndStale`] | `timer-of-a-voter`; `tests/raft`: a leader within five timeouts |
-//! | D20 transfer | a storm's transfers; clients are served afterwards | `transfer` |
+//! | D20 transfer | a storm's transfers; [`Cluster::handing_over`], a thousand of them under load | `transfer` |
 //! | D21 uncommitted log is capped | 6,000 bytes here, with cut-off leaders | `uncommitted-cap` |
 //! | D22 slow followers | tiny memory, windows and reads from disk; one stream a follower | `lagging-follower-reads-back`, `follower-catches-up` |
 //!
@@ -60,7 +60,7 @@
 //!
 //! `cluster` (the scheduler), `driver` and `disk` (what a core asks for), `power` (down and up), `streams`
 //! (snapshots), `node` (what a node is, and what is certainly on its disk), `client` and `desk`, `weather`,
-//! `nemesis`, `plot` and `calm` (what goes wrong), `checks` and `history` (what must hold), `trace`.
+//! `nemesis`, `plot`, `calm` and `handover` (what goes wrong), `checks` and `history` (what must hold), `trace`.
 //!
 //! # Left out
 //!
@@ -77,6 +77,7 @@ mod desk;
 mod disk;
 mod driver;
 mod flaw;
+mod handover;
 mod history;
 pub mod linear;
 mod nemesis;
@@ -94,5 +95,6 @@ pub use client::{Answer, Ask, Op};
 pub use clock::Pace;
 pub use cluster::{Cluster, Settings};
 pub use flaw::Flaw;
+pub use handover::Handed;
 pub use trace::{Happening, Line};
-pub use weather::{Calm, Kind, Plot, Weather};
+pub use weather::{Calm, Handovers, Kind, Plot, Weather};

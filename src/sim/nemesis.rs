@@ -25,8 +25,10 @@ impl Cluster {
         if self.mended.is_some() {
             return Ok(());
         }
-        if let Kind::Calm(calm) = self.weather.kind {
-            return self.disturb(calm);
+        match self.weather.kind {
+            Kind::Calm(calm) => return self.disturb(calm),
+            Kind::Handovers(_) => return Ok(()),
+            _ => {}
         }
         let wait = self.random.within(self.weather.every);
         self.after(wait, Event::Nemesis);

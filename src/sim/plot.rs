@@ -281,7 +281,7 @@ impl Cluster {
         })
     }
 
-    fn all_but(&self, these: &[NodeId]) -> Vec<NodeId> {
+    pub(super) fn all_but(&self, these: &[NodeId]) -> Vec<NodeId> {
         let all = self.nodes.keys().copied();
         all.filter(|id| !these.contains(id)).collect()
     }

@@ -34,6 +34,17 @@ pub enum Kind {
     Plot(Plot),
     /// One thing goes wrong in a healthy cluster, and nobody is to be disturbed by it.
     Calm(Calm),
+    /// Leadership is handed over again and again under load. No seed draws it: it is asked for.
+    Handovers(Handovers),
+}
+
+/// In what weather leadership is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handovers {
+    /// Nothing else happens: each must succeed.
+    Undisturbed,
+    /// Messages are lost and late, targets die and are cut off.
+    Disturbed,
 }
 
 /// The harm that a nemesis with a plan is after.
@@ -181,6 +192,14 @@ impl Weather {
         weather
     }
 
+    /// The weather of a run of handovers: more clients than in a storm, and no end but that of the handovers.
+    pub(super) fn of_handovers(how: Handovers, random: &mut Random) -> Weather {
+        let kind = Kind::Handovers(how);
+        let mut weather = Weather::mixed(kind, random);
+        weather.turn_into(kind, random);
+        weather
+    }
+
     fn mixed(kind: Kind, random: &mut Random) -> Weather {
         let memory_bytes = random.within((600, 6_000)) as usize;
         Weather {
@@ -273,6 +292,32 @@ impl Weather {
                 self.storm = 25 * ELECTION;
                 self.removed_stop = false;
                 self.down = (12 * ELECTION, 12 * ELECTION);
+            }
+            Kind::Handovers(how) => {
+                self.storm = u64::MAX / 2;
+                (self.memory_bytes, self.batch_bytes) = (20_000, 5_000);
+                (self.clients, self.keys) = (8, 4);
+                self.sync = (100, 1_000);
+                match how {
+                    Handovers::Undisturbed => {
+                        // All take equally long: none overtakes another, as on one connection.
+                        self.delay = (500, 500);
+                        (self.drop_one_in, self.double_one_in, self.late_one_in) = (0, 0, 0);
+                        self.slow_sync_one_in = 0;
+                        // So many at once that something is always under way to the followers.
+                        self.think = (100, 1_000);
+                    }
+                    Handovers::Disturbed => {
+                        self.delay = (200, 2_000);
+                        (self.drop_one_in, self.double_one_in, self.late_one_in) = (50, 100, 200);
+                        self.late = (TICK, ELECTION);
+                        self.slow_sync_one_in = 50;
+                        self.think = (500, 5_000);
+                        // Nobody waits long at a node that is dead: what is asked is whether others serve.
+                        self.patience = 2 * ELECTION;
+                        self.down = (TICK / 2, 2 * ELECTION);
+                    }
+                }
             }
         }
     }

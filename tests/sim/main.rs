@@ -2,6 +2,7 @@
 //!
 //! `make sim` runs many seeds, `make sim SEED=8814` one of them with its trace.
 
+mod handovers;
 mod rules;
 
 use edgetcd::raft::AllRules;

@@ -1,0 +1,243 @@
+//! Leadership handed over again and again while clients write (hazard D20).
+//!
+//! A storm's transfers are a few among many misfortunes. Here they are what happens: the leader is told to
+//! hand over, what comes of it is seen, a client that asks afterwards must be served, and it begins anew.
+//! [`Handovers::Undisturbed`]: nothing goes wrong, so each must succeed within an election timeout.
+//! [`Handovers::Disturbed`]: messages are lost and late, and often the target dies or is cut off at some moment
+//! of the handover. Then it may fail; the leader must take writes again once its deadline has passed.
+
+use super::client::{Answer, Op};
+use super::cluster::{Checked, Cluster};
+use super::power::Down;
+use super::trace::Happening;
+use super::weather::{ELECTION, Handovers, Kind, TICK};
+use crate::raft::{Input, NodeId, Term};
+
+/// What came of all the handovers of a run. Times are virtual microseconds.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Handed {
+    /// Those that a leader was told to make, and took on.
+    pub asked: u64,
+    /// The target led within an election timeout.
+    pub over: u64,
+    /// The old leader went on in its term.
+    pub kept: u64,
+    /// Those that nothing but the weather was against, and that were not over in time nevertheless.
+    pub failed_unharmed: u64,
+    /// From the order until the target led, at most.
+    pub slowest: u64,
+    /// From the order until a client was served that asked after it was decided, at most.
+    pub longest_unserved: u64,
+}
+
+/// How far the run has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Handovers still to be asked for.
+    left: u64,
+    stage: Stage,
+    handed: Handed,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Clients work; from `until` on the leader is told to hand over, as soon as there is one.
+    Rest { until: u64 },
+    /// The leader was told to.
+    Moving(Order),
+    /// It is decided, and the operations from `first` on were begun since: a write among them must be done.
+    Decided { order: Order, first: usize },
+}
+
+impl Default for Stage {
+    fn default() -> Stage {
+        Stage::Rest {
+            until: 5 * ELECTION,
+        }
+    }
+}
+
+/// A handover.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    at: u64,
+    from: NodeId,
+    term: Term,
+    /// None: whom the leader thinks best.
+    to: Option<NodeId>,
+    /// What is done against it, and when.
+    harm: Option<(u64, Harm)>,
+    harmed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Harm {
+    Crash,
+    Kill,
+    CutOff,
+    /// The target hears the leader, which does not hear it.
+    Unheard,
+}
+
+const HARMS: [Harm; 4] = [Harm::Crash, Harm::Kill, Harm::CutOff, Harm::Unheard];
+
+/// Without a leader to tell, or a write that is done, for so long in bad weather: something hangs.
+const LIMIT: u64 = 6 * ELECTION;
+
+impl Cluster {
+    pub(super) fn hand_over_often(&mut self, times: u64) {
+        self.handovers.left = times;
+    }
+
+    /// What came of the handovers so far.
+    pub fn handed(&self) -> Handed {
+        self.handovers.handed
+    }
+
+    /// After every event: the next thing, if its moment has come.
+    pub(super) fn go_on_handing_over(&mut self) -> Checked {
+        let Kind::Handovers(how) = self.weather.kind else {
+            return Ok(());
+        };
+        if self.mended.is_some() {
+            return Ok(());
+        }
+        match self.handovers.stage {
+            Stage::Rest { until } if self.now >= until => self.order_handover(how, until),
+            Stage::Rest { .. } => Ok(()),
+            Stage::Moving(order) => self.follow_handover(how, order),
+            Stage::Decided { order, first } => self.await_service(how, order, first),
+        }
+    }
+
+    fn order_handover(&mut self, how: Handovers, since: u64) -> Checked {
+        if self.handovers.left == 0 {
+            return self.mend();
+        }
+        let Some((from, term)) = self.leading() else {
+            return match self.now > since + LIMIT {
+                true => Err("handover: nobody leads who could hand over".into()),
+                false => Ok(()),
+            };
+        };
+        let others = self.all_but(&[from]);
+        // Whom a leader thinks best nobody can know, so nothing is done against that one.
+        let named = !self.random.one_in(4);
+        let to = self.random.pick(&others).filter(|_| named);
+        let harmed = named && how == Handovers::Disturbed && self.random.one_in(3);
+        let harm = self.random.pick(&HARMS).filter(|_| harmed);
+        let moment = self.now + self.random.below(2 * TICK);
+        let harm = harm.map(|harm| (moment, harm));
+        self.note(|_| Happening::Nemesis(format!("n{} hands over to {to:?}", from.0)));
+        let (_, refused) = self.input(from, Input::Transfer { to })?;
+        if let Some(refused) = refused {
+            if how == Handovers::Undisturbed {
+                return Err(format!("handover: n{} refuses: {refused:?}", from.0));
+            }
+            self.handovers.stage = Stage::Rest {
+                until: self.now + TICK,
+            };
+            return Ok(());
+        }
+        self.handovers.left -= 1;
+        self.handovers.handed.asked += 1;
+        self.handovers.stage = Stage::Moving(Order {
+            at: self.now,
+            from,
+            term,
+            to,
+            harm,
+            harmed: false,
+        });
+        Ok(())
+    }
+
+    fn follow_handover(&mut self, how: Handovers, mut order: Order) -> Checked {
+        let now_leads = self.leading().filter(|(_, term)| *term > order.term);
+        let took = self.now - order.at;
+        let in_time = took <= ELECTION;
+        match now_leads {
+            Some((leader, _)) => {
+                let wanted = order.to.is_none_or(|to| to == leader) && leader != order.from;
+                if wanted && in_time {
+                    let handed = &mut self.handovers.handed;
+                    handed.over += 1;
+                    handed.slowest = handed.slowest.max(took);
+                    self.decided(order);
+                    return Ok(());
+                }
+                self.not_in_time(how, order)
+            }
+            // The leader counts its own ticks, and may have begun in the middle of one.
+            None if took > ELECTION + TICK => self.not_in_time(how, order),
+            None => {
+                if let Some((_, harm)) = order.harm.take_if(|(at, _)| *at <= self.now) {
+                    order.harmed = true;
+                    self.handovers.stage = Stage::Moving(order);
+                    self.harm_handover(order, harm);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn harm_handover(&mut self, order: Order, harm: Harm) {
+        let Some(to) = order.to else { return };
+        self.note(|_| Happening::Nemesis(format!("{harm:?} n{}", to.0)));
+        match harm {
+            Harm::Crash => self.down(to, Down::Crash("crash")),
+            Harm::Kill => self.down(to, Down::Kill("killed")),
+            Harm::CutOff => self.isolate(to),
+            Harm::Unheard => drop(self.cuts.insert((to, order.from))),
+        }
+    }
+
+    fn not_in_time(&mut self, how: Handovers, order: Order) -> Checked {
+        let leads = self.leading();
+        if how == Handovers::Undisturbed {
+            return Err(format!(
+                "handover: not over within an election timeout: {order:?}, now {leads:?} leads"
+            ));
+        }
+        let handed = &mut self.handovers.handed;
+        handed.kept += u64::from(leads == Some((order.from, order.term)));
+        handed.failed_unharmed += u64::from(!order.harmed);
+        self.decided(order);
+        Ok(())
+    }
+
+    /// Whoever leads now must serve. A target that is cut off stays so until that is seen: the old leader
+    /// must do without it.
+    fn decided(&mut self, order: Order) {
+        let first = self.ops.len();
+        self.handovers.stage = Stage::Decided { order, first };
+    }
+
+    fn await_service(&mut self, how: Handovers, order: Order, first: usize) -> Checked {
+        let done = |op: &Op| matches!(op.answer, Some(Answer::Done(..)));
+        let unserved = self.now - order.at;
+        if self.ops[first..].iter().any(done) {
+            let longest = &mut self.handovers.handed.longest_unserved;
+            *longest = (*longest).max(unserved);
+            self.cuts.clear();
+            let until = self.now + self.random.within((1_000, 3 * TICK));
+            self.handovers.stage = Stage::Rest { until };
+            return Ok(());
+        }
+        let limit = match how {
+            Handovers::Undisturbed => 2 * ELECTION,
+            Handovers::Disturbed => LIMIT,
+        };
+        match unserved > limit {
+            true => Err(format!("handover: no write is done after {order:?}")),
+            false => Ok(()),
+        }
+    }
+
+    /// Who leads in the newest term, and which that is.
+    fn leading(&self) -> Option<(NodeId, Term)> {
+        let leader = self.leader()?;
+        let life = self.nodes[&leader].life.as_ref()?;
+        Some((leader, life.core.ballot().term))
+    }
+}
