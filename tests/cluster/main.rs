@@ -19,6 +19,7 @@
 //! | `links.rs`         | links cut one way and both, in every pattern; an isolated node returns     |
 //! | `members.rs`       | added, removed, wiped, foreign, forced; 5, 7 and 9 nodes                   |
 //! | `catch_up.rs`      | a follower that was away; idle nodes                                       |
+//! | `slow.rs`          | a follower on a narrow line: memory and term of the leader                 |
 //! | `without_leader.rs`| answers without a majority, no stale reads, bounded memory                 |
 //! | `time_to_live.rs`  | expiry through changes of the leader                                       |
 //! | `recorded.rs`      | the recorded answers of a cluster of three                                 |
@@ -44,6 +45,7 @@ mod order;
 mod recorded;
 mod rolling;
 mod search;
+mod slow;
 mod support;
 mod time_to_live;
 mod watchers;

@@ -279,6 +279,17 @@ impl Cluster {
         }
     }
 
+    /// From now on this node receives at most so many bytes a second; the reason, where the kernel
+    /// has no such thing.
+    pub fn throttle(&self, node: usize, bytes_per_second: u64) -> Result<(), String> {
+        self.network().throttle(node, bytes_per_second)
+    }
+
+    /// It receives as fast as it can again.
+    pub fn unthrottle(&self, node: usize) {
+        self.network().unthrottle(node);
+    }
+
     // Members ---------------------------------------------------------------------------------
 
     /// Asks `through` to add a member, and prepares its process; it is not started.

@@ -7,6 +7,10 @@
 //! switch, and the other direction is not concerned. That takes `ip` alone: no firewall, no
 //! queueing discipline.
 //!
+//! A link can also be made narrow: [`Network::throttle`] lets a node receive so much a second and
+//! drops what does not fit in a short queue, as a slow line does. That takes `tc` and a kernel with
+//! the token bucket filter; where there is none, the reason is returned and the test is skipped.
+//!
 //! Needs root. What was made here is removed at the end, and nothing else; names carry the process
 //! id, so a test that was killed leaves `ip netns list | grep edgetcd-PID` behind.
 
@@ -62,7 +66,7 @@ impl Network {
     pub fn add_node(&mut self, namespace: &str) -> Result<usize, String> {
         let node = self.namespaces.len();
         let (host, bridge) = (host(node), &self.bridge);
-        let outside = format!("{bridge}n{node}");
+        let outside = self.outside(node);
         ip(&format!("netns add {namespace}"))?;
         self.namespaces.push(namespace.to_owned());
         ip(&format!(
@@ -111,6 +115,34 @@ impl Network {
 
     pub fn heal(&self, from: usize, to: usize) {
         self.enter_neighbour(from, to, &hardware(host(to)));
+    }
+
+    /// From now on this node receives at most so many bytes a second, from everybody together.
+    pub fn throttle(&self, node: usize, bytes_per_second: u64) -> Result<(), String> {
+        let rate = bytes_per_second * 8;
+        // What waits longer than this is dropped: a queue without an end would hold heartbeats back
+        // for longer than an election timeout, and a slow line is not to be taken for a dead one.
+        let queue = "burst 64kb latency 100ms";
+        let link = self.outside(node);
+        run(
+            "tc",
+            &words(&format!(
+                "qdisc replace dev {link} root tbf rate {rate}bit {queue}"
+            )),
+            &[],
+        )
+    }
+
+    /// It receives as fast as it can again.
+    pub fn unthrottle(&self, node: usize) {
+        let link = self.outside(node);
+        run("tc", &words(&format!("qdisc del dev {link} root")), &[])
+            .unwrap_or_else(|reason| panic!("the throttle of node {node}: {reason}"));
+    }
+
+    /// The bridge's end of a node's link: what leaves there is what the node receives.
+    fn outside(&self, node: usize) -> String {
+        format!("{}n{node}", self.bridge)
     }
 
     fn enter_neighbour(&self, from: usize, to: usize, hardware: &str) {
@@ -165,28 +197,35 @@ fn free_subnet(number: usize) -> Result<[u8; 3], String> {
 }
 
 fn ip(command: &str) -> Result<(), String> {
-    let words: Vec<&str> = command.split(' ').collect();
-    run_ip(&words, &[])
+    run_ip(&words(command), &[])
+}
+
+fn words(command: &str) -> Vec<&str> {
+    command.split(' ').collect()
 }
 
 /// `ip` with these words, and these lines as its input.
 fn run_ip(words: &[&str], lines: &[String]) -> Result<(), String> {
-    let mut child = Command::new("ip")
+    run("ip", words, lines)
+}
+
+fn run(program: &str, words: &[&str], lines: &[String]) -> Result<(), String> {
+    let mut child = Command::new(program)
         .args(words)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("ip: {error}"))?;
+        .map_err(|error| format!("{program}: {error}"))?;
     let mut input = child.stdin.take().expect("a pipe");
     let sent = input.write_all(lines.join("\n").as_bytes());
     drop(input);
     let output = child.wait_with_output().expect("its end");
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     match output.status.success() {
-        true => sent.map_err(|error| format!("ip: {error}")),
+        true => sent.map_err(|error| format!("{program}: {error}")),
         false => Err(format!(
-            "ip {} {}: {said}",
+            "{program} {} {}: {said}",
             words.join(" "),
             lines.join("; ")
         )),
