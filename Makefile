@@ -72,7 +72,7 @@ clustertest: build ## clusters of real processes: faults, members, histories (TE
 clusterbars: build ## the same, as long and as often as the bars ask for (half an hour)
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' FAILOVER_ROUNDS=20 NEMESIS_SECONDS=60 CATCH_UP_WRITES=200000 \
 	  LINK_PATTERNS=64 LINK_HOLD_MS=5000 REMOVED_SECONDS=60 ISOLATED_MS=60000 CROSSED_SECONDS=30 \
-	  ADDED_SECONDS=30 STALE_ROUNDS=20 MINORITY_PUTS=1000000 IDLE_SECONDS=30 SLOW_MB=100 \
+	  ADDED_SECONDS=30 STALE_ROUNDS=20 MINORITY_PUTS=1000000 IDLE_SECONDS=30 SLOW_MB=100 ROLLING_ROUNDS=20 \
 	  cargo test --locked --test cluster -- --nocapture $(TESTS)
 
 walkthrough: build ## the commands of the first day, on three nodes, with Debian's etcdctl (WALKS=10)
