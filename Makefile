@@ -23,7 +23,7 @@ EDGETCD := target/release/edgetcd
 
 .DEFAULT_GOAL := build
 .PHONY: build run test check lints conformance clients crash sim bars bench clean help \
-        clustertest clusterbars walkthrough clusterbench
+        clustertest clusterbars walkthrough clusterbench tsan
 
 build: ## build both programs into target/release (this is what `make` does)
 	cargo build --release --locked
@@ -59,6 +59,9 @@ sim: ## whole clusters under a seeded scheduler (SEEDS=…, NODES=3|5; SEED=… 
 	$(if $(NODES),NODES=$(NODES)) $(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) HANDOVERS=$(HANDOVERS) \
 	  cargo test --quiet --locked --profile sim --test sim \
 	  $(if $(SEED),one_seed,no_promise_breaks) -- --nocapture
+
+tsan: ## tests with real threads, and clusters, under ThreadSanitizer (needs rust-src)
+	tests/tsan/run
 
 bars: build ## the limits on time, memory and size, held by the release build
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' IDLE_SECONDS=30 \
