@@ -22,6 +22,8 @@ LEFT_OUT = {
     "connection-close": "whether the connection is kept after the answer",
     "ttl-overflow": "a ttl whose moment lies beyond 2262 (reference: wraps around); none is sent",
     "head-limits": "a request head over 64 KiB is refused at the door (reference: over 1 MB); none is sent",
+    "long-first-line": "a request line over 4 KiB as the first of a connection (reference: resets it, later ones it"
+                       " takes; here all are taken); a connection begins with another request",
     "blank-in-line": "a raw blank in the request line (reference: closes without an answer; here: 400); none is sent",
     "json-parser-text": "what the JSON parser says of a bad body of a member or log-level request; none is sent",
 }
