@@ -256,7 +256,7 @@ impl Drop for Ticket {
     }
 }
 
-/// An answer whose head was sent and whose body comes in chunks, from any thread. 24 bytes. Dropping
+/// An answer whose head was sent and whose body comes in chunks, from any thread. 24 bytes at most. Dropping
 /// it closes the connection without the final chunk, so that the client knows its answer is cut.
 #[must_use = "a parked answer that is dropped is cut"]
 pub struct Parked {
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_handle_is_small() {
-        assert_eq!(size_of::<Parked>(), 24);
+        assert!(size_of::<Parked>() <= 24);
     }
 
     #[test]
