@@ -19,19 +19,44 @@ NODES       ?=
 # Handovers of make sim, in good weather and again in bad
 HANDOVERS   ?= 1000
 
-EDGETCD := target/release/edgetcd
+EDGETCD    := target/release/edgetcd
+EDGETCDCTL := target/release/edgetcdctl
+export EDGETCD EDGETCDCTL
 
 .DEFAULT_GOAL := build
 .PHONY: build run test check lints conformance clients crash sim bars bench clean help \
-        clustertest clusterbars walkthrough clusterbench tsan
+        clustertest clusterbars walkthrough clusterbench tsan \
+        cluster status kill pause resume restart wipe add stop demo
 
 build: ## build both programs into target/release (this is what `make` does)
 	cargo build --release --locked
+
+# For those who only need what is built already.
+$(EDGETCD) $(EDGETCDCTL):
+	$(MAKE) build
 
 run: build ## run one node on 127.0.0.1:2379, data in ./default.etcd or DATA_DIR=…
 	$(EDGETCD) --data-dir '$(DATA_DIR)' \
 	  --listen-client-urls '$(CLIENT_URL)' --advertise-client-urls '$(CLIENT_URL)' \
 	  --listen-peer-urls '$(PEER_URL)' --initial-advertise-peer-urls '$(PEER_URL)' $(FLAGS)
+
+# The script behind these says what a cluster is: src/cluster/run. It reads the variables itself, which make
+# passes on; it is called without a shell between, which a Ctrl-C would end before it.
+cluster: build ## three nodes, their logs in colours, until Ctrl-C (N=5, BASE_PORT=…, CLUSTER_DIR=…, DETACH=yes)
+status: ## the nodes of that cluster: processes, ports, folders, and who leads
+kill: ## kill -9 a node of it: NODE=2, or NODE=leader
+pause: ## stop a node in its tracks, as a machine that hangs (NODE=2)
+resume: ## let it go on (NODE=2)
+restart: ## start a node again, or end and start it (NODE=2)
+wipe: ## take a node's data away, and let it come back as a new member (NODE=2)
+add: ## add one more member to it, and start it
+stop: ## end all its nodes; the data stays
+cluster status kill pause resume restart wipe add stop:
+	@src/cluster/run $@
+status restart wipe add: $(EDGETCD) $(EDGETCDCTL)
+
+demo: build ## two minutes: a leader dies, and what the others do (DEMO_PACE=0 does not wait for a reader)
+	@src/cluster/demo
 
 test: ## run all tests
 	cargo test --locked

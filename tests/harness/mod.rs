@@ -18,6 +18,7 @@
 //! | `ledger.rs` | writers that note what was acknowledged, and the check afterwards          |
 //! | `cluster.rs`| several servers as one cluster: who leads, kill, pause, members, cut links |
 //! | `network.rs`| network namespaces whose links are cut one way or both                     |
+//! | `makes.rs`  | `make cluster` and its like, with a folder and ports of the test's own      |
 //!
 //! `transcript.rs` stands by itself, for tests that need no server of ours: those that speak in
 //! transcripts of command lines include that file alone.
@@ -30,6 +31,7 @@ pub mod client;
 pub mod cluster;
 pub mod json;
 pub mod ledger;
+pub mod makes;
 pub mod network;
 pub mod process;
 pub mod server;
@@ -40,6 +42,7 @@ use std::time::{Duration, Instant};
 pub use client::{Answer, Connection, Line};
 pub use cluster::{Client, Cluster};
 pub use json::Json;
+pub use makes::Makes;
 pub use server::Server;
 
 /// Asks `condition` again and again until it gives a value; panics with `what` after `within`.

@@ -1,0 +1,207 @@
+//! Clusters by make, as a user drives them: a terminal that shows the logs, and further makes beside it.
+//!
+//! None of these has a terminal, which is how CI runs them. What counts at the end is that no process is left.
+
+mod harness;
+
+use harness::{Makes, wait_for};
+use rustix::process::Signal;
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const UP: &str = "Ctrl-C ends all";
+
+/// The number of the node that leads, once there is one.
+fn leader(make: &Makes) -> u16 {
+    wait_for("a leader", PATIENCE, || {
+        let text = make.run(&["status"]).text;
+        let line = text.lines().find(|line| line.ends_with("isLeader=true"))?;
+        let (_, name) = line.split_once(" name=n")?;
+        name.split(' ').next()?.parse().ok()
+    })
+}
+
+fn node(number: u16) -> String {
+    format!("NODE={number}")
+}
+
+fn wait_value(make: &Makes, node: u16, key: &str, value: &str) {
+    let what = format!("{value} in {key} of n{node}");
+    wait_for(&what, PATIENCE, || {
+        (make.ctl(node, &["get", key])? == value).then_some(())
+    });
+}
+
+fn nothing_lives(make: &Makes) {
+    wait_for("the end of all processes", PATIENCE, || {
+        make.living().is_empty().then_some(())
+    });
+}
+
+#[test]
+fn a_cluster_goes_through_everything_that_make_does_to_it() {
+    let Some(make) = Makes::new() else { return };
+    let mut terminal = make.terminal(&["cluster"]);
+    terminal.shows(UP);
+    assert!(make.refused(&["cluster"]).contains("runs already"));
+
+    let dead = leader(&make);
+    let other = dead % 3 + 1;
+    assert!(make.done(&["kill", "NODE=leader"]).contains("+ kill -9 "));
+    terminal.shows(&format!("n{dead} | -- is dead now"));
+    assert_eq!(make.node_that_is("dead"), Some(dead));
+    wait_for("a write without it", PATIENCE, || {
+        make.ctl(other, &["set", "/fruit", "apple"])
+    });
+    make.done(&["restart", &node(dead)]);
+    terminal.shows(&format!("n{dead} | -- is running now"));
+    wait_value(&make, dead, "/fruit", "apple");
+
+    let leads = leader(&make);
+    let follower = leads % 3 + 1;
+    make.done(&["pause", &node(follower)]);
+    assert_eq!(make.node_that_is("paused"), Some(follower));
+    assert!(make.ctl(leads, &["set", "/fruit", "cherry"]).is_some());
+    make.done(&["resume", &node(follower)]);
+    wait_value(&make, follower, "/fruit", "cherry");
+
+    let wiped = make.done(&["wipe", &node(follower)]);
+    for step in ["member remove", "rm -rf", "member add"] {
+        assert!(
+            wiped.contains(&format!("+ {step}")) || wiped.contains(&format!("+ edgetcdctl {step}"))
+        );
+    }
+    wait_value(&make, follower, "/fruit", "cherry");
+    make.done(&["add"]);
+    wait_value(&make, 4, "/fruit", "cherry");
+    let status = make.done(&["status"]);
+    assert_eq!(status.matches(" running ").count(), 4, "{status}");
+    assert_eq!(status.matches("isLeader=").count(), 4, "{status}");
+
+    terminal.signal(Signal::INT);
+    terminal.wait();
+    assert!(terminal.text().contains("All nodes have ended."));
+    nothing_lives(&make);
+}
+
+#[test]
+fn a_cluster_that_was_stopped_goes_on_with_its_data() {
+    let Some(make) = Makes::new() else { return };
+    make.done(&["cluster", "DETACH=yes"]);
+    make.ctl(1, &["set", "/fruit", "apple"]).expect("a write");
+    make.done(&["stop"]);
+    nothing_lives(&make);
+    assert!(make.refused(&["status"]).contains("No node is running"));
+    assert!(
+        make.refused(&["cluster", "N=5"])
+            .contains("holds a cluster of 3")
+    );
+
+    let mut terminal = make.terminal(&["cluster"]);
+    terminal.shows(UP);
+    wait_value(&make, 2, "/fruit", "apple");
+    make.done(&["stop"]);
+    assert!(terminal.wait().success(), "{}", terminal.text());
+    nothing_lives(&make);
+}
+
+#[test]
+fn one_of_two_members_is_replaced() {
+    let Some(make) = Makes::new() else { return };
+    make.done(&["cluster", "DETACH=yes", "N=2"]);
+    make.ctl(1, &["set", "/fruit", "apple"]).expect("a write");
+    let follower = 3 - leader(&make);
+    make.done(&["wipe", &node(follower)]);
+    wait_value(&make, follower, "/fruit", "apple");
+    make.done(&["stop"]);
+    nothing_lives(&make);
+}
+
+#[test]
+fn however_the_terminal_ends_no_node_is_left() {
+    let Some(make) = Makes::new() else { return };
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut terminal = make.terminal(&["cluster"]);
+        terminal.shows(UP);
+        terminal.signal(signal);
+        terminal.wait();
+        nothing_lives(&make);
+    }
+}
+
+#[test]
+fn the_demo_shows_a_failover_and_leaves_nothing() {
+    let Some(make) = Makes::new() else { return };
+    let text = make.done(&["demo", "DEMO_PACE=0"]);
+    for shown in [
+        "ms after the kill",
+        "[watch through n",
+        "+ kill -STOP",
+        "Added member named n4",
+        "n4    ",
+    ] {
+        assert!(text.contains(shown), "no {shown:?} in: {text}");
+    }
+    assert!(!make.cluster_dir().exists());
+    nothing_lives(&make);
+}
+
+#[test]
+fn a_port_in_use_is_told_before_anything_is_started() {
+    let Some(make) = Makes::new() else { return };
+    let _taken = TcpListener::bind(("127.0.0.1", make.port() + 3)).expect("a free port");
+    let text = make.refused(&["cluster"]);
+    assert!(text.contains("which n2 needs, is in use"), "{text}");
+    let further = format!("make cluster BASE_PORT={}", make.port() + 1000);
+    assert!(text.contains(&further), "{text}");
+    assert!(
+        !make.cluster_dir().exists(),
+        "nothing is in the way of that"
+    );
+    nothing_lives(&make);
+}
+
+#[test]
+fn what_is_not_there_is_told_with_what_there_is() {
+    let Some(make) = Makes::new() else { return };
+    assert!(
+        make.refused(&["status"])
+            .contains("To start one: make cluster")
+    );
+    assert!(make.refused(&["cluster", "N=none"]).contains("N=5"));
+    assert!(
+        make.refused(&["cluster", "BASE_PORT=65530"])
+            .contains("BASE_PORT=3379")
+    );
+    make.done(&["cluster", "DETACH=yes", "N=1"]);
+    assert!(make.refused(&["kill"]).contains("NODE=1"));
+    assert!(make.refused(&["kill", "NODE=7"]).contains("there is n1."));
+    assert!(make.refused(&["wipe", "NODE=1"]).contains("the only one"));
+    assert!(make.ctl(1, &["ls", "/"]).is_some(), "it was left alone");
+    make.done(&["stop"]);
+    nothing_lives(&make);
+}
+
+/// A process that got the number of a node that has ended.
+#[test]
+fn a_stranger_with_the_number_of_a_node_is_left_alone() {
+    let Some(make) = Makes::new() else { return };
+    make.done(&["cluster", "DETACH=yes", "N=1"]);
+    make.done(&["kill", "NODE=1"]);
+    let file = make.cluster_dir().join("n1/pid");
+    let recorded = fs::read_to_string(&file).expect("a number and a birth");
+    let (_, birth) = recorded.split_once(' ').expect("two words");
+    let mut stranger = Command::new("sleep").arg("60").spawn().expect("a sleep");
+    fs::write(&file, format!("{} {birth}", stranger.id())).expect("it can be written");
+    assert!(
+        make.refused(&["kill", "NODE=1"])
+            .contains("is dead already")
+    );
+    make.done(&["stop"]);
+    assert!(stranger.try_wait().expect("a state").is_none());
+    stranger.kill().expect("it runs");
+    stranger.wait().expect("it ends");
+}

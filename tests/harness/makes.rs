@@ -1,0 +1,235 @@
+//! What a user types at a terminal: `make cluster`, `make kill NODE=2` and the like, with the folder and the
+//! ports of one test. Linux only, as these targets are.
+//!
+//! The programs are those that Cargo has built for the tests, so make is told to build nothing.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tempfile::TempDir;
+
+use super::server::free_address;
+use super::wait_for;
+
+/// For starts and ends of several processes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A cluster of five, and one more.
+const PORTS: u16 = 12;
+
+/// A place for one cluster; whatever runs there is ended with the test.
+pub struct Makes {
+    folder: TempDir,
+    port: u16,
+}
+
+/// How a make ended, and all that it printed.
+pub struct Printed {
+    pub status: ExitStatus,
+    pub text: String,
+}
+
+/// A `make` that goes on, in a process group of its own, as at a terminal.
+pub struct Terminal {
+    make: Child,
+    output: PathBuf,
+}
+
+/// As many free ports in a row; the first of them.
+fn free_ports(count: u16) -> u16 {
+    let (mut first, mut next) = (0, 0);
+    while next < first + count || first == 0 {
+        let port = free_address().port();
+        if port != next {
+            first = port;
+        }
+        next = port + 1;
+    }
+    first
+}
+
+impl Makes {
+    /// None, and a line that says so, on a machine without make or a bash that is new enough.
+    pub fn new() -> Option<Makes> {
+        let runs = |program: &str, args: &[&str]| {
+            let output = Command::new(program).args(args).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        let bash = "test ${BASH_VERSINFO[0]} -ge 5 && test -r /proc/self/stat";
+        if !runs("make", &["--version"]) || !runs("bash", &["-c", bash]) {
+            println!("skipped: there is no make, no bash 5 or no /proc here");
+            return None;
+        }
+        let folder = tempfile::Builder::new().prefix("edgetcd-make-").tempdir();
+        Some(Makes {
+            folder: folder.expect("a folder"),
+            port: free_ports(PORTS),
+        })
+    }
+
+    /// The folder of the cluster.
+    pub fn cluster_dir(&self) -> PathBuf {
+        self.folder.path().join("cluster.etcd")
+    }
+
+    /// The port at which node 1 listens for clients.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `make` and these words, to be started.
+    fn command(&self, words: &[&str]) -> Command {
+        // A shell's `&`, or nohup, may have had some signals ignored, which bash then cannot catch.
+        let mut command = Command::new("env");
+        command
+            .args(["--default-signal", "make", "--old-file=build"])
+            .arg("--no-print-directory")
+            .arg(concat!("EDGETCD=", env!("CARGO_BIN_EXE_edgetcd")))
+            .arg(concat!("EDGETCDCTL=", env!("CARGO_BIN_EXE_edgetcdctl")))
+            .args(words)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("CLUSTER_DIR", self.cluster_dir())
+            .env("BASE_PORT", self.port.to_string())
+            .env_remove("MAKEFLAGS")
+            .env_remove("MAKELEVEL")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `make` to its end.
+    pub fn run(&self, words: &[&str]) -> Printed {
+        let output = self.folder.path().join("printed");
+        let file = File::create(&output).expect("a file");
+        let status = self
+            .command(words)
+            .stdout(file.try_clone().expect("the same file"))
+            .stderr(file)
+            .status();
+        Printed {
+            status: status.expect("make runs"),
+            text: fs::read_to_string(output).expect("text"),
+        }
+    }
+
+    /// What `make` printed, which must have succeeded.
+    pub fn done(&self, words: &[&str]) -> String {
+        let Printed { status, text } = self.run(words);
+        assert!(status.success(), "make {}: {text}", words.join(" "));
+        text
+    }
+
+    /// What `make` printed, which must have failed.
+    pub fn refused(&self, words: &[&str]) -> String {
+        let Printed { status, text } = self.run(words);
+        assert!(!status.success(), "make {}: {text}", words.join(" "));
+        text
+    }
+
+    /// Starts a `make` that does not end by itself.
+    pub fn terminal(&self, words: &[&str]) -> Terminal {
+        let output = self.folder.path().join("terminal");
+        let file = File::create(&output).expect("a file");
+        let make = self
+            .command(words)
+            .stdout(file.try_clone().expect("the same file"))
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .expect("make runs");
+        Terminal { make, output }
+    }
+
+    /// What edgetcdctl prints through a node; none if it fails.
+    pub fn ctl(&self, node: u16, words: &[&str]) -> Option<String> {
+        let url = format!("http://127.0.0.1:{}", self.port + 2 * (node - 1));
+        let output = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
+            .args(["--endpoints", &url])
+            .args(words)
+            .output()
+            .expect("edgetcdctl runs");
+        let text = String::from_utf8(output.stdout).expect("text");
+        output.status.success().then(|| text.trim_end().to_owned())
+    }
+
+    /// The processes that have to do with the folder of this test.
+    pub fn living(&self) -> Vec<(Pid, String)> {
+        let name = self.folder.path().to_str().expect("a name of letters");
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").expect("processes").flatten() {
+            let number = entry.file_name().to_string_lossy().parse().ok();
+            let Some(pid) = number.and_then(Pid::from_raw) else {
+                continue;
+            };
+            // One that ends meanwhile has no command line any more.
+            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).replace('\0', " ");
+            if words.contains(name) {
+                found.push((pid, words));
+            }
+        }
+        found
+    }
+
+    /// The first node that `make status` shows in this state.
+    pub fn node_that_is(&self, state: &str) -> Option<u16> {
+        let text = self.run(&["status"]).text;
+        let mut rows = text.lines().map(|line| line.split_whitespace());
+        rows.find_map(|mut row| {
+            let node = row.next()?.strip_prefix('n')?.parse().ok()?;
+            (row.nth(1)? == state).then_some(node)
+        })
+    }
+}
+
+impl Drop for Makes {
+    fn drop(&mut self) {
+        for (pid, _) in self.living() {
+            // It may have ended since.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+impl Terminal {
+    pub fn text(&self) -> String {
+        fs::read_to_string(&self.output).expect("text")
+    }
+
+    /// Waits until it shows this.
+    pub fn shows(&mut self, what: &str) {
+        let described = format!("{what:?} from make");
+        wait_for(&described, PATIENCE, || {
+            let ended = self.make.try_wait().expect("a state");
+            let text = self.text();
+            assert!(
+                ended.is_none() || text.contains(what),
+                "make ended without {what:?}: {text}"
+            );
+            text.contains(what).then_some(())
+        });
+    }
+
+    /// A signal for make and all that it has started itself, as from the keyboard of a terminal.
+    pub fn signal(&self, signal: Signal) {
+        let group = Pid::from_child(&self.make);
+        kill_process_group(group, signal).expect("it runs");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_for("the end of make", PATIENCE, || {
+            self.make.try_wait().expect("a state")
+        })
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Both fail only if it has ended before.
+        let _ = self.make.kill();
+        let _ = self.make.wait();
+    }
+}
