@@ -5,7 +5,7 @@ CLIENT_URL  ?= http://127.0.0.1:2379
 PEER_URL    ?= http://127.0.0.1:2380
 # Further flags for the server: make run FLAGS='--debug --cors=*'
 FLAGS       ?=
-# Further words for the scripts: make conformance ARGS='--seeds 1,2,3 --steps 20000'
+# Further words for scripts and tests: make conformance ARGS='--seeds 1,2,3 --steps 20000', make test ARGS=--lib
 ARGS        ?=
 # Rounds of make crash; how often make walkthrough is walked
 ROUNDS      ?= 100
@@ -19,19 +19,36 @@ NODES       ?=
 # Handovers of make sim, in good weather and again in bad
 HANDOVERS   ?= 1000
 
-EDGETCD    := target/release/edgetcd
-EDGETCDCTL := target/release/edgetcdctl
+# make install puts both programs into DESTDIR/PREFIX/bin; with LINKS=yes they are etcd and etcdctl as well
+PREFIX      ?= /usr/local
+DESTDIR     ?=
+LINKS       ?=
+# Another machine than this one, by Rust's name for it: make dist TARGET=aarch64-unknown-linux-musl
+TARGET      ?=
+DIST_DIR    ?= target/dist
+
+FOR_TARGET := $(if $(TARGET),--target '$(TARGET)')
+RELEASE    := target/$(if $(TARGET),$(TARGET)/)release
+EDGETCD    := $(RELEASE)/edgetcd
+EDGETCDCTL := $(RELEASE)/edgetcdctl
 export EDGETCD EDGETCDCTL
+
+# For musl targets Rust has a libc and a linker of its own, so that nothing else is needed for them.
+ifneq ($(findstring -musl,$(TARGET)),)
+LINKER := CARGO_TARGET_$(shell echo '$(TARGET)' | tr a-z- A-Z_)_LINKER
+export $(LINKER) ?= rust-lld
+endif
 
 .DEFAULT_GOAL := build
 .PHONY: build run test check lints conformance clients crash sim bars bench clean help \
         clustertest clusterbars walkthrough clusterbench tsan \
-        cluster status kill pause resume restart wipe add stop demo
+        cluster status kill pause resume restart wipe add stop demo \
+        install dist
 
 build: ## build both programs into target/release (this is what `make` does)
-	cargo build --release --locked
+	cargo build --release --locked $(FOR_TARGET)
 
-# For those who only need what is built already.
+# `sudo make install` must not need a Rust of root's: what is built already is taken as it is.
 $(EDGETCD) $(EDGETCDCTL):
 	$(MAKE) build
 
@@ -58,8 +75,8 @@ status restart wipe add: $(EDGETCD) $(EDGETCDCTL)
 demo: build ## two minutes: a leader dies, and what the others do (DEMO_PACE=0 does not wait for a reader)
 	@src/cluster/demo
 
-test: ## run all tests
-	cargo test --locked
+test: ## run all tests, or those of ARGS (TARGET=… for a target whose programs run here)
+	cargo test --locked $(FOR_TARGET) $(ARGS)
 
 check: lints ## format, lints, docs and tests: what must pass before a commit
 	cargo fmt --check
@@ -113,6 +130,25 @@ clusterbench: build ## measure three nodes and the reference's three side by sid
 
 bench: build ## measure this server and the reference side by side (ARGS=…)
 	bench/run $(ARGS)
+
+# A link is made where nothing is. An etcd that is there already stays, and that is an error.
+install: $(EDGETCD) $(EDGETCDCTL) ## copy what is built to PREFIX=/usr/local (LINKS=yes: as etcd and etcdctl, too)
+	install -d '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 '$(EDGETCD)' '$(EDGETCDCTL)' '$(DESTDIR)$(PREFIX)/bin'
+ifeq ($(LINKS),yes)
+	cd '$(DESTDIR)$(PREFIX)/bin' && { [ "$$(readlink etcd)" = edgetcd ] || ln -s edgetcd etcd; }
+	cd '$(DESTDIR)$(PREFIX)/bin' && { [ "$$(readlink etcdctl)" = edgetcdctl ] || ln -s edgetcdctl etcdctl; }
+endif
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+DIST    = edgetcd-$(VERSION)-$(or $(TARGET),$(shell rustc -vV | sed -n 's/^host: //p'))
+
+dist: build ## a tarball of both programs, stripped, for this machine or for TARGET=…
+	rm -rf '$(DIST_DIR)/$(DIST)'
+	mkdir -p '$(DIST_DIR)/$(DIST)'
+	cp '$(EDGETCD)' '$(EDGETCDCTL)' LICENSE README.md '$(DIST_DIR)/$(DIST)'
+	tar -C '$(DIST_DIR)' --owner=0 --group=0 -czf '$(DIST_DIR)/$(DIST).tar.gz' '$(DIST)'
+	@ls -l '$(DIST_DIR)/$(DIST).tar.gz'
 
 clean: ## remove what was built (data directories stay)
 	cargo clean

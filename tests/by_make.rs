@@ -8,6 +8,7 @@ use harness::{Makes, wait_for};
 use rustix::process::Signal;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::Duration;
 
@@ -204,4 +205,61 @@ fn a_stranger_with_the_number_of_a_node_is_left_alone() {
     assert!(stranger.try_wait().expect("a state").is_none());
     stranger.kill().expect("it runs");
     stranger.wait().expect("it ends");
+}
+
+/// Two programs that are quick to copy, and what make is told of them.
+fn two_programs(folder: &std::path::Path) -> [String; 2] {
+    ["edgetcd", "edgetcdctl"].map(|name| {
+        let path = folder.join(name);
+        fs::write(&path, name).expect("a file");
+        format!("{}={}", name.to_uppercase(), path.display())
+    })
+}
+
+#[test]
+fn both_programs_are_installed_and_linked_when_asked_for() {
+    let Some(make) = Makes::new() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let [server, client] = two_programs(folder.path());
+    let destination = format!("DESTDIR={}/there", folder.path().display());
+    let words = ["install", &server, &client, &destination, "PREFIX=/usr"];
+    let bin = folder.path().join("there/usr/bin");
+    make.done(&words);
+    assert!(bin.join("edgetcd").exists() && bin.join("edgetcdctl").exists());
+    assert!(!bin.join("etcd").exists(), "nobody asked for links");
+
+    let linked = [&words[..], &["LINKS=yes"]].concat();
+    make.done(&linked);
+    make.done(&linked);
+    for (link, program) in [("etcd", "edgetcd"), ("etcdctl", "edgetcdctl")] {
+        let there = fs::read_link(bin.join(link)).expect("a link");
+        assert_eq!(there.to_str(), Some(program));
+    }
+
+    fs::remove_file(bin.join("etcd")).expect("it is there");
+    symlink("/opt/etcd/etcd", bin.join("etcd")).expect("another etcd");
+    make.refused(&linked);
+    let there = fs::read_link(bin.join("etcd")).expect("a link");
+    assert_eq!(there.to_str(), Some("/opt/etcd/etcd"));
+}
+
+#[test]
+fn a_tarball_holds_both_programs_the_license_and_the_readme() {
+    let Some(make) = Makes::new() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let [server, client] = two_programs(folder.path());
+    let to = format!("DIST_DIR={}/dist", folder.path().display());
+    make.done(&["dist", &server, &client, &to, "TARGET=some-target"]);
+    let name = format!("edgetcd-{}-some-target", env!("CARGO_PKG_VERSION"));
+    let output = Command::new("tar")
+        .arg("-tzf")
+        .arg(folder.path().join(format!("dist/{name}.tar.gz")))
+        .output()
+        .expect("tar runs");
+    let text = String::from_utf8(output.stdout).expect("names");
+    let mut found: Vec<&str> = text.lines().collect();
+    found.sort_unstable();
+    let names = ["", "LICENSE", "README.md", "edgetcd", "edgetcdctl"];
+    let expected = names.map(|file| format!("{name}/{file}"));
+    assert_eq!(found, expected);
 }
