@@ -1,11 +1,12 @@
 //! Every command that the README shows, run as it stands there, with the output that it shows.
 //!
-//! Only the address differs: the node under test listens on a free port. `make run` and `make test`
-//! themselves are what CI calls.
+//! Only the address differs: the node under test listens on a free port. What is shown of `make` is
+//! compared in a cluster of its own; `make`, `make test`, `make demo`, `make install` and `make dist` are what
+//! CI calls, and `make run` is what `harness` does.
 
 mod harness;
 
-use harness::Server;
+use harness::{Makes, Server};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -51,6 +52,9 @@ fn the_commands_print_what_the_readme_shows() {
     let all = shown(&readme());
     assert!(all.len() >= 8, "only {} commands were found", all.len());
     for Shown { command, output } in all {
+        if command.starts_with("make ") {
+            continue;
+        }
         let here = command.replace("127.0.0.1:2379", &address);
         let run = Command::new("sh")
             .args(["-c", &here])
@@ -59,6 +63,47 @@ fn the_commands_print_what_the_readme_shows() {
         let printed = String::from_utf8_lossy(&run.stdout);
         assert_eq!(printed.trim_end(), output.trim_end(), "of: {command}");
     }
+}
+
+/// The lines of what a make prints, without what differs from time to time: ports, processes, ids, who leads, in
+/// which order members are listed, and how wide a column is.
+fn likeness(text: &str) -> Vec<String> {
+    let replaced = |text: &str, pattern: &str, by: &str| {
+        let pattern = regex_lite::Regex::new(pattern).expect("a pattern");
+        pattern.replace_all(text, by).into_owned()
+    };
+    let text = replaced(text, r"\b[0-9a-f]{15,16}\b", "ID");
+    let text = replaced(&text, "[0-9]+", "0");
+    let text = replaced(&text, "isLeader=(true|false)", "isLeader=…");
+    let words = text.lines().map(|line| line.split_whitespace());
+    let mut lines: Vec<String> = words
+        .map(|words| words.collect::<Vec<_>>().join(" "))
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn the_makes_print_what_the_readme_shows() {
+    let Some(make) = Makes::new() else { return };
+    let all = shown(&readme());
+    let makes: Vec<&Shown> = all
+        .iter()
+        .filter(|shown| shown.command.starts_with("make "))
+        .collect();
+    assert!(makes.len() >= 4, "only {} makes were found", makes.len());
+    let mut terminal = make.terminal(&["cluster"]);
+    terminal.shows("Ctrl-C ends all");
+    let folder = make.cluster_dir().display().to_string();
+    for Shown { command, output } in makes {
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        let printed = make.done(&words);
+        let printed = printed.replace(&format!(" CLUSTER_DIR={folder}"), "");
+        let printed = printed.replace(&folder, "cluster.etcd");
+        assert_eq!(likeness(&printed), likeness(output), "of: {command}");
+    }
+    make.done(&["stop"]);
+    terminal.wait();
 }
 
 /// The script of the section on three nodes, with its ports moved to these.
