@@ -99,8 +99,8 @@ crash: build ## a hundred rounds of kill -9 under 16 writers (ROUNDS=…)
 
 sim: ## whole clusters under a seeded scheduler (SEEDS=…, NODES=3|5; SEED=… shows one)
 	$(if $(NODES),NODES=$(NODES)) $(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) HANDOVERS=$(HANDOVERS) \
-	  cargo test --quiet --locked --profile sim --test sim \
-	  $(if $(SEED),one_seed,no_promise_breaks) -- --nocapture
+	  cargo test --quiet --locked --profile sim --test sim -- --nocapture \
+	  $(if $(SEED),one_seed,no_promise_breaks handovers::)
 
 tsan: ## tests with real threads, and clusters, under ThreadSanitizer (needs rust-src)
 	tests/tsan/run
