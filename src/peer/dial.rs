@@ -137,9 +137,20 @@ impl Call<'_> {
             .tune(&held, self.term.is_some())
             .and_then(|()| (&*held).write_all(&request))
             .and_then(|()| Answer::read(&held, common.timing.greet))
-            .map_err(|error| failed(format!("no answer to the hello: {error}")))?;
+            .map_err(|error| failed(self.unanswered(&error)))?;
         self.judge(&answer, url)?;
         Ok(held)
+    }
+
+    /// One that has just been started listens before its log is read.
+    fn unanswered(&self, error: &io::Error) -> String {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => format!(
+                "it listens, and has not answered the hello within {:?}; it may still be starting",
+                self.common.timing.greet
+            ),
+            _ => format!("no answer to the hello: {error}"),
+        }
     }
 
     fn judge(&self, answer: &Answer, url: &Url) -> Result<(), Failure> {
