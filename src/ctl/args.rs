@@ -1,44 +1,100 @@
 //! Options and arguments as etcdctl takes them: one or two dashes, `--option=value` or
-//! `--option value`, options also behind arguments. `-5` is an argument, `--` ends the options.
+//! `--option value`, options also behind arguments, `--` ends them.
+//!
+//! A word with a dash that is no option is an argument if another argument stands before it, so
+//! that `set temperature -5` needs no `--`; as the first word, it is taken for a mistake.
+//!
+//! One habit of etcdctl is left out: there, the word behind a flag is taken for the flag's, so that
+//! in `ls -r /dir --sort` the last option is dropped without a word. Here it counts.
+
+use std::time::Duration;
 
 use super::Stop;
+use super::number::{parse_duration, parse_number};
+
+/// What an option takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Flag,
+    Text,
+    Number,
+    Duration,
+}
 
 /// One option, by all its names; the first is the one it is asked for by.
 #[derive(Debug)]
 pub(super) struct Opt {
     names: &'static [&'static str],
-    takes_value: bool,
+    kind: Kind,
     what: &'static str,
 }
 
 impl Opt {
     pub const fn flag(names: &'static [&'static str], what: &'static str) -> Opt {
-        Opt {
-            names,
-            takes_value: false,
-            what,
-        }
+        Opt::new(names, Kind::Flag, what)
     }
 
-    pub const fn value(names: &'static [&'static str], what: &'static str) -> Opt {
-        Opt {
-            names,
-            takes_value: true,
-            what,
-        }
+    pub const fn text(names: &'static [&'static str], what: &'static str) -> Opt {
+        Opt::new(names, Kind::Text, what)
     }
 
+    pub const fn number(names: &'static [&'static str], what: &'static str) -> Opt {
+        Opt::new(names, Kind::Number, what)
+    }
+
+    pub const fn duration(names: &'static [&'static str], what: &'static str) -> Opt {
+        Opt::new(names, Kind::Duration, what)
+    }
+
+    const fn new(names: &'static [&'static str], kind: Kind, what: &'static str) -> Opt {
+        Opt { names, kind, what }
+    }
+
+    /// Its names with their dashes, as they are typed.
+    pub fn dashed(&self) -> impl Iterator<Item = String> {
+        self.names.iter().map(|name| match name.len() {
+            1 => format!("-{name}"),
+            _ => format!("--{name}"),
+        })
+    }
+
+    pub fn takes_value(&self) -> bool {
+        self.kind != Kind::Flag
+    }
+
+    /// Its line of a help.
     pub fn help(&self) -> String {
-        let dashed = |name: &&str| {
-            if name.len() == 1 {
-                format!("-{name}")
-            } else {
-                format!("--{name}")
-            }
+        let names: Vec<String> = self.dashed().collect();
+        let value = match self.kind {
+            Kind::Flag => "",
+            Kind::Text => " TEXT",
+            Kind::Number => " N",
+            Kind::Duration => " TIME",
         };
-        let names: Vec<String> = self.names.iter().map(dashed).collect();
-        let value = if self.takes_value { " VALUE" } else { "" };
-        format!("  {:<25} {}\n", names.join(", ") + value, self.what)
+        format!("  {:<26} {}\n", names.join(", ") + value, self.what)
+    }
+
+    /// Refuses, in etcdctl's words, a value that cannot be read; `name` is the one that was typed.
+    fn check(&self, name: &str, value: &str) -> Result<(), String> {
+        let outcome = match self.kind {
+            Kind::Flag if parse_bool(value).is_none() => {
+                return Err(format!(
+                    "invalid boolean value {value:?} for -{name}: parse error"
+                ));
+            }
+            Kind::Flag | Kind::Text => Ok(()),
+            Kind::Number => parse_number(value).map(drop),
+            Kind::Duration => parse_duration(value).map(drop),
+        };
+        outcome.map_err(|why| format!("invalid value {value:?} for flag -{name}: {why}"))
+    }
+}
+
+fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }
 
@@ -46,11 +102,13 @@ impl Opt {
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     pub args: Vec<String>,
+    /// How many arguments stand before `--`, if it was given.
+    pub before_dashes: Option<usize>,
     values: Vec<(&'static str, String)>,
 }
 
 impl Parsed {
-    pub fn value(&self, name: &str) -> Option<&str> {
+    pub fn text(&self, name: &str) -> Option<&str> {
         let mut latest_first = self.values.iter().rev();
         latest_first
             .find(|(known, _)| *known == name)
@@ -58,20 +116,17 @@ impl Parsed {
     }
 
     pub fn flag(&self, name: &str) -> bool {
-        self.value(name) == Some("true")
+        self.text(name).and_then(parse_bool) == Some(true)
     }
 
-    /// # Errors
-    /// A value that is no number.
-    pub fn number(&self, name: &str) -> Result<Option<u64>, Stop> {
-        let parse = |text: &str| {
-            text.parse().map_err(|_| {
-                Stop::Plain(format!(
-                    "Incorrect Usage: invalid value {text:?} for flag -{name}: parse error"
-                ))
-            })
-        };
-        self.value(name).map(parse).transpose()
+    /// Values were looked at when they were taken: here, each can be read.
+    pub fn number(&self, name: &str) -> Option<i64> {
+        self.text(name).and_then(|text| parse_number(text).ok())
+    }
+
+    /// As [`Parsed::number`]; what lies before now is no time at all.
+    pub fn duration(&self, name: &str) -> Option<Duration> {
+        self.text(name).and_then(|text| parse_duration(text).ok())
     }
 }
 
@@ -85,7 +140,10 @@ pub(super) fn leading<'a>(
     while let [word, after @ ..] = rest
         && let Some(option) = as_option(word)
     {
-        rest = take(option, after, options, &mut parsed)?;
+        if option.is_empty() {
+            return Ok((parsed, after));
+        }
+        rest = take(word, after, options, &mut parsed).map_err(Stop::misuse)?;
     }
     Ok((parsed, rest))
 }
@@ -95,13 +153,17 @@ pub(super) fn all(words: &[String], options: &[Opt]) -> Result<Parsed, Stop> {
     let mut parsed = Parsed::default();
     let mut rest = words;
     while let [word, after @ ..] = rest {
+        let may_be_argument = !parsed.args.is_empty() && find(word, options).is_none();
         rest = match as_option(word) {
             Some("") => {
+                parsed.before_dashes = Some(parsed.args.len());
                 parsed.args.extend_from_slice(after);
                 break;
             }
-            Some(option) => take(option, after, options, &mut parsed)?,
-            None => {
+            Some(_) if !may_be_argument => {
+                take(word, after, options, &mut parsed).map_err(Stop::misuse)?
+            }
+            _ => {
                 parsed.args.push(word.clone());
                 after
             }
@@ -110,40 +172,41 @@ pub(super) fn all(words: &[String], options: &[Opt]) -> Result<Parsed, Stop> {
     Ok(parsed)
 }
 
-/// A word without its dashes, if it is an option; empty for `--`.
+/// A word without its dashes, if it has some; empty for `--`.
 fn as_option(word: &str) -> Option<&str> {
     let option = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
-    let is_number = option.starts_with(|c: char| c.is_ascii_digit());
-    (word != "-" && !is_number).then_some(option)
+    (word != "-").then_some(option)
+}
+
+fn find<'a>(word: &str, options: &'a [Opt]) -> Option<&'a Opt> {
+    let name = as_option(word)?.split('=').next()?;
+    options.iter().find(|known| known.names.contains(&name))
 }
 
 fn take<'a>(
-    option: &str,
+    word: &str,
     after: &'a [String],
     options: &[Opt],
     parsed: &mut Parsed,
-) -> Result<&'a [String], Stop> {
+) -> Result<&'a [String], String> {
+    let option = as_option(word).unwrap_or_default();
+    if option.starts_with(['-', '=']) {
+        return Err(format!("bad flag syntax: {word}"));
+    }
     let (name, inline) = match option.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (option, None),
     };
-    let found = options
-        .iter()
-        .find(|known| known.names.contains(&name))
-        .ok_or_else(|| {
-            Stop::Plain(format!(
-                "Incorrect Usage: flag provided but not defined: -{name}"
-            ))
-        })?;
-    let (value, rest) = match (inline, found.takes_value, after) {
+    let Some(found) = find(word, options) else {
+        return Err(format!("flag provided but not defined: -{name}"));
+    };
+    let (value, rest) = match (inline, found.takes_value(), after) {
         (Some(value), ..) => (value, after),
         (None, false, _) => ("true".to_owned(), after),
         (None, true, [value, rest @ ..]) => (value.clone(), rest),
-        (None, true, []) => {
-            let text = format!("Incorrect Usage: flag needs an argument: -{name}");
-            return Err(Stop::Plain(text));
-        }
+        (None, true, []) => return Err(format!("flag needs an argument: -{name}")),
     };
+    found.check(name, &value)?;
     parsed.values.push((found.names[0], value));
     Ok(rest)
 }
@@ -152,7 +215,10 @@ fn take<'a>(
 mod tests {
     use super::*;
 
-    const OPTIONS: &[Opt] = &[Opt::flag(&["recursive", "r"], ""), Opt::value(&["ttl"], "")];
+    const OPTIONS: &[Opt] = &[
+        Opt::flag(&["recursive", "r"], ""),
+        Opt::number(&["ttl"], ""),
+    ];
 
     fn read(line: &str) -> String {
         let words: Vec<String> = line.split(' ').map(String::from).collect();
@@ -161,7 +227,7 @@ mod tests {
                 "{} r={} ttl={:?}",
                 parsed.args.join("|"),
                 parsed.flag("recursive"),
-                parsed.value("ttl")
+                parsed.number("ttl")
             ),
             Err(stop) => stop.text(),
         }
@@ -173,14 +239,34 @@ mod tests {
             ("a b", "a|b r=false ttl=None"),
             ("-r a", "a r=true ttl=None"),
             ("a --recursive", "a r=true ttl=None"),
-            ("a --ttl 5 b", "a|b r=false ttl=Some(\"5\")"),
-            ("a -ttl=5 --ttl=6", "a r=false ttl=Some(\"6\")"),
+            ("-r a --ttl 5", "a r=true ttl=Some(5)"),
+            ("a --ttl 5 b", "a|b r=false ttl=Some(5)"),
+            ("a -ttl=5 --ttl=6", "a r=false ttl=Some(6)"),
             ("a -5", "a|-5 r=false ttl=None"),
+            ("a --unknown", "a|--unknown r=false ttl=None"),
             ("a - b", "a|-|b r=false ttl=None"),
             ("a -- -r --", "a|-r|-- r=false ttl=None"),
             ("a --recursive=false", "a r=false ttl=None"),
-            ("a -x", "Incorrect Usage: flag provided but not defined: -x"),
-            ("a --ttl", "Incorrect Usage: flag needs an argument: -ttl"),
+            ("a --recursive=0", "a r=false ttl=None"),
+        ];
+        for (line, expected) in table {
+            assert_eq!(read(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_in_the_words_of_etcdctl() {
+        let table = [
+            ("-x", "flag provided but not defined: -x"),
+            ("--x=1 a", "flag provided but not defined: -x"),
+            ("---x", "bad flag syntax: ---x"),
+            ("-=x", "bad flag syntax: -=x"),
+            ("a --ttl", "flag needs an argument: -ttl"),
+            ("a --ttl=", "invalid value \"\" for flag -ttl: parse error"),
+            (
+                "a -r=maybe",
+                "invalid boolean value \"maybe\" for -r: parse error",
+            ),
         ];
         for (line, expected) in table {
             assert_eq!(read(line), expected, "{line}");
@@ -191,6 +277,6 @@ mod tests {
     fn leading_options_end_at_the_command() {
         let words = ["--ttl", "5", "get", "-r"].map(String::from);
         let (parsed, rest) = leading(&words, OPTIONS).unwrap();
-        assert_eq!((parsed.value("ttl"), rest), (Some("5"), &words[2..]));
+        assert_eq!((parsed.number("ttl"), rest), (Some(5), &words[2..]));
     }
 }

@@ -1,92 +1,52 @@
 //! Requests of the v2 API, to one endpoint after the other until one answers.
 
 use std::fmt;
-use std::time::Duration;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
 use ureq::Agent;
-use ureq::http::{Request, Response, request};
+use ureq::http::{Request, Response, StatusCode};
 
-use crate::urls::{Scheme, Url, UrlError};
+use super::answer::{Event, KeysError};
+use super::wire::{Ask, Body, Further, Method};
+use crate::urls::{Scheme, Url};
 
-/// How long an endpoint may take to begin its answer; a watch may take for ever.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~')
-    .remove(b'/');
-const IN_FORM: &AsciiSet = &IN_PATH.add(b'/');
-
-/// An event, or what a GET answers.
-#[derive(Debug, Deserialize)]
-pub(super) struct Event {
-    pub action: String,
-    pub node: Node,
-    #[serde(rename = "prevNode")]
-    pub prev_node: Option<Node>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Node {
-    /// The root has none.
-    #[serde(default)]
-    pub key: String,
-    #[serde(default)]
-    pub value: String,
-    #[serde(default)]
-    pub dir: bool,
-    #[serde(default)]
-    pub nodes: Vec<Node>,
-    #[serde(default, rename = "modifiedIndex")]
-    pub modified_index: u64,
-}
-
-/// An error answer of the keys API.
-#[derive(Debug, Deserialize)]
-pub(super) struct KeysError {
-    #[serde(rename = "errorCode")]
-    code: u64,
-    message: String,
-    #[serde(default)]
-    cause: String,
-    #[serde(default)]
-    index: u64,
-}
-
-/// Why no event came back.
+/// Why no answer came back, or none that was hoped for.
 #[derive(Debug)]
 pub(super) enum Failure {
     Refused(KeysError),
-    /// An answer that is none of the keys API, with its status.
-    Odd(u16, String),
-    /// No endpoint served the request. `reached`: one of them at least could be connected to.
-    Unavailable {
-        errors: Vec<String>,
-        reached: bool,
-    },
+    /// An answer that is none of the keys API.
+    NoJson,
+    /// A success without a body: of a watch whose server ended it.
+    Empty,
+    /// No endpoint served the request.
+    Unavailable(Vec<Miss>),
+    /// The only endpoint that was asked did not serve it; a second one was not to be asked.
+    Missed(Miss),
+    /// The command took longer than it may.
+    Deadline,
+    /// There is nobody to ask.
+    NoEndpoints,
 }
 
 impl Failure {
-    pub fn status(&self) -> u8 {
+    /// Whether no endpoint at all could be connected to.
+    pub fn is_unconnected(&self) -> bool {
         match self {
-            Failure::Unavailable { reached: false, .. } => 2,
-            _ => 4,
+            Failure::Unavailable(misses) => misses.iter().all(|miss| miss.reach == Reach::Refused),
+            _ => false,
         }
     }
 
     /// All there is to say, but what went wrong at each endpoint is said once only: so etcdctl
     /// tells it where an error is not its own.
     pub fn brief(&self) -> String {
-        let Failure::Unavailable { errors, .. } = self else {
+        let Failure::Unavailable(misses) = self else {
             return self.to_string();
         };
         let mut out = "client: etcd cluster is unavailable or misconfigured".to_owned();
-        for (number, error) in errors.iter().enumerate() {
-            out += &format!("; error #{number}: {error}\n");
+        for (number, miss) in misses.iter().enumerate() {
+            out += &format!("; error #{number}: {}\n", miss.error);
         }
         out
     }
@@ -95,240 +55,292 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Refused(KeysError {
-                code,
-                message,
-                cause,
-                index,
-            }) => {
-                write!(f, "{code}: {message} ({cause}) [{index}]")
-            }
-            Failure::Odd(status, body) => write!(f, "client: odd answer, status {status}: {body}"),
-            Failure::Unavailable { errors, .. } => {
+            Failure::Refused(error) => write!(f, "{error}"),
+            Failure::NoJson => f.write_str(
+                "client: response is invalid json. The endpoint is probably not valid etcd \
+                 cluster endpoint.",
+            ),
+            Failure::Empty => f.write_str("client: response body is empty"),
+            Failure::Unavailable(misses) => {
                 f.write_str(&self.brief())?;
-                for (number, error) in errors.iter().enumerate() {
-                    write!(f, "\nerror #{number}: {error}")?;
+                for (number, miss) in misses.iter().enumerate() {
+                    write!(f, "\nerror #{number}: {}", miss.error)?;
                 }
                 writeln!(f)
             }
+            Failure::Missed(miss) => f.write_str(&miss.error),
+            Failure::Deadline => f.write_str("context deadline exceeded"),
+            Failure::NoEndpoints => f.write_str("client: no endpoints available"),
         }
     }
 }
 
+/// How far a request came that was not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Method {
-    Get,
-    Put,
-    Post,
-    Delete,
-}
-
-/// Names and values, not yet escaped.
-pub(super) type Parameters = Vec<(&'static str, String)>;
-
-/// What a request carries.
-#[derive(Debug)]
-pub(super) enum Payload {
-    /// In the form of a PUT, in the query of the others.
-    Parameters(Parameters),
-    Json(String),
-}
-
-/// Whether a further endpoint is asked after one that did not serve the request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Further {
-    Always,
-    /// Only after one that could not be connected to: any other may have done it already.
-    IfNotReached,
-    Never,
-}
-
-/// One request.
-#[derive(Debug)]
-pub(super) struct Ask {
-    pub method: Method,
-    /// From its first slash on, not yet escaped.
-    pub path: String,
-    pub payload: Payload,
-    pub further: Further,
-    /// May take for ever.
-    pub patient: bool,
-}
-
-pub(super) struct Client {
-    endpoints: Vec<Url>,
-    agent: Agent,
-    patient_agent: Agent,
+pub(super) enum Reach {
+    /// No connection, and at once.
+    Refused,
+    /// No connection in time.
+    Silent,
+    /// It was sent; whether it was done is not known.
+    Sent,
 }
 
 /// Why one endpoint did not serve a request.
-struct Miss {
-    error: String,
-    reached: bool,
+#[derive(Debug)]
+pub(super) struct Miss {
+    pub error: String,
+    pub reach: Reach,
+    /// The whole command has used up its time, so that no other endpoint is asked.
+    over: bool,
+}
+
+/// What one endpoint answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: u16,
+    /// `X-Etcd-Index`; 0 where there is none.
+    pub index: u64,
+    pub body: Vec<u8>,
+}
+
+/// What requests are sent with.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    /// How long an endpoint may take to begin its answer.
+    pub timeout: Duration,
+    /// How long a request may take at all its endpoints together; a watch may take for ever.
+    pub total_timeout: Duration,
+    /// The value of `Authorization`, if there is one.
+    pub authorization: Option<String>,
+    /// Tell each request on stderr, as the curl command that does the same.
+    pub debug: bool,
+}
+
+/// Sends requests to some endpoints, in their order.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub endpoints: Vec<Url>,
+    pub settings: Settings,
+    agent: Agent,
 }
 
 impl Client {
-    /// `endpoints` is a comma list; `http://` may be left out.
-    pub fn new(endpoints: &str) -> Result<Client, UrlError> {
-        let with_scheme = |text: &str| {
-            let text = text.trim().trim_end_matches('/');
-            Url::parse(&if text.contains("://") {
-                text.into()
-            } else {
-                format!("http://{text}")
-            })
-        };
-        let endpoints = endpoints
-            .split(',')
-            .map(with_scheme)
-            .collect::<Result<Vec<_>, _>>()?;
-        let agent = |answer_within| -> Agent {
-            let config = Agent::config_builder()
-                .http_status_as_error(false)
-                .proxy(None);
-            let times = config
-                .timeout_connect(Some(PATIENCE))
-                .timeout_recv_response(answer_within);
-            times.build().into()
-        };
-        Ok(Client {
+    pub fn new(endpoints: Vec<Url>, settings: Settings) -> Client {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .build();
+        Client {
             endpoints,
-            agent: agent(Some(PATIENCE)),
-            patient_agent: agent(None),
-        })
+            settings,
+            agent: config.into(),
+        }
     }
 
     /// Sends a request of the keys API.
     pub fn send(&self, ask: &Ask) -> Result<Event, Failure> {
-        let (status, body) = self.answer(ask)?;
-        read_answer(status, &body)
+        read_event(self.answer(ask)?)
     }
 
-    /// The status, below 500, and body of the first answer.
-    pub fn answer(&self, ask: &Ask) -> Result<(u16, Vec<u8>), Failure> {
-        let mut errors = vec![];
-        let mut reached = false;
+    /// The first answer that is no error of its server.
+    pub fn answer(&self, ask: &Ask) -> Result<Answer, Failure> {
+        let deadline = (!ask.patient).then(|| Instant::now() + self.settings.total_timeout);
+        let mut misses = vec![];
         for endpoint in &self.endpoints {
-            let miss = match self.send_to(endpoint, ask) {
+            let miss = match self.answer_of(endpoint, ask, deadline) {
                 Ok(answer) => return Ok(answer),
                 Err(miss) => miss,
             };
-            errors.push(miss.error);
-            reached |= miss.reached;
+            if miss.over {
+                return Err(Failure::Deadline);
+            }
             let go_on = match ask.further {
                 Further::Always => true,
-                Further::IfNotReached => !miss.reached,
-                Further::Never => false,
+                Further::IfNotReached => miss.reach != Reach::Sent,
+                Further::Never => return Err(Failure::Missed(miss)),
             };
+            misses.push(miss);
             if !go_on {
                 break;
             }
         }
-        Err(Failure::Unavailable { errors, reached })
+        if misses.is_empty() {
+            return Err(Failure::NoEndpoints);
+        }
+        Err(Failure::Unavailable(misses))
     }
 
-    fn send_to(&self, endpoint: &Url, ask: &Ask) -> Result<(u16, Vec<u8>), Miss> {
+    /// What this endpoint answers until the deadline, if that is no error of its own.
+    fn answer_of(
+        &self,
+        endpoint: &Url,
+        ask: &Ask,
+        deadline: Option<Instant>,
+    ) -> Result<Answer, Miss> {
+        let answer = self.any_answer_of(endpoint, ask, deadline)?;
+        if answer.status >= 500 {
+            return Err(error_of_server(endpoint, answer.status));
+        }
+        Ok(answer)
+    }
+
+    /// What this endpoint answers until the deadline, with any status.
+    pub fn any_answer_of(
+        &self,
+        endpoint: &Url,
+        ask: &Ask,
+        deadline: Option<Instant>,
+    ) -> Result<Answer, Miss> {
         if endpoint.scheme() != Scheme::Http {
             let error = format!("client: {endpoint}: only http:// can be spoken yet");
             return Err(Miss {
                 error,
-                reached: false,
+                reach: Reach::Refused,
+                over: false,
             });
         }
         let miss = |error: ureq::Error| explain(endpoint, &error);
-        let mut response = self.exchange(endpoint, ask).map_err(miss)?;
+        let mut response = self.exchange(endpoint, ask, deadline).map_err(miss)?;
         let status = response.status().as_u16();
-        if status >= 500 {
-            let words = response.status().canonical_reason().unwrap_or_default();
-            let error = match status {
-                500 | 503 => format!("client: etcd member {endpoint} has no leader"),
-                _ => format!("client: etcd member {endpoint} returns server error [{words}]"),
-            };
-            return Err(Miss {
-                error,
-                reached: true,
-            });
-        }
-        let body = response
-            .body_mut()
-            .with_config()
-            .limit(u64::MAX)
-            .read_to_vec();
-        Ok((status, body.map_err(miss)?))
+        let index = response.headers().get("X-Etcd-Index");
+        let index = index.and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = response.body_mut().with_config().limit(u64::MAX);
+        Ok(Answer {
+            status,
+            index: index.unwrap_or(0),
+            body: body.read_to_vec().map_err(miss)?,
+        })
     }
 
-    fn exchange(&self, endpoint: &Url, ask: &Ask) -> Result<Response<ureq::Body>, ureq::Error> {
-        let agent = if ask.patient {
-            &self.patient_agent
-        } else {
-            &self.agent
+    fn exchange(
+        &self,
+        endpoint: &Url,
+        ask: &Ask,
+        deadline: Option<Instant>,
+    ) -> Result<Response<ureq::Body>, ureq::Error> {
+        let url = ask.url(endpoint.as_str());
+        let (content_type, body) = match &ask.body {
+            Body::None => ("", String::new()),
+            Body::Form(parameters) => (
+                "application/x-www-form-urlencoded",
+                super::wire::form(parameters),
+            ),
+            Body::Json(text) => ("application/json", text.clone()),
         };
-        let mut url = format!("{endpoint}{}", utf8_percent_encode(&ask.path, IN_PATH));
-        let (content_type, body) = match (&ask.payload, ask.method) {
-            (Payload::Json(text), _) => ("application/json", text.clone()),
-            (Payload::Parameters(parameters), Method::Put) => {
-                ("application/x-www-form-urlencoded", form(parameters))
-            }
-            (Payload::Parameters(parameters), _) => {
-                if !parameters.is_empty() {
-                    url += &format!("?{}", form(parameters));
-                }
-                ("", String::new())
-            }
-        };
-        let filled = |request: request::Builder| request.header("Content-Type", content_type);
-        match ask.method {
-            Method::Get => agent.run(Request::get(url).body(())?),
-            Method::Delete => agent.run(Request::delete(url).body(())?),
-            Method::Put => agent.run(filled(Request::put(url)).body(body)?),
-            Method::Post => agent.run(filled(Request::post(url)).body(body)?),
+        if self.settings.debug {
+            // With stderr gone there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "{}", ask.curl(&url, &body));
         }
+        match ask.method {
+            Method::Get => self.run(Request::get(url), (), deadline),
+            Method::Delete => self.run(Request::delete(url), (), deadline),
+            Method::Put => {
+                let request = Request::put(url).header("Content-Type", content_type);
+                self.run(request, body, deadline)
+            }
+            Method::Post => {
+                let request = Request::post(url).header("Content-Type", content_type);
+                self.run(request, body, deadline)
+            }
+        }
+    }
+
+    fn run<B: ureq::AsSendBody>(
+        &self,
+        mut request: ureq::http::request::Builder,
+        body: B,
+        deadline: Option<Instant>,
+    ) -> Result<Response<ureq::Body>, ureq::Error> {
+        let Settings {
+            timeout,
+            authorization,
+            ..
+        } = &self.settings;
+        if let Some(value) = authorization {
+            request = request.header("Authorization", value);
+        }
+        let header = (!timeout.is_zero()).then_some(*timeout);
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let request = self
+            .agent
+            .configure_request(request.body(body)?)
+            .timeout_connect(header)
+            .timeout_recv_response(header)
+            .timeout_global(left)
+            .build();
+        self.agent.run(request)
     }
 }
 
-fn form(parameters: &[(&str, String)]) -> String {
-    let pairs: Vec<String> = parameters
-        .iter()
-        .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, IN_FORM)))
-        .collect();
-    pairs.join("&")
+fn error_of_server(endpoint: &Url, status: u16) -> Miss {
+    let words = StatusCode::from_u16(status).ok();
+    let words = words.and_then(|status| status.canonical_reason());
+    let error = match status {
+        500 | 503 => format!("client: etcd member {endpoint} has no leader"),
+        _ => format!(
+            "client: etcd member {endpoint} returns server error [{}]",
+            words.unwrap_or_default()
+        ),
+    };
+    Miss {
+        error,
+        reach: Reach::Sent,
+        over: false,
+    }
 }
 
 fn explain(endpoint: &Url, error: &ureq::Error) -> Miss {
+    use std::io::ErrorKind::{ConnectionRefused, UnexpectedEof};
+    use ureq::{Error, Timeout};
+
     let address = endpoint.authority();
-    match error {
-        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Miss {
-            error: format!("dial tcp {address}: connect: connection refused"),
-            reached: false,
-        },
-        ureq::Error::Timeout(ureq::Timeout::Connect) => Miss {
-            error: format!("dial tcp {address}: i/o timeout"),
-            reached: false,
-        },
-        ureq::Error::Timeout(_) => Miss {
-            error: format!("client: endpoint {endpoint} exceeded header timeout"),
-            reached: true,
-        },
-        ureq::Error::HostNotFound => Miss {
-            error: format!("dial tcp: lookup {}: no such host", endpoint.host()),
-            reached: false,
-        },
-        other => Miss {
-            error: format!("client: {endpoint}: {other}"),
-            reached: true,
-        },
+    let late = || format!("client: endpoint {endpoint} exceeded header timeout");
+    let (error, reach) = match error {
+        Error::Io(error) if error.kind() == ConnectionRefused => (
+            format!("dial tcp {address}: connect: connection refused"),
+            Reach::Refused,
+        ),
+        Error::Io(error) if error.kind() == UnexpectedEof => ("EOF".to_owned(), Reach::Sent),
+        Error::HostNotFound => (
+            format!("dial tcp: lookup {}: no such host", endpoint.host()),
+            Reach::Refused,
+        ),
+        Error::Timeout(Timeout::Global) => {
+            return Miss {
+                error: Failure::Deadline.to_string(),
+                reach: Reach::Sent,
+                over: true,
+            };
+        }
+        Error::Timeout(Timeout::Connect) => (late(), Reach::Silent),
+        Error::Timeout(_) => (late(), Reach::Sent),
+        other => (format!("client: {endpoint}: {other}"), Reach::Sent),
+    };
+    Miss {
+        error,
+        reach,
+        over: false,
     }
 }
 
-fn read_answer(status: u16, body: &[u8]) -> Result<Event, Failure> {
-    let odd = || Failure::Odd(status, String::from_utf8_lossy(body).trim().to_owned());
-    if status < 300 {
-        return serde_json::from_slice(body).map_err(|_| odd());
+fn read_event(answer: Answer) -> Result<Event, Failure> {
+    let Answer {
+        status,
+        index,
+        body,
+    } = answer;
+    if !matches!(status, 200 | 201) {
+        return match serde_json::from_slice(&body) {
+            Ok(error) => Err(Failure::Refused(error)),
+            Err(_) => Err(Failure::NoJson),
+        };
     }
-    match serde_json::from_slice(body) {
-        Ok(error) => Err(Failure::Refused(error)),
-        Err(_) => Err(odd()),
+    if body.is_empty() {
+        return Err(Failure::Empty);
     }
+    let event: Event = serde_json::from_slice(&body).map_err(|_| Failure::NoJson)?;
+    Ok(Event { index, ..event })
 }
 
 #[cfg(test)]
@@ -336,30 +348,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_plain_letter_is_escaped() {
-        let parameters = [
-            ("value", "a b&c=ü/+".to_owned()),
-            ("dir", "true".to_owned()),
-        ];
-        assert_eq!(form(&parameters), "value=a%20b%26c%3D%C3%BC%2F%2B&dir=true");
-        assert_eq!(
-            utf8_percent_encode("/a b/ü?#", IN_PATH).to_string(),
-            "/a%20b/%C3%BC%3F%23"
-        );
-    }
-
-    #[test]
     fn several_endpoints_that_fail_are_told_as_etcdctl_tells_them() {
-        let errors = vec!["one".to_owned(), "two".to_owned()];
-        let failure = Failure::Unavailable {
-            errors,
-            reached: false,
+        let miss = |error: &str| Miss {
+            error: error.to_owned(),
+            reach: Reach::Refused,
+            over: false,
         };
+        let failure = Failure::Unavailable(vec![miss("one"), miss("two")]);
         assert_eq!(
             failure.to_string(),
             "client: etcd cluster is unavailable or misconfigured; error #0: one\n\
              ; error #1: two\n\nerror #0: one\nerror #1: two\n"
         );
-        assert_eq!(failure.status(), 2);
+        assert!(failure.is_unconnected());
     }
 }

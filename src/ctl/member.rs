@@ -1,9 +1,8 @@
 //! `edgetcdctl member`: who belongs to the cluster.
 //!
 //! Unlike those of the keys, errors here are told without `Error:  ` and have status 1, whoever made
-//! them. The exception is etcdctl's first step, in which it asks the endpoints for all members: if
-//! none can be connected to, that is told as everywhere, unless `--no-sync` left the step out. The
-//! step is not taken here, but its error is the one to expect, so the first request tells it.
+//! them. Only that no endpoint can be connected to in the first step, in which they are asked for all
+//! members, is told as everywhere.
 //!
 //! A change is sent to a second endpoint only if the first could not be connected to. The reference
 //! sends it on in more cases; an addition that took its time would then be done twice, or be told as
@@ -13,8 +12,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Stop;
-use super::client::{Ask, Failure, Further, Method, Payload};
-use super::commands::{Command, HELP, Run, clean};
+use super::client::{Answer, Client, Failure};
+use super::command::{Command, HELP, Run};
+use super::wire::{Ask, Body, Further, Method, clean};
 use crate::urls::Url;
 
 pub(super) const ALL: &[Command] = &[
@@ -22,6 +22,7 @@ pub(super) const ALL: &[Command] = &[
         name: "member list",
         arguments: "",
         what: "list the members of the cluster",
+        examples: &["member list"],
         options: &[HELP],
         run: list,
     },
@@ -29,6 +30,7 @@ pub(super) const ALL: &[Command] = &[
         name: "member add",
         arguments: "NAME PEER-URL",
         what: "add a member and print what it is to be started with",
+        examples: &["member add n4 http://10.0.0.4:2380"],
         options: &[HELP],
         run: add,
     },
@@ -36,6 +38,7 @@ pub(super) const ALL: &[Command] = &[
         name: "member remove",
         arguments: "ID",
         what: "remove a member for good",
+        examples: &["member remove 8e9e05c52164694d"],
         options: &[HELP],
         run: remove,
     },
@@ -43,6 +46,7 @@ pub(super) const ALL: &[Command] = &[
         name: "member update",
         arguments: "ID PEER-URLS",
         what: "give a member other peer URLs, a comma list",
+        examples: &["member update 8e9e05c52164694d http://10.0.0.4:2380"],
         options: &[HELP],
         run: update,
     },
@@ -52,14 +56,14 @@ const PATH: &str = "/v2/members";
 
 /// A member as the API shows it; one that was never started has no name.
 #[derive(Debug, Deserialize)]
-struct Member {
-    id: String,
+pub(super) struct Member {
+    pub id: String,
     #[serde(default)]
-    name: String,
+    pub name: String,
     #[serde(default, rename = "peerURLs")]
-    peer_urls: Vec<String>,
+    pub peer_urls: Vec<String>,
     #[serde(default, rename = "clientURLs")]
-    client_urls: Vec<String>,
+    pub client_urls: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,12 +78,34 @@ struct Refusal {
     message: String,
 }
 
+/// The members as the first endpoint that answers knows them, in the API's order.
+pub(super) fn known_to(client: &Client) -> Result<Vec<Member>, Failure> {
+    let answer = client.answer(&Ask::get(PATH, vec![]))?;
+    if answer.status != 200 {
+        return Err(Failure::NoJson);
+    }
+    let members: Members = serde_json::from_slice(&answer.body).map_err(|_| Failure::NoJson)?;
+    Ok(members.members)
+}
+
+/// Where the members serve clients: those URLs of theirs that can be understood.
+pub(super) fn client_urls(client: &Client) -> Result<Vec<Url>, Failure> {
+    let members = known_to(client)?;
+    let urls = members.iter().flat_map(|member| &member.client_urls);
+    Ok(urls.filter_map(|url| Url::parse(url).ok()).collect())
+}
+
 fn list(run: &mut Run) -> Result<(), Stop> {
     let [] = arguments(run, "No arguments accepted")?;
-    let members = members(run, "")?;
-    let leader: Member = get(run, &format!("{PATH}/leader"), "Failed to get leader:  ")?;
+    let client = run.connect()?;
+    let members = members(&client, "")?;
+    let leader: Member = get(
+        &client,
+        &format!("{PATH}/leader"),
+        "Failed to get leader:  ",
+    )?;
     for member in &members {
-        writeln!(run.out, "{}", line(member, &leader.id))?;
+        writeln!(run.world.stdout, "{}", line(member, &leader.id))?;
     }
     Ok(())
 }
@@ -100,19 +126,23 @@ fn line(member: &Member, leader: &str) -> String {
 fn add(run: &mut Run) -> Result<(), Stop> {
     let [name, url] = arguments(run, "Provide a name and a single member peerURL")?;
     let ask = change(Method::Post, PATH.to_owned(), peer_urls(&[&url])?);
-    let (status, body) = answer(run, &ask, "")?;
+    let client = run.connect()?;
+    let (status, body) = answer(&client, &ask, "")?;
     let added: Member = match status {
-        201 => read(status, &body, "")?,
-        409 => return Err(refused(status, &body)),
+        201 => read(&body, "")?,
+        409 => return Err(refused(&body)),
         _ => return Err(unexpected(status, "")),
     };
     let id = &added.id;
-    writeln!(run.out, "Added member named {name} with ID {id} to cluster")?;
-    let cluster = initial_cluster(&members(run, "")?, id, &name);
-    writeln!(run.out, "\nETCD_NAME={name:?}")?;
-    writeln!(run.out, "ETCD_INITIAL_CLUSTER={cluster:?}")?;
+    writeln!(
+        run.world.stdout,
+        "Added member named {name} with ID {id} to cluster"
+    )?;
+    let cluster = initial_cluster(&members(&client, "")?, id, &name);
+    writeln!(run.world.stdout, "\nETCD_NAME={name:?}")?;
+    writeln!(run.world.stdout, "ETCD_INITIAL_CLUSTER={cluster:?}")?;
     Ok(writeln!(
-        run.out,
+        run.world.stdout,
         "ETCD_INITIAL_CLUSTER_STATE=\"existing\""
     )?)
 }
@@ -133,23 +163,27 @@ fn initial_cluster(members: &[Member], added: &str, name: &str) -> String {
 
 fn remove(run: &mut Run) -> Result<(), Stop> {
     let [id] = arguments(run, "Provide a single member ID")?;
-    let members = members(run, "Error while verifying ID against known members: ")?;
+    let client = run.connect()?;
+    let members = members(&client, "Error while verifying ID against known members: ")?;
     if !members.iter().any(|member| member.id == id) {
         return Err(Stop::Plain(unknown(&members, &id)));
     }
     let ask = Ask {
-        payload: Payload::Parameters(vec![]),
+        body: Body::None,
         ..change(Method::Delete, format!("{PATH}/{id}"), String::new())
     };
     let before = format!("Received an error trying to remove member {id}: ");
-    let (status, _) = answer(run, &ask, &before).map_err(|stop| match stop {
+    let (status, _) = answer(&client, &ask, &before).map_err(|stop| match stop {
         // Alone among the errors, this one is printed without a line's end of its own.
         Stop::Plain(text) => Stop::Plain(text.trim_end().to_owned()),
         other => other,
     })?;
     match status {
         // 410: somebody else removed it meanwhile.
-        204 | 410 => Ok(writeln!(run.out, "Removed member {id} from cluster")?),
+        204 | 410 => Ok(writeln!(
+            run.world.stdout,
+            "Removed member {id} from cluster"
+        )?),
         status => Err(unexpected(status, &before)),
     }
 }
@@ -177,10 +211,13 @@ fn update(run: &mut Run) -> Result<(), Stop> {
     )?;
     let urls = peer_urls(&urls.split(',').collect::<Vec<_>>())?;
     let ask = change(Method::Put, clean(&format!("{PATH}/{id}")), urls);
-    let (status, body) = answer(run, &ask, "")?;
+    let (status, body) = answer(&run.connect()?, &ask, "")?;
     match status {
-        204 => Ok(writeln!(run.out, "Updated member with ID {id} in cluster")?),
-        404 | 409 => Err(refused(status, &body)),
+        204 => Ok(writeln!(
+            run.world.stdout,
+            "Updated member with ID {id} in cluster"
+        )?),
+        404 | 409 => Err(refused(&body)),
         _ => Err(unexpected(status, "")),
     }
 }
@@ -206,49 +243,40 @@ fn change(method: Method, path: String, json: String) -> Ask {
     Ask {
         method,
         path,
-        payload: Payload::Json(json),
+        query: vec![],
+        body: Body::Json(json),
         further: Further::IfNotReached,
         patient: false,
     }
 }
 
 /// In the API's order.
-fn members(run: &Run, before: &str) -> Result<Vec<Member>, Stop> {
-    get(run, PATH, before).map(|Members { members }| members)
+fn members(client: &Client, before: &str) -> Result<Vec<Member>, Stop> {
+    get(client, PATH, before).map(|Members { members }| members)
 }
 
-fn get<T: DeserializeOwned>(run: &Run, path: &str, before: &str) -> Result<T, Stop> {
-    let ask = Ask {
-        method: Method::Get,
-        path: path.to_owned(),
-        payload: Payload::Parameters(vec![]),
-        further: Further::Always,
-        patient: false,
-    };
-    match answer(run, &ask, before)? {
-        (200, body) => read(200, &body, before),
+fn get<T: DeserializeOwned>(client: &Client, path: &str, before: &str) -> Result<T, Stop> {
+    match answer(client, &Ask::get(path, vec![]), before)? {
+        (200, body) => read(&body, before),
         (status, _) => Err(unexpected(status, before)),
     }
 }
 
 /// Status and body; `before` stands in front of what went wrong.
-fn answer(run: &Run, ask: &Ask, before: &str) -> Result<(u16, Vec<u8>), Stop> {
-    run.client.answer(ask).map_err(|failure| match failure {
-        Failure::Unavailable { reached: false, .. } if !run.no_sync => Stop::Failed(failure),
-        _ => Stop::Plain(format!("{before}{}", failure.brief())),
-    })
+fn answer(client: &Client, ask: &Ask, before: &str) -> Result<(u16, Vec<u8>), Stop> {
+    match client.answer(ask) {
+        Ok(Answer { status, body, .. }) => Ok((status, body)),
+        Err(failure) => Err(Stop::Plain(format!("{before}{}", failure.brief()))),
+    }
 }
 
-fn read<T: DeserializeOwned>(status: u16, body: &[u8], before: &str) -> Result<T, Stop> {
-    serde_json::from_slice(body).map_err(|_| {
-        let text = String::from_utf8_lossy(body).trim().to_owned();
-        Stop::Plain(format!("{before}{}", Failure::Odd(status, text)))
-    })
+fn read<T: DeserializeOwned>(body: &[u8], before: &str) -> Result<T, Stop> {
+    serde_json::from_slice(body).map_err(|_| Stop::Plain(format!("{before}{}", Failure::NoJson)))
 }
 
 /// The server's own words.
-fn refused(status: u16, body: &[u8]) -> Stop {
-    match read(status, body, "") {
+fn refused(body: &[u8]) -> Stop {
+    match read(body, "") {
         Ok(Refusal { message }) => Stop::Plain(message),
         Err(stop) => stop,
     }

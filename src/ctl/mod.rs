@@ -1,8 +1,10 @@
 //! `edgetcdctl`, for those who know etcdctl's API 2: the same commands, output and exit statuses.
 //!
-//! It talks to any server of the v2 API. What stands here is the part that everybody uses: `get`,
-//! `set`, `ls`, `rm`, `mkdir`, `watch`, in the output format `simple`, and what a cluster's members
-//! are changed by: `member list`, `member add`, `member remove`, `member update`.
+//! It talks to any server of the v2 API. A command line is global options, the command, its options
+//! and arguments: `session` reads the first, `args` the last two, and the table of `Command`s says
+//! what there is. A command builds an `Ask`; the `Client` sends it to one endpoint after the other.
+//! Unless `--no-sync` is given, the endpoints are asked for the members of the cluster first, and
+//! all of these are endpoints from then on.
 //!
 //! | exit status | for |
 //! |---|---|
@@ -11,35 +13,36 @@
 //! | 2 | no endpoint could be connected to |
 //! | 3 | no such command |
 //! | 4 | an error of the server, or no answer in time |
+//! | 5 | `cluster-health`: not all members are healthy |
 //!
-//! Left out, compared with etcdctl: asking the endpoints for further members first (so it stays
-//! with the endpoints it was given), a user and password, TLS, the formats `extended` and `json`.
+//! Different from etcdctl, on purpose: helps have words of their own, with examples. Endpoints are
+//! tried in the order they are given or listed, not in one by chance; `http://` may be left out.
+//! Arguments are looked at before a server is. A value `@FILE` is what is in a file. A password is
+//! asked for on stderr. `KEY -- COMMAND` of `exec-watch` needs no option in front.
+//!
+//! Left out: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet), `backup`.
 
+mod answer;
 mod args;
 mod client;
-mod commands;
+mod command;
+mod health;
+mod help;
+mod keys;
 mod member;
+mod number;
+mod session;
+mod terminal;
+mod watch;
+mod wire;
 
-use std::io::{Read, Write};
+use std::io::Write;
 
-use self::args::{Opt, Parsed};
-use self::client::{Client, Failure};
-use self::commands::{Command, HELP, Run};
+pub use self::command::World;
 
-const GLOBAL_OPTIONS: &[Opt] = &[
-    Opt::value(
-        &["endpoints"],
-        "comma list of servers, http://HOST:PORT each",
-    ),
-    Opt::flag(
-        &["no-sync"],
-        "accepted: only the endpoints given are used anyway",
-    ),
-    Opt::flag(&["version", "v"], "print the version"),
-    Opt::flag(&["help", "h"], "print this"),
-];
-
-const DEFAULT_ENDPOINTS: &str = "http://127.0.0.1:2379,http://127.0.0.1:4001";
+use self::client::Failure;
+use self::command::{Command, HELP, Run};
+use self::session::{GLOBAL_OPTIONS, Session};
 
 /// Why a command ended without doing what it was to do.
 #[derive(Debug)]
@@ -48,16 +51,20 @@ enum Stop {
     Plain(String),
     /// Status 1, behind `Error:  `.
     Usage(String),
+    /// Status 1: options that cannot be read. `head` and the help go to stdout.
+    Misuse {
+        head: &'static str,
+        text: String,
+        help: String,
+    },
     NoSuchCommand(String),
+    /// The first step, in which the members are asked for, reached nobody.
+    Unconnected(Failure),
     Failed(Failure),
+    /// Not all members are; it has been told.
+    Unhealthy,
     /// What was to be printed could not be, such as into a closed pipe.
     Output(std::io::Error),
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Stop {
-        Stop::Failed(failure)
-    }
 }
 
 impl From<std::io::Error> for Stop {
@@ -67,81 +74,131 @@ impl From<std::io::Error> for Stop {
 }
 
 impl Stop {
+    fn misuse(text: String) -> Stop {
+        Stop::Misuse {
+            head: "",
+            text,
+            help: String::new(),
+        }
+    }
+
+    /// Says whose options could not be read: etcdctl writes a dot for those of the program and of
+    /// a group, and a colon for those of a command.
+    fn with_help(self, new_head: &'static str, new_help: impl FnOnce() -> String) -> Stop {
+        match self {
+            Stop::Misuse { text, .. } => Stop::Misuse {
+                head: new_head,
+                text,
+                help: new_help(),
+            },
+            other => other,
+        }
+    }
+
     fn status(&self) -> u8 {
         match self {
-            Stop::Plain(_) | Stop::Usage(_) | Stop::Output(_) => 1,
+            Stop::Plain(_) | Stop::Usage(_) | Stop::Misuse { .. } | Stop::Output(_) => 1,
+            Stop::Unconnected(_) => 2,
             Stop::NoSuchCommand(_) => 3,
-            Stop::Failed(failure) => failure.status(),
+            Stop::Failed(_) => 4,
+            Stop::Unhealthy => 5,
         }
     }
 
     fn text(&self) -> String {
         match self {
-            Stop::Plain(text) => text.clone(),
+            Stop::Plain(text) | Stop::Misuse { text, .. } => text.clone(),
             Stop::Usage(text) => format!("Error:  {text}"),
             Stop::NoSuchCommand(name) => format!("No help topic for '{name}'"),
-            Stop::Failed(failure) => format!("Error:  {failure}"),
+            Stop::Unconnected(failure) | Stop::Failed(failure) => format!("Error:  {failure}"),
+            Stop::Unhealthy => String::new(),
             Stop::Output(error) => format!("Error:  writing the output: {error}"),
+        }
+    }
+
+    fn tell(&self, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<()> {
+        if let Stop::Misuse { head, text, help } = self {
+            write!(out, "{head} {text}\n\n{help}")?;
+        }
+        match self {
+            Stop::Unhealthy => Ok(()),
+            _ => writeln!(err, "{}", self.text()),
         }
     }
 }
 
 /// Runs one command line, without the program's name, and returns the exit status.
-/// `env_endpoints` is `ETCDCTL_ENDPOINTS`.
-pub fn run(
-    args: &[String],
-    env_endpoints: Option<&str>,
-    stdin: &mut dyn Read,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
-) -> u8 {
-    match dispatch(args, env_endpoints, stdin, stdout) {
+pub fn run(args: &[String], world: &mut World) -> u8 {
+    match dispatch(args, world) {
         Ok(()) => 0,
         Err(stop) => {
-            // With stderr gone, the status is all that is left to say.
-            let _ = writeln!(stderr, "{}", stop.text());
+            // With stdout or stderr gone, the status is all that is left to say.
+            let _ = stop.tell(world.stdout, world.stderr);
             stop.status()
         }
     }
 }
 
-fn dispatch(
-    args: &[String],
-    env_endpoints: Option<&str>,
-    stdin: &mut dyn Read,
-    stdout: &mut dyn Write,
-) -> Result<(), Stop> {
-    let (global, rest) = args::leading(args, GLOBAL_OPTIONS)?;
+fn dispatch(args: &[String], world: &mut World) -> Result<(), Stop> {
+    let (global, rest) = args::leading(args, GLOBAL_OPTIONS)
+        .map_err(|stop| stop.with_help("Incorrect Usage.", help_of_all))?;
     if global.flag("version") {
-        writeln!(stdout, "etcdctl version: {}", crate::ETCD_VERSION)?;
-        writeln!(stdout, "edgetcdctl version: {}", env!("CARGO_PKG_VERSION"))?;
-        return Ok(writeln!(stdout, "API version: 2")?);
+        return version(world.stdout);
+    }
+    if global.flag("help") {
+        return print(&help_of_all(), world);
     }
     let (name, rest) = match rest {
-        [name, rest @ ..] if !global.flag("help") && name != "help" && name != "h" => (name, rest),
-        _ => return Ok(stdout.write_all(help().as_bytes())?),
+        [name, rest @ ..] if name == "help" || name == "h" => return help(rest, world),
+        [name, rest @ ..] => (name, rest),
+        [] => return print(&help_of_all(), world),
     };
     let Some((command, rest)) = find(name, rest)? else {
-        return Ok(stdout.write_all(group_help(name).as_bytes())?);
+        return print(&help::of_group(name, group(name)), world);
     };
     let parsed = args::all(rest, command.options)
-        .map_err(|stop| Stop::Plain(format!("{}\n{}", stop.text(), command.usage())))?;
+        .map_err(|stop| stop.with_help("Incorrect Usage:", || help::of_command(command)))?;
     if parsed.flag("help") {
-        return Ok(writeln!(stdout, "{}", command.usage())?);
+        return print(&help::of_command(command), world);
     }
-    let client = Client::new(&endpoints(&global, env_endpoints))
-        .map_err(|error| Stop::Usage(error.to_string()))?;
+    let session = Session::new(&global, world)?;
     (command.run)(&mut Run {
-        client: &client,
+        session: &session,
         parsed: &parsed,
-        no_sync: global.flag("no-sync"),
-        stdin,
-        out: stdout,
+        world,
     })
 }
 
+fn print(text: &str, world: &mut World) -> Result<(), Stop> {
+    Ok(world.stdout.write_all(text.as_bytes())?)
+}
+
+fn version(out: &mut dyn Write) -> Result<(), Stop> {
+    writeln!(out, "etcdctl version: {}", crate::ETCD_VERSION)?;
+    writeln!(out, "edgetcdctl version: {}", env!("CARGO_PKG_VERSION"))?;
+    Ok(writeln!(out, "API version: 2")?)
+}
+
+fn help_of_all() -> String {
+    help::of_all(all_commands())
+}
+
+/// `help`, `help COMMAND` and `help GROUP COMMAND`.
+fn help(words: &[String], world: &mut World) -> Result<(), Stop> {
+    let text = match words {
+        [] => help_of_all(),
+        [name, rest @ ..] => match find(name, rest)? {
+            Some((command, _)) => help::of_command(command),
+            None => help::of_group(name, group(name)),
+        },
+    };
+    print(&text, world)
+}
+
+/// Every command there is, in the order of the help.
 fn all_commands() -> impl Iterator<Item = &'static Command> {
-    commands::ALL.iter().chain(member::ALL)
+    let tables = [keys::ALL, watch::ALL, health::ALL, member::ALL];
+    tables.into_iter().flatten()
 }
 
 /// Those named `GROUP …`.
@@ -159,12 +216,13 @@ fn find<'a>(
 ) -> Result<Option<(&'static Command, &'a [String])>, Stop> {
     let unknown = |name: &str| Stop::NoSuchCommand(name.to_owned());
     if group(name).next().is_none() {
-        let mut single = commands::ALL.iter();
-        let found = single.find(|command| command.name == name);
+        let found = all_commands().find(|command| command.name == name);
+        let found = found.filter(|command| !command.name.contains(' '));
         return Ok(Some((found.ok_or_else(|| unknown(name))?, rest)));
     }
+    let help_of_group = || help::of_group(name, group(name));
     let (options, rest) = args::leading(rest, &[HELP])
-        .map_err(|stop| Stop::Plain(format!("{}\n{}", stop.text(), group_help(name).trim_end())))?;
+        .map_err(|stop| stop.with_help("Incorrect Usage.", help_of_group))?;
     match rest {
         [sub, rest @ ..] if !options.flag("help") && sub != "help" && sub != "h" => {
             let full = format!("{name} {sub}");
@@ -173,38 +231,4 @@ fn find<'a>(
         }
         _ => Ok(None),
     }
-}
-
-fn endpoints(global: &Parsed, from_env: Option<&str>) -> String {
-    let from_env = from_env.filter(|text| !text.is_empty());
-    global
-        .value("endpoints")
-        .or(from_env)
-        .unwrap_or(DEFAULT_ENDPOINTS)
-        .to_owned()
-}
-
-fn group_help(name: &str) -> String {
-    let mut out = format!("Usage: edgetcdctl {name} COMMAND [options] [arguments]\n\nCommands:\n");
-    group(name).for_each(|command| out += &help_line(command));
-    out
-}
-
-fn help_line(command: &Command) -> String {
-    format!("  {:<15}{}\n", command.name, command.what)
-}
-
-fn help() -> String {
-    let mut out = String::from(
-        "edgetcdctl: a command line client for the v2 API of etcd\n\n\
-         Usage:\n  edgetcdctl [global options] command [options] [arguments]\n\nCommands:\n",
-    );
-    all_commands().for_each(|command| out += &help_line(command));
-    out += "\nGlobal options:\n";
-    GLOBAL_OPTIONS
-        .iter()
-        .for_each(|option| out += &option.help());
-    out += "\nThe variable ETCDCTL_ENDPOINTS stands for --endpoints.\n\n\
-            Example:\n  edgetcdctl set /message Hello\n  edgetcdctl get /message\n";
-    out
 }

@@ -1,0 +1,155 @@
+//! What the keys API answers, read and written again as etcdctl's JSON.
+
+use std::fmt;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use serde_json::ser::{CharEscape, Formatter, Serializer};
+
+/// An event, or what a GET answers. The fields stand in the order in which they are printed.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Event {
+    pub action: String,
+    pub node: Node,
+    #[serde(rename = "prevNode")]
+    pub prev_node: Option<Node>,
+    /// `X-Etcd-Index`; 0 where the server does not tell.
+    #[serde(skip)]
+    pub index: u64,
+}
+
+/// A key or a directory.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub(super) struct Node {
+    /// The root has none.
+    #[serde(default)]
+    pub key: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dir: bool,
+    #[serde(default)]
+    pub value: String,
+    /// What is directly below, of a directory that was listed.
+    pub nodes: Option<Vec<Node>>,
+    #[serde(default, rename = "createdIndex")]
+    pub created_index: u64,
+    #[serde(default, rename = "modifiedIndex")]
+    pub modified_index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expiration: Option<String>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ttl: i64,
+}
+
+impl Node {
+    pub fn children(&self) -> &[Node] {
+        self.nodes.as_deref().unwrap_or_default()
+    }
+}
+
+// Serde asks these with a reference, whatever the size.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+
+/// An error answer of the keys API.
+#[derive(Debug, Deserialize)]
+pub(super) struct KeysError {
+    #[serde(default, rename = "errorCode")]
+    pub code: u32,
+    #[serde(default)]
+    pub message: String,
+    #[serde(default)]
+    pub cause: String,
+    #[serde(default)]
+    pub index: u64,
+}
+
+impl fmt::Display for KeysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KeysError {
+            code,
+            message,
+            cause,
+            index,
+        } = self;
+        write!(f, "{code}: {message} ({cause}) [{index}]")
+    }
+}
+
+/// One line of JSON, with the escapes of Go, which are those that etcdctl prints.
+pub(super) fn to_json(value: &impl Serialize) -> io::Result<String> {
+    let mut bytes = vec![];
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, GoEscapes))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Go escapes what HTML and JavaScript would trip over, and has no `\b` and `\f`.
+struct GoEscapes;
+
+impl Formatter for GoEscapes {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+            let (before, from) = rest.split_at(at);
+            let Some(escaped) = from.chars().next() else {
+                break;
+            };
+            write!(out, "{before}\\u{:04x}", u32::from(escaped))?;
+            rest = &from[escaped.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+
+    fn write_char_escape<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        match escape {
+            CharEscape::Quote => out.write_all(b"\\\""),
+            CharEscape::ReverseSolidus => out.write_all(b"\\\\"),
+            CharEscape::Solidus => out.write_all(b"/"),
+            CharEscape::LineFeed => out.write_all(b"\\n"),
+            CharEscape::CarriageReturn => out.write_all(b"\\r"),
+            CharEscape::Tab => out.write_all(b"\\t"),
+            CharEscape::Backspace => out.write_all(b"\\u0008"),
+            CharEscape::FormFeed => out.write_all(b"\\u000c"),
+            CharEscape::AsciiControl(byte) => write!(out, "\\u{byte:04x}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_have_the_escapes_of_go() {
+        let text = "<a href=\"x\">&\u{2028}\u{8}\u{c}\u{1}\n\\ü</a>";
+        assert_eq!(
+            to_json(&text).unwrap(),
+            r#""\u003ca href=\"x\"\u003e\u0026\u2028\u0008\u000c\u0001\n\\ü\u003c/a\u003e""#
+        );
+    }
+
+    #[test]
+    fn a_node_is_printed_with_all_that_etcdctl_prints() {
+        let answer = r#"{"action":"get","node":{"dir":true,"nodes":[{"key":"/a","value":"1",
+            "expiration":"2026-01-01T00:00:00.5Z","ttl":5,"modifiedIndex":4,"createdIndex":3}]}}"#;
+        let event: Event = serde_json::from_str(answer).unwrap();
+        assert_eq!(
+            to_json(&event).unwrap(),
+            r#"{"action":"get","node":{"key":"","dir":true,"value":"","nodes":[{"key":"/a","value":"1","nodes":null,"createdIndex":3,"modifiedIndex":4,"expiration":"2026-01-01T00:00:00.5Z","ttl":5}],"createdIndex":0,"modifiedIndex":0},"prevNode":null}"#
+        );
+    }
+}

@@ -1,0 +1,166 @@
+//! What a command is, and what it works with when it runs.
+
+use std::io::{Read, Write};
+
+use super::Stop;
+use super::answer::{Event, to_json};
+use super::args::{Opt, Parsed};
+use super::client::{Client, Failure};
+use super::session::Session;
+use super::wire::{Ask, Parameters};
+
+/// One command: what its help says of it, and what it does.
+pub(super) struct Command {
+    /// One word, or two with a blank: that of a group and its own.
+    pub name: &'static str,
+    pub arguments: &'static str,
+    pub what: &'static str,
+    /// Command lines behind the program's name, for the help.
+    pub examples: &'static [&'static str],
+    pub options: &'static [Opt],
+    pub run: fn(&mut Run) -> Result<(), Stop>,
+}
+
+/// What the program runs in: its variables and its streams.
+pub struct World<'a> {
+    /// A variable of the environment.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Values that are not among the arguments are read from here.
+    pub stdin: &'a mut dyn Read,
+    /// Where what was asked for is printed.
+    pub stdout: &'a mut dyn Write,
+    /// Where errors are told, and what is said besides.
+    pub stderr: &'a mut dyn Write,
+    /// Whether a person looks at stdout: colours are for persons.
+    pub stdout_is_terminal: bool,
+    /// Whether a person looks at stderr: so is the sight of how far it got.
+    pub stderr_is_terminal: bool,
+}
+
+/// What a command works with.
+pub(super) struct Run<'a, 'w> {
+    pub session: &'a Session,
+    pub parsed: &'a Parsed,
+    pub world: &'a mut World<'w>,
+}
+
+pub(super) const HELP: Opt = Opt::flag(&["help", "h"], "print this");
+
+impl Run<'_, '_> {
+    /// The servers, as etcdctl finds them: see [`Session::connect`].
+    pub fn connect(&mut self) -> Result<Client, Stop> {
+        self.session.connect(self.world.stderr)
+    }
+
+    /// The first argument, which is a key.
+    pub fn key(&self) -> Result<String, Stop> {
+        let given = self.parsed.args.first().cloned();
+        given.ok_or_else(|| Stop::Usage("key required".to_owned()))
+    }
+
+    /// The value behind the key: as it is, of a file as `@FILE`, or all of stdin. A value that
+    /// begins with an `@` of its own is written with two.
+    pub fn value(&mut self) -> Result<String, Stop> {
+        let Some(given) = self.parsed.args.get(1) else {
+            let mut bytes = vec![];
+            let read = self.world.stdin.read_to_end(&mut bytes);
+            if read.is_err() || bytes.is_empty() {
+                return Err(Stop::Usage("value required".to_owned()));
+            }
+            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        };
+        match given.strip_prefix('@') {
+            None => Ok(given.clone()),
+            Some(value) if value.starts_with('@') => Ok(value.to_owned()),
+            Some(path) => {
+                let bytes = std::fs::read(path).map_err(|error| {
+                    let text =
+                        format!("{given}: {error} (write @@ for a value that begins with @)");
+                    Stop::Usage(text)
+                })?;
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
+        }
+    }
+
+    /// Sends a request and prints what it gives.
+    pub fn send_and_print(&mut self, client: &Client, ask: &Ask) -> Result<(), Stop> {
+        let event = client.send(ask)?;
+        self.print(&event)
+    }
+
+    /// Prints an event in the format that was asked for.
+    pub fn print(&mut self, event: &Event) -> Result<(), Stop> {
+        let out = &mut self.world.stdout;
+        match self.session.output.as_str() {
+            "simple" => print_simple(event, out),
+            "extended" => print_extended(event, out),
+            "json" => writeln!(out, "{}", to_json(event)?),
+            other => writeln!(self.world.stderr, "Unsupported output format: {other}"),
+        }?;
+        Ok(())
+    }
+
+    pub fn is_simple(&self) -> bool {
+        self.session.output == "simple"
+    }
+
+    /// A flag as a parameter, given or not.
+    pub fn switch(&self, option: &str, parameter: &'static str) -> (&'static str, String) {
+        (parameter, self.parsed.flag(option).to_string())
+    }
+
+    /// Those of `names` that were given, as parameters of the same name.
+    pub fn flags(&self, names: &[&'static str]) -> Parameters {
+        let given = names.iter().filter(|name| self.parsed.flag(name));
+        given.map(|name| (*name, "true".to_owned())).collect()
+    }
+
+    /// An option as a parameter; an empty one is as good as none.
+    pub fn text(&self, option: &str, parameter: &'static str) -> Option<(&'static str, String)> {
+        let given = self.parsed.text(option).filter(|value| !value.is_empty());
+        given.map(|value| (parameter, value.to_owned()))
+    }
+
+    /// `--ttl`, if it is a time to live at all.
+    pub fn ttl(&self) -> Option<(&'static str, String)> {
+        let given = self.parsed.number("ttl").filter(|ttl| *ttl > 0);
+        given.map(|ttl| ("ttl", ttl.to_string()))
+    }
+
+    /// An index; 0 is as good as none. A negative one is taken as etcdctl takes it: none that is
+    /// ever reached.
+    pub fn index(&self, option: &str, parameter: &'static str) -> Option<(&'static str, String)> {
+        let given = self.parsed.number(option).filter(|index| *index != 0);
+        given.map(|index| (parameter, index.cast_unsigned().to_string()))
+    }
+}
+
+fn print_simple(event: &Event, out: &mut dyn Write) -> std::io::Result<()> {
+    match (event.action.as_str(), &event.prev_node) {
+        ("delete", Some(before)) => writeln!(out, "PrevNode.Value: {}", before.value),
+        _ => writeln!(out, "{}", event.node.value),
+    }
+}
+
+fn print_extended(event: &Event, out: &mut dyn Write) -> std::io::Result<()> {
+    let node = &event.node;
+    writeln!(out, "Key: {}", node.key)?;
+    writeln!(out, "Created-Index: {}", node.created_index)?;
+    writeln!(out, "Modified-Index: {}", node.modified_index)?;
+    if let Some(before) = &event.prev_node {
+        writeln!(out, "PrevNode.Value: {}", before.value)?;
+    }
+    writeln!(out, "TTL: {}", node.ttl)?;
+    writeln!(out, "Index: {}", event.index)?;
+    if event.action == "delete" {
+        return Ok(());
+    }
+    writeln!(out, "\n{}", node.value)
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failed(failure)
+    }
+}

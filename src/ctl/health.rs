@@ -1,0 +1,114 @@
+//! `edgetcdctl cluster-health`: each member's own word, and what that makes of the cluster.
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::Stop;
+use super::args::Opt;
+use super::client::{Client, Settings};
+use super::command::{Command, HELP, Run};
+use super::member::{self, Member};
+use super::watch::end_well_on_interrupt;
+use super::wire::Ask;
+use crate::urls::Url;
+
+pub(super) const ALL: &[Command] = &[Command {
+    name: "cluster-health",
+    arguments: "",
+    what: "ask each member for its health",
+    examples: &["cluster-health", "cluster-health -f"],
+    options: &[
+        Opt::flag(&["forever", "f"], "every ten seconds, until Ctrl-C"),
+        HELP,
+    ],
+    run: cluster_health,
+}];
+
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The members are those of the endpoints given, which are not replaced by all of the cluster's
+/// before: this is the command for when that fails.
+fn cluster_health(run: &mut Run) -> Result<(), Stop> {
+    let forever = run.parsed.flag("forever");
+    if forever {
+        end_well_on_interrupt()?;
+    }
+    let client = run.session.given_endpoints(run.world.stderr)?;
+    // As in etcdctl, --debug tells of the members being asked for, not of what they are asked.
+    let settings = Settings {
+        debug: false,
+        ..client.settings.clone()
+    };
+    let quiet = Client::new(vec![], settings);
+    let out = &mut run.world.stdout;
+    let members = match member::known_to(&client) {
+        Ok(members) => members,
+        Err(failure) => {
+            writeln!(out, "cluster may be unhealthy: failed to list members")?;
+            return Err(Stop::Failed(failure));
+        }
+    };
+    loop {
+        let mut healthy = 0;
+        for member in &members {
+            healthy += usize::from(check(&quiet, member, out)?);
+        }
+        let all = healthy == members.len();
+        let state = match healthy {
+            _ if all => "healthy",
+            0 => "unavailable",
+            _ => "degraded",
+        };
+        writeln!(out, "cluster is {state}")?;
+        if !forever {
+            return if all { Ok(()) } else { Err(Stop::Unhealthy) };
+        }
+        writeln!(out, "\nnext check after 10 second...\n")?;
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Asks at one URL after the other until there is an answer; true for a good one.
+fn check(client: &Client, member: &Member, out: &mut dyn Write) -> Result<bool, Stop> {
+    let id = &member.id;
+    if member.client_urls.is_empty() {
+        writeln!(
+            out,
+            "member {id} is unreachable: no available published client urls"
+        )?;
+        return Ok(false);
+    }
+    for url in &member.client_urls {
+        match ask(client, url) {
+            Ok(healthy) => {
+                let word = if healthy { "healthy" } else { "unhealthy" };
+                writeln!(out, "member {id} is {word}: got {word} result from {url}")?;
+                return Ok(healthy);
+            }
+            Err(why) => writeln!(
+                out,
+                "failed to check the health of member {id} on {url}: {why}"
+            )?,
+        }
+    }
+    let urls = member.client_urls.join(" ");
+    writeln!(
+        out,
+        "member {id} is unreachable: [{urls}] are all unreachable"
+    )?;
+    Ok(false)
+}
+
+/// `/health` as one member answers it, with any status: `"true"` or, of some versions, `true`.
+fn ask(client: &Client, url: &str) -> Result<bool, String> {
+    let endpoint = Url::parse(url).map_err(|error| error.to_string())?;
+    let deadline = Instant::now() + client.settings.total_timeout;
+    let answer = client
+        .any_answer_of(&endpoint, &Ask::get("/health", vec![]), Some(deadline))
+        .map_err(|miss| format!("Get \"{url}/health\": {}", miss.error))?;
+    let body: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+    Ok(matches!(&body["health"], Value::Bool(true)) || body["health"] == "true")
+}

@@ -1,0 +1,54 @@
+//! The help: of the program, of a group of commands, of one command.
+
+use super::command::Command;
+use super::session::GLOBAL_OPTIONS;
+
+/// Of one command, with examples.
+pub(super) fn of_command(command: &Command) -> String {
+    let mut out = format!(
+        "edgetcdctl {}: {}\n\nUsage:\n  edgetcdctl {} [options] {}",
+        command.name, command.what, command.name, command.arguments
+    );
+    out.truncate(out.trim_end().len());
+    out += "\n\nOptions:\n";
+    command
+        .options
+        .iter()
+        .for_each(|option| out += &option.help());
+    if !command.examples.is_empty() {
+        out += "\nExamples:\n";
+        for example in command.examples {
+            out += &format!("  edgetcdctl {example}\n");
+        }
+    }
+    out
+}
+
+/// Of the commands that share their first word.
+pub(super) fn of_group<'a>(name: &str, commands: impl Iterator<Item = &'a Command>) -> String {
+    let mut out = format!("Usage: edgetcdctl {name} COMMAND [options] [arguments]\n\nCommands:\n");
+    commands.for_each(|command| out += &line(command));
+    out
+}
+
+fn line(command: &Command) -> String {
+    format!("  {:<15} {}\n", command.name, command.what)
+}
+
+/// Of the program.
+pub(super) fn of_all<'a>(commands: impl Iterator<Item = &'a Command>) -> String {
+    let mut out = String::from(
+        "edgetcdctl: a command line client for the v2 API of etcd\n\n\
+         Usage:\n  edgetcdctl [global options] command [options] [arguments]\n\nCommands:\n",
+    );
+    commands.for_each(|command| out += &line(command));
+    out += "\nGlobal options:\n";
+    GLOBAL_OPTIONS
+        .iter()
+        .for_each(|option| out += &option.help());
+    out += "\nThe variables ETCDCTL_ENDPOINTS, ETCDCTL_ENDPOINT, ETCDCTL_PEERS and ETCDCTL_USERNAME\n\
+            stand for the options of these names.\n\n\
+            Examples:\n  edgetcdctl set /message Hello\n  edgetcdctl get /message\n  \
+            edgetcdctl help set\n";
+    out
+}

@@ -1,0 +1,261 @@
+//! The commands on keys: what each sends and prints.
+
+use std::io::Write;
+
+use super::Stop;
+use super::answer::Node;
+use super::args::Opt;
+use super::command::{Command, HELP, Run};
+use super::wire::{Ask, Body, Further, Method, Parameters};
+
+const QUORUM: Opt = Opt::flag(&["quorum", "q"], "ask the cluster, not only this member");
+const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "also all that is below");
+const SORT: Opt = Opt::flag(&["sort"], "in the order of keys");
+const TTL: Opt = Opt::number(&["ttl"], "seconds until it goes by itself");
+
+pub(super) const ALL: &[Command] = &[
+    Command {
+        name: "get",
+        arguments: "KEY",
+        what: "print the value of a key",
+        examples: &["get /message", "-o extended get /message", "get -q /lock"],
+        options: &[QUORUM, SORT, HELP],
+        run: get,
+    },
+    Command {
+        name: "set",
+        arguments: "KEY [VALUE | @FILE]",
+        what: "set the value of a key; without one, it is read from stdin",
+        examples: &[
+            "set /message hello",
+            "set /lease mine --ttl 30",
+            "set /config @config.json",
+            "set /message new --swap-with-value hello",
+        ],
+        options: &[
+            TTL,
+            Opt::text(&["swap-with-value"], "only if it has this value"),
+            Opt::number(
+                &["swap-with-index"],
+                "only if it was last modified at this index",
+            ),
+            HELP,
+        ],
+        run: set,
+    },
+    Command {
+        name: "mk",
+        arguments: "KEY [VALUE | @FILE]",
+        what: "make a key that is not there yet",
+        examples: &["mk /lock me --ttl 30", "mk --in-order /queue job"],
+        options: &[
+            Opt::flag(
+                &["in-order"],
+                "in the directory KEY, under a number that grows",
+            ),
+            TTL,
+            HELP,
+        ],
+        run: mk,
+    },
+    Command {
+        name: "update",
+        arguments: "KEY [VALUE | @FILE]",
+        what: "set the value of a key that is there already",
+        examples: &["update /message hello", "update /lock me --ttl 30"],
+        options: &[TTL, HELP],
+        run: update,
+    },
+    Command {
+        name: "ls",
+        arguments: "[KEY]",
+        what: "list a directory",
+        examples: &["ls", "ls -r -p --sort /services", "-o json ls /services"],
+        options: &[
+            RECURSIVE,
+            SORT,
+            QUORUM,
+            Opt::flag(&["p"], "a slash behind the names of directories"),
+            HELP,
+        ],
+        run: ls,
+    },
+    Command {
+        name: "mkdir",
+        arguments: "KEY",
+        what: "make a directory that is not there yet",
+        examples: &["mkdir /services", "mkdir /session --ttl 60"],
+        options: &[TTL, HELP],
+        run: mkdir,
+    },
+    Command {
+        name: "setdir",
+        arguments: "KEY",
+        what: "make a directory, also in the place of a key",
+        examples: &["setdir /services"],
+        options: &[TTL, HELP],
+        run: setdir,
+    },
+    Command {
+        name: "updatedir",
+        arguments: "KEY",
+        what: "give a directory another time to live",
+        examples: &["updatedir /session --ttl 60"],
+        options: &[TTL, HELP],
+        run: updatedir,
+    },
+    Command {
+        name: "rm",
+        arguments: "KEY",
+        what: "remove a key or a directory",
+        examples: &["rm /message", "rm -r /services", "rm /lock --with-value me"],
+        options: &[
+            RECURSIVE,
+            Opt::flag(&["dir"], "an empty directory, too"),
+            Opt::text(&["with-value"], "only if it has this value"),
+            Opt::number(
+                &["with-index"],
+                "only if it was last modified at this index",
+            ),
+            HELP,
+        ],
+        run: rm,
+    },
+    Command {
+        name: "rmdir",
+        arguments: "KEY",
+        what: "remove a key or an empty directory",
+        examples: &["rmdir /services"],
+        options: &[HELP],
+        run: rmdir,
+    },
+];
+
+fn get(run: &mut Run) -> Result<(), Stop> {
+    let key = run.key()?;
+    let query = vec![
+        run.switch("quorum", "quorum"),
+        ("recursive", "false".to_owned()),
+        run.switch("sort", "sorted"),
+    ];
+    let event = run.connect()?.send(&Ask::key(&key, query))?;
+    if event.node.dir {
+        return Err(Stop::Plain(format!("{}: is a directory", event.node.key)));
+    }
+    run.print(&event)
+}
+
+fn set(run: &mut Run) -> Result<(), Stop> {
+    let key = run.key()?;
+    let mut query = vec![];
+    query.extend(run.text("swap-with-value", "prevValue"));
+    query.extend(run.index("swap-with-index", "prevIndex"));
+    put_value(run, &key, query)
+}
+
+fn update(run: &mut Run) -> Result<(), Stop> {
+    let key = run.key()?;
+    put_value(run, &key, vec![("prevExist", "true".to_owned())])
+}
+
+fn mk(run: &mut Run) -> Result<(), Stop> {
+    let key = run.key()?;
+    if !run.parsed.flag("in-order") {
+        return put_value(run, &key, vec![("prevExist", "false".to_owned())]);
+    }
+    let mut form = vec![("value", run.value()?)];
+    form.extend(run.ttl());
+    let ask = Ask {
+        method: Method::Post,
+        body: Body::Form(form),
+        further: Further::Always,
+        ..Ask::key(&key, vec![])
+    };
+    let client = run.connect()?;
+    run.send_and_print(&client, &ask)
+}
+
+fn put_value(run: &mut Run, key: &str, query: Parameters) -> Result<(), Stop> {
+    let mut form = vec![("value", run.value()?)];
+    form.extend(run.ttl());
+    let client = run.connect()?;
+    run.send_and_print(&client, &Ask::put(key, query, form))
+}
+
+fn ls(run: &mut Run) -> Result<(), Stop> {
+    let key = run.parsed.args.first().map_or("/", String::as_str);
+    let query = vec![
+        run.switch("quorum", "quorum"),
+        run.switch("recursive", "recursive"),
+        run.switch("sort", "sorted"),
+    ];
+    let ask = Ask::key(key, query);
+    let event = run.connect()?.send(&ask)?;
+    if !run.is_simple() {
+        return run.print(&event);
+    }
+    if !event.node.dir {
+        writeln!(run.world.stdout, "{}", event.node.key)?;
+    }
+    let slash = if run.parsed.flag("p") { "/" } else { "" };
+    list(event.node.children(), slash, run.world.stdout)
+}
+
+/// One key a line, depth first. A stack of its own, as a directory may be deeper than ours.
+fn list(nodes: &[Node], slash: &str, out: &mut dyn Write) -> Result<(), Stop> {
+    let mut out = std::io::BufWriter::new(out);
+    let mut rest: Vec<&Node> = nodes.iter().rev().collect();
+    while let Some(node) = rest.pop() {
+        writeln!(out, "{}{}", node.key, if node.dir { slash } else { "" })?;
+        rest.extend(node.children().iter().rev());
+    }
+    Ok(out.flush()?)
+}
+
+fn mkdir(run: &mut Run) -> Result<(), Stop> {
+    put_directory(run, &["false"])
+}
+
+fn setdir(run: &mut Run) -> Result<(), Stop> {
+    put_directory(run, &[])
+}
+
+fn updatedir(run: &mut Run) -> Result<(), Stop> {
+    put_directory(run, &["true"])
+}
+
+fn put_directory(run: &mut Run, prev_exist: &[&str]) -> Result<(), Stop> {
+    let key = run.key()?;
+    let mut query = vec![("dir", "true".to_owned())];
+    query.extend(
+        prev_exist
+            .iter()
+            .map(|value| ("prevExist", (*value).to_owned())),
+    );
+    let ask = Ask::put(&key, query, run.ttl().into_iter().collect());
+    let event = run.connect()?.send(&ask)?;
+    if run.is_simple() {
+        return Ok(());
+    }
+    run.print(&event)
+}
+
+fn rm(run: &mut Run) -> Result<(), Stop> {
+    let mut query = run.flags(&["dir", "recursive"]);
+    query.extend(run.text("with-value", "prevValue"));
+    query.extend(run.index("with-index", "prevIndex"));
+    delete(run, query)
+}
+
+fn rmdir(run: &mut Run) -> Result<(), Stop> {
+    delete(run, vec![("dir", "true".to_owned())])
+}
+
+fn delete(run: &mut Run, query: Parameters) -> Result<(), Stop> {
+    let key = run.key()?;
+    let event = run.connect()?.send(&Ask::delete(&key, query))?;
+    if event.node.dir && run.is_simple() {
+        return Ok(());
+    }
+    run.print(&event)
+}

@@ -1,0 +1,236 @@
+//! What stands before the command: which servers, as whom, in which format, how patiently.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::Stop;
+use super::args::{Opt, Parsed};
+use super::client::{Client, Failure, Settings};
+use super::command::{HELP, World};
+use super::member;
+use super::terminal;
+use crate::urls::{Url, UrlError};
+
+pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
+    Opt::text(
+        &["endpoints"],
+        "comma list of servers, http://HOST:PORT each",
+    ),
+    Opt::text(&["endpoint"], "older name of --endpoints"),
+    Opt::text(&["peers", "C"], "oldest name of --endpoints"),
+    Opt::text(&["output", "o"], "simple (the default), extended or json"),
+    Opt::flag(
+        &["no-sync"],
+        "ask the endpoints given, not all that the cluster has",
+    ),
+    Opt::flag(&["debug"], "print each request as a curl command"),
+    Opt::text(
+        &["username", "u"],
+        "USER[:PASSWORD]; the password is asked for if it is left out",
+    ),
+    Opt::duration(&["timeout"], "for one endpoint's answer (2s)"),
+    Opt::duration(&["total-timeout"], "for the command, but a watch (5s)"),
+    Opt::text(&["cert-file"], "not there yet: TLS"),
+    Opt::text(&["key-file"], "not there yet: TLS"),
+    Opt::text(&["ca-file"], "not there yet: TLS"),
+    Opt::text(&["discovery-srv", "D"], "not there yet: endpoints from DNS"),
+    Opt::flag(&["insecure-discovery"], "accepted, for --discovery-srv"),
+    Opt::flag(&["version", "v"], "print the version"),
+    HELP,
+];
+
+const DEFAULT_ENDPOINTS: &str = "http://127.0.0.1:2379,http://127.0.0.1:4001";
+
+/// Options with the variables that stand for them; the first that is given counts.
+const ENDPOINTS: [(&str, &str); 3] = [
+    ("endpoints", "ETCDCTL_ENDPOINTS"),
+    ("endpoint", "ETCDCTL_ENDPOINT"),
+    ("peers", "ETCDCTL_PEERS"),
+];
+
+const NOT_THERE_YET: [(&str, &str, &str); 4] = [
+    ("cert-file", "ETCDCTL_CERT_FILE", "TLS"),
+    ("key-file", "ETCDCTL_KEY_FILE", "TLS"),
+    ("ca-file", "ETCDCTL_CA_FILE", "TLS"),
+    (
+        "discovery-srv",
+        "ETCDCTL_DISCOVERY_SRV",
+        "finding the endpoints by DNS",
+    ),
+];
+
+/// The global options, read.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub endpoints: Vec<Url>,
+    pub output: String,
+    pub no_sync: bool,
+    pub settings: Settings,
+}
+
+impl Session {
+    /// Reads options and variables; asks for a password if one is missing.
+    pub fn new(global: &Parsed, world: &mut World) -> Result<Session, Stop> {
+        let given = |option: &str, variable: &str| {
+            let option = global.text(option).map(str::to_owned);
+            let some = |text: &String| !text.is_empty();
+            option
+                .filter(some)
+                .or_else(|| (world.env)(variable).filter(some))
+        };
+        for (option, variable, what) in NOT_THERE_YET {
+            if given(option, variable).is_some() {
+                let text = format!("--{option} ({variable}): {what} is not there yet");
+                return Err(Stop::Plain(text));
+            }
+        }
+        let endpoints = ENDPOINTS
+            .iter()
+            .find_map(|(option, variable)| given(option, variable));
+        let endpoints = endpoints.unwrap_or_else(|| DEFAULT_ENDPOINTS.to_owned());
+        let user = given("username", "ETCDCTL_USERNAME");
+        let time = |option, seconds| {
+            let given = global.duration(option);
+            given.unwrap_or(Duration::from_secs(seconds))
+        };
+        Ok(Session {
+            endpoints: parse_endpoints(&endpoints)
+                .map_err(|error| Stop::Usage(error.to_string()))?,
+            output: global.text("output").unwrap_or("simple").to_owned(),
+            no_sync: global.flag("no-sync"),
+            settings: Settings {
+                timeout: time("timeout", 2),
+                total_timeout: time("total-timeout", 5),
+                authorization: user.map(|user| authorization(&user, world)).transpose()?,
+                debug: global.flag("debug"),
+            },
+        })
+    }
+
+    /// The endpoints that were given, and no others.
+    pub fn given_endpoints(&self, err: &mut dyn Write) -> Result<Client, Stop> {
+        let client = Client::new(self.endpoints.clone(), self.settings.clone());
+        self.tell_endpoints(&client, err)?;
+        Ok(client)
+    }
+
+    /// All endpoints of the cluster: first those given are asked for its members, unless
+    /// `--no-sync`. That no one can be connected to is told at once, with status 2; with any other
+    /// error the endpoints stay as they are, and the command itself will tell.
+    pub fn connect(&self, err: &mut dyn Write) -> Result<Client, Stop> {
+        if self.no_sync {
+            return self.given_endpoints(err);
+        }
+        let mut client = Client::new(self.endpoints.clone(), self.settings.clone());
+        let debug = self.settings.debug;
+        if debug {
+            let given = listed(&client.endpoints, ",");
+            writeln!(err, "start to sync cluster using endpoints({given})")?;
+        }
+        match member::client_urls(&client) {
+            Ok(urls) if urls.is_empty() => return Err(self.nothing_published(err)?),
+            Ok(urls) => client.endpoints = urls,
+            Err(failure) if failure.is_unconnected() => return Err(Stop::Unconnected(failure)),
+            Err(_) => {}
+        }
+        if debug {
+            let found = listed(&client.endpoints, ",");
+            writeln!(err, "got endpoints({found}) after sync")?;
+        }
+        self.tell_endpoints(&client, err)?;
+        Ok(client)
+    }
+
+    fn tell_endpoints(&self, client: &Client, err: &mut dyn Write) -> std::io::Result<()> {
+        if !self.settings.debug {
+            return Ok(());
+        }
+        writeln!(
+            err,
+            "Cluster-Endpoints: {}",
+            listed(&client.endpoints, ", ")
+        )
+    }
+
+    fn nothing_published(&self, err: &mut dyn Write) -> Result<Stop, Stop> {
+        let given = listed(&self.endpoints, ",");
+        writeln!(
+            err,
+            "etcd cluster has no published client endpoints.\n\
+             Try '--no-sync' if you want to access non-published client endpoints({given})."
+        )?;
+        Ok(Stop::Failed(Failure::NoEndpoints))
+    }
+}
+
+fn listed(urls: &[Url], between: &str) -> String {
+    let texts: Vec<&str> = urls.iter().map(Url::as_str).collect();
+    texts.join(between)
+}
+
+/// A comma list; `http://` may be left out, and a slash at the end is no harm.
+pub(super) fn parse_endpoints(text: &str) -> Result<Vec<Url>, UrlError> {
+    let with_scheme = |text: &str| {
+        let text = text.trim().trim_end_matches('/');
+        Url::parse(&if text.contains("://") {
+            text.into()
+        } else {
+            format!("http://{text}")
+        })
+    };
+    text.split(',').map(with_scheme).collect()
+}
+
+/// The value of the header `Authorization` for `USER[:PASSWORD]`.
+fn authorization(user: &str, world: &mut World) -> Result<String, Stop> {
+    let pair = if user.contains(':') {
+        user.to_owned()
+    } else {
+        format!("{user}:{}", terminal::ask_password("Password: ", world)?)
+    };
+    Ok(format!("Basic {}", base64(pair.as_bytes())))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let at = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for letter in 0..4 {
+            if letter <= chunk.len() {
+                let six = bits >> (18 - 6 * letter) & 63;
+                out.push(char::from(LETTERS[six as usize]));
+            } else {
+                out.push('=');
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_filled_up_to_four_letters() {
+        let table = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("root:pässword?", "cm9vdDpww6Rzc3dvcmQ/"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(base64(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_a_comma_list() {
+        let urls = parse_endpoints("127.0.0.1:1, http://localhost:1/").unwrap();
+        assert_eq!(listed(&urls, ","), "http://127.0.0.1:1,http://localhost:1");
+        assert!(parse_endpoints("").is_err());
+    }
+}

@@ -1,0 +1,179 @@
+//! Commands that wait: for the next event, for all that come, to print them or to run something.
+//!
+//! Ctrl-C is the way to end them, so it ends them with status 0.
+
+use std::process::Command as Process;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use signal_hook::consts::SIGINT;
+
+use super::Stop;
+use super::answer::Event;
+use super::args::Opt;
+use super::client::{Client, Failure};
+use super::command::{Command, HELP, Run};
+use super::wire::Ask;
+
+const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "also all that is below");
+const AFTER_INDEX: Opt = Opt::number(&["after-index"], "what changed after this index");
+
+pub(super) const ALL: &[Command] = &[
+    Command {
+        name: "watch",
+        arguments: "KEY",
+        what: "wait for a change and print it",
+        examples: &[
+            "watch /message",
+            "watch -r -f /services",
+            "watch --after-index 1000 /message",
+        ],
+        options: &[
+            RECURSIVE,
+            Opt::flag(&["forever", "f"], "print every change, until Ctrl-C"),
+            AFTER_INDEX,
+            HELP,
+        ],
+        run: watch,
+    },
+    Command {
+        name: "exec-watch",
+        arguments: "KEY -- COMMAND [ARGUMENTS] | COMMAND [ARGUMENTS] KEY",
+        what: "run a command for every change",
+        examples: &[
+            "exec-watch -r /services -- sh -c 'echo $ETCD_WATCH_ACTION $ETCD_WATCH_KEY'",
+            "exec-watch ./reload /config",
+        ],
+        options: &[RECURSIVE, AFTER_INDEX, HELP],
+        run: exec_watch,
+    },
+];
+
+/// The events of a key, one after the other and none twice.
+pub(super) struct Watch<'a> {
+    client: &'a Client,
+    key: &'a str,
+    recursive: bool,
+    next: u64,
+}
+
+impl<'a> Watch<'a> {
+    /// `after`: the index behind which it begins; 0 for now.
+    pub fn new(client: &'a Client, key: &'a str, recursive: bool, after: u64) -> Watch<'a> {
+        let next = if after == 0 { 0 } else { after.wrapping_add(1) };
+        Watch {
+            client,
+            key,
+            recursive,
+            next,
+        }
+    }
+
+    /// Waits for the next event; a server that ends a poll without one is asked again.
+    pub fn next(&mut self) -> Result<Event, Failure> {
+        let ask = Ask {
+            patient: true,
+            ..Ask::key(
+                self.key,
+                vec![
+                    ("recursive", self.recursive.to_string()),
+                    ("wait", "true".to_owned()),
+                    ("waitIndex", self.next.to_string()),
+                ],
+            )
+        };
+        loop {
+            match self.client.send(&ask) {
+                Err(Failure::Empty) => {}
+                Err(failure) => return Err(failure),
+                Ok(event) => {
+                    self.next = event.node.modified_index.saturating_add(1);
+                    return Ok(event);
+                }
+            }
+        }
+    }
+}
+
+/// From here on, Ctrl-C is a good end.
+pub(super) fn end_well_on_interrupt() -> Result<(), Stop> {
+    let armed = Arc::new(AtomicBool::new(true));
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 0, armed)?;
+    Ok(())
+}
+
+fn after_index(run: &Run) -> u64 {
+    let given = run.parsed.number("after-index");
+    given.unwrap_or(0).cast_unsigned()
+}
+
+/// Events of directories are passed over, as etcdctl does.
+fn watch(run: &mut Run) -> Result<(), Stop> {
+    let key = run.key()?;
+    let (recursive, forever) = (run.parsed.flag("recursive"), run.parsed.flag("forever"));
+    let client = run.connect()?;
+    end_well_on_interrupt()?;
+    let mut watch = Watch::new(&client, &key, recursive, after_index(run));
+    loop {
+        let event = watch.next()?;
+        if event.node.dir {
+            continue;
+        }
+        if recursive {
+            writeln!(run.world.stdout, "[{}] {}", event.action, event.node.key)?;
+        }
+        run.print(&event)?;
+        if !forever {
+            return Ok(());
+        }
+    }
+}
+
+/// The commands run beside each other: the next event does not wait for the end of the last one.
+fn exec_watch(run: &mut Run) -> Result<(), Stop> {
+    let (key, line) = key_and_command(run)?;
+    let client = run.connect()?;
+    end_well_on_interrupt()?;
+    let recursive = run.parsed.flag("recursive");
+    let mut watch = Watch::new(&client, &key, recursive, after_index(run));
+    loop {
+        let event = watch.next()?;
+        if event.node.dir {
+            writeln!(run.world.stderr, "Ignored dir {} change", event.node.key)?;
+            continue;
+        }
+        spawn(&line, &event)?;
+    }
+}
+
+/// `KEY -- COMMAND…`, or `COMMAND… KEY`.
+fn key_and_command(run: &Run) -> Result<(String, Vec<String>), Stop> {
+    let args = &run.parsed.args;
+    let split = match (run.parsed.before_dashes, args.as_slice()) {
+        (Some(1), [key, line @ ..]) | (_, [line @ .., key]) => Some((key, line)),
+        _ => None,
+    };
+    match split {
+        Some((key, line)) if !line.is_empty() => Ok((key.clone(), line.to_vec())),
+        _ => Err(Stop::Usage("key and command to exec required".to_owned())),
+    }
+}
+
+fn spawn(line: &[String], event: &Event) -> Result<(), Stop> {
+    let [program, args @ ..] = line else {
+        return Ok(());
+    };
+    let index = event.node.modified_index.to_string();
+    let mut child = Process::new(program)
+        .args(args)
+        .env("ETCD_WATCH_ACTION", &event.action)
+        .env("ETCD_WATCH_KEY", &event.node.key)
+        .env("ETCD_WATCH_VALUE", &event.node.value)
+        .env("ETCD_WATCH_MODIFIED_INDEX", index)
+        .spawn()
+        .map_err(|error| Stop::Plain(format!("{program}: {error}")))?;
+    // It is waited for so that it does not stay as a zombie; nobody asks how it ended.
+    thread::spawn(move || child.wait());
+    Ok(())
+}
