@@ -91,7 +91,7 @@ lints: ## clippy, on everything
 conformance: build ## drive the reference etcd and this server with the same requests (ARGS=…)
 	tests/conformance/run $(ARGS)
 
-clients: build ## etcdctl and python-etcd against the reference and this server
+clients: build ## etcdctl, edgetcdctl and python-etcd against the reference and this server
 	tests/clients/run $(ARGS)
 
 crash: build ## a hundred rounds of kill -9 under 16 writers (ROUNDS=…)

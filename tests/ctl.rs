@@ -178,6 +178,13 @@ fn dead_endpoints_are_passed_over(url: &str) {
         show(&edgetcdctl("http://127.0.0.1:1", &words(&one), "")),
         "passed\n"
     );
+    // What is sent once only was not sent to the one that is dead.
+    for line in ["--no-sync mk /once passed", "--no-sync rm /once"] {
+        assert!(
+            edgetcdctl(&endpoints, &words(line), "").status.success(),
+            "{line}"
+        );
+    }
 }
 
 /// What needs no server; port 1 of this machine has none.

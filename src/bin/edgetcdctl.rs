@@ -2,10 +2,24 @@
 
 use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::process::ExitCode;
+use std::thread::{Builder, JoinHandle};
 
-use edgetcd::ctl::{World, run};
+use edgetcd::ctl::{STACK_BYTES, World, run};
 
 fn main() -> ExitCode {
+    let client = Builder::new().stack_size(STACK_BYTES).spawn(run_here);
+    match client.map(JoinHandle::join) {
+        Ok(Ok(status)) => ExitCode::from(status),
+        // It has told why on stderr.
+        Ok(Err(_)) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("edgetcdctl: no thread: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_here() -> u8 {
     let args: Vec<String> = std::env::args_os()
         .skip(1)
         .map(|arg| arg.to_string_lossy().into_owned())
@@ -14,9 +28,10 @@ fn main() -> ExitCode {
         env: &|name| std::env::var(name).ok(),
         stdin: &mut stdin().lock(),
         stdout: &mut stdout().lock(),
-        stderr: &mut stderr().lock(),
+        // Not locked: threads that ask several members at once tell what they do, too.
+        stderr: &mut stderr(),
         stdout_is_terminal: stdout().is_terminal(),
         stderr_is_terminal: stderr().is_terminal(),
     };
-    ExitCode::from(run(&args, &mut world))
+    run(&args, &mut world)
 }

@@ -82,6 +82,40 @@ impl fmt::Display for KeysError {
     }
 }
 
+/// How deep JSON may be nested to be read. A directory is two levels, and takes some kilobytes of
+/// [`super::STACK_BYTES`].
+const MAX_DEPTH: usize = 4_000;
+
+/// Reads an event, if it is one.
+pub(super) fn read_event(body: &[u8]) -> Option<Event> {
+    if depth(body) > MAX_DEPTH {
+        return None;
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    reader.disable_recursion_limit();
+    let event = Event::deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    Some(event)
+}
+
+/// How many brackets are open at once, at most.
+fn depth(json: &[u8]) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => open += 1,
+            b'}' | b']' if !in_string => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
+}
+
 /// One line of JSON, with the escapes of Go, which are those that etcdctl prints.
 pub(super) fn to_json(value: &impl Serialize) -> io::Result<String> {
     let mut bytes = vec![];
@@ -140,6 +174,23 @@ mod tests {
             to_json(&text).unwrap(),
             r#""\u003ca href=\"x\"\u003e\u0026\u2028\u0008\u000c\u0001\n\\ü\u003c/a\u003e""#
         );
+    }
+
+    #[test]
+    fn depth_is_that_of_brackets_outside_of_strings() {
+        let table = [
+            ("", 0),
+            ("[]", 1),
+            ("[{},[[]]]", 3),
+            (r#"{"[[[":"\"[["}"#, 1),
+            (r#"{"a\\":[]}"#, 2),
+            ("]]][", 1),
+        ];
+        for (json, expected) in table {
+            assert_eq!(depth(json.as_bytes()), expected, "{json}");
+        }
+        let endless = "[".repeat(1_000_000);
+        assert!(read_event(endless.as_bytes()).is_none());
     }
 
     #[test]

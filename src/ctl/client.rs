@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::Agent;
+use ureq::http::request::Builder;
 use ureq::http::{Request, Response, StatusCode};
 
-use super::answer::{Event, KeysError};
-use super::wire::{Ask, Body, Further, Method};
+use super::answer::{self, Event, KeysError};
+use super::wire::{Ask, Body, Further, Method, Patience};
 use crate::urls::{Scheme, Url};
 
 /// Why no answer came back, or none that was hoped for.
@@ -21,7 +23,7 @@ pub(super) enum Failure {
     Empty,
     /// No endpoint served the request.
     Unavailable(Vec<Miss>),
-    /// The only endpoint that was asked did not serve it; a second one was not to be asked.
+    /// An endpoint did not serve it, and a second one was not to be asked.
     Missed(Miss),
     /// The command took longer than it may.
     Deadline,
@@ -95,12 +97,25 @@ pub(super) struct Miss {
     over: bool,
 }
 
+impl Miss {
+    fn deadline() -> Miss {
+        Miss {
+            error: Failure::Deadline.to_string(),
+            reach: Reach::Sent,
+            over: true,
+        }
+    }
+}
+
 /// What one endpoint answered.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub status: u16,
     /// `X-Etcd-Index`; 0 where there is none.
     pub index: u64,
+    /// `X-Raft-Index` and `X-Raft-Term`, of answers about keys.
+    pub raft_index: Option<u64>,
+    pub raft_term: Option<u64>,
     pub body: Vec<u8>,
 }
 
@@ -117,12 +132,14 @@ pub(super) struct Settings {
     pub debug: bool,
 }
 
-/// Sends requests to some endpoints, in their order.
+/// Sends requests to some endpoints, in their order from the one that answered last.
 #[derive(Debug)]
 pub(super) struct Client {
     pub endpoints: Vec<Url>,
     pub settings: Settings,
     agent: Agent,
+    /// Which endpoint answered last: it is asked first.
+    pinned: AtomicUsize,
 }
 
 impl Client {
@@ -135,6 +152,7 @@ impl Client {
             endpoints,
             settings,
             agent: config.into(),
+            pinned: AtomicUsize::new(0),
         }
     }
 
@@ -145,30 +163,41 @@ impl Client {
 
     /// The first answer that is no error of its server.
     pub fn answer(&self, ask: &Ask) -> Result<Answer, Failure> {
-        let deadline = (!ask.patient).then(|| Instant::now() + self.settings.total_timeout);
+        let hurried = ask.patience == Patience::Usual;
+        let deadline = hurried.then(|| Instant::now() + self.settings.total_timeout);
+        let first = self.pinned.load(Ordering::Relaxed);
         let mut misses = vec![];
-        for endpoint in &self.endpoints {
-            let miss = match self.answer_of(endpoint, ask, deadline) {
-                Ok(answer) => return Ok(answer),
+        for at in 0..self.endpoints.len() {
+            let at = (first + at) % self.endpoints.len();
+            let miss = match self.answer_of(&self.endpoints[at], ask, deadline) {
+                Ok(answer) => {
+                    self.pinned.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Err(miss) => miss,
             };
             if miss.over {
                 return Err(Failure::Deadline);
             }
-            let go_on = match ask.further {
-                Further::Always => true,
-                Further::IfNotReached => miss.reach != Reach::Sent,
-                Further::Never => return Err(Failure::Missed(miss)),
-            };
+            let sent = miss.reach == Reach::Sent;
             misses.push(miss);
-            if !go_on {
+            if sent && ask.further != Further::Always {
                 break;
             }
         }
-        if misses.is_empty() {
-            return Err(Failure::NoEndpoints);
-        }
-        Err(Failure::Unavailable(misses))
+        Err(match ask.further {
+            _ if misses.is_empty() => Failure::NoEndpoints,
+            Further::Once => misses.pop().map_or(Failure::NoEndpoints, Failure::Missed),
+            Further::Always | Further::IfNotReached => Failure::Unavailable(misses),
+        })
+    }
+
+    /// Goes on with other endpoints, first with the one that answered last, if it is among them.
+    pub fn move_to(&mut self, endpoints: Vec<Url>) {
+        let answered = self.endpoints.get(self.pinned.load(Ordering::Relaxed));
+        let at = endpoints.iter().position(|url| Some(url) == answered);
+        self.pinned = AtomicUsize::new(at.unwrap_or(0));
+        self.endpoints = endpoints;
     }
 
     /// What this endpoint answers until the deadline, if that is no error of its own.
@@ -200,15 +229,24 @@ impl Client {
                 over: false,
             });
         }
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Miss::deadline());
+        }
         let miss = |error: ureq::Error| explain(endpoint, &error);
         let mut response = self.exchange(endpoint, ask, deadline).map_err(miss)?;
         let status = response.status().as_u16();
-        let index = response.headers().get("X-Etcd-Index");
-        let index = index.and_then(|value| value.to_str().ok()?.parse().ok());
+        let number = |name: &str| -> Option<u64> {
+            let value = response.headers().get(name)?;
+            value.to_str().ok()?.parse().ok()
+        };
+        let index = number("X-Etcd-Index").unwrap_or(0);
+        let (raft_index, raft_term) = (number("X-Raft-Index"), number("X-Raft-Term"));
         let body = response.body_mut().with_config().limit(u64::MAX);
         Ok(Answer {
             status,
-            index: index.unwrap_or(0),
+            index,
+            raft_index,
+            raft_term,
             body: body.read_to_vec().map_err(miss)?,
         })
     }
@@ -232,25 +270,22 @@ impl Client {
             // With stderr gone there is nobody to tell.
             let _ = writeln!(std::io::stderr(), "{}", ask.curl(&url, &body));
         }
+        let filled = |request: Builder| request.header("Content-Type", content_type);
+        let run = (ask.patience, deadline);
         match ask.method {
-            Method::Get => self.run(Request::get(url), (), deadline),
-            Method::Delete => self.run(Request::delete(url), (), deadline),
-            Method::Put => {
-                let request = Request::put(url).header("Content-Type", content_type);
-                self.run(request, body, deadline)
-            }
-            Method::Post => {
-                let request = Request::post(url).header("Content-Type", content_type);
-                self.run(request, body, deadline)
-            }
+            Method::Get => self.run(Request::get(url), (), run),
+            Method::Head => self.run(Request::head(url), (), run),
+            Method::Delete => self.run(Request::delete(url), (), run),
+            Method::Put => self.run(filled(Request::put(url)), body, run),
+            Method::Post => self.run(filled(Request::post(url)), body, run),
         }
     }
 
     fn run<B: ureq::AsSendBody>(
         &self,
-        mut request: ureq::http::request::Builder,
+        mut request: Builder,
         body: B,
-        deadline: Option<Instant>,
+        (patience, deadline): (Patience, Option<Instant>),
     ) -> Result<Response<ureq::Body>, ureq::Error> {
         let Settings {
             timeout,
@@ -260,13 +295,14 @@ impl Client {
         if let Some(value) = authorization {
             request = request.header("Authorization", value);
         }
-        let header = (!timeout.is_zero()).then_some(*timeout);
+        let connect = (!timeout.is_zero()).then_some(*timeout);
+        let begin = connect.filter(|_| patience != Patience::Long);
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let request = self
             .agent
             .configure_request(request.body(body)?)
-            .timeout_connect(header)
-            .timeout_recv_response(header)
+            .timeout_connect(connect)
+            .timeout_recv_response(begin)
             .timeout_global(left)
             .build();
         self.agent.run(request)
@@ -307,11 +343,7 @@ fn explain(endpoint: &Url, error: &ureq::Error) -> Miss {
             Reach::Refused,
         ),
         Error::Timeout(Timeout::Global) => {
-            return Miss {
-                error: Failure::Deadline.to_string(),
-                reach: Reach::Sent,
-                over: true,
-            };
+            return Miss::deadline();
         }
         Error::Timeout(Timeout::Connect) => (late(), Reach::Silent),
         Error::Timeout(_) => (late(), Reach::Sent),
@@ -329,6 +361,7 @@ fn read_event(answer: Answer) -> Result<Event, Failure> {
         status,
         index,
         body,
+        ..
     } = answer;
     if !matches!(status, 200 | 201) {
         return match serde_json::from_slice(&body) {
@@ -339,7 +372,7 @@ fn read_event(answer: Answer) -> Result<Event, Failure> {
     if body.is_empty() {
         return Err(Failure::Empty);
     }
-    let event: Event = serde_json::from_slice(&body).map_err(|_| Failure::NoJson)?;
+    let event = answer::read_event(&body).ok_or(Failure::NoJson)?;
     Ok(Event { index, ..event })
 }
 

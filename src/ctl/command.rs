@@ -6,7 +6,7 @@ use super::Stop;
 use super::answer::{Event, to_json};
 use super::args::{Opt, Parsed};
 use super::client::{Client, Failure};
-use super::session::Session;
+use super::globals::Globals;
 use super::wire::{Ask, Parameters};
 
 /// One command: what its help says of it, and what it does.
@@ -39,7 +39,7 @@ pub struct World<'a> {
 
 /// What a command works with.
 pub(super) struct Run<'a, 'w> {
-    pub session: &'a Session,
+    pub globals: &'a Globals,
     pub parsed: &'a Parsed,
     pub world: &'a mut World<'w>,
 }
@@ -47,9 +47,9 @@ pub(super) struct Run<'a, 'w> {
 pub(super) const HELP: Opt = Opt::flag(&["help", "h"], "print this");
 
 impl Run<'_, '_> {
-    /// The servers, as etcdctl finds them: see [`Session::connect`].
+    /// The servers, as etcdctl finds them: see [`Globals::connect`].
     pub fn connect(&mut self) -> Result<Client, Stop> {
-        self.session.connect(self.world.stderr)
+        self.globals.connect(self.world.stderr)
     }
 
     /// The first argument, which is a key.
@@ -92,7 +92,7 @@ impl Run<'_, '_> {
     /// Prints an event in the format that was asked for.
     pub fn print(&mut self, event: &Event) -> Result<(), Stop> {
         let out = &mut self.world.stdout;
-        match self.session.output.as_str() {
+        match self.globals.output.as_str() {
             "simple" => print_simple(event, out),
             "extended" => print_extended(event, out),
             "json" => writeln!(out, "{}", to_json(event)?),
@@ -102,7 +102,7 @@ impl Run<'_, '_> {
     }
 
     pub fn is_simple(&self) -> bool {
-        self.session.output == "simple"
+        self.globals.output == "simple"
     }
 
     /// A flag as a parameter, given or not.

@@ -36,7 +36,7 @@ fn cluster_health(run: &mut Run) -> Result<(), Stop> {
     if forever {
         end_well_on_interrupt()?;
     }
-    let client = run.session.given_endpoints(run.world.stderr)?;
+    let client = run.globals.given_endpoints(run.world.stderr)?;
     // As in etcdctl, --debug tells of the members being asked for, not of what they are asked.
     let settings = Settings {
         debug: false,

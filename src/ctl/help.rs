@@ -1,7 +1,7 @@
 //! The help: of the program, of a group of commands, of one command.
 
 use super::command::Command;
-use super::session::GLOBAL_OPTIONS;
+use super::globals::GLOBAL_OPTIONS;
 
 /// Of one command, with examples.
 pub(super) fn of_command(command: &Command) -> String {

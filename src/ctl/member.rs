@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::Stop;
 use super::client::{Answer, Client, Failure};
 use super::command::{Command, HELP, Run};
-use super::wire::{Ask, Body, Further, Method, clean};
+use super::wire::{Ask, Body, Further, Method, Patience, clean};
 use crate::urls::Url;
 
 pub(super) const ALL: &[Command] = &[
@@ -246,7 +246,7 @@ fn change(method: Method, path: String, json: String) -> Ask {
         query: vec![],
         body: Body::Json(json),
         further: Further::IfNotReached,
-        patient: false,
+        patience: Patience::Usual,
     }
 }
 

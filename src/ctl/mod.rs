@@ -1,7 +1,7 @@
 //! `edgetcdctl`, for those who know etcdctl's API 2: the same commands, output and exit statuses.
 //!
 //! It talks to any server of the v2 API. A command line is global options, the command, its options
-//! and arguments: `session` reads the first, `args` the last two, and the table of `Command`s says
+//! and arguments: `globals` reads the first, `args` the last two, and the table of `Command`s says
 //! what there is. A command builds an `Ask`; the `Client` sends it to one endpoint after the other.
 //! Unless `--no-sync` is given, the endpoints are asked for the members of the cluster first, and
 //! all of these are endpoints from then on.
@@ -13,12 +13,16 @@
 //! | 2 | no endpoint could be connected to |
 //! | 3 | no such command |
 //! | 4 | an error of the server, or no answer in time |
-//! | 5 | `cluster-health`: not all members are healthy |
+//! | 5 | `cluster-health`, `status`: not all members are well |
 //!
 //! Different from etcdctl, on purpose: helps have words of their own, with examples. Endpoints are
-//! tried in the order they are given or listed, not in one by chance; `http://` may be left out.
+//! tried in the order they are given or listed, not in one by chance, the one that answered last first;
+//! `http://` may be left out. What is to be sent once only, a deletion or the making of what must not
+//! be there, still passes over an endpoint that cannot be connected to, as nothing was sent to that.
 //! Arguments are looked at before a server is. A value `@FILE` is what is in a file. A password is
 //! asked for on stderr. `KEY -- COMMAND` of `exec-watch` needs no option in front.
+//!
+//! Beyond etcdctl: `status`, `export`, `import` and `mirror`.
 //!
 //! Left out: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet), `backup`.
 
@@ -26,23 +30,31 @@ mod answer;
 mod args;
 mod client;
 mod command;
+mod entry;
+mod globals;
 mod health;
 mod help;
 mod keys;
 mod member;
+mod metrics;
+mod mirror;
 mod number;
-mod session;
+mod paint;
+mod progress;
+mod status;
+mod table;
 mod terminal;
+mod transfer;
 mod watch;
 mod wire;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 pub use self::command::World;
 
 use self::client::Failure;
 use self::command::{Command, HELP, Run};
-use self::session::{GLOBAL_OPTIONS, Session};
+use self::globals::{GLOBAL_OPTIONS, Globals};
 
 /// Why a command ended without doing what it was to do.
 #[derive(Debug)]
@@ -61,6 +73,8 @@ enum Stop {
     /// The first step, in which the members are asked for, reached nobody.
     Unconnected(Failure),
     Failed(Failure),
+    /// As `Failed`, with the key that it was about.
+    FailedAt(String, Failure),
     /// Not all members are; it has been told.
     Unhealthy,
     /// What was to be printed could not be, such as into a closed pipe.
@@ -100,7 +114,7 @@ impl Stop {
             Stop::Plain(_) | Stop::Usage(_) | Stop::Misuse { .. } | Stop::Output(_) => 1,
             Stop::Unconnected(_) => 2,
             Stop::NoSuchCommand(_) => 3,
-            Stop::Failed(_) => 4,
+            Stop::Failed(_) | Stop::FailedAt(..) => 4,
             Stop::Unhealthy => 5,
         }
     }
@@ -111,6 +125,7 @@ impl Stop {
             Stop::Usage(text) => format!("Error:  {text}"),
             Stop::NoSuchCommand(name) => format!("No help topic for '{name}'"),
             Stop::Unconnected(failure) | Stop::Failed(failure) => format!("Error:  {failure}"),
+            Stop::FailedAt(key, failure) => format!("Error:  {key}: {failure}"),
             Stop::Unhealthy => String::new(),
             Stop::Output(error) => format!("Error:  writing the output: {error}"),
         }
@@ -122,10 +137,15 @@ impl Stop {
         }
         match self {
             Stop::Unhealthy => Ok(()),
+            // Whoever read has seen enough, as `head` does.
+            Stop::Output(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             _ => writeln!(err, "{}", self.text()),
         }
     }
 }
+
+/// The stack that [`run`] needs: a listing is read one level of directories within the other.
+pub const STACK_BYTES: usize = 64 << 20;
 
 /// Runs one command line, without the program's name, and returns the exit status.
 pub fn run(args: &[String], world: &mut World) -> u8 {
@@ -161,9 +181,9 @@ fn dispatch(args: &[String], world: &mut World) -> Result<(), Stop> {
     if parsed.flag("help") {
         return print(&help::of_command(command), world);
     }
-    let session = Session::new(&global, world)?;
+    let globals = Globals::new(&global, world)?;
     (command.run)(&mut Run {
-        session: &session,
+        globals: &globals,
         parsed: &parsed,
         world,
     })
@@ -197,7 +217,15 @@ fn help(words: &[String], world: &mut World) -> Result<(), Stop> {
 
 /// Every command there is, in the order of the help.
 fn all_commands() -> impl Iterator<Item = &'static Command> {
-    let tables = [keys::ALL, watch::ALL, health::ALL, member::ALL];
+    let tables = [
+        keys::ALL,
+        watch::ALL,
+        health::ALL,
+        status::ALL,
+        member::ALL,
+        transfer::ALL,
+        mirror::ALL,
+    ];
     tables.into_iter().flatten()
 }
 

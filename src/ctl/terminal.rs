@@ -9,8 +9,8 @@ use super::command::World;
 
 /// Asks for a line on stderr, so that stdout stays what a script reads. On a terminal it is not
 /// shown while it is typed; elsewhere it is the next line of stdin.
-pub(super) fn ask_password(prompt: &str, world: &mut World) -> Result<String, Stop> {
-    write!(world.stderr, "{prompt}")?;
+pub(super) fn ask_password(question: &str, world: &mut World) -> Result<String, Stop> {
+    write!(world.stderr, "{question}")?;
     world.stderr.flush()?;
     let shown = tcgetattr(stdin()).ok();
     if let Some(mut hidden) = shown.clone() {

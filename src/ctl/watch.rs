@@ -14,7 +14,7 @@ use super::answer::Event;
 use super::args::Opt;
 use super::client::{Client, Failure};
 use super::command::{Command, HELP, Run};
-use super::wire::Ask;
+use super::wire::{Ask, Patience};
 
 const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "also all that is below");
 const AFTER_INDEX: Opt = Opt::number(&["after-index"], "what changed after this index");
@@ -73,7 +73,7 @@ impl<'a> Watch<'a> {
     /// Waits for the next event; a server that ends a poll without one is asked again.
     pub fn next(&mut self) -> Result<Event, Failure> {
         let ask = Ask {
-            patient: true,
+            patience: Patience::Endless,
             ..Ask::key(
                 self.key,
                 vec![

@@ -23,6 +23,7 @@ const IN_PATH: &AsciiSet = &IN_FORM
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
     Get,
+    Head,
     Put,
     Post,
     Delete,
@@ -32,6 +33,7 @@ impl Method {
     fn as_str(self) -> &'static str {
         match self {
             Method::Get => "GET",
+            Method::Head => "HEAD",
             Method::Put => "PUT",
             Method::Post => "POST",
             Method::Delete => "DELETE",
@@ -56,7 +58,19 @@ pub(super) enum Further {
     Always,
     /// Only after one that could not be connected to: any other may have done it already.
     IfNotReached,
-    Never,
+    /// As `IfNotReached`; the error is that of the last endpoint alone.
+    Once,
+}
+
+/// How long an answer may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// It begins and ends in time.
+    Usual,
+    /// It begins in time and ends when it does: a watch.
+    Endless,
+    /// It may be a big one, which takes its time to begin, too.
+    Long,
 }
 
 /// One request.
@@ -68,8 +82,7 @@ pub(super) struct Ask {
     pub query: Parameters,
     pub body: Body,
     pub further: Further,
-    /// May take for ever.
-    pub patient: bool,
+    pub patience: Patience,
 }
 
 impl Ask {
@@ -80,7 +93,7 @@ impl Ask {
             query,
             body: Body::None,
             further: Further::Always,
-            patient: false,
+            patience: Patience::Usual,
         }
     }
 
@@ -95,20 +108,16 @@ impl Ask {
         Ask {
             method: Method::Put,
             body: Body::Form(form),
-            further: if once {
-                Further::Never
-            } else {
-                Further::Always
-            },
+            further: if once { Further::Once } else { Further::Always },
             ..Ask::key(key, query)
         }
     }
 
-    /// A DELETE of a key or a directory, which is tried once.
+    /// A DELETE of a key or a directory, which is sent once.
     pub fn delete(key: &str, query: Parameters) -> Ask {
         Ask {
             method: Method::Delete,
-            further: Further::Never,
+            further: Further::Once,
             ..Ask::key(key, query)
         }
     }

@@ -61,16 +61,16 @@ const NOT_THERE_YET: [(&str, &str, &str); 4] = [
 
 /// The global options, read.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct Globals {
     pub endpoints: Vec<Url>,
     pub output: String,
     pub no_sync: bool,
     pub settings: Settings,
 }
 
-impl Session {
+impl Globals {
     /// Reads options and variables; asks for a password if one is missing.
-    pub fn new(global: &Parsed, world: &mut World) -> Result<Session, Stop> {
+    pub fn new(global: &Parsed, world: &mut World) -> Result<Globals, Stop> {
         let given = |option: &str, variable: &str| {
             let option = global.text(option).map(str::to_owned);
             let some = |text: &String| !text.is_empty();
@@ -93,9 +93,9 @@ impl Session {
             let given = global.duration(option);
             given.unwrap_or(Duration::from_secs(seconds))
         };
-        Ok(Session {
+        Ok(Globals {
             endpoints: parse_endpoints(&endpoints)
-                .map_err(|error| Stop::Usage(error.to_string()))?,
+                .map_err(|error| Stop::Plain(error.to_string()))?,
             output: global.text("output").unwrap_or("simple").to_owned(),
             no_sync: global.flag("no-sync"),
             settings: Settings {
@@ -118,18 +118,24 @@ impl Session {
     /// `--no-sync`. That no one can be connected to is told at once, with status 2; with any other
     /// error the endpoints stay as they are, and the command itself will tell.
     pub fn connect(&self, err: &mut dyn Write) -> Result<Client, Stop> {
+        self.connect_to(self.endpoints.clone(), err)
+    }
+
+    /// As [`Globals::connect`], with other endpoints than those given.
+    pub fn connect_to(&self, endpoints: Vec<Url>, err: &mut dyn Write) -> Result<Client, Stop> {
+        let mut client = Client::new(endpoints, self.settings.clone());
         if self.no_sync {
-            return self.given_endpoints(err);
+            self.tell_endpoints(&client, err)?;
+            return Ok(client);
         }
-        let mut client = Client::new(self.endpoints.clone(), self.settings.clone());
         let debug = self.settings.debug;
         if debug {
             let given = listed(&client.endpoints, ",");
             writeln!(err, "start to sync cluster using endpoints({given})")?;
         }
         match member::client_urls(&client) {
-            Ok(urls) if urls.is_empty() => return Err(self.nothing_published(err)?),
-            Ok(urls) => client.endpoints = urls,
+            Ok(urls) if urls.is_empty() => return Err(nothing_published(&client, err)?),
+            Ok(urls) => client.move_to(urls),
             Err(failure) if failure.is_unconnected() => return Err(Stop::Unconnected(failure)),
             Err(_) => {}
         }
@@ -151,16 +157,16 @@ impl Session {
             listed(&client.endpoints, ", ")
         )
     }
+}
 
-    fn nothing_published(&self, err: &mut dyn Write) -> Result<Stop, Stop> {
-        let given = listed(&self.endpoints, ",");
-        writeln!(
-            err,
-            "etcd cluster has no published client endpoints.\n\
-             Try '--no-sync' if you want to access non-published client endpoints({given})."
-        )?;
-        Ok(Stop::Failed(Failure::NoEndpoints))
-    }
+fn nothing_published(client: &Client, err: &mut dyn Write) -> Result<Stop, Stop> {
+    let given = listed(&client.endpoints, ",");
+    writeln!(
+        err,
+        "etcd cluster has no published client endpoints.\n\
+         Try '--no-sync' if you want to access non-published client endpoints({given})."
+    )?;
+    Ok(Stop::Failed(Failure::NoEndpoints))
 }
 
 fn listed(urls: &[Url], between: &str) -> String {

@@ -1,0 +1,67 @@
+//! Colours: for a person at a terminal who has not asked for none.
+
+use super::command::World;
+
+/// Puts colours on words, or does not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    /// On where stdout is a terminal, unless `NO_COLOR` is set or the terminal is a dumb one.
+    pub fn new(world: &World) -> Paint {
+        let refused = (world.env)("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = (world.env)("TERM").is_some_and(|value| value == "dumb");
+        Paint {
+            on: world.stdout_is_terminal && !refused && !dumb,
+        }
+    }
+
+    pub fn good(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    pub fn bad(self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        if self.on {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals() {
+        let table = [
+            (true, &[][..], "\x1b[32mgood\x1b[0m"),
+            (true, &[("NO_COLOR", "")][..], "\x1b[32mgood\x1b[0m"),
+            (true, &[("NO_COLOR", "1")][..], "good"),
+            (true, &[("TERM", "dumb")][..], "good"),
+            (false, &[][..], "good"),
+        ];
+        for (stdout_is_terminal, variables, expected) in table {
+            let env = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            let world = World {
+                env: &env,
+                stdin: &mut std::io::empty(),
+                stdout: &mut std::io::sink(),
+                stderr: &mut std::io::sink(),
+                stdout_is_terminal,
+                stderr_is_terminal: false,
+            };
+            assert_eq!(Paint::new(&world).good("good"), expected, "{variables:?}");
+        }
+    }
+}

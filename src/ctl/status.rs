@@ -1,0 +1,274 @@
+//! `edgetcdctl status`: all members at a glance, each asked for itself and all at once.
+//!
+//! | column | from |
+//! |---|---|
+//! | role, name | `/v2/stats/self` of the member |
+//! | term, index | `X-Raft-Term` and `X-Raft-Index` of a HEAD of the keys' root |
+//! | lag | how many entries the member is behind the one that is furthest |
+//! | RTT | `/v2/stats/leader`: how long the leader's last append to the member took, there and back |
+//! | sync p99 | `/metrics`: what 99 of 100 syncs of its log have stayed below since its start |
+//! | memory | `/metrics`: what the process has in memory |
+//! | version | `/version` |
+//!
+//! What a server does not tell is a `-`.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Stop;
+use super::answer::to_json;
+use super::args::Opt;
+use super::client::{Answer, Client};
+use super::command::{Command, HELP, Run};
+use super::member::{self, Member};
+use super::metrics;
+use super::paint::Paint;
+use super::table::{Align, Table};
+use super::watch::end_well_on_interrupt;
+use super::wire::{Ask, Method};
+use crate::urls::Url;
+
+pub(super) const ALL: &[Command] = &[Command {
+    name: "status",
+    arguments: "",
+    what: "show all members: role, index, lag, times, memory",
+    examples: &["status", "status -w 2", "-o json status"],
+    options: &[
+        Opt::number(&["watch", "w"], "again after so many seconds, until Ctrl-C"),
+        HELP,
+    ],
+    run: status,
+}];
+
+/// What is shown of one member.
+#[derive(Debug, Default, Serialize)]
+struct Row {
+    name: String,
+    id: String,
+    role: String,
+    term: Option<u64>,
+    index: Option<u64>,
+    lag: Option<u64>,
+    rtt_ms: Option<f64>,
+    sync_p99_ms: Option<f64>,
+    memory_bytes: Option<f64>,
+    version: Option<String>,
+}
+
+/// What a member says, and of the others, if it leads.
+#[derive(Debug, Default)]
+struct Report {
+    row: Row,
+    rtts_ms: BTreeMap<String, f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Itself {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    state: String,
+}
+
+/// Status 5 if a member cannot be reached or none leads, so that a script can ask, too.
+fn status(run: &mut Run) -> Result<(), Stop> {
+    let pause = run.parsed.number("watch").filter(|seconds| *seconds > 0);
+    if pause.is_some() {
+        end_well_on_interrupt()?;
+    }
+    let client = run.connect()?;
+    let Some(seconds) = pause else {
+        return once(run, &client);
+    };
+    loop {
+        match once(run, &client) {
+            Err(stop @ Stop::Failed(_)) => writeln!(run.world.stderr, "{}", stop.text())?,
+            Ok(()) | Err(Stop::Unhealthy) => {}
+            stopped => return stopped,
+        }
+        thread::sleep(Duration::from_secs(seconds.unsigned_abs()));
+    }
+}
+
+fn once(run: &mut Run, client: &Client) -> Result<(), Stop> {
+    let rows = ask_all(client)?;
+    print(run, &rows)?;
+    let lost = rows.iter().any(|row| row.role == UNREACHABLE);
+    let led = rows.iter().any(|row| row.role == "leader");
+    if led && !lost {
+        Ok(())
+    } else {
+        Err(Stop::Unhealthy)
+    }
+}
+
+const UNREACHABLE: &str = "unreachable";
+
+fn ask_all(client: &Client) -> Result<Vec<Row>, Stop> {
+    let members = member::known_to(client)?;
+    let reports: Vec<Report> = thread::scope(|scope| {
+        let asked: Vec<_> = members
+            .iter()
+            .map(|member| scope.spawn(move || ask(client, member)))
+            .collect();
+        let reports = asked
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_default());
+        reports.collect()
+    });
+    let rtts: BTreeMap<String, f64> = reports
+        .iter()
+        .flat_map(|report| report.rtts_ms.clone())
+        .collect();
+    let mut rows: Vec<Row> = reports.into_iter().map(|report| report.row).collect();
+    let furthest = rows.iter().filter_map(|row| row.index).max().unwrap_or(0);
+    for row in &mut rows {
+        row.lag = row.index.map(|index| furthest - index);
+        row.rtt_ms = rtts.get(&row.id).copied();
+    }
+    Ok(rows)
+}
+
+/// Asks at the first of the member's URLs that answers at all.
+fn ask(client: &Client, member: &Member) -> Report {
+    let mut report = Report::default();
+    let row = &mut report.row;
+    (row.id, row.name) = (member.id.clone(), member.name.clone());
+    if member.client_urls.is_empty() {
+        row.role = "unstarted".to_owned();
+        return report;
+    }
+    let urls = member
+        .client_urls
+        .iter()
+        .filter_map(|url| Url::parse(url).ok());
+    for url in urls {
+        let page = |path: &str| ask_page(client, &url, &Ask::get(path, vec![]));
+        if let Some(answer) = page("/v2/stats/self") {
+            fill(&mut report, &answer);
+            fill_by_headers(&mut report.row, client, &url);
+            fill_by_metrics(&mut report.row, page("/metrics"));
+            report.row.version = page("/version").and_then(|answer| {
+                let version: Value = serde_json::from_slice(&answer.body).ok()?;
+                Some(version["etcdserver"].as_str()?.to_owned())
+            });
+            if report.row.role == "leader" {
+                report.rtts_ms = page("/v2/stats/leader").map_or_else(BTreeMap::new, read_rtts);
+            }
+            return report;
+        }
+    }
+    report.row.role = UNREACHABLE.to_owned();
+    report
+}
+
+fn ask_page(client: &Client, url: &Url, ask: &Ask) -> Option<Answer> {
+    let deadline = Instant::now() + client.settings.total_timeout;
+    let answer = client.any_answer_of(url, ask, Some(deadline)).ok()?;
+    (answer.status == 200).then_some(answer)
+}
+
+fn fill(report: &mut Report, answer: &Answer) {
+    let itself: Result<Itself, _> = serde_json::from_slice(&answer.body);
+    let Ok(Itself { name, state }) = itself else {
+        report.row.role = "-".to_owned();
+        return;
+    };
+    report.row.name = name;
+    report.row.role = match state.as_str() {
+        "StateLeader" => "leader".to_owned(),
+        "StateFollower" => "follower".to_owned(),
+        "StateCandidate" | "StatePreCandidate" => "candidate".to_owned(),
+        other => other.to_owned(),
+    };
+}
+
+fn fill_by_headers(row: &mut Row, client: &Client, url: &Url) {
+    let head = Ask {
+        method: Method::Head,
+        ..Ask::key("/", vec![])
+    };
+    if let Some(answer) = ask_page(client, url, &head) {
+        (row.term, row.index) = (answer.raft_term, answer.raft_index);
+    }
+}
+
+fn fill_by_metrics(row: &mut Row, answer: Option<Answer>) {
+    let Some(answer) = answer else { return };
+    let page = String::from_utf8_lossy(&answer.body);
+    let sync = metrics::quantile(&page, "etcd_disk_wal_fsync_duration_seconds", 0.99);
+    row.sync_p99_ms = sync.map(|seconds| seconds * 1e3);
+    row.memory_bytes = metrics::value(&page, "process_resident_memory_bytes");
+}
+
+/// Of the members that the leader sends to; one it has not heard of has no time.
+fn read_rtts(answer: Answer) -> BTreeMap<String, f64> {
+    let page: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let Some(followers) = page["followers"].as_object() else {
+        return BTreeMap::new();
+    };
+    let heard = followers.iter().filter_map(|(id, follower)| {
+        let current = follower["latency"]["current"].as_f64()?;
+        (current > 0.0).then(|| (id.clone(), current))
+    });
+    heard.collect()
+}
+
+fn print(run: &mut Run, rows: &[Row]) -> Result<(), Stop> {
+    if run.globals.output == "json" {
+        return Ok(writeln!(run.world.stdout, "{}", to_json(&rows)?)?);
+    }
+    let paint = Paint::new(run.world);
+    let again = run.parsed.text("watch").is_some();
+    let before = match (again, run.world.stdout_is_terminal) {
+        (true, true) => "\x1b[H\x1b[2J",
+        _ => "",
+    };
+    let after = if again { "\n" } else { "" };
+    let text = table(rows).draw(|column, text| match (column, text.trim()) {
+        (2, "leader") => paint.good(text),
+        (2, UNREACHABLE) => paint.bad(text),
+        _ => text.to_owned(),
+    });
+    Ok(write!(run.world.stdout, "{before}{text}{after}")?)
+}
+
+fn table(rows: &[Row]) -> Table {
+    use Align::{Left, Right};
+
+    let mut table = Table::new(&[
+        ("NAME", Left),
+        ("ID", Left),
+        ("ROLE", Left),
+        ("TERM", Right),
+        ("INDEX", Right),
+        ("LAG", Right),
+        ("RTT", Right),
+        ("SYNC P99", Right),
+        ("MEMORY", Right),
+        ("VERSION", Left),
+    ]);
+    let number = |value: Option<u64>| value.map(|value| value.to_string());
+    let millis = |value: Option<f64>| value.map(|value| format!("{value:.1}ms"));
+    let mebibytes = |bytes: f64| format!("{:.1}MiB", bytes / 1_048_576.0);
+    for row in rows {
+        let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+        table.add(vec![
+            some(&row.name),
+            some(&row.id),
+            some(&row.role),
+            number(row.term),
+            number(row.index),
+            number(row.lag),
+            millis(row.rtt_ms),
+            millis(row.sync_p99_ms),
+            row.memory_bytes.map(mebibytes),
+            row.version.clone(),
+        ]);
+    }
+    table
+}
