@@ -6,6 +6,8 @@ use super::Stop;
 use super::answer::Node;
 use super::args::Opt;
 use super::command::{Command, HELP, Run};
+use super::paint::Paint;
+use super::tree::{self, Look};
 use super::wire::{Ask, Body, Further, Method, Parameters};
 
 const QUORUM: Opt = Opt::flag(&["quorum", "q"], "ask the cluster, not only this member");
@@ -18,8 +20,20 @@ pub(super) const ALL: &[Command] = &[
         name: "get",
         arguments: "KEY",
         what: "print the value of a key",
-        examples: &["get /message", "-o extended get /message", "get -q /lock"],
-        options: &[QUORUM, SORT, HELP],
+        examples: &[
+            "get /message",
+            "-o extended get /message",
+            "get -r /services",
+        ],
+        options: &[
+            QUORUM,
+            SORT,
+            Opt::flag(
+                &["recursive", "r"],
+                "draw a directory as a tree with its values",
+            ),
+            HELP,
+        ],
         run: get,
     },
     Command {
@@ -70,12 +84,13 @@ pub(super) const ALL: &[Command] = &[
         name: "ls",
         arguments: "[KEY]",
         what: "list a directory",
-        examples: &["ls", "ls -r -p --sort /services", "-o json ls /services"],
+        examples: &["ls", "ls -r -p --sort /services", "ls --tree /services"],
         options: &[
             RECURSIVE,
             SORT,
             QUORUM,
             Opt::flag(&["p"], "a slash behind the names of directories"),
+            Opt::flag(&["tree"], "draw all that is below as a tree"),
             HELP,
         ],
         run: ls,
@@ -132,14 +147,17 @@ pub(super) const ALL: &[Command] = &[
 ];
 
 fn get(run: &mut Run) -> Result<(), Stop> {
-    let key = run.key()?;
+    let (key, recursive) = (run.key()?, run.parsed.flag("recursive"));
     let query = vec![
         run.switch("quorum", "quorum"),
-        ("recursive", "false".to_owned()),
-        run.switch("sort", "sorted"),
+        run.switch("recursive", "recursive"),
+        ("sorted", (run.parsed.flag("sort") || recursive).to_string()),
     ];
     let event = run.connect()?.send(&Ask::key(&key, query))?;
-    if event.node.dir {
+    if recursive && event.node.dir && run.is_simple() {
+        return draw(run, &event.node, true);
+    }
+    if event.node.dir && !recursive {
         return Err(Stop::Plain(format!("{}: is a directory", event.node.key)));
     }
     run.print(&event)
@@ -184,21 +202,35 @@ fn put_value(run: &mut Run, key: &str, query: Parameters) -> Result<(), Stop> {
 
 fn ls(run: &mut Run) -> Result<(), Stop> {
     let key = run.parsed.args.first().map_or("/", String::as_str);
+    let tree = run.parsed.flag("tree");
+    let or_tree = |option| (run.parsed.flag(option) || tree).to_string();
     let query = vec![
         run.switch("quorum", "quorum"),
-        run.switch("recursive", "recursive"),
-        run.switch("sort", "sorted"),
+        ("recursive", or_tree("recursive")),
+        ("sorted", or_tree("sort")),
     ];
     let ask = Ask::key(key, query);
     let event = run.connect()?.send(&ask)?;
     if !run.is_simple() {
         return run.print(&event);
     }
+    if tree && event.node.dir {
+        return draw(run, &event.node, false);
+    }
     if !event.node.dir {
         writeln!(run.world.stdout, "{}", event.node.key)?;
     }
     let slash = if run.parsed.flag("p") { "/" } else { "" };
     list(event.node.children(), slash, run.world.stdout)
+}
+
+fn draw(run: &mut Run, root: &Node, values: bool) -> Result<(), Stop> {
+    let look = Look {
+        paint: Paint::new(run.world),
+        values,
+        slash: run.parsed.flag("p"),
+    };
+    tree::draw(root, look, run.world.stdout)
 }
 
 /// One key a line, depth first. A stack of its own, as a directory may be deeper than ours.
@@ -213,25 +245,21 @@ fn list(nodes: &[Node], slash: &str, out: &mut dyn Write) -> Result<(), Stop> {
 }
 
 fn mkdir(run: &mut Run) -> Result<(), Stop> {
-    put_directory(run, &["false"])
+    put_directory(run, Some("false"))
 }
 
 fn setdir(run: &mut Run) -> Result<(), Stop> {
-    put_directory(run, &[])
+    put_directory(run, None)
 }
 
 fn updatedir(run: &mut Run) -> Result<(), Stop> {
-    put_directory(run, &["true"])
+    put_directory(run, Some("true"))
 }
 
-fn put_directory(run: &mut Run, prev_exist: &[&str]) -> Result<(), Stop> {
+fn put_directory(run: &mut Run, prev_exist: Option<&str>) -> Result<(), Stop> {
     let key = run.key()?;
     let mut query = vec![("dir", "true".to_owned())];
-    query.extend(
-        prev_exist
-            .iter()
-            .map(|value| ("prevExist", (*value).to_owned())),
-    );
+    query.extend(prev_exist.map(|value| ("prevExist", value.to_owned())));
     let ask = Ask::put(&key, query, run.ttl().into_iter().collect());
     let event = run.connect()?.send(&ask)?;
     if run.is_simple() {

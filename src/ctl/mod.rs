@@ -22,7 +22,8 @@
 //! Arguments are looked at before a server is. A value `@FILE` is what is in a file. A password is
 //! asked for on stderr. `KEY -- COMMAND` of `exec-watch` needs no option in front.
 //!
-//! Beyond etcdctl: `status`, `export`, `import` and `mirror`.
+//! Beyond etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`,
+//! `mirror`, and colours where a person looks.
 //!
 //! Left out: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet), `backup`.
 
@@ -45,6 +46,7 @@ mod status;
 mod table;
 mod terminal;
 mod transfer;
+mod tree;
 mod watch;
 mod wire;
 

@@ -9,6 +9,9 @@ pub(super) struct Paint {
 }
 
 impl Paint {
+    #[cfg(test)]
+    pub const NONE: Paint = Paint { on: false };
+
     /// On where stdout is a terminal, unless `NO_COLOR` is set or the terminal is a dumb one.
     pub fn new(world: &World) -> Paint {
         let refused = (world.env)("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -24,6 +27,10 @@ impl Paint {
 
     pub fn bad(self, text: &str) -> String {
         self.with("31", text)
+    }
+
+    pub fn directory(self, text: &str) -> String {
+        self.with("1;34", text)
     }
 
     fn with(self, code: &str, text: &str) -> String {

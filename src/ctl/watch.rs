@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use serde::Serialize;
 use signal_hook::consts::SIGINT;
 
 use super::Stop;
-use super::answer::Event;
+use super::answer::{Event, to_json};
 use super::args::Opt;
 use super::client::{Client, Failure};
 use super::command::{Command, HELP, Run};
+use super::paint::Paint;
 use super::wire::{Ask, Patience};
 
 const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "also all that is below");
@@ -26,13 +28,17 @@ pub(super) const ALL: &[Command] = &[
         what: "wait for a change and print it",
         examples: &[
             "watch /message",
-            "watch -r -f /services",
+            "watch -r -f --timestamps /services",
             "watch --after-index 1000 /message",
         ],
         options: &[
             RECURSIVE,
             Opt::flag(&["forever", "f"], "print every change, until Ctrl-C"),
             AFTER_INDEX,
+            Opt::flag(
+                &["timestamps"],
+                "the time it was heard of, in UTC, in front",
+            ),
             HELP,
         ],
         run: watch,
@@ -120,14 +126,37 @@ fn watch(run: &mut Run) -> Result<(), Stop> {
         if event.node.dir {
             continue;
         }
-        if recursive {
-            writeln!(run.world.stdout, "[{}] {}", event.action, event.node.key)?;
-        }
-        run.print(&event)?;
+        print(run, &event, recursive)?;
         if !forever {
             return Ok(());
         }
     }
+}
+
+/// A time is a word in front of the first line; of JSON it is a field, so that it stays JSON.
+fn print(run: &mut Run, event: &Event, recursive: bool) -> Result<(), Stop> {
+    if run.parsed.flag("timestamps") {
+        // To the millisecond, always with all its digits, so that lines stay below each other.
+        let time = jiff::Timestamp::now();
+        let time = format!("{time:.3}");
+        if run.globals.output == "json" {
+            let stamped = to_json(&Stamped { time, event })?;
+            return Ok(writeln!(run.world.stdout, "{stamped}")?);
+        }
+        write!(run.world.stdout, "{time} ")?;
+    }
+    if recursive {
+        let action = Paint::new(run.world).good(&event.action);
+        writeln!(run.world.stdout, "[{action}] {}", event.node.key)?;
+    }
+    run.print(event)
+}
+
+#[derive(Serialize)]
+struct Stamped<'a> {
+    time: String,
+    #[serde(flatten)]
+    event: &'a Event,
 }
 
 /// The commands run beside each other: the next event does not wait for the end of the last one.
