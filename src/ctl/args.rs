@@ -62,6 +62,10 @@ impl Opt {
         self.kind != Kind::Flag
     }
 
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+
     /// Its line of a help.
     pub fn help(&self) -> String {
         let names: Vec<String> = self.dashed().collect();

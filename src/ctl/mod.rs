@@ -23,7 +23,7 @@
 //! asked for on stderr. `KEY -- COMMAND` of `exec-watch` needs no option in front.
 //!
 //! Beyond etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`,
-//! `mirror`, and colours where a person looks.
+//! `mirror`, `completion`, and colours where a person looks.
 //!
 //! Left out: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet), `backup`.
 
@@ -31,6 +31,7 @@ mod answer;
 mod args;
 mod client;
 mod command;
+mod completion;
 mod entry;
 mod globals;
 mod health;
@@ -227,6 +228,7 @@ fn all_commands() -> impl Iterator<Item = &'static Command> {
         member::ALL,
         transfer::ALL,
         mirror::ALL,
+        completion::ALL,
     ];
     tables.into_iter().flatten()
 }
