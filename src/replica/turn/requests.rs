@@ -231,13 +231,14 @@ impl RaftThread {
     /// vote before it has caught up, so it cannot cost the majority (hazard D11).
     fn may_change(&self, order: &[u8]) -> Result<Option<(ChangeKind, NodeId)>, Unchanged> {
         let core = &self.wiring.core;
-        // The table shows what is applied: it must know of all changes before this one. Those of earlier terms
-        // are committed before the core changes its membership.
+        // The table shows what is applied: it must know of all changes before this one, also of those that an
+        // earlier leader has acknowledged. They are before the first entry of this term.
         let applied = self.wiring.state.applied;
         let updating = self
             .updating
             .is_some_and(|last| last.term == core.term() && last.index > applied);
-        if !core.is_leader() || applied < core.commit() || updating {
+        let knows_all = self.applied_term == core.term() && applied >= core.commit();
+        if !core.is_leader() || !knows_all || updating {
             return Err(Unchanged::NotTaken);
         }
         let members = &self.wiring.state.members;
