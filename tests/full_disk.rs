@@ -4,16 +4,13 @@
 
 mod harness;
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use harness::client::{PATIENCE, form_request};
 use harness::ledger::Ledger;
+use harness::mount::{Mount, fill};
 use harness::{Answer, Connection, Line, Server, wait_for};
-use tempfile::TempDir;
 
 /// Within this time a disk that is full must show, and one that has space again, too.
 const NOTICED_WITHIN: Duration = Duration::from_secs(30);
@@ -181,93 +178,4 @@ impl Run {
         self.ledger.check(&mut self.server.connect());
         assert!(self.ledger.refused > 0);
     }
-}
-
-/// Writes until there is no space left.
-fn fill(path: &Path) {
-    let mut file = File::create(path).expect("a filler");
-    for size in [1 << 20, 4096, 512] {
-        let block = vec![1; size];
-        while file.write_all(&block).is_ok() {}
-    }
-    // On a disk with delayed allocation the space is taken only now.
-    let _ = file.sync_all();
-}
-
-/// A mounted file system that goes away with the test.
-struct Mount {
-    folder: TempDir,
-}
-
-impl Mount {
-    fn tmpfs(megabytes: u32) -> Option<Mount> {
-        let size = format!("size={megabytes}m");
-        Mount::with(|_| {
-            Ok(vec!["-t", "tmpfs", "-o", &size, "tmpfs"]
-                .into_iter()
-                .map(str::to_owned)
-                .collect())
-        })
-    }
-
-    fn ext4(megabytes: u64) -> Option<Mount> {
-        Mount::with(|folder| {
-            let image = folder.join("image");
-            File::create(&image)?.set_len(megabytes << 20)?;
-            let image = image.to_string_lossy().into_owned();
-            run("mkfs.ext4", &["-q", "-F", &image])?;
-            Ok(vec!["-o".to_owned(), "loop".to_owned(), image])
-        })
-    }
-
-    /// `arguments`: what `mount` needs before the folder.
-    fn with(arguments: impl FnOnce(&Path) -> std::io::Result<Vec<String>>) -> Option<Mount> {
-        let folder = tempfile::Builder::new()
-            .prefix("edgetcd-disk-")
-            .tempdir()
-            .expect("a folder");
-        let mount = Mount { folder };
-        fs::create_dir(mount.path()).expect("a mount point");
-        let mounted = arguments(mount.folder.path()).and_then(|mut words| {
-            words.push(mount.path().to_string_lossy().into_owned());
-            run(
-                "mount",
-                &words.iter().map(String::as_str).collect::<Vec<_>>(),
-            )
-        });
-        match mounted {
-            Ok(()) => Some(mount),
-            Err(error) => {
-                println!("skipped, mounting a small disk needs root: {error}");
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("disk")
-    }
-
-    fn grow_tmpfs(&self, megabytes: u32) {
-        let options = format!("remount,size={megabytes}m");
-        run("mount", &["-o", &options, &self.path().to_string_lossy()]).expect("a larger tmpfs");
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Not mounted: then there is nothing to undo.
-        let _ = run("umount", &[&self.path().to_string_lossy()]);
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) -> std::io::Result<()> {
-    let output = Command::new(program).args(arguments).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(std::io::Error::other(format!(
-        "{program}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    )))
 }

@@ -19,6 +19,7 @@
 //! | `links.rs`         | links cut one way and both, in every pattern; an isolated node returns     |
 //! | `members.rs`       | added, removed, wiped, foreign, forced; 5, 7 and 9 nodes                   |
 //! | `catch_up.rs`      | a follower that was away; idle nodes                                       |
+//! | `full_disk.rs`     | the leader's disk is full: another leads, and no write fails               |
 //! | `slow.rs`          | a follower on a narrow line: memory and term of the leader                 |
 //! | `without_leader.rs`| answers without a majority, no stale reads, bounded memory                 |
 //! | `time_to_live.rs`  | expiry through changes of the leader                                       |
@@ -36,6 +37,7 @@ mod transcript;
 mod catch_up;
 mod crowd;
 mod failover;
+mod full_disk;
 mod history;
 mod linearizable;
 mod links;

@@ -18,6 +18,7 @@
 //! | `ledger.rs` | writers that note what was acknowledged, and the check afterwards          |
 //! | `cluster.rs`| several servers as one cluster: who leads, kill, pause, members, cut links |
 //! | `network.rs`| network namespaces whose links are cut one way or both                     |
+//! | `mount.rs`  | small file systems, to be filled up                                        |
 //! | `makes.rs`  | `make cluster` and its like, with a folder and ports of the test's own      |
 //!
 //! `transcript.rs` stands by itself, for tests that need no server of ours: those that speak in
@@ -32,6 +33,7 @@ pub mod cluster;
 pub mod json;
 pub mod ledger;
 pub mod makes;
+pub mod mount;
 pub mod network;
 pub mod process;
 pub mod server;

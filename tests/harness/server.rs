@@ -190,6 +190,11 @@ impl Server {
         self.child.is_some()
     }
 
+    /// Its data directory from the next start on.
+    pub fn keep_data_in(&mut self, folder: &Path) {
+        self.data = folder.to_owned();
+    }
+
     pub fn data(&self) -> &Path {
         &self.data
     }

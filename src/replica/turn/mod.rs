@@ -284,6 +284,7 @@ impl RaftThread {
         self.ask_again_unanswered(now);
         self.compact_when_possible(now);
         self.tell_removed(now);
+        self.hand_over_if_full();
         if self.wiring.core.is_leader() {
             self.show_followers();
         }

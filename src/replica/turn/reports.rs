@@ -5,7 +5,7 @@ use super::super::peers::Received;
 use super::super::snapshot::Task;
 use super::super::{Failure, Waiter};
 use super::RaftThread;
-use crate::raft::{Input, NodeId, PeerFlow, Position, SnapshotMark};
+use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, SnapshotMark};
 use std::time::{Duration, Instant};
 
 /// The log behind a new snapshot is kept this long for a follower that lives and needs it…
@@ -63,6 +63,36 @@ impl RaftThread {
         }
     }
 
+    /// A leader whose disk is full takes no writes: another member shall lead, if those that live are a majority
+    /// without this one. Asked with each tick; the core refuses while it is at it.
+    pub(super) fn hand_over_if_full(&mut self) {
+        if !self.disk_full || !self.wiring.core.is_leader() || !self.others_decide() {
+            return;
+        }
+        let (_, refused) = self.step(Input::Transfer { to: None });
+        if refused.is_none() {
+            log::warn!("the disk is full: another member shall lead");
+        }
+    }
+
+    fn others_decide(&self) -> bool {
+        let core = &self.wiring.core;
+        let members = core.membership();
+        let living = core
+            .progress()
+            .into_iter()
+            .filter(|follower| members.voters.contains(&follower.node) && self.lives(follower));
+        living.count() >= members.majority()
+    }
+
+    /// Whether a follower was heard within an election timeout.
+    fn lives(&self, follower: &PeerProgress) -> bool {
+        let patience = self.wiring.settings.election_ticks;
+        follower
+            .silent_ticks
+            .is_some_and(|ticks| ticks < u64::from(patience))
+    }
+
     // Snapshots of our own
 
     fn begin_snapshot(&mut self) {
@@ -116,13 +146,9 @@ impl RaftThread {
 
     /// Whether a follower still copies the log up to `end`.
     fn is_needed(&self, end: Position) -> bool {
-        let patience = self.wiring.settings.election_ticks;
         self.wiring.core.progress().iter().any(|follower| {
-            let lives = follower
-                .silent_ticks
-                .is_some_and(|ticks| ticks < u64::from(patience));
             let behind = follower.matched < end.index;
-            behind && (lives || follower.flow == PeerFlow::Snapshot)
+            behind && (self.lives(follower) || follower.flow == PeerFlow::Snapshot)
         })
     }
 
