@@ -563,6 +563,23 @@ fn a_member_gets_no_url_that_another_is_about_to_get() {
 }
 
 #[test]
+fn a_new_leader_denies_no_member_that_was_acknowledged() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(&disk, settings());
+    let client = |node: &Node| Box::new(Client(node.said.clone()));
+    let newcomer = member(8, &["http://b:1"]);
+    node.replica.add_member(&newcomer, client(&node));
+    assert_eq!(node.next(), Said::Members(Ok(())));
+    node.stop();
+    // It leads before its first entry is on disk; until that is applied it knows nobody of its log.
+    disk.set_sync_delay(Duration::from_millis(300));
+    let node = Node::launch(&disk, settings());
+    node.replica.remove_member(NodeId(8), client(&node));
+    assert_eq!(node.next(), Said::Members(Ok(())));
+    node.stop();
+}
+
+#[test]
 fn what_waits_for_a_stalled_disk_is_bounded() {
     let disk = LyingDisk::new(1);
     let node = Node::start(&disk, settings());
