@@ -6,7 +6,7 @@
 //!
 //! | what happens | and so |
 //! |---|---|
-//! | the disk is full | the log is as before; the batch is tried again until there is space; the raft thread refuses writes meanwhile |
+//! | the disk is full | the log is as before; the batch is tried again until there is space; the raft thread refuses writes meanwhile, and hands over if it leads |
 //! | a write or sync fails | nobody knows what is on disk: the process ends, naming file and offset |
 //! | an entry is asked back | it is read here, so that the raft thread never waits for the disk |
 
