@@ -19,7 +19,8 @@ NODES       ?=
 # Handovers of make sim, in good weather and again in bad
 HANDOVERS   ?= 1000
 
-# make install puts both programs into DESTDIR/PREFIX/bin; with LINKS=yes they are etcd and etcdctl as well
+# make install puts both programs into DESTDIR/PREFIX/bin, and what a shell and man(1) need into …/share; with
+# LINKS=yes they are etcd and etcdctl as well
 PREFIX      ?= /usr/local
 DESTDIR     ?=
 LINKS       ?=
@@ -32,6 +33,9 @@ RELEASE    := target/$(if $(TARGET),$(TARGET)/)release
 EDGETCD    := $(RELEASE)/edgetcd
 EDGETCDCTL := $(RELEASE)/edgetcdctl
 export EDGETCD EDGETCDCTL
+
+# What prints the man page and the completions: edgetcdctl as it runs here.
+HOSTCTL    ?= $(if $(TARGET),cargo run --quiet --locked --bin edgetcdctl --,'$(EDGETCDCTL)')
 
 # For musl targets Rust has a libc and a linker of its own, so that nothing else is needed for them.
 ifneq ($(findstring -musl,$(TARGET)),)
@@ -131,10 +135,20 @@ clusterbench: build ## measure three nodes and the reference's three side by sid
 bench: build ## measure this server and the reference side by side (ARGS=…)
 	bench/run $(ARGS)
 
+# pages FOLDER: the man page and the completions, where man(1) and the shells look for them.
+define pages
+	install -d '$(1)/man/man1' '$(1)/bash-completion/completions' '$(1)/zsh/site-functions' '$(1)/fish/vendor_completions.d'
+	$(HOSTCTL) man >'$(1)/man/man1/edgetcdctl.1'
+	$(HOSTCTL) completion bash >'$(1)/bash-completion/completions/edgetcdctl'
+	$(HOSTCTL) completion zsh >'$(1)/zsh/site-functions/_edgetcdctl'
+	$(HOSTCTL) completion fish >'$(1)/fish/vendor_completions.d/edgetcdctl.fish'
+endef
+
 # A link is made where nothing is. An etcd that is there already stays, and that is an error.
 install: $(EDGETCD) $(EDGETCDCTL) ## copy what is built to PREFIX=/usr/local (LINKS=yes: as etcd and etcdctl, too)
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 '$(EDGETCD)' '$(EDGETCDCTL)' '$(DESTDIR)$(PREFIX)/bin'
+	$(call pages,$(DESTDIR)$(PREFIX)/share)
 ifeq ($(LINKS),yes)
 	cd '$(DESTDIR)$(PREFIX)/bin' && { [ "$$(readlink etcd)" = edgetcd ] || ln -s edgetcd etcd; }
 	cd '$(DESTDIR)$(PREFIX)/bin' && { [ "$$(readlink etcdctl)" = edgetcdctl ] || ln -s edgetcdctl etcdctl; }
@@ -143,10 +157,13 @@ endif
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 DIST    = edgetcd-$(VERSION)-$(or $(TARGET),$(shell rustc -vV | sed -n 's/^host: //p'))
 
+# Laid out as PREFIX is, so that it can be unpacked there.
 dist: build ## a tarball of both programs, stripped, for this machine or for TARGET=…
 	rm -rf '$(DIST_DIR)/$(DIST)'
-	mkdir -p '$(DIST_DIR)/$(DIST)'
-	cp '$(EDGETCD)' '$(EDGETCDCTL)' LICENSE README.md '$(DIST_DIR)/$(DIST)'
+	install -d '$(DIST_DIR)/$(DIST)/bin'
+	install -m 755 '$(EDGETCD)' '$(EDGETCDCTL)' '$(DIST_DIR)/$(DIST)/bin'
+	cp LICENSE README.md '$(DIST_DIR)/$(DIST)'
+	$(call pages,$(DIST_DIR)/$(DIST)/share)
 	tar -C '$(DIST_DIR)' --owner=0 --group=0 -czf '$(DIST_DIR)/$(DIST).tar.gz' '$(DIST)'
 	@ls -l '$(DIST_DIR)/$(DIST).tar.gz'
 

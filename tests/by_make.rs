@@ -19,9 +19,8 @@ const UP: &str = "Ctrl-C ends all";
 fn leader(make: &Makes) -> u16 {
     wait_for("a leader", PATIENCE, || {
         let text = make.run(&["status"]).text;
-        let line = text.lines().find(|line| line.ends_with("isLeader=true"))?;
-        let (_, name) = line.split_once(" name=n")?;
-        name.split(' ').next()?.parse().ok()
+        let line = text.lines().find(|line| line.contains("  leader "))?;
+        line.strip_prefix('n')?.split(' ').next()?.parse().ok()
     })
 }
 
@@ -80,7 +79,7 @@ fn a_cluster_goes_through_everything_that_make_does_to_it() {
     wait_value(&make, 4, "/fruit", "cherry");
     let status = make.done(&["status"]);
     assert_eq!(status.matches(" running ").count(), 4, "{status}");
-    assert_eq!(status.matches("isLeader=").count(), 4, "{status}");
+    assert_eq!(status.matches("MiB").count(), 4, "{status}");
 
     terminal.signal(Signal::INT);
     terminal.wait();
@@ -207,25 +206,30 @@ fn a_stranger_with_the_number_of_a_node_is_left_alone() {
     stranger.wait().expect("it ends");
 }
 
-/// Two programs that are quick to copy, and what make is told of them.
-fn two_programs(folder: &std::path::Path) -> [String; 2] {
-    ["edgetcd", "edgetcdctl"].map(|name| {
-        let path = folder.join(name);
-        fs::write(&path, name).expect("a file");
-        format!("{}={}", name.to_uppercase(), path.display())
-    })
-}
+const PAGES: [&str; 4] = [
+    "share/man/man1/edgetcdctl.1",
+    "share/bash-completion/completions/edgetcdctl",
+    "share/zsh/site-functions/_edgetcdctl",
+    "share/fish/vendor_completions.d/edgetcdctl.fish",
+];
 
 #[test]
-fn both_programs_are_installed_and_linked_when_asked_for() {
+fn programs_and_pages_are_installed_and_links_when_asked_for() {
     let Some(make) = Makes::new() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let [server, client] = two_programs(folder.path());
     let destination = format!("DESTDIR={}/there", folder.path().display());
-    let words = ["install", &server, &client, &destination, "PREFIX=/usr"];
-    let bin = folder.path().join("there/usr/bin");
+    let words = ["install", &destination, "PREFIX=/usr"];
+    let prefix = folder.path().join("there/usr");
+    let bin = prefix.join("bin");
     make.done(&words);
     assert!(bin.join("edgetcd").exists() && bin.join("edgetcdctl").exists());
+    for page in PAGES {
+        let text = fs::read_to_string(prefix.join(page)).expect("a page");
+        assert!(
+            text.contains("cluster-health") || text.contains(r"cluster\-health"),
+            "{page}: {text}"
+        );
+    }
     assert!(!bin.join("etcd").exists(), "nobody asked for links");
 
     let linked = [&words[..], &["LINKS=yes"]].concat();
@@ -244,12 +248,12 @@ fn both_programs_are_installed_and_linked_when_asked_for() {
 }
 
 #[test]
-fn a_tarball_holds_both_programs_the_license_and_the_readme() {
+fn a_tarball_holds_programs_pages_license_and_readme() {
     let Some(make) = Makes::new() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let [server, client] = two_programs(folder.path());
     let to = format!("DIST_DIR={}/dist", folder.path().display());
-    make.done(&["dist", &server, &client, &to, "TARGET=some-target"]);
+    let here = concat!("HOSTCTL=", env!("CARGO_BIN_EXE_edgetcdctl"));
+    make.done(&["dist", &to, here, "TARGET=some-target"]);
     let name = format!("edgetcd-{}-some-target", env!("CARGO_PKG_VERSION"));
     let output = Command::new("tar")
         .arg("-tzf")
@@ -257,9 +261,14 @@ fn a_tarball_holds_both_programs_the_license_and_the_readme() {
         .output()
         .expect("tar runs");
     let text = String::from_utf8(output.stdout).expect("names");
-    let mut found: Vec<&str> = text.lines().collect();
+    let mut found: Vec<&str> = text.lines().filter(|name| !name.ends_with('/')).collect();
     found.sort_unstable();
-    let names = ["", "LICENSE", "README.md", "edgetcd", "edgetcdctl"];
-    let expected = names.map(|file| format!("{name}/{file}"));
+    let names = ["LICENSE", "README.md", "bin/edgetcd", "bin/edgetcdctl"];
+    let mut expected: Vec<String> = names
+        .iter()
+        .chain(&PAGES)
+        .map(|file| format!("{name}/{file}"))
+        .collect();
+    expected.sort_unstable();
     assert_eq!(found, expected);
 }

@@ -66,8 +66,8 @@ impl Opt {
         self.what
     }
 
-    /// Its line of a help.
-    pub fn help(&self) -> String {
+    /// All its names, and what stands behind them.
+    pub fn typed(&self) -> String {
         let names: Vec<String> = self.dashed().collect();
         let value = match self.kind {
             Kind::Flag => "",
@@ -75,7 +75,12 @@ impl Opt {
             Kind::Number => " N",
             Kind::Duration => " TIME",
         };
-        format!("  {:<26} {}\n", names.join(", ") + value, self.what)
+        names.join(", ") + value
+    }
+
+    /// Its line of a help.
+    pub fn help(&self) -> String {
+        format!("  {:<26} {}\n", self.typed(), self.what)
     }
 
     /// Refuses, in etcdctl's words, a value that cannot be read; `name` is the one that was typed.

@@ -42,11 +42,13 @@ pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
 const DEFAULT_ENDPOINTS: &str = "http://127.0.0.1:2379,http://127.0.0.1:4001";
 
 /// Options with the variables that stand for them; the first that is given counts.
-const ENDPOINTS: [(&str, &str); 3] = [
+pub(super) const ENDPOINTS: [(&str, &str); 3] = [
     ("endpoints", "ETCDCTL_ENDPOINTS"),
     ("endpoint", "ETCDCTL_ENDPOINT"),
     ("peers", "ETCDCTL_PEERS"),
 ];
+
+pub(super) const USERNAME: (&str, &str) = ("username", "ETCDCTL_USERNAME");
 
 const NOT_THERE_YET: [(&str, &str, &str); 4] = [
     ("cert-file", "ETCDCTL_CERT_FILE", "TLS"),
@@ -88,7 +90,7 @@ impl Globals {
             .iter()
             .find_map(|(option, variable)| given(option, variable));
         let endpoints = endpoints.unwrap_or_else(|| DEFAULT_ENDPOINTS.to_owned());
-        let user = given("username", "ETCDCTL_USERNAME");
+        let user = given(USERNAME.0, USERNAME.1);
         let time = |option, seconds| {
             let given = global.duration(option);
             given.unwrap_or(Duration::from_secs(seconds))

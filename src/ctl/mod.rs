@@ -23,7 +23,7 @@
 //! asked for on stderr. `KEY -- COMMAND` of `exec-watch` needs no option in front.
 //!
 //! Beyond etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`,
-//! `mirror`, `completion`, and colours where a person looks.
+//! `mirror`, `completion`, `man`, and colours where a person looks.
 //!
 //! Left out: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet), `backup`.
 
@@ -37,6 +37,7 @@ mod globals;
 mod health;
 mod help;
 mod keys;
+mod man;
 mod member;
 mod metrics;
 mod mirror;
@@ -229,6 +230,7 @@ fn all_commands() -> impl Iterator<Item = &'static Command> {
         transfer::ALL,
         mirror::ALL,
         completion::ALL,
+        man::ALL,
     ];
     tables.into_iter().flatten()
 }

@@ -128,8 +128,12 @@ fn ask_all(client: &Client) -> Result<Vec<Row>, Stop> {
     let furthest = rows.iter().filter_map(|row| row.index).max().unwrap_or(0);
     for row in &mut rows {
         row.lag = row.index.map(|index| furthest - index);
-        row.rtt_ms = rtts.get(&row.id).copied();
+        // Of one that has gone it would be the time of its last answer.
+        let answers = row.role != UNREACHABLE;
+        row.rtt_ms = rtts.get(&row.id).copied().filter(|_| answers);
     }
+    // The server sorts by id, which says nothing to a person: n2 before n10.
+    rows.sort_by_key(|row| (row.name.len(), row.name.clone()));
     Ok(rows)
 }
 
