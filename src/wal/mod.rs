@@ -20,7 +20,8 @@
 //!
 //! `record` is the format; `scan` reads records through a window, with `sums` where much might be
 //! one; `writer` appends and syncs; `spare` makes the next segment; `replay` reads a chain of
-//! segments and `recover` decides and mends; `snapshot` and `compact` let the log be cut; `index` and
+//! segments and `recover` decides and mends; `snapshot` (with `slices`, its bytes) and `compact` let
+//! the log be cut; `index` and
 //! `reader` give entries back by their index; `home` is the directory and its lock, `names` its
 //! files. All of it asks a [`Disk`] for what it needs: `real` is the machine's, [`lying`] a disk of
 //! memory that keeps what was synced and nothing else. The lessons in `tests/transcripts/wal` show
@@ -111,6 +112,7 @@ mod recover;
 mod replay;
 mod scan;
 mod shape;
+mod slices;
 mod snapshot;
 mod spare;
 mod stats;
@@ -126,6 +128,7 @@ pub use lying::LyingDisk;
 pub use reader::LogReader;
 pub use real::{RealDisk, WritePath};
 pub use recover::{Recovered, recover};
+pub use slices::{Flaw, SliceChecker, SliceEncoder};
 pub use snapshot::{SnapshotReader, SnapshotWriter, Snapshots};
 pub use stats::{SYNC_BUCKETS, WalStats};
 pub use writer::Wal;

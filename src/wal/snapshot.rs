@@ -1,19 +1,5 @@
-//! Snapshot files: written aside in slices, then renamed; read back in slices.
-//!
-//! | offset | size | field                                               |
-//! |-------:|-----:|-----------------------------------------------------|
-//! |      0 |    8 | magic `edgeSNP1`                                    |
-//! |      8 |    4 | salt, drawn when the file is made                   |
-//! |     12 |      | slices, one after the other, up to the end of file  |
-//!
-//! A slice is a CRC-32 (4) of all that follows in it, started from salt ^ the slice's number; the
-//! length of its bytes (4); its kind (1); its bytes. So a slice stands for itself at its place only.
-//!
-//! | kind | bytes                                                                             |
-//! |-----:|-----------------------------------------------------------------------------------|
-//! |    1 | the mark, as raft encodes it: the first slice, number 0                           |
-//! |    2 | the state machine's bytes, at most 64 KiB                                         |
-//! |    3 | the end, numbered 2^32 − 1: how many slices came before (4), how many bytes of the state machine (8), the CRC-32 of those slices' CRCs (4) |
+//! Snapshot files: written aside in slices, then renamed; read back in slices. What is in them,
+//! `slices` says.
 //!
 //! A finished snapshot has its final name only once it is whole and synced, so a crash at any step
 //! of the writing leaves a temporary file, which the next start removes. Every few MiB the file is
@@ -23,32 +9,17 @@ use super::disk::{Disk, DiskReader, DiskWriter};
 use super::error::{WalError, WalErrorKind};
 use super::home::{self, Home};
 use super::names;
+use super::slices::{
+    DATA, END, END_BYTES, END_NUMBER, HEADER_BYTES, MAGIC, MARK, SLICE_BYTES_MAX, SLICE_PREFIX,
+    SliceEncoder, slice_crc,
+};
 use crate::raft::{Position, SnapshotMark};
 use crc32fast::Hasher;
 use std::io;
 use std::path::{Path, PathBuf};
 
-const MAGIC: [u8; 8] = *b"edgeSNP1";
-const HEADER_BYTES: u64 = 12;
-const SLICE_PREFIX: usize = 9;
-/// Bytes of the state machine in one slice.
-const SLICE_BYTES: usize = 64 * 1024;
-/// No slice is longer, whatever its length says; a mark of 4,000 members is not.
-const SLICE_BYTES_MAX: u32 = 1 << 20;
-const END_BYTES: usize = 4 + 8 + 4;
-const END_NUMBER: u32 = u32::MAX;
 /// How much is written between two syncs.
 const SYNC_EVERY: u64 = 4 << 20;
-
-const MARK: u8 = 1;
-const DATA: u8 = 2;
-const END: u8 = 3;
-
-fn slice_crc(salt: u32, number: u32, after_crc: &[u8]) -> u32 {
-    let mut hasher = Hasher::new_with_initial(salt ^ number);
-    hasher.update(after_crc);
-    hasher.finalize()
-}
 
 /// Where snapshots are written and found; any thread may hold one.
 #[derive(Debug)]
@@ -111,16 +82,11 @@ pub struct SnapshotWriter<D: Disk> {
     position: Position,
     temporary: PathBuf,
     file: Option<D::Writer>,
-    salt: u32,
-    /// Of the next slice.
-    number: u32,
-    crcs: Hasher,
-    /// Bytes of the state machine so far.
-    bytes: u64,
+    slices: SliceEncoder,
+    /// What is to be written next.
+    out: Vec<u8>,
     unsynced: u64,
     sealed: bool,
-    /// The slice being filled, its prefix first.
-    slice: Vec<u8>,
 }
 
 impl<D: Disk> SnapshotWriter<D> {
@@ -132,41 +98,29 @@ impl<D: Disk> SnapshotWriter<D> {
             .join(names::snapshot_temporary(mark.position, random));
         let file = home.disk().create(&temporary);
         let file = file.map_err(|error| WalError::io(&temporary, "make it", &error))?;
+        let mut out = Vec::new();
+        let slices = SliceEncoder::begin(salt, mark, &mut out);
         let mut writer = SnapshotWriter {
             home,
             position: mark.position,
             temporary,
             file: Some(file),
-            salt,
-            number: 0,
-            crcs: Hasher::new(),
-            bytes: 0,
+            slices,
+            out,
             unsynced: 0,
             sealed: false,
-            slice: vec![0; SLICE_PREFIX],
         };
-        writer.put(&[&MAGIC[..], &salt.to_le_bytes()].concat())?;
-        mark.encode(&mut writer.slice);
-        writer.put_slice(MARK)?;
+        writer.put()?;
         Ok(writer)
     }
 
     /// Adds bytes of the state machine, in pieces of any size.
     ///
     /// Errors: `Full` or `Io`; drop the writer then. The log is not concerned.
-    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), WalError> {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), WalError> {
         assert!(!self.sealed, "a sealed snapshot takes no more");
-        while !bytes.is_empty() {
-            let room = SLICE_PREFIX + SLICE_BYTES - self.slice.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.slice.extend_from_slice(now);
-            self.bytes += now.len() as u64;
-            bytes = later;
-            if self.slice.len() == SLICE_PREFIX + SLICE_BYTES {
-                self.put_slice(DATA)?;
-            }
-        }
-        Ok(())
+        self.slices.write(bytes, &mut self.out);
+        self.put()
     }
 
     /// Makes the snapshot whole and durable, still under its temporary name: one that a leader has
@@ -176,10 +130,8 @@ impl<D: Disk> SnapshotWriter<D> {
             return Ok(());
         }
         self.sealed = true;
-        if self.slice.len() > SLICE_PREFIX {
-            self.put_slice(DATA)?;
-        }
-        self.put_end()?;
+        self.slices.end(&mut self.out);
+        self.put()?;
         self.sync()
     }
 
@@ -196,37 +148,13 @@ impl<D: Disk> SnapshotWriter<D> {
             .map_err(|error| WalError::io(&path, "give it its name", &error))
     }
 
-    fn put_end(&mut self) -> Result<(), WalError> {
-        self.slice.extend_from_slice(&self.number.to_le_bytes());
-        self.slice.extend_from_slice(&self.bytes.to_le_bytes());
-        let crcs = self.crcs.clone().finalize();
-        self.slice.extend_from_slice(&crcs.to_le_bytes());
-        self.number = END_NUMBER;
-        self.put_slice(END)
-    }
-
-    fn put_slice(&mut self, kind: u8) -> Result<(), WalError> {
-        let length = u32::try_from(self.slice.len() - SLICE_PREFIX).expect("a slice is small");
-        assert!(length <= SLICE_BYTES_MAX, "a slice of {length} bytes");
-        self.slice[4..8].copy_from_slice(&length.to_le_bytes());
-        self.slice[8] = kind;
-        let crc = slice_crc(self.salt, self.number, &self.slice[4..]).to_le_bytes();
-        self.slice[..4].copy_from_slice(&crc);
-        self.crcs.update(&crc);
-        self.number = self.number.wrapping_add(1);
-        let slice = std::mem::take(&mut self.slice);
-        self.put(&slice)?;
-        self.slice = slice;
-        self.slice.truncate(SLICE_PREFIX);
-        Ok(())
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), WalError> {
-        if let Some(file) = &mut self.file {
-            let written = file.write(bytes);
+    fn put(&mut self) -> Result<(), WalError> {
+        if let Some(file) = self.file.as_mut().filter(|_| !self.out.is_empty()) {
+            let written = file.write(&self.out);
             written.map_err(|error| WalError::io(&self.temporary, "write it", &error))?;
         }
-        self.unsynced += bytes.len() as u64;
+        self.unsynced += self.out.len() as u64;
+        self.out.clear();
         if self.unsynced >= SYNC_EVERY {
             self.sync()?;
         }
@@ -272,8 +200,23 @@ pub struct SnapshotReader<D: Disk> {
 impl<D: Disk> SnapshotReader<D> {
     /// Opens it and checks its beginning and its end.
     pub(super) fn open(home: &Home<D>, position: Position) -> Result<SnapshotReader<D>, WalError> {
-        let path = path(home, position);
-        let file = home.disk().open(&path);
+        SnapshotReader::open_as(home.disk(), path(home, position), Some(position))
+    }
+
+    /// Opens a snapshot wherever it lies, such as a backup, and checks its beginning and its end. One
+    /// that is named as those in `snap` must be what its name says, as for a node.
+    pub fn open_file(disk: &D, path: &Path) -> Result<SnapshotReader<D>, WalError> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let position = name.and_then(names::parse_snapshot);
+        SnapshotReader::open_as(disk, path.to_path_buf(), position)
+    }
+
+    fn open_as(
+        disk: &D,
+        path: PathBuf,
+        named: Option<Position>,
+    ) -> Result<SnapshotReader<D>, WalError> {
+        let file = disk.open(&path);
         let file = file.map_err(|error| WalError::io(&path, "open it", &error))?;
         let mut reader = SnapshotReader {
             path,
@@ -290,7 +233,7 @@ impl<D: Disk> SnapshotReader<D> {
         };
         reader.read_header()?;
         reader.read_end()?;
-        reader.read_mark(position)?;
+        reader.read_mark(named)?;
         Ok(reader)
     }
 
@@ -302,6 +245,17 @@ impl<D: Disk> SnapshotReader<D> {
     /// How many bytes of the state machine it holds.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The length of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.file.bytes()
+    }
+
+    /// Salt and the checksum of all slices' checksums: no two snapshots that were ever made have the
+    /// same, but copies.
+    pub fn fingerprint(&self) -> u64 {
+        u64::from(self.salt) << 32 | u64::from(self.crcs_wanted)
     }
 
     /// Appends the next bytes of the state machine, at most 64 KiB, to `out`; false, and nothing
@@ -353,10 +307,10 @@ impl<D: Disk> SnapshotReader<D> {
         Ok(())
     }
 
-    fn read_mark(&mut self, position: Position) -> Result<(), WalError> {
+    fn read_mark(&mut self, named: Option<Position>) -> Result<(), WalError> {
         self.read_slice(0, MARK)?;
         match SnapshotMark::decode(&self.slice) {
-            Ok(mark) if mark.position == position => self.mark = mark,
+            Ok(mark) if named.is_none_or(|named| named == mark.position) => self.mark = mark,
             Ok(_) => {
                 return Err(self.damaged(HEADER_BYTES, "it is another snapshot under this name"));
             }
