@@ -167,7 +167,7 @@ impl WatchHub {
     pub fn jump(&self, view: View) {
         let since = self.view().tree.index();
         let history = view.tree.history();
-        let is_whole = history.first().is_none_or(|first| first.0 <= since.0 + 1);
+        let is_whole = history.start().is_none_or(|first| first.0 <= since.0 + 1);
         let missed: Vec<Applied> = history
             .since(TreeIndex(since.0 + 1))
             .filter(|_| is_whole)

@@ -298,7 +298,7 @@ impl Reader for QuorumAnswer {
 const FIRST_KEPT: &str = "X-Edgetcd-First-Index";
 
 fn with_first_kept(answer: Answer, view: &View) -> Answer {
-    match view.tree.history().first() {
+    match view.tree.history().start() {
         Some(first) => answer.number(FIRST_KEPT, first.0),
         None => answer,
     }

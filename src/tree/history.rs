@@ -14,7 +14,7 @@ const BLOCK: usize = 16;
 /// A ring of events, all keys together, refreshes and expiries included. Persistent, like the tree.
 ///
 /// Invariants: at most `capacity` events can be seen; their indexes follow each other without a gap
-/// and end at the tree's index; every block but the newest is full, and of the oldest less than a
+/// and end at the tree's index, or there are none, and everything up to that index is forgotten; every block but the newest is full, and of the oldest less than a
 /// block cannot be seen any more.
 #[derive(Clone)]
 pub struct History {
@@ -25,6 +25,8 @@ pub struct History {
     newest: Arc<Vec<Arc<Event>>>,
     /// How many events at the front of the oldest block are over the capacity.
     hidden: usize,
+    /// While there is no event: the last index that is forgotten.
+    cleared: TreeIndex,
 }
 
 impl History {
@@ -36,7 +38,16 @@ impl History {
             blocks,
             newest,
             hidden: 0,
+            cleared: TreeIndex(0),
         }
+    }
+
+    /// Forgets all events, those up to `last` that never were here included.
+    pub(super) fn clear(&mut self, last: TreeIndex) {
+        *self = History {
+            cleared: last,
+            ..History::new(self.capacity)
+        };
     }
 
     pub(super) fn push(&mut self, event: Arc<Event>) {
@@ -59,6 +70,13 @@ impl History {
     /// The index of the oldest event kept; none if there is none.
     pub fn first(&self) -> Option<TreeIndex> {
         (!self.is_empty()).then(|| self.event(0).index)
+    }
+
+    /// How far back a watch can look: the oldest event kept, or the next one where all were forgotten. None
+    /// in a tree that nothing has happened to.
+    pub fn start(&self) -> Option<TreeIndex> {
+        let cleared = (self.cleared > TreeIndex(0)).then(|| self.cleared.next());
+        self.first().or(cleared)
     }
 
     /// The index of the newest event; none if there is none.
@@ -98,9 +116,10 @@ impl History {
         watch: &Key,
         recursive: bool,
     ) -> Result<Option<Arc<Event>>, ApiError> {
-        let (Some(first), Some(last)) = (self.first(), self.last()) else {
+        let Some(first) = self.start() else {
             return Ok(None);
         };
+        let last = self.last().unwrap_or(self.cleared);
         if from < first {
             let cause = format!(
                 "the requested history has been cleared [{}/{}]",
@@ -185,6 +204,25 @@ mod tests {
         assert_eq!(before.first(), Some(TreeIndex(31)));
         assert_eq!(before.since(TreeIndex(0)).count(), 20);
         assert_eq!(history.first(), Some(TreeIndex(71)));
+    }
+
+    #[test]
+    fn a_cleared_history_says_so_instead_of_waiting() {
+        let mut history = History::new(20);
+        (1..=50).for_each(|index| history.push(event(index)));
+        history.clear(TreeIndex(1050));
+        let watch = |history: &History, from| history.scan(TreeIndex(from), &Key::new(b"/a"), true);
+        assert_eq!(history.start(), Some(TreeIndex(1051)));
+        for from in [1, 50, 51, 1050] {
+            let error = watch(&history, from).expect_err("forgotten");
+            assert_eq!((error.code, error.index), (EVENT_INDEX_CLEARED, 1050));
+            let cause = format!("the requested history has been cleared [1051/{from}]");
+            assert_eq!(error.cause, cause.as_bytes());
+        }
+        assert!(watch(&history, 1051).is_ok_and(|hit| hit.is_none()));
+        history.push(event(1051));
+        assert!(watch(&history, 1050).is_err());
+        assert!(watch(&history, 1051).is_ok_and(|hit| hit.is_some()));
     }
 
     #[test]

@@ -38,7 +38,8 @@
 //!
 //! - The root is a directory; it has no name, no ttl and index 0, is never written and never goes.
 //! - Each change takes exactly one index and leaves exactly one event, so the history has no gaps and
-//!   its newest event has the tree's index. A refusal changes nothing but a counter.
+//!   its newest event has the tree's index. A refusal changes nothing but a counter. (A tree that was
+//!   restored from a backup goes on from a later index, without events up to there: [`Tree::skip_to`].)
 //! - A node's indexes are at most the tree's; a directory's are its own, not its children's.
 //! - Each directory knows the earliest deadline in each of its children, and of nobody else.
 //! - Nothing recurses over the depth of a key or the width of a directory, letting go included.
@@ -91,7 +92,7 @@ pub use history::History;
 pub use key::Key;
 pub use listing::Listing;
 pub use node::{NodeRef, TreeIndex};
-pub use snapshot::{Decoder, Encoder, hash};
+pub use snapshot::{Census, Decoder, Encoder, hash};
 pub use stats::{LocalStats, Stats};
 
 use node::{Dir, Found, Node};
@@ -126,6 +127,21 @@ impl Tree {
     /// The last events.
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// Goes on as if so many changes had been made that nobody knows anything of: the next one has `index` + 1,
+    /// and whoever asks for events up to `index` is told that they are forgotten.
+    ///
+    /// # Panics
+    /// When the index would go back.
+    pub fn skip_to(&mut self, index: TreeIndex) {
+        assert!(
+            index >= self.index,
+            "from {:?} back to {index:?}",
+            self.index
+        );
+        self.index = index;
+        self.history.clear(index);
     }
 
     /// The replicated counters.

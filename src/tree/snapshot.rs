@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Numbers and strings are those of `codec`. Children stand in ascending order of their names, so
-//! equal trees give equal bytes. Deadlines' order is not stored but made anew. What carries the stream
+//! equal trees give equal bytes. Deadlines' order is not stored but made anew. A history without events is
+//! one that was cleared at the tree's index ([`Tree::skip_to`]). What carries the stream
 //! has checksums; this reader only has to survive any bytes, and refuses what is not such a stream.
 
 use super::Tree;
@@ -54,10 +55,43 @@ const ACTIONS: [EventAction; 7] = [
     EventAction::Expire,
 ];
 
+/// What a tree holds, counted. The root does not count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Census {
+    /// Nodes with a value, hidden ones included.
+    pub files: u64,
+    /// Nodes that may hold others.
+    pub dirs: u64,
+    /// Those of both with a time to live of their own.
+    pub expiring: u64,
+}
+
+impl Census {
+    /// Counts all of a tree.
+    pub fn of(tree: &Tree) -> Census {
+        let mut encoder = Encoder::new(tree.clone());
+        let mut slice = Vec::new();
+        while encoder.next(&mut slice) {
+            slice.clear();
+        }
+        encoder.census()
+    }
+
+    fn count(&mut self, node: &Node) {
+        let (count, expiry) = match node {
+            Node::File(file) => (&mut self.files, file.expiry),
+            Node::Dir(dir) => (&mut self.dirs, dir.expiry),
+        };
+        *count += 1;
+        self.expiring += u64::from(expiry.is_some());
+    }
+}
+
 /// Makes the stream of one version of the tree.
 pub struct Encoder {
     tree: Tree,
     stage: Stage,
+    census: Census,
 }
 
 enum Stage {
@@ -73,7 +107,13 @@ impl Encoder {
         Encoder {
             tree,
             stage: Stage::Head,
+            census: Census::default(),
         }
+    }
+
+    /// What was written so far.
+    pub fn census(&self) -> Census {
+        self.census
     }
 
     /// Appends the next slice. False: that was all.
@@ -105,7 +145,7 @@ impl Encoder {
                 self.stage = Stage::Nodes(vec![(self.tree.root.clone(), None)]);
             }
             Stage::Nodes(open) => {
-                put_children(out, open, enough);
+                put_children(out, open, enough, &mut self.census);
                 return !open.is_empty();
             }
         }
@@ -161,7 +201,12 @@ fn put_expiry(out: &mut Vec<u8>, expiry: &Expiry) {
 
 /// Writes children of the innermost open directory until there is enough, one of them is a directory
 /// (which is opened), or there are no more (it is closed).
-fn put_children(out: &mut Vec<u8>, open: &mut Vec<(Arc<Dir>, Option<Bytes>)>, enough: usize) {
+fn put_children(
+    out: &mut Vec<u8>,
+    open: &mut Vec<(Arc<Dir>, Option<Bytes>)>,
+    enough: usize,
+    census: &mut Census,
+) {
     let Some((dir, after)) = open.pop() else {
         return;
     };
@@ -171,6 +216,7 @@ fn put_children(out: &mut Vec<u8>, open: &mut Vec<(Arc<Dir>, Option<Bytes>)>, en
     let children = dir.children.range(from);
     for (name, node) in children {
         let child = put_child(out, name, node);
+        census.count(node);
         if child.is_some() || out.len() >= enough {
             open.push((dir.clone(), Some(name.clone())));
             open.extend(child.map(|child| (child, None)));
@@ -282,7 +328,10 @@ impl Decoder {
         if !self.waiting.is_empty() {
             return Err(Malformed("bytes after the end of a snapshot of the tree"));
         }
-        let (history, root) = (self.parts.history, Arc::new(root));
+        let (mut history, root) = (self.parts.history, Arc::new(root));
+        if history.is_empty() {
+            history.clear(head.index);
+        }
         Ok(Tree {
             root,
             index: head.index,
