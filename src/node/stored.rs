@@ -6,7 +6,7 @@ use crate::identity::Identity;
 use crate::raft::{Membership, NodeId, Payload, SnapshotMark, Start};
 use crate::replica::entry::{self, Order};
 use crate::replica::members::Members;
-use crate::replica::state::{Loader, State};
+use crate::replica::state::{State, Unloaded};
 use crate::wal::{self, Home, RealDisk, Recovered};
 use std::path::Path;
 
@@ -183,21 +183,13 @@ fn load(
     history_events: usize,
 ) -> Result<(SnapshotMark, State, u64), Stop> {
     let mark = reader.mark().clone();
-    let mut loader = Loader::new(history_events);
-    let bytes = reader.bytes();
-    let mut malformed = None;
-    let mut slice = Vec::new();
-    while malformed.is_none() && reader.next(&mut slice).map_err(refused)? {
-        malformed = loader.push(&slice).err();
-        slice.clear();
-    }
-    let index = mark.position.index.0;
-    match malformed.map_or_else(|| loader.finish(mark.position.index), Err) {
-        Ok(state) => Ok((mark, state, bytes)),
-        Err(error) => Err(Stop::fatal(
+    match State::load(&mut reader, history_events) {
+        Ok(state) => Ok((mark, state, reader.bytes())),
+        Err(Unloaded::Disk(error)) => Err(refused(error)),
+        Err(Unloaded::Malformed(error)) => Err(Stop::fatal(
             format!(
-                "the snapshot at index {index} passes its checksums but cannot be read: {}",
-                error.0
+                "the snapshot at index {} passes its checksums but cannot be read: {}",
+                mark.position.index.0, error.0
             ),
             "it may have been written by a newer edgetcd: start that one",
         )),

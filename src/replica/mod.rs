@@ -72,6 +72,7 @@ use forwards::Kind;
 use log_thread::{Job, LogThread, Report};
 use members::MemberError;
 use peers::{FromPeers, Peers};
+pub use snapshot::Task;
 use state::State;
 pub use status::Status;
 use std::io;
@@ -143,6 +144,14 @@ pub trait Reader: Send {
     }
 }
 
+/// Somebody who wants all that this member has applied, as of one index. Called on the raft thread.
+pub trait Copier: Send {
+    /// The state stays as it is while the member goes on; `term` is the member's own.
+    fn ready(self: Box<Self>, copy: Task, term: Term, outbox: &mut Outbox);
+    /// There is none; the [`Failure`] says why.
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox);
+}
+
 /// An order for the log, with whoever waits for it.
 pub struct Write {
     /// The order without its stamp, as [`entry`] writes it; counted against the backlog.
@@ -187,6 +196,8 @@ pub enum Request {
     Change(Write),
     /// A quorum read.
     Read(Query),
+    /// What is applied here, whoever leads.
+    Copy(Box<dyn Copier>),
 }
 
 /// How a replica behaves.
@@ -338,6 +349,12 @@ impl Replica {
         self.request(Request::Read(Query { reader, deadline }));
     }
 
+    /// All that this member has applied, with the point it stands for, whether or not there is a leader. The
+    /// copier is called once.
+    pub fn copy(&self, copier: Box<dyn Copier>) {
+        self.request(Request::Copy(copier));
+    }
+
     /// Replicates what a member tells of itself. The waiter is called once.
     pub fn publish(&self, published: &members::Published, waiter: Box<dyn Waiter>) {
         self.order(entry::publish(published), waiter);
@@ -446,7 +463,7 @@ impl Request {
     fn bytes(&self) -> usize {
         match self {
             Request::Propose(write) | Request::Change(write) => write.bytes.len(),
-            Request::Read(_) => 0,
+            Request::Read(_) | Request::Copy(_) => 0,
         }
     }
 
@@ -458,6 +475,7 @@ impl Request {
                 }
             }
             Request::Read(query) => query.reader.failed(failure, outbox),
+            Request::Copy(copier) => copier.failed(failure, outbox),
         }
     }
 
@@ -466,6 +484,8 @@ impl Request {
         match self {
             Request::Propose(write) | Request::Change(write) => &mut write.deadline,
             Request::Read(query) => &mut query.deadline,
+            // It waits for nobody.
+            Request::Copy(_) => return latest,
         }
         .get_or_insert(latest)
         .to_owned()

@@ -16,7 +16,8 @@
 use super::entry::{self, Malformed, Order};
 use super::members::{MemberError, Members};
 use crate::raft::{ChangeKind, Entry, LogIndex, Payload};
-use crate::tree::{self, ApiError, Applied, ClusterTime, Tree};
+use crate::tree::{self, ApiError, Applied, Census, ClusterTime, Tree};
+use crate::wal::{Disk, SnapshotReader, WalError};
 
 const VERSION: u8 = 1;
 /// Version, time and the length of the members' JSON.
@@ -115,21 +116,78 @@ impl State {
     /// # Errors
     /// The first one of `save`, which ends the writing.
     pub fn save<E>(&self, mut save: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        let members = serde_json::to_vec(&self.members).expect("members are plain data");
-        let mut slice = Vec::with_capacity(HEAD_BYTES + members.len());
-        slice.push(VERSION);
-        slice.extend_from_slice(&self.time.0.to_le_bytes());
-        slice.extend_from_slice(&(members.len() as u32).to_le_bytes());
-        slice.extend_from_slice(&members);
-        let mut tree = tree::Encoder::new(self.tree.clone());
+        let mut encoder = Encoder::new(self);
+        let mut slice = Vec::new();
         loop {
-            let more = tree.next(&mut slice);
+            let more = encoder.next(&mut slice);
             save(&slice)?;
             slice.clear();
             if !more {
                 return Ok(());
             }
         }
+    }
+
+    /// Reads all of a snapshot, as a node does when it starts.
+    ///
+    /// # Errors
+    /// [`Unloaded`]: it is damaged, cannot be read, or was written by another version.
+    pub fn load<D: Disk>(
+        reader: &mut SnapshotReader<D>,
+        history_events: usize,
+    ) -> Result<State, Unloaded> {
+        let mut loader = Loader::new(history_events);
+        let mut slice = Vec::new();
+        while reader.next(&mut slice).map_err(Unloaded::Disk)? {
+            loader.push(&slice).map_err(Unloaded::Malformed)?;
+            slice.clear();
+        }
+        let applied = reader.mark().position.index;
+        loader.finish(applied).map_err(Unloaded::Malformed)
+    }
+}
+
+/// Why a snapshot gives no state.
+#[derive(Debug)]
+pub enum Unloaded {
+    /// It cannot be read, or is not as it was written.
+    Disk(WalError),
+    /// It is as it was written, and not understood: by another version, since checksums guard against damage.
+    Malformed(Malformed),
+}
+
+/// Makes the bytes of one version of the state, as they are asked for.
+pub struct Encoder {
+    /// The version, the time and the members, until they are handed out.
+    head: Vec<u8>,
+    tree: tree::Encoder,
+}
+
+impl Encoder {
+    /// Keeps that version of the tree until it is dropped.
+    pub fn new(state: &State) -> Encoder {
+        let members = serde_json::to_vec(&state.members).expect("members are plain data");
+        let mut head = Vec::with_capacity(HEAD_BYTES + members.len());
+        head.push(VERSION);
+        head.extend_from_slice(&state.time.0.to_le_bytes());
+        head.extend_from_slice(&(members.len() as u32).to_le_bytes());
+        head.extend_from_slice(&members);
+        Encoder {
+            head,
+            tree: tree::Encoder::new(state.tree.clone()),
+        }
+    }
+
+    /// Appends the next slice, of about 64 KiB. False: that was all.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self, out: &mut Vec<u8>) -> bool {
+        out.append(&mut self.head);
+        self.tree.next(out)
+    }
+
+    /// What the slices so far hold.
+    pub fn census(&self) -> Census {
+        self.tree.census()
     }
 }
 

@@ -5,7 +5,7 @@ use super::super::forwards::Kind;
 use super::super::letter::Letter;
 use super::super::members::MemberError;
 use super::super::{
-    Done, Effect, Failure, Query, REQUESTS_MAX, Reader, Request, Waiter, Write, entry,
+    Copier, Done, Effect, Failure, Query, REQUESTS_MAX, Reader, Request, Task, Waiter, Write, entry,
 };
 use super::{RaftThread, TICKETS_MAX};
 use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal};
@@ -39,6 +39,7 @@ impl RaftThread {
                 (Request::Read(query), _) if self.serves_reads() => {
                     self.sort_read(query, &mut queries);
                 }
+                (Request::Copy(copier), _) => self.copy(copier),
                 (Request::Propose(write), None) => writes.push(write),
                 (Request::Change(write), None) => self.ask_change(write),
                 (request, refusal) => self.refuse(request, refusal.unwrap_or(Failure::DiskFull)),
@@ -46,6 +47,19 @@ impl RaftThread {
         }
         self.propose(writes);
         self.ask_reads(queries);
+    }
+
+    /// A clone of the state costs a few pointers; all else is done by whoever has asked.
+    fn copy(&mut self, copier: Box<dyn Copier>) {
+        let state = self.wiring.state.clone();
+        match self.wiring.core.mark_at(state.applied) {
+            Some(mark) => {
+                let term = self.wiring.core.stored_term();
+                copier.ready(Task { mark, state }, term, &mut self.outbox);
+            }
+            // Nothing is applied yet, so there is nothing to copy.
+            None => copier.failed(Failure::LeaderLost, &mut self.outbox),
+        }
     }
 
     /// A read is asked now, or once there is a leader to ask.
