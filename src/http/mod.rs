@@ -6,6 +6,7 @@
 //! | [`form`], [`params`] | names and values, checked in the contract's order |
 //! | `keys` | `/v2/keys`: writes, reads, watches |
 //! | `members`, `stats`, `auth`, `process`, `metrics` | the other pages |
+//! | `snapshot` | `/edgetcd/snapshot`: a backup |
 //! | `peers` | the pages of the peer port |
 //! | [`cors`], [`answer`] | headers and bodies that answers share |
 //!
@@ -27,6 +28,7 @@ mod metrics;
 pub mod params;
 pub mod peers;
 mod process;
+mod snapshot;
 mod stats;
 pub mod target;
 
@@ -38,7 +40,7 @@ use crate::watch::WatchHub;
 use answer::ClusterId;
 use cors::{Cors, Grant};
 use stats::Page;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 use target::Target;
@@ -67,6 +69,8 @@ pub struct Api {
     pub reads: Reads,
     /// What has gone to other members and come from them.
     pub traffic: Arc<crate::peer::Counters>,
+    /// Backups that are being sent.
+    pub snapshots: Arc<AtomicUsize>,
     /// Known once the door is open.
     pub door: OnceLock<Counters>,
     /// Itself, for requests that outlive their handler.
@@ -149,6 +153,7 @@ impl Api {
             b"/health" => process::health(self, request, grant, reply),
             b"/debug/vars" => process::vars(self, request, &grant, reply),
             b"/config/local/log" => process::log_level(request, &grant, reply),
+            snapshot::PATH => snapshot::handle(self, request, grant, reply),
             b"/metrics" => metrics::handle(self, &grant, reply),
             _ => reply.send(answer::not_found(&grant)),
         }

@@ -214,6 +214,7 @@ impl Engine {
             info,
             reads: Reads::default(),
             traffic: self.link.counters(),
+            snapshots: Arc::default(),
             door: OnceLock::new(),
             this: this.clone(),
         })

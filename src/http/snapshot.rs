@@ -1,0 +1,262 @@
+//! `GET /edgetcd/snapshot`: all keys at one index, as a file to keep. Our own; the reference has no such page.
+//!
+//! The body is what a snapshot file of the data directory is: the state that a member is started from, with a
+//! checksum every 64 KiB and an end that says that it is whole. `edgetcdctl snapshot save` fetches, checks and
+//! keeps it; so does `curl -o FILE`, and `edgetcdctl snapshot check FILE` tells afterwards.
+//!
+//! | query | the state is |
+//! |---|---|
+//! | none | confirmed by a majority: everything acknowledged before the request is in it |
+//! | `local=true` | what this member has applied: for when there is no majority any more |
+//!
+//! | header | |
+//! |---|---|
+//! | `X-Etcd-Index`, `X-Raft-Index`, `X-Raft-Term`, `X-Etcd-Cluster-Id` | as on every answer about keys |
+//! | `X-Edgetcd-Keys`, `X-Edgetcd-Directories` | how many are in it, hidden ones included |
+//! | `Content-Length` | exact, since the state is encoded once before to measure it |
+//!
+//! | status | |
+//! |---|---|
+//! | 405 | any other method than GET |
+//! | 500, error 300 | no majority has confirmed it |
+//! | 503 with `Retry-After` | [`SNAPSHOTS_MAX`] are on their way already |
+//!
+//! # What it costs
+//!
+//! The raft thread clones the state, which is a few pointers, and goes on. Encoding is done by the
+//! connection's worker, 64 KiB at a time, other connections in between, and only as fast as the client takes
+//! it. So nothing is written to a disk, no thread waits, and a client holds a slice of memory, and what the
+//! tree has replaced since: at most the size of the tree when all of it was written anew meanwhile. That is
+//! why their number is bounded; one that takes nothing for 30 s is cut, as any answer is.
+
+use super::Api;
+use super::answer;
+use super::cors::Grant;
+use super::form::{Body, Form};
+use crate::door::{Answer, Outbox, Reply, Request, Slices, Ticket};
+use crate::raft::Term;
+use crate::replica::state::Encoder;
+use crate::replica::{Copier, Failure, Reader, Task};
+use crate::tree::ApiError;
+use crate::tree::error::{INVALID_FIELD, INVALID_FORM};
+use crate::wal::{Disk, RealDisk, SliceEncoder};
+use crate::watch::View;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// So many at once: each may hold a version of the tree.
+pub const SNAPSHOTS_MAX: usize = 2;
+
+/// How long a client is asked to wait when there are so many, in seconds.
+const RETRY_AFTER: u64 = 5;
+
+/// Measured and sent in pieces of about this many bytes.
+const SLICE_BYTES: usize = 64 << 10;
+
+/// The path, with nothing behind it.
+pub const PATH: &[u8] = b"/edgetcd/snapshot";
+
+/// Answers with the newest state.
+pub fn handle(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) {
+    if request.method() != "GET" {
+        return reply.send(answer::method_not_allowed("GET", &grant));
+    }
+    let local = match is_local(request) {
+        Ok(local) => local,
+        Err(error) => return reply.send(answer::error(&error, &api.cluster, &grant)),
+    };
+    let Some(slot) = Slot::take(&api.snapshots) else {
+        return reply.send(too_many(&grant));
+    };
+    let ticket = reply.later();
+    let asking = Box::new(Asking {
+        ticket,
+        api: api.shared(),
+        grant,
+        slot,
+    });
+    match local {
+        true => api.replica.copy(asking),
+        false => api.replica.read(asking),
+    }
+}
+
+fn is_local(request: &Request<'_>) -> Result<bool, ApiError> {
+    let form = Form::parse(request.query(), Body::Ignored)
+        .map_err(|cause| ApiError::parameter(INVALID_FORM, cause))?;
+    match form.first("local") {
+        None | Some(b"false") => Ok(false),
+        Some(b"true") => Ok(true),
+        Some(_) => Err(ApiError::parameter(
+            INVALID_FIELD,
+            r#"invalid value for "local""#,
+        )),
+    }
+}
+
+fn too_many(grant: &Grant) -> Answer {
+    let body = format!(
+        "503 Service Unavailable: {SNAPSHOTS_MAX} snapshots are being sent already; try again when one of \
+         them has ended, or ask another member\n"
+    );
+    answer::text(503, &body, grant).number("Retry-After", RETRY_AFTER)
+}
+
+/// One of the few that may be sent at once; given back when it is dropped.
+struct Slot(Arc<AtomicUsize>);
+
+impl Slot {
+    fn take(taken: &Arc<AtomicUsize>) -> Option<Slot> {
+        let more = |taken: usize| (taken < SNAPSHOTS_MAX).then_some(taken + 1);
+        let before = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        before.ok().map(|_| Slot(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A client that waits for a majority to confirm, then for the raft thread to copy.
+struct Asking {
+    ticket: Ticket,
+    api: Arc<Api>,
+    grant: Grant,
+    slot: Slot,
+}
+
+impl Asking {
+    fn refuse(self, failure: Failure, outbox: &mut Outbox) {
+        let error = ApiError::raft(failure.cause());
+        let answer = answer::error(&error, &self.api.cluster, &self.grant);
+        self.ticket.send_in(answer, outbox);
+    }
+}
+
+impl Reader for Asking {
+    /// The view has no members and no mark: the raft thread is asked for them, which has gone on since.
+    fn ready(self: Box<Self>, _: &Arc<View>, _: &mut Outbox) {
+        let replica = self.api.replica.clone();
+        replica.copy(self);
+    }
+
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox) {
+        self.refuse(failure, outbox);
+    }
+}
+
+impl Copier for Asking {
+    fn ready(self: Box<Self>, copy: Task, term: Term, outbox: &mut Outbox) {
+        let Asking {
+            ticket,
+            api,
+            grant,
+            slot,
+        } = *self;
+        let begin = move |reply: Reply<'_>| {
+            let head = head(&api, &copy, term, &grant);
+            Measuring::new(head, copy, slot).go_on(reply);
+        };
+        ticket.resume_in(Box::new(begin), outbox);
+    }
+
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox) {
+        self.refuse(failure, outbox);
+    }
+}
+
+fn head(api: &Api, copy: &Task, term: Term, grant: &Grant) -> Answer {
+    let head = Answer::new(200)
+        .header("Content-Type", "application/octet-stream")
+        .header("X-Etcd-Cluster-Id", api.cluster.text())
+        .number("X-Etcd-Index", copy.state.tree.index().0)
+        .number("X-Raft-Index", copy.mark.position.index.0)
+        .number("X-Raft-Term", term.0);
+    grant.onto(head)
+}
+
+/// A state that is encoded to see how long it will be, a slice at a time, so that the worker's other
+/// connections have their turn in between.
+struct Measuring {
+    head: Answer,
+    copy: Task,
+    /// The part that is not measured yet.
+    rest: Encoder,
+    bytes: u64,
+    slice: Vec<u8>,
+    slot: Slot,
+}
+
+impl Measuring {
+    fn new(head: Answer, copy: Task, slot: Slot) -> Measuring {
+        Measuring {
+            head,
+            rest: Encoder::new(&copy.state),
+            copy,
+            bytes: 0,
+            slice: Vec::new(),
+            slot,
+        }
+    }
+
+    fn go_on(mut self, reply: Reply<'_>) {
+        self.slice.clear();
+        let more = self.rest.next(&mut self.slice);
+        self.bytes += self.slice.len() as u64;
+        if !more {
+            return self.send(reply);
+        }
+        let mut outbox = Outbox::default();
+        let again = Box::new(move |reply: Reply<'_>| self.go_on(reply));
+        reply.later().resume_in(again, &mut outbox);
+        outbox.flush();
+    }
+
+    fn send(self, reply: Reply<'_>) {
+        let census = self.rest.census();
+        let head = self
+            .head
+            .number("X-Edgetcd-Keys", census.files)
+            .number("X-Edgetcd-Directories", census.dirs);
+        let length = SliceEncoder::length(&self.copy.mark, self.bytes);
+        let mut begin = Vec::new();
+        let salt = RealDisk::default().random();
+        let body = Sending {
+            slices: SliceEncoder::begin(salt, &self.copy.mark, &mut begin),
+            begin,
+            state: Encoder::new(&self.copy.state),
+            piece: self.slice,
+            _slot: self.slot,
+        };
+        reply.stream_from(head, length, Box::new(body));
+    }
+}
+
+/// A state that is encoded, and its checksums made, as the client takes it.
+struct Sending {
+    slices: SliceEncoder,
+    /// What comes before the state, until it has gone.
+    begin: Vec<u8>,
+    state: Encoder,
+    piece: Vec<u8>,
+    _slot: Slot,
+}
+
+impl Slices for Sending {
+    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
+        let enough = out.len() + at_least.min(SLICE_BYTES);
+        out.append(&mut self.begin);
+        while out.len() < enough {
+            self.piece.clear();
+            let more = self.state.next(&mut self.piece);
+            self.slices.write(&self.piece, out);
+            if !more {
+                self.slices.end(out);
+                return false;
+            }
+        }
+        true
+    }
+}
