@@ -98,6 +98,15 @@ pub(super) struct Miss {
 }
 
 impl Miss {
+    /// Why one endpoint that was reached is of no use.
+    pub fn sent(error: String) -> Miss {
+        Miss {
+            error,
+            reach: Reach::Sent,
+            over: false,
+        }
+    }
+
     fn deadline() -> Miss {
         Miss {
             error: Failure::Deadline.to_string(),
@@ -221,14 +230,7 @@ impl Client {
         ask: &Ask,
         deadline: Option<Instant>,
     ) -> Result<Answer, Miss> {
-        if endpoint.scheme() != Scheme::Http {
-            let error = format!("client: {endpoint}: only http:// can be spoken yet");
-            return Err(Miss {
-                error,
-                reach: Reach::Refused,
-                over: false,
-            });
-        }
+        refuse_scheme(endpoint)?;
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(Miss::deadline());
         }
@@ -249,6 +251,13 @@ impl Client {
             raft_term,
             body: body.read_to_vec().map_err(miss)?,
         })
+    }
+
+    /// The head of this endpoint's answer, with any status; its body comes as it is read.
+    pub fn begin(&self, endpoint: &Url, ask: &Ask) -> Result<Response<ureq::Body>, Miss> {
+        refuse_scheme(endpoint)?;
+        let response = self.exchange(endpoint, ask, None);
+        response.map_err(|error| explain(endpoint, &error))
     }
 
     fn exchange(
@@ -306,6 +315,17 @@ impl Client {
             .timeout_global(left)
             .build();
         self.agent.run(request)
+    }
+}
+
+fn refuse_scheme(endpoint: &Url) -> Result<(), Miss> {
+    match endpoint.scheme() {
+        Scheme::Http => Ok(()),
+        _ => Err(Miss {
+            error: format!("client: {endpoint}: only http:// can be spoken yet"),
+            reach: Reach::Refused,
+            over: false,
+        }),
     }
 }
 

@@ -23,7 +23,7 @@
 //! asked for on stderr. `KEY -- COMMAND` of `exec-watch` needs no option in front.
 //!
 //! Beyond etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`,
-//! `mirror`, `completion`, `man`, and colours where a person looks.
+//! `mirror`, `snapshot`, `completion`, `man`, and colours where a person looks.
 //!
 //! Left out: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet), `backup`.
 
@@ -32,6 +32,7 @@ mod args;
 mod client;
 mod command;
 mod completion;
+mod download;
 mod entry;
 mod globals;
 mod health;
@@ -44,6 +45,7 @@ mod mirror;
 mod number;
 mod paint;
 mod progress;
+mod snapshot;
 mod status;
 mod table;
 mod terminal;
@@ -77,10 +79,14 @@ enum Stop {
     /// The first step, in which the members are asked for, reached nobody.
     Unconnected(Failure),
     Failed(Failure),
+    /// As `Failed`, in words of our own.
+    NotServed(String),
     /// As `Failed`, with the key that it was about.
     FailedAt(String, Failure),
     /// Not all members are; it has been told.
     Unhealthy,
+    /// The status is all that is left to say.
+    Told(u8),
     /// What was to be printed could not be, such as into a closed pipe.
     Output(std::io::Error),
 }
@@ -118,19 +124,20 @@ impl Stop {
             Stop::Plain(_) | Stop::Usage(_) | Stop::Misuse { .. } | Stop::Output(_) => 1,
             Stop::Unconnected(_) => 2,
             Stop::NoSuchCommand(_) => 3,
-            Stop::Failed(_) | Stop::FailedAt(..) => 4,
+            Stop::Failed(_) | Stop::NotServed(_) | Stop::FailedAt(..) => 4,
             Stop::Unhealthy => 5,
+            Stop::Told(status) => *status,
         }
     }
 
     fn text(&self) -> String {
         match self {
             Stop::Plain(text) | Stop::Misuse { text, .. } => text.clone(),
-            Stop::Usage(text) => format!("Error:  {text}"),
+            Stop::Usage(text) | Stop::NotServed(text) => format!("Error:  {text}"),
             Stop::NoSuchCommand(name) => format!("No help topic for '{name}'"),
             Stop::Unconnected(failure) | Stop::Failed(failure) => format!("Error:  {failure}"),
             Stop::FailedAt(key, failure) => format!("Error:  {key}: {failure}"),
-            Stop::Unhealthy => String::new(),
+            Stop::Unhealthy | Stop::Told(_) => String::new(),
             Stop::Output(error) => format!("Error:  writing the output: {error}"),
         }
     }
@@ -140,7 +147,7 @@ impl Stop {
             write!(out, "{head} {text}\n\n{help}")?;
         }
         match self {
-            Stop::Unhealthy => Ok(()),
+            Stop::Unhealthy | Stop::Told(_) => Ok(()),
             // Whoever read has seen enough, as `head` does.
             Stop::Output(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             _ => writeln!(err, "{}", self.text()),
@@ -229,6 +236,7 @@ fn all_commands() -> impl Iterator<Item = &'static Command> {
         member::ALL,
         transfer::ALL,
         mirror::ALL,
+        snapshot::ALL,
         completion::ALL,
         man::ALL,
     ];

@@ -14,6 +14,7 @@ const WIDTH: usize = 30;
 pub(super) struct Progress {
     pub done: AtomicUsize,
     all: usize,
+    unit: &'static str,
     over: AtomicBool,
 }
 
@@ -29,9 +30,15 @@ impl Drop for Ends<'_> {
 
 impl Progress {
     pub fn new(all: usize) -> Progress {
+        Progress::with_unit(all, "")
+    }
+
+    /// `unit` is what is counted, with its blank.
+    pub fn with_unit(all: usize, unit: &'static str) -> Progress {
         Progress {
             done: AtomicUsize::new(0),
             all,
+            unit,
             over: AtomicBool::new(false),
         }
     }
@@ -61,13 +68,18 @@ impl Progress {
     }
 
     fn draw(&self, elapsed: Duration) {
-        let line = bar(self.done.load(Ordering::Relaxed), self.all, elapsed);
+        let line = bar(
+            self.done.load(Ordering::Relaxed),
+            self.all,
+            self.unit,
+            elapsed,
+        );
         // Nor a drawing.
         let _ = write!(std::io::stderr(), "\r{line}\x1b[K");
     }
 }
 
-fn bar(done: usize, all: usize, elapsed: Duration) -> String {
+fn bar(done: usize, all: usize, unit: &str, elapsed: Duration) -> String {
     let share = done as f64 / all.max(1) as f64;
     let full = ((share * WIDTH as f64) as usize).min(WIDTH);
     let left = match done {
@@ -75,7 +87,7 @@ fn bar(done: usize, all: usize, elapsed: Duration) -> String {
         _ => format!("{:.0}s", elapsed.as_secs_f64() * (1.0 - share) / share),
     };
     format!(
-        "[{}{}] {:3.0}% {done}/{all}, {left} left",
+        "[{}{}] {:3.0}% {done}/{all}{unit}, {left} left",
         "=".repeat(full),
         " ".repeat(WIDTH - full),
         share * 100.0
@@ -90,17 +102,17 @@ mod tests {
     fn the_bar_grows_with_what_is_done() {
         let ten = Duration::from_secs(10);
         assert_eq!(
-            bar(0, 100, ten),
+            bar(0, 100, "", ten),
             "[                              ]   0% 0/100, ? left"
         );
         assert_eq!(
-            bar(50, 100, ten),
-            "[===============               ]  50% 50/100, 10s left"
+            bar(50, 100, " KiB", ten),
+            "[===============               ]  50% 50/100 KiB, 10s left"
         );
         assert_eq!(
-            bar(100, 100, ten),
+            bar(100, 100, "", ten),
             "[==============================] 100% 100/100, 0s left"
         );
-        assert!(bar(0, 0, ten).starts_with("[ "));
+        assert!(bar(0, 0, "", ten).starts_with("[ "));
     }
 }

@@ -1,0 +1,499 @@
+//! `edgetcdctl snapshot`: all keys of a cluster in a file, and what a file is worth.
+//!
+//! `save` fetches `/edgetcd/snapshot` (see `crate::http`). Each slice is checked as it comes, and the file
+//! has its name only once it is whole, good and on the disk: a name is a backup. What was cut or damaged on
+//! the way is thrown away, and the next endpoint is asked.
+//!
+//! `check` reads as a node reads that starts: what it calls good, a node takes, and nothing else.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::Stop;
+use super::args::Opt;
+use super::client::{Failure, Miss, Reach, Settings};
+use super::command::{Command, HELP, Run};
+use super::download::Download;
+use super::progress::Progress;
+use super::wire::{Ask, Patience};
+use crate::raft::SnapshotMark;
+use crate::replica::state::{State, Unloaded};
+use crate::tree::Census;
+use crate::urls::Url;
+use crate::wal::{RealDisk, SliceChecker, SnapshotReader};
+
+pub(super) const ALL: &[Command] = &[
+    Command {
+        name: "snapshot save",
+        arguments: "FILE",
+        what: "write all keys of a running cluster to a file (- is stdout)",
+        examples: &[
+            "snapshot save /mnt/backup/keys-$(date +%F).snap",
+            "snapshot save - | ssh backup 'cat > keys.snap'",
+            "--endpoints http://10.0.0.2:2379 snapshot save --local last.snap",
+        ],
+        options: &[
+            Opt::flag(&["force", "f"], "replace FILE if it is there"),
+            Opt::flag(
+                &["local"],
+                "what the given endpoint has, also without a majority: the newest writes may be missing",
+            ),
+            HELP,
+        ],
+        run: save,
+    },
+    Command {
+        name: "snapshot check",
+        arguments: "FILE...",
+        what: "say whether a node can be started from a file, and what is in it",
+        examples: &[
+            "snapshot check keys.snap",
+            "-o json snapshot check keys.snap",
+            "snapshot check /var/lib/edgetcd/member/snap/*.snap",
+        ],
+        options: &[HELP],
+        run: check,
+    },
+];
+
+const PATH: &str = "/edgetcd/snapshot";
+
+/// What was saved, as it is told at the end.
+#[derive(Debug, Serialize)]
+struct Saved {
+    file: String,
+    from: String,
+    keys: u64,
+    directories: u64,
+    index: u64,
+    raft_index: u64,
+    raft_term: u64,
+    bytes: u64,
+}
+
+fn save(run: &mut Run) -> Result<(), Stop> {
+    let path = file_argument(run)?;
+    let is_stdout = path == "-";
+    if !is_stdout && !run.parsed.flag("force") {
+        refuse_existing(Path::new(&path))?;
+    }
+    let local = run.parsed.flag("local");
+    let client = match local {
+        true => run.globals.given_endpoints(run.world.stderr)?,
+        false => run.connect()?,
+    };
+    let mut misses = vec![];
+    for endpoint in &client.endpoints {
+        let asked = Asked {
+            endpoint,
+            settings: &client.settings,
+            local,
+            show: run.world.stderr_is_terminal,
+        };
+        let saved = match is_stdout {
+            true => asked.save_to(&mut *run.world.stdout, "-"),
+            false => asked.save_as(Path::new(&path), run.parsed.flag("force")),
+        };
+        match saved {
+            Ok(saved) => return tell_saved(run, &saved, is_stdout),
+            Err(Unsaved::Here(stop)) => return Err(stop),
+            Err(Unsaved::There(miss, begun)) => {
+                misses.push(miss);
+                // Bytes on stdout cannot be taken back.
+                if begun && is_stdout {
+                    break;
+                }
+            }
+        }
+    }
+    Err(nobody(misses))
+}
+
+pub(super) fn file_argument(run: &Run) -> Result<String, Stop> {
+    match run.parsed.args.as_slice() {
+        [path] if !path.is_empty() => Ok(path.clone()),
+        [] | [_] => Err(Stop::Usage("FILE required".to_owned())),
+        [_, more, ..] => Err(Stop::Usage(format!("one FILE, and {more} is too much"))),
+    }
+}
+
+fn refuse_existing(path: &Path) -> Result<(), Stop> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Stop::Plain(format!("{}: {error}", path.display()))),
+        Ok(_) => Err(Stop::Plain(format!(
+            "{} is there already; give another name, or --force to replace it",
+            path.display()
+        ))),
+    }
+}
+
+fn nobody(misses: Vec<Miss>) -> Stop {
+    let failure = |misses| Failure::Unavailable(misses);
+    if misses.is_empty() {
+        return Stop::Failed(Failure::NoEndpoints);
+    }
+    if misses.iter().all(|miss| miss.reach == Reach::Refused) {
+        return Stop::Unconnected(failure(misses));
+    }
+    let errors: Vec<&str> = misses.iter().map(|miss| miss.error.as_str()).collect();
+    Stop::NotServed(errors.join("\n        "))
+}
+
+fn tell_saved(run: &mut Run, saved: &Saved, on_stderr: bool) -> Result<(), Stop> {
+    let out = match on_stderr {
+        true => &mut run.world.stderr,
+        false => &mut run.world.stdout,
+    };
+    if run.globals.output == "json" {
+        let text = serde_json::to_string(saved).map_err(std::io::Error::from)?;
+        return Ok(writeln!(out, "{text}")?);
+    }
+    let Saved {
+        file,
+        from,
+        keys,
+        directories,
+        index,
+        bytes,
+        ..
+    } = saved;
+    let entry = format!("{}@{}", saved.raft_index, saved.raft_term);
+    Ok(writeln!(
+        out,
+        "{file}: {keys} keys, {directories} directories at index {index} (entry {entry}), {bytes} bytes, \
+         from {from}"
+    )?)
+}
+
+/// Why nothing was saved.
+enum Unsaved {
+    /// By this machine: no other endpoint would help.
+    Here(Stop),
+    /// By that endpoint; whether bytes had come already.
+    There(Miss, bool),
+}
+
+/// What is asked of one endpoint.
+struct Asked<'a> {
+    endpoint: &'a Url,
+    settings: &'a Settings,
+    local: bool,
+    show: bool,
+}
+
+impl Asked<'_> {
+    /// Under another name first, in the same folder.
+    fn save_as(&self, path: &Path, force: bool) -> Result<Saved, Unsaved> {
+        let download = self.begin()?;
+        let mut file = PartFile::create(path).map_err(Unsaved::Here)?;
+        let name = path.display().to_string();
+        let saved = self.fetch(download, &mut file.file, &name)?;
+        if !force {
+            refuse_existing(path).map_err(Unsaved::Here)?;
+        }
+        file.finish(path).map_err(Unsaved::Here)?;
+        Ok(saved)
+    }
+
+    fn save_to(&self, out: &mut dyn Write, name: &str) -> Result<Saved, Unsaved> {
+        self.fetch(self.begin()?, out, name)
+    }
+
+    fn begin(&self) -> Result<Download, Unsaved> {
+        let query = match self.local {
+            true => vec![("local", "true".to_owned())],
+            false => vec![],
+        };
+        let ask = Ask {
+            patience: Patience::Long,
+            ..Ask::get(PATH, query)
+        };
+        let begun = Download::begin(self.endpoint, self.settings, ask);
+        let download = begun.map_err(|miss| Unsaved::There(miss, false))?;
+        match download.head.status {
+            200 => Ok(download),
+            _ => Err(Unsaved::There(self.refused(download), false)),
+        }
+    }
+
+    fn refused(&self, download: Download) -> Miss {
+        let (endpoint, status) = (self.endpoint, download.head.status);
+        let text = download.text();
+        let error = match status {
+            404 => format!("client: {endpoint} has no {PATH}: is it an edgetcd?"),
+            500 => format!(
+                "client: {endpoint}: {}; without a majority of the members, --local saves what this one has",
+                cause(&text).unwrap_or(text)
+            ),
+            _ => format!("client: {endpoint}: {text}"),
+        };
+        Miss::sent(error)
+    }
+
+    fn fetch(
+        &self,
+        mut download: Download,
+        out: &mut dyn Write,
+        name: &str,
+    ) -> Result<Saved, Unsaved> {
+        let kib = usize::try_from(download.head.bytes >> 10).unwrap_or(usize::MAX);
+        let progress = Progress::with_unit(kib, " KiB");
+        let copied = thread::scope(|scope| {
+            if self.show {
+                scope.spawn(|| progress.show());
+            }
+            let _ends = progress.until_dropped();
+            self.copy(&mut download, out, name, &progress)
+        });
+        let (mark, bytes) = copied?;
+        let number = |name: &str| download.head.number(name).unwrap_or(0);
+        Ok(Saved {
+            file: name.to_owned(),
+            from: self.endpoint.to_string(),
+            keys: number("X-Edgetcd-Keys"),
+            directories: number("X-Edgetcd-Directories"),
+            index: number("X-Etcd-Index"),
+            raft_index: mark.position.index.0,
+            raft_term: mark.position.term.0,
+            bytes,
+        })
+    }
+
+    fn copy(
+        &self,
+        download: &mut Download,
+        out: &mut dyn Write,
+        name: &str,
+        progress: &Progress,
+    ) -> Result<(SnapshotMark, u64), Unsaved> {
+        let mut checker = SliceChecker::default();
+        let flawed = |flaw: crate::wal::Flaw| {
+            let (endpoint, offset, what) = (self.endpoint, flaw.offset, flaw.what);
+            let error =
+                format!("client: {endpoint}: what came is no good: {what}, at byte {offset}");
+            Unsaved::There(Miss::sent(error), true)
+        };
+        let here = |error| Unsaved::Here(Stop::Plain(format!("{name}: {error}")));
+        let mut bytes = 0;
+        while let Some(piece) = download.next().map_err(|miss| Unsaved::There(miss, true))? {
+            checker.push(&piece).map_err(flawed)?;
+            out.write_all(&piece).map_err(here)?;
+            bytes += piece.len() as u64;
+            let kib = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
+            progress.done.store(kib, Ordering::Relaxed);
+        }
+        let mark = checker.finish().map_err(flawed)?;
+        out.flush().map_err(here)?;
+        Ok((mark, bytes))
+    }
+}
+
+/// The cause in an error of the keys API.
+fn cause(body: &str) -> Option<String> {
+    let error: serde_json::Value = serde_json::from_str(body).ok()?;
+    Some(error.get("cause")?.as_str()?.to_owned())
+}
+
+/// A file that has not its name yet. Dropped before [`PartFile::finish`], it leaves nothing.
+struct PartFile {
+    path: PathBuf,
+    file: File,
+    finished: bool,
+}
+
+impl PartFile {
+    /// Readable by its owner only, as the data directory is.
+    fn create(path: &Path) -> Result<PartFile, Stop> {
+        let Some(name) = path.file_name() else {
+            return Err(Stop::Plain(format!(
+                "{} is no name of a file",
+                path.display()
+            )));
+        };
+        let part = format!("{}.part-{}", name.to_string_lossy(), std::process::id());
+        let part = path.with_file_name(part);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&part);
+        match file {
+            Ok(file) => Ok(PartFile {
+                path: part,
+                file,
+                finished: false,
+            }),
+            Err(error) => Err(Stop::Plain(format!("{}: {error}", part.display()))),
+        }
+    }
+
+    fn finish(&mut self, path: &Path) -> Result<(), Stop> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let finished = self
+            .file
+            .sync_all()
+            .and_then(|()| fs::rename(&self.path, path))
+            .and_then(|()| File::open(folder)?.sync_all());
+        finished.map_err(|error| Stop::Plain(format!("{}: {error}", path.display())))?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        if !self.finished {
+            // It is of no use, and no harm if it stays.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// What a file holds that a node would take.
+#[derive(Debug, Serialize)]
+struct Good {
+    file: String,
+    good: bool,
+    index: u64,
+    raft_index: u64,
+    raft_term: u64,
+    keys: u64,
+    directories: u64,
+    with_ttl: u64,
+    events: usize,
+    cluster: String,
+    members: Vec<String>,
+    bytes: u64,
+    written: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Bad {
+    file: String,
+    good: bool,
+    error: String,
+}
+
+/// Status 1 if one of them is not good; all are looked at.
+fn check(run: &mut Run) -> Result<(), Stop> {
+    if run.parsed.args.is_empty() {
+        return Err(Stop::Usage("FILE required".to_owned()));
+    }
+    let json = run.globals.output == "json";
+    let mut all_good = true;
+    for file in &run.parsed.args {
+        let looked = look(Path::new(file));
+        all_good &= looked.is_ok();
+        let text = match (&looked, json) {
+            (Ok(good), true) => serde_json::to_string(good).map_err(std::io::Error::from)?,
+            (Err(error), true) => {
+                let bad = Bad {
+                    file: file.clone(),
+                    good: false,
+                    error: error.clone(),
+                };
+                serde_json::to_string(&bad).map_err(std::io::Error::from)?
+            }
+            (Ok(good), false) => good.text(),
+            (Err(error), false) => {
+                writeln!(run.world.stderr, "{error}")?;
+                continue;
+            }
+        };
+        writeln!(run.world.stdout, "{text}")?;
+    }
+    match all_good {
+        true => Ok(()),
+        false => Err(Stop::Told(1)),
+    }
+}
+
+/// Reads all of it as a node does.
+fn look(path: &Path) -> Result<Good, String> {
+    let disk = RealDisk::default();
+    let mut reader = SnapshotReader::open_file(&disk, path).map_err(|error| error.to_string())?;
+    let state = load(path, &mut reader)?;
+    let census = Census::of(&state.tree);
+    let position = reader.mark().position;
+    let member = |member: &crate::replica::members::Member| {
+        let name = match member.name.as_str() {
+            "" => crate::ids::hex(member.id),
+            name => name.to_owned(),
+        };
+        format!("{name}={}", member.peer_urls.join(","))
+    };
+    Ok(Good {
+        file: path.display().to_string(),
+        good: true,
+        index: state.tree.index().0,
+        raft_index: position.index.0,
+        raft_term: position.term.0,
+        keys: census.files,
+        directories: census.dirs,
+        with_ttl: census.expiring,
+        events: state.tree.history().len(),
+        cluster: crate::ids::hex(state.members.cluster),
+        members: state.members.iter().map(member).collect(),
+        bytes: reader.file_bytes(),
+        written: written(path),
+    })
+}
+
+/// The state in it, or what is wrong with it, with its name.
+pub(super) fn load(path: &Path, reader: &mut SnapshotReader<RealDisk>) -> Result<State, String> {
+    State::load(reader, usize::MAX).map_err(|unloaded| match unloaded {
+        Unloaded::Disk(error) => error.to_string(),
+        Unloaded::Malformed(error) => format!(
+            "{}: it passes its checksums but cannot be read: {}; it may have been written by a newer edgetcd",
+            path.display(),
+            error.0
+        ),
+    })
+}
+
+/// When the file was written last, by its file system; empty where that has no such thing.
+fn written(path: &Path) -> String {
+    let time = fs::metadata(path).and_then(|metadata| metadata.modified());
+    let time = time.ok().filter(|time| *time > SystemTime::UNIX_EPOCH);
+    let stamp = time.and_then(|time| jiff::Timestamp::try_from(time).ok());
+    let whole = stamp.and_then(|stamp| jiff::Timestamp::from_second(stamp.as_second()).ok());
+    whole.map_or_else(String::new, |stamp| stamp.to_string())
+}
+
+impl Good {
+    fn text(&self) -> String {
+        let lines = [
+            ("index", self.index.to_string()),
+            (
+                "entry",
+                format!("{}, of term {}", self.raft_index, self.raft_term),
+            ),
+            ("keys", self.keys.to_string()),
+            ("directories", self.directories.to_string()),
+            ("with a ttl", self.with_ttl.to_string()),
+            ("events kept", self.events.to_string()),
+            ("cluster", self.cluster.clone()),
+            ("members", self.members.join(" ")),
+            ("bytes", self.bytes.to_string()),
+            ("written", self.written.clone()),
+        ];
+        let lines = lines.map(|(name, value)| format!("\n  {name:<12} {value}"));
+        format!(
+            "{}: good, a snapshot of edgetcd{}",
+            self.file,
+            lines.concat()
+        )
+    }
+}
