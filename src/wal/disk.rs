@@ -46,6 +46,9 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     fn segment(&self, file: &Path) -> io::Result<Self::Segment>;
     /// Takes the lock that this file stands for, or tells who has it.
     fn lock(&self, file: &Path) -> io::Result<Locked<Self::Lock>>;
+    /// Who has the lock that this file stands for, if anybody has. Nothing is changed; an error is one
+    /// that [`Disk::lock`] would meet as well.
+    fn holder(&self, file: &Path) -> io::Result<Option<Holder>>;
     /// A number that nobody can guess (or, under a seed, anybody can).
     fn random(&self) -> u32;
     /// A clock that never goes back; from any start.
@@ -72,6 +75,13 @@ pub enum Locked<L> {
     Mine(L),
     /// Another process has it: its pid, if the lock file tells one.
     Theirs(Option<u32>),
+}
+
+/// A process that has a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// None: the lock file holds no number.
+    pub pid: Option<u32>,
 }
 
 /// A file open for ordinary reads. It stays readable after its name is gone.

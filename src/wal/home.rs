@@ -9,7 +9,7 @@
 //!
 //! Folders are made readable by their owner only.
 
-use super::disk::{Disk, DiskReader, DiskWriter, Found, Locked};
+use super::disk::{Disk, DiskReader, DiskWriter, Found, Holder, Locked};
 use super::error::{WalError, WalErrorKind};
 use super::names;
 use std::io;
@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const IDENTITY_MAGIC: [u8; 8] = *b"edgetID1";
+/// No identity is longer; one of 4,000 members is not.
+const IDENTITY_BYTES_MAX: u64 = 1 << 20;
 
 /// Where the log is kept and how much of it.
 #[derive(Debug, Clone)]
@@ -78,12 +80,7 @@ impl<D: Disk> Home<D> {
     /// Errors: `Locked` at once when another process has it, `Foreign` when the directory is not
     /// edgetcd's, else `Io` or `Full`.
     pub fn open(disk: D, options: Options) -> Result<Home<D>, WalError> {
-        let member = options.dir.join("member");
-        let snap = member.join("snap");
-        let wal = options
-            .wal_dir
-            .clone()
-            .unwrap_or_else(|| member.join("wal"));
+        let (member, wal, snap) = folders(&options);
         refuse_foreign(&disk, &options.dir, &wal, &snap)?;
         make_dir(&disk, &member)?;
         let mut locks = vec![lock(&disk, &member.join("lock"))?];
@@ -102,6 +99,37 @@ impl<D: Disk> Home<D> {
         })))
     }
 
+    /// The same, only to be looked at: nothing is made, and no lock is taken.
+    ///
+    /// Errors: `Foreign`, `Io`.
+    pub(super) fn unlocked(disk: D, options: Options) -> Result<Home<D>, WalError> {
+        let (member, wal, snap) = folders(&options);
+        refuse_foreign(&disk, &options.dir, &wal, &snap)?;
+        Ok(Home(Arc::new(Inner {
+            disk,
+            options,
+            member,
+            wal,
+            snap,
+            _locks: Vec::new(),
+        })))
+    }
+
+    /// Who has the directory, if anybody has.
+    pub(super) fn holder(&self) -> Result<Option<Holder>, WalError> {
+        let wal_dir = self.options().wal_dir.as_ref();
+        let locks = [Some(&self.0.member), wal_dir];
+        for dir in locks.into_iter().flatten() {
+            let path = dir.join("lock");
+            let holder = self.disk().holder(&path);
+            let holder = holder.map_err(|error| WalError::io(&path, "lock it", &error))?;
+            if holder.is_some() {
+                return Ok(holder);
+            }
+        }
+        Ok(None)
+    }
+
     /// The bytes given to [`Home::write_identity`] last; `None` on a new directory.
     pub fn identity(&self) -> Result<Option<Vec<u8>>, WalError> {
         let path = self.identity_path();
@@ -110,7 +138,8 @@ impl<D: Disk> Home<D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(WalError::io(&path, "open it", &error)),
         };
-        let mut bytes = vec![0; reader.bytes() as usize];
+        // One byte more than there may be: a file that is longer fails its checksum.
+        let mut bytes = vec![0; reader.bytes().min(IDENTITY_BYTES_MAX + 1) as usize];
         let read = reader.read_at(0, &mut bytes);
         let read = read.map_err(|error| WalError::io(&path, "read it", &error))?;
         match checked_identity(&bytes[..read]) {
@@ -166,6 +195,15 @@ impl<D: Disk> Home<D> {
     pub(super) fn snap(&self) -> &Path {
         &self.0.snap
     }
+}
+
+/// `member`, and where segments and snapshots go.
+fn folders(options: &Options) -> (PathBuf, PathBuf, PathBuf) {
+    let member = options.dir.join("member");
+    let wal_dir = options.wal_dir.clone();
+    let wal = wal_dir.unwrap_or_else(|| member.join("wal"));
+    let snap = member.join("snap");
+    (member, wal, snap)
 }
 
 fn checked_identity(bytes: &[u8]) -> Option<&[u8]> {

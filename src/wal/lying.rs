@@ -15,7 +15,7 @@
 mod memory;
 
 use self::memory::{Inode, Mood, Name, Node, Random, SECTOR, lock};
-use super::disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Locked};
+use super::disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Holder, Locked};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -506,6 +506,16 @@ impl Disk for LyingDisk {
         }
         let (disk, boot, path) = (self.clone(), machine.boot, file.to_path_buf());
         Ok(Locked::Mine(LyingLock { disk, boot, path }))
+    }
+
+    fn holder(&self, file: &Path) -> io::Result<Option<Holder>> {
+        let machine = self.machine();
+        machine.alive()?;
+        if matches!(machine.names.get(file).and_then(Name::now), Some(Node::Dir)) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let held = machine.locks.contains(file);
+        Ok(held.then_some(Holder { pid: None }))
     }
 
     fn random(&self) -> u32 {

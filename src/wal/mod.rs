@@ -20,8 +20,8 @@
 //!
 //! `record` is the format; `scan` reads records through a window, with `sums` where much might be
 //! one; `writer` appends and syncs; `spare` makes the next segment; `replay` reads a chain of
-//! segments and `recover` decides and mends; `snapshot` (with `slices`, its bytes) and `compact` let
-//! the log be cut; `index` and
+//! segments, `decide` says what is to be done about them, `recover` does it, and `look` only tells it;
+//! `snapshot` (with `slices`, its bytes) and `compact` let the log be cut; `index` and
 //! `reader` give entries back by their index; `home` is the directory and its lock, `names` its
 //! files. All of it asks a [`Disk`] for what it needs: `real` is the machine's, [`lying`] a disk of
 //! memory that keeps what was synced and nothing else. The lessons in `tests/transcripts/wal` show
@@ -97,11 +97,13 @@
 //! all, reads as one whose first batch was. Records are not compressed. Segments are not reused:
 //! making one costs less than a millisecond every 1 to 16 MiB, beside the writer.
 mod compact;
+mod decide;
 mod disk;
 mod dump;
 mod error;
 mod home;
 mod index;
+mod look;
 pub mod lying;
 mod map;
 mod names;
@@ -120,10 +122,11 @@ mod sums;
 
 mod writer;
 
-pub use disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Locked};
+pub use disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Holder, Locked};
 pub use dump::{Line, dump};
 pub use error::{WalError, WalErrorKind};
 pub use home::{Home, Options};
+pub use look::{Entries, Seen, SeenSegment, look};
 pub use lying::LyingDisk;
 pub use reader::LogReader;
 pub use real::{RealDisk, WritePath};

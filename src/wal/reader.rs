@@ -56,12 +56,7 @@ impl<D: Disk> LogReader<D> {
         // Taken at once: all that these runs cover was written before, so nothing read for one of
         // them can be too old for the next.
         let runs = self.index.lock().runs(from, to, max_bytes as u64);
-        let mut reading = Reading {
-            next: from,
-            to,
-            left: max_bytes,
-            entries: Vec::new(),
-        };
+        let mut reading = Reading::new(from, to, max_bytes);
         let mut open: Option<(u64, Window<D::Reader>)> = None;
         for run in runs {
             if open.as_ref().is_none_or(|(seq, _)| *seq != run.name.seq) {
@@ -90,17 +85,27 @@ impl<D: Disk> LogReader<D> {
 }
 
 /// One read in progress.
-struct Reading {
-    next: LogIndex,
+pub(super) struct Reading {
+    /// Of the entry that is read next.
+    pub next: LogIndex,
     to: LogIndex,
     left: usize,
-    entries: Vec<Entry>,
+    pub entries: Vec<Entry>,
 }
 
 impl Reading {
+    pub fn new(from: LogIndex, to: LogIndex, max_bytes: usize) -> Reading {
+        Reading {
+            next: from,
+            to,
+            left: max_bytes,
+            entries: Vec::new(),
+        }
+    }
+
     /// Takes entries from a run that starts at `offset` and covers indexes below `until`. False when
     /// nothing more is wanted.
-    fn run<R: super::disk::DiskReader>(
+    pub fn run<R: super::disk::DiskReader>(
         &mut self,
         window: &mut Window<R>,
         mut offset: u64,

@@ -6,7 +6,7 @@
 //! block does not promise that a store succeeds, so there the map is never used: `pwrite` returns
 //! an error where the map would raise a signal.
 
-use super::disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Locked};
+use super::disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Holder, Locked};
 use super::map::Map;
 use rustix::fs::{FallocateFlags, FlockOperation};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -145,15 +145,36 @@ impl Disk for RealDisk {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut pid = String::new();
-                file.read_to_string(&mut pid)?;
-                return Ok(Locked::Theirs(pid.trim().parse().ok()));
+                return Ok(Locked::Theirs(pid(&mut file)));
             }
             Err(errno) => return Err(errno.into()),
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
         Ok(Locked::Mine(RealLock { file }))
+    }
+
+    fn holder(&self, path: &Path) -> io::Result<Option<Holder>> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if file.metadata()?.is_dir() {
+            return Err(rustix::io::Errno::ISDIR.into());
+        }
+        // A shared lock that is had at once says that nobody has it. It is let go of in the next moment:
+        // only a process that takes it in between would be told that another has it.
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => {
+                let _ = rustix::fs::flock(&file, FlockOperation::Unlock);
+                Ok(None)
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(Holder {
+                pid: pid(&mut file),
+            })),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn random(&self) -> u32 {
@@ -173,6 +194,14 @@ impl Disk for RealDisk {
             .name("wal-next".into())
             .spawn(job);
     }
+}
+
+/// What the file of a lock that is held tells of its holder.
+fn pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    // No more than a number takes: the file may be anything by now.
+    let read = file.take(32).read_to_string(&mut text);
+    read.ok().and_then(|_| text.trim().parse().ok())
 }
 
 fn above(path: &Path) -> &Path {

@@ -1,22 +1,23 @@
 //! From what is on disk to a log that can be written to, or a refusal.
 //!
-//! All that can refuse comes first and changes nothing, so that a refused directory is as it was
-//! found; then come the repairs.
+//! All that can refuse comes first and changes nothing (see `decide`), so that a refused directory is
+//! as it was found; then come the repairs.
 
+use super::decide::{Decision, Files, decide};
 use super::disk::{Disk, DiskReader, DiskSegment};
-use super::error::{WalError, WalErrorKind};
-use super::home::{self, Home};
+use super::error::WalError;
+use super::home::Home;
 use super::names::SegmentName;
 use super::reader::{LogReader, SharedIndex};
 use super::record::{RECORD_ALIGN, Record};
-use super::replay::{self, Replayed, WAY_OUT};
+use super::replay::Replayed;
 use super::snapshot::{self, SnapshotReader};
 use super::spare::Prepared;
 use super::writer::{Active, Log, Parts, STOP_BYTES, Used, Wal};
 use super::{Clock, index::Index};
 use crate::raft::{Ballot, LogIndex, Position, StoredLog};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What was on disk.
 #[derive(Debug)]
@@ -39,102 +40,34 @@ pub struct Recovered<D: Disk> {
 /// `Foreign`, `Io`, `Full`.
 pub fn recover<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
     let found = Files::list(home)?;
-    if found.segments.is_empty() {
-        refuse_lost_log(home)?;
+    let Some(mut decision) = decide(home, &found)? else {
         found.remove_temporaries(home);
         return begin(home);
-    }
-    let replayed = replay::replay(home, &found.segments)?;
-    let chosen = choose_snapshot(home, &replayed)?;
-
+    };
     found.remove_temporaries(home);
-    let mut warnings = chosen.warnings;
-    repair(home, &replayed, &chosen.bad, &mut warnings)?;
-    let position = chosen
-        .snapshot
-        .as_ref()
-        .map_or(Position::default(), |reader| reader.mark().position);
-    let (ballot, clock) = (replayed.log.ballot, replayed.log.clock);
-    let conflicts = replayed.log.conflicts(position);
-    let log = if conflicts {
-        StoredLog {
+    repair(home, &decision)?;
+    let (position, starts_anew) = (decision.start(), decision.starts_anew());
+    let log = match starts_anew {
+        true => StoredLog {
             last: position.index,
             ..StoredLog::default()
-        }
-    } else {
-        stored_log(home, &replayed, position.index)?
+        },
+        false => stored_log(home, &decision.replayed, position.index)?,
     };
-    let mut wal = Wal::new(home.clone(), parts(home, replayed)?);
-    if conflicts {
+    let mut warnings = std::mem::take(&mut decision.warnings);
+    warnings.extend(decision.torn.take());
+    let recovered = Recovered {
+        ballot: decision.replayed.log.ballot,
+        snapshot: decision.snapshot.take(),
+        log,
+        clock: decision.replayed.log.clock,
+        warnings,
+    };
+    let mut wal = Wal::new(home.clone(), parts(home, decision.replayed)?);
+    if starts_anew {
         wal.reset(position)?;
     }
-    let snapshot = chosen.snapshot;
-    Ok((
-        wal,
-        Recovered {
-            ballot,
-            snapshot,
-            log,
-            clock,
-            warnings,
-        },
-    ))
-}
-
-/// The files of the log's folder.
-struct Files {
-    segments: Vec<(SegmentName, u64)>,
-    temporaries: Vec<PathBuf>,
-}
-
-impl Files {
-    fn list<D: Disk>(home: &Home<D>) -> Result<Files, WalError> {
-        let mut files = Files {
-            segments: Vec::new(),
-            temporaries: Vec::new(),
-        };
-        for found in home::list(home.disk(), home.wal())? {
-            match SegmentName::parse(&found.name) {
-                Some(name) => files.segments.push((name, found.bytes)),
-                None if found.name.ends_with(".tmp") => {
-                    files.temporaries.push(home.wal().join(found.name));
-                }
-                None => {}
-            }
-        }
-        for found in home::list(home.disk(), home.snap())? {
-            if found.name.ends_with(".tmp") {
-                files.temporaries.push(home.snap().join(found.name));
-            }
-        }
-        Ok(files)
-    }
-
-    /// What a crash left half made. If one cannot be removed, it is in nobody's way.
-    fn remove_temporaries<D: Disk>(&self, home: &Home<D>) {
-        for path in &self.temporaries {
-            let _ = home.disk().remove(path);
-        }
-    }
-}
-
-/// No segment at all: a new directory, or one whose log is gone.
-fn refuse_lost_log<D: Disk>(home: &Home<D>) -> Result<(), WalError> {
-    let snapshot = snapshot::positions(home)?
-        .pop()
-        .map(|position| snapshot::path(home, position));
-    let identity = home.identity()?.map(|_| home.member().join("identity"));
-    match snapshot.or(identity) {
-        None => Ok(()),
-        Some(path) => Err(WalError::damaged(
-            home.wal(),
-            format!(
-                "there is no log here, though {} says there was one (is --wal-dir given as before, \
-                 and mounted?); {WAY_OUT}",
-                path.display()
-            ),
-        )),
-    }
+    Ok((wal, recovered))
 }
 
 /// A new directory: its first segment has its head, synced, before it has its name.
@@ -200,108 +133,9 @@ fn begin<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
     Ok((Wal::new(home.clone(), parts), recovered))
 }
 
-struct Chosen<D: Disk> {
-    snapshot: Option<SnapshotReader<D>>,
-    /// Newer ones that are not whole.
-    bad: Vec<Position>,
-    warnings: Vec<String>,
-}
-
-/// The newest snapshot that is whole, if the log reaches back to it and, where a newer one is not
-/// whole, as far as that one did.
-fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: &Replayed) -> Result<Chosen<D>, WalError> {
-    let mut chosen = Chosen {
-        snapshot: None,
-        bad: Vec::new(),
-        warnings: Vec::new(),
-    };
-    let mut first_error = None;
-    for position in snapshot::positions(home)?.into_iter().rev() {
-        let checked = SnapshotReader::open(home, position).and_then(SnapshotReader::verify);
-        match checked {
-            Ok(()) => {
-                chosen.snapshot = Some(SnapshotReader::open(home, position)?);
-                break;
-            }
-            Err(error) if error.kind == WalErrorKind::Damaged => {
-                chosen
-                    .warnings
-                    .push(format!("{error}; it was kept aside, an older one is used"));
-                chosen.bad.push(position);
-                first_error.get_or_insert(error);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let start = chosen
-        .snapshot
-        .as_ref()
-        .map_or(LogIndex(0), |reader| reader.mark().position.index);
-    match (first_error, chosen.bad.first()) {
-        (Some(error), Some(newest)) => refuse_short_log(replayed, *newest, start, error)?,
-        _ if start.0 + 1 < replayed.log.shape.first().0 => {
-            return Err(late_log(home, replayed, start));
-        }
-        _ => {}
-    }
-    Ok(chosen)
-}
-
-/// The newest snapshot is bad: an older one will do only with all the log since.
-fn refuse_short_log(
-    replayed: &Replayed,
-    newest: Position,
-    start: LogIndex,
-    mut error: WalError,
-) -> Result<(), WalError> {
-    let shape = &replayed.log.shape;
-    if shape.holds(newest) && start.0 + 1 >= shape.first().0 {
-        return Ok(());
-    }
-    error.what = format!(
-        "{}, and the log (entries {} to {}) cannot stand in for it from entry {} on; {WAY_OUT}",
-        error.what,
-        shape.first().0,
-        shape.last().index.0,
-        start.0 + 1
-    );
-    error.index = Some(LogIndex(start.0 + 1));
-    Err(error)
-}
-
-/// The log begins after the snapshot ends.
-fn late_log<D: Disk>(home: &Home<D>, replayed: &Replayed, start: LogIndex) -> WalError {
-    let first = replayed.used[0].name;
-    let path = home.wal().join(first.file());
-    let missing = match first.seq.checked_sub(1) {
-        Some(seq) => format!("segments up to {seq:016x} are missing"),
-        None => "it never began before that".to_string(),
-    };
-    let what = format!(
-        "the log begins with entry {}, {missing}, and the newest snapshot ends at {}; {WAY_OUT}",
-        replayed.log.shape.first().0,
-        start.0
-    );
-    WalError::damaged(&path, what).index(LogIndex(start.0 + 1))
-}
-
 /// Makes the disk say what was decided: nothing behind the end, nothing half made, all of it synced.
-fn repair<D: Disk>(
-    home: &Home<D>,
-    replayed: &Replayed,
-    bad: &[Position],
-    warnings: &mut Vec<String>,
-) -> Result<(), WalError> {
-    let path = home.wal().join(replayed.active.name.file());
-    if !replayed.rest.is_zeros() {
-        warnings.push(format!(
-            "{} at byte {}: the last append is not whole, as when a crash cuts it short: the {} \
-             bytes from here on were cut off",
-            path.display(),
-            replayed.end,
-            replayed.rest.dirty_end - replayed.end
-        ));
-    }
+fn repair<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Result<(), WalError> {
+    let Decision { replayed, bad, .. } = decision;
     for name in &replayed.superfluous {
         let path = home.wal().join(name.file());
         home.disk()

@@ -44,6 +44,8 @@ pub(super) struct Replayed {
     pub spare: Option<Prepared>,
     /// Files that the log does not need.
     pub superfluous: Vec<SegmentName>,
+    /// In all files of the log, heads and seals too.
+    pub records: u64,
 }
 
 /// A segment's file and what its first bytes are.
@@ -63,7 +65,10 @@ impl File {
 }
 
 /// Where reading a file ended.
-struct End {
+struct End<R> {
+    /// The file, with what was read last: so what stands behind the end is from the same moment, should a
+    /// process be writing there.
+    window: Window<R>,
     offset: u64,
     /// How much of the file was synced, by its own records.
     durable: u64,
@@ -106,7 +111,7 @@ pub(super) fn replay<D: Disk>(
     let last = chain[chain.len() - 1];
     let mut replayed = match end.sealed {
         Some(salt) => replay.sealed_end(home, last, &after, &end, salt)?,
-        None => replay.open_end(home, last, &after, &end)?,
+        None => replay.open_end(home, last, &after, &mut end)?,
     };
     replayed.superfluous.append(&mut superfluous);
     Ok(replayed)
@@ -235,6 +240,7 @@ struct Replay {
     ends: BTreeMap<u64, u64>,
     command: u8,
     noop: u8,
+    records: u64,
 }
 
 impl Replay {
@@ -255,25 +261,26 @@ impl Replay {
             ends: BTreeMap::new(),
             command: Payload::Command([].into()).kind(),
             noop: Payload::Noop.kind(),
+            records: 0,
         }
     }
 
     /// Reads a used file up to its seal or its first bad record.
-    fn file<D: Disk>(&mut self, home: &Home<D>, file: &File) -> Result<End, WalError> {
-        let mut window = open(home, file.name)?;
+    fn file<D: Disk>(&mut self, home: &Home<D>, file: &File) -> Result<End<D::Reader>, WalError> {
         self.used.push(Used {
             name: file.name,
             before: self.log.shape.last(),
         });
         self.index.add_file(file.name);
         let mut end = End {
+            window: open(home, file.name)?,
             offset: HEAD_BYTES,
             durable: 0,
             sealed: None,
             stopped: false,
         };
         while end.sealed.is_none() {
-            let (record, durable, next) = match window.look(end.offset)? {
+            let (record, durable, next) = match end.window.look(end.offset)? {
                 Look::Record {
                     record,
                     durable,
@@ -292,6 +299,7 @@ impl Replay {
             self.record(record, file.name.seq, end.offset)
                 .map_err(|what| damaged(home, file.name, end.offset, &what))?;
             end.offset = next;
+            self.records += 1;
         }
         self.ends.insert(file.name.seq, end.offset);
         Ok(end)
@@ -375,7 +383,7 @@ impl Replay {
         home: &Home<D>,
         file: &File,
         next: &File,
-        end: &End,
+        end: &End<D::Reader>,
     ) -> Result<(), WalError> {
         let next_file = next.name.file();
         let Some(salt) = end.sealed else {
@@ -438,7 +446,7 @@ impl Replay {
         home: &Home<D>,
         last: &File,
         after: &[&File],
-        end: &End,
+        end: &End<D::Reader>,
         salt: u32,
     ) -> Result<Replayed, WalError> {
         let named = SegmentName {
@@ -475,9 +483,9 @@ impl Replay {
         home: &Home<D>,
         last: &File,
         after: &[&File],
-        end: &End,
+        end: &mut End<D::Reader>,
     ) -> Result<Replayed, WalError> {
-        let rest = open(home, last.name)?.rest(end.offset)?;
+        let rest = end.window.rest(end.offset)?;
         if let Some(witness) = rest.witness {
             return Err(self.witness(home, last.name, end.offset, witness));
         }
@@ -530,6 +538,7 @@ impl Replay {
             stopped: false,
             spare: None,
             superfluous: Vec::new(),
+            records: self.records,
         }
     }
 }

@@ -13,6 +13,7 @@ const FIRST_CHUNK: u64 = 8 * 1024;
 const PAGE: usize = 4096;
 
 /// A file with a part of it in memory.
+#[derive(Debug)]
 pub(super) struct Window<R> {
     path: PathBuf,
     reader: R,

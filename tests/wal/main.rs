@@ -3,6 +3,7 @@
 mod crash;
 mod files;
 mod lookalikes;
+mod looking;
 mod process;
 mod real;
 mod simulation;

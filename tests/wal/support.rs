@@ -4,7 +4,8 @@ use edgetcd::raft::{
     Ballot, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMark, Term,
 };
 use edgetcd::wal::{
-    Batch, Disk, Home, Line, LyingDisk, Options, Recovered, Wal, WalError, dump, recover,
+    Batch, Clock, Disk, Home, Line, LyingDisk, Options, Recovered, Seen, Wal, WalError,
+    WalErrorKind, dump, look, recover,
 };
 use std::path::{Path, PathBuf};
 
@@ -78,9 +79,75 @@ pub fn mark(index: u64, term: u64) -> SnapshotMark {
 pub type Opened = (Home<LyingDisk>, Wal<LyingDisk>, Recovered<LyingDisk>);
 
 pub fn open_with(disk: &LyingDisk, options: Options) -> Result<Opened, WalError> {
-    let home = Home::open(disk.clone(), options)?;
-    let (wal, recovered) = recover(&home)?;
-    Ok((home, wal, recovered))
+    let (files, changes) = (disk.files(), disk.changes());
+    let told = look(disk.clone(), options.clone()).map(|seen| seen.map(Told::new));
+    assert!(
+        (files, changes) == (disk.files(), disk.changes()),
+        "to look changes nothing"
+    );
+    let opened = Home::open(disk.clone(), options)
+        .and_then(|home| recover(&home).map(|(wal, recovered)| (home, wal, recovered)));
+    check_told(told, &opened);
+    opened
+}
+
+/// What a look has told, with all entries.
+struct Told {
+    start: Position,
+    last: Position,
+    ballot: Ballot,
+    clock: Option<Clock>,
+    warnings: Vec<String>,
+    entries: Vec<Entry>,
+}
+
+impl Told {
+    fn new(seen: Seen<LyingDisk>) -> Told {
+        Told {
+            start: seen.start(),
+            last: seen.last,
+            ballot: seen.ballot,
+            clock: seen.clock,
+            warnings: seen.warnings,
+            entries: seen
+                .entries
+                .collect::<Result<_, _>>()
+                .expect("what was seen reads back"),
+        }
+    }
+}
+
+/// What was told before a start must be what the start then did.
+fn check_told(told: Result<Option<Told>, WalError>, opened: &Result<Opened, WalError>) {
+    let (told, recovered) = match (told, opened) {
+        (Err(told), Err(error)) => return assert_eq!(&told, error),
+        (Err(told), Ok(_)) => panic!("it starts, though this was told: {told}"),
+        // While it mended something the disk failed, or another process has the lock.
+        (Ok(_), Err(error)) => {
+            let refused = matches!(error.kind, WalErrorKind::Damaged | WalErrorKind::Foreign);
+            return assert!(!refused, "this was not told: {error}");
+        }
+        (Ok(None), Ok((_, wal, recovered))) => {
+            assert!(recovered.snapshot.is_none() && wal.last() == Position::default());
+            return;
+        }
+        (Ok(Some(told)), Ok((_, _, recovered))) => (told, recovered),
+    };
+    let snapshot = recovered.snapshot.as_ref();
+    let start = snapshot.map_or(Position::default(), |reader| reader.mark().position);
+    assert_eq!(
+        (told.start, told.last.index, told.ballot, told.clock),
+        (start, recovered.log.last, recovered.ballot, recovered.clock)
+    );
+    assert_eq!(told.warnings, recovered.warnings);
+    assert_eq!(
+        told.entries.len() as u64,
+        recovered.log.last.0 - start.index.0
+    );
+    assert!(
+        told.entries.ends_with(&recovered.log.tail),
+        "the same entries"
+    );
 }
 
 pub fn open(disk: &LyingDisk, segment_bytes: u64) -> Result<Opened, WalError> {

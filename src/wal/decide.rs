@@ -1,0 +1,207 @@
+//! What a start finds, decided: which log, which snapshot, what to mend, or a refusal. Nothing is
+//! changed here.
+//!
+//! [`recover`](super::recover()) mends and goes on from the decision; [`look`](super::look()) tells it. So
+//! what is said of a directory is what a start does.
+
+use super::disk::Disk;
+use super::error::{WalError, WalErrorKind};
+use super::home::{self, Home};
+use super::names::SegmentName;
+use super::replay::{self, Replayed, WAY_OUT};
+use super::snapshot::{self, SnapshotReader};
+use crate::raft::{LogIndex, Position};
+use std::path::PathBuf;
+
+/// What is there, and what is to be done about it.
+pub(super) struct Decision<D: Disk> {
+    pub replayed: Replayed,
+    /// The newest that is whole.
+    pub snapshot: Option<SnapshotReader<D>>,
+    /// Newer ones that are not whole: to be put aside.
+    pub bad: Vec<Position>,
+    /// What is said of them.
+    pub warnings: Vec<String>,
+    /// What is said of an append that is not whole.
+    pub torn: Option<String>,
+}
+
+impl<D: Disk> Decision<D> {
+    /// Where the snapshot ends, and so where the log that is used begins.
+    pub fn start(&self) -> Position {
+        let reader = self.snapshot.as_ref();
+        reader.map_or(Position::default(), |reader| reader.mark().position)
+    }
+
+    /// Whether the log is not the one that goes on from the snapshot, and begins anew behind it.
+    pub fn starts_anew(&self) -> bool {
+        self.replayed.log.conflicts(self.start())
+    }
+}
+
+/// Decides what to do about a directory; None: it is new.
+///
+/// Errors: all that refuses.
+pub(super) fn decide<D: Disk>(
+    home: &Home<D>,
+    found: &Files,
+) -> Result<Option<Decision<D>>, WalError> {
+    if found.segments.is_empty() {
+        refuse_lost_log(home)?;
+        return Ok(None);
+    }
+    let replayed = replay::replay(home, &found.segments)?;
+    let mut decision = choose_snapshot(home, replayed)?;
+    decision.torn = torn(home, &decision.replayed);
+    Ok(Some(decision))
+}
+
+/// The files that matter to a start, by their names.
+pub(super) struct Files {
+    pub segments: Vec<(SegmentName, u64)>,
+    /// What a crash left half made.
+    pub temporaries: Vec<PathBuf>,
+}
+
+impl Files {
+    pub fn list<D: Disk>(home: &Home<D>) -> Result<Files, WalError> {
+        let mut files = Files {
+            segments: Vec::new(),
+            temporaries: Vec::new(),
+        };
+        for found in home::list(home.disk(), home.wal())? {
+            match SegmentName::parse(&found.name) {
+                Some(name) => files.segments.push((name, found.bytes)),
+                None if found.name.ends_with(".tmp") => {
+                    files.temporaries.push(home.wal().join(found.name));
+                }
+                None => {}
+            }
+        }
+        for found in home::list(home.disk(), home.snap())? {
+            if found.name.ends_with(".tmp") {
+                files.temporaries.push(home.snap().join(found.name));
+            }
+        }
+        Ok(files)
+    }
+
+    /// What a crash left half made. If one cannot be removed, it is in nobody's way.
+    pub fn remove_temporaries<D: Disk>(&self, home: &Home<D>) {
+        for path in &self.temporaries {
+            let _ = home.disk().remove(path);
+        }
+    }
+}
+
+/// What is cut off behind the end of the log.
+fn torn<D: Disk>(home: &Home<D>, replayed: &Replayed) -> Option<String> {
+    if replayed.rest.is_zeros() {
+        return None;
+    }
+    let path = home.wal().join(replayed.active.name.file());
+    Some(format!(
+        "{} at byte {}: the last append is not whole, as when a crash cuts it short: the {} \
+         bytes from here on were cut off",
+        path.display(),
+        replayed.end,
+        replayed.rest.dirty_end - replayed.end
+    ))
+}
+
+/// No segment at all: a new directory, or one whose log is gone.
+fn refuse_lost_log<D: Disk>(home: &Home<D>) -> Result<(), WalError> {
+    let snapshot = snapshot::positions(home)?
+        .pop()
+        .map(|position| snapshot::path(home, position));
+    let identity = home.identity()?.map(|_| home.member().join("identity"));
+    match snapshot.or(identity) {
+        None => Ok(()),
+        Some(path) => Err(WalError::damaged(
+            home.wal(),
+            format!(
+                "there is no log here, though {} says there was one (is --wal-dir given as before, \
+                 and mounted?); {WAY_OUT}",
+                path.display()
+            ),
+        )),
+    }
+}
+
+/// The newest snapshot that is whole, if the log reaches back to it and, where a newer one is not
+/// whole, as far as that one did.
+fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Decision<D>, WalError> {
+    let mut chosen = Decision {
+        replayed,
+        snapshot: None,
+        bad: Vec::new(),
+        warnings: Vec::new(),
+        torn: None,
+    };
+    let mut first_error = None;
+    for position in snapshot::positions(home)?.into_iter().rev() {
+        let checked = SnapshotReader::open(home, position).and_then(SnapshotReader::verify);
+        match checked {
+            Ok(()) => {
+                chosen.snapshot = Some(SnapshotReader::open(home, position)?);
+                break;
+            }
+            Err(error) if error.kind == WalErrorKind::Damaged => {
+                chosen
+                    .warnings
+                    .push(format!("{error}; it was kept aside, an older one is used"));
+                chosen.bad.push(position);
+                first_error.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let start = chosen.start().index;
+    let replayed = &chosen.replayed;
+    match (first_error, chosen.bad.first()) {
+        (Some(error), Some(newest)) => refuse_short_log(replayed, *newest, start, error)?,
+        _ if start.0 + 1 < replayed.log.shape.first().0 => {
+            return Err(late_log(home, replayed, start));
+        }
+        _ => {}
+    }
+    Ok(chosen)
+}
+
+/// The newest snapshot is bad: an older one will do only with all the log since.
+fn refuse_short_log(
+    replayed: &Replayed,
+    newest: Position,
+    start: LogIndex,
+    mut error: WalError,
+) -> Result<(), WalError> {
+    let shape = &replayed.log.shape;
+    if shape.holds(newest) && start.0 + 1 >= shape.first().0 {
+        return Ok(());
+    }
+    error.what = format!(
+        "{}, and the log (entries {} to {}) cannot stand in for it from entry {} on; {WAY_OUT}",
+        error.what,
+        shape.first().0,
+        shape.last().index.0,
+        start.0 + 1
+    );
+    error.index = Some(LogIndex(start.0 + 1));
+    Err(error)
+}
+
+/// The log begins after the snapshot ends.
+fn late_log<D: Disk>(home: &Home<D>, replayed: &Replayed, start: LogIndex) -> WalError {
+    let first = replayed.used[0].name;
+    let path = home.wal().join(first.file());
+    let missing = match first.seq.checked_sub(1) {
+        Some(seq) => format!("segments up to {seq:016x} are missing"),
+        None => "it never began before that".to_string(),
+    };
+    let what = format!(
+        "the log begins with entry {}, {missing}, and the newest snapshot ends at {}; {WAY_OUT}",
+        replayed.log.shape.first().0,
+        start.0
+    );
+    WalError::damaged(&path, what).index(LogIndex(start.0 + 1))
+}
