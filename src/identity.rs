@@ -75,6 +75,17 @@ impl Identity {
         }
     }
 
+    /// The identity of the only member of a cluster whose ids were drawn.
+    pub fn alone(id: u64, incarnation: u64, members: Members) -> Identity {
+        Identity {
+            version: VERSION,
+            id,
+            incarnation,
+            founders: members,
+            joined: false,
+        }
+    }
+
     /// JSON; the file that holds it adds a checksum.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("an identity is plain data")

@@ -18,12 +18,14 @@
 //! | 3 | [`http`] | what etcd says over HTTP |
 //! | 3 | [`peer`] | what goes between members: letters and snapshots |
 //! | 4 | [`config`], [`identity`] | flags and environment to a checked `Config`; whose directory it is |
+//! | 4 | [`backup`] | a state out of a file or a directory, and into the directory of a new cluster |
 //! | 4 | [`node`] | all of it wired together |
 //! | 5 | [`ctl`] | the client `edgetcdctl` |
 
 #![warn(missing_docs)]
 
 pub mod allowed;
+pub mod backup;
 pub mod config;
 pub mod ctl;
 pub mod door;

@@ -11,12 +11,12 @@ const FLOORS: [&[&str]; 6] = [
     ],
     &["replica", "watch"],
     &["http", "peer"],
-    &["config", "identity", "node", "sim"],
+    &["backup", "config", "identity", "node", "sim"],
     &["main", "bin", "ctl"],
 ];
 
 /// Rooms on one floor that know each other on purpose.
-const NEIGHBOURS: [(&str, &str, &str); 7] = [
+const NEIGHBOURS: [(&str, &str, &str); 9] = [
     ("http", "peer", "its counters are part of the statistics"),
     (
         "door",
@@ -30,6 +30,12 @@ const NEIGHBOURS: [(&str, &str, &str); 7] = [
         "config",
         "the first start's flags found the cluster",
     ),
+    (
+        "backup",
+        "config",
+        "the flags say who is restored, and where",
+    ),
+    ("backup", "identity", "a directory has one"),
     ("node", "config", "a node is started from a configuration"),
     ("node", "identity", "and from what its directory says it is"),
 ];

@@ -65,6 +65,20 @@ impl State {
     /// When an entry is skipped, or holds what no version wrote: going on would make this member differ
     /// from the others.
     pub fn apply(&mut self, entry: &Entry) -> Outcome {
+        self.try_apply(entry).unwrap_or_else(|Malformed(what)| {
+            let index = entry.position.index.0;
+            panic!("the committed entry {index} cannot be read: {what}")
+        })
+    }
+
+    /// As [`State::apply`], for whoever only reads a log that another version may have written.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the entry holds what no version known here wrote; the state is of no use then.
+    ///
+    /// # Panics
+    /// When an entry is skipped.
+    pub fn try_apply(&mut self, entry: &Entry) -> Result<Outcome, Malformed> {
         let index = entry.position.index;
         assert_eq!(
             index.0,
@@ -73,18 +87,11 @@ impl State {
         );
         self.applied = index;
         match &entry.payload {
-            Payload::Command(bytes) => self.order(bytes).unwrap_or_else(|Malformed(what)| {
-                panic!("the committed entry {} cannot be read: {what}", index.0)
-            }),
+            Payload::Command(bytes) => self.order(bytes),
             // The leader promotes by itself, and raft's own membership says so.
-            Payload::Change(change) if change.kind == ChangeKind::Promote => Outcome::Quiet,
-            Payload::Change(change) => {
-                self.order(&change.context)
-                    .unwrap_or_else(|Malformed(what)| {
-                        panic!("the committed change {} cannot be read: {what}", index.0)
-                    })
-            }
-            Payload::Noop => Outcome::Quiet,
+            Payload::Change(change) if change.kind == ChangeKind::Promote => Ok(Outcome::Quiet),
+            Payload::Change(change) => self.order(&change.context),
+            Payload::Noop => Ok(Outcome::Quiet),
         }
     }
 

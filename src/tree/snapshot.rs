@@ -64,6 +64,8 @@ pub struct Census {
     pub dirs: u64,
     /// Those of both with a time to live of their own.
     pub expiring: u64,
+    /// The newest of these: its modifiedIndex, and when it goes.
+    pub latest_expiry: Option<(TreeIndex, Expiry)>,
 }
 
 impl Census {
@@ -78,12 +80,19 @@ impl Census {
     }
 
     fn count(&mut self, node: &Node) {
-        let (count, expiry) = match node {
-            Node::File(file) => (&mut self.files, file.expiry),
-            Node::Dir(dir) => (&mut self.dirs, dir.expiry),
+        let (count, modified, expiry) = match node {
+            Node::File(file) => (&mut self.files, file.modified, file.expiry),
+            Node::Dir(dir) => (&mut self.dirs, dir.modified, dir.expiry),
         };
         *count += 1;
-        self.expiring += u64::from(expiry.is_some());
+        let Some(expiry) = expiry else { return };
+        self.expiring += 1;
+        if self
+            .latest_expiry
+            .is_none_or(|(latest, _)| modified >= latest)
+        {
+            self.latest_expiry = Some((modified, expiry));
+        }
     }
 }
 

@@ -1,0 +1,214 @@
+//! Backups: a state out of a file, or out of the directory of a member that does not serve, and into the
+//! directory of a member of a new cluster. All of it offline; what a running node hands out is the business
+//! of the HTTP room.
+//!
+//! # A new cluster, and why
+//!
+//! What is restored is never the old cluster going on: writes after the backup are lost, and members that
+//! still have them must not mix theirs with ours. So ids are new. Members are given the ids that their peer
+//! URLs and the token give on a first start, but with the fingerprint of the file behind the token: all
+//! members that are restored from one file with the same flags agree on all ids without asking each other, and
+//! a member of the old cluster that was not wiped, whose log would fit, is a member of another cluster.
+//! (Restored twice from the same file with the same flags, two clusters have the same ids: between the two,
+//! all members must be wiped, or the token changed.) Each directory draws an incarnation as on a first start,
+//! so that one member that is restored a second time, beside others that went on, is refused by them like any
+//! that lost its data (hazard D12).
+//!
+//! # What goes on, and what does not
+//!
+//! | | in the new cluster |
+//! |---|---|
+//! | keys, values, directories, their indexes, counters | the same |
+//! | the tree's index | goes on after a leap, so that indexes the lost cluster has given out since are old |
+//! | events kept for `waitIndex` | forgotten: each watch from an older index gets 401, none waits in silence |
+//! | the raft index and term | go on |
+//! | members | the founders by the flags; client URLs and names are told at their start |
+//! | times to live | see below |
+//!
+//! # Times to live
+//!
+//! Keys expire by cluster time, which nobody counts while the state lies in a file. What users see is the
+//! wall clock's `expiration`, and they rely on that. So a restored member begins with the cluster time that
+//! belongs to the wall clock now, by the node whose time to live was set last: its deadline in cluster time and
+//! its `expiration` say how the two stood. Keys that would have expired meanwhile do so after the start, all
+//! others at the `expiration` that is shown. Members may be restored at different moments, so that time is
+//! each member's own estimate beside the log, never part of the state; the leader's counts. A wall clock that
+//! stands before that moment, as one that was not set yet does, changes nothing: cluster time never goes
+//! back.
+//!
+//! # A directory in one step
+//!
+//! All is made and synced in `restore.tmp` in the data directory, which may be a mount point, and whose parent
+//! may not be ours to write in. The last step gives the folder `member` its place. Before that, a node finds
+//! nothing; what a crash left is removed by the next attempt.
+
+mod contents;
+mod making;
+
+pub use contents::{Contents, Directory, read_directory, read_file};
+pub use making::Place;
+
+use crate::identity::Identity;
+use crate::raft::{Ballot, LogIndex, Membership, NodeId, Position, SnapshotMark};
+use crate::replica::clock::{Clock, SystemClock};
+use crate::replica::members::{Member, Members};
+use crate::replica::state::State;
+use crate::tree::{Census, ClusterTime, TreeIndex};
+use crate::wal::{self, Disk, RealDisk, WalError};
+use crate::{config, config::Config};
+use std::fmt;
+
+/// Why there is no backup, or no directory.
+#[derive(Debug)]
+pub enum BackupError {
+    /// The disk, or what is on it.
+    Disk(WalError),
+    /// Something else that a person has to change; says what.
+    Refused(String),
+}
+
+impl From<WalError> for BackupError {
+    fn from(error: WalError) -> BackupError {
+        BackupError::Disk(error)
+    }
+}
+
+impl fmt::Display for BackupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackupError::Disk(error) => write!(f, "{error}"),
+            BackupError::Refused(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What was made.
+#[derive(Debug)]
+pub struct Made {
+    /// The member whose directory it is.
+    pub member: u64,
+    /// Its cluster.
+    pub cluster: u64,
+    /// What it holds.
+    pub census: Census,
+    /// The tree's index, after which it goes on.
+    pub index: TreeIndex,
+    /// The entry after which the log goes on.
+    pub position: Position,
+}
+
+/// No leap is longer; far from where indexes end, and no cluster ever gets there.
+pub const BUMP_MAX: u64 = 1 << 60;
+
+/// Makes the data directory of one founder of a new cluster from a backup: `config` says where, and who, as on
+/// a first start. `bump`, at most [`BUMP_MAX`], is how far the tree's index leaps.
+///
+/// # Errors
+/// The flags contradict each other, something is in the directory already, or the disk takes no more.
+pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, BackupError> {
+    assert!(bump <= BUMP_MAX, "a leap of {bump}");
+    config::check_first_start(config).map_err(|stop| {
+        let text = stop.stderr.trim_end();
+        let text = text.strip_prefix("edgetcd: ").unwrap_or(text);
+        BackupError::Refused(text.to_owned())
+    })?;
+    let token = &config.initial_cluster_token;
+    let mixed = Config {
+        initial_cluster_token: format!("{token}@{:016x}", backup.fingerprint),
+        ..config.clone()
+    };
+    let identity = Identity::found(&mixed, random());
+    let mut state = backup.state;
+    let index = TreeIndex(state.tree.index().0.saturating_add(bump));
+    state.tree.skip_to(index);
+    put(&Place::of(config), &identity, state, backup.mark.position)
+}
+
+/// Makes a directory of the same state for one member that goes on alone, with new ids: the copy that is kept
+/// of a directory. The history stays, since nothing is known to be lost.
+///
+/// # Errors
+/// As [`restore`].
+pub fn copy_alone(place: &Place, copied: Directory) -> Result<Made, BackupError> {
+    let me = copied
+        .contents
+        .state
+        .members
+        .get(NodeId(copied.identity.id));
+    let me = me.or_else(|| copied.identity.founders.get(NodeId(copied.identity.id)));
+    let id = random();
+    let member = Member {
+        id,
+        name: me.map_or_else(String::new, |me| me.name.clone()),
+        peer_urls: me.map_or_else(Vec::new, |me| me.peer_urls.clone()),
+        client_urls: Vec::new(),
+    };
+    // Drawn as well, not made from the member's: this cluster is nobody else's.
+    let identity = Identity::alone(id, random(), Members::new(random(), [member]));
+    let Contents { mark, state, .. } = copied.contents;
+    put(place, &identity, state, mark.position)
+}
+
+fn put(
+    place: &Place,
+    identity: &Identity,
+    mut state: State,
+    position: Position,
+) -> Result<Made, BackupError> {
+    state.members = identity.founders.clone();
+    let voters = identity.founders.iter().map(|member| NodeId(member.id));
+    let mark = SnapshotMark {
+        position,
+        membership: Membership {
+            voters: voters.collect(),
+            ..Membership::default()
+        },
+    };
+    if position.index == LogIndex(0) {
+        let what = "nothing was ever applied there, so there is nothing to go on with: start with an empty \
+                    --data-dir";
+        return Err(BackupError::Refused(what.into()));
+    }
+    let census = Census::of(&state.tree);
+    let batch = wal::Batch {
+        ballot: Some(Ballot {
+            term: position.term,
+            vote: None,
+        }),
+        clock: Some(clock_note(&state, &census, &SystemClock)),
+        ..wal::Batch::default()
+    };
+    making::make(place, identity, &mark, &state, &batch)?;
+    Ok(Made {
+        member: identity.id,
+        cluster: identity.founders.cluster,
+        census,
+        index: state.tree.index(),
+        position,
+    })
+}
+
+/// How this machine's clocks stand to the cluster time of the state, if it went on since (see the module).
+fn clock_note(state: &State, census: &Census, clock: &dyn Clock) -> wal::Clock {
+    let earliest = i128::from(state.time.0);
+    let now = census.latest_expiry.map_or(earliest, |(_, expiry)| {
+        let since_expiration = i128::from(clock.wall().0) - i128::from(expiry.expiration().0);
+        i128::from(expiry.deadline().0) + since_expiration
+    });
+    let now = now.max(earliest);
+    let ClusterTime(cluster_ns) = u64::try_from(now).map_or(state.time, ClusterTime);
+    wal::Clock {
+        boot_id: clock.boot_id(),
+        boottime_ns: clock.since_boot(),
+        cluster_ns,
+    }
+}
+
+/// Eight bytes that nobody can guess.
+fn random() -> u64 {
+    let disk = RealDisk::default();
+    u64::from(disk.random()) << 32 | u64::from(disk.random())
+}
+
+#[cfg(test)]
+mod tests;
