@@ -2,6 +2,7 @@
 
 use super::command::Command;
 use super::globals::GLOBAL_OPTIONS;
+use super::restore::NOTES;
 
 /// Of one command, with examples.
 pub(super) fn of_command(command: &Command) -> String {
@@ -15,6 +16,9 @@ pub(super) fn of_command(command: &Command) -> String {
         .options
         .iter()
         .for_each(|option| out += &option.help());
+    if let Some((_, notes)) = NOTES.iter().find(|(name, _)| *name == command.name) {
+        out += &format!("\n{notes}");
+    }
     if !command.examples.is_empty() {
         out += "\nExamples:\n";
         for example in command.examples {

@@ -25,7 +25,7 @@
 //! Beyond etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`,
 //! `mirror`, `snapshot`, `completion`, `man`, and colours where a person looks.
 //!
-//! Left out: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet), `backup`.
+//! Left out: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet).
 
 mod answer;
 mod args;
@@ -45,6 +45,7 @@ mod mirror;
 mod number;
 mod paint;
 mod progress;
+mod restore;
 mod snapshot;
 mod status;
 mod table;
@@ -237,6 +238,7 @@ fn all_commands() -> impl Iterator<Item = &'static Command> {
         transfer::ALL,
         mirror::ALL,
         snapshot::ALL,
+        restore::ALL,
         completion::ALL,
         man::ALL,
     ];

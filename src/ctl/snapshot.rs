@@ -22,12 +22,15 @@ use super::client::{Failure, Miss, Reach, Settings};
 use super::command::{Command, HELP, Run};
 use super::download::Download;
 use super::progress::Progress;
+use super::restore::{stop, tell_warnings};
 use super::wire::{Ask, Patience};
+use crate::backup;
+use crate::ids;
 use crate::raft::SnapshotMark;
-use crate::replica::state::{State, Unloaded};
+use crate::replica::members::Member;
 use crate::tree::Census;
 use crate::urls::Url;
-use crate::wal::{RealDisk, SliceChecker, SnapshotReader};
+use crate::wal::SliceChecker;
 
 pub(super) const ALL: &[Command] = &[
     Command {
@@ -45,6 +48,11 @@ pub(super) const ALL: &[Command] = &[
                 &["local"],
                 "what the given endpoint has, also without a majority: the newest writes may be missing",
             ),
+            Opt::text(
+                &["data-dir"],
+                "read it from the directory of a server that does not start; nothing is changed there",
+            ),
+            Opt::text(&["wal-dir"], "where its log is, if not in --data-dir"),
             HELP,
         ],
         run: save,
@@ -84,6 +92,9 @@ fn save(run: &mut Run) -> Result<(), Stop> {
     if !is_stdout && !run.parsed.flag("force") {
         refuse_existing(Path::new(&path))?;
     }
+    if let Some(dir) = run.parsed.text("data-dir").map(PathBuf::from) {
+        return save_offline(run, &path, &dir);
+    }
     let local = run.parsed.flag("local");
     let client = match local {
         true => run.globals.given_endpoints(run.world.stderr)?,
@@ -114,6 +125,41 @@ fn save(run: &mut Run) -> Result<(), Stop> {
         }
     }
     Err(nobody(misses))
+}
+
+/// What a member has that does not serve.
+fn save_offline(run: &mut Run, path: &str, dir: &Path) -> Result<(), Stop> {
+    let wal_dir = run.parsed.text("wal-dir").map(PathBuf::from);
+    let read = backup::read_directory(dir, wal_dir.as_deref()).map_err(stop)?;
+    tell_warnings(run, &read)?;
+    let contents = read.contents;
+    let mut file = match path {
+        "-" => None,
+        path => Some(PartFile::create(Path::new(path))?),
+    };
+    let out: &mut dyn Write = match &mut file {
+        Some(part) => &mut part.file,
+        None => &mut *run.world.stdout,
+    };
+    let bytes = contents
+        .write(out)
+        .map_err(|error| Stop::Plain(format!("{path}: {error}")))?;
+    if let Some(mut file) = file {
+        file.finish(Path::new(path))?;
+    }
+    let census = Census::of(&contents.state.tree);
+    let position = contents.mark.position;
+    let saved = Saved {
+        file: path.to_owned(),
+        from: dir.display().to_string(),
+        keys: census.files,
+        directories: census.dirs,
+        index: contents.state.tree.index().0,
+        raft_index: position.index.0,
+        raft_term: position.term.0,
+        bytes,
+    };
+    tell_saved(run, &saved, path == "-")
 }
 
 pub(super) fn file_argument(run: &Run) -> Result<String, Stop> {
@@ -422,14 +468,12 @@ fn check(run: &mut Run) -> Result<(), Stop> {
 
 /// Reads all of it as a node does.
 fn look(path: &Path) -> Result<Good, String> {
-    let disk = RealDisk::default();
-    let mut reader = SnapshotReader::open_file(&disk, path).map_err(|error| error.to_string())?;
-    let state = load(path, &mut reader)?;
+    let contents = backup::read_file(path).map_err(|error| error.to_string())?;
+    let (state, position) = (&contents.state, contents.mark.position);
     let census = Census::of(&state.tree);
-    let position = reader.mark().position;
-    let member = |member: &crate::replica::members::Member| {
+    let member = |member: &Member| {
         let name = match member.name.as_str() {
-            "" => crate::ids::hex(member.id),
+            "" => ids::hex(member.id),
             name => name.to_owned(),
         };
         format!("{name}={}", member.peer_urls.join(","))
@@ -444,22 +488,10 @@ fn look(path: &Path) -> Result<Good, String> {
         directories: census.dirs,
         with_ttl: census.expiring,
         events: state.tree.history().len(),
-        cluster: crate::ids::hex(state.members.cluster),
+        cluster: ids::hex(state.members.cluster),
         members: state.members.iter().map(member).collect(),
-        bytes: reader.file_bytes(),
+        bytes: contents.bytes,
         written: written(path),
-    })
-}
-
-/// The state in it, or what is wrong with it, with its name.
-pub(super) fn load(path: &Path, reader: &mut SnapshotReader<RealDisk>) -> Result<State, String> {
-    State::load(reader, usize::MAX).map_err(|unloaded| match unloaded {
-        Unloaded::Disk(error) => error.to_string(),
-        Unloaded::Malformed(error) => format!(
-            "{}: it passes its checksums but cannot be read: {}; it may have been written by a newer edgetcd",
-            path.display(),
-            error.0
-        ),
     })
 }
 
