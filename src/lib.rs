@@ -21,6 +21,8 @@
 //! | 4 | [`backup`] | a state out of a file or a directory, and into the directory of a new cluster |
 //! | 4 | [`node`] | all of it wired together |
 //! | 5 | [`ctl`] | the client `edgetcdctl` |
+//!
+//! [`guide`] is for who runs a cluster: what to do when something is broken.
 
 #![warn(missing_docs)]
 
@@ -29,6 +31,7 @@ pub mod backup;
 pub mod config;
 pub mod ctl;
 pub mod door;
+pub mod guide;
 pub mod http;
 pub mod identity;
 pub mod ids;

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 6] = [
     &["replica", "watch"],
     &["http", "peer"],
     &["backup", "config", "identity", "node", "sim"],
-    &["main", "bin", "ctl"],
+    &["main", "bin", "ctl", "guide"],
 ];
 
 /// Rooms on one floor that know each other on purpose.
