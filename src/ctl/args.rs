@@ -12,6 +12,9 @@ use std::time::Duration;
 use super::Stop;
 use super::number::{parse_duration, parse_number};
 
+/// Room for an option's names in a help; longer ones have a line of their own.
+const NAMES_WIDTH: usize = 26;
+
 /// What an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -80,7 +83,11 @@ impl Opt {
 
     /// Its line of a help.
     pub fn help(&self) -> String {
-        format!("  {:<26} {}\n", self.typed(), self.what)
+        let names = self.typed();
+        if names.len() > NAMES_WIDTH {
+            return format!("  {names}\n  {:<NAMES_WIDTH$} {}\n", "", self.what);
+        }
+        format!("  {names:<NAMES_WIDTH$} {}\n", self.what)
     }
 
     /// Refuses, in etcdctl's words, a value that cannot be read; `name` is the one that was typed.

@@ -36,7 +36,7 @@ pub(super) fn of_group<'a>(name: &str, commands: impl Iterator<Item = &'a Comman
 }
 
 fn line(command: &Command) -> String {
-    format!("  {:<15} {}\n", command.name, command.what)
+    format!("  {:<16} {}\n", command.name, command.what)
 }
 
 /// Of the program.

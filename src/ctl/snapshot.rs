@@ -378,7 +378,10 @@ impl PartFile {
                 file,
                 finished: false,
             }),
-            Err(error) => Err(Stop::Plain(format!("{}: {error}", part.display()))),
+            Err(error) => Err(Stop::Plain(format!(
+                "{}: cannot make a file beside it: {error}",
+                path.display()
+            ))),
         }
     }
 
