@@ -45,7 +45,7 @@ endif
 
 .DEFAULT_GOAL := build
 .PHONY: build run test check lints conformance clients crash sim bars bench clean help \
-        clustertest clusterbars walkthrough clusterbench tsan \
+        clustertest clusterbars backuptest walkthrough clusterbench tsan \
         cluster status kill pause resume restart wipe add stop demo \
         install dist
 
@@ -123,6 +123,10 @@ clusterbars: build ## the same, as long and as often as the bars ask for (half a
 	  LINK_PATTERNS=64 LINK_HOLD_MS=5000 REMOVED_SECONDS=60 ISOLATED_MS=60000 CROSSED_SECONDS=30 \
 	  ADDED_SECONDS=30 STALE_ROUNDS=20 MINORITY_PUTS=1000000 IDLE_SECONDS=30 SLOW_MB=100 ROLLING_ROUNDS=20 \
 	  cargo test --locked --test cluster -- --nocapture $(TESTS)
+
+backuptest: build ## backup and restore on 1, 3 and 5 nodes with 100,000 keys
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' BACKUP_KEYS=100000 BACKUP_KILLS=60 \
+	  cargo test --locked --test backup -- --nocapture --test-threads=1 $(TESTS)
 
 walkthrough: build ## the commands of the first day, on three nodes, with Debian's etcdctl (WALKS=10)
 	for walk in $$(seq $(WALKS)); do \

@@ -1,0 +1,246 @@
+//! Damage anywhere is seen by whoever reads: on the way, in a file, in a data directory.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::harness::{Server, setting};
+use crate::support::{
+    command, complained, fill, folder, keys, put, restore_alone, run, said, save, snapshots, text,
+    tree, url,
+};
+
+/// A server with some keys, and a backup of it.
+fn saved(folder: &Path) -> (Server, PathBuf) {
+    let server = Server::start(&[]);
+    fill(&[server.address()], 300);
+    let mut connection = server.connect();
+    put(&mut connection, "/large", &"x".repeat(200_000));
+    put(&mut connection, "/_hidden", "h");
+    put(&mut connection, "/rich/_h", "h");
+    let file = folder.join("keys.snap");
+    save(&url(server.address()), &file);
+    (server, file)
+}
+
+/// One offset in each field of each kind of slice; the last is behind the end.
+fn offsets(bytes: &[u8]) -> Vec<usize> {
+    let mut found = vec![0, 7, 8, 11];
+    let mut at = 12;
+    while at < bytes.len() {
+        let length = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().expect("four"));
+        let end = at + 9 + usize::try_from(length).expect("a length");
+        found.extend([
+            at,
+            at + 3,
+            at + 4,
+            at + 7,
+            at + 8,
+            at + 9,
+            (at + end) / 2,
+            end - 1,
+        ]);
+        at = end;
+    }
+    assert_eq!(at, bytes.len());
+    found
+}
+
+fn variants(good: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut variants = Vec::new();
+    for at in offsets(good) {
+        let mut flipped = good.to_vec();
+        flipped[at] ^= 0x01;
+        variants.push((format!("flipped at {at}"), flipped));
+        variants.push((format!("cut at {at}"), good[..at].to_vec()));
+    }
+    variants.push(("longer".into(), [good, b"\0"].concat()));
+    variants
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_named_with_the_place() {
+    let folder = folder();
+    let (_server, file) = saved(folder.path());
+    let good = fs::read(&file).expect("the backup");
+    assert!(said(&run("", &["snapshot", "check", text(&file)])).contains(": good"));
+    let (bad, dir) = (folder.path().join("bad.snap"), folder.path().join("dir"));
+    for (what, bytes) in variants(&good) {
+        fs::write(&bad, &bytes).expect("written");
+        let output = run("", &["snapshot", "check", text(&bad)]);
+        let error = complained(&output, 1);
+        let named = format!("{} at byte ", text(&bad));
+        assert!(error.starts_with(&named), "{what}: {error}");
+        let words = ["snapshot", "restore", text(&bad), "--data-dir", text(&dir)];
+        let error = complained(&run("", &words), 1);
+        assert!(error.starts_with(&named), "{what}: {error}");
+        assert!(!dir.exists(), "{what}: something was made");
+    }
+    // One good and one bad: all are told, and the status is that of the bad one.
+    let output = run(
+        "",
+        &["-o", "json", "snapshot", "check", text(&file), text(&bad)],
+    );
+    complained(&output, 1);
+    let lines = String::from_utf8(output.stdout).expect("text");
+    let goods: Vec<bool> = lines
+        .lines()
+        .map(|line| line.contains("\"good\":true"))
+        .collect();
+    assert_eq!(goods, [true, false]);
+}
+
+/// What a check says of a node's own files is what the node does.
+#[test]
+fn a_check_of_a_data_directory_agrees_with_the_node() {
+    let mut server = Server::start(&["--snapshot-count=50"]);
+    fill(&[server.address()], 400);
+    server.kill();
+    let files = snapshots(server.data());
+    assert!(files.len() > 1, "{files:?}");
+    for file in &files {
+        said(&run("", &["snapshot", "check", text(file)]));
+    }
+    let newest = files.last().expect("one");
+    let good = fs::read(newest).expect("a snapshot");
+    let mut bytes = good.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(newest, bytes).expect("written");
+    complained(&run("", &["snapshot", "check", text(newest)]), 1);
+    server.launch();
+    assert!(server.log().contains("kept aside"), "{}", server.log());
+    server.kill();
+
+    // Under another name a good one is a bad one, as the node says, too.
+    let other = newest.with_file_name("00000000000fffff-0000000000000001.snap");
+    fs::write(&other, good).expect("written");
+    let error = complained(&run("", &["snapshot", "check", text(&other)]), 1);
+    assert!(
+        error.contains("another snapshot under this name"),
+        "{error}"
+    );
+}
+
+/// Answers each connection with what the server says, changed behind so many bytes.
+fn proxy(to: SocketAddr, damage: Damage) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            // A client that has gone in the middle is what some tests are about.
+            let _ = relay(client, to, damage);
+        }
+    });
+    address
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Cut(usize),
+    Flip(usize),
+    Stall(usize),
+}
+
+fn relay(mut client: TcpStream, to: SocketAddr, damage: Damage) -> std::io::Result<()> {
+    let mut request = vec![0; 4096];
+    let read = client.read(&mut request)?;
+    let mut server = TcpStream::connect(to)?;
+    server.write_all(&request[..read])?;
+    server.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer)?;
+    match damage {
+        Damage::Cut(at) => answer.truncate(at),
+        Damage::Flip(at) => answer[at] ^= 1,
+        Damage::Stall(at) => {
+            client.write_all(&answer[..at])?;
+            std::thread::sleep(Duration::from_secs(60));
+        }
+    }
+    client.write_all(&answer)
+}
+
+#[test]
+fn what_is_damaged_on_the_way_is_not_saved_and_another_endpoint_is_asked() {
+    let folder = folder();
+    let (server, file) = saved(folder.path());
+    let length = fs::metadata(&file).expect("the backup").len() as usize;
+    let good = url(server.address());
+    let saved = folder.path().join("way.snap");
+    // The head of the answer has some 300 bytes.
+    for damage in [
+        Damage::Cut(100),
+        Damage::Cut(400),
+        Damage::Cut(length / 2),
+        Damage::Cut(length),
+        Damage::Flip(length / 2),
+        Damage::Flip(length),
+        Damage::Stall(length / 2),
+    ] {
+        let bad = url(proxy(server.address(), damage));
+        let words = [
+            "--no-sync",
+            "--timeout=1s",
+            "snapshot",
+            "save",
+            text(&saved),
+        ];
+        complained(&run(&bad, &words), 4);
+        let names = fs::read_dir(folder.path()).expect("the folder").count();
+        assert_eq!(
+            names, 1,
+            "{damage:?} left something beside the first backup"
+        );
+        let output = run(&format!("{bad},{good}"), &words);
+        assert!(said(&output).contains(&good), "{damage:?}");
+        fs::remove_file(&saved).expect("it was saved");
+    }
+}
+
+/// A restore that is killed leaves nothing that a server would take, or all of it.
+#[test]
+fn a_killed_restore_leaves_nothing_or_all() {
+    let folder = folder();
+    let (server, file) = saved(folder.path());
+    fill(&[server.address()], keys());
+    let words = ["--force", text(&file)];
+    said(&run(
+        &url(server.address()),
+        &[&["snapshot", "save"], &words[..]].concat(),
+    ));
+    let full = tree(&server);
+    let began = std::time::Instant::now();
+    restore_alone(&Server::prepare(&[]), &file, &[]);
+    let whole = began.elapsed();
+    let kills = setting("BACKUP_KILLS", 12);
+    for kill in 0..kills {
+        let mut restored = Server::prepare(&[]);
+        let words = ["snapshot", "restore", text(&file), "--data-dir"];
+        let mut words = words.to_vec();
+        let peer = format!(
+            "--initial-advertise-peer-urls={}",
+            url(restored.peer_address())
+        );
+        words.extend([text(restored.data()), &peer]);
+        let mut child = command("", &words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        std::thread::sleep(
+            whole * u32::try_from(kill).expect("few") / u32::try_from(kills).expect("few"),
+        );
+        child.kill().expect("kill -9");
+        child.wait().expect("its end");
+        if !restored.data().join("member").exists() {
+            // Nothing; what was left aside is in nobody's way.
+            said(&run("", &words));
+        }
+        restored.launch();
+        assert_eq!(tree(&restored), full, "killed {kill}/{kills} through");
+    }
+}

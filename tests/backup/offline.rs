@@ -1,0 +1,174 @@
+//! What can be had from the directory of a member without its server.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::harness::{Cluster, Server};
+use crate::support::{
+    PATIENCE, complained, fill, folder, put, restore_alone, run, said, text, tree,
+};
+
+fn write(server: &Server) {
+    fill(&[server.address()], 300);
+    let mut connection = server.connect();
+    put(&mut connection, "/_hidden", "h");
+    put(&mut connection, "/rich/_h", "h");
+}
+
+/// All files below, with what is in them.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let bytes = fs::read(&path).expect("a file");
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
+fn back_up(from: &Path, to: &Path, further: &[&str]) -> String {
+    let words = ["backup", "--data-dir", text(from), "--backup-dir", text(to)];
+    said(&run("", &[&words[..], further].concat()))
+}
+
+/// A member of three, whose log has snapshots behind it, goes on alone, with and without the flag.
+#[test]
+fn a_copy_of_a_members_directory_goes_on_alone() {
+    let mut cluster = Cluster::start(3, &["--snapshot-count=100"]);
+    write(cluster.node(0));
+    cluster.put(0, "/last", "one");
+    cluster.wait_value(2, "/last", "one", PATIENCE);
+    let (full, index) = (
+        tree(cluster.node(2)),
+        cluster.node(2).ask("GET", "/v2/keys/", None).index(),
+    );
+    let old = cluster.members(2).len();
+    assert_eq!(old, 3);
+    (0..3).for_each(|node| cluster.kill(node));
+    let from = cluster.node(2).data().to_owned();
+    let before = files(&from);
+    for flags in [&["--force-new-cluster"][..], &[]] {
+        let folder = folder();
+        let (to, wal) = (folder.path().join("copy"), folder.path().join("wal"));
+        back_up(&from, &to, &["--backup-wal-dir", text(&wal)]);
+        assert_eq!(
+            files(&from),
+            before,
+            "the backup has changed what it copied"
+        );
+        let mut server = Server::prepare(flags);
+        server.keep_data_in(&to);
+        server.add_flag(&format!("--wal-dir={}", text(&wal)));
+        server.launch();
+        assert_eq!(tree(&server), full);
+        let answer = server.ask("PUT", "/v2/keys/more?value=1", None);
+        assert_eq!(answer.index(), index + 1, "no leap");
+        let watched = server.ask(
+            "GET",
+            &format!("/v2/keys/last?wait=true&waitIndex={index}"),
+            None,
+        );
+        assert_eq!(
+            watched.status,
+            200,
+            "the history is there: {}",
+            watched.text()
+        );
+        let members = server.ask("GET", "/v2/members", None).json();
+        let members = members.get("members").expect("members").items();
+        assert_eq!(members.len(), 1);
+        server.stop();
+        server.launch();
+        assert_eq!(server.ask("GET", "/v2/keys/more", None).status, 200);
+    }
+}
+
+/// While a server runs on it, it is a moment of it.
+#[test]
+fn a_directory_in_use_can_be_read() {
+    let server = Server::start(&[]);
+    write(&server);
+    let full = tree(&server);
+    let folder = folder();
+    let (copy, file) = (folder.path().join("copy"), folder.path().join("keys.snap"));
+    let words = [
+        "snapshot",
+        "save",
+        "--data-dir",
+        text(server.data()),
+        text(&file),
+    ];
+    let output = run("", &words);
+    assert!(said(&output).contains("302 keys"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a server runs on it"));
+    back_up(server.data(), &copy, &[]);
+    for restored in [true, false] {
+        let mut other = Server::prepare(&[]);
+        match restored {
+            true => drop(restore_alone(&other, &file, &[])),
+            false => other.keep_data_in(&copy),
+        }
+        other.launch();
+        assert_eq!(tree(&other), full);
+    }
+    assert_eq!(
+        server.ask("PUT", "/v2/keys/still?value=here", None).status,
+        201
+    );
+}
+
+#[test]
+fn what_is_no_members_directory_is_refused() {
+    let folder = folder();
+    let nothing = folder.path().join("nothing");
+    let copy = folder.path().join("copy");
+    let words = [
+        "backup",
+        "--data-dir",
+        text(&nothing),
+        "--backup-dir",
+        text(&copy),
+    ];
+    let error = complained(&run("", &words), 1);
+    assert!(error.contains("no member has its data here"), "{error}");
+    assert!(!copy.exists() && !nothing.exists());
+    let mut server = Server::start(&[]);
+    write(&server);
+    server.kill();
+    let words = [
+        "backup",
+        "--data-dir",
+        text(server.data()),
+        "--backup-dir",
+        text(server.data()),
+    ];
+    let error = complained(&run("", &words), 1);
+    assert!(error.contains("is not empty"), "{error}");
+    // Damage that keeps a node from starting keeps a backup from being made.
+    let wal = server.data().join("member/wal");
+    let segment = fs::read_dir(&wal)
+        .expect("the log")
+        .map(|entry| entry.expect("one").path());
+    let segment = segment.min().expect("a segment");
+    let mut bytes = fs::read(&segment).expect("its bytes");
+    bytes[600] ^= 1;
+    fs::write(&segment, bytes).expect("written");
+    let words = [
+        "snapshot",
+        "save",
+        "--data-dir",
+        text(server.data()),
+        text(&copy),
+    ];
+    let error = complained(&run("", &words), 1);
+    assert!(
+        error.contains(text(&segment)) && error.contains("at byte"),
+        "{error}"
+    );
+    assert!(!copy.exists());
+}

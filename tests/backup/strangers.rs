@@ -1,0 +1,80 @@
+//! Who may not take part: a member of the old cluster, and one that was restored a second time.
+
+use crate::harness::{Cluster, wait_for};
+use crate::support::{PATIENCE, all_endpoints, fill, folder, restore, save};
+
+fn await_log(cluster: &Cluster, nodes: &[usize], words: &str) {
+    let what = format!("{words:?} in the logs of {nodes:?}");
+    wait_for(&what, PATIENCE, || {
+        let mut nodes = nodes.iter();
+        nodes
+            .find(|node| cluster.node(**node).log().contains(words))
+            .map(|_| ())
+    });
+}
+
+/// It has an id, a log and a term that would fit.
+#[test]
+fn an_old_member_that_was_not_wiped_is_refused() {
+    let mut cluster = Cluster::start(3, &[]);
+    fill(&cluster.addresses(), 200);
+    let folder = folder();
+    let file = folder.path().join("keys.snap");
+    save(&all_endpoints(&cluster), &file);
+    cluster.put(0, "/later", "lost");
+    (0..3).for_each(|node| cluster.kill(node));
+    for node in [0, 1] {
+        cluster.node_mut(node).wipe();
+        restore(&cluster, node, &file);
+    }
+    (0..3).for_each(|node| cluster.node_mut(node).spawn());
+    cluster.wait_leader_among(&[0, 1]);
+    await_log(&cluster, &[0, 1, 2], "this is a member of the cluster");
+    cluster.put(0, "/new", "time");
+    cluster.wait_value(1, "/new", "time", PATIENCE);
+    assert!(!cluster.node(2).is_healthy(), "an old member serves");
+    let answer = cluster.node(0).ask("GET", "/v2/keys/later", None);
+    assert_eq!(
+        answer.status,
+        404,
+        "an old member's write has come: {}",
+        answer.text()
+    );
+
+    // Wiped and restored, it is the third of the new cluster.
+    cluster.kill(2);
+    cluster.node_mut(2).wipe();
+    restore(&cluster, 2, &file);
+    cluster.restart(2);
+    cluster.wait_value(2, "/new", "time", PATIENCE);
+}
+
+/// By the same flags it has the same id, and has forgotten what it confirmed.
+#[test]
+fn a_member_restored_over_again_is_refused() {
+    let mut cluster = Cluster::start(3, &[]);
+    fill(&cluster.addresses(), 200);
+    let folder = folder();
+    let file = folder.path().join("keys.snap");
+    save(&all_endpoints(&cluster), &file);
+    crate::support::wipe_and_restore(&mut cluster, &file);
+    cluster.put(0, "/new", "time");
+    cluster.wait_value(2, "/new", "time", PATIENCE);
+    cluster.kill(2);
+    cluster.node_mut(2).wipe();
+    restore(&cluster, 2, &file);
+    cluster.node_mut(2).spawn();
+    await_log(&cluster, &[0, 1, 2], "comes with another data directory");
+    cluster.wait_leader_among(&[0, 1]);
+    cluster.put(1, "/new", "day");
+    assert!(!cluster.node(2).is_healthy(), "it takes part again");
+    // Without it there is still a majority, and with one of the two nothing may be confirmed.
+    cluster.kill(1);
+    let alone = cluster.node(0).try_ask(
+        "PUT",
+        "/v2/keys/new?value=lie",
+        None,
+        std::time::Duration::from_secs(15),
+    );
+    assert!(alone.is_ok_and(|answer| answer.status == 500));
+}
