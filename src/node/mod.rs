@@ -16,13 +16,17 @@
 //! | `mod.rs` | the wiring, in order, and its end |
 //! | `listeners.rs` | sockets |
 //! | `stored.rs` | what is on disk |
+//! | `look.rs` | the same, for those who only look |
 //! | `first_start.rs` | who this node is, when nothing is |
 //! | `force.rs` | `--force-new-cluster` |
 
 mod first_start;
 mod force;
 mod listeners;
+mod look;
 mod stored;
+
+pub use look::{Look, Refusal, look};
 
 use crate::config::{Config, Stop};
 use crate::door::{self, Door, Handler, Limits, Outbox, Reply, Request};
@@ -264,7 +268,8 @@ impl Engine {
                     // The raft thread has panicked, which ends the process.
                     std::thread::park();
                 }
-                Err(stored::was_removed(config, self.replica.status().id().0))
+                let id = self.replica.status().id().0;
+                Err(look::was_removed(&config.data_dir, id).into())
             }
             default(READY_TIMEOUT) => Ok(Some("nothing was heard from the raft thread for a minute")),
         }

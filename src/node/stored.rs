@@ -1,12 +1,12 @@
 //! What is on disk, recovered; on a first start, made.
 
-use super::{first_start, force};
+use super::{first_start, force, look};
 use crate::config::{Config, Stop};
 use crate::identity::Identity;
 use crate::raft::{Membership, NodeId, Payload, SnapshotMark, Start};
 use crate::replica::entry::{self, Order};
 use crate::replica::members::Members;
-use crate::replica::state::{State, Unloaded};
+use crate::replica::state::State;
 use crate::wal::{self, Home, RealDisk, Recovered};
 use std::path::Path;
 
@@ -34,9 +34,7 @@ impl Stored {
         }
         let home = Home::open(RealDisk::default(), options(config)).map_err(refused)?;
         let known = match home.identity().map_err(refused)? {
-            Some(bytes) => {
-                Some(Identity::from_bytes(&bytes).map_err(|what| strange(config, &what))?)
-            }
+            Some(bytes) => Some(look::identity(&config.data_dir, &bytes)?),
             None => None,
         };
         if known.is_none() && found.is_none() {
@@ -78,12 +76,12 @@ impl Stored {
             ..
         } = recovered;
         let (mark, state, snapshot_bytes) = match snapshot {
-            Some(reader) => load(reader, config.watch_history)?,
+            Some(reader) => look::load(reader, config.watch_history)?,
             None => (first, State::new(founders, config.watch_history), 0),
         };
         let addresses = addresses(&state.members, &log);
         if state.members.was_removed(NodeId(identity.id)) {
-            return Err(was_removed(config, identity.id));
+            return Err(look::was_removed(&config.data_dir, identity.id).into());
         }
         let start = Start {
             ballot,
@@ -100,18 +98,6 @@ impl Stored {
             snapshot_bytes,
         })
     }
-}
-
-/// A member that was removed may not come back under its id (spec §13).
-pub(super) fn was_removed(config: &Config, id: u64) -> Stop {
-    Stop::fatal(
-        format!("member {id:x} was permanently removed from its cluster"),
-        &format!(
-            "to join again, add it (edgetcdctl member add NAME PEER-URL) and start it with \
-             --initial-cluster-state existing on an empty --data-dir, not {}",
-            config.data_dir.display()
-        ),
-    )
 }
 
 /// The members at the snapshot, and those that the log after it adds.
@@ -152,13 +138,6 @@ pub(super) fn disk_bytes(dir: &Path) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-fn strange(config: &Config, what: &str) -> Stop {
-    Stop::fatal(
-        format!("the identity in {}: {what}", config.data_dir.display()),
-        "start the edgetcd that wrote it, or give another --data-dir",
-    )
-}
-
 /// The point before the first entry: the founders as voters, or nobody for a member that joins and waits to
 /// be told.
 pub(super) fn first_mark(identity: &Identity) -> SnapshotMark {
@@ -174,25 +153,6 @@ pub(super) fn first_mark(identity: &Identity) -> SnapshotMark {
     SnapshotMark {
         membership,
         ..SnapshotMark::default()
-    }
-}
-
-/// Reads the newest snapshot into a state.
-fn load(
-    mut reader: wal::SnapshotReader<RealDisk>,
-    history_events: usize,
-) -> Result<(SnapshotMark, State, u64), Stop> {
-    let mark = reader.mark().clone();
-    match State::load(&mut reader, history_events) {
-        Ok(state) => Ok((mark, state, reader.bytes())),
-        Err(Unloaded::Disk(error)) => Err(refused(error)),
-        Err(Unloaded::Malformed(error)) => Err(Stop::fatal(
-            format!(
-                "the snapshot at index {} passes its checksums but cannot be read: {}",
-                mark.position.index.0, error.0
-            ),
-            "it may have been written by a newer edgetcd: start that one",
-        )),
     }
 }
 

@@ -237,6 +237,11 @@ impl<D: Disk> SnapshotReader<D> {
         Ok(reader)
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The point it stands for.
     pub fn mark(&self) -> &SnapshotMark {
         &self.mark
