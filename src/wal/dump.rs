@@ -1,13 +1,19 @@
-//! A segment as text, for people and for tests. Takes no lock and changes nothing.
+//! A segment record by record, for people and for tests. Takes no lock and changes nothing.
+//!
+//! Damage does not end it: what cannot be read is told, and the next record that says it was durable
+//! is where it goes on. Of the log as a whole it knows nothing but which entries were replaced.
 
+use super::Clock;
 use super::disk::Disk;
-use super::error::WalError;
+use super::error::{WalError, WalErrorKind};
+use super::home;
+use super::index::Index;
 use super::names::SegmentName;
 use super::record::Record;
 use super::scan::{Look, Window};
 use crate::raft::{Ballot, Payload, Position};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One record of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,40 +40,276 @@ impl fmt::Display for Line {
     }
 }
 
-/// The records of a segment from its beginning up to the first that is not good.
-pub fn dump<D: Disk>(disk: &D, segment: &Path) -> Result<Vec<Line>, WalError> {
-    let name = segment
-        .file_name()
-        .and_then(|name| SegmentName::parse(name.to_str()?));
-    let Some(name) = name else {
-        return Err(WalError::damaged(
-            segment,
-            "edgetcd gives no segment such a name",
-        ));
-    };
-    let file = disk.open(segment);
-    let file = file.map_err(|error| WalError::io(segment, "open it", &error))?;
-    let mut window = Window::new(segment, file, name.salt);
-    let mut lines: Vec<Line> = Vec::new();
-    loop {
-        let offset = lines.last().map_or(0, |line| line.offset + line.bytes);
-        match window.look(offset)? {
+/// What stands in a segment, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dumped {
+    /// A good record.
+    Record(Line, Content),
+    /// No good record where there must have been one.
+    Bad {
+        /// Byte in the segment.
+        offset: u64,
+        /// Why it cannot be read.
+        what: String,
+        /// Where the next good record begins, which says that this one was durable.
+        next: Option<u64>,
+    },
+    /// What no record calls durable: an append that was cut short, or is being written. The last that
+    /// is told of a segment.
+    Torn {
+        /// Byte in the segment.
+        offset: u64,
+        /// Up to the last one that is not zero.
+        bytes: u64,
+    },
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The first in its file.
+    Head {
+        /// The file's number.
+        number: u64,
+        /// The file's length.
+        bytes: u64,
+        /// Where the log ended before this file.
+        last: Position,
+        /// Term and vote before this file.
+        ballot: Ballot,
+        /// The clocks before this file.
+        clock: Option<Clock>,
+    },
+    /// An entry.
+    Entry {
+        /// Where it stands in the log.
+        position: Position,
+        /// What it says, or why that cannot be read.
+        payload: Result<Payload, String>,
+    },
+    /// Term and vote.
+    Ballot(Ballot),
+    /// The clocks, on a boot that is news.
+    Clock(Clock),
+    /// The clocks, on the boot noted last.
+    Tick {
+        /// CLOCK_BOOTTIME, in nanoseconds.
+        boottime_ns: u64,
+        /// The cluster's time, in nanoseconds.
+        cluster_ns: u64,
+    },
+    /// The log is empty and goes on after this position.
+    Reset(Position),
+    /// The log goes on in the next file.
+    Sealed {
+        /// Where the log ends here.
+        last: Position,
+        /// The second half of the next file's name.
+        next_salt: u32,
+    },
+    /// The log was closed.
+    Stop,
+}
+
+impl Content {
+    fn new(record: Record<'_>) -> Content {
+        match record {
+            Record::Head(head) => Content::Head {
+                number: head.seq,
+                bytes: head.bytes,
+                last: head.last,
+                ballot: head.ballot,
+                clock: head.clock,
+            },
+            Record::Entry {
+                position,
+                kind,
+                bytes,
+            } => Content::Entry {
+                position,
+                payload: Payload::decode(kind, bytes).map_err(|error| error.to_string()),
+            },
+            Record::Ballot(ballot) => Content::Ballot(ballot),
+            Record::Clock(clock) => Content::Clock(clock),
+            Record::Tick {
+                boottime_ns,
+                cluster_ns,
+            } => Content::Tick {
+                boottime_ns,
+                cluster_ns,
+            },
+            Record::Reset(position) => Content::Reset(position),
+            Record::Sealed { last, next_salt } => Content::Sealed { last, next_salt },
+            Record::Stop => Content::Stop,
+        }
+    }
+}
+
+/// The segments in a folder, oldest first.
+///
+/// Errors: `Io` when it cannot be listed.
+pub fn segments<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<PathBuf>, WalError> {
+    let found = home::list(disk, dir)?;
+    let names = found.iter().map(|found| SegmentName::parse(&found.name));
+    let mut names: Vec<SegmentName> = names.flatten().collect();
+    names.sort_unstable();
+    Ok(names.iter().map(|name| dir.join(name.file())).collect())
+}
+
+/// A segment being read from its beginning.
+#[derive(Debug)]
+pub struct Dump<D: Disk> {
+    window: Window<D::Reader>,
+    offset: u64,
+    over: bool,
+}
+
+impl<D: Disk> Dump<D> {
+    /// Opens a segment.
+    ///
+    /// Errors: `Foreign` for a file that is none by its name, else `Io`.
+    pub fn open(disk: &D, segment: &Path) -> Result<Dump<D>, WalError> {
+        let Some(name) = named(segment) else {
+            let what = "edgetcd gives no segment such a name";
+            return Err(WalError::new(WalErrorKind::Foreign, segment, what));
+        };
+        let file = disk.open(segment);
+        let file = file.map_err(|error| WalError::io(segment, "open it", &error))?;
+        Ok(Dump {
+            window: Window::new(segment, file, name.salt),
+            offset: 0,
+            over: false,
+        })
+    }
+
+    /// What comes next; None at the end.
+    ///
+    /// Errors: `Io`.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Dumped>, WalError> {
+        if self.over {
+            return Ok(None);
+        }
+        let offset = self.offset;
+        let strange = match self.look()? {
+            Some(Ok(good)) => return Ok(Some(good)),
+            Some(Err(strange)) => Some(strange),
+            None => None,
+        };
+        let rest = self.window.rest(offset)?;
+        self.over = rest.witness.is_none();
+        self.offset = rest.witness.unwrap_or(offset);
+        Ok(match (strange, rest.witness) {
+            (Some(what), next) => Some(Dumped::Bad { offset, what, next }),
+            (None, Some(next)) => Some(Dumped::Bad {
+                offset,
+                what: format!(
+                    "the record here fails its checksum, yet a later one, at byte {next}, says it \
+                     was durable"
+                ),
+                next: Some(next),
+            }),
+            (None, None) if rest.is_zeros() => None,
+            (None, None) => Some(Dumped::Torn {
+                offset,
+                bytes: rest.dirty_end - offset,
+            }),
+        })
+    }
+
+    /// The good record at the offset, or why it cannot be understood; None: nothing good is there.
+    fn look(&mut self) -> Result<Option<Result<Dumped, String>>, WalError> {
+        let offset = self.offset;
+        if let Look::Nothing = self.window.look(offset)? {
+            // A node may be writing here: what is read from now on is of one moment.
+            self.window.forget();
+        }
+        let (record, durable, next) = match self.window.look(offset)? {
             Look::Record {
                 record,
                 durable,
                 next,
-            } => {
-                let (bytes, what) = (next - offset, record.to_string());
-                lines.push(Line {
-                    offset,
-                    bytes,
-                    durable,
-                    what,
-                });
+            } => (record, durable, next),
+            Look::Strange(strange) => return Ok(Some(Err(strange.0.to_owned()))),
+            Look::Nothing => return Ok(None),
+        };
+        let line = Line {
+            offset,
+            bytes: next - offset,
+            durable,
+            what: record.to_string(),
+        };
+        let content = Content::new(record);
+        self.offset = next;
+        Ok(Some(Ok(Dumped::Record(line, content))))
+    }
+}
+
+fn named(segment: &Path) -> Option<SegmentName> {
+    SegmentName::parse(segment.file_name()?.to_str()?)
+}
+
+/// The records of a segment from its beginning up to the first that is not good.
+pub fn dump<D: Disk>(disk: &D, segment: &Path) -> Result<Vec<Line>, WalError> {
+    let mut dump = Dump::open(disk, segment)?;
+    let mut lines = Vec::new();
+    while let Some(Dumped::Record(line, _)) = dump.next()? {
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+/// Which entries of a log are still its own: a later one of the same index, or a lower one, takes the
+/// place of an entry.
+#[derive(Debug, Default)]
+pub struct Survivors {
+    index: Index,
+    /// How far was read: of what has come since, nothing is known.
+    end: (u64, u64),
+}
+
+impl Survivors {
+    /// Reads all segments once, as far as they can be read.
+    pub fn read<D: Disk>(disk: &D, segments: &[PathBuf]) -> Survivors {
+        let mut survivors = Survivors::default();
+        for path in segments {
+            let Some(name) = named(path) else { continue };
+            // What cannot be read now is told by whoever dumps it.
+            let Ok(mut dump) = Dump::open(disk, path) else {
+                continue;
+            };
+            if survivors.index.file(name.seq).is_some() {
+                continue;
             }
-            Look::Nothing => return Ok(lines),
-            Look::Strange(strange) => return Err(WalError::damaged(segment, strange.0).at(offset)),
+            survivors.index.add_file(name);
+            while let Ok(Some(dumped)) = dump.next() {
+                if let Dumped::Record(line, content) = dumped {
+                    survivors.put(name.seq, &line, &content);
+                }
+            }
         }
+        survivors
+    }
+
+    fn put(&mut self, seq: u64, line: &Line, content: &Content) {
+        match content {
+            Content::Entry { position, .. } => self.index.put(position.index, seq, line.offset),
+            Content::Reset(position) => self.index.reset(position.index),
+            _ => {}
+        }
+        self.end = (seq, line.offset);
+    }
+
+    /// Whether another entry has taken the place of this one, which stands in that segment.
+    pub fn replaced(&self, segment: &Path, line: &Line, position: Position) -> bool {
+        let Some(name) = named(segment) else {
+            return false;
+        };
+        let place = (name.seq, line.offset);
+        let known = place <= self.end && self.index.file(name.seq) == Some(name);
+        // Entries are read from the last place where some were put anew: what stands before it is not.
+        let is_own = |begin: (u64, u64)| begin.0 == place.0 && begin.1 <= place.1;
+        known && !self.index.begin(position.index).is_some_and(is_own)
     }
 }
 

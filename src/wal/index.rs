@@ -74,6 +74,13 @@ impl Index {
         self.spots.retain(|spot| spot.seq >= seq);
     }
 
+    /// The file and the offset from where on this entry is found; None if there is no such entry.
+    pub fn begin(&self, index: LogIndex) -> Option<(u64, u64)> {
+        let spots = self.spots.partition_point(|spot| spot.index <= index);
+        let spot = self.spots[..spots].last().filter(|_| index <= self.last);
+        spot.map(|spot| (spot.seq, spot.offset))
+    }
+
     /// The runs of records that hold the entries from `from` to `to`, as many as `bytes` of payload
     /// may need.
     pub fn runs(&self, from: LogIndex, to: LogIndex, bytes: u64) -> Vec<Run> {

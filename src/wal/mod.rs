@@ -123,7 +123,7 @@ mod sums;
 mod writer;
 
 pub use disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Holder, Locked};
-pub use dump::{Line, dump};
+pub use dump::{Content, Dump, Dumped, Line, Survivors, dump, segments};
 pub use error::{WalError, WalErrorKind};
 pub use home::{Home, Options};
 pub use look::{Entries, Seen, SeenSegment, look};

@@ -90,6 +90,11 @@ impl<R: DiskReader> Window<R> {
         Ok(&self.data[from..to])
     }
 
+    /// Lets go of what was read, for a file that may have changed since.
+    pub fn forget(&mut self) {
+        self.valid = 0;
+    }
+
     fn fill(&mut self, offset: u64, length: u64) -> Result<(), WalError> {
         let left = self.bytes().saturating_sub(offset);
         let wanted = length.max(self.chunk).min(left) as usize;
