@@ -43,6 +43,8 @@ fn first_words() -> Vec<(&'static str, String)> {
     let mut words: Vec<(&str, String)> = vec![];
     for command in all_commands() {
         let (first, what) = match command.name.split_once(' ') {
+            // What is read on the spot is not many.
+            Some((group @ "wal", _)) => (group, "commands on a node's own log".to_owned()),
             Some((group, _)) => (group, format!("commands on {group}s")),
             None => (command.name, command.what.to_owned()),
         };

@@ -199,7 +199,7 @@ fn authorization(user: &str, world: &mut World) -> Result<String, Stop> {
     Ok(format!("Basic {}", base64(pair.as_bytes())))
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {

@@ -23,7 +23,7 @@
 //! asked for on stderr. `KEY -- COMMAND` of `exec-watch` needs no option in front.
 //!
 //! Beyond etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`,
-//! `mirror`, `snapshot`, `completion`, `man`, and colours where a person looks.
+//! `mirror`, `snapshot`, `wal`, `completion`, `man`, and colours where a person looks.
 //!
 //! Left out: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet).
 
@@ -43,6 +43,7 @@ mod member;
 mod metrics;
 mod mirror;
 mod number;
+mod order;
 mod paint;
 mod progress;
 mod restore;
@@ -52,6 +53,8 @@ mod table;
 mod terminal;
 mod transfer;
 mod tree;
+mod wal;
+mod wal_dump;
 mod watch;
 mod wire;
 
@@ -239,6 +242,7 @@ fn all_commands() -> impl Iterator<Item = &'static Command> {
         mirror::ALL,
         snapshot::ALL,
         restore::ALL,
+        wal::ALL,
         completion::ALL,
         man::ALL,
     ];

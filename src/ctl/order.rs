@@ -1,0 +1,395 @@
+//! What a command in the log says, for persons and as fields of JSON.
+//!
+//! Keys and values are bytes. A person sees them quoted and escaped, long ones cut; JSON has them as
+//! text where they are text, and else as base64 under another name (`value_base64`).
+
+use serde::Serialize;
+
+use super::globals::base64;
+use crate::ids::hex;
+use crate::raft::{Change, ChangeKind, Payload};
+use crate::replica::entry::{self, Order};
+use crate::replica::members::Member;
+use crate::tree::{Action, Command, Stamp};
+
+/// Characters of a key or value that a person sees, unless all are asked for.
+const SHORT: usize = 64;
+
+/// An entry's payload as JSON; what it does not have is left out.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Fields {
+    payload: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    dir: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    recursive: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    refresh: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_value_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<Member>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incarnation: Option<String>,
+    /// Cluster time, in nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_ns: Option<u64>,
+    /// The leader's wall clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wall: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Text, or else base64.
+type Either = (Option<String>, Option<String>);
+
+fn either(bytes: &[u8]) -> Either {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(base64(bytes))),
+    }
+}
+
+impl Fields {
+    /// Of a payload, or of the reason why there is none.
+    pub fn new(payload: &Result<Payload, String>) -> Fields {
+        match payload {
+            Ok(Payload::Noop) => Fields {
+                payload: "no-op",
+                ..Fields::default()
+            },
+            Ok(Payload::Command(bytes)) => Fields {
+                payload: "command",
+                ..Fields::of_order(bytes)
+            },
+            Ok(Payload::Change(change)) => Fields {
+                payload: "change",
+                change: Some(change_name(change.kind)),
+                node: Some(hex(change.node.0)),
+                ..match change.context.is_empty() {
+                    true => Fields::default(),
+                    false => Fields::of_order(&change.context),
+                }
+            },
+            Err(error) => Fields {
+                payload: "unknown",
+                error: Some(error.clone()),
+                ..Fields::default()
+            },
+        }
+    }
+
+    fn of_order(bytes: &[u8]) -> Fields {
+        let (stamp, order) = match entry::decode(bytes) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                return Fields {
+                    error: Some(error.0),
+                    ..Fields::default()
+                };
+            }
+        };
+        let fields = Fields {
+            cluster_ns: Some(stamp.cluster.0),
+            wall: wall(&stamp),
+            tag: entry::tag(bytes).map(hex),
+            ..Fields::default()
+        };
+        match order {
+            Order::Tree(command) => fields.with_command(&command),
+            Order::Expire => fields.named("expire"),
+            Order::Time => fields.named("time"),
+            Order::Publish(published) => Fields {
+                incarnation: Some(hex(published.incarnation)),
+                member: Some(published.member),
+                ..fields.named("publish")
+            },
+            Order::Update(member) => Fields {
+                member: Some(member),
+                ..fields.named("update member")
+            },
+            Order::Add(member) => Fields {
+                member: Some(member),
+                ..fields.named("add member")
+            },
+            Order::Remove(id) => Fields {
+                node: Some(hex(id.0)),
+                ..fields.named("remove member")
+            },
+        }
+    }
+
+    fn named(self, name: &'static str) -> Fields {
+        Fields {
+            order: Some(name),
+            ..self
+        }
+    }
+
+    fn with_command(self, command: &Command) -> Fields {
+        let (key, key_base64) = either(command.key.as_bytes());
+        let (value, value_base64) = match has_value(command) {
+            true => either(&command.value),
+            false => (None, None),
+        };
+        let before = command.prev_value.as_ref().map(|value| either(value));
+        let (prev_value, prev_value_base64) = before.unwrap_or_default();
+        Fields {
+            key,
+            key_base64,
+            value,
+            value_base64,
+            dir: command.dir,
+            recursive: command.recursive,
+            refresh: command.refresh,
+            ttl: command.ttl,
+            prev_value,
+            prev_value_base64,
+            prev_index: command.prev_index,
+            ..self.named(action_name(command.action))
+        }
+    }
+}
+
+/// A payload in words; `full`: nothing is cut.
+pub(super) fn text(payload: &Result<Payload, String>, full: bool) -> String {
+    match payload {
+        Ok(Payload::Noop) => "no-op".to_owned(),
+        Ok(Payload::Command(bytes)) => order_text(bytes, full),
+        Ok(Payload::Change(change)) => change_text(change, full),
+        Err(error) => format!("cannot be read: {error}"),
+    }
+}
+
+fn change_text(change: &Change, full: bool) -> String {
+    let what = format!("{} {}", change_name(change.kind), hex(change.node.0));
+    match change.context.is_empty() {
+        true => what,
+        false => format!("{what}: {}", order_text(&change.context, full)),
+    }
+}
+
+fn order_text(bytes: &[u8], full: bool) -> String {
+    let (stamp, order) = match entry::decode(bytes) {
+        Ok(decoded) => decoded,
+        Err(error) => return format!("cannot be read: {}", error.0),
+    };
+    let what = match order {
+        Order::Tree(command) => command_text(&command, full),
+        Order::Expire => "expire".to_owned(),
+        Order::Time => "time".to_owned(),
+        Order::Publish(published) => format!("publish {}", member_text(&published.member)),
+        Order::Update(member) => format!("update member {}", member_text(&member)),
+        Order::Add(member) => format!("add member {}", member_text(&member)),
+        Order::Remove(id) => format!("remove member {}", hex(id.0)),
+    };
+    match wall(&stamp) {
+        Some(wall) => format!("{what}  at {wall}"),
+        None => what,
+    }
+}
+
+fn command_text(command: &Command, full: bool) -> String {
+    let mut words = vec![
+        action_name(command.action).to_owned(),
+        plain(command.key.as_bytes(), full),
+    ];
+    if has_value(command) {
+        words.push(quoted(&command.value, full));
+    }
+    let flags = [
+        ("dir", command.dir),
+        ("recursive", command.recursive),
+        ("refresh", command.refresh),
+    ];
+    let flags = flags.into_iter().filter(|(_, given)| *given);
+    words.extend(flags.map(|(name, _)| name.to_owned()));
+    words.extend(command.ttl.map(|ttl| format!("ttl {ttl}")));
+    let before = command.prev_value.as_ref();
+    words.extend(before.map(|value| format!("if value {}", quoted(value, full))));
+    words.extend(command.prev_index.map(|index| format!("if index {index}")));
+    words.join(" ")
+}
+
+/// Whether the command writes its value.
+fn has_value(command: &Command) -> bool {
+    let removes = matches!(command.action, Action::Delete | Action::CompareAndDelete);
+    !removes && !command.dir && !command.refresh
+}
+
+fn member_text(member: &Member) -> String {
+    let mut words = vec![hex(member.id)];
+    if !member.name.is_empty() {
+        words.push(format!("name {}", quoted(member.name.as_bytes(), true)));
+    }
+    for (name, urls) in [
+        ("peers", &member.peer_urls),
+        ("clients", &member.client_urls),
+    ] {
+        if !urls.is_empty() {
+            words.push(format!("{name} {}", urls.join(",")));
+        }
+    }
+    words.join(" ")
+}
+
+/// A key without quotes; what is no plain text in it is escaped.
+fn plain(bytes: &[u8], full: bool) -> String {
+    let escaped = escaped(bytes);
+    short(&escaped, bytes.len(), full)
+}
+
+fn quoted(bytes: &[u8], full: bool) -> String {
+    let escaped = format!("\"{}\"", escaped(bytes));
+    short(&escaped, bytes.len(), full)
+}
+
+/// Text as it is, but for what a terminal would not show; other bytes as `\x80`.
+fn escaped(bytes: &[u8]) -> String {
+    let chunks = bytes.utf8_chunks();
+    let texts = chunks.map(|chunk| {
+        let text = chunk.valid().escape_debug().to_string();
+        text.replace("\\'", "'") + &chunk.invalid().escape_ascii().to_string()
+    });
+    texts.collect()
+}
+
+fn short(text: &str, bytes: usize, full: bool) -> String {
+    match text.char_indices().nth(SHORT) {
+        Some((end, _)) if !full => format!("{}… ({bytes} bytes)", &text[..end]),
+        _ => text.to_owned(),
+    }
+}
+
+fn wall(stamp: &Stamp) -> Option<String> {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(stamp.wall.0)).ok()?;
+    (stamp.wall.0 != 0).then(|| format!("{time:.3}"))
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Set => "set",
+        Action::Create => "create",
+        Action::CreateInOrder => "create in order",
+        Action::Update => "update",
+        Action::CompareAndSwap => "compare and swap",
+        Action::Delete => "delete",
+        Action::CompareAndDelete => "compare and delete",
+    }
+}
+
+fn change_name(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::AddLearner => "add learner",
+        ChangeKind::Promote => "promote",
+        ChangeKind::Remove => "remove",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::NodeId;
+    use crate::tree::{Bytes, ClusterTime, Key, WallTime};
+
+    fn stamped(mut bytes: Vec<u8>) -> Vec<u8> {
+        let stamp = Stamp {
+            cluster: ClusterTime(7),
+            wall: WallTime(1_500_000_000),
+        };
+        entry::stamp(&mut bytes, stamp);
+        bytes
+    }
+
+    fn both(payload: Payload) -> (String, String) {
+        let payload = Ok(payload);
+        let json = serde_json::to_string(&Fields::new(&payload)).expect("plain data");
+        (text(&payload, false), json)
+    }
+
+    #[test]
+    fn a_command_is_told_with_all_its_fields() {
+        let mut command = Command::new(Action::CompareAndSwap, Key::new("/a/ü".as_bytes()));
+        command.value = Bytes::from("two\nlines \"and\" it's");
+        command.ttl = Some(5);
+        command.prev_value = Some(Bytes::from(&b"\xff"[..]));
+        command.prev_index = Some(3);
+        let (text, json) = both(Payload::Command(stamped(entry::tree(&command)).into()));
+        assert_eq!(
+            text,
+            r#"compare and swap /a/ü "two\nlines \"and\" it's" ttl 5 if value "\xff" if index 3  at 1970-01-01T00:00:01.500Z"#
+        );
+        assert_eq!(
+            json,
+            r#"{"payload":"command","order":"compare and swap","key":"/a/ü","value":"two\nlines \"and\" it's","ttl":5,"prev_value_base64":"/w==","prev_index":3,"cluster_ns":7,"wall":"1970-01-01T00:00:01.500Z"}"#
+        );
+    }
+
+    #[test]
+    fn long_values_are_cut_and_there_is_none_where_none_is_written() {
+        let mut command = Command::new(Action::Set, Key::new(b"/a"));
+        command.value = Bytes::from("ü".repeat(1000).as_str());
+        let payload = Ok(Payload::Command(entry::tree(&command).into()));
+        assert_eq!(
+            text(&payload, false),
+            format!("set /a \"{}… (2000 bytes)", "ü".repeat(63))
+        );
+        assert_eq!(
+            text(&payload, true),
+            format!("set /a \"{}\"", "ü".repeat(1000))
+        );
+        (command.dir, command.recursive) = (true, true);
+        command.action = Action::Delete;
+        let (text, _) = both(Payload::Command(entry::tree(&command).into()));
+        assert_eq!(text, "delete /a dir recursive");
+    }
+
+    #[test]
+    fn changes_tell_the_member_and_strange_bytes_the_reason() {
+        let context = entry::remove(NodeId(0xab)).into();
+        let change = Change {
+            kind: ChangeKind::Remove,
+            node: NodeId(0xab),
+            context,
+        };
+        let (text, json) = both(Payload::Change(change));
+        assert_eq!(text, "remove ab: remove member ab");
+        assert_eq!(
+            json,
+            r#"{"payload":"change","order":"remove member","change":"remove","node":"ab","cluster_ns":0}"#
+        );
+        let (text, json) = both(Payload::Command(vec![9; 40].into()));
+        assert_eq!(text, "cannot be read: no command has kind 9");
+        assert_eq!(
+            json,
+            r#"{"payload":"command","error":"no command has kind 9"}"#
+        );
+    }
+}
