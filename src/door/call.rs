@@ -46,6 +46,7 @@ impl<'a> Call<'a> {
     ) -> Outcome {
         tools.turn += 1;
         tools.requests += 1;
+        tools.called = true;
         let Call {
             head,
             body,
@@ -64,6 +65,7 @@ impl<'a> Call<'a> {
             output,
             exchange,
             stamp: &tools.stamp,
+            worker: tools.worker,
             inbox: &tools.inbox,
             address: Address {
                 slot,

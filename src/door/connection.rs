@@ -37,7 +37,8 @@ use super::output::{Exchange, Flushed, Output, Stamp};
 use super::reply::{Gone, Outcome, Reply, Then};
 use super::request::BodyState;
 use mio::net::TcpStream;
-use std::io::{self, ErrorKind};
+use std::cell::Cell;
+use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,6 +71,11 @@ pub(super) struct Tools {
     pub worker: usize,
     /// Requests handed to the handler.
     pub requests: u64,
+    /// From sockets, and to them.
+    pub received_bytes: u64,
+    pub sent_bytes: Cell<u64>,
+    /// In this round the handler was called, or an answer made here.
+    pub called: bool,
     /// No request is kept alive, no new one begun.
     pub stopping: bool,
     /// Memory was freed that others wait for.
@@ -136,6 +142,24 @@ enum Filled {
     Nothing,
     End,
     NoRoom,
+}
+
+/// A socket whose worker counts what it takes.
+struct Counted<'a> {
+    socket: &'a TcpStream,
+    taken: &'a Cell<u64>,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.socket.write(bytes)?;
+        self.taken.set(self.taken.get() + count as u64);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
 }
 
 /// What is left of a connection's turn.
@@ -282,11 +306,13 @@ impl Connection {
     /// The answer that was awaited is made here and now.
     fn resume(&mut self, with: Resume, tools: &mut Tools) {
         tools.turn += 1;
+        tools.called = true;
         let mut outcome = Outcome::Silent;
         with(Reply {
             output: &mut self.output,
             exchange: self.exchange,
             stamp: &tools.stamp,
+            worker: tools.worker,
             inbox: &tools.inbox,
             address: Address {
                 slot: self.slot,
@@ -460,7 +486,11 @@ impl Connection {
 
     /// Whether everything is out. If not, the client's time to take some of it runs.
     fn flush(&mut self, tools: &Tools) -> io::Result<bool> {
-        match self.output.flush(&self.socket)? {
+        let socket = Counted {
+            socket: &self.socket,
+            taken: &tools.sent_bytes,
+        };
+        match self.output.flush(socket)? {
             Flushed::All => Ok(true),
             Flushed::Paused => {
                 self.paused = true;
@@ -484,6 +514,7 @@ impl Connection {
         match self.input.fill(&self.socket, &mut tools.input) {
             Ok((0, _)) => Ok(Filled::End),
             Ok((count, more)) => {
+                tools.received_bytes += count as u64;
                 // After the client's last byte comes no event that would tell of the end.
                 self.readable = more || self.read_closed;
                 if let Some(incoming) = &mut self.incoming {

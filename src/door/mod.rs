@@ -83,9 +83,10 @@ use input::Scratch;
 use ledger::Ledger;
 use mio::{Poll, Waker};
 use output::Stamp;
+use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -96,6 +97,13 @@ pub trait Handler: Send + Sync + 'static {
     /// Called on a worker's thread, once for each request; must not block. A panic ends the
     /// connection, nothing else.
     fn handle(&self, request: &Request<'_>, reply: Reply<'_>);
+
+    /// Called on a worker's thread at the end of a round in which it called the handler, or had an answer made
+    /// there: what counts requests and times them does so here, for all of the round at once. It `took` so long,
+    /// from when the worker saw what its sockets had.
+    fn round(&self, worker: usize, took: Duration) {
+        let _ = (worker, took);
+    }
 }
 
 /// A snapshot of a door's counters.
@@ -109,6 +117,10 @@ pub struct Stats {
     pub refused: u64,
     /// Requests handed to the handler so far.
     pub requests: u64,
+    /// Bytes read from the sockets of connections…
+    pub received_bytes: u64,
+    /// …and taken by them.
+    pub sent_bytes: u64,
 }
 
 /// The counters of a door, to be read at any time.
@@ -121,6 +133,10 @@ pub struct Counters {
 impl Counters {
     /// As of now.
     pub fn read(&self) -> Stats {
+        let sum = |of: fn(&Gauges) -> &AtomicU64| {
+            let values = self.gauges.iter().map(|g| of(g).load(Ordering::Relaxed));
+            values.sum()
+        };
         Stats {
             open: self
                 .gauges
@@ -129,11 +145,9 @@ impl Counters {
                 .sum(),
             accepted: self.control.accepted.load(Ordering::Relaxed),
             refused: self.control.refused.load(Ordering::Relaxed),
-            requests: self
-                .gauges
-                .iter()
-                .map(|g| g.requests.load(Ordering::Relaxed))
-                .sum(),
+            requests: sum(|g| &g.requests),
+            received_bytes: sum(|g| &g.received_bytes),
+            sent_bytes: sum(|g| &g.sent_bytes),
         }
     }
 }
@@ -282,6 +296,9 @@ fn build_workers(
                 turn: 0,
                 worker: index,
                 requests: 0,
+                received_bytes: 0,
+                sent_bytes: Cell::new(0),
+                called: false,
                 stopping: false,
                 room: false,
             },

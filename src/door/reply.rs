@@ -5,6 +5,7 @@ use super::inbox::{Address, Inbox, Parked, Ticket};
 use super::output::{Exchange, Output, Slices, Stamp};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Told when the client of a parked answer has gone.
 pub trait Gone: Send + Sync {
@@ -41,12 +42,23 @@ pub struct Reply<'a> {
     pub(super) output: &'a mut Output,
     pub(super) exchange: Exchange,
     pub(super) stamp: &'a Stamp,
+    pub(super) worker: usize,
     pub(super) inbox: &'a Arc<Inbox>,
     pub(super) address: Address,
     pub(super) outcome: &'a mut Outcome,
 }
 
 impl Reply<'_> {
+    /// On which worker's thread this is, counted from 0.
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// When this round of the worker began; costs no look at the clock.
+    pub fn now(&self) -> Instant {
+        self.stamp.now
+    }
+
     /// Answers now.
     pub fn send(self, answer: Answer) {
         let keep = self.output.answer(answer, self.exchange, self.stamp);

@@ -36,6 +36,8 @@ pub(super) struct Gauges {
     /// Connections it owns, those on their way included.
     pub open: AtomicUsize,
     pub requests: AtomicU64,
+    pub received_bytes: AtomicU64,
+    pub sent_bytes: AtomicU64,
 }
 
 pub(super) struct Worker {
@@ -80,11 +82,24 @@ impl Worker {
             if std::mem::take(&mut self.tools.room) {
                 (self.tell_room)();
             }
-            self.gauges
-                .requests
-                .store(self.tools.requests, Ordering::Relaxed);
+            self.end_round();
         }
         self.end_all();
+    }
+
+    /// Shows what was counted. The clock is looked at only when there was something to do.
+    fn end_round(&mut self) {
+        let (tools, gauges) = (&mut self.tools, &self.gauges);
+        gauges.requests.store(tools.requests, Ordering::Relaxed);
+        gauges
+            .received_bytes
+            .store(tools.received_bytes, Ordering::Relaxed);
+        gauges
+            .sent_bytes
+            .store(tools.sent_bytes.get(), Ordering::Relaxed);
+        if std::mem::take(&mut tools.called) {
+            tools.handler.round(tools.worker, tools.stamp.now.elapsed());
+        }
     }
 
     fn wait(&mut self, events: &mut Events) {
