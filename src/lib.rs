@@ -12,7 +12,7 @@
 //! | 1 | [`door`] | HTTP/1.1 over sockets; knows nothing of etcd |
 //! | 1 | [`urls`], [`ids`], [`allowed`] | `scheme://host:port`; member and cluster ids; admitted names |
 //! | 1 | [`logging`] | lines on stderr |
-//! | 1 | [`threads`], [`usage`] | threads that must not end; what the process uses |
+//! | 1 | [`threads`], [`usage`], [`histogram`] | threads that must not end; what the process uses; how long things take |
 //! | 2 | [`watch`] | the newest view of the tree, and the long polls that wait for the next |
 //! | 2 | [`replica`] | the raft thread and its log thread: propose, store, apply, answer |
 //! | 3 | [`http`] | what etcd says over HTTP |
@@ -32,6 +32,7 @@ pub mod config;
 pub mod ctl;
 pub mod door;
 pub mod guide;
+pub mod histogram;
 pub mod http;
 pub mod identity;
 pub mod ids;

@@ -1,6 +1,8 @@
 //! What this process uses of its machine, as the kernel counts it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,6 +47,60 @@ pub fn open_descriptors() -> u64 {
     static LAST: Counted = Counted(Mutex::new(None));
     let list = || fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
     LAST.at(Instant::now(), list)
+}
+
+/// A file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// All of it.
+    pub bytes: u64,
+    /// What a process that is not root may still take.
+    pub free_bytes: u64,
+}
+
+/// The file system that holds `dir`; None if the system does not tell, or tells nonsense (a ramfs says 0).
+pub fn room(dir: &Path) -> Option<Room> {
+    let told = rustix::fs::statvfs(dir).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
+    let room = Room {
+        bytes: bytes(told.f_blocks),
+        free_bytes: bytes(told.f_bavail),
+    };
+    Some(room).filter(|room| room.bytes > 0)
+}
+
+/// What the files in these folders and below take of the disk, as of a second ago at most. Of this process's
+/// own folders: always the same ones.
+pub fn occupied_bytes(dirs: &[&Path]) -> u64 {
+    static LAST: Counted = Counted(Mutex::new(None));
+    let sum = || dirs.iter().map(|dir| occupied(dir, FOLDERS_DEEP)).sum();
+    LAST.at(Instant::now(), sum)
+}
+
+/// A data directory has its files two folders down.
+const FOLDERS_DEEP: u32 = 4;
+
+/// Files that go while this looks count as nothing.
+fn occupied(dir: &Path, deep: u32) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return 0;
+    };
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() && deep > 0 => occupied(&entry.path(), deep - 1),
+        Ok(meta) if meta.is_file() => meta.blocks() * 512,
+        _ => 0,
+    };
+    entries.flatten().map(of).sum()
+}
+
+/// Bytes that the kernel was given for storage by this process: whole pages, when they are first made dirty.
+/// None where it does not tell.
+pub fn written_bytes() -> Option<u64> {
+    let io = fs::read_to_string("/proc/self/io").ok()?;
+    let line = io
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "));
+    line?.trim().parse().ok()
 }
 
 /// A count that costs so much that it is taken once a second only; who asks meanwhile gets the last

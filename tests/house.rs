@@ -7,7 +7,15 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 6] = [
     &["raft", "tree"],
     &[
-        "allowed", "door", "ids", "logging", "threads", "urls", "usage", "wal",
+        "allowed",
+        "door",
+        "histogram",
+        "ids",
+        "logging",
+        "threads",
+        "urls",
+        "usage",
+        "wal",
     ],
     &["replica", "watch"],
     &["http", "peer"],
@@ -16,13 +24,14 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Rooms on one floor that know each other on purpose.
-const NEIGHBOURS: [(&str, &str, &str); 9] = [
+const NEIGHBOURS: [(&str, &str, &str); 10] = [
     ("http", "peer", "its counters are part of the statistics"),
     (
         "door",
         "threads",
         "its threads are among those that must not end",
     ),
+    ("wal", "histogram", "its syncs are timed"),
     ("replica", "watch", "the raft thread publishes to the hub"),
     ("ids", "urls", "an id is a hash of URLs"),
     (

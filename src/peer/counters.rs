@@ -61,6 +61,13 @@ impl Counters {
         self.members().get(&id).map(|gauges| gauges.read())
     }
 
+    /// All members that there are links to, by id.
+    pub fn all(&self) -> Vec<(NodeId, PeerStats)> {
+        let members = self.members();
+        let each = members.iter().map(|(id, gauges)| (*id, gauges.read()));
+        each.collect()
+    }
+
     /// Since when both directions to and from this member are up.
     pub fn connected(&self, id: NodeId) -> Option<Instant> {
         let PeerStats { sent, received, .. } = self.member(id)?;

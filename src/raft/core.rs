@@ -683,6 +683,14 @@ impl<R: Rules> Core<R> {
         self.log.in_memory_size()
     }
 
+    /// Bytes that a leader has taken and not committed yet; 0 elsewhere.
+    pub fn uncommitted_bytes(&self) -> usize {
+        match &self.state {
+            State::Leader(leading) => leading.uncommitted_bytes(),
+            _ => 0,
+        }
+    }
+
     /// The membership in force: the newest in the log, committed or not.
     pub fn membership(&self) -> &Membership {
         self.members.current()

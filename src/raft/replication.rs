@@ -171,6 +171,11 @@ impl Leading {
         }
     }
 
+    /// Bytes proposed and not committed.
+    pub(super) fn uncommitted_bytes(&self) -> usize {
+        self.uncommitted.bytes
+    }
+
     /// Begins to replicate to `id`, if that is new: as if it had all up to `last`.
     pub(super) fn add(&mut self, id: NodeId, last: LogIndex) {
         self.progress.entry(id).or_insert(Progress {

@@ -81,11 +81,10 @@ impl Followers {
         }
     }
 
-    /// A message has come; those of members that are no followers count nowhere.
-    pub(super) fn heard(&mut self, from: NodeId, body: &Body, now: Instant) {
-        let Some(follower) = self.0.get_mut(&from.0) else {
-            return;
-        };
+    /// A message has come; those of members that are no followers count nowhere. If it answers the heartbeat
+    /// that is measured: how long that took.
+    pub(super) fn heard(&mut self, from: NodeId, body: &Body, now: Instant) -> Option<Duration> {
+        let follower = self.0.get_mut(&from.0)?;
         match body {
             Body::HeartbeatReply { round } => {
                 follower.success += 1;
@@ -94,11 +93,13 @@ impl Followers {
                 {
                     follower.asked = None;
                     follower.measure(now - since);
+                    return Some(now - since);
                 }
             }
             Body::Accepted { .. } | Body::Refused { .. } => follower.success += 1,
             _ => {}
         }
+        None
     }
 
     /// The link broke, or letters were dropped.

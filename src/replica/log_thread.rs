@@ -71,6 +71,8 @@ pub enum Report {
         mark: SnapshotMark,
         /// Of the state as saved, without what the file adds.
         bytes: u64,
+        /// How long that took.
+        took: Duration,
     },
     /// The snapshot at this position is the log now.
     Installed(Position),

@@ -384,6 +384,11 @@ impl Replica {
         self.request(Request::Change(Write::of(bytes, waiter)));
     }
 
+    /// Bytes of requests that wait for the raft thread, or there for a leader.
+    pub fn backlog_bytes(&self) -> usize {
+        self.backlog.0.load(Ordering::Relaxed)
+    }
+
     /// Who leads, in which term, and so on.
     pub fn status(&self) -> &Status {
         &self.status

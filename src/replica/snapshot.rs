@@ -6,6 +6,7 @@ use crate::raft::SnapshotMark;
 use crate::threads;
 use crate::wal::{Disk, SnapshotWriter, WalError, WalErrorKind};
 use crossbeam_channel::{Receiver, Sender};
+use std::time::Instant;
 
 /// A snapshot to make: an immutable version of the state, and the point it stands for.
 pub struct Task {
@@ -21,10 +22,12 @@ pub type Begun<D> = (SnapshotWriter<D>, Task);
 /// Writes snapshots one after the other until the log thread is gone.
 pub fn run<D: Disk>(tasks: &Receiver<Begun<D>>, reports: &Sender<Report>) {
     for (writer, task) in tasks {
+        let begun = Instant::now();
         let report = match write(writer, &task) {
             Ok(bytes) => Report::Snapshot {
                 mark: task.mark,
                 bytes,
+                took: begun.elapsed(),
             },
             Err(error) if error.kind == WalErrorKind::Full => {
                 log::warn!("no snapshot: {error}");

@@ -3,10 +3,12 @@
 use super::followers::Followers;
 use super::members::Members;
 use super::state::State;
+use crate::histogram::{DiskTimes, Histogram};
 use crate::raft::{Core, LogIndex, NodeId, Role, Term};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Written by the raft thread once a turn, read by anybody. Each value is true by itself; two of them
 /// read together may be of different turns.
@@ -26,6 +28,31 @@ pub struct Status {
     leader_since: Mutex<SystemTime>,
     members: RwLock<Arc<Members>>,
     followers: Mutex<Followers>,
+    /// Since when not all that is committed is applied.
+    behind_since: Mutex<Option<Instant>>,
+    learners: AtomicU64,
+    is_learner: AtomicBool,
+    uncommitted_bytes: AtomicU64,
+    accepted_bytes: AtomicU64,
+    commits: DiskTimes,
+    snapshots: DiskTimes,
+    last_snapshot: Mutex<Option<Snapshot>>,
+    round_trips: Mutex<BTreeMap<u64, Arc<RoundTrips>>>,
+}
+
+/// From a leader's heartbeat to its answer: 0.1 ms to 3.2768 s, as etcd's
+/// `etcd_network_peer_round_trip_time_seconds` has them.
+pub type RoundTrips = Histogram<100, 17>;
+
+/// A snapshot that this member has made of its own state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Of the state as saved.
+    pub bytes: u64,
+    /// From the state as it was to a file that a start can use.
+    pub took: Duration,
+    /// When that was so.
+    pub at: SystemTime,
 }
 
 impl Status {
@@ -45,6 +72,15 @@ impl Status {
             leader_since: Mutex::new(SystemTime::now()),
             members: RwLock::new(Arc::new(state.members.clone())),
             followers: Mutex::new(Followers::default()),
+            behind_since: Mutex::new(None),
+            learners: AtomicU64::new(0),
+            is_learner: AtomicBool::new(false),
+            uncommitted_bytes: AtomicU64::new(0),
+            accepted_bytes: AtomicU64::new(0),
+            commits: DiskTimes::default(),
+            snapshots: DiskTimes::default(),
+            last_snapshot: Mutex::new(None),
+            round_trips: Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -100,15 +136,12 @@ impl Status {
 
     /// What this member was at the end of the last turn.
     pub fn role(&self) -> Role {
-        *self.role.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.role)
     }
 
     /// When this member first saw its leader.
     pub fn leader_since(&self) -> SystemTime {
-        *self
-            .leader_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.leader_since)
     }
 
     /// The members as of the newest view.
@@ -121,18 +154,75 @@ impl Status {
 
     /// How the followers answer, as of about a tick ago; empty if this member does not lead.
     pub fn followers(&self) -> Followers {
-        self.followers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.followers).clone()
+    }
+
+    /// How long the entries known to be committed have not all been applied; zero if they are.
+    pub fn apply_lag(&self) -> Duration {
+        let since = *lock(&self.behind_since);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// How many members have no vote.
+    pub fn learners(&self) -> u64 {
+        self.learners.load(Ordering::Relaxed)
+    }
+
+    /// Whether this member is one of them.
+    pub fn is_learner(&self) -> bool {
+        self.is_learner.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that this member has taken as the leader, and not committed yet.
+    pub fn uncommitted_bytes(&self) -> u64 {
+        self.uncommitted_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Keys and values of the clients' changes that were applied here, whichever member they asked.
+    pub fn accepted_bytes(&self) -> u64 {
+        self.accepted_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How long it took to apply what was committed together, and to show it.
+    pub fn commits(&self) -> &DiskTimes {
+        &self.commits
+    }
+
+    /// How long this member's own snapshots took.
+    pub fn snapshots(&self) -> &DiskTimes {
+        &self.snapshots
+    }
+
+    /// The last of them since the start.
+    pub fn last_snapshot(&self) -> Option<Snapshot> {
+        *lock(&self.last_snapshot)
+    }
+
+    /// How fast other members answered this one's heartbeats while it led.
+    pub fn round_trips(&self) -> Vec<(NodeId, Arc<RoundTrips>)> {
+        let trips = lock(&self.round_trips);
+        let each = trips.iter().map(|(id, times)| (NodeId(*id), times.clone()));
+        each.collect()
+    }
+
+    pub(super) fn round_trip(&self, of: NodeId, took: Duration) {
+        lock(&self.round_trips).entry(of.0).or_default().add(took);
+    }
+
+    /// A client's change of so many bytes was applied.
+    pub(super) fn accepted(&self, bytes: usize) {
+        self.accepted_bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn snapshot_made(&self, bytes: u64, took: Duration) {
+        self.snapshots.add(took);
+        let at = SystemTime::now();
+        *lock(&self.last_snapshot) = Some(Snapshot { bytes, took, at });
     }
 
     pub(super) fn set_followers(&self, followers: &Followers) {
-        let mut shown = self
-            .followers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        shown.clone_from(followers);
+        lock(&self.followers).clone_from(followers);
     }
 
     /// Called by the raft thread after each turn.
@@ -142,11 +232,25 @@ impl Status {
         self.applied.store(applied.0, Ordering::Relaxed);
         self.proposals_pending
             .store(pending as u64, Ordering::Relaxed);
+        let learners = &core.membership().learners;
+        self.learners
+            .store(learners.len() as u64, Ordering::Relaxed);
+        self.is_learner
+            .store(learners.contains(&self.id), Ordering::Relaxed);
+        self.uncommitted_bytes
+            .store(core.uncommitted_bytes() as u64, Ordering::Relaxed);
+        let mut behind_since = lock(&self.behind_since);
+        match (applied < core.commit(), behind_since.is_some()) {
+            (true, false) => *behind_since = Some(Instant::now()),
+            (false, true) => *behind_since = None,
+            _ => {}
+        }
+        drop(behind_since);
         let leader = core.leader().map_or(0, |id| id.0);
         if self.leader.swap(leader, Ordering::Relaxed) != leader {
             self.leader_changed(leader, core.term());
         }
-        *self.role.lock().unwrap_or_else(PoisonError::into_inner) = core.role();
+        *lock(&self.role) = core.role();
     }
 
     pub(super) fn failed(&self, count: usize) {
@@ -160,6 +264,7 @@ impl Status {
 
     pub(super) fn set_members(&self, members: &Members) {
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(members.clone());
+        lock(&self.round_trips).retain(|id, _| members.get(NodeId(*id)).is_some());
     }
 
     fn leader_changed(&self, leader: u64, term: Term) {
@@ -168,10 +273,11 @@ impl Status {
             return;
         }
         self.leader_changes.fetch_add(1, Ordering::Relaxed);
-        *self
-            .leader_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
+        *lock(&self.leader_since) = SystemTime::now();
         log::info!("{leader:x} leads in term {}", term.0);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

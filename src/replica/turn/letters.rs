@@ -79,7 +79,10 @@ impl RaftThread {
     }
 
     fn take_message(&mut self, from: NodeId, message: Message, time: ClusterTime) {
-        self.followers.heard(from, &message.body, Instant::now());
+        let trip = self.followers.heard(from, &message.body, Instant::now());
+        if let Some(took) = trip {
+            self.wiring.status.round_trip(from, took);
+        }
         let term = message.term;
         self.step(Input::Message { from, message });
         let core = &self.wiring.core;

@@ -125,6 +125,8 @@ pub struct RaftThread {
     lost: Vec<Box<dyn Waiter>>,
     /// Something was applied since the last view.
     unpublished: bool,
+    /// Time spent on that.
+    applying: Duration,
     /// The term of the last entry applied.
     applied_term: Term,
     /// As of the last turn's end.
@@ -198,6 +200,7 @@ impl RaftThread {
             results: Vec::new(),
             lost: Vec::new(),
             unpublished: false,
+            applying: Duration::ZERO,
             applied_term: Term(0),
             leader: None,
             time_heard: ClusterTime(0),
@@ -377,9 +380,12 @@ impl RaftThread {
     /// Shows the new state, then answers those who brought it about.
     fn publish(&mut self) {
         self.unpublished = false;
+        let begun = Instant::now();
         let view = self.view();
         let events = self.results.iter().filter_map(|applying| applying.event());
         self.wiring.hub.publish(view, events.cloned());
+        let applying = std::mem::take(&mut self.applying) + begun.elapsed();
+        self.wiring.status.commits().add(applying);
         for Applying { waiter, done } in self.results.drain(..) {
             if let Some(waiter) = waiter {
                 waiter.done(&done, &mut self.outbox);

@@ -22,7 +22,10 @@ impl RaftThread {
             Report::Read(entries) => {
                 self.step(Input::Read { entries });
             }
-            Report::Snapshot { mark, bytes } => self.snapshot_saved(mark, bytes),
+            Report::Snapshot { mark, bytes, took } => {
+                self.wiring.status.snapshot_made(bytes, took);
+                self.snapshot_saved(mark, bytes);
+            }
             Report::NoSnapshot => self.no_snapshot(),
             Report::Installed(position) => self.installed(position),
         }

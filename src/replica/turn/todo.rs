@@ -6,7 +6,8 @@ use super::super::state::Outcome;
 use super::super::{Done, Effect, Query, Request, Waiter, entry};
 use super::{Applying, RaftThread};
 use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Todo};
-use crate::tree::EXPIRED_AT_ONCE;
+use crate::tree::{EXPIRED_AT_ONCE, Event};
+use std::time::Instant;
 
 /// What a record costs in the WAL beside its command, roughly.
 const ENTRY_OVERHEAD: usize = 40;
@@ -82,6 +83,10 @@ impl RaftThread {
     }
 
     fn apply(&mut self, entries: Vec<Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        let begun = Instant::now();
         for entry in entries {
             let order: &[u8] = match &entry.payload {
                 Payload::Command(order) => order,
@@ -96,6 +101,7 @@ impl RaftThread {
             self.take_outcome(entry.position.index, waiter, outcome);
             self.unpublished = true;
         }
+        self.applying += begun.elapsed();
     }
 
     /// Whoever waits for this entry. The first one of a term tells that what was sent in earlier ones and was
@@ -119,7 +125,10 @@ impl RaftThread {
 
     fn take_outcome(&mut self, index: LogIndex, waiter: Option<Box<dyn Waiter>>, outcome: Outcome) {
         match outcome {
-            Outcome::Tree(Ok(applied)) => self.applied(index, waiter, Effect::Event(applied)),
+            Outcome::Tree(Ok(applied)) => {
+                self.wiring.status.accepted(client_bytes(&applied.event));
+                self.applied(index, waiter, Effect::Event(applied));
+            }
             Outcome::Tree(Err(error)) => self.applied(index, waiter, Effect::Refused(error)),
             Outcome::Expired(all) => {
                 self.expiry_cut |= all.len() == EXPIRED_AT_ONCE;
@@ -152,4 +161,10 @@ impl RaftThread {
             self.was_removed();
         }
     }
+}
+
+/// What a client has asked to be kept: a key, and its value unless that stays.
+fn client_bytes(event: &Event) -> usize {
+    let value = event.node.value.as_ref().filter(|_| !event.refresh);
+    event.key.as_bytes().len() + value.map_or(0, |value| value.len())
 }
