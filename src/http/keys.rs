@@ -3,6 +3,7 @@
 use super::Api;
 use super::answer::{self, ClusterId, Numbers};
 use super::cors::Grant;
+use super::counts::{Counts, Method};
 use super::form::{Body, Form};
 use super::params::Params;
 use crate::door::{Answer, BodyState, Outbox, Reply, Request, Slices, Ticket};
@@ -11,7 +12,7 @@ use crate::tree::error::INVALID_FORM;
 use crate::tree::{Action, ApiError, Command, Event, EventAction, Key, Listing, TreeIndex};
 use crate::watch::{Interest, Registered, View};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 const ALLOW: &str = "HEAD,GET,PUT,POST,DELETE";
 
@@ -34,24 +35,44 @@ pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: Grant, reply
         Err(error) => return reply.send(refuse(&error)),
     };
     let key = Key::new(rest);
-    match request.method() {
-        "GET" if params.quorum => quorum_read(api, key, &params, grant, reply),
-        "GET" if params.wait => watch(api, key, &params, &grant, reply),
-        "GET" | "HEAD" => {
-            let read = Read {
-                key,
-                recursive: params.recursive,
-            };
-            read.answer(api, &api.hub.view(), &grant, reply);
-        }
-        method => write(
-            api,
-            command(method, key, &params),
-            params.no_value_on_success,
-            grant,
-            reply,
-        ),
+    let tally = api.counts.of(reply.worker());
+    if params.wait && !params.quorum {
+        tally.watch();
+        return watch(api, key, &params, &grant, reply);
     }
+    let method = match request.method() {
+        "GET" if params.quorum => Method::QGet,
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "PUT" => Method::Put,
+        "POST" => Method::Post,
+        _ => Method::Delete,
+    };
+    tally.received(method);
+    let asked = reply.now();
+    if matches!(method, Method::Get | Method::Head | Method::QGet) {
+        let read = Read {
+            key,
+            recursive: params.recursive,
+            method,
+            asked,
+        };
+        return match method {
+            Method::QGet => quorum_read(api, read, grant, reply),
+            _ => read.answer(api, &api.hub.view(), &grant, reply),
+        };
+    }
+    let waiter = WriteAnswer {
+        ticket: reply.later(),
+        cluster: api.cluster.clone(),
+        grant,
+        no_value: params.no_value_on_success,
+        counts: api.counts.clone(),
+        method,
+        asked,
+    };
+    let command = command(request.method(), key, &params);
+    api.replica.propose(&command, Box::new(waiter));
 }
 
 fn body_of<'a>(request: &Request<'a>) -> Body<'a> {
@@ -101,36 +122,37 @@ fn command(method: &str, key: Key, params: &Params<'_>) -> Command {
 
 // Writes
 
-fn write(api: &Api, command: Command, no_value: bool, grant: Grant, reply: Reply<'_>) {
-    let waiter = WriteAnswer {
-        ticket: reply.later(),
-        cluster: api.cluster.clone(),
-        grant,
-        no_value,
-    };
-    api.replica.propose(&command, Box::new(waiter));
-}
-
 /// A client that waits for its write.
 struct WriteAnswer {
     ticket: Ticket,
     cluster: ClusterId,
     grant: Grant,
     no_value: bool,
+    counts: Arc<Counts>,
+    method: Method,
+    asked: Instant,
 }
 
 impl Waiter for WriteAnswer {
     fn done(self: Box<Self>, done: &Done, outbox: &mut Outbox) {
         let answer = match &done.effect {
-            Effect::Event(applied) => self.success(&applied.event, done),
-            Effect::Refused(error) => answer::error(error, &self.cluster, &self.grant),
+            Effect::Event(applied) => {
+                self.counts.succeeded(self.method, self.asked);
+                self.success(&applied.event, done)
+            }
+            Effect::Refused(error) => {
+                self.counts.failed(self.method, error.status());
+                answer::error(error, &self.cluster, &self.grant)
+            }
             Effect::Members(_) => unreachable!("a write to the keys changes no members"),
         };
         self.ticket.send_in(answer, outbox);
     }
 
     fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox) {
-        let answer = failed(failure, &self.cluster, &self.grant);
+        let error = ApiError::raft(failure.cause());
+        self.counts.failed(self.method, error.status());
+        let answer = answer::error(&error, &self.cluster, &self.grant);
         self.ticket.send_in(answer, outbox);
     }
 }
@@ -156,31 +178,31 @@ impl WriteAnswer {
     }
 }
 
-/// Raft's failures: HTTP 500, error 300, index 0.
-fn failed(failure: Failure, cluster: &ClusterId, grant: &Grant) -> Answer {
-    answer::error(&ApiError::raft(failure.cause()), cluster, grant)
-}
-
 // Reads
 
 /// A plain read. Listings are sorted anyway, so `sorted` has nothing to do.
 struct Read {
     key: Key,
     recursive: bool,
+    method: Method,
+    asked: Instant,
 }
 
 impl Read {
     /// Answers from one version of the tree. On the worker's own thread.
     fn answer(self, api: &Api, view: &Arc<View>, grant: &Grant, reply: Reply<'_>) {
         let now = api.estimate.at(api.clock.since_boot());
+        let tally = api.counts.of(reply.worker());
         let node = match view.tree.get(&self.key) {
             Ok(node) => node,
             Err(error) => {
-                api.reads.fail.fetch_add(1, Ordering::Relaxed);
+                tally.read(false, self.recursive);
+                tally.failed(self.method, error.status());
                 return reply.send(answer::error(&error, &api.cluster, grant));
             }
         };
-        api.reads.success.fetch_add(1, Ordering::Relaxed);
+        tally.read(true, self.recursive);
+        tally.answered(self.method, self.asked, reply.now());
         let head = answer::success(200, &api.cluster, numbers(view), grant);
         let mut body = Vec::with_capacity(256);
         if node.render_file(&self.key, now, &mut body) {
@@ -248,11 +270,7 @@ fn numbers(view: &View) -> Numbers {
 }
 
 /// A read through consensus (spec §4.4, `quorum`).
-fn quorum_read(api: &Api, key: Key, params: &Params<'_>, grant: Grant, reply: Reply<'_>) {
-    let read = Read {
-        key,
-        recursive: params.recursive,
-    };
+fn quorum_read(api: &Api, read: Read, grant: Grant, reply: Reply<'_>) {
     let reader = QuorumAnswer {
         ticket: reply.later(),
         api: api.shared(),
@@ -286,7 +304,9 @@ impl Reader for QuorumAnswer {
     }
 
     fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox) {
-        let answer = failed(failure, &self.api.cluster, &self.grant);
+        let error = ApiError::raft(failure.cause());
+        self.api.counts.failed(self.read.method, error.status());
+        let answer = answer::error(&error, &self.api.cluster, &self.grant);
         self.ticket.send_in(answer, outbox);
     }
 }
@@ -324,6 +344,7 @@ fn watch(api: &Api, key: Key, params: &Params<'_>, grant: &Grant, reply: Reply<'
         Ok(Registered::Parked) => unreachable!("a parked poll has taken its reply"),
         Ok(Registered::Hit(event, view)) => hit(api, &interest, &event, &view, grant, reply),
         Err(error) => {
+            api.counts.failed(Method::Get, error.status());
             let answer = answer::error(&error, &api.cluster, grant);
             reply.send(with_first_kept(answer, &api.hub.view()));
         }

@@ -1,55 +1,73 @@
-//! `/metrics`: numbers in Prometheus' text format, under etcd's names where etcd has one (spec §14).
+//! `/metrics`: numbers in Prometheus' text format, under etcd's names where etcd has one (spec §14), so that
+//! its published dashboards show this server; under `edgetcd_…` where it has none.
+//!
+//! A number that etcd has no equal of here keeps its name where a dashboard asks for it and says in its `HELP`
+//! what it is here: the disk of the keys is the log with its snapshots, a backend's commit is a batch applied to
+//! the tree in memory and shown, the clients' gRPC is HTTP. Where etcd's type is not what the name says (a gauge
+//! that ends in `_total`), the type is the clean one: `promtool check metrics` finds nothing.
+//!
+//! Nothing here waits. What costs more than a look at memory (folders, file systems) is looked at once a second
+//! at most.
+
+mod page;
 
 use super::Api;
 use super::cors::Grant;
+use super::counts::Method;
+use crate::ETCD_VERSION;
 use crate::door::{Answer, Reply};
 use crate::usage;
-use crate::wal::WalStats;
-use std::fmt::{Display, Write};
+use page::Page;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Any method is answered, as in the reference.
 pub fn handle(api: &Api, grant: &Grant, reply: Reply<'_>) {
     let mut page = Page::default();
+    identity(api, &mut page);
     raft(api, &mut page);
+    proposals(api, &mut page);
     store(api, &mut page);
-    disk(&api.wal, &mut page);
-    door(api, &mut page);
+    requests(api, &mut page);
+    log(api, &mut page);
+    wear(api, &mut page);
+    snapshots(api, &mut page);
+    space(api, &mut page);
+    clients(api, &mut page);
+    peers(api, &mut page);
     process(api, &mut page);
     let answer = Answer::new(200)
         .header("Content-Type", CONTENT_TYPE)
-        .body(page.text.into_bytes());
+        .body(page.into_bytes());
     reply.send(grant.onto(answer));
 }
 
-/// The page as it grows.
-#[derive(Default)]
-struct Page {
-    text: String,
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
-impl Page {
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(name, help, "gauge");
-        self.line(name, value);
-    }
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}
 
-    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(name, help, "counter");
-        self.line(name, value);
-    }
-
-    fn family(&mut self, name: &str, help: &str, kind: &str) {
-        // Writing to a String does not fail.
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn line(&mut self, name: impl Display, value: impl Display) {
-        let _ = writeln!(self.text, "{name} {value}");
-    }
+fn identity(api: &Api, page: &mut Page) {
+    let id = format!("{:x}", api.replica.status().id().0);
+    let cluster = ETCD_VERSION.rsplit_once('.').map_or("", |(minor, _)| minor);
+    let own = env!("CARGO_PKG_VERSION");
+    let mut one = |name, help, label, value| page.gauges(name, help).sample(&[(label, value)], 1);
+    let help = "This member's id.";
+    one("etcd_server_id", help, "server_id", &id);
+    let help = "The version of etcd whose API this is.";
+    one("etcd_server_version", help, "server_version", ETCD_VERSION);
+    let help = "That version without its patch.";
+    one("etcd_cluster_version", help, "cluster_version", cluster);
+    let help = "The version of edgetcd.";
+    one("edgetcd_build_info", help, "version", own);
 }
 
 fn raft(api: &Api, page: &mut Page) {
@@ -58,58 +76,93 @@ fn raft(api: &Api, page: &mut Page) {
     let leads = u8::from(status.is_leader());
     page.gauge("etcd_server_has_leader", "Whether a leader is known.", led);
     page.gauge("etcd_server_is_leader", "Whether this member leads.", leads);
-    let changes = status.leader_changes();
+    page.gauge(
+        "etcd_server_is_learner",
+        "Whether this member has no vote yet.",
+        u8::from(status.is_learner()),
+    );
     page.counter(
         "etcd_server_leader_changes_seen_total",
         "Leaders seen since the start.",
-        changes,
+        status.leader_changes(),
     );
-    let (committed, applied) = (status.commit().0, status.applied().0);
     page.gauge(
+        "edgetcd_raft_term",
+        "The newest term seen.",
+        status.term().0,
+    );
+    page.gauge(
+        "edgetcd_members",
+        "Members of the cluster, learners included.",
+        status.members().iter().count(),
+    );
+    page.gauge(
+        "edgetcd_learners",
+        "Members without a vote.",
+        status.learners(),
+    );
+}
+
+fn proposals(api: &Api, page: &mut Page) {
+    let status = api.replica.status();
+    let (applied, committed) = (status.applied().0, status.commit().0);
+    page.counter(
         "etcd_server_proposals_committed_total",
-        "Last committed entry.",
+        "The last entry known to be committed.",
         committed,
     );
-    page.gauge(
+    page.counter(
         "etcd_server_proposals_applied_total",
-        "Last applied entry.",
+        "The last entry applied.",
         applied,
     );
     page.gauge(
         "etcd_server_proposals_pending",
-        "Requests that wait.",
+        "Requests that wait for their entry or for a leader.",
         status.proposals_pending(),
     );
-    let failed = status.proposals_failed();
     page.counter(
         "etcd_server_proposals_failed_total",
         "Requests answered with error 300.",
-        failed,
+        status.proposals_failed(),
     );
-    let full = u8::from(status.disk_full());
+    page.gauge(
+        "edgetcd_apply_lag_entries",
+        "Entries committed and not applied yet.",
+        committed.saturating_sub(applied),
+    );
+    page.gauge(
+        "edgetcd_apply_lag_seconds",
+        "How long there have been such entries without a break.",
+        status.apply_lag().as_secs_f64(),
+    );
+    page.gauge(
+        "edgetcd_uncommitted_bytes",
+        "Taken by this member as the leader and not committed yet.",
+        status.uncommitted_bytes(),
+    );
+    page.gauge(
+        "edgetcd_backlog_bytes",
+        "Requests that wait for the raft thread, or there for a leader.",
+        api.replica.backlog_bytes(),
+    );
     page.gauge(
         "edgetcd_disk_full",
         "Whether writes are refused for want of space.",
-        full,
+        u8::from(status.disk_full()),
     );
 }
 
 fn store(api: &Api, page: &mut Page) {
     let view = api.hub.view();
     let stats = view.tree.stats();
-    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let reads = read(&api.reads.success) + read(&api.reads.fail);
-    page.family(
+    let reads = |recursive| api.counts.reads(true, recursive) + api.counts.reads(false, recursive);
+    let mut family = page.counters(
         "etcd_debugging_store_reads_total",
-        "Reads answered by this member.",
-        "counter",
+        "Nodes looked up by this member for its clients, found or not.",
     );
-    page.line("etcd_debugging_store_reads_total{action=\"get\"}", reads);
-    page.family(
-        "etcd_debugging_store_writes_total",
-        "Writes applied, refused ones included.",
-        "counter",
-    );
+    family.sample(&[("action", "get")], reads(false));
+    family.sample(&[("action", "getRecursive")], reads(true));
     let writes = [
         ("set", stats.sets_success + stats.sets_fail),
         ("create", stats.create_success + stats.create_fail),
@@ -124,39 +177,87 @@ fn store(api: &Api, page: &mut Page) {
             stats.compare_and_delete_success + stats.compare_and_delete_fail,
         ),
     ];
+    let mut family = page.counters(
+        "etcd_debugging_store_writes_total",
+        "Writes applied since the cluster began, refused ones included.",
+    );
     for (action, count) in writes {
-        page.line(
-            format_args!("etcd_debugging_store_writes_total{{action=\"{action}\"}}"),
-            count,
-        );
+        family.sample(&[("action", action)], count);
     }
     page.counter(
         "etcd_debugging_store_expires_total",
-        "Expired nodes.",
+        "Nodes expired since the cluster began.",
         stats.expire_count,
+    );
+    page.counter(
+        "etcd_debugging_store_watch_requests_total",
+        "Watches asked of this member.",
+        api.counts.watches(),
     );
     page.gauge(
         "etcd_debugging_store_watchers",
-        "Long polls parked now.",
+        "Watches parked now.",
         api.hub.watchers(),
+    );
+    let history = view.tree.history();
+    let (first, last) = (history.first(), history.last());
+    page.gauge(
+        "edgetcd_history_events",
+        "Past events that a watch can still ask for.",
+        history.len(),
+    );
+    page.gauge(
+        "edgetcd_history_first_index",
+        "The oldest of them, 0 if there are none: an older waitIndex gets error 401.",
+        first.map_or(0, |index| index.0),
+    );
+    page.gauge(
+        "edgetcd_history_last_index",
+        "The newest of them, 0 if there are none.",
+        last.map_or(0, |index| index.0),
     );
 }
 
-fn disk(wal: &WalStats, page: &mut Page) {
-    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let name = "etcd_disk_wal_fsync_duration_seconds";
-    page.family(name, "How long syncs of the log took.", "histogram");
-    let mut sum = 0;
-    for (bound, bucket) in WalStats::sync_bounds().iter().zip(&wal.sync_buckets) {
-        sum += read(bucket);
-        page.line(format_args!("{name}_bucket{{le=\"{bound}\"}}"), sum);
+fn requests(api: &Api, page: &mut Page) {
+    let counts = &api.counts;
+    let mut family = page.counters(
+        "etcd_http_received_total",
+        "Requests of the key space with good parameters, without watches; QGET: quorum reads.",
+    );
+    for method in Method::ALL {
+        family.sample(&[("method", method.label())], counts.received(method));
     }
-    let beyond = wal.sync_buckets.last().map_or(0, read);
-    page.line(format_args!("{name}_bucket{{le=\"+Inf\"}}"), sum + beyond);
-    page.line(format_args!("{name}_sum"), read(&wal.sync_ns) as f64 / 1e9);
-    page.line(format_args!("{name}_count"), sum + beyond);
+    let mut family = page.counters(
+        "etcd_http_failed_total",
+        "Those of them that were answered with an error, and watches that were.",
+    );
+    for method in Method::ALL {
+        for (code, count) in counts.failures(method) {
+            let code = code.to_string();
+            family.sample(&[("code", &code), ("method", method.label())], count);
+        }
+    }
+    let mut family = page.histograms(
+        "etcd_http_successful_duration_seconds",
+        "From the request to its answer; plain reads: the whole round of the worker that served them.",
+    );
+    for method in Method::ALL {
+        let times = counts.times(method);
+        if times.count() > 0 {
+            family.observed(&[("method", method.label())], &times);
+        }
+    }
+}
+
+fn log(api: &Api, page: &mut Page) {
+    let wal = &api.wal;
+    page.histogram(
+        "etcd_disk_wal_fsync_duration_seconds",
+        "How long syncs of the log took.",
+        &wal.syncs.read(),
+    );
     page.counter(
-        "edgetcd_wal_bytes_total",
+        "etcd_disk_wal_write_bytes_total",
         "Bytes of records written to the log.",
         read(&wal.bytes_written),
     );
@@ -165,33 +266,199 @@ fn disk(wal: &WalStats, page: &mut Page) {
         "Files of the log in use.",
         read(&wal.segments),
     );
+    page.histogram(
+        "etcd_disk_backend_commit_duration_seconds",
+        "Here: applying what was committed together to the tree in memory, and showing it.",
+        &api.replica.status().commits().read(),
+    );
 }
 
-fn door(api: &Api, page: &mut Page) {
+/// What is written to the disk for what clients write.
+fn wear(api: &Api, page: &mut Page) {
+    let wal = &api.wal;
+    let (log, zeros) = (read(&wal.synced_bytes), read(&wal.zeroed_bytes));
+    let snapshots = read(&wal.snapshot_bytes);
+    let mut family = page.counters(
+        "edgetcd_disk_written_bytes_total",
+        "Given to the disk: the log in whole pages, again with each sync; its files zeroed ahead; snapshots.",
+    );
+    family.sample(&[("what", "log")], log);
+    family.sample(&[("what", "zeros")], zeros);
+    family.sample(&[("what", "snapshots")], snapshots);
+    let mut family = page.counters("edgetcd_disk_syncs_total", "Syncs that stored something.");
+    family.sample(&[("what", "log")], wal.syncs.read().count());
+    family.sample(&[("what", "snapshots")], wal.snapshot_syncs.read().count());
+    let accepted = api.replica.status().accepted_bytes();
+    page.counter(
+        "edgetcd_client_written_bytes_total",
+        "Keys and values of the changes applied here, whichever member was asked.",
+        accepted,
+    );
+    page.gauge(
+        "edgetcd_disk_bytes_per_client_byte",
+        "The bytes given to the disk by those of clients, since the start; NaN before the first change.",
+        match accepted {
+            0 => f64::NAN,
+            accepted => (log + zeros + snapshots) as f64 / accepted as f64,
+        },
+    );
+    if let Some(bytes) = usage::written_bytes() {
+        page.counter(
+            "edgetcd_process_written_bytes_total",
+            "Given to storage for this process as the kernel counts it, its log lines included if they go to a file.",
+            bytes,
+        );
+    }
+}
+
+fn snapshots(api: &Api, page: &mut Page) {
+    let status = api.replica.status();
+    page.histogram(
+        "etcd_snap_fsync_duration_seconds",
+        "How long syncs of snapshots took, sent ones included; a large one is synced several times.",
+        &api.wal.snapshot_syncs.read(),
+    );
+    page.histogram(
+        "etcd_debugging_snap_save_total_duration_seconds",
+        "How long this member's own snapshots took, from the state to a file that a start can use.",
+        &status.snapshots().read(),
+    );
+    let Some(last) = status.last_snapshot() else {
+        return;
+    };
+    page.gauge(
+        "edgetcd_snapshot_last_bytes",
+        "Of the last of those.",
+        last.bytes,
+    );
+    page.gauge(
+        "edgetcd_snapshot_last_duration_seconds",
+        "How long that took.",
+        last.took.as_secs_f64(),
+    );
+    page.gauge(
+        "edgetcd_snapshot_last_timestamp_seconds",
+        "When it was finished, since 1970.",
+        seconds(last.at),
+    );
+}
+
+fn space(api: &Api, page: &mut Page) {
+    let (data, wal) = (&api.info.data_dir, api.info.wal_dir.as_deref());
+    let places: Vec<(&str, &Path)> = [("data", data.as_path())]
+        .into_iter()
+        .chain(wal.map(|dir| ("wal", dir)))
+        .collect();
+    let dirs: Vec<&Path> = places.iter().map(|(_, dir)| *dir).collect();
+    let occupied = usage::occupied_bytes(&dirs);
+    for name in [
+        "etcd_mvcc_db_total_size_in_bytes",
+        "etcd_debugging_mvcc_db_total_size_in_bytes",
+    ] {
+        page.gauge(
+            name,
+            "Here: what the log and the snapshots take of the disk.",
+            occupied,
+        );
+    }
+    let rooms: Vec<(&str, usage::Room)> = places
+        .iter()
+        .filter_map(|(name, dir)| Some((*name, usage::room(dir)?)))
+        .collect();
+    let mut family = page.gauges(
+        "edgetcd_disk_free_bytes",
+        "Left on the file system of this folder for a process that is not root.",
+    );
+    for (name, room) in &rooms {
+        family.sample(&[("dir", name)], room.free_bytes);
+    }
+    let mut family = page.gauges("edgetcd_disk_size_bytes", "The size of that file system.");
+    for (name, room) in &rooms {
+        family.sample(&[("dir", name)], room.bytes);
+    }
+}
+
+fn clients(api: &Api, page: &mut Page) {
     let Some(counters) = api.door.get() else {
         return;
     };
     let door = counters.read();
+    page.counter(
+        "etcd_network_client_grpc_received_bytes_total",
+        "Here: bytes that came in by the client port, all of it HTTP.",
+        door.received_bytes,
+    );
+    page.counter(
+        "etcd_network_client_grpc_sent_bytes_total",
+        "Here: bytes that went out by the client port, all of it HTTP.",
+        door.sent_bytes,
+    );
     page.gauge(
         "edgetcd_http_connections",
-        "Connections open now.",
+        "Clients' connections open now.",
         door.open,
     );
     page.counter(
         "edgetcd_http_connections_total",
-        "Connections accepted.",
+        "Clients' connections accepted.",
         door.accepted,
     );
     page.counter(
         "edgetcd_http_refused_total",
-        "Connections refused at the cap.",
+        "Connections refused because too many were open.",
         door.refused,
     );
     page.counter(
         "edgetcd_http_requests_total",
-        "Requests handled.",
+        "Requests of any kind.",
         door.requests,
     );
+}
+
+fn peers(api: &Api, page: &mut Page) {
+    let own = format!("{:x}", api.replica.status().id().0);
+    let all = api.traffic.all();
+    let all: Vec<(String, crate::peer::PeerStats)> = all
+        .into_iter()
+        .map(|(id, stats)| (format!("{:x}", id.0), stats))
+        .collect();
+    let mut family = page.gauges(
+        "etcd_network_active_peers",
+        "Whether letters can go to that member and come from it.",
+    );
+    for (id, stats) in &all {
+        let both = stats.sent.since.is_some() && stats.received.since.is_some();
+        family.sample(&[("Local", &own), ("Remote", id)], u8::from(both));
+    }
+    let mut family = page.counters(
+        "etcd_network_peer_sent_bytes_total",
+        "Letters to that member, without snapshots.",
+    );
+    for (id, stats) in &all {
+        family.sample(&[("To", id)], stats.sent.bytes);
+    }
+    let mut family = page.counters(
+        "etcd_network_peer_received_bytes_total",
+        "Letters from that member, without snapshots.",
+    );
+    for (id, stats) in &all {
+        family.sample(&[("From", id)], stats.received.bytes);
+    }
+    let mut family = page.counters(
+        "etcd_network_peer_sent_failures_total",
+        "Letters to that member that found no room or no connection.",
+    );
+    for (id, stats) in &all {
+        family.sample(&[("To", id)], stats.dropped);
+    }
+    let mut family = page.histograms(
+        "etcd_network_peer_round_trip_time_seconds",
+        "From a heartbeat of this member, while it led, to its answer.",
+    );
+    for (id, times) in api.replica.status().round_trips() {
+        let id = format!("{:x}", id.0);
+        family.observed(&[("To", &id)], &times.read());
+    }
 }
 
 fn process(api: &Api, page: &mut Page) {
@@ -222,15 +489,9 @@ fn process(api: &Api, page: &mut Page) {
         crate::door::descriptor_limit(),
     );
     page.gauge("process_threads", "Threads.", usage.threads);
-    let started = api
-        .info
-        .started
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64();
     page.gauge(
         "process_start_time_seconds",
         "Start, seconds since 1970.",
-        started,
+        seconds(api.info.started),
     );
 }

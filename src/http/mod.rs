@@ -8,6 +8,7 @@
 //! | `members`, `stats`, `auth`, `process`, `metrics` | the other pages |
 //! | `snapshot` | `/edgetcd/snapshot`: a backup |
 //! | `peers` | the pages of the peer port |
+//! | [`counts`] | requests, counted and timed |
 //! | [`cors`], [`answer`] | headers and bodies that answers share |
 //!
 //! # The order of checks
@@ -21,6 +22,7 @@
 pub mod answer;
 mod auth;
 pub mod cors;
+pub mod counts;
 pub mod form;
 mod keys;
 mod members;
@@ -39,10 +41,12 @@ use crate::wal::WalStats;
 use crate::watch::WatchHub;
 use answer::ClusterId;
 use cors::{Cors, Grant};
+use counts::Counts;
 use stats::Page;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use target::Target;
 
 /// What the answers are made from.
@@ -65,8 +69,8 @@ pub struct Api {
     pub hosts: crate::allowed::Allowed,
     /// Set at the start, shown in `/v2/stats/self` and `/debug/vars`.
     pub info: Info,
-    /// This member's own counts, lost at a restart: reads are not entries of the log.
-    pub reads: Reads,
+    /// This member's own, lost at a restart.
+    pub counts: Arc<Counts>,
     /// What has gone to other members and come from them.
     pub traffic: Arc<crate::peer::Counters>,
     /// Backups that are being sent.
@@ -84,15 +88,10 @@ pub struct Info {
     pub name: String,
     /// Wall clock at the start of the process: `startTime`.
     pub started: SystemTime,
-}
-
-/// Reads answered by this member.
-#[derive(Debug, Default)]
-pub struct Reads {
-    /// `getsSuccess` in `/v2/stats/store`.
-    pub success: AtomicU64,
-    /// `getsFail`: the key was not there. A quorum read that raft failed is not counted.
-    pub fail: AtomicU64,
+    /// `--data-dir` and, if it is elsewhere, `--wal-dir`: how full are their disks?
+    pub data_dir: PathBuf,
+    /// As above.
+    pub wal_dir: Option<PathBuf>,
 }
 
 impl Api {
@@ -127,6 +126,10 @@ impl Handler for Api {
             Target::Redirect(location) => reply.send(redirect(request, &location, &grant)),
             Target::Malformed => unreachable!("answered above"),
         }
+    }
+
+    fn round(&self, worker: usize, took: Duration) {
+        self.counts.round(worker, took);
     }
 }
 

@@ -10,7 +10,6 @@ use crate::tree::LocalStats;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 const ALLOW: &str = "GET";
@@ -167,9 +166,10 @@ fn follower_stats(follower: &Follower) -> FollowerStats {
 }
 
 fn store(api: &Api, grant: &Grant) -> Answer {
+    let counted = |found| api.counts.reads(found, false) + api.counts.reads(found, true);
     let local = LocalStats {
-        gets_success: api.reads.success.load(Ordering::Relaxed),
-        gets_fail: api.reads.fail.load(Ordering::Relaxed),
+        gets_success: counted(true),
+        gets_fail: counted(false),
         watchers: api.hub.watchers() as u64,
     };
     let mut body = Vec::with_capacity(512);

@@ -32,7 +32,8 @@ use crate::config::{Config, Stop};
 use crate::door::{self, Door, Handler, Limits, Outbox, Reply, Request};
 use crate::http::answer::ClusterId;
 use crate::http::cors::Cors;
-use crate::http::{Api, Info, Reads, peers};
+use crate::http::counts::Counts;
+use crate::http::{Api, Info, peers};
 use crate::peer::{self, Link, Timing};
 use crate::raft::{self, Core, NodeId};
 use crate::replica::clock::{self, Clock, Estimate, SystemClock};
@@ -205,6 +206,8 @@ impl Engine {
         let info = Info {
             name: config.name.clone(),
             started: SystemTime::now(),
+            data_dir: config.data_dir.clone(),
+            wal_dir: config.wal_dir.clone(),
         };
         Arc::new_cyclic(|this| Api {
             replica: self.replica.clone(),
@@ -216,7 +219,7 @@ impl Engine {
             cors: Cors::new(config.cors.clone()),
             hosts: config.host_whitelist.clone(),
             info,
-            reads: Reads::default(),
+            counts: Arc::new(Counts::new(workers())),
             traffic: self.link.counters(),
             snapshots: Arc::default(),
             door: OnceLock::new(),

@@ -80,20 +80,6 @@ impl State {
     /// When an entry is skipped.
     pub fn try_apply(&mut self, entry: &Entry) -> Result<Outcome, Malformed> {
         let index = entry.position.index;
-        self.try_apply(entry).unwrap_or_else(|Malformed(what)| {
-            panic!("the committed entry {} cannot be read: {what}", index.0)
-        })
-    }
-
-    /// As [`State::apply`], for entries of a log that is only looked at.
-    ///
-    /// # Errors
-    /// [`Malformed`] when the entry holds what no version wrote, or a newer one did.
-    ///
-    /// # Panics
-    /// When an entry is skipped.
-    pub fn try_apply(&mut self, entry: &Entry) -> Result<Outcome, Malformed> {
-        let index = entry.position.index;
         assert_eq!(
             index.0,
             self.applied.0 + 1,

@@ -12,6 +12,7 @@
 use super::disk::{Disk, DiskReader, DiskWriter, Found, Holder, Locked};
 use super::error::{WalError, WalErrorKind};
 use super::names;
+use super::stats::WalStats;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,6 +66,7 @@ struct Inner<D: Disk> {
     member: PathBuf,
     wal: PathBuf,
     snap: PathBuf,
+    stats: Arc<WalStats>,
     _locks: Vec<D::Lock>,
 }
 
@@ -95,6 +97,7 @@ impl<D: Disk> Home<D> {
             member,
             wal,
             snap,
+            stats: Arc::default(),
             _locks: locks,
         })))
     }
@@ -111,6 +114,7 @@ impl<D: Disk> Home<D> {
             member,
             wal,
             snap,
+            stats: Arc::default(),
             _locks: Vec::new(),
         })))
     }
@@ -178,6 +182,10 @@ impl<D: Disk> Home<D> {
 
     pub(super) fn disk(&self) -> &D {
         &self.0.disk
+    }
+
+    pub(super) fn stats(&self) -> &Arc<WalStats> {
+        &self.0.stats
     }
 
     pub(super) fn options(&self) -> &Options {

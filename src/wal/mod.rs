@@ -133,7 +133,7 @@ pub use real::{RealDisk, WritePath};
 pub use recover::{Recovered, recover};
 pub use slices::{Flaw, SliceChecker, SliceEncoder};
 pub use snapshot::{SnapshotReader, SnapshotWriter, Snapshots};
-pub use stats::{SYNC_BUCKETS, WalStats};
+pub use stats::WalStats;
 pub use writer::Wal;
 
 use crate::raft::{Ballot, Entry};

@@ -18,6 +18,7 @@ use super::{Clock, index::Index};
 use crate::raft::{Ballot, LogIndex, Position, StoredLog};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What was on disk.
 #[derive(Debug)]
@@ -87,6 +88,7 @@ fn begin<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
     );
     let failed = |error| WalError::io(&path, "make it", &error);
     disk.allocate(&temporary, file.bytes).map_err(failed)?;
+    home.stats().zeroed_bytes.fetch_add(file.bytes, Relaxed);
     let log = Log::empty();
     let mut bytes = Vec::new();
     let place = super::record::Place {

@@ -163,8 +163,11 @@ impl<D: Disk> SnapshotWriter<D> {
 
     fn sync(&mut self) -> Result<(), WalError> {
         if let Some(file) = &mut self.file {
+            let begin = self.home.disk().now();
             let synced = file.sync();
             synced.map_err(|error| WalError::io(&self.temporary, "sync it", &error))?;
+            let took = self.home.disk().now() - begin;
+            self.home.stats().snapshot_synced(self.unsynced, took);
         }
         self.unsynced = 0;
         Ok(())

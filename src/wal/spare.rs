@@ -9,6 +9,7 @@ use super::disk::Disk;
 use super::home::Home;
 use super::names::SegmentName;
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A file of zeros under its final name, of no use until the log gets there.
@@ -128,6 +129,7 @@ pub(super) fn make<D: Disk>(home: &Home<D>, seq: u64, bytes: u64) -> io::Result<
     };
     let temporary = home.wal().join(name.temporary());
     disk.allocate(&temporary, bytes)?;
+    home.stats().zeroed_bytes.fetch_add(bytes, Relaxed);
     let named = disk
         .rename(&temporary, &home.wal().join(name.file()))
         .and_then(|()| disk.sync_dir(home.wal()));

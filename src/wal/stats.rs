@@ -1,25 +1,25 @@
 //! Counters that any thread may read.
 
+use crate::histogram::DiskTimes;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// How many bounds the histogram of sync times has; see [`WalStats::sync_bounds`].
-pub const SYNC_BUCKETS: usize = 14;
+/// What storage writes at least.
+const PAGE: u64 = 4096;
 
-/// What the log has done since it was opened. All counters are monotonic but `segments`.
+/// What has been done to the log and its snapshots since the directory was opened. All counters are monotonic but
+/// `segments`.
 #[derive(Debug, Default)]
 pub struct WalStats {
     /// Bytes of records written, without the rest of the pages that a sync writes with them.
     pub bytes_written: AtomicU64,
     /// Records written, of every kind; entries are most of them.
     pub records: AtomicU64,
-    /// Syncs that had something to store; one may stand for many batches.
-    pub syncs: AtomicU64,
-    /// Time spent in syncs, in nanoseconds.
-    pub sync_ns: AtomicU64,
-    /// Syncs that took no longer than the bound of the same place (and longer than the one before);
-    /// the last: longer than all bounds.
-    pub sync_buckets: [AtomicU64; SYNC_BUCKETS + 1],
+    /// What the disk was given in syncs of the log: whole pages of 4 KiB. A page that grows is written again
+    /// by each sync, which is what wears flash.
+    pub synced_bytes: AtomicU64,
+    /// Syncs that had something to store, and how long they took; one may stand for many batches.
+    pub syncs: DiskTimes,
     /// Segments in use; the one made ready ahead is not counted.
     pub segments: AtomicU64,
     /// Times the log went on in a new segment.
@@ -28,19 +28,45 @@ pub struct WalStats {
     pub roll_waits: AtomicU64,
     /// Batches refused for lack of space.
     pub full: AtomicU64,
+    /// Zeros that segments were filled with before their use.
+    pub zeroed_bytes: AtomicU64,
+    /// Bytes written to snapshot files, this member's own and those that a leader has sent.
+    pub snapshot_bytes: AtomicU64,
+    /// Syncs of snapshot files; a large one is synced several times.
+    pub snapshot_syncs: DiskTimes,
 }
 
 impl WalStats {
-    /// Upper bounds in seconds: 0.001 · 2^n, as etcd's `wal_fsync_duration_seconds` has them.
-    pub fn sync_bounds() -> [f64; SYNC_BUCKETS] {
-        std::array::from_fn(|n| 0.001 * f64::from(1 << n))
+    /// The log's bytes from `from` up to `to` are on disk.
+    pub(super) fn synced(&self, from: u64, to: u64, took: Duration) {
+        let pages = to.next_multiple_of(PAGE) - from / PAGE * PAGE;
+        self.synced_bytes.fetch_add(pages, Relaxed);
+        self.syncs.add(took);
     }
 
-    pub(super) fn count_sync(&self, took: Duration) {
-        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = (0..SYNC_BUCKETS).find(|n| ns <= 1_000_000 << n);
-        self.syncs.fetch_add(1, Relaxed);
-        self.sync_ns.fetch_add(ns, Relaxed);
-        self.sync_buckets[bucket.unwrap_or(SYNC_BUCKETS)].fetch_add(1, Relaxed);
+    /// A snapshot's next bytes are on disk.
+    pub(super) fn snapshot_synced(&self, bytes: u64, took: Duration) {
+        self.snapshot_bytes.fetch_add(bytes, Relaxed);
+        self.snapshot_syncs.add(took);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_grows_is_written_by_each_sync() {
+        let stats = WalStats::default();
+        let synced = |from, to| {
+            stats.synced(from, to, Duration::ZERO);
+            stats.synced_bytes.load(Relaxed)
+        };
+        assert_eq!(synced(0, 100), PAGE);
+        assert_eq!(synced(100, 200), 2 * PAGE);
+        assert_eq!(synced(200, PAGE), 3 * PAGE);
+        assert_eq!(synced(PAGE, PAGE + 1), 4 * PAGE);
+        assert_eq!(synced(PAGE + 1, 2 * PAGE + 1), 6 * PAGE);
+        assert_eq!(stats.syncs.read().count(), 5);
     }
 }

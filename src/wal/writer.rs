@@ -184,6 +184,7 @@ struct Plan {
 
 impl<D: Disk> Wal<D> {
     pub(super) fn new(home: Home<D>, parts: Parts<D>) -> Wal<D> {
+        let stats = home.stats().clone();
         let wal = Wal {
             home,
             log: parts.log,
@@ -194,7 +195,7 @@ impl<D: Disk> Wal<D> {
             buffer: Vec::new(),
             poison: None,
             stopped: parts.stopped,
-            stats: Arc::new(WalStats::default()),
+            stats,
         };
         wal.stats.segments.store(wal.used.len() as u64, Relaxed);
         wal.order_spare(wal.active.file.bytes);
@@ -463,9 +464,10 @@ impl<D: Disk> Wal<D> {
         if self.active.durable == self.active.end {
             return Ok(());
         }
-        let begin = self.home.disk().now();
+        let (from, begin) = (self.active.durable, self.home.disk().now());
         self.active.sync()?;
-        self.stats.count_sync(self.home.disk().now() - begin);
+        let took = self.home.disk().now() - begin;
+        self.stats.synced(from, self.active.durable, took);
         Ok(())
     }
 
