@@ -44,7 +44,7 @@ export $(LINKER) ?= rust-lld
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: build run test check lints conformance clients crash sim bars bench clean help \
+.PHONY: build run test check lints conformance clients metrics crash sim bars bench clean help \
         clustertest clusterbars backuptest walkthrough clusterbench tsan \
         cluster status kill pause resume restart wipe add stop demo \
         install dist
@@ -97,6 +97,9 @@ conformance: build ## drive the reference etcd and this server with the same req
 
 clients: build ## etcdctl, edgetcdctl and python-etcd against the reference and this server
 	tests/clients/run $(ARGS)
+
+metrics: build ## what /metrics says: a strict reader, each number's cause, promtool
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test metrics -- --nocapture
 
 crash: build ## a hundred rounds of kill -9 under 16 writers (ROUNDS=…)
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test crash

@@ -1,0 +1,640 @@
+//! `/metrics`: read as strictly as a Prometheus may read it, and each number moved by its cause.
+//!
+//! `promtool check metrics` (Debian's prometheus) looks at the same pages, where it is installed.
+
+mod harness;
+
+use harness::client::form_request;
+use harness::{Cluster, Server, wait_for};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+
+// A strict reader ---------------------------------------------------------------------------------
+
+/// Samples by name and labels as they stand on the page, and what kind their family is.
+struct Page {
+    text: String,
+    kinds: BTreeMap<String, String>,
+    samples: BTreeMap<String, f64>,
+}
+
+/// Names are words of lower case; a name says what is counted, and in which unit.
+fn check_name(name: &str, kind: &str) {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    assert!(name.chars().all(good), "{name}");
+    assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
+    for suffix in ["_count", "_sum", "_bucket", "_ms", "_milliseconds"] {
+        assert!(!name.ends_with(suffix), "{name}");
+    }
+}
+
+/// The labels between the braces, in order.
+fn labels(text: &str) -> Vec<(String, String)> {
+    let parse = |pair: &str| {
+        let (label, value) = pair.split_once("=\"").expect("a label and its value");
+        let value = value.strip_suffix('"').expect("the value is quoted");
+        let plain = |c: char| c.is_ascii_graphic() && !"\"\\,{}".contains(c);
+        assert!(value.chars().all(plain), "{value:?}");
+        (label.to_owned(), value.to_owned())
+    };
+    text.split(',').map(parse).collect()
+}
+
+impl Page {
+    fn of(server: &Server) -> Page {
+        let answer = server.ask("GET", "/metrics", None);
+        assert_eq!(answer.status, 200);
+        Page::parse(answer.text())
+    }
+
+    /// Panics at whatever is not as it must be.
+    fn parse(text: String) -> Page {
+        let mut page = Page {
+            kinds: BTreeMap::new(),
+            samples: BTreeMap::new(),
+            text: String::new(),
+        };
+        assert!(text.ends_with('\n'), "the last line has an end");
+        let mut helped: Option<String> = None;
+        let mut family: Option<(String, String, usize)> = None;
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                assert!(
+                    family.is_none_or(|(_, _, samples)| samples > 0),
+                    "before {line}"
+                );
+                family = None;
+                let (name, help) = rest.split_once(' ').expect("a help says something");
+                assert!(help.ends_with(['.', ')']) && help.len() > 5, "{line}");
+                assert!(helped.replace(name.to_owned()).is_none(), "{line}");
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').expect("a type");
+                assert_eq!(helped.take().as_deref(), Some(name), "HELP comes first");
+                assert!(["gauge", "counter", "histogram"].contains(&kind), "{line}");
+                check_name(name, kind);
+                let before = page.kinds.insert(name.to_owned(), kind.to_owned());
+                assert!(before.is_none(), "{name} is there twice");
+                family = Some((name.to_owned(), kind.to_owned(), 0));
+            } else {
+                let (name, kind, samples) = family.as_mut().expect("a sample has a family");
+                page.sample(line, name, kind);
+                *samples += 1;
+            }
+        }
+        assert!(helped.is_none() && family.is_some_and(|(_, _, samples)| samples > 0));
+        page.text = text;
+        page.check_histograms();
+        page
+    }
+
+    fn sample(&mut self, line: &str, family: &str, kind: &str) {
+        let (id, value) = line.rsplit_once(' ').expect("a value");
+        let value: f64 = value.parse().unwrap_or_else(|_| panic!("no value: {line}"));
+        let name = id.split('{').next().unwrap_or_default();
+        let suffix = name.strip_prefix(family);
+        let suffix = suffix.unwrap_or_else(|| panic!("{line} is not of {family}"));
+        match kind {
+            "histogram" => assert!(["_bucket", "_sum", "_count"].contains(&suffix), "{line}"),
+            _ => assert_eq!(suffix, "", "{line}"),
+        }
+        if kind != "gauge" {
+            assert!(value.is_finite() && value >= 0.0, "{line}");
+        }
+        if let Some(inside) = id
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('{'))
+        {
+            let inside = inside.strip_suffix('}').expect("a closing brace");
+            let names: BTreeSet<String> =
+                labels(inside).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names.len(), labels(inside).len(), "a label twice: {line}");
+        }
+        let before = self.samples.insert(id.to_owned(), value);
+        assert!(before.is_none(), "{id} is there twice");
+    }
+
+    /// Buckets ascend and add up, the last is infinite and equals the count, and there is a sum.
+    fn check_histograms(&self) {
+        let histograms = self.kinds.iter().filter(|(_, kind)| *kind == "histogram");
+        for (name, _) in histograms {
+            let mut series: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+            for line in self
+                .text
+                .lines()
+                .filter(|line| line.starts_with(&format!("{name}_bucket{{")))
+            {
+                let (id, count) = line.rsplit_once(' ').expect("a value");
+                let inside = &id[name.len() + "_bucket{".len()..id.len() - 1];
+                let (rest, bound) = inside.rsplit_once("le=\"").expect("a bucket has a bound");
+                let bound = match bound.trim_end_matches('"') {
+                    "+Inf" => f64::INFINITY,
+                    bound => bound.parse().expect("a bound"),
+                };
+                let rest = rest.trim_end_matches(',').to_owned();
+                series
+                    .entry(rest)
+                    .or_default()
+                    .push((bound, count.parse().expect("a count")));
+            }
+            assert!(!series.is_empty(), "{name} has no buckets");
+            for (labels, buckets) in series {
+                let ascend = buckets
+                    .windows(2)
+                    .all(|two| two[0].0 < two[1].0 && two[0].1 <= two[1].1);
+                assert!(ascend, "{name}{{{labels}}}: {buckets:?}");
+                let labels = match labels.as_str() {
+                    "" => String::new(),
+                    labels => format!("{{{labels}}}"),
+                };
+                let (bound, all) = *buckets.last().expect("there is one");
+                assert!(bound.is_infinite(), "{name}{labels}");
+                assert_eq!(self.get(&format!("{name}_count{labels}")), all);
+                let sum = self.get(&format!("{name}_sum{labels}"));
+                assert_eq!(sum > 0.0, all > 0.0, "{name}{labels}: {sum} of {all}");
+            }
+        }
+    }
+
+    fn find(&self, id: &str) -> Option<f64> {
+        self.samples.get(id).copied()
+    }
+
+    fn get(&self, id: &str) -> f64 {
+        self.find(id)
+            .unwrap_or_else(|| panic!("there is no {id} in\n{}", self.text))
+    }
+
+    /// All samples whose name, with labels, begins so.
+    fn sum(&self, begin: &str) -> f64 {
+        let mut values = self
+            .samples
+            .iter()
+            .filter(|(id, _)| id.starts_with(begin))
+            .peekable();
+        assert!(values.peek().is_some(), "there is no {begin}…");
+        values.map(|(_, value)| value).sum()
+    }
+
+    fn is_monotonic(&self, id: &str) -> bool {
+        let name = id.split('{').next().unwrap_or_default();
+        let histogram = ["_bucket", "_sum", "_count"].iter().any(|suffix| {
+            let family = name.strip_suffix(suffix);
+            family.is_some_and(|family| self.kinds.contains_key(family))
+        });
+        histogram || self.kinds.get(name).is_some_and(|kind| kind == "counter")
+    }
+
+    /// Nothing that counts has fallen, or gone, since `before`.
+    fn check_since(&self, before: &Page) {
+        for (id, value) in before
+            .samples
+            .iter()
+            .filter(|(id, _)| before.is_monotonic(id))
+        {
+            assert!(
+                self.get(id) >= *value,
+                "{id} fell from {value} to {}",
+                self.get(id)
+            );
+        }
+    }
+}
+
+// One node ----------------------------------------------------------------------------------------
+
+/// What a request moves, by how much: `name{labels}`, a number.
+type Moves = &'static [(&'static str, f64)];
+
+const PUT: Moves = &[
+    ("etcd_http_received_total{method=\"PUT\"}", 1.0),
+    (
+        "etcd_http_successful_duration_seconds_count{method=\"PUT\"}",
+        1.0,
+    ),
+    ("etcd_debugging_store_writes_total{action=\"set\"}", 1.0),
+    ("etcd_server_proposals_committed_total", 1.0),
+    ("etcd_server_proposals_applied_total", 1.0),
+    ("etcd_disk_wal_fsync_duration_seconds_count", 1.0),
+    ("edgetcd_disk_syncs_total{what=\"log\"}", 1.0),
+    ("etcd_disk_backend_commit_duration_seconds_count", 1.0),
+    ("edgetcd_client_written_bytes_total", 9.0),
+    ("edgetcd_history_last_index", 1.0),
+    ("edgetcd_history_events", 1.0),
+    ("edgetcd_http_connections", 0.0),
+    ("etcd_http_received_total{method=\"GET\"}", 0.0),
+];
+
+#[test]
+fn each_request_moves_its_numbers() {
+    let server = Server::start(&["--snapshot-count=1000000"]);
+    server.ask("PUT", "/v2/keys/a?value=1", None);
+    server.ask("PUT", "/v2/keys/dir/b?value=1", None);
+    let get: Moves = &[
+        ("etcd_http_received_total{method=\"GET\"}", 1.0),
+        (
+            "etcd_http_successful_duration_seconds_count{method=\"GET\"}",
+            1.0,
+        ),
+        ("etcd_debugging_store_reads_total{action=\"get\"}", 1.0),
+        (
+            "etcd_debugging_store_reads_total{action=\"getRecursive\"}",
+            0.0,
+        ),
+        ("etcd_server_proposals_committed_total", 0.0),
+        ("edgetcd_disk_syncs_total{what=\"log\"}", 0.0),
+        ("edgetcd_client_written_bytes_total", 0.0),
+    ];
+    let recursive: Moves = &[
+        ("etcd_http_received_total{method=\"GET\"}", 1.0),
+        (
+            "etcd_debugging_store_reads_total{action=\"getRecursive\"}",
+            1.0,
+        ),
+        ("etcd_debugging_store_reads_total{action=\"get\"}", 0.0),
+    ];
+    let missing: Moves = &[
+        ("etcd_http_received_total{method=\"GET\"}", 1.0),
+        ("etcd_http_failed_total{code=\"404\",method=\"GET\"}", 1.0),
+        (
+            "etcd_http_successful_duration_seconds_count{method=\"GET\"}",
+            0.0,
+        ),
+        ("etcd_debugging_store_reads_total{action=\"get\"}", 1.0),
+    ];
+    let quorum: Moves = &[
+        ("etcd_http_received_total{method=\"QGET\"}", 1.0),
+        (
+            "etcd_http_successful_duration_seconds_count{method=\"QGET\"}",
+            1.0,
+        ),
+        ("etcd_http_received_total{method=\"GET\"}", 0.0),
+    ];
+    let head: Moves = &[
+        ("etcd_http_received_total{method=\"HEAD\"}", 1.0),
+        (
+            "etcd_http_successful_duration_seconds_count{method=\"HEAD\"}",
+            1.0,
+        ),
+    ];
+    let post: Moves = &[
+        ("etcd_http_received_total{method=\"POST\"}", 1.0),
+        ("etcd_debugging_store_writes_total{action=\"create\"}", 1.0),
+    ];
+    let compared: Moves = &[
+        ("etcd_http_failed_total{code=\"412\",method=\"PUT\"}", 1.0),
+        ("etcd_http_received_total{method=\"PUT\"}", 1.0),
+        (
+            "etcd_http_successful_duration_seconds_count{method=\"PUT\"}",
+            0.0,
+        ),
+        (
+            "etcd_debugging_store_writes_total{action=\"compareAndSwap\"}",
+            1.0,
+        ),
+        ("edgetcd_client_written_bytes_total", 0.0),
+    ];
+    let delete: Moves = &[
+        ("etcd_http_received_total{method=\"DELETE\"}", 1.0),
+        ("etcd_debugging_store_writes_total{action=\"delete\"}", 1.0),
+        ("edgetcd_client_written_bytes_total", 2.0),
+    ];
+    // Parameters that are not good are not counted, as in the reference.
+    let refused: Moves = &[
+        ("etcd_http_received_total{method=\"PUT\"}", 0.0),
+        ("etcd_http_failed_total{code=\"400\",method=\"PUT\"}", 0.0),
+    ];
+    let outdated: Moves = &[
+        ("etcd_debugging_store_watch_requests_total", 1.0),
+        ("etcd_http_received_total{method=\"GET\"}", 0.0),
+    ];
+    let table: [(&str, &str, u16, Moves); 11] = [
+        ("PUT", "/v2/keys/c?value=1234567", 201, PUT),
+        ("GET", "/v2/keys/a", 200, get),
+        ("GET", "/v2/keys/?recursive=true", 200, recursive),
+        ("GET", "/v2/keys/nothing", 404, missing),
+        ("GET", "/v2/keys/a?quorum=true", 200, quorum),
+        ("HEAD", "/v2/keys/a", 200, head),
+        ("POST", "/v2/keys/dir?value=1", 201, post),
+        ("PUT", "/v2/keys/a?prevValue=2&value=3", 412, compared),
+        ("DELETE", "/v2/keys/a", 200, delete),
+        ("PUT", "/v2/keys/a?ttl=x", 400, refused),
+        ("GET", "/v2/keys/c?wait=true&waitIndex=1", 200, outdated),
+    ];
+    let mut client = server.connect();
+    for (method, target, status, moves) in table {
+        let before = Page::of(&server);
+        let answer = client.ask(method, target, None).expect("an answer");
+        assert_eq!(answer.status, status, "{method} {target}");
+        // A worker shows its round's counts at the end of it, a moment after the answers.
+        let what = format!("{method} {target} to move {moves:?}");
+        let after = wait_for(&what, SOON, || {
+            let after = Page::of(&server);
+            let moved = |id: &str| after.find(id).unwrap_or(0.0) - before.find(id).unwrap_or(0.0);
+            let all = moves.iter().all(|(id, by)| moved(id) == *by);
+            all.then_some(after)
+        });
+        after.check_since(&before);
+    }
+}
+
+#[test]
+fn what_is_open_waits_or_is_kept_is_shown() {
+    let server = Server::start(&["--snapshot-count=1000000"]);
+    let wait = |what: &str, id: &str, value: f64| {
+        wait_for(what, SOON, || {
+            Some(Page::of(&server)).filter(|page| page.get(id) == value)
+        })
+    };
+    let before = Page::of(&server);
+    let mut watches: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for watch in &mut watches {
+        let request = form_request("GET", "/v2/keys/a?wait=true", None);
+        watch.write(&request).expect("sent");
+    }
+    let watchers = "etcd_debugging_store_watchers";
+    let page = wait("three watches", watchers, 3.0);
+    assert_eq!(page.get("etcd_debugging_store_watch_requests_total"), 3.0);
+    let open = "edgetcd_http_connections";
+    wait("their connections and the one that asks", open, 4.0);
+    drop(watches);
+    wait("no watch", watchers, 0.0);
+    for number in 0..1100 {
+        server.ask("PUT", &format!("/v2/keys/k{number}?value=x"), None);
+    }
+    let page = Page::of(&server);
+    assert_eq!(page.get("edgetcd_history_events"), 1000.0);
+    assert_eq!(page.get("edgetcd_history_first_index"), 101.0);
+    assert_eq!(page.get("edgetcd_history_last_index"), 1100.0);
+    page.check_since(&before);
+    let client = "edgetcd_client_written_bytes_total";
+    assert_eq!(
+        page.get(client),
+        (10 * 3 + 90 * 4 + 900 * 5 + 100 * 6 + 1100) as f64
+    );
+    let written = page.sum("edgetcd_disk_written_bytes_total");
+    let ratio = page.get("edgetcd_disk_bytes_per_client_byte");
+    assert!((ratio - written / page.get(client)).abs() < 1e-6, "{ratio}");
+    let log = page.get("edgetcd_disk_written_bytes_total{what=\"log\"}");
+    assert!(log >= page.get("etcd_disk_wal_write_bytes_total"));
+    assert_eq!(
+        page.get("edgetcd_disk_syncs_total{what=\"log\"}"),
+        page.get("etcd_disk_wal_fsync_duration_seconds_count")
+    );
+    let kept = page.get("etcd_mvcc_db_total_size_in_bytes");
+    assert!(kept >= f64::from(1 << 20), "a segment is 1 MiB: {kept}");
+    let (free, size) = (
+        "edgetcd_disk_free_bytes{dir=\"data\"}",
+        "edgetcd_disk_size_bytes{dir=\"data\"}",
+    );
+    assert!(page.get(free) > 0.0 && page.get(free) < page.get(size));
+    assert!(page.get("etcd_network_client_grpc_received_bytes_total") > 1100.0 * 50.0);
+    assert!(page.get("etcd_network_client_grpc_sent_bytes_total") > 1100.0 * 100.0);
+}
+
+#[test]
+fn snapshots_are_timed_and_measured() {
+    let server = Server::start(&["--snapshot-count=10"]);
+    let before = Page::of(&server);
+    let saved = "etcd_debugging_snap_save_total_duration_seconds_count";
+    assert_eq!(
+        (
+            before.get(saved),
+            before.find("edgetcd_snapshot_last_bytes")
+        ),
+        (0.0, None)
+    );
+    for number in 0..30 {
+        server.ask("PUT", &format!("/v2/keys/k{number}?value=x"), None);
+    }
+    let made = |page: &Page| page.get(saved) >= 1.0;
+    let page = wait_for("a snapshot", SOON, || Some(Page::of(&server)).filter(made));
+    assert!(page.get("edgetcd_snapshot_last_bytes") > 100.0);
+    assert!(page.get("edgetcd_snapshot_last_duration_seconds") > 0.0);
+    let started = page.get("process_start_time_seconds");
+    assert!(page.get("edgetcd_snapshot_last_timestamp_seconds") >= started);
+    assert!(page.get("edgetcd_disk_written_bytes_total{what=\"snapshots\"}") > 100.0);
+    assert!(page.get("etcd_snap_fsync_duration_seconds_count") >= 1.0);
+    page.check_since(&before);
+}
+
+// Three nodes -------------------------------------------------------------------------------------
+
+fn peers(name: &str, label: &str, page: &Page) -> f64 {
+    page.sum(&format!("{name}{{{label}="))
+}
+
+#[test]
+fn what_goes_between_members_is_shown() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.wait_leader();
+    let before = Page::of(cluster.node(leader));
+    cluster.put(leader, "/a", "1");
+    let trips = "etcd_network_peer_round_trip_time_seconds_count";
+    let met = |page: &Page| {
+        let text = &page.text;
+        text.matches("etcd_network_peer_round_trip_time_seconds_count{")
+            .count()
+            == 2
+            && peers("etcd_network_active_peers", "Local", page) == 2.0
+    };
+    let page = wait_for("both to answer heartbeats", SOON, || {
+        Some(Page::of(cluster.node(leader))).filter(met)
+    });
+    assert!(peers(trips, "To", &page) >= 2.0);
+    for (name, label) in [
+        ("etcd_network_peer_sent_bytes_total", "To"),
+        ("etcd_network_peer_received_bytes_total", "From"),
+    ] {
+        let bytes = |page: &Page| peers(name, label, page);
+        assert!(bytes(&page) > bytes(&before), "{name}");
+    }
+    page.check_since(&before);
+    let number = |node: usize, name: &str| Page::of(cluster.node(node)).get(name);
+    for node in 0..3 {
+        let leads = f64::from(u8::from(node == leader));
+        assert_eq!(number(node, "etcd_server_is_leader"), leads);
+        assert_eq!(number(node, "etcd_server_has_leader"), 1.0);
+        assert_eq!(number(node, "edgetcd_members"), 3.0);
+        assert_eq!(number(node, "etcd_server_is_learner"), 0.0);
+        // Applied everywhere, whoever was asked.
+        let applied =
+            || Some(()).filter(|()| number(node, "edgetcd_client_written_bytes_total") == 3.0);
+        wait_for("the write to be counted", SOON, applied);
+    }
+    let others = cluster.others(leader);
+    cluster.kill(others[0]);
+    wait_for("one peer to be gone", SOON, || {
+        let page = Page::of(cluster.node(leader));
+        Some(()).filter(|()| peers("etcd_network_active_peers", "Local", &page) == 1.0)
+    });
+    cluster.restart(others[0]);
+    let added = cluster.add(leader);
+    assert_eq!(Page::of(cluster.node(leader)).get("edgetcd_learners"), 1.0);
+    assert_eq!(Page::of(cluster.node(leader)).get("edgetcd_members"), 4.0);
+    assert_eq!(added, 3);
+    let last = Page::of(cluster.node(leader));
+    last.check_since(&page);
+    cluster.kill(others[0]);
+    cluster.kill(others[1]);
+    wait_for("no leader", SOON, || {
+        let page = Page::of(cluster.node(leader));
+        Some(()).filter(|()| page.get("etcd_server_has_leader") == 0.0)
+    });
+    let failed = Page::of(cluster.node(leader)).get("etcd_server_proposals_failed_total");
+    let answer = cluster.node(leader).ask("PUT", "/v2/keys/b?value=1", None);
+    assert_eq!(answer.status, 500);
+    let page = wait_for("a failure", SOON, || {
+        let page = Page::of(cluster.node(leader));
+        Some(page).filter(|page| page.get("etcd_server_proposals_failed_total") > failed)
+    });
+    assert_eq!(
+        page.get("etcd_http_failed_total{code=\"500\",method=\"PUT\"}"),
+        1.0
+    );
+}
+
+// promtool ----------------------------------------------------------------------------------------
+
+/// What it finds; None: there is none here.
+fn promtool(text: &str) -> Option<String> {
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped());
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .ok()?;
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(text.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let found = [output.stdout, output.stderr].concat();
+    Some(format!(
+        "{}{}",
+        output.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&found)
+    ))
+}
+
+#[test]
+fn promtool_finds_nothing() {
+    let Some(found) = promtool("# HELP a_total A.\n# TYPE a_total gauge\na_total 1\n") else {
+        println!("SKIPPED: there is no promtool here (apt-get install prometheus)");
+        return;
+    };
+    assert!(found.contains("a_total"), "it looks: {found}");
+    let cluster = Cluster::start(3, &["--snapshot-count=10"]);
+    let leader = cluster.wait_leader();
+    for number in 0..30 {
+        cluster.put(leader, &format!("/k{number}"), "x");
+    }
+    let node = cluster.node(leader);
+    for (method, target) in [
+        ("GET", "/v2/keys/a"),
+        ("GET", "/v2/keys/k1?quorum=true"),
+        ("HEAD", "/v2/keys/k1"),
+        ("DELETE", "/v2/keys/k1"),
+    ] {
+        node.ask(method, target, None);
+    }
+    let saved = "etcd_debugging_snap_save_total_duration_seconds_count";
+    let page = wait_for("a snapshot", SOON, || {
+        Some(Page::of(node)).filter(|page| page.get(saved) > 0.0)
+    });
+    assert_eq!(
+        promtool(&page.text).as_deref(),
+        Some("0"),
+        "a leader's page"
+    );
+    let alone = Server::start(&[]);
+    assert_eq!(
+        promtool(&Page::of(&alone).text).as_deref(),
+        Some("0"),
+        "one node's page"
+    );
+}
+
+// What the README says to watch -------------------------------------------------------------------
+
+/// Its section: what stands in backquotes with a metric in it, and the indented lines.
+fn watched() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let text = std::fs::read_to_string(path).expect("there is a README");
+    let (_, rest) = text.split_once("\n## What to watch\n").expect("a section");
+    let (section, _) = rest.split_once("\n## ").expect("another one");
+    let mut found = Vec::new();
+    let plain = section.lines().filter(|line| !line.starts_with('$'));
+    for line in plain {
+        match line.strip_prefix("    ") {
+            Some(line) => found.push(line.to_owned()),
+            None => found.extend(line.split('`').skip(1).step_by(2).map(str::to_owned)),
+        }
+    }
+    found.retain(|text| text.contains("etcd_") && !text.contains('…'));
+    found
+}
+
+#[test]
+fn what_the_readme_says_to_watch_is_there() {
+    let cluster = Cluster::start(3, &[]);
+    let leader = cluster.wait_leader();
+    cluster.put(leader, "/a", "1");
+    let page = Page::of(cluster.node(leader));
+    let watched = watched();
+    assert!(watched.len() >= 10, "{watched:?}");
+    let word = regex_lite::Regex::new("(edgetcd|etcd|process)_[a-z0-9_]+").expect("a pattern");
+    for name in watched.iter().flat_map(|text| word.find_iter(text)) {
+        let name = name.as_str();
+        let family = name.strip_suffix("_bucket").unwrap_or(name);
+        assert!(page.kinds.contains_key(family), "there is no {name}");
+    }
+    let rules = watched.iter().enumerate();
+    let rules =
+        rules.map(|(number, text)| format!("  - {{record: 'a:{number}', expr: '{text}'}}\n"));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let rules = format!(
+        "groups:\n- name: a\n  rules:\n{}",
+        rules.collect::<String>()
+    );
+    std::fs::write(file.path(), &rules).expect("written");
+    let check = Command::new("promtool")
+        .args(["check", "rules"])
+        .arg(file.path())
+        .output();
+    match check {
+        Ok(output) => assert!(output.status.success(), "{output:?} of\n{rules}"),
+        Err(_) => println!("SKIPPED: there is no promtool here (apt-get install prometheus)"),
+    }
+}
+
+/// The reader of this file sees what it is for.
+#[test]
+fn the_strict_reader_is_strict() {
+    let good = "# HELP a_seconds Times.\n# TYPE a_seconds histogram\n\
+        a_seconds_bucket{le=\"0.1\"} 1\na_seconds_bucket{le=\"+Inf\"} 2\n\
+        a_seconds_sum 3\na_seconds_count 2\n";
+    Page::parse(good.to_owned());
+    let bad = [
+        good.replace("} 2", "} 0"),
+        good.replace("count 2", "count 3"),
+        good.replace("a_seconds_sum 3\n", ""),
+        good.replace("+Inf", "9"),
+        good.replace("# HELP a_seconds Times.\n", ""),
+        good.replace("histogram", "gauge"),
+        good.repeat(2),
+        format!("{good}b 1\n"),
+        format!("{good}# HELP b B is none.\n# TYPE b gauge\n"),
+        format!("{good}# HELP b_total B is none.\n# TYPE b_total gauge\nb_total 1\n"),
+        format!("{good}# HELP b B is none.\n# TYPE b gauge\nb 1\nb 1\n"),
+        format!("{good}# HELP b B is none.\n# TYPE b gauge\nb x\n"),
+        format!("{good}# HELP b B is none.\n# TYPE b gauge\nb{{a=\"1\",a=\"2\"}} 1\n"),
+    ];
+    for text in bad {
+        let read = std::panic::catch_unwind(|| drop(Page::parse(text.clone())));
+        assert!(read.is_err(), "this passes:\n{text}");
+    }
+}
