@@ -9,8 +9,11 @@
 //!
 //! Threads that must not stop write these lines (raft, wal), so a log may cost them little:
 //!
-//! - The same words from the same place are shown once a second at most; the others are counted,
-//!   and the next line of any kind, or [`flush`], first says how many there were.
+//! - The same words are shown once a second at most; the others are counted, and the next line of any kind, or
+//!   [`flush`], first says how many there were. Warnings and errors are the same if they differ in numbers
+//!   only (ports, times, offsets), and of each place in the code a handful of different ones are shown: what a
+//!   broken peer or a stranger can cause ten times a second is no news. Infos are events (a new leader, a
+//!   member added), of which none is lost because another one looks like it.
 //! - A stderr whose reader has stalled (a full pipe, a stopped terminal) is waited for 100 ms, once;
 //!   from then on lines are dropped until it moves again, and then their number is told. For that
 //!   it is asked before each write whether it takes one, and no write is larger than what "yes"
@@ -33,8 +36,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long the same words are not shown again.
 const QUIET: Duration = Duration::from_secs(1);
-/// Different words remembered for that; more at once are shown unchecked.
-const REMEMBERED: usize = 64;
+/// Different words remembered for that; infos beyond are shown unchecked, warnings are held back.
+const REMEMBERED: usize = 256;
+/// Different warnings of one place in the code that are shown within that time.
+const OF_ONE_PLACE: usize = 6;
 /// How long a stderr that takes nothing is waited for.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// What a pipe that is ready takes without blocking (POSIX's least `PIPE_BUF` is 512, Linux's 4096).
@@ -82,11 +87,54 @@ pub fn flush() {
 }
 
 /// One thing to tell.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Event {
     level: Level,
     area: String,
     message: String,
+    /// File and line in the code.
+    place: (Option<&'static str>, Option<u32>),
+}
+
+impl Event {
+    fn is_warning(&self) -> bool {
+        self.level <= Level::Warn
+    }
+
+    /// What another event must have in common with this one to be the same again.
+    fn key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.level, &self.area).hash(&mut hasher);
+        if self.is_warning() {
+            self.place.hash(&mut hasher);
+            without_numbers(&self.message).for_each(|c| c.hash(&mut hasher));
+        } else {
+            self.message.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+/// The text with each number as one zero. Digits behind a letter are part of a name (`n1`, an id).
+fn without_numbers(text: &str) -> impl Iterator<Item = char> {
+    let mut before = ' ';
+    text.chars().filter_map(move |c| {
+        let in_name = before.is_alphabetic() || before == '_';
+        let in_number = before == '0';
+        match c {
+            c if !c.is_ascii_digit() => {
+                before = c;
+                Some(c)
+            }
+            // A name stays one up to its end.
+            c if in_name => Some(c),
+            _ if in_number => None,
+            _ => {
+                before = '0';
+                Some('0')
+            }
+        }
+    })
 }
 
 struct Logger {
@@ -120,6 +168,7 @@ impl Log for Logger {
             level: record.level(),
             area: area(record.target()).to_owned(),
             message: record.args().to_string(),
+            place: (record.file_static(), record.line()),
         };
         self.lines()
             .take(event, Timestamp::now(), Instant::now(), self.format);
@@ -155,6 +204,7 @@ fn lost_lines(count: u64) -> Event {
         level: Level::Warn,
         area: "logging".to_owned(),
         message: format!("{count} lines were lost: stderr took no more"),
+        place: (None, None),
     }
 }
 
@@ -209,19 +259,24 @@ struct Repeats {
 
 struct Recent {
     key: u64,
+    /// The last one that came.
     event: Event,
     shown: Instant,
     again: u64,
+    /// Not all of them had the same words.
+    varied: bool,
 }
 
 impl Repeats {
     /// Whether to show `event`. If not, it is counted.
     fn admit(&mut self, event: &Event, now: Instant) -> bool {
-        let mut hasher = DefaultHasher::new();
-        event.hash(&mut hasher);
-        let key = hasher.finish();
-        if let Some(recent) = self.recent.iter_mut().find(|recent| recent.key == key) {
+        let key = event.key();
+        let same = self.recent.iter().position(|recent| recent.key == key);
+        if let Some(at) = same.or_else(|| self.crowded(event)) {
+            let recent = &mut self.recent[at];
             recent.again += 1;
+            recent.varied |= recent.event.message != event.message;
+            recent.event.clone_from(event);
             return false;
         }
         if self.recent.len() < REMEMBERED {
@@ -230,9 +285,23 @@ impl Repeats {
                 event: event.clone(),
                 shown: now,
                 again: 0,
+                varied: false,
             });
         }
         true
+    }
+
+    /// Of a warning whose place in the code has said enough for this second: the last that it said.
+    fn crowded(&self, event: &Event) -> Option<usize> {
+        if !event.is_warning() {
+            return None;
+        }
+        let of_place =
+            |recent: &&Recent| recent.event.is_warning() && recent.event.place == event.place;
+        let said = self.recent.iter().filter(of_place).count();
+        let crowded = said >= OF_ONE_PLACE || self.recent.len() >= REMEMBERED;
+        let last = self.recent.iter().rposition(|recent| of_place(&recent));
+        last.filter(|_| crowded)
     }
 
     /// Forgets what was shown a second or longer before `now` (all, if that is `None`), and hands
@@ -250,7 +319,8 @@ impl Repeats {
 
 impl Recent {
     fn summary(self) -> Event {
-        let message = format!("{} ({} more times)", self.event.message, self.again);
+        let how = if self.varied { "like this" } else { "times" };
+        let message = format!("{} ({} more {how})", self.event.message, self.again);
         Event {
             message,
             ..self.event
@@ -333,6 +403,7 @@ mod tests {
             level: Level::Warn,
             area: "raft".to_owned(),
             message: message.to_owned(),
+            place: (Some(file!()), Some(1)),
         }
     }
 
@@ -403,6 +474,43 @@ mod tests {
     }
 
     #[test]
+    fn warnings_that_differ_in_numbers_only_are_the_same() {
+        let said = [
+            (0, "no leader for 1.2 s"),
+            (1, "no leader for 1.25 s"),
+            (2, "refused 127.0.0.1:40001"),
+            (3, "refused 127.0.0.2:39"),
+            (4, "n1 is gone"),
+            (5, "n2 is gone"),
+            (6, "8e9e05c5 is gone"),
+            (7, "8e9e06c5 is gone"),
+        ];
+        let shown = [
+            "no leader for 1.2 s",
+            "refused 127.0.0.1:40001",
+            "n1 is gone",
+            "n2 is gone",
+            "8e9e05c5 is gone",
+            "8e9e06c5 is gone",
+            "no leader for 1.25 s (1 more like this)",
+            "refused 127.0.0.2:39 (1 more like this)",
+        ];
+        assert_eq!(lines_of(&said), shown);
+    }
+
+    #[test]
+    fn a_place_says_a_handful_of_different_things() {
+        let words = ["a", "b", "c", "d", "e", "f", "g", "h", "a"];
+        let said: Vec<(u64, &str)> = words.iter().map(|word| (0, *word)).collect();
+        let shown = lines_of(&said);
+        assert_eq!(shown[..OF_ONE_PLACE], words[..OF_ONE_PLACE]);
+        assert_eq!(
+            shown[OF_ONE_PLACE..],
+            ["a (1 more times)", "h (2 more like this)"]
+        );
+    }
+
+    #[test]
     fn repeats_at_the_end_are_told_by_flush() {
         assert_eq!(
             lines_of(&[(0, "full"), (1, "full")]),
@@ -411,10 +519,16 @@ mod tests {
     }
 
     #[test]
-    fn many_different_words_are_all_shown() {
-        let words: Vec<String> = (0..3 * REMEMBERED).map(|n| format!("word {n}")).collect();
-        let said: Vec<(u64, &str)> = words.iter().map(|word| (0, word.as_str())).collect();
-        assert_eq!(lines_of(&said), words);
+    fn many_different_infos_are_all_shown() {
+        let mut repeats = Repeats::default();
+        let now = Instant::now();
+        for number in 0..3 * REMEMBERED {
+            let info = Event {
+                level: Level::Info,
+                ..event(&format!("member {number} was added"))
+            };
+            assert!(repeats.admit(&info, now));
+        }
     }
 
     /// Nobody reads: the log gives up after a moment, and says later what was lost.
