@@ -1,0 +1,345 @@
+"""edgetcdctl beside etcdctl: both programs against both servers, and all four as etcdctl against the reference.
+
+In a usage error the help is left out, as its words are our own. Command lines on which the programs differ on
+purpose have a table of their own, with the reason; there, an equal answer is the error.
+"""
+
+import concurrent.futures
+
+from compare import level
+from etcdctl import COMMANDS, Client, by_chance, split, watches
+
+# Further ones for the comparison of the two programs. `NAME=value` in front is a variable, <MEMBER> and <PEER>
+# are the server's id and peer URL.
+FURTHER = r"""
+set /html <b>&amp;</b>
+get /html extra words
+get --quorum /none
+get //html/
+get /html/
+get <EMPTY>
+get /dir/../html
+-o extended get /none
+-o json get /none
+-o extended get /
+-o json ls --sort /
+-o extended ls /
+-o wrong ls
+-o wrong rm /none
+-o wrong mkdir /wrong
+-o Simple get /html
+-o <EMPTY> get /html
+--output=json get /html
+-output json get /html
+set /minus -5
+set -- /minus -6
+set /minus -- -7
+set /minus --unknown
+set --swap-with-value <EMPTY> /minus 8
+set /minus 9 --swap-with-value=8
+set /minus 10 --swap-with-index -1
+set /minus 11 --ttl -1
+set /minus 12 --ttl 0x3e8
+set /minus 13 --ttl 0
+set //x/../y//z/ ü&=+%
+get y/z
+set /p'!*()$,;:@[] '!*()~$,;:@[]
+get /p'!*()$,;:@[]
+set <EMPTY> 1
+set / 1
+set /minus/below 1
+two\nlines | set /lines
+-o json get /lines
+| set /lines
+<CONTROL> | set /control
+-o json get /control
+-o extended set /ext 1
+-o json set /ext 2
+-o extended set /ext 3 --ttl 1000
+-o json set /ext 4 --ttl 1000
+-o extended set /ext 5 --swap-with-value 4
+-o json set /ext 6 --swap-with-value 5
+-o json set /ext 6 --swap-with-value 5
+-o extended mk /ext 7
+-o extended mk /ext2 1
+-o json mk /ext3 1
+-o json mk /exq 1 --in-order
+-o extended mk /exq 2 --in-order --ttl 1000
+| mk /ext4
+in-value | mk /ext4
+in-value | mk --in-order /exq
+mk
+mk /ext5
+mk / 1
+mk --in-order /ext 1
+-o extended update /ext 8
+-o json update /ext 9
+update
+update /ext
+in-value | update /ext
+update / 1
+-o extended mkdir /exd
+-o json mkdir /exd/e
+-o json mkdir /exd/t --ttl 1000
+mkdir
+mkdir /
+mkdir /ext/below
+-o extended setdir /exs
+-o json setdir /exs2
+-o json setdir /ext2
+setdir
+setdir /
+-o extended updatedir /exs --ttl 1000
+-o json updatedir /exs
+updatedir
+updatedir /
+updatedir /ext
+-o json ls --sort -r /exd
+-o extended ls --sort -r /exd
+ls --sort -r /exd /exs
+ls -p --sort exd
+ls -p /ext
+ls --recursive=false --sort
+ls --recursive=maybe
+ls -r=0 --sort /
+rm
+rm <EMPTY>
+rm /none --with-value x
+-o json rm /ext3 --with-index 1
+-o extended rm /ext3 --with-value 1
+-o json rm /exd
+-o json rm /exd --dir
+-o json rm /exd/e --dir
+-o extended rm /exd -r
+-o json rm /exs2 --recursive --dir
+rm /ext4 --with-value in-value
+rm /ext --with-index -1
+rmdir
+rmdir /exq
+-o extended rmdir /exs
+-o json rmdir /ext
+rmdir /
+--debug set /debug a_b&c=d
+--debug set /debug <EMPTY> --ttl 1000 --swap-with-value x&y
+--debug set /debug 1 --swap-with-index 5
+--debug mk /debug 1
+--debug mk --in-order /debugq v
+--debug mkdir /debugd --ttl 1000
+--debug setdir /debugd2
+--debug updatedir /debugd --ttl 0
+--debug update /debug z
+--debug ls --sort -r -q /debugd
+--debug ls --sort
+--debug get -q --sort /debug
+--debug get debug/
+--debug get <EMPTY>
+--debug rm /debug --with-value zz
+--debug rm /debug --with-index 12
+--debug rm /debug
+--debug rmdir /debugd
+--debug rm -r /debugq
+--debug rm --dir -r /debugd2
+--debug watch --after-index <INDEX> -r /
+--debug member list
+--debug member update <MEMBER> <PEER>
+--debug cluster-health
+--debug --no-sync get /none
+--debug --endpoints http://127.0.0.1:1 get /none
+watch
+watch /a --after-index x
+watch --after-index <INDEX> /never --bad=
+watch --after-index <INDEX> -r /
+watch --forever --after-index
+-o json watch --after-index <INDEX> -r /
+-o extended watch --after-index <INDEX> -r /
+-o wrong watch --after-index <INDEX> -r /
+exec-watch
+exec-watch /a
+exec-watch -r
+get
+get --nosuch /a
+get ---a
+get -=a
+get --quorum=maybe /a
+get /html --sort=x
+set --ttl soon /a 1
+set --ttl 1.5 /a 1
+set --ttl= /a 1
+set --ttl 99999999999999999999 /a 1
+set --ttl
+set --recursive /a 1
+ls -z
+--nosuch get /a
+--endpoints
+--timeout 5 get /a
+--timeout soon get /a
+--total-timeout= get /a
+--timeout 1m0.5s get /html
+--no-sync=false get /html
+--debug=maybe get /html
+help nosuch
+member bogus
+member --nosuch
+member list x
+member list --nosuch
+member add
+member add a
+member add a b c
+member add a b
+member add a 127.0.0.1:1
+member add a ftp://127.0.0.1:1
+member add a http://127.0.0.1:1/
+member add a <PEER>
+member remove
+member remove a b
+member remove default
+member remove 1234
+member remove <EMPTY>
+member update
+member update a
+member update a b c
+member update default b
+member update xyz http://127.0.0.1:1
+member update 1234 http://127.0.0.1:1,
+member update <MEMBER> <PEER>
+-o json member list
+--no-sync member list
+cluster-health extra
+-o json cluster-health
+-u root:password get /html
+--username root:pass:word get /html
+-u : get /html
+ETCDCTL_USERNAME=root:password get /html
+--endpoint http://127.0.0.1:1 get /html
+-C http://127.0.0.1:1 get /html
+--peers http://127.0.0.1:1 get /html
+ETCDCTL_ENDPOINTS= ETCDCTL_ENDPOINT=http://127.0.0.1:1 get /html
+ETCDCTL_ENDPOINTS= ETCDCTL_PEERS=http://127.0.0.1:1 get /html
+ETCDCTL_ENDPOINTS= -C http://127.0.0.1:1 get /html
+ETCDCTL_ENDPOINTS= ETCDCTL_PEERS=http://127.0.0.1:1 --endpoint <URL> get /html
+ETCDCTL_ENDPOINTS=http://127.0.0.1:1 --endpoints <URL> get /html
+--endpoints <URL>/ get /html
+--endpoints http://127.0.0.1:1 get /a
+--endpoints http://127.0.0.1:1 rm /a
+--endpoints http://127.0.0.1:1 watch /a
+--endpoints http://127.0.0.1:1 cluster-health
+--endpoints http://127.0.0.1:1 member list
+--endpoints http://127.0.0.1:1 member add a http://127.0.0.1:1
+--endpoints http://127.0.0.1:1 member remove 1234
+--endpoints http://127.0.0.1:1 member update 1234 http://127.0.0.1:1
+--no-sync --endpoints http://127.0.0.1:1 get /a
+--no-sync --endpoints http://127.0.0.1:1 set /a 1
+--no-sync --endpoints http://127.0.0.1:1 mk /a 1
+--no-sync --endpoints http://127.0.0.1:1 mk --in-order /a 1
+--no-sync --endpoints http://127.0.0.1:1 mkdir /a
+--no-sync --endpoints http://127.0.0.1:1 setdir /a
+--no-sync --endpoints http://127.0.0.1:1 updatedir /a
+--no-sync --endpoints http://127.0.0.1:1 update /a 1
+--no-sync --endpoints http://127.0.0.1:1 ls
+--no-sync --endpoints http://127.0.0.1:1 rm /a
+--no-sync --endpoints http://127.0.0.1:1 rmdir /a
+--no-sync --endpoints http://127.0.0.1:1 watch /a
+--no-sync --endpoints http://127.0.0.1:1 exec-watch true /a
+--no-sync --endpoints http://127.0.0.1:1 member list
+--no-sync --endpoints http://127.0.0.1:1 member add a http://127.0.0.1:1
+--no-sync --endpoints http://127.0.0.1:1 member remove 1234
+--no-sync --endpoints http://127.0.0.1:1 member update 1234 http://127.0.0.1:1
+--no-sync --endpoints http://127.0.0.1:1,<URL> set /passed over
+--no-sync --endpoints http://127.0.0.1:1,<URL> get /passed
+"""
+
+# A member is added that is never started. The reference has lost its majority by that, edgetcd has not: here,
+# the two programs are compared, not the servers.
+AFTER_A_SECOND = """
+member add second http://127.0.0.1:1
+member list
+cluster-health
+get /passed
+get -q /passed
+set /passed by
+mk /new 1
+mk --in-order /new 1
+mkdir /newdir
+rm /passed
+--timeout 500ms set /passed by
+--total-timeout 1s set /passed by
+--total-timeout 1s rm /passed
+watch --after-index <INDEX> -r /
+member update <MEMBER> <PEER>
+"""
+
+# Command lines that the two programs take differently on purpose, and why.
+ON_PURPOSE = {
+    "--version": "says which program it is",
+    "ls -r / --sort": "there, the word behind a flag is taken for the flag's, and the option behind it is lost",
+    "mk --in-order /q value --ttl 1000": "the same: there, the value is --ttl",
+    "set /b 2 --ttl": "there, the first argument is the value of an option that has none",
+    "ETCDCTL_ENDPOINTS=127.0.0.1:1 get /a": "http:// may be left out here",
+    "--endpoints ftp://127.0.0.1:1 get /a": "here, told at once as a bad argument",
+    "--endpoints http://127.0.0.1:1 get": "the arguments are looked at before a server is",
+    "--endpoints http://nohost.invalid:1 get /a": "which server of names was asked is not told",
+    "-u root get /html": "there, the question goes to stdout, between what a script reads",
+    "set /at @/no/such/file": "a value of a file",
+    "set /at @@file": "how to write a value that begins with @",
+    "--cert-file /no/such get /a": "no TLS yet",
+    "user list": "no users yet",
+}
+
+
+class Four:
+    """Two programs, two servers: each pair has a server of its own, as the commands write."""
+
+    NAMES = ("edgetcdctl, reference", "etcdctl, edgetcd", "edgetcdctl, edgetcd")
+
+    def __init__(self, started, report, options):
+        self.report = report
+        self.clients = [Client(started(line, 1), program)
+                        for line in (options.reference, options.server)
+                        for program in ("etcdctl", options.edgetcdctl)]
+        self.level()
+
+    def level(self):
+        level([client.nodes for client in self.clients])
+
+    def say(self, line):
+        """All at once: each has its own server."""
+        words, standard_input = split(line)
+        with concurrent.futures.ThreadPoolExecutor(len(self.clients)) as pool:
+            said = pool.map(lambda client: client.run(list(words), standard_input), self.clients)
+            return [by_chance(words, text) for text in said]
+
+    def on_purpose(self):
+        for number in range(20):
+            self.say("set /r/%d many,so-that-an-order-by-chance-is-none-by-name" % number)
+        for line in ON_PURPOSE:
+            theirs, ours, _, ours_here = self.say(line)
+            self.report.differ("%s: %s" % (self.NAMES[0], line), theirs, ours)
+            self.report.differ("%s: %s" % (self.NAMES[2], line), theirs, ours_here)
+        for key in ("/q", "/r", "/at", "/b"):
+            self.say("rm -r " + key)
+        self.level()
+        for client in self.clients:
+            client.index = client.nodes.index()         # what comes behind it is the same everywhere
+
+    def compare(self, line, said):
+        """All with etcdctl against the reference."""
+        for name, other in zip(self.NAMES, said[1:]):
+            self.report.compare("%s: %s" % (name, line), said[0], other)
+
+    def compare_programs(self, line, said):
+        theirs, ours, theirs_here, ours_here = said
+        self.report.compare("%s: %s" % (self.NAMES[0], line), theirs, ours)
+        self.report.compare("%s: %s" % (self.NAMES[2], line), theirs_here, ours_here)
+
+
+def trial(started, report, options):
+    four = Four(started, report, options)
+    four.on_purpose()
+    watches(four.clients, four.compare)
+    for line in (COMMANDS + FURTHER).strip().splitlines():
+        if line and line not in ON_PURPOSE:
+            four.compare(line, four.say(line))
+            if "member" in line:
+                four.level()                            # the reference counts it as a write of a key
+    for line in AFTER_A_SECOND.strip().splitlines():
+        four.compare_programs(line, four.say(line))

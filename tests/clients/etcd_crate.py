@@ -1,0 +1,1 @@
+def trial(*_): pass

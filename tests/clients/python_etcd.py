@@ -1,0 +1,116 @@
+"""python-etcd: a scenario with every call of it, in `python/scenario.py`, and its own tests, by `python/own_tests.py`.
+
+Its own tests start three servers by the name of `etcd` and with flags of their choice, so that name is made to mean
+the reference first and then edgetcd. What the reference passes, edgetcd must pass. What it does not pass for a
+reason has that reason in a table; when it passes after all, the table is wrong, and that is a failure as well.
+"""
+
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+
+from compare import HERE, servers, try_program
+
+VENV = servers.ROOT / "target/clients/venv"
+REQUIREMENTS = HERE / "python/requirements.txt"
+
+# Modules of python-etcd's tests. The unit tests speak to a mock: they show that the library is whole in here.
+UNIT_TESTS = ["unit.test_client", "unit.test_lock", "unit.test_old_request", "unit.test_request", "unit.test_result"]
+SERVER_TESTS = ["integration.test_simple", "integration.test_ssl", "test_auth"]
+
+# What the reference does not pass. The library was written for etcd 2.2, an older OpenSSL and an older Python.
+REFERENCE_FAILS = {
+    "unit.test_lock.TestClientLock.test_acquired": "mocks a mock, which Python forbids since 3.11",
+    "integration.test_ssl.TestEncryptedAccess.test_get_set_authenticated":
+        "its certificates are signed with SHA-1, which OpenSSL refuses",
+    "integration.test_ssl.TestClientAuthenticatedAccess": "starts etcd with -ca-file, a flag that 3.4 no longer has",
+    "test_auth.EtcdRoleTest.test_names": "etcd lists whole roles since 2.3, not names",
+    "test_auth.EtcdRoleTest.test_read": "etcd lists a user's whole roles since 2.3, not names",
+    "test_auth.EtcdRoleTest.test_write_and_delete": "the same",
+    "test_auth.EtcdUserTest.test_names": "the same",
+    "test_auth.EtcdUserTest.test_read": "the same",
+    "test_auth.EtcdUserTest.test_write_and_delete": "the same",
+}
+
+# What edgetcd does not pass, though the reference passes tests of it. A class stands for all its tests.
+EDGETCD_FAILS = {
+    "integration.test_ssl.TestEncryptedAccess": "it is started with --cert-file, and there is no TLS yet",
+}
+
+
+def installed():
+    """The Python of an environment that has what `requirements.txt` names."""
+    python, mark = VENV / "bin/python", VENV / "installed"
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if not mark.exists() or mark.read_text() != wanted:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r",
+                        str(REQUIREMENTS)], check=True)
+        mark.write_text(wanted)
+    return str(python)
+
+
+def ports_in_a_row(count):
+    """Free ports of five digits, the first one of them."""
+    while True:
+        first = servers.free_port()
+        with_all = [socket.socket() for _ in range(count)]
+        try:
+            for number, probe in enumerate(with_all):
+                probe.bind(("127.0.0.1", first + number))
+            return first
+        except (OSError, OverflowError):
+            continue
+        finally:
+            for probe in with_all:
+                probe.close()
+
+
+def own_tests(python, line, modules):
+    """What became of each of python-etcd's own tests: its name, and "ok" or why not."""
+    with tempfile.TemporaryDirectory(prefix="edgetcd-python-etcd-", dir=servers.memory_folder()) as folder:
+        program = pathlib.Path(folder) / "etcd"
+        words = shlex.split(line)
+        if "/" in words[0]:
+            words[0] = os.path.abspath(words[0])
+        program.write_text("#!/bin/sh\nexec env PATH=%s %s \"$@\"\n" % (shlex.quote(os.environ["PATH"]), shlex.join(words)))
+        program.chmod(0o755)
+        environment = dict(os.environ, PATH=folder + os.pathsep + os.environ["PATH"], TMPDIR=folder)
+        command = [python, str(HERE / "python/own_tests.py"), str(ports_in_a_row(4)), str(ports_in_a_row(3)), *modules]
+        with open(pathlib.Path(folder) / "log", "w+") as log:
+            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, timeout=300)
+            if done.returncode:
+                log.seek(0)
+                raise SystemExit("own_tests.py ended with %d:\n%s" % (done.returncode, log.read()[-3000:]))
+    results = {}
+    for word, _, rest in (line.partition(" ") for line in done.stdout.splitlines()):
+        name, _, reason = rest.partition(": ")
+        results[name] = "ok" if word == "ok" else reason
+    return results
+
+
+def judge(who, results, allowed, report):
+    for name, result in results.items():
+        if name in allowed:
+            report.differ("python-etcd's %s with %s: failed, as %s" % (name, who, allowed[name]), result, "ok")
+        else:
+            report.hold("FAILED: python-etcd's %s with %s: %s" % (name, who, result), result == "ok")
+
+
+def trial(started, report, options):
+    python = installed()
+    try_program("python-etcd", [python, str(HERE / "python/scenario.py")], started, report, options)
+    judge("a mock", own_tests(python, options.reference, UNIT_TESTS), REFERENCE_FAILS, report)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        lines = (options.reference, options.server)
+        reference, edgetcd = pool.map(lambda line: own_tests(python, line, SERVER_TESTS), lines)
+    judge("the reference", reference, REFERENCE_FAILS, report)
+    judge("edgetcd", edgetcd, dict(REFERENCE_FAILS, **EDGETCD_FAILS), report)
+    never_run = [name for name in reference if name not in edgetcd and name.rpartition(".")[0] not in EDGETCD_FAILS]
+    report.hold("FAILED: python-etcd's tests that edgetcd was not put to: %s" % never_run, not never_run)
