@@ -95,7 +95,7 @@ lints: ## clippy, on everything
 conformance: build ## drive the reference etcd and this server with the same requests (ARGS=…)
 	tests/conformance/run $(ARGS)
 
-clients: build ## etcdctl, edgetcdctl and python-etcd against the reference and this server
+clients: build ## the clients people have, against the reference and this server (ARGS='--only node-etcd')
 	tests/clients/run $(ARGS)
 
 metrics: build ## what /metrics says: a strict reader, each number's cause, promtool
