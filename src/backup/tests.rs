@@ -4,6 +4,7 @@ use super::*;
 use crate::tree::{Action, Command, Key, Stamp, WallTime};
 
 const SECOND: u64 = 1_000_000_000;
+const WALL: i64 = SECOND as i64;
 
 struct Fixed(i64);
 
@@ -18,6 +19,9 @@ impl Clock for Fixed {
         [3; 16]
     }
 }
+
+/// When keys were set, in cluster and wall time; the wall clock at the restore; cluster time then.
+type Row = (&'static [(u64, i64)], i64, u64);
 
 /// A state of which each pair is a key with ten seconds to live, set at that cluster and wall time.
 fn state(sets: &[(u64, i64)]) -> State {
@@ -46,24 +50,23 @@ fn state(sets: &[(u64, i64)]) -> State {
 
 #[test]
 fn cluster_time_goes_on_by_the_wall_clock_since_the_last_ttl_was_set() {
-    let second = SECOND as i64;
-    let table: [(&[(u64, i64)], i64, u64); 5] = [
+    let table: [Row; 5] = [
         // No ttl, nothing to measure by.
-        (&[], 900 * second, 0),
+        (&[], 900 * WALL, 0),
         // Five seconds after the key was set…
-        (&[(100 * SECOND, 500 * second)], 505 * second, 105 * SECOND),
+        (&[(100 * SECOND, 500 * WALL)], 505 * WALL, 105 * SECOND),
         // …or a day.
         (
-            &[(100 * SECOND, 500 * second)],
-            86_900 * second,
+            &[(100 * SECOND, 500 * WALL)],
+            86_900 * WALL,
             86_500 * SECOND,
         ),
         // A wall clock that was put back, or not set yet.
-        (&[(100 * SECOND, 500 * second)], 3 * second, 100 * SECOND),
+        (&[(100 * SECOND, 500 * WALL)], 3 * WALL, 100 * SECOND),
         // The newest pair counts: in between the wall clock was set.
         (
-            &[(100 * SECOND, 2 * second), (101 * SECOND, 500 * second)],
-            510 * second,
+            &[(100 * SECOND, 2 * WALL), (101 * SECOND, 500 * WALL)],
+            510 * WALL,
             111 * SECOND,
         ),
     ];
