@@ -6,6 +6,8 @@
 mod harness;
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::thread::sleep;
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use harness::client::{PATIENCE, form_request};
 use harness::ledger::{Ledger, Writers};
-use harness::server::{is_release, program};
+use harness::server::{Place, is_release, program};
 use harness::{Connection, Line, Server, percentile, setting, wait_for};
 use rustix::process::Signal;
 
@@ -229,4 +231,22 @@ fn flags_that_contradict_each_other_leave_nothing() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("couldn't find local name"), "{said}");
     assert!(!server.data().exists(), "a directory is left behind");
+}
+
+/// Founders that start together ask each other; one that waits for an answer itself must not let them wait. So its
+/// peer port refuses until it knows who it is: here, until a founder that never says anything is given up.
+#[test]
+fn a_founder_that_asks_refuses_to_be_asked() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let place = Place::free();
+    let other = silent.local_addr().expect("its address");
+    let cluster = format!("default=http://{},other=http://{other}", place.peer);
+    let mut server = Server::prepare_at(&place, &cluster, &[]);
+    server.spawn();
+    let (_question, _) = silent.accept().expect("it asks");
+    let refused = TcpStream::connect(place.peer).map_err(|error| error.kind());
+    assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused));
+    wait_for("its peer port", Duration::from_secs(10), || {
+        TcpStream::connect(place.peer).ok()
+    });
 }

@@ -14,12 +14,33 @@ const KEEPALIVE_PROBES: u32 = 3;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(90);
 
-/// Listens on `address`. The options set here are inherited by accepted sockets, so that they cost no
-/// system call for each connection: no delay for small segments, keepalive for clients whose host has
-/// vanished.
+/// A socket that has its address, and that nobody can connect to yet: who tries is refused.
+#[derive(Debug)]
+pub struct Bound(Socket);
+
+impl Bound {
+    /// From now on clients can connect; they wait until they are accepted.
+    ///
+    /// Errors: the system's, such as another socket with this address that was faster.
+    pub fn listen(self) -> io::Result<TcpListener> {
+        self.0.listen(BACKLOG)?;
+        Ok(self.0.into())
+    }
+}
+
+/// Listens on `address`, as [`bind`] and [`Bound::listen`] do.
 ///
 /// Errors: the system's, such as an address that is in use.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    bind(address)?.listen()
+}
+
+/// Takes `address`. The options set here are inherited by accepted sockets, so that they cost no
+/// system call for each connection: no delay for small segments, keepalive for clients whose host has
+/// vanished.
+///
+/// Errors: the system's, such as an address where somebody listens.
+pub fn bind(address: SocketAddr) -> io::Result<Bound> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -39,8 +60,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(Bound(socket))
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ mod worker;
 pub use answer::Answer;
 pub use inbox::{Outbox, Parked, Ticket};
 pub use limits::{HEADERS_MAX, Limits, descriptor_limit, raise_descriptor_limit};
-pub use listen::listen;
+pub use listen::{Bound, bind, listen};
 pub use output::Slices;
 pub use reply::{Gone, Reply};
 pub use request::{BodyState, Request};

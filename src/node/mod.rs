@@ -86,15 +86,15 @@ impl Node {
     /// contradict each other.
     pub fn start(config: &Config) -> Result<Node, Stop> {
         door::raise_descriptor_limit();
-        let listeners = Listeners::open(config)?;
+        let mut listeners = Listeners::open(config)?;
         let stored = Stored::open(config)?;
+        let peers = listeners.open_to_peers()?;
         let published = stored.identity.published(config);
         let client_addresses = listeners.client_addresses();
         let engine = Engine::start(config, stored)?;
         let api = engine.api(config);
         let peer_handler = engine.link.handler(Arc::new(Pages(api.clone())));
-        let peer_door =
-            Door::open(listeners.peers, 1, peer::limits(), peer_handler).map_err(no_threads)?;
+        let peer_door = Door::open(peers, 1, peer::limits(), peer_handler).map_err(no_threads)?;
         engine.ready(config)?;
         engine.tell_members(published);
         let door = Door::open(listeners.clients, workers(), Limits::default(), api.clone())
