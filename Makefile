@@ -128,7 +128,7 @@ clusterbars: build ## the same, as long and as often as the bars ask for (half a
 	  cargo test --locked --test cluster -- --nocapture $(TESTS)
 
 backuptest: build ## backup and restore on 1, 3 and 5 nodes with 100,000 keys
-	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' BACKUP_KEYS=100000 BACKUP_KILLS=60 \
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' BACKUP_KEYS=100000 BACKUP_KILLS=20 \
 	  cargo test --locked --test backup -- --nocapture --test-threads=1 $(TESTS)
 
 walkthrough: build ## the commands of the first day, on three nodes, with Debian's etcdctl (WALKS=10)

@@ -223,7 +223,13 @@ impl Measuring {
         let length = SliceEncoder::length(&self.copy.mark, self.bytes);
         let mut begin = Vec::new();
         let salt = RealDisk::default().random();
+        let position = self.copy.mark.position;
+        log::info!(
+            "sending a backup of {} keys at {position}, {length} bytes",
+            census.files
+        );
         let body = Sending {
+            left: length,
             slices: SliceEncoder::begin(salt, &self.copy.mark, &mut begin),
             begin,
             state: Encoder::new(&self.copy.state),
@@ -241,11 +247,32 @@ struct Sending {
     begin: Vec<u8>,
     state: Encoder,
     piece: Vec<u8>,
+    left: u64,
     _slot: Slot,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if self.left > 0 {
+            log::warn!(
+                "a backup was cut off: its client has not taken the last {} bytes",
+                self.left
+            );
+        }
+    }
 }
 
 impl Slices for Sending {
     fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
+        let begin = out.len();
+        let more = self.fill(out, at_least);
+        self.left = self.left.saturating_sub((out.len() - begin) as u64);
+        more
+    }
+}
+
+impl Sending {
+    fn fill(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
         let enough = out.len() + at_least.min(SLICE_BYTES);
         out.append(&mut self.begin);
         while out.len() < enough {

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::harness::client::form_request;
-use crate::harness::{Cluster, Connection, Json, Line, wait_for};
+use crate::harness::{Cluster, Connection, Json, Line, Server, wait_for};
 use crate::support::{
-    PATIENCE, all_endpoints, fill, folder, keys, number, put, save, send, tree, wipe_and_restore,
+    PATIENCE, all_endpoints, fill, folder, keys, number, put, restore_alone, save, send, tree, url,
+    wipe_and_restore,
 };
+use jiff::Timestamp;
 
 const BUMP: u64 = 1_000_000;
 
@@ -106,6 +108,44 @@ fn all_is_there_again(count: usize) {
     assert_eq!(cluster.members(0).len(), count);
     old_indexes_are_told(&cluster, &[1, index - 1, index, index + 1, lost]);
     everything_goes_on(&mut cluster, index + BUMP);
+}
+
+/// What a ttl says is counted by the wall clock that the `expiration` is shown by, also while the state lies in a
+/// file and no server runs.
+#[test]
+fn times_to_live_go_on_while_nothing_runs() {
+    let mut server = Server::start(&[]);
+    let mut connection = server.connect();
+    send(&mut connection, "PUT", "/lease", "value=mine&ttl=3600");
+    send(&mut connection, "PUT", "/brief", "value=gone&ttl=2");
+    let brief = expires(&times(&mut connection, "/brief").0);
+    let folder = folder();
+    let file = folder.path().join("keys.snap");
+    save(&url(server.address()), &file);
+    server.kill();
+    server.wipe();
+    let late = brief + jiff::SignedDuration::from_secs(2);
+    wait_for("the wall clock to pass it", PATIENCE, || {
+        (Timestamp::now() > late).then_some(())
+    });
+    restore_alone(&server, &file, &[]);
+    server.launch();
+    let mut connection = server.connect();
+    let (expiration, ttl) = times(&mut connection, "/lease");
+    let left = expires(&expiration)
+        .duration_since(Timestamp::now())
+        .as_secs_f64();
+    assert!(
+        (ttl as f64 - left).abs() < 1.5,
+        "{ttl} is shown, {left} is left to {expiration}"
+    );
+    wait_for("the end of what is past", Duration::from_secs(5), || {
+        (server.ask("GET", "/v2/keys/brief", None).status == 404).then_some(())
+    });
+}
+
+fn expires(text: &str) -> Timestamp {
+    text.parse().expect("a time")
 }
 
 /// Takes `/soon` out of what was there before: it has expired since, as it would have.
