@@ -144,6 +144,41 @@ fn times_to_live_go_on_while_nothing_runs() {
     });
 }
 
+/// With a leap and without: whoever waits for what is past is told so before anything has happened that could
+/// have told them.
+#[test]
+fn old_indexes_are_told_while_nothing_has_happened_yet() {
+    let server = Server::start(&[]);
+    let mut connection = server.connect();
+    let index = put(&mut connection, "/key", "value").index();
+    let folder = folder();
+    let file = folder.path().join("keys.snap");
+    save(&url(server.address()), &file);
+    for bump in [0, BUMP] {
+        let mut restored = Server::prepare(&[]);
+        restore_alone(&restored, &file, &["--bump-index", &bump.to_string()]);
+        for start in 0..2 {
+            restored.launch();
+            for old in [1, index, index + bump] {
+                let target = format!("/v2/keys/key?wait=true&waitIndex={old}");
+                let answer = restored.ask("GET", &target, None);
+                assert_eq!(
+                    answer.status, 400,
+                    "{old} after a leap of {bump}, start {start}"
+                );
+                let next = (index + bump + 1).to_string();
+                assert_eq!(answer.header("X-Edgetcd-First-Index"), Some(next.as_str()));
+                assert!(
+                    answer.text().contains(&format!("[{next}/{old}]")),
+                    "{}",
+                    answer.text()
+                );
+            }
+            restored.kill();
+        }
+    }
+}
+
 fn expires(text: &str) -> Timestamp {
     text.parse().expect("a time")
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::harness::client::form_request;
 use crate::harness::{Cluster, Connection, Json, Server, wait_for};
 use crate::support::{PATIENCE, all_endpoints, folder, number, put, restore_alone, save};
 
@@ -117,4 +118,33 @@ fn holds_all_up_to(mut server: Server, index: u64, written: &[Written]) {
         server.wait_end(Duration::from_secs(10))
     };
     assert!(status.success());
+}
+
+/// A member that hung for a moment does not know what it has missed; what it hands out has it all the same.
+#[test]
+fn a_member_that_lags_asks_before_it_hands_out() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.wait_leader();
+    let lagging = cluster.others(leader)[0];
+    for _ in 0..5 {
+        let mut connection = cluster.node(lagging).connect();
+        cluster.pause(lagging);
+        let mut writer = cluster.node(leader).connect();
+        let mut last = 0;
+        for value in 0..50 {
+            last = put(&mut writer, "/counter", &value.to_string()).index();
+        }
+        // It lies in the socket when the member wakes up.
+        connection
+            .write(&form_request("GET", "/edgetcd/snapshot", None))
+            .expect("sent");
+        cluster.resume(lagging);
+        let answer = connection.answer(false, PATIENCE).expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let index = answer.index();
+        assert!(
+            index >= last,
+            "index {index}, and {last} was acknowledged before"
+        );
+    }
 }
