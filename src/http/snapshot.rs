@@ -28,6 +28,8 @@
 //! it. So nothing is written to a disk, no thread waits, and a client holds a slice of memory, and what the
 //! tree has replaced since: at most the size of the tree when all of it was written anew meanwhile. That is
 //! why their number is bounded; one that takes nothing for 30 s is cut, as any answer is.
+//!
+//! Left out: who may ask. All keys are in the answer, so with users it is to be root's alone.
 
 use super::Api;
 use super::answer;

@@ -254,6 +254,13 @@ fn everything_goes_on(cluster: &mut Cluster, at_least: u64) {
         .collect();
     assert_eq!(values, ["first", "second", "third"]);
 
+    if cluster.len() == 3 {
+        // A member that joins begins with the others' state, or their log.
+        let joined = cluster.add(0);
+        cluster.node_mut(joined).launch();
+        cluster.wait_value(joined, "/rich/plain", "two", PATIENCE);
+        old_indexes_are_told(cluster, &[1, at_least]);
+    }
     let term = cluster.term(0);
     cluster.kill(0);
     cluster.restart(0);
