@@ -98,11 +98,24 @@ pub fn look(
     wal_dir: Option<&Path>,
     history_events: usize,
 ) -> Result<Option<Look>, Refusal> {
+    look_on(RealDisk::default(), dir, wal_dir, history_events)
+}
+
+/// As [`look`], on any disk.
+///
+/// # Errors
+/// What a start would say.
+pub fn look_on<D: Disk>(
+    disk: D,
+    dir: &Path,
+    wal_dir: Option<&Path>,
+    history_events: usize,
+) -> Result<Option<Look>, Refusal> {
     let options = wal::Options {
         wal_dir: wal_dir.map(Path::to_owned),
         ..wal::Options::new(dir)
     };
-    let Some(seen) = wal::look(RealDisk::default(), options)? else {
+    let Some(seen) = wal::look(disk, options)? else {
         return Ok(None);
     };
     let identity = seen.identity.as_deref();

@@ -26,7 +26,7 @@ mod listeners;
 mod look;
 mod stored;
 
-pub use look::{Look, Refusal, look};
+pub use look::{Look, Refusal, look, look_on};
 
 use crate::config::{Config, Stop};
 use crate::door::{self, Door, Handler, Limits, Outbox, Reply, Request};

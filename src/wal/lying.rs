@@ -297,6 +297,13 @@ impl Machine {
         }
     }
 
+    fn refuse_dir(&self, path: &Path) -> io::Result<()> {
+        match self.names.get(path).and_then(Name::now) {
+            Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
+            _ => Ok(()),
+        }
+    }
+
     fn inode(&mut self, length: u64) -> Arc<Mutex<Inode>> {
         self.inodes += 1;
         Arc::new(Mutex::new(Inode {
@@ -501,6 +508,7 @@ impl Disk for LyingDisk {
     fn lock(&self, file: &Path) -> io::Result<Locked<LyingLock>> {
         let mut machine = self.machine();
         machine.alive()?;
+        machine.refuse_dir(file)?;
         if !machine.locks.insert(file.to_path_buf()) {
             return Ok(Locked::Theirs(Some(std::process::id())));
         }
@@ -511,9 +519,7 @@ impl Disk for LyingDisk {
     fn holder(&self, file: &Path) -> io::Result<Option<Holder>> {
         let machine = self.machine();
         machine.alive()?;
-        if matches!(machine.names.get(file).and_then(Name::now), Some(Node::Dir)) {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
+        machine.refuse_dir(file)?;
         let held = machine.locks.contains(file);
         Ok(held.then_some(Holder { pid: None }))
     }
