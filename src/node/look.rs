@@ -19,8 +19,7 @@ use std::path::{Path, PathBuf};
 pub struct Look {
     /// The process that has the directory: then all this is a moment of it.
     pub running: Option<Holder>,
-    /// Whose the directory is; None where a first start was cut short, or the file was removed: then a
-    /// start takes it from its flags.
+    /// Whose the directory is; None where a first start was cut short: then a start takes it from its flags.
     pub identity: Option<Identity>,
     /// The newest term and vote.
     pub ballot: Ballot,
@@ -122,6 +121,9 @@ pub fn look_on<D: Disk>(
     let identity = identity
         .map(|bytes| self::identity(dir, bytes))
         .transpose()?;
+    if identity.is_none() && (seen.last, seen.ballot) != Default::default() {
+        return Err(lost_identity(dir));
+    }
     let snapshot =
         (seen.snapshot.as_ref()).map(|reader| (reader.path().to_owned(), reader.bytes()));
     let (mark, mut state) = match seen.snapshot {
@@ -181,6 +183,24 @@ pub(super) fn identity(dir: &Path, bytes: &[u8]) -> Result<Identity, Refusal> {
             index: None,
         }
     })
+}
+
+/// Without an identity a start would make a new one from its flags, and go on with the entries and the
+/// votes of whom it may not be. It is written before the first of either.
+pub(super) fn lost_identity(dir: &Path) -> Refusal {
+    let path = dir.join("member/identity");
+    Refusal {
+        reason: format!(
+            "{}: it is missing, though there is a log with more than a beginning, so this node does not know \
+             who it is; put it back from a copy, or move the data directory aside and add this node to its \
+             cluster as a new member",
+            path.display()
+        ),
+        hint: String::new(),
+        path,
+        offset: None,
+        index: None,
+    }
 }
 
 /// Reads a snapshot into a state; with the length of the state's bytes.

@@ -35,6 +35,9 @@ impl Stored {
         let home = Home::open(RealDisk::default(), options(config)).map_err(refused)?;
         let known = match home.identity().map_err(refused)? {
             Some(bytes) => Some(look::identity(&config.data_dir, &bytes)?),
+            None if wal::has_history(&home).map_err(refused)? => {
+                return Err(look::lost_identity(&config.data_dir).into());
+            }
             None => None,
         };
         if known.is_none() && found.is_none() {

@@ -56,6 +56,19 @@ pub(super) fn decide<D: Disk>(
     Ok(Some(decision))
 }
 
+/// Whether the directory holds anything that a member has promised or received: a first start that was
+/// cut short leaves a log, but nothing in it.
+///
+/// Errors: all that a start refuses.
+pub fn has_history<D: Disk>(home: &Home<D>) -> Result<bool, WalError> {
+    let decision = decide(home, &Files::list(home)?)?;
+    Ok(decision.is_some_and(|decision| {
+        let log = &decision.replayed.log;
+        let (last, ballot) = (log.shape.last(), log.ballot);
+        decision.snapshot.is_some() || (last, ballot) != Default::default()
+    }))
+}
+
 /// The files that matter to a start, by their names.
 pub(super) struct Files {
     pub segments: Vec<(SegmentName, u64)>,

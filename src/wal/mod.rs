@@ -122,6 +122,7 @@ mod sums;
 
 mod writer;
 
+pub use decide::has_history;
 pub use disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Holder, Locked};
 pub use dump::{Content, Dump, Dumped, Line, Survivors, dump, segments};
 pub use error::{WalError, WalErrorKind};

@@ -456,6 +456,9 @@ fn of_locks_and_identities() -> Vec<Case> {
                 edit(&identity(data), |bytes| bytes[30] ^= 1);
             },
         ),
+        Case::new("life", "no identity", Refused, move |data| {
+            fs::remove_file(identity(data)).expect("removed");
+        }),
         Case::new("life", "an empty identity", Refused, move |data| {
             edit(&identity(data), |bytes| bytes.clear());
         }),
