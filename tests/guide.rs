@@ -207,6 +207,7 @@ fn likeness(text: &str) -> String {
             "N bytes, from MEMBER",
         ),
         (r"\bbytes +[0-9]+", "bytes N"),
+        (r"(?m)^ +[0-9]+ +\?", "N ?"),
         (r"\b(follower|leader)\b", "ROLE"),
         (r" +", " "),
     ];

@@ -41,7 +41,7 @@ use crate::replica::members::Published;
 use crate::replica::peers::FromPeers;
 use crate::replica::{Done, Failure, Parts, Reader, Replica, Settings, Threads, Waiter};
 use crate::threads;
-use crate::wal::{RealDisk, WalStats};
+use crate::wal::{self, RealDisk, WalStats};
 use crate::watch::{View, WatchHub};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use listeners::Listeners;
@@ -87,8 +87,15 @@ impl Node {
     pub fn start(config: &Config) -> Result<Node, Stop> {
         door::raise_descriptor_limit();
         let mut listeners = Listeners::open(config)?;
+        // A wiped member that asks this one while it starts again has to be told, not turned away.
+        let at_once = wal::has_identity(&config.data_dir)
+            .then(|| listeners.open_to_peers())
+            .transpose()?;
         let stored = Stored::open(config)?;
-        let peers = listeners.open_to_peers()?;
+        let peers = match at_once {
+            Some(peers) => peers,
+            None => listeners.open_to_peers()?,
+        };
         let published = stored.identity.published(config);
         let client_addresses = listeners.client_addresses();
         let engine = Engine::start(config, stored)?;

@@ -17,6 +17,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+const MEMBER: &str = "member";
+const IDENTITY: &str = "identity";
 const IDENTITY_MAGIC: [u8; 8] = *b"edgetID1";
 /// No identity is longer; one of 4,000 members is not.
 const IDENTITY_BYTES_MAX: u64 = 1 << 20;
@@ -53,6 +55,11 @@ impl Options {
             segment_bytes_max: 16 << 20,
         }
     }
+}
+
+/// Whether somebody's identity lies in the data directory, good or damaged: it is not new.
+pub fn has_identity(dir: &Path) -> bool {
+    dir.join(MEMBER).join(IDENTITY).exists()
 }
 
 /// The data directory, locked. The lock is let go when the home and all that came of it are gone.
@@ -177,7 +184,7 @@ impl<D: Disk> Home<D> {
     }
 
     fn identity_path(&self) -> PathBuf {
-        self.0.member.join("identity")
+        self.0.member.join(IDENTITY)
     }
 
     pub(super) fn disk(&self) -> &D {
@@ -207,7 +214,7 @@ impl<D: Disk> Home<D> {
 
 /// `member`, and where segments and snapshots go.
 fn folders(options: &Options) -> (PathBuf, PathBuf, PathBuf) {
-    let member = options.dir.join("member");
+    let member = options.dir.join(MEMBER);
     let wal_dir = options.wal_dir.clone();
     let wal = wal_dir.unwrap_or_else(|| member.join("wal"));
     let snap = member.join("snap");
