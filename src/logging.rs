@@ -9,8 +9,8 @@
 //!
 //! Threads that must not stop write these lines (raft, wal), so a log may cost them little:
 //!
-//! - The same words are shown once a second at most; the others are counted, and the next line of any kind, or
-//!   [`flush`], first says how many there were. Warnings and errors are the same if they differ in numbers
+//! - The same words are shown once a second at most; the others are counted, and with the next line of any kind
+//!   after that second, or with [`flush`], it is said how many there were, in one line for the second. Warnings and errors are the same if they differ in numbers
 //!   only (ports, times, offsets), and of each place in the code a handful of different ones are shown: what a
 //!   broken peer or a stranger can cause ten times a second is no news. Infos are events (a new leader, a
 //!   member added), of which none is lost because another one looks like it.
@@ -307,23 +307,32 @@ impl Repeats {
     /// Forgets what was shown a second or longer before `now` (all, if that is `None`), and hands
     /// back what to say of the repeats.
     fn settle(&mut self, now: Option<Instant>) -> Vec<Event> {
-        let is_over = |recent: &mut Recent| {
-            now.is_none_or(|now| now.saturating_duration_since(recent.shown) >= QUIET)
-        };
-        let over = self.recent.extract_if(.., is_over);
-        over.filter(|recent| recent.again > 0)
-            .map(Recent::summary)
-            .collect()
+        let mut told = Vec::new();
+        self.recent.retain_mut(|recent| {
+            let quiet = |now: Instant| now.saturating_duration_since(recent.shown) < QUIET;
+            if now.is_some_and(quiet) {
+                return true;
+            }
+            if recent.again > 0 {
+                told.push(recent.summary());
+            }
+            // The summary is shown now; what goes on is counted for the next.
+            let goes_on = recent.again > 0 && now.is_some();
+            recent.shown = now.unwrap_or(recent.shown);
+            (recent.again, recent.varied) = (0, false);
+            goes_on
+        });
+        told
     }
 }
 
 impl Recent {
-    fn summary(self) -> Event {
+    fn summary(&self) -> Event {
         let how = if self.varied { "like this" } else { "times" };
         let message = format!("{} ({} more {how})", self.event.message, self.again);
         Event {
             message,
-            ..self.event
+            ..self.event.clone()
         }
     }
 }
@@ -459,6 +468,22 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_on_and_on_is_one_line_a_second() {
+        let said: Vec<(u64, &str)> = (0..4000).map(|at| (at, "full")).collect();
+        let shown = lines_of(&said);
+        assert_eq!(shown[0], "full");
+        assert_eq!(
+            shown[1..4],
+            [
+                "full (999 more times)",
+                "full (1000 more times)",
+                "full (1000 more times)"
+            ]
+        );
+        assert_eq!(shown.len(), 5);
+    }
+
+    #[test]
     fn the_same_words_are_shown_once_a_second() {
         let said = [
             (0, "full"),
@@ -469,7 +494,12 @@ mod tests {
         ];
         assert_eq!(
             lines_of(&said),
-            ["full", "other", "full (2 more times)", "full"]
+            [
+                "full",
+                "other",
+                "full (2 more times)",
+                "full (1 more times)"
+            ]
         );
     }
 
