@@ -88,6 +88,11 @@ pub fn is_update(bytes: &[u8]) -> bool {
     is(UPDATE, bytes)
 }
 
+/// Whether a member tells of itself.
+pub fn is_publish(bytes: &[u8]) -> bool {
+    is(PUBLISH, bytes)
+}
+
 /// Whether an order is about a new member.
 pub fn is_add(bytes: &[u8]) -> bool {
     is(ADD, bytes)

@@ -30,6 +30,7 @@ pub struct Status {
     followers: Mutex<Followers>,
     /// Since when not all that is committed is applied.
     behind_since: Mutex<Option<Instant>>,
+    turns: AtomicU64,
     learners: AtomicU64,
     is_learner: AtomicBool,
     uncommitted_bytes: AtomicU64,
@@ -73,6 +74,7 @@ impl Status {
             members: RwLock::new(Arc::new(state.members.clone())),
             followers: Mutex::new(Followers::default()),
             behind_since: Mutex::new(None),
+            turns: AtomicU64::new(0),
             learners: AtomicU64::new(0),
             is_learner: AtomicBool::new(false),
             uncommitted_bytes: AtomicU64::new(0),
@@ -163,6 +165,11 @@ impl Status {
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// Turns of the raft thread's loop. It turns at each tick, so this stands still only if the thread does.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
     /// How many members have no vote.
     pub fn learners(&self) -> u64 {
         self.learners.load(Ordering::Relaxed)
@@ -232,6 +239,7 @@ impl Status {
         self.applied.store(applied.0, Ordering::Relaxed);
         self.proposals_pending
             .store(pending as u64, Ordering::Relaxed);
+        self.turns.fetch_add(1, Ordering::Relaxed);
         let learners = &core.membership().learners;
         self.learners
             .store(learners.len() as u64, Ordering::Relaxed);
@@ -248,7 +256,7 @@ impl Status {
         drop(behind_since);
         let leader = core.leader().map_or(0, |id| id.0);
         if self.leader.swap(leader, Ordering::Relaxed) != leader {
-            self.leader_changed(leader, core.term());
+            self.leader_changed(leader);
         }
         *lock(&self.role) = core.role();
     }
@@ -267,14 +275,12 @@ impl Status {
         lock(&self.round_trips).retain(|id, _| members.get(NodeId(*id)).is_some());
     }
 
-    fn leader_changed(&self, leader: u64, term: Term) {
+    fn leader_changed(&self, leader: u64) {
         if leader == 0 {
-            log::warn!("no leader in term {}", term.0);
             return;
         }
         self.leader_changes.fetch_add(1, Ordering::Relaxed);
         *lock(&self.leader_since) = SystemTime::now();
-        log::info!("{leader:x} leads in term {}", term.0);
     }
 }
 

@@ -22,9 +22,11 @@
 //! | `requests.rs` | what clients ask: appended here, or forwarded to the leader |
 //! | `letters.rs` | what other members say and ask |
 //! | `reports.rs` | what the log and snapshot threads tell; snapshots made, sent and installed |
+//! | `events.rs` | what the log is told of all that |
 //! | `todo.rs` | what the core asks for; entries applied |
 //! | `stopping.rs` | leadership handed over, and the last answers |
 
+mod events;
 mod letters;
 mod reports;
 mod requests;
@@ -51,6 +53,7 @@ use crate::tree::{Applied, ClusterTime};
 use crate::wal::{self, Batch};
 use crate::watch::{View, WatchHub};
 use crossbeam_channel::{Receiver, Sender, select};
+use events::Told;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,6 +143,7 @@ pub struct RaftThread {
     expiry_cut: bool,
     time_logged: Instant,
     stopping: Option<Stopping>,
+    told: Told,
     /// When it was first seen that this member was removed.
     removed: Option<Instant>,
 }
@@ -209,6 +213,7 @@ impl RaftThread {
             expiry_cut: false,
             time_logged: now,
             stopping: None,
+            told: Told::new(&wiring.core),
             removed: None,
             wiring,
         }
@@ -284,6 +289,7 @@ impl RaftThread {
         let late = self.reads.expired(now);
         self.fail_reads(late, Failure::TimedOut);
         self.retry_leaderless(now);
+        self.tell_no_leader(now);
         self.ask_again_unanswered(now);
         self.compact_when_possible(now);
         self.tell_removed(now);

@@ -23,6 +23,8 @@ impl RaftThread {
                 self.step(Input::Read { entries });
             }
             Report::Snapshot { mark, bytes, took } => {
+                let at = mark.position;
+                log::info!("a snapshot at {at} was made: {bytes} bytes in {took:.1?}");
                 self.wiring.status.snapshot_made(bytes, took);
                 self.snapshot_saved(mark, bytes);
             }
@@ -213,11 +215,14 @@ impl RaftThread {
             unreachable!("{position} was installed, and nothing was received")
         };
         let Received {
+            from,
             state,
             bytes,
             installed,
             ..
         } = *received;
+        let sender = self.label(from);
+        log::info!("the snapshot at {position} of {sender} is installed: {bytes} bytes");
         self.schedule.replaced(bytes);
         self.has_snapshot = true;
         if self.unpublished {

@@ -18,14 +18,21 @@ const LETTERS_MAX: usize = 4096;
 impl RaftThread {
     /// Steps the core and takes up what it asks for; the answers to a proposal are handed back.
     pub(super) fn step(&mut self, input: Input) -> (Option<Position>, Option<Refusal>) {
+        let from = match &input {
+            Input::Message { from, .. } => Some(*from),
+            _ => None,
+        };
         let todo = self.wiring.core.step(input);
+        self.tell_events(from);
         let answer = (todo.accepted, todo.refused);
         self.perform(todo);
         answer
     }
 
     pub(super) fn perform(&mut self, todo: Todo) {
+        self.tell_refusals(&todo.send_stored);
         if !todo.send_now.is_empty() {
+            self.tell_refusals(&todo.send_now);
             let letters = self.letters(todo.send_now);
             self.letters.extend(letters);
         }
@@ -97,7 +104,11 @@ impl RaftThread {
                 self.schedule.hurry();
             }
             let waiter = self.waiter_of(&entry);
+            let change = self.describe_change(&entry);
             let outcome = self.wiring.state.apply(&entry);
+            if let (Some(what), Outcome::Members(Ok(())) | Outcome::Quiet) = (change, &outcome) {
+                self.tell_change(entry.position.index, &what);
+            }
             self.take_outcome(entry.position.index, waiter, outcome);
             self.unpublished = true;
         }
