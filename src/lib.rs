@@ -11,7 +11,7 @@
 //! | 1 | [`wal`] | records, mapped segments, recovery, snapshot files, the `Disk` seam |
 //! | 1 | [`door`] | HTTP/1.1 over sockets; knows nothing of etcd |
 //! | 1 | [`urls`], [`ids`], [`allowed`] | `scheme://host:port`; member and cluster ids; admitted names |
-//! | 1 | [`logging`] | lines on stderr |
+//! | 1 | [`logging`], [`notify`] | lines on stderr; words to whoever supervises the process |
 //! | 1 | [`threads`], [`usage`], [`histogram`] | threads that must not end; what the process uses; how long things take |
 //! | 2 | [`watch`] | the newest view of the tree, and the long polls that wait for the next |
 //! | 2 | [`replica`] | the raft thread and its log thread: propose, store, apply, answer |
@@ -38,6 +38,7 @@ pub mod identity;
 pub mod ids;
 pub mod logging;
 pub mod node;
+pub mod notify;
 pub mod peer;
 pub mod raft;
 pub mod replica;

@@ -3,6 +3,7 @@
 use crossbeam_channel::{Receiver, bounded, select};
 use edgetcd::config::{Config, Stop};
 use edgetcd::node::Node;
+use edgetcd::notify::Supervisor;
 use edgetcd::{logging, threads};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
@@ -34,10 +35,18 @@ fn run() -> Result<(), Stop> {
     let starting = Arc::new(AtomicBool::new(true));
     let signals = catch_signals(&starting)
         .map_err(|error| Stop::fatal(format!("no signal handlers: {error}"), "see: ulimit -n"))?;
-    let node = Node::start(&config)?;
+    let supervisor = Supervisor::new(|name| std::env::var_os(name));
+    let extending = supervisor.extend().map_err(no_thread)?;
+    let told = |what: &str| supervisor.tell(&[&format!("STATUS={what}")]);
+    let node = Node::start_telling(&config, &told)?;
+    drop(extending);
     starting.store(false, Ordering::SeqCst);
-    say_ready(&config, &node);
+    let ready = say_ready(&config, &node);
+    supervisor.tell(&["READY=1", &format!("STATUS={ready}")]);
+    let watching = supervisor.watch(node.turns()).map_err(no_thread)?;
     wait_for_the_end(signals, node.removed())?;
+    supervisor.tell(&["STOPPING=1", "STATUS=stops"]);
+    drop(watching);
     node.stop();
     log::info!("stopped");
     logging::flush();
@@ -52,9 +61,7 @@ fn wait_for_the_end(mut signals: Signals, removed: &Receiver<()>) -> Result<(), 
             let _ = tell.send(signal);
         }
     };
-    threads::critical("signals", listen).map_err(|error| {
-        Stop::fatal(format!("no thread for signals: {error}"), "see: ulimit -u")
-    })?;
+    threads::critical("signals", listen).map_err(no_thread)?;
     select! {
         recv(told) -> signal => log::info!("signal {}: stopping", signal.unwrap_or(SIGTERM)),
         recv(removed) -> told => match told {
@@ -66,6 +73,10 @@ fn wait_for_the_end(mut signals: Signals, removed: &Receiver<()>) -> Result<(), 
     Ok(())
 }
 
+fn no_thread(error: std::io::Error) -> Stop {
+    Stop::fatal(format!("no thread: {error}"), "see: ulimit -u")
+}
+
 /// Until the node is ready, which a long log or a slow disk may put off, a signal ends the process at once:
 /// nothing was promised yet, and what is on the disk is as after any crash. Later ones wait to be asked for.
 fn catch_signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
@@ -75,22 +86,21 @@ fn catch_signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT])
 }
 
-/// What this node is, where it listens, and what to type next.
-fn say_ready(config: &Config, node: &Node) {
+/// That it serves, and what to type next; the first of it.
+fn say_ready(config: &Config, node: &Node) -> String {
     let addresses: Vec<String> = node
         .client_addresses()
         .iter()
         .map(|address| format!("http://{address}"))
         .collect();
-    log::info!(
-        "{} {} is ready: name {}, data in {}, clients on {}",
-        env!("CARGO_PKG_NAME"),
-        env!("CARGO_PKG_VERSION"),
+    let ready = format!(
+        "{} is ready: clients on {}",
         config.name,
-        config.data_dir.display(),
-        addresses.join(", "),
+        addresses.join(", ")
     );
+    log::info!("{ready}");
     if let Some(first) = addresses.first() {
         log::info!("try: curl {first}/v2/keys/hello -XPUT -d value=world");
     }
+    ready
 }

@@ -49,6 +49,30 @@ pub fn open_descriptors() -> u64 {
     LAST.at(Instant::now(), list)
 }
 
+/// Memory that this process may have: of the machine, or what its control group allows if that is less. None
+/// where the system does not tell.
+pub fn memory_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    let allowed = group_limit();
+    Some((kib * 1024).min(allowed.unwrap_or(u64::MAX)))
+}
+
+/// The least `memory.max` of this process's control group (version 2) and those above it.
+fn group_limit() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let root = Path::new("/sys/fs/cgroup");
+    let limits = Path::new(own).ancestors().filter_map(|group| {
+        let text = fs::read_to_string(root.join(group).join("memory.max")).ok()?;
+        text.trim().parse().ok()
+    });
+    limits.min()
+}
+
 /// A file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {

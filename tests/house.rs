@@ -12,6 +12,7 @@ const FLOORS: [&[&str]; 6] = [
         "histogram",
         "ids",
         "logging",
+        "notify",
         "threads",
         "urls",
         "usage",
@@ -24,13 +25,14 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Rooms on one floor that know each other on purpose.
-const NEIGHBOURS: [(&str, &str, &str); 10] = [
+const NEIGHBOURS: [(&str, &str, &str); 11] = [
     ("http", "peer", "its counters are part of the statistics"),
     (
         "door",
         "threads",
         "its threads are among those that must not end",
     ),
+    ("notify", "threads", "its threads, too"),
     ("wal", "histogram", "its syncs are timed"),
     ("replica", "watch", "the raft thread publishes to the hub"),
     ("ids", "urls", "an id is a hash of URLs"),

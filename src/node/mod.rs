@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `mod.rs` | the wiring, in order, and its end |
 //! | `listeners.rs` | sockets |
+//! | `introduce.rs` | what the log begins with |
 //! | `stored.rs` | what is on disk |
 //! | `look.rs` | the same, for those who only look |
 //! | `first_start.rs` | who this node is, when nothing is |
@@ -22,6 +23,7 @@
 
 mod first_start;
 mod force;
+mod introduce;
 mod listeners;
 mod look;
 mod stored;
@@ -85,24 +87,34 @@ impl Node {
     /// A [`Stop`] that says what to change: a port in use, a locked or damaged data directory, flags that
     /// contradict each other.
     pub fn start(config: &Config) -> Result<Node, Stop> {
+        Node::start_telling(config, &|_| {})
+    }
+
+    /// The same; `told` hears what it is about, in a few words, whenever that changes.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_telling(config: &Config, told: &dyn Fn(&str)) -> Result<Node, Stop> {
         door::raise_descriptor_limit();
         let mut listeners = Listeners::open(config)?;
         // A wiped member that asks this one while it starts again has to be told, not turned away.
         let at_once = wal::has_identity(&config.data_dir)
             .then(|| listeners.open_to_peers())
             .transpose()?;
+        told("reads its log");
         let stored = Stored::open(config)?;
         let peers = match at_once {
             Some(peers) => peers,
             None => listeners.open_to_peers()?,
         };
+        introduce::introduce(config, &listeners.clients, &peers, &stored);
         let published = stored.identity.published(config);
         let client_addresses = listeners.client_addresses();
         let engine = Engine::start(config, stored)?;
         let api = engine.api(config);
         let peer_handler = engine.link.handler(Arc::new(Pages(api.clone())));
         let peer_door = Door::open(peers, 1, peer::limits(), peer_handler).map_err(no_threads)?;
-        engine.ready(config)?;
+        engine.ready(config, told)?;
         engine.tell_members(published);
         let door = Door::open(listeners.clients, workers(), Limits::default(), api.clone())
             .map_err(no_threads)?;
@@ -119,6 +131,12 @@ impl Node {
     /// Where clients are listened to; with port 0 in the flags, the port that was given.
     pub fn client_addresses(&self) -> &[SocketAddr] {
         &self.client_addresses
+    }
+
+    /// A number that changes as long as the raft thread turns: at least every 100 ms, or every tick if that is more.
+    pub fn turns(&self) -> impl Fn() -> u64 + Send + 'static {
+        let replica = self.engine.replica.clone();
+        move || replica.status().turns()
     }
 
     /// Told once when this member was removed from its cluster: there is nothing left for it to do.
@@ -237,7 +255,7 @@ impl Engine {
     /// Waits until this node shows everything it has ever acknowledged: until a quorum read gets through,
     /// which takes a leader, an entry of its term, and all of the log applied. With others that takes as long
     /// as they take to start; alone it is given up when nothing moves any more.
-    fn ready(&self, config: &Config) -> Result<(), Stop> {
+    fn ready(&self, config: &Config, told: &dyn Fn(&str)) -> Result<(), Stop> {
         let mut said: Option<Instant> = None;
         let mut moved = (self.replica.status().applied(), Instant::now());
         loop {
@@ -257,6 +275,9 @@ impl Engine {
                 said = Some(Instant::now());
                 let members = self.replica.status().members().iter().count();
                 log::warn!("not ready yet: a majority of {members} must run ({why})");
+                told(&format!(
+                    "waits for a majority of {members} members ({why})"
+                ));
             }
             // A failure may come at once, and nothing changes within a moment.
             std::thread::sleep(AGAIN_AFTER);

@@ -1,0 +1,97 @@
+//! What the log begins with: what this node is, where it listens, and what it has to live on.
+
+use super::stored::Stored;
+use crate::config::Config;
+use crate::urls::Url;
+use crate::{ETCD_VERSION, door, usage};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+/// One line for each thing, as one block.
+pub(super) fn introduce(
+    config: &Config,
+    clients: &[TcpListener],
+    peers: &[TcpListener],
+    stored: &Stored,
+) {
+    log::info!(
+        "edgetcd {} (the v2 API of etcd {ETCD_VERSION}), process {}",
+        env!("CARGO_PKG_VERSION"),
+        std::process::id()
+    );
+    let members = &stored.addresses;
+    log::info!(
+        "  this is   {}, member {:x} of cluster {:x}",
+        config.name,
+        stored.identity.id,
+        members.cluster
+    );
+    let wal = config.wal_dir.as_deref();
+    let log_place = wal.map_or_else(String::new, |dir| format!(", its log in {}", place(dir)));
+    log::info!("  data      in {}{log_place}", place(&config.data_dir));
+    let start = &stored.start;
+    let snapshot = match start.snapshot.position.index.0 {
+        0 => "no snapshot".to_owned(),
+        index => format!("a snapshot at {index} of {} bytes", stored.snapshot_bytes),
+    };
+    log::info!(
+        "  log       up to entry {}, in term {}, with {snapshot}",
+        start.log.last.0,
+        start.ballot.term.0,
+    );
+    log::info!(
+        "  clients   on {}, told to use {}",
+        addresses(clients),
+        list(&config.advertise_client_urls)
+    );
+    log::info!(
+        "  peers     on {}, told to use {}",
+        addresses(peers),
+        list(&config.initial_advertise_peer_urls)
+    );
+    let listed = members.iter().map(|member| {
+        let name = match member.name.as_str() {
+            "" => format!("{:x}", member.id),
+            name => name.to_owned(),
+        };
+        format!("{name}={}", member.peer_urls.join(","))
+    });
+    log::info!("  members   {}", listed.collect::<Vec<_>>().join(" "));
+    log::info!(
+        "  times     a heartbeat each {} ms, an election after {} ms, a snapshot after {} writes",
+        config.heartbeat_interval.as_millis(),
+        config.election_timeout.as_millis(),
+        config.snapshot_count
+    );
+    let memory = usage::memory_bytes().map_or_else(|| "unknown".to_owned(), mib);
+    log::info!(
+        "  machine   {} cores, memory {memory}, {} descriptors",
+        std::thread::available_parallelism().map_or(1, usize::from),
+        door::descriptor_limit()
+    );
+}
+
+/// A folder, and how full its disk is.
+fn place(dir: &Path) -> String {
+    let room = usage::room(dir).map_or_else(String::new, |room| {
+        format!(" ({} of {} free)", mib(room.free_bytes), mib(room.bytes))
+    });
+    format!("{}{room}", dir.display())
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+fn addresses(listeners: &[TcpListener]) -> String {
+    let each = listeners.iter().filter_map(|each| each.local_addr().ok());
+    let each: Vec<String> = each
+        .map(|address: SocketAddr| format!("http://{address}"))
+        .collect();
+    each.join(" ")
+}
+
+fn list(urls: &[Url]) -> String {
+    let urls: Vec<&str> = urls.iter().map(Url::as_str).collect();
+    urls.join(" ")
+}
