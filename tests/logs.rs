@@ -1,0 +1,268 @@
+//! What a member says on standard error: its start, raft's events, and little when much goes wrong.
+
+mod harness;
+
+use harness::mount::Mount;
+use harness::{Cluster, Json, Server, wait_for};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A line of the text format: milliseconds of the day, level, room and words.
+struct Said {
+    at: u64,
+    level: String,
+    text: String,
+}
+
+fn said(log: &str) -> Vec<Said> {
+    let parse = |line: &str| {
+        let mut parts = line.splitn(3, ' ');
+        let (time, level) = (parts.next()?, parts.next()?.to_owned());
+        let text = parts.next()?.to_owned();
+        let time = time.strip_suffix('Z')?.split_once('T')?.1;
+        let numbers: Vec<u64> = time
+            .split([':', '.'])
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        let [hours, minutes, seconds, ms] = numbers[..] else {
+            return None;
+        };
+        let at = ((hours * 60 + minutes) * 60 + seconds) * 1000 + ms;
+        Some(Said { at, level, text })
+    };
+    let lines = log.lines().filter(|line| !line.is_empty());
+    let parsed = lines.map(|line| parse(line).unwrap_or_else(|| panic!("no line: {line:?}")));
+    parsed.collect()
+}
+
+/// The words without their numbers, as two lines are compared, and without what counts repeats.
+fn essence(text: &str) -> String {
+    let repeats = regex_lite::Regex::new(r" \(\d+ more (times|like this)\)$").expect("a pattern");
+    let number = regex_lite::Regex::new(r"(^|[^A-Za-z_0-9])[0-9]+").expect("a pattern");
+    let text = repeats.replace(text, "");
+    number.replace_all(&text, "${1}0").into_owned()
+}
+
+/// No two warnings within a second that differ in numbers only.
+fn check_calm(log: &str) {
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    for Said { at, level, text } in said(log) {
+        if !["warn", "error"].contains(&level.as_str()) {
+            continue;
+        }
+        // What was held back is told by the first line after its second, or at the end of the process.
+        if let Some(before) = last.insert(essence(&text), at) {
+            assert!(
+                at >= before + 999,
+                "{} ms after the last: {text}\n{log}",
+                at - before
+            );
+        }
+    }
+}
+
+#[test]
+fn a_member_says_what_it_is_where_it_listens_and_what_raft_does() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.wait_leader();
+    let id = cluster.id(leader, leader).expect("it is a member");
+    let log = cluster.node(leader).log();
+    let client = cluster.node(leader).address();
+    let peer = cluster.node(leader).peer_address();
+    for wanted in [
+        "info node: edgetcd ".to_owned(),
+        format!("member {id} of cluster "),
+        format!("clients   on http://{client}, told to use http://{client}"),
+        format!("peers     on http://{peer}, told to use http://{peer}"),
+        format!("data      in {}", cluster.node(leader).data().display()),
+        "members   n".to_owned(),
+        "a heartbeat each ".to_owned(),
+        " cores, memory ".to_owned(),
+        "stands for election in term ".to_owned(),
+        "is elected in term ".to_owned(),
+        format!("n{leader} ({id}) leads in term "),
+        "is ready: clients on ".to_owned(),
+    ] {
+        assert!(log.contains(&wanted), "no {wanted:?} in\n{log}");
+    }
+    let added = cluster.add(leader);
+    cluster.node_mut(added).launch();
+    let new = cluster.id(leader, added).expect("it is a member");
+    let all_said = |words: &[String]| {
+        // The new one may have got all that in a snapshot.
+        for node in cluster.others(added) {
+            for wanted in words {
+                let heard = || cluster.node(node).log().contains(wanted).then_some(());
+                wait_for(&format!("node {node} to say {wanted}"), SOON, heard);
+            }
+        }
+    };
+    all_said(&[
+        format!("member {new} at http://"),
+        format!("member {new} is called n{added}"),
+        // By its id alone if it was not known yet what it is called.
+        " has caught up and votes from now on".to_owned(),
+    ]);
+    cluster.remove(leader, added);
+    let gone = format!("member n{added} ({new}) is removed");
+    for node in cluster.others(added) {
+        let heard = || cluster.node(node).log().contains(&gone).then_some(());
+        wait_for(&format!("node {node} to say {gone}"), SOON, heard);
+    }
+    // The old leader is named by who has lost it.
+    cluster.kill(leader);
+    let other = cluster.wait_leader_among(&cluster.others(leader)[..2]);
+    let lost = format!(": n{leader} ({id}) did lead");
+    let log = cluster.node(other).log();
+    assert!(
+        log.contains("warn replica: no leader in term ") && log.contains(&lost),
+        "{log}"
+    );
+    // What was applied before is no event of this start.
+    cluster.restart(leader);
+    let log = cluster.node(leader).log();
+    let again = log
+        .rsplit("info node: edgetcd ")
+        .next()
+        .expect("it has started again");
+    assert!(
+        !again.contains(&format!("member {new} at http://")),
+        "{again}"
+    );
+}
+
+#[test]
+fn a_member_whose_peers_are_down_is_calm() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.wait_leader();
+    let others = cluster.others(leader);
+    others.iter().for_each(|node| cluster.kill(*node));
+    let node = cluster.node(leader);
+    wait_for("it to complain", SOON, || {
+        // Somebody asks all the time.
+        let asked = node.try_ask("PUT", "/v2/keys/a?value=1", None, Duration::from_millis(50));
+        assert!(!asked.is_ok_and(|answer| answer.status < 300));
+        node.log().contains("no leader for 10 s").then_some(())
+    });
+    let log = node.log();
+    check_calm(&log);
+    let warnings = said(&log)
+        .iter()
+        .filter(|said| said.level == "warn")
+        .count();
+    assert!((2..30).contains(&warnings), "{warnings} warnings:\n{log}");
+}
+
+#[test]
+fn a_full_disk_under_load_is_one_line() {
+    let Some(mount) = Mount::tmpfs(16) else {
+        return;
+    };
+    let mut server = Server::start_on(&mount.path().join("data"), &[]);
+    let value = format!("value={}", "x".repeat(60_000));
+    let mut refused = 0;
+    let mut number = 0;
+    let mut connection = server.connect();
+    while refused < 3000 {
+        number += 1;
+        let target = format!("/v2/keys/k{number}");
+        let answer = connection
+            .ask("PUT", &target, Some(&value))
+            .expect("an answer");
+        refused += u64::from(answer.status == 500);
+        assert!(number < 20_000, "the disk does not get full");
+    }
+    server.stop();
+    let log = server.log();
+    check_calm(&log);
+    assert!(
+        log.contains("writes are refused until there is space"),
+        "{log}"
+    );
+    let warnings = said(&log)
+        .iter()
+        .filter(|said| said.level == "warn")
+        .count();
+    assert!(warnings < 20, "{warnings} warnings:\n{log}");
+}
+
+#[test]
+fn a_flood_of_bad_requests_is_no_flood_of_lines() {
+    let server = Server::start(&[]);
+    for number in 0..600 {
+        let port = if number % 2 == 0 {
+            server.address()
+        } else {
+            server.peer_address()
+        };
+        let mut socket = TcpStream::connect(port).expect("connected");
+        let nonsense = match number % 6 {
+            0 => "GET /v2/keys/%zz HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+            1 => "nonsense\r\n\r\n".to_owned(),
+            2 => "PUT /v2/keys/a?ttl=x HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+            3 => format!(
+                "GET /raft/stream/{number} HTTP/1.1\r\nHost: a\r\nUpgrade: edgetcd-peer-{number}\r\nConnection: Upgrade\r\n\r\n"
+            ),
+            4 => "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(),
+            _ => format!("GET /{number} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+        };
+        socket.write_all(nonsense.as_bytes()).expect("sent");
+        socket.shutdown(std::net::Shutdown::Write).expect("shut");
+        // Whatever the answer is, or none.
+        let _ = socket.read_to_end(&mut Vec::new());
+    }
+    let log = server.log();
+    check_calm(&log);
+    assert!(said(&log).len() < 40, "{log}");
+}
+
+#[test]
+fn as_json_every_line_is_an_object() {
+    let mut server = Server::start(&["--log-format=json"]);
+    server.ask("PUT", "/v2/keys/a?value=1", None);
+    server.stop();
+    let log = server.log();
+    let mut words = String::new();
+    for line in log.lines() {
+        let line = Json::parse(line).unwrap_or_else(|error| panic!("{error:?}: {line}"));
+        for field in ["time", "level", "area", "message"] {
+            let text = line
+                .get(field)
+                .and_then(Json::text)
+                .expect(field)
+                .to_owned();
+            words += &text;
+        }
+        words.push('\n');
+    }
+    assert!(words.contains("this is   default, member "), "{words}");
+    assert!(words.contains("stopped"), "{words}");
+}
+
+#[test]
+fn the_level_is_set_while_it_runs() {
+    let server = Server::start(&["--log-level=error"]);
+    assert_eq!(server.log(), "", "nothing went wrong");
+    let set = |level: &str| {
+        let mut socket = server.connect();
+        let body = format!("{{\"Level\":\"{level}\"}}");
+        let request =
+            harness::client::request("PUT", "/config/local/log", &[], Some(body.as_bytes()));
+        socket.write(&request).expect("sent");
+        let answer = socket.answer(false, SOON).expect("an answer");
+        assert_eq!(answer.status, 204);
+    };
+    set("INFO");
+    server.signal(rustix::process::Signal::TERM);
+    let stopping = || {
+        server
+            .log()
+            .contains("info edgetcd: signal 15: stopping")
+            .then_some(())
+    };
+    wait_for("the signal to be told", SOON, stopping);
+}

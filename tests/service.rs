@@ -1,0 +1,249 @@
+//! As a service: what the server tells its supervisor, and the unit file of the README.
+
+#![cfg(target_os = "linux")]
+
+mod harness;
+
+use harness::Server;
+use harness::server::{Place, program};
+use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Running {
+    fn start(server: &Server, name: &str, more: &[(&str, &str)]) -> Running {
+        let mut command = server.command();
+        command
+            .env("NOTIFY_SOCKET", name)
+            .envs(more.iter().copied());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Running(command.spawn().expect("it starts"))
+    }
+
+    fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The supervisor's end of the socket.
+struct Ear {
+    socket: UnixDatagram,
+    name: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Ear {
+    fn new(is_abstract: bool) -> Ear {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notify").display().to_string();
+        let (socket, name) = if is_abstract {
+            let address = SocketAddr::from_abstract_name(&path).expect("a name");
+            (UnixDatagram::bind_addr(&address), format!("@{path}"))
+        } else {
+            (UnixDatagram::bind(&path), path)
+        };
+        Ear {
+            socket: socket.expect("a socket"),
+            name,
+            _folder: folder,
+        }
+    }
+
+    /// The next datagram's lines; None: nothing came within.
+    fn next(&self, within: Duration) -> Option<Vec<String>> {
+        self.socket.set_read_timeout(Some(within)).expect("set");
+        let mut bytes = [0; 4096];
+        let length = self.socket.recv(&mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        Some(text.lines().map(str::to_owned).collect())
+    }
+
+    /// All lines up to this one, itself included.
+    fn until(&self, line: &str) -> Vec<String> {
+        let deadline = Instant::now() + SOON;
+        let mut all = Vec::new();
+        while !all.iter().any(|heard| heard == line) {
+            assert!(Instant::now() < deadline, "no {line}, but {all:?}");
+            all.extend(self.next(Duration::from_secs(1)).unwrap_or_default());
+        }
+        all
+    }
+}
+
+#[test]
+fn ready_is_told_when_it_serves_and_stopping_when_it_was_told_to() {
+    for is_abstract in [false, true] {
+        let ear = Ear::new(is_abstract);
+        let server = Server::prepare(&[]);
+        let running = Running::start(&server, &ear.name, &[]);
+        let lines = ear.until("READY=1");
+        assert!(server.is_healthy(), "ready means ready");
+        let address = server.address().to_string();
+        let status = |line: &String| line.starts_with("STATUS=") && line.contains(&address);
+        assert!(lines.iter().any(status), "{lines:?}");
+        assert!(
+            !lines.contains(&"WATCHDOG=1".to_owned()),
+            "there is no watchdog"
+        );
+        running.terminate();
+        ear.until("STOPPING=1");
+    }
+}
+
+#[test]
+fn a_member_that_waits_for_a_majority_asks_for_more_time() {
+    let ear = Ear::new(false);
+    let places = [Place::free(), Place::free(), Place::free()];
+    let names = ["a", "b", "c"].iter().zip(&places);
+    let cluster: Vec<String> = names
+        .map(|(name, place)| format!("{name}=http://{}", place.peer))
+        .collect();
+    let cluster = cluster.join(",");
+    let one = Server::prepare_at(&places[0], &cluster, &["--name=a"]);
+    let _one = Running::start(&one, &ear.name, &[]);
+    let mut lines = ear.until("EXTEND_TIMEOUT_USEC=30000000");
+    // The first question is given up after two election timeouts.
+    let waits = |line: &String| line.starts_with("STATUS=waits for a majority of 3 members");
+    while !lines.iter().any(waits) {
+        lines.extend(ear.next(SOON).expect("it tells"));
+    }
+    lines.extend(ear.until("EXTEND_TIMEOUT_USEC=30000000"));
+    assert!(!lines.contains(&"READY=1".to_owned()), "{lines:?}");
+    let mut two = Server::prepare_at(&places[1], &cluster, &["--name=b"]);
+    two.launch();
+    ear.until("READY=1");
+    let more = ear.next(Duration::from_secs(6)).unwrap_or_default();
+    assert!(
+        !more.iter().any(|line| line.starts_with("EXTEND")),
+        "{more:?}"
+    );
+}
+
+#[test]
+fn the_watchdog_is_fed_as_often_as_it_wants() {
+    let ear = Ear::new(false);
+    let server = Server::prepare(&[]);
+    let _running = Running::start(&server, &ear.name, &[("WATCHDOG_USEC", "400000")]);
+    ear.until("READY=1");
+    let begun = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(
+            ear.next(Duration::from_millis(400)).expect("fed in time"),
+            ["WATCHDOG=1"]
+        );
+    }
+    assert!(
+        begun.elapsed() > Duration::from_millis(600),
+        "not more often"
+    );
+}
+
+// The unit file -----------------------------------------------------------------------------------
+
+fn unit() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let text = fs::read_to_string(path).expect("there is a README");
+    let (_, rest) = text.split_once("```ini\n[Unit]\n").expect("a unit file");
+    let (unit, _) = rest.split_once("```").expect("its end");
+    format!("[Unit]\n{unit}")
+}
+
+fn values(unit: &str, name: &str) -> Vec<String> {
+    let joined = unit.replace("\\\n", " ");
+    let lines = joined
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_units_flags_are_the_servers() {
+    let unit = unit();
+    let [command] = &values(&unit, "ExecStart")[..] else {
+        panic!("one ExecStart: {unit}");
+    };
+    let program = program();
+    let help = Command::new(&program[0])
+        .args(&program[1..])
+        .arg("--help")
+        .output()
+        .expect("it runs");
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let flags: Vec<&str> = command
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("--"))
+        .collect();
+    assert!(flags.len() >= 5, "{command}");
+    for flag in flags {
+        let name = flag.split('=').next().unwrap_or_default();
+        let known = help
+            .split_whitespace()
+            .any(|word| word.trim_start_matches('-') == name && word.starts_with("--"));
+        assert!(known, "the server has no --{name}:\n{help}");
+    }
+    assert_eq!(values(&unit, "Type"), ["notify"]);
+    assert_eq!(values(&unit, "Restart"), ["on-failure"]);
+    for name in [
+        "LimitNOFILE",
+        "User",
+        "StateDirectory",
+        "WatchdogSec",
+        "NoNewPrivileges",
+    ] {
+        assert_eq!(values(&unit, name).len(), 1, "{name}");
+    }
+    assert!(
+        command.contains("--data-dir /var/lib/"),
+        "the StateDirectory: {command}"
+    );
+}
+
+#[test]
+fn systemd_finds_nothing_in_the_unit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("edgetcd.service");
+    let unit = unit();
+    let command = values(&unit, "ExecStart").remove(0);
+    let installed = command
+        .split_whitespace()
+        .next()
+        .expect("a program")
+        .to_owned();
+    let here = fs::canonicalize(&program()[0]).expect("the program");
+    // It looks whether the program is there.
+    fs::write(&path, unit.replace(&installed, &here.display().to_string())).expect("written");
+    match Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&path)
+        .output()
+    {
+        Ok(output) => {
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said).into_owned();
+            let about: Vec<&str> = said
+                .lines()
+                .filter(|line| line.contains("edgetcd"))
+                .collect();
+            assert!(about.is_empty() && output.status.success(), "{said}");
+        }
+        Err(_) => println!("SKIPPED: there is no systemd-analyze here (apt-get install systemd)"),
+    }
+}
