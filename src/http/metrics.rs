@@ -451,6 +451,20 @@ fn peers(api: &Api, page: &mut Page) {
     for (id, stats) in &all {
         family.sample(&[("To", id)], stats.dropped);
     }
+    let mut family = page.counters(
+        "edgetcd_snapshots_sent_total",
+        "Snapshots that this member has sent to that one, and that it has installed.",
+    );
+    for (id, stats) in &all {
+        family.sample(&[("To", id)], stats.snapshots);
+    }
+    let mut family = page.counters(
+        "edgetcd_snapshots_send_failures_total",
+        "Snapshots that could not be sent to that member, or that it could not use, as with a full disk.",
+    );
+    for (id, stats) in &all {
+        family.sample(&[("To", id)], stats.snapshot_failures);
+    }
     let mut family = page.histograms(
         "etcd_network_peer_round_trip_time_seconds",
         "From a heartbeat of this member, while it led, to its answer.",

@@ -34,6 +34,10 @@ pub struct PeerStats {
     pub received: Flow,
     /// Letters to it that found no room or no connection.
     pub dropped: u64,
+    /// Snapshots that it was sent and has installed.
+    pub snapshots: u64,
+    /// Snapshots that were to be sent to it, and were not, or not used there.
+    pub snapshot_failures: u64,
 }
 
 /// Append requests (raft's appends and heartbeats) in one direction, of all members together.
@@ -140,11 +144,22 @@ pub(super) struct Gauges {
     sent: Direction,
     received: Direction,
     dropped: AtomicU64,
+    snapshots: AtomicU64,
+    snapshot_failures: AtomicU64,
 }
 
 impl Gauges {
     pub fn dropped(&self, count: u64) {
         self.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The transfer of a snapshot has ended.
+    pub fn snapshot(&self, installed: bool) {
+        let counter = match installed {
+            true => &self.snapshots,
+            false => &self.snapshot_failures,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn set_sending(&self, since: Option<Instant>) {
@@ -160,6 +175,8 @@ impl Gauges {
             sent: self.sent.read(),
             received: self.received.read(),
             dropped: self.dropped.load(Ordering::Relaxed),
+            snapshots: self.snapshots.load(Ordering::Relaxed),
+            snapshot_failures: self.snapshot_failures.load(Ordering::Relaxed),
         }
     }
 }

@@ -160,6 +160,9 @@ impl<D: Disk> Drop for Ending<D> {
             installed,
         } = self;
         transfers.running().remove(to);
+        if let Some(peer) = transfers.common.peer(*to) {
+            peer.gauges.snapshot(installed.is_some());
+        }
         transfers.common.news.snapshot_sent(*to, *installed);
     }
 }
