@@ -50,6 +50,7 @@ mod forwards;
 pub mod letter;
 pub mod log_thread;
 pub mod members;
+mod pauses;
 pub mod peers;
 mod reads;
 pub mod snapshot;

@@ -1,10 +1,10 @@
-//! The disk of the member that leads is full, and those of the others are not: the cluster goes on.
+//! The disk of one member is full, and those of the others are not: the cluster goes on.
 
 use std::time::{Duration, Instant};
 
-use crate::harness::Cluster;
 use crate::harness::client::PATIENCE;
 use crate::harness::mount::{Mount, fill};
+use crate::harness::{Cluster, wait_for};
 use crate::support::alone;
 
 /// A log of this takes up what the leader has got ready, and more.
@@ -51,4 +51,62 @@ fn a_leader_with_a_full_disk_lets_another_lead() {
     std::fs::remove_file(&filler).expect("it is there");
     cluster.put(others[1], "/last", "1");
     cluster.wait_value(leader, "/last", "1", PATIENCE);
+}
+
+/// A number of that name on the page `/metrics` of a node, all of its labels together.
+fn number(cluster: &Cluster, node: usize, name: &str) -> f64 {
+    let page = cluster.node(node).ask("GET", "/metrics", None).text();
+    let lines = page.lines().filter(|line| line.starts_with(name));
+    let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+    values.sum()
+}
+
+/// It would cost the leader's disk and the link all of it ten times a second.
+#[test]
+fn a_snapshot_that_a_follower_cannot_store_is_sent_ever_more_rarely() {
+    let _alone = alone();
+    let Some(mount) = Mount::tmpfs(16) else {
+        return;
+    };
+    let mut cluster = Cluster::prepare(3, &["--snapshot-count=10"]);
+    cluster.node_mut(2).keep_data_in(&mount.path().join("data"));
+    cluster.launch();
+    cluster.kill(2);
+    let leader = cluster.wait_leader();
+    // For as long as it counts as living the leader keeps what it lacks: an election timeout.
+    let value = "x".repeat(VALUE_BYTES);
+    let (begun, mut written) = (Instant::now(), 0);
+    while begun.elapsed() < SLOWEST || written < 50 {
+        cluster.put(leader, &format!("/k{}", written % 50), &value);
+        written += 1;
+    }
+    let filler = mount.path().join("filler");
+    fill(&filler);
+    cluster.node_mut(2).spawn();
+
+    let failures = |least: f64| {
+        let name = "edgetcd_snapshots_send_failures_total{";
+        let failed = || Some(()).filter(|()| number(&cluster, leader, name) >= least);
+        wait_for("a snapshot to fail", PATIENCE, failed);
+        Instant::now()
+    };
+    let first = failures(1.0);
+    let last = failures(6.0);
+    let took = last - first;
+    println!("five more tries in {took:?}");
+    // 100, 200, 400, 800 and 1600 ms; a tick early, and the first was seen a moment late.
+    assert!(took > Duration::from_millis(2500), "{took:?}");
+    assert_eq!(
+        number(&cluster, leader, "edgetcd_snapshots_sent_total{"),
+        0.0
+    );
+
+    std::fs::remove_file(&filler).expect("it is there");
+    let installed = || {
+        let sent = number(&cluster, leader, "edgetcd_snapshots_sent_total{");
+        Some(()).filter(|()| sent > 0.0)
+    };
+    wait_for("the snapshot to be installed", PATIENCE, installed);
+    cluster.put(leader, "/last", "1");
+    cluster.wait_value(2, "/last", "1", PATIENCE);
 }

@@ -40,6 +40,7 @@ impl RaftThread {
             }
             FromPeers::Unreachable(node) => {
                 self.followers.failed(node);
+                self.pauses.restarted(node, Instant::now());
                 self.step(Input::Unreachable { node });
                 if self.wiring.core.leader() == Some(node) {
                     self.ask_again();
@@ -50,7 +51,7 @@ impl RaftThread {
             }
             FromPeers::Snapshot(received) => self.snapshot_received(received),
             FromPeers::SnapshotSent { to, installed } => {
-                self.step(Input::SnapshotSent { to, installed });
+                self.snapshot_sent(to, installed);
             }
             FromPeers::Removed => self.was_removed(),
         }

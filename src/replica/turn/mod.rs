@@ -38,6 +38,7 @@ use super::followers::Followers;
 use super::forwards::Forwards;
 use super::letter::Letter;
 use super::log_thread::{Job, Report};
+use super::pauses::Pauses;
 use super::peers::{FromPeers, Peers, Received};
 use super::reads::{Asked, Reads};
 use super::snapshot::Schedule;
@@ -113,6 +114,8 @@ pub struct RaftThread {
     has_snapshot: bool,
     /// Followers that wait until there is one.
     want_snapshot: Vec<NodeId>,
+    /// Followers that did not take one, before it is sent again.
+    pauses: Pauses,
     /// A snapshot that has come and is being installed.
     installing: Option<Box<Received>>,
     /// What the next batch will hold.
@@ -195,6 +198,7 @@ impl RaftThread {
             compacting: None,
             updating: None,
             want_snapshot: Vec::new(),
+            pauses: Pauses::default(),
             installing: None,
             batch: Batch::default(),
             then: Vec::new(),
@@ -290,6 +294,7 @@ impl RaftThread {
         self.fail_reads(late, Failure::TimedOut);
         self.retry_leaderless(now);
         self.tell_no_leader(now);
+        self.end_pauses(now);
         self.ask_again_unanswered(now);
         self.compact_when_possible(now);
         self.tell_removed(now);
@@ -374,6 +379,7 @@ impl RaftThread {
         }
         self.leader = leader;
         self.want_snapshot.clear();
+        self.pauses.clear();
         self.time_heard = ClusterTime(0);
         self.followers.clear();
         self.wiring.status.set_followers(&self.followers);

@@ -128,8 +128,7 @@ impl RaftThread {
     fn no_snapshot(&mut self) {
         self.schedule.ended(None);
         for to in std::mem::take(&mut self.want_snapshot) {
-            let installed = None;
-            self.step(Input::SnapshotSent { to, installed });
+            self.snapshot_sent(to, None);
         }
     }
 
@@ -166,6 +165,23 @@ impl RaftThread {
             self.wiring.peers.send_snapshot(to, term);
         } else {
             self.want_snapshot.push(to);
+        }
+    }
+
+    /// A follower has installed a snapshot, or has not: then the core hears of it after a pause.
+    pub(super) fn snapshot_sent(&mut self, to: NodeId, installed: Option<Position>) {
+        if installed.is_none() {
+            return self.pauses.failed(to, Instant::now());
+        }
+        self.pauses.succeeded(to);
+        self.step(Input::SnapshotSent { to, installed });
+    }
+
+    /// The core may ask for another one, of those whose pause is over.
+    pub(super) fn end_pauses(&mut self, now: Instant) {
+        for to in self.pauses.over(now) {
+            let installed = None;
+            self.step(Input::SnapshotSent { to, installed });
         }
     }
 

@@ -1,0 +1,136 @@
+//! How long a leader waits before it sends a snapshot again to a follower that did not take it.
+//!
+//! A follower whose disk is full cannot store one, and the next try right after it costs both the same again:
+//! the leader reads its disk, the link carries all of it. So each failure in a row doubles a pause, for each
+//! follower by itself, from 100 ms up to 30 s. The core hears of the failure when the pause is over, and sends
+//! that follower nothing but heartbeats until then.
+//!
+//! A value without a clock: times are given.
+
+use crate::raft::NodeId;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The followers that failed since this member leads.
+#[derive(Debug, Default)]
+pub struct Pauses(BTreeMap<NodeId, Pause>);
+
+#[derive(Debug)]
+struct Pause {
+    /// The next one is so long.
+    next: Duration,
+    /// When the core is told; None: it was.
+    until: Option<Instant>,
+}
+
+impl Pauses {
+    /// A snapshot for `to` failed.
+    pub fn failed(&mut self, to: NodeId, now: Instant) {
+        let first = Pause {
+            next: SHORTEST,
+            until: None,
+        };
+        let pause = self.0.entry(to).or_insert(first);
+        pause.until = Some(now + pause.next);
+        pause.next = (2 * pause.next).min(LONGEST);
+    }
+
+    /// `to` has installed one.
+    pub fn succeeded(&mut self, to: NodeId) {
+        self.0.remove(&to);
+    }
+
+    /// The link to `to` broke: it may have been started anew, with space. What waits is due now, and the next pause is the
+    /// shortest.
+    pub fn restarted(&mut self, to: NodeId, now: Instant) {
+        if let Some(pause) = self.0.get_mut(&to) {
+            pause.next = SHORTEST;
+            pause.until = pause.until.map(|until| until.min(now));
+        }
+    }
+
+    /// Another leader, other followers. What waited is told to nobody.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Those whose pause is over, each once.
+    pub fn over(&mut self, now: Instant) -> Vec<NodeId> {
+        let over = self.0.iter_mut().filter_map(|(to, pause)| {
+            pause.until.filter(|until| *until <= now)?;
+            pause.until = None;
+            Some(*to)
+        });
+        over.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: NodeId = NodeId(1);
+    const TWO: NodeId = NodeId(2);
+
+    /// How long after a failure at `now` it is over, to 100 ms.
+    fn length(pauses: &mut Pauses, now: Instant) -> u64 {
+        pauses.failed(ONE, now);
+        let tenth = |n| now + Duration::from_millis(100) * n;
+        let over = (1..1000).find(|n| pauses.over(tenth(*n)) == [ONE]);
+        u64::from(over.expect("it ends")) * 100
+    }
+
+    #[test]
+    fn each_failure_doubles_the_pause_up_to_thirty_seconds() {
+        let (mut pauses, now) = (Pauses::default(), Instant::now());
+        let lengths: Vec<u64> = (0..11).map(|_| length(&mut pauses, now)).collect();
+        let wanted = [
+            100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000,
+        ];
+        assert_eq!(lengths, wanted);
+        pauses.succeeded(ONE);
+        assert_eq!(length(&mut pauses, now), 100);
+        assert_eq!(length(&mut pauses, now), 200);
+        pauses.clear();
+        assert_eq!(length(&mut pauses, now), 100);
+    }
+
+    #[test]
+    fn one_follower_waits_beside_another_and_is_told_once() {
+        let (mut pauses, now) = (Pauses::default(), Instant::now());
+        let ms = |ms| now + Duration::from_millis(ms);
+        pauses.failed(ONE, now);
+        pauses.failed(TWO, ms(50));
+        assert!(pauses.over(ms(99)).is_empty());
+        assert_eq!(pauses.over(ms(100)), [ONE]);
+        assert!(pauses.over(ms(149)).is_empty());
+        assert_eq!(pauses.over(ms(10_000)), [TWO]);
+        assert!(pauses.over(ms(20_000)).is_empty());
+    }
+
+    #[test]
+    fn a_follower_that_comes_back_waits_no_more() {
+        let (mut pauses, now) = (Pauses::default(), Instant::now());
+        for _ in 0..5 {
+            let _ = length(&mut pauses, now);
+        }
+        pauses.failed(ONE, now);
+        pauses.restarted(ONE, now);
+        assert_eq!(pauses.over(now), [ONE]);
+        assert_eq!(length(&mut pauses, now), 100);
+        pauses.restarted(TWO, now);
+        assert!(pauses.over(now).is_empty());
+    }
+
+    /// Else the core would hear that a transfer under way has failed.
+    #[test]
+    fn what_was_told_is_not_told_again_when_the_link_breaks() {
+        let (mut pauses, now) = (Pauses::default(), Instant::now());
+        let _ = length(&mut pauses, now);
+        pauses.restarted(ONE, now);
+        assert!(pauses.over(now + LONGEST).is_empty());
+    }
+}
