@@ -2,7 +2,8 @@
 //!
 //! A line of a person begins with the record's place, its length and how much of the file it calls
 //! durable; `-o json` gives each record as one line with all that is in it. What cannot be read is
-//! shown in its place, and the dump goes on behind it; the exit status is 1 then.
+//! shown in its place, and the dump goes on behind it; the exit status is 1 then. An entry is *replaced*
+//! where the log has another of its index, or begins anew behind it.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -70,7 +71,10 @@ fn dump(run: &mut Run) -> Result<(), Stop> {
     printer.out.flush()?;
     match printer.all_good {
         true => Ok(()),
-        false => Err(Stop::Told(1)),
+        false => Err(Stop::Plain(
+            "not all records can be read; what a node makes of that, edgetcdctl wal check says"
+                .to_owned(),
+        )),
     }
 }
 

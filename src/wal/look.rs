@@ -52,6 +52,7 @@ pub struct Seen<D: Disk> {
     /// What a start would say of what it mends, one line each.
     pub warnings: Vec<String>,
     /// Files that a start would remove: what a crash left half made, and what is not needed any more.
+    /// None are told of a running node.
     pub leftovers: Vec<PathBuf>,
     /// The log after the snapshot.
     pub entries: Entries<D>,
@@ -127,7 +128,11 @@ fn look_once<D: Disk>(
         segments: segments(home, &decision),
         records: decision.replayed.records,
         warnings,
-        leftovers: leftovers(home, &found, &decision),
+        // Nor is what it makes just now left over.
+        leftovers: match running {
+            None => leftovers(home, &found, &decision),
+            Some(_) => Vec::new(),
+        },
         entries: match has_entries {
             true => Entries::open(
                 home,

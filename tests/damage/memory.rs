@@ -151,6 +151,10 @@ fn edit(disk: &LyingDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     disk.put(path, &bytes);
 }
 
+/// What is done to a file's bytes, with what is said of it.
+type Damage = (&'static str, fn(&mut Vec<u8>));
+type Boxed = Box<dyn Fn(&mut Vec<u8>)>;
+
 fn kind(line: &Line) -> &str {
     line.what.split([' ', ':']).next().unwrap_or_default()
 }
@@ -228,8 +232,7 @@ fn a_record_that_is_gone_or_cut_is_refused() {
     for (path, line) in &all {
         let (from, to) = (line.offset as usize, (line.offset + line.bytes) as usize);
         let page = from / 4096 * 4096;
-        type Damage<'a> = (&'a str, Box<dyn Fn(&mut Vec<u8>)>);
-        let damages: [Damage; 6] = [
+        let damages: [(&str, Boxed); 6] = [
             ("zeros in", Box::new(move |bytes| bytes[from..to].fill(0))),
             ("ones in", Box::new(move |bytes| bytes[from..to].fill(0xff))),
             (
@@ -253,9 +256,8 @@ fn a_record_that_is_gone_or_cut_is_refused() {
                 // that was cut short (see "left out" in the wal room).
                 continue;
             }
-            let met = bench.damage(&what, |disk| edit(disk, &path, damage));
-            let stop_only =
-                kind(&line) == "stop" && !how.contains("cut") && !how.contains("zeroed");
+            let met = bench.damage(&what, |disk| edit(disk, path, damage));
+            let stop_only = kind(line) == "stop" && !how.contains("cut") && !how.contains("zeroed");
             assert_eq!(met == Met::Whole, stop_only, "{what}: {met:?}");
             // A sector may take the stop, and what it bears witness for, together.
             assert!(
@@ -358,7 +360,7 @@ fn segments_that_are_missing_doubled_or_of_another_size_are_refused() {
             .is_some_and(|before| *before <= covered);
         let met = bench.damage(&format!("{name} is removed"), |disk| disk.take(path));
         assert_eq!(met == Met::Whole, is_covered, "{name} is removed: {met:?}");
-        let damages: [(&str, fn(&mut Vec<u8>)); 5] = [
+        let damages: [Damage; 5] = [
             ("empty", |bytes| bytes.clear()),
             ("zeros", |bytes| bytes.fill(0)),
             ("one byte short", |bytes| bytes.truncate(bytes.len() - 1)),
@@ -454,7 +456,7 @@ fn snapshots_are_replaced_by_the_log_or_refused() {
         });
         assert_eq!(met, Met::Refused, "{what}");
     }
-    let damages: [(&str, fn(&mut Vec<u8>)); 6] = [
+    let damages: [Damage; 6] = [
         ("empty", |bytes| bytes.clear()),
         ("short", |bytes| bytes.truncate(bytes.len() - 1)),
         ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
@@ -505,7 +507,7 @@ fn an_identity_that_is_not_as_written_is_refused() {
         let met = bench.damage("identity", |disk| edit(disk, &path, |bytes| bytes[at] ^= 1));
         assert_eq!(met, Met::Refused, "byte {at}");
     }
-    let damages: [(&str, fn(&mut Vec<u8>)); 5] = [
+    let damages: [Damage; 5] = [
         ("empty", |bytes| bytes.clear()),
         ("short", |bytes| bytes.truncate(bytes.len() - 1)),
         ("longer", |bytes| bytes.push(b' ')),

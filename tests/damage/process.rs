@@ -117,7 +117,7 @@ fn by_program(data: &Path) {
     assert_eq!(server.stop().code(), Some(0), "{}", server.log());
 }
 
-fn export(disk: &LyingDisk, to: &Path) {
+pub fn export(disk: &LyingDisk, to: &Path) {
     for path in disk.files() {
         let inside = path.strip_prefix(specimen::DIR).expect("it lies there");
         let file = to.join(inside);
@@ -197,16 +197,19 @@ fn timeless(body: &str) -> String {
     })
 }
 
-fn ctl(args: &[&str], file: &Path) -> Output {
+fn ctl_on(args: &[&str], file: &Path) -> Output {
+    ctl(&[args, &[file.to_str().expect("a plain path")]].concat())
+}
+
+pub fn ctl(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
         .args(args)
-        .arg(file)
         .stdin(Stdio::null())
         .output()
         .expect("it starts")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -217,9 +220,9 @@ fn examine(bases: &Bases, case: &Case) {
     copy_dir(&bases.path(base), &data);
     (case.damage)(&data);
     let before = contents(&data);
-    let check = ctl(&["wal", "check"], &data);
-    let json = ctl(&["-o", "json", "wal", "check"], &data);
-    let dumped = ctl(&["wal", "dump"], &data);
+    let check = ctl_on(&["wal", "check"], &data);
+    let json = ctl_on(&["-o", "json", "wal", "check"], &data);
+    let dumped = ctl_on(&["wal", "dump"], &data);
     assert!(
         contents(&data) == before,
         "{name}: a check has changed something"
@@ -308,18 +311,18 @@ fn examine_all(bases: &Bases, cases: &[Case]) {
     });
 }
 
-fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+pub fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(path).expect("it is there");
     change(&mut bytes);
     fs::write(path, bytes).expect("written");
 }
 
-fn wal(data: &Path) -> Vec<PathBuf> {
+pub fn wal(data: &Path) -> Vec<PathBuf> {
     segments(&RealDisk::default(), &data.join("member/wal")).expect("a folder")
 }
 
 /// The first record whose text has this, and its file.
-fn record(data: &Path, what: &str) -> (PathBuf, Line) {
+pub fn record(data: &Path, what: &str) -> (PathBuf, Line) {
     for path in wal(data) {
         let lines = dump(&RealDisk::default(), &path).expect("a good segment");
         if let Some(line) = lines.into_iter().find(|line| line.what.contains(what)) {
@@ -329,7 +332,7 @@ fn record(data: &Path, what: &str) -> (PathBuf, Line) {
     panic!("no {what} in {}", data.display());
 }
 
-fn flip(data: &Path, what: &str) {
+pub fn flip(data: &Path, what: &str) {
     let (path, line) = record(data, what);
     let at = (line.offset + 13.min(line.bytes - 4)) as usize;
     edit(&path, |bytes| bytes[at] ^= 0x10);
@@ -529,13 +532,13 @@ fn a_check_of_a_snapshot_says_the_same() {
     let data = folder.path().join("data");
     export(&specimen::make("http://127.0.0.1:2380", End::Clean), &data);
     let newest = snapshots(&data).pop().expect("snapshots");
-    let good = ctl(&["snapshot", "check"], &newest);
+    let good = ctl_on(&["snapshot", "check"], &newest);
     assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
     edit(&newest, |bytes| bytes[200] ^= 1);
-    let bad = ctl(&["snapshot", "check"], &newest);
+    let bad = ctl_on(&["snapshot", "check"], &newest);
     let error = text(&bad.stderr);
     assert_eq!(bad.status.code(), Some(1), "{error}");
-    let check = text(&ctl(&["wal", "check"], &data).stdout);
+    let check = text(&ctl_on(&["wal", "check"], &data).stdout);
     assert!(
         check.contains(&format!("{}; it was kept aside", error.trim_end())),
         "{error}\n{check}"
