@@ -29,6 +29,7 @@
 
 mod answer;
 mod args;
+mod check;
 mod client;
 mod command;
 mod completion;
