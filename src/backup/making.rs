@@ -5,8 +5,10 @@ use crate::config::Config;
 use crate::identity::Identity;
 use crate::raft::SnapshotMark;
 use crate::replica::state::State;
-use crate::wal::{self, Batch, Disk, Home, Options, RealDisk, WalErrorKind};
-use std::fs;
+use crate::wal::{self, Batch, Disk, Home, Options, RealDisk};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -97,29 +99,33 @@ struct Aside {
     options: Options,
     /// Folders that were made for this, the inner ones last.
     made: Vec<PathBuf>,
+    /// On the folders themselves, so that nothing is left of them.
+    locks: Vec<File>,
     finished: bool,
 }
 
 impl Aside {
     fn begin(place: &Place) -> Result<Aside, BackupError> {
-        let options = Options {
-            wal_dir: place.wal_dir.as_ref().map(|dir| dir.join(ASIDE)),
-            ..Options::new(place.dir.join(ASIDE))
-        };
-        refuse_second(&options)?;
         let mut aside = Aside {
-            options,
+            options: Options {
+                wal_dir: place.wal_dir.as_ref().map(|dir| dir.join(ASIDE)),
+                ..Options::new(place.dir.join(ASIDE))
+            },
             made: Vec::new(),
+            locks: Vec::new(),
             finished: false,
         };
         for folder in place.folders() {
+            let is_new = !folder.exists();
+            make_dir(folder)?;
+            aside.locks.push(lock(folder)?);
+            // Another restore may have come and gone since it was looked at first.
+            refuse_used(folder)?;
+            aside.made.extend(is_new.then(|| folder.clone()));
             let inner = folder.join(ASIDE);
             remove(&inner)?;
-            let is_new = !folder.exists();
-            aside.made.extend(is_new.then(|| folder.clone()));
             aside.made.push(inner.clone());
-            let made = RealDisk::default().make_dir(&inner);
-            made.map_err(|error| failed(&inner, "make this folder", &error))?;
+            make_dir(&inner)?;
         }
         Ok(aside)
     }
@@ -191,20 +197,21 @@ impl Drop for Aside {
     }
 }
 
-/// Another one is at it: it holds the lock of a home.
-fn refuse_second(options: &Options) -> Result<(), BackupError> {
-    if !options.dir.exists() {
-        return Ok(());
+/// Keeps other restores out. A file system that has no locks has no second restore to speak of either.
+fn lock(folder: &Path) -> Result<File, BackupError> {
+    let file = File::open(folder).map_err(|error| failed(folder, "open this folder", &error))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(BackupError::Refused(format!(
+            "another restore is at work in {}",
+            folder.display()
+        ))),
+        _ => Ok(file),
     }
-    match Home::open(RealDisk::default(), options.clone()) {
-        Err(error) if matches!(error.kind, WalErrorKind::Locked { .. }) => {
-            Err(BackupError::Refused(format!(
-                "another restore is at work in {}",
-                options.dir.display()
-            )))
-        }
-        _ => Ok(()),
-    }
+}
+
+fn make_dir(folder: &Path) -> Result<(), BackupError> {
+    let made = RealDisk::default().make_dir(folder);
+    made.map_err(|error| failed(folder, "make this folder", &error))
 }
 
 fn list(folder: &Path) -> Result<Vec<String>, BackupError> {

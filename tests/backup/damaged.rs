@@ -244,3 +244,45 @@ fn a_killed_restore_leaves_nothing_or_all() {
         assert_eq!(tree(&restored), full, "killed {kill}/{kills} through");
     }
 }
+
+/// Two that are started at once do not mix what they make.
+#[test]
+fn of_restores_at_once_one_makes_the_directory() {
+    let folder = folder();
+    let (server, file) = saved(folder.path());
+    let full = tree(&server);
+    for round in 0..5 {
+        let mut restored = Server::prepare(&[]);
+        let peer = format!(
+            "--initial-advertise-peer-urls={}",
+            url(restored.peer_address())
+        );
+        let words = [
+            "snapshot",
+            "restore",
+            text(&file),
+            "--data-dir",
+            text(restored.data()),
+            &peer,
+        ];
+        let begun: Vec<_> = (0..4)
+            .map(|_| {
+                let mut command = command("", &words);
+                command.stdout(Stdio::null()).stderr(Stdio::piped());
+                command.spawn().expect("it starts")
+            })
+            .collect();
+        let ended = begun
+            .into_iter()
+            .map(|child| child.wait_with_output().expect("its end"));
+        let (made, refused): (Vec<_>, Vec<_>) = ended.partition(|output| output.status.success());
+        assert_eq!(made.len(), 1, "round {round}: {refused:?}");
+        for output in refused {
+            let error = complained(&output, 1);
+            let why = ["another restore is at work", "is not empty"];
+            assert!(why.iter().any(|why| error.contains(why)), "{error}");
+        }
+        restored.launch();
+        assert_eq!(tree(&restored), full);
+    }
+}
