@@ -216,7 +216,7 @@ fn a_killed_restore_leaves_nothing_or_all() {
     let began = std::time::Instant::now();
     restore_alone(&Server::prepare(&[]), &file, &[]);
     let whole = began.elapsed();
-    let kills = setting("BACKUP_KILLS", 12);
+    let kills = setting("BACKUP_KILLS", 8);
     for kill in 0..kills {
         let mut restored = Server::prepare(&[]);
         let words = ["snapshot", "restore", text(&file), "--data-dir"];

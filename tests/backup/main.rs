@@ -11,7 +11,7 @@
 //! | `offline.rs` | `backup` and `snapshot save --data-dir` |
 //! | `said.rs` | what is printed, as a transcript |
 //!
-//! `BACKUP_KEYS` says how many keys (2000, `make backuptest` has 100000), `BACKUP_KILLS` how many restores are
+//! `BACKUP_KEYS` says how many keys (1000, `make backuptest` has 100000), `BACKUP_KILLS` how many restores are
 //! killed.
 
 #[path = "../harness/mod.rs"]

@@ -11,7 +11,7 @@ use crate::harness::{Answer, Cluster, Connection, Json, Server, setting};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn keys() -> usize {
-    usize::try_from(setting("BACKUP_KEYS", 2000)).expect("a count")
+    usize::try_from(setting("BACKUP_KEYS", 1000)).expect("a count")
 }
 
 pub fn url(address: SocketAddr) -> String {
