@@ -21,7 +21,7 @@
 //! | keys, values, directories, their indexes, counters | the same |
 //! | the tree's index | goes on after a leap, so that indexes the lost cluster has given out since are old |
 //! | events kept for `waitIndex` | forgotten: each watch from an older index gets 401, none waits in silence |
-//! | the raft index and term | go on |
+//! | the raft index and term | go on from those of the backup |
 //! | members | the founders by the flags; client URLs and names are told at their start |
 //! | times to live | see below |
 //!

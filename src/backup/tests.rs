@@ -1,4 +1,4 @@
-//! How cluster time goes on from a backup.
+//! How cluster time goes on from a backup, and what a file is read as.
 
 use super::*;
 use crate::tree::{Action, Command, Key, Stamp, WallTime};
@@ -76,4 +76,59 @@ fn cluster_time_goes_on_by_the_wall_clock_since_the_last_ttl_was_set() {
         assert_eq!(note.cluster_ns, expected, "{sets:?} at {wall}");
         assert_eq!((note.boottime_ns, note.boot_id), (77, [3; 16]));
     }
+}
+
+fn mark() -> SnapshotMark {
+    SnapshotMark {
+        position: Position {
+            term: crate::raft::Term(2),
+            index: LogIndex(9),
+        },
+        membership: Membership::default(),
+    }
+}
+
+#[test]
+fn what_is_written_is_read_and_no_two_files_have_one_fingerprint() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = Contents {
+        mark: mark(),
+        state: state(&[(5, 6), (7, 8)]),
+        fingerprint: 0,
+        bytes: 0,
+    };
+    let read = ["one", "two"].map(|name| {
+        let path = folder.path().join(name);
+        let mut file = std::fs::File::create(&path).unwrap();
+        let bytes = written.write(&mut file).unwrap();
+        let read = read_file(&path).unwrap();
+        assert_eq!((read.bytes, &read.mark), (bytes, &written.mark));
+        assert_eq!(read.state.time, written.state.time);
+        let (read_hash, hash) = (&read.state.tree, &written.state.tree);
+        assert_eq!(crate::tree::hash(read_hash), crate::tree::hash(hash));
+        read.fingerprint
+    });
+    assert_ne!(read[0], read[1]);
+}
+
+/// Its checksums are right, so it is not damaged; a newer version may have written it.
+#[test]
+fn a_state_of_another_version_is_told_from_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("newer");
+    let mut bytes = Vec::new();
+    let mut slices = wal::SliceEncoder::begin(7, &mark(), &mut bytes);
+    slices.write(&[9, 1, 2, 3], &mut bytes);
+    slices.end(&mut bytes);
+    std::fs::write(&path, bytes).unwrap();
+    let error = match read_file(&path) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("it was read"),
+    };
+    let named = format!(
+        "{}: it passes its checksums but cannot be read",
+        path.display()
+    );
+    assert!(error.starts_with(&named), "{error}");
+    assert!(error.contains("state version 9, not 1") && error.contains("newer edgetcd"));
 }
