@@ -156,7 +156,7 @@ impl Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        shows(log::max_level(), metadata.level(), metadata.target())
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -206,6 +206,12 @@ fn lost_lines(count: u64) -> Event {
         message: format!("{count} lines were lost: stderr took no more"),
         place: (None, None),
     }
+}
+
+/// Whether a line is shown. What the libraries below say of each step they take is for `trace` only.
+fn shows(max: LevelFilter, level: Level, target: &str) -> bool {
+    let is_own = target.starts_with(env!("CARGO_PKG_NAME"));
+    level <= max && (is_own || level <= Level::Info || max == LevelFilter::Trace)
 }
 
 /// The room a line comes from: the second word of its module's path.
@@ -444,6 +450,20 @@ mod tests {
         ]
         .map(area);
         assert_eq!(areas, ["raft", "watch", "edgetcd", "mio"]);
+    }
+
+    #[test]
+    fn libraries_are_quiet_at_debug() {
+        let table = [
+            (LevelFilter::Debug, Level::Debug, "edgetcd::raft", true),
+            (LevelFilter::Debug, Level::Debug, "ureq::agent", false),
+            (LevelFilter::Debug, Level::Warn, "ureq::agent", true),
+            (LevelFilter::Trace, Level::Debug, "ureq::agent", true),
+            (LevelFilter::Info, Level::Debug, "edgetcd::raft", false),
+        ];
+        for (max, level, target, wanted) in table {
+            assert_eq!(shows(max, level, target), wanted, "{level} of {target}");
+        }
     }
 
     /// All lines that come out when each of `said` is logged at its number of milliseconds.
