@@ -54,12 +54,18 @@ impl RaftThread {
             old: self.told.old,
             no_leader: None,
         };
+        // A leader is lost before another one is looked for, and found after it was elected.
+        let lost = before.leader.filter(|_| leader.is_none());
+        if let Some(led) = lost {
+            let (led, term) = (self.label(led), before.ballot.term.0);
+            log::warn!("no leader in term {term}: {led} did lead");
+        }
         self.tell_term(before.ballot, ballot, from);
         if role != before.role {
             self.tell_role(before.role, role);
         }
-        if leader != before.leader {
-            self.tell_leader(before.leader, leader);
+        if let Some(leads) = leader.filter(|_| leader != before.leader) {
+            log::info!("{} leads in term {}", self.label(leads), ballot.term.0);
         }
     }
 
@@ -97,17 +103,6 @@ impl RaftThread {
             (_, Role::Leader) => log::info!("is elected in term {}", term.0),
             (Role::Leader, _) => log::warn!("leads no more, in term {}", term.0),
             (_, Role::Follower) => log::info!("is a follower again, in term {}", term.0),
-        }
-    }
-
-    fn tell_leader(&self, before: Option<NodeId>, now: Option<NodeId>) {
-        let term = self.wiring.core.term().0;
-        match (before, now) {
-            (_, Some(leader)) => log::info!("{} leads in term {term}", self.label(leader)),
-            (Some(leader), None) => {
-                log::warn!("no leader in term {term}: {} did lead", self.label(leader));
-            }
-            (None, None) => {}
         }
     }
 
