@@ -8,6 +8,8 @@
 //! |---|---|
 //! | 0 | a node starts from it with all that it holds, perhaps after mending what the warnings tell |
 //! | 1 | it does not, or nothing is there to start from |
+//!
+//! Not looked at: whether the node's user may write there, and whether there is room on the disk.
 
 use std::path::{Path, PathBuf};
 
