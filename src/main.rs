@@ -2,6 +2,7 @@
 
 use crossbeam_channel::{Receiver, bounded, select};
 use edgetcd::config::{Config, Stop};
+use edgetcd::logging::Format;
 use edgetcd::node::Node;
 use edgetcd::notify::Supervisor;
 use edgetcd::{logging, threads};
@@ -13,21 +14,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn main() -> ExitCode {
-    match run() {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let config = match Config::from_args(&args, std::env::vars_os()) {
+        Ok(config) => config,
+        Err(stop) => return end(&stop),
+    };
+    logging::start(config.log_level, config.log_format);
+    match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(stop) => {
+        // Whoever reads a log of JSON reads nothing else.
+        Err(stop) if config.log_format == Format::Json => {
+            let why = stop.stderr.trim_end();
+            log::error!("{}", why.strip_prefix("edgetcd: ").unwrap_or(why));
             logging::flush();
-            print!("{}", stop.stdout);
-            eprint!("{}", stop.stderr);
             ExitCode::from(stop.status)
         }
+        Err(stop) => end(&stop),
     }
 }
 
-fn run() -> Result<(), Stop> {
-    let args: Vec<_> = std::env::args_os().skip(1).collect();
-    let config = Config::from_args(&args, std::env::vars_os())?;
-    logging::start(config.log_level, config.log_format);
+/// Says why no node runs, or what was asked for, as a person reads it.
+fn end(stop: &Stop) -> ExitCode {
+    logging::flush();
+    print!("{}", stop.stdout);
+    eprint!("{}", stop.stderr);
+    ExitCode::from(stop.status)
+}
+
+fn run(config: &Config) -> Result<(), Stop> {
     config
         .warnings
         .iter()
@@ -38,10 +52,10 @@ fn run() -> Result<(), Stop> {
     let supervisor = Supervisor::new(|name| std::env::var_os(name));
     let extending = supervisor.extend().map_err(no_thread)?;
     let told = |what: &str| supervisor.tell(&[&format!("STATUS={what}")]);
-    let node = Node::start_telling(&config, &told)?;
+    let node = Node::start_telling(config, &told)?;
     drop(extending);
     starting.store(false, Ordering::SeqCst);
-    let ready = say_ready(&config, &node);
+    let ready = say_ready(config, &node);
     supervisor.tell(&["READY=1", &format!("STATUS={ready}")]);
     let watching = supervisor.watch(node.turns()).map_err(no_thread)?;
     wait_for_the_end(signals, node.removed())?;

@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::{Makes, wait_for};
+use harness::{Makes, Terminal, wait_for};
 use rustix::process::Signal;
 use std::fs;
 use std::net::TcpListener;
@@ -105,6 +105,31 @@ fn a_cluster_that_was_stopped_goes_on_with_its_data() {
     wait_value(&make, 2, "/fruit", "apple");
     make.done(&["stop"]);
     assert!(terminal.wait().success(), "{}", terminal.text());
+    nothing_lives(&make);
+}
+
+/// Two terminals, or an impatient person: one of both has the cluster, the other one says so and harms nothing.
+#[test]
+fn two_makes_at_once_start_one_cluster() {
+    let Some(make) = Makes::new() else { return };
+    let mut terminals = [make.terminal(&["cluster"]), make.terminal(&["cluster"])];
+    wait_for("one of both to be refused", PATIENCE, || {
+        let refused = |terminal: &Terminal| terminal.text().contains("runs already");
+        terminals.iter().any(refused).then_some(())
+    });
+    let refused = terminals[1].text().contains("runs already");
+    let [first, second] = &mut terminals;
+    let (going, gone) = if refused {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    assert!(!gone.wait().success(), "{}", gone.text());
+    going.shows(UP);
+    let status = make.done(&["status"]);
+    assert_eq!(status.matches(" running ").count(), 3, "{status}");
+    make.done(&["stop"]);
+    assert!(going.wait().success(), "{}", going.text());
     nothing_lives(&make);
 }
 

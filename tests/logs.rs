@@ -224,8 +224,16 @@ fn a_flood_of_bad_requests_is_no_flood_of_lines() {
 fn as_json_every_line_is_an_object() {
     let mut server = Server::start(&["--log-format=json"]);
     server.ask("PUT", "/v2/keys/a?value=1", None);
+    // Why another one does not start is such a line, too.
+    let second = std::process::Command::new(env!("CARGO_BIN_EXE_edgetcd"))
+        .args(["--log-format=json", "--listen-client-urls"])
+        .arg(format!("http://{}", server.address()))
+        .arg("--advertise-client-urls=http://127.0.0.1:1")
+        .output()
+        .expect("it can be started");
+    assert_eq!(second.status.code(), Some(1));
     server.stop();
-    let log = server.log();
+    let log = server.log() + "\n" + &String::from_utf8(second.stderr).expect("text");
     let mut words = String::new();
     for line in log.lines() {
         let line = Json::parse(line).unwrap_or_else(|error| panic!("{error:?}: {line}"));
@@ -241,6 +249,7 @@ fn as_json_every_line_is_an_object() {
     }
     assert!(words.contains("this is   default, member "), "{words}");
     assert!(words.contains("stopped"), "{words}");
+    assert!(words.contains("address already in use"), "{words}");
 }
 
 #[test]

@@ -96,9 +96,18 @@ any_lives() {
     return 1
 }
 
+# One make at a time starts nodes: two would write down the processes of one another, and lose the first. The lock is
+# on the folder that the cluster's lies in, so that it is there before the cluster is.
+lock() {
+    mkdir -p "$(dirname "$dir")"
+    exec 9<"$(dirname "$dir")/"
+    flock --wait 60 9 || fail "Another make has been starting nodes of $dir for a minute."
+}
+unlock() { exec 9<&-; }
+
 start_node() {
     local born='' letter
-    setsid bash "$dir/n$1/command" </dev/null >>"$dir/n$1/log" 2>&1 &
+    setsid bash "$dir/n$1/command" </dev/null >>"$dir/n$1/log" 2>&1 9<&- &
     read_birth $! || true # it may have ended already
     echo "$! $born" >"$dir/n$1/pid"
     disown # so that bash does not tell of its end as well

@@ -84,8 +84,11 @@ struct Saved {
 fn save(run: &mut Run) -> Result<(), Stop> {
     let path = file_argument(run)?;
     let is_stdout = path == "-";
-    if !is_stdout && !run.parsed.flag("force") {
-        refuse_existing(Path::new(&path))?;
+    if !is_stdout {
+        match run.parsed.flag("force") {
+            true => refuse_what_is_no_file(Path::new(&path))?,
+            false => refuse_existing(Path::new(&path))?,
+        }
     }
     if let Some(dir) = run.parsed.text("data-dir").map(PathBuf::from) {
         return save_offline(run, &path, &dir);
@@ -162,6 +165,19 @@ pub(super) fn file_argument(run: &Run) -> Result<String, Stop> {
         [path] if !path.is_empty() => Ok(path.clone()),
         [] | [_] => Err(Stop::Usage("FILE required".to_owned())),
         [_, more, ..] => Err(Stop::Usage(format!("one FILE, and {more} is too much"))),
+    }
+}
+
+/// A device or a pipe under this name would be replaced by a file.
+fn refuse_what_is_no_file(path: &Path) -> Result<(), Stop> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(Stop::Plain(format!(
+            "{} is there already, and no file; to write into it: snapshot save - > {}",
+            path.display(),
+            path.display()
+        ))),
+        // That it cannot be written to, the writing will tell.
+        _ => Ok(()),
     }
 }
 

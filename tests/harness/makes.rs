@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -130,7 +131,9 @@ impl Makes {
 
     /// Starts a `make` that does not end by itself.
     pub fn terminal(&self, words: &[&str]) -> Terminal {
-        let output = self.folder.path().join("terminal");
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let output = self.folder.path().join(format!("terminal-{number}"));
         let file = File::create(&output).expect("a file");
         let make = self
             .command(words)

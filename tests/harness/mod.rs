@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 pub use client::{Answer, Connection, Line};
 pub use cluster::{Client, Cluster};
 pub use json::Json;
-pub use makes::Makes;
+pub use makes::{Makes, Terminal};
 pub use server::Server;
 
 /// Asks `condition` again and again until it gives a value; panics with `what` after `within`.
