@@ -232,6 +232,21 @@ fn snapshots_are_timed_and_measured() {
     page.check_since(&before);
 }
 
+/// What the log gives back at a start was paid for in another life.
+#[test]
+fn writes_of_before_are_not_counted_again() {
+    let mut server = Server::start(&[]);
+    for number in 0..30 {
+        server.ask("PUT", &format!("/v2/keys/k{number}?value=x"), None);
+    }
+    server.kill();
+    server.launch();
+    let client = "edgetcd_client_written_bytes_total";
+    assert_eq!(Page::of(&server).get(client), 0.0);
+    server.ask("PUT", "/v2/keys/k?value=x", None);
+    assert_eq!(Page::of(&server).get(client), 3.0);
+}
+
 // Three nodes -------------------------------------------------------------------------------------
 
 fn peers(name: &str, label: &str, page: &Page) -> f64 {

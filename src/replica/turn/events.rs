@@ -43,6 +43,11 @@ impl Told {
 }
 
 impl RaftThread {
+    /// Whether this entry was in the log when the process began: it is applied once more.
+    pub(super) fn is_old(&self, index: LogIndex) -> bool {
+        index <= self.told.old
+    }
+
     /// Tells what the last step has changed; it was a message `from` another member, or something else.
     pub(super) fn tell_events(&mut self, from: Option<NodeId>) {
         let core = &self.wiring.core;
@@ -187,7 +192,7 @@ impl RaftThread {
 
     /// The entry at `index` has done so.
     pub(super) fn tell_change(&self, index: LogIndex, what: &str) {
-        let level = match index <= self.told.old {
+        let level = match self.is_old(index) {
             true => log::Level::Debug,
             false => log::Level::Info,
         };

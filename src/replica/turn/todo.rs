@@ -137,7 +137,9 @@ impl RaftThread {
     fn take_outcome(&mut self, index: LogIndex, waiter: Option<Box<dyn Waiter>>, outcome: Outcome) {
         match outcome {
             Outcome::Tree(Ok(applied)) => {
-                self.wiring.status.accepted(client_bytes(&applied.event));
+                if !self.is_old(index) {
+                    self.wiring.status.accepted(client_bytes(&applied.event));
+                }
                 self.applied(index, waiter, Effect::Event(applied));
             }
             Outcome::Tree(Err(error)) => self.applied(index, waiter, Effect::Refused(error)),
