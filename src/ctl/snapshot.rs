@@ -25,7 +25,7 @@ use crate::backup;
 use crate::raft::SnapshotMark;
 use crate::tree::Census;
 use crate::urls::Url;
-use crate::wal::SliceChecker;
+use crate::wal::{Disk, RealDisk, SliceChecker};
 
 pub(super) const ALL: &[Command] = &[
     Command {
@@ -375,12 +375,13 @@ impl PartFile {
                 path.display()
             )));
         };
-        let part = format!("{}.part-{}", name.to_string_lossy(), std::process::id());
+        // Drawn at random, and new: a link that lies there is not followed.
+        let random = RealDisk::default().random();
+        let part = format!("{}.part-{random:08x}", name.to_string_lossy());
         let part = path.with_file_name(part);
         let file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&part);
         match file {
