@@ -275,3 +275,26 @@ fn the_level_is_set_while_it_runs() {
     };
     wait_for("the signal to be told", SOON, stopping);
 }
+
+/// Flags that say where members look for this one count at its first start. Who gives others later is told.
+#[test]
+fn peer_urls_that_the_cluster_does_not_know_are_told() {
+    let mut server = Server::start(&[]);
+    server.stop();
+    let other = "--initial-advertise-peer-urls=http://127.0.0.1:1";
+    let mut again = server.command();
+    again.arg(other).stderr(std::process::Stdio::piped());
+    let mut child = again.spawn().expect("it starts");
+    let mut log = String::new();
+    let mut stderr = child.stderr.take().expect("a pipe");
+    let mut bytes = [0; 4096];
+    while !log.contains(" is ready") {
+        let read = stderr.read(&mut bytes).expect("its lines");
+        assert!(read > 0, "it has ended: {log}");
+        log += &String::from_utf8_lossy(&bytes[..read]);
+    }
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    assert!(log.contains(", not by http://127.0.0.1:1, which"), "{log}");
+    assert!(log.contains("edgetcdctl member update "), "{log}");
+}

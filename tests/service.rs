@@ -5,7 +5,7 @@
 mod harness;
 
 use harness::Server;
-use harness::server::{Place, program};
+use harness::server::{Place, free_address, program};
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -158,9 +158,13 @@ fn the_watchdog_is_fed_as_often_as_it_wants() {
 
 // The unit file -----------------------------------------------------------------------------------
 
-fn unit() -> String {
+fn readme() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let text = fs::read_to_string(path).expect("there is a README");
+    fs::read_to_string(path).expect("there is a README")
+}
+
+fn unit() -> String {
+    let text = readme();
     let (_, rest) = text.split_once("```ini\n[Unit]\n").expect("a unit file");
     let (unit, _) = rest.split_once("```").expect("its end");
     format!("[Unit]\n{unit}")
@@ -174,12 +178,22 @@ fn values(unit: &str, name: &str) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-#[test]
-fn the_units_flags_are_the_servers() {
-    let unit = unit();
-    let [command] = &values(&unit, "ExecStart")[..] else {
-        panic!("one ExecStart: {unit}");
+/// The lines of the file that the unit names.
+fn variables() -> Vec<(String, String)> {
+    let readme = readme();
+    let (_, after) = readme.split_once("```sh\nETCD_").expect("the variables");
+    let (block, _) = after.split_once("```").expect("their end");
+    let lines = block.lines().map(|line| line.trim_start_matches("ETCD_"));
+    let pair = |line: &str| {
+        let (name, value) = line.split_once('=').expect("NAME=value");
+        (name.to_owned(), value.to_owned())
     };
+    lines.map(pair).collect()
+}
+
+#[test]
+fn what_the_unit_tells_is_what_the_server_is_told() {
+    let unit = unit();
     let program = program();
     let help = Command::new(&program[0])
         .args(&program[1..])
@@ -187,33 +201,52 @@ fn the_units_flags_are_the_servers() {
         .output()
         .expect("it runs");
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
-    let flags: Vec<&str> = command
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix("--"))
-        .collect();
-    assert!(flags.len() >= 5, "{command}");
-    for flag in flags {
-        let name = flag.split('=').next().unwrap_or_default();
-        let known = help
-            .split_whitespace()
-            .any(|word| word.trim_start_matches('-') == name && word.starts_with("--"));
-        assert!(known, "the server has no --{name}:\n{help}");
+    let variables = variables();
+    assert!(variables.len() >= 7, "{variables:?}");
+    for (name, _) in &variables {
+        let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
+        let known = help.split_whitespace().any(|word| word == flag);
+        assert!(known, "the server has no {flag}:\n{help}");
     }
+    let data = variables.iter().find(|(name, _)| name == "DATA_DIR");
+    let (_, data) = data.expect("a data directory");
+    let state = values(&unit, "StateDirectory").remove(0);
+    // Below it, so that it can be moved aside: systemd looks after the folder itself.
+    assert!(data.starts_with(&format!("/var/lib/{state}/")), "{data}");
     assert_eq!(values(&unit, "Type"), ["notify"]);
     assert_eq!(values(&unit, "Restart"), ["on-failure"]);
     for name in [
+        "ExecStart",
+        "EnvironmentFile",
         "LimitNOFILE",
         "User",
-        "StateDirectory",
         "WatchdogSec",
         "NoNewPrivileges",
     ] {
         assert_eq!(values(&unit, name).len(), 1, "{name}");
     }
-    assert!(
-        command.contains("--data-dir /var/lib/"),
-        "the StateDirectory: {command}"
-    );
+}
+
+/// With those variables, in another place, it is ready.
+#[test]
+fn the_server_starts_from_the_variables_of_the_unit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ear = Ear::new(false);
+    let ports = [(); 2].map(|()| free_address().port());
+    let program = program();
+    let mut command = Command::new(&program[0]);
+    command.args(&program[1..]).env("NOTIFY_SOCKET", &ear.name);
+    for (name, value) in variables() {
+        let value = value
+            .replace("/var/lib/edgetcd", &folder.path().display().to_string())
+            .replace(":2379", &format!(":{}", ports[0]))
+            .replace(":2380", &format!(":{}", ports[1]));
+        command.env(format!("ETCD_{name}"), value);
+    }
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    let _running = Running(command.spawn().expect("it starts"));
+    ear.until("READY=1");
+    assert!(folder.path().join("data/member/identity").exists());
 }
 
 #[test]

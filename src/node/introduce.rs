@@ -2,6 +2,7 @@
 
 use super::stored::Stored;
 use crate::config::Config;
+use crate::raft::NodeId;
 use crate::urls::Url;
 use crate::{ETCD_VERSION, door, usage};
 use std::net::{SocketAddr, TcpListener};
@@ -69,6 +70,35 @@ pub(super) fn introduce(
         std::thread::available_parallelism().map_or(1, usize::from),
         door::descriptor_limit()
     );
+    tell_other_urls(config, stored);
+}
+
+/// Who has been told other URLs than the cluster knows would be looked for in vain. They count at a first start only.
+fn tell_other_urls(config: &Config, stored: &Stored) {
+    let me = NodeId(stored.identity.id);
+    let Some(known) = stored
+        .addresses
+        .get(me)
+        .map(|member| member.peer_urls.clone())
+    else {
+        return;
+    };
+    let mut told: Vec<String> = (config.initial_advertise_peer_urls.iter())
+        .map(|url| url.as_str().to_owned())
+        .collect();
+    told.sort_unstable();
+    let is_given =
+        config.initial_advertise_peer_urls != Config::default().initial_advertise_peer_urls;
+    if is_given && known != told {
+        log::warn!(
+            "the cluster knows this member by {}, not by {}, which --initial-advertise-peer-urls says: to change \
+             that, edgetcdctl member update {:x} {}",
+            known.join(","),
+            told.join(","),
+            me.0,
+            told.join(",")
+        );
+    }
 }
 
 /// A folder, and how full its disk is.
