@@ -2,6 +2,7 @@
 
 use super::command::Command;
 use super::globals::GLOBAL_OPTIONS;
+use super::keys::VALUE_NOTES;
 use super::restore::NOTES;
 
 /// Of one command, with examples.
@@ -16,7 +17,7 @@ pub(super) fn of_command(command: &Command) -> String {
         .options
         .iter()
         .for_each(|option| out += &option.help());
-    if let Some((_, notes)) = NOTES.iter().find(|(name, _)| *name == command.name) {
+    if let Some(notes) = notes_of(command) {
         out += &format!("\n{notes}");
     }
     if !command.examples.is_empty() {
@@ -26,6 +27,13 @@ pub(super) fn of_command(command: &Command) -> String {
         }
     }
     out
+}
+
+/// What is said of a command besides, in lines.
+pub(super) fn notes_of(command: &Command) -> Option<&'static str> {
+    let mut notes = NOTES.iter().chain(VALUE_NOTES);
+    let (_, notes) = notes.find(|(name, _)| *name == command.name)?;
+    Some(notes)
 }
 
 /// Of the commands that share their first word.

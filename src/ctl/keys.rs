@@ -15,6 +15,12 @@ const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "also all that is below");
 const SORT: Opt = Opt::flag(&["sort"], "in the order of keys");
 const TTL: Opt = Opt::number(&["ttl"], "seconds until it goes by itself");
 
+/// What the help says of values besides.
+pub(super) const VALUE_NOTES: &[(&str, &str)] =
+    &[("set", VALUES), ("mk", VALUES), ("update", VALUES)];
+const VALUES: &str =
+    "@FILE is what is in a file; @@ begins a value that begins with an @ of its own.\n";
+
 pub(super) const ALL: &[Command] = &[
     Command {
         name: "get",

@@ -12,6 +12,7 @@ use super::all_commands;
 use super::args::Opt;
 use super::command::{Command, HELP, Run};
 use super::globals::{ENDPOINTS, GLOBAL_OPTIONS, USERNAME};
+use super::help;
 
 pub(super) const ALL: &[Command] = &[Command {
     name: "man",
@@ -118,6 +119,11 @@ impl Page {
             .filter(|option| !option.dashed().any(|name| name == "--help"))
             .collect();
         self.options(own);
+        let notes = help::notes_of(command).unwrap_or_default();
+        for paragraph in notes.split("\n\n").filter(|text| !text.is_empty()) {
+            self.0 += ".PP\n";
+            paragraph.lines().for_each(|line| self.text(line));
+        }
     }
 
     fn options<'a>(&mut self, options: impl IntoIterator<Item = &'a Opt>) {
@@ -152,7 +158,7 @@ mod tests {
     #[test]
     fn nothing_of_ours_is_a_request_to_roff() {
         assert_eq!(escaped(".hidden -r \\n"), "\\&.hidden \\-r \\en");
-        let known = [".TH", ".SH", ".SS", ".TP", ".B", ".nf", ".fi"];
+        let known = [".TH", ".SH", ".SS", ".TP", ".PP", ".B", ".nf", ".fi"];
         for line in page().lines().filter(|line| line.starts_with(['.', '\''])) {
             let request = line.split(' ').next().unwrap_or_default();
             assert!(known.contains(&request), "{line}");

@@ -6,8 +6,8 @@
 //! the tree in memory and shown, the clients' gRPC is HTTP. Where etcd's type is not what the name says (a gauge
 //! that ends in `_total`), the type is the clean one: `promtool check metrics` finds nothing.
 //!
-//! Nothing here waits. What costs more than a look at memory (folders, file systems) is looked at once a second
-//! at most.
+//! Beside looks at memory a page takes a few short system calls (the process, the room on the disk). What grows with
+//! the number of files, how much they take, is looked at once a second at most.
 
 mod page;
 
