@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{Cluster, Server, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
@@ -229,6 +229,47 @@ fn a_mirror_follows() {
         (output.status.code() == Some(4)).then_some(())
     });
     drop(again);
+}
+
+/// A service that keeps its key alive by refresh=true, of which no watch hears.
+#[test]
+fn what_is_kept_alive_lives_in_the_mirror() {
+    let (from, to) = (Server::start(&[]), Server::start(&[]));
+    let (from_url, to_url) = (url(&from), url(&to));
+    from.ask("PUT", "/v2/keys/svc/web?value=here&ttl=2", None);
+    from.ask("PUT", "/v2/keys/svc/until?value=here&ttl=3600", None);
+    let args = ["mirror", "--from", &from_url, "--to", &to_url];
+    let _mirror = Running(command("", &args).spawn().expect("it starts"));
+    let is_there = || to.ask("GET", "/v2/keys/svc/web", None).status == 200;
+    wait_for("the copy", WITHIN, || is_there().then_some(()));
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(6) {
+        let refresh = "/v2/keys/svc/web?refresh=true&prevExist=true&ttl=2";
+        assert_eq!(from.ask("PUT", refresh, None).status, 200);
+        assert!(is_there(), "gone after {:?}", began.elapsed());
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    // It was prolonged as quietly as there, and what lives long was left alone.
+    let node = |key| to.ask("GET", &format!("/v2/keys/svc/{key}"), None).json();
+    let modified = |key| {
+        node(key)
+            .at("/node/modifiedIndex")
+            .and_then(harness::Json::number)
+    };
+    assert!(modified("until") <= Some(3), "{:?}", node("until"));
+    wait_for("its end, once nobody keeps it alive", WITHIN, || {
+        (!is_there()).then_some(())
+    });
+}
+
+#[test]
+fn a_cluster_is_no_mirror_of_itself() {
+    let server = Server::start(&[]);
+    let url = url(&server);
+    let refused = run("", &["mirror", "--from", &url, "--to", &url]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("members of one cluster"), "{said}");
 }
 
 /// But for the key that only the copy has.

@@ -1,5 +1,7 @@
 //! A key or a directory as `export` writes it, `import` reads it and `mirror` sends it on.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::answer::Node;
@@ -46,6 +48,28 @@ impl Entry {
                 client.send(&Ask::put(&self.key, query, form)).map(drop)
             }
             made => made.map(drop),
+        }
+    }
+}
+
+impl Entry {
+    /// How long it lives.
+    pub fn lifetime(&self) -> Option<Duration> {
+        let seconds = self.ttl.and_then(|ttl| u64::try_from(ttl).ok());
+        seconds.map(Duration::from_secs)
+    }
+
+    /// Gives what is there already this time to live; no watch hears of that. What has gone is made anew.
+    pub fn prolong(&self, client: &Client) -> Result<(), Failure> {
+        if self.dir {
+            return self.send(client);
+        }
+        let yes = || "true".to_owned();
+        let mut form = vec![("refresh", yes()), ("prevExist", yes())];
+        form.extend(self.ttl.map(|ttl| ("ttl", ttl.to_string())));
+        match client.send(&Ask::put(&self.key, vec![], form)) {
+            Err(Failure::Refused(error)) if error.code == NOT_FOUND => self.send(client),
+            prolonged => prolonged.map(drop),
         }
     }
 }

@@ -6,11 +6,17 @@
 //! has once sent and does not find again, it removes there; what else is there stays, unless
 //! `--delete` was given.
 //!
+//! A time to live may be prolonged by `refresh=true`, of which no watch hears (spec §7.3). So before what was sent
+//! ends by itself there, the source is looked at again, and what lives longer is prolonged. While that is done, no
+//! change is sent on: those that come later than the look are also sent later.
+//!
 //! Left out: hidden keys, which no listing shows and no watch above them hears of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Stop;
 use super::answer::Event;
@@ -46,6 +52,13 @@ const AT_ONCE: usize = 8;
 /// Before it tries again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How often it is seen whether something is about to end.
+const TICK: Duration = Duration::from_millis(100);
+/// The source is looked at again for that after this, at the soonest.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A time to live that differs by less is the same: it is told in whole seconds.
+const SAME_TIME: Duration = Duration::from_millis(1500);
+
 /// The code of an error: the events asked for are no longer remembered.
 const HISTORY_GONE: u32 = 401;
 
@@ -58,21 +71,54 @@ struct Mirror<'a> {
     /// Draw how far a copy is.
     show: bool,
     /// What is there because it was sent from here.
-    sent: BTreeSet<String>,
+    sent: Mutex<Sent>,
+}
+
+/// What was sent.
+#[derive(Default)]
+struct Sent {
+    keys: BTreeSet<String>,
+    /// When those with a time to live end there.
+    ends: BTreeMap<String, Instant>,
+}
+
+impl Sent {
+    fn note(&mut self, entry: &Entry) {
+        self.keys.insert(entry.key.clone());
+        match entry.lifetime() {
+            Some(time) => self.ends.insert(entry.key.clone(), Instant::now() + time),
+            None => self.ends.remove(&entry.key),
+        };
+    }
+
+    fn forget(&mut self, key: &str) {
+        self.keys.remove(key);
+        self.ends.remove(key);
+    }
+
+    /// Whether it ends when the entry does.
+    fn ends_with(&self, entry: &Entry, time: Duration) -> bool {
+        let (there, here) = (self.ends.get(&entry.key), Instant::now() + time);
+        there.is_some_and(|there| {
+            let (early, late) = (*there.min(&here), *there.max(&here));
+            late - early < SAME_TIME
+        })
+    }
 }
 
 fn mirror(run: &mut Run) -> Result<(), Stop> {
     let from = side(run, "from")?;
     let to = side(run, "to")?;
     end_well_on_interrupt()?;
-    let mut mirror = Mirror {
+    let mirror = Mirror {
         from,
         to,
         key: run.parsed.args.first().map_or("/", String::as_str),
         delete: run.parsed.flag("delete"),
         show: run.world.stderr_is_terminal,
-        sent: BTreeSet::new(),
+        sent: Mutex::default(),
     };
+    refuse_itself(&mirror)?;
     let mut copied_once = false;
     loop {
         let stop = match mirror.copy() {
@@ -93,6 +139,24 @@ fn mirror(run: &mut Run) -> Result<(), Stop> {
         let why = why.lines().next().unwrap_or_default();
         writeln!(run.world.stderr, "{why}; copying again")?;
         thread::sleep(PAUSE);
+    }
+}
+
+/// A cluster that is its own copy would never end copying.
+fn refuse_itself(mirror: &Mirror) -> Result<(), Stop> {
+    let id = |client: &Client| -> Option<String> {
+        let deadline = Instant::now() + client.settings.total_timeout;
+        let ask = Ask::key("/", vec![]);
+        let endpoints = client.endpoints.iter();
+        let mut answers =
+            endpoints.filter_map(|url| client.any_answer_of(url, &ask, Some(deadline)).ok());
+        answers.find_map(|answer| answer.cluster_id)
+    };
+    match (id(&mirror.from), id(&mirror.to)) {
+        (Some(from), Some(to)) if from == to => Err(Stop::Plain(format!(
+            "--from and --to are members of one cluster ({from}): nothing is to be copied"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -117,22 +181,24 @@ fn side(run: &mut Run, option: &str) -> Result<Client, Stop> {
 
 impl Mirror<'_> {
     /// How many were copied, and the index that the copy is of.
-    fn copy(&mut self) -> Result<(usize, u64), Stop> {
+    fn copy(&self) -> Result<(usize, u64), Stop> {
         let (entries, index) = match read_all(&self.from, self.key) {
             Err(Failure::Refused(error)) if error.code == NOT_FOUND => (vec![], error.index),
             read => read?,
         };
         self.remove_others(&entries)?;
-        self.sent
-            .extend(entries.iter().map(|entry| entry.key.clone()));
+        let mut sent = self.sent();
+        entries.iter().for_each(|entry| sent.note(entry));
+        drop(sent);
         send_all(&self.to, &entries, AT_ONCE, self.show)?;
         Ok((entries.len(), index))
     }
 
     /// Removes what was sent, or with `--delete` all that is there, if it is not among the entries.
     /// What is of the other kind, a key for a directory, goes as well: nothing can take its place.
-    fn remove_others(&mut self, entries: &[Entry]) -> Result<(), Stop> {
-        if !self.delete && self.sent.is_empty() {
+    fn remove_others(&self, entries: &[Entry]) -> Result<(), Stop> {
+        let mut sent = self.sent();
+        if !self.delete && sent.keys.is_empty() {
             return Ok(());
         }
         let wanted: BTreeSet<(&str, bool)> = entries
@@ -144,42 +210,87 @@ impl Mirror<'_> {
             there => there?.0,
         };
         for entry in there {
-            let ours = self.delete || self.sent.contains(&entry.key);
+            let ours = self.delete || sent.keys.contains(&entry.key);
             if ours && !wanted.contains(&(entry.key.as_str(), entry.dir)) {
                 remove(&self.to, &entry.key)?;
-                self.sent.remove(&entry.key);
+                sent.forget(&entry.key);
             }
         }
         Ok(())
     }
 
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends on each change behind this index, until something fails.
-    fn follow(&mut self, index: u64) -> Failure {
-        let mut watch = Watch::new(&self.from, self.key, true, index);
-        loop {
-            let sent = watch
-                .next()
-                .and_then(|event| send_on(&self.to, &mut self.sent, &event));
-            if let Err(failure) = sent {
-                return failure;
+    fn follow(&self, index: u64) -> Failure {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| self.keep_alive(&over));
+            let mut watch = Watch::new(&self.from, self.key, true, index);
+            loop {
+                let sent = watch.next().and_then(|event| self.send_on(&event));
+                if let Err(failure) = sent {
+                    over.store(true, Ordering::Relaxed);
+                    return failure;
+                }
+            }
+        })
+    }
+
+    fn send_on(&self, event: &Event) -> Result<(), Failure> {
+        let mut sent = self.sent();
+        let key = &event.node.key;
+        match event.action.as_str() {
+            "delete" | "expire" | "compareAndDelete" => {
+                remove(&self.to, key)?;
+                sent.forget(key);
+            }
+            _ => {
+                let entry = Entry::new(&event.node);
+                sent.note(&entry);
+                entry.send(&self.to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the source again when half of the shortest time is over.
+    fn keep_alive(&self, over: &AtomicBool) {
+        let mut looked = Instant::now();
+        while !over.load(Ordering::Relaxed) {
+            thread::sleep(TICK);
+            let mut sent = self.sent();
+            let Some(soonest) = sent.ends.values().min() else {
+                continue;
+            };
+            let half = soonest.saturating_duration_since(looked) / 2;
+            if looked.elapsed() >= half.max(LOOK_AGAIN) {
+                looked = Instant::now();
+                // What cannot be reached, the watch beside this will tell.
+                let _ = self.prolong(&mut sent);
             }
         }
     }
-}
 
-fn send_on(to: &Client, sent: &mut BTreeSet<String>, event: &Event) -> Result<(), Failure> {
-    let key = &event.node.key;
-    match event.action.as_str() {
-        "delete" | "expire" | "compareAndDelete" => {
-            remove(to, key)?;
-            sent.remove(key);
+    fn prolong(&self, sent: &mut Sent) -> Result<(), Failure> {
+        let (entries, _) = read_all(&self.from, self.key)?;
+        let living = entries
+            .iter()
+            .filter_map(|entry| Some((entry, entry.lifetime()?)));
+        let living: Vec<(&Entry, Duration)> = living.collect();
+        for (entry, time) in &living {
+            if !sent.ends_with(entry, *time) {
+                entry.prolong(&self.to)?;
+                sent.note(entry);
+            }
         }
-        _ => {
-            sent.insert(key.clone());
-            Entry::new(&event.node).send(to)?;
-        }
+        // Of what has gone, or lives for ever now, the watch tells.
+        let still: BTreeSet<&str> = living.iter().map(|(entry, _)| entry.key.as_str()).collect();
+        sent.ends.retain(|key, _| still.contains(key.as_str()));
+        Ok(())
     }
-    Ok(())
 }
 
 /// Removes a key or a directory with all in it; that it is gone already is no harm.
