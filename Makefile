@@ -149,6 +149,8 @@ define pages
 	$(HOSTCTL) completion bash >'$(1)/bash-completion/completions/edgetcdctl'
 	$(HOSTCTL) completion zsh >'$(1)/zsh/site-functions/_edgetcdctl'
 	$(HOSTCTL) completion fish >'$(1)/fish/vendor_completions.d/edgetcdctl.fish'
+	chmod 644 $(foreach page,man/man1/edgetcdctl.1 bash-completion/completions/edgetcdctl zsh/site-functions/_edgetcdctl \
+	  fish/vendor_completions.d/edgetcdctl.fish,'$(1)/$(page)')
 endef
 
 # A link is made where nothing is. An etcd that is there already stays, and that is an error.

@@ -233,11 +233,12 @@ is_added() { said=$(ctl_any member add "n$1" "$(peer_url "$1")" 2>&1); }
 
 # A node that is alone answers nothing before a majority runs; that is no failure of its start.
 start_and_wait() {
-    local answer
+    local answer said=0
+    said=$(wc -c <"$dir/n$1/log" 2>/dev/null) || true # what it says from now on comes behind that
     answer="and answers on $(client_url "$1")"
     start_node "$1"
     await 10 settled "$1" || answer="and does not answer yet: $(tail -n 1 "$dir/n$1/log")"
-    look_at "$1" || fail "n$1 has ended again. The last it said:" "$(tail -n 3 "$dir/n$1/log")"
+    look_at "$1" || fail "n$1 has ended again. The last it said:" "$(tail -c "+$((said + 1))" "$dir/n$1/log" | tail -n 3)"
     echo "n$1 runs as process $pid $answer"
 }
 

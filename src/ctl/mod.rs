@@ -46,6 +46,7 @@ mod mirror;
 mod number;
 mod order;
 mod paint;
+mod part_file;
 mod progress;
 mod restore;
 mod snapshot;

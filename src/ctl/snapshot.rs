@@ -4,9 +4,8 @@
 //! has its name only once it is whole, good and on the disk: a name is a backup. What was cut or damaged on
 //! the way is thrown away, and the next endpoint is asked.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -18,6 +17,7 @@ use super::args::Opt;
 use super::client::{Failure, Miss, Reach, Settings};
 use super::command::{Command, HELP, Run};
 use super::download::Download;
+use super::part_file::PartFile;
 use super::progress::Progress;
 use super::restore::{stop, tell_warnings};
 use super::wire::{Ask, Patience};
@@ -25,7 +25,7 @@ use crate::backup;
 use crate::raft::SnapshotMark;
 use crate::tree::Census;
 use crate::urls::Url;
-use crate::wal::{Disk, RealDisk, SliceChecker};
+use crate::wal::SliceChecker;
 
 pub(super) const ALL: &[Command] = &[
     Command {
@@ -357,67 +357,4 @@ impl Asked<'_> {
 fn cause(body: &str) -> Option<String> {
     let error: serde_json::Value = serde_json::from_str(body).ok()?;
     Some(error.get("cause")?.as_str()?.to_owned())
-}
-
-/// A file that has not its name yet. Dropped before [`PartFile::finish`], it leaves nothing.
-struct PartFile {
-    path: PathBuf,
-    file: File,
-    finished: bool,
-}
-
-impl PartFile {
-    /// Readable by its owner only, as the data directory is.
-    fn create(path: &Path) -> Result<PartFile, Stop> {
-        let Some(name) = path.file_name() else {
-            return Err(Stop::Plain(format!(
-                "{} is no name of a file",
-                path.display()
-            )));
-        };
-        // Drawn at random, and new: a link that lies there is not followed.
-        let random = RealDisk::default().random();
-        let part = format!("{}.part-{random:08x}", name.to_string_lossy());
-        let part = path.with_file_name(part);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&part);
-        match file {
-            Ok(file) => Ok(PartFile {
-                path: part,
-                file,
-                finished: false,
-            }),
-            Err(error) => Err(Stop::Plain(format!(
-                "{}: cannot make a file beside it: {error}",
-                path.display()
-            ))),
-        }
-    }
-
-    fn finish(&mut self, path: &Path) -> Result<(), Stop> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let finished = self
-            .file
-            .sync_all()
-            .and_then(|()| fs::rename(&self.path, path))
-            .and_then(|()| File::open(folder)?.sync_all());
-        finished.map_err(|error| Stop::Plain(format!("{}: {error}", path.display())))?;
-        self.finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for PartFile {
-    fn drop(&mut self) {
-        if !self.finished {
-            // It is of no use, and no harm if it stays.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }

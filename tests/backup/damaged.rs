@@ -286,3 +286,42 @@ fn of_restores_at_once_one_makes_the_directory() {
         assert_eq!(tree(&restored), full);
     }
 }
+
+/// A server that begins an answer and goes silent; a person who has waited for long enough, or cron.
+#[test]
+fn a_save_that_is_told_to_end_leaves_no_half_of_a_file() {
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::os::unix::process::ExitStatusExt;
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    let (over, wait) = std::sync::mpsc::channel::<()>();
+    let silent = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept()?;
+        let _ = client.read(&mut [0; 4096])?;
+        client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")?;
+        let _ = wait.recv();
+        std::io::Result::Ok(())
+    });
+    let folder = folder();
+    let file = folder.path().join("keys.snap");
+    let words = [
+        "--no-sync",
+        "--timeout",
+        "60s",
+        "snapshot",
+        "save",
+        text(&file),
+    ];
+    let mut child = command(&url(address), &words).spawn().expect("it starts");
+    let files = || fs::read_dir(folder.path()).expect("the folder").count();
+    crate::harness::wait_for("the file that is begun", Duration::from_secs(30), || {
+        (files() == 1).then_some(())
+    });
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.signal(), Some(Signal::TERM.as_raw()), "{status}");
+    assert_eq!(files(), 0, "nothing is left");
+    drop(over);
+    silent.join().expect("no panic").expect("it was asked");
+}
