@@ -33,6 +33,7 @@ impl PartFile {
         let random = RealDisk::default().random();
         let part = format!("{}.part-{random:08x}", name.to_string_lossy());
         let part = path.with_file_name(part);
+        remove_when_told_to_end(part.clone())?;
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -42,7 +43,6 @@ impl PartFile {
             let path = path.display();
             Stop::Plain(format!("{path}: cannot make a file beside it: {error}"))
         })?;
-        remove_when_told_to_end(part.clone())?;
         Ok(PartFile {
             path: part,
             file,
