@@ -29,12 +29,26 @@
 //!
 //! Keys expire by cluster time, which nobody counts while the state lies in a file. What users see is the
 //! wall clock's `expiration`, and they rely on that. So a restored member begins with the cluster time that
-//! belongs to the wall clock now, by the node whose time to live was set last: its deadline in cluster time and
-//! its `expiration` say how the two stood. Keys that would have expired meanwhile do so after the start, all
-//! others at the `expiration` that is shown. Members may be restored at different moments, so that time is
-//! each member's own estimate beside the log, never part of the state; the leader's counts. A wall clock that
-//! stands before that moment, as one that was not set yet does, changes nothing: cluster time never goes
-//! back.
+//! belongs to the wall clock now. How the two stand, each key with a time to live says: its deadline is
+//! cluster time, its `expiration` the wall clock, and both were noted at once. As long as the leaders' clocks
+//! were right, all say the same, and keys expire at the `expiration` that is shown: those of which it is past,
+//! soon after the start.
+//!
+//! Clocks of small machines are not always right, and a key too long is better than a key lost. So it is the
+//! least of all these times that counts, and no key goes before its `expiration`, whatever the clock was when
+//! another was set:
+//!
+//! | the wall clock was | then that key expires | all others |
+//! |---|---|---|
+//! | right | at its `expiration` | too |
+//! | behind, or not set yet, when a key was set | after its `expiration`, by as much | at their `expiration` |
+//! | not set yet (before 2020) for all keys | when what was left of its time to live is over | |
+//! | ahead, when a key was set | when what was left is over | later by the time spent in the file |
+//! | before the moment of the backup, at the restore | when what was left is over | too |
+//!
+//! The last two are one rule: cluster time never goes back behind the state. Members may be restored at
+//! different moments, so that time is each member's own estimate beside the log, never part of the state; the
+//! leader's counts.
 //!
 //! # A directory in one step
 //!
@@ -191,11 +205,10 @@ fn put(
 /// How this machine's clocks stand to the cluster time of the state, if it went on since (see the module).
 fn clock_note(state: &State, census: &Census, clock: &dyn Clock) -> wal::Clock {
     let earliest = i128::from(state.time.0);
-    let now = census.latest_expiry.map_or(earliest, |(_, expiry)| {
-        let since_expiration = i128::from(clock.wall().0) - i128::from(expiry.expiration().0);
-        i128::from(expiry.deadline().0) + since_expiration
+    let now = census.least_lead.map_or(earliest, |lead| {
+        let now = i128::from(clock.wall().0) + lead;
+        now.max(earliest)
     });
-    let now = now.max(earliest);
     let ClusterTime(cluster_ns) = u64::try_from(now).map_or(state.time, ClusterTime);
     wal::Clock {
         boot_id: clock.boot_id(),

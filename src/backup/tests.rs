@@ -5,6 +5,9 @@ use crate::tree::{Action, Command, Key, Stamp, WallTime};
 
 const SECOND: u64 = 1_000_000_000;
 const WALL: i64 = SECOND as i64;
+const YEAR_2026: i64 = 1_767_225_600 * WALL;
+/// A key that was set by a clock that is right.
+const RIGHT: (u64, i64) = (100 * SECOND, YEAR_2026 + 500 * WALL);
 
 struct Fixed(i64);
 
@@ -49,25 +52,36 @@ fn state(sets: &[(u64, i64)]) -> State {
 }
 
 #[test]
-fn cluster_time_goes_on_by_the_wall_clock_since_the_last_ttl_was_set() {
-    let table: [Row; 5] = [
+fn cluster_time_goes_on_by_the_wall_clock_and_no_key_goes_before_its_expiration() {
+    let table: [Row; 9] = [
         // No ttl, nothing to measure by.
-        (&[], 900 * WALL, 0),
+        (&[], YEAR_2026 + 900 * WALL, 0),
         // Five seconds after the key was set…
-        (&[(100 * SECOND, 500 * WALL)], 505 * WALL, 105 * SECOND),
+        (&[RIGHT], YEAR_2026 + 505 * WALL, 105 * SECOND),
         // …or a day.
-        (
-            &[(100 * SECOND, 500 * WALL)],
-            86_900 * WALL,
-            86_500 * SECOND,
-        ),
+        (&[RIGHT], YEAR_2026 + 86_900 * WALL, 86_500 * SECOND),
         // A wall clock that was put back, or not set yet.
-        (&[(100 * SECOND, 500 * WALL)], 3 * WALL, 100 * SECOND),
-        // The newest pair counts: in between the wall clock was set.
+        (&[RIGHT], YEAR_2026, 100 * SECOND),
+        (&[RIGHT], 3 * WALL, 100 * SECOND),
+        // One that was not set yet when a key was set, before or after: it does not count.
         (
-            &[(100 * SECOND, 2 * WALL), (101 * SECOND, 500 * WALL)],
-            510 * WALL,
-            111 * SECOND,
+            &[(99 * SECOND, 2 * WALL), RIGHT, (101 * SECOND, 4 * WALL)],
+            YEAR_2026 + 510 * WALL,
+            110 * SECOND,
+        ),
+        // Nor where it is the only one, and all would be over.
+        (&[(100 * SECOND, 2 * WALL)], YEAR_2026, 100 * SECOND),
+        // One that was an hour behind harms no other.
+        (
+            &[RIGHT, (101 * SECOND, YEAR_2026 - 3100 * WALL)],
+            YEAR_2026 + 510 * WALL,
+            110 * SECOND,
+        ),
+        // One that was an hour ahead: time goes on from the state's.
+        (
+            &[RIGHT, (101 * SECOND, YEAR_2026 + 4100 * WALL)],
+            YEAR_2026 + 510 * WALL,
+            101 * SECOND,
         ),
     ];
     for (sets, wall, expected) in table {

@@ -55,6 +55,10 @@ const ACTIONS: [EventAction; 7] = [
     EventAction::Expire,
 ];
 
+/// The year 2020: a wall clock that shows less was not set, as at the boot of a machine that has none that
+/// runs on without power.
+const CLOCK_IS_SET: WallTime = WallTime(1_577_836_800 * 1_000_000_000);
+
 /// What a tree holds, counted. The root does not count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Census {
@@ -64,8 +68,10 @@ pub struct Census {
     pub dirs: u64,
     /// Those of both with a time to live of their own.
     pub expiring: u64,
-    /// The newest of these: its modifiedIndex, and when it goes.
-    pub latest_expiry: Option<(TreeIndex, Expiry)>,
+    /// The least that cluster time is ahead of the wall clock by any of these, in nanoseconds (negative, as a
+    /// rule): deadline less `expiration`. None if none counts; one with an `expiration` before 2020 does not,
+    /// as the wall clock was not set then.
+    pub least_lead: Option<i128>,
 }
 
 impl Census {
@@ -80,18 +86,16 @@ impl Census {
     }
 
     fn count(&mut self, node: &Node) {
-        let (count, modified, expiry) = match node {
-            Node::File(file) => (&mut self.files, file.modified, file.expiry),
-            Node::Dir(dir) => (&mut self.dirs, dir.modified, dir.expiry),
+        let (count, expiry) = match node {
+            Node::File(file) => (&mut self.files, file.expiry),
+            Node::Dir(dir) => (&mut self.dirs, dir.expiry),
         };
         *count += 1;
         let Some(expiry) = expiry else { return };
         self.expiring += 1;
-        if self
-            .latest_expiry
-            .is_none_or(|(latest, _)| modified >= latest)
-        {
-            self.latest_expiry = Some((modified, expiry));
+        if expiry.expiration() >= CLOCK_IS_SET {
+            let lead = i128::from(expiry.deadline().0) - i128::from(expiry.expiration().0);
+            self.least_lead = Some(self.least_lead.map_or(lead, |least| least.min(lead)));
         }
     }
 }
