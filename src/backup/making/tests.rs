@@ -1,0 +1,176 @@
+//! A log that lies elsewhere: what is left between two steps, and where it may not lie.
+
+use super::*;
+use crate::raft::{LogIndex, Membership, NodeId, Position, Term};
+use crate::replica::members::{Member, Members};
+
+struct Made {
+    identity: Identity,
+    mark: SnapshotMark,
+    state: State,
+}
+
+fn made() -> Made {
+    let member = Member {
+        id: 7,
+        name: "n7".into(),
+        peer_urls: Vec::new(),
+        client_urls: Vec::new(),
+    };
+    let identity = Identity::alone(7, 8, Members::new(9, [member]));
+    let mark = SnapshotMark {
+        position: Position {
+            term: Term(2),
+            index: LogIndex(5),
+        },
+        membership: Membership {
+            voters: [NodeId(7)].into_iter().collect(),
+            ..Membership::default()
+        },
+    };
+    let mut state = State::new(identity.founders.clone(), 10);
+    state.applied = mark.position.index;
+    Made {
+        identity,
+        mark,
+        state,
+    }
+}
+
+fn place(folder: &Path) -> Place {
+    Place {
+        dir: folder.join("data"),
+        wal_dir: Some(folder.join("wal")),
+    }
+}
+
+fn filled(place: &Place, made: &Made) -> Aside {
+    let aside = Aside::begin(place).unwrap();
+    let batch = Batch::default();
+    aside
+        .fill(&made.identity, &made.mark, &made.state, &batch)
+        .unwrap();
+    aside
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    list(folder).unwrap()
+}
+
+/// Ended by a signal: nothing is tidied up, and the locks are gone.
+fn kill(mut aside: Aside) {
+    aside.locks.clear();
+    std::mem::forget(aside);
+}
+
+fn again(place: &Place, made: &Made) -> Result<(), BackupError> {
+    make(
+        place,
+        &made.identity,
+        &made.mark,
+        &made.state,
+        &Batch::default(),
+    )
+}
+
+fn is_whole(place: &Place, made: &Made) -> bool {
+    let options = Options {
+        wal_dir: place.wal_dir.clone(),
+        ..Options::new(&place.dir)
+    };
+    let seen = wal::look(RealDisk::default(), options).unwrap();
+    seen.is_some_and(|seen| seen.start() == made.mark.position)
+}
+
+#[test]
+fn what_a_killed_restore_left_of_a_log_elsewhere_is_no_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, made) = (place(folder.path()), made());
+    let wal = place.wal_dir.clone().unwrap();
+    let mut aside = filled(&place, &made);
+    aside.place_log().unwrap();
+    kill(aside);
+    let left = names(&wal);
+    assert!(left.iter().any(|name| name.ends_with(".wal")), "{left:?}");
+    again(&place, &made).unwrap();
+    assert!(is_whole(&place, &made));
+    let whole = names(&wal);
+    assert!(whole.iter().all(|name| !left.contains(name)), "{whole:?}");
+    assert_eq!(names(&place.dir), [MEMBER]);
+}
+
+/// All but what is listed is somebody's: also after a restore that was killed.
+#[test]
+fn a_log_of_somebody_is_not_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, made) = (place(folder.path()), made());
+    let wal = place.wal_dir.clone().unwrap();
+    let mut aside = filled(&place, &made);
+    aside.place_log().unwrap();
+    kill(aside);
+    let theirs = wal.join("0000000000000001-00000000.wal");
+    fs::write(&theirs, "theirs").unwrap();
+    let before = names(&wal);
+    let error = again(&place, &made).unwrap_err().to_string();
+    assert!(error.contains("is not empty, 0000000000000001"), "{error}");
+    assert_eq!(names(&wal), before);
+    // One that was finished is somebody's as well, though the list may still be there.
+    fs::remove_file(theirs).unwrap();
+    let aside = place.dir.join(ASIDE);
+    fs::rename(aside.join(MEMBER), place.dir.join(MEMBER)).unwrap();
+    fs::rename(&place.dir, folder.path().join("old")).unwrap();
+    let error = again(&place, &made).unwrap_err().to_string();
+    assert!(error.contains("wal is not empty"), "{error}");
+}
+
+#[test]
+fn a_restore_that_fails_between_its_steps_takes_the_log_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, made) = (place(folder.path()), made());
+    let aside = filled(&place, &made);
+    // In the way of the last rename.
+    let obstacle = place.dir.join(MEMBER);
+    fs::create_dir(&obstacle).unwrap();
+    fs::write(obstacle.join("x"), "").unwrap();
+    let error = aside.finish().unwrap_err().to_string();
+    assert!(error.contains("cannot give it its place"), "{error}");
+    assert!(!folder.path().join("wal").exists());
+    fs::remove_dir_all(obstacle).unwrap();
+    again(&place, &made).unwrap();
+    assert!(is_whole(&place, &made));
+}
+
+#[test]
+fn neither_folder_may_lie_in_the_other_whatever_they_are_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    fs::create_dir(root.join("there")).unwrap();
+    std::os::unix::fs::symlink(root.join("there"), root.join("link")).unwrap();
+    let table = [
+        ("d", "w", true),
+        ("d", "d", false),
+        ("d", "d/member/wal", false),
+        ("w/d", "w", false),
+        ("there/d", "link/d", false),
+        ("link/d", "there/d/wal", false),
+        ("link/d", "there/w", true),
+        ("there/../d", "d/wal", false),
+        ("d", "./d/../w", true),
+        ("d", "dd", true),
+    ];
+    for (dir, wal, is_fine) in table {
+        let place = Place {
+            dir: root.join(dir),
+            wal_dir: Some(root.join(wal)),
+        };
+        let found = refuse_within(&place);
+        assert_eq!(found.is_ok(), is_fine, "{dir} and {wal}: {found:?}");
+    }
+    // One of them told from where we are.
+    let here = std::env::current_dir().unwrap();
+    let place = Place {
+        dir: PathBuf::from("nosuch"),
+        wal_dir: Some(here.join("nosuch/wal")),
+    };
+    assert!(refuse_within(&place).is_err());
+}
