@@ -22,7 +22,10 @@ use tiny_http::StatusCode;
 /// Called on the worker's thread: each call should be short.
 pub trait Slices {
     /// Appends at least `at_least` more bytes to `out`, or all that is left. Whether there is more.
-    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool;
+    ///
+    /// # Errors
+    /// There is no more, though there should be: the connection is ended.
+    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> io::Result<bool>;
 }
 
 /// How much of a large body is copied into the buffer at a time.
@@ -357,7 +360,7 @@ fn copy_slice(bytes: &[u8], at: &mut usize, out: &mut Vec<u8>) -> bool {
 /// costs the connection.
 fn render_slice(source: &mut dyn Slices, left: &mut u64, out: &mut Vec<u8>) -> io::Result<bool> {
     let before = out.len();
-    let more = source.next(out, SLICE_BYTES);
+    let more = source.next(out, SLICE_BYTES)?;
     let count = (out.len() - before) as u64;
     if count > *left || more != (count < *left) || (more && count == 0) {
         log::error!("a body has {count} bytes where {left} were left (more: {more})");
@@ -564,11 +567,11 @@ mod tests {
     struct Counted(usize);
 
     impl Slices for Counted {
-        fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
+        fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> io::Result<bool> {
             let count = self.0.min(at_least);
             out.resize(out.len() + count, b'x');
             self.0 -= count;
-            self.0 > 0
+            Ok(self.0 > 0)
         }
     }
 

@@ -11,6 +11,7 @@ use crate::replica::{Done, Effect, Failure, Reader, Waiter};
 use crate::tree::error::INVALID_FORM;
 use crate::tree::{Action, ApiError, Command, Event, EventAction, Key, Listing, TreeIndex};
 use crate::watch::{Interest, Registered, View};
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -256,8 +257,8 @@ impl Measuring {
 struct Slice(Listing);
 
 impl Slices for Slice {
-    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
-        self.0.render(out, at_least)
+    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> io::Result<bool> {
+        Ok(self.0.render(out, at_least))
     }
 }
 

@@ -44,7 +44,6 @@ use cors::{Cors, Grant};
 use counts::Counts;
 use stats::Page;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 use target::Target;
@@ -74,7 +73,7 @@ pub struct Api {
     /// What has gone to other members and come from them.
     pub traffic: Arc<crate::peer::Counters>,
     /// Backups that are being sent.
-    pub snapshots: Arc<AtomicUsize>,
+    pub snapshots: Arc<snapshot::Slots>,
     /// Known once the door is open.
     pub door: OnceLock<Counters>,
     /// Itself, for requests that outlive their handler.

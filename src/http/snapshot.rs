@@ -27,10 +27,16 @@
 //! connection's worker, 64 KiB at a time, other connections in between, and only as fast as the client takes
 //! it. So nothing is written to a disk, no thread waits, and a client holds a slice of memory, and what the
 //! tree has replaced since: at most the size of the tree when all of it was written anew meanwhile. That is
-//! why their number is bounded; one that takes nothing for 30 s is cut, as any answer is.
+//! why their number is bounded. One that takes nothing for 30 s is cut, as any answer is; one that takes less
+//! than 64 KiB a second gives its place up, 30 s after its beginning, when another asks ([`Slots`]).
 //!
 //! Left out: who may ask. All keys are in the answer, so with users it is to be root's alone.
 
+mod slots;
+
+pub use slots::Slots;
+
+use self::slots::Slot;
 use super::Api;
 use super::answer;
 use super::cors::Grant;
@@ -43,8 +49,9 @@ use crate::tree::ApiError;
 use crate::tree::error::{INVALID_FIELD, INVALID_FORM};
 use crate::wal::{Disk, RealDisk, SliceEncoder};
 use crate::watch::View;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 /// So many at once: each may hold a version of the tree.
 pub const SNAPSHOTS_MAX: usize = 2;
@@ -67,7 +74,7 @@ pub fn handle(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) 
         Ok(local) => local,
         Err(error) => return reply.send(answer::error(&error, &api.cluster, &grant)),
     };
-    let Some(slot) = Slot::take(&api.snapshots) else {
+    let Some(slot) = api.snapshots.take(Instant::now()) else {
         return reply.send(too_many(&grant));
     };
     let ticket = reply.later();
@@ -102,23 +109,6 @@ fn too_many(grant: &Grant) -> Answer {
          them has ended, or ask another member\n"
     );
     answer::text(503, &body, grant).number("Retry-After", RETRY_AFTER)
-}
-
-/// One of the few that may be sent at once; given back when it is dropped.
-struct Slot(Arc<AtomicUsize>);
-
-impl Slot {
-    fn take(taken: &Arc<AtomicUsize>) -> Option<Slot> {
-        let more = |taken: usize| (taken < SNAPSHOTS_MAX).then_some(taken + 1);
-        let before = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        before.ok().map(|_| Slot(Arc::clone(taken)))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A client that waits for a majority to confirm, then for the raft thread to copy.
@@ -234,10 +224,11 @@ impl Measuring {
             left: length,
             slices: SliceEncoder::begin(salt, &self.copy.mark, &mut begin),
             begin,
-            state: Encoder::new(&self.copy.state),
             piece: self.slice,
-            _slot: self.slot,
+            slot: self.slot,
         };
+        body.slot
+            .begin(Encoder::new(&self.copy.state), Instant::now());
         reply.stream_from(head, length, Box::new(body));
     }
 }
@@ -247,15 +238,15 @@ struct Sending {
     slices: SliceEncoder,
     /// What comes before the state, until it has gone.
     begin: Vec<u8>,
-    state: Encoder,
     piece: Vec<u8>,
     left: u64,
-    _slot: Slot,
+    /// It has the state, so that another can end this.
+    slot: Slot,
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        if self.left > 0 {
+        if self.left > 0 && !self.slot.is_cut() {
             log::warn!(
                 "a backup was cut off: its client has not taken the last {} bytes",
                 self.left
@@ -265,27 +256,27 @@ impl Drop for Sending {
 }
 
 impl Slices for Sending {
-    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
+    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> io::Result<bool> {
         let begin = out.len();
-        let more = self.fill(out, at_least);
+        let more = self.fill(out, at_least)?;
         self.left = self.left.saturating_sub((out.len() - begin) as u64);
-        more
+        Ok(more)
     }
 }
 
 impl Sending {
-    fn fill(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
+    fn fill(&mut self, out: &mut Vec<u8>, at_least: usize) -> io::Result<bool> {
         let enough = out.len() + at_least.min(SLICE_BYTES);
         out.append(&mut self.begin);
         while out.len() < enough {
             self.piece.clear();
-            let more = self.state.next(&mut self.piece);
+            let more = self.slot.next(&mut self.piece)?;
             self.slices.write(&self.piece, out);
             if !more {
                 self.slices.end(out);
-                return false;
+                return Ok(false);
             }
         }
-        true
+        Ok(true)
     }
 }
