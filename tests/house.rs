@@ -25,7 +25,7 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Rooms on one floor that know each other on purpose.
-const NEIGHBOURS: [(&str, &str, &str); 11] = [
+const NEIGHBOURS: [(&str, &str, &str); 12] = [
     ("http", "peer", "its counters are part of the statistics"),
     (
         "door",
@@ -47,6 +47,11 @@ const NEIGHBOURS: [(&str, &str, &str); 11] = [
         "the flags say who is restored, and where",
     ),
     ("backup", "identity", "a directory has one"),
+    (
+        "backup",
+        "node",
+        "a directory is read as a start would read it",
+    ),
     ("node", "config", "a node is started from a configuration"),
     ("node", "identity", "and from what its directory says it is"),
 ];

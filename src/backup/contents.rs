@@ -2,9 +2,10 @@
 
 use super::BackupError;
 use crate::identity::Identity;
-use crate::raft::{Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMark};
+use crate::node;
+use crate::raft::{NodeId, SnapshotMark};
 use crate::replica::state::{State, Unloaded};
-use crate::wal::{self, Disk, Options, RealDisk, Seen, SliceEncoder, SnapshotReader};
+use crate::wal::{Disk, RealDisk, SliceEncoder, SnapshotReader};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use std::path::Path;
 pub struct Contents {
     /// The point it stands for, and who were the members there.
     pub mark: SnapshotMark,
-    /// All of it, with all the events that are kept.
+    /// All of it, with as many of the past events as were asked for.
     pub state: State,
     /// Tells one backup from any other; see [`SnapshotReader::fingerprint`].
     pub fingerprint: u64,
@@ -47,6 +48,10 @@ impl Contents {
     }
 }
 
+/// How many past events are kept of a directory: as many as a server keeps that is told nothing else.
+/// More would cost memory, perhaps more than there is, for what few servers would take.
+pub const HISTORY_EVENTS: usize = 1000;
+
 /// What a member that does not serve has.
 pub struct Directory {
     /// All entries of its log applied, whether or not they are known to be committed.
@@ -69,13 +74,21 @@ impl Directory {
     }
 }
 
-/// Reads a snapshot file, wherever it lies, just as a node reads its own.
+/// Reads a snapshot file, wherever it lies, just as a node reads its own, with the newest `history_events` of the
+/// past events in it.
 ///
 /// # Errors
 /// It is damaged, with the place, or was written by another version.
-pub fn read_file(path: &Path) -> Result<Contents, BackupError> {
+pub fn read_file(path: &Path, history_events: usize) -> Result<Contents, BackupError> {
     let mut reader = SnapshotReader::open_file(&RealDisk::default(), path)?;
-    let state = load(path, &mut reader)?;
+    let state = State::load(&mut reader, history_events).map_err(|unloaded| match unloaded {
+        Unloaded::Disk(error) => BackupError::Disk(error),
+        Unloaded::Malformed(error) => BackupError::Refused(format!(
+            "{}: it passes its checksums but cannot be read: {}; it may have been written by a newer edgetcd",
+            path.display(),
+            error.0
+        )),
+    })?;
     Ok(Contents {
         mark: reader.mark().clone(),
         state,
@@ -84,100 +97,30 @@ pub fn read_file(path: &Path) -> Result<Contents, BackupError> {
     })
 }
 
-fn load(path: &Path, reader: &mut SnapshotReader<RealDisk>) -> Result<State, BackupError> {
-    State::load(reader, usize::MAX).map_err(|unloaded| match unloaded {
-        Unloaded::Disk(error) => BackupError::Disk(error),
-        Unloaded::Malformed(error) => BackupError::Refused(format!(
-            "{}: it passes its checksums but cannot be read: {}; it may have been written by a newer edgetcd",
-            path.display(),
-            error.0
-        )),
-    })
-}
-
 /// Reads a data directory: its newest snapshot, and all of the log after it. Nothing is changed there, and no
-/// lock is taken.
+/// lock is kept. A member that was removed from its cluster may have the last copy: that is no obstacle.
 ///
 /// # Errors
-/// A node would not start there, and why; or nothing is there.
+/// A node would not start there, and why, in its words; or nothing is there.
 pub fn read_directory(dir: &Path, wal_dir: Option<&Path>) -> Result<Directory, BackupError> {
-    let options = Options {
-        wal_dir: wal_dir.map(Path::to_path_buf),
-        ..Options::new(dir)
-    };
-    let nothing = || {
-        let what = "no member has its data here; is it the --data-dir that the server is given?";
-        BackupError::Refused(format!("{}: {what}", dir.display()))
-    };
-    let seen = wal::look(RealDisk::default(), options)?.ok_or_else(nothing)?;
-    let identity = seen.identity.as_ref().ok_or_else(nothing)?;
-    let identity = Identity::from_bytes(identity).map_err(|what| {
-        BackupError::Refused(format!("the identity in {}: {what}", dir.display()))
+    let nothing = |what: &str| BackupError::Refused(format!("{}: {what}", dir.display()));
+    let found = node::read(dir, wal_dir, HISTORY_EVENTS)
+        .map_err(|refusal| BackupError::Refused(refusal.to_string()))?;
+    let found = found.ok_or_else(|| {
+        nothing("no member has its data here; is it the --data-dir that the server is given?")
     })?;
-    let (warnings, is_running) = (seen.warnings.clone(), seen.running.is_some());
+    let identity = found.identity.ok_or_else(|| {
+        nothing("a member's first start was cut short here, so there is nothing to be saved")
+    })?;
     Ok(Directory {
-        contents: contents(dir, &identity, seen)?,
-        identity,
-        warnings,
-        is_running,
-    })
-}
-
-fn contents(
-    dir: &Path,
-    identity: &Identity,
-    mut seen: Seen<RealDisk>,
-) -> Result<Contents, BackupError> {
-    let (mut mark, mut state) = match &mut seen.snapshot {
-        Some(reader) => (reader.mark().clone(), load(dir, reader)?),
-        None => first(identity),
-    };
-    for entry in seen.entries {
-        let entry = entry?;
-        apply(&mut mark, &mut state, &entry).map_err(|what| {
-            let index = entry.position.index.0;
-            BackupError::Refused(format!(
-                "{}: entry {index} cannot be read: {what}; it may have been written by a newer edgetcd",
-                dir.display()
-            ))
-        })?;
-    }
-    Ok(Contents {
-        mark,
-        state,
-        fingerprint: super::random(),
-        bytes: 0,
-    })
-}
-
-/// Before the first entry.
-fn first(identity: &Identity) -> (SnapshotMark, State) {
-    let state = State::new(identity.founders.clone(), usize::MAX);
-    let founders = identity.founders.iter();
-    let voters = match identity.joined {
-        true => Vec::new(),
-        false => founders.map(|member| NodeId(member.id)).collect(),
-    };
-    let mark = SnapshotMark {
-        position: Position::default(),
-        membership: Membership {
-            voters: voters.into_iter().collect(),
-            ..Membership::default()
+        contents: Contents {
+            mark: found.end,
+            state: found.state,
+            fingerprint: super::random(),
+            bytes: 0,
         },
-    };
-    (mark, state)
-}
-
-fn apply(mark: &mut SnapshotMark, state: &mut State, entry: &Entry) -> Result<(), String> {
-    assert_eq!(
-        entry.position.index,
-        LogIndex(state.applied.0 + 1),
-        "the log has no gaps"
-    );
-    state.try_apply(entry).map_err(|malformed| malformed.0)?;
-    mark.position = entry.position;
-    if let Payload::Change(change) = &entry.payload {
-        mark.membership.change(change);
-    }
-    Ok(())
+        identity,
+        warnings: found.warnings,
+        is_running: found.running.is_some(),
+    })
 }

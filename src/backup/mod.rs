@@ -59,7 +59,7 @@
 mod contents;
 mod making;
 
-pub use contents::{Contents, Directory, read_directory, read_file};
+pub use contents::{Contents, Directory, HISTORY_EVENTS, read_directory, read_file};
 pub use making::Place;
 
 use crate::identity::Identity;
@@ -139,7 +139,7 @@ pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, Bac
 }
 
 /// Makes a directory of the same state for one member that goes on alone, with new ids: the copy that is kept
-/// of a directory. The history stays, since nothing is known to be lost.
+/// of a directory. The history stays, [`HISTORY_EVENTS`] of it, since nothing is known to be lost.
 ///
 /// # Errors
 /// As [`restore`].

@@ -115,7 +115,7 @@ fn what_is_written_is_read_and_no_two_files_have_one_fingerprint() {
         let path = folder.path().join(name);
         let mut file = std::fs::File::create(&path).unwrap();
         let bytes = written.write(&mut file).unwrap();
-        let read = read_file(&path).unwrap();
+        let read = read_file(&path, 10).unwrap();
         assert_eq!((read.bytes, &read.mark), (bytes, &written.mark));
         assert_eq!(read.state.time, written.state.time);
         let (read_hash, hash) = (&read.state.tree, &written.state.tree);
@@ -135,7 +135,7 @@ fn a_state_of_another_version_is_told_from_damage() {
     slices.write(&[9, 1, 2, 3], &mut bytes);
     slices.end(&mut bytes);
     std::fs::write(&path, bytes).unwrap();
-    let error = match read_file(&path) {
+    let error = match read_file(&path, 10) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("it was read"),
     };
@@ -145,4 +145,11 @@ fn a_state_of_another_version_is_told_from_damage() {
     );
     assert!(error.starts_with(&named), "{error}");
     assert!(error.contains("state version 9, not 1") && error.contains("newer edgetcd"));
+}
+
+/// Also on a machine with little memory: a log of any length makes no more events than a server would keep.
+#[test]
+fn as_many_events_are_kept_as_by_a_server() {
+    let config = Config::from_args(&[], std::iter::empty()).unwrap();
+    assert_eq!(config.watch_history, HISTORY_EVENTS);
 }

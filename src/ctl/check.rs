@@ -75,7 +75,8 @@ pub(super) fn check(run: &mut Run) -> Result<(), Stop> {
 
 /// Reads all of it as a node does.
 fn look(path: &Path) -> Result<Good, String> {
-    let contents = backup::read_file(path).map_err(|error| error.to_string())?;
+    // All events, since they are counted: who wrote the file had room for them.
+    let contents = backup::read_file(path, usize::MAX).map_err(|error| error.to_string())?;
     let (state, position) = (&contents.state, contents.mark.position);
     let census = Census::of(&state.tree);
     let member = |member: &Member| {

@@ -129,7 +129,8 @@ fn restore(run: &mut Run) -> Result<(), Stop> {
         .collect();
     let config = Config::from_args(&flags, std::iter::empty())
         .map_err(|stop| Stop::Plain(stop.stderr.trim_end().to_owned()))?;
-    let contents = backup::read_file(&file).map_err(stop)?;
+    // Its events are forgotten in the new cluster.
+    let contents = backup::read_file(&file, 0).map_err(stop)?;
     let made = backup::restore(&config, contents, bump).map_err(stop)?;
     let others = config.initial_cluster.len() - 1;
     tell(run, &Place::of(&config), &made, &config.name)?;

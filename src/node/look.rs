@@ -2,12 +2,13 @@
 //!
 //! [`wal::look`] decides about the files as a start does; here what is in them is read by the same
 //! functions as at a start. So a directory that is refused here is one on which a node does not start,
-//! and it says the same. Nothing is changed, no lock is taken, and a node may run on the directory.
+//! and it says the same. Nothing is changed, no lock is kept, and a node may run on the directory.
+//! [`read`] is for those who want what is in it, whether or not a node may still go on from it.
 
 use super::stored::first_mark;
 use crate::config::Stop;
 use crate::identity::Identity;
-use crate::raft::{Ballot, LogIndex, NodeId, Position, SnapshotMark};
+use crate::raft::{Ballot, Entry, LogIndex, NodeId, Payload, Position, SnapshotMark};
 use crate::replica::entry::Malformed;
 use crate::replica::members::Members;
 use crate::replica::state::{State, Unloaded};
@@ -27,6 +28,10 @@ pub struct Look {
     pub snapshot: Option<(PathBuf, u64)>,
     /// Where it stands, and who votes there; without a snapshot position 0 and the founders.
     pub mark: SnapshotMark,
+    /// The same at the end of the log.
+    pub end: SnapshotMark,
+    /// By the snapshot this member was removed: a start refuses that.
+    pub was_removed: bool,
     /// The oldest entry still in the log; above `last` when there is none.
     pub first: LogIndex,
     /// Where the log ends.
@@ -110,6 +115,33 @@ pub fn look_on<D: Disk>(
     wal_dir: Option<&Path>,
     history_events: usize,
 ) -> Result<Option<Look>, Refusal> {
+    let Some(found) = read_on(disk, dir, wal_dir, history_events)? else {
+        return Ok(None);
+    };
+    match &found.identity {
+        Some(identity) if found.was_removed => Err(was_removed(dir, identity.id)),
+        _ => Ok(Some(found)),
+    }
+}
+
+/// As [`look`], but the directory of a member that was removed is read as any other.
+///
+/// # Errors
+/// What a start would say of what is there.
+pub fn read(
+    dir: &Path,
+    wal_dir: Option<&Path>,
+    history_events: usize,
+) -> Result<Option<Look>, Refusal> {
+    read_on(RealDisk::default(), dir, wal_dir, history_events)
+}
+
+fn read_on<D: Disk>(
+    disk: D,
+    dir: &Path,
+    wal_dir: Option<&Path>,
+    history_events: usize,
+) -> Result<Option<Look>, Refusal> {
     let options = wal::Options {
         wal_dir: wal_dir.map(Path::to_owned),
         ..wal::Options::new(dir)
@@ -137,14 +169,12 @@ pub fn look_on<D: Disk>(
             )
         }
     };
-    if let Some(identity) = &identity
-        && state.members.was_removed(NodeId(identity.id))
-    {
-        return Err(was_removed(dir, identity.id));
-    }
+    let me = identity.as_ref().map(|identity| NodeId(identity.id));
+    let was_removed = me.is_some_and(|me| state.members.was_removed(me));
+    let mut end = mark.clone();
     for entry in seen.entries {
         let entry = entry?;
-        let applied = state.try_apply(&entry);
+        let applied = apply(&mut end, &mut state, &entry);
         applied.map_err(|what| strange_entry(&seen.segments, entry.position, what))?;
     }
     Ok(Some(Look {
@@ -153,6 +183,8 @@ pub fn look_on<D: Disk>(
         ballot: seen.ballot,
         snapshot,
         mark,
+        end,
+        was_removed,
         first: seen.first,
         last: seen.last,
         segments: seen.segments,
@@ -169,6 +201,15 @@ impl Look {
     pub fn members(&self) -> &Members {
         &self.state.members
     }
+}
+
+fn apply(mark: &mut SnapshotMark, state: &mut State, entry: &Entry) -> Result<(), Malformed> {
+    state.try_apply(entry)?;
+    mark.position = entry.position;
+    if let Payload::Change(change) = &entry.payload {
+        mark.membership.change(change);
+    }
+    Ok(())
 }
 
 /// Reads whose directory it is.

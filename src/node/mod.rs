@@ -28,7 +28,7 @@ mod listeners;
 mod look;
 mod stored;
 
-pub use look::{Look, Refusal, look, look_on};
+pub use look::{Look, Refusal, look, look_on, read};
 
 use crate::config::{Config, Stop};
 use crate::door::{self, Door, Handler, Limits, Outbox, Reply, Request};

@@ -172,3 +172,24 @@ fn what_is_no_members_directory_is_refused() {
     );
     assert!(!copy.exists());
 }
+
+/// What is wrong with a directory is told in the words of a start.
+#[test]
+fn a_lost_identity_is_told_as_a_node_tells_it() {
+    let mut server = Server::start(&[]);
+    write(&server);
+    server.kill();
+    fs::remove_file(server.data().join("member/identity")).expect("removed");
+    let folder = folder();
+    let (copy, file) = (folder.path().join("copy"), folder.path().join("keys.snap"));
+    let check = complained(&run("", &["wal", "check", text(server.data())]), 1);
+    assert!(check.contains("member/identity: it is missing"), "{check}");
+    for words in [
+        ["backup", "--backup-dir", text(&copy)],
+        ["snapshot", "save", text(&file)],
+    ] {
+        let words = [&words[..], &["--data-dir", text(server.data())]].concat();
+        assert_eq!(complained(&run("", &words), 1), check);
+    }
+    assert!(!copy.exists() && !file.exists());
+}

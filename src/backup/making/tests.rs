@@ -140,6 +140,26 @@ fn a_restore_that_fails_between_its_steps_takes_the_log_back() {
     assert!(is_whole(&place, &made));
 }
 
+/// It may have the last copy, though a node does not start from it.
+#[test]
+fn the_directory_of_a_member_that_was_removed_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place {
+        wal_dir: None,
+        ..place(folder.path())
+    };
+    let mut made = made();
+    made.state.members.remove(NodeId(7));
+    again(&place, &made).unwrap();
+    let refused = match crate::node::look(&place.dir, None, 0) {
+        Err(refused) => refused.to_string(),
+        Ok(_) => panic!("a node would start"),
+    };
+    assert!(refused.contains("permanently removed"), "{refused}");
+    let read = crate::backup::read_directory(&place.dir, None).unwrap();
+    assert_eq!(read.contents.mark, made.mark);
+}
+
 #[test]
 fn neither_folder_may_lie_in_the_other_whatever_they_are_called() {
     let folder = tempfile::tempdir().unwrap();
