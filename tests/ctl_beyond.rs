@@ -264,12 +264,42 @@ fn what_is_kept_alive_lives_in_the_mirror() {
 
 #[test]
 fn a_cluster_is_no_mirror_of_itself() {
-    let server = Server::start(&[]);
-    let url = url(&server);
-    let refused = run("", &["mirror", "--from", &url, "--to", &url]);
+    let mut cluster = Cluster::start(3, &[]);
+    cluster.wait_leader();
+    let (from, to) = (url(cluster.node(0)), url(cluster.node(1)));
+    let refused = run("", &["mirror", "--from", &from, "--to", &to]);
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("members of one cluster"), "{said}");
+    assert!(said.contains("are one cluster"), "{said}");
+    cluster.kill(2);
+}
+
+/// Members that were started without flags have the same ids everywhere, and so have their clusters.
+#[test]
+fn two_clusters_of_the_same_ids_are_mirrored() {
+    let (mut from, mut to) = (Server::start(&[]), Server::prepare(&[]));
+    from.stop();
+    let copied = Command::new("cp")
+        .arg("-r")
+        .args([from.data(), to.data()])
+        .status();
+    assert!(copied.expect("there is a cp").success());
+    from.launch();
+    to.launch();
+    let cluster = |server: &Server| {
+        let answer = server.ask("GET", "/v2/keys/", None);
+        answer
+            .header("X-Etcd-Cluster-Id")
+            .expect("an id")
+            .to_owned()
+    };
+    assert_eq!(cluster(&from), cluster(&to));
+    from.ask("PUT", "/v2/keys/a?value=1", None);
+    let args = ["mirror", "--from", &url(&from), "--to", &url(&to)];
+    let _mirror = Running(command("", &args).spawn().expect("it starts"));
+    wait_for("the copy", WITHIN, || {
+        (to.ask("GET", "/v2/keys/a", None).status == 200).then_some(())
+    });
 }
 
 /// But for the key that only the copy has.

@@ -122,8 +122,6 @@ pub(super) struct Answer {
     pub status: u16,
     /// `X-Etcd-Index`; 0 where there is none.
     pub index: u64,
-    /// `X-Etcd-Cluster-Id`.
-    pub cluster_id: Option<String>,
     /// `X-Raft-Index` and `X-Raft-Term`, of answers about keys.
     pub raft_index: Option<u64>,
     pub raft_term: Option<u64>,
@@ -241,14 +239,12 @@ impl Client {
         let status = response.status().as_u16();
         let text = |name: &str| response.headers().get(name)?.to_str().ok();
         let number = |name: &str| -> Option<u64> { text(name)?.parse().ok() };
-        let cluster_id = text("X-Etcd-Cluster-Id").map(str::to_owned);
         let index = number("X-Etcd-Index").unwrap_or(0);
         let (raft_index, raft_term) = (number("X-Raft-Index"), number("X-Raft-Term"));
         let body = response.body_mut().with_config().limit(u64::MAX);
         Ok(Answer {
             status,
             index,
-            cluster_id,
             raft_index,
             raft_term,
             body: body.read_to_vec().map_err(miss)?,

@@ -142,22 +142,29 @@ fn mirror(run: &mut Run) -> Result<(), Stop> {
     }
 }
 
-/// A cluster that is its own copy would never end copying.
+/// A cluster that is its own copy would never end copying. Ids alone do not tell: they follow from URLs, and two clusters
+/// of one member each have the same ones by default. But no two members have the same id and began at the same moment.
 fn refuse_itself(mirror: &Mirror) -> Result<(), Stop> {
-    let id = |client: &Client| -> Option<String> {
-        let deadline = Instant::now() + client.settings.total_timeout;
-        let ask = Ask::key("/", vec![]);
-        let endpoints = client.endpoints.iter();
-        let mut answers =
-            endpoints.filter_map(|url| client.any_answer_of(url, &ask, Some(deadline)).ok());
-        answers.find_map(|answer| answer.cluster_id)
-    };
-    match (id(&mirror.from), id(&mirror.to)) {
-        (Some(from), Some(to)) if from == to => Err(Stop::Plain(format!(
-            "--from and --to are members of one cluster ({from}): nothing is to be copied"
+    let (from, to) = (processes(&mirror.from), processes(&mirror.to));
+    match from.intersection(&to).next() {
+        None => Ok(()),
+        Some((id, _)) => Err(Stop::Plain(format!(
+            "--from and --to are one cluster: both lead to the member {id}"
         ))),
-        _ => Ok(()),
     }
+}
+
+/// Members as they run now: each one's id and when it began.
+fn processes(client: &Client) -> BTreeSet<(String, String)> {
+    let ask = Ask::get("/v2/stats/self", vec![]);
+    let told = |url| {
+        let deadline = Instant::now() + client.settings.total_timeout;
+        let answer = client.any_answer_of(url, &ask, Some(deadline)).ok()?;
+        let page: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+        let text = |name: &str| Some(page[name].as_str()?.to_owned());
+        Some((text("id")?, text("startTime")?))
+    };
+    client.endpoints.iter().filter_map(told).collect()
 }
 
 /// Whether trying again can help.

@@ -2,7 +2,7 @@
 //!
 //! | `--initial-cluster-state` | this node is | the others are asked |
 //! |---|---|---|
-//! | `new` | a founder: its id follows from the flags | whether they know it already: then its data was lost |
+//! | `new` | a founder: its id follows from the flags | whether they know it already: then its data was lost; and whether they are in another cluster |
 //! | `existing` | a member that the cluster has added | who are members; its id is that of its peer URLs |
 
 use super::random;
@@ -36,10 +36,32 @@ fn found(config: &Config) -> Result<Identity, Stop> {
         let is_me = |member: &Listed| member.id == id && !member.client_urls.is_empty();
         told.members.iter().any(is_me)
     };
-    match others(config).iter().filter_map(ask).find(knows_me) {
-        Some(told) => Err(lost_data(config, id, &told)),
+    let all: Vec<Told> = others(config).iter().filter_map(ask).collect();
+    if let Some(told) = all.iter().find(|told| knows_me(told)) {
+        return Err(lost_data(config, id, told));
+    }
+    let cluster = identity.founders.cluster;
+    match all.iter().find(|told| told.cluster != cluster) {
+        Some(told) => Err(founded_already(config, cluster, told)),
         None => Ok(identity),
     }
+}
+
+/// Whoever is to found the cluster with this one is in another already: the flags are those of its first days, and it was
+/// restored from a backup since, or they name the wrong machine. Without it the rest would found an empty cluster.
+fn founded_already(config: &Config, cluster: u64, told: &Told) -> Stop {
+    Stop::fatal(
+        format!(
+            "{} is a member of the cluster {:x} already, and these flags would found another one, {cluster:x}",
+            told.url, told.cluster
+        ),
+        &format!(
+            "if that cluster was restored from a backup: edgetcdctl snapshot restore, with the same file, into {}; to \
+             join it: edgetcdctl member add {}, and --initial-cluster-state existing; else, other URLs",
+            config.data_dir.display(),
+            config.name
+        ),
+    )
 }
 
 /// The cluster runs with this member in it, which comes without what it has confirmed: it must not take part

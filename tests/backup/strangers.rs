@@ -78,3 +78,39 @@ fn a_member_restored_over_again_is_refused() {
     );
     assert!(alone.is_ok_and(|answer| answer.status == 500));
 }
+
+/// The others were forgotten, and come with empty directories and the flags of their first days.
+#[test]
+fn members_that_were_not_restored_found_nothing_beside_one_that_was() {
+    let mut cluster = Cluster::start(3, &[]);
+    fill(&cluster.addresses(), 200);
+    let folder = folder();
+    let file = folder.path().join("keys.snap");
+    save(&all_endpoints(&cluster), &file);
+    for node in 0..3 {
+        cluster.kill(node);
+        cluster.node_mut(node).wipe();
+    }
+    restore(&cluster, 0, &file);
+    cluster.node_mut(0).spawn();
+    await_log(&cluster, &[0], "not ready yet");
+    for node in [1, 2] {
+        cluster.node_mut(node).spawn();
+    }
+    for node in [1, 2] {
+        await_log(
+            &cluster,
+            &[node],
+            "edgetcdctl snapshot restore, with the same file",
+        );
+        let (status, _) = cluster.node_mut(node).wait_end(PATIENCE);
+        assert_eq!(status.code(), Some(1));
+        assert!(!cluster.node(node).data().exists(), "nothing was made");
+    }
+    for node in [1, 2] {
+        restore(&cluster, node, &file);
+        cluster.node_mut(node).spawn();
+    }
+    let index = cluster.put(1, "/new", "time");
+    assert!(index > 200, "{index}");
+}

@@ -172,11 +172,11 @@ impl Pattern {
 }
 
 impl Slices for Pattern {
-    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
+    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> std::io::Result<bool> {
         let end = self.length.min(self.at + at_least);
         out.extend((self.at..end).map(Pattern::byte));
         self.at = end;
-        end < self.length
+        Ok(end < self.length)
     }
 }
 
