@@ -1,4 +1,4 @@
-//! `edgetcdctl wal`: a data directory as the node finds it. Neither command changes anything, takes a
+//! `edgetcdctl wal`: a data directory as the node finds it. Neither command changes anything, keeps a
 //! lock or asks a server; the node may run meanwhile, and then a moment of it is shown.
 //!
 //! `wal check` says what a start would: the same code decides ([`crate::node::look`]), in the same

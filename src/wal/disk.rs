@@ -44,10 +44,11 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     fn allocate(&self, file: &Path, bytes: u64) -> io::Result<()>;
     /// Opens an allocated file for writing in place.
     fn segment(&self, file: &Path) -> io::Result<Self::Segment>;
-    /// Takes the lock that this file stands for, or tells who has it.
+    /// Takes the lock that this file stands for, or tells who has it; a real disk after half a second, in which
+    /// whoever only looks ([`Disk::holder`]) lets go of it.
     fn lock(&self, file: &Path) -> io::Result<Locked<Self::Lock>>;
-    /// Who has the lock that this file stands for, if anybody has. Nothing is changed; an error is one
-    /// that [`Disk::lock`] would meet as well.
+    /// Who has the lock that this file stands for, if anybody has. Nothing is changed, but a real disk's
+    /// lock is held for a moment, shared. An error is one that [`Disk::lock`] would meet as well.
     fn holder(&self, file: &Path) -> io::Result<Option<Holder>>;
     /// A number that nobody can guess (or, under a seed, anybody can).
     fn random(&self) -> u32;

@@ -86,7 +86,7 @@ impl<D: Disk> Clone for Home<D> {
 impl<D: Disk> Home<D> {
     /// Makes what is missing and takes the lock.
     ///
-    /// Errors: `Locked` at once when another process has it, `Foreign` when the directory is not
+    /// Errors: `Locked`, after half a second at most, when another process has it, `Foreign` when the directory is not
     /// edgetcd's, else `Io` or `Full`.
     pub fn open(disk: D, options: Options) -> Result<Home<D>, WalError> {
         let (member, wal, snap) = folders(&options);
@@ -109,7 +109,7 @@ impl<D: Disk> Home<D> {
         })))
     }
 
-    /// The same, only to be looked at: nothing is made, and no lock is taken.
+    /// The same, only to be looked at: nothing is made, and no lock is kept.
     ///
     /// Errors: `Foreign`, `Io`.
     pub(super) fn unlocked(disk: D, options: Options) -> Result<Home<D>, WalError> {

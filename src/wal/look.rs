@@ -1,4 +1,4 @@
-//! Reading a data directory without being its node: no lock, nothing made, nothing mended.
+//! Reading a data directory without being its node: no lock is kept, nothing made, nothing mended.
 //!
 //! What is decided is what a start decides ([`decide`](super::decide)), so what is refused here is what
 //! a start refuses, in the same words. Memory does not grow with the log: entries come one after the

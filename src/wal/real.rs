@@ -20,6 +20,11 @@ use std::time::Duration;
 /// and then each record dirties a whole one of them (2 MiB were measured).
 const ZEROS: [u8; 4096] = [0; 4096];
 
+/// How often a lock that is held is tried again, and how long is waited in between: who only looks at it is gone
+/// by then, and whoever starts a node on a directory in use is told so soon enough.
+const LOOKS_MAX: u32 = 25;
+const LOOK_TIME: Duration = Duration::from_millis(20);
+
 /// How segments are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WritePath {
@@ -142,12 +147,20 @@ impl Disk for RealDisk {
         let mut how = OpenOptions::new();
         how.read(true).write(true).create(true).truncate(false);
         let mut file = how.mode(0o600).open(path)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Ok(Locked::Theirs(pid(&mut file)));
+        let mut looks = 0;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                // Perhaps somebody only looks at it (see `holder`).
+                Err(rustix::io::Errno::WOULDBLOCK) if looks < LOOKS_MAX => {
+                    looks += 1;
+                    std::thread::sleep(LOOK_TIME);
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Ok(Locked::Theirs(pid(&mut file)));
+                }
+                Err(errno) => return Err(errno.into()),
             }
-            Err(errno) => return Err(errno.into()),
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
@@ -163,8 +176,10 @@ impl Disk for RealDisk {
         if file.metadata()?.is_dir() {
             return Err(rustix::io::Errno::ISDIR.into());
         }
-        // A shared lock that is had at once says that nobody has it. It is let go of in the next moment:
-        // only a process that takes it in between would be told that another has it.
+        // A shared lock that is had at once says that nobody has it. It is let go of in the next moment, and a
+        // node that starts in between tries again. There is no way to only ask: a question by `fcntl` does
+        // not see such locks, and a list of them by device and inode only Linux has, with other devices
+        // than `stat` tells on some file systems.
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => {
                 let _ = rustix::fs::flock(&file, FlockOperation::Unlock);

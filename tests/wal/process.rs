@@ -1,9 +1,12 @@
 //! Two processes on one directory, and the package that maps files.
 
 use edgetcd::wal::{Home, Options, RealDisk, WalErrorKind, recover};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 const HOLD: &str = "EDGETCD_TEST_HOLD";
 
@@ -72,6 +75,27 @@ fn a_second_process_is_refused_with_the_first_ones_pid() {
     // The kernel lets go of the lock with the process.
     let home = Home::open(RealDisk::default(), Options::new(dir.path())).expect("free again");
     assert!(recover(&home).is_ok());
+}
+
+/// A look at a directory has its lock for a moment, shared: a node that starts just then is not refused.
+#[test]
+fn who_only_looks_keeps_nobody_from_starting() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let open = || Home::open(RealDisk::default(), Options::new(dir.path()));
+    drop(open().expect("it is free"));
+    let lock = File::open(dir.path().join("member/lock")).expect("the lock's file");
+    flock(&lock, FlockOperation::NonBlockingLockShared).expect("nobody has it");
+    std::thread::scope(|scope| {
+        let started = scope.spawn(open);
+        // Long enough that the lock is tried in between, and no more than a look may take.
+        std::thread::sleep(Duration::from_millis(50));
+        flock(&lock, FlockOperation::Unlock).expect("it was had");
+        let home = started
+            .join()
+            .expect("no panic")
+            .expect("it waits a moment");
+        assert!(recover(&home).is_ok());
+    });
 }
 
 #[test]
