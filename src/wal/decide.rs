@@ -20,9 +20,9 @@ pub(super) struct Decision<D: Disk> {
     pub snapshot: Option<SnapshotReader<D>>,
     /// Newer ones that are not whole: to be put aside.
     pub bad: Vec<Position>,
-    /// What is said of them.
+    /// What is said of them, by a start and by those who only look: so not as what was done.
     pub warnings: Vec<String>,
-    /// What is said of an append that is not whole.
+    /// The same of an append that is not whole.
     pub torn: Option<String>,
 }
 
@@ -114,8 +114,8 @@ fn torn<D: Disk>(home: &Home<D>, replayed: &Replayed) -> Option<String> {
     }
     let path = home.wal().join(replayed.active.name.file());
     Some(format!(
-        "{} at byte {}: the last append is not whole, as when a crash cuts it short: the {} \
-         bytes from here on were cut off",
+        "{} at byte {}: the last append is not whole, as when a crash cuts it short: at a start the {} \
+         bytes from here on are cut off",
         path.display(),
         replayed.end,
         replayed.rest.dirty_end - replayed.end
@@ -160,9 +160,9 @@ fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Decisi
                 break;
             }
             Err(error) if error.kind == WalErrorKind::Damaged => {
-                chosen
-                    .warnings
-                    .push(format!("{error}; it was kept aside, an older one is used"));
+                chosen.warnings.push(format!(
+                    "{error}; at a start it is kept aside, and an older one used"
+                ));
                 chosen.bad.push(position);
                 first_error.get_or_insert(error);
             }

@@ -540,7 +540,10 @@ fn a_check_of_a_snapshot_says_the_same() {
     assert_eq!(bad.status.code(), Some(1), "{error}");
     let check = text(&ctl_on(&["wal", "check"], &data).stdout);
     assert!(
-        check.contains(&format!("{}; it was kept aside", error.trim_end())),
+        check.contains(&format!(
+            "{}; at a start it is kept aside",
+            error.trim_end()
+        )),
         "{error}\n{check}"
     );
 }

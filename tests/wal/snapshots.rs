@@ -318,10 +318,7 @@ fn falls_back(grown: &LyingDisk, newest: &Path, what: &str, damage: &Damage) {
     let found = read_all(&wal, &recovered);
     assert_eq!(found, entries(11, 60, 1, 200).entries, "{what}");
     let warning = recovered.warnings.join("\n");
-    assert!(
-        warning.contains("an older one is used"),
-        "{what}: {warning}"
-    );
+    assert!(warning.contains("an older one used"), "{what}: {warning}");
     assert_eq!(
         read(recovered.snapshot.expect("the older one")).len(),
         25_000,
