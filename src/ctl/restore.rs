@@ -8,6 +8,7 @@ use super::Stop;
 use super::args::Opt;
 use super::command::{Command, HELP, Run};
 use super::snapshot::file_argument;
+use super::wal::held;
 use crate::backup::{self, BUMP_MAX, BackupError, Made, Place};
 use crate::config::Config;
 use crate::ids;
@@ -209,8 +210,11 @@ fn tell(run: &mut Run, place: &Place, made: &Made, name: &str) -> Result<(), Sto
     };
     Ok(writeln!(
         run.world.stdout,
-        "{dir}: member {member} of the cluster {cluster}, {} keys, {} directories; goes on after index {} (entry {}@{})\n\
+        "{dir}: member {member} of the cluster {cluster}, {}; goes on after index {} (entry {}@{})\n\
          start it: edgetcd --name {name} --data-dir {dir}{wal_dir}, with URLs as ever",
-        census.files, census.dirs, index.0, position.index.0, position.term.0
+        held(census.files, census.dirs),
+        index.0,
+        position.index.0,
+        position.term.0
     )?)
 }

@@ -20,6 +20,7 @@ use super::download::Download;
 use super::part_file::PartFile;
 use super::progress::Progress;
 use super::restore::{stop, tell_warnings};
+use super::wal::held;
 use super::wire::{Ask, Patience};
 use crate::backup;
 use crate::raft::SnapshotMark;
@@ -223,9 +224,10 @@ fn tell_saved(run: &mut Run, saved: &Saved, on_stderr: bool) -> Result<(), Stop>
         ..
     } = saved;
     let entry = format!("{}@{}", saved.raft_index, saved.raft_term);
+    let held = held(*keys, *directories);
     Ok(writeln!(
         out,
-        "{file}: {keys} keys, {directories} directories at index {index} (entry {entry}), {bytes} bytes, \
+        "{file}: {held} at index {index} (entry {entry}), {bytes} bytes, \
          from {from}"
     )?)
 }

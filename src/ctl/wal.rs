@@ -284,15 +284,8 @@ fn text(place: &Place, found: &Look) -> String {
     line("term", &term(&good));
     line("log", &log(&good));
     line("snapshot", &snapshot(&good));
-    let (keys, dirs) = (good.keys, good.directories);
-    let counts = (
-        count(keys, "key", "keys"),
-        count(dirs, "directory", "directories"),
-    );
-    line(
-        "holds",
-        &format!("{}, {} at index {}", counts.0, counts.1, good.index),
-    );
+    let held = held(good.keys, good.directories);
+    line("holds", &format!("{held} at index {}", good.index));
     line("members", &good.members.join(" "));
     good.warnings
         .iter()
@@ -314,6 +307,13 @@ fn log(good: &Good) -> String {
     let files = count(good.segments.len() as u64, "file", "files");
     let records = count(good.records, "record", "records");
     format!("{files}, {records}, {entries}")
+}
+
+/// Keys and directories, counted.
+pub(super) fn held(keys: u64, directories: u64) -> String {
+    let keys = count(keys, "key", "keys");
+    let directories = count(directories, "directory", "directories");
+    format!("{keys}, {directories}")
 }
 
 fn count(number: u64, one: &str, more: &str) -> String {
