@@ -16,6 +16,7 @@ use super::command::{Command, HELP, Run};
 use super::order::{self, Fields};
 use super::wal::{Place, WAL_DIR};
 use crate::ids::hex;
+use crate::node::look;
 use crate::raft::{Ballot, Position};
 use crate::wal::{Clock, Content, Dump, Dumped, Line, RealDisk, Survivors, WalError, segments};
 
@@ -92,12 +93,20 @@ fn files(run: &Run, given: &Path, disk: &RealDisk) -> Result<Vec<PathBuf>, Stop>
         false => found,
     };
     match found.is_empty() {
-        true => Err(Stop::Plain(format!(
+        true => Err(Stop::Plain(nothing(&place, given))),
+        false => Ok(found),
+    }
+}
+
+/// Why there is nothing to show: what `wal check` says, if that refuses the directory.
+fn nothing(place: &Place, given: &Path) -> String {
+    match look(&place.dir, place.wal_dir.as_deref(), 0) {
+        Err(refusal) => refusal.to_string(),
+        Ok(_) => format!(
             "{}: there is no log of edgetcd here\n  is it what the node has as its --data-dir (default: \
              NAME.etcd)?",
             given.display()
-        ))),
-        false => Ok(found),
+        ),
     }
 }
 

@@ -22,8 +22,11 @@ fn transcript_of_wal() {
     edit(&torn, |bytes| bytes[line.offset as usize + 16] = 0);
     fs::write(path("TORN").join("member/wal/1.tmp"), "half").expect("written");
     fs::create_dir(path("EMPTY")).expect("made");
+    fs::create_dir_all(path("ETCD").join("member/wal")).expect("made");
+    let theirs = "ETCD/member/wal/0000000000000000-0000000000000000.wal";
+    fs::write(path(theirs), "theirs").expect("written");
 
-    let names = ["DATA", "DAMAGED", "UNSEALED", "TORN", "EMPTY"];
+    let names = ["DATA", "DAMAGED", "UNSEALED", "TORN", "EMPTY", "ETCD"];
     transcript::check("ctl/wal", |line| {
         let words: Vec<String> = (line.split(' ').skip(1))
             .map(|word| {
