@@ -133,17 +133,24 @@ pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, Bac
     };
     let identity = Identity::found(&mixed, random());
     let mut state = backup.state;
-    let index = TreeIndex(state.tree.index().0.saturating_add(bump));
-    state.tree.skip_to(index);
+    leap(&mut state, bump);
     put(&Place::of(config), &identity, state, backup.mark.position)
 }
 
+/// The tree goes on so much further, and knows nothing of what was before.
+fn leap(state: &mut State, bump: u64) {
+    let index = TreeIndex(state.tree.index().0.saturating_add(bump));
+    state.tree.skip_to(index);
+}
+
 /// Makes a directory of the same state for one member that goes on alone, with new ids: the copy that is kept
-/// of a directory. The history stays, [`HISTORY_EVENTS`] of it, since nothing is known to be lost.
+/// of a directory. `bump` is a leap as for [`restore`]: the other members, or this one later, may have given out
+/// indexes that are not in it. Without a leap the history stays, [`HISTORY_EVENTS`] of it: nothing was lost then.
 ///
 /// # Errors
 /// As [`restore`].
-pub fn copy_alone(place: &Place, copied: Directory) -> Result<Made, BackupError> {
+pub fn copy_alone(place: &Place, copied: Directory, bump: u64) -> Result<Made, BackupError> {
+    assert!(bump <= BUMP_MAX, "a leap of {bump}");
     let me = copied
         .contents
         .state
@@ -159,7 +166,12 @@ pub fn copy_alone(place: &Place, copied: Directory) -> Result<Made, BackupError>
     };
     // Drawn as well, not made from the member's: this cluster is nobody else's.
     let identity = Identity::alone(id, random(), Members::new(random(), [member]));
-    let Contents { mark, state, .. } = copied.contents;
+    let Contents {
+        mark, mut state, ..
+    } = copied.contents;
+    if bump > 0 {
+        leap(&mut state, bump);
+    }
     put(place, &identity, state, mark.position)
 }
 

@@ -13,6 +13,8 @@ use crate::backup::{self, BUMP_MAX, BackupError, Made, Place};
 use crate::config::Config;
 use crate::ids;
 
+const BUMP_INDEX: Opt = Opt::number(&["bump-index"], "how far X-Etcd-Index leaps (1000000)");
+
 pub(super) const ALL: &[Command] = &[
     Command {
         name: "snapshot restore",
@@ -43,7 +45,7 @@ pub(super) const ALL: &[Command] = &[
                 &["initial-cluster-token"],
                 "as for the server (etcd-cluster)",
             ),
-            Opt::number(&["bump-index"], "how far X-Etcd-Index leaps (1000000)"),
+            BUMP_INDEX,
             HELP,
         ],
         run: restore,
@@ -67,6 +69,7 @@ pub(super) const ALL: &[Command] = &[
                 &["backup-wal-dir"],
                 "where the log goes, if not into --backup-dir",
             ),
+            BUMP_INDEX,
             HELP,
         ],
         run: back_up,
@@ -96,7 +99,10 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "backup",
         "What is copied is the newest snapshot with all of the log, under new ids of member and cluster and with\n\
          this member alone. Start a server on it, with or without --force-new-cluster, and add others. While a\n\
-         server runs, `snapshot save` is better: it has what a majority has.\n",
+         server runs, `snapshot save` is better: it has what a majority has.\n\
+         \n\
+         X-Etcd-Index leaps as it does by `snapshot restore`, so that a watch for what the copy lacks is told so.\n\
+         With --bump-index 0, for a member that lacks nothing, the index and the events that watches ask for go on.\n",
     ),
 ];
 
@@ -115,15 +121,7 @@ const BUMP: u64 = 1_000_000;
 fn restore(run: &mut Run) -> Result<(), Stop> {
     let file = PathBuf::from(file_argument(run)?);
     folder(run, "data-dir")?;
-    let bump = match run.parsed.number("bump-index") {
-        None => BUMP,
-        Some(bump) => u64::try_from(bump)
-            .ok()
-            .filter(|bump| *bump <= BUMP_MAX)
-            .ok_or_else(|| {
-                Stop::Usage(format!("--bump-index {bump} is not from 0 to {BUMP_MAX}"))
-            })?,
-    };
+    let bump = bump(run)?;
     let given = OF_THE_SERVER.iter();
     let flags: Vec<OsString> = given
         .filter_map(|name| Some(format!("--{name}={}", run.parsed.text(name)?).into()))
@@ -145,6 +143,14 @@ fn restore(run: &mut Run) -> Result<(), Stop> {
     Ok(())
 }
 
+fn bump(run: &Run) -> Result<u64, Stop> {
+    let Some(given) = run.parsed.number("bump-index") else {
+        return Ok(BUMP);
+    };
+    let bump = u64::try_from(given).ok().filter(|bump| *bump <= BUMP_MAX);
+    bump.ok_or_else(|| Stop::Usage(format!("--bump-index {given} is not from 0 to {BUMP_MAX}")))
+}
+
 fn back_up(run: &mut Run) -> Result<(), Stop> {
     let path = |name: &str| run.parsed.text(name).map(PathBuf::from);
     let from = folder(run, "data-dir")?;
@@ -152,10 +158,11 @@ fn back_up(run: &mut Run) -> Result<(), Stop> {
         dir: folder(run, "backup-dir")?,
         wal_dir: path("backup-wal-dir"),
     };
+    let bump = bump(run)?;
     let copied = backup::read_directory(&from, path("wal-dir").as_deref()).map_err(stop)?;
     tell_warnings(run, &copied)?;
     let name = copied.name();
-    let made = backup::copy_alone(&place, copied).map_err(stop)?;
+    let made = backup::copy_alone(&place, copied, bump).map_err(stop)?;
     tell(run, &place, &made, &name)
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::{Cluster, Server};
 use crate::support::{
-    PATIENCE, complained, fill, folder, put, restore_alone, run, said, text, tree,
+    BUMP, PATIENCE, complained, fill, folder, put, restore_alone, run, said, text, tree,
 };
 
 fn write(server: &Server) {
@@ -52,10 +52,13 @@ fn a_copy_of_a_members_directory_goes_on_alone() {
     (0..3).for_each(|node| cluster.kill(node));
     let from = cluster.node(2).data().to_owned();
     let before = files(&from);
-    for flags in [&["--force-new-cluster"][..], &[]] {
+    for (flags, bump) in [(&["--force-new-cluster"][..], 0), (&[], BUMP)] {
         let folder = folder();
         let (to, wal) = (folder.path().join("copy"), folder.path().join("wal"));
-        back_up(&from, &to, &["--backup-wal-dir", text(&wal)]);
+        let leap = ["--bump-index", "0"];
+        let leap = if bump == 0 { &leap[..] } else { &[] };
+        let further = ["--backup-wal-dir", text(&wal)];
+        back_up(&from, &to, &[&further[..], leap].concat());
         assert_eq!(
             files(&from),
             before,
@@ -67,18 +70,16 @@ fn a_copy_of_a_members_directory_goes_on_alone() {
         server.launch();
         assert_eq!(tree(&server), full);
         let answer = server.ask("PUT", "/v2/keys/more?value=1", None);
-        assert_eq!(answer.index(), index + 1, "no leap");
+        assert_eq!(answer.index(), index + bump + 1);
         let watched = server.ask(
             "GET",
             &format!("/v2/keys/last?wait=true&waitIndex={index}"),
             None,
         );
-        assert_eq!(
-            watched.status,
-            200,
-            "the history is there: {}",
-            watched.text()
-        );
+        // The history is there, or is said not to be.
+        let expected = if bump == 0 { 200 } else { 400 };
+        assert_eq!(watched.status, expected, "{}", watched.text());
+        assert_eq!(watched.text().contains("\"errorCode\":401"), bump > 0);
         let members = server.ask("GET", "/v2/members", None).json();
         let members = members.get("members").expect("members").items();
         assert_eq!(members.len(), 1);

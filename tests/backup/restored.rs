@@ -5,12 +5,10 @@ use std::time::Duration;
 use crate::harness::client::form_request;
 use crate::harness::{Cluster, Connection, Json, Line, Server, wait_for};
 use crate::support::{
-    PATIENCE, all_endpoints, fill, folder, keys, number, put, restore_alone, save, send, tree, url,
-    wipe_and_restore,
+    BUMP, PATIENCE, all_endpoints, fill, folder, keys, number, put, restore_alone, save, send,
+    tree, url, wipe_and_restore,
 };
 use jiff::Timestamp;
-
-const BUMP: u64 = 1_000_000;
 
 #[test]
 fn one_node() {

@@ -10,6 +10,9 @@ use crate::harness::{Answer, Cluster, Connection, Json, Server, setting};
 /// A large tree on a busy machine takes its time.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How far the index leaps by itself.
+pub const BUMP: u64 = 1_000_000;
+
 pub fn keys() -> usize {
     usize::try_from(setting("BACKUP_KEYS", 1000)).expect("a count")
 }
