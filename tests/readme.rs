@@ -168,6 +168,46 @@ fn the_three_nodes_of_the_readme_become_a_cluster() {
     }
 }
 
+/// The commands of the section on backups, as they stand there, and the `curl` of the text below them.
+#[test]
+fn a_backup_is_saved_checked_and_restored_by_what_the_readme_says() {
+    let text = readme();
+    let (_, after) = text
+        .split_once("```sh\nedgetcdctl snapshot save")
+        .expect("the commands");
+    let (script, _) = after.split_once("```").expect("their end");
+    let (_, curl) = text
+        .split_once("`curl http://127.0.0.1:2379/edgetcd/snapshot")
+        .expect("the curl");
+    let (curl, _) = curl.split_once('`').expect("its end");
+    let server = Server::start(&[]);
+    let url = format!("http://{}", server.address());
+    let folder = tempfile::tempdir().expect("a folder");
+    let programs = Path::new(env!("CARGO_BIN_EXE_edgetcdctl"))
+        .parent()
+        .expect("a folder");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let all = format!(
+        "set -e\nedgetcdctl snapshot save{script}\ncurl -s {url}/edgetcd/snapshot{curl}\n\
+         edgetcdctl snapshot check keys.snap\nls n1.etcd/member"
+    );
+    let run = Command::new("sh")
+        .args(["-c", &all])
+        .current_dir(folder.path())
+        .env("PATH", format!("{}:{path}", programs.display()))
+        .env("ETCDCTL_ENDPOINTS", &url)
+        .output()
+        .expect("there is a shell");
+    let printed = String::from_utf8_lossy(&run.stdout);
+    assert!(
+        run.status.success(),
+        "{printed}{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
+    assert_eq!(printed.matches("keys.snap: good").count(), 2, "{printed}");
+    assert!(printed.contains("identity\n"), "{printed}");
+}
+
 #[test]
 fn every_target_the_readme_names_is_in_the_makefile() {
     let makefile = Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile");
