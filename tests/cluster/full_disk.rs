@@ -68,20 +68,18 @@ fn a_snapshot_that_a_follower_cannot_store_is_sent_ever_more_rarely() {
     let Some(mount) = Mount::tmpfs(16) else {
         return;
     };
-    let mut cluster = Cluster::prepare(3, &["--snapshot-count=10"]);
+    // The events are in a snapshot, too. Few of them: however much is written, all has to fit on that disk in the end.
+    let mut cluster = Cluster::prepare(3, &["--snapshot-count=10", "--watch-history=10"]);
     cluster.node_mut(2).keep_data_in(&mount.path().join("data"));
     cluster.launch();
     cluster.kill(2);
     let leader = cluster.wait_leader();
+    // For as long as it counts as living the leader keeps what it lacks: an election timeout.
     let value = "x".repeat(VALUE_BYTES);
-    for number in 0..50 {
-        cluster.put(leader, &format!("/k{number}"), &value);
-    }
-    // For as long as it counts as living the leader keeps what it lacks: an election timeout. Small ones, since the
-    // history of events is in the snapshot, too, and all of it has to fit on that disk.
-    let begun = Instant::now();
-    while begun.elapsed() < SLOWEST {
-        cluster.put(leader, "/tick", "x");
+    let (begun, mut written) = (Instant::now(), 0);
+    while begun.elapsed() < SLOWEST || written < 50 {
+        cluster.put(leader, &format!("/k{}", written % 50), &value);
+        written += 1;
     }
     let filler = mount.path().join("filler");
     fill(&filler);
