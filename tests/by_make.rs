@@ -170,6 +170,7 @@ fn the_demo_shows_a_failover_and_leaves_nothing() {
     ] {
         assert!(text.contains(shown), "no {shown:?} in: {text}");
     }
+    assert!(!text.contains("nodes.sh: line"), "bash complains: {text}");
     assert!(!make.cluster_dir().exists());
     nothing_lives(&make);
 }

@@ -234,7 +234,8 @@ is_added() { said=$(ctl_any member add "n$1" "$(peer_url "$1")" 2>&1); }
 # A node that is alone answers nothing before a majority runs; that is no failure of its start.
 start_and_wait() {
     local answer said=0
-    said=$(wc -c <"$dir/n$1/log" 2>/dev/null) || true # what it says from now on comes behind that
+    # What it says from now on comes behind that.
+    [ ! -e "$dir/n$1/log" ] || said=$(wc -c <"$dir/n$1/log")
     answer="and answers on $(client_url "$1")"
     start_node "$1"
     await 10 settled "$1" || answer="and does not answer yet: $(tail -n 1 "$dir/n$1/log")"
