@@ -108,6 +108,23 @@ fn a_cluster_that_was_stopped_goes_on_with_its_data() {
     nothing_lives(&make);
 }
 
+/// The first thing that a user types.
+#[test]
+fn make_run_is_one_node_to_talk_to() {
+    let Some(make) = Makes::new() else { return };
+    let data = format!("DATA_DIR={}", make.cluster_dir().display());
+    let client = format!("CLIENT_URL=http://127.0.0.1:{}", make.port());
+    let peer = format!("PEER_URL=http://127.0.0.1:{}", make.port() + 1);
+    let mut terminal = make.terminal(&["run", &data, &client, &peer]);
+    terminal.shows("try: curl http://127.0.0.1");
+    let answer = make.ctl(1, &["set", "/hello", "world"]);
+    assert_eq!(answer.as_deref(), Some("world"));
+    terminal.signal(Signal::INT);
+    terminal.wait();
+    assert!(terminal.text().contains("stopped"), "{}", terminal.text());
+    assert!(make.done(&["help"]).contains("make run "));
+}
+
 /// Two terminals, or an impatient person: one of both has the cluster, the other one says so and harms nothing.
 #[test]
 fn two_makes_at_once_start_one_cluster() {

@@ -2,7 +2,7 @@
 //!
 //! Only the address differs: the node under test listens on a free port. What is shown of `make` is
 //! compared in a cluster of its own; `make`, `make test`, `make demo`, `make install` and `make dist` are what
-//! CI calls, and `make run` is what `harness` does.
+//! CI calls, and `make run` is run by `by_make`.
 
 mod harness;
 
