@@ -156,9 +156,9 @@ impl Counts {
         }
     }
 
-    /// A request that was asked then is answered with success now. On any thread.
-    pub fn succeeded(&self, method: Method, asked: Instant) {
-        self.elsewhere.times[method as usize].add(asked.elapsed());
+    /// A request took so long to be answered with success. On any thread.
+    pub fn succeeded(&self, method: Method, took: Duration) {
+        self.elsewhere.times[method as usize].add(took);
     }
 
     /// A request is answered with this status of an error. On any thread.
@@ -238,9 +238,9 @@ mod tests {
         let (counts, asked) = (Counts::new(1), Instant::now());
         let now = asked + Duration::from_millis(20);
         counts.of(0).answered(Method::QGet, asked, now);
-        counts.succeeded(Method::Put, asked);
+        counts.succeeded(Method::Put, Duration::from_millis(7));
         assert_eq!(counts.times(Method::QGet).sum, 0.02);
-        assert_eq!(counts.times(Method::Put).count(), 1);
+        assert_eq!(counts.times(Method::Put).sum, 0.007);
     }
 
     #[test]

@@ -138,7 +138,8 @@ impl Waiter for WriteAnswer {
     fn done(self: Box<Self>, done: &Done, outbox: &mut Outbox) {
         let answer = match &done.effect {
             Effect::Event(applied) => {
-                self.counts.succeeded(self.method, self.asked);
+                let took = done.at.saturating_duration_since(self.asked);
+                self.counts.succeeded(self.method, took);
                 self.success(&applied.event, done)
             }
             Effect::Refused(error) => {

@@ -107,6 +107,8 @@ pub struct Done {
     /// May be newer than the term that the entry was appended in. It is on disk: what a client was shown does
     /// not go back with a restart.
     pub term: Term,
+    /// When that was shown: what was done together has one look at the clock.
+    pub at: Instant,
 }
 
 /// Why a request got no result.

@@ -49,7 +49,7 @@ use super::{
     Backlog, Done, Effect, Failure, REQUESTS_MAX, Reader, Request, Settings, Waiter, Write, entry,
 };
 use crate::door::Outbox;
-use crate::raft::{Core, Input, NodeId, Position, SnapshotMark, Term};
+use crate::raft::{Core, Input, LogIndex, NodeId, Position, SnapshotMark, Term};
 use crate::tree::{Applied, ClusterTime};
 use crate::wal::{self, Batch};
 use crate::watch::{View, WatchHub};
@@ -154,12 +154,14 @@ pub struct RaftThread {
 /// What one entry led to, until the view that shows it is published.
 struct Applying {
     waiter: Option<Box<dyn Waiter>>,
-    done: Done,
+    effect: Effect,
+    applied: LogIndex,
+    term: Term,
 }
 
 impl Applying {
     fn event(&self) -> Option<&Applied> {
-        match &self.done.effect {
+        match &self.effect {
             Effect::Event(applied) => Some(applied),
             Effect::Refused(_) | Effect::Members(_) => None,
         }
@@ -396,10 +398,17 @@ impl RaftThread {
         let view = self.view();
         let events = self.results.iter().filter_map(|applying| applying.event());
         self.wiring.hub.publish(view, events.cloned());
-        let applying = std::mem::take(&mut self.applying) + begun.elapsed();
+        let at = Instant::now();
+        let applying = std::mem::take(&mut self.applying) + (at - begun);
         self.wiring.status.commits().add(applying);
-        for Applying { waiter, done } in self.results.drain(..) {
-            if let Some(waiter) = waiter {
+        for applying in self.results.drain(..) {
+            if let Some(waiter) = applying.waiter {
+                let done = Done {
+                    effect: applying.effect,
+                    applied: applying.applied,
+                    term: applying.term,
+                    at,
+                };
                 waiter.done(&done, &mut self.outbox);
             }
         }

@@ -282,6 +282,7 @@ impl RaftThread {
             effect: Effect::Members(Err(error)),
             applied: self.wiring.state.applied,
             term: self.wiring.core.stored_term(),
+            at: Instant::now(),
         };
         for waiter in waiters {
             waiter.done(&done, &mut self.outbox);

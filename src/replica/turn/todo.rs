@@ -3,7 +3,7 @@
 use super::super::letter::Verdict;
 use super::super::log_thread::Job;
 use super::super::state::Outcome;
-use super::super::{Done, Effect, Query, Request, Waiter, entry};
+use super::super::{Effect, Query, Request, Waiter, entry};
 use super::{Applying, RaftThread};
 use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Todo};
 use crate::tree::{EXPIRED_AT_ONCE, Event};
@@ -158,12 +158,12 @@ impl RaftThread {
 
     fn applied(&mut self, applied: LogIndex, waiter: Option<Box<dyn Waiter>>, effect: Effect) {
         let term = self.wiring.core.stored_term();
-        let done = Done {
+        self.results.push(Applying {
+            waiter,
             effect,
             applied,
             term,
-        };
-        self.results.push(Applying { waiter, done });
+        });
     }
 
     pub(super) fn members_changed(&mut self) {
