@@ -77,6 +77,23 @@ struct Inner<D: Disk> {
     _locks: Vec<D::Lock>,
 }
 
+impl<D: Disk> Inner<D> {
+    /// A directory that is not edgetcd's is refused; nothing is made, and nothing locked.
+    fn new(disk: D, options: Options) -> Result<Inner<D>, WalError> {
+        let (member, wal, snap) = folders(&options);
+        refuse_foreign(&disk, &options.dir, &wal, &snap)?;
+        Ok(Inner {
+            disk,
+            options,
+            member,
+            wal,
+            snap,
+            stats: Arc::default(),
+            _locks: Vec::new(),
+        })
+    }
+}
+
 impl<D: Disk> Clone for Home<D> {
     fn clone(&self) -> Home<D> {
         Home(self.0.clone())
@@ -89,41 +106,24 @@ impl<D: Disk> Home<D> {
     /// Errors: `Locked`, after half a second at most, when another process has it, `Foreign` when the directory is not
     /// edgetcd's, else `Io` or `Full`.
     pub fn open(disk: D, options: Options) -> Result<Home<D>, WalError> {
-        let (member, wal, snap) = folders(&options);
-        refuse_foreign(&disk, &options.dir, &wal, &snap)?;
-        make_dir(&disk, &member)?;
-        let mut locks = vec![lock(&disk, &member.join("lock"))?];
-        make_dir(&disk, &wal)?;
-        if options.wal_dir.is_some() {
-            locks.push(lock(&disk, &wal.join("lock"))?);
+        let mut inner = Inner::new(disk, options)?;
+        let disk = &inner.disk;
+        make_dir(disk, &inner.member)?;
+        let mut locks = vec![lock(disk, &inner.member.join("lock"))?];
+        make_dir(disk, &inner.wal)?;
+        if inner.options.wal_dir.is_some() {
+            locks.push(lock(disk, &inner.wal.join("lock"))?);
         }
-        make_dir(&disk, &snap)?;
-        Ok(Home(Arc::new(Inner {
-            disk,
-            options,
-            member,
-            wal,
-            snap,
-            stats: Arc::default(),
-            _locks: locks,
-        })))
+        make_dir(disk, &inner.snap)?;
+        inner._locks = locks;
+        Ok(Home(Arc::new(inner)))
     }
 
     /// The same, only to be looked at: nothing is made, and no lock is kept.
     ///
     /// Errors: `Foreign`, `Io`.
     pub(super) fn unlocked(disk: D, options: Options) -> Result<Home<D>, WalError> {
-        let (member, wal, snap) = folders(&options);
-        refuse_foreign(&disk, &options.dir, &wal, &snap)?;
-        Ok(Home(Arc::new(Inner {
-            disk,
-            options,
-            member,
-            wal,
-            snap,
-            stats: Arc::default(),
-            _locks: Vec::new(),
-        })))
+        Ok(Home(Arc::new(Inner::new(disk, options)?)))
     }
 
     /// Who has the directory, if anybody has.
