@@ -44,21 +44,31 @@
 //! [`Report::Stored`]: log_thread::Report::Stored
 
 pub mod clock;
+#[path = "../engine/entry.rs"]
 pub mod entry;
+#[path = "../engine/followers.rs"]
 pub mod followers;
+#[path = "../engine/forwards.rs"]
 mod forwards;
+#[path = "../engine/letter.rs"]
 pub mod letter;
 pub mod log_thread;
+#[path = "../engine/members.rs"]
 pub mod members;
+#[path = "../engine/pauses.rs"]
 mod pauses;
 pub mod peers;
+#[path = "../engine/reads.rs"]
 mod reads;
 pub mod snapshot;
+#[path = "../engine/state.rs"]
 pub mod state;
 mod status;
 #[cfg(test)]
 mod tests;
+#[path = "../engine/tickets.rs"]
 mod tickets;
+#[path = "../engine/mod.rs"]
 mod turn;
 
 use crate::door::Outbox;

@@ -26,6 +26,7 @@
 //! | `todo.rs` | what the core asks for; entries applied |
 //! | `stopping.rs` | leadership handed over, and the last answers |
 
+#[path = "notes.rs"]
 mod events;
 mod letters;
 mod reports;
