@@ -8,9 +8,9 @@
 
 use super::BackupError;
 use crate::config::Config;
+use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::raft::SnapshotMark;
-use crate::replica::state::State;
 use crate::wal::{self, Batch, Disk, Home, Options, RealDisk};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -317,8 +317,21 @@ fn lock(folder: &Path) -> Result<File, BackupError> {
     }
 }
 
+/// How often a directory is made that another restore, which gives up, has made and removes again.
+const MAKE_DIR_TRIES: usize = 100;
+
 fn make_dir(folder: &Path) -> Result<(), BackupError> {
-    let made = RealDisk::default().make_dir(folder);
+    let disk = RealDisk::default();
+    let is_gone_again = |error: &io::Error| {
+        [ErrorKind::AlreadyExists, ErrorKind::NotFound].contains(&error.kind()) && !folder.exists()
+    };
+    let mut made = disk.make_dir(folder);
+    for _ in 1..MAKE_DIR_TRIES {
+        match &made {
+            Err(error) if is_gone_again(error) => made = disk.make_dir(folder),
+            _ => break,
+        }
+    }
     made.map_err(|error| failed(folder, "make this folder", &error))
 }
 
