@@ -5,9 +5,9 @@
 //! random *incarnation* tells the two apart.
 
 use crate::config::Config;
+use crate::engine::members::{Member, Members, Published};
 use crate::ids;
 use crate::raft::NodeId;
-use crate::replica::members::{Member, Members, Published};
 use crate::urls::Url;
 use serde::{Deserialize, Serialize};
 

@@ -8,13 +8,14 @@
 //! |---|---|---|
 //! | 0 | [`raft`] | consensus as a pure value: an input in, what to do out |
 //! | 0 | [`tree`] | the key tree as a pure value: commands in, events or API errors out |
+//! | 1 | [`engine`] | one member as a pure value: events in, effects out |
 //! | 1 | [`wal`] | records, mapped segments, recovery, snapshot files, the `Disk` seam |
 //! | 1 | [`door`] | HTTP/1.1 over sockets; knows nothing of etcd |
 //! | 1 | [`urls`], [`ids`], [`allowed`] | `scheme://host:port`; member and cluster ids; admitted names |
 //! | 1 | [`logging`], [`notify`] | lines on stderr; words to whoever supervises the process |
 //! | 1 | [`threads`], [`usage`], [`histogram`] | threads that must not end; what the process uses; how long things take |
 //! | 2 | [`watch`] | the newest view of the tree, and the long polls that wait for the next |
-//! | 2 | [`replica`] | the raft thread and its log thread: propose, store, apply, answer |
+//! | 2 | [`replica`] | the raft, WAL and snapshot threads around an engine |
 //! | 3 | [`http`] | what etcd says over HTTP |
 //! | 3 | [`peer`] | what goes between members: letters and snapshots |
 //! | 4 | [`config`], [`identity`] | flags and environment to a checked `Config`; whose directory it is |
@@ -31,6 +32,7 @@ pub mod backup;
 pub mod config;
 pub mod ctl;
 pub mod door;
+pub mod engine;
 pub mod guide;
 pub mod histogram;
 pub mod http;

@@ -1,10 +1,11 @@
 //! What a backup holds: read from a file, or put together from the directory of a member that does not serve.
 
 use super::BackupError;
+use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::node;
 use crate::raft::{NodeId, SnapshotMark};
-use crate::replica::state::{State, Unloaded};
+use crate::replica::snapshot::{self, Unloaded};
 use crate::wal::{Disk, RealDisk, SliceEncoder, SnapshotReader};
 use std::io::{self, Write};
 use std::path::Path;
@@ -81,7 +82,7 @@ impl Directory {
 /// It is damaged, with the place, or was written by another version.
 pub fn read_file(path: &Path, history_events: usize) -> Result<Contents, BackupError> {
     let mut reader = SnapshotReader::open_file(&RealDisk::default(), path)?;
-    let state = State::load(&mut reader, history_events).map_err(|unloaded| match unloaded {
+    let state = snapshot::load(&mut reader, history_events).map_err(|unloaded| match unloaded {
         Unloaded::Disk(error) => BackupError::Disk(error),
         Unloaded::Malformed(error) => BackupError::Refused(format!(
             "{}: it passes its checksums but cannot be read: {}; it may have been written by a newer edgetcd",

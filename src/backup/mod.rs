@@ -62,11 +62,11 @@ mod making;
 pub use contents::{Contents, Directory, HISTORY_EVENTS, read_directory, read_file};
 pub use making::Place;
 
+use crate::engine::members::{Member, Members};
+use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::raft::{Ballot, LogIndex, Membership, NodeId, Position, SnapshotMark};
 use crate::replica::clock::{Clock, SystemClock};
-use crate::replica::members::{Member, Members};
-use crate::replica::state::State;
 use crate::tree::{Census, ClusterTime, TreeIndex};
 use crate::wal::{self, Disk, RealDisk, WalError};
 use crate::{config, config::Config};

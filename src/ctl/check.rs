@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::Stop;
 use super::command::Run;
 use crate::backup;
+use crate::engine::members::Member;
 use crate::ids;
-use crate::replica::members::Member;
 use crate::tree::Census;
 
 /// What a file holds that a node would take.

@@ -6,10 +6,10 @@
 use serde::Serialize;
 
 use super::globals::base64;
+use crate::engine::entry::{self, Order};
+use crate::engine::members::Member;
 use crate::ids::hex;
 use crate::raft::{Change, ChangeKind, Payload};
-use crate::replica::entry::{self, Order};
-use crate::replica::members::Member;
 use crate::tree::{Action, Command, Stamp};
 
 /// Characters of a key or value that a person sees, unless all are asked for.

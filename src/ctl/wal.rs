@@ -252,7 +252,7 @@ impl Good {
     }
 }
 
-fn member(member: &crate::replica::members::Member) -> String {
+fn member(member: &crate::engine::members::Member) -> String {
     let name = match member.name.as_str() {
         "" => hex(member.id),
         name => name.to_owned(),

@@ -3,9 +3,10 @@
 //! The time from a heartbeat to its answer is the latency that `/v2/stats/leader` shows. Every answer to
 //! what was sent counts as a success, every break of the link as a failure.
 
+use super::time::Monotonic;
 use crate::raft::{Body, NodeId};
+use core::time::Duration;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 /// Since this member leads; empty elsewhere.
 #[derive(Debug, Clone, Default)]
@@ -15,7 +16,7 @@ pub struct Followers(BTreeMap<u64, Follower>);
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Follower {
     /// The newest heartbeat that is not answered yet.
-    asked: Option<(u64, Instant)>,
+    asked: Option<(u64, Monotonic)>,
     /// Of the last answer, in milliseconds.
     pub current: f64,
     /// The shortest and the longest, in milliseconds; None before the first.
@@ -72,7 +73,7 @@ impl Followers {
     }
 
     /// A message goes to a follower. A heartbeat is measured if none is under way.
-    pub(super) fn told(&mut self, to: NodeId, body: &Body, now: Instant) {
+    pub(super) fn told(&mut self, to: NodeId, body: &Body, now: Monotonic) {
         let follower = self.0.entry(to.0).or_default();
         if let Body::Heartbeat { round, .. } = body
             && follower.asked.is_none()
@@ -83,7 +84,7 @@ impl Followers {
 
     /// A message has come; those of members that are no followers count nowhere. If it answers the heartbeat
     /// that is measured: how long that took.
-    pub(super) fn heard(&mut self, from: NodeId, body: &Body, now: Instant) -> Option<Duration> {
+    pub(super) fn heard(&mut self, from: NodeId, body: &Body, now: Monotonic) -> Option<Duration> {
         let follower = self.0.get_mut(&from.0)?;
         match body {
             Body::HeartbeatReply { round } => {
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_latency_is_from_a_heartbeat_to_its_answer() {
-        let (mut followers, start) = (Followers::default(), Instant::now());
+        let (mut followers, start) = (Followers::default(), Monotonic(1 << 40));
         let ms = Duration::from_millis;
         followers.told(OTHER, &heartbeat(1), start);
         followers.told(OTHER, &heartbeat(2), start + ms(50));
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn strangers_count_nowhere_and_failures_are_counted() {
-        let (mut followers, now) = (Followers::default(), Instant::now());
+        let (mut followers, now) = (Followers::default(), Monotonic(1 << 40));
         followers.heard(OTHER, &Body::HeartbeatReply { round: 1 }, now);
         assert_eq!(followers.iter().count(), 0);
         followers.told(OTHER, &heartbeat(1), now);

@@ -12,12 +12,13 @@
 //!
 //! Nobody sends an order again that may have been taken (hazard D16).
 
+use super::entry;
 use super::letter::Letter;
-use super::{Waiter, Write, entry};
+use super::request::Proposal;
+use super::time::Monotonic;
 use crate::raft::Term;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// A letter is sent once it holds this much; a single order may be larger.
 const LETTER_BYTES: usize = 256 << 10;
@@ -32,34 +33,34 @@ pub enum Kind {
 }
 
 /// Orders under way, by tag; tags grow.
-pub struct Forwards {
+pub struct Forwards<T> {
     next_tag: u64,
     next_number: u64,
-    waiting: VecDeque<Forward>,
+    waiting: VecDeque<Forward<T>>,
     /// Those of `waiting` that are not settled.
     open: usize,
 }
 
-struct Forward {
+struct Forward<T> {
     tag: u64,
     /// Of the letter it is in.
     number: u64,
     term: Term,
     kind: Kind,
-    deadline: Instant,
+    deadline: Monotonic,
     /// None: it is settled, and goes once it is the oldest.
-    open: Option<Open>,
+    open: Option<Open<T>>,
 }
 
-struct Open {
+struct Open<T> {
     order: Arc<[u8]>,
-    waiter: Option<Box<dyn Waiter>>,
+    caller: Option<T>,
 }
 
-impl Forwards {
+impl<T> Forwards<T> {
     /// Tags count up from `first_tag`: drawn at random at each start, they meet those of no other member and
     /// of no other start.
-    pub fn new(first_tag: u64) -> Forwards {
+    pub fn new(first_tag: u64) -> Forwards<T> {
         Forwards {
             next_tag: first_tag,
             // Below the ids of reads, see `reads`.
@@ -69,14 +70,14 @@ impl Forwards {
         }
     }
 
-    /// Writes to be sent, many in one letter; changes of the membership have one each. Those without a deadline
+    /// Proposals to be sent, many in one letter; changes of the membership have one each. Those without a deadline
     /// of their own are given up at `latest`.
     pub fn send(
         &mut self,
         kind: Kind,
-        writes: Vec<Write>,
+        writes: Vec<Proposal<T>>,
         term: Term,
-        latest: Instant,
+        latest: Monotonic,
     ) -> Vec<Letter> {
         let mut letters = Vec::new();
         let (mut orders, mut bytes) = (Vec::new(), 0);
@@ -113,10 +114,10 @@ impl Forwards {
         }
     }
 
-    fn note(&mut self, kind: Kind, write: Write, term: Term, latest: Instant) -> Arc<[u8]> {
-        let Write {
+    fn note(&mut self, kind: Kind, write: Proposal<T>, term: Term, latest: Monotonic) -> Arc<[u8]> {
+        let Proposal {
             mut bytes,
-            waiter,
+            caller,
             deadline,
         } = write;
         let tag = self.next_tag;
@@ -125,7 +126,7 @@ impl Forwards {
         let order: Arc<[u8]> = Arc::from(bytes);
         let open = Open {
             order: order.clone(),
-            waiter,
+            caller,
         };
         self.waiting.push_back(Forward {
             tag,
@@ -139,22 +140,22 @@ impl Forwards {
         order
     }
 
-    /// The waiter of an order of ours that is applied.
-    pub fn applied(&mut self, tag: u64) -> Option<Box<dyn Waiter>> {
+    /// The caller of an order of ours that is applied.
+    pub fn applied(&mut self, tag: u64) -> Option<T> {
         let first = self.waiting.front()?.tag;
         let at = usize::try_from(tag.wrapping_sub(first)).ok()?;
         let open = self.waiting.get_mut(at)?.open.take()?;
         self.open -= 1;
         self.drop_settled();
-        open.waiter
+        open.caller
     }
 
     /// The orders of a letter that was not taken, as they were handed over.
-    pub fn not_taken(&mut self, number: u64) -> Vec<(Kind, Write)> {
+    pub fn not_taken(&mut self, number: u64) -> Vec<(Kind, Proposal<T>)> {
         let taken = self.take(|forward| forward.number == number);
-        let write = |open: Open, deadline| Write {
+        let write = |open: Open<T>, deadline| Proposal {
             bytes: entry::without_tag(&open.order),
-            waiter: open.waiter,
+            caller: open.caller,
             deadline: Some(deadline),
         };
         taken
@@ -163,24 +164,24 @@ impl Forwards {
             .collect()
     }
 
-    /// The waiters of a letter whose change is refused for good.
-    pub fn refused(&mut self, number: u64) -> Vec<Box<dyn Waiter>> {
-        self.waiters(|forward| forward.number == number)
+    /// The callers of a letter whose change is refused for good.
+    pub fn refused(&mut self, number: u64) -> Vec<T> {
+        self.callers(|forward| forward.number == number)
     }
 
     /// An entry of `term` is applied: those sent in earlier terms that were not seen will never be.
-    pub fn outdated(&mut self, term: Term) -> Vec<Box<dyn Waiter>> {
-        self.waiters(|forward| forward.term < term)
+    pub fn outdated(&mut self, term: Term) -> Vec<T> {
+        self.callers(|forward| forward.term < term)
     }
 
     /// Those whose time is up.
-    pub fn expired(&mut self, now: Instant) -> Vec<Box<dyn Waiter>> {
-        self.waiters(|forward| forward.deadline <= now)
+    pub fn expired(&mut self, now: Monotonic) -> Vec<T> {
+        self.callers(|forward| forward.deadline <= now)
     }
 
     /// Everybody, to be told of a failure that concerns all.
-    pub fn drain(&mut self) -> Vec<Box<dyn Waiter>> {
-        self.waiters(|_| true)
+    pub fn drain(&mut self) -> Vec<T> {
+        self.callers(|_| true)
     }
 
     pub fn len(&self) -> usize {
@@ -191,15 +192,18 @@ impl Forwards {
         self.open == 0
     }
 
-    fn waiters(&mut self, chosen: impl FnMut(&Forward) -> bool) -> Vec<Box<dyn Waiter>> {
+    fn callers(&mut self, chosen: impl FnMut(&Forward<T>) -> bool) -> Vec<T> {
         let taken = self.take(chosen);
         taken
             .into_iter()
-            .filter_map(|(_, _, open)| open.waiter)
+            .filter_map(|(_, _, open)| open.caller)
             .collect()
     }
 
-    fn take(&mut self, mut chosen: impl FnMut(&Forward) -> bool) -> Vec<(Kind, Instant, Open)> {
+    fn take(
+        &mut self,
+        mut chosen: impl FnMut(&Forward<T>) -> bool,
+    ) -> Vec<(Kind, Monotonic, Open<T>)> {
         let mut taken = Vec::new();
         for forward in &mut self.waiting {
             if forward.open.is_some() && chosen(forward) {
@@ -226,12 +230,12 @@ impl Forwards {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use core::time::Duration;
 
-    fn write(byte: u8) -> Write {
+    fn write(byte: u8) -> Proposal<()> {
         let mut bytes = entry::time();
         bytes.push(byte);
-        Write::own(bytes)
+        Proposal::own(bytes)
     }
 
     fn orders(letter: &Letter) -> (u64, Vec<Arc<[u8]>>) {
@@ -243,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_order_is_known_by_its_tag_and_settled_once() {
-        let (mut forwards, later) = (Forwards::new(u64::MAX), Instant::now());
+        let (mut forwards, later) = (Forwards::new(u64::MAX), Monotonic(1 << 40));
         let letters = forwards.send(Kind::Order, vec![write(1), write(2)], Term(3), later);
         let (_, orders) = orders(&letters[0]);
         let tags: Vec<u64> = orders
@@ -262,8 +266,8 @@ mod tests {
 
     #[test]
     fn a_letter_ends_when_it_is_large() {
-        let (mut forwards, later) = (Forwards::new(7), Instant::now());
-        let large = || Write::own(vec![1; LETTER_BYTES / 2]);
+        let (mut forwards, later) = (Forwards::new(7), Monotonic(1 << 40));
+        let large = || Proposal::own(vec![1; LETTER_BYTES / 2]);
         let writes = vec![large(), large(), large(), write(1)];
         let letters = forwards.send(Kind::Order, writes, Term(3), later);
         let sizes: Vec<usize> = letters
@@ -277,7 +281,7 @@ mod tests {
 
     #[test]
     fn what_was_not_taken_comes_back_as_it_was() {
-        let (mut forwards, later) = (Forwards::new(7), Instant::now());
+        let (mut forwards, later) = (Forwards::new(7), Monotonic(1 << 40));
         let first = forwards.send(Kind::Order, vec![write(1)], Term(3), later);
         let changes = forwards.send(Kind::Change, vec![write(2), write(3)], Term(3), later);
         assert_eq!(changes.len(), 2, "a change has a letter of its own");
@@ -290,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_newer_term_ends_those_of_the_terms_before() {
-        let (mut forwards, now) = (Forwards::new(7), Instant::now());
+        let (mut forwards, now) = (Forwards::new(7), Monotonic(1 << 40));
         forwards.send(Kind::Order, vec![write(1)], Term(3), now);
         let letters = forwards.send(
             Kind::Order,

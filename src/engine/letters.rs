@@ -1,59 +1,44 @@
 //! What other members say, and what they ask of this one.
 
-use super::super::letter::{Letter, Verdict};
-use super::super::peers::FromPeers;
-use super::super::{Request, entry};
-use super::RaftThread;
+use super::forwards::Kind;
+use super::letter::{Letter, Verdict};
+use super::request::Request;
 use super::requests::Unchanged;
-use crate::raft::{Envelope, Input, Message, NodeId, Term};
+use super::time::Estimate;
+use super::{Engine, Note, PeerEvent, entry};
+use crate::raft::{Envelope, Input, Message, NodeId, Rules, Term};
 use crate::tree::ClusterTime;
 use std::sync::Arc;
-use std::time::Instant;
 
-/// At most this many events are taken in one turn; each holds what one link read at once.
-const EVENTS_PER_TURN: usize = 64;
-
-impl RaftThread {
-    pub(super) fn take_from_peers(&mut self, first: FromPeers) {
-        let waiting: Vec<FromPeers> = self
-            .wiring
-            .from_peers
-            .try_iter()
-            .take(EVENTS_PER_TURN)
-            .collect();
-        for event in std::iter::once(first).chain(waiting) {
-            self.take_event(event);
-        }
-    }
-
-    fn take_event(&mut self, event: FromPeers) {
+impl<T, R: Rules> Engine<T, R> {
+    pub(super) fn take_event(&mut self, event: PeerEvent) {
         match event {
-            FromPeers::Letters { from, letters } => {
+            PeerEvent::Letters { from, letters } => {
                 for letter in letters {
                     self.take_letter(from, letter);
                 }
             }
-            FromPeers::Unsent(numbers) => {
+            PeerEvent::Unsent(numbers) => {
                 for number in numbers {
                     self.not_taken(number);
                 }
             }
-            FromPeers::Unreachable(node) => {
+            PeerEvent::Unreachable(node) => {
                 self.followers.failed(node);
-                self.pauses.restarted(node, Instant::now());
-                self.step(Input::Unreachable { node });
-                if self.wiring.core.leader() == Some(node) {
+                self.pauses.restarted(node, self.now.monotonic);
+                self.input(Input::Unreachable { node });
+                if self.core.leader() == Some(node) {
                     self.ask_again();
                 }
             }
-            FromPeers::Gone(leader) => {
-                self.step(Input::LeaderGone { leader });
+            PeerEvent::Gone(leader) => {
+                self.input(Input::LeaderGone { leader });
             }
-            FromPeers::Snapshot(received) => self.snapshot_received(received),
-            FromPeers::SnapshotSent { to, installed } => {
+            PeerEvent::Snapshot(incoming) => self.snapshot_received(incoming),
+            PeerEvent::SnapshotSent { to, installed } => {
                 self.snapshot_sent(to, installed);
             }
-            FromPeers::Removed => self.was_removed(),
+            PeerEvent::Removed => self.was_removed(),
         }
     }
 
@@ -73,38 +58,39 @@ impl RaftThread {
             Letter::AskIndex { number } => {
                 let id = self.reads.fresh_id();
                 self.asked.note(id, from, number);
-                self.step(Input::ReadIndex { id });
+                self.input(Input::ReadIndex { id });
             }
             Letter::Reply { number, verdict } => self.take_reply(number, verdict),
         }
     }
 
     fn take_message(&mut self, from: NodeId, message: Message, time: ClusterTime) {
-        let trip = self.followers.heard(from, &message.body, Instant::now());
+        let trip = self
+            .followers
+            .heard(from, &message.body, self.now.monotonic);
         if let Some(took) = trip {
-            self.wiring.status.round_trip(from, took);
+            self.effects.round_trips.push((from, took));
         }
         let term = message.term;
-        self.step(Input::Message { from, message });
-        let core = &self.wiring.core;
+        self.input(Input::Message { from, message });
+        let core = &self.core;
         let from_leader = core.leader() == Some(from) && core.term() == term;
         if from_leader && time > self.time_heard {
             self.time_heard = time;
-            let time = time.max(self.wiring.state.time);
-            let now = self.wiring.clock.since_boot();
-            self.wiring.estimate.set(time, now);
+            let time = time.max(self.state.time);
+            self.estimate = Estimate::new(time, self.now.monotonic);
         }
     }
 
     /// A follower's orders: appended in the term they name, or handed back.
     fn take_forward(&mut self, from: NodeId, number: u64, term: Term, orders: Vec<Arc<[u8]>>) {
         if !orders.iter().all(|order| may_forward(order)) {
-            log::warn!("{:x} forwards what is no order: dropped", from.0);
+            self.note(Note::BadForward { from });
             return;
         }
         let taken = self.refusal(orders.len()).is_none() && self.append_forward(term, orders);
         if !taken {
-            self.reply(from, number, Verdict::NotTaken);
+            self.reply_to_member(from, number, Verdict::NotTaken);
         }
     }
 
@@ -116,20 +102,20 @@ impl RaftThread {
         });
         let commands = stamped.collect();
         let term = Some(term);
-        let (accepted, _) = self.step(Input::Propose { term, commands });
+        let (accepted, _) = self.input(Input::Propose { term, commands });
         accepted.is_some()
     }
 
     fn take_change(&mut self, from: NodeId, number: u64, term: Term, order: &[u8]) {
         let verdict = match self.refusal(0) {
-            None if term == self.wiring.core.term() => self.change(order),
+            None if term == self.core.term() => self.change(order),
             _ => Err(Unchanged::NotTaken),
         };
         match verdict {
             Ok(_) => {}
-            Err(Unchanged::NotTaken) => self.reply(from, number, Verdict::NotTaken),
+            Err(Unchanged::NotTaken) => self.reply_to_member(from, number, Verdict::NotTaken),
             Err(Unchanged::Refused(error)) => {
-                self.reply(from, number, Verdict::Refused(error));
+                self.reply_to_member(from, number, Verdict::Refused(error));
             }
         }
     }
@@ -138,8 +124,8 @@ impl RaftThread {
         match verdict {
             Verdict::Index(index) => self.reads.confirmed(number, index),
             Verdict::Refused(error) => {
-                let waiters = self.forwards.refused(number);
-                self.tell_refused(error, waiters);
+                let callers = self.forwards.refused(number);
+                self.tell_refused(error, callers);
             }
             Verdict::NotTaken => self.not_taken(number),
         }
@@ -147,24 +133,29 @@ impl RaftThread {
 
     /// What is in the letter may be asked again, once there is a leader that takes it.
     fn not_taken(&mut self, number: u64) {
-        for (kind, write) in self.forwards.not_taken(number) {
-            self.try_again(Request::of(kind, write));
+        for (kind, proposal) in self.forwards.not_taken(number) {
+            self.try_again(match kind {
+                Kind::Order => Request::Propose(proposal),
+                Kind::Change => Request::Change(proposal),
+            });
         }
         self.reads_not_taken(&[number]);
     }
 
-    pub(super) fn reply(&mut self, to: NodeId, number: u64, verdict: Verdict) {
-        self.letters.push((to, Letter::Reply { number, verdict }));
+    pub(super) fn reply_to_member(&mut self, to: NodeId, number: u64, verdict: Verdict) {
+        self.effects
+            .send
+            .push((to, Letter::Reply { number, verdict }));
     }
 
     /// Raft's messages as letters; a leader's tell the time.
     pub(super) fn letters(&mut self, envelopes: Vec<Envelope>) -> Vec<(NodeId, Letter)> {
-        let leads = self.wiring.core.is_leader();
+        let leads = self.core.is_leader();
         let time = match leads {
             true => self.cluster_time(),
             false => ClusterTime(0),
         };
-        let now = Instant::now();
+        let now = self.now.monotonic;
         for Envelope { to, message } in envelopes.iter().filter(|_| leads) {
             self.followers.told(*to, &message.body, now);
         }

@@ -1,114 +1,356 @@
-//! The raft thread.
+//! One member of a cluster as a pure value: an event comes in, effects come out.
 //!
-//! One loop: wait for something, step the core with it, do what the core asks, and at the end of the
-//! turn send what goes to other members, hand one batch to the log, publish one view, and wake each worker
-//! once.
+//! The engine joins the raft core to the state machine. It owns what a member decides: which proposals wait for
+//! which entries, what is forwarded to the leader and may be sent again, which reads are confirmed, who may join or
+//! leave, when a snapshot is due, when keys expire, and how a member stops. It has no thread, channel, clock, file or
+//! socket. The raft thread ([`crate::replica`]) performs its effects with real disks and links, and the simulator
+//! ([`crate::sim`]) with simulated ones, so that both run the same code.
 //!
-//! It waits for (one `select!`, the next tick as its deadline):
+//! # The path of a write
 //!
-//! | channel | sender | while |
-//! |---|---|---|
-//! | `requests` | HTTP workers | no batch is with the log thread; or it takes long; or writes are refused |
-//! | `from_peers` | the links to other members | always |
-//! | `reports` | log and snapshot threads | always |
-//! | `stop` | [`super::Replica::stop`] | once |
+//! ```text
+//!  client ── Request::Propose ──▶ core appends; the caller's value waits for that entry
+//!                                   │ DiskJob::Save            ▲ DiskReport::Stored
+//!                                   ▼                          │
+//!                                 WAL: write, one sync ────────┘
+//!  client ◀── Reply ────────────── commit → apply → publish → reply
+//! ```
 //!
-//! A batch takes long when it is with the log thread for a whole tick. From then on requests are taken
-//! beside it, so that their time runs and quorum reads, which need no disk, are answered.
+//! A member that does not lead sends the command to the leader with a tag ([`letter`]), and replies when it applies
+//! the entry with that tag. So a client reads its own write. The module `forwards` says when a command may be sent
+//! again, and when it fails.
 //!
-//! | file | what |
+//! ```text
+//!  follower:  Request ──▶ forwards ══ Forward ══▶ leader: append in that term ══ Append ══▶ all
+//!             Reply ◀── apply ◀── commit ◀═════════════════════════════════════════════════╛
+//! ```
+//!
+//! # Invariants
+//!
+//! * An entry counts for this member only after its own sync ([`DiskReport::Stored`]).
+//! * A view is published before anybody is answered: who has a reply reads what it says.
+//! * Each request gets one reply: from its entry, from a failure, or because its time ran out.
+//! * No command is appended twice: it is sent again only if it certainly was not taken (hazard D16).
+//! * At most one batch is with the WAL at a time. What comes meanwhile goes into the next one, except that an
+//!   installed snapshot is preceded by what was handed out before it.
+//!
+//! | file | content |
 //! |---|---|
-//! | `mod.rs` | the loop, its ticks, and the end of a turn |
+//! | `mod.rs` | the engine, its events and effects; ticks; the end of a step |
 //! | `requests.rs` | what clients ask: appended here, or forwarded to the leader |
-//! | `letters.rs` | what other members say and ask |
-//! | `reports.rs` | what the log and snapshot threads tell; snapshots made, sent and installed |
-//! | `events.rs` | what the log is told of all that |
+//! | `letters.rs` | what other members send |
+//! | `reports.rs` | what the disk reports; snapshots made, sent and installed |
 //! | `todo.rs` | what the core asks for; entries applied |
-//! | `stopping.rs` | leadership handed over, and the last answers |
+//! | `notes.rs` | what an operator is told of all that |
+//! | `stopping.rs` | leadership handed over, and the last replies |
 
-#[path = "notes.rs"]
-mod events;
+pub mod entry;
+pub mod followers;
+mod forwards;
+pub mod letter;
 mod letters;
+pub mod members;
+mod notes;
+mod pauses;
+mod reads;
 mod reports;
+pub mod request;
 mod requests;
+pub mod schedule;
+pub mod state;
 mod stopping;
+mod tickets;
+pub mod time;
 mod todo;
 
-use super::clock::{Clock, Estimate};
-use super::followers::Followers;
-use super::forwards::Forwards;
-use super::letter::Letter;
-use super::log_thread::{Job, Report};
-use super::pauses::Pauses;
-use super::peers::{FromPeers, Peers, Received};
-use super::reads::{Asked, Reads};
-use super::snapshot::Schedule;
-use super::state::State;
-use super::status::Status;
-use super::tickets::Tickets;
-use super::{
-    Backlog, Done, Effect, Failure, REQUESTS_MAX, Reader, Request, Settings, Waiter, Write, entry,
+use crate::raft::{
+    AllRules, Ballot, Core, Entry, Input, LogIndex, NodeId, Position, Rules, SnapshotMark, Term,
 };
-use crate::door::Outbox;
-use crate::raft::{Core, Input, LogIndex, NodeId, Position, SnapshotMark, Term};
-use crate::tree::{Applied, ClusterTime};
-use crate::wal::{self, Batch};
-use crate::watch::{View, WatchHub};
-use crossbeam_channel::{Receiver, Sender, select};
-use events::Told;
+use crate::tree::{Applied, ClusterTime, Tree};
+use core::time::Duration;
+use followers::Followers;
+use forwards::Forwards;
+use letter::Letter;
+use notes::Noted;
+pub use notes::{MemberChange, Note};
+use pauses::Pauses;
+use reads::{Asked, Reads};
+use request::{Effect, Failure, Outcome, Proposal, Reply, Request, Task};
+use schedule::Schedule;
+use state::State;
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 use stopping::Stopping;
+use tickets::Tickets;
+use time::{Estimate, Monotonic, Now};
 
-/// Writes that may wait for their entries; more are refused.
+/// Requests that a caller should hand over at most at once.
+pub const REQUESTS_MAX: usize = 4096;
+
+/// Proposals that may wait for their entries; more are refused.
 const TICKETS_MAX: usize = 2 * REQUESTS_MAX;
+
+/// Bytes of the commands that wait for a leader; one alone may be larger.
+const LEADERLESS_BYTES_MAX: usize = 32 << 20;
 
 /// Expiry runs at most this often, as in the reference.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// While keys with a TTL exist, the log learns the time at least this often.
+/// While keys with a TTL exist, the log records the time at least this often.
 const TIME_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A node without others to hear or to tell needs no finer time than this.
 const ALONE_TICK: Duration = Duration::from_millis(100);
 
-/// What the thread is given.
-pub struct Wiring {
-    pub core: Core,
-    pub state: State,
-    pub settings: Settings,
-    pub hub: Arc<WatchHub>,
-    pub clock: Arc<dyn Clock>,
-    pub estimate: Arc<Estimate>,
-    pub status: Arc<Status>,
-    pub requests: Receiver<Request>,
-    pub from_peers: Receiver<FromPeers>,
-    pub ended: Arc<AtomicBool>,
-    pub backlog: Arc<Backlog>,
-    pub stop: Receiver<()>,
-    pub reports: Receiver<Report>,
-    pub jobs: Sender<Job>,
-    pub peers: Arc<dyn Peers>,
-    /// Told once when this member is no longer one.
-    pub removed: Sender<()>,
+/// How a member behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Between two [`Event::Tick`].
+    pub tick: Duration,
+    /// A request fails after this long (spec §11: 5 s + 2 × election timeout).
+    pub request_timeout: Duration,
+    /// Without a leader a request waits this long (2 × election timeout).
+    pub leader_timeout: Duration,
+    /// Entries between two snapshots.
+    pub snapshot_count: u64,
+    /// Bytes of the newest snapshot, 0 without one.
+    pub snapshot_bytes: u64,
+    /// A log this long is cut whatever the count of its entries.
+    pub log_bytes_max: u64,
+    /// A batch that is with the disk for longer no longer holds up requests.
+    pub stall: Duration,
+    /// Ticks after which a member that was not heard counts as gone.
+    pub election_ticks: u32,
+    /// Whether changes of the members that could cost the majority are refused
+    /// (`--strict-reconfig-check`).
+    pub strict_changes: bool,
+    /// Drawn at random at each start: by tags from here on this member recognises its forwarded commands.
+    pub first_tag: u64,
 }
 
-pub struct RaftThread {
-    wiring: Wiring,
-    boot_id: [u8; 16],
-    tickets: Tickets,
-    forwards: Forwards,
-    reads: Reads,
+/// What happens to a member.
+pub enum Event<T> {
+    /// The process is up. The first event.
+    Start,
+    /// [`Engine::deadline`] has passed.
+    Tick,
+    /// Clients ask. All proposals of one event become one run of entries, all reads share one question.
+    Requests(Vec<Request<T>>),
+    /// The transport reports, in order.
+    Peers(Vec<PeerEvent>),
+    /// The disk reports.
+    Disk(DiskReport),
+    /// Finish what was handed over, and stop. Once.
+    Stop,
+}
+
+/// What the transport reports.
+pub enum PeerEvent {
+    /// What one member sent, in order.
+    Letters {
+        /// Checked to be a member of this cluster, with the incarnation that it is known by.
+        from: NodeId,
+        /// As many as came at once.
+        letters: Vec<Letter>,
+    },
+    /// What was asked of a leader under these numbers (commands, changes, indexes of reads) was never handed to a
+    /// connection.
+    Unsent(Vec<u64>),
+    /// Raft's messages to this member were dropped, or its connection broke.
+    Unreachable(NodeId),
+    /// Its process is gone: the connection ended, and a new one was refused by its machine.
+    Gone(NodeId),
+    /// A snapshot has come whole and is synced under a temporary name. If the effects of this step hold no
+    /// [`DiskJob::Install`], it is of no use.
+    Snapshot(Box<Incoming>),
+    /// The snapshot sent to `to` was installed there, or not.
+    SnapshotSent {
+        /// The follower.
+        to: NodeId,
+        /// The snapshot's position; None: it was not sent, or not used.
+        installed: Option<Position>,
+    },
+    /// A member says that this one was removed from the cluster.
+    Removed,
+}
+
+/// A snapshot that another member has sent.
+pub struct Incoming {
+    /// Who sent it: the leader of `term`.
+    pub from: NodeId,
+    /// As the sender said.
+    pub term: Term,
+    /// What it stands for.
+    pub mark: SnapshotMark,
+    /// What it holds.
+    pub state: State,
+    /// Bytes of that state in the file.
+    pub bytes: u64,
+}
+
+/// What the disk reports.
+pub enum DiskReport {
+    /// Everything handed over so far is on disk: these batches since the last report, in order.
+    Stored(Vec<Stored>),
+    /// The disk is full. The caller goes on trying.
+    Full,
+    /// The first of the entries asked for, in order; none if they were compacted away.
+    Read(Vec<Entry>),
+    /// A snapshot of this member's own state is durable.
+    Snapshot {
+        /// The point that the snapshot stands for: the log before it may go.
+        mark: SnapshotMark,
+        /// Of the state as saved, without what the file adds.
+        bytes: u64,
+        /// How long that took.
+        took: Duration,
+    },
+    /// The snapshot at this position is the log now.
+    Installed(Position),
+    /// No snapshot came of it (a full disk); it may be tried again later.
+    NoSnapshot,
+}
+
+/// One batch that is on disk.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    /// Its hard state, stored before its entries; None: it had none.
+    pub ballot: Option<Ballot>,
+    /// Its last entry; None: it had none.
+    pub last: Option<Position>,
+}
+
+/// What is to be stored together.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Term and vote, if they changed. Stored before the entries.
+    pub ballot: Option<Ballot>,
+    /// Consecutive entries. They take the place of all from the first one's index on.
+    pub entries: Vec<Entry>,
+    /// With entries: cluster time at the machine's time, so that a restart knows how long it was down.
+    pub noted: Option<(ClusterTime, Monotonic)>,
+}
+
+impl Batch {
+    /// Adds entries. They replace those from the first one's index on, in the batch too: a new leader's may
+    /// come before the batch with the old one's is written.
+    fn add(&mut self, entries: Vec<Entry>) {
+        if let Some(first) = entries.first().map(|entry| entry.position.index) {
+            let kept = (self.entries).partition_point(|entry| entry.position.index < first);
+            self.entries.truncate(kept);
+        }
+        self.entries.extend(entries);
+    }
+}
+
+/// What the disk is to do. Jobs are done in order.
+pub enum DiskJob {
+    /// Store the batch, then let the messages go. Several that wait may share one sync.
+    Save {
+        /// May be empty: then the messages wait for what was handed over before.
+        batch: Batch,
+        /// True only once the batch is on disk.
+        then: Vec<(NodeId, Letter)>,
+    },
+    /// Read entries `[from, to]` back, or the first of them.
+    Read {
+        /// The first index, at least 1.
+        from: LogIndex,
+        /// The last index wanted.
+        to: LogIndex,
+    },
+    /// Write a snapshot of this state beside everything else.
+    Snapshot(Box<Task>),
+    /// The snapshot is durable and the core has let go of the log before it: remove files.
+    Compact(SnapshotMark),
+    /// Make the received snapshot the newest one, durably. Only then cut the log.
+    Install(SnapshotMark),
+}
+
+/// A new version of what readers see.
+pub struct Publication {
+    /// The tree.
+    pub tree: Tree,
+    /// The last entry applied to it.
+    pub applied: LogIndex,
+    /// This member's term, as it is on disk.
+    pub term: Term,
+    /// The changes that led to it, in order.
+    pub events: Vec<Applied>,
+    /// The tree came with a snapshot of another member: the changes that led to it are not known one by one.
+    pub is_jump: bool,
+}
+
+/// What a step asks for. **The order of the fields is the order in which they take effect.**
+pub struct Effects<T> {
+    /// What an operator is told.
+    pub notes: Vec<Note>,
+    /// Messages that may leave at once.
+    pub send: Vec<(NodeId, Letter)>,
+    /// Followers to stream the newest snapshot to, in the name of the leader of the term. Each is answered with
+    /// [`PeerEvent::SnapshotSent`].
+    pub send_snapshot: Vec<(NodeId, Term)>,
+    /// For the disk, in order. The disk works while what was applied is published and answered.
+    pub disk: Vec<DiskJob>,
+    /// The member table has changed: the transport is told.
+    pub members_changed: bool,
+    /// What readers see from now on, in order.
+    pub publish: Vec<Publication>,
+    /// To callers, after the view that shows what they did.
+    pub replies: Vec<Reply<T>>,
+    /// Round trips of heartbeats that ended in this step.
+    pub round_trips: Vec<(NodeId, Duration)>,
+    /// The statistics of the followers changed ([`Engine::followers`]).
+    pub followers_changed: bool,
+    /// Bytes of keys and values of the clients' changes that were applied.
+    pub accepted_bytes: u64,
+    /// This member was removed from its cluster, and the others have had time to learn of it: the process ends.
+    pub removed: bool,
+    /// The engine has stopped, and everybody was answered. Nothing may be handed to it any more.
+    pub stopped: bool,
+}
+
+impl<T> Default for Effects<T> {
+    fn default() -> Effects<T> {
+        Effects {
+            notes: Vec::new(),
+            send: Vec::new(),
+            send_snapshot: Vec::new(),
+            disk: Vec::new(),
+            members_changed: false,
+            publish: Vec::new(),
+            replies: Vec::new(),
+            round_trips: Vec::new(),
+            followers_changed: false,
+            accepted_bytes: 0,
+            removed: false,
+            stopped: false,
+        }
+    }
+}
+
+/// One member of a cluster. `T` is what the caller attaches to a request; it comes back with the reply.
+pub struct Engine<T, R: Rules = AllRules> {
+    core: Core<R>,
+    state: State,
+    settings: Settings,
+    /// As of this step.
+    now: Now,
+    /// What this step has asked for so far.
+    effects: Effects<T>,
+    estimate: Estimate,
+    tickets: Tickets<T>,
+    forwards: Forwards<T>,
+    reads: Reads<T>,
     /// What other members asked of this one.
     asked: Asked,
-    /// Requests that wait for a leader, with the time they give up.
-    leaderless: VecDeque<(Instant, Request)>,
+    /// Requests that wait for a leader, with the time at which they fail.
+    leaderless: VecDeque<(Monotonic, Request<T>)>,
+    /// Bytes of their commands.
+    leaderless_bytes: usize,
     followers: Followers,
     schedule: Schedule,
     /// A snapshot on disk up to which the log may go, once no follower needs that part any more.
-    compacting: Option<(SnapshotMark, Instant)>,
+    compacting: Option<(SnapshotMark, Monotonic)>,
     /// The last change of a member's URLs that was appended here.
     updating: Option<Position>,
     /// A snapshot that can be sent is on disk.
@@ -118,85 +360,69 @@ pub struct RaftThread {
     /// Followers that did not take one, before it is sent again.
     pauses: Pauses,
     /// A snapshot that has come and is being installed.
-    installing: Option<Box<Received>>,
+    installing: Option<Box<Incoming>>,
     /// What the next batch will hold.
     batch: Batch,
     then: Vec<(NodeId, Letter)>,
-    /// What goes to other members at the end of this turn.
-    letters: Vec<(NodeId, Letter)>,
-    /// Since when a batch is with the log thread.
-    saving: Option<Instant>,
+    /// Since when a batch is with the disk.
+    saving: Option<Monotonic>,
     disk_full: bool,
-    /// What this turn's entries led to, in order.
-    results: Vec<Applying>,
-    lost: Vec<Box<dyn Waiter>>,
+    /// What this step's entries led to, in order.
+    results: Vec<Applying<T>>,
+    lost: Vec<T>,
     /// Something was applied since the last view.
     unpublished: bool,
-    /// Time spent on that.
-    applying: Duration,
     /// The term of the last entry applied.
     applied_term: Term,
-    /// As of the last turn's end.
+    /// As of the last step's end.
     leader: Option<NodeId>,
-    /// The latest cluster time heard from that leader: its letters overtake each other.
+    /// The latest cluster time heard from that leader: its messages overtake each other.
     time_heard: ClusterTime,
-    outbox: Outbox,
-    next_tick: Instant,
-    expiry_ran: Instant,
+    next_tick: Monotonic,
+    expiry_ran: Monotonic,
     /// The last expiry took as many keys as one entry may: more may be due.
     expiry_cut: bool,
-    time_logged: Instant,
+    time_logged: Monotonic,
     stopping: Option<Stopping>,
-    told: Told,
+    noted: Noted,
     /// When it was first seen that this member was removed.
-    removed: Option<Instant>,
+    removed: Option<Monotonic>,
 }
 
 /// What one entry led to, until the view that shows it is published.
-struct Applying {
-    waiter: Option<Box<dyn Waiter>>,
+struct Applying<T> {
+    caller: Option<T>,
     effect: Effect,
     applied: LogIndex,
     term: Term,
 }
 
-impl Applying {
-    fn event(&self) -> Option<&Applied> {
-        match &self.effect {
-            Effect::Event(applied) => Some(applied),
-            Effect::Refused(_) | Effect::Members(_) => None,
-        }
-    }
-}
-
-enum Woken {
-    Request(Request),
-    FromPeers(FromPeers),
-    Report(Report),
-    Stop,
-    Tick,
-    /// Nobody can ask anything any more.
-    Abandoned,
-}
-
-impl RaftThread {
-    pub fn new(wiring: Wiring) -> RaftThread {
-        let now = Instant::now();
-        let settings = &wiring.settings;
-        RaftThread {
-            boot_id: wiring.clock.boot_id(),
+impl<T, R: Rules> Engine<T, R> {
+    /// A member that is about to start, recovered from its disk: `state` is as of the newest snapshot, and `estimate`
+    /// continues the cluster time of its log.
+    pub fn new(
+        core: Core<R>,
+        state: State,
+        settings: Settings,
+        estimate: Estimate,
+        now: Now,
+    ) -> Engine<T, R> {
+        let start = now.monotonic;
+        Engine {
+            effects: Effects::default(),
             schedule: Schedule::new(
                 settings.snapshot_count,
                 settings.log_bytes_max,
                 settings.snapshot_bytes,
             ),
             has_snapshot: settings.snapshot_bytes > 0,
-            next_tick: now + settings.tick,
+            next_tick: start + settings.tick,
             tickets: Tickets::default(),
             forwards: Forwards::new(settings.first_tag),
             reads: Reads::new(settings.first_tag),
             asked: Asked::default(),
             leaderless: VecDeque::new(),
+            leaderless_bytes: 0,
             followers: Followers::default(),
             compacting: None,
             updating: None,
@@ -205,104 +431,126 @@ impl RaftThread {
             installing: None,
             batch: Batch::default(),
             then: Vec::new(),
-            letters: Vec::new(),
             saving: None,
             disk_full: false,
             results: Vec::new(),
             lost: Vec::new(),
             unpublished: false,
-            applying: Duration::ZERO,
             applied_term: Term(0),
             leader: None,
             time_heard: ClusterTime(0),
-            outbox: Outbox::default(),
-            expiry_ran: now,
+            expiry_ran: start,
             expiry_cut: false,
-            time_logged: now,
+            time_logged: start,
             stopping: None,
-            told: Told::new(&wiring.core),
+            noted: Noted::new(&core),
             removed: None,
-            wiring,
+            core,
+            state,
+            settings,
+            now,
+            estimate,
         }
     }
 
-    /// Runs until stopped.
-    pub fn run(mut self) {
-        self.step(Input::Start);
-        self.end_turn();
-        while !self.has_stopped() {
-            match self.wait() {
-                Woken::Request(first) => self.take_requests(Some(first)),
-                Woken::FromPeers(first) => self.take_from_peers(first),
-                Woken::Report(report) => self.take_report(report),
-                Woken::Stop => self.begin_stop(),
-                Woken::Tick => self.tick(),
-                Woken::Abandoned => return,
+    /// Takes one event and returns what must be done, in the order that [`Effects`] documents.
+    pub fn step(&mut self, now: Now, event: Event<T>) -> Effects<T> {
+        debug_assert!(now.monotonic >= self.now.monotonic, "time went back");
+        self.now = now;
+        match event {
+            Event::Start => {
+                self.input(Input::Start);
             }
-            self.end_turn();
+            Event::Tick => self.tick(),
+            Event::Requests(requests) => self.serve(requests),
+            Event::Peers(events) => events.into_iter().for_each(|event| self.take_event(event)),
+            Event::Disk(report) => self.take_report(report),
+            Event::Stop => self.begin_stop(),
         }
-        self.fail_all(Failure::Stopped);
-        self.wiring.ended.store(true, Ordering::SeqCst);
-        self.take_requests(None);
-        self.outbox.flush();
-        self.send_job(Job::Close);
+        self.end_step();
+        std::mem::take(&mut self.effects)
     }
 
-    fn wait(&self) -> Woken {
-        let now = Instant::now();
-        // Whatever waits besides: a tick comes in its time.
-        if now >= self.next_tick {
-            return Woken::Tick;
-        }
-        let never = super::closed_for_now();
-        let wanted = self.saving.is_none() || self.disk_full || self.stopping.is_some();
-        let requests = if wanted || self.is_stalled(now) {
-            &self.wiring.requests
-        } else {
-            &never
-        };
-        // Only one stop is ever sent; after it the channel would be ready for ever.
-        let never_again = super::closed_for_now();
-        let stop = if self.stopping.is_none() {
-            &self.wiring.stop
-        } else {
-            &never_again
-        };
-        select! {
-            recv(self.wiring.reports) -> report => report.map_or(Woken::Abandoned, Woken::Report),
-            recv(self.wiring.from_peers) -> told => told.map_or(Woken::Abandoned, Woken::FromPeers),
-            recv(requests) -> request => request.map_or(Woken::Abandoned, Woken::Request),
-            recv(stop) -> _ => Woken::Stop,
-            default(self.next_tick - now) => Woken::Tick,
-        }
+    /// When [`Event::Tick`] is due next.
+    pub fn deadline(&self) -> Monotonic {
+        self.next_tick
     }
 
-    /// The batch is with the log thread for so long that nobody shall wait for its end.
-    fn is_stalled(&self, now: Instant) -> bool {
-        let stall = self.wiring.settings.stall;
+    /// Whether requests should be handed over at `now`. While a batch is with the disk they could not be stored
+    /// earlier anyway, and one step takes many of them. A batch that takes long holds nobody up: time-outs run, and
+    /// quorum reads need no disk.
+    pub fn takes_requests(&self, now: Monotonic) -> bool {
+        self.saving.is_none() || self.disk_full || self.stopping.is_some() || self.is_stalled(now)
+    }
+
+    /// The batch is with the disk for so long that nobody waits for its end.
+    fn is_stalled(&self, now: Monotonic) -> bool {
+        let stall = self.settings.stall;
         self.saving.is_some_and(|since| now - since >= stall)
+    }
+
+    // What a caller may look at
+
+    /// The raft core.
+    pub fn core(&self) -> &Core<R> {
+        &self.core
+    }
+
+    /// What the log adds up to.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What this member takes for cluster time.
+    pub fn estimate(&self) -> Estimate {
+        self.estimate
+    }
+
+    /// How the followers answer; empty if this member does not lead.
+    pub fn followers(&self) -> &Followers {
+        &self.followers
+    }
+
+    /// Writes are refused until there is space; reads go on.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full
+    }
+
+    /// A snapshot that came is being installed. Another one is of no use meanwhile.
+    pub fn is_installing(&self) -> bool {
+        self.installing.is_some()
+    }
+
+    /// Requests that wait for their entry or for a leader.
+    pub fn pending(&self) -> usize {
+        self.tickets.len() + self.forwards.len() + self.leaderless.len()
+    }
+
+    /// Bytes of the commands that wait for a leader.
+    pub fn leaderless_bytes(&self) -> usize {
+        self.leaderless_bytes
     }
 
     // Ticks
 
     fn tick(&mut self) {
-        let now = Instant::now();
+        let now = self.now.monotonic;
         self.next_tick = now + self.tick_span();
-        self.step(Input::Tick);
+        self.input(Input::Tick);
         let late = self.tickets.expired(now);
         self.fail(late, Failure::TimedOut);
         let late = self.forwards.expired(now);
         self.fail(late, Failure::TimedOut);
         let late = self.reads.expired(now);
-        self.fail_reads(late, Failure::TimedOut);
+        self.fail(late, Failure::TimedOut);
         self.retry_leaderless(now);
-        self.tell_no_leader(now);
+        self.note_no_leader(now);
         self.end_pauses(now);
         self.ask_again_unanswered(now);
         self.compact_when_possible(now);
-        self.tell_removed(now);
+        self.end_if_removed(now);
         self.hand_over_if_full();
-        if self.wiring.core.is_leader() {
+        if self.core.is_leader() {
             self.show_followers();
         }
         if self.keeps_time() {
@@ -311,72 +559,65 @@ impl RaftThread {
     }
 
     fn keeps_time(&self) -> bool {
-        self.wiring.core.is_leader() && !self.disk_full && self.stopping.is_none()
+        self.core.is_leader() && !self.disk_full && self.stopping.is_none()
     }
 
     fn show_followers(&mut self) {
-        let members = &self.wiring.state.members;
+        let members = &self.state.members;
         self.followers.retain(|id| members.get(id).is_some());
-        self.wiring.status.set_followers(&self.followers);
+        self.effects.followers_changed = true;
     }
 
     fn tick_span(&self) -> Duration {
-        let members = self.wiring.core.membership();
+        let members = self.core.membership();
         let alone = members.voters.len() == 1 && members.learners.is_empty();
-        match alone && self.wiring.core.is_leader() {
-            true => ALONE_TICK.max(self.wiring.settings.tick),
-            false => self.wiring.settings.tick,
+        match alone && self.core.is_leader() {
+            true => ALONE_TICK.max(self.settings.tick),
+            false => self.settings.tick,
         }
     }
 
     /// Expires what is due, and lets the log know the time while that matters. Not more often while a batch
     /// takes its time: the entry asked for before is on its way.
-    fn keep_time(&mut self, now: Instant) {
+    fn keep_time(&mut self, now: Monotonic) {
         let go_on = std::mem::take(&mut self.expiry_cut);
-        let cluster = self.wiring.estimate.at(self.wiring.clock.since_boot());
+        let cluster = self.estimate.at(now);
         let due = self
-            .wiring
             .state
             .tree
             .next_expiry()
             .is_some_and(|at| at <= cluster);
         if due && (go_on || now - self.expiry_ran >= EXPIRY_INTERVAL) {
             self.expiry_ran = now;
-            self.propose(vec![Write::own(entry::expire())]);
-        } else if self.wiring.state.tree.has_ttl() && now - self.time_logged >= TIME_INTERVAL {
+            self.propose(vec![Proposal::own(entry::expire())]);
+        } else if self.state.tree.has_ttl() && now - self.time_logged >= TIME_INTERVAL {
             self.time_logged = now;
-            self.propose(vec![Write::own(entry::time())]);
+            self.propose(vec![Proposal::own(entry::time())]);
         }
     }
 
-    // The end of a turn
+    // The end of a step
 
-    fn end_turn(&mut self) {
+    fn end_step(&mut self) {
         if self.expiry_cut && self.keeps_time() {
-            self.keep_time(Instant::now());
+            self.keep_time(self.now.monotonic);
         }
         self.look_for_leader();
-        if !self.letters.is_empty() {
-            self.wiring.peers.send(std::mem::take(&mut self.letters));
-        }
-        // The disk works while what was applied is shown and answered.
         self.save();
         if self.unpublished {
             self.publish();
         }
         self.answer_reads();
         self.begin_snapshot_if_due();
-        let applied = self.wiring.state.applied;
-        let pending = self.tickets.len() + self.forwards.len() + self.leaderless.len();
-        self.wiring
-            .status
-            .update(&self.wiring.core, applied, pending);
-        self.outbox.flush();
+        if self.has_stopped() {
+            self.fail_all(Failure::Stopped);
+            self.effects.stopped = true;
+        }
     }
 
     /// With another leader, what waits for one has its turn at once, and reads are asked again.
     fn look_for_leader(&mut self) {
-        let leader = self.wiring.core.leader();
+        let leader = self.core.leader();
         if leader == self.leader {
             return;
         }
@@ -385,57 +626,60 @@ impl RaftThread {
         self.pauses.clear();
         self.time_heard = ClusterTime(0);
         self.followers.clear();
-        self.wiring.status.set_followers(&self.followers);
+        self.effects.followers_changed = true;
         self.ask_again();
         if leader.is_some() {
-            self.retry_leaderless(Instant::now());
+            self.retry_leaderless(self.now.monotonic);
         }
     }
 
-    /// Shows the new state, then answers those who brought it about.
+    /// Publishes the new state, then answers those who brought it about.
     fn publish(&mut self) {
         self.unpublished = false;
-        let begun = Instant::now();
-        let view = self.view();
-        let events = self.results.iter().filter_map(|applying| applying.event());
-        self.wiring.hub.publish(view, events.cloned());
-        let at = Instant::now();
-        let applying = std::mem::take(&mut self.applying) + (at - begun);
-        self.wiring.status.commits().add(applying);
-        for applying in self.results.drain(..) {
-            if let Some(waiter) = applying.waiter {
-                let done = Done {
-                    effect: applying.effect,
-                    applied: applying.applied,
-                    term: applying.term,
-                    at,
+        let events = self
+            .results
+            .iter()
+            .filter_map(|applying| applying.effect.event());
+        let events = events.cloned().collect();
+        let publication = self.publication(events);
+        self.effects.publish.push(publication);
+        for applying in std::mem::take(&mut self.results) {
+            let Applying {
+                caller,
+                effect,
+                applied,
+                term,
+            } = applying;
+            if let Some(caller) = caller {
+                let outcome = Outcome::Done {
+                    effect,
+                    applied,
+                    term,
                 };
-                waiter.done(&done, &mut self.outbox);
+                self.reply(caller, outcome);
             }
         }
         let lost = std::mem::take(&mut self.lost);
         self.fail(lost, Failure::LeaderLost);
     }
 
-    fn view(&self) -> View {
-        View {
-            tree: self.wiring.state.tree.clone(),
-            applied: self.wiring.state.applied,
-            term: self.wiring.core.stored_term(),
+    fn publication(&self, events: Vec<Applied>) -> Publication {
+        Publication {
+            tree: self.state.tree.clone(),
+            applied: self.state.applied,
+            term: self.core.stored_term(),
+            events,
+            is_jump: false,
         }
     }
 
     fn answer_reads(&mut self) {
-        let readers = self.reads.ready(self.wiring.state.applied);
-        if !readers.is_empty() {
-            let view = self.wiring.hub.view();
-            readers
-                .into_iter()
-                .for_each(|reader| reader.ready(&view, &mut self.outbox));
+        for caller in self.reads.ready(self.state.applied) {
+            self.reply(caller, Outcome::Confirmed);
         }
     }
 
-    /// Hands the log what has gathered, unless it is still busy with the batch before.
+    /// Hands the disk what has gathered, unless it is still busy with the batch before.
     fn save(&mut self) {
         if self.saving.is_none() {
             self.save_now();
@@ -449,63 +693,40 @@ impl RaftThread {
             return;
         }
         let mut batch = std::mem::take(&mut self.batch);
-        batch.clock = self.note_time(&batch);
-        let then = std::mem::take(&mut self.then);
-        self.saving = Some(Instant::now());
-        self.send_job(Job::Save { batch, then });
-    }
-
-    /// Beside entries the WAL notes how this machine's clock stood to cluster time, so that a restart
-    /// knows how long it was down.
-    fn note_time(&mut self, batch: &Batch) -> Option<wal::Clock> {
-        if batch.entries.is_empty() {
-            return None;
+        if !batch.entries.is_empty() {
+            self.time_logged = self.now.monotonic;
+            batch.noted = Some((self.estimate.at(self.now.monotonic), self.now.monotonic));
         }
-        self.time_logged = Instant::now();
-        let since_boot = self.wiring.clock.since_boot();
-        let ClusterTime(cluster_ns) = self.wiring.estimate.at(since_boot);
-        Some(wal::Clock {
-            boot_id: self.boot_id,
-            boottime_ns: since_boot,
-            cluster_ns,
-        })
+        let then = std::mem::take(&mut self.then);
+        self.saving = Some(self.now.monotonic);
+        self.effects.disk.push(DiskJob::Save { batch, then });
     }
 
-    // Failures
+    // Replies
+
+    fn reply(&mut self, caller: T, outcome: Outcome) {
+        self.effects.replies.push(Reply { caller, outcome });
+    }
 
     fn fail_all(&mut self, failure: Failure) {
-        let mut waiters = self.tickets.drain();
-        waiters.extend(self.forwards.drain());
-        self.fail(waiters, failure);
+        let mut callers = self.tickets.drain();
+        callers.extend(self.forwards.drain());
+        self.fail(callers, failure);
+        self.leaderless_bytes = 0;
         for (_, request) in std::mem::take(&mut self.leaderless) {
-            self.wiring.backlog.remove(&request);
             self.refuse(request, failure);
         }
         let readers = self.reads.drain();
-        self.fail_reads(readers, failure);
+        self.fail(readers, failure);
     }
 
-    fn fail_reads(&mut self, readers: Vec<Box<dyn Reader>>, failure: Failure) {
-        self.wiring.status.failed(readers.len());
-        readers
-            .into_iter()
-            .for_each(|reader| reader.failed(failure, &mut self.outbox));
+    fn fail(&mut self, callers: Vec<T>, failure: Failure) {
+        for caller in callers {
+            self.reply(caller, Outcome::Failed(failure));
+        }
     }
 
-    fn fail(&mut self, waiters: Vec<Box<dyn Waiter>>, failure: Failure) {
-        self.wiring.status.failed(waiters.len());
-        waiters
-            .into_iter()
-            .for_each(|waiter| waiter.failed(failure, &mut self.outbox));
-    }
-
-    fn refuse(&mut self, request: Request, failure: Failure) {
-        self.wiring.status.failed(1);
-        request.fail(failure, &mut self.outbox);
-    }
-
-    /// The log thread outlives this one, or the process is about to end.
-    fn send_job(&self, job: Job) {
-        let _ = self.wiring.jobs.send(job);
+    fn refuse(&mut self, request: Request<T>, failure: Failure) {
+        self.fail(request.into_caller().into_iter().collect(), failure);
     }
 }

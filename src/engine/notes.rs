@@ -1,22 +1,344 @@
-//! What happens in raft and among the members, told to the log.
+//! What an operator is told: one note for each event in raft, on the disk and among the members.
 //!
-//! The core is a pure value and says nothing. So after each step this looks at what became different: the
-//! term, the vote, the role, the leader. Each such event is one line at `info`, with its values; what only
-//! explains why nothing happened (a vote refused) is `debug`. Members are told of when their entry is
-//! applied; those that a restart applies again were told of before, and are `debug`, too.
+//! The core says nothing by itself. So after each step the engine compares the term, the vote, the role and the leader
+//! with what they were. A note is a value. The raft thread logs it as one line, at the level that [`Note::level`]
+//! gives: what changes is `info`, what an operator has to look at is `warn`, and what only explains why nothing
+//! happened (a refused vote) is `debug`. Changes of the members that a restart applies again are `debug`, too.
 
-use super::super::entry::{self, Order};
-use super::RaftThread;
+use super::Engine;
+use super::entry::{self, Order};
+use super::members::{Member, Members};
+use super::time::Monotonic;
 use crate::raft::{
-    Ballot, Body, ChangeKind, Core, Entry, Envelope, LogIndex, NodeId, Payload, Role,
+    Ballot, Body, ChangeKind, Core, Entry, Envelope, LogIndex, NodeId, Payload, Position, Role,
+    Rules, Term,
 };
-use std::time::{Duration, Instant};
+use core::fmt;
+use core::time::Duration;
 
 /// How often a member without a leader says so.
-const NO_LEADER_SAID_EVERY: Duration = Duration::from_secs(10);
+const NO_LEADER_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What was told last.
-pub(super) struct Told {
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// This member no longer believes in its leader.
+    LostLeader {
+        /// Who led.
+        leader: NodeId,
+        /// In this term.
+        term: Term,
+    },
+    /// A newer term.
+    Term {
+        /// The new one.
+        now: Term,
+        /// The one before.
+        before: Term,
+        /// The member whose message carried it; None: this member begins it.
+        from: Option<NodeId>,
+    },
+    /// This member is a candidate, and votes for itself.
+    Stands {
+        /// In this term.
+        term: Term,
+    },
+    /// This member votes for another one.
+    Vote {
+        /// The candidate.
+        candidate: NodeId,
+        /// In this term.
+        term: Term,
+    },
+    /// This member's role changed.
+    Role {
+        /// What it was.
+        before: Role,
+        /// What it is.
+        now: Role,
+        /// In this term.
+        term: Term,
+    },
+    /// Another leader.
+    Leads {
+        /// Who leads.
+        leader: NodeId,
+        /// In this term.
+        term: Term,
+    },
+    /// A candidate does not get what it asks for.
+    Refuses {
+        /// Who asked.
+        candidate: NodeId,
+        /// It asked whether it would get the vote, not yet for the vote.
+        pre_vote: bool,
+        /// This member's term.
+        term: Term,
+        /// For whom it has voted in that term.
+        vote: Option<NodeId>,
+        /// Whom it believes to lead.
+        leader: Option<NodeId>,
+        /// Where its log ends.
+        last: Position,
+    },
+    /// Nobody has led for a while.
+    NoLeader {
+        /// For how long.
+        since: Duration,
+        /// How many members vote.
+        voters: usize,
+    },
+    /// An applied entry changed the members.
+    Members {
+        /// The entry.
+        index: LogIndex,
+        /// What it did.
+        change: MemberChange,
+        /// It was in the log when this process began, and is applied once more.
+        is_old: bool,
+    },
+    /// A snapshot of this member's state is on disk.
+    SnapshotMade {
+        /// What it stands for.
+        at: Position,
+        /// Bytes of the state.
+        bytes: u64,
+        /// How long that took.
+        took: Duration,
+    },
+    /// A snapshot of another member begins to take the place of the log.
+    Installs {
+        /// What it stands for.
+        at: Position,
+        /// Bytes of the state.
+        bytes: u64,
+    },
+    /// It has taken the place of the log.
+    Installed {
+        /// What it stands for.
+        at: Position,
+        /// Who sent it.
+        from: NodeId,
+        /// Bytes of the state.
+        bytes: u64,
+    },
+    /// The disk was full and is not any more.
+    SpaceAgain,
+    /// This leader's disk is full: it transfers its leadership.
+    HandsOverFullDisk,
+    /// A member forwards what is no command.
+    BadForward {
+        /// The member.
+        from: NodeId,
+    },
+    /// This member was removed from its cluster.
+    Removed,
+}
+
+/// What an entry did to the members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberChange {
+    /// A member without a vote is new.
+    Added(Member),
+    /// A member votes from now on.
+    Promoted(NodeId),
+    /// A member is gone, and the member table no longer knows its name.
+    Removed {
+        /// The member.
+        node: NodeId,
+        /// Empty if it never started.
+        name: String,
+    },
+    /// A member has other peer URLs.
+    Moved(Member),
+    /// A member told its name and client URLs.
+    Published(Member),
+}
+
+impl Note {
+    /// How important it is.
+    pub fn level(&self) -> log::Level {
+        match self {
+            Note::Refuses { .. } | Note::Members { is_old: true, .. } => log::Level::Debug,
+            Note::Role {
+                before: Role::Leader,
+                ..
+            }
+            | Note::LostLeader { .. }
+            | Note::NoLeader { .. }
+            | Note::SpaceAgain
+            | Note::HandsOverFullDisk
+            | Note::BadForward { .. }
+            | Note::Removed => log::Level::Warn,
+            _ => log::Level::Info,
+        }
+    }
+
+    /// The line, with the members' names as of `members`.
+    pub fn text<'a>(&'a self, members: &'a Members) -> impl fmt::Display + 'a {
+        Text {
+            note: self,
+            members,
+        }
+    }
+}
+
+/// `n2 (b3a64181bea306fb)`.
+fn label(id: NodeId, name: &str) -> String {
+    match name {
+        "" => format!("{:x}", id.0),
+        name => format!("{name} ({:x})", id.0),
+    }
+}
+
+struct Text<'a> {
+    note: &'a Note,
+    members: &'a Members,
+}
+
+impl Text<'_> {
+    fn label(&self, id: NodeId) -> String {
+        let known = self.members.get(id);
+        label(id, known.map_or("", |member| member.name.as_str()))
+    }
+
+    fn label_or(&self, id: Option<NodeId>, nobody: &str) -> String {
+        id.map_or_else(|| nobody.to_owned(), |id| self.label(id))
+    }
+
+    fn role(&self, before: Role, now: Role, term: Term, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (before, now) {
+            (_, Role::PreCandidate) => {
+                let next = term.next().0;
+                write!(
+                    f,
+                    "hears no leader: asks the others whether it could be elected in term {next}"
+                )
+            }
+            (_, Role::Candidate) => write!(f, "is a candidate in term {}", term.0),
+            (_, Role::Leader) => write!(f, "is elected in term {}", term.0),
+            (Role::Leader, _) => write!(f, "leads no more, in term {}", term.0),
+            (_, Role::Follower) => write!(f, "is a follower again, in term {}", term.0),
+        }
+    }
+
+    fn change(&self, change: &MemberChange) -> String {
+        match change {
+            MemberChange::Added(member) => format!(
+                "member {:x} at {} is added, without a vote until it has caught up",
+                member.id,
+                member.peer_urls.join(",")
+            ),
+            MemberChange::Promoted(id) => {
+                let label = self.label(*id);
+                format!("member {label} has caught up and votes from now on")
+            }
+            MemberChange::Removed { node, name } => {
+                format!("member {} is removed", label(*node, name))
+            }
+            MemberChange::Moved(member) => format!(
+                "member {} is at {} from now on",
+                self.label(NodeId(member.id)),
+                member.peer_urls.join(",")
+            ),
+            MemberChange::Published(member) => format!(
+                "member {:x} is called {} and serves clients at {}",
+                member.id,
+                member.name,
+                member.client_urls.join(",")
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.note {
+            Note::LostLeader { leader, term } => {
+                let leader = self.label(*leader);
+                write!(f, "no leader in term {}: {leader} did lead", term.0)
+            }
+            Note::Term { now, before, from } => {
+                write!(f, "term {} now, after {}", now.0, before.0)?;
+                from.map_or(Ok(()), |from| {
+                    write!(f, ", heard from {}", self.label(from))
+                })
+            }
+            Note::Stands { term } => write!(
+                f,
+                "stands for election in term {}, and votes for itself",
+                term.0
+            ),
+            Note::Vote { candidate, term } => {
+                write!(f, "votes for {} in term {}", self.label(*candidate), term.0)
+            }
+            Note::Role { before, now, term } => self.role(*before, *now, *term, f),
+            Note::Leads { leader, term } => {
+                write!(f, "{} leads in term {}", self.label(*leader), term.0)
+            }
+            Note::Refuses {
+                candidate,
+                pre_vote,
+                term,
+                vote,
+                leader,
+                last,
+            } => {
+                let asked = if *pre_vote {
+                    "a promise of its vote"
+                } else {
+                    "its vote"
+                };
+                write!(
+                    f,
+                    "refuses {} {asked}: in term {}, voted for {}, led by {}, with a log up to {last}",
+                    self.label(*candidate),
+                    term.0,
+                    self.label_or(*vote, "nobody"),
+                    self.label_or(*leader, "nobody"),
+                )
+            }
+            Note::NoLeader { since, voters } => write!(
+                f,
+                "no leader for {} s: writes and quorum reads fail until a majority of the {voters} voters is up and reached",
+                since.as_secs(),
+            ),
+            Note::Members { index, change, .. } => {
+                write!(f, "{} (entry {})", self.change(change), index.0)
+            }
+            Note::SnapshotMade { at, bytes, took } => {
+                write!(
+                    f,
+                    "a snapshot at {at} was made: {bytes} bytes in {took:.1?}"
+                )
+            }
+            Note::Installs { at, bytes } => write!(
+                f,
+                "a snapshot of {bytes} bytes at {at} takes the place of the log"
+            ),
+            Note::Installed { at, from, bytes } => {
+                let sender = self.label(*from);
+                write!(
+                    f,
+                    "the snapshot at {at} of {sender} is installed: {bytes} bytes"
+                )
+            }
+            Note::SpaceAgain => f.write_str("there is space on the disk again: writes are taken"),
+            Note::HandsOverFullDisk => f.write_str("the disk is full: another member shall lead"),
+            Note::BadForward { from } => {
+                write!(
+                    f,
+                    "{} forwards what is no command: dropped",
+                    self.label(*from)
+                )
+            }
+            Note::Removed => f.write_str("this member was removed from the cluster: it stops"),
+        }
+    }
+}
+
+/// What was noted last.
+pub(super) struct Noted {
     ballot: Ballot,
     role: Role,
     leader: Option<NodeId>,
@@ -26,13 +348,13 @@ pub(super) struct Told {
 }
 
 struct NoLeader {
-    since: Instant,
-    said: Instant,
+    since: Monotonic,
+    noted: Monotonic,
 }
 
-impl Told {
-    pub fn new(core: &Core) -> Told {
-        Told {
+impl Noted {
+    pub fn new<R: Rules>(core: &Core<R>) -> Noted {
+        Noted {
             ballot: core.ballot(),
             role: core.role(),
             leader: core.leader(),
@@ -42,173 +364,128 @@ impl Told {
     }
 }
 
-impl RaftThread {
+impl<T, R: Rules> Engine<T, R> {
+    pub(super) fn note(&mut self, note: Note) {
+        self.effects.notes.push(note);
+    }
+
     /// Whether this entry was in the log when the process began: it is applied once more.
     pub(super) fn is_old(&self, index: LogIndex) -> bool {
-        index <= self.told.old
+        index <= self.noted.old
     }
 
-    /// Tells what the last step has changed; it was a message `from` another member, or something else.
-    pub(super) fn tell_events(&mut self, from: Option<NodeId>) {
-        let core = &self.wiring.core;
+    /// Notes what the last input to the core has changed. It was a message `from` another member, or something else.
+    pub(super) fn note_changes(&mut self, from: Option<NodeId>) {
+        let core = &self.core;
         let (ballot, role, leader) = (core.ballot(), core.role(), core.leader());
-        let before = Told {
-            ballot: std::mem::replace(&mut self.told.ballot, ballot),
-            role: std::mem::replace(&mut self.told.role, role),
-            leader: std::mem::replace(&mut self.told.leader, leader),
-            old: self.told.old,
-            no_leader: None,
-        };
+        let before_ballot = std::mem::replace(&mut self.noted.ballot, ballot);
+        let before_role = std::mem::replace(&mut self.noted.role, role);
+        let before_leader = std::mem::replace(&mut self.noted.leader, leader);
+        let term = ballot.term;
         // A leader is lost before another one is looked for, and found after it was elected.
-        let lost = before.leader.filter(|_| leader.is_none());
-        if let Some(led) = lost {
-            let (led, term) = (self.label(led), before.ballot.term.0);
-            log::warn!("no leader in term {term}: {led} did lead");
+        if let Some(led) = before_leader.filter(|_| leader.is_none()) {
+            let term = before_ballot.term;
+            self.note(Note::LostLeader { leader: led, term });
         }
-        self.tell_term(before.ballot, ballot, from);
-        if role != before.role {
-            self.tell_role(before.role, role);
-        }
-        if let Some(leads) = leader.filter(|_| leader != before.leader) {
-            log::info!("{} leads in term {}", self.label(leads), ballot.term.0);
-        }
-    }
-
-    fn tell_term(&self, before: Ballot, now: Ballot, from: Option<NodeId>) {
-        let Ballot { term, vote } = now;
-        if term != before.term && vote != Some(self.wiring.core.id()) {
-            let whence = from.map_or_else(String::new, |from| {
-                format!(", heard from {}", self.label(from))
+        self.note_term(before_ballot, ballot, from);
+        // A candidate votes for itself, and that vote is noted already.
+        if role != before_role && role != Role::Candidate {
+            self.note(Note::Role {
+                before: before_role,
+                now: role,
+                term,
             });
-            log::info!("term {} now, after {}{whence}", term.0, before.term.0);
         }
-        match vote.filter(|_| now != before) {
-            Some(whom) if whom == self.wiring.core.id() => {
-                log::info!(
-                    "stands for election in term {}, and votes for itself",
-                    term.0
-                );
-            }
-            Some(whom) => log::info!("votes for {} in term {}", self.label(whom), term.0),
-            None => {}
+        if let Some(leader) = leader.filter(|_| leader != before_leader) {
+            self.note(Note::Leads { leader, term });
         }
     }
 
-    fn tell_role(&self, before: Role, now: Role) {
-        let term = self.wiring.core.term();
-        match (before, now) {
-            (_, Role::PreCandidate) => {
-                let next = term.next().0;
-                log::info!(
-                    "hears no leader: asks the others whether it could be elected in term {next}"
-                );
-            }
-            // The vote for itself says it.
-            (_, Role::Candidate) => {}
-            (_, Role::Leader) => log::info!("is elected in term {}", term.0),
-            (Role::Leader, _) => log::warn!("leads no more, in term {}", term.0),
-            (_, Role::Follower) => log::info!("is a follower again, in term {}", term.0),
+    fn note_term(&mut self, before: Ballot, ballot: Ballot, from: Option<NodeId>) {
+        let Ballot { term: now, vote } = ballot;
+        if now != before.term && vote != Some(self.core.id()) {
+            let before = before.term;
+            self.note(Note::Term { now, before, from });
+        }
+        if let Some(candidate) = vote.filter(|_| ballot != before) {
+            let term = now;
+            self.note(match candidate == self.core.id() {
+                true => Note::Stands { term },
+                false => Note::Vote { candidate, term },
+            });
         }
     }
 
-    /// Tells whom a vote is refused, and why it may be.
-    pub(super) fn tell_refusals(&self, envelopes: &[Envelope]) {
-        if !log::log_enabled!(log::Level::Debug) {
-            return;
-        }
-        let core = &self.wiring.core;
+    /// Notes who is refused a vote, and what explains it.
+    pub(super) fn note_refusals(&mut self, envelopes: &[Envelope]) {
         for Envelope { to, message } in envelopes {
-            let asked = match message.body {
-                Body::VoteReply { granted: false } => "its vote",
-                Body::PreVoteReply { granted: false, .. } => "a promise of its vote",
+            let pre_vote = match message.body {
+                Body::VoteReply { granted: false } => false,
+                Body::PreVoteReply { granted: false, .. } => true,
                 _ => continue,
             };
-            log::debug!(
-                "refuses {} {asked}: in term {}, voted for {}, led by {}, with a log up to {}",
-                self.label(*to),
-                core.term().0,
-                self.label_or(core.ballot().vote, "nobody"),
-                self.label_or(core.leader(), "nobody"),
-                core.last_position(),
-            );
+            let core = &self.core;
+            let note = Note::Refuses {
+                candidate: *to,
+                pre_vote,
+                term: core.term(),
+                vote: core.ballot().vote,
+                leader: core.leader(),
+                last: core.last_position(),
+            };
+            self.note(note);
         }
     }
 
-    /// Says now and then that nobody leads, and what that means.
-    pub(super) fn tell_no_leader(&mut self, now: Instant) {
-        if self.wiring.core.leader().is_some() {
-            self.told.no_leader = None;
+    /// Notes now and then that nobody leads.
+    pub(super) fn note_no_leader(&mut self, now: Monotonic) {
+        if self.core.leader().is_some() {
+            self.noted.no_leader = None;
             return;
         }
         let first = NoLeader {
             since: now,
-            said: now,
+            noted: now,
         };
-        let no_leader = self.told.no_leader.get_or_insert(first);
-        if now - no_leader.said >= NO_LEADER_SAID_EVERY {
-            no_leader.said = now;
-            log::warn!(
-                "no leader for {} s: writes and quorum reads fail until a majority of the {} voters is up and reached",
-                (now - no_leader.since).as_secs(),
-                self.wiring.core.membership().voters.len()
-            );
+        let no_leader = self.noted.no_leader.get_or_insert(first);
+        if now - no_leader.noted >= NO_LEADER_INTERVAL {
+            no_leader.noted = now;
+            let since = now - no_leader.since;
+            let voters = self.core.membership().voters.len();
+            self.note(Note::NoLeader { since, voters });
         }
     }
 
-    /// What an entry is about to do to the members; None: nothing that is told.
-    pub(super) fn describe_change(&self, entry: &Entry) -> Option<String> {
-        let change = match &entry.payload {
-            Payload::Command(order) if entry::is_update(order) || entry::is_publish(order) => order,
+    /// What an entry is about to do to the members; None: nothing that is noted.
+    pub(super) fn member_change(&self, entry: &Entry) -> Option<MemberChange> {
+        let command = match &entry.payload {
+            Payload::Command(bytes) if entry::is_update(bytes) || entry::is_publish(bytes) => bytes,
             Payload::Change(change) if change.kind == ChangeKind::Promote => {
-                let label = self.label(change.node);
-                return Some(format!(
-                    "member {label} has caught up and votes from now on"
-                ));
+                return Some(MemberChange::Promoted(change.node));
             }
             Payload::Change(change) => &change.context,
             _ => return None,
         };
-        Some(match entry::decode(change).ok()?.1 {
-            Order::Add(member) => format!(
-                "member {:x} at {} is added, without a vote until it has caught up",
-                member.id,
-                member.peer_urls.join(",")
-            ),
-            Order::Remove(id) => format!("member {} is removed", self.label(id)),
-            Order::Update(member) => format!(
-                "member {} is at {} from now on",
-                self.label(NodeId(member.id)),
-                member.peer_urls.join(",")
-            ),
-            Order::Publish(told) => format!(
-                "member {:x} is called {} and serves clients at {}",
-                told.member.id,
-                told.member.name,
-                told.member.client_urls.join(",")
-            ),
-            Order::Tree(_) | Order::Expire | Order::Time => return None,
-        })
-    }
-
-    /// The entry at `index` has done so.
-    pub(super) fn tell_change(&self, index: LogIndex, what: &str) {
-        let level = match self.is_old(index) {
-            true => log::Level::Debug,
-            false => log::Level::Info,
-        };
-        log::log!(level, "{what} (entry {})", index.0);
-    }
-
-    /// `n2 (b3a64181bea306fb)`.
-    pub(super) fn label(&self, id: NodeId) -> String {
-        let known = self.wiring.state.members.get(id);
-        match known.map_or("", |member| member.name.as_str()) {
-            "" => format!("{:x}", id.0),
-            name => format!("{name} ({:x})", id.0),
+        match entry::decode(command).ok()?.1 {
+            Order::Add(member) => Some(MemberChange::Added(member)),
+            Order::Remove(node) => {
+                let known = self.state.members.get(node);
+                let name = known.map_or_else(String::new, |member| member.name.clone());
+                Some(MemberChange::Removed { node, name })
+            }
+            Order::Update(member) => Some(MemberChange::Moved(member)),
+            Order::Publish(published) => Some(MemberChange::Published(published.member)),
+            Order::Tree(_) | Order::Expire | Order::Time => None,
         }
     }
 
-    fn label_or(&self, id: Option<NodeId>, nobody: &str) -> String {
-        id.map_or_else(|| nobody.to_owned(), |id| self.label(id))
+    /// The entry at `index` has made this change.
+    pub(super) fn note_member_change(&mut self, index: LogIndex, change: MemberChange) {
+        let is_old = self.is_old(index);
+        self.note(Note::Members {
+            index,
+            change,
+            is_old,
+        });
     }
 }

@@ -7,9 +7,10 @@
 //!
 //! A value without a clock: times are given.
 
+use super::time::Monotonic;
 use crate::raft::NodeId;
+use core::time::Duration;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
@@ -23,12 +24,12 @@ struct Pause {
     /// The next one is so long.
     next: Duration,
     /// When the core is told; None: it was.
-    until: Option<Instant>,
+    until: Option<Monotonic>,
 }
 
 impl Pauses {
     /// A snapshot for `to` failed.
-    pub fn failed(&mut self, to: NodeId, now: Instant) {
+    pub fn failed(&mut self, to: NodeId, now: Monotonic) {
         let first = Pause {
             next: SHORTEST,
             until: None,
@@ -45,7 +46,7 @@ impl Pauses {
 
     /// The link to `to` broke: it may have been started anew, with space. What waits is due now; the next pause is as
     /// long as ever, since a link may break again and again.
-    pub fn restarted(&mut self, to: NodeId, now: Instant) {
+    pub fn restarted(&mut self, to: NodeId, now: Monotonic) {
         if let Some(pause) = self.0.get_mut(&to) {
             pause.until = pause.until.map(|until| until.min(now));
         }
@@ -57,7 +58,7 @@ impl Pauses {
     }
 
     /// Those whose pause is over, each once.
-    pub fn over(&mut self, now: Instant) -> Vec<NodeId> {
+    pub fn over(&mut self, now: Monotonic) -> Vec<NodeId> {
         let over = self.0.iter_mut().filter_map(|(to, pause)| {
             pause.until.filter(|until| *until <= now)?;
             pause.until = None;
@@ -75,7 +76,7 @@ mod tests {
     const TWO: NodeId = NodeId(2);
 
     /// How long after a failure at `now` it is over, to 100 ms.
-    fn length(pauses: &mut Pauses, now: Instant) -> u64 {
+    fn length(pauses: &mut Pauses, now: Monotonic) -> u64 {
         pauses.failed(ONE, now);
         let tenth = |n| now + Duration::from_millis(100) * n;
         let over = (1..1000).find(|n| pauses.over(tenth(*n)) == [ONE]);
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn each_failure_doubles_the_pause_up_to_thirty_seconds() {
-        let (mut pauses, now) = (Pauses::default(), Instant::now());
+        let (mut pauses, now) = (Pauses::default(), Monotonic(1 << 40));
         let lengths: Vec<u64> = (0..11).map(|_| length(&mut pauses, now)).collect();
         let wanted = [
             100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000,
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn one_follower_waits_beside_another_and_is_told_once() {
-        let (mut pauses, now) = (Pauses::default(), Instant::now());
+        let (mut pauses, now) = (Pauses::default(), Monotonic(1 << 40));
         let ms = |ms| now + Duration::from_millis(ms);
         pauses.failed(ONE, now);
         pauses.failed(TWO, ms(50));
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_follower_that_comes_back_waits_no_more() {
-        let (mut pauses, now) = (Pauses::default(), Instant::now());
+        let (mut pauses, now) = (Pauses::default(), Monotonic(1 << 40));
         for _ in 0..5 {
             let _ = length(&mut pauses, now);
         }
@@ -131,7 +132,7 @@ mod tests {
     /// Else the core would hear that a transfer under way has failed.
     #[test]
     fn what_was_told_is_not_told_again_when_the_link_breaks() {
-        let (mut pauses, now) = (Pauses::default(), Instant::now());
+        let (mut pauses, now) = (Pauses::default(), Monotonic(1 << 40));
         let _ = length(&mut pauses, now);
         pauses.restarted(ONE, now);
         assert!(pauses.over(now + LONGEST).is_empty());

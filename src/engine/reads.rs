@@ -7,14 +7,13 @@
 //! A member that does not lead asks its leader. Reads change nothing, so a question that may be lost is
 //! simply asked again, under a new id (hazard D6).
 
-use super::Reader;
+use super::time::Monotonic;
 use crate::raft::{LogIndex, NodeId};
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
 
 /// Readers in the order of their questions.
-pub struct Reads {
-    waiting: VecDeque<Question>,
+pub struct Reads<T> {
+    waiting: VecDeque<Question<T>>,
     last_id: u64,
 }
 
@@ -36,18 +35,18 @@ impl Asked {
 /// Ids of questions have this bit, numbers of forwarded letters do not: both are answered alike.
 const QUESTION: u64 = 1 << 63;
 
-struct Question {
+struct Question<T> {
     id: u64,
     /// Once confirmed: what the state machine must have applied.
     index: Option<LogIndex>,
-    asked: Instant,
-    deadline: Instant,
-    readers: Vec<Box<dyn Reader>>,
+    asked: Monotonic,
+    deadline: Monotonic,
+    readers: Vec<T>,
 }
 
-impl Reads {
+impl<T> Reads<T> {
     /// Ids count up from `seed`, drawn at random: an answer to a question of an earlier start fits none.
-    pub fn new(seed: u64) -> Reads {
+    pub fn new(seed: u64) -> Reads<T> {
         Reads {
             waiting: VecDeque::new(),
             last_id: seed | QUESTION,
@@ -61,12 +60,12 @@ impl Reads {
     }
 
     /// Readers that share a question: its id.
-    pub fn ask(&mut self, readers: Vec<Box<dyn Reader>>, deadline: Instant) -> u64 {
+    pub fn ask(&mut self, readers: Vec<T>, now: Monotonic, deadline: Monotonic) -> u64 {
         let id = self.fresh_id();
         self.waiting.push_back(Question {
             id,
             index: None,
-            asked: Instant::now(),
+            asked: now,
             deadline,
             readers,
         });
@@ -74,12 +73,12 @@ impl Reads {
     }
 
     /// Gives new ids to the questions that were asked before `time` and are not confirmed: these.
-    pub fn renumber(&mut self, time: Instant) -> Vec<u64> {
+    pub fn renumber(&mut self, time: Monotonic, now: Monotonic) -> Vec<u64> {
         let mut ids = Vec::new();
         for at in 0..self.waiting.len() {
             if self.waiting[at].index.is_none() && self.waiting[at].asked <= time {
                 self.waiting[at].id = self.fresh_id();
-                self.waiting[at].asked = Instant::now();
+                self.waiting[at].asked = now;
                 ids.push(self.waiting[at].id);
             }
         }
@@ -94,7 +93,7 @@ impl Reads {
     }
 
     /// The readers of refused questions, each with the time it waits until.
-    pub fn refused(&mut self, ids: &[u64]) -> Vec<(Instant, Box<dyn Reader>)> {
+    pub fn refused(&mut self, ids: &[u64]) -> Vec<(Monotonic, T)> {
         let refused = self.take_questions(|question| ids.contains(&question.id));
         let readers = refused.into_iter().flat_map(|question| {
             let deadline = question.deadline;
@@ -107,12 +106,12 @@ impl Reads {
     }
 
     /// The readers whose index is applied.
-    pub fn ready(&mut self, applied: LogIndex) -> Vec<Box<dyn Reader>> {
+    pub fn ready(&mut self, applied: LogIndex) -> Vec<T> {
         self.take(|question| question.index.is_some_and(|index| index <= applied))
     }
 
     /// The readers whose time is up.
-    pub fn expired(&mut self, now: Instant) -> Vec<Box<dyn Reader>> {
+    pub fn expired(&mut self, now: Monotonic) -> Vec<T> {
         self.take(|question| question.deadline <= now)
     }
 
@@ -120,11 +119,11 @@ impl Reads {
         self.waiting.is_empty()
     }
 
-    pub fn drain(&mut self) -> Vec<Box<dyn Reader>> {
+    pub fn drain(&mut self) -> Vec<T> {
         self.take(|_| true)
     }
 
-    fn take(&mut self, chosen: impl FnMut(&Question) -> bool) -> Vec<Box<dyn Reader>> {
+    fn take(&mut self, chosen: impl FnMut(&Question<T>) -> bool) -> Vec<T> {
         let taken = self.take_questions(chosen);
         taken
             .into_iter()
@@ -132,7 +131,10 @@ impl Reads {
             .collect()
     }
 
-    fn take_questions(&mut self, mut chosen: impl FnMut(&Question) -> bool) -> VecDeque<Question> {
+    fn take_questions(
+        &mut self,
+        mut chosen: impl FnMut(&Question<T>) -> bool,
+    ) -> VecDeque<Question<T>> {
         if !self.waiting.iter().any(&mut chosen) {
             return VecDeque::new();
         }
@@ -146,29 +148,21 @@ impl Reads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::door::Outbox;
-    use crate::replica::Failure;
-    use crate::watch::View;
-    use std::sync::Arc;
-    use std::time::Duration;
+    use core::time::Duration;
 
-    struct Nobody;
+    const NOW: Monotonic = Monotonic(1 << 40);
 
-    impl Reader for Nobody {
-        fn ready(self: Box<Self>, _: &Arc<View>, _: &mut Outbox) {}
-        fn failed(self: Box<Self>, _: Failure, _: &mut Outbox) {}
-    }
-
-    fn readers(count: usize) -> Vec<Box<dyn Reader>> {
-        (0..count)
-            .map(|_| Box::new(Nobody) as Box<dyn Reader>)
-            .collect()
+    fn readers(count: usize) -> Vec<()> {
+        vec![(); count]
     }
 
     #[test]
     fn a_question_is_answered_once_its_index_is_applied() {
-        let (mut reads, now) = (Reads::new(5), Instant::now());
-        let (first, second) = (reads.ask(readers(2), now), reads.ask(readers(3), now));
+        let (mut reads, now) = (Reads::new(5), NOW);
+        let (first, second) = (
+            reads.ask(readers(2), NOW, now),
+            reads.ask(readers(3), NOW, now),
+        );
         assert_ne!(first, second, "an id is never used twice");
         assert!(reads.ready(LogIndex(9)).is_empty(), "nothing is confirmed");
         reads.confirmed(second, LogIndex(5));
@@ -181,9 +175,9 @@ mod tests {
 
     #[test]
     fn refused_and_late_questions_are_handed_back() {
-        let (mut reads, now) = (Reads::new(5), Instant::now());
-        let first = reads.ask(readers(1), now);
-        reads.ask(readers(2), now + Duration::from_secs(1));
+        let (mut reads, now) = (Reads::new(5), NOW);
+        let first = reads.ask(readers(1), NOW, now);
+        reads.ask(readers(2), NOW, now + Duration::from_secs(1));
         assert_eq!(reads.refused(&[first, 99]).len(), 1);
         assert_eq!(reads.expired(now).len(), 0);
         assert_eq!(reads.expired(now + Duration::from_secs(1)).len(), 2);
@@ -193,10 +187,13 @@ mod tests {
 
     #[test]
     fn a_question_asked_again_has_another_id() {
-        let (mut reads, now) = (Reads::new(u64::MAX), Instant::now());
-        let (first, second) = (reads.ask(readers(1), now), reads.ask(readers(1), now));
+        let (mut reads, now) = (Reads::new(u64::MAX), NOW);
+        let (first, second) = (
+            reads.ask(readers(1), NOW, now),
+            reads.ask(readers(1), NOW, now),
+        );
         reads.confirmed(first, LogIndex(3));
-        let again = reads.renumber(Instant::now());
+        let again = reads.renumber(now, now);
         assert_eq!(again.len(), 1, "the first is confirmed");
         assert!(again[0] != second && again[0] & QUESTION != 0);
         reads.confirmed(second, LogIndex(3));

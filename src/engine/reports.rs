@@ -1,12 +1,10 @@
 //! What the log and snapshot threads tell, and snapshots: made, sent, received, and the log cut behind them.
 
-use super::super::log_thread::{Job, Report, Stored};
-use super::super::peers::Received;
-use super::super::snapshot::Task;
-use super::super::{Failure, Waiter};
-use super::RaftThread;
-use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, SnapshotMark};
-use std::time::{Duration, Instant};
+use super::request::{Failure, Task};
+use super::time::{Estimate, Monotonic};
+use super::{DiskJob, DiskReport, Engine, Incoming, Note, Publication, Stored};
+use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, Rules, SnapshotMark};
+use core::time::Duration;
 
 /// The log behind a new snapshot is kept this long for a follower that lives and needs it…
 const KEEP_TAIL: Duration = Duration::from_secs(30);
@@ -14,37 +12,35 @@ const KEEP_TAIL: Duration = Duration::from_secs(30);
 /// …unless it grows by more than this beside the snapshot.
 const KEEP_TAIL_BYTES: u64 = 64 << 20;
 
-impl RaftThread {
-    pub(super) fn take_report(&mut self, report: Report) {
+impl<T, R: Rules> Engine<T, R> {
+    pub(super) fn take_report(&mut self, report: DiskReport) {
         match report {
-            Report::Stored(batches) => self.stored(&batches),
-            Report::Full => self.disk_is_full(),
-            Report::Read(entries) => {
-                self.step(Input::Read { entries });
+            DiskReport::Stored(batches) => self.stored(&batches),
+            DiskReport::Full => self.disk_is_full(),
+            DiskReport::Read(entries) => {
+                self.input(Input::Read { entries });
             }
-            Report::Snapshot { mark, bytes, took } => {
+            DiskReport::Snapshot { mark, bytes, took } => {
                 let at = mark.position;
-                log::info!("a snapshot at {at} was made: {bytes} bytes in {took:.1?}");
-                self.wiring.status.snapshot_made(bytes, took);
+                self.note(Note::SnapshotMade { at, bytes, took });
                 self.snapshot_saved(mark, bytes);
             }
-            Report::NoSnapshot => self.no_snapshot(),
-            Report::Installed(position) => self.installed(position),
+            DiskReport::NoSnapshot => self.no_snapshot(),
+            DiskReport::Installed(position) => self.installed(position),
         }
     }
 
     fn stored(&mut self, batches: &[Stored]) {
         self.saving = None;
         if std::mem::take(&mut self.disk_full) {
-            self.wiring.status.set_disk_full(false);
-            log::warn!("there is space on the disk again: writes are taken");
+            self.note(Note::SpaceAgain);
         }
         for Stored { ballot, last } in batches {
             if let Some(ballot) = *ballot {
-                self.step(Input::BallotStored { ballot });
+                self.input(Input::BallotStored { ballot });
             }
             if let Some(position) = *last {
-                self.step(Input::Stored { position });
+                self.input(Input::Stored { position });
             }
         }
     }
@@ -53,16 +49,15 @@ impl RaftThread {
     /// space. Reads go on.
     fn disk_is_full(&mut self) {
         self.disk_full = true;
-        self.wiring.status.set_disk_full(true);
         // What was forwarded is answered when it is applied here, which takes this disk, too.
-        let mut waiters = self.tickets.drain();
-        waiters.extend(self.forwards.drain());
-        self.fail(waiters, Failure::DiskFull);
+        let mut callers = self.tickets.drain();
+        callers.extend(self.forwards.drain());
+        self.fail(callers, Failure::DiskFull);
         if !self.serves_reads() {
             let readers = self.reads.drain();
-            self.fail_reads(readers, Failure::DiskFull);
+            self.fail(readers, Failure::DiskFull);
         }
-        let may = self.installing.is_none() && self.wiring.state.applied.0 > 0;
+        let may = self.installing.is_none() && self.state.applied.0 > 0;
         if self.schedule.is_worthwhile() && may {
             self.begin_snapshot();
         }
@@ -71,17 +66,17 @@ impl RaftThread {
     /// A leader whose disk is full takes no writes: another member shall lead, if those that live are a majority
     /// without this one. Asked with each tick; the core refuses while it is at it.
     pub(super) fn hand_over_if_full(&mut self) {
-        if !self.disk_full || !self.wiring.core.is_leader() || !self.others_decide() {
+        if !self.disk_full || !self.core.is_leader() || !self.others_decide() {
             return;
         }
-        let (_, refused) = self.step(Input::Transfer { to: None });
+        let (_, refused) = self.input(Input::Transfer { to: None });
         if refused.is_none() {
-            log::warn!("the disk is full: another member shall lead");
+            self.note(Note::HandsOverFullDisk);
         }
     }
 
     fn others_decide(&self) -> bool {
-        let core = &self.wiring.core;
+        let core = &self.core;
         let members = core.membership();
         let living = core
             .progress()
@@ -92,7 +87,7 @@ impl RaftThread {
 
     /// Whether a follower was heard within an election timeout.
     fn lives(&self, follower: &PeerProgress) -> bool {
-        let patience = self.wiring.settings.election_ticks;
+        let patience = self.settings.election_ticks;
         follower
             .silent_ticks
             .is_some_and(|ticks| ticks < u64::from(patience))
@@ -101,25 +96,27 @@ impl RaftThread {
     // Snapshots of our own
 
     fn begin_snapshot(&mut self) {
-        let applied = self.wiring.state.applied;
-        let Some(mark) = self.wiring.core.mark_at(applied) else {
+        let applied = self.state.applied;
+        let Some(mark) = self.core.mark_at(applied) else {
             unreachable!("what is applied ({applied:?}) is committed and in the log")
         };
         self.schedule.begun();
-        let state = self.wiring.state.clone();
-        self.send_job(Job::Snapshot(Box::new(Task { mark, state })));
+        let state = self.state.clone();
+        self.effects
+            .disk
+            .push(DiskJob::Snapshot(Box::new(Task { mark, state })));
     }
 
     fn snapshot_saved(&mut self, mark: SnapshotMark, bytes: u64) {
         self.schedule.ended(Some(bytes));
         self.has_snapshot = true;
         let wanted = std::mem::take(&mut self.want_snapshot);
-        if self.wiring.core.is_leader() {
+        if self.core.is_leader() {
             wanted.into_iter().for_each(|to| self.send_snapshot(to));
         }
         // Another member's snapshot may have taken the log's place meanwhile.
-        if self.wiring.core.position_at(mark.position.index) == Some(mark.position) {
-            let now = Instant::now();
+        if self.core.position_at(mark.position.index) == Some(mark.position) {
+            let now = self.now.monotonic;
             self.compacting = Some((mark, now));
             self.compact_when_possible(now);
         }
@@ -134,7 +131,7 @@ impl RaftThread {
 
     /// Cuts the log behind the newest snapshot, unless a follower that lives still copies that part: it
     /// would need the whole snapshot instead (hazard D22).
-    pub(super) fn compact_when_possible(&mut self, now: Instant) {
+    pub(super) fn compact_when_possible(&mut self, now: Monotonic) {
         let Some((mark, since)) = &self.compacting else {
             return;
         };
@@ -143,14 +140,14 @@ impl RaftThread {
             return;
         }
         if let Some((mark, _)) = self.compacting.take() {
-            self.step(Input::Compacted { mark: mark.clone() });
-            self.send_job(Job::Compact(mark));
+            self.input(Input::Compacted { mark: mark.clone() });
+            self.effects.disk.push(DiskJob::Compact(mark));
         }
     }
 
     /// Whether a follower still copies the log up to `end`.
     fn is_needed(&self, end: Position) -> bool {
-        self.wiring.core.progress().iter().any(|follower| {
+        self.core.progress().iter().any(|follower| {
             let behind = follower.matched < end.index;
             behind && (self.lives(follower) || follower.flow == PeerFlow::Snapshot)
         })
@@ -161,8 +158,8 @@ impl RaftThread {
     /// A follower needs one: the newest there is, or the first, made now.
     pub(super) fn send_snapshot(&mut self, to: NodeId) {
         if self.has_snapshot {
-            let term = self.wiring.core.term();
-            self.wiring.peers.send_snapshot(to, term);
+            let term = self.core.term();
+            self.effects.send_snapshot.push((to, term));
         } else {
             self.want_snapshot.push(to);
         }
@@ -171,17 +168,17 @@ impl RaftThread {
     /// A follower has installed a snapshot, or has not: then the core hears of it after a pause.
     pub(super) fn snapshot_sent(&mut self, to: NodeId, installed: Option<Position>) {
         if installed.is_none() {
-            return self.pauses.failed(to, Instant::now());
+            return self.pauses.failed(to, self.now.monotonic);
         }
         self.pauses.succeeded(to);
-        self.step(Input::SnapshotSent { to, installed });
+        self.input(Input::SnapshotSent { to, installed });
     }
 
     /// The core may ask for another one, of those whose pause is over.
-    pub(super) fn end_pauses(&mut self, now: Instant) {
+    pub(super) fn end_pauses(&mut self, now: Monotonic) {
         for to in self.pauses.over(now) {
             let installed = None;
-            self.step(Input::SnapshotSent { to, installed });
+            self.input(Input::SnapshotSent { to, installed });
         }
     }
 
@@ -190,19 +187,19 @@ impl RaftThread {
     pub(super) fn begin_snapshot_if_due(&mut self) {
         let wanted = self.schedule.is_due() || !self.want_snapshot.is_empty();
         let may = self.installing.is_none() && !self.schedule.is_running();
-        if wanted && may && self.wiring.state.applied.0 > 0 {
+        if wanted && may && self.state.applied.0 > 0 {
             self.begin_snapshot();
         }
     }
 
     /// One at a time: another that comes while one is being installed is dropped, and its sender told.
-    pub(super) fn snapshot_received(&mut self, received: Box<Received>) {
+    pub(super) fn snapshot_received(&mut self, incoming: Box<Incoming>) {
         if self.installing.is_some() {
             return;
         }
-        let (from, term, mark) = (received.from, received.term, received.mark.clone());
-        self.installing = Some(received);
-        let todo = self.wiring.core.step(Input::Snapshot { from, term, mark });
+        let (from, term, mark) = (incoming.from, incoming.term, incoming.mark.clone());
+        self.installing = Some(incoming);
+        let todo = self.core.step(Input::Snapshot { from, term, mark });
         if todo.install.is_none() {
             self.installing = None;
         }
@@ -211,53 +208,51 @@ impl RaftThread {
 
     /// What was handed out before goes to the log first, then the snapshot takes the log's place.
     pub(super) fn install(&mut self, mark: SnapshotMark) {
-        let Some(received) = &mut self.installing else {
+        let Some(incoming) = &self.installing else {
             unreachable!("the core installs a snapshot when one was received")
         };
-        let finish = std::mem::replace(&mut received.finish, Box::new(|| Ok(())));
-        log::info!(
-            "a snapshot of {} bytes at {} takes the place of the log",
-            received.bytes,
-            mark.position
-        );
+        self.note(Note::Installs {
+            at: mark.position,
+            bytes: incoming.bytes,
+        });
         self.save_now();
         self.compacting = None;
-        self.send_job(Job::Install { mark, finish });
+        self.effects.disk.push(DiskJob::Install(mark));
     }
 
     /// The snapshot is this member's log now: only then is it shown.
     fn installed(&mut self, position: Position) {
-        let Some(received) = self.installing.take() else {
+        let Some(incoming) = self.installing.take() else {
             unreachable!("{position} was installed, and nothing was received")
         };
-        let Received {
+        let Incoming {
+            from, state, bytes, ..
+        } = *incoming;
+        self.note(Note::Installed {
+            at: position,
             from,
-            state,
             bytes,
-            installed,
-            ..
-        } = *received;
-        let sender = self.label(from);
-        log::info!("the snapshot at {position} of {sender} is installed: {bytes} bytes");
+        });
         self.schedule.replaced(bytes);
         self.has_snapshot = true;
-        if self.unpublished {
-            self.publish();
-        }
+        // Each step publishes what it has applied before it ends.
+        assert!(
+            !self.unpublished,
+            "{position} replaces what nobody was shown"
+        );
         self.applied_term = position.term;
-        self.wiring.state = state;
-        let time = self.cluster_time();
-        let now = self.wiring.clock.since_boot();
-        self.wiring.estimate.set(time, now);
+        self.state = state;
+        self.estimate = Estimate::new(self.cluster_time(), self.now.monotonic);
         self.members_changed();
-        self.wiring.hub.jump(self.view());
+        let publication = self.publication(Vec::new());
+        self.effects.publish.push(Publication {
+            is_jump: true,
+            ..publication
+        });
         // Those who waited for entries that the snapshot stands for will not see them.
-        let waiters: Vec<Box<dyn Waiter>> = self.tickets.drain();
-        self.fail(waiters, Failure::LeaderLost);
-        let waiters = self.forwards.drain();
-        self.fail(waiters, Failure::LeaderLost);
-        self.step(Input::Stored { position });
-        // The sender may have gone meanwhile.
-        let _ = installed.send(position);
+        let mut callers = self.tickets.drain();
+        callers.extend(self.forwards.drain());
+        self.fail(callers, Failure::LeaderLost);
+        self.input(Input::Stored { position });
     }
 }

@@ -1,37 +1,20 @@
 //! What clients ask: writes and changes of members are appended here or forwarded to the leader, reads are
 //! confirmed by it.
 
-use super::super::forwards::Kind;
-use super::super::letter::Letter;
-use super::super::members::MemberError;
-use super::super::{
-    Copier, Done, Effect, Failure, Query, REQUESTS_MAX, Reader, Request, Task, Waiter, Write, entry,
-};
-use super::{RaftThread, TICKETS_MAX};
-use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal};
+use super::forwards::Kind;
+use super::letter::Letter;
+use super::members::MemberError;
+use super::request::{Effect, Failure, Outcome, Proposal, Query, Request, Task};
+use super::time::Monotonic;
+use super::{Engine, LEADERLESS_BYTES_MAX, TICKETS_MAX, entry};
+use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal, Rules};
 use crate::tree::{ClusterTime, Stamp};
+use core::time::Duration;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-/// At most this many requests are taken in one turn, so that reports and ticks get theirs.
-const REQUESTS_PER_TURN: usize = 1024;
-
-impl RaftThread {
-    /// Takes what waits: all writes become one run of entries, all reads share one question.
-    pub(super) fn take_requests(&mut self, first: Option<Request>) {
-        let most = match first {
-            Some(_) => REQUESTS_PER_TURN,
-            None => REQUESTS_MAX,
-        };
-        let waiting: Vec<Request> = self.wiring.requests.try_iter().take(most).collect();
-        let all = first.into_iter().chain(waiting);
-        let all = all
-            .inspect(|request| self.wiring.backlog.remove(request))
-            .collect();
-        self.serve(all);
-    }
-
-    fn serve(&mut self, requests: Vec<Request>) {
+impl<T, R: Rules> Engine<T, R> {
+    /// All writes become one run of entries, all reads share one question.
+    pub(super) fn serve(&mut self, requests: Vec<Request<T>>) {
         let (mut writes, mut queries) = (Vec::new(), Vec::new());
         for request in requests {
             match (request, self.refusal(writes.len())) {
@@ -39,7 +22,7 @@ impl RaftThread {
                 (Request::Read(query), _) if self.serves_reads() => {
                     self.sort_read(query, &mut queries);
                 }
-                (Request::Copy(copier), _) => self.copy(copier),
+                (Request::Copy(caller), _) => self.copy(caller),
                 (Request::Propose(write), None) => writes.push(write),
                 (Request::Change(write), None) => self.ask_change(write),
                 (request, refusal) => self.refuse(request, refusal.unwrap_or(Failure::DiskFull)),
@@ -50,25 +33,25 @@ impl RaftThread {
     }
 
     /// A clone of the state costs a few pointers; all else is done by whoever has asked.
-    fn copy(&mut self, copier: Box<dyn Copier>) {
-        let state = self.wiring.state.clone();
-        match self.wiring.core.mark_at(state.applied) {
+    fn copy(&mut self, caller: T) {
+        let state = self.state.clone();
+        match self.core.mark_at(state.applied) {
             Some(mark) => {
-                let term = self.wiring.core.stored_term();
-                copier.ready(Task { mark, state }, term, &mut self.outbox);
+                let term = self.core.stored_term();
+                self.reply(caller, Outcome::Copy(Box::new(Task { mark, state }), term));
             }
             // Nothing is applied yet, so there is nothing to copy.
-            None => copier.failed(Failure::LeaderLost, &mut self.outbox),
+            None => self.fail(vec![caller], Failure::LeaderLost),
         }
     }
 
     /// A read is asked now, or once there is a leader to ask.
-    fn sort_read(&mut self, query: Query, now: &mut Vec<Query>) {
-        if self.wiring.core.leader().is_some() {
+    fn sort_read(&mut self, query: Query<T>, now: &mut Vec<Query<T>>) {
+        if self.core.leader().is_some() {
             return now.push(query);
         }
-        let most = self.wiring.settings.leader_timeout;
-        let patience = query.reader.patience().unwrap_or(most);
+        let most = self.settings.leader_timeout;
+        let patience = query.patience.unwrap_or(most);
         self.await_leader_for(patience.min(most), Request::Read(query));
     }
 
@@ -87,7 +70,7 @@ impl RaftThread {
 
     /// Quorum reads need no disk, once the log knows an entry of this term.
     pub(super) fn serves_reads(&self) -> bool {
-        let core = &self.wiring.core;
+        let core = &self.core;
         let committed = core.position_at(core.commit());
         !self.disk_full || committed.is_some_and(|last| last.term == core.term())
     }
@@ -95,7 +78,7 @@ impl RaftThread {
     // Writes
 
     /// Appends the writes, forwards them, or lets them wait for a leader.
-    pub(super) fn propose(&mut self, writes: Vec<Write>) {
+    pub(super) fn propose(&mut self, writes: Vec<Proposal<T>>) {
         match self.led_elsewhere() {
             _ if writes.is_empty() => {}
             Some(leader) => self.forward(leader, Kind::Order, writes),
@@ -105,19 +88,19 @@ impl RaftThread {
 
     /// The leader, if this member knows of another one.
     fn led_elsewhere(&self) -> Option<NodeId> {
-        let core = &self.wiring.core;
+        let core = &self.core;
         core.leader().filter(|leader| *leader != core.id())
     }
 
-    fn forward(&mut self, leader: NodeId, kind: Kind, writes: Vec<Write>) {
-        let deadline = Instant::now() + self.wiring.settings.request_timeout;
-        let term = self.wiring.core.term();
+    fn forward(&mut self, leader: NodeId, kind: Kind, writes: Vec<Proposal<T>>) {
+        let deadline = self.now.monotonic + self.settings.request_timeout;
+        let term = self.core.term();
         let letters = self.forwards.send(kind, writes, term, deadline);
         let addressed = letters.into_iter().map(|letter| (leader, letter));
-        self.letters.extend(addressed);
+        self.effects.send.extend(addressed);
     }
 
-    fn append(&mut self, writes: Vec<Write>) {
+    fn append(&mut self, writes: Vec<Proposal<T>>) {
         let stamp = self.stamp();
         let (commands, askers): (Vec<_>, Vec<_>) = writes
             .into_iter()
@@ -127,13 +110,13 @@ impl RaftThread {
                 (command, write)
             })
             .unzip();
-        let (accepted, refused) = self.step(Input::Propose {
+        let (accepted, refused) = self.input(Input::Propose {
             term: None,
             commands: commands.clone(),
         });
         match (accepted, refused) {
             (Some(first), None) => {
-                let waiters = askers.into_iter().map(|write| write.waiter);
+                let waiters = askers.into_iter().map(|write| write.caller);
                 self.hand_out_tickets(first, waiters.collect());
             }
             (None, Some(refusal)) => self.refused(refusal, &commands, askers),
@@ -141,21 +124,21 @@ impl RaftThread {
         }
     }
 
-    fn hand_out_tickets(&mut self, first: Position, waiters: Vec<Option<Box<dyn Waiter>>>) {
-        let deadline = Instant::now() + self.wiring.settings.request_timeout;
-        for (offset, waiter) in waiters.into_iter().enumerate() {
+    fn hand_out_tickets(&mut self, first: Position, callers: Vec<Option<T>>) {
+        let deadline = self.now.monotonic + self.settings.request_timeout;
+        for (offset, caller) in callers.into_iter().enumerate() {
             let index = LogIndex(first.index.0 + offset as u64);
-            if let Some(waiter) = waiter {
+            if let Some(caller) = caller {
                 self.tickets
-                    .push(Position { index, ..first }, deadline, waiter);
+                    .push(Position { index, ..first }, deadline, caller);
             }
         }
     }
 
     /// `askers` are the writes, whose bytes went into `commands`.
-    fn refused(&mut self, refusal: Refusal, commands: &[Arc<[u8]>], askers: Vec<Write>) {
+    fn refused(&mut self, refusal: Refusal, commands: &[Arc<[u8]>], askers: Vec<Proposal<T>>) {
         for (bytes, asker) in commands.iter().zip(askers) {
-            let request = Request::Propose(Write {
+            let request = Request::Propose(Proposal {
                 bytes: bytes.to_vec(),
                 ..asker
             });
@@ -170,37 +153,37 @@ impl RaftThread {
     pub(super) fn stamp(&self) -> Stamp {
         Stamp {
             cluster: self.cluster_time(),
-            wall: self.wiring.clock.wall(),
+            wall: self.now.wall,
         }
     }
 
     /// Never goes back.
     pub(super) fn cluster_time(&self) -> ClusterTime {
-        let now = self.wiring.estimate.at(self.wiring.clock.since_boot());
-        now.max(self.wiring.state.time)
+        let now = self.estimate.at(self.now.monotonic);
+        now.max(self.state.time)
     }
 
     // Changes of the members
 
-    fn ask_change(&mut self, write: Write) {
-        let strict = self.wiring.settings.strict_changes;
-        let led = self.wiring.core.leader().is_some();
+    fn ask_change(&mut self, write: Proposal<T>) {
+        let strict = self.settings.strict_changes;
+        let led = self.core.leader().is_some();
         match self.led_elsewhere() {
             Some(leader) => self.forward(leader, Kind::Change, vec![write]),
             // Nobody is added while there is no majority to be seen: told at once (spec §11).
             None if strict && !led && entry::is_add(&write.bytes) => {
-                self.tell_refused(MemberError::Unhealthy, write.waiter.into_iter().collect());
+                self.tell_refused(MemberError::Unhealthy, write.caller.into_iter().collect());
             }
             None => self.append_change(write),
         }
     }
 
-    fn append_change(&mut self, write: Write) {
+    fn append_change(&mut self, write: Proposal<T>) {
         match self.change(&write.bytes) {
-            Ok(position) => self.hand_out_tickets(position, vec![write.waiter]),
+            Ok(position) => self.hand_out_tickets(position, vec![write.caller]),
             Err(Unchanged::NotTaken) => self.try_again(Request::Change(write)),
             Err(Unchanged::Refused(error)) => {
-                let waiters = write.waiter.into_iter().collect();
+                let waiters = write.caller.into_iter().collect();
                 self.tell_refused(error, waiters);
             }
         }
@@ -225,7 +208,7 @@ impl RaftThread {
                 commands: vec![context],
             },
         };
-        let (accepted, refused) = self.step(input);
+        let (accepted, refused) = self.input(input);
         match (accepted, refused) {
             (Some(position), None) => {
                 if change.is_none() {
@@ -244,10 +227,10 @@ impl RaftThread {
     /// Members may be added while a minority is down, which the reference refuses: here the new one has no
     /// vote before it has caught up, so it cannot cost the majority (hazard D11).
     fn may_change(&self, order: &[u8]) -> Result<Option<(ChangeKind, NodeId)>, Unchanged> {
-        let core = &self.wiring.core;
+        let core = &self.core;
         // The table shows what is applied: it must know of all changes before this one, also of those that an
         // earlier leader has acknowledged. They are before the first entry of this term.
-        let applied = self.wiring.state.applied;
+        let applied = self.state.applied;
         let updating = self
             .updating
             .is_some_and(|last| last.term == core.term() && last.index > applied);
@@ -255,11 +238,10 @@ impl RaftThread {
         if !core.is_leader() || !knows_all || updating {
             return Err(Unchanged::NotTaken);
         }
-        let members = &self.wiring.state.members;
+        let members = &self.state.members;
         match entry::decode(order) {
             Ok((_, entry::Order::Add(_)))
-                if self.wiring.settings.strict_changes
-                    && !core.membership().learners.is_empty() =>
+                if self.settings.strict_changes && !core.membership().learners.is_empty() =>
             {
                 Err(MemberError::Unhealthy)
             }
@@ -277,35 +259,41 @@ impl RaftThread {
     }
 
     /// Answers with a refusal that needed no entry.
-    pub(super) fn tell_refused(&mut self, error: MemberError, waiters: Vec<Box<dyn Waiter>>) {
-        let done = Done {
-            effect: Effect::Members(Err(error)),
-            applied: self.wiring.state.applied,
-            term: self.wiring.core.stored_term(),
-            at: Instant::now(),
-        };
-        for waiter in waiters {
-            waiter.done(&done, &mut self.outbox);
+    pub(super) fn tell_refused(&mut self, error: MemberError, callers: Vec<T>) {
+        let applied = self.state.applied;
+        let term = self.core.stored_term();
+        for caller in callers {
+            let effect = Effect::Members(Err(error));
+            self.reply(
+                caller,
+                Outcome::Done {
+                    effect,
+                    applied,
+                    term,
+                },
+            );
         }
     }
 
     // Waiting for a leader
 
     /// What was handed back waits for a leader that takes it, for as long as without one.
-    pub(super) fn try_again(&mut self, request: Request) {
-        self.await_leader_for(self.wiring.settings.leader_timeout, request);
+    pub(super) fn try_again(&mut self, request: Request<T>) {
+        self.await_leader_for(self.settings.leader_timeout, request);
     }
 
     /// However often it is handed back, a request waits no longer than the request timeout in all.
-    fn await_leader_for(&mut self, patience: Duration, mut request: Request) {
-        let now = Instant::now();
-        let latest = now + self.wiring.settings.request_timeout;
+    fn await_leader_for(&mut self, patience: Duration, mut request: Request<T>) {
+        let now = self.now.monotonic;
+        let latest = now + self.settings.request_timeout;
         let give_up = request.deadline(latest).min(now + patience);
         self.await_leader(give_up, request);
     }
 
-    fn await_leader(&mut self, give_up: Instant, request: Request) {
-        if self.wiring.backlog.add(&request) {
+    fn await_leader(&mut self, give_up: Monotonic, request: Request<T>) {
+        let bytes = self.leaderless_bytes + request.bytes();
+        if self.leaderless_bytes == 0 || bytes <= LEADERLESS_BYTES_MAX {
+            self.leaderless_bytes = bytes;
             self.leaderless.push_back((give_up, request));
         } else {
             self.refuse(request, Failure::Overloaded);
@@ -313,11 +301,11 @@ impl RaftThread {
     }
 
     /// Whoever waits for a leader is served if there is one, or given up when its time is over.
-    pub(super) fn retry_leaderless(&mut self, now: Instant) {
-        let led = self.wiring.core.leader().is_some();
+    pub(super) fn retry_leaderless(&mut self, now: Monotonic) {
+        let led = self.core.leader().is_some();
         let mut served = Vec::new();
+        self.leaderless_bytes = 0;
         for (give_up, request) in std::mem::take(&mut self.leaderless) {
-            self.wiring.backlog.remove(&request);
             match request {
                 request if now >= give_up => self.refuse(request, Failure::TimedOut),
                 request if led => served.push(request),
@@ -330,14 +318,19 @@ impl RaftThread {
     // Reads
 
     /// One question for all, and one for each that waits less long than they.
-    fn ask_reads(&mut self, queries: Vec<Query>) {
-        let latest = Instant::now() + self.wiring.settings.request_timeout;
+    fn ask_reads(&mut self, queries: Vec<Query<T>>) {
+        let latest = self.now.monotonic + self.settings.request_timeout;
         let mut patient = Vec::new();
-        for Query { reader, deadline } in queries {
-            let own = reader.patience().map(|patience| Instant::now() + patience);
+        for query in queries {
+            let Query {
+                caller,
+                patience,
+                deadline,
+            } = query;
+            let own = patience.map(|patience| self.now.monotonic + patience);
             match deadline.into_iter().chain(own).min() {
-                Some(until) => self.ask(vec![reader], until.min(latest)),
-                None => patient.push(reader),
+                Some(until) => self.ask(vec![caller], until.min(latest)),
+                None => patient.push(caller),
             }
         }
         if !patient.is_empty() {
@@ -345,17 +338,20 @@ impl RaftThread {
         }
     }
 
-    fn ask(&mut self, readers: Vec<Box<dyn Reader>>, until: Instant) {
-        let number = self.reads.ask(readers, until);
+    fn ask(&mut self, readers: Vec<T>, until: Monotonic) {
+        let number = self.reads.ask(readers, self.now.monotonic, until);
         self.ask_leader(number);
     }
 
     /// A question is asked of the leader, wherever it is; if there is none, once there is.
     fn ask_leader(&mut self, number: u64) {
         match self.led_elsewhere() {
-            Some(leader) => self.letters.push((leader, Letter::AskIndex { number })),
-            None if self.wiring.core.is_leader() => {
-                self.step(Input::ReadIndex { id: number });
+            Some(leader) => self
+                .effects
+                .send
+                .push((leader, Letter::AskIndex { number })),
+            None if self.core.is_leader() => {
+                self.input(Input::ReadIndex { id: number });
             }
             None => {}
         }
@@ -364,18 +360,18 @@ impl RaftThread {
     /// All questions that nobody has answered are asked again, under new numbers: whoever was asked leads no
     /// more, or the letter was lost.
     pub(super) fn ask_again(&mut self) {
-        self.ask_again_since(Instant::now());
+        self.ask_again_since(self.now.monotonic);
     }
 
     /// Nor is an answer sure to come: what has none after an election timeout is asked again.
-    pub(super) fn ask_again_unanswered(&mut self, now: Instant) {
-        if let Some(time) = now.checked_sub(self.wiring.settings.leader_timeout / 2) {
+    pub(super) fn ask_again_unanswered(&mut self, now: Monotonic) {
+        if let Some(time) = now.checked_sub(self.settings.leader_timeout / 2) {
             self.ask_again_since(time);
         }
     }
 
-    fn ask_again_since(&mut self, time: Instant) {
-        for number in self.reads.renumber(time) {
+    fn ask_again_since(&mut self, time: Monotonic) {
+        for number in self.reads.renumber(time, self.now.monotonic) {
             self.ask_leader(number);
         }
     }

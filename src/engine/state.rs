@@ -17,7 +17,6 @@ use super::entry::{self, Malformed, Order};
 use super::members::{MemberError, Members};
 use crate::raft::{ChangeKind, Entry, LogIndex, Payload};
 use crate::tree::{self, ApiError, Applied, Census, ClusterTime, Tree};
-use crate::wal::{Disk, SnapshotReader, WalError};
 
 const VERSION: u8 = 1;
 /// Version, time and the length of the members' JSON.
@@ -134,33 +133,6 @@ impl State {
             }
         }
     }
-
-    /// Reads all of a snapshot, as a node does when it starts.
-    ///
-    /// # Errors
-    /// [`Unloaded`]: it is damaged, cannot be read, or was written by another version.
-    pub fn load<D: Disk>(
-        reader: &mut SnapshotReader<D>,
-        history_events: usize,
-    ) -> Result<State, Unloaded> {
-        let mut loader = Loader::new(history_events);
-        let mut slice = Vec::new();
-        while reader.next(&mut slice).map_err(Unloaded::Disk)? {
-            loader.push(&slice).map_err(Unloaded::Malformed)?;
-            slice.clear();
-        }
-        let applied = reader.mark().position.index;
-        loader.finish(applied).map_err(Unloaded::Malformed)
-    }
-}
-
-/// Why a snapshot gives no state.
-#[derive(Debug)]
-pub enum Unloaded {
-    /// It cannot be read, or is not as it was written.
-    Disk(WalError),
-    /// It is as it was written, and not understood: by another version, since checksums guard against damage.
-    Malformed(Malformed),
 }
 
 /// Makes the bytes of one version of the state, as they are asked for.

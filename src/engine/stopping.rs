@@ -1,8 +1,9 @@
 //! The end: leadership is handed over, what is under way is finished, and the last answers are given.
 
-use super::RaftThread;
-use crate::raft::{Input, NodeId};
-use std::time::{Duration, Instant};
+use super::time::Monotonic;
+use super::{Engine, Note};
+use crate::raft::{Input, NodeId, Rules};
+use core::time::Duration;
 
 /// A stopping replica waits this long for what was handed to it.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -15,23 +16,22 @@ const REMOVED_LINGER: Duration = Duration::from_millis(500);
 
 /// How far stopping has come.
 pub(super) struct Stopping {
-    since: Instant,
+    since: Monotonic,
     /// It led others when it was told to stop.
     led: bool,
     /// Since when another leads.
-    handed_over: Option<Instant>,
+    handed_over: Option<Monotonic>,
 }
 
-impl RaftThread {
+impl<T, R: Rules> Engine<T, R> {
     /// What was handed over until now is finished; what comes after is refused.
     pub(super) fn begin_stop(&mut self) {
-        self.take_requests(None);
-        let led = self.wiring.core.is_leader() && self.wiring.core.membership().voters.len() > 1;
+        let led = self.core.is_leader() && self.core.membership().voters.len() > 1;
         if led {
-            self.step(Input::Transfer { to: None });
+            self.input(Input::Transfer { to: None });
         }
         self.stopping = Some(Stopping {
-            since: Instant::now(),
+            since: self.now.monotonic,
             led,
             handed_over: None,
         });
@@ -41,40 +41,39 @@ impl RaftThread {
     pub(super) fn has_stopped(&mut self) -> bool {
         let saved = self.saving.is_none() || self.disk_full;
         let asked = self.tickets.is_empty() && self.forwards.is_empty() && self.reads.is_empty();
-        let other = self.another_leads();
+        let (other, now) = (self.another_leads(), self.now.monotonic);
         let Some(stopping) = &mut self.stopping else {
             return false;
         };
         if other && stopping.handed_over.is_none() {
-            stopping.handed_over = Some(Instant::now());
+            stopping.handed_over = Some(now);
         }
         let lingered = stopping
             .handed_over
-            .is_some_and(|since| since.elapsed() >= LINGER);
+            .is_some_and(|since| now - since >= LINGER);
         let idle = saved && asked && (lingered || !stopping.led);
-        idle || stopping.since.elapsed() >= STOP_TIMEOUT
+        idle || now - stopping.since >= STOP_TIMEOUT
     }
 
     fn another_leads(&self) -> bool {
-        let core = &self.wiring.core;
+        let core = &self.core;
         core.leader().is_some_and(|NodeId(id)| id != core.id().0)
     }
 
     /// This member is no longer one: it will be told to stop.
     pub(super) fn was_removed(&mut self) {
         if self.removed.is_none() {
-            self.removed = Some(Instant::now());
-            log::warn!("this member was removed from the cluster: it stops");
+            self.removed = Some(self.now.monotonic);
+            self.note(Note::Removed);
         }
     }
 
-    pub(super) fn tell_removed(&mut self, now: Instant) {
+    pub(super) fn end_if_removed(&mut self, now: Monotonic) {
         if self
             .removed
             .is_some_and(|since| now - since >= REMOVED_LINGER)
         {
-            // Once is enough; whoever listens may have heard it, or be stopping anyway.
-            let _ = self.wiring.removed.try_send(());
+            self.effects.removed = true;
         }
     }
 }

@@ -1,13 +1,11 @@
 //! What the core asks for.
 
-use super::super::letter::Verdict;
-use super::super::log_thread::Job;
-use super::super::state::Outcome;
-use super::super::{Effect, Query, Request, Waiter, entry};
-use super::{Applying, RaftThread};
-use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Todo};
+use super::letter::Verdict;
+use super::request::{Effect, Query, Request};
+use super::state::Outcome;
+use super::{Applying, DiskJob, Engine, entry};
+use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Rules, Todo};
 use crate::tree::{EXPIRED_AT_ONCE, Event};
-use std::time::Instant;
 
 /// What a record costs in the WAL beside its command, roughly.
 const ENTRY_OVERHEAD: usize = 40;
@@ -15,26 +13,26 @@ const ENTRY_OVERHEAD: usize = 40;
 /// Letters that wait for the disk; of more, the oldest are dropped.
 const LETTERS_MAX: usize = 4096;
 
-impl RaftThread {
+impl<T, R: Rules> Engine<T, R> {
     /// Steps the core and takes up what it asks for; the answers to a proposal are handed back.
-    pub(super) fn step(&mut self, input: Input) -> (Option<Position>, Option<Refusal>) {
+    pub(super) fn input(&mut self, input: Input) -> (Option<Position>, Option<Refusal>) {
         let from = match &input {
             Input::Message { from, .. } => Some(*from),
             _ => None,
         };
-        let todo = self.wiring.core.step(input);
-        self.tell_events(from);
+        let todo = self.core.step(input);
+        self.note_changes(from);
         let answer = (todo.accepted, todo.refused);
         self.perform(todo);
         answer
     }
 
     pub(super) fn perform(&mut self, todo: Todo) {
-        self.tell_refusals(&todo.send_stored);
+        self.note_refusals(&todo.send_stored);
         if !todo.send_now.is_empty() {
-            self.tell_refusals(&todo.send_now);
+            self.note_refusals(&todo.send_now);
             let letters = self.letters(todo.send_now);
-            self.letters.extend(letters);
+            self.effects.send.extend(letters);
         }
         for to in todo.send_snapshot {
             self.send_snapshot(to);
@@ -55,7 +53,7 @@ impl RaftThread {
         }
         self.apply(todo.apply);
         if let Some((from, to)) = todo.read {
-            self.send_job(Job::Read { from, to });
+            self.effects.disk.push(DiskJob::Read { from, to });
         }
         for (id, index) in todo.reads {
             self.read_confirmed(id, index);
@@ -65,7 +63,7 @@ impl RaftThread {
 
     fn read_confirmed(&mut self, id: u64, index: LogIndex) {
         match self.asked.take(id) {
-            Some((from, number)) => self.reply(from, number, Verdict::Index(index)),
+            Some((from, number)) => self.reply_to_member(from, number, Verdict::Index(index)),
             None => self.reads.confirmed(id, index),
         }
     }
@@ -77,15 +75,19 @@ impl RaftThread {
         self.reads_not_taken(ids);
         for id in ids {
             if let Some((from, number)) = self.asked.take(*id) {
-                self.reply(from, number, Verdict::NotTaken);
+                self.reply_to_member(from, number, Verdict::NotTaken);
             }
         }
     }
 
     pub(super) fn reads_not_taken(&mut self, ids: &[u64]) {
-        for (deadline, reader) in self.reads.refused(ids) {
-            let deadline = Some(deadline);
-            self.try_again(Request::Read(Query { reader, deadline }));
+        for (deadline, caller) in self.reads.refused(ids) {
+            let query = Query {
+                caller,
+                patience: None,
+                deadline: Some(deadline),
+            };
+            self.try_again(Request::Read(query));
         }
     }
 
@@ -93,7 +95,6 @@ impl RaftThread {
         if entries.is_empty() {
             return;
         }
-        let begun = Instant::now();
         for entry in entries {
             let order: &[u8] = match &entry.payload {
                 Payload::Command(order) => order,
@@ -103,21 +104,20 @@ impl RaftThread {
             if entry::is_update(order) {
                 self.schedule.hurry();
             }
-            let waiter = self.waiter_of(&entry);
-            let change = self.describe_change(&entry);
-            let outcome = self.wiring.state.apply(&entry);
-            if let (Some(what), Outcome::Members(Ok(())) | Outcome::Quiet) = (change, &outcome) {
-                self.tell_change(entry.position.index, &what);
+            let caller = self.caller_of(&entry);
+            let change = self.member_change(&entry);
+            let outcome = self.state.apply(&entry);
+            if let (Some(change), Outcome::Members(Ok(())) | Outcome::Quiet) = (change, &outcome) {
+                self.note_member_change(entry.position.index, change);
             }
-            self.take_outcome(entry.position.index, waiter, outcome);
+            self.take_outcome(entry.position.index, caller, outcome);
             self.unpublished = true;
         }
-        self.applying += begun.elapsed();
     }
 
     /// Whoever waits for this entry. The first one of a term tells that what was sent in earlier ones and was
     /// not seen is lost.
-    fn waiter_of(&mut self, entry: &Entry) -> Option<Box<dyn Waiter>> {
+    fn caller_of(&mut self, entry: &Entry) -> Option<T> {
         let Position { term, .. } = entry.position;
         if term > self.applied_term {
             self.applied_term = term;
@@ -134,15 +134,15 @@ impl RaftThread {
         forwarded.or(ticket)
     }
 
-    fn take_outcome(&mut self, index: LogIndex, waiter: Option<Box<dyn Waiter>>, outcome: Outcome) {
+    fn take_outcome(&mut self, index: LogIndex, caller: Option<T>, outcome: Outcome) {
         match outcome {
             Outcome::Tree(Ok(applied)) => {
                 if !self.is_old(index) {
-                    self.wiring.status.accepted(client_bytes(&applied.event));
+                    self.effects.accepted_bytes += client_bytes(&applied.event) as u64;
                 }
-                self.applied(index, waiter, Effect::Event(applied));
+                self.applied(index, caller, Effect::Event(applied));
             }
-            Outcome::Tree(Err(error)) => self.applied(index, waiter, Effect::Refused(error)),
+            Outcome::Tree(Err(error)) => self.applied(index, caller, Effect::Refused(error)),
             Outcome::Expired(all) => {
                 self.expiry_cut |= all.len() == EXPIRED_AT_ONCE;
                 all.into_iter()
@@ -150,16 +150,16 @@ impl RaftThread {
             }
             Outcome::Members(result) => {
                 self.members_changed();
-                self.applied(index, waiter, Effect::Members(result));
+                self.applied(index, caller, Effect::Members(result));
             }
             Outcome::Quiet => {}
         }
     }
 
-    fn applied(&mut self, applied: LogIndex, waiter: Option<Box<dyn Waiter>>, effect: Effect) {
-        let term = self.wiring.core.stored_term();
+    fn applied(&mut self, applied: LogIndex, caller: Option<T>, effect: Effect) {
+        let term = self.core.stored_term();
         self.results.push(Applying {
-            waiter,
+            caller,
             effect,
             applied,
             term,
@@ -167,10 +167,9 @@ impl RaftThread {
     }
 
     pub(super) fn members_changed(&mut self) {
-        let members = &self.wiring.state.members;
-        self.wiring.status.set_members(members);
-        self.wiring.peers.set_members(members);
-        if members.was_removed(self.wiring.core.id()) {
+        self.effects.members_changed = true;
+        let members = &self.state.members;
+        if members.was_removed(self.core.id()) {
             self.was_removed();
         }
     }

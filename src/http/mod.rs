@@ -36,7 +36,7 @@ pub mod target;
 
 use crate::door::{Answer, Counters, Handler, Reply, Request};
 use crate::replica::Replica;
-use crate::replica::clock::{Clock, Estimate};
+use crate::replica::clock::{Clock, SharedEstimate};
 use crate::wal::WalStats;
 use crate::watch::WatchHub;
 use answer::ClusterId;
@@ -55,7 +55,7 @@ pub struct Api {
     /// Holds the newest view, for plain reads, and the parked watches.
     pub hub: Arc<WatchHub>,
     /// Cluster time now, from which a read counts the `ttl` that is left.
-    pub estimate: Arc<Estimate>,
+    pub estimate: Arc<SharedEstimate>,
     /// Time since boot, which `estimate` is asked with.
     pub clock: Arc<dyn Clock>,
     /// The log's counters, for `/metrics`.

@@ -4,7 +4,7 @@ use super::answer;
 use super::cors::Grant;
 use super::{Api, process};
 use crate::door::{Answer, Reply, Request};
-use crate::replica::members::Member;
+use crate::engine::members::Member;
 use serde_json::{Map, Value, json};
 
 /// `GET /members` and `/version`; all else is 404.

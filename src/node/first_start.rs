@@ -7,9 +7,9 @@
 
 use super::random;
 use crate::config::{self, ClusterState, Config, Stop};
+use crate::engine::members::{Member, Members};
 use crate::identity::Identity;
 use crate::ids;
-use crate::replica::members::{Member, Members};
 use crate::urls::Url;
 use serde::Deserialize;
 use std::time::Duration;

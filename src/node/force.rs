@@ -6,11 +6,11 @@
 
 use super::stored::refused;
 use crate::config::Stop;
+use crate::engine::entry;
 use crate::identity::Identity;
 use crate::raft::{
     Ballot, Change, ChangeKind, Entry, LogIndex, NodeId, Payload, Position, StoredLog,
 };
-use crate::replica::entry;
 use crate::wal::{Batch, RealDisk, Recovered, Wal};
 use std::collections::BTreeSet;
 use std::sync::Arc;

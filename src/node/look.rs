@@ -7,11 +7,12 @@
 
 use super::stored::first_mark;
 use crate::config::Stop;
+use crate::engine::entry::Malformed;
+use crate::engine::members::Members;
+use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::raft::{Ballot, Entry, LogIndex, NodeId, Payload, Position, SnapshotMark};
-use crate::replica::entry::Malformed;
-use crate::replica::members::Members;
-use crate::replica::state::{State, Unloaded};
+use crate::replica::snapshot::{self, Unloaded};
 use crate::wal::{self, Disk, Holder, RealDisk, SeenSegment, SnapshotReader, WalError};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -250,7 +251,7 @@ pub(super) fn load<D: Disk>(
     history_events: usize,
 ) -> Result<(SnapshotMark, State, u64), Refusal> {
     let mark = reader.mark().clone();
-    match State::load(&mut reader, history_events) {
+    match snapshot::load(&mut reader, history_events) {
         Ok(state) => Ok((mark, state, reader.bytes())),
         Err(Unloaded::Disk(error)) => Err(error.into()),
         Err(Unloaded::Malformed(Malformed(what))) => Err(Refusal {

@@ -32,14 +32,15 @@ pub use look::{Look, Refusal, look, look_on, read};
 
 use crate::config::{Config, Stop};
 use crate::door::{self, Door, Handler, Limits, Outbox, Reply, Request};
+use crate::engine::members::Published;
+use crate::engine::time::Estimate;
 use crate::http::answer::ClusterId;
 use crate::http::cors::Cors;
 use crate::http::counts::Counts;
 use crate::http::{Api, Info, peers};
 use crate::peer::{self, Link, Timing};
 use crate::raft::{self, Core, NodeId};
-use crate::replica::clock::{self, Clock, Estimate, SystemClock};
-use crate::replica::members::Published;
+use crate::replica::clock::{self, Clock, SharedEstimate, SystemClock};
 use crate::replica::peers::FromPeers;
 use crate::replica::{Done, Failure, Parts, Reader, Replica, Settings, Threads, Waiter};
 use crate::threads;
@@ -173,7 +174,7 @@ struct Engine {
     hub: Arc<WatchHub>,
     watch_thread: JoinHandle<()>,
     clock: Arc<dyn Clock>,
-    estimate: Arc<Estimate>,
+    estimate: Arc<SharedEstimate>,
     wal: Arc<WalStats>,
     cluster: ClusterId,
     alone: bool,
@@ -182,9 +183,9 @@ struct Engine {
 impl Engine {
     fn start(config: &Config, stored: Stored) -> Result<Engine, Stop> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let estimate = Arc::new(Estimate::default());
+        let estimate = Arc::new(SharedEstimate::default());
         let time = clock::resume(stored.clock.as_ref(), stored.state.time, clock.as_ref());
-        estimate.set(time, clock.since_boot());
+        estimate.set(Estimate::new(time, clock.now().monotonic));
         let hub = Arc::new(WatchHub::new(View {
             tree: stored.state.tree.clone(),
             applied: stored.state.applied,

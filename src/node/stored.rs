@@ -2,11 +2,11 @@
 
 use super::{first_start, force, look};
 use crate::config::{Config, Stop};
+use crate::engine::entry::{self, Order};
+use crate::engine::members::Members;
+use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::raft::{Membership, NodeId, Payload, SnapshotMark, Start};
-use crate::replica::entry::{self, Order};
-use crate::replica::members::Members;
-use crate::replica::state::State;
 use crate::wal::{self, Home, RealDisk, Recovered};
 use std::path::Path;
 

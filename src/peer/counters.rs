@@ -1,7 +1,7 @@
 //! What has gone between members, for statistics and for the check of member changes.
 
+use crate::engine::letter::Letter;
 use crate::raft::{Body, NodeId};
-use crate::replica::letter::Letter;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,8 +6,8 @@
 //! While there is no connection nothing bulky is kept. Urgent letters are, for a moment: the answer to a
 //! member that has just come up would otherwise be lost to a connection that is a millisecond late.
 
+use crate::engine::letter::Letter;
 use crate::raft::{Body, Entry};
-use crate::replica::letter::Letter;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -64,9 +64,9 @@ pub use common::Timing;
 pub use counters::{Appends, Counters, Flow, PeerStats};
 
 use crate::door::{Handler, Limits};
+use crate::engine::letter::Letter;
+use crate::engine::members::Members;
 use crate::raft::{NodeId, Term};
-use crate::replica::letter::Letter;
-use crate::replica::members::Members;
 use crate::replica::peers::{FromPeers, Peers};
 use crate::wal::{Disk, Snapshots};
 use common::{Common, Peer};

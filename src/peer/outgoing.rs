@@ -11,7 +11,7 @@ use super::dial::{Call, Failure};
 use super::frame::{HEADER_BYTES, Kind, LETTER_BYTES_MAX, Origin};
 use super::hello::STREAM_PATH;
 use super::queue::{Taken, Woken};
-use crate::replica::letter::Letter;
+use crate::engine::letter::Letter;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;

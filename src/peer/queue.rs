@@ -6,7 +6,7 @@
 //! most is in the pipe, and while it is busy a letter costs no system call.
 
 use super::lanes::{Dropped, Lanes};
-use crate::replica::letter::Letter;
+use crate::engine::letter::Letter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::TcpStream;

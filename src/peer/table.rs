@@ -6,8 +6,8 @@
 //! members' table holds what each has published; until then the first one seen since the start counts.
 
 use super::hello::Refusal;
+use crate::engine::members::{Member, Members};
 use crate::raft::NodeId;
-use crate::replica::members::{Member, Members};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -7,9 +7,9 @@ mod strangers;
 
 use super::{Config, Link, Timing};
 use crate::door::{self, Answer, Door, Handler, Reply, Request};
+use crate::engine::letter::Letter;
+use crate::engine::members::{Member, Members, Published};
 use crate::raft::{Body, Entry, LogIndex, Message, NodeId, Payload, Position, Term};
-use crate::replica::letter::Letter;
-use crate::replica::members::{Member, Members, Published};
 use crate::replica::peers::{FromPeers, Peers};
 use crate::tree::ClusterTime;
 use crate::wal::{Home, LyingDisk, Options, Snapshots, recover};

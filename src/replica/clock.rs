@@ -12,6 +12,7 @@
 //! noted beside it in the WAL, a restart of the process counts its downtime; after a reboot the two
 //! clocks cannot be compared, and the downtime does not count.
 
+use crate::engine::time::{Estimate, Monotonic, Now};
 use crate::tree::{ClusterTime, WallTime};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,6 +24,14 @@ pub trait Clock: Send + Sync + 'static {
     fn wall(&self) -> WallTime;
     /// Tells one boot of the machine from another; all zero if the system has no such id.
     fn boot_id(&self) -> [u8; 16];
+
+    /// Both times, for a step of the engine.
+    fn now(&self) -> Now {
+        Now {
+            monotonic: Monotonic(self.since_boot()),
+            wall: self.wall(),
+        }
+    }
 }
 
 /// The machine's clocks.
@@ -61,23 +70,24 @@ const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
-/// This member's estimate of cluster time; one writer (the raft thread), many readers.
+/// The raft thread's [`engine::time::Estimate`](Estimate) for everybody to read. One writer, many readers.
 #[derive(Debug, Default)]
-pub struct Estimate {
-    /// Cluster time minus time since boot, modulo 2^64.
-    offset: AtomicU64,
-}
+pub struct SharedEstimate(AtomicU64);
 
-impl Estimate {
-    /// Learns that it is `cluster` now.
-    pub fn set(&self, cluster: ClusterTime, since_boot: u64) {
-        self.offset
-            .store(cluster.0.wrapping_sub(since_boot), Ordering::Relaxed);
+impl SharedEstimate {
+    /// Replaces it.
+    pub fn set(&self, estimate: Estimate) {
+        self.0.store(estimate.offset(), Ordering::Relaxed);
     }
 
-    /// Cluster time as far as this member knows.
+    /// The newest one.
+    pub fn get(&self) -> Estimate {
+        Estimate::from_offset(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Cluster time as far as this member knows, so many nanoseconds after the boot.
     pub fn at(&self, since_boot: u64) -> ClusterTime {
-        ClusterTime(since_boot.wrapping_add(self.offset.load(Ordering::Relaxed)))
+        self.get().at(Monotonic(since_boot))
     }
 }
 
@@ -167,10 +177,10 @@ mod tests {
 
     #[test]
     fn an_estimate_moves_with_the_monotonic_clock() {
-        let estimate = Estimate::default();
-        estimate.set(ClusterTime(100), 1_000_000);
+        let estimate = SharedEstimate::default();
+        estimate.set(Estimate::new(ClusterTime(100), Monotonic(1_000_000)));
         assert_eq!(estimate.at(1_000_050), ClusterTime(150));
-        estimate.set(ClusterTime(5_000_000), 7);
+        estimate.set(Estimate::new(ClusterTime(5_000_000), Monotonic(7)));
         assert_eq!(estimate.at(8), ClusterTime(5_000_001));
     }
 

@@ -10,10 +10,12 @@
 //! | a write or sync fails | nobody knows what is on disk: the process ends, naming file and offset |
 //! | an entry is asked back | it is read here, so that the raft thread never waits for the disk |
 
-use super::letter::Letter;
 use super::peers::Peers;
-use super::snapshot::{Begun, Task};
-use crate::raft::{Ballot, Entry, LogIndex, NodeId, Position, SnapshotMark};
+use super::snapshot::Begun;
+use crate::engine::letter::Letter;
+use crate::engine::request::Task;
+use crate::engine::{DiskReport as Report, Stored};
+use crate::raft::{LogIndex, NodeId, SnapshotMark};
 use crate::threads;
 use crate::wal::{Batch, Disk, Wal, WalError, WalErrorKind};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -55,38 +57,6 @@ pub enum Job {
     },
     /// Write the last record, which calls everything before it durable, and end.
     Close,
-}
-
-/// What the raft thread is told.
-pub enum Report {
-    /// Everything saved so far is on disk: these batches since the last report, in order.
-    Stored(Vec<Stored>),
-    /// The disk is full; the log thread goes on trying.
-    Full,
-    /// The first of the entries asked for, in order; none if they were compacted away.
-    Read(Vec<Entry>),
-    /// A snapshot of so many bytes is durable.
-    Snapshot {
-        /// The point that the snapshot stands for: the log before it may go.
-        mark: SnapshotMark,
-        /// Of the state as saved, without what the file adds.
-        bytes: u64,
-        /// How long that took.
-        took: Duration,
-    },
-    /// The snapshot at this position is the log now.
-    Installed(Position),
-    /// No snapshot came of it (a full disk); it may be tried again later.
-    NoSnapshot,
-}
-
-/// One batch that is on disk.
-#[derive(Debug, Clone, Copy)]
-pub struct Stored {
-    /// Its ballot, stored before its entries; None: it had none.
-    pub ballot: Option<Ballot>,
-    /// Its last entry; None: it had none.
-    pub last: Option<Position>,
 }
 
 /// What the thread is given.

@@ -1,90 +1,47 @@
-//! The replica: raft, log and state machine at work together.
+//! The replica: the threads around an [`Engine`], which decides, and the handle by which the process asks it.
 //!
 //! # What it owns
 //!
 //! | thread | file | owns |
 //! |---|---|---|
-//! | `raft` | `turn` | the core, the state machine, the tickets, cluster time |
+//! | `raft` | `raft_thread` | the engine |
 //! | `wal` | [`log_thread`] | the WAL |
 //! | `snapshot` | [`snapshot`] | the version of the state that it writes |
 //!
-//! # The way of a write
-//!
-//! ```text
-//!  http-N ── Request::Propose ──▶ raft: append to the core, hand out a ticket
-//!                                   │ one batch                ▲ Report::Stored
-//!                                   ▼                          │
-//!                                 wal: write, one sync ────────┘
-//!  http-N ◀── answer by inbox ─── raft: commit → apply → publish → answer, one wake-up a worker
-//! ```
-//!
-//! On a member that does not lead, the raft thread sends the order to the leader ([`letter`]) with a tag, and
-//! answers when it applies the entry with that tag: so a client reads its own write. `forwards` says when an
-//! order may be sent again, and when it is given up.
-//!
-//! ```text
-//!  follower:  Request ──▶ forwards ══ Letter::Forward ══▶ leader: append in that term ══ Append ══▶ all
-//!             answer ◀── apply ◀── commit ◀══════════════════════════════════════════════════════╛
-//! ```
-//!
-//! While a batch is with the log thread, new requests wait in the channel: they could not be stored
-//! earlier anyway, and the raft thread is woken once a batch instead of once a request. Messages of other
-//! members and ticks are never held up.
-//!
 //! # Invariants
 //!
-//! * An entry counts for this node only after its own sync ([`Report::Stored`]).
-//! * A view is published before anybody is answered: who has an answer reads what it says.
-//! * Each request is answered once: by its entry, by a failure, or by its time running out.
-//! * No order is appended twice: it is sent again only if it certainly was not taken (hazard D16).
-//! * The raft thread never waits for a worker, the log or a client. Requests come by a channel that is
+//! * The effects of a step take place in the order that [`crate::engine::Effects`] documents.
+//! * The raft thread never waits for a worker, the disk or a client. Requests come by a channel that is
 //!   bounded in their number and their bytes; what does not fit is refused at once
 //!   ([`Failure::Overloaded`]).
-//!
-//! [`Report::Stored`]: log_thread::Report::Stored
+//! * Each caller is called once, whatever happens.
 
 pub mod clock;
-#[path = "../engine/entry.rs"]
-pub mod entry;
-#[path = "../engine/followers.rs"]
-pub mod followers;
-#[path = "../engine/forwards.rs"]
-mod forwards;
-#[path = "../engine/letter.rs"]
-pub mod letter;
 pub mod log_thread;
-#[path = "../engine/members.rs"]
-pub mod members;
-#[path = "../engine/pauses.rs"]
-mod pauses;
 pub mod peers;
-#[path = "../engine/reads.rs"]
-mod reads;
+mod raft_thread;
 pub mod snapshot;
-#[path = "../engine/state.rs"]
-pub mod state;
 mod status;
 #[cfg(test)]
 mod tests;
-#[path = "../engine/tickets.rs"]
-mod tickets;
-#[path = "../engine/mod.rs"]
-mod turn;
 
 use crate::door::Outbox;
+pub use crate::engine::Settings;
+use crate::engine::members::{Member, Published};
+pub use crate::engine::request::{Effect, Failure, Task};
+use crate::engine::request::{Outcome, Proposal, Query, Request};
+use crate::engine::state::State;
+use crate::engine::{Engine, REQUESTS_MAX, entry};
 use crate::raft::{Core, LogIndex, NodeId, Term};
 use crate::threads;
-use crate::tree::{ApiError, Applied, Command};
+use crate::tree::Command;
 use crate::wal::{Disk, Wal};
 use crate::watch::{View, WatchHub};
-use clock::{Clock, Estimate};
+use clock::{Clock, SharedEstimate};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
-use forwards::Kind;
-use log_thread::{Job, LogThread, Report};
-use members::MemberError;
+use log_thread::{Job, LogThread};
 use peers::{FromPeers, Peers};
-pub use snapshot::Task;
-use state::State;
+use raft_thread::RaftThread;
 pub use status::Status;
 use std::io;
 use std::sync::Arc;
@@ -92,21 +49,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Requests that may wait for the raft thread.
-const REQUESTS_MAX: usize = 4096;
-
 /// Bytes that they may hold together; one alone may be larger.
 const BACKLOG_BYTES: usize = 32 << 20;
-
-/// What a request's entry did.
-pub enum Effect {
-    /// A change of the tree.
-    Event(Applied),
-    /// The tree refused it; equal on every member.
-    Refused(ApiError),
-    /// The members' table is as asked, or the change was refused.
-    Members(Result<(), MemberError>),
-}
 
 /// What an answer to a write is made from.
 pub struct Done {
@@ -119,21 +63,6 @@ pub struct Done {
     pub term: Term,
     /// When that was shown: what was done together has one look at the clock.
     pub at: Instant,
-}
-
-/// Why a request got no result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// It may have been applied, or may be yet.
-    TimedOut,
-    /// A new leader replaced its entry, or it is not known what became of it.
-    LeaderLost,
-    /// This node ends: it may have been applied, or may be yet.
-    Stopped,
-    /// Refused before anything was done with it.
-    Overloaded,
-    /// Like [`Failure::TimedOut`] for what was under way, refused for what came after.
-    DiskFull,
 }
 
 /// Somebody who waits for a write. Called on the raft thread, so it must not wait or do much.
@@ -165,78 +94,56 @@ pub trait Copier: Send {
     fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox);
 }
 
-/// An order for the log, with whoever waits for it.
-pub struct Write {
-    /// The order without its stamp, as [`entry`] writes it; counted against the backlog.
-    pub bytes: Vec<u8>,
-    /// None: nobody is told.
-    pub waiter: Option<Box<dyn Waiter>>,
-    /// When it is given up, however often it was handed back before; None until the raft thread takes it.
-    pub deadline: Option<Instant>,
-}
-
-impl Write {
-    /// One that nobody waits for.
-    fn own(bytes: Vec<u8>) -> Write {
-        Write {
-            bytes,
-            waiter: None,
-            deadline: None,
-        }
-    }
-
-    fn of(bytes: Vec<u8>, waiter: Box<dyn Waiter>) -> Write {
-        Write {
-            waiter: Some(waiter),
-            ..Write::own(bytes)
-        }
-    }
-}
-
-/// A quorum read, with when it is given up; None until the raft thread takes it.
-pub struct Query {
-    /// Who asks.
-    pub reader: Box<dyn Reader>,
-    /// As in [`Write`].
-    pub deadline: Option<Instant>,
-}
-
-/// What is asked of the raft thread.
-pub enum Request {
-    /// Replicate and apply.
-    Propose(Write),
-    /// Change who takes part, and where members are reached.
-    Change(Write),
-    /// A quorum read.
-    Read(Query),
-    /// What is applied here, whoever leads.
+/// Somebody who waits for a reply of the engine.
+pub enum Caller {
+    /// For a write, or a change of the members.
+    Write(Box<dyn Waiter>),
+    /// For a quorum read.
+    Read(Box<dyn Reader>),
+    /// For the state.
     Copy(Box<dyn Copier>),
 }
 
-/// How a replica behaves.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Between two inputs `Tick` of the core.
-    pub tick: Duration,
-    /// A request is given up after this long (spec §11: 5 s + 2 × election timeout).
-    pub request_timeout: Duration,
-    /// Without a leader a request waits this long (2 × election timeout).
-    pub leader_timeout: Duration,
-    /// Entries between two snapshots.
-    pub snapshot_count: u64,
-    /// Bytes of the newest snapshot, 0 without one.
-    pub snapshot_bytes: u64,
-    /// A log this long is cut whatever the count of its entries.
-    pub log_bytes_max: u64,
-    /// A batch that is with the disk for longer no longer holds up requests.
-    pub stall: Duration,
-    /// Ticks after which a member that was not heard counts as gone.
-    pub election_ticks: u32,
-    /// Whether changes of the members that could cost the majority are refused
-    /// (`--strict-reconfig-check`).
-    pub strict_changes: bool,
-    /// Drawn at random at each start: by tags from here on this member knows its forwarded orders again.
-    pub first_tag: u64,
+impl Caller {
+    /// `at`: when the step's view was published.
+    fn reply(self, outcome: Outcome, at: Instant, hub: &WatchHub, outbox: &mut Outbox) {
+        match (self, outcome) {
+            (caller, Outcome::Failed(failure)) => caller.failed(failure, outbox),
+            (
+                Caller::Write(waiter),
+                Outcome::Done {
+                    effect,
+                    applied,
+                    term,
+                },
+            ) => {
+                let done = Done {
+                    effect,
+                    applied,
+                    term,
+                    at,
+                };
+                waiter.done(&done, outbox);
+            }
+            (Caller::Read(reader), Outcome::Confirmed) => reader.ready(&hub.view(), outbox),
+            (Caller::Copy(copier), Outcome::Copy(task, term)) => copier.ready(*task, term, outbox),
+            _ => unreachable!("the engine gives each request a reply of its kind"),
+        }
+    }
+
+    fn failed(self, failure: Failure, outbox: &mut Outbox) {
+        match self {
+            Caller::Write(waiter) => waiter.failed(failure, outbox),
+            Caller::Read(reader) => reader.failed(failure, outbox),
+            Caller::Copy(copier) => copier.failed(failure, outbox),
+        }
+    }
+}
+
+fn fail(request: Request<Caller>, failure: Failure, outbox: &mut Outbox) {
+    if let Some(caller) = request.into_caller() {
+        caller.failed(failure, outbox);
+    }
 }
 
 /// The parts a replica is made of, recovered and ready.
@@ -252,7 +159,7 @@ pub struct Parts<D: Disk> {
     /// What a leader stamps entries with.
     pub clock: Arc<dyn Clock>,
     /// Set by the raft thread, read by everybody.
-    pub estimate: Arc<Estimate>,
+    pub estimate: Arc<SharedEstimate>,
     /// Do not change while the replica runs.
     pub settings: Settings,
     /// The way to the other members…
@@ -266,9 +173,9 @@ pub struct Parts<D: Disk> {
 /// A running replica. Clones are handles on the same one.
 #[derive(Clone)]
 pub struct Replica {
-    requests: Sender<Request>,
+    requests: Sender<Request<Caller>>,
     /// The other end: for what the raft thread has not taken when it ended.
-    untaken: Receiver<Request>,
+    untaken: Receiver<Request<Caller>>,
     /// The raft thread takes no more requests. Set before it looks for the last ones, and looked at after
     /// one was sent: so one of the two sees it.
     ended: Arc<AtomicBool>,
@@ -307,7 +214,7 @@ impl Replica {
         let backlog = Arc::new(Backlog::default());
         let (stop, stopping) = bounded(1);
         let (jobs, to_do) = unbounded::<Job>();
-        let (reports, reported) = unbounded::<Report>();
+        let (reports, reported) = unbounded();
         let (begun, to_write) = unbounded();
         let status = Arc::new(Status::new(&parts.core, &parts.state));
         let log = LogThread::new(log_thread::Wiring {
@@ -317,10 +224,15 @@ impl Replica {
             snapshots: begun,
             peers: parts.peers.clone(),
         });
-        let raft = turn::RaftThread::new(turn::Wiring {
-            core: parts.core,
-            state: parts.state,
-            settings: parts.settings,
+        let engine = Engine::new(
+            parts.core,
+            parts.state,
+            parts.settings,
+            parts.estimate.get(),
+            parts.clock.now(),
+        );
+        let raft = RaftThread::new(raft_thread::Wiring {
+            engine,
             hub: parts.hub,
             clock: parts.clock,
             estimate: parts.estimate,
@@ -358,29 +270,30 @@ impl Replica {
 
     /// A view that holds everything acknowledged before this call. The reader is called once.
     pub fn read(&self, reader: Box<dyn Reader>) {
-        let deadline = None;
-        self.request(Request::Read(Query { reader, deadline }));
+        let patience = reader.patience();
+        let query = Query::new(Caller::Read(reader), patience);
+        self.request(Request::Read(query));
     }
 
     /// All that this member has applied, with the point it stands for, whether or not there is a leader. The
     /// copier is called once.
     pub fn copy(&self, copier: Box<dyn Copier>) {
-        self.request(Request::Copy(copier));
+        self.request(Request::Copy(Caller::Copy(copier)));
     }
 
     /// Replicates what a member tells of itself. The waiter is called once.
-    pub fn publish(&self, published: &members::Published, waiter: Box<dyn Waiter>) {
+    pub fn publish(&self, published: &Published, waiter: Box<dyn Waiter>) {
         self.order(entry::publish(published), waiter);
     }
 
     /// Gives a member other peer URLs. The waiter is called once, with [`Effect::Members`].
-    pub fn update_member(&self, member: &members::Member, waiter: Box<dyn Waiter>) {
+    pub fn update_member(&self, member: &Member, waiter: Box<dyn Waiter>) {
         self.change(entry::update(member), waiter);
     }
 
     /// Adds a member: first without a vote, until it has caught up. The waiter is called once, with
     /// [`Effect::Members`].
-    pub fn add_member(&self, member: &members::Member, waiter: Box<dyn Waiter>) {
+    pub fn add_member(&self, member: &Member, waiter: Box<dyn Waiter>) {
         self.change(entry::add(member), waiter);
     }
 
@@ -390,16 +303,18 @@ impl Replica {
     }
 
     fn order(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter>) {
-        self.request(Request::Propose(Write::of(bytes, waiter)));
+        let proposal = Proposal::of(bytes, Caller::Write(waiter));
+        self.request(Request::Propose(proposal));
     }
 
     fn change(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter>) {
-        self.request(Request::Change(Write::of(bytes, waiter)));
+        let proposal = Proposal::of(bytes, Caller::Write(waiter));
+        self.request(Request::Change(proposal));
     }
 
     /// Bytes of requests that wait for the raft thread, or there for a leader.
     pub fn backlog_bytes(&self) -> usize {
-        self.backlog.0.load(Ordering::Relaxed)
+        self.backlog.bytes()
     }
 
     /// Who leads, in which term, and so on.
@@ -417,7 +332,7 @@ impl Replica {
         self.ended.load(Ordering::SeqCst)
     }
 
-    fn request(&self, request: Request) {
+    fn request(&self, request: Request<Caller>) {
         let refused = self.hand_over(request).err();
         let has_ended = self.has_ended();
         if refused.is_none() && !has_ended {
@@ -425,16 +340,16 @@ impl Replica {
         }
         let mut outbox = Outbox::default();
         if let Some((request, failure)) = refused {
-            request.fail(failure, &mut outbox);
+            fail(request, failure, &mut outbox);
         }
         if has_ended {
             let untaken = self.untaken.try_iter();
-            untaken.for_each(|request| request.fail(Failure::Stopped, &mut outbox));
+            untaken.for_each(|request| fail(request, Failure::Stopped, &mut outbox));
         }
         outbox.flush();
     }
 
-    fn hand_over(&self, request: Request) -> Result<(), (Request, Failure)> {
+    fn hand_over(&self, request: Request<Caller>) -> Result<(), (Request<Caller>, Failure)> {
         if !self.backlog.add(&request) {
             return Err((request, Failure::Overloaded));
         }
@@ -448,65 +363,37 @@ impl Replica {
     }
 }
 
-/// Bytes of the requests that wait for the raft thread, or there for a leader.
+/// Bytes of the commands that wait for the raft thread, and of those that wait in the engine for a leader.
 #[derive(Debug, Default)]
-struct Backlog(AtomicUsize);
+struct Backlog {
+    queued: AtomicUsize,
+    leaderless: AtomicUsize,
+}
 
 impl Backlog {
+    fn bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed) + self.leaderless.load(Ordering::Relaxed)
+    }
+
     /// Counts the request, unless there is no room for it.
-    fn add(&self, request: &Request) -> bool {
+    fn add(&self, request: &Request<Caller>) -> bool {
         let bytes = request.bytes();
-        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        let queued = self.queued.fetch_add(bytes, Ordering::Relaxed);
+        let before = queued + self.leaderless.load(Ordering::Relaxed);
         let fits = before == 0 || before + bytes <= BACKLOG_BYTES;
         if !fits {
-            self.0.fetch_sub(bytes, Ordering::Relaxed);
+            self.queued.fetch_sub(bytes, Ordering::Relaxed);
         }
         fits
     }
 
-    /// A request that was counted waits no more.
-    fn remove(&self, request: &Request) {
-        self.0.fetch_sub(request.bytes(), Ordering::Relaxed);
-    }
-}
-
-impl Request {
-    fn of(kind: Kind, write: Write) -> Request {
-        match kind {
-            Kind::Order => Request::Propose(write),
-            Kind::Change => Request::Change(write),
-        }
+    /// A request that was counted was taken from the queue.
+    fn remove(&self, request: &Request<Caller>) {
+        self.queued.fetch_sub(request.bytes(), Ordering::Relaxed);
     }
 
-    fn bytes(&self) -> usize {
-        match self {
-            Request::Propose(write) | Request::Change(write) => write.bytes.len(),
-            Request::Read(_) | Request::Copy(_) => 0,
-        }
-    }
-
-    fn fail(self, failure: Failure, outbox: &mut Outbox) {
-        match self {
-            Request::Propose(write) | Request::Change(write) => {
-                if let Some(waiter) = write.waiter {
-                    waiter.failed(failure, outbox);
-                }
-            }
-            Request::Read(query) => query.reader.failed(failure, outbox),
-            Request::Copy(copier) => copier.failed(failure, outbox),
-        }
-    }
-
-    /// When it is given up: `latest`, unless it was taken before.
-    fn deadline(&mut self, latest: Instant) -> Instant {
-        match self {
-            Request::Propose(write) | Request::Change(write) => &mut write.deadline,
-            Request::Read(query) => &mut query.deadline,
-            // It waits for nobody.
-            Request::Copy(_) => return latest,
-        }
-        .get_or_insert(latest)
-        .to_owned()
+    fn set_leaderless(&self, bytes: usize) {
+        self.leaderless.store(bytes, Ordering::Relaxed);
     }
 }
 

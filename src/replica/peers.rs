@@ -3,9 +3,9 @@
 //! The room that carries letters (`peer`) lies above this one and implements [`Peers`]. Nothing here waits:
 //! what a queue has no room for is dropped, and raft sends again.
 
-use super::letter::Letter;
-use super::members::Members;
-use super::state::State;
+use crate::engine::letter::Letter;
+use crate::engine::members::Members;
+use crate::engine::state::State;
 use crate::raft::{NodeId, Position, SnapshotMark, Term};
 use crate::wal::WalError;
 use crossbeam_channel::Sender;

@@ -1,8 +1,9 @@
 //! What the raft thread tells the rest of the process about itself, without being asked.
 
-use super::followers::Followers;
-use super::members::Members;
-use super::state::State;
+use crate::engine::Engine;
+use crate::engine::followers::Followers;
+use crate::engine::members::Members;
+use crate::engine::state::State;
 use crate::histogram::{DiskTimes, Histogram};
 use crate::raft::{Core, LogIndex, NodeId, Role, Term};
 use std::collections::BTreeMap;
@@ -217,9 +218,8 @@ impl Status {
     }
 
     /// A client's change of so many bytes was applied.
-    pub(super) fn accepted(&self, bytes: usize) {
-        self.accepted_bytes
-            .fetch_add(bytes as u64, Ordering::Relaxed);
+    pub(super) fn accepted(&self, bytes: u64) {
+        self.accepted_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn snapshot_made(&self, bytes: u64, took: Duration) {
@@ -233,12 +233,15 @@ impl Status {
     }
 
     /// Called by the raft thread after each turn.
-    pub(super) fn update(&self, core: &Core, applied: LogIndex, pending: usize) {
+    pub(super) fn update<T>(&self, engine: &Engine<T>) {
+        let (core, applied) = (engine.core(), engine.state().applied);
+        self.disk_full
+            .store(engine.is_disk_full(), Ordering::Relaxed);
         self.term.store(core.term().0, Ordering::Relaxed);
         self.commit.store(core.commit().0, Ordering::Relaxed);
         self.applied.store(applied.0, Ordering::Relaxed);
         self.proposals_pending
-            .store(pending as u64, Ordering::Relaxed);
+            .store(engine.pending() as u64, Ordering::Relaxed);
         self.turns.fetch_add(1, Ordering::Relaxed);
         let learners = &core.membership().learners;
         self.learners
@@ -264,10 +267,6 @@ impl Status {
     pub(super) fn failed(&self, count: usize) {
         self.proposals_failed
             .fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_disk_full(&self, full: bool) {
-        self.disk_full.store(full, Ordering::Relaxed);
     }
 
     pub(super) fn set_members(&self, members: &Members) {

@@ -1,11 +1,11 @@
 //! A whole replica of one, over a disk that can be slow, full, or without power.
 
-use super::clock::{Clock, Estimate};
-use super::members::{Member, MemberError, Members};
+use super::clock::{Clock, SharedEstimate};
 use super::peers::NoPeers;
-use super::state::{Loader, State};
 use super::{Done, Effect, Failure, Parts, Reader, Replica, Settings, Threads, Waiter};
 use crate::door::Outbox;
+use crate::engine::members::{Member, MemberError, Members};
+use crate::engine::state::{Loader, State};
 use crate::raft::{Core, Membership, NodeId, SnapshotMark, Start};
 use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Key, TreeIndex, WallTime};
 use crate::wal::{Home, LyingDisk, Options, recover};
@@ -19,13 +19,18 @@ const ME: NodeId = NodeId(7);
 const PATIENCE: Duration = Duration::from_secs(20);
 const SECOND: u64 = 1_000_000_000;
 
-/// A clock that stands still until it is moved; its wall clock apart.
-#[derive(Default)]
-struct Hand(AtomicU64, AtomicI64);
+/// A clock that can be moved ahead; its wall clock stands where it is set.
+struct Hand(AtomicU64, AtomicI64, Instant);
+
+impl Default for Hand {
+    fn default() -> Hand {
+        Hand(AtomicU64::new(0), AtomicI64::new(0), Instant::now())
+    }
+}
 
 impl Clock for Hand {
     fn since_boot(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) + self.2.elapsed().as_nanos() as u64
     }
     fn wall(&self) -> WallTime {
         WallTime(self.1.load(Ordering::Relaxed))
@@ -151,7 +156,7 @@ impl Node {
             wal,
             hub: hub.clone(),
             clock: clock.clone(),
-            estimate: Arc::new(Estimate::default()),
+            estimate: Arc::new(SharedEstimate::default()),
             settings,
             peers: Arc::new(NoPeers),
             from_peers: crossbeam_channel::never(),
@@ -501,8 +506,8 @@ fn a_wall_clock_that_is_set_expires_nothing() {
         assert!(matches!(node.next(), Said::Done(_)));
         node.clock.1.store(step, Ordering::Relaxed);
     }
-    // The time that counts goes on to just before the end, then past it; expiry runs on the way.
-    node.clock.0.store(99 * SECOND, Ordering::Relaxed);
+    // The time that counts goes on, then past the end; expiry runs on the way.
+    node.clock.0.store(50 * SECOND, Ordering::Relaxed);
     node.propose(&Command {
         ttl: Some(0),
         ..set("/canary", b"1")

@@ -10,12 +10,12 @@ use super::client::{Ask, Op};
 use super::clock::TTL_SECOND;
 use super::node::{Mirror, Node};
 use super::weather::{Kind, Weather};
+use crate::engine::entry::{self, Order};
+use crate::engine::state::{Outcome, State};
 use crate::raft::invariants::Witness;
 use crate::raft::{
     Ballot, Body, Entry, Envelope, LogIndex, Membership, NodeId, Payload, Position, Todo,
 };
-use crate::replica::entry::{self, Order};
-use crate::replica::state::{Outcome, State};
 use crate::tree::{self, Applied, ClusterTime, TreeIndex};
 use std::collections::BTreeMap;
 

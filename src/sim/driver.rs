@@ -10,10 +10,10 @@ use super::node::{Job, Life, Save, Ticket, state_from};
 use super::serve::Proposed;
 use super::trace::Happening;
 use super::weather::TICK;
+use crate::engine::entry;
+use crate::engine::state::Outcome;
 use crate::raft::{ChangeKind, Entry, Envelope, Input, LogIndex, Message, NodeId, Payload, Todo};
 use crate::replica::clock::Clock;
-use crate::replica::entry;
-use crate::replica::state::Outcome;
 use crate::tree::{self, ClusterTime, Stamp};
 use crate::wal::{self, Batch};
 

@@ -2,13 +2,13 @@
 
 use super::any_core::AnyCore;
 use super::clock::{Machine, Reading};
+use crate::engine::members::{Member, Members};
+use crate::engine::state::{Loader, State};
 use crate::raft::{
     Ballot, Entry, Envelope, LogIndex, Membership, NodeId, Position, SnapshotMark, Start,
     StoredLog, Term,
 };
 use crate::replica::clock::{self, Clock};
-use crate::replica::members::{Member, Members};
-use crate::replica::state::{Loader, State};
 use crate::tree::{ClusterTime, Stamp};
 use crate::wal::{
     Batch, Home, LyingDisk, Options, Recovered, SnapshotReader, SnapshotWriter, Wal, WalError,

@@ -5,8 +5,8 @@ use super::client::Answer;
 use super::cluster::{Checked, Cluster};
 use super::flaw::Flaw;
 use super::node::Ticket;
+use crate::engine::entry;
 use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal};
-use crate::replica::entry;
 use std::sync::Arc;
 
 /// A proposal's place, or why it has none.

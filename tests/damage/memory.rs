@@ -2,10 +2,11 @@
 //! and the end must be right.
 
 use crate::specimen::{DIR, End, HISTORY, make, options, records};
+use edgetcd::engine::state::State;
 use edgetcd::identity::Identity;
 use edgetcd::node::{Look, Refusal, look_on};
 use edgetcd::raft::LogIndex;
-use edgetcd::replica::state::{State, Unloaded};
+use edgetcd::replica::snapshot::{self, Unloaded};
 use edgetcd::tree::hash;
 use edgetcd::wal::{Disk, Home, Line, LyingDisk, SnapshotReader, recover, segments};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,7 @@ fn start(disk: &LyingDisk) -> Result<State, String> {
     let (wal, recovered) = recover(&home).map_err(|error| error.to_string())?;
     let mut state = match recovered.snapshot {
         Some(mut reader) => {
-            State::load(&mut reader, HISTORY).map_err(|unloaded| match unloaded {
+            snapshot::load(&mut reader, HISTORY).map_err(|unloaded| match unloaded {
                 Unloaded::Disk(error) => error.to_string(),
                 Unloaded::Malformed(error) => error.0,
             })?
@@ -420,7 +421,7 @@ fn loads_with(disk: &LyingDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) 
     let disk = disk.fork(1);
     edit(&disk, path, change);
     let reader = SnapshotReader::open_file(&disk, path);
-    reader.is_ok_and(|mut reader| State::load(&mut reader, HISTORY).is_ok())
+    reader.is_ok_and(|mut reader| snapshot::load(&mut reader, HISTORY).is_ok())
 }
 
 /// Any byte of the newest snapshot: the one before it and the log since stand in for it, and where the

@@ -1,14 +1,14 @@
 //! Data directories with every kind of record and file, in segments small enough to damage each byte.
 
 use edgetcd::config::Config;
+use edgetcd::engine::entry;
+use edgetcd::engine::members::{Member, Published};
+use edgetcd::engine::state::State;
 use edgetcd::identity::Identity;
 use edgetcd::raft::{
     Ballot, Change, ChangeKind, Entry, LogIndex, Membership, NodeId, Payload, Position,
     SnapshotMark, Term,
 };
-use edgetcd::replica::entry;
-use edgetcd::replica::members::{Member, Published};
-use edgetcd::replica::state::State;
 use edgetcd::tree::{Action, Bytes, ClusterTime, Command, Key, Stamp, WallTime};
 use edgetcd::wal::{Batch, Clock, Home, Line, LyingDisk, Options, Wal, dump, recover, segments};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! A log that lies elsewhere: what is left between two steps, and where it may not lie.
 
 use super::*;
+use crate::engine::members::{Member, Members};
 use crate::raft::{LogIndex, Membership, NodeId, Position, Term};
-use crate::replica::members::{Member, Members};
 
 struct Made {
     identity: Identity,

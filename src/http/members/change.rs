@@ -4,12 +4,12 @@
 
 use super::with_cluster;
 use crate::door::{Outbox, Reply, Request, Ticket};
+use crate::engine::members::{Member, MemberError};
 use crate::http::Api;
 use crate::http::answer::{self, ClusterId};
 use crate::http::cors::Grant;
 use crate::ids;
 use crate::raft::NodeId;
-use crate::replica::members::{Member, MemberError};
 use crate::replica::{Done, Effect, Failure, Waiter};
 use crate::urls::{Url, UrlError};
 use serde_json::Value;

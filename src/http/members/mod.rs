@@ -6,7 +6,7 @@ use super::Api;
 use super::answer::{self, ClusterId};
 use super::cors::Grant;
 use crate::door::{Answer, Reply, Request};
-use crate::replica::members::Member;
+use crate::engine::members::Member;
 
 const MEMBERS_ALLOW: &str = "GET,POST,DELETE,PUT";
 const MACHINES_ALLOW: &str = "GET,HEAD";

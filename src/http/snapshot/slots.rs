@@ -11,7 +11,7 @@
 //! look fast for a minute.
 
 use super::SNAPSHOTS_MAX;
-use crate::replica::state::Encoder;
+use crate::engine::state::Encoder;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -134,8 +134,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::members::Members;
-    use crate::replica::state::State;
+    use crate::engine::members::Members;
+    use crate::engine::state::State;
 
     fn begun(slots: &Arc<Slots>, at: Instant) -> Slot {
         let slot = slots.take(at).expect("a place");

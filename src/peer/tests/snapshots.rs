@@ -2,10 +2,10 @@
 
 use super::raw::{Frames, claim, frame, has_ended, snapshot, with_bare};
 use super::*;
+use crate::engine::state::State;
 use crate::peer::frame::Kind;
 use crate::raft::{Membership, SnapshotMark};
 use crate::replica::peers::Received;
-use crate::replica::state::State;
 use crate::tree::{Action, Command, Key, Stamp, WallTime};
 use std::io::Write;
 

@@ -1,0 +1,78 @@
+//! Time as the engine is told it.
+//!
+//! The engine reads no clock. Each step is told a [`Now`], and everything that has to wait is compared with it.
+
+use crate::tree::{ClusterTime, WallTime};
+use core::ops::{Add, Sub};
+use core::time::Duration;
+
+/// Nanoseconds since the machine's boot, sleep included. Never goes back while the process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Monotonic(pub u64);
+
+impl Add<Duration> for Monotonic {
+    type Output = Monotonic;
+
+    /// Saturates after about 584 years.
+    fn add(self, span: Duration) -> Monotonic {
+        let nanoseconds = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Monotonic(self.0.saturating_add(nanoseconds))
+    }
+}
+
+impl Sub for Monotonic {
+    type Output = Duration;
+
+    /// Zero if `earlier` is later.
+    fn sub(self, earlier: Monotonic) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Monotonic {
+    /// The time `span` before this one; None: that was before the boot.
+    pub fn checked_sub(self, span: Duration) -> Option<Monotonic> {
+        let nanoseconds = u64::try_from(span.as_nanos()).ok()?;
+        self.0.checked_sub(nanoseconds).map(Monotonic)
+    }
+}
+
+/// What the clocks say when an event is handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// All waiting is measured by it, and cluster time is derived from it.
+    pub monotonic: Monotonic,
+    /// Only displayed (`expiration`). May jump.
+    pub wall: WallTime,
+}
+
+/// How cluster time relates to this machine's monotonic clock, as far as this member knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Estimate {
+    /// Cluster time minus time since boot, modulo 2^64.
+    offset: u64,
+}
+
+impl Estimate {
+    /// An estimate by which it is `cluster` at `now`.
+    pub fn new(cluster: ClusterTime, now: Monotonic) -> Estimate {
+        Estimate {
+            offset: cluster.0.wrapping_sub(now.0),
+        }
+    }
+
+    /// Cluster time minus time since boot, modulo 2^64.
+    pub fn offset(self) -> u64 {
+        self.offset
+    }
+
+    /// The opposite of [`Estimate::offset`].
+    pub fn from_offset(offset: u64) -> Estimate {
+        Estimate { offset }
+    }
+
+    /// Cluster time at `now`.
+    pub fn at(self, now: Monotonic) -> ClusterTime {
+        ClusterTime(now.0.wrapping_add(self.offset))
+    }
+}

@@ -1,0 +1,360 @@
+//! The raft thread: waits for something, steps the engine, performs the effects.
+//!
+//! It owns the engine. It waits for (one `select!`, the engine's next tick as its deadline):
+//!
+//! | channel | sender | while |
+//! |---|---|---|
+//! | `requests` | HTTP workers | the engine takes requests ([`Engine::takes_requests`]) |
+//! | `from_peers` | the links to other members | always |
+//! | `reports` | WAL and snapshot threads | always |
+//! | `stop` | [`super::Replica::stop`] | once |
+//!
+//! It ends when the engine has stopped, or when nobody is left who could send it anything.
+
+use super::clock::{Clock, SharedEstimate};
+use super::log_thread::Job;
+use super::peers::{FromPeers, Peers, Received};
+use super::status::Status;
+use super::{Backlog, Caller, closed_for_now};
+use crate::door::Outbox;
+use crate::engine::request::{Failure, Outcome, Reply, Request};
+use crate::engine::{
+    Batch, DiskJob, DiskReport, Effects, Engine, Event, Incoming, Note, PeerEvent, Publication,
+    REQUESTS_MAX,
+};
+use crate::raft::Position;
+use crate::wal::{self, WalError};
+use crate::watch::{View, WatchHub};
+use crossbeam_channel::{Receiver, Sender, select};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// At most this many requests are taken in one step, so that reports and ticks get their turn.
+const REQUESTS_PER_STEP: usize = 1024;
+
+/// At most this many events of peers are taken in one step; each holds what one link read at once.
+const PEER_EVENTS_PER_STEP: usize = 64;
+
+/// What the thread is given.
+pub struct Wiring {
+    pub engine: Engine<Caller>,
+    pub hub: Arc<WatchHub>,
+    pub clock: Arc<dyn Clock>,
+    pub estimate: Arc<SharedEstimate>,
+    pub status: Arc<Status>,
+    pub requests: Receiver<Request<Caller>>,
+    pub from_peers: Receiver<FromPeers>,
+    pub ended: Arc<AtomicBool>,
+    pub backlog: Arc<Backlog>,
+    pub stop: Receiver<()>,
+    pub reports: Receiver<DiskReport>,
+    pub jobs: Sender<Job>,
+    pub peers: Arc<dyn Peers>,
+    /// Told once when this member is no longer one.
+    pub removed: Sender<()>,
+}
+
+pub struct RaftThread {
+    wiring: Wiring,
+    boot_id: [u8; 16],
+    /// How the snapshot that is being installed becomes the newest one, and who waits for that.
+    installing: Option<Installing>,
+    stop_seen: bool,
+    outbox: Outbox,
+}
+
+struct Installing {
+    finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
+    installed: Sender<Position>,
+}
+
+/// What woke the thread.
+enum Woken {
+    Request(Request<Caller>),
+    FromPeers(FromPeers),
+    Report(DiskReport),
+    Stop,
+    Tick,
+    /// Nobody can ask anything any more.
+    Abandoned,
+}
+
+impl RaftThread {
+    pub fn new(wiring: Wiring) -> RaftThread {
+        RaftThread {
+            boot_id: wiring.clock.boot_id(),
+            wiring,
+            installing: None,
+            stop_seen: false,
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// Runs until stopped.
+    pub fn run(mut self) {
+        let mut stopped = self.step(Event::Start);
+        while !stopped {
+            stopped = match self.wait() {
+                Woken::Request(first) => self.take_requests(Some(first)),
+                Woken::FromPeers(first) => self.take_from_peers(first),
+                Woken::Report(report) => self.take_report(report),
+                Woken::Stop => {
+                    self.stop_seen = true;
+                    // What was handed over until now is finished; what comes later is refused.
+                    self.take_requests(None) || self.step(Event::Stop)
+                }
+                Woken::Tick => self.step(Event::Tick),
+                Woken::Abandoned => return,
+            };
+        }
+        self.wiring.ended.store(true, Ordering::SeqCst);
+        for request in self.wiring.requests.try_iter() {
+            self.wiring.backlog.remove(&request);
+            super::fail(request, Failure::Stopped, &mut self.outbox);
+        }
+        self.outbox.flush();
+        self.send_job(Job::Close);
+    }
+
+    fn wait(&self) -> Woken {
+        let now = self.wiring.clock.now().monotonic;
+        let engine = &self.wiring.engine;
+        // Whatever waits besides: a tick comes in its time.
+        if now >= engine.deadline() {
+            return Woken::Tick;
+        }
+        let never = closed_for_now();
+        let requests = if engine.takes_requests(now) {
+            &self.wiring.requests
+        } else {
+            &never
+        };
+        // Only one stop is ever sent; after it the channel would be ready for ever.
+        let never_again = closed_for_now();
+        let stop = if self.stop_seen {
+            &never_again
+        } else {
+            &self.wiring.stop
+        };
+        select! {
+            recv(self.wiring.reports) -> report => report.map_or(Woken::Abandoned, Woken::Report),
+            recv(self.wiring.from_peers) -> event => event.map_or(Woken::Abandoned, Woken::FromPeers),
+            recv(requests) -> request => request.map_or(Woken::Abandoned, Woken::Request),
+            recv(stop) -> _ => Woken::Stop,
+            default(engine.deadline() - now) => Woken::Tick,
+        }
+    }
+
+    fn take_requests(&mut self, first: Option<Request<Caller>>) -> bool {
+        let most = match first {
+            Some(_) => REQUESTS_PER_STEP,
+            None => REQUESTS_MAX,
+        };
+        let waiting = self.wiring.requests.try_iter().take(most);
+        let all: Vec<Request<Caller>> = first.into_iter().chain(waiting).collect();
+        all.iter()
+            .for_each(|request| self.wiring.backlog.remove(request));
+        self.step(Event::Requests(all))
+    }
+
+    fn take_from_peers(&mut self, first: FromPeers) -> bool {
+        let waiting = self.wiring.from_peers.try_iter().take(PEER_EVENTS_PER_STEP);
+        let all: Vec<FromPeers> = std::iter::once(first).chain(waiting).collect();
+        let events = all.into_iter().filter_map(|event| self.peer_event(event));
+        let events = events.collect();
+        let stopped = self.step(Event::Peers(events));
+        // The engine had no use for what came: dropping it removes the file and tells the sender.
+        if !self.wiring.engine.is_installing() {
+            self.installing = None;
+        }
+        stopped
+    }
+
+    /// None: a snapshot that is of no use, because another one is being installed. Dropping it tells its sender.
+    fn peer_event(&mut self, event: FromPeers) -> Option<PeerEvent> {
+        Some(match event {
+            FromPeers::Letters { from, letters } => PeerEvent::Letters { from, letters },
+            FromPeers::Unsent(numbers) => PeerEvent::Unsent(numbers),
+            FromPeers::Unreachable(node) => PeerEvent::Unreachable(node),
+            FromPeers::Gone(leader) => PeerEvent::Gone(leader),
+            FromPeers::SnapshotSent { to, installed } => PeerEvent::SnapshotSent { to, installed },
+            FromPeers::Removed => PeerEvent::Removed,
+            FromPeers::Snapshot(_) if self.installing.is_some() => return None,
+            FromPeers::Snapshot(received) => PeerEvent::Snapshot(self.receive(*received)),
+        })
+    }
+
+    /// The engine gets what the snapshot holds; the file stays here until the engine installs it.
+    fn receive(&mut self, received: Received) -> Box<Incoming> {
+        let Received {
+            from,
+            term,
+            mark,
+            state,
+            bytes,
+            finish,
+            installed,
+        } = received;
+        self.installing = Some(Installing { finish, installed });
+        Box::new(Incoming {
+            from,
+            term,
+            mark,
+            state,
+            bytes,
+        })
+    }
+
+    fn take_report(&mut self, report: DiskReport) -> bool {
+        let installed = match &report {
+            DiskReport::Snapshot { bytes, took, .. } => {
+                self.wiring.status.snapshot_made(*bytes, *took);
+                None
+            }
+            DiskReport::Installed(position) => Some(*position),
+            _ => None,
+        };
+        let stopped = self.step(Event::Disk(report));
+        if let (Some(position), Some(installing)) =
+            (installed, self.installing.take_if(|_| installed.is_some()))
+        {
+            // The sender may have gone meanwhile.
+            let _ = installing.installed.send(position);
+        }
+        stopped
+    }
+
+    /// Steps the engine and performs the effects. True: the engine has stopped.
+    fn step(&mut self, event: Event<Caller>) -> bool {
+        let begun = Instant::now();
+        let now = self.wiring.clock.now();
+        let effects = self.wiring.engine.step(now, event);
+        let stopped = effects.stopped;
+        self.perform(effects, begun);
+        stopped
+    }
+
+    /// In the order of the fields of [`Effects`].
+    fn perform(&mut self, effects: Effects<Caller>, begun: Instant) {
+        effects.notes.iter().for_each(|note| self.log(note));
+        if !effects.send.is_empty() {
+            self.wiring.peers.send(effects.send);
+        }
+        for (to, term) in effects.send_snapshot {
+            self.wiring.peers.send_snapshot(to, term);
+        }
+        effects
+            .disk
+            .into_iter()
+            .for_each(|job| self.perform_disk(job));
+        let engine = &self.wiring.engine;
+        if effects.members_changed {
+            let members = &engine.state().members;
+            self.wiring.status.set_members(members);
+            self.wiring.peers.set_members(members);
+        }
+        self.wiring.estimate.set(engine.estimate());
+        self.wiring.status.accepted(effects.accepted_bytes);
+        let publishes = !effects.publish.is_empty();
+        effects
+            .publish
+            .into_iter()
+            .for_each(|publication| self.publish(publication));
+        let at = Instant::now();
+        if publishes {
+            self.wiring.status.commits().add(at - begun);
+        }
+        self.reply(effects.replies, at);
+        for (of, took) in effects.round_trips {
+            self.wiring.status.round_trip(of, took);
+        }
+        let engine = &self.wiring.engine;
+        if effects.followers_changed {
+            self.wiring.status.set_followers(engine.followers());
+        }
+        if effects.removed {
+            // Once is enough; whoever listens may have heard it, or be stopping anyway.
+            let _ = self.wiring.removed.try_send(());
+        }
+        self.wiring
+            .backlog
+            .set_leaderless(engine.leaderless_bytes());
+        self.wiring.status.update(engine);
+        self.outbox.flush();
+    }
+
+    fn log(&self, note: &Note) {
+        if log::log_enabled!(note.level()) {
+            let members = &self.wiring.engine.state().members;
+            log::log!(note.level(), "{}", note.text(members));
+        }
+    }
+
+    fn perform_disk(&mut self, job: DiskJob) {
+        let job = match job {
+            DiskJob::Save { batch, then } => {
+                let batch = self.wal_batch(batch);
+                Job::Save { batch, then }
+            }
+            DiskJob::Read { from, to } => Job::Read { from, to },
+            DiskJob::Snapshot(task) => Job::Snapshot(task),
+            DiskJob::Compact(mark) => Job::Compact(mark),
+            DiskJob::Install(mark) => {
+                let Some(installing) = &mut self.installing else {
+                    unreachable!("{mark:?} is installed, and nothing was received")
+                };
+                let finish = std::mem::replace(&mut installing.finish, Box::new(|| Ok(())));
+                Job::Install { mark, finish }
+            }
+        };
+        self.send_job(job);
+    }
+
+    fn wal_batch(&self, batch: Batch) -> wal::Batch {
+        let clock = batch.noted.map(|(cluster, since_boot)| wal::Clock {
+            boot_id: self.boot_id,
+            boottime_ns: since_boot.0,
+            cluster_ns: cluster.0,
+        });
+        wal::Batch {
+            ballot: batch.ballot,
+            entries: batch.entries,
+            clock,
+        }
+    }
+
+    fn publish(&self, publication: Publication) {
+        let Publication {
+            tree,
+            applied,
+            term,
+            events,
+            is_jump,
+        } = publication;
+        let view = View {
+            tree,
+            applied,
+            term,
+        };
+        match is_jump {
+            true => self.wiring.hub.jump(view),
+            false => self.wiring.hub.publish(view, events),
+        }
+    }
+
+    fn reply(&mut self, replies: Vec<Reply<Caller>>, at: Instant) {
+        let failed = |reply: &&Reply<Caller>| matches!(reply.outcome, Outcome::Failed(_));
+        self.wiring
+            .status
+            .failed(replies.iter().filter(failed).count());
+        for Reply { caller, outcome } in replies {
+            caller.reply(outcome, at, &self.wiring.hub, &mut self.outbox);
+        }
+    }
+
+    /// The WAL thread outlives this one, or the process is about to end.
+    fn send_job(&self, job: Job) {
+        let _ = self.wiring.jobs.send(job);
+    }
+}
