@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::tree::json;
 use serde::{Deserialize, Serialize};
-use serde_json::ser::{CharEscape, Formatter, Serializer};
 
 /// An event, or what a GET answers. The fields stand in the order in which they are printed.
 #[derive(Debug, Deserialize, Serialize)]
@@ -118,63 +118,13 @@ fn depth(json: &[u8]) -> usize {
 
 /// One line of JSON, with the escapes of Go, which are those that etcdctl prints.
 pub(super) fn to_json(value: &impl Serialize) -> io::Result<String> {
-    let mut bytes = vec![];
-    value.serialize(&mut Serializer::with_formatter(&mut bytes, GoEscapes))?;
+    let bytes = json::to_vec(value)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Go escapes what HTML and JavaScript would trip over, and has no `\b` and `\f`.
-struct GoEscapes;
-
-impl Formatter for GoEscapes {
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        out: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-            let (before, from) = rest.split_at(at);
-            let Some(escaped) = from.chars().next() else {
-                break;
-            };
-            write!(out, "{before}\\u{:04x}", u32::from(escaped))?;
-            rest = &from[escaped.len_utf8()..];
-        }
-        out.write_all(rest.as_bytes())
-    }
-
-    fn write_char_escape<W: ?Sized + io::Write>(
-        &mut self,
-        out: &mut W,
-        escape: CharEscape,
-    ) -> io::Result<()> {
-        match escape {
-            CharEscape::Quote => out.write_all(b"\\\""),
-            CharEscape::ReverseSolidus => out.write_all(b"\\\\"),
-            CharEscape::Solidus => out.write_all(b"/"),
-            CharEscape::LineFeed => out.write_all(b"\\n"),
-            CharEscape::CarriageReturn => out.write_all(b"\\r"),
-            CharEscape::Tab => out.write_all(b"\\t"),
-            CharEscape::Backspace => out.write_all(b"\\u0008"),
-            CharEscape::FormFeed => out.write_all(b"\\u000c"),
-            CharEscape::AsciiControl(byte) => write!(out, "\\u{byte:04x}"),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn strings_have_the_escapes_of_go() {
-        let text = "<a href=\"x\">&\u{2028}\u{8}\u{c}\u{1}\n\\ü</a>";
-        assert_eq!(
-            to_json(&text).unwrap(),
-            r#""\u003ca href=\"x\"\u003e\u0026\u2028\u0008\u000c\u0001\n\\ü\u003c/a\u003e""#
-        );
-    }
 
     #[test]
     fn depth_is_that_of_brackets_outside_of_strings() {

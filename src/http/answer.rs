@@ -89,6 +89,8 @@ pub fn json(status: u16, body: Vec<u8>, grant: &Grant) -> Answer {
 
 /// `{"message":"…"}`: the errors of members, auth, stats and the log level.
 pub fn message(status: u16, message: &str, grant: &Grant) -> Answer {
-    let body = serde_json::json!({ "message": message });
-    json(status, body.to_string().into_bytes(), grant)
+    let mut body = b"{\"message\":".to_vec();
+    crate::tree::json::push_string(&mut body, message.as_bytes());
+    body.push(b'}');
+    json(status, body, grant)
 }

@@ -178,7 +178,7 @@ fn store(api: &Api, grant: &Grant) -> Answer {
 }
 
 fn json(page: &impl Serialize, grant: &Grant) -> Answer {
-    let body = serde_json::to_vec(page).expect("statistics are plain data");
+    let body = crate::tree::json::to_vec(page).expect("statistics are plain data");
     answer::json(200, body, grant)
 }
 

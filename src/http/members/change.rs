@@ -231,7 +231,8 @@ impl ChangeAnswer {
     fn success(&self) -> crate::door::Answer {
         match self.asked {
             Asked::Add => {
-                let mut body = serde_json::to_vec(&self.member).expect("members are plain data");
+                let mut body =
+                    crate::tree::json::to_vec(&self.member).expect("members are plain data");
                 body.push(b'\n');
                 answer::json(201, body, &self.grant)
             }

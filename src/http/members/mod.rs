@@ -62,7 +62,7 @@ fn leader(api: &Api, grant: &Grant) -> Answer {
 
 /// A JSON body that ends with a newline, as successes do here.
 fn line(api: &Api, value: &impl serde::Serialize, grant: &Grant) -> Answer {
-    let mut body = serde_json::to_vec(value).expect("members are plain data");
+    let mut body = crate::tree::json::to_vec(value).expect("members are plain data");
     body.push(b'\n');
     with_cluster(&api.cluster, answer::json(200, body, grant))
 }
