@@ -201,6 +201,8 @@ fn likeness(text: &str) -> String {
             "STATUS",
         ),
         (r"\b(entry|byte) +[0-9]+(@[0-9]+|, of term [0-9]+)?", "$1 N"),
+        // A restored member's name takes an index, whenever it is published.
+        (r#""index":10000[0-9]{2}"#, "\"index\":N"),
         // Ids are numbers of one or two digits less, now and then; and their order is that of endpoints.
         (
             r"[0-9]+ bytes, from http://[0-9.:]+",

@@ -2,13 +2,16 @@
 //!
 //! | offset | size | field | |
 //! |---:|---:|---|---|
-//! | 0 | 1 | kind | 1 tree command, 2 expire, 3 publish, 4 time, 5 update, 6 add, 7 remove; plus 128 with a tag |
+//! | 0 | 1 | kind | 1 tree command, 2 expire, 3 publish, 4 time, 5 update, 6 add, 7 remove; plus 64 if it takes an index of the tree, plus 128 with a tag |
 //! | 1 | 8 | cluster | cluster time in nanoseconds, little-endian |
 //! | 9 | 8 | wall | the leader's wall clock in nanoseconds since 1970 |
 //! | 17 | 8 | tag | only with 128 in the kind |
 //! | 17 or 25 | n | body | a tree command ([`Command::encode`]); JSON for 3, 5 and 6; the member's id for 7; otherwise nothing |
 //!
 //! The two times are filled in by the leader when it appends, so that every member applies the same.
+//!
+//! Changes of the members take an index of the tree, as in the reference. Logs that were written before that was so
+//! hold them without the 64, and mean what they meant.
 //!
 //! A *tag* is drawn by the member that forwards an order to its leader: by it the member knows its own order
 //! again when it applies it. The leader's own orders need none, it knows where they stand.
@@ -28,6 +31,8 @@ const UPDATE: u8 = 5;
 const ADD: u8 = 6;
 const REMOVE: u8 = 7;
 
+/// A change of the members that takes an index of the tree.
+const COUNTED: u8 = 64;
 const TAGGED: u8 = 128;
 const TAG_BYTES: usize = 8;
 
@@ -75,17 +80,22 @@ pub fn time() -> Vec<u8> {
 
 /// What a member tells of itself.
 pub fn publish(published: &Published) -> Vec<u8> {
-    with_json(PUBLISH, published)
+    with_json(COUNTED | PUBLISH, published)
 }
 
 /// New peer URLs for a member.
 pub fn update(member: &Member) -> Vec<u8> {
-    with_json(UPDATE, member)
+    with_json(COUNTED | UPDATE, member)
 }
 
 /// Whether an order gives a member new peer URLs.
 pub fn is_update(bytes: &[u8]) -> bool {
     is(UPDATE, bytes)
+}
+
+/// Whether the change of the members takes an index of the tree.
+pub fn is_counted(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| first & COUNTED != 0)
 }
 
 /// Whether a member tells of itself.
@@ -99,17 +109,19 @@ pub fn is_add(bytes: &[u8]) -> bool {
 }
 
 fn is(kind: u8, bytes: &[u8]) -> bool {
-    bytes.first().is_some_and(|first| first & !TAGGED == kind)
+    bytes
+        .first()
+        .is_some_and(|first| first & !(TAGGED | COUNTED) == kind)
 }
 
 /// A new member.
 pub fn add(member: &Member) -> Vec<u8> {
-    with_json(ADD, member)
+    with_json(COUNTED | ADD, member)
 }
 
 /// A member that goes.
 pub fn remove(id: NodeId) -> Vec<u8> {
-    let mut bytes = without_body(REMOVE);
+    let mut bytes = without_body(COUNTED | REMOVE);
     bytes.extend_from_slice(&id.0.to_le_bytes());
     bytes
 }
@@ -177,7 +189,10 @@ pub fn decode(bytes: &[u8]) -> Result<(Stamp, Order), Malformed> {
             .get(TAG_BYTES..)
             .ok_or_else(|| Malformed("the tag is cut short".into()))?;
     }
-    Ok((stamp, decode_body(head[0] & !TAGGED, body)?))
+    let kind = head[0] & !TAGGED;
+    let is_change = [PUBLISH, UPDATE, ADD, REMOVE].contains(&(kind & !COUNTED));
+    let kind = if is_change { kind & !COUNTED } else { kind };
+    Ok((stamp, decode_body(kind, body)?))
 }
 
 fn decode_body(kind: u8, body: &[u8]) -> Result<Order, Malformed> {

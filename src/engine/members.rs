@@ -117,13 +117,22 @@ impl Members {
         self.incarnations.get(&id.0).copied()
     }
 
-    /// Takes what a member says of itself. A member that is no longer in the table stays out.
-    pub fn publish(&mut self, told: Published) {
-        if let Some(member) = self.list.get_mut(&told.member.id) {
-            member.name = told.member.name;
-            member.client_urls = told.member.client_urls;
-            self.incarnations.insert(member.id, told.incarnation);
-        }
+    /// Takes what a member says of itself. False: nothing is new. A member that is no longer in the table stays out.
+    pub fn publish(&mut self, told: Published) -> bool {
+        let Some(member) = self.list.get_mut(&told.member.id) else {
+            return false;
+        };
+        let before = (&member.name, &member.client_urls);
+        let is_new = before != (&told.member.name, &told.member.client_urls);
+        member.name = told.member.name;
+        member.client_urls = told.member.client_urls;
+        let incarnation = self.incarnations.insert(member.id, told.incarnation);
+        is_new || incarnation != Some(told.incarnation)
+    }
+
+    /// Whether any member has published itself.
+    pub fn any_published(&self) -> bool {
+        !self.incarnations.is_empty()
     }
 
     /// Why `member` cannot be added: its id was used, or a peer URL is in use.

@@ -16,7 +16,7 @@
 use super::entry::{self, Malformed, Order};
 use super::members::{MemberError, Members};
 use crate::raft::{ChangeKind, Entry, LogIndex, Payload};
-use crate::tree::{self, ApiError, Applied, Census, ClusterTime, Tree};
+use crate::tree::{self, ApiError, Applied, Census, ClusterTime, Tree, TreeIndex};
 
 const VERSION: u8 = 1;
 /// Version, time and the length of the members' JSON.
@@ -97,24 +97,55 @@ impl State {
     fn order(&mut self, bytes: &[u8]) -> Result<Outcome, Malformed> {
         let (stamp, order) = entry::decode(bytes)?;
         self.time = self.time.max(stamp.cluster);
+        let counted = entry::is_counted(bytes);
         Ok(match order {
             Order::Tree(command) => Outcome::Tree(self.tree.apply(&command, stamp)),
             Order::Expire => Outcome::Expired(self.tree.expire(stamp.cluster)),
             Order::Publish(published) => {
-                self.members.publish(published);
-                Outcome::Members(Ok(()))
+                let founds = self.tree.index() == TreeIndex(0) && !self.members.any_published();
+                let is_new = self.members.publish(published);
+                if counted && is_new && founds {
+                    self.count_foundation(stamp.cluster);
+                }
+                self.members_outcome(Ok(()), counted && is_new, stamp.cluster)
             }
-            Order::Update(member) => Outcome::Members(self.members.update(&member)),
+            Order::Update(member) => {
+                let updated = self.members.update(&member);
+                self.members_outcome(updated, counted, stamp.cluster)
+            }
             Order::Add(member) => {
                 self.members.add(member);
-                Outcome::Members(Ok(()))
+                self.members_outcome(Ok(()), counted, stamp.cluster)
             }
             Order::Remove(id) => {
                 self.members.remove(id);
-                Outcome::Members(Ok(()))
+                if counted {
+                    // The reference deletes the member, and notes that its id is never used again.
+                    self.tree.take_index(stamp.cluster);
+                }
+                self.members_outcome(Ok(()), counted, stamp.cluster)
             }
             Order::Time => Outcome::Quiet,
         })
+    }
+
+    /// In the reference each founder takes an index, and so does the first cluster version. Here they take theirs
+    /// when the first member publishes itself: before that no member answers a client.
+    fn count_foundation(&mut self, at: ClusterTime) {
+        let founders = self.members.iter().count();
+        (0..=founders).for_each(|_| self.tree.take_index(at));
+    }
+
+    fn members_outcome(
+        &mut self,
+        result: Result<(), MemberError>,
+        counted: bool,
+        at: ClusterTime,
+    ) -> Outcome {
+        if counted && result.is_ok() {
+            self.tree.take_index(at);
+        }
+        Outcome::Members(result)
     }
 
     /// The state as bytes, slice by slice; `save` takes them one after the other.
@@ -247,5 +278,75 @@ impl Loader {
         let length = u32::from_le_bytes(length.try_into().expect("a range of four")) as usize;
         let end = HEAD_BYTES + length;
         Ok((self.head.len() >= end).then_some(end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::members::{Member, Published};
+    use crate::raft::{NodeId, Position, Term};
+    use std::sync::Arc;
+
+    fn member(id: u64) -> Member {
+        Member {
+            id,
+            name: format!("n{id}"),
+            peer_urls: vec![format!("http://127.0.0.1:{id}")],
+            client_urls: vec![format!("http://127.0.0.1:1{id}")],
+        }
+    }
+
+    fn apply(state: &mut State, commands: &[Vec<u8>]) -> Vec<u64> {
+        let apply = |command: &Vec<u8>| {
+            let index = LogIndex(state.applied.0 + 1);
+            let term = Term(1);
+            state.apply(&Entry {
+                position: Position { term, index },
+                payload: Payload::Command(Arc::from(command.as_slice())),
+            });
+            state.tree.index().0
+        };
+        commands.iter().map(apply).collect()
+    }
+
+    fn commands() -> Vec<Vec<u8>> {
+        let publish = |id, incarnation| {
+            let member = member(id);
+            entry::publish(&Published {
+                member,
+                incarnation,
+            })
+        };
+        vec![
+            publish(1, 7),
+            publish(1, 7),
+            publish(2, 8),
+            publish(9, 9),
+            entry::add(&member(3)),
+            entry::update(&member(2)),
+            entry::update(&member(9)),
+            entry::remove(NodeId(3)),
+        ]
+    }
+
+    #[test]
+    fn changes_of_the_members_take_indexes_as_in_the_reference() {
+        let mut state = State::new(Members::new(1, [member(1), member(2)]), 100);
+        let indexes = apply(&mut state, &commands());
+        assert_eq!(indexes, [4, 4, 5, 5, 6, 7, 7, 9]);
+        assert_eq!(state.tree.history().first(), Some(TreeIndex(1)));
+        assert_eq!(state.tree.history().len(), 9);
+    }
+
+    /// A log that was written before they were counted keeps its indexes.
+    #[test]
+    fn an_old_log_means_what_it_meant() {
+        let mut state = State::new(Members::new(1, [member(1), member(2)]), 100);
+        let mut old = commands();
+        // The first byte is the kind, and 64 says that it is counted.
+        old.iter_mut().for_each(|command| command[0] &= !64);
+        assert_eq!(apply(&mut state, &old), [0; 8]);
+        assert_eq!(apply(&mut state, &[entry::add(&member(4))]), [1]);
     }
 }

@@ -144,6 +144,29 @@ impl Tree {
         self.history.clear(index);
     }
 
+    /// Uses the next index for a change that is not one of the tree. The reference counts changes of the members
+    /// so, and they take places in its history, too. No watch is told of it.
+    pub fn take_index(&mut self, at: ClusterTime) {
+        self.index = self.index.next();
+        let node = NodeView {
+            dir: true,
+            value: None,
+            expiry: None,
+            created: self.index,
+            modified: self.index,
+        };
+        self.history.push(Arc::new(Event {
+            action: EventAction::Update,
+            key: Key::new(b"/"),
+            index: self.index,
+            node,
+            prev_node: None,
+            // Refreshes match no watch, parked or looking back.
+            refresh: true,
+            at,
+        }));
+    }
+
     /// The replicated counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
