@@ -6,17 +6,19 @@
 //! and edge-triggered readiness will not be told again, so the thread tries again by itself: after 10
 //! ms, then 20, up to 100, and says so at most once a second.
 //!
-//! Above the connection cap a client is accepted all the same, told 503 and closed, so that it learns
+//! When the connection cap is near, the workers are asked to close idle connections. Above the cap a client is accepted all the same, told 503 and closed, so that it learns
 //! why. These few sockets stay open for a second at most ([`Refused`]): closing at once, with the
 //! client's request unread, would reset the connection and take the answer with it.
 
 use super::inbox::{Inbox, Mail, Outbox};
+use super::listen;
 use super::worker::Gauges;
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::net::{TcpListener, TcpStream, UnixListener};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +31,12 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 const BATCH: usize = 64;
 const REFUSED_MAX: usize = 16;
 const REFUSED_TIME: Duration = Duration::from_secs(1);
+
+/// Idle connections are closed when fewer places than one in so many are free…
+const NEAR_CAP: usize = 8;
+/// …so many of all at once, and no more often than this.
+const EVICTED: usize = 16;
+const EVICT_EVERY: Duration = Duration::from_millis(50);
 
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 23\r\nConnection: close\r\n\r\n\
@@ -44,7 +52,7 @@ pub(super) struct Control {
 
 pub(super) struct Acceptor {
     poll: Poll,
-    listeners: Vec<Listener>,
+    listeners: Vec<Source>,
     workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
     connections_max: usize,
     control: Arc<Control>,
@@ -54,17 +62,58 @@ pub(super) struct Acceptor {
     refused: Refused,
     retry: Duration,
     complained: Option<Instant>,
+    evicted: Option<Instant>,
 }
 
-struct Listener {
-    socket: TcpListener,
+struct Source {
+    socket: Socket,
     /// Clients may be waiting.
     ready: bool,
 }
 
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Socket {
+    fn open(listener: listen::Listener, registry: &Registry, token: Token) -> io::Result<Socket> {
+        Ok(match listener {
+            listen::Listener::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                let mut socket = TcpListener::from_std(socket);
+                registry.register(&mut socket, token, Interest::READABLE)?;
+                Socket::Tcp(socket)
+            }
+            listen::Listener::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                let mut socket = UnixListener::from_std(socket);
+                registry.register(&mut socket, token, Interest::READABLE)?;
+                Socket::Unix(socket)
+            }
+        })
+    }
+
+    /// The client's socket, and where it comes from. Both kinds are descriptors with the same calls, so a Unix socket
+    /// goes on as a `TcpStream`; its client counts as one of this machine.
+    fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self {
+            Socket::Tcp(socket) => socket.accept(),
+            Socket::Unix(socket) => {
+                let (client, _) = socket.accept()?;
+                let client = std::os::unix::net::UnixStream::from(OwnedFd::from(client));
+                client.set_nonblocking(true)?;
+                let client = std::net::TcpStream::from(OwnedFd::from(client));
+                let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                Ok((TcpStream::from_std(client), here))
+            }
+        }
+    }
+}
+
 impl Acceptor {
     pub fn new(
-        listeners: Vec<std::net::TcpListener>,
+        listeners: Vec<listen::Listener>,
         workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
         connections_max: usize,
     ) -> io::Result<(Acceptor, Arc<Control>)> {
@@ -77,12 +126,8 @@ impl Acceptor {
         });
         let mut sockets = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
-            listener.set_nonblocking(true)?;
-            let mut socket = TcpListener::from_std(listener);
-            poll.registry()
-                .register(&mut socket, Token(index), Interest::READABLE)?;
-            sockets.push(Listener {
-                socket,
+            sockets.push(Source {
+                socket: Socket::open(listener, poll.registry(), Token(index))?,
                 ready: true,
             });
         }
@@ -97,6 +142,7 @@ impl Acceptor {
             refused: Refused::default(),
             retry: RETRY_MIN,
             complained: None,
+            evicted: None,
         };
         Ok((acceptor, control))
     }
@@ -173,6 +219,9 @@ impl Acceptor {
     fn hand_over(&mut self, mail: Mail) {
         let open = |gauges: &Gauges| gauges.open.load(Ordering::Relaxed);
         let total: usize = self.workers.iter().map(|(_, gauges)| open(gauges)).sum();
+        if total + self.connections_max / NEAR_CAP >= self.connections_max {
+            self.evict();
+        }
         if total >= self.connections_max {
             self.control.refused.fetch_add(1, Ordering::Relaxed);
             if let Mail::Adopt { socket, .. } = mail {
@@ -188,6 +237,20 @@ impl Acceptor {
             let (inbox, gauges) = &self.workers[index];
             gauges.open.fetch_add(1, Ordering::Relaxed);
             self.outbox.add(inbox, mail);
+        }
+    }
+
+    fn evict(&mut self) {
+        if self
+            .evicted
+            .is_some_and(|last| last.elapsed() < EVICT_EVERY)
+        {
+            return;
+        }
+        self.evicted = Some(Instant::now());
+        let count = self.connections_max / EVICTED / self.workers.len() + 1;
+        for (inbox, _) in &self.workers {
+            self.outbox.add(inbox, Mail::Evict { count });
         }
     }
 
@@ -256,9 +319,12 @@ mod tests {
         let waker = Waker::new(poll.registry(), Token(0)).expect("waker");
         let (inbox, gauges) = (Arc::new(Inbox::new(waker)), Arc::new(Gauges::default()));
         let ((busy, crowded), (quiet, empty)) = (listener(), listener());
-        let (mut acceptor, _) =
-            Acceptor::new(vec![busy, quiet], vec![(Arc::clone(&inbox), gauges)], 1000)
-                .expect("acceptor");
+        let (mut acceptor, _) = Acceptor::new(
+            vec![busy.into(), quiet.into()],
+            vec![(Arc::clone(&inbox), gauges)],
+            1000,
+        )
+        .expect("acceptor");
         let connect = |address| TcpStream::connect(address).expect("connect");
         let _crowd: Vec<_> = (0..3 * BATCH).map(|_| connect(crowded)).collect();
         let _single = connect(empty);

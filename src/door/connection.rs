@@ -32,7 +32,7 @@ use super::inbox::{Address, Inbox, Mail, Resume};
 use super::incoming::{Incoming, Shape};
 use super::input::{Input, Scratch};
 use super::ledger::Ledger;
-use super::limits::Limits;
+use super::limits::{HEAD_BYTES_FREE, Limits};
 use super::output::{Exchange, Flushed, Output, Stamp};
 use super::reply::{Gone, Outcome, Reply, Then};
 use super::request::BodyState;
@@ -52,6 +52,12 @@ const BYTES_PER_TURN: usize = 256 << 10;
 
 /// How many times `linger_time` a client may go on sending to a connection that closes.
 const LINGERS_MAX: u32 = 15;
+
+/// A connection keeps its place so long without a first request, however scarce places are…
+const UNUSED_IDLE_MIN: Duration = Duration::from_millis(200);
+
+/// …and so long between two requests.
+const USED_IDLE_MIN: Duration = Duration::from_secs(1);
 
 /// As `linger_time`, while the door stops.
 const LINGER_STOPPING: Duration = Duration::from_millis(100);
@@ -80,6 +86,20 @@ pub(super) struct Tools {
     pub stopping: bool,
     /// Memory was freed that others wait for.
     pub room: bool,
+}
+
+impl Tools {
+    /// A name in the ledger that nobody else has.
+    pub fn next_who(&mut self) -> u64 {
+        self.turn += 1;
+        (self.worker as u64 + 1) << 48 | self.turn
+    }
+}
+
+/// What a long head holds in the ledger beyond [`HEAD_BYTES_FREE`].
+struct LongHead {
+    who: u64,
+    counted: usize,
 }
 
 /// What is to become of a connection after it was looked at.
@@ -199,6 +219,7 @@ pub(super) struct Connection {
     input: Input,
     output: Output,
     incoming: Option<Box<Incoming>>,
+    long_head: Option<Box<LongHead>>,
     /// Bytes of a head that were looked at without finding its end, and those that were parsed.
     seen: usize,
     parsed: usize,
@@ -209,6 +230,10 @@ pub(super) struct Connection {
     /// The output would go on, in another turn.
     paused: bool,
     clock: Clock,
+    /// Since when it has no request, while the clock is [`Clock::Idle`].
+    idle_since: Instant,
+    /// A request was served.
+    used: bool,
     /// When to be looked at.
     pub deadline: Option<Instant>,
     /// The worker has it on its list of those that wait for room; of those that want another turn.
@@ -233,12 +258,15 @@ impl Connection {
             input: Input::new(),
             output: Output::new(),
             incoming: None,
+            long_head: None,
             seen: 0,
             parsed: 0,
             readable: false,
             read_closed: false,
             paused: false,
             clock: Clock::None,
+            idle_since: Instant::now(),
+            used: false,
             deadline: None,
             awaits_room: false,
             awaits_turn: false,
@@ -247,6 +275,18 @@ impl Connection {
 
     pub fn socket(&mut self) -> &mut TcpStream {
         &mut self.socket
+    }
+
+    /// How dear the connection is when others want its place, and since when it is idle; None: it is in use.
+    pub fn idleness(&self, now: Instant) -> Option<(bool, Instant)> {
+        let least = if self.used {
+            USED_IDLE_MIN
+        } else {
+            UNUSED_IDLE_MIN
+        };
+        let is_idle = self.clock == Clock::Idle && !self.readable;
+        let is_old = now.saturating_duration_since(self.idle_since) >= least;
+        (is_idle && is_old).then_some((self.used, self.idle_since))
     }
 
     /// Whether an answer with this address is awaited here.
@@ -296,7 +336,7 @@ impl Connection {
                 self.output.settle(&mut tools.output);
                 return Fate::Close;
             }
-            Mail::Adopt { .. } | Mail::Room | Mail::Stop { .. } => {
+            Mail::Adopt { .. } | Mail::Room | Mail::Evict { .. } | Mail::Stop { .. } => {
                 unreachable!("mail to a worker was sent on to a connection")
             }
         }
@@ -540,7 +580,10 @@ impl Connection {
         } = *tools.limits;
         let Some(incoming) = &mut self.incoming else {
             let size = self.input.next_size(head_bytes);
-            return self.input.grow(size, &mut tools.input).map(|()| true);
+            return match self.grant_head(size, tools) {
+                true => self.input.grow(size, &mut tools.input).map(|()| true),
+                false => Ok(false),
+            };
         };
         // A chunked body's next size line stands behind its data for a moment.
         let size = self.input.next_size(incoming.head_length + body_bytes + 64);
@@ -553,6 +596,36 @@ impl Connection {
             self.unwind();
         }
         self.input.grow(size, &mut tools.input).map(|()| true)
+    }
+
+    /// Counts a head of so many bytes; false if the memory for long ones is used up.
+    fn grant_head(&mut self, size: usize, tools: &mut Tools) -> bool {
+        let wanted = size.saturating_sub(HEAD_BYTES_FREE);
+        if wanted == 0 {
+            return true;
+        }
+        let who = match &self.long_head {
+            Some(long) => long.who,
+            None => tools.next_who(),
+        };
+        let long = self
+            .long_head
+            .get_or_insert(Box::new(LongHead { who, counted: 0 }));
+        if !tools.ledger.grant(who, wanted - long.counted) {
+            return false;
+        }
+        long.counted = wanted;
+        if self.clock == Clock::Room {
+            self.unwind();
+        }
+        true
+    }
+
+    /// The head is read, or given up.
+    fn end_head(&mut self, tools: &mut Tools) {
+        if let Some(long) = self.long_head.take() {
+            tools.room |= tools.ledger.release(long.who, long.counted, true);
+        }
     }
 
     /// Whether what the client has sent, all of which is there or in the socket, can be a whole body.
@@ -573,7 +646,9 @@ impl Connection {
                 self.set_clock(Clock::Body, limits.body_time, tools);
             }
         } else if self.input.is_empty() {
-            self.set_clock(Clock::Idle, limits.idle_time, tools);
+            self.idle_since = tools.stamp.now;
+            self.clock = Clock::Idle;
+            self.deadline = limits.idle_time.map(|time| tools.stamp.now + time);
         } else if self.clock != Clock::Head {
             self.set_clock(Clock::Head, limits.head_time, tools);
         }
@@ -678,6 +753,7 @@ impl Connection {
         incoming.receive(self.input.len() - incoming.head_length);
         (self.seen, self.parsed) = (0, 0);
         self.clock = Clock::None;
+        self.end_head(tools);
         self.incoming = Some(Box::new(incoming));
         self.take_body(tools)
     }
@@ -746,6 +822,8 @@ impl Connection {
 
     /// The handler has been called.
     fn served(&mut self, outcome: Outcome, tools: &mut Tools) -> Taken {
+        self.used = true;
+        self.end_head(tools);
         (self.seen, self.parsed) = (0, 0);
         self.unwind();
         match outcome {
@@ -785,6 +863,7 @@ impl Connection {
 
     /// Answers with a status only, and ends the connection.
     fn refuse(&mut self, status: u16, tools: &mut Tools) -> Taken {
+        self.end_head(tools);
         self.end_body(tools);
         self.exchange = Exchange {
             old: false,
@@ -844,6 +923,7 @@ impl Connection {
 
     /// The connection has ended: frees what is not its own, tells a parked answer's owner.
     pub fn ended(&mut self, tools: &mut Tools) {
+        self.end_head(tools);
         self.end_body(tools);
         if let State::Parked(watch) = std::mem::replace(&mut self.state, State::Open) {
             watch.gone.gone(watch.token);

@@ -66,6 +66,10 @@ pub(super) enum Mail {
     },
     /// Memory for bodies has become free.
     Room,
+    /// Connections are scarce: close up to so many idle ones.
+    Evict {
+        count: usize,
+    },
     Stop {
         deadline: Duration,
     },

@@ -29,13 +29,12 @@ pub(super) enum Shape {
 
 impl Incoming {
     pub fn new(head: &Head<'_, '_>, shape: Shape, tools: &mut Tools) -> Incoming {
-        tools.turn += 1;
         Incoming {
             head_length: head.length,
             shape,
             data: 0,
             owes_continue: head.expects_continue,
-            who: (tools.worker as u64 + 1) << 48 | tools.turn,
+            who: tools.next_who(),
             counted: 0,
             received: 0,
             received_before: 0,

@@ -8,11 +8,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::Duration;
 
 /// Most headers of one request; more are answered 431.
-pub const HEADERS_MAX: usize = 100;
+pub const HEADERS_MAX: usize = 1000;
 
-/// Descriptors that are left to the rest of the process when the connection cap is derived from the
-/// descriptor limit: log segments, snapshots, links to peers, standard streams.
-const DESCRIPTORS_KEPT: u64 = 64;
+/// Bytes of a head that a connection may hold without asking; of a longer one the rest counts among the bodies.
+pub(super) const HEAD_BYTES_FREE: usize = 64 << 10;
+
+/// Descriptors that are left to the rest of the process: log segments, snapshots, links to peers, listeners,
+/// refused clients that still read why, standard streams.
+const DESCRIPTORS_KEPT: u64 = 96;
+
+/// Of the descriptors for connections, one in so many is for the peer port.
+const PEER_SHARE: u64 = 8;
 
 /// The limits of one door.
 #[derive(Clone, Debug)]
@@ -25,8 +31,8 @@ pub struct Limits {
     /// Bytes read and thrown away after an answer that closes, so that a client that is still sending
     /// finds its answer rather than a reset.
     pub discard_bytes: u64,
-    /// Bytes that all bodies in progress, on all workers, may hold together; past that their
-    /// connections wait unread.
+    /// Bytes that all bodies in progress, and what heads hold beyond 64 KiB each, may hold together, on all
+    /// workers; past that their connections wait unread.
     pub bodies_bytes: usize,
     /// How long a body may wait for room without being granted any: 503. Longer than a slow body may
     /// take to be found out, for it is often one that holds the room.
@@ -39,9 +45,11 @@ pub struct Limits {
     pub body_time: Duration,
     /// Bytes per second.
     pub body_rate: u64,
-    /// A kept-alive connection without a request.
-    pub idle_time: Duration,
-    /// An answer of which the client takes nothing for so long is cut.
+    /// A connection without a request is closed after so long. None: only when connections are scarce, those first
+    /// that never sent a request.
+    pub idle_time: Option<Duration>,
+    /// An answer of which the client takes nothing for so long is cut. A reader may pause for minutes (`| less`); what
+    /// waits for it is rendered on demand and holds little.
     pub write_time: Duration,
     /// After the write side was shut: how long the client may stay silent, and fifteen times that is
     /// how long it may go on sending.
@@ -55,17 +63,17 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            head_bytes: 64 << 10,
+            head_bytes: 1 << 20,
             body_bytes: 10 << 20,
             discard_bytes: 11 << 20,
             bodies_bytes: 64 << 20,
             room_time: Duration::from_secs(60),
-            connections: connection_cap(descriptor_limit()),
+            connections: connection_caps(descriptor_limit()).clients,
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(10),
             body_rate: 1024,
-            idle_time: Duration::from_secs(300),
-            write_time: Duration::from_secs(30),
+            idle_time: None,
+            write_time: Duration::from_secs(600),
             linger_time: Duration::from_secs(2),
             stream_chunks: 100,
             stream_bytes: 1 << 20,
@@ -98,10 +106,26 @@ pub fn descriptor_limit() -> u64 {
         .unwrap_or(u64::from(u32::MAX))
 }
 
-/// How many connections fit below a descriptor limit.
-fn connection_cap(descriptors: u64) -> usize {
+/// How many connections may be open on each port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionCaps {
+    /// On the client port.
+    pub clients: usize,
+    /// On the peer port.
+    pub peers: usize,
+}
+
+/// How many connections fit below a descriptor limit. Both ports together leave what the rest of the process needs,
+/// so that no crowd of clients keeps the log from its next segment.
+pub fn connection_caps(descriptors: u64) -> ConnectionCaps {
     let kept = DESCRIPTORS_KEPT.min(descriptors / 2);
-    usize::try_from(descriptors - kept).unwrap_or(usize::MAX)
+    let all = descriptors - kept;
+    let peers = all / PEER_SHARE;
+    let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    ConnectionCaps {
+        clients: count(all - peers),
+        peers: count(peers),
+    }
 }
 
 #[cfg(test)]
@@ -109,9 +133,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cap_leaves_descriptors_for_the_rest() {
-        assert_eq!(connection_cap(1024), 960);
-        assert_eq!(connection_cap(64), 32);
-        assert_eq!(connection_cap(0), 0);
+    fn the_caps_leave_descriptors_for_the_rest() {
+        for descriptors in [0, 1, 16, 64, 128, 256, 1024, 20_000, 1 << 20] {
+            let ConnectionCaps { clients, peers } = connection_caps(descriptors);
+            let rest = descriptors as usize - clients - peers;
+            assert!(rest >= 96.min(descriptors as usize / 2), "{descriptors}");
+        }
+        let caps = connection_caps(1024);
+        assert_eq!((caps.clients, caps.peers), (812, 116));
+        let caps = connection_caps(64);
+        assert_eq!((caps.clients, caps.peers), (28, 4));
     }
 }

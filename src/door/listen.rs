@@ -1,8 +1,11 @@
 //! Listening sockets.
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const BACKLOG: i32 = 1024;
@@ -13,6 +16,75 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// Sent bytes that nobody acknowledges for so long end the connection.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(90);
+
+/// Where clients connect.
+#[derive(Debug)]
+pub enum Listener {
+    /// An address and a port.
+    Tcp(TcpListener),
+    /// A file.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// As a client is told of it.
+    pub fn url(&self) -> String {
+        match self {
+            Listener::Tcp(socket) => socket
+                .local_addr()
+                .map_or_else(|_| "http://".into(), |address| format!("http://{address}")),
+            Listener::Unix(socket) => {
+                let address = socket.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                format!("unix://{}", path.unwrap_or(Path::new("")).display())
+            }
+        }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(socket: TcpListener) -> Listener {
+        Listener::Tcp(socket)
+    }
+}
+
+/// The file of a Unix socket. Dropping this removes the file, if it is still the same.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_same = inode(&self.path).is_ok_and(|inode| inode == self.inode);
+        if is_same && let Err(error) = std::fs::remove_file(&self.path) {
+            log::warn!("{}: cannot remove the socket: {error}", self.path.display());
+        }
+    }
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Listens on a Unix socket. Who may connect is for the file's mode to say: 777 less the process's umask, so that by
+/// default it is the owner alone. What a process that was killed has left behind is replaced.
+///
+/// Errors: `AddrInUse` if somebody listens there, `AlreadyExists` if the file is no socket; else the system's.
+pub fn listen_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(ErrorKind::AlreadyExists.into()),
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(ErrorKind::AddrInUse.into()),
+        Ok(_) => std::fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    let inode = inode(path)?;
+    let path = path.to_owned();
+    Ok((listener, SocketFile { path, inode }))
+}
 
 /// A socket that has its address, and that nobody can connect to yet: who tries is refused.
 #[derive(Debug)]
@@ -32,15 +104,18 @@ impl Bound {
 ///
 /// Errors: the system's, such as an address that is in use.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    bind(address)?.listen()
+    bind(address, &[])?.listen()
 }
 
 /// Takes `address`. The options set here are inherited by accepted sockets, so that they cost no
 /// system call for each connection: no delay for small segments, keepalive for clients whose host has
 /// vanished.
 ///
+/// `[::]` takes IPv4 clients, too, unless the same list (`others`) has an IPv4 address with this port: then the two
+/// can be listened on side by side.
+///
 /// Errors: the system's, such as an address where somebody listens.
-pub fn bind(address: SocketAddr) -> io::Result<Bound> {
+pub fn bind(address: SocketAddr, others: &[SocketAddr]) -> io::Result<Bound> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -48,8 +123,8 @@ pub fn bind(address: SocketAddr) -> io::Result<Bound> {
     )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // `0.0.0.0` and `[::]` can then be listened on side by side.
-        socket.set_only_v6(true)?;
+        let is_shared = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+        socket.set_only_v6(others.iter().any(is_shared))?;
     }
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
@@ -68,6 +143,53 @@ mod tests {
     use super::*;
     use socket2::SockRef;
     use std::net::TcpStream;
+
+    #[test]
+    fn both_families_are_served_unless_each_has_an_address() {
+        let any_v6 = SocketAddr::from(([0; 16], 0));
+        let both = bind(any_v6, &[any_v6])
+            .and_then(Bound::listen)
+            .expect("listen");
+        let port = both.local_addr().expect("address").port();
+        TcpStream::connect(("127.0.0.1", port)).expect("IPv4");
+        TcpStream::connect(("::1", port)).expect("IPv6");
+        drop(both);
+        let list = [
+            SocketAddr::from(([0; 16], port)),
+            SocketAddr::from(([0; 4], port)),
+        ];
+        let listeners = list.map(|address| {
+            bind(address, &list)
+                .and_then(Bound::listen)
+                .expect("listen")
+        });
+        drop(listeners);
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("clients.sock");
+        let (first, file) = listen_unix(&path).expect("listen");
+        let kind = |error: io::Error| error.kind();
+        assert_eq!(
+            listen_unix(&path).map_err(kind).err(),
+            Some(ErrorKind::AddrInUse)
+        );
+        // As kill -9 does: the socket closes, the file stays.
+        drop(first);
+        let (second, other_file) = listen_unix(&path).expect("listen again");
+        drop(file);
+        assert!(path.exists(), "it is another one's by now");
+        UnixStream::connect(&path).expect("connect");
+        drop((second, other_file));
+        assert!(!path.exists());
+        std::fs::write(&path, "text").expect("a file");
+        assert_eq!(
+            listen_unix(&path).map_err(kind).err(),
+            Some(ErrorKind::AlreadyExists)
+        );
+    }
 
     #[test]
     fn accepted_sockets_inherit_the_options() {

@@ -69,8 +69,10 @@ mod worker;
 
 pub use answer::Answer;
 pub use inbox::{Outbox, Parked, Ticket};
-pub use limits::{HEADERS_MAX, Limits, descriptor_limit, raise_descriptor_limit};
-pub use listen::{Bound, bind, listen};
+pub use limits::{
+    ConnectionCaps, HEADERS_MAX, Limits, connection_caps, descriptor_limit, raise_descriptor_limit,
+};
+pub use listen::{Bound, Listener, SocketFile, bind, listen, listen_unix};
 pub use output::Slices;
 pub use reply::{Gone, Reply};
 pub use request::{BodyState, Request};
@@ -85,7 +87,7 @@ use mio::{Poll, Waker};
 use output::Stamp;
 use std::cell::Cell;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -166,14 +168,19 @@ impl Door {
     ///
     /// Errors: what the system says when it has no descriptor or thread left.
     pub fn open(
-        listeners: Vec<TcpListener>,
+        listeners: Vec<impl Into<Listener>>,
         workers: usize,
         limits: Limits,
         handler: Arc<dyn Handler>,
     ) -> io::Result<Door> {
+        let listeners: Vec<Listener> = listeners.into_iter().map(Into::into).collect();
+        let address = |listener: &Listener| match listener {
+            Listener::Tcp(socket) => Some(socket.local_addr()),
+            Listener::Unix(_) => None,
+        };
         let addresses = listeners
             .iter()
-            .map(TcpListener::local_addr)
+            .filter_map(address)
             .collect::<io::Result<_>>()?;
         let limits = Arc::new(limits);
         let built = build_workers(workers.max(1), &limits, &handler)?;
@@ -199,7 +206,7 @@ impl Door {
         Ok(door)
     }
 
-    /// Where it listens, in the order of the listeners.
+    /// The TCP addresses where it listens, in the order of the listeners.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }

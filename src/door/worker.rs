@@ -161,7 +161,24 @@ impl Worker {
                     });
                 }
             }
+            Mail::Evict { count } => self.evict(count),
             Mail::Stop { deadline } => self.stop(deadline),
+        }
+    }
+
+    /// Closes idle connections: those first that never sent a request, then those that have been idle longest.
+    fn evict(&mut self, count: usize) {
+        let now = self.tools.stamp.now;
+        let slots = self.connections.slots.iter().enumerate();
+        let idle = slots.filter_map(|(slot, connection)| {
+            let idleness = connection.as_ref()?.idleness(now)?;
+            Some((idleness, slot as u32))
+        });
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort_unstable();
+        idle.truncate(count);
+        for (_, slot) in idle {
+            self.close(slot);
         }
     }
 
@@ -314,7 +331,10 @@ mod tests {
 
     fn worker() -> Worker {
         let handler: Arc<dyn Handler> = Arc::new(Hello);
-        let limits = Arc::new(Limits::default());
+        let limits = Arc::new(Limits {
+            idle_time: Some(Duration::from_secs(300)),
+            ..Limits::default()
+        });
         let mut workers = build_workers(1, &limits, &handler).expect("a worker");
         workers.pop().expect("one was asked for")
     }

@@ -63,7 +63,7 @@ mod transfer;
 pub use common::Timing;
 pub use counters::{Appends, Counters, Flow, PeerStats};
 
-use crate::door::{Handler, Limits};
+use crate::door::{Handler, Limits, connection_caps, descriptor_limit};
 use crate::engine::letter::Letter;
 use crate::engine::members::Members;
 use crate::raft::{NodeId, Term};
@@ -91,11 +91,16 @@ const HELLO_TIME: Duration = Duration::from_secs(5);
 /// No page of the peer port takes a body worth the name.
 const BODY_BYTES: usize = 64 << 10;
 
+/// Handshakes are short.
+const HEAD_BYTES: usize = 64 << 10;
+
 /// The limits of a door on the peer port; one worker is enough for it.
 pub fn limits() -> Limits {
     Limits {
         head_time: HELLO_TIME,
-        idle_time: HELLO_TIME,
+        idle_time: Some(HELLO_TIME),
+        connections: connection_caps(descriptor_limit()).peers,
+        head_bytes: HEAD_BYTES,
         body_bytes: BODY_BYTES,
         ..Limits::default()
     }

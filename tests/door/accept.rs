@@ -44,9 +44,10 @@ fn the_cap_follows_from_the_descriptors() {
         connections: 0,
     });
     let mut clients: Vec<_> = (0..100).map(|_| child.client()).collect();
-    // One of the 64 may still be the child's own first client.
-    for client in &mut clients[..63] {
-        client.is_served();
+    // Parked, they keep their places. One of the 56 may still be the child's own first client.
+    for client in &mut clients[..55] {
+        client.get("/park");
+        client.head();
     }
     let refused = clients.last_mut().expect("some").answer();
     assert_eq!(refused.status, 503);
@@ -69,7 +70,11 @@ fn a_client_too_many_is_told_so() {
             ..Limits::default()
         },
     );
-    let _held: Vec<_> = (0..10).map(|_| place.client()).collect();
+    let mut held: Vec<_> = (0..10).map(|_| place.client()).collect();
+    for client in &mut held {
+        client.get("/park");
+        client.head();
+    }
     eventually("all are there", || place.door.stats().open == 10);
     for refused in 1..=50 {
         let mut client = place.client();

@@ -70,7 +70,7 @@ fn an_idle_connection_is_closed_without_a_word() {
     let place = Place::open(
         2,
         Limits {
-            idle_time: SHORT,
+            idle_time: Some(SHORT),
             ..Limits::default()
         },
     );
@@ -84,12 +84,38 @@ fn an_idle_connection_is_closed_without_a_word() {
     }
 }
 
+/// Half of the places are taken by clients that say nothing, some by clients that have been served: those who come
+/// find room, and whoever waits for an answer keeps its place.
+#[test]
+fn idle_connections_make_way_when_places_are_scarce() {
+    let limits = Limits {
+        connections: 64,
+        ..Limits::default()
+    };
+    let place = Place::open(2, limits);
+    let mut parked = place.client();
+    parked.get("/park");
+    parked.head();
+    let mut used = place.client();
+    used.is_served();
+    let silent: Vec<_> = (0..62).map(|_| place.client()).collect();
+    eventually("all places are taken", || place.door.stats().open == 64);
+    let ask = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+    eventually("a newcomer is served", || {
+        place.client().ask(ask).status == 200
+    });
+    used.is_served();
+    place.desk.end_all("b");
+    assert_eq!(parked.chunk(), b"b");
+    drop(silent);
+}
+
 #[test]
 fn requests_in_between_keep_a_connection() {
     let place = Place::open(
         2,
         Limits {
-            idle_time: SHORT,
+            idle_time: Some(SHORT),
             ..Limits::default()
         },
     );
@@ -103,7 +129,7 @@ fn requests_in_between_keep_a_connection() {
 #[test]
 fn a_request_that_waits_for_its_answer_has_no_limit() {
     let limits = Limits {
-        idle_time: SHORT,
+        idle_time: Some(SHORT),
         head_time: SHORT,
         write_time: SHORT,
         ..Limits::default()
@@ -193,17 +219,46 @@ fn heads_up_to_the_limit_are_read() {
             ))
             .status
     };
-    assert_eq!(fits(1000, (64 << 10) - 1000), 200);
-    assert_eq!(fits(1000, (64 << 10) - 999), 431);
-    assert_eq!(fits((64 << 10) - 1000, 1000), 200);
-    assert_eq!(fits(64 << 10, 1000), 431);
-    assert_eq!(fits((64 << 10) + 1, 1000), 414);
+    assert_eq!(fits(1000, (1 << 20) - 1000), 200);
+    assert_eq!(fits(1000, (1 << 20) - 999), 431);
+    assert_eq!(fits((1 << 20) - 1000, 1000), 200);
+    assert_eq!(fits(1 << 20, 1000), 431);
+    assert_eq!(fits((1 << 20) + 1, 1000), 414);
+}
+
+/// What heads hold beyond 64 KiB each comes out of the memory for bodies: a client beyond it waits, and is served
+/// when another one is done.
+#[test]
+fn long_heads_share_the_memory_of_bodies() {
+    let limits = Limits {
+        bodies_bytes: 4 << 20,
+        body_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    let place = Place::open(2, limits);
+    let half = format!("GET /{} HTTP/1.1\r\nHost: a\r\nX: ", "a".repeat(900_000));
+    let mut holding: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = place.client();
+            client.send(&half);
+            client
+        })
+        .collect();
+    let mut small = place.client();
+    small.is_served();
+    holding
+        .iter_mut()
+        .for_each(|client| client.send("y\r\n\r\n"));
+    for client in &mut holding {
+        assert_eq!(client.answer().status, 200);
+    }
+    small.is_served();
 }
 
 #[test]
-fn a_hundred_headers_are_read() {
+fn a_thousand_headers_are_read() {
     let place = Place::open(2, Limits::default());
-    for (count, status) in [(99, 200), (100, 431)] {
+    for (count, status) in [(999, 200), (1000, 431)] {
         let mut client = place.client();
         let headers = "X: y\r\n".repeat(count);
         let request = format!("GET /hello HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
