@@ -7,7 +7,7 @@
 use super::disk::Disk;
 use super::error::{WalError, WalErrorKind};
 use super::home::{self, Home};
-use super::names::SegmentName;
+use super::names::{self, SegmentName};
 use super::replay::{self, Replayed, WAY_OUT};
 use super::snapshot::{self, SnapshotReader};
 use crate::raft::{LogIndex, Position};
@@ -85,14 +85,14 @@ impl Files {
         for found in home::list(home.disk(), home.wal())? {
             match SegmentName::parse(&found.name) {
                 Some(name) => files.segments.push((name, found.bytes)),
-                None if found.name.ends_with(".tmp") => {
+                None if names::is_segment_temporary(&found.name) => {
                     files.temporaries.push(home.wal().join(found.name));
                 }
                 None => {}
             }
         }
         for found in home::list(home.disk(), home.snap())? {
-            if found.name.ends_with(".tmp") {
+            if names::is_snapshot_temporary(&found.name) {
                 files.temporaries.push(home.snap().join(found.name));
             }
         }

@@ -259,27 +259,40 @@ pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Found>, WalError
     }
 }
 
-/// Refuses a directory that another program made, before anything in it is touched.
+/// Refuses a directory that another program made, before anything in it is touched. One with edgetcd's own identity
+/// and log is edgetcd's: an etcd that was started on it by mistake leaves a database, and harms nothing.
 fn refuse_foreign<D: Disk>(disk: &D, data: &Path, wal: &Path, snap: &Path) -> Result<(), WalError> {
     let foreign = |path: PathBuf, what: &str| {
         let what = format!("{what}; give edgetcd a --data-dir of its own");
         Err(WalError::new(WalErrorKind::Foreign, &path, what))
     };
-    if list(disk, data)?.iter().any(|found| found.name == "proxy") {
+    let in_wal = list(disk, wal)?;
+    let has_log = in_wal
+        .iter()
+        .any(|found| names::SegmentName::parse(&found.name).is_some());
+    let is_own = has_log
+        && list(disk, &data.join(MEMBER))?
+            .iter()
+            .any(|found| found.name == IDENTITY);
+    if !is_own && list(disk, data)?.iter().any(|found| found.name == "proxy") {
         return foreign(data.join("proxy"), "this is the directory of an etcd proxy");
     }
-    for found in list(disk, wal)? {
+    for found in in_wal {
         if names::is_etcd_segment(&found.name) {
+            if is_own {
+                continue;
+            }
             return foreign(
                 wal.join(found.name),
                 "this log was written by etcd, in its own format",
             );
         }
+        // It may be a segment of ours that was renamed, without which the log would end too early.
         if found.name.ends_with(".wal") && names::SegmentName::parse(&found.name).is_none() {
             return foreign(wal.join(found.name), "edgetcd gives no file such a name");
         }
     }
-    if list(disk, snap)?.iter().any(|found| found.name == "db") {
+    if !is_own && list(disk, snap)?.iter().any(|found| found.name == "db") {
         return foreign(snap.join("db"), "this is the database of an etcd member");
     }
     Ok(())

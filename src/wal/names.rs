@@ -41,6 +41,22 @@ pub(super) fn is_etcd_segment(name: &str) -> bool {
         .is_some_and(|(seq, index)| hex(seq, 16).is_some() && hex(index, 16).is_some())
 }
 
+/// Whether this is a segment that was being made. Other programs' temporary files are left alone.
+pub(super) fn is_segment_temporary(name: &str) -> bool {
+    let stem = name.strip_suffix(".tmp");
+    stem.is_some_and(|stem| SegmentName::parse(&format!("{stem}.wal")).is_some())
+}
+
+/// Whether this is a snapshot that was being written.
+pub(super) fn is_snapshot_temporary(name: &str) -> bool {
+    let stem = name
+        .strip_suffix(".tmp")
+        .and_then(|name| name.rsplit_once('.'));
+    stem.is_some_and(|(stem, random)| {
+        hex(random, 8).is_some() && parse_snapshot(&format!("{stem}.snap")).is_some()
+    })
+}
+
 /// A snapshot, named by what it stands for.
 pub(super) fn snapshot_file(position: Position) -> String {
     format!("{:016x}-{:016x}.snap", position.index.0, position.term.0)
@@ -93,6 +109,10 @@ mod tests {
         ] {
             assert_eq!(SegmentName::parse(other), None, "{other}");
         }
+        assert!(is_segment_temporary(&name.temporary()) && !is_segment_temporary("0.tmp"));
+        let position = Position::default();
+        assert!(is_snapshot_temporary(&snapshot_temporary(position, 7)));
+        assert!(!is_snapshot_temporary("tmp123.tmp") && !is_snapshot_temporary("a.snap.tmp"));
         assert!(is_etcd_segment("0000000000000001-0000000000002710.wal"));
         assert!(!is_etcd_segment(&name.file()));
         assert_eq!(parse_snapshot(&snapshot_temporary(position, 7)), None);

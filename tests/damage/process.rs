@@ -407,7 +407,7 @@ fn of_segments() -> Vec<Case> {
                 fs::create_dir(path).expect("made");
             },
         ),
-        Case::new("life", "a segment of etcd", Refused, |data| {
+        Case::new("life", "a segment of etcd", Whole, |data| {
             let name = "member/wal/0000000000000000-0000000000000000.wal";
             fs::write(data.join(name), "etcd's").expect("written");
         }),
@@ -441,7 +441,7 @@ fn of_snapshots() -> Vec<Case> {
                 fs::create_dir(data.join(name)).expect("made");
             },
         ),
-        Case::new("life", "a database of etcd", Refused, |data| {
+        Case::new("life", "a database of etcd", Whole, |data| {
             fs::write(data.join("member/snap/db"), "bolt").expect("written");
         }),
     ]
