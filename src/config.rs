@@ -27,7 +27,7 @@ mod values;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::first_start::check_first_start;
@@ -60,8 +60,10 @@ pub struct Config {
     pub max_wals: usize,
     /// Events kept for `waitIndex`. At least 1.
     pub watch_history: usize,
-    /// http, with an IP address or `localhost`; see [`Config::client_addresses`].
+    /// http, with an IP address or `localhost`, see [`Config::client_addresses`]; or unix.
     pub listen_client_urls: Vec<Url>,
+    /// The same for whoever watches this process.
+    pub listen_metrics_urls: Vec<Url>,
     /// The same for other members; see [`Config::peer_addresses`].
     pub listen_peer_urls: Vec<Url>,
     /// http or https: a proxy in front may add the TLS.
@@ -197,6 +199,21 @@ impl Config {
         addresses(&self.listen_client_urls)
     }
 
+    /// The sockets to listen on for clients.
+    pub fn client_sockets(&self) -> Vec<&Path> {
+        sockets(&self.listen_client_urls)
+    }
+
+    /// Where to serve numbers only, each address once.
+    pub fn metrics_addresses(&self) -> Vec<SocketAddr> {
+        addresses(&self.listen_metrics_urls)
+    }
+
+    /// The sockets to serve numbers on.
+    pub fn metrics_sockets(&self) -> Vec<&Path> {
+        sockets(&self.listen_metrics_urls)
+    }
+
     /// Where to listen for other members, each address once.
     pub fn peer_addresses(&self) -> Vec<SocketAddr> {
         addresses(&self.listen_peer_urls)
@@ -208,6 +225,10 @@ fn addresses(urls: &[Url]) -> Vec<SocketAddr> {
     addresses.sort_unstable();
     addresses.dedup();
     addresses
+}
+
+fn sockets(urls: &[Url]) -> Vec<&Path> {
+    urls.iter().filter_map(Url::socket_path).collect()
 }
 
 fn stop_to_print(values: &Values) -> Result<(), Stop> {
@@ -246,6 +267,10 @@ fn read(given: &Given) -> Result<Config, Stop> {
         max_wals: to_usize(values.uint("max-wals")?),
         watch_history: to_usize(values.uint("watch-history")?),
         listen_client_urls: values.urls("listen-client-urls")?,
+        listen_metrics_urls: match values.is_given("listen-metrics-urls") {
+            true => values.urls("listen-metrics-urls")?,
+            false => Vec::new(),
+        },
         listen_peer_urls,
         advertise_client_urls: values.urls("advertise-client-urls")?,
         initial_advertise_peer_urls,
@@ -351,6 +376,7 @@ fn refuse(values: &Values) -> Result<(), Stop> {
             Kind::Bool => values.boolean(flag.name)?,
             Kind::Text => values.is_given(flag.name) && values.text(flag.name) != flag.default,
         };
+        let asked = asked && !is_stderr(flag.name, values);
         if asked {
             return Err(Stop::verify(
                 &format!("--{} cannot be served", flag.name),
@@ -361,14 +387,27 @@ fn refuse(values: &Values) -> Result<(), Stop> {
     Ok(())
 }
 
+/// That log lines go where they go anyway is no wish that cannot be served.
+fn is_stderr(flag: &str, values: &Values) -> bool {
+    let mut places = values.text(flag).split(',');
+    ["log-output", "log-outputs"].contains(&flag)
+        && places.all(|place| ["default", "stderr"].contains(&place))
+}
+
 /// The checks of the reference, in its order.
 fn check(config: &Config) -> Result<(), Stop> {
     check_name(&config.name)?;
-    check_listen("listen-peer-urls", &config.listen_peer_urls)?;
-    check_listen("listen-client-urls", &config.listen_client_urls)?;
+    let on_disk = [Scheme::Http, Scheme::Unix];
+    check_listen(
+        "listen-peer-urls",
+        &config.listen_peer_urls,
+        &[Scheme::Http],
+    )?;
+    check_listen("listen-client-urls", &config.listen_client_urls, &on_disk)?;
+    check_listen("listen-metrics-urls", &config.listen_metrics_urls, &on_disk)?;
     let peers = &config.initial_advertise_peer_urls;
     check_reachable("initial-advertise-peer-urls", peers, &[Scheme::Http])?;
-    let schemes = [Scheme::Http, Scheme::Https];
+    let schemes = [Scheme::Http, Scheme::Https, Scheme::Unix, Scheme::Unixs];
     check_reachable(
         "advertise-client-urls",
         &config.advertise_client_urls,
@@ -395,10 +434,10 @@ fn check_name(name: &str) -> Result<(), Stop> {
     Ok(())
 }
 
-fn check_listen(flag: &str, urls: &[Url]) -> Result<(), Stop> {
+fn check_listen(flag: &str, urls: &[Url], schemes: &[Scheme]) -> Result<(), Stop> {
     for url in urls {
-        check_scheme(flag, url, &[Scheme::Http])?;
-        if url.listen_address().is_none() {
+        check_scheme(flag, url, schemes)?;
+        if url.listen_address().is_none() && url.socket_path().is_none() {
             return Err(Stop::verify(
                 &format!("expected IP in URL for binding ({url})"),
                 &format!(
@@ -438,7 +477,14 @@ fn check_scheme(flag: &str, url: &Url, schemes: &[Scheme]) -> Result<(), Stop> {
             "--{flag}: {} cannot be served ({url})",
             url.scheme().as_str()
         ),
-        &format!("there is neither TLS nor a unix socket yet: type --{flag}=http://HOST:PORT"),
+        &match url.scheme() {
+            Scheme::Https | Scheme::Unixs => {
+                format!("there is no TLS yet: type --{flag}=http://HOST:PORT")
+            }
+            _ => {
+                format!("members reach each other over the network: type --{flag}=http://HOST:PORT")
+            }
+        },
     ))
 }
 
@@ -496,6 +542,12 @@ fn check_advertised(values: &Values) -> Result<(), Stop> {
 fn warnings(config: &Config, values: &Values) -> Result<Vec<String>, Stop> {
     let mut warnings = Vec::new();
     for flag in FLAGS.iter().filter(|flag| values.is_given(flag.name)) {
+        if flag.role == Role::Gone {
+            let name = flag.name;
+            warnings.push(format!(
+                "flag \"-{name}\" is no longer supported - ignoring"
+            ));
+        }
         let Role::Warned(why) = flag.role else {
             continue;
         };

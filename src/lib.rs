@@ -12,6 +12,7 @@
 //! | 1 | [`wal`] | records, mapped segments, recovery, snapshot files, the `Disk` seam |
 //! | 1 | [`door`] | HTTP/1.1 over sockets; knows nothing of etcd |
 //! | 1 | [`urls`], [`ids`], [`allowed`] | `scheme://host:port`; member and cluster ids; admitted names |
+//! | 2 | [`dial`] | HTTP requests of this process to others |
 //! | 1 | [`logging`], [`notify`] | lines on stderr; words to whoever supervises the process |
 //! | 1 | [`threads`], [`usage`], [`histogram`] | threads that must not end; what the process uses; how long things take |
 //! | 2 | [`watch`] | the newest view of the tree, and the long polls that wait for the next |
@@ -31,6 +32,7 @@ pub mod allowed;
 pub mod backup;
 pub mod config;
 pub mod ctl;
+pub mod dial;
 pub mod door;
 pub mod engine;
 pub mod guide;

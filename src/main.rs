@@ -6,8 +6,8 @@ use edgetcd::logging::Format;
 use edgetcd::node::Node;
 use edgetcd::notify::Supervisor;
 use edgetcd::{logging, threads};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag::register_conditional_shutdown;
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::flag::{register, register_conditional_shutdown};
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -91,22 +91,43 @@ fn no_thread(error: std::io::Error) -> Stop {
     Stop::fatal(format!("no thread: {error}"), "see: ulimit -u")
 }
 
+/// Signals that stop the node cleanly: supervisors send the first, terminals the others.
+const STOPPING: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
+
+/// Signals that mean nothing to this program. Their default would end it without a clean stop.
+const MEANINGLESS: [i32; 3] = [SIGUSR1, SIGUSR2, SIGALRM];
+
 /// Until the node is ready, which a long log or a slow disk may put off, a signal ends the process at once:
 /// nothing was promised yet, and what is on the disk is as after any crash. Later ones wait to be asked for.
+///
+/// A signal that whoever started this process has it ignore, as `nohup` does with SIGHUP, stays ignored. As the first
+/// process of a container it has no defaults: without a handler a signal would do nothing there.
 fn catch_signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
-    for signal in [SIGTERM, SIGINT] {
-        register_conditional_shutdown(signal, 0, starting.clone())?;
+    let ignored = ignored_signals();
+    let stopping = STOPPING
+        .into_iter()
+        .filter(|signal| ignored >> (signal - 1) & 1 == 0);
+    let stopping: Vec<i32> = stopping.collect();
+    for signal in &stopping {
+        register_conditional_shutdown(*signal, 0, starting.clone())?;
     }
-    Signals::new([SIGTERM, SIGINT])
+    for signal in MEANINGLESS {
+        register(signal, Arc::default())?;
+    }
+    Signals::new(stopping)
+}
+
+/// A bit for each signal that is ignored since before this program began, the lowest for signal 1.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }
 
 /// That it serves, and what to type next; the first of it.
 fn say_ready(config: &Config, node: &Node) -> String {
-    let addresses: Vec<String> = node
-        .client_addresses()
-        .iter()
-        .map(|address| format!("http://{address}"))
-        .collect();
+    let addresses = node.client_urls();
     let ready = format!(
         "{} is ready: clients on {}",
         config.name,
@@ -114,7 +135,11 @@ fn say_ready(config: &Config, node: &Node) -> String {
     );
     log::info!("{ready}");
     if let Some(first) = addresses.first() {
-        log::info!("try: curl {first}/v2/keys/hello -XPUT -d value=world");
+        let server = match first.strip_prefix("unix://") {
+            Some(path) => format!("--unix-socket {path} http://localhost"),
+            None => first.clone(),
+        };
+        log::info!("try: curl {server}/v2/keys/hello -XPUT -d value=world");
     }
     ready
 }

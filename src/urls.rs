@@ -11,6 +11,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
 
 /// What stands before `://`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,9 +20,9 @@ pub enum Scheme {
     Http,
     /// TLS, which this server does not speak: only clients may be told of such a URL.
     Https,
-    /// A socket in the file system; no flag takes it.
+    /// A socket in the file system, for clients on the same machine.
     Unix,
-    /// TLS over such a socket; no flag takes it.
+    /// TLS over such a socket, which this server does not speak.
     Unixs,
 }
 
@@ -47,7 +48,8 @@ impl Scheme {
     }
 }
 
-/// A checked `scheme://host:port`. Ordered and compared by its text, as ids need it.
+/// A checked `scheme://host:port`, or `unix://` with the path of a socket. Ordered and compared by its text, as ids
+/// need it.
 ///
 /// The host may be empty (`http://:2379`): whether that is allowed depends on where the URL stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +120,9 @@ impl Url {
             return Err(fail("net/url: invalid control character in URL"));
         }
         let (scheme, rest) = split_scheme(text).map_err(fail)?;
+        if let Some(url) = unix_path(scheme, rest) {
+            return Ok(url);
+        }
         let (address, tail) = split_address(rest);
         let address = address.unwrap_or_default();
         let plain_address = address.rsplit_once('@').map_or(address, |(_, host)| host);
@@ -138,7 +143,7 @@ impl Url {
         Ok(Url {
             text,
             scheme,
-            host: host.to_owned(),
+            host: host.replacen("%25", "%", 1),
             port,
         })
     }
@@ -173,7 +178,8 @@ impl Url {
         self.scheme
     }
 
-    /// A name or an address (IPv6 without its brackets); may be empty.
+    /// A name or an address (IPv6 without its brackets, with its zone behind a `%`); may be empty. Of `unix://` with an
+    /// absolute path: that path.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -188,12 +194,34 @@ impl Url {
         &self.text[self.scheme.as_str().len() + "://".len()..]
     }
 
+    /// The file of a Unix socket. `unix://name:1` is the file `name:1` in the working directory, as in the reference;
+    /// `unix:///run/a.sock` is an absolute path.
+    pub fn socket_path(&self) -> Option<&Path> {
+        match self.scheme {
+            Scheme::Unix | Scheme::Unixs => Some(Path::new(self.authority())),
+            Scheme::Http | Scheme::Https => None,
+        }
+    }
+
+    /// `host:port` without a zone, which means nothing on another machine: for a Host header.
+    pub fn host_header(&self) -> String {
+        match self.host.split_once('%') {
+            Some((address, _)) => format!("[{address}]:{}", self.port),
+            None => self.authority().to_owned(),
+        }
+    }
+
     /// Where to listen: the host must be an IP address or `localhost`, which here is always
     /// 127.0.0.1, so that it works on a machine that cannot resolve names (the reference, too,
     /// listens on one address of `localhost` only).
     pub fn listen_address(&self) -> Option<SocketAddr> {
+        if self.socket_path().is_some() {
+            return None;
+        }
         let ip = match self.host.as_str() {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            // The system knows the number of a zone's interface.
+            host if host.contains('%') => return self.resolve().ok()?.first().copied(),
             host => host.parse().ok()?,
         };
         Some(SocketAddr::new(ip, self.port))
@@ -212,6 +240,22 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// `unix:///an/absolute/path`, which the reference does not know.
+fn unix_path(scheme: &str, rest: &str) -> Option<Url> {
+    let scheme = Scheme::parse(&scheme.to_ascii_lowercase())?;
+    let path = rest
+        .strip_prefix("//")
+        .filter(|path| path.starts_with('/'))?;
+    let is_file = path.len() > 1 && !path.ends_with('/') && !path.contains(['?', '#', '%']);
+    let is_socket = matches!(scheme, Scheme::Unix | Scheme::Unixs);
+    (is_socket && is_file).then(|| Url {
+        text: format!("{}://{path}", scheme.as_str()),
+        scheme,
+        host: path.to_owned(),
+        port: 0,
+    })
 }
 
 /// URLs joined by commas, as messages and answers show a list.
@@ -269,12 +313,24 @@ fn check_host(address: &str) -> Result<(), String> {
     if !port_digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("invalid port {port:?} after host"));
     }
-    if let Some(at) = host.find('%') {
-        let escape: String = host[at..].chars().take(3).collect();
+    let (name, zone) = match host
+        .strip_suffix(']')
+        .and_then(|inner| inner.split_once("%25"))
+    {
+        Some((name, zone)) => (name, zone),
+        None => (host, ""),
+    };
+    if let Some(at) = name.find('%').or_else(|| zone.find('%')) {
+        let part = if name.contains('%') { name } else { zone };
+        let escape: String = part[at..].chars().take(3).collect();
         return Err(format!("invalid URL escape {escape:?}"));
     }
     let known = |c: char| c.is_alphanumeric() || "-_.~:[]".contains(c);
-    match host.chars().find(|&c| !known(c)) {
+    match host
+        .replacen("%25", "", usize::from(!zone.is_empty()))
+        .chars()
+        .find(|&c| !known(c))
+    {
         Some(c) => Err(format!(
             "invalid character {:?} in host name",
             c.to_string()
@@ -288,10 +344,12 @@ fn split_port(address: &str) -> Option<(&str, &str)> {
     let (host, port) = address.rsplit_once(':')?;
     if let Some(inner) = host.strip_prefix('[') {
         let inner = inner.strip_suffix(']')?;
-        return inner
-            .parse::<std::net::Ipv6Addr>()
-            .is_ok()
-            .then_some((inner, port));
+        let (address, zone) = match inner.split_once("%25") {
+            Some((address, zone)) => (address, Some(zone)),
+            None => (inner, None),
+        };
+        let is_good = address.parse::<std::net::Ipv6Addr>().is_ok() && zone != Some("");
+        return is_good.then_some((inner, port));
     }
     (!host.contains([':', '[', ']'])).then_some((host, port))
 }
@@ -309,6 +367,27 @@ mod tests {
         ("http://[::1]:2379", "http://[::1]:2379"),
         ("http://:2379", "http://:2379"),
         ("unix://sock:1", "unix://sock:1"),
+        ("UNIX:///run/a.sock", "unix:///run/a.sock"),
+        (
+            "http://[fe80::1%25eth0]:2380",
+            "http://[fe80::1%25eth0]:2380",
+        ),
+        (
+            "http://[fe80::1%eth0]:2380",
+            "parse \"http://[fe80::1%eth0]:2380\": invalid URL escape \"%et\"",
+        ),
+        (
+            "http://[fe80::1%25]:2380",
+            "URL address does not have the form \"host:port\": http://[fe80::1%25]:2380",
+        ),
+        (
+            "http://fe80::1%25eth0:2380",
+            "parse \"http://fe80::1%25eth0:2380\": invalid URL escape \"%25\"",
+        ),
+        (
+            "unix:///run/",
+            "URL address does not have the form \"host:port\": unix:///run/",
+        ),
         ("", "URL scheme must be http, https, unix, or unixs: "),
         ("foo", "URL scheme must be http, https, unix, or unixs: foo"),
         (
@@ -408,6 +487,38 @@ mod tests {
         assert_eq!(local.listen_address(), Some("127.0.0.1:0".parse().unwrap()));
         assert_eq!(
             Url::parse("http://example.com:1").unwrap().listen_address(),
+            None
+        );
+    }
+
+    #[test]
+    fn a_zone_names_an_interface_of_this_machine() {
+        let url = Url::parse("http://[::1%25lo]:2380").unwrap();
+        assert_eq!((url.host(), url.port()), ("::1%lo", 2380));
+        assert_eq!(url.authority(), "[::1%25lo]:2380");
+        assert_eq!(url.host_header(), "[::1]:2380");
+        let Some(SocketAddr::V6(address)) = url.listen_address() else {
+            panic!("an IPv6 address")
+        };
+        assert!(address.scope_id() > 0, "{address:?}");
+        assert_eq!(
+            Url::parse("http://[fe80::1%25none]:1")
+                .unwrap()
+                .listen_address(),
+            None
+        );
+    }
+
+    #[test]
+    fn a_unix_socket_has_a_path() {
+        let path = |url: &str| Url::parse(url).unwrap().socket_path().map(Path::to_owned);
+        assert_eq!(path("unix://localhost:2379"), Some("localhost:2379".into()));
+        assert_eq!(path("unix:///run/a.sock"), Some("/run/a.sock".into()));
+        assert_eq!(path("http://localhost:2379"), None);
+        assert_eq!(
+            Url::parse("unix://127.0.0.1:2379")
+                .unwrap()
+                .listen_address(),
             None
         );
     }

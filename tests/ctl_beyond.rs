@@ -256,7 +256,7 @@ fn what_is_kept_alive_lives_in_the_mirror() {
             .at("/node/modifiedIndex")
             .and_then(harness::Json::number)
     };
-    assert!(modified("until") <= Some(3), "{:?}", node("until"));
+    assert!(modified("until") <= Some(6), "{:?}", node("until"));
     wait_for("its end, once nobody keeps it alive", WITHIN, || {
         (!is_there()).then_some(())
     });

@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 6] = [
         "usage",
         "wal",
     ],
-    &["replica", "watch"],
+    &["dial", "replica", "watch"],
     &["http", "peer"],
     &["backup", "config", "identity", "node", "sim"],
     &["main", "bin", "ctl", "guide"],

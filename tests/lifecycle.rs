@@ -76,6 +76,90 @@ fn stopped_under_load(signal: Signal) {
     ledger.check(&mut server.connect());
 }
 
+/// As a terminal that closes, and as who wants it to end at once: an end without loss.
+#[test]
+fn sighup_and_sigquit_under_load_lose_nothing() {
+    let _alone = alone();
+    stopped_under_load(Signal::HUP);
+    stopped_under_load(Signal::QUIT);
+}
+
+#[test]
+fn signals_without_a_meaning_do_nothing() {
+    let server = Server::start(&[]);
+    for signal in [Signal::USR1, Signal::USR2, Signal::ALARM] {
+        server.signal(signal);
+        assert_eq!(
+            server.ask("PUT", "/v2/keys/a?value=1", None).status / 100,
+            2
+        );
+    }
+    assert!(server.runs(), "{}", server.log());
+}
+
+/// `nohup` has a program ignore SIGHUP, and it stays so.
+#[test]
+fn a_signal_that_is_ignored_from_the_beginning_stays_ignored() {
+    let mut server = Server::prepare(&[]);
+    server.wrap(&["nohup"]);
+    server.launch();
+    server.signal(Signal::HUP);
+    assert_eq!(server.ask("PUT", "/v2/keys/a?value=1", None).status, 201);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+/// The first process of a container: signals without a handler do nothing to it.
+#[test]
+#[ignore = "needs root and unshare, for a process that is the first of its own"]
+fn as_the_first_process_of_a_container_it_stops_for_each_signal() {
+    for signal in ["TERM", "INT", "HUP", "QUIT"] {
+        let mut server = Server::prepare(&[]);
+        server.wrap(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        server.launch();
+        server.ask("PUT", "/v2/keys/a?value=1", None);
+        // The child of unshare is process 1 inside; from here it has another number.
+        let children = format!("/proc/{0}/task/{0}/children", server.pid());
+        let inner = fs::read_to_string(children).expect("its children");
+        let kill = |signal: &str| {
+            let kill = std::process::Command::new("kill")
+                .args([&format!("-{signal}"), inner.trim()])
+                .status();
+            assert!(kill.expect("kill runs").success());
+        };
+        kill("USR1");
+        assert_eq!(server.ask("GET", "/v2/keys/a", None).status, 200);
+        kill(signal);
+        let (status, _) = server.wait_end(Duration::from_secs(20));
+        assert_eq!(status.code(), Some(0), "{signal}: {}", server.log());
+        assert!(
+            server.log().contains("stopped"),
+            "{signal}: {}",
+            server.log()
+        );
+    }
+}
+
+/// An etcd that was started on the directory by mistake leaves its database there.
+#[test]
+fn what_etcd_leaves_in_a_directory_of_its_own_is_no_obstacle() {
+    let mut server = Server::start(&[]);
+    server.ask("PUT", "/v2/keys/a?value=1", None);
+    server.stop();
+    let member = server.data().join("member");
+    fs::write(member.join("snap/db"), "bolt").expect("a file");
+    fs::write(member.join("wal/0.tmp"), "etcd's").expect("a file");
+    fs::write(
+        member.join("wal/0000000000000000-0000000000000000.wal"),
+        "etcd's",
+    )
+    .expect("a file");
+    fs::create_dir(server.data().join("proxy")).expect("a folder");
+    fs::create_dir(server.data().join("lost+found")).expect("a folder");
+    server.launch();
+    assert_eq!(server.ask("GET", "/v2/keys/a", None).status, 200);
+    assert!(member.join("snap/db").exists() && member.join("wal/0.tmp").exists());
+}
+
 #[test]
 fn a_stop_without_load_is_clean_and_leaves_everything() {
     let _alone = alone();

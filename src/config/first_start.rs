@@ -64,7 +64,7 @@ fn check_peers_speak_http(founders: &Founders) -> Result<(), Stop> {
                 "error setting up initial cluster: {} cannot be served ({url})",
                 url.scheme().as_str()
             ),
-            "there is neither TLS nor a unix socket yet: type http:// URLs",
+            "members speak plain HTTP to each other: type http:// URLs",
         )),
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum Role {
     Warned(&'static str),
     /// Refused when it asks for something; the text says what to do instead.
     Refused(&'static str),
+    /// A flag of etcd 0.4 and 2, which etcd 3 accepts with any value, and ignores with a note.
+    Gone,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ const fn boolean(
     }
 }
 
-use Role::{Ours, Refused, Warned};
+use Role::{Gone, Ours, Refused, Warned};
 
 const MEMBER: &str = "Member";
 const CLUSTER: &str = "Clustering";
@@ -77,6 +79,8 @@ const V3: &str = "it belongs to the v3 API, which is not served";
 const NO_TLS: &str = "there is no TLS yet: use http:// URLs, behind a TLS proxy if one is needed";
 const NO_DISCOVERY: &str = "there is no discovery: name all members with --initial-cluster";
 const NO_PROXY: &str = "there is no proxy mode: point clients at the members themselves";
+const TO_STDERR: &str =
+    "log lines go to stderr: leave the flag out, and write them to a file with 2>>FILE";
 const PROXY_TIMES: &str = "there is no proxy mode";
 
 /// All flags of the reference, and ours, in the order of the help text.
@@ -127,7 +131,16 @@ pub(super) const FLAGS: &[Flag] = &[
         "listen-client-urls",
         "http://localhost:2379",
         MEMBER,
-        Ours("Where to listen for clients: IP addresses or localhost, comma list."),
+        Ours(
+            "Where to listen for clients: IP addresses or localhost, or a socket (unix:///run/edgetcd.sock, for whom \
+             the umask says), comma list.",
+        ),
+    ),
+    text(
+        "listen-metrics-urls",
+        "",
+        MEMBER,
+        Ours("Where to serve /metrics and /health as well, and nothing else, comma list."),
     ),
     text(
         "max-snapshots",
@@ -328,16 +341,23 @@ pub(super) const FLAGS: &[Flag] = &[
         OTHER,
         Warned("/metrics always shows all there is"),
     ),
-    text(
-        "listen-metrics-urls",
-        "",
-        OTHER,
-        Warned("/metrics and /health are on the client URLs"),
-    ),
     text("logger", "", OTHER, Warned("see --log-format")),
-    text("log-output", "", OTHER, Warned("log lines go to stderr")),
-    text("log-outputs", "", OTHER, Warned("log lines go to stderr")),
+    text("log-output", "default", OTHER, Refused(TO_STDERR)),
+    text("log-outputs", "default", OTHER, Refused(TO_STDERR)),
     text("log-package-levels", "", OTHER, Warned("see --log-level")),
+    boolean("cluster-active-size", "", OTHER, Gone),
+    boolean("cluster-remove-delay", "", OTHER, Gone),
+    boolean("cluster-sync-interval", "", OTHER, Gone),
+    boolean("config", "", OTHER, Gone),
+    boolean("force", "", OTHER, Gone),
+    boolean("max-result-buffer", "", OTHER, Gone),
+    boolean("max-retry-attempts", "", OTHER, Gone),
+    boolean("peer-heartbeat-interval", "", OTHER, Gone),
+    boolean("peer-election-timeout", "", OTHER, Gone),
+    boolean("retry-interval", "", OTHER, Gone),
+    boolean("snapshot", "", OTHER, Gone),
+    boolean("v", "", OTHER, Gone),
+    boolean("vv", "", OTHER, Gone),
     boolean(
         "experimental-initial-corrupt-check",
         "false",
@@ -457,8 +477,13 @@ fn options() -> Options {
             Kind::Text => HasArg::Yes,
             Kind::Bool => HasArg::Maybe, // a long one never takes the next word
         };
-        let short = if flag.name == "help" { "h" } else { "" };
-        options.opt(short, flag.name, "", "", has_arg, Occur::Multi);
+        // A name of one letter is a short one to getopts; both are written with one dash or two.
+        let (short, long) = match flag.name {
+            "help" => ("h", "help"),
+            name if name.len() == 1 => (name, ""),
+            name => ("", name),
+        };
+        options.opt(short, long, "", "", has_arg, Occur::Multi);
     }
     options
 }

@@ -66,6 +66,8 @@ pub(super) fn help() -> String {
     }
     out += "\nAccepted with a warning, so that command lines of etcd start:\n";
     out += &names(|role| matches!(role, Role::Warned(_)));
+    out += "\nAccepted and ignored with a note, as etcd does:\n";
+    out += &names(|role| matches!(role, Role::Gone));
     out += "\nRefused, because a node without what they ask for is not what was meant:\n";
     out += &names(|role| matches!(role, Role::Refused(_)));
     out

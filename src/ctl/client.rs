@@ -1,8 +1,10 @@
 //! Requests of the v2 API, to one endpoint after the other until one answers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::Agent;
@@ -10,8 +12,10 @@ use ureq::http::request::Builder;
 use ureq::http::{Request, Response, StatusCode};
 
 use super::answer::{self, Event, KeysError};
+use super::endpoint::Endpoint;
 use super::wire::{Ask, Body, Further, Method, Patience};
-use crate::urls::{Scheme, Url};
+use crate::dial;
+use crate::urls::Scheme;
 
 /// Why no answer came back, or none that was hoped for.
 #[derive(Debug)]
@@ -144,23 +148,22 @@ pub(super) struct Settings {
 /// Sends requests to some endpoints, in their order from the one that answered last.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub endpoints: Vec<Url>,
+    pub endpoints: Vec<Endpoint>,
     pub settings: Settings,
     agent: Agent,
+    /// Agents for endpoints that need one of their own, by endpoint.
+    special: Mutex<BTreeMap<String, Agent>>,
     /// Which endpoint answered last: it is asked first.
     pinned: AtomicUsize,
 }
 
 impl Client {
-    pub fn new(endpoints: Vec<Url>, settings: Settings) -> Client {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .build();
+    pub fn new(endpoints: Vec<Endpoint>, settings: Settings) -> Client {
         Client {
             endpoints,
             settings,
-            agent: config.into(),
+            agent: dial::config().build().into(),
+            special: Mutex::default(),
             pinned: AtomicUsize::new(0),
         }
     }
@@ -202,7 +205,7 @@ impl Client {
     }
 
     /// Goes on with other endpoints, first with the one that answered last, if it is among them.
-    pub fn move_to(&mut self, endpoints: Vec<Url>) {
+    pub fn move_to(&mut self, endpoints: Vec<Endpoint>) {
         let answered = self.endpoints.get(self.pinned.load(Ordering::Relaxed));
         let at = endpoints.iter().position(|url| Some(url) == answered);
         self.pinned = AtomicUsize::new(at.unwrap_or(0));
@@ -212,7 +215,7 @@ impl Client {
     /// What this endpoint answers until the deadline, if that is no error of its own.
     fn answer_of(
         &self,
-        endpoint: &Url,
+        endpoint: &Endpoint,
         ask: &Ask,
         deadline: Option<Instant>,
     ) -> Result<Answer, Miss> {
@@ -226,7 +229,7 @@ impl Client {
     /// What this endpoint answers until the deadline, with any status.
     pub fn any_answer_of(
         &self,
-        endpoint: &Url,
+        endpoint: &Endpoint,
         ask: &Ask,
         deadline: Option<Instant>,
     ) -> Result<Answer, Miss> {
@@ -252,7 +255,7 @@ impl Client {
     }
 
     /// The head of this endpoint's answer, with any status; its body comes as it is read.
-    pub fn begin(&self, endpoint: &Url, ask: &Ask) -> Result<Response<ureq::Body>, Miss> {
+    pub fn begin(&self, endpoint: &Endpoint, ask: &Ask) -> Result<Response<ureq::Body>, Miss> {
         refuse_scheme(endpoint)?;
         let response = self.exchange(endpoint, ask, None);
         response.map_err(|error| explain(endpoint, &error))
@@ -260,11 +263,11 @@ impl Client {
 
     fn exchange(
         &self,
-        endpoint: &Url,
+        endpoint: &Endpoint,
         ask: &Ask,
         deadline: Option<Instant>,
     ) -> Result<Response<ureq::Body>, ureq::Error> {
-        let url = ask.url(endpoint.as_str());
+        let url = ask.url(&endpoint.base());
         let (content_type, body) = match &ask.body {
             Body::None => ("", String::new()),
             Body::Form(parameters) => (
@@ -275,10 +278,11 @@ impl Client {
         };
         if self.settings.debug {
             // With stderr gone there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "{}", ask.curl(&url, &body));
+            let shown = ask.url(endpoint.as_str());
+            let _ = writeln!(std::io::stderr(), "{}", ask.curl(&shown, &body));
         }
         let filled = |request: Builder| request.header("Content-Type", content_type);
-        let run = (ask.patience, deadline);
+        let run = (endpoint, ask.patience, deadline);
         match ask.method {
             Method::Get => self.run(Request::get(url), (), run),
             Method::Head => self.run(Request::head(url), (), run),
@@ -292,42 +296,55 @@ impl Client {
         &self,
         mut request: Builder,
         body: B,
-        (patience, deadline): (Patience, Option<Instant>),
+        (endpoint, patience, deadline): (&Endpoint, Patience, Option<Instant>),
     ) -> Result<Response<ureq::Body>, ureq::Error> {
         let Settings {
             timeout,
             authorization,
             ..
         } = &self.settings;
-        if let Some(value) = authorization {
+        if let Some(value) = authorization.as_ref().or(endpoint.authorization.as_ref()) {
             request = request.header("Authorization", value);
         }
         let connect = (!timeout.is_zero()).then_some(*timeout);
         let begin = connect.filter(|_| patience != Patience::Long);
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let request = self
-            .agent
+        let agent = self.agent_of(endpoint)?;
+        let request = agent
             .configure_request(request.body(body)?)
             .timeout_connect(connect)
             .timeout_recv_response(begin)
             .timeout_global(left)
             .build();
-        self.agent.run(request)
+        agent.run(request)
+    }
+
+    fn agent_of(&self, endpoint: &Endpoint) -> Result<Agent, ureq::Error> {
+        if !dial::is_special(endpoint.url()) {
+            return Ok(self.agent.clone());
+        }
+        let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = special.get(endpoint.as_str()) {
+            return Ok(agent.clone());
+        }
+        let agent = dial::agent(dial::config().build(), endpoint.url())?;
+        special.insert(endpoint.as_str().to_owned(), agent.clone());
+        Ok(agent)
     }
 }
 
-fn refuse_scheme(endpoint: &Url) -> Result<(), Miss> {
+fn refuse_scheme(endpoint: &Endpoint) -> Result<(), Miss> {
     match endpoint.scheme() {
-        Scheme::Http => Ok(()),
+        Scheme::Http | Scheme::Unix => Ok(()),
         _ => Err(Miss {
-            error: format!("client: {endpoint}: only http:// can be spoken yet"),
+            error: format!("client: {endpoint}: there is no TLS yet, only http:// and unix://"),
             reach: Reach::Refused,
             over: false,
         }),
     }
 }
 
-fn error_of_server(endpoint: &Url, status: u16) -> Miss {
+fn error_of_server(endpoint: &Endpoint, status: u16) -> Miss {
     let words = StatusCode::from_u16(status).ok();
     let words = words.and_then(|status| status.canonical_reason());
     let error = match status {
@@ -344,20 +361,23 @@ fn error_of_server(endpoint: &Url, status: u16) -> Miss {
     }
 }
 
-fn explain(endpoint: &Url, error: &ureq::Error) -> Miss {
+fn explain(endpoint: &Endpoint, error: &ureq::Error) -> Miss {
     use std::io::ErrorKind::{ConnectionRefused, UnexpectedEof};
     use ureq::{Error, Timeout};
 
-    let address = endpoint.authority();
+    let address = match endpoint.url().socket_path() {
+        Some(path) => format!("unix {}", path.display()),
+        None => format!("tcp {}", endpoint.url().authority()),
+    };
     let late = || format!("client: endpoint {endpoint} exceeded header timeout");
     let (error, reach) = match error {
         Error::Io(error) if error.kind() == ConnectionRefused => (
-            format!("dial tcp {address}: connect: connection refused"),
+            format!("dial {address}: connect: connection refused"),
             Reach::Refused,
         ),
         Error::Io(error) if error.kind() == UnexpectedEof => ("EOF".to_owned(), Reach::Sent),
         Error::HostNotFound => (
-            format!("dial tcp: lookup {}: no such host", endpoint.host()),
+            format!("dial tcp: lookup {}: no such host", endpoint.url().host()),
             Reach::Refused,
         ),
         Error::Timeout(Timeout::Global) => {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::client::{Client, Miss, Settings};
+use super::endpoint::Endpoint;
 use super::wire::Ask;
-use crate::urls::Url;
 
 /// The server measures what it will send before it says a word.
 const PATIENCE_FOR_THE_HEAD: u32 = 10;
@@ -49,14 +49,14 @@ enum News {
 /// An answer that is being read.
 pub(super) struct Download {
     pub head: Head,
-    endpoint: Url,
+    endpoint: Endpoint,
     news: Receiver<News>,
     timeout: Duration,
 }
 
 impl Download {
     /// Asks this endpoint, and waits for the head of its answer.
-    pub fn begin(endpoint: &Url, settings: &Settings, ask: Ask) -> Result<Download, Miss> {
+    pub fn begin(endpoint: &Endpoint, settings: &Settings, ask: Ask) -> Result<Download, Miss> {
         let (tell, news) = bounded(AHEAD);
         let client = Client::new(vec![endpoint.clone()], settings.clone());
         let from = endpoint.clone();
@@ -109,7 +109,7 @@ impl Download {
 fn wait(
     news: &Receiver<News>,
     patience: Duration,
-    endpoint: &Url,
+    endpoint: &Endpoint,
     what: &str,
 ) -> Result<News, Miss> {
     let told = match patience.is_zero() {
@@ -125,7 +125,7 @@ fn wait(
 }
 
 /// Whoever waited may have given up; then there is nobody to tell.
-fn read(client: &Client, endpoint: &Url, ask: &Ask, tell: &Sender<News>) {
+fn read(client: &Client, endpoint: &Endpoint, ask: &Ask, tell: &Sender<News>) {
     let mut response = match client.begin(endpoint, ask) {
         Ok(response) => response,
         Err(miss) => return drop(tell.send(News::Failed(miss))),

@@ -7,9 +7,9 @@ use super::Stop;
 use super::args::{Opt, Parsed};
 use super::client::{Client, Failure, Settings};
 use super::command::{HELP, World};
+use super::endpoint::Endpoint;
 use super::member;
 use super::terminal;
-use crate::urls::{Url, UrlError};
 
 pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
     Opt::text(
@@ -64,7 +64,7 @@ const NOT_THERE_YET: [(&str, &str, &str); 4] = [
 /// The global options, read.
 #[derive(Debug)]
 pub(super) struct Globals {
-    pub endpoints: Vec<Url>,
+    pub endpoints: Vec<Endpoint>,
     pub output: String,
     pub no_sync: bool,
     pub settings: Settings,
@@ -96,8 +96,7 @@ impl Globals {
             given.unwrap_or(Duration::from_secs(seconds))
         };
         Ok(Globals {
-            endpoints: parse_endpoints(&endpoints)
-                .map_err(|error| Stop::Plain(error.to_string()))?,
+            endpoints: Endpoint::parse_list(&endpoints).map_err(Stop::Plain)?,
             output: global.text("output").unwrap_or("simple").to_owned(),
             no_sync: global.flag("no-sync"),
             settings: Settings {
@@ -124,7 +123,11 @@ impl Globals {
     }
 
     /// As [`Globals::connect`], with other endpoints than those given.
-    pub fn connect_to(&self, endpoints: Vec<Url>, err: &mut dyn Write) -> Result<Client, Stop> {
+    pub fn connect_to(
+        &self,
+        endpoints: Vec<Endpoint>,
+        err: &mut dyn Write,
+    ) -> Result<Client, Stop> {
         let mut client = Client::new(endpoints, self.settings.clone());
         if self.no_sync {
             self.tell_endpoints(&client, err)?;
@@ -171,22 +174,9 @@ fn nothing_published(client: &Client, err: &mut dyn Write) -> Result<Stop, Stop>
     Ok(Stop::Failed(Failure::NoEndpoints))
 }
 
-fn listed(urls: &[Url], between: &str) -> String {
-    let texts: Vec<&str> = urls.iter().map(Url::as_str).collect();
+fn listed(urls: &[Endpoint], between: &str) -> String {
+    let texts: Vec<&str> = urls.iter().map(Endpoint::as_str).collect();
     texts.join(between)
-}
-
-/// A comma list; `http://` may be left out, and a slash at the end is no harm.
-pub(super) fn parse_endpoints(text: &str) -> Result<Vec<Url>, UrlError> {
-    let with_scheme = |text: &str| {
-        let text = text.trim().trim_end_matches('/');
-        Url::parse(&if text.contains("://") {
-            text.into()
-        } else {
-            format!("http://{text}")
-        })
-    };
-    text.split(',').map(with_scheme).collect()
 }
 
 /// The value of the header `Authorization` for `USER[:PASSWORD]`.
@@ -233,12 +223,5 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(base64(text.as_bytes()), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn endpoints_are_a_comma_list() {
-        let urls = parse_endpoints("127.0.0.1:1, http://localhost:1/").unwrap();
-        assert_eq!(listed(&urls, ","), "http://127.0.0.1:1,http://localhost:1");
-        assert!(parse_endpoints("").is_err());
     }
 }

@@ -10,10 +10,10 @@ use super::Stop;
 use super::args::Opt;
 use super::client::{Client, Settings};
 use super::command::{Command, HELP, Run};
+use super::endpoint::Endpoint;
 use super::member::{self, Member};
 use super::watch::end_well_on_interrupt;
 use super::wire::Ask;
-use crate::urls::Url;
 
 pub(super) const ALL: &[Command] = &[Command {
     name: "cluster-health",
@@ -104,7 +104,7 @@ fn check(client: &Client, member: &Member, out: &mut dyn Write) -> Result<bool, 
 
 /// `/health` as one member answers it, with any status: `"true"` or, of some versions, `true`.
 fn ask(client: &Client, url: &str) -> Result<bool, String> {
-    let endpoint = Url::parse(url).map_err(|error| error.to_string())?;
+    let endpoint = Endpoint::parse(url)?;
     let deadline = Instant::now() + client.settings.total_timeout;
     let answer = client
         .any_answer_of(&endpoint, &Ask::get("/health", vec![]), Some(deadline))

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::Stop;
 use super::client::{Answer, Client, Failure};
 use super::command::{Command, HELP, Run};
+use super::endpoint::Endpoint;
 use super::wire::{Ask, Body, Further, Method, Patience, clean};
 use crate::urls::Url;
 
@@ -89,10 +90,10 @@ pub(super) fn known_to(client: &Client) -> Result<Vec<Member>, Failure> {
 }
 
 /// Where the members serve clients: those URLs of theirs that can be understood.
-pub(super) fn client_urls(client: &Client) -> Result<Vec<Url>, Failure> {
+pub(super) fn client_urls(client: &Client) -> Result<Vec<Endpoint>, Failure> {
     let members = known_to(client)?;
     let urls = members.iter().flat_map(|member| &member.client_urls);
-    Ok(urls.filter_map(|url| Url::parse(url).ok()).collect())
+    Ok(urls.filter_map(|url| Endpoint::parse(url).ok()).collect())
 }
 
 fn list(run: &mut Run) -> Result<(), Stop> {

@@ -23,8 +23,8 @@ use super::answer::Event;
 use super::args::Opt;
 use super::client::{Client, Failure};
 use super::command::{Command, HELP, Run};
+use super::endpoint::Endpoint;
 use super::entry::{Entry, NOT_FOUND, read_all};
-use super::globals::parse_endpoints;
 use super::transfer::send_all;
 use super::watch::{Watch, end_well_on_interrupt};
 use super::wire::Ask;
@@ -182,7 +182,7 @@ fn passes(stop: &Stop) -> bool {
 fn side(run: &mut Run, option: &str) -> Result<Client, Stop> {
     let given = run.parsed.text(option).filter(|text| !text.is_empty());
     let given = given.ok_or_else(|| Stop::Usage("--from and --to required".to_owned()))?;
-    let endpoints = parse_endpoints(given).map_err(|error| Stop::Plain(error.to_string()))?;
+    let endpoints = Endpoint::parse_list(given).map_err(|error| Stop::Plain(error.to_string()))?;
     run.globals.connect_to(endpoints, run.world.stderr)
 }
 

@@ -34,6 +34,7 @@ mod client;
 mod command;
 mod completion;
 mod download;
+mod endpoint;
 mod entry;
 mod globals;
 mod health;

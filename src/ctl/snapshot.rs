@@ -17,6 +17,7 @@ use super::args::Opt;
 use super::client::{Failure, Miss, Reach, Settings};
 use super::command::{Command, HELP, Run};
 use super::download::Download;
+use super::endpoint::Endpoint;
 use super::part_file::PartFile;
 use super::progress::Progress;
 use super::restore::{stop, tell_warnings};
@@ -25,7 +26,6 @@ use super::wire::{Ask, Patience};
 use crate::backup;
 use crate::raft::SnapshotMark;
 use crate::tree::Census;
-use crate::urls::Url;
 use crate::wal::SliceChecker;
 
 pub(super) const ALL: &[Command] = &[
@@ -242,7 +242,7 @@ enum Unsaved {
 
 /// What is asked of one endpoint.
 struct Asked<'a> {
-    endpoint: &'a Url,
+    endpoint: &'a Endpoint,
     settings: &'a Settings,
     local: bool,
     show: bool,

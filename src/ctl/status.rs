@@ -24,13 +24,13 @@ use super::answer::to_json;
 use super::args::Opt;
 use super::client::{Answer, Client};
 use super::command::{Command, HELP, Run};
+use super::endpoint::Endpoint;
 use super::member::{self, Member};
 use super::metrics;
 use super::paint::Paint;
 use super::table::{Align, Table};
 use super::watch::end_well_on_interrupt;
 use super::wire::{Ask, Method};
-use crate::urls::Url;
 
 pub(super) const ALL: &[Command] = &[Command {
     name: "status",
@@ -149,7 +149,7 @@ fn ask(client: &Client, member: &Member) -> Report {
     let urls = member
         .client_urls
         .iter()
-        .filter_map(|url| Url::parse(url).ok());
+        .filter_map(|url| Endpoint::parse(url).ok());
     for url in urls {
         let page = |path: &str| ask_page(client, &url, &Ask::get(path, vec![]));
         if let Some(answer) = page("/v2/stats/self") {
@@ -170,7 +170,7 @@ fn ask(client: &Client, member: &Member) -> Report {
     report
 }
 
-fn ask_page(client: &Client, url: &Url, ask: &Ask) -> Option<Answer> {
+fn ask_page(client: &Client, url: &Endpoint, ask: &Ask) -> Option<Answer> {
     let deadline = Instant::now() + client.settings.total_timeout;
     let answer = client.any_answer_of(url, ask, Some(deadline)).ok()?;
     (answer.status == 200).then_some(answer)
@@ -191,7 +191,7 @@ fn fill(report: &mut Report, answer: &Answer) {
     };
 }
 
-fn fill_by_headers(row: &mut Row, client: &Client, url: &Url) {
+fn fill_by_headers(row: &mut Row, client: &Client, url: &Endpoint) {
     let head = Ask {
         method: Method::Head,
         ..Ask::key("/", vec![])

@@ -132,6 +132,18 @@ impl Handler for Api {
     }
 }
 
+/// The pages of `--listen-metrics-urls`: numbers and health, and nothing else.
+pub struct MetricsOnly(pub Arc<Api>);
+
+impl Handler for MetricsOnly {
+    fn handle(&self, request: &Request<'_>, reply: Reply<'_>) {
+        match request.path() {
+            b"/metrics" | b"/health" => self.0.handle(request, reply),
+            _ => reply.send(answer::not_found(&Grant::Nothing)),
+        }
+    }
+}
+
 const FOREIGN_ORIGIN: &str =
     "403 Forbidden: this write comes from a page of another origin; --cors=ORIGIN admits it\n";
 

@@ -7,6 +7,7 @@
 
 use super::random;
 use crate::config::{self, ClusterState, Config, Stop};
+use crate::dial;
 use crate::engine::members::{Member, Members};
 use crate::identity::Identity;
 use crate::ids;
@@ -174,11 +175,12 @@ impl Listed {
 
 /// None: nobody there, or nobody that speaks for a cluster.
 fn ask(url: &Url) -> Option<Told> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(ANSWER_TIMEOUT))
-        .build()
-        .into();
-    let mut answer = agent.get(format!("{}/members", url.as_str())).call().ok()?;
+    let config = dial::config().timeout_global(Some(ANSWER_TIMEOUT)).build();
+    let agent = dial::agent(config, url).ok()?;
+    let mut answer = agent
+        .get(format!("{}/members", dial::base(url)))
+        .call()
+        .ok()?;
     let cluster = answer.headers().get("X-Etcd-Cluster-Id")?.to_str().ok()?;
     let cluster = ids::parse(cluster)?;
     let text = answer.body_mut().read_to_string().ok()?;

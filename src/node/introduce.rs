@@ -2,6 +2,7 @@
 
 use super::stored::Stored;
 use crate::config::Config;
+use crate::door::Listener;
 use crate::raft::NodeId;
 use crate::urls::Url;
 use crate::{ETCD_VERSION, door, usage};
@@ -11,7 +12,7 @@ use std::path::Path;
 /// One line for each thing, as one block.
 pub(super) fn introduce(
     config: &Config,
-    clients: &[TcpListener],
+    clients: &[Listener],
     peers: &[TcpListener],
     stored: &Stored,
 ) {
@@ -42,7 +43,11 @@ pub(super) fn introduce(
     );
     log::info!(
         "  clients   on {}, told to use {}",
-        addresses(clients),
+        clients
+            .iter()
+            .map(Listener::url)
+            .collect::<Vec<_>>()
+            .join(" "),
         list(&config.advertise_client_urls)
     );
     log::info!(

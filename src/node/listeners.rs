@@ -5,26 +5,42 @@
 //! would wait in vain for the answer of one that waits itself. A refusal is an answer.
 
 use crate::config::{Config, Stop};
-use crate::door::{self, Bound};
+use crate::door::{self, Bound, Listener, SocketFile};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
 pub(super) struct Listeners {
-    pub clients: Vec<TcpListener>,
+    pub clients: Vec<Listener>,
+    pub metrics: Vec<Listener>,
+    /// Removed when the node has stopped.
+    pub files: Vec<SocketFile>,
     peers: Vec<(SocketAddr, Bound)>,
 }
 
 impl Listeners {
     pub fn open(config: &Config) -> Result<Listeners, Stop> {
-        let (clients, peers) = (config.client_addresses(), config.peer_addresses());
-        let listened = |at: SocketAddr| door::listen(at).map_err(|error| taken(at, &error));
-        let bound = |at: SocketAddr| Ok((at, door::bind(at).map_err(|error| taken(at, &error))?));
+        let mut files = Vec::new();
+        let clients = open(
+            &config.client_addresses(),
+            &config.client_sockets(),
+            &mut files,
+        )?;
+        let metrics = open(
+            &config.metrics_addresses(),
+            &config.metrics_sockets(),
+            &mut files,
+        )?;
+        let peers = config.peer_addresses();
+        let bound = |at: &SocketAddr| {
+            let bound = door::bind(*at, &peers);
+            Ok((*at, bound.map_err(|error| taken(*at, &error))?))
+        };
         Ok(Listeners {
-            clients: clients
-                .into_iter()
-                .map(listened)
-                .collect::<Result<_, Stop>>()?,
-            peers: peers.into_iter().map(bound).collect::<Result<_, Stop>>()?,
+            clients,
+            metrics,
+            files,
+            peers: peers.iter().map(bound).collect::<Result<_, Stop>>()?,
         })
     }
 
@@ -39,9 +55,42 @@ impl Listeners {
     pub fn client_addresses(&self) -> Vec<SocketAddr> {
         self.clients
             .iter()
-            .filter_map(|listener| listener.local_addr().ok())
+            .filter_map(|listener| match listener {
+                Listener::Tcp(socket) => socket.local_addr().ok(),
+                Listener::Unix(_) => None,
+            })
             .collect()
     }
+}
+
+fn open(
+    addresses: &[SocketAddr],
+    sockets: &[&Path],
+    files: &mut Vec<SocketFile>,
+) -> Result<Vec<Listener>, Stop> {
+    let mut listeners = Vec::new();
+    for at in addresses {
+        let bound = door::bind(*at, addresses).and_then(Bound::listen);
+        listeners.push(Listener::Tcp(bound.map_err(|error| taken(*at, &error))?));
+    }
+    for path in sockets {
+        let (socket, file) = door::listen_unix(path).map_err(|error| no_socket(path, &error))?;
+        listeners.push(Listener::Unix(socket));
+        files.push(file);
+    }
+    Ok(listeners)
+}
+
+fn no_socket(path: &Path, error: &io::Error) -> Stop {
+    let what = match error.kind() {
+        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+        io::ErrorKind::AlreadyExists => "there is a file that is no socket".to_owned(),
+        _ => error.to_string(),
+    };
+    Stop::fatal(
+        format!("listen unix {}: bind: {what}", path.display()),
+        "another server may run already (see: ss -lxp); or choose another file with --listen-client-urls",
+    )
 }
 
 fn taken(address: SocketAddr, error: &io::Error) -> Stop {

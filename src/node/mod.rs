@@ -31,13 +31,13 @@ mod stored;
 pub use look::{Look, Refusal, look, look_on, read};
 
 use crate::config::{Config, Stop};
-use crate::door::{self, Door, Handler, Limits, Outbox, Reply, Request};
+use crate::door::{self, Door, Handler, Limits, Listener, Outbox, Reply, Request, SocketFile};
 use crate::engine::members::Published;
 use crate::engine::time::Estimate;
 use crate::http::answer::ClusterId;
 use crate::http::cors::Cors;
 use crate::http::counts::Counts;
-use crate::http::{Api, Info, peers};
+use crate::http::{Api, Info, MetricsOnly, peers};
 use crate::peer::{self, Link, Timing};
 use crate::raft::{self, Core, NodeId};
 use crate::replica::clock::{self, Clock, SharedEstimate, SystemClock};
@@ -78,6 +78,20 @@ pub struct Node {
     peer_door: Door,
     engine: Engine,
     client_addresses: Vec<SocketAddr>,
+    client_urls: Vec<String>,
+    metrics_door: Option<Door>,
+    /// Removed last.
+    _socket_files: Vec<SocketFile>,
+}
+
+/// Whoever watches this process asks a few times a minute.
+const METRICS_CONNECTIONS: usize = 16;
+
+fn metrics_limits() -> Limits {
+    Limits {
+        connections: METRICS_CONNECTIONS,
+        ..Limits::default()
+    }
 }
 
 impl Node {
@@ -111,6 +125,7 @@ impl Node {
         introduce::introduce(config, &listeners.clients, &peers, &stored);
         let published = stored.identity.published(config);
         let client_addresses = listeners.client_addresses();
+        let client_urls = listeners.clients.iter().map(Listener::url).collect();
         let engine = Engine::start(config, stored)?;
         let api = engine.api(config);
         let peer_handler = engine.link.handler(Arc::new(Pages(api.clone())));
@@ -121,8 +136,19 @@ impl Node {
             .map_err(no_threads)?;
         // Set once, here; a page that is asked for before shows no numbers of the door.
         let _ = api.door.set(door.counters());
+        let metrics_door = match listeners.metrics.is_empty() {
+            true => None,
+            false => {
+                let pages = Arc::new(MetricsOnly(api));
+                let door = Door::open(listeners.metrics, 1, metrics_limits(), pages);
+                Some(door.map_err(no_threads)?)
+            }
+        };
         Ok(Node {
             door,
+            metrics_door,
+            client_urls,
+            _socket_files: listeners.files,
             peer_door,
             engine,
             client_addresses,
@@ -132,6 +158,11 @@ impl Node {
     /// Where clients are listened to; with port 0 in the flags, the port that was given.
     pub fn client_addresses(&self) -> &[SocketAddr] {
         &self.client_addresses
+    }
+
+    /// The same as URLs, Unix sockets among them.
+    pub fn client_urls(&self) -> &[String] {
+        &self.client_urls
     }
 
     /// A number that changes as long as the raft thread turns: at least every 100 ms, or every tick if that is more.
@@ -151,6 +182,9 @@ impl Node {
     pub fn stop(self) {
         let end = Instant::now() + STOP_TIMEOUT;
         self.door.stop_accepting();
+        if let Some(door) = self.metrics_door {
+            door.stop(Duration::ZERO);
+        }
         self.peer_door.stop_accepting();
         self.engine.replica.stop();
         if !self.engine.replica_threads.join(left(end)) {

@@ -29,6 +29,8 @@ pub struct Server {
     flags: Vec<String>,
     /// Words before the program, such as `ip netns exec NAME`.
     wrapper: Vec<String>,
+    /// Variables of its environment beside those of the test.
+    variables: Vec<(String, String)>,
     folder: TempDir,
 }
 
@@ -90,6 +92,7 @@ impl Server {
                 Some(name) => ["ip", "netns", "exec", name].map(str::to_owned).to_vec(),
                 None => Vec::new(),
             },
+            variables: Vec::new(),
             folder,
         }
     }
@@ -142,6 +145,7 @@ impl Server {
         let words = [self.wrapper.clone(), program()].concat();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir(self.folder.path());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.arg("--data-dir").arg(&self.data);
         for (flag, address) in [
             ("listen-client-urls", self.client),
@@ -182,6 +186,16 @@ impl Server {
     }
 
     /// Takes a flag back.
+    /// Words before the program, from the next start on.
+    pub fn wrap(&mut self, words: &[&str]) {
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// A variable of its environment, from the next start on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
     pub fn drop_flag(&mut self, flag: &str) {
         self.flags.retain(|given| given != flag);
     }
