@@ -41,6 +41,7 @@ use std::cell::Cell;
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Requests of one connection that are served before others have their turn.
@@ -68,6 +69,8 @@ pub(super) struct Tools {
     pub limits: Arc<Limits>,
     pub inbox: Arc<Inbox>,
     pub ledger: Arc<Ledger>,
+    /// Bytes of chunks that wait in all parked answers of all workers.
+    pub streams: Arc<AtomicUsize>,
     pub stamp: Stamp,
     pub input: Scratch,
     pub output: Vec<u8>,
@@ -236,6 +239,8 @@ pub(super) struct Connection {
     used: bool,
     /// When to be looked at.
     pub deadline: Option<Instant>,
+    /// Bytes of chunks that are counted among those of all streams.
+    streamed: usize,
     /// The worker has it on its list of those that wait for room; of those that want another turn.
     pub awaits_room: bool,
     pub awaits_turn: bool,
@@ -268,6 +273,7 @@ impl Connection {
             idle_since: Instant::now(),
             used: false,
             deadline: None,
+            streamed: 0,
             awaits_room: false,
             awaits_turn: false,
         }
@@ -364,8 +370,7 @@ impl Connection {
     }
 
     fn lags(&self, tools: &Tools) -> bool {
-        let (chunks, bytes) = self.output.backlog();
-        chunks >= tools.limits.stream_chunks || bytes >= tools.limits.stream_bytes
+        self.output.backlog().0 >= tools.limits.stream_chunks
     }
 
     fn end_watch(&mut self, last: Arc<[u8]>, tools: &Tools) {
@@ -443,7 +448,29 @@ impl Connection {
         self.output.settle(&mut tools.output);
         self.input.settle(&mut tools.input);
         self.count(tools);
+        self.count_chunks(tools);
         fate
+    }
+
+    /// Brings the sum over all streams in line with the chunks that wait here.
+    fn count_chunks(&mut self, tools: &Tools) {
+        let bytes = self.output.backlog().1;
+        // Modulo 2^64 this adds and subtracts alike.
+        let change = bytes.wrapping_sub(self.streamed);
+        if change != 0 {
+            tools.streams.fetch_add(change, Ordering::Relaxed);
+            self.streamed = bytes;
+        }
+    }
+
+    /// Chunks that its client has not taken yet.
+    pub fn lagging_chunks(&self) -> usize {
+        self.output.backlog().0
+    }
+
+    /// Bytes of chunks that its client has not taken yet.
+    pub fn streamed(&self) -> usize {
+        self.streamed
     }
 
     /// Errors: the socket's; there is nobody left to tell.
@@ -923,6 +950,8 @@ impl Connection {
 
     /// The connection has ended: frees what is not its own, tells a parked answer's owner.
     pub fn ended(&mut self, tools: &mut Tools) {
+        tools.streams.fetch_sub(self.streamed, Ordering::Relaxed);
+        self.streamed = 0;
         self.end_head(tools);
         self.end_body(tools);
         if let State::Parked(watch) = std::mem::replace(&mut self.state, State::Open) {

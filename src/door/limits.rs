@@ -56,8 +56,9 @@ pub struct Limits {
     pub linger_time: Duration,
     /// A parked answer with so many chunks not yet taken by its client is cut.
     pub stream_chunks: usize,
-    /// As `stream_chunks`, in bytes.
-    pub stream_bytes: usize,
+    /// Bytes that the chunks of all parked answers may hold together. Beyond that the one with most of them is cut, of
+    /// the worker that notices. A single event may hold tens of megabytes, so no answer has a limit of its own.
+    pub streams_bytes: usize,
 }
 
 impl Default for Limits {
@@ -76,7 +77,7 @@ impl Default for Limits {
             write_time: Duration::from_secs(600),
             linger_time: Duration::from_secs(2),
             stream_chunks: 100,
-            stream_bytes: 1 << 20,
+            streams_bytes: 64 << 20,
         }
     }
 }

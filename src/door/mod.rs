@@ -88,7 +88,7 @@ use output::Stamp;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -281,6 +281,7 @@ fn build_workers(
         limits.bodies_bytes,
         limits.head_bytes + limits.body_bytes,
     ));
+    let streams = Arc::new(AtomicUsize::new(0));
     let mut polls = Vec::new();
     let mut inboxes = Vec::new();
     for _ in 0..count {
@@ -297,6 +298,7 @@ fn build_workers(
                 limits: Arc::clone(limits),
                 inbox: Arc::clone(&inboxes[index]),
                 ledger: Arc::clone(&ledger),
+                streams: Arc::clone(&streams),
                 stamp: Stamp::new(),
                 input: Scratch::new(),
                 output: Vec::new(),

@@ -149,7 +149,11 @@ impl Worker {
             | Mail::Abort { to } => {
                 let slot = self.connections.slots.get(to.slot as usize);
                 if slot.is_some_and(|slot| slot.as_ref().is_some_and(|c| c.awaits(to))) {
+                    let is_chunk = matches!(mail, Mail::Chunk { .. });
                     self.look(to.slot, |connection, tools| connection.deliver(mail, tools));
+                    if is_chunk {
+                        self.bound_streams();
+                    }
                 }
             }
             Mail::Room => {
@@ -163,6 +167,24 @@ impl Worker {
             }
             Mail::Evict { count } => self.evict(count),
             Mail::Stop { deadline } => self.stop(deadline),
+        }
+    }
+
+    /// While all streams together hold too much, the one here that lags most is cut. One that holds a single event goes
+    /// on: the event is in the history anyway.
+    fn bound_streams(&mut self) {
+        let most = self.tools.limits.streams_bytes;
+        while self.tools.streams.load(Ordering::Relaxed) > most {
+            let slots = self.connections.slots.iter().enumerate();
+            let lagging = slots.filter_map(|(slot, connection)| {
+                let connection = connection.as_ref().filter(|c| c.lagging_chunks() > 1)?;
+                Some((connection.streamed(), slot))
+            });
+            let Some((bytes, slot)) = lagging.max() else {
+                return;
+            };
+            log::warn!("a stream is cut: its client has not taken {bytes} bytes of events");
+            self.close(slot as u32);
         }
     }
 
