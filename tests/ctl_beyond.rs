@@ -458,12 +458,33 @@ fn a_value_can_be_what_is_in_a_file() {
     let url = url(&server);
     let file = server.folder().join("value");
     fs::write(&file, "from\na file\n").expect("it can be written");
-    let at = format!("@{}", file.display());
-    assert_eq!(said(&run(&url, &["set", "/a", &at])), "from\na file\n\n");
-    assert_eq!(
-        said(&run(&url, &["mk", "/b", "@@literally"])),
-        "@literally\n"
-    );
+    let path = file.display().to_string();
+    for command in ["set", "update"] {
+        let shown = said(&run(&url, &[command, "/a", "--file", &path]));
+        assert_eq!(shown, "from\na file\n\n");
+    }
+    let shown = with_stdin(&url, &["mk", "/c", "--file", "-"], "piped");
+    assert_eq!(said(&shown), "piped\n");
+    let both = run(&url, &["set", "/a", "1", "--file", &path]);
+    assert_eq!(both.status.code(), Some(1));
+    // What a script passes on is stored as it is: no argument names a file.
+    let at = format!("@{path}");
+    for text in [
+        &at,
+        "@@x",
+        "@",
+        "-",
+        "--",
+        "@/etc/passwd",
+        "$(ls)",
+        "%zz",
+        "\\n",
+    ] {
+        for words in [&["set", "--", "/b"][..], &["update", "--", "/b"]] {
+            let shown = said(&run(&url, &[words, &[text]].concat()));
+            assert_eq!(shown, format!("{text}\n"), "{words:?}");
+        }
+    }
 }
 
 /// Takes one request on a port of its own and hands back its head.

@@ -58,29 +58,28 @@ impl Run<'_, '_> {
         given.ok_or_else(|| Stop::Usage("key required".to_owned()))
     }
 
-    /// The value behind the key: as it is, of a file as `@FILE`, or all of stdin. A value that
-    /// begins with an `@` of its own is written with two.
+    /// The value: the argument behind the key as it stands, or what is in `--file FILE`, or all of stdin.
     pub fn value(&mut self) -> Result<String, Stop> {
-        let Some(given) = self.parsed.args.get(1) else {
-            let mut bytes = vec![];
-            let read = self.world.stdin.read_to_end(&mut bytes);
-            if read.is_err() || bytes.is_empty() {
-                return Err(Stop::Usage("value required".to_owned()));
+        let file = self.parsed.text("file").map(str::to_owned);
+        let bytes = match (self.parsed.args.get(1), file) {
+            (Some(given), None) => return Ok(given.clone()),
+            (Some(_), Some(_)) => {
+                return Err(Stop::Usage(
+                    "a value and --file were given: one is enough".into(),
+                ));
             }
-            return Ok(String::from_utf8_lossy(&bytes).into_owned());
+            (None, Some(path)) if path != "-" => std::fs::read(&path)
+                .map_err(|error| Stop::Usage(format!("--file {path}: {error}")))?,
+            (None, _) => {
+                let mut bytes = vec![];
+                let read = self.world.stdin.read_to_end(&mut bytes);
+                if read.is_err() || bytes.is_empty() {
+                    return Err(Stop::Usage("value required".to_owned()));
+                }
+                bytes
+            }
         };
-        match given.strip_prefix('@') {
-            None => Ok(given.clone()),
-            Some(value) if value.starts_with('@') => Ok(value.to_owned()),
-            Some(path) => {
-                let bytes = std::fs::read(path).map_err(|error| {
-                    let text =
-                        format!("{given}: {error} (write @@ for a value that begins with @)");
-                    Stop::Usage(text)
-                })?;
-                Ok(String::from_utf8_lossy(&bytes).into_owned())
-            }
-        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Sends a request and prints what it gives.

@@ -2,7 +2,6 @@
 
 use super::command::Command;
 use super::globals::GLOBAL_OPTIONS;
-use super::keys::VALUE_NOTES;
 use super::restore::NOTES;
 
 /// Of one command, with examples.
@@ -31,8 +30,7 @@ pub(super) fn of_command(command: &Command) -> String {
 
 /// What is said of a command besides, in lines.
 pub(super) fn notes_of(command: &Command) -> Option<&'static str> {
-    let mut notes = NOTES.iter().chain(VALUE_NOTES);
-    let (_, notes) = notes.find(|(name, _)| *name == command.name)?;
+    let (_, notes) = NOTES.iter().find(|(name, _)| *name == command.name)?;
     Some(notes)
 }
 

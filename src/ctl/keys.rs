@@ -15,11 +15,10 @@ const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "also all that is below");
 const SORT: Opt = Opt::flag(&["sort"], "in the order of keys");
 const TTL: Opt = Opt::number(&["ttl"], "seconds until it goes by itself");
 
-/// What the help says of values besides.
-pub(super) const VALUE_NOTES: &[(&str, &str)] =
-    &[("set", VALUES), ("mk", VALUES), ("update", VALUES)];
-const VALUES: &str =
-    "@FILE is what is in a file; @@ begins a value that begins with an @ of its own.\n";
+const FILE: Opt = Opt::text(
+    &["file"],
+    "the value is what is in FILE ('-': what comes in on stdin)",
+);
 
 pub(super) const ALL: &[Command] = &[
     Command {
@@ -44,16 +43,17 @@ pub(super) const ALL: &[Command] = &[
     },
     Command {
         name: "set",
-        arguments: "KEY [VALUE | @FILE]",
+        arguments: "KEY [VALUE]",
         what: "set the value of a key; without one, it is read from stdin",
         examples: &[
             "set /message hello",
             "set /lease mine --ttl 30",
-            "set /config @config.json",
+            "set /config --file config.json",
             "set /message new --swap-with-value hello",
         ],
         options: &[
             TTL,
+            FILE,
             Opt::text(&["swap-with-value"], "only if it has this value"),
             Opt::number(
                 &["swap-with-index"],
@@ -65,7 +65,7 @@ pub(super) const ALL: &[Command] = &[
     },
     Command {
         name: "mk",
-        arguments: "KEY [VALUE | @FILE]",
+        arguments: "KEY [VALUE]",
         what: "make a key that is not there yet",
         examples: &["mk /lock me --ttl 30", "mk --in-order /queue job"],
         options: &[
@@ -74,16 +74,17 @@ pub(super) const ALL: &[Command] = &[
                 "in the directory KEY, under a number that grows",
             ),
             TTL,
+            FILE,
             HELP,
         ],
         run: mk,
     },
     Command {
         name: "update",
-        arguments: "KEY [VALUE | @FILE]",
+        arguments: "KEY [VALUE]",
         what: "set the value of a key that is there already",
         examples: &["update /message hello", "update /lock me --ttl 30"],
-        options: &[TTL, HELP],
+        options: &[TTL, FILE, HELP],
         run: update,
     },
     Command {

@@ -94,7 +94,7 @@ impl Page {
         self.text(
             "Reads and changes the keys of an edgetcd or an etcd, shows and changes the members of its cluster, \
              and saves, checks and restores its data. Options of a command may stand behind its arguments, \
-             with one dash or two. A value is an argument, @FILE, or what comes in on standard input.",
+             with one dash or two. A value is an argument, what is in the file of --file, or what comes in on standard input.",
         );
     }
 

@@ -19,7 +19,7 @@
 //! tried in the order they are given or listed, not in one by chance, the one that answered last first;
 //! `http://` may be left out. What is to be sent once only, a deletion or the making of what must not
 //! be there, still passes over an endpoint that cannot be connected to, as nothing was sent to that.
-//! Arguments are looked at before a server is. A value `@FILE` is what is in a file. A password is
+//! Arguments are looked at before a server is. A value may come from a file (`--file`). A password is
 //! asked for on stderr. `KEY -- COMMAND` of `exec-watch` needs no option in front.
 //!
 //! Beyond etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`,

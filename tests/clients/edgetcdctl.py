@@ -262,6 +262,11 @@ mk --in-order /new 1
 mkdir /newdir
 rm /passed
 --timeout 500ms set /passed by
+set /at @/no/such/file
+set /at @@file
+update /at @/etc/hostname
+mk /at2 @/etc/hostname
+set /at -
 --total-timeout 1s set /passed by
 --total-timeout 1s rm /passed
 watch --after-index <INDEX> -r /
@@ -279,8 +284,6 @@ ON_PURPOSE = {
     "--endpoints http://127.0.0.1:1 get": "the arguments are looked at before a server is",
     "--endpoints http://nohost.invalid:1 get /a": "which server of names was asked is not told",
     "-u root get /html": "there, the question goes to stdout, between what a script reads",
-    "set /at @/no/such/file": "a value of a file",
-    "set /at @@file": "how to write a value that begins with @",
     "--cert-file /no/such get /a": "no TLS yet",
     "user list": "no users yet",
 }
