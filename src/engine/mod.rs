@@ -516,6 +516,11 @@ impl<T, R: Rules> Engine<T, R> {
         self.disk_full
     }
 
+    /// Since when the oldest batch that is not synced is with the disk; None: all that was handed over is synced.
+    pub fn disk_waits_since(&self) -> Option<Monotonic> {
+        self.saving
+    }
+
     /// A snapshot that came is being installed. Another one is of no use meanwhile.
     pub fn is_installing(&self) -> bool {
         self.installing.is_some()

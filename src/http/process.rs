@@ -24,14 +24,15 @@ pub fn version(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
     reply.send(answer::json(200, body.into_bytes(), grant));
 }
 
-/// `/health`: there is a leader, a quorum read gets through, and the disk has room for writes (the
-/// reference is not healthy either while it refuses them).
+/// `/health`: there is a leader, a quorum read gets through, and the disk takes writes: it has room (the reference is
+/// not healthy either while it refuses them), and has synced within the request timeout what it was given.
 pub fn health(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) {
     if request.method() != "GET" {
         return reply.send(answer::method_not_allowed(GET, &grant));
     }
     let status = api.replica.status();
-    if status.leader().is_none() || status.disk_full() {
+    let now = api.clock.now().monotonic;
+    if status.leader().is_none() || status.disk_full() || status.is_disk_stuck(now) {
         return reply.send(unhealthy(&grant));
     }
     api.replica.read(Box::new(Health {

@@ -216,7 +216,11 @@ impl Replica {
         let (jobs, to_do) = unbounded::<Job>();
         let (reports, reported) = unbounded();
         let (begun, to_write) = unbounded();
-        let status = Arc::new(Status::new(&parts.core, &parts.state));
+        let status = Arc::new(Status::new(
+            &parts.core,
+            &parts.state,
+            parts.settings.request_timeout,
+        ));
         let log = LogThread::new(log_thread::Wiring {
             wal: parts.wal,
             jobs: to_do,

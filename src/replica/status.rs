@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::engine::followers::Followers;
 use crate::engine::members::Members;
 use crate::engine::state::State;
+use crate::engine::time::Monotonic;
 use crate::histogram::{DiskTimes, Histogram};
 use crate::raft::{Core, LogIndex, NodeId, Role, Term};
 use std::collections::BTreeMap;
@@ -25,6 +26,10 @@ pub struct Status {
     proposals_failed: AtomicU64,
     proposals_pending: AtomicU64,
     disk_full: AtomicBool,
+    /// Since when a batch is with the disk, in nanoseconds since boot; 0: none is.
+    disk_waits_since: AtomicU64,
+    /// A batch that is with the disk for longer cannot be acknowledged in time.
+    request_timeout: Duration,
     role: Mutex<Role>,
     leader_since: Mutex<SystemTime>,
     members: RwLock<Arc<Members>>,
@@ -59,7 +64,7 @@ pub struct Snapshot {
 
 impl Status {
     /// As of the start: no leader known, nothing counted.
-    pub fn new(core: &Core, state: &State) -> Status {
+    pub fn new(core: &Core, state: &State, request_timeout: Duration) -> Status {
         Status {
             id: core.id(),
             leader: AtomicU64::new(0),
@@ -70,6 +75,8 @@ impl Status {
             proposals_failed: AtomicU64::new(0),
             proposals_pending: AtomicU64::new(0),
             disk_full: AtomicBool::new(false),
+            disk_waits_since: AtomicU64::new(0),
+            request_timeout,
             role: Mutex::new(Role::Follower),
             leader_since: Mutex::new(SystemTime::now()),
             members: RwLock::new(Arc::new(state.members.clone())),
@@ -135,6 +142,13 @@ impl Status {
     /// Writes are refused until there is space; reads go on.
     pub fn disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// The disk has not synced a batch within the request timeout, so no write can be acknowledged in time. A disk that
+    /// hangs while nothing is written is not noticed: nothing is written to find out.
+    pub fn is_disk_stuck(&self, now: Monotonic) -> bool {
+        let since = self.disk_waits_since.load(Ordering::Relaxed);
+        since > 0 && now - Monotonic(since) >= self.request_timeout
     }
 
     /// What this member was at the end of the last turn.
@@ -237,6 +251,8 @@ impl Status {
         let (core, applied) = (engine.core(), engine.state().applied);
         self.disk_full
             .store(engine.is_disk_full(), Ordering::Relaxed);
+        let waits = engine.disk_waits_since().map_or(0, |since| since.0);
+        self.disk_waits_since.store(waits, Ordering::Relaxed);
         self.term.store(core.term().0, Ordering::Relaxed);
         self.commit.store(core.commit().0, Ordering::Relaxed);
         self.applied.store(applied.0, Ordering::Relaxed);

@@ -534,6 +534,11 @@ fn a_stalled_disk_holds_up_no_quorum_read_and_no_time_limit() {
     );
     disk.set_sync_delay(Duration::from_secs(3));
     let begin = Instant::now();
+    let stuck = node
+        .replica
+        .status()
+        .is_disk_stuck(node.clock.now().monotonic);
+    assert!(!stuck, "it has nothing to do");
     node.put("/a", b"1");
     std::thread::sleep(Duration::from_millis(100));
     node.read();
@@ -543,7 +548,14 @@ fn a_stalled_disk_holds_up_no_quorum_read_and_no_time_limit() {
         assert_eq!(node.next(), Said::Failed(Failure::TimedOut));
     }
     assert!(begin.elapsed() < Duration::from_secs(2));
+    let is_stuck = || {
+        node.replica
+            .status()
+            .is_disk_stuck(node.clock.now().monotonic)
+    };
+    assert!(is_stuck(), "no write could be acknowledged in time");
     disk.set_sync_delay(Duration::ZERO);
+    eventually("the disk is well again", || !is_stuck());
     eventually("both are applied in the end", || {
         node.has("/a") && node.has("/b")
     });

@@ -61,6 +61,12 @@ impl Mount {
         self.folder.path().join("disk")
     }
 
+    /// All that would write to it waits until it is thawed.
+    pub fn freeze(&self, on: bool) {
+        let word = if on { "--freeze" } else { "--unfreeze" };
+        run("fsfreeze", &[word, &self.path().to_string_lossy()]).expect("fsfreeze");
+    }
+
     pub fn grow_tmpfs(&self, megabytes: u32) {
         let options = format!("remount,size={megabytes}m");
         run("mount", &["-o", &options, &self.path().to_string_lossy()]).expect("a larger tmpfs");
