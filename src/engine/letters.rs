@@ -38,7 +38,7 @@ impl<T, R: Rules> Engine<T, R> {
             PeerEvent::SnapshotSent { to, installed } => {
                 self.snapshot_sent(to, installed);
             }
-            PeerEvent::Removed => self.was_removed(),
+            PeerEvent::Removed { by } => self.is_told_removed(by),
         }
     }
 

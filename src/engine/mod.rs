@@ -59,6 +59,8 @@ mod requests;
 pub mod schedule;
 pub mod state;
 mod stopping;
+#[cfg(test)]
+mod tests;
 mod tickets;
 pub mod time;
 mod todo;
@@ -78,7 +80,7 @@ use reads::{Asked, Reads};
 use request::{Effect, Failure, Outcome, Proposal, Reply, Request, Task};
 use schedule::Schedule;
 use state::State;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use stopping::Stopping;
 use tickets::Tickets;
 use time::{Estimate, Monotonic, Now};
@@ -169,8 +171,11 @@ pub enum PeerEvent {
         /// The snapshot's position; None: it was not sent, or not used.
         installed: Option<Position>,
     },
-    /// A member says that this one was removed from the cluster.
-    Removed,
+    /// A member says that this one was removed from the cluster. It may be mistaken, or speak of a cluster of its own.
+    Removed {
+        /// The member.
+        by: NodeId,
+    },
 }
 
 /// A snapshot that another member has sent.
@@ -351,8 +356,8 @@ pub struct Engine<T, R: Rules = AllRules> {
     schedule: Schedule,
     /// A snapshot on disk up to which the log may go, once no follower needs that part any more.
     compacting: Option<(SnapshotMark, Monotonic)>,
-    /// The last change of a member's URLs that was appended here.
-    updating: Option<Position>,
+    /// The last change of the members that was appended here.
+    changing: Option<Position>,
     /// A snapshot that can be sent is on disk.
     has_snapshot: bool,
     /// Followers that wait until there is one.
@@ -387,6 +392,10 @@ pub struct Engine<T, R: Rules = AllRules> {
     noted: Noted,
     /// When it was first seen that this member was removed.
     removed: Option<Monotonic>,
+    /// Members that say so, while no leader is heard.
+    removed_by: BTreeSet<NodeId>,
+    /// When it was last noted of a follower that it has lost its tail.
+    lost_tails: BTreeMap<NodeId, Monotonic>,
 }
 
 /// What one entry led to, until the view that shows it is published.
@@ -425,7 +434,7 @@ impl<T, R: Rules> Engine<T, R> {
             leaderless_bytes: 0,
             followers: Followers::default(),
             compacting: None,
-            updating: None,
+            changing: None,
             want_snapshot: Vec::new(),
             pauses: Pauses::default(),
             installing: None,
@@ -445,6 +454,8 @@ impl<T, R: Rules> Engine<T, R> {
             stopping: None,
             noted: Noted::new(&core),
             removed: None,
+            removed_by: BTreeSet::new(),
+            lost_tails: BTreeMap::new(),
             core,
             state,
             settings,
@@ -555,6 +566,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.compact_when_possible(now);
         self.end_if_removed(now);
         self.hand_over_if_full();
+        self.hand_over_if_slow(now);
         if self.core.is_leader() {
             self.show_followers();
         }
@@ -627,6 +639,8 @@ impl<T, R: Rules> Engine<T, R> {
             return;
         }
         self.leader = leader;
+        self.removed_by.clear();
+        self.lost_tails.clear();
         self.want_snapshot.clear();
         self.pauses.clear();
         self.time_heard = ClusterTime(0);

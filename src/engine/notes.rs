@@ -126,6 +126,16 @@ pub enum Note {
     SpaceAgain,
     /// This leader's disk is full: it transfers its leadership.
     HandsOverFullDisk,
+    /// This leader's disk has not stored a batch for an election timeout, and the others are ahead: it transfers its
+    /// leadership.
+    HandsOverSlowDisk,
+    /// A follower lacks entries that it had acknowledged.
+    LostTail {
+        /// The follower.
+        node: NodeId,
+        /// Its log ends here.
+        last: LogIndex,
+    },
     /// A member forwards what is no command.
     BadForward {
         /// The member.
@@ -168,6 +178,8 @@ impl Note {
             | Note::NoLeader { .. }
             | Note::SpaceAgain
             | Note::HandsOverFullDisk
+            | Note::HandsOverSlowDisk
+            | Note::LostTail { .. }
             | Note::BadForward { .. }
             | Note::Removed => log::Level::Warn,
             _ => log::Level::Info,
@@ -325,6 +337,19 @@ impl fmt::Display for Text<'_> {
             }
             Note::SpaceAgain => f.write_str("there is space on the disk again: writes are taken"),
             Note::HandsOverFullDisk => f.write_str("the disk is full: another member shall lead"),
+            Note::HandsOverSlowDisk => f.write_str(
+                "the disk has not stored anything for an election timeout, and the other members are ahead: \
+                 another one shall lead",
+            ),
+            Note::LostTail { node, last } => write!(
+                f,
+                "member {} lacks entries that it had acknowledged: its log ends at {}. Its disk loses what it was told to \
+                 keep, or its data directory is an older copy. It gets no further entries. Stop it, then type \
+                 'edgetcdctl member remove {:x}', remove its data directory, and add it again",
+                self.label(*node),
+                last.0,
+                node.0
+            ),
             Note::BadForward { from } => {
                 write!(
                     f,
@@ -453,6 +478,16 @@ impl<T, R: Rules> Engine<T, R> {
             let since = now - no_leader.since;
             let voters = self.core.membership().voters.len();
             self.note(Note::NoLeader { since, voters });
+        }
+    }
+
+    /// Notes now and then that a follower has lost what it had acknowledged.
+    pub(super) fn note_lost_tail(&mut self, node: NodeId, last: LogIndex) {
+        let now = self.now.monotonic;
+        let is_due = |noted: &Monotonic| now - *noted >= NO_LEADER_INTERVAL;
+        if self.lost_tails.get(&node).is_none_or(is_due) {
+            self.lost_tails.insert(node, now);
+            self.note(Note::LostTail { node, last });
         }
     }
 

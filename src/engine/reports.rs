@@ -36,11 +36,14 @@ impl<T, R: Rules> Engine<T, R> {
             self.note(Note::SpaceAgain);
         }
         for Stored { ballot, last } in batches {
-            if let Some(ballot) = *ballot {
-                self.input(Input::BallotStored { ballot });
-            }
+            // The position first: while the core does not know the hard state to be stored, it holds back the last
+            // position it heard of. One of an earlier batch may have been overwritten by this one, and must not be
+            // what the hard state releases.
             if let Some(position) = *last {
                 self.input(Input::Stored { position });
+            }
+            if let Some(ballot) = *ballot {
+                self.input(Input::BallotStored { ballot });
             }
         }
     }
@@ -72,6 +75,23 @@ impl<T, R: Rules> Engine<T, R> {
         let (_, refused) = self.input(Input::Transfer { to: None });
         if refused.is_none() {
             self.note(Note::HandsOverFullDisk);
+        }
+    }
+
+    /// A leader whose disk hangs, or is far slower than the others', makes every client wait for it. It transfers its
+    /// leadership when a batch has been with the disk for an election timeout while the others have committed more than
+    /// this disk has. That shows that theirs are faster, so that members with equally slow disks do not pass the
+    /// leadership around.
+    pub(super) fn hand_over_if_slow(&mut self, now: Monotonic) {
+        let patience = self.settings.leader_timeout / 2;
+        let is_slow = self.saving.is_some_and(|since| now - since >= patience);
+        let is_behind = self.core.commit() > self.core.stored();
+        if !is_slow || !is_behind || !self.core.is_leader() || !self.others_decide() {
+            return;
+        }
+        let (_, refused) = self.input(Input::Transfer { to: None });
+        if refused.is_none() {
+            self.note(Note::HandsOverSlowDisk);
         }
     }
 

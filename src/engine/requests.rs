@@ -211,9 +211,7 @@ impl<T, R: Rules> Engine<T, R> {
         let (accepted, refused) = self.input(input);
         match (accepted, refused) {
             (Some(position), None) => {
-                if change.is_none() {
-                    self.updating = Some(position);
-                }
+                self.changing = Some(position);
                 Ok(position)
             }
             (None, Some(refusal)) => Err(unchanged(refusal)),
@@ -229,13 +227,14 @@ impl<T, R: Rules> Engine<T, R> {
     fn may_change(&self, order: &[u8]) -> Result<Option<(ChangeKind, NodeId)>, Unchanged> {
         let core = &self.core;
         // The table shows what is applied: it must know of all changes before this one, also of those that an
-        // earlier leader has acknowledged. They are before the first entry of this term.
+        // earlier leader has acknowledged. They are before the first entry of this term. It need not know of all that
+        // is committed: a leader with the slowest disk of all is always behind.
         let applied = self.state.applied;
-        let updating = self
-            .updating
+        let changing = self
+            .changing
             .is_some_and(|last| last.term == core.term() && last.index > applied);
-        let knows_all = self.applied_term == core.term() && applied >= core.commit();
-        if !core.is_leader() || !knows_all || updating {
+        let knows_all = self.applied_term == core.term();
+        if !core.is_leader() || !knows_all || changing {
             return Err(Unchanged::NotTaken);
         }
         let members = &self.state.members;

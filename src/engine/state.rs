@@ -95,12 +95,16 @@ impl State {
     }
 
     fn order(&mut self, bytes: &[u8]) -> Result<Outcome, Malformed> {
-        let (stamp, order) = entry::decode(bytes)?;
+        let (mut stamp, order) = entry::decode(bytes)?;
+        let asked = stamp.cluster;
         self.time = self.time.max(stamp.cluster);
+        // A new leader may stamp with an earlier time than the one before. What is to live for a while lives from the
+        // latest time that the log knows, or it would end early by the difference.
+        stamp.cluster = self.time;
         let counted = entry::is_counted(bytes);
         Ok(match order {
             Order::Tree(command) => Outcome::Tree(self.tree.apply(&command, stamp)),
-            Order::Expire => Outcome::Expired(self.tree.expire(stamp.cluster)),
+            Order::Expire => Outcome::Expired(self.tree.expire(asked)),
             Order::Publish(published) => {
                 let founds = self.tree.index() == TreeIndex(0) && !self.members.any_published();
                 let is_new = self.members.publish(published);
@@ -348,5 +352,35 @@ mod tests {
         old.iter_mut().for_each(|command| command[0] &= !64);
         assert_eq!(apply(&mut state, &old), [0; 8]);
         assert_eq!(apply(&mut state, &[entry::add(&member(4))]), [1]);
+    }
+
+    /// A new leader whose time is behind that of the one before stamps its first entries with less.
+    #[test]
+    fn a_key_lives_from_the_latest_time_that_the_log_knows() {
+        use crate::tree::{Action, Command, Key, Stamp, WallTime};
+        const SECOND: u64 = 1_000_000_000;
+        let mut state = State::new(Members::new(1, [member(1)]), 100);
+        let stamped = |mut bytes: Vec<u8>, seconds: u64| {
+            let cluster = ClusterTime(seconds * SECOND);
+            let wall = WallTime(0);
+            entry::stamp(&mut bytes, Stamp { cluster, wall });
+            bytes
+        };
+        let lease = Command {
+            ttl: Some(30),
+            ..Command::new(Action::Set, Key::new(b"/lease"))
+        };
+        let log = [
+            stamped(entry::time(), 128),
+            stamped(entry::tree(&lease), 100),
+            stamped(entry::expire(), 131),
+        ];
+        apply(&mut state, &log);
+        assert!(
+            state.tree.get(&Key::new(b"/lease")).is_ok(),
+            "3 of 30 seconds are over"
+        );
+        apply(&mut state, &[stamped(entry::expire(), 159)]);
+        assert!(state.tree.get(&Key::new(b"/lease")).is_err());
     }
 }

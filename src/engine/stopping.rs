@@ -68,6 +68,26 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
+    /// A member says that this one was removed. One that leads or hears a leader is none: whoever says so has left the
+    /// cluster, such as one that was told to go on alone. One that hears no leader may have been away when it was
+    /// removed: it believes two members, or the only other one there is.
+    pub(super) fn is_told_removed(&mut self, by: NodeId) {
+        let members = self.core.membership();
+        let is_known = members.contains(by) || self.state.members.get(by).is_some();
+        if self.core.leader().is_some() || by == self.core.id() || !is_known {
+            return;
+        }
+        self.removed_by.insert(by);
+        let others = self
+            .state
+            .members
+            .iter()
+            .filter(|member| member.id != self.core.id().0);
+        if self.removed_by.len() >= others.count().min(2) {
+            self.was_removed();
+        }
+    }
+
     pub(super) fn end_if_removed(&mut self, now: Monotonic) {
         if self
             .removed

@@ -34,6 +34,9 @@ impl<T, R: Rules> Engine<T, R> {
             let letters = self.letters(todo.send_now);
             self.effects.send.extend(letters);
         }
+        for (from, last) in todo.lost_tail {
+            self.note_lost_tail(from, last);
+        }
         for to in todo.send_snapshot {
             self.send_snapshot(to);
         }

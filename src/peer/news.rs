@@ -61,8 +61,8 @@ struct State {
     told: BTreeMap<NodeId, Instant>,
     gone: BTreeSet<NodeId>,
     snapshots: Vec<(NodeId, Option<Position>)>,
-    removed: bool,
-    removed_told: bool,
+    /// Members that say that this one was removed.
+    removed_by: BTreeSet<NodeId>,
     closed: bool,
 }
 
@@ -85,8 +85,10 @@ impl News {
         self.change(|state| state.snapshots.push((to, installed)));
     }
 
-    pub fn removed(&self) {
-        self.change(|state| state.removed = true);
+    pub fn removed(&self, by: NodeId) {
+        self.change(|state| {
+            state.removed_by.insert(by);
+        });
     }
 
     pub fn close(&self) {
@@ -161,10 +163,8 @@ impl State {
         batch.extend(due.into_iter().map(FromPeers::Unreachable));
         let sent = |(to, installed)| FromPeers::SnapshotSent { to, installed };
         batch.extend(std::mem::take(&mut self.snapshots).into_iter().map(sent));
-        if self.removed && !self.removed_told {
-            self.removed_told = true;
-            batch.push(FromPeers::Removed);
-        }
+        let removed = std::mem::take(&mut self.removed_by).into_iter();
+        batch.extend(removed.map(|by| FromPeers::Removed { by }));
         batch
     }
 
@@ -204,16 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn removed_is_told_once() {
-        let mut state = State {
-            removed: true,
-            ..State::default()
-        };
-        assert!(matches!(
-            state.take(Instant::now())[..],
-            [FromPeers::Removed]
-        ));
-        state.removed = true;
-        assert!(state.take(Instant::now()).is_empty());
+    fn removed_is_told_as_often_as_it_is_heard() {
+        let by = NodeId(7);
+        let mut state = State::default();
+        for _ in 0..2 {
+            state.removed_by.insert(by);
+            let batch = state.take(Instant::now());
+            assert!(matches!(batch[..], [FromPeers::Removed { by: NodeId(7) }]));
+            assert!(state.take(Instant::now()).is_empty());
+        }
     }
 }

@@ -87,7 +87,7 @@ impl Outgoing {
             Failure::Failed(why) => (why, true),
             Failure::Refused(why) => (why, false),
             Failure::Removed(why) => {
-                news.removed();
+                news.removed(self.peer.id);
                 (why, false)
             }
         };

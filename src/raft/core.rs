@@ -103,7 +103,8 @@ pub enum Input {
         commands: Vec<Arc<[u8]>>,
     },
     /// Everything handed out in `install` and `append` up to here is on disk. Reports (these and `BallotStored`)
-    /// come in the order of what they report; one may stand for several.
+    /// come in the order of what they report; one may stand for several. Of a ballot and entries that were stored
+    /// together the entries are reported first.
     Stored {
         /// With its term, so that a late report on entries since replaced is not taken for the new ones.
         position: Position,
@@ -231,6 +232,9 @@ pub struct Todo {
     pub refused: Option<Refusal>,
     /// Reads that are linearizable once the state machine has applied the index.
     pub reads: Vec<(u64, LogIndex)>,
+    /// Followers that lack entries which they had acknowledged, with where their log ends now: their disks have lost
+    /// them. Told with each further probe, about a heartbeat apart.
+    pub lost_tail: Vec<(NodeId, LogIndex)>,
     /// Reads asked of a node that does not lead, or does no more; may be asked elsewhere.
     pub refused_reads: Vec<u64>,
 }

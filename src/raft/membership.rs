@@ -12,8 +12,9 @@
 //!
 //! A new member begins as a learner: it receives entries and has no vote, so a cluster of one or
 //! two does not stand still while it catches up, or if it never starts. The leader promotes it by
-//! itself once it has everything that is committed, was heard within an election timeout, and the
-//! voters known to live, with it, make the new majority.
+//! itself once it has everything that was committed an election timeout ago (under load it never has
+//! all that is committed at one moment), was heard within an election timeout, and the voters known to
+//! live, with it, make the new majority.
 //!
 //! A removal is refused when the voters known to live would be no majority of what remains
 //! (unless `strict_changes` is off); adding is always possible, since a learner changes no
@@ -181,7 +182,7 @@ impl<R: Rules> Core<R> {
 
     fn may_promote(&self, leading: &Leading, learner: NodeId) -> Result<(), Refusal> {
         let caught_up = leading.progress.get(&learner).is_some_and(|progress| {
-            progress.matched >= self.commit && leading.heard_lately(learner, self)
+            progress.matched >= leading.commit_before() && leading.heard_lately(learner, self)
         });
         if !caught_up {
             return Err(Refusal::NotCaughtUp);

@@ -46,6 +46,8 @@ pub(super) struct Leading {
     uncommitted: Uncommitted,
     /// The follower that was last served from disk; the next in order has its turn.
     served: NodeId,
+    /// The commit an election timeout or more ago, the one noted last, and the tick of that.
+    commits: (LogIndex, LogIndex, u64),
 }
 
 /// What a leader knows of one other member.
@@ -62,7 +64,13 @@ pub(super) struct Progress {
     pub(super) round: u64,
     /// The newest commit it was told.
     told: LogIndex,
+    /// How often in a row it said that it lacks what it had acknowledged. A message that was under way for long may say
+    /// so once.
+    contradictions: u32,
 }
+
+/// So many refusals of an acknowledged entry, each to a probe of its own, mean that the follower has lost it.
+const CONTRADICTIONS_MIN: u32 = 3;
 
 #[derive(Debug)]
 enum Flow {
@@ -168,10 +176,25 @@ impl Leading {
             transfer: None,
             uncommitted: Uncommitted::default(),
             served: NodeId(0),
+            // Nothing is known of the time before: a learner needs all up to this term's first entry.
+            commits: (term_start, term_start, now),
         }
     }
 
-    /// Bytes proposed and not committed.
+    /// What was committed an election timeout ago, or when this node began to lead.
+    pub(super) fn commit_before(&self) -> LogIndex {
+        self.commits.0
+    }
+
+    /// With each tick: notes the commit, once an election timeout.
+    fn note_commit(&mut self, commit: LogIndex, now: u64, election_ticks: u32) {
+        let (_, last, since) = self.commits;
+        if now - since >= u64::from(election_ticks) {
+            self.commits = (last, commit, now);
+        }
+    }
+
+    /// Bytes proposed and not committed, or committed by others and not on this node's disk.
     pub(super) fn uncommitted_bytes(&self) -> usize {
         self.uncommitted.bytes
     }
@@ -185,6 +208,7 @@ impl Leading {
             heard: None,
             round: 0,
             told: LogIndex(0),
+            contradictions: 0,
         });
     }
 
@@ -305,9 +329,11 @@ impl<R: Rules> Core<R> {
             return self.step_down();
         }
         self.tick_transfer();
+        let (commit, now, ticks) = (self.commit, self.now, self.settings.election_ticks);
         let State::Leader(leading) = &mut self.state else {
             return;
         };
+        leading.note_commit(commit, now, ticks);
         if leading.heartbeat_in > 1 {
             leading.heartbeat_in -= 1;
             return;
@@ -375,6 +401,7 @@ impl<R: Rules> Core<R> {
             return;
         };
         progress.matched = progress.matched.max(matched);
+        progress.contradictions = 0;
         let meets = matched >= base;
         match &mut progress.flow {
             Flow::Stream(window) => {
@@ -390,12 +417,22 @@ impl<R: Rules> Core<R> {
     /// The follower has no entry as ours at `previous`.
     pub(super) fn on_refused(&mut self, from: NodeId, previous: LogIndex, hint: Position) {
         let meet = self.log.last_at_most(hint.index, hint.term);
-        let base = self.log.base().index;
+        let (base, now) = (self.log.base().index, self.now);
         let Some(progress) = self.progress_of(from) else {
             return;
         };
         match progress.flow {
             Flow::Stream(_) if previous > progress.matched => progress.probe(LogIndex(0)),
+            // It had acknowledged that entry: asking again at once would get the same answer for ever.
+            Flow::Probe { .. }
+                if previous <= progress.matched && previous.next() == progress.next =>
+            {
+                progress.flow = Flow::Probe { asked: Some(now) };
+                progress.contradictions += 1;
+                if progress.contradictions >= CONTRADICTIONS_MIN {
+                    self.todo.lost_tail.push((from, hint.index));
+                }
+            }
             // Without a place to meet: one before the base, so that a snapshot is sent.
             Flow::Probe { .. } if previous.next() == progress.next => {
                 progress.probe(meet.map_or(base, |position| position.index.next()));
@@ -463,9 +500,12 @@ impl<R: Rules> Core<R> {
     /// Commits what a majority has on disk, if the newest of it is of this term (paper §5.4.2):
     /// an older entry that a majority has may still be replaced; figure 8 shows how.
     pub(super) fn advance_commit(&mut self) {
+        let done = self.commit.min(self.log.stored());
         let State::Leader(leading) = &mut self.state else {
             return;
         };
+        // What this node's own disk does not have stays in memory, committed or not.
+        leading.uncommitted.committed(done);
         let own = if R::OWN_STORE_COUNTS {
             self.log.stored()
         } else {
@@ -484,7 +524,6 @@ impl<R: Rules> Core<R> {
         if index <= self.commit || (R::COMMIT_OWN_TERM_ONLY && !own_term) {
             return;
         }
-        leading.uncommitted.committed(index);
         let changed = self.members.changed_at() > self.commit;
         self.commit_to(index);
         if changed {

@@ -96,15 +96,18 @@ impl Pending {
     }
 
     /// A snapshot takes the place of the log: what a full disk had no room for is in it, or was replaced. The
-    /// ballot stays; letters may be lost.
+    /// ballot stays; letters may be lost. A batch without anything stays, too: the raft thread hands over the next one
+    /// only when it hears that the one before is stored.
     fn supersede(&mut self) {
+        if self.batches.is_empty() {
+            return;
+        }
         let ballot = self.batches.iter().rev().find_map(|batch| batch.ballot);
-        let batch = ballot.map(|ballot| Batch {
-            ballot: Some(ballot),
-            ..Batch::default()
-        });
         *self = Pending {
-            batches: batch.into_iter().collect(),
+            batches: vec![Batch {
+                ballot,
+                ..Batch::default()
+            }],
             ..Pending::default()
         };
     }
@@ -221,6 +224,7 @@ impl<D: Disk> LogThread<D> {
             Ok(()) => self.report(Report::Installed(mark.position)),
             Err(error) => threads::fatal(&error.to_string()),
         }
+        self.store();
     }
 
     fn begin_snapshot(&mut self, task: Task) {
@@ -252,5 +256,87 @@ impl<D: Disk> LogThread<D> {
     /// A raft thread that is gone needs no reports.
     fn report(&self, report: Report) {
         let _ = self.wiring.reports.send(report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{Entry, Membership, Payload, Position, Term};
+    use crate::replica::peers::NoPeers;
+    use crate::wal::{Home, LyingDisk, Options, recover};
+    use crossbeam_channel::unbounded;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn at(index: u64) -> Position {
+        Position {
+            term: Term(1),
+            index: LogIndex(index),
+        }
+    }
+
+    fn entries(indexes: std::ops::RangeInclusive<u64>, bytes: usize) -> Batch {
+        let entry = |index| Entry {
+            position: at(index),
+            payload: Payload::Command(Arc::from(vec![7; bytes])),
+        };
+        Batch {
+            entries: indexes.map(entry).collect(),
+            ..Batch::default()
+        }
+    }
+
+    /// A follower's disk has no room for a batch, and its leader sends a snapshot, which is small and fits. The raft
+    /// thread waits to hear of that batch before it hands over the next one.
+    #[test]
+    fn a_batch_that_a_snapshot_has_superseded_is_reported_stored() {
+        let disk = LyingDisk::new(1);
+        let options = Options {
+            segment_bytes: 64 << 10,
+            segment_bytes_max: 64 << 10,
+            ..Options::new("/data")
+        };
+        let home = Home::open(disk.clone(), options).expect("the directory is free");
+        let (wal, _) = recover(&home).expect("an empty log");
+        let snapshots = wal.snapshots();
+        let (jobs, to_do) = unbounded();
+        let (reports, reported) = unbounded();
+        let thread = LogThread::new(Wiring {
+            wal,
+            jobs: to_do,
+            reports,
+            snapshots: unbounded().0,
+            peers: Arc::new(NoPeers),
+        });
+        let thread = std::thread::spawn(move || thread.run());
+        let save = |batch| {
+            let then = Vec::new();
+            jobs.send(Job::Save { batch, then }).expect("it runs");
+        };
+        let report = || reported.recv_timeout(PATIENCE).expect("a report");
+        save(entries(1..=2, 10));
+        assert!(matches!(report(), Report::Stored(_)));
+        let mark = SnapshotMark {
+            position: at(50),
+            membership: Membership::default(),
+        };
+        let mut snapshot = snapshots.begin(&mark).expect("there is room");
+        snapshot.seal().expect("there is room");
+        disk.set_capacity(0);
+        save(entries(3..=6, 60_000));
+        assert!(matches!(report(), Report::Full));
+        let finish = Box::new(move || snapshot.finish());
+        jobs.send(Job::Install { mark, finish }).expect("it runs");
+        assert!(matches!(report(), Report::Installed(position) if position == at(50)));
+        match report() {
+            Report::Stored(batches) => assert!(batches.iter().all(|stored| stored.last.is_none())),
+            _ => panic!("the batch that was superseded is not reported"),
+        }
+        disk.set_capacity(u64::MAX);
+        save(entries(51..=52, 10));
+        assert!(matches!(report(), Report::Stored(batches) if batches[0].last == Some(at(52))));
+        jobs.send(Job::Close).expect("it runs");
+        thread.join().expect("it ends well");
     }
 }

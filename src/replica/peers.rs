@@ -61,7 +61,10 @@ pub enum FromPeers {
         installed: Option<Position>,
     },
     /// A member says that this one was removed from the cluster.
-    Removed,
+    Removed {
+        /// The member, as it was dialled.
+        by: NodeId,
+    },
 }
 
 /// A snapshot that another member has sent.

@@ -156,17 +156,17 @@ fn a_removed_member_is_told_once() {
     let (one, a) = listener();
     let one = Node::start(1, one, &without_nine(&[(1, a)]));
     let nine = Node::start(9, nine, &members(&[(1, a), (9, n)]));
-    nine.event(|event| matches!(event, FromPeers::Removed).then_some(()));
+    nine.event(|event| matches!(event, FromPeers::Removed { .. }).then_some(()));
     let refused = dial(&nine, 1, a);
     assert!(
         matches!(&refused, Err(Failure::Removed(why)) if why.contains("was removed")),
         "{refused:?}"
     );
-    nine.link.common.news.removed();
+    nine.link.common.news.removed(NodeId(1));
     // What is told after it has been told again shows that it was not.
     nine.link.common.news.gone(NodeId(42));
     let again = nine.event(|event| match event {
-        FromPeers::Removed => Some(true),
+        FromPeers::Removed { .. } => Some(true),
         FromPeers::Gone(NodeId(42)) => Some(false),
         _ => None,
     });
@@ -185,7 +185,7 @@ fn a_strangers_410_does_not_end_a_member() {
     assert!(
         one.events
             .try_iter()
-            .all(|event| !matches!(event, FromPeers::Removed))
+            .all(|event| !matches!(event, FromPeers::Removed { .. }))
     );
 }
 
@@ -309,5 +309,5 @@ fn a_member_that_the_table_does_not_name_yet_is_heard_and_answered() {
     without.remove(NodeId(3));
     one.link.set_members(&without);
     until("it is shut out", || one.link.connected(NodeId(3)).is_none());
-    three.event(|event| matches!(event, FromPeers::Removed).then_some(()));
+    three.event(|event| matches!(event, FromPeers::Removed { .. }).then_some(()));
 }

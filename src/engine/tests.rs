@@ -1,0 +1,443 @@
+//! One engine, stepped by hand: the test is the disk, the clock and the other members.
+
+use super::letter::Letter;
+use super::members::{Member, Members};
+use super::request::{Proposal, Request};
+use super::state::State;
+use super::time::{Estimate, Monotonic, Now};
+use super::{
+    Batch, DiskJob, DiskReport, Effects, Engine, Event, Note, PeerEvent, Settings, Stored, entry,
+};
+use crate::raft::{
+    self, Ballot, Body, ChangeKind, Core, Entry, LogIndex, Membership, Message, NodeId, Payload,
+    Position, SnapshotMark, Start, Term,
+};
+use crate::tree::{Action, ClusterTime, Command, Key};
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+const ME: NodeId = NodeId(1);
+const TWO: NodeId = NodeId(2);
+const THREE: NodeId = NodeId(3);
+const LEARNER: NodeId = NodeId(4);
+const TICK: Duration = Duration::from_millis(20);
+const ELECTION_TICKS: u32 = 50;
+
+fn member(id: u64) -> Member {
+    Member {
+        id,
+        name: format!("n{id}"),
+        peer_urls: vec![format!("http://n{id}:2380")],
+        client_urls: Vec::new(),
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        tick: TICK,
+        request_timeout: Duration::from_secs(7),
+        leader_timeout: Duration::from_secs(2),
+        snapshot_count: u64::MAX,
+        snapshot_bytes: 0,
+        log_bytes_max: u64::MAX,
+        stall: Duration::from_millis(100),
+        election_ticks: ELECTION_TICKS,
+        strict_changes: true,
+        first_tag: 7,
+    }
+}
+
+/// A member of three, with a learner if the test wants one.
+struct Bench {
+    engine: Engine<u64>,
+    now: Monotonic,
+    /// With the disk: each is reported stored by [`Bench::store`].
+    at_disk: VecDeque<Batch>,
+    /// What left for other members, messages that waited for the disk included.
+    sent: Vec<(NodeId, Body)>,
+    waiting: VecDeque<Vec<(NodeId, Letter)>>,
+    notes: Vec<Note>,
+    removed: bool,
+}
+
+impl Bench {
+    fn new(learners: &[NodeId]) -> Bench {
+        let membership = Membership {
+            voters: [ME, TWO, THREE].into(),
+            learners: learners.iter().copied().collect(),
+        };
+        let start = Start {
+            snapshot: SnapshotMark {
+                membership,
+                ..SnapshotMark::default()
+            },
+            ..Start::default()
+        };
+        let core = Core::new(
+            raft::Settings {
+                election_ticks: ELECTION_TICKS,
+                heartbeat_ticks: 5,
+                uncommitted_bytes: 64 << 10,
+                ..raft::Settings::new(ME, 1)
+            },
+            start,
+        );
+        let members = (1..=3).chain(learners.iter().map(|id| id.0)).map(member);
+        let state = State::new(Members::new(1, members), 100);
+        let now = Monotonic(1 << 40);
+        let mut bench = Bench {
+            engine: Engine::new(core, state, settings(), Estimate::default(), at(now)),
+            now,
+            at_disk: VecDeque::new(),
+            sent: Vec::new(),
+            waiting: VecDeque::new(),
+            notes: Vec::new(),
+            removed: false,
+        };
+        bench.step(Event::Start);
+        bench
+    }
+
+    fn step(&mut self, event: Event<u64>) -> Effects<u64> {
+        let mut effects = self.engine.step(at(self.now), event);
+        self.deliver(std::mem::take(&mut effects.send));
+        for job in std::mem::take(&mut effects.disk) {
+            if let DiskJob::Save { batch, then } = job {
+                self.at_disk.push_back(batch);
+                self.waiting.push_back(then);
+            }
+        }
+        self.notes.append(&mut effects.notes);
+        self.removed |= effects.removed;
+        effects
+    }
+
+    fn deliver(&mut self, letters: Vec<(NodeId, Letter)>) {
+        for (to, letter) in letters {
+            if let Letter::Raft { message, .. } = letter {
+                self.sent.push((to, message.body));
+            }
+        }
+    }
+
+    /// The oldest batch that is with the disk is synced.
+    fn store(&mut self) {
+        let batch = self.at_disk.pop_front().expect("a batch is with the disk");
+        let then = self.waiting.pop_front().expect("with its messages");
+        self.deliver(then);
+        let stored = Stored {
+            ballot: batch.ballot,
+            last: batch.entries.last().map(|entry| entry.position),
+        };
+        self.step(Event::Disk(DiskReport::Stored(vec![stored])));
+    }
+
+    fn store_all(&mut self) {
+        while !self.at_disk.is_empty() {
+            self.store();
+        }
+    }
+
+    fn hear(&mut self, from: NodeId, term: u64, body: Body) -> Effects<u64> {
+        let message = Message {
+            term: Term(term),
+            body,
+        };
+        let letters = vec![Letter::Raft {
+            message,
+            time: ClusterTime(0),
+        }];
+        self.step(Event::Peers(vec![PeerEvent::Letters { from, letters }]))
+    }
+
+    fn tick(&mut self) {
+        self.now = self.now + TICK;
+        self.step(Event::Tick);
+    }
+
+    /// Ticks, with followers that answer heartbeats.
+    fn tick_led(&mut self, ticks: u32) {
+        for _ in 0..ticks {
+            self.tick();
+            let term = self.term();
+            for (to, body) in std::mem::take(&mut self.sent) {
+                if let Body::Heartbeat { round, .. } = body {
+                    self.hear(to, term, Body::HeartbeatReply { round });
+                } else {
+                    self.sent.push((to, body));
+                }
+            }
+        }
+    }
+
+    fn term(&self) -> u64 {
+        self.engine.core().term().0
+    }
+
+    /// Is elected, with the first entry of its term committed.
+    fn lead(&mut self) {
+        while !self
+            .sent
+            .iter()
+            .any(|(_, body)| matches!(body, Body::PreVote { .. }))
+        {
+            self.tick();
+        }
+        let asked = Term(self.term() + 1);
+        self.hear(
+            TWO,
+            self.term(),
+            Body::PreVoteReply {
+                asked,
+                granted: true,
+            },
+        );
+        self.store_all();
+        self.hear(TWO, self.term(), Body::VoteReply { granted: true });
+        assert!(self.engine.core().is_leader());
+        self.store_all();
+        self.acknowledge(&[TWO, THREE]);
+        self.store_all();
+        assert_eq!(self.engine.core().commit(), self.last());
+    }
+
+    fn last(&self) -> LogIndex {
+        self.engine.core().last_position().index
+    }
+
+    /// These followers have all that the leader has.
+    fn acknowledge(&mut self, followers: &[NodeId]) {
+        let matched = self.last();
+        for follower in followers {
+            self.hear(*follower, self.term(), Body::Accepted { matched });
+        }
+    }
+
+    fn propose(&mut self, number: u64, bytes: usize) -> Effects<u64> {
+        let mut command = Command::new(Action::Set, Key::new(b"/a"));
+        command.value = "v".repeat(bytes).as_str().into();
+        let proposal = Proposal::of(entry::tree(&command), number);
+        self.step(Event::Requests(vec![Request::Propose(proposal)]))
+    }
+
+    fn appends_to(&self, node: NodeId) -> usize {
+        let is_append =
+            |(to, body): &&(NodeId, Body)| *to == node && matches!(body, Body::Append { .. });
+        self.sent.iter().filter(is_append).count()
+    }
+}
+
+fn at(monotonic: Monotonic) -> Now {
+    Now {
+        monotonic,
+        ..Now::default()
+    }
+}
+
+fn noop(term: u64, index: u64) -> Entry {
+    Entry {
+        position: Position {
+            term: Term(term),
+            index: LogIndex(index),
+        },
+        payload: Payload::Noop,
+    }
+}
+
+fn append(entries: Vec<Entry>, commit: u64) -> Body {
+    Body::Append {
+        previous: Position::default(),
+        entries,
+        commit: LogIndex(commit),
+    }
+}
+
+/// Two leaders replace each other's first entry while the disk is busy, so that the newest hard state is stored
+/// together with an entry of before.
+#[test]
+fn a_batch_that_overwrote_an_entry_does_not_count_for_it() {
+    let mut bench = Bench::new(&[]);
+    bench.hear(TWO, 5, append(vec![noop(5, 1)], 0));
+    bench.hear(THREE, 6, append(vec![noop(6, 1)], 0));
+    let heartbeat = Body::Heartbeat {
+        round: 1,
+        commit: Position::default(),
+    };
+    bench.hear(TWO, 7, heartbeat);
+    bench.store();
+    let second = bench.at_disk.front().expect("the second batch");
+    assert_eq!(second.ballot.map(|Ballot { term, .. }| term), Some(Term(7)));
+    assert_eq!(second.entries, [noop(6, 1)]);
+    bench.hear(TWO, 7, append(vec![noop(5, 1)], 1));
+    bench.store();
+    let core = bench.engine.core();
+    assert_eq!((core.stored(), core.applied()), (LogIndex(0), LogIndex(0)));
+    bench.store();
+    let core = bench.engine.core();
+    assert_eq!((core.stored(), core.applied()), (LogIndex(1), LogIndex(1)));
+}
+
+/// Heartbeats need no disk, so a leader whose disk hangs keeps its majority. The others' disks work: they commit.
+#[test]
+fn a_leader_whose_disk_hangs_makes_way_and_takes_no_more_than_it_may() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.propose(1, 10_000);
+    // From here on nothing that this member writes is reported stored.
+    bench.acknowledge(&[TWO, THREE]);
+    assert!(bench.engine.core().commit() > bench.engine.core().stored());
+    let mut refused = 0;
+    for number in 2..20 {
+        refused += bench.propose(number, 10_000).replies.len();
+        bench.acknowledge(&[TWO, THREE]);
+    }
+    assert!(
+        refused >= 10,
+        "{refused} of 18 are refused: 64 KiB may wait for the disk"
+    );
+    bench.tick_led(ELECTION_TICKS / 2);
+    let told = |bench: &Bench| {
+        bench
+            .sent
+            .iter()
+            .any(|(_, body)| *body == Body::CampaignNow)
+    };
+    assert!(!told(&bench), "a slow sync is no reason");
+    bench.tick_led(ELECTION_TICKS);
+    assert!(told(&bench), "another one shall lead");
+    assert!(bench.notes.contains(&Note::HandsOverSlowDisk));
+}
+
+/// Where all disks are slow, none is better: nothing is committed that this member's disk does not have.
+#[test]
+fn equally_slow_members_do_not_pass_the_leadership_around() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.propose(1, 10);
+    bench.tick_led(10 * ELECTION_TICKS);
+    assert!(!bench.notes.contains(&Note::HandsOverSlowDisk));
+    assert!(bench.engine.core().is_leader());
+}
+
+/// A disk that lies about its cache, or an older copy of the data directory.
+#[test]
+fn a_follower_without_its_acknowledged_tail_is_noted_and_not_flooded() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.propose(1, 10);
+    bench.store_all();
+    bench.acknowledge(&[TWO, THREE]);
+    let had = bench.last();
+    bench.step(Event::Peers(vec![PeerEvent::Unreachable(TWO)]));
+    let refusal = Body::Refused {
+        previous: had,
+        hint: Position::default(),
+    };
+    bench.sent.clear();
+    let mut probes = 0;
+    for _ in 0..4 * ELECTION_TICKS {
+        bench.tick_led(1);
+        let asked = bench.appends_to(TWO);
+        probes += asked;
+        bench.sent.clear();
+        (0..asked).for_each(|_| drop(bench.hear(TWO, bench.term(), refusal.clone())));
+        assert_eq!(bench.appends_to(TWO), 0, "nothing is sent again at once");
+    }
+    assert!((3..=45).contains(&probes), "{probes} probes in 200 ticks");
+    let is_noted = |note: &&Note| matches!(note, Note::LostTail { node: TWO, .. });
+    assert_eq!(
+        bench.notes.iter().filter(is_noted).count(),
+        1,
+        "once in ten seconds"
+    );
+    // It was a message that was under way for long, after all: it goes on.
+    bench.acknowledge(&[TWO]);
+    bench.propose(2, 10);
+    assert_eq!(bench.appends_to(TWO), 1);
+}
+
+/// Under load a learner never has all that is committed at one moment.
+#[test]
+fn a_learner_that_keeps_up_is_promoted_under_load() {
+    let mut bench = Bench::new(&[LEARNER]);
+    bench.lead();
+    for number in 0..4 * u64::from(ELECTION_TICKS) {
+        let before = bench.last();
+        bench.propose(number, 10);
+        bench.store_all();
+        bench.acknowledge(&[TWO, THREE]);
+        bench.hear(LEARNER, bench.term(), Body::Accepted { matched: before });
+        assert!(before < bench.engine.core().commit());
+        bench.tick_led(1);
+    }
+    assert!(bench.engine.core().membership().voters.contains(&LEARNER));
+}
+
+#[test]
+fn a_learner_that_falls_behind_is_not() {
+    let mut bench = Bench::new(&[LEARNER]);
+    bench.lead();
+    let matched = LogIndex(0);
+    for number in 0..4 * u64::from(ELECTION_TICKS) {
+        bench.propose(number, 10);
+        bench.store_all();
+        bench.acknowledge(&[TWO, THREE]);
+        bench.hear(LEARNER, bench.term(), Body::Accepted { matched });
+        bench.tick_led(1);
+    }
+    assert!(!bench.engine.core().membership().voters.contains(&LEARNER));
+}
+
+/// The others commit faster than this leader's disk stores, all the time.
+#[test]
+fn a_leader_with_the_slowest_disk_changes_members() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.propose(1, 10);
+    bench.acknowledge(&[TWO, THREE]);
+    assert!(bench.engine.core().commit() > bench.engine.state().applied);
+    let before = bench.last();
+    let add = |id: u64| Request::Change(Proposal::of(entry::add(&member(id)), id));
+    bench.step(Event::Requests(vec![add(8)]));
+    assert_eq!(bench.last(), LogIndex(before.0 + 1), "it is appended");
+    // Not applied yet, so the table does not know it: no other one with its URLs gets in.
+    bench.acknowledge(&[TWO, THREE]);
+    let twin = Member { id: 9, ..member(8) };
+    let twin = Request::Change(Proposal::of(entry::add(&twin), 9));
+    bench.step(Event::Requests(vec![twin]));
+    assert_eq!(bench.last(), LogIndex(before.0 + 1));
+    let changes = bench.at_disk.iter().flat_map(|batch| &batch.entries);
+    let adds = changes.filter(|entry| {
+        matches!(&entry.payload, Payload::Change(change) if change.kind == ChangeKind::AddLearner)
+    });
+    assert!(adds.count() <= 1);
+}
+
+#[test]
+fn one_members_word_removes_nobody() {
+    let removed_by = |id| Event::Peers(vec![PeerEvent::Removed { by: id }]);
+    let mut bench = Bench::new(&[]);
+    let heartbeat = |round| Body::Heartbeat {
+        round,
+        commit: Position::default(),
+    };
+    bench.hear(TWO, 5, heartbeat(1));
+    bench.step(removed_by(THREE));
+    bench.step(removed_by(TWO));
+    for round in 2..4 * u64::from(ELECTION_TICKS) {
+        bench.tick();
+        bench.hear(TWO, 5, heartbeat(round));
+    }
+    assert!(!bench.removed, "it hears a leader");
+
+    let mut bench = Bench::new(&[]);
+    bench.step(removed_by(THREE));
+    bench.step(removed_by(THREE));
+    bench.step(removed_by(NodeId(77)));
+    (0..4 * ELECTION_TICKS).for_each(|_| bench.tick());
+    assert!(!bench.removed, "one member and a stranger say so");
+    bench.step(removed_by(TWO));
+    (0..4 * ELECTION_TICKS).for_each(|_| bench.tick());
+    assert!(bench.removed, "both others say so");
+}
