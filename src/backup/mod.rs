@@ -128,7 +128,8 @@ pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, Bac
     })?;
     let token = &config.initial_cluster_token;
     let mixed = Config {
-        initial_cluster_token: format!("{token}@{:016x}", backup.fingerprint),
+        // Members with different leaps would give out different indexes: they are of different clusters.
+        initial_cluster_token: format!("{token}@{:016x}+{bump}", backup.fingerprint),
         ..config.clone()
     };
     let identity = Identity::found(&mixed, random());

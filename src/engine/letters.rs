@@ -38,6 +38,7 @@ impl<T, R: Rules> Engine<T, R> {
             PeerEvent::SnapshotSent { to, installed } => {
                 self.snapshot_sent(to, installed);
             }
+            PeerEvent::SnapshotUnreadable => self.has_snapshot = false,
             PeerEvent::Removed { by } => self.is_told_removed(by),
         }
     }

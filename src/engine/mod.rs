@@ -171,6 +171,8 @@ pub enum PeerEvent {
         /// The snapshot's position; None: it was not sent, or not used.
         installed: Option<Position>,
     },
+    /// This member's newest snapshot cannot be read back: there is none to send until another one is made.
+    SnapshotUnreadable,
     /// A member says that this one was removed from the cluster. It may be mistaken, or speak of a cluster of its own.
     Removed {
         /// The member.

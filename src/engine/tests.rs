@@ -15,7 +15,6 @@ use crate::raft::{
 use crate::tree::{Action, ClusterTime, Command, Key};
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 const ME: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
@@ -59,6 +58,8 @@ struct Bench {
     waiting: VecDeque<Vec<(NodeId, Letter)>>,
     notes: Vec<Note>,
     removed: bool,
+    /// How many were begun.
+    snapshots: usize,
 }
 
 impl Bench {
@@ -94,6 +95,7 @@ impl Bench {
             waiting: VecDeque::new(),
             notes: Vec::new(),
             removed: false,
+            snapshots: 0,
         };
         bench.step(Event::Start);
         bench
@@ -103,9 +105,13 @@ impl Bench {
         let mut effects = self.engine.step(at(self.now), event);
         self.deliver(std::mem::take(&mut effects.send));
         for job in std::mem::take(&mut effects.disk) {
-            if let DiskJob::Save { batch, then } = job {
-                self.at_disk.push_back(batch);
-                self.waiting.push_back(then);
+            match job {
+                DiskJob::Save { batch, then } => {
+                    self.at_disk.push_back(batch);
+                    self.waiting.push_back(then);
+                }
+                DiskJob::Snapshot(_) => self.snapshots += 1,
+                _ => {}
             }
         }
         self.notes.append(&mut effects.notes);
@@ -440,4 +446,48 @@ fn one_members_word_removes_nobody() {
     bench.step(removed_by(TWO));
     (0..4 * ELECTION_TICKS).for_each(|_| bench.tick());
     assert!(bench.removed, "both others say so");
+}
+
+/// A follower needs a snapshot, and the newest one cannot be read.
+#[test]
+fn another_snapshot_is_made_when_the_newest_cannot_be_read() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    let wants = |bench: &mut Bench| bench.hear(TWO, bench.term(), Body::Blank);
+    let effects = wants(&mut bench);
+    assert!(effects.send_snapshot.is_empty(), "there is none yet");
+    let position = bench
+        .engine
+        .core()
+        .position_at(bench.last())
+        .expect("a log");
+    let made = |bench: &mut Bench| {
+        let mark = bench
+            .engine
+            .core()
+            .mark_at(position.index)
+            .expect("it is applied");
+        let (bytes, took) = (100, Duration::ZERO);
+        bench.step(Event::Disk(DiskReport::Snapshot { mark, bytes, took }))
+    };
+    assert_eq!(made(&mut bench).send_snapshot, [(TWO, Term(bench.term()))]);
+    bench.snapshots = 0;
+    bench.step(Event::Peers(vec![PeerEvent::SnapshotUnreadable]));
+    let (to, installed) = (TWO, None);
+    bench.step(Event::Peers(vec![PeerEvent::SnapshotSent {
+        to,
+        installed,
+    }]));
+    for _ in 0..ELECTION_TICKS {
+        bench.tick_led(1);
+        if bench.snapshots > 0 {
+            break;
+        }
+        wants(&mut bench);
+    }
+    assert_eq!(
+        bench.snapshots, 1,
+        "it is not sent again, another one is made"
+    );
+    assert_eq!(made(&mut bench).send_snapshot, [(TWO, Term(bench.term()))]);
 }

@@ -61,6 +61,8 @@ struct State {
     told: BTreeMap<NodeId, Instant>,
     gone: BTreeSet<NodeId>,
     snapshots: Vec<(NodeId, Option<Position>)>,
+    /// This member's own newest snapshot was found damaged.
+    unreadable: bool,
     /// Members that say that this one was removed.
     removed_by: BTreeSet<NodeId>,
     closed: bool,
@@ -83,6 +85,10 @@ impl News {
 
     pub fn snapshot_sent(&self, to: NodeId, installed: Option<Position>) {
         self.change(|state| state.snapshots.push((to, installed)));
+    }
+
+    pub fn snapshot_unreadable(&self) {
+        self.change(|state| state.unreadable = true);
     }
 
     pub fn removed(&self, by: NodeId) {
@@ -161,6 +167,9 @@ impl State {
         let due: BTreeSet<NodeId> = due;
         self.told.extend(due.iter().map(|id| (*id, now)));
         batch.extend(due.into_iter().map(FromPeers::Unreachable));
+        // Before the end of the transfer that has found it out.
+        let unreadable = std::mem::take(&mut self.unreadable);
+        batch.extend(unreadable.then_some(FromPeers::SnapshotUnreadable));
         let sent = |(to, installed)| FromPeers::SnapshotSent { to, installed };
         batch.extend(std::mem::take(&mut self.snapshots).into_iter().map(sent));
         let removed = std::mem::take(&mut self.removed_by).into_iter();

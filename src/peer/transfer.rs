@@ -14,7 +14,7 @@ use super::dial::{Call, Failure};
 use super::frame::{FrameReader, Kind};
 use super::hello::SNAPSHOT_PATH;
 use crate::raft::{LogIndex, NodeId, Position, Term};
-use crate::wal::{Disk, SnapshotReader, Snapshots};
+use crate::wal::{Disk, SnapshotReader, Snapshots, WalError, WalErrorKind};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
@@ -83,33 +83,40 @@ impl<D: Disk> Transfers<D> {
             "sending the snapshot {position} ({bytes} bytes) to {} at {url}",
             peer.label()
         );
-        self.stream(&socket, &mut snapshot)?;
+        self.stream(&socket, &mut snapshot)
+            .map_err(|trouble| match trouble {
+                Trouble::Socket(why) => why,
+                Trouble::Snapshot(error) => {
+                    if error.kind == WalErrorKind::Damaged {
+                        self.snapshots.set_aside(position);
+                        self.common.news.snapshot_unreadable();
+                    }
+                    format!("{error}; another one is made")
+                }
+            })?;
         let installed = self.await_answer(&socket, to)?;
         log::info!("{} has installed the snapshot {installed}", peer.label());
         Ok(installed)
     }
 
-    fn stream(&self, socket: &TcpStream, snapshot: &mut SnapshotReader<D>) -> Result<(), String> {
+    fn stream(&self, socket: &TcpStream, snapshot: &mut SnapshotReader<D>) -> Result<(), Trouble> {
         let origin = self.common.origin();
         let mut frame = Vec::new();
         origin.frame(Kind::Mark, &mut frame, |out| {
             out.extend_from_slice(&snapshot.bytes().to_le_bytes());
             snapshot.mark().encode(out);
         });
-        write(socket, &frame)?;
+        write(socket, &frame).map_err(Trouble::Socket)?;
         let mut slice = Vec::new();
-        while snapshot
-            .next(&mut slice)
-            .map_err(|error| error.to_string())?
-        {
+        while snapshot.next(&mut slice).map_err(Trouble::Snapshot)? {
             frame.clear();
             origin.frame(Kind::Slice, &mut frame, |out| out.extend_from_slice(&slice));
             slice.clear();
-            write(socket, &frame)?;
+            write(socket, &frame).map_err(Trouble::Socket)?;
         }
         frame.clear();
         origin.frame(Kind::End, &mut frame, |_| {});
-        write(socket, &frame)
+        write(socket, &frame).map_err(Trouble::Socket)
     }
 
     fn await_answer(&self, socket: &TcpStream, to: NodeId) -> Result<Position, String> {
@@ -133,6 +140,12 @@ impl<D: Disk> Transfers<D> {
     fn running(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why a snapshot was not sent to its end.
+enum Trouble {
+    Socket(String),
+    Snapshot(WalError),
 }
 
 /// Tells how a transfer ended when it does, whatever ended it.

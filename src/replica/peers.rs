@@ -60,6 +60,8 @@ pub enum FromPeers {
         /// The snapshot's position; None: it was not sent, or not used.
         installed: Option<Position>,
     },
+    /// This member's newest snapshot cannot be read back, and was set aside: there is none to send.
+    SnapshotUnreadable,
     /// A member says that this one was removed from the cluster.
     Removed {
         /// The member, as it was dialled.

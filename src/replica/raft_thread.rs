@@ -179,6 +179,7 @@ impl RaftThread {
             FromPeers::Unreachable(node) => PeerEvent::Unreachable(node),
             FromPeers::Gone(leader) => PeerEvent::Gone(leader),
             FromPeers::SnapshotSent { to, installed } => PeerEvent::SnapshotSent { to, installed },
+            FromPeers::SnapshotUnreadable => PeerEvent::SnapshotUnreadable,
             FromPeers::Removed { by } => PeerEvent::Removed { by },
             FromPeers::Snapshot(_) if self.installing.is_some() => return None,
             FromPeers::Snapshot(received) => PeerEvent::Snapshot(self.receive(*received)),

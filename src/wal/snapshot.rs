@@ -46,6 +46,17 @@ impl<D: Disk> Snapshots<D> {
         SnapshotReader::open(&self.0, position)
     }
 
+    /// Gives a snapshot that turned out to be damaged another name, so that it is used for nothing. It is removed when
+    /// there is a newer one.
+    pub fn set_aside(&self, position: Position) {
+        let path = path(&self.0, position);
+        let disk = self.0.disk();
+        // What cannot be renamed is found damaged again.
+        let _ = disk
+            .rename(&path, &path.with_extension("bad"))
+            .and_then(|()| disk.sync_dir(self.0.snap()));
+    }
+
     /// The newest snapshot that can be opened, for a member that has fallen behind. Its slices are
     /// checked as they are read; it stays readable after it was removed.
     pub fn newest(&self) -> Result<Option<SnapshotReader<D>>, WalError> {

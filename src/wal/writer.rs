@@ -168,6 +168,9 @@ pub struct Wal<D: Disk> {
     active: Active<D>,
     pub(super) used: Vec<Used>,
     spare: Spare,
+    /// The spare was found at the start: the process before may have been killed between giving it its name and making
+    /// that name durable.
+    spare_is_found: bool,
     pub(super) index: SharedIndex,
     buffer: Vec<u8>,
     poison: Option<WalError>,
@@ -190,6 +193,7 @@ impl<D: Disk> Wal<D> {
             log: parts.log,
             active: parts.active,
             used: parts.used,
+            spare_is_found: parts.spare.is_some(),
             spare: Spare::new(parts.spare),
             index: SharedIndex::new(parts.index),
             buffer: Vec::new(),
@@ -490,6 +494,12 @@ impl<D: Disk> Wal<D> {
             Some(spare) if spare.bytes >= needed => spare,
             spare => self.make_segment(needed, spare)?,
         };
+        if std::mem::take(&mut self.spare_is_found) {
+            // A power cut would take an unsynced name away, with all that the log has put into the file by then.
+            let synced = self.home.disk().sync_dir(self.home.wal());
+            let failed = |error| WalError::final_io(self.home.wal(), "sync this folder", &error);
+            self.poison_on_error(synced.map_err(failed))?;
+        }
         let opened = Active::open(&self.home, next);
         self.poison_on_error(opened)
     }

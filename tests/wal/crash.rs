@@ -317,3 +317,47 @@ fn a_stop_that_was_not_synced_is_not_called_durable() {
         );
     }
 }
+
+/// The process ends, cleanly but for its helper, between giving the next segment its name and making that name durable.
+/// The next process uses the segment, and then the power goes: what it had acknowledged is there. The disk has no room for a further segment,
+/// whose making would have made the name durable by the way.
+#[test]
+fn a_segment_whose_name_was_not_durable_is_not_lost_with_what_is_in_it() {
+    for seed in 0..32 {
+        let disk = LyingDisk::new(seed);
+        let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+        let write = |wal: &mut edgetcd::wal::Wal<LyingDisk>, from: u64, to: u64| {
+            (from..=to).for_each(|at| wal.write(&entries(at, at, 1, 1000)).expect("written"));
+        };
+        write(&mut wal, 1, 10);
+        wal.close().expect("a clean end");
+        drop(_home);
+        unname_durably(&disk);
+        disk.set_capacity(disk.used());
+        let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a sound log");
+        write(&mut wal, 11, 20);
+        drop((wal, _home));
+        disk.crash();
+        let (_home, wal, recovered) =
+            open(&disk, SEGMENT).unwrap_or_else(|error| panic!("{seed}: {error}"));
+        assert_eq!(read_all(&wal, &recovered).len(), 20, "{seed}");
+    }
+}
+
+/// As if the newest segment had been given its name a moment before the process was killed: the rename is not synced.
+fn unname_durably(disk: &LyingDisk) {
+    use edgetcd::wal::Disk;
+    disk.kill();
+    let newest = disk
+        .files()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|kind| kind == "wal"))
+        .max()
+        .expect("segments");
+    let temporary = newest.with_extension("tmp");
+    let dir = newest.parent().expect("a folder");
+    disk.rename(&newest, &temporary).expect("renamed");
+    disk.sync_dir(dir).expect("synced");
+    disk.rename(&temporary, &newest).expect("renamed");
+    disk.kill();
+}

@@ -8,6 +8,7 @@ use crate::raft::{Membership, SnapshotMark};
 use crate::replica::peers::Received;
 use crate::tree::{Action, Command, Key, Stamp, WallTime};
 use std::io::Write;
+use std::path::PathBuf;
 
 const SLICES: usize = 40;
 
@@ -218,6 +219,32 @@ fn a_full_disk_ends_the_transfer_and_not_the_process() {
     one.link.send_snapshot(NodeId(2), Term(3));
     assert_eq!(sent(&one), None);
     until("nothing is left", || snapshot_files(&two) == 0);
+}
+
+/// A sector of the leader's newest snapshot has rotted. Sending it again would fail in the same place for ever.
+#[test]
+fn a_damaged_snapshot_is_set_aside_and_another_one_asked_for() {
+    let (one, two) = pair();
+    store(&one, 100, SLICES);
+    let is_snapshot = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "snap");
+    let path = one
+        .disk
+        .files()
+        .into_iter()
+        .find(is_snapshot)
+        .expect("the snapshot");
+    let mut bytes = one.disk.bytes(&path).expect("its bytes");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    one.disk.put(&path, &bytes);
+    one.link.send_snapshot(NodeId(2), Term(3));
+    one.event(|event| matches!(event, FromPeers::SnapshotUnreadable).then_some(()));
+    assert_eq!(sent(&one), None);
+    assert!(!one.disk.files().iter().any(is_snapshot), "it is set aside");
+    until("nothing is left", || snapshot_files(&two) == 0);
+    store(&one, 101, SLICES);
+    one.link.send_snapshot(NodeId(2), Term(3));
+    assert_eq!(received(&two).mark, mark(101));
 }
 
 #[test]
