@@ -317,17 +317,18 @@ fn check_host(address: &str) -> Result<(), String> {
         .strip_suffix(']')
         .and_then(|inner| inner.split_once("%25"))
     {
-        Some((name, zone)) => (name, zone),
-        None => (host, ""),
+        Some((name, zone)) => (name, Some(zone)),
+        None => (host, None),
     };
-    if let Some(at) = name.find('%').or_else(|| zone.find('%')) {
-        let part = if name.contains('%') { name } else { zone };
-        let escape: String = part[at..].chars().take(3).collect();
+    let bad = [Some(name), zone].into_iter().flatten();
+    let mut bad = bad.filter_map(|part| part.find('%').map(|at| &part[at..]));
+    if let Some(escape) = bad.next() {
+        let escape: String = escape.chars().take(3).collect();
         return Err(format!("invalid URL escape {escape:?}"));
     }
     let known = |c: char| c.is_alphanumeric() || "-_.~:[]".contains(c);
     match host
-        .replacen("%25", "", usize::from(!zone.is_empty()))
+        .replacen("%25", "", usize::from(zone.is_some()))
         .chars()
         .find(|&c| !known(c))
     {
@@ -493,10 +494,10 @@ mod tests {
 
     #[test]
     fn a_zone_names_an_interface_of_this_machine() {
-        let url = Url::parse("http://[::1%25lo]:2380").unwrap();
-        assert_eq!((url.host(), url.port()), ("::1%lo", 2380));
-        assert_eq!(url.authority(), "[::1%25lo]:2380");
-        assert_eq!(url.host_header(), "[::1]:2380");
+        let url = Url::parse("http://[fe80::1%25lo]:2380").unwrap();
+        assert_eq!((url.host(), url.port()), ("fe80::1%lo", 2380));
+        assert_eq!(url.authority(), "[fe80::1%25lo]:2380");
+        assert_eq!(url.host_header(), "[fe80::1]:2380");
         let Some(SocketAddr::V6(address)) = url.listen_address() else {
             panic!("an IPv6 address")
         };

@@ -1,8 +1,12 @@
 //! Listening sockets.
 
+#[cfg(target_os = "linux")]
+use rustix::fs::{Mode, OFlags, open};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -53,6 +57,9 @@ impl From<TcpListener> for Listener {
 pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
+    /// While it is open, the number of its inode is not given to another file.
+    #[cfg(target_os = "linux")]
+    _file: OwnedFd,
 }
 
 impl Drop for SocketFile {
@@ -81,9 +88,17 @@ pub fn listen_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
-    let inode = inode(path)?;
-    let path = path.to_owned();
-    Ok((listener, SocketFile { path, inode }))
+    let file = SocketFile {
+        path: path.to_owned(),
+        inode: inode(path)?,
+        #[cfg(target_os = "linux")]
+        _file: open(
+            path,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?,
+    };
+    Ok((listener, file))
 }
 
 /// A socket that has its address, and that nobody can connect to yet: who tries is refused.
