@@ -39,8 +39,13 @@ fn sigint_under_load_loses_nothing() {
     stopped_under_load(Signal::INT);
 }
 
+/// The tests themselves may run with signals ignored, such as in the background of a script.
+const SIGNALS_AS_USUAL: [&str; 2] = ["env", "--default-signal=HUP,INT,QUIT,TERM"];
+
 fn stopped_under_load(signal: Signal) {
-    let mut server = Server::start(&[]);
+    let mut server = Server::prepare(&[]);
+    server.wrap(&SIGNALS_AS_USUAL);
+    server.launch();
     let mut watches: Vec<Connection> = (0..100)
         .map(|number| {
             let mut watch = server.connect();
@@ -114,7 +119,16 @@ fn a_signal_that_is_ignored_from_the_beginning_stays_ignored() {
 fn as_the_first_process_of_a_container_it_stops_for_each_signal() {
     for signal in ["TERM", "INT", "HUP", "QUIT"] {
         let mut server = Server::prepare(&[]);
-        server.wrap(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        let [env, signals] = SIGNALS_AS_USUAL;
+        server.wrap(&[
+            env,
+            signals,
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]);
         server.launch();
         server.ask("PUT", "/v2/keys/a?value=1", None);
         // The child of unshare is process 1 inside; from here it has another number.

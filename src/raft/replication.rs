@@ -500,12 +500,18 @@ impl<R: Rules> Core<R> {
     /// Commits what a majority has on disk, if the newest of it is of this term (paper §5.4.2):
     /// an older entry that a majority has may still be replaced; figure 8 shows how.
     pub(super) fn advance_commit(&mut self) {
+        self.commit_what_a_majority_has();
+        // What this node's own disk does not have stays in memory, committed or not.
         let done = self.commit.min(self.log.stored());
-        let State::Leader(leading) = &mut self.state else {
+        if let State::Leader(leading) = &mut self.state {
+            leading.uncommitted.committed(done);
+        }
+    }
+
+    fn commit_what_a_majority_has(&mut self) {
+        let State::Leader(leading) = &self.state else {
             return;
         };
-        // What this node's own disk does not have stays in memory, committed or not.
-        leading.uncommitted.committed(done);
         let own = if R::OWN_STORE_COUNTS {
             self.log.stored()
         } else {

@@ -233,36 +233,41 @@ impl<R: Rules> Cluster<R> {
         let Some(core) = &mut self.node(id).core else {
             return Ok(());
         };
-        let commit = core.commit();
+        let (commit, membership) = (core.commit(), core.membership().clone());
         let todo = core.step(input);
         let advanced = core.is_leader() && core.commit() > commit;
         let core = self.nodes[&id].core.as_ref().expect("it has just stepped");
         self.witness.see(core, &todo)?;
         if advanced {
-            self.check_majority(core)?;
+            self.check_majority(core, &membership)?;
         }
         self.check_reads(&todo)?;
         self.carry_out(id, todo);
         Ok(())
     }
 
-    /// What a leader commits would survive a crash of every node.
-    fn check_majority(&self, leader: &Core<R>) -> Outcome {
+    /// What a leader commits would survive a crash of every node. `before` was in force when the step began, and the
+    /// step may have begun another membership: by promoting a learner that does not have it yet, or by a removal after
+    /// which fewer are a majority. A majority of either is enough, since it meets each majority of the other.
+    fn check_majority(&self, leader: &Core<R>, before: &Membership) -> Outcome {
         let position = leader
             .position_at(leader.commit())
             .expect("a leader knows its commit");
-        let voters = &leader.membership().voters;
         let has = |id: &&NodeId| {
             self.nodes
                 .get(id)
                 .is_some_and(|node| node.disk.has(position))
         };
-        let stored = voters.iter().filter(has).count();
-        if stored >= leader.membership().majority() {
+        let is_stored = |membership: &Membership| {
+            membership.voters.iter().filter(has).count() >= membership.majority()
+        };
+        if is_stored(before) || is_stored(leader.membership()) {
             return Ok(());
         }
+        let voters = &before.voters;
+        let stored: Vec<_> = voters.iter().filter(has).collect();
         Err(format!(
-            "durability: {position} is committed, {stored} of {voters:?} have stored it"
+            "durability: {position} is committed, {stored:?} of {voters:?} have stored it"
         ))
     }
 
