@@ -44,7 +44,7 @@ export $(LINKER) ?= rust-lld
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: build run test check lints conformance clients metrics crash sim bars bench clean help \
+.PHONY: build run test roottest check lints conformance clients metrics crash sim bars bench clean help \
         clustertest clusterbars backuptest walkthrough clusterbench tsan \
         cluster status kill pause resume restart wipe add stop demo \
         install dist
@@ -81,6 +81,11 @@ demo: build ## two minutes: a leader dies, and what the others do (DEMO_PACE=0 d
 
 test: ## run all tests, or those of ARGS (TARGET=… for a target whose programs run here)
 	cargo test --locked $(FOR_TARGET) $(ARGS)
+
+# What needs root and a tool that may be missing. The tests of the clusters run with those.
+roottest: build ## tests that mount, freeze and fill disks of their own, or make a network namespace (needs root)
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test full_disk --test addresses --test lifecycle -- \
+	  --ignored
 
 check: lints ## format, lints, docs and tests: what must pass before a commit
 	cargo fmt --check

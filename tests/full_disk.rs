@@ -37,22 +37,6 @@ fn tmpfs_of_16_mb_filled_by_writes() {
     filled_by_writes(&mount, || mount.grow_tmpfs(64));
 }
 
-/// Unfreezes when dropped: a frozen file system cannot even be unmounted.
-struct Frozen<'a>(&'a Mount);
-
-impl<'a> Frozen<'a> {
-    fn new(mount: &'a Mount) -> Frozen<'a> {
-        mount.freeze(true);
-        Frozen(mount)
-    }
-}
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        self.0.freeze(false);
-    }
-}
-
 /// The disk takes nothing and says nothing, as a controller that hangs.
 #[test]
 #[ignore = "needs root, to mount a file system and to freeze it"]
@@ -60,14 +44,28 @@ fn a_node_whose_disk_hangs_is_not_healthy() {
     let mount = Mount::ext4(64).expect("root may mount");
     let server = Server::start_on(&mount.path().join("data"), &[]);
     server.ask("PUT", "/v2/keys/a?value=1", None);
-    let frozen = Frozen::new(&mount);
+    let probe = || {
+        let within = Duration::from_secs(30);
+        let answer = server.try_ask("GET", "/health?probe=true", None, within);
+        let answer = answer.expect("an answer");
+        (answer.status, answer.text())
+    };
+    let well = (200, "{\"health\":\"true\"}".to_owned());
+    let ill = (503, "{\"health\":\"false\"}\n".to_owned());
+    assert_eq!(probe(), well);
+    let frozen = mount.freeze();
+    assert!(server.is_healthy(), "nobody has written");
+    assert_eq!(probe(), ill);
+    drop(frozen);
+    wait_for("a healthy server", NOTICED_WITHIN, || {
+        (probe() == well).then_some(())
+    });
+
+    let frozen = mount.freeze();
     let late = server.try_ask("PUT", "/v2/keys/a?value=2", None, Duration::from_secs(30));
     assert_eq!(late.expect("an answer").status, 500);
     let health = server.ask("GET", "/health", None);
-    assert_eq!(
-        (health.status, health.text()),
-        (503, "{\"health\":\"false\"}\n".into())
-    );
+    assert_eq!((health.status, health.text()), ill);
     assert_eq!(
         server.ask("GET", "/v2/keys/a", None).status,
         200,

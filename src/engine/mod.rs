@@ -233,7 +233,7 @@ pub struct Batch {
     pub ballot: Option<Ballot>,
     /// Consecutive entries. They take the place of all from the first one's index on.
     pub entries: Vec<Entry>,
-    /// With entries: cluster time at the machine's time, so that a restart knows how long it was down.
+    /// With entries, or for a probe: cluster time at the machine's time, so that a restart knows how long it was down.
     pub noted: Option<(ClusterTime, Monotonic)>,
 }
 
@@ -373,6 +373,7 @@ pub struct Engine<T, R: Rules = AllRules> {
     then: Vec<(NodeId, Letter)>,
     /// Since when a batch is with the disk.
     saving: Option<Monotonic>,
+    probes: Probes<T>,
     disk_full: bool,
     /// What this step's entries led to, in order.
     results: Vec<Applying<T>>,
@@ -398,6 +399,38 @@ pub struct Engine<T, R: Rules = AllRules> {
     removed_by: BTreeSet<NodeId>,
     /// When it was last noted of a follower that it has lost its tail.
     lost_tails: BTreeMap<NodeId, Monotonic>,
+}
+
+/// Callers who want to know whether the disk syncs, each with the time at which that question fails.
+struct Probes<T> {
+    /// They need a batch that begins after their question.
+    waiting: Vec<(Monotonic, T)>,
+    /// Their batch is with the disk.
+    saving: Vec<(Monotonic, T)>,
+}
+
+impl<T> Default for Probes<T> {
+    fn default() -> Probes<T> {
+        Probes {
+            waiting: Vec::new(),
+            saving: Vec::new(),
+        }
+    }
+}
+
+impl<T> Probes<T> {
+    /// Takes those out whose time is over.
+    fn expired(&mut self, now: Monotonic) -> Vec<T> {
+        let late = |(deadline, _): &mut (Monotonic, T)| *deadline <= now;
+        let waiting = self.waiting.extract_if(.., late);
+        let saving = self.saving.extract_if(.., late);
+        waiting.chain(saving).map(|(_, caller)| caller).collect()
+    }
+
+    fn drain(&mut self) -> Vec<T> {
+        let both = self.waiting.drain(..).chain(self.saving.drain(..));
+        both.map(|(_, caller)| caller).collect()
+    }
 }
 
 /// What one entry led to, until the view that shows it is published.
@@ -443,6 +476,7 @@ impl<T, R: Rules> Engine<T, R> {
             batch: Batch::default(),
             then: Vec::new(),
             saving: None,
+            probes: Probes::default(),
             disk_full: false,
             results: Vec::new(),
             lost: Vec::new(),
@@ -560,6 +594,8 @@ impl<T, R: Rules> Engine<T, R> {
         let late = self.forwards.expired(now);
         self.fail(late, Failure::TimedOut);
         let late = self.reads.expired(now);
+        self.fail(late, Failure::TimedOut);
+        let late = self.probes.expired(now);
         self.fail(late, Failure::TimedOut);
         self.retry_leaderless(now);
         self.note_no_leader(now);
@@ -708,16 +744,22 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn save_now(&mut self) {
-        let nothing =
-            self.batch.ballot.is_none() && self.batch.entries.is_empty() && self.then.is_empty();
+        let nothing = self.batch.ballot.is_none()
+            && self.batch.entries.is_empty()
+            && self.then.is_empty()
+            && self.probes.waiting.is_empty();
         if nothing {
             return;
         }
         let mut batch = std::mem::take(&mut self.batch);
         if !batch.entries.is_empty() {
             self.time_logged = self.now.monotonic;
+        }
+        // Without a record of its own an empty batch would need no sync, and would tell a probe nothing.
+        if !batch.entries.is_empty() || !self.probes.waiting.is_empty() {
             batch.noted = Some((self.estimate.at(self.now.monotonic), self.now.monotonic));
         }
+        self.probes.saving.append(&mut self.probes.waiting);
         let then = std::mem::take(&mut self.then);
         self.saving = Some(self.now.monotonic);
         self.effects.disk.push(DiskJob::Save { batch, then });
@@ -739,6 +781,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
         let readers = self.reads.drain();
         self.fail(readers, failure);
+        let probes = self.probes.drain();
+        self.fail(probes, failure);
     }
 
     fn fail(&mut self, callers: Vec<T>, failure: Failure) {

@@ -1,6 +1,6 @@
 //! What the log and snapshot threads tell, and snapshots: made, sent, received, and the log cut behind them.
 
-use super::request::{Failure, Task};
+use super::request::{Failure, Outcome, Task};
 use super::time::{Estimate, Monotonic};
 use super::{DiskJob, DiskReport, Engine, Incoming, Note, Publication, Stored};
 use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, Rules, SnapshotMark};
@@ -32,6 +32,9 @@ impl<T, R: Rules> Engine<T, R> {
 
     fn stored(&mut self, batches: &[Stored]) {
         self.saving = None;
+        for (_, caller) in std::mem::take(&mut self.probes.saving) {
+            self.reply(caller, Outcome::Confirmed);
+        }
         if std::mem::take(&mut self.disk_full) {
             self.note(Note::SpaceAgain);
         }
@@ -55,6 +58,7 @@ impl<T, R: Rules> Engine<T, R> {
         // What was forwarded is answered when it is applied here, which takes this disk, too.
         let mut callers = self.tickets.drain();
         callers.extend(self.forwards.drain());
+        callers.extend(self.probes.drain());
         self.fail(callers, Failure::DiskFull);
         if !self.serves_reads() {
             let readers = self.reads.drain();

@@ -73,6 +73,9 @@ pub enum Request<T> {
     Read(Query<T>),
     /// The state that is applied here, whoever leads.
     Copy(T),
+    /// Whether this member's disk syncs: the next batch carries a record for this, even if nothing else is to be
+    /// stored. Answered with [`Outcome::Confirmed`] after that sync.
+    Probe(T),
 }
 
 impl<T> Request<T> {
@@ -80,7 +83,7 @@ impl<T> Request<T> {
     pub fn bytes(&self) -> usize {
         match self {
             Request::Propose(proposal) | Request::Change(proposal) => proposal.bytes.len(),
-            Request::Read(_) | Request::Copy(_) => 0,
+            Request::Read(_) | Request::Copy(_) | Request::Probe(_) => 0,
         }
     }
 
@@ -89,7 +92,7 @@ impl<T> Request<T> {
         match self {
             Request::Propose(proposal) | Request::Change(proposal) => proposal.caller,
             Request::Read(query) => Some(query.caller),
-            Request::Copy(caller) => Some(caller),
+            Request::Copy(caller) | Request::Probe(caller) => Some(caller),
         }
     }
 
@@ -98,8 +101,8 @@ impl<T> Request<T> {
         match self {
             Request::Propose(proposal) | Request::Change(proposal) => &mut proposal.deadline,
             Request::Read(query) => &mut query.deadline,
-            // It waits for nobody.
-            Request::Copy(_) => return latest,
+            // These wait for no leader.
+            Request::Copy(_) | Request::Probe(_) => return latest,
         }
         .get_or_insert(latest)
         .to_owned()
@@ -180,7 +183,7 @@ pub enum Outcome {
         term: Term,
     },
     /// A quorum read: the view last published holds everything that was acknowledged before the question
-    /// (dissertation §6.4).
+    /// (dissertation §6.4). A probe: the disk has synced a batch that began after the question.
     Confirmed,
     /// The state asked for, with this member's term.
     Copy(Box<Task>, Term),

@@ -23,6 +23,7 @@ impl<T, R: Rules> Engine<T, R> {
                     self.sort_read(query, &mut queries);
                 }
                 (Request::Copy(caller), _) => self.copy(caller),
+                (Request::Probe(caller), None) => self.probe(caller),
                 (Request::Propose(write), None) => writes.push(write),
                 (Request::Change(write), None) => self.ask_change(write),
                 (request, refusal) => self.refuse(request, refusal.unwrap_or(Failure::DiskFull)),
@@ -43,6 +44,12 @@ impl<T, R: Rules> Engine<T, R> {
             // Nothing is applied yet, so there is nothing to copy.
             None => self.fail(vec![caller], Failure::LeaderLost),
         }
+    }
+
+    /// The next batch answers it. That batch may have to wait for the one before.
+    fn probe(&mut self, caller: T) {
+        let deadline = self.now.monotonic + self.settings.request_timeout;
+        self.probes.waiting.push((deadline, caller));
     }
 
     /// A read is asked now, or once there is a leader to ask.

@@ -26,6 +26,9 @@ pub fn version(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
 
 /// `/health`: there is a leader, a quorum read gets through, and the disk takes writes: it has room (the reference is
 /// not healthy either while it refuses them), and has synced within the request timeout what it was given.
+///
+/// That writes nothing, so a disk that hangs while nobody writes is not noticed. `?probe=true` writes one record and
+/// waits until it is synced, for at most the request timeout.
 pub fn health(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) {
     if request.method() != "GET" {
         return reply.send(answer::method_not_allowed(GET, &grant));
@@ -35,10 +38,37 @@ pub fn health(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) 
     if status.leader().is_none() || status.disk_full() || status.is_disk_stuck(now) {
         return reply.send(unhealthy(&grant));
     }
-    api.replica.read(Box::new(Health {
-        ticket: reply.later(),
-        grant,
-    }));
+    let ticket = reply.later();
+    let health = Health { ticket, grant };
+    match asks_to_probe(request.query()) {
+        true => api.replica.probe(Box::new(Probe {
+            api: api.shared(),
+            health,
+        })),
+        false => api.replica.read(Box::new(health)),
+    }
+}
+
+/// Other parameters are ignored, as the reference ignores all of them here.
+fn asks_to_probe(query: Option<&[u8]>) -> bool {
+    let mut pairs = query.unwrap_or_default().split(|&byte| byte == b'&');
+    pairs.any(|pair| matches!(pair, b"probe" | b"probe=true" | b"probe=1"))
+}
+
+/// Waits for the disk first, then for the quorum read.
+struct Probe {
+    api: Arc<Api>,
+    health: Health,
+}
+
+impl Reader for Probe {
+    fn ready(self: Box<Self>, _: &Arc<View>, _: &mut Outbox) {
+        self.api.replica.read(Box::new(self.health));
+    }
+
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox) {
+        Box::new(self.health).failed(failure, outbox);
+    }
 }
 
 /// A node whose quorum read takes longer is not healthy (spec §14).

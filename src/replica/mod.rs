@@ -279,6 +279,12 @@ impl Replica {
         self.request(Request::Read(query));
     }
 
+    /// Writes a record to this member's log and calls the reader once that is synced, or after the request timeout. This
+    /// tells whether the disk still answers. The view is not confirmed by a majority.
+    pub fn probe(&self, reader: Box<dyn Reader>) {
+        self.request(Request::Probe(Caller::Read(reader)));
+    }
+
     /// All that this member has applied, with the point it stands for, whether or not there is a leader. The
     /// copier is called once.
     pub fn copy(&self, copier: Box<dyn Copier>) {

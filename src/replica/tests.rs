@@ -563,6 +563,56 @@ fn a_stalled_disk_holds_up_no_quorum_read_and_no_time_limit() {
 }
 
 #[test]
+fn a_probe_tells_whether_an_idle_disk_syncs() {
+    let disk = LyingDisk::new(1);
+    let node = Node::start(
+        &disk,
+        Settings {
+            request_timeout: Duration::from_millis(400),
+            ..settings()
+        },
+    );
+    let probe = || node.replica.probe(Box::new(Client(node.said.clone())));
+    let changes = disk.changes();
+    probe();
+    assert_eq!(node.next(), Said::Read(TreeIndex(0)));
+    assert!(disk.changes() > changes, "it was written");
+    disk.set_sync_delay(Duration::from_secs(3));
+    let begin = Instant::now();
+    // The second one needs a batch after the one that hangs.
+    for _ in 0..2 {
+        probe();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for _ in 0..2 {
+        assert_eq!(node.next(), Said::Failed(Failure::TimedOut));
+    }
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    disk.set_sync_delay(Duration::ZERO);
+    let now = || node.clock.now().monotonic;
+    eventually("the disk is well again", || {
+        !node.replica.status().is_disk_stuck(now())
+    });
+    probe();
+    assert_eq!(node.next(), Said::Read(TreeIndex(0)));
+    disk.set_capacity(disk.used());
+    let value = vec![b'x'; 8 << 10];
+    let mut failed = false;
+    while !failed {
+        node.put("/a", &value);
+        failed = node.next() == Said::Failed(Failure::DiskFull);
+    }
+    probe();
+    assert_eq!(node.next(), Said::Failed(Failure::DiskFull));
+    disk.set_capacity(u64::MAX);
+    node.stop();
+    // Nothing but records of the time was added.
+    let again = Node::start(&disk, settings());
+    assert!(again.has("/a"));
+    again.stop();
+}
+
+#[test]
 fn a_member_gets_no_url_that_another_is_about_to_get() {
     let disk = LyingDisk::new(1);
     let node = Node::start(&disk, settings());

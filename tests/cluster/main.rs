@@ -20,6 +20,7 @@
 //! | `members.rs`       | added, removed, wiped, foreign, forced; 5, 7 and 9 nodes                   |
 //! | `catch_up.rs`      | a follower that was away; idle nodes                                       |
 //! | `full_disk.rs`     | the leader's disk is full: another leads, and no write fails               |
+//! | `hung_disk.rs`     | a member's disk hangs: its health fails, and the cluster goes on           |
 //! | `slow.rs`          | a follower on a narrow line: memory and term of the leader                 |
 //! | `without_leader.rs`| answers without a majority, no stale reads, bounded memory                 |
 //! | `time_to_live.rs`  | expiry through changes of the leader                                       |
@@ -39,6 +40,7 @@ mod crowd;
 mod failover;
 mod full_disk;
 mod history;
+mod hung_disk;
 mod linearizable;
 mod links;
 mod members;

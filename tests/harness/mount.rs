@@ -61,10 +61,10 @@ impl Mount {
         self.folder.path().join("disk")
     }
 
-    /// All that would write to it waits until it is thawed.
-    pub fn freeze(&self, on: bool) {
-        let word = if on { "--freeze" } else { "--unfreeze" };
-        run("fsfreeze", &[word, &self.path().to_string_lossy()]).expect("fsfreeze");
+    /// Everything that would write to it waits until the guard is dropped.
+    pub fn freeze(&self) -> Frozen<'_> {
+        run("fsfreeze", &["--freeze", &self.path().to_string_lossy()]).expect("fsfreeze");
+        Frozen(self)
     }
 
     pub fn grow_tmpfs(&self, megabytes: u32) {
@@ -77,6 +77,20 @@ impl Drop for Mount {
     fn drop(&mut self) {
         // Not mounted: then there is nothing to undo.
         let _ = run("umount", &[&self.path().to_string_lossy()]);
+    }
+}
+
+/// A disk that hangs. Thaws the file system when dropped, however the test ends: a frozen one cannot be unmounted.
+pub struct Frozen<'a>(&'a Mount);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let path = self.0.path();
+        let thawed = run("fsfreeze", &["--unfreeze", &path.to_string_lossy()]);
+        // A second panic would hide the first.
+        if let Err(error) = thawed {
+            println!("{} stays frozen: {error}", path.display());
+        }
     }
 }
 
