@@ -38,7 +38,7 @@ SORTED = re.compile(r"[?&]sorted=([^&]*)")
 TOLERANCE_SECONDS = 2
 # What depends on the moment; and what a listing in any order is made of.
 CLOCK = re.compile(r',"expiration":"[^"]*"|,"ttl":-?\d+')
-PART = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]+')
+PART = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]')
 
 
 def differences(target, method, one, other):
@@ -72,12 +72,17 @@ def text_differences(one, other, in_order):
     return [("text", one, other)] if one != other else []
 
 
+def event_differences(one, other):
+    """What differs between two lines of a watch."""
+    return json_differences(one, other, False) or text_differences(whole(one), whole(other), False)
+
+
 def body_differences(path, target, one, other):
     if "json" in one.headers.get("content-type", "") and one.status == other.status:
         shape_only = path.startswith(SHAPE_ONLY)
         found = json_differences(one.body, other.body, is_sorted(target), shape_only)
         if not found and not shape_only:
-            found = text_differences(text(one.body), text(other.body), is_sorted(target))
+            found = text_differences(whole(one.body), whole(other.body), is_sorted(target))
         return found
     return [("body", text(one.body), text(other.body))]
 
@@ -147,6 +152,10 @@ def close_enough(place, one, other):
     return False
 
 
+def whole(data):
+    return data.decode("utf-8", "backslashreplace")
+
+
 def text(data):
-    shown = data.decode("utf-8", "backslashreplace")
+    shown = whole(data)
     return shown if len(shown) <= 400 else shown[:400] + "… (%d bytes)" % len(data)

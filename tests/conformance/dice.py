@@ -56,6 +56,8 @@ class Dice:
             return self.expiring()
         if roll < 0.131:
             return Step("ask", "DELETE", "/v2/keys/{p}?recursive=true", key="")
+        if roll < 0.133:
+            return Step("member", name=self.one(["localhost", "127.0.0.1"]))
         return self.key_request()
 
     def key_request(self):

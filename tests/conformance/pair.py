@@ -19,11 +19,18 @@ WAIT = re.compile(r"[?&]wait=(1|t|T|TRUE|true|True)(&|$)")
 HOST = b"127.0.0.1:"
 LAG_SECONDS = 2         # how long one server may be behind the other with a watched event
 EXPIRY_SECONDS = 8
+FOUNDED_SECONDS = 20    # how long the reference may take to set the version of its cluster, a write of its own
+FIRST_INDEX = 3         # of a member alone: itself, what it publishes, the version of the cluster
+JSON = (("Content-Type", "application/json"),)
+# So many writes and deletes before the first run, so that the two stores have had different lives.
+EARLIER_WRITES = (37, 1211)
 MAX_WATCHES = 6
 
 
 class Step:
-    """One request, or `close` for the end of a watch, or `expire` for a wait until both have expired a key."""
+    """One request, or `close` for the end of a watch, or `expire` for a wait until both have expired a key, or
+    `member` for an update of the member's peer URLs.
+    """
 
     __slots__ = ("kind", "method", "target", "headers", "body", "key", "name")
 
@@ -53,27 +60,53 @@ ERROR_CODE = re.compile(r'"errorCode":\d+')
 
 
 class Pair:
-    """Both servers, and what is known of their state."""
+    """Both servers, and what is known of their state.
 
-    def __init__(self, reference, other):
+    `stores` says what a run begins with. `unequal`: the stores of the runs before, in which different things have
+    happened; they are emptied, and the one that is behind is written to until both have the same index. `fresh`:
+    both servers are started anew, and nothing is done to make them equal.
+    """
+
+    def __init__(self, reference, other, stores="unequal"):
         self.servers = (reference, other)
+        self.fresh = stores == "fresh"
         self.connections = [Connection(server.port) for server in self.servers]
         self.owned = [str(server.port).encode() for server in self.servers]
         self.peers = [str(server.peer_port).encode() for server in self.servers]
         self.run = 0
-        self.begin()
+        if not self.fresh:
+            self.live_differently()
 
     # ---- a run: a prefix, an index, nothing known
 
     def begin(self):
-        """An empty tree, equal indexes, a prefix that no earlier run used."""
+        """An empty tree and a prefix that no earlier run used; equal indexes, if the stores are not fresh."""
         self.watches = {}
         self.known = {}
         self.run += 1
         self.prefix = "r%d" % self.run
+        if self.fresh:
+            return self.start_anew()
         for connection in self.connections:
             self.clear(connection)
         self.level()
+        self.fill_history()
+
+    def start_anew(self):
+        """The first requests of the run follow as soon as the reference has written what it writes by itself."""
+        for connection in self.connections:
+            connection.close()
+        for server in self.servers:
+            server.start_anew()
+        wait_until(lambda: self.indexes()[0] >= FIRST_INDEX, FOUNDED_SECONDS)
+        self.index = FIRST_INDEX
+
+    def live_differently(self):
+        for connection, count in zip(self.connections, EARLIER_WRITES):
+            for number in range(count):
+                ask(connection, "PUT", "/v2/keys/earlier/%d?value=%d" % (number % 7, number))
+                if number % 5 == 0:
+                    ask(connection, "DELETE", "/v2/keys/earlier/%d" % (number % 7))
 
     def clear(self, connection):
         ask(connection, "DELETE", "/v2/keys/r%d?recursive=true" % (self.run - 1))
@@ -138,6 +171,8 @@ class Pair:
         if step.kind == "close":
             self.close_watch(step.name)
             return "# the watch %s is closed" % step.name
+        if step.kind == "member":
+            return self.update_member(step)
         target, body = self.concrete(step)
         data = request_bytes(step.method, target, step.headers, body)
         line = curl(self.servers[0].port, step, target, body)
@@ -148,6 +183,22 @@ class Pair:
             self.ask_both(step, data)
         self.compare_watches(step)
         return line
+
+    def update_member(self, step):
+        """Each server's member gets the peer URL that it has, or the same in other words: that takes an index."""
+        statuses, lines = [], []
+        for connection, server in zip(self.connections, self.servers):
+            listed = json.loads(ask(connection, "GET", "/v2/members").body)["members"]
+            target = "/v2/members/%s" % listed[0]["id"]
+            body = json.dumps({"peerURLs": ["http://%s:%d" % (step.name, server.peer_port)]}).encode()
+            connection.send(request_bytes("PUT", target, JSON, body))
+            statuses.append(connection.receive(False).status)
+            lines.append(curl(server.port, Step("member", "PUT", target, JSON), target, body))
+        if statuses[0] != statuses[1]:
+            raise Difference(step, [("status", *statuses)])
+        if statuses[0] == 204:
+            self.index += 1
+        return lines[0]
 
     def ask_both(self, step, data):
         try:
@@ -269,7 +320,7 @@ class Watch:
         for number in range(max(len(one), len(other))):
             first = one[number] if number < len(one) else b""
             second = other[number] if number < len(other) else b""
-            for place, left, right in compare.json_differences(first, second, False):
+            for place, left, right in compare.event_differences(first, second):
                 found.append(("watched event " + place, left, right))
         ends = [stream.ended for stream in self.streams]
         if ends[0] != ends[1]:
