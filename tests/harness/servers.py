@@ -24,8 +24,10 @@ READY_SECONDS = 20
 
 def install_reference(packages=("etcd-server", "etcd-client")):
     """Install the reference's packages if its programs are missing (needs root and apt)."""
-    programs = {"etcd-server": "etcd", "etcd-client": "etcdctl", "wrk": "wrk"}
-    missing = [package for package in packages if not shutil.which(programs[package])]
+    programs = {"etcd-server": "etcd", "etcd-client": "etcdctl", "wrk": "wrk", "golang-go": "go",
+                "golang-etcd-server-dev": "/usr/share/gocode/src/go.etcd.io/etcd"}
+    missing = [package for package in packages
+               if not (shutil.which(programs[package]) or os.path.isdir(programs[package]))]
     if not missing:
         return
     print("installing", " ".join(missing), flush=True)
@@ -50,6 +52,12 @@ class no_services_started:
     def __exit__(self, *_):
         if self.mine:
             self.path.unlink()
+
+
+def path_of(line):
+    """The absolute path of the program that a command line begins with."""
+    word = shlex.split(line)[0]
+    return os.path.abspath(word) if "/" in word else shutil.which(word)
 
 
 def free_port():
@@ -146,6 +154,12 @@ class Server:
                 self.process.kill()
                 self.process.wait()
         self.process = None
+
+    def start_anew(self):
+        """On the same ports, with nothing of what there was."""
+        self.stop()
+        shutil.rmtree(self.data, ignore_errors=True)
+        return self.start()
 
     def remove(self):
         self.stop()

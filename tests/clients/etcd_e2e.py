@@ -1,0 +1,130 @@
+"""The reference's own end-to-end tests of v2, with this server in the place of etcd.
+
+Debian ships them as source (golang-etcd-server-dev). They are compiled where that package puts them, into target/;
+nothing of them is copied here. They start clusters of one and three on fixed ports, hence a network namespace of
+their own, and ask by etcdctl and curl. They run with Debian's etcdctl and again with edgetcdctl. One round with the
+reference in all places shows that the machine is not at fault.
+"""
+
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+
+from compare import HERE, servers
+
+PACKAGE = "go.etcd.io/etcd/tests/e2e"
+GOPATH = pathlib.Path("/usr/share/gocode")
+FOLDER = servers.ROOT / "target/clients/e2e"
+ROUND_SECONDS = 120
+
+# Which tests are of this API.
+OF_V2 = re.compile(r"Test(CtlV2|V2Curl)")
+
+RUN = (
+    "TestCtlV2Set", "TestCtlV2SetQuorum", "TestCtlV2Mk", "TestCtlV2MkQuorum", "TestCtlV2Rm", "TestCtlV2Ls",
+    "TestCtlV2LsQuorum", "TestCtlV2Watch", "TestCtlV2ClusterHealth", "TestV2CurlNoTLS",
+)
+
+LEFT_OUT = {
+    "TestCtlV2SetClientTLS": "TLS",
+    "TestCtlV2SetPeerTLS": "TLS",
+    "TestCtlV2SetTLS": "TLS",
+    "TestCtlV2MkTLS": "TLS",
+    "TestCtlV2RmTLS": "TLS",
+    "TestCtlV2LsTLS": "TLS",
+    "TestCtlV2WatchTLS": "TLS",
+    "TestV2CurlAutoTLS": "TLS",
+    "TestV2CurlAllTLS": "TLS",
+    "TestV2CurlPeerTLS": "TLS",
+    "TestV2CurlClientTLS": "TLS",
+    "TestV2CurlClientBoth": "TLS",
+    "TestCtlV2AuthWithCommonName": "TLS, users and roles",
+    "TestCtlV2GetRoleUser": "users and roles",
+    "TestCtlV2UserListUsername": "users and roles",
+    "TestCtlV2UserListRoot": "users and roles",
+    "TestCtlV2RoleList": "users and roles",
+    "TestV2CurlIssue5182": "users and roles",
+    "TestCtlV2Backup": "etcdctl backup reads the files of etcd's own data directory",
+    "TestCtlV2BackupSnapshot": "etcdctl backup reads the files of etcd's own data directory",
+    "TestCtlV2BackupV3": "etcdctl backup reads the files of etcd's own data directory",
+    "TestCtlV2BackupV3Snapshot": "etcdctl backup reads the files of etcd's own data directory",
+}
+
+
+def compiled():
+    """The program of the tests."""
+    servers.install_reference(("golang-go", "golang-etcd-server-dev"))
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    program = FOLDER / "e2e.test"
+    # GOPATH mode, and nothing from the network: all that they need is in Debian's packages.
+    environment = dict(os.environ, GO111MODULE="off", GOPATH=str(GOPATH), GOFLAGS="", GOPROXY="off",
+                       GOTOOLCHAIN="local", GOCACHE=str(FOLDER / "cache"))
+    subprocess.run(["go", "test", "-c", "-o", str(program), PACKAGE], check=True, env=environment)
+    return program
+
+
+def hold_lists(program, report):
+    """Whether each test of v2 is either run or left out, so that none is skipped in silence."""
+    listed = subprocess.run([program, "-test.list", "."], check=True, text=True, stdout=subprocess.PIPE).stdout
+    theirs = {name for name in listed.split() if OF_V2.match(name)}
+    report.hold("FAILED: run and left out are not the tests of v2 in %s: %s" % (
+        PACKAGE, sorted(theirs ^ {*RUN, *LEFT_OUT})), theirs == {*RUN, *LEFT_OUT})
+
+
+def alone():
+    """Words before a command that give it loopback ports of its own. The program takes fixed ones."""
+    words = ["unshare", "--net"] if os.getuid() == 0 else ["unshare", "--map-root-user", "--net"]
+    prepare = words + ["sh", "-ec", 'ip link set lo up; exec "$@"', "sh"]
+    if subprocess.run(prepare + ["true"], stderr=subprocess.DEVNULL).returncode == 0:
+        return prepare
+    print("no network namespace can be made here: the end-to-end tests take the ports from 20000 on", flush=True)
+    return []
+
+
+def programs(name, etcd, etcdctl):
+    """A folder with these as `etcd` and `etcdctl`, as the tests want it."""
+    folder = FOLDER / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "etcd").symlink_to(etcd)
+    (folder / "etcdctl").symlink_to(etcdctl)
+    return folder
+
+
+def run(program, folder, server, rounds):
+    """How often each test has passed, and all that was printed."""
+    command = alone() + [str(program), "-test.v", "-test.count=%d" % rounds,
+                         "-test.timeout=%ds" % (ROUND_SECONDS * rounds), "-test.run=^(%s)$" % "|".join(RUN),
+                         "-bin-dir=%s" % folder]
+    # They begin with `http_proxy` as it is; what is asked here is on the loopback interface.
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    done = subprocess.run(command, cwd=FOLDER, env=dict(environment, SERVER_UNDER_TEST=server), text=True,
+                          errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    passed = re.findall(r"^--- PASS: (\w+) ", done.stdout, re.MULTILINE)
+    return {name: passed.count(name) for name in RUN}, done.stdout
+
+
+def trial(_, report, options):
+    servers.install_reference(("etcd-server", "etcd-client"))
+    program = compiled()
+    hold_lists(program, report)
+    reference, etcdctl = servers.path_of(options.reference), shutil.which("etcdctl")
+    trials = (
+        ("the reference and its etcdctl", programs("reference", reference, etcdctl), "", 1),
+        ("edgetcd and the reference's etcdctl", programs("etcdctl", HERE / "as_etcd", etcdctl),
+         options.server, options.e2e_rounds),
+        ("edgetcd and edgetcdctl", programs("edgetcdctl", HERE / "as_etcd", servers.path_of(options.edgetcdctl)),
+         options.server, options.e2e_rounds),
+    )
+    for who, folder, server, rounds in trials:
+        if server:
+            server = shlex.join([servers.path_of(server), *shlex.split(server)[1:]])
+        counts, printed = run(program, folder, server, rounds)
+        for name, count in counts.items():
+            report.hold("FAILED: %s of the reference's end-to-end tests has passed %d of %d times with %s" % (
+                name, count, rounds, who), count == rounds)
+        if any(count != rounds for count in counts.values()):
+            print("\n".join(printed.splitlines()[-200:]), flush=True)
