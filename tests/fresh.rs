@@ -5,9 +5,70 @@
 
 mod harness;
 
+use std::time::Duration;
+
 use harness::client::{PATIENCE, form_request, request};
 use harness::cluster::Cluster;
-use harness::{Connection, Line, Server};
+use harness::server::program;
+use harness::{Answer, Connection, Json, Line, Server, wait_for};
+
+/// The reference starts in no less time, and sets the version of its cluster some time after it begins to serve.
+const STARTED_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a watch stays silent that nothing in the history matches: what it must not be told is there already.
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// Each start of a member of the reference takes an index, also if nothing is new.
+fn restarts_take_an_index() -> bool {
+    program()[0].rsplit('/').next() == Some("etcd")
+}
+
+/// Waits for the index of the store; fails when it goes past.
+fn wait_index(server: &Server, wanted: u64) {
+    wait_for(&format!("index {wanted}"), STARTED_WITHIN, || {
+        let index = server.ask("GET", "/v2/keys/", None).index();
+        assert!(index <= wanted, "index {index} instead of {wanted}");
+        (index == wanted).then_some(())
+    });
+}
+
+/// Asks a server to give one of its members this peer URL; the status.
+fn update_peer_url(server: &Server, id: &str, url: &str) -> u16 {
+    let json = ("Content-Type", "application/json");
+    let body = format!("{{\"peerURLs\":[\"{url}\"]}}");
+    let target = format!("/v2/members/{id}");
+    let mut connection = server.connect();
+    connection
+        .write(&request("PUT", &target, &[json], Some(body.as_bytes())))
+        .expect("a request");
+    let answer = connection.answer(false, STARTED_WITHIN);
+    answer.expect("an answer").status
+}
+
+/// The answer to a watch that looks back, or nothing if it waits.
+fn look_back(server: &Server, from: u64) -> Option<Answer> {
+    let mut connection = server.connect();
+    let target = format!("/v2/keys/none?wait=true&waitIndex={from}");
+    connection
+        .write(&form_request("GET", &target, None))
+        .expect("a request");
+    let mut head = connection.head(false, PATIENCE).expect("a head");
+    match head.status {
+        200 => None,
+        _ => {
+            let Line::Is(line) = connection.line(PATIENCE) else {
+                panic!("no body: {head:?}")
+            };
+            head.body = line;
+            Some(head)
+        }
+    }
+}
+
+fn cause(answer: Option<Answer>) -> Option<String> {
+    let json = answer?.json();
+    json.get("cause").and_then(Json::text).map(str::to_owned)
+}
 
 fn put(server: &Server, key: &str, value: &str) -> u64 {
     let answer = server.ask(
@@ -45,8 +106,8 @@ fn event(watch: &mut Connection) -> String {
 /// The member, its URLs and the cluster version have an index each.
 #[test]
 fn the_first_key_of_one_member_has_index_4() {
-    let mut server = Server::start(&[]);
-    assert_eq!(server.ask("GET", "/v2/keys/", None).index(), 3);
+    let server = Server::start(&[]);
+    wait_index(&server, 3);
     assert_eq!(server.ask("GET", "/v2/keys/none", None).index(), 3);
     let mut watches: Vec<Connection> = [1, 2, 3, 4].map(|index| watch(&server, index)).into();
     assert_eq!(put(&server, "/a", "1"), 4);
@@ -60,9 +121,80 @@ fn the_first_key_of_one_member_has_index_4() {
         "{}",
         queued.text()
     );
+}
+
+/// What the members do is in the history, and no watch is told of it, however it asks.
+#[test]
+fn no_watch_sees_the_members() {
+    let server = Server::start(&[]);
+    wait_index(&server, 3);
+    for from in 1..=4 {
+        for target in [
+            "/?recursive=true&",
+            "/?recursive=true&stream=true&",
+            "/?",
+            "/none?",
+        ] {
+            let mut watch = server.connect();
+            let target = format!("/v2/keys{target}wait=true&waitIndex={from}");
+            watch
+                .write(&form_request("GET", &target, None))
+                .expect("a request");
+            assert_eq!(watch.head(false, PATIENCE).expect("a head").index(), 3);
+            assert_eq!(watch.line(SILENCE), Line::Silence, "{target}");
+        }
+    }
+    let stats = server.ask("GET", "/v2/stats/store", None).json();
+    let count = |name| stats.get(name).and_then(Json::number);
+    assert_eq!(count("createSuccess"), Some(1), "the member");
+    assert_eq!(count("setsSuccess"), Some(2), "its URLs, the version");
+}
+
+#[test]
+fn a_restart_takes_an_index_only_for_new_urls() {
+    if restarts_take_an_index() {
+        return println!("left out: of the reference each restart takes an index");
+    }
+    let mut server = Server::start(&[]);
+    assert_eq!(put(&server, "/a", "1"), 4);
+    server.kill();
+    server.launch();
+    wait_index(&server, 4);
+    server.stop();
+    let port = server.address().port();
+    server.add_flag(&format!("--advertise-client-urls=http://localhost:{port}"));
+    server.launch();
+    wait_index(&server, 5);
     server.stop();
     server.launch();
-    assert_eq!(put(&server, "/a", "2"), 6, "a restart tells nothing new");
+    wait_index(&server, 5);
+    assert_eq!(put(&server, "/a", "2"), 6);
+}
+
+#[test]
+fn updates_of_members_take_places_in_the_history() {
+    let server = Server::start(&[]);
+    wait_index(&server, 3);
+    let members = server.ask("GET", "/v2/members", None).json();
+    let id = members.at("/members/0/id").and_then(Json::text);
+    let id = id.expect("an id").to_owned();
+    let url = format!("http://localhost:{}", server.peer_address().port());
+    // The same URL again is an update, too; one of a member that is not there is none.
+    assert_eq!(update_peer_url(&server, &id, &url), 204);
+    assert_eq!(update_peer_url(&server, &id, &url), 204);
+    assert_eq!(update_peer_url(&server, "77", &url), 404);
+    for index in 6..=999 {
+        assert_eq!(put(&server, "/a", "1"), index);
+    }
+    assert_eq!(update_peer_url(&server, &id, &url), 204);
+    assert_eq!(cause(look_back(&server, 1)), None, "1000 events are kept");
+    assert_eq!(put(&server, "/a", "1"), 1001);
+    let cleared = |range| Some(format!("the requested history has been cleared {range}"));
+    assert_eq!(cause(look_back(&server, 1)), cleared("[2/1]"));
+    assert_eq!(cause(look_back(&server, 2)), None);
+    assert_eq!(update_peer_url(&server, &id, &url), 204);
+    assert_eq!(cause(look_back(&server, 2)), cleared("[3/2]"));
+    assert_eq!(cause(look_back(&server, 3)), None);
 }
 
 /// Changes of the members take places in the history of events that watches look back into.
@@ -113,6 +245,44 @@ fn the_first_key_of_three_members_has_index_8_and_changes_of_members_count() {
         15,
         "a removal, and that its id is used up"
     );
+}
+
+/// One that joins by a snapshot, and all of them after a restart.
+#[test]
+fn all_members_agree_on_the_index() {
+    let mut cluster = Cluster::start(3, &[]);
+    wait_index(cluster.node(0), 7);
+    let new = cluster.add(0);
+    cluster.restart(new);
+    for node in 0..=new {
+        wait_index(cluster.node(node), 9);
+    }
+    assert_eq!(put(cluster.node(new), "/a", "1"), 10);
+    if restarts_take_an_index() {
+        return;
+    }
+    (0..=new).for_each(|node| cluster.kill(node));
+    cluster.launch();
+    for node in 0..=new {
+        wait_index(cluster.node(node), 10);
+    }
+}
+
+/// Each member that is left behind takes two, as a removal does.
+#[test]
+fn who_goes_on_alone_counts_those_that_are_left_behind() {
+    if restarts_take_an_index() {
+        return println!("left out: of the reference each restart takes an index");
+    }
+    let mut cluster = Cluster::start(3, &[]);
+    wait_index(cluster.node(0), 7);
+    assert_eq!(put(cluster.node(0), "/a", "1"), 8);
+    (0..3).for_each(|node| wait_index(cluster.node(node), 8));
+    (0..3).for_each(|node| cluster.kill(node));
+    cluster.node_mut(1).add_flag("--force-new-cluster=true");
+    cluster.node_mut(1).launch();
+    wait_index(cluster.node(1), 12);
+    assert_eq!(put(cluster.node(1), "/a", "2"), 13);
 }
 
 /// The reference escapes what HTML and JavaScript would trip over.

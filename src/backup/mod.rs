@@ -6,9 +6,10 @@
 //!
 //! What is restored is never the old cluster going on: writes after the backup are lost, and members that
 //! still have them must not mix theirs with ours. So ids are new. Members are given the ids that their peer
-//! URLs and the token give on a first start, but with the fingerprint of the file behind the token: all
-//! members that are restored from one file with the same flags agree on all ids without asking each other, and
-//! a member of the old cluster that was not wiped, whose log would fit, is a member of another cluster.
+//! URLs and the token give on a first start, but with the fingerprint of the file and the leap of the index behind
+//! the token: all members that are restored from one file with the same flags agree on all ids without asking each
+//! other, and a member of the old cluster that was not wiped, whose log would fit, is a member of another cluster.
+//! So is a member that was restored with another leap: it would give the same changes other indexes.
 //! (Restored twice from the same file with the same flags, two clusters have the same ids: between the two,
 //! all members must be wiped, or the token changed.) Each directory draws an incarnation as on a first start,
 //! so that one member that is restored a second time, beside others that went on, is refused by them like any

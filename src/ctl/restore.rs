@@ -90,7 +90,8 @@ pub(super) const NOTES: &[(&str, &str)] = &[
          X-Etcd-Index goes on after a leap of --bump-index. Writes that the old cluster took after the backup are\n\
          lost, but clients have seen their indexes: a watch that waits for such an index would wait in silence\n\
          until as many new writes were made. After the leap it is old and gets error 401, as does every index\n\
-         from before, and clients read anew. 0 is for those who know that there were no such writes.\n\
+         from before, and clients read anew. 0 is for those who know that there were no such writes. All members\n\
+         must be given the same --bump-index: it is part of their ids.\n\
          \n\
          Keys with a time to live expire at the `expiration` they show: those of which it is past, soon after the\n\
          start.\n",

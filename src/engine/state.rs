@@ -3,6 +3,22 @@
 //! Applying is deterministic: the outcome depends on the entries alone, never on a clock or on chance,
 //! so all members are equal at equal indexes. A snapshot is this state at one index.
 //!
+//! # What the tree's index counts beside changes of keys
+//!
+//! Changes of the members take indexes, and places in the history, as in the reference:
+//!
+//! | change | indexes |
+//! |---|---|
+//! | the cluster is founded | one for each founder, one for the version of the cluster |
+//! | a member publishes a name or client URLs that are new | 1 |
+//! | a member is added | 1 |
+//! | a member gets other peer URLs, or the same again | 1 |
+//! | a member is removed | 2 |
+//! | a learner is promoted, a change is refused, a member publishes what is known | 0 |
+//!
+//! So the first key has index 4 in a cluster of one, and 8 in a cluster of three. An entry of an earlier version counts
+//! nothing ([`entry::is_counted`]).
+//!
 //! # The state's bytes in a snapshot
 //!
 //! | size | field |
@@ -16,7 +32,7 @@
 use super::entry::{self, Malformed, Order};
 use super::members::{MemberError, Members};
 use crate::raft::{ChangeKind, Entry, LogIndex, Payload};
-use crate::tree::{self, ApiError, Applied, Census, ClusterTime, Tree, TreeIndex};
+use crate::tree::{self, Action, ApiError, Applied, Census, ClusterTime, Tree, TreeIndex};
 
 const VERSION: u8 = 1;
 /// Version, time and the length of the members' JSON.
@@ -108,26 +124,25 @@ impl State {
             Order::Publish(published) => {
                 let founds = self.tree.index() == TreeIndex(0) && !self.members.any_published();
                 let is_new = self.members.publish(published);
-                if counted && is_new && founds {
+                let counted = counted && is_new;
+                if counted && founds {
                     self.count_foundation(stamp.cluster);
                 }
-                self.members_outcome(Ok(()), counted && is_new, stamp.cluster)
+                self.members_outcome(Ok(()), counted.then_some(&[Action::Set]), stamp.cluster)
             }
             Order::Update(member) => {
                 let updated = self.members.update(&member);
-                self.members_outcome(updated, counted, stamp.cluster)
+                self.members_outcome(updated, counted.then_some(&[Action::Update]), stamp.cluster)
             }
             Order::Add(member) => {
                 self.members.add(member);
-                self.members_outcome(Ok(()), counted, stamp.cluster)
+                self.members_outcome(Ok(()), counted.then_some(&[Action::Create]), stamp.cluster)
             }
             Order::Remove(id) => {
                 self.members.remove(id);
-                if counted {
-                    // The reference deletes the member, and notes that its id is never used again.
-                    self.tree.take_index(stamp.cluster);
-                }
-                self.members_outcome(Ok(()), counted, stamp.cluster)
+                // The reference deletes the member, and notes that its id is never used again.
+                let actions = [Action::Delete, Action::Create];
+                self.members_outcome(Ok(()), counted.then_some(&actions), stamp.cluster)
             }
             Order::Time => Outcome::Quiet,
         })
@@ -137,17 +152,21 @@ impl State {
     /// when the first member publishes itself: before that no member answers a client.
     fn count_foundation(&mut self, at: ClusterTime) {
         let founders = self.members.iter().count();
-        (0..=founders).for_each(|_| self.tree.take_index(at));
+        (0..founders).for_each(|_| self.tree.take_index(Action::Create, at));
+        self.tree.take_index(Action::Set, at);
     }
 
+    /// `actions`: what the reference does in its store for this change, each with an index; None if none is counted.
     fn members_outcome(
         &mut self,
         result: Result<(), MemberError>,
-        counted: bool,
+        actions: Option<&[Action]>,
         at: ClusterTime,
     ) -> Outcome {
-        if counted && result.is_ok() {
-            self.tree.take_index(at);
+        if result.is_ok() {
+            for action in actions.unwrap_or_default() {
+                self.tree.take_index(*action, at);
+            }
         }
         Outcome::Members(result)
     }
@@ -341,6 +360,30 @@ mod tests {
         assert_eq!(indexes, [4, 4, 5, 5, 6, 7, 7, 9]);
         assert_eq!(state.tree.history().first(), Some(TreeIndex(1)));
         assert_eq!(state.tree.history().len(), 9);
+        let stats = state.tree.stats();
+        let counted = [
+            stats.create_success,
+            stats.sets_success,
+            stats.update_success,
+            stats.delete_success,
+        ];
+        assert_eq!(counted, [4, 3, 1, 1]);
+    }
+
+    /// Whatever a member starts from, it counts on as the others do.
+    #[test]
+    fn a_snapshot_between_any_two_entries_changes_no_index() {
+        let mut state = State::new(Members::new(1, [member(1), member(2)]), 100);
+        let mut indexes = Vec::new();
+        for command in commands() {
+            let mut loader = Loader::new(100);
+            let saved = state.save(|slice| loader.push(slice));
+            saved.expect("its own bytes");
+            state = loader.finish(state.applied).expect("its own bytes");
+            indexes.extend(apply(&mut state, &[command]));
+        }
+        assert_eq!(indexes, [4, 4, 5, 5, 6, 7, 7, 9]);
+        assert_eq!(state.tree.stats().create_success, 4);
     }
 
     /// A log that was written before they were counted keeps its indexes.
@@ -351,6 +394,7 @@ mod tests {
         // The first byte is the kind, and 64 says that it is counted.
         old.iter_mut().for_each(|command| command[0] &= !64);
         assert_eq!(apply(&mut state, &old), [0; 8]);
+        assert_eq!(state.tree.stats().create_success, 0);
         assert_eq!(apply(&mut state, &[entry::add(&member(4))]), [1]);
     }
 

@@ -144,10 +144,12 @@ impl Tree {
         self.history.clear(index);
     }
 
-    /// Uses the next index for a change that is not one of the tree. The reference counts changes of the members
-    /// so, and they take places in its history, too. No watch is told of it.
-    pub fn take_index(&mut self, at: ClusterTime) {
+    /// Uses the next index for a change that is not one of the tree. The reference keeps its members in a hidden part
+    /// of its store, so a change of them has an index there, a place in the history, and a counter: that of `action`.
+    /// No watch is told of it.
+    pub fn take_index(&mut self, action: Action, at: ClusterTime) {
         self.index = self.index.next();
+        self.stats.count(action, true);
         let node = NodeView {
             dir: true,
             value: None,

@@ -1,7 +1,10 @@
-//! Who may not take part: a member of the old cluster, and one that was restored a second time.
+//! Who may not take part: a member of the old cluster, one that was restored a second time, and one that was
+//! restored with another leap of the index.
 
 use crate::harness::{Cluster, wait_for};
-use crate::support::{PATIENCE, all_endpoints, fill, folder, restore, save};
+use crate::support::{
+    PATIENCE, all_endpoints, fill, folder, restore, restore_words, run, said, save,
+};
 
 fn await_log(cluster: &Cluster, nodes: &[usize], words: &str) {
     let what = format!("{words:?} in the logs of {nodes:?}");
@@ -113,4 +116,32 @@ fn members_that_were_not_restored_found_nothing_beside_one_that_was() {
     }
     let index = cluster.put(1, "/new", "time");
     assert!(index > 200, "{index}");
+}
+
+/// The leap is part of the ids: with different ones, members of one cluster would give one change two indexes.
+#[test]
+fn members_restored_with_different_leaps_do_not_find_each_other() {
+    let mut cluster = Cluster::start(2, &[]);
+    fill(&cluster.addresses(), 20);
+    let folder = folder();
+    let file = folder.path().join("keys.snap");
+    save(&all_endpoints(&cluster), &file);
+    let mut clusters = Vec::new();
+    for (node, leap) in ["--bump-index=1000", "--bump-index=2000"]
+        .iter()
+        .enumerate()
+    {
+        cluster.kill(node);
+        cluster.node_mut(node).wipe();
+        let mut words = restore_words(&cluster, node, &file);
+        words.push((*leap).to_owned());
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let told = said(&run("", &words));
+        let cluster = told.split(" of the cluster ").nth(1).expect("a cluster");
+        clusters.push(cluster.split(',').next().expect("its id").to_owned());
+    }
+    assert_ne!(clusters[0], clusters[1]);
+    (0..2).for_each(|node| cluster.node_mut(node).spawn());
+    await_log(&cluster, &[0, 1], "this is a member of the cluster");
+    assert!((0..2).all(|node| !cluster.node(node).is_healthy()));
 }
