@@ -160,6 +160,9 @@ pub enum Input {
         /// None: the core chooses.
         to: Option<NodeId>,
     },
+    /// Lead no more, whether or not anybody has caught up: the best of the other voters that live is asked to stand.
+    /// For a leader that could not hand over with [`Input::Transfer`]. Refused where nobody else could lead.
+    StepDown,
     /// The connection to `leader` was refused, or it says that it no longer leads. Clears this
     /// node's own belief in it, nothing else.
     LeaderGone {
@@ -383,6 +386,7 @@ impl<R: Rules> Core<R> {
             Input::Snapshot { from, term, mark } => self.on_snapshot(from, term, mark),
             Input::SnapshotSent { to, installed } => self.on_snapshot_sent(to, installed),
             Input::Transfer { to } => self.transfer(to),
+            Input::StepDown => self.give_up_leading(),
             Input::LeaderGone { leader } => self.on_leader_gone(leader),
             Input::Unreachable { node } => self.on_unreachable(node),
         }

@@ -181,8 +181,12 @@ impl<R: Rules> Core<R> {
     }
 
     fn may_promote(&self, leading: &Leading, learner: NodeId) -> Result<(), Refusal> {
+        let needed = match R::LEARNER_MAY_LAG {
+            true => leading.commit_before(),
+            false => self.commit,
+        };
         let caught_up = leading.progress.get(&learner).is_some_and(|progress| {
-            progress.matched >= leading.commit_before() && leading.heard_lately(learner, self)
+            progress.matched >= needed && leading.heard_lately(learner, self)
         });
         if !caught_up {
             return Err(Refusal::NotCaughtUp);
@@ -266,8 +270,8 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The leader is no longer a member, and everybody may know: it asks the best voter to stand.
-    fn resign(&mut self) {
+    /// The leader leads no more, and everybody may know: it asks the best voter to stand.
+    pub(super) fn resign(&mut self) {
         let best = self.best_voter();
         self.heartbeat();
         if let Some(best) = best {

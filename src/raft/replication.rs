@@ -15,6 +15,10 @@
 //! append stays unanswered for an election timeout while heartbeats are answered. A follower that
 //! does not answer heartbeats gets nothing but heartbeats.
 //!
+//! A refusal below `matched` contradicts an acknowledgement: the follower's disk has lost entries. It cannot be
+//! brought up to date, because its vote and its acks are worth nothing (as of a member whose data directory was
+//! wiped). The leader probes it once a heartbeat, without entries, and reports it.
+//!
 //! An append goes out while the leader's own disk still writes the entry: both take the same
 //! time. The leader counts as one more follower, whose `matched` is what its disk has confirmed.
 
@@ -423,21 +427,36 @@ impl<R: Rules> Core<R> {
         };
         match progress.flow {
             Flow::Stream(_) if previous > progress.matched => progress.probe(LogIndex(0)),
-            // It had acknowledged that entry: asking again at once would get the same answer for ever.
-            Flow::Probe { .. }
-                if previous <= progress.matched && previous.next() == progress.next =>
-            {
-                progress.flow = Flow::Probe { asked: Some(now) };
-                progress.contradictions += 1;
-                if progress.contradictions >= CONTRADICTIONS_MIN {
-                    self.todo.lost_tail.push((from, hint.index));
+            Flow::Probe { .. } if previous.next() == progress.next => {
+                if previous <= progress.matched {
+                    return self.on_contradiction(from, hint.index);
+                }
+                // Without a place to meet: one before the base, so that a snapshot is sent.
+                progress.probe(meet.map_or(base, |position| position.index.next()));
+                // The same question gets the same answer: it is asked again after a pause.
+                if progress.next > previous && R::REPEATED_PROBES_WAIT {
+                    progress.flow = Flow::Probe { asked: Some(now) };
                 }
             }
-            // Without a place to meet: one before the base, so that a snapshot is sent.
-            Flow::Probe { .. } if previous.next() == progress.next => {
-                progress.probe(meet.map_or(base, |position| position.index.next()));
-            }
             _ => {}
+        }
+    }
+
+    /// The follower says that its log ends at `last`, before what it has acknowledged. A message that was under way
+    /// for long may say so once. Otherwise its disk has lost entries, and nothing but a heartbeat's wait keeps the
+    /// question and its answer from going around as fast as the network is.
+    fn on_contradiction(&mut self, from: NodeId, last: LogIndex) {
+        let now = self.now;
+        let Some(progress) = self.progress_of(from) else {
+            return;
+        };
+        progress.probe(LogIndex(0));
+        if R::REPEATED_PROBES_WAIT {
+            progress.flow = Flow::Probe { asked: Some(now) };
+        }
+        progress.contradictions += 1;
+        if progress.contradictions >= CONTRADICTIONS_MIN {
+            self.todo.lost_tail.push((from, last));
         }
     }
 
@@ -471,13 +490,20 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The follower knows no members yet.
+    /// The follower knows no members yet. One that has acknowledged entries has lost them all since.
     pub(super) fn on_blank(&mut self, from: NodeId) {
-        if let Some(progress) = self.progress_of(from)
-            && !matches!(progress.flow, Flow::Snapshot)
-        {
-            progress.flow = Flow::Snapshot;
-            self.todo.send_snapshot.push(from);
+        let Some(progress) = self.progress_of(from) else {
+            return;
+        };
+        match progress.flow {
+            Flow::Probe { asked: Some(_) } if progress.matched > LogIndex(0) => {
+                self.on_contradiction(from, LogIndex(0));
+            }
+            Flow::Probe { .. } | Flow::Stream(_) if progress.matched == LogIndex(0) => {
+                progress.flow = Flow::Snapshot;
+                self.todo.send_snapshot.push(from);
+            }
+            _ => {}
         }
     }
 
@@ -579,7 +605,8 @@ impl<R: Rules> Core<R> {
             return None;
         };
         let here = progress.next >= self.log.tail_first() && progress.next <= self.log.last();
-        match (here, probing) {
+        // Entries for a follower that will refuse them again would only fill the link.
+        match (here && progress.contradictions == 0, probing) {
             (true, _) => Some((
                 previous,
                 self.log.batch(progress.next, self.settings.batch_bytes),

@@ -55,6 +55,12 @@ pub trait Rules: std::fmt::Debug + 'static {
     const READ_AFTER_NOOP: bool = true;
     /// A read is confirmed only by a heartbeat round begun after it was asked.
     const READ_ROUND_IS_NEW: bool = true;
+    /// A probe that was refused is sent again at once only if it asks for an earlier entry. Without: a follower that lost
+    /// what it had acknowledged is asked the same as fast as the network is.
+    const REPEATED_PROBES_WAIT: bool = true;
+    /// A learner has caught up once it has what was committed an election timeout ago (in the spirit of dissertation
+    /// §4.2.1). Without: it must have all that is committed at one moment, which it never has under load.
+    const LEARNER_MAY_LAG: bool = true;
     /// A received snapshot is installed only when it is ahead of what is committed here.
     const SNAPSHOT_ONLY_AHEAD: bool = true;
 }

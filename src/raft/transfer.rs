@@ -7,6 +7,10 @@
 //!
 //! The word to stand may get lost, or the target may be gone. So it is repeated with each heartbeat,
 //! and after an election timeout the leader takes proposals again.
+//!
+//! A target catches up from the leader's memory and disk. If that disk hangs, it may never do. So a driver may also ask
+//! a leader to step down at once, with the best of the other voters asked to stand: it has what is committed, if
+//! anybody has.
 
 use super::core::{Core, Refusal, State};
 use super::message::{Body, NodeId};
@@ -38,6 +42,19 @@ impl<R: Rules> Core<R> {
                     told: false,
                 });
             }
+        }
+    }
+
+    /// Steps down without waiting for a target to catch up.
+    pub(super) fn give_up_leading(&mut self) {
+        let to = self.best_voter();
+        match to {
+            _ if !self.is_leader() => {
+                let leader = self.leader;
+                self.todo.refused = Some(Refusal::NotLeader { leader });
+            }
+            None => self.todo.refused = Some(Refusal::NoSuchMember),
+            Some(_) => self.resign(),
         }
     }
 

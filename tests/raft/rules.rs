@@ -68,4 +68,8 @@ without! {
         CHECK_QUORUM, "check-quorum", "";
     only_a_leader_restarts_the_timer:
         TIMER_RESET_BY_LEADER_ONLY, "timer-of-a-voter", "";
+    a_question_with_a_known_answer_waits:
+        REPEATED_PROBES_WAIT, "lost-tail", "";
+    a_learner_need_not_have_all_at_one_moment:
+        LEARNER_MAY_LAG, "learner-under-load", "";
 }

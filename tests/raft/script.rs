@@ -24,6 +24,7 @@
 //! | `read n1`                    | asks for a linearizable read                                |
 //! | `add n1 n4`, `promote …`, `remove …` | a membership change, proposed to n1                 |
 //! | `transfer n1 n2`             | n1 is to hand leadership to n2                              |
+//! | `step-down n1`               | n1 is to lead no more                                       |
 //! | `gone n2 n1`                 | n2 is told that n1's process is gone                        |
 //! | `unreachable n1 n2`          | n1 is told that messages to n2 were dropped                 |
 //! | `compact n1`                 | n1 makes a snapshot of what it has applied, and cuts its log |
@@ -225,6 +226,7 @@ impl<R: Rules> Script<R> {
             ["promote", who, learner] => (who, change(ChangeKind::Promote, node(learner))),
             ["remove", who, old] => (who, change(ChangeKind::Remove, node(old))),
             ["transfer", who, to] => (who, Input::Transfer { to: Some(node(to)) }),
+            ["step-down", who] => (who, Input::StepDown),
             ["gone", who, leader] => (
                 who,
                 Input::LeaderGone {
@@ -421,6 +423,12 @@ impl<R: Rules> Script<R> {
         if let Some((first, last)) = todo.read {
             line(format!("reads back {}..{}", first.0, last.0));
         }
+        todo.lost_tail.iter().for_each(|(of, last)| {
+            line(format!(
+                "reports that n{} has lost entries and ends at {}",
+                of.0, last.0
+            ));
+        });
         if let Some(refusal) = todo.refused {
             line(format!("refuses: {refusal:?}"));
         }
