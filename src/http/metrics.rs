@@ -133,7 +133,7 @@ fn proposals(api: &Api, page: &mut Page) {
     );
     page.gauge(
         "edgetcd_apply_lag_seconds",
-        "How long there have been such entries without a break.",
+        "How long one of them has waited.",
         status.apply_lag().as_secs_f64(),
     );
     page.gauge(

@@ -34,8 +34,7 @@ pub struct Status {
     leader_since: Mutex<SystemTime>,
     members: RwLock<Arc<Members>>,
     followers: Mutex<Followers>,
-    /// Since when not all that is committed is applied.
-    behind_since: Mutex<Option<Instant>>,
+    behind: Mutex<Behind>,
     turns: AtomicU64,
     learners: AtomicU64,
     is_learner: AtomicBool,
@@ -45,6 +44,19 @@ pub struct Status {
     snapshots: DiskTimes,
     last_snapshot: Mutex<Option<Snapshot>>,
     round_trips: Mutex<BTreeMap<u64, Arc<RoundTrips>>>,
+}
+
+/// A committed entry that was not applied when it was looked at, and since when; followed until it is.
+#[derive(Debug, Default)]
+struct Behind(Option<(LogIndex, Instant)>);
+
+impl Behind {
+    fn look(&mut self, commit: LogIndex, applied: LogIndex, now: impl FnOnce() -> Instant) {
+        if self.0.is_some_and(|(index, _)| index > applied) {
+            return;
+        }
+        self.0 = (commit > applied).then(|| (commit, now()));
+    }
 }
 
 /// From a leader's heartbeat to its answer: 0.1 ms to 3.2768 s, as etcd's
@@ -81,7 +93,7 @@ impl Status {
             leader_since: Mutex::new(SystemTime::now()),
             members: RwLock::new(Arc::new(state.members.clone())),
             followers: Mutex::new(Followers::default()),
-            behind_since: Mutex::new(None),
+            behind: Mutex::new(Behind::default()),
             turns: AtomicU64::new(0),
             learners: AtomicU64::new(0),
             is_learner: AtomicBool::new(false),
@@ -174,9 +186,10 @@ impl Status {
         lock(&self.followers).clone()
     }
 
-    /// How long the entries known to be committed have not all been applied; zero if they are.
+    /// How long an entry that is known to be committed waits to be applied; zero if none does. Under load the last one
+    /// that is committed is seldom applied at the same moment: what counts is how far behind this member is.
     pub fn apply_lag(&self) -> Duration {
-        let since = *lock(&self.behind_since);
+        let since = lock(&self.behind).0.map(|(_, since)| since);
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
@@ -266,13 +279,7 @@ impl Status {
             .store(learners.contains(&self.id), Ordering::Relaxed);
         self.uncommitted_bytes
             .store(core.uncommitted_bytes() as u64, Ordering::Relaxed);
-        let mut behind_since = lock(&self.behind_since);
-        match (applied < core.commit(), behind_since.is_some()) {
-            (true, false) => *behind_since = Some(Instant::now()),
-            (false, true) => *behind_since = None,
-            _ => {}
-        }
-        drop(behind_since);
+        lock(&self.behind).look(core.commit(), applied, Instant::now);
         let leader = core.leader().map_or(0, |id| id.0);
         if self.leader.swap(leader, Ordering::Relaxed) != leader {
             self.leader_changed(leader);
@@ -301,4 +308,26 @@ impl Status {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The member applies all that was committed a second ago, again and again.
+    #[test]
+    fn a_member_that_keeps_up_under_load_is_not_behind_for_long() {
+        let (mut behind, begin) = (Behind::default(), Instant::now());
+        let lag = |behind: &Behind, now: Instant| behind.0.map(|(_, since)| now - since);
+        for second in 1..100 {
+            let now = begin + Duration::from_secs(second);
+            behind.look(LogIndex(10 * second), LogIndex(10 * second - 10), || now);
+            assert!(lag(&behind, now) <= Some(Duration::from_secs(1)));
+        }
+        let stands = begin + Duration::from_secs(150);
+        behind.look(LogIndex(2000), LogIndex(985), || stands);
+        assert_eq!(lag(&behind, stands), Some(Duration::from_secs(51)));
+        behind.look(LogIndex(2000), LogIndex(2000), || stands);
+        assert_eq!(lag(&behind, stands), None);
+    }
 }
