@@ -76,8 +76,8 @@ impl<T, R: Rules> Engine<T, R> {
         self.input(Input::Message { from, message });
         let core = &self.core;
         let from_leader = core.leader() == Some(from) && core.term() == term;
-        if from_leader && time > self.time_heard {
-            self.time_heard = time;
+        if from_leader && (term, time) > self.time_heard {
+            self.time_heard = (term, time);
             let time = time.max(self.state.time);
             self.estimate = Estimate::new(time, self.now.monotonic);
         }

@@ -47,6 +47,7 @@
 pub mod entry;
 pub mod followers;
 mod forwards;
+pub mod lag;
 pub mod letter;
 mod letters;
 pub mod members;
@@ -72,6 +73,7 @@ use crate::tree::{Applied, ClusterTime, Tree};
 use core::time::Duration;
 use followers::Followers;
 use forwards::Forwards;
+use lag::Lag;
 use letter::Letter;
 use notes::Noted;
 pub use notes::{MemberChange, Note};
@@ -384,8 +386,8 @@ pub struct Engine<T, R: Rules = AllRules> {
     applied_term: Term,
     /// As of the last step's end.
     leader: Option<NodeId>,
-    /// The latest cluster time heard from that leader: its messages overtake each other.
-    time_heard: ClusterTime,
+    /// The latest cluster time heard from a leader, and that leader's term: messages overtake each other.
+    time_heard: (Term, ClusterTime),
     next_tick: Monotonic,
     expiry_ran: Monotonic,
     /// The last expiry took as many keys as one entry may: more may be due.
@@ -399,6 +401,10 @@ pub struct Engine<T, R: Rules = AllRules> {
     removed_by: BTreeSet<NodeId>,
     /// When it was last noted of a follower that it has lost its tail.
     lost_tails: BTreeMap<NodeId, Monotonic>,
+    /// How this leader's disk compares with the others'.
+    lag: Lag,
+    /// Since when this leader hands over because of that.
+    makes_way: Option<Monotonic>,
 }
 
 /// Callers who want to know whether the disk syncs, each with the time at which that question fails.
@@ -452,6 +458,7 @@ impl<T, R: Rules> Engine<T, R> {
         now: Now,
     ) -> Engine<T, R> {
         let start = now.monotonic;
+        let estimate = estimate.at_least(state.time, start);
         Engine {
             effects: Effects::default(),
             schedule: Schedule::new(
@@ -483,7 +490,7 @@ impl<T, R: Rules> Engine<T, R> {
             unpublished: false,
             applied_term: Term(0),
             leader: None,
-            time_heard: ClusterTime(0),
+            time_heard: (Term(0), ClusterTime(0)),
             expiry_ran: start,
             expiry_cut: false,
             time_logged: start,
@@ -492,6 +499,8 @@ impl<T, R: Rules> Engine<T, R> {
             removed: None,
             removed_by: BTreeSet::new(),
             lost_tails: BTreeMap::new(),
+            lag: Lag::default(),
+            makes_way: None,
             core,
             state,
             settings,
@@ -604,7 +613,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.compact_when_possible(now);
         self.end_if_removed(now);
         self.hand_over_if_full();
-        self.hand_over_if_slow(now);
+        self.make_way_if_slow(now);
         if self.core.is_leader() {
             self.show_followers();
         }
@@ -679,9 +688,10 @@ impl<T, R: Rules> Engine<T, R> {
         self.leader = leader;
         self.removed_by.clear();
         self.lost_tails.clear();
+        self.lag = Lag::default();
+        self.makes_way = None;
         self.want_snapshot.clear();
         self.pauses.clear();
-        self.time_heard = ClusterTime(0);
         self.followers.clear();
         self.effects.followers_changed = true;
         self.ask_again();

@@ -129,6 +129,8 @@ pub enum Note {
     /// This leader's disk has not stored a batch for an election timeout, and the others are ahead: it transfers its
     /// leadership.
     HandsOverSlowDisk,
+    /// That came to nothing, and this leader steps down.
+    StepsDownSlowDisk,
     /// A follower lacks entries that it had acknowledged.
     LostTail {
         /// The follower.
@@ -179,6 +181,7 @@ impl Note {
             | Note::SpaceAgain
             | Note::HandsOverFullDisk
             | Note::HandsOverSlowDisk
+            | Note::StepsDownSlowDisk
             | Note::LostTail { .. }
             | Note::BadForward { .. }
             | Note::Removed => log::Level::Warn,
@@ -212,6 +215,25 @@ impl Text<'_> {
     fn label(&self, id: NodeId) -> String {
         let known = self.members.get(id);
         label(id, known.map_or("", |member| member.name.as_str()))
+    }
+
+    fn lost_tail(&self, node: NodeId, last: LogIndex, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, urls) = self
+            .members
+            .get(node)
+            .map_or(("NAME", "PEER-URLS".into()), |member| {
+                (member.name.as_str(), member.peer_urls.join(","))
+            });
+        write!(
+            f,
+            "member {} has lost entries that it had acknowledged: its log ends at {}. Its disk did not keep what was \
+             synced, or its data directory is an older copy. It gets no further entries. Replace the member: stop it; \
+             edgetcdctl member remove {:x}; edgetcdctl member add {name} {urls}; then start it with an empty data \
+             directory and --initial-cluster-state existing",
+            self.label(node),
+            last.0,
+            node.0
+        )
     }
 
     fn label_or(&self, id: Option<NodeId>, nobody: &str) -> String {
@@ -338,18 +360,13 @@ impl fmt::Display for Text<'_> {
             Note::SpaceAgain => f.write_str("there is space on the disk again: writes are taken"),
             Note::HandsOverFullDisk => f.write_str("the disk is full: another member shall lead"),
             Note::HandsOverSlowDisk => f.write_str(
-                "the disk has not stored anything for an election timeout, and the other members are ahead: \
-                 another one shall lead",
+                "this leader's disk has not stored an entry for an election timeout, and a majority has: \
+                 transfers the leadership",
             ),
-            Note::LostTail { node, last } => write!(
-                f,
-                "member {} lacks entries that it had acknowledged: its log ends at {}. Its disk loses what it was told to \
-                 keep, or its data directory is an older copy. It gets no further entries. Stop it, then type \
-                 'edgetcdctl member remove {:x}', remove its data directory, and add it again",
-                self.label(*node),
-                last.0,
-                node.0
+            Note::StepsDownSlowDisk => f.write_str(
+                "the transfer of the leadership timed out, and the disk still does not store: steps down",
             ),
+            Note::LostTail { node, last } => self.lost_tail(*node, *last, f),
             Note::BadForward { from } => {
                 write!(
                     f,

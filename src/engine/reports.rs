@@ -1,7 +1,7 @@
 //! What the log and snapshot threads tell, and snapshots: made, sent, received, and the log cut behind them.
 
 use super::request::{Failure, Outcome, Task};
-use super::time::{Estimate, Monotonic};
+use super::time::Monotonic;
 use super::{DiskJob, DiskReport, Engine, Incoming, Note, Publication, Stored};
 use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, Rules, SnapshotMark};
 use core::time::Duration;
@@ -83,18 +83,25 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     /// A leader whose disk hangs, or is far slower than the others', makes every client wait for it. It transfers its
-    /// leadership when a batch has been with the disk for an election timeout while the others have committed more than
-    /// this disk has. That shows that theirs are faster, so that members with equally slow disks do not pass the
-    /// leadership around.
-    pub(super) fn hand_over_if_slow(&mut self, now: Monotonic) {
-        let patience = self.settings.leader_timeout / 2;
-        let is_slow = self.saving.is_some_and(|since| now - since >= patience);
-        let is_behind = self.core.commit() > self.core.stored();
-        if !is_slow || !is_behind || !self.core.is_leader() || !self.others_decide() {
+    /// leadership. Whoever is to lead may lack entries that only the hanging disk has: then it steps down after another
+    /// election timeout. Looked at with each tick; the core refuses while a transfer is under way.
+    pub(super) fn make_way_if_slow(&mut self, now: Monotonic) {
+        if !self.core.is_leader() {
             return;
         }
-        let (_, refused) = self.input(Input::Transfer { to: None });
-        if refused.is_none() {
+        let core = &self.core;
+        let (last, stored, commit) = (core.last_position().index, core.stored(), core.commit());
+        self.lag.look(now, last, stored, commit);
+        let patience = self.settings.leader_timeout / 2;
+        if !self.lag.is_slow(now, patience, commit) || !self.others_decide() {
+            self.makes_way = None;
+            return;
+        }
+        let since = *self.makes_way.get_or_insert(now);
+        if now - since > patience + patience / 2 {
+            self.note(Note::StepsDownSlowDisk);
+            self.input(Input::StepDown);
+        } else if self.input(Input::Transfer { to: None }).1.is_none() {
             self.note(Note::HandsOverSlowDisk);
         }
     }
@@ -266,7 +273,7 @@ impl<T, R: Rules> Engine<T, R> {
         );
         self.applied_term = position.term;
         self.state = state;
-        self.estimate = Estimate::new(self.cluster_time(), self.now.monotonic);
+        self.estimate = self.estimate.at_least(self.state.time, self.now.monotonic);
         self.members_changed();
         let publication = self.publication(Vec::new());
         self.effects.publish.push(Publication {

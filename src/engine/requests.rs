@@ -164,10 +164,9 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Never goes back.
+    /// Never before the time of an entry that was applied.
     pub(super) fn cluster_time(&self) -> ClusterTime {
-        let now = self.estimate.at(self.now.monotonic);
-        now.max(self.state.time)
+        self.estimate.at(self.now.monotonic)
     }
 
     // Changes of the members

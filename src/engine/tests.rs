@@ -12,7 +12,7 @@ use crate::raft::{
     self, Ballot, Body, ChangeKind, Core, Entry, LogIndex, Membership, Message, NodeId, Payload,
     Position, SnapshotMark, Start, Term,
 };
-use crate::tree::{Action, ClusterTime, Command, Key};
+use crate::tree::{Action, ClusterTime, Command, Key, Stamp, WallTime};
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -56,6 +56,8 @@ struct Bench {
     /// What left for other members, messages that waited for the disk included.
     sent: Vec<(NodeId, Body)>,
     waiting: VecDeque<Vec<(NodeId, Letter)>>,
+    /// The newest cluster time that left with a message.
+    told: ClusterTime,
     notes: Vec<Note>,
     removed: bool,
     /// How many were begun.
@@ -93,6 +95,7 @@ impl Bench {
             at_disk: VecDeque::new(),
             sent: Vec::new(),
             waiting: VecDeque::new(),
+            told: ClusterTime(0),
             notes: Vec::new(),
             removed: false,
             snapshots: 0,
@@ -121,7 +124,8 @@ impl Bench {
 
     fn deliver(&mut self, letters: Vec<(NodeId, Letter)>) {
         for (to, letter) in letters {
-            if let Letter::Raft { message, .. } = letter {
+            if let Letter::Raft { message, time } = letter {
+                self.told = self.told.max(time);
                 self.sent.push((to, message.body));
             }
         }
@@ -155,6 +159,10 @@ impl Bench {
             time: ClusterTime(0),
         }];
         self.step(Event::Peers(vec![PeerEvent::Letters { from, letters }]))
+    }
+
+    fn estimate(&self) -> ClusterTime {
+        self.engine.estimate().at(self.now)
     }
 
     fn tick(&mut self) {
@@ -315,6 +323,48 @@ fn a_leader_whose_disk_hangs_makes_way_and_takes_no_more_than_it_may() {
     assert!(bench.notes.contains(&Note::HandsOverSlowDisk));
 }
 
+/// The target may never get all that only the hanging disk has.
+#[test]
+fn a_leader_whose_disk_hangs_steps_down_if_nobody_takes_over() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.propose(1, 10);
+    bench.acknowledge(&[TWO, THREE]);
+    bench.tick_led(2 * ELECTION_TICKS);
+    assert!(bench.engine.core().is_leader(), "a transfer has its time");
+    bench.sent.clear();
+    bench.tick_led(2 * ELECTION_TICKS);
+    assert!(bench.notes.contains(&Note::StepsDownSlowDisk));
+    assert!(!bench.engine.core().is_leader());
+    assert!(
+        bench
+            .sent
+            .iter()
+            .any(|(_, body)| *body == Body::CampaignNow),
+        "another one need not wait for its timeout"
+    );
+}
+
+/// Where the others are no majority, nobody else can lead.
+#[test]
+fn a_leader_whose_disk_hangs_stays_while_the_others_are_no_majority() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.propose(1, 10);
+    bench.acknowledge(&[TWO, THREE]);
+    for _ in 0..4 * ELECTION_TICKS {
+        bench.tick();
+        let term = bench.term();
+        for (to, body) in std::mem::take(&mut bench.sent) {
+            if let (TWO, Body::Heartbeat { round, .. }) = (to, body) {
+                bench.hear(TWO, term, Body::HeartbeatReply { round });
+            }
+        }
+    }
+    assert!(bench.engine.core().is_leader());
+    assert!(!bench.notes.contains(&Note::HandsOverSlowDisk));
+}
+
 /// Where all disks are slow, none is better: nothing is committed that this member's disk does not have.
 #[test]
 fn equally_slow_members_do_not_pass_the_leadership_around() {
@@ -361,6 +411,27 @@ fn a_follower_without_its_acknowledged_tail_is_noted_and_not_flooded() {
     bench.acknowledge(&[TWO]);
     bench.propose(2, 10);
     assert_eq!(bench.appends_to(TWO), 1);
+}
+
+/// An older copy of the data directory, of before it had anything.
+#[test]
+fn a_follower_without_anything_that_it_acknowledged_gets_no_snapshot() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.step(Event::Peers(vec![PeerEvent::Unreachable(TWO)]));
+    bench.sent.clear();
+    let mut probes = 0;
+    for _ in 0..ELECTION_TICKS {
+        bench.tick_led(1);
+        for _ in 0..std::mem::take(&mut bench.sent).len() {
+            probes += 1;
+            let effects = bench.hear(TWO, bench.term(), Body::Blank);
+            assert!(effects.send_snapshot.is_empty() && bench.snapshots == 0);
+        }
+    }
+    assert!((3..=15).contains(&probes), "{probes} probes in 50 ticks");
+    let is_noted = |note: &Note| matches!(note, Note::LostTail { node: TWO, .. });
+    assert!(bench.notes.iter().any(is_noted));
 }
 
 /// Under load a learner never has all that is committed at one moment.
@@ -451,9 +522,9 @@ fn one_members_word_removes_nobody() {
 /// A follower needs a snapshot, and the newest one cannot be read.
 #[test]
 fn another_snapshot_is_made_when_the_newest_cannot_be_read() {
-    let mut bench = Bench::new(&[]);
+    let mut bench = Bench::new(&[LEARNER]);
     bench.lead();
-    let wants = |bench: &mut Bench| bench.hear(TWO, bench.term(), Body::Blank);
+    let wants = |bench: &mut Bench| bench.hear(LEARNER, bench.term(), Body::Blank);
     let effects = wants(&mut bench);
     assert!(effects.send_snapshot.is_empty(), "there is none yet");
     let position = bench
@@ -470,10 +541,13 @@ fn another_snapshot_is_made_when_the_newest_cannot_be_read() {
         let (bytes, took) = (100, Duration::ZERO);
         bench.step(Event::Disk(DiskReport::Snapshot { mark, bytes, took }))
     };
-    assert_eq!(made(&mut bench).send_snapshot, [(TWO, Term(bench.term()))]);
+    assert_eq!(
+        made(&mut bench).send_snapshot,
+        [(LEARNER, Term(bench.term()))]
+    );
     bench.snapshots = 0;
     bench.step(Event::Peers(vec![PeerEvent::SnapshotUnreadable]));
-    let (to, installed) = (TWO, None);
+    let (to, installed) = (LEARNER, None);
     bench.step(Event::Peers(vec![PeerEvent::SnapshotSent {
         to,
         installed,
@@ -489,5 +563,75 @@ fn another_snapshot_is_made_when_the_newest_cannot_be_read() {
         bench.snapshots, 1,
         "it is not sent again, another one is made"
     );
-    assert_eq!(made(&mut bench).send_snapshot, [(TWO, Term(bench.term()))]);
+    assert_eq!(
+        made(&mut bench).send_snapshot,
+        [(LEARNER, Term(bench.term()))]
+    );
+}
+
+fn stamped(mut command: Vec<u8>, cluster: ClusterTime) -> Payload {
+    let stamp = Stamp {
+        cluster,
+        wall: WallTime(0),
+    };
+    entry::stamp(&mut command, stamp);
+    Payload::Command(command.into())
+}
+
+/// A member that was rebooted is behind the time of its log when it is elected. If its time stood still until its clock
+/// has caught up, that of the others would go on, and the next leader would be ahead by all that.
+#[test]
+fn the_time_of_a_leader_goes_on_from_the_latest_in_its_log() {
+    const AHEAD: u64 = 28_000_000_000;
+    let mut bench = Bench::new(&[]);
+    let ahead = ClusterTime(bench.estimate().0 + AHEAD);
+    let time = Entry {
+        payload: stamped(entry::time(), ahead),
+        ..noop(1, 1)
+    };
+    bench.hear(TWO, 1, append(vec![time], 0));
+    bench.store_all();
+    bench.lead();
+    let applied = bench.now;
+    assert!(bench.estimate() >= ahead, "it is applied");
+    bench.tick_led(10 * ELECTION_TICKS);
+    let heartbeat = 5 * TICK;
+    let passed = (bench.now - applied - heartbeat).as_nanos() as u64;
+    assert!(
+        bench.told >= ClusterTime(ahead.0 + passed),
+        "the followers are told {:?}, {passed} ns after {ahead:?}",
+        bench.told
+    );
+}
+
+/// The time of a new leader counts, even if it is behind that of the one before, and both are heard in one step.
+#[test]
+fn a_follower_has_the_time_of_the_newest_leader() {
+    let mut bench = Bench::new(&[]);
+    let now = bench.estimate();
+    let heartbeat = |from, term, ahead: u64| PeerEvent::Letters {
+        from,
+        letters: vec![Letter::Raft {
+            message: Message {
+                term: Term(term),
+                body: Body::Heartbeat {
+                    round: 1,
+                    commit: Position::default(),
+                },
+            },
+            time: ClusterTime(now.0 + ahead),
+        }],
+    };
+    bench.step(Event::Peers(vec![
+        heartbeat(TWO, 5, 9000),
+        heartbeat(THREE, 6, 3000),
+        heartbeat(THREE, 6, 2000),
+    ]));
+    assert_eq!(
+        bench.estimate(),
+        ClusterTime(now.0 + 3000),
+        "an older one is not"
+    );
+    bench.step(Event::Peers(vec![heartbeat(TWO, 7, 1000)]));
+    assert_eq!(bench.estimate(), ClusterTime(now.0 + 1000));
 }

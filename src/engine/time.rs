@@ -71,6 +71,16 @@ impl Estimate {
         Estimate { offset }
     }
 
+    /// This estimate, or a later one by which it is `least` at `now`. From then on time goes on from there: an
+    /// estimate that stood still until the clock has caught up would let the other members' estimates overtake it.
+    #[must_use]
+    pub fn at_least(self, least: ClusterTime, now: Monotonic) -> Estimate {
+        match self.at(now) < least {
+            true => Estimate::new(least, now),
+            false => self,
+        }
+    }
+
     /// Cluster time at `now`.
     pub fn at(self, now: Monotonic) -> ClusterTime {
         ClusterTime(now.0.wrapping_add(self.offset))

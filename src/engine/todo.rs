@@ -116,6 +116,8 @@ impl<T, R: Rules> Engine<T, R> {
             self.take_outcome(entry.position.index, caller, outcome);
             self.unpublished = true;
         }
+        // The leader that stamped these entries was ahead of this member's estimate.
+        self.estimate = self.estimate.at_least(self.state.time, self.now.monotonic);
     }
 
     /// Whoever waits for this entry. The first one of a term tells that what was sent in earlier ones and was

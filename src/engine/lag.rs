@@ -1,0 +1,193 @@
+//! Whether a leader's disk lags behind those of the others.
+//!
+//! Heartbeats need no disk, so a leader whose disk hangs keeps its majority, and every client waits for it. A disk that
+//! is merely slow is no reason to make way if the others' are as slow: the members would pass the leadership around.
+//! So two times are compared, both from the moment at which an entry was in the log: how long this disk has not stored
+//! one, and how long it took until others were committed. The second one is how fast a majority is. It is remembered,
+//! halved with each measurement, so that one quick sync among slow ones does not count for much.
+
+use super::time::Monotonic;
+use crate::raft::LogIndex;
+use core::time::Duration;
+
+/// This disk may take so many times as long as a majority does, beside an election timeout. An entry that comes while
+/// the disk is busy waits for one sync and takes part in the next. So disks that are equally slow differ by a factor of
+/// two, and syncs differ among themselves.
+const FACTOR: u32 = 4;
+
+/// What a leader's disk is compared by; looked at with each tick.
+#[derive(Debug, Default)]
+pub struct Lag {
+    /// The last entry of the log at that time, followed until this disk has it.
+    own: Option<(LogIndex, Monotonic)>,
+    /// The same, followed until it is committed.
+    majority: Option<(LogIndex, Monotonic)>,
+    /// How long that takes.
+    usual: Duration,
+}
+
+impl Lag {
+    /// Looks at a leader's log at `now`: its last entry, what its disk has, what is committed.
+    pub fn look(&mut self, now: Monotonic, last: LogIndex, stored: LogIndex, commit: LogIndex) {
+        if let Some(took) = follow(&mut self.majority, now, last, commit) {
+            self.usual = took.max(self.usual / 2);
+        }
+        follow(&mut self.own, now, last, stored);
+    }
+
+    /// Whether this disk does not store what a majority has committed, for longer than `patience` and far longer than
+    /// the majority took.
+    pub fn is_slow(&self, now: Monotonic, patience: Duration, commit: LogIndex) -> bool {
+        let waits =
+            |followed: Option<(LogIndex, Monotonic)>| followed.map(|(_, since)| now - since);
+        let majority = self.usual.max(waits(self.majority).unwrap_or_default());
+        self.own.is_some_and(|(index, since)| {
+            commit >= index && now - since >= patience + FACTOR * majority
+        })
+    }
+}
+
+/// Follows an entry until `reached` is as far; then tells how long that took, and follows the last one.
+fn follow(
+    followed: &mut Option<(LogIndex, Monotonic)>,
+    now: Monotonic,
+    last: LogIndex,
+    reached: LogIndex,
+) -> Option<Duration> {
+    let took = followed
+        .take_if(|(index, _)| *index <= reached)
+        .map(|(_, since)| now - since);
+    if followed.is_none() && last > reached {
+        *followed = Some((last, now));
+    }
+    took
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const TICK: u64 = 10;
+
+    /// A leader under load: at each tick so many entries. The disks sync one batch after the other, in milliseconds.
+    struct Cluster {
+        lag: Lag,
+        now: u64,
+        last: u64,
+        leader: Disk,
+        other: Disk,
+    }
+
+    /// Stores all that there is at the begin of a sync by its end.
+    struct Disk {
+        sync: fn(u64) -> u64,
+        syncs: u64,
+        begun: u64,
+        ends: u64,
+        writes: u64,
+        stored: u64,
+    }
+
+    impl Disk {
+        fn new(sync: fn(u64) -> u64) -> Disk {
+            Disk {
+                sync,
+                syncs: 0,
+                begun: 0,
+                ends: 0,
+                writes: 0,
+                stored: 0,
+            }
+        }
+
+        fn tick(&mut self, now: u64, last: u64) {
+            if now < self.ends {
+                return;
+            }
+            self.stored = self.writes;
+            if last > self.stored {
+                self.writes = last;
+                self.syncs += 1;
+                self.begun = now;
+                self.ends = now + (self.sync)(self.syncs);
+            }
+        }
+    }
+
+    impl Cluster {
+        /// How long a sync of the leader's took when it was found slow, in milliseconds; None: it was not, within ten
+        /// minutes.
+        fn slow_at(leader: fn(u64) -> u64, other: fn(u64) -> u64, every: u64) -> Option<u64> {
+            let mut cluster = Cluster {
+                lag: Lag::default(),
+                now: 0,
+                last: 0,
+                leader: Disk::new(leader),
+                other: Disk::new(other),
+            };
+            let found = (0..60_000).any(|_| cluster.tick(every));
+            found.then_some(cluster.now - cluster.leader.begun)
+        }
+
+        fn tick(&mut self, every: u64) -> bool {
+            self.now += TICK;
+            self.last += u64::from(self.now.is_multiple_of(every));
+            self.leader.tick(self.now, self.last);
+            self.other.tick(self.now, self.last);
+            let now = Monotonic(self.now * 1_000_000);
+            let [last, stored, commit] =
+                [self.last, self.leader.stored, self.other.stored].map(LogIndex);
+            self.lag.look(now, last, stored, commit);
+            self.lag.is_slow(now, PATIENCE, commit)
+        }
+    }
+
+    /// Between one and three times `base`, by the number of the sync.
+    fn uneven(base: u64, sync: u64) -> u64 {
+        base + base * 2 * (sync * 7919 % 101) / 100
+    }
+
+    #[test]
+    fn a_disk_that_hangs_is_slow_after_an_election_timeout() {
+        let hangs = |sync| if sync < 100 { 20 } else { u64::MAX / 2 };
+        for every in [10, 50, 500] {
+            let hung = Cluster::slow_at(hangs, |_| 20, every).expect("it hangs");
+            assert!((1000..1300).contains(&hung), "every {every} ms: {hung}");
+        }
+        // One entry, and never another one: nothing else tells that the disk hangs.
+        let hung = Cluster::slow_at(|_| u64::MAX / 2, |_| 20, 500_000);
+        assert!((1000..1300).contains(&hung.expect("it hangs")), "{hung:?}");
+    }
+
+    #[test]
+    fn disks_that_are_equally_slow_are_not() {
+        for every in [10, 50, 500, 5000] {
+            for (leader, other) in [
+                ((|_| 1500) as fn(u64) -> u64, (|_| 1500) as fn(u64) -> u64),
+                (|_| 5000, |_| 5000),
+                (|_| 20_000, |_| 20_000),
+                (|sync| uneven(1000, sync), |sync| uneven(1000, sync + 31)),
+                (|sync| uneven(5000, sync + 17), |sync| uneven(5000, sync)),
+            ] {
+                assert_eq!(Cluster::slow_at(leader, other, every), None);
+            }
+        }
+    }
+
+    /// However slow it is, it is fast enough: nobody waits for longer than an election would take.
+    #[test]
+    fn a_disk_that_syncs_within_an_election_timeout_is_not_slow() {
+        for every in [10, 50, 500] {
+            assert_eq!(Cluster::slow_at(|_| 450, |_| 1, every), None);
+        }
+    }
+
+    #[test]
+    fn a_disk_much_slower_than_the_others_is() {
+        for every in [10, 50, 500] {
+            assert!(Cluster::slow_at(|_| 3000, |_| 10, every).is_some());
+            assert!(Cluster::slow_at(|_| 30_000, |_| 1500, every).is_some());
+        }
+    }
+}
