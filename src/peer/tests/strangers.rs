@@ -151,7 +151,7 @@ fn garbage_ends_the_stream_and_nothing_else() {
 }
 
 #[test]
-fn a_removed_member_is_told_once() {
+fn a_removed_member_is_told_as_often_as_it_asks() {
     let (nine, n) = listener();
     let (one, a) = listener();
     let one = Node::start(1, one, &without_nine(&[(1, a)]));
@@ -162,15 +162,9 @@ fn a_removed_member_is_told_once() {
         matches!(&refused, Err(Failure::Removed(why)) if why.contains("was removed")),
         "{refused:?}"
     );
+    // It may not have believed it, because it heard a leader then.
     nine.link.common.news.removed(NodeId(1));
-    // What is told after it has been told again shows that it was not.
-    nine.link.common.news.gone(NodeId(42));
-    let again = nine.event(|event| match event {
-        FromPeers::Removed { .. } => Some(true),
-        FromPeers::Gone(NodeId(42)) => Some(false),
-        _ => None,
-    });
-    assert!(!again);
+    nine.event(|event| matches!(event, FromPeers::Removed { .. }).then_some(()));
     drop(one);
 }
 
