@@ -322,13 +322,15 @@ const MAKE_DIR_TRIES: usize = 100;
 
 fn make_dir(folder: &Path) -> Result<(), BackupError> {
     let disk = RealDisk::default();
-    let is_gone_again = |error: &io::Error| {
-        [ErrorKind::AlreadyExists, ErrorKind::NotFound].contains(&error.kind()) && !folder.exists()
+    // Gone again, or there again since: only another kind of file is in the way for good.
+    let is_passing = |error: &io::Error| {
+        let is_in_the_way = folder.exists() && !folder.is_dir();
+        [ErrorKind::AlreadyExists, ErrorKind::NotFound].contains(&error.kind()) && !is_in_the_way
     };
     let mut made = disk.make_dir(folder);
     for _ in 1..MAKE_DIR_TRIES {
         match &made {
-            Err(error) if is_gone_again(error) => made = disk.make_dir(folder),
+            Err(error) if is_passing(error) => made = disk.make_dir(folder),
             _ => break,
         }
     }
