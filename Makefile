@@ -44,7 +44,7 @@ export $(LINKER) ?= rust-lld
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: build run test roottest check lints conformance clients metrics crash sim bars bench clean help \
+.PHONY: build run test roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
         clustertest clusterbars backuptest walkthrough clusterbench tsan \
         cluster status kill pause resume restart wipe add stop demo \
         install dist
@@ -84,8 +84,8 @@ test: ## run all tests, or those of ARGS (TARGET=… for a target whose programs
 
 # What needs root and a tool that may be missing. The tests of the clusters run with those.
 roottest: build ## tests that mount, freeze and fill disks of their own, or make a network namespace (needs root)
-	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test full_disk --test addresses --test lifecycle -- \
-	  --ignored
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test full_disk --test addresses --test lifecycle \
+	  --test small_disk -- --ignored
 
 check: lints ## format, lints, docs and tests: what must pass before a commit
 	cargo fmt --check
@@ -120,6 +120,10 @@ tsan: ## tests with real threads, and clusters, under ThreadSanitizer (needs rus
 bars: build ## the limits on time, memory and size, held by the release build
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' IDLE_SECONDS=30 \
 	  cargo test --locked --test lifecycle --test hostile --test full_disk --test watching --test golden
+
+smalldisk: build ## disks of 8 to 400 MB, 200,000 writes to each case, none refused (needs root; five minutes)
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' SMALL_DISKS=8,24,64,400 SMALL_VALUES=100,500,10000,100000,1048576 SMALL_WRITES=200000 \
+	  cargo test --locked --test small_disk -- --ignored --nocapture
 
 # Three nodes and more, as processes. Few and short rounds; make clusterbars has those of the bars.
 # Tests that cut links need root and iproute2, and say so where they are skipped.

@@ -60,6 +60,8 @@ pub struct Config {
     pub max_wals: usize,
     /// Events kept for `waitIndex`. At least 1.
     pub watch_history: usize,
+    /// Bytes that those may have together; None: a sixteenth of the disk.
+    pub watch_history_bytes: Option<u64>,
     /// http, with an IP address or `localhost`, see [`Config::client_addresses`]; or unix.
     pub listen_client_urls: Vec<Url>,
     /// The same for whoever watches this process.
@@ -254,6 +256,7 @@ fn read(given: &Given) -> Result<Config, Stop> {
     let data_dir = values
         .some_text("data-dir")
         .map_or(format!("{name}.etcd"), Into::into);
+    let (watch_history, watch_history_bytes) = values.one_or_two("watch-history")?;
     Ok(Config {
         data_dir: data_dir.into(),
         wal_dir: values.some_text("wal-dir").map(Into::into),
@@ -265,7 +268,8 @@ fn read(given: &Given) -> Result<Config, Stop> {
         election_timeout: Duration::from_millis(values.uint("election-timeout")?),
         max_snapshots: to_usize(values.uint("max-snapshots")?),
         max_wals: to_usize(values.uint("max-wals")?),
-        watch_history: to_usize(values.uint("watch-history")?),
+        watch_history: to_usize(watch_history),
+        watch_history_bytes,
         listen_client_urls: values.urls("listen-client-urls")?,
         listen_metrics_urls: match values.is_given("listen-metrics-urls") {
             true => values.urls("listen-metrics-urls")?,
@@ -417,7 +421,7 @@ fn check(config: &Config) -> Result<(), Stop> {
         config.heartbeat_interval.as_millis(),
         config.election_timeout.as_millis(),
     )?;
-    if config.watch_history == 0 {
+    if config.watch_history == 0 || config.watch_history_bytes == Some(0) {
         let hint = "type --watch-history=1000";
         return Err(Stop::verify("--watch-history must be >0 (set to 0)", hint));
     }

@@ -79,7 +79,7 @@ fn a_node_whose_disk_hangs_is_not_healthy() {
 }
 
 fn filled_by_a_file(mount: &Mount) {
-    let mut run = Run::start(mount);
+    let mut run = Run::start(mount, 50);
     let filler = mount.path().join("filler");
     fill(&filler);
     run.write_until_refused();
@@ -90,7 +90,8 @@ fn filled_by_a_file(mount: &Mount) {
 }
 
 fn filled_by_writes(mount: &Mount, make_space: impl FnOnce()) {
-    let mut run = Run::start(mount);
+    // To ever more keys: a disk that is full of log only is no full disk.
+    let mut run = Run::start(mount, u64::MAX);
     run.write_until_refused();
     run.reads_and_watches_go_on();
     make_space();
@@ -105,10 +106,11 @@ struct Run {
     watch: Connection,
     ledger: Ledger,
     number: u64,
+    keys: u64,
 }
 
 impl Run {
-    fn start(mount: &Mount) -> Run {
+    fn start(mount: &Mount, keys: u64) -> Run {
         let server = Server::start_on(&mount.path().join("data"), &[]);
         assert_eq!(
             server
@@ -128,12 +130,13 @@ impl Run {
             watch,
             ledger: Ledger::default(),
             number: 0,
+            keys,
         }
     }
 
     fn write(&mut self) -> Answer {
         self.number += 1;
-        let key = format!("/ledger/w0/k{}", self.number % 50);
+        let key = format!("/ledger/w0/k{}", self.number % self.keys);
         let value = format!("{:08}", self.number).repeat(1000);
         let sent = self.ledger.write(&mut self.connection, &key, Some(value));
         sent.unwrap_or_else(|error| panic!("write {}: {error}", self.number))

@@ -158,7 +158,10 @@ pub(super) const FLAGS: &[Flag] = &[
         "watch-history",
         "1000",
         MEMBER,
-        Ours("How many events a watch with waitIndex can look back. etcd has no such flag."),
+        Ours(
+            "How many events a watch with waitIndex can look back; with N,BYTES, how many bytes of them, too (a \
+             sixteenth of the disk otherwise). etcd has no such flag.",
+        ),
     ),
     text(
         "initial-advertise-peer-urls",

@@ -56,6 +56,22 @@ impl<'a> Values<'a> {
         })
     }
 
+    /// A whole number, and a second one behind a comma.
+    pub fn one_or_two(&self, name: &str) -> Result<(u64, Option<u64>), Stop> {
+        let text = self.text(name);
+        let parsed = match text.split_once(',') {
+            Some((first, second)) => parse_uint(first).zip(parse_uint(second).map(Some)),
+            None => parse_uint(text).zip(Some(None)),
+        };
+        parsed.ok_or_else(|| {
+            let one = default(name);
+            let hint = format!(
+                "type one or two whole numbers, such as --{name}={one} or --{name}={one},1000000"
+            );
+            self.bad(name, "parse error", &hint)
+        })
+    }
+
     /// A comma list of URLs, sorted, each once. Empty counts as not given.
     pub fn urls(&self, name: &str) -> Result<Vec<Url>, Stop> {
         let text = self.some_text(name).unwrap_or_else(|| default(name));

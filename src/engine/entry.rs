@@ -18,7 +18,7 @@
 
 use super::members::{Member, Published};
 use crate::raft::NodeId;
-use crate::tree::{ClusterTime, Command, Stamp, WallTime};
+use crate::tree::{Action, ClusterTime, Command, Stamp, WallTime};
 
 /// Bytes before the tag or the body.
 pub const HEAD_BYTES: usize = 17;
@@ -101,6 +101,18 @@ pub fn is_counted(bytes: &[u8]) -> bool {
 /// Whether a member tells of itself.
 pub fn is_publish(bytes: &[u8]) -> bool {
     is(PUBLISH, bytes)
+}
+
+/// Whether a command can only remove keys: it needs room for itself in the log, and gives back what it removes.
+pub fn removes(bytes: &[u8]) -> bool {
+    let action = decode(bytes).map(|(_, order)| match order {
+        Order::Tree(command) => Some(command.action),
+        _ => None,
+    });
+    matches!(
+        action,
+        Ok(Some(Action::Delete | Action::CompareAndDelete)) | Ok(None)
+    )
 }
 
 /// Whether an order is about a new member.

@@ -89,7 +89,9 @@ impl<T, R: Rules> Engine<T, R> {
             self.note(Note::BadForward { from });
             return;
         }
-        let taken = self.refusal(orders.len()).is_none() && self.append_forward(term, orders);
+        let admitted = orders.iter().all(|order| self.admits(order));
+        let taken =
+            admitted && self.refusal(orders.len()).is_none() && self.append_forward(term, orders);
         if !taken {
             self.reply_to_member(from, number, Verdict::NotTaken);
         }

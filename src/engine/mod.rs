@@ -120,6 +120,11 @@ pub struct Settings {
     pub snapshot_bytes: u64,
     /// A log this long is cut whatever the count of its entries.
     pub log_bytes_max: u64,
+    /// Bytes of entries that are stored together; a single entry may have more. A batch goes into one segment, which
+    /// must not be larger than what a small disk has.
+    pub batch_bytes_max: usize,
+    /// Bytes of events that this member keeps for watches; one event is always kept.
+    pub history_bytes: usize,
     /// A batch that is with the disk for longer no longer holds up requests.
     pub stall: Duration,
     /// Ticks after which a member that was not heard counts as gone.
@@ -249,6 +254,37 @@ impl Batch {
         }
         self.entries.extend(entries);
     }
+
+    /// The first entries, with all else, and the rest if they have more bytes than that together.
+    fn split(mut self, bytes_max: usize) -> (Batch, Option<Batch>) {
+        let mut bytes = 0;
+        let fits = self.entries.iter().take_while(|entry| {
+            bytes += entry.bytes_in_memory();
+            bytes <= bytes_max
+        });
+        let fits = fits.count().max(1);
+        if fits >= self.entries.len() {
+            return (self, None);
+        }
+        let entries = self.entries.split_off(fits);
+        let rest = Batch {
+            entries,
+            ..Batch::default()
+        };
+        (self, Some(rest))
+    }
+}
+
+/// The tree has grown beyond what the disk can take a snapshot of.
+struct NoRoom {
+    /// When a snapshot is tried again…
+    again: Monotonic,
+    /// …and how long after that.
+    pause: Duration,
+    /// Bytes of the state that did not fit.
+    bytes: u64,
+    /// What was applied when it was measured.
+    measured: LogIndex,
 }
 
 /// What the disk is to do. Jobs are done in order.
@@ -259,7 +295,11 @@ pub enum DiskJob {
         batch: Batch,
         /// True only once the batch is on disk.
         then: Vec<(NodeId, Letter)>,
+        /// Bytes of the disk that the next snapshot may need: the log must not take them.
+        reserve: u64,
     },
+    /// Keep so many bytes for the next snapshot from now on, and try again what had no room.
+    Reserve(u64),
     /// Read entries `[from, to]` back, or the first of them.
     Read {
         /// The first index, at least 1.
@@ -376,7 +416,12 @@ pub struct Engine<T, R: Rules = AllRules> {
     /// Since when a batch is with the disk.
     saving: Option<Monotonic>,
     probes: Probes<T>,
+    /// Since when the disk has had no room for the oldest batch.
+    full_since: Option<Monotonic>,
+    /// Writes are refused: the disk is full, and no snapshot could shorten the log.
     disk_full: bool,
+    /// Writes that grow the tree are refused: a snapshot of it would not fit on the disk.
+    no_room: Option<NoRoom>,
     /// What this step's entries led to, in order.
     results: Vec<Applying<T>>,
     lost: Vec<T>,
@@ -452,13 +497,14 @@ impl<T, R: Rules> Engine<T, R> {
     /// continues the cluster time of its log.
     pub fn new(
         core: Core<R>,
-        state: State,
+        mut state: State,
         settings: Settings,
         estimate: Estimate,
         now: Now,
     ) -> Engine<T, R> {
         let start = now.monotonic;
         let estimate = estimate.at_least(state.time, start);
+        state.tree.limit_history(settings.history_bytes);
         Engine {
             effects: Effects::default(),
             schedule: Schedule::new(
@@ -484,7 +530,9 @@ impl<T, R: Rules> Engine<T, R> {
             then: Vec::new(),
             saving: None,
             probes: Probes::default(),
+            full_since: None,
             disk_full: false,
+            no_room: None,
             results: Vec::new(),
             lost: Vec::new(),
             unpublished: false,
@@ -569,7 +617,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// Writes are refused until there is space; reads go on.
     pub fn is_disk_full(&self) -> bool {
-        self.disk_full
+        self.disk_full || self.no_room.is_some()
     }
 
     /// Since when the oldest batch that is not synced is with the disk; None: all that was handed over is synced.
@@ -612,6 +660,8 @@ impl<T, R: Rules> Engine<T, R> {
         self.ask_again_unanswered(now);
         self.compact_when_possible(now);
         self.end_if_removed(now);
+        self.refuse_if_full_for_long(now);
+        self.seek_room(now);
         self.hand_over_if_full();
         self.make_way_if_slow(now);
         if self.core.is_leader() {
@@ -761,7 +811,8 @@ impl<T, R: Rules> Engine<T, R> {
         if nothing {
             return;
         }
-        let mut batch = std::mem::take(&mut self.batch);
+        let (mut batch, rest) =
+            std::mem::take(&mut self.batch).split(self.settings.batch_bytes_max);
         if !batch.entries.is_empty() {
             self.time_logged = self.now.monotonic;
         }
@@ -770,9 +821,19 @@ impl<T, R: Rules> Engine<T, R> {
             batch.noted = Some((self.estimate.at(self.now.monotonic), self.now.monotonic));
         }
         self.probes.saving.append(&mut self.probes.waiting);
-        let then = std::mem::take(&mut self.then);
+        // Messages may promise what is in the rest.
+        let then = match &rest {
+            Some(_) => Vec::new(),
+            None => std::mem::take(&mut self.then),
+        };
+        self.batch = rest.unwrap_or_default();
         self.saving = Some(self.now.monotonic);
-        self.effects.disk.push(DiskJob::Save { batch, then });
+        let reserve = self.reserve();
+        self.effects.disk.push(DiskJob::Save {
+            batch,
+            then,
+            reserve,
+        });
     }
 
     // Replies

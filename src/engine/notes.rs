@@ -122,8 +122,12 @@ pub enum Note {
         /// Bytes of the state.
         bytes: u64,
     },
+    /// The disk has no room for what is to be stored.
+    DiskFull,
     /// The disk was full and is not any more.
     SpaceAgain,
+    /// A snapshot of the tree does not fit on the disk.
+    NoRoom,
     /// This leader's disk is full: it transfers its leadership.
     HandsOverFullDisk,
     /// This leader's disk has not stored a batch for an election timeout, and the others are ahead: it transfers its
@@ -178,7 +182,9 @@ impl Note {
             }
             | Note::LostLeader { .. }
             | Note::NoLeader { .. }
+            | Note::DiskFull
             | Note::SpaceAgain
+            | Note::NoRoom
             | Note::HandsOverFullDisk
             | Note::HandsOverSlowDisk
             | Note::StepsDownSlowDisk
@@ -357,7 +363,14 @@ impl fmt::Display for Text<'_> {
                     "the snapshot at {at} of {sender} is installed: {bytes} bytes"
                 )
             }
+            Note::DiskFull => {
+                f.write_str("the disk is full: writes are refused until there is space, reads go on")
+            }
             Note::SpaceAgain => f.write_str("there is space on the disk again: writes are taken"),
+            Note::NoRoom => f.write_str(
+                "the disk has no room for a snapshot of the keys: only commands that remove keys are taken. Delete keys, \
+                 or give the disk more space",
+            ),
             Note::HandsOverFullDisk => f.write_str("the disk is full: another member shall lead"),
             Note::HandsOverSlowDisk => f.write_str(
                 "this leader's disk has not stored an entry for an election timeout, and a majority has: \

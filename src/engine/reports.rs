@@ -2,7 +2,7 @@
 
 use super::request::{Failure, Outcome, Task};
 use super::time::Monotonic;
-use super::{DiskJob, DiskReport, Engine, Incoming, Note, Publication, Stored};
+use super::{DiskJob, DiskReport, Engine, Incoming, NoRoom, Note, Publication, Stored};
 use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, Rules, SnapshotMark};
 use core::time::Duration;
 
@@ -11,6 +11,15 @@ const KEEP_TAIL: Duration = Duration::from_secs(30);
 
 /// …unless it grows by more than this beside the snapshot.
 const KEEP_TAIL_BYTES: u64 = 64 << 20;
+
+/// What a full disk has no room for waits so long for a snapshot before writes are refused.
+const FULL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A snapshot that did not fit is tried again after this, and after ever longer pauses…
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
+
+/// …up to this.
+const ROOM_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 impl<T, R: Rules> Engine<T, R> {
     pub(super) fn take_report(&mut self, report: DiskReport) {
@@ -35,7 +44,8 @@ impl<T, R: Rules> Engine<T, R> {
         for (_, caller) in std::mem::take(&mut self.probes.saving) {
             self.reply(caller, Outcome::Confirmed);
         }
-        if std::mem::take(&mut self.disk_full) {
+        self.full_since = None;
+        if std::mem::take(&mut self.disk_full) && self.no_room.is_none() {
             self.note(Note::SpaceAgain);
         }
         for Stored { ballot, last } in batches {
@@ -51,10 +61,44 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
+    /// The disk has no room for a batch beside the room that the next snapshot needs; told with each attempt. A snapshot
+    /// shortens the log, and what waits is stored then, so nobody is refused yet. Only if none can be made, writes are
+    /// refused.
+    fn disk_is_full(&mut self) {
+        let now = self.now.monotonic;
+        self.full_since.get_or_insert(now);
+        self.compact_when_possible(now);
+        if self.no_room.is_some() {
+            self.refuse_writes();
+        } else if self.may_begin_snapshot() {
+            self.begin_snapshot();
+        }
+    }
+
+    fn may_begin_snapshot(&self) -> bool {
+        self.installing.is_none() && !self.schedule.is_running() && self.schedule.has_news()
+    }
+
+    /// A snapshot takes its time, and so does what it frees, but not for ever.
+    pub(super) fn refuse_if_full_for_long(&mut self, now: Monotonic) {
+        let is_long = |since: Monotonic| now - since >= FULL_PATIENCE;
+        if self.disk_full || !self.full_since.is_some_and(is_long) {
+            return;
+        }
+        match self.schedule.is_running() || self.no_room.is_some() {
+            true => self.refuse_writes(),
+            // All is in the newest snapshot already.
+            false => self.is_out_of_room(),
+        }
+    }
+
     /// Whoever waits for a write is told at once; what was handed to the log may be applied once there is
     /// space. Reads go on.
-    fn disk_is_full(&mut self) {
-        self.disk_full = true;
+    fn refuse_writes(&mut self) {
+        if std::mem::replace(&mut self.disk_full, true) {
+            return;
+        }
+        self.note(Note::DiskFull);
         // What was forwarded is answered when it is applied here, which takes this disk, too.
         let mut callers = self.tickets.drain();
         callers.extend(self.forwards.drain());
@@ -64,9 +108,71 @@ impl<T, R: Rules> Engine<T, R> {
             let readers = self.reads.drain();
             self.fail(readers, Failure::DiskFull);
         }
-        let may = self.installing.is_none() && self.state.applied.0 > 0;
-        if self.schedule.is_worthwhile() && may {
+    }
+
+    /// What the next snapshot may need: the last one, and twice what came since, since an event holds the value before
+    /// as well.
+    pub(super) fn reserve(&self) -> u64 {
+        match self.no_room {
+            Some(_) => 0,
+            None => self.schedule.reserve(),
+        }
+    }
+
+    /// No snapshot fits. What waits may take the room that was kept for one, and from now on only commands are taken
+    /// that remove keys.
+    fn is_out_of_room(&mut self) {
+        let now = self.now.monotonic;
+        let first = self.no_room.is_none();
+        let pause = self
+            .no_room
+            .as_ref()
+            .map_or(ROOM_PAUSE, |no_room| no_room.pause * 2);
+        self.no_room = Some(NoRoom {
+            again: now + pause.min(ROOM_PAUSE_MAX),
+            pause: pause.min(ROOM_PAUSE_MAX),
+            bytes: self.state.saved_bytes(),
+            measured: self.state.applied,
+        });
+        if !first {
+            return;
+        }
+        self.note(Note::NoRoom);
+        self.effects.disk.push(DiskJob::Reserve(0));
+        // Another member may have a larger disk. Only once: if theirs are no larger, the leadership stays where it goes.
+        if self.core.is_leader() && self.others_decide() {
+            let _ = self.input(Input::Transfer { to: None });
+        }
+    }
+
+    /// With keys removed, or space given back, a snapshot may fit after all.
+    pub(super) fn seek_room(&mut self, now: Monotonic) {
+        let applied = self.state.applied;
+        let has_news = self.schedule.has_news();
+        let Some(no_room) = &mut self.no_room else {
+            return;
+        };
+        let mut is_smaller = false;
+        if no_room.measured != applied && now + ROOM_PAUSE >= no_room.again {
+            no_room.measured = applied;
+            let bytes = self.state.saved_bytes();
+            is_smaller = bytes < no_room.bytes - no_room.bytes / 8;
+        }
+        if !is_smaller && now < no_room.again {
+            return;
+        }
+        no_room.again = now + no_room.pause;
+        if self.may_begin_snapshot() {
             self.begin_snapshot();
+        } else if !has_news && self.full_since.is_none() {
+            // All is in the newest snapshot, and what waited is stored.
+            self.has_room();
+        }
+    }
+
+    fn has_room(&mut self) {
+        if self.no_room.take().is_some() && !self.disk_full {
+            self.note(Note::SpaceAgain);
         }
     }
 
@@ -140,6 +246,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     fn snapshot_saved(&mut self, mark: SnapshotMark, bytes: u64) {
         self.schedule.ended(Some(bytes));
+        self.has_room();
         self.has_snapshot = true;
         let wanted = std::mem::take(&mut self.want_snapshot);
         if self.core.is_leader() {
@@ -151,10 +258,18 @@ impl<T, R: Rules> Engine<T, R> {
             self.compacting = Some((mark, now));
             self.compact_when_possible(now);
         }
+        if self.full_since.is_some() {
+            // What waits was given to the disk with what the snapshot before this one needed.
+            let reserve = self.reserve();
+            self.effects.disk.push(DiskJob::Reserve(reserve));
+        }
     }
 
     fn no_snapshot(&mut self) {
         self.schedule.ended(None);
+        if self.full_since.is_some() || self.no_room.is_some() {
+            self.is_out_of_room();
+        }
         for to in std::mem::take(&mut self.want_snapshot) {
             self.snapshot_sent(to, None);
         }
@@ -167,7 +282,7 @@ impl<T, R: Rules> Engine<T, R> {
             return;
         };
         let waited = now - *since >= KEEP_TAIL || self.schedule.log_bytes() >= KEEP_TAIL_BYTES;
-        if !waited && !self.disk_full && self.is_needed(mark.position) {
+        if !waited && self.full_since.is_none() && self.is_needed(mark.position) {
             return;
         }
         if let Some((mark, _)) = self.compacting.take() {
@@ -246,7 +361,9 @@ impl<T, R: Rules> Engine<T, R> {
             at: mark.position,
             bytes: incoming.bytes,
         });
-        self.save_now();
+        while !self.batch.entries.is_empty() || self.batch.ballot.is_some() {
+            self.save_now();
+        }
         self.compacting = None;
         self.effects.disk.push(DiskJob::Install(mark));
     }
@@ -274,6 +391,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.applied_term = position.term;
         self.state = state;
         self.estimate = self.estimate.at_least(self.state.time, self.now.monotonic);
+        self.state.tree.limit_history(self.settings.history_bytes);
         self.members_changed();
         let publication = self.publication(Vec::new());
         self.effects.publish.push(Publication {

@@ -24,7 +24,7 @@ impl<T, R: Rules> Engine<T, R> {
                 }
                 (Request::Copy(caller), _) => self.copy(caller),
                 (Request::Probe(caller), None) => self.probe(caller),
-                (Request::Propose(write), None) => writes.push(write),
+                (Request::Propose(write), None) if self.admits(&write.bytes) => writes.push(write),
                 (Request::Change(write), None) => self.ask_change(write),
                 (request, refusal) => self.refuse(request, refusal.unwrap_or(Failure::DiskFull)),
             }
@@ -60,6 +60,11 @@ impl<T, R: Rules> Engine<T, R> {
         let most = self.settings.leader_timeout;
         let patience = query.patience.unwrap_or(most);
         self.await_leader_for(patience.min(most), Request::Read(query));
+    }
+
+    /// Whether there is room for what this command may add.
+    pub(super) fn admits(&self, command: &[u8]) -> bool {
+        self.no_room.is_none() || entry::removes(command)
     }
 
     /// Why writes are not taken now, with so many taken in this turn already.

@@ -20,8 +20,11 @@ pub struct Schedule {
     hurried: bool,
 }
 
-/// What the log must grow by before a failed snapshot is tried again.
+/// What the log must grow by before a failed snapshot is tried again, unless room is sought for a full disk.
 const RETRY_BYTES: u64 = 1 << 20;
+
+/// Beside the state: the file's own head and checksums, and the file system's blocks.
+const RESERVE_BYTES: u64 = 128 << 10;
 
 impl Schedule {
     /// `snapshot_bytes`: of the newest snapshot, 0 without one; the log after it counts as empty.
@@ -58,9 +61,18 @@ impl Schedule {
         self.hurried = true;
     }
 
-    /// Whether a snapshot would free more of a full disk than it takes.
-    pub fn is_worthwhile(&self) -> bool {
-        self.running.is_none() && self.entries > 0 && self.log_bytes > self.snapshot_bytes
+    /// Whether anything was applied since the last snapshot: only then a new one frees log.
+    pub fn has_news(&self) -> bool {
+        self.entries > 0
+    }
+
+    /// Bytes that the next snapshot may have: the last one, and twice what came since, since an event holds the value
+    /// before as well.
+    pub fn reserve(&self) -> u64 {
+        let since = self.log_bytes.saturating_mul(2);
+        self.snapshot_bytes
+            .saturating_add(since)
+            .saturating_add(RESERVE_BYTES)
     }
 
     /// Whether one is under way.
@@ -161,7 +173,7 @@ mod tests {
         schedule.applied(100);
         schedule.begun();
         schedule.ended(None);
-        assert!(!schedule.is_due() && schedule.is_worthwhile());
+        assert!(!schedule.is_due() && schedule.has_news());
         schedule.applied(RETRY_BYTES as usize);
         assert!(schedule.is_due());
     }

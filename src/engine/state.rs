@@ -171,6 +171,20 @@ impl State {
         Outcome::Members(result)
     }
 
+    /// How many bytes [`State::save`] would write. Takes about as long.
+    pub fn saved_bytes(&self) -> u64 {
+        let mut encoder = Encoder::new(self);
+        let (mut bytes, mut slice) = (0, Vec::new());
+        loop {
+            let more = encoder.next(&mut slice);
+            bytes += slice.len() as u64;
+            slice.clear();
+            if !more {
+                return bytes;
+            }
+        }
+    }
+
     /// The state as bytes, slice by slice; `save` takes them one after the other.
     ///
     /// # Errors

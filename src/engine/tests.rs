@@ -40,6 +40,8 @@ fn settings() -> Settings {
         snapshot_count: u64::MAX,
         snapshot_bytes: 0,
         log_bytes_max: u64::MAX,
+        batch_bytes_max: 1_000_000,
+        history_bytes: usize::MAX,
         stall: Duration::from_millis(100),
         election_ticks: ELECTION_TICKS,
         strict_changes: true,
@@ -62,6 +64,8 @@ struct Bench {
     removed: bool,
     /// How many were begun.
     snapshots: usize,
+    /// What was to be kept for the next one, apart from what each batch says.
+    reserves: Vec<u64>,
 }
 
 impl Bench {
@@ -99,6 +103,7 @@ impl Bench {
             notes: Vec::new(),
             removed: false,
             snapshots: 0,
+            reserves: Vec::new(),
         };
         bench.step(Event::Start);
         bench
@@ -109,11 +114,12 @@ impl Bench {
         self.deliver(std::mem::take(&mut effects.send));
         for job in std::mem::take(&mut effects.disk) {
             match job {
-                DiskJob::Save { batch, then } => {
+                DiskJob::Save { batch, then, .. } => {
                     self.at_disk.push_back(batch);
                     self.waiting.push_back(then);
                 }
                 DiskJob::Snapshot(_) => self.snapshots += 1,
+                DiskJob::Reserve(bytes) => self.reserves.push(bytes),
                 _ => {}
             }
         }
@@ -229,10 +235,25 @@ impl Bench {
     }
 
     fn propose(&mut self, number: u64, bytes: usize) -> Effects<u64> {
-        let mut command = Command::new(Action::Set, Key::new(b"/a"));
+        self.ask(Action::Set, number, bytes)
+    }
+
+    fn ask(&mut self, action: Action, number: u64, bytes: usize) -> Effects<u64> {
+        let mut command = Command::new(action, Key::new(b"/a"));
         command.value = "v".repeat(bytes).as_str().into();
         let proposal = Proposal::of(entry::tree(&command), number);
         self.step(Event::Requests(vec![Request::Propose(proposal)]))
+    }
+
+    /// The disk has no room for what it was given.
+    fn is_full(&mut self) -> Effects<u64> {
+        self.step(Event::Disk(DiskReport::Full))
+    }
+
+    fn snapshot_made(&mut self, at: LogIndex, bytes: u64) -> Effects<u64> {
+        let mark = self.engine.core().mark_at(at).expect("it is applied");
+        let took = Duration::ZERO;
+        self.step(Event::Disk(DiskReport::Snapshot { mark, bytes, took }))
     }
 
     fn appends_to(&self, node: NodeId) -> usize {
@@ -634,4 +655,100 @@ fn a_follower_has_the_time_of_the_newest_leader() {
     );
     bench.step(Event::Peers(vec![heartbeat(TWO, 7, 1000)]));
     assert_eq!(bench.estimate(), ClusterTime(now.0 + 1000));
+}
+
+#[test]
+fn a_log_that_fills_the_disk_is_shortened_and_nobody_is_refused() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    let applied = bench.last();
+    bench.propose(1, 10_000);
+    assert!(bench.is_full().replies.is_empty());
+    assert_eq!(bench.snapshots, 1, "one is begun");
+    for _ in 0..20 {
+        assert!(bench.is_full().replies.is_empty(), "and awaited");
+        assert!(bench.propose(2, 10).replies.is_empty());
+    }
+    assert!(!bench.engine.is_disk_full());
+    let effects = bench.snapshot_made(applied, 300);
+    let jobs = effects.disk.len();
+    assert_eq!((bench.snapshots, jobs), (1, 0), "{:?}", bench.notes);
+    assert!(
+        matches!(bench.reserves[..], [bytes] if (300..1 << 20).contains(&bytes)),
+        "the room for the next one is told: {:?}",
+        bench.reserves
+    );
+    // No sooner than the disk has done that, the attempt before it may be reported.
+    assert!(bench.is_full().replies.is_empty());
+    bench.store_all();
+    bench.acknowledge(&[TWO, THREE]);
+    assert!(!bench.engine.is_disk_full());
+    assert!(!bench.notes.contains(&Note::DiskFull), "{:?}", bench.notes);
+}
+
+#[test]
+fn without_room_for_a_snapshot_only_removals_are_taken() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.propose(1, 10_000);
+    bench.acknowledge(&[TWO, THREE]);
+    bench.is_full();
+    bench.step(Event::Disk(DiskReport::NoSnapshot));
+    assert!(bench.notes.contains(&Note::NoRoom), "{:?}", bench.notes);
+    assert_eq!(
+        bench.reserves,
+        [0],
+        "what waits may take the room of the snapshot"
+    );
+    bench.store_all();
+    // Until then it asks another member to lead.
+    bench.tick_led(2 * ELECTION_TICKS);
+    bench.store_all();
+    assert_eq!(bench.snapshots, 2, "a snapshot is tried again");
+    bench.step(Event::Disk(DiskReport::NoSnapshot));
+    assert!(bench.engine.core().is_leader());
+    assert_eq!(bench.propose(2, 10).replies.len(), 1, "a write is refused");
+    let last = bench.last();
+    assert!(bench.ask(Action::Delete, 3, 0).replies.is_empty());
+    assert_eq!(bench.last(), last.next(), "a removal is taken");
+    bench.store_all();
+    bench.acknowledge(&[TWO, THREE]);
+    assert!(bench.engine.is_disk_full());
+    bench.tick_led(2 * ELECTION_TICKS);
+    assert_eq!(bench.snapshots, 3, "and again, after a longer pause");
+    let applied = bench.engine.core().applied();
+    bench.snapshot_made(applied, 100);
+    assert!(bench.notes.contains(&Note::SpaceAgain), "{:?}", bench.notes);
+    let last = bench.last();
+    assert!(bench.propose(4, 10).replies.is_empty());
+    assert_eq!(bench.last(), last.next(), "writes are taken again");
+}
+
+/// A batch goes into one segment, and a small disk has only small ones.
+#[test]
+fn a_large_batch_is_stored_in_parts_and_promised_as_a_whole() {
+    let mut bench = Bench::new(&[]);
+    let command = |index| Entry {
+        position: Position {
+            term: Term(5),
+            index: LogIndex(index),
+        },
+        payload: Payload::Command(vec![0; 400_000].into()),
+    };
+    bench.hear(TWO, 5, append((1..=10).map(command).collect(), 0));
+    let accepted = |bench: &Bench| {
+        let accepted = bench.sent.iter().rev().find_map(|(_, body)| match body {
+            Body::Accepted { matched } => Some(*matched),
+            _ => None,
+        });
+        accepted.unwrap_or_default()
+    };
+    let mut parts = Vec::new();
+    while let Some(batch) = bench.at_disk.front() {
+        parts.push(batch.entries.len());
+        assert!(accepted(&bench) < LogIndex(10), "not before all is stored");
+        bench.store();
+    }
+    assert_eq!(parts, [2, 2, 2, 2, 2]);
+    assert_eq!(accepted(&bench), LogIndex(10));
 }

@@ -466,13 +466,16 @@ fn raft_settings(config: &Config, id: u64) -> raft::Settings {
 }
 
 fn replica_settings(config: &Config, snapshot_bytes: u64) -> Settings {
+    let disk_bytes = stored::disk_bytes(&config.data_dir);
     Settings {
         tick: tick(config),
         request_timeout: Duration::from_secs(5) + 2 * config.election_timeout,
         leader_timeout: 2 * config.election_timeout,
         snapshot_count: config.snapshot_count,
         snapshot_bytes,
-        log_bytes_max: LOG_BYTES_MAX.min(stored::disk_bytes(&config.data_dir) / 8),
+        log_bytes_max: LOG_BYTES_MAX.min(disk_bytes / 8),
+        batch_bytes_max: stored::segment_bytes_max(disk_bytes) as usize / 2,
+        history_bytes: config.watch_history_bytes.unwrap_or(disk_bytes / 16) as usize,
         stall: config.heartbeat_interval,
         election_ticks: ticks(config, config.election_timeout),
         strict_changes: config.strict_reconfig_check,

@@ -120,12 +120,27 @@ fn addresses(members: &Members, log: &crate::raft::StoredLog) -> Members {
 fn options(config: &Config) -> wal::Options {
     let is_small = disk_bytes(&config.data_dir) < SMALL_DISK_BYTES;
     let kept = |count: usize, least: usize| if is_small { least } else { count };
+    let usual = wal::Options::new(&config.data_dir);
+    let wal_dir = config.wal_dir.as_ref().unwrap_or(&config.data_dir);
+    let segment_bytes_max = segment_bytes_max(disk_bytes(wal_dir)).min(usual.segment_bytes_max);
     wal::Options {
         wal_dir: config.wal_dir.clone(),
+        segment_bytes: usual.segment_bytes.min(segment_bytes_max),
+        segment_bytes_max,
         max_snapshots: kept(config.max_snapshots, 2),
         max_wals: kept(config.max_wals, 1),
-        ..wal::Options::new(&config.data_dir)
+        ..usual
     }
+}
+
+/// How large segments of the log may become on a disk of so many bytes.
+pub(super) fn segment_bytes_max(disk_bytes: u64) -> u64 {
+    const PART: u64 = 32;
+    const LEAST: u64 = 64 << 10;
+    const MOST: u64 = 64 << 20;
+    (disk_bytes / PART)
+        .clamp(LEAST, MOST)
+        .next_multiple_of(LEAST)
 }
 
 /// The size of the file system that holds `dir`, or will; unlimited if it cannot be told (a ramfs says 0).

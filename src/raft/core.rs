@@ -27,7 +27,7 @@ pub struct Settings {
     pub seed: u64,
     /// Bytes of entries kept in memory (4 MiB); older ones are read back with [`Todo::read`].
     pub memory_bytes: usize,
-    /// Bytes of uncommitted entries a leader takes before it refuses proposals (hazard D21).
+    /// Bytes of uncommitted entries a leader takes before it refuses proposals (hazard D21; 40 MiB).
     pub uncommitted_bytes: usize,
     /// About how many bytes of entries one append carries, and one answer to [`Todo::read`].
     pub batch_bytes: usize,
@@ -46,7 +46,7 @@ impl Settings {
             heartbeat_ticks: 10,
             seed,
             memory_bytes: 4 << 20,
-            uncommitted_bytes: 32 << 20,
+            uncommitted_bytes: 40 << 20,
             batch_bytes: 256 << 10,
             window_bytes: 2 << 20,
             strict_changes: true,

@@ -119,6 +119,10 @@ impl Window {
     }
 }
 
+/// Entries proposed together are counted in runs of about so many bytes: those that are committed first make room before
+/// the others are.
+const RUN_BYTES: usize = 256 << 10;
+
 /// Bytes proposed and not committed, by run of proposals.
 #[derive(Debug, Default)]
 struct Uncommitted {
@@ -128,8 +132,10 @@ struct Uncommitted {
 
 impl Uncommitted {
     fn add(&mut self, last: LogIndex, bytes: usize) {
-        self.bytes += bytes;
-        self.runs.push_back((last, bytes));
+        if bytes > 0 {
+            self.bytes += bytes;
+            self.runs.push_back((last, bytes));
+        }
     }
 
     fn committed(&mut self, index: LogIndex) {
@@ -292,7 +298,9 @@ impl<R: Rules> Core<R> {
         let (term, first) = (self.ballot.term, self.log.last().next());
         self.todo.accepted = Some(Position { term, index: first });
         self.todo.append.reserve(commands.len());
+        let mut run = 0;
         for (index, command) in (first.0..).zip(commands) {
+            run += command.len() + size_of::<Entry>();
             let position = Position {
                 term,
                 index: LogIndex(index),
@@ -303,7 +311,15 @@ impl<R: Rules> Core<R> {
             };
             self.log.push(entry.clone());
             self.todo.append.push(entry);
+            if run >= RUN_BYTES {
+                self.count_uncommitted(std::mem::take(&mut run));
+            }
         }
+        self.count_uncommitted(run);
+    }
+
+    /// The newest entries have so many bytes.
+    fn count_uncommitted(&mut self, bytes: usize) {
         if let State::Leader(leading) = &mut self.state {
             leading.uncommitted.add(self.log.last(), bytes);
         }

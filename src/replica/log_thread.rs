@@ -6,7 +6,7 @@
 //!
 //! | what happens | and so |
 //! |---|---|
-//! | the disk is full | the log is as before; the batch is tried again until there is space; the raft thread refuses writes meanwhile, and hands over if it leads |
+//! | the disk is full | the log is as before; the batch is tried again until there is space; the engine makes a snapshot, and refuses writes if that makes no room |
 //! | a write or sync fails | nobody knows what is on disk: the process ends, naming file and offset |
 //! | an entry is asked back | it is read here, so that the raft thread never waits for the disk |
 
@@ -36,7 +36,11 @@ pub enum Job {
         batch: Batch,
         /// Sent only after that sync ([`Todo::send_stored`](crate::raft::Todo::send_stored)).
         then: Vec<(NodeId, Letter)>,
+        /// Room to keep for the next snapshot ([`Wal::set_reserve`]).
+        reserve: u64,
     },
+    /// Keep so much room from now on, and try again at once what had none.
+    Reserve(u64),
     /// Read entries `[from, to]` back.
     Read {
         /// The first index, at least 1.
@@ -77,7 +81,7 @@ pub struct Wiring<D: Disk> {
 pub struct LogThread<D: Disk> {
     wiring: Wiring<D>,
     pending: Pending,
-    /// The disk was full when last tried, and the raft thread knows.
+    /// The disk was full when last tried, and the log says so.
     full: bool,
 }
 
@@ -127,7 +131,12 @@ impl<D: Disk> LogThread<D> {
     pub fn run(mut self) {
         loop {
             match self.next_job() {
-                Some(Job::Save { batch, then }) => {
+                Some(Job::Save {
+                    batch,
+                    then,
+                    reserve,
+                }) => {
+                    self.wiring.wal.set_reserve(reserve);
                     self.pending.batches.push(batch);
                     self.pending.then.extend(then);
                     // More that wait share its sync.
@@ -168,10 +177,10 @@ impl<D: Disk> LogThread<D> {
         match self.write() {
             Ok(()) => self.stored(),
             Err(error) if error.kind != WalErrorKind::Full => threads::fatal(&error.to_string()),
-            Err(_) if self.full => {}
             Err(error) => {
-                log::warn!("{error}; writes are refused until there is space, reads go on");
-                self.full = true;
+                if !std::mem::replace(&mut self.full, true) {
+                    log::debug!("{error}");
+                }
                 self.report(Report::Full);
             }
         }
@@ -205,8 +214,16 @@ impl<D: Disk> LogThread<D> {
                 Ok(entries) => self.report(Report::Read(entries)),
                 Err(error) => threads::fatal(&error.to_string()),
             },
+            Job::Reserve(bytes) => {
+                self.wiring.wal.set_reserve(bytes);
+                self.store();
+            }
             Job::Snapshot(task) => self.begin_snapshot(*task),
-            Job::Compact(mark) => self.soft(|wal| wal.compact(&mark)),
+            Job::Compact(mark) => {
+                self.soft(|wal| wal.compact(&mark));
+                // What had no room may have it now.
+                self.store();
+            }
             Job::Install { mark, finish } => self.install(&mark, finish),
         }
     }
@@ -312,7 +329,13 @@ mod tests {
         let thread = std::thread::spawn(move || thread.run());
         let save = |batch| {
             let then = Vec::new();
-            jobs.send(Job::Save { batch, then }).expect("it runs");
+            let reserve = 0;
+            jobs.send(Job::Save {
+                batch,
+                then,
+                reserve,
+            })
+            .expect("it runs");
         };
         let report = || reported.recv_timeout(PATIENCE).expect("a report");
         save(entries(1..=2, 10));
@@ -328,7 +351,9 @@ mod tests {
         assert!(matches!(report(), Report::Full));
         let finish = Box::new(move || snapshot.finish());
         jobs.send(Job::Install { mark, finish }).expect("it runs");
-        assert!(matches!(report(), Report::Installed(position) if position == at(50)));
+        // It is tried again until then, and said each time.
+        let next = std::iter::repeat_with(report).find(|report| !matches!(report, Report::Full));
+        assert!(matches!(next, Some(Report::Installed(position)) if position == at(50)));
         match report() {
             Report::Stored(batches) => assert!(batches.iter().all(|stored| stored.last.is_none())),
             _ => panic!("the batch that was superseded is not reported"),

@@ -49,8 +49,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Bytes that they may hold together; one alone may be larger.
-const BACKLOG_BYTES: usize = 32 << 20;
+/// Bytes that they may hold together; one alone may be larger. 32 clients may each wait with a value of 1 MiB.
+const BACKLOG_BYTES: usize = 40 << 20;
 
 /// What an answer to a write is made from.
 pub struct Done {

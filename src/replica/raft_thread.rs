@@ -294,10 +294,19 @@ impl RaftThread {
 
     fn perform_disk(&mut self, job: DiskJob) {
         let job = match job {
-            DiskJob::Save { batch, then } => {
+            DiskJob::Save {
+                batch,
+                then,
+                reserve,
+            } => {
                 let batch = self.wal_batch(batch);
-                Job::Save { batch, then }
+                Job::Save {
+                    batch,
+                    then,
+                    reserve,
+                }
             }
+            DiskJob::Reserve(bytes) => Job::Reserve(bytes),
             DiskJob::Read { from, to } => Job::Read { from, to },
             DiskJob::Snapshot(task) => Job::Snapshot(task),
             DiskJob::Compact(mark) => Job::Compact(mark),

@@ -95,6 +95,8 @@ fn settings() -> Settings {
         snapshot_count: u64::MAX,
         snapshot_bytes: 0,
         log_bytes_max: u64::MAX,
+        batch_bytes_max: usize::MAX,
+        history_bytes: usize::MAX,
         stall: Duration::from_millis(10),
         election_ticks: 100,
         strict_changes: true,

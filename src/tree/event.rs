@@ -85,6 +85,14 @@ impl Event {
         }
     }
 
+    /// About how many bytes it holds, in memory and in a snapshot.
+    pub fn bytes(&self) -> usize {
+        const REST: usize = 64;
+        let value = |view: &NodeView| view.value.as_ref().map_or(0, |value| value.len());
+        let before = self.prev_node.as_ref().map_or(0, value);
+        REST + self.key.as_bytes().len() + value(&self.node) + before
+    }
+
     /// Whether a parked watch on `watch` is told (spec §9, live watches). `removed` is what came
     /// with the event in [`Applied`]. The index a watch waits for is the hub's business.
     ///

@@ -13,12 +13,16 @@ const BLOCK: usize = 16;
 
 /// A ring of events, all keys together, refreshes and expiries included. Persistent, like the tree.
 ///
-/// Invariants: at most `capacity` events can be seen; their indexes follow each other without a gap
-/// and end at the tree's index, or there are none, and everything up to that index is forgotten; every block but the newest is full, and of the oldest less than a
-/// block cannot be seen any more.
+/// Invariants: at most `capacity` events can be seen, and they have at most `bytes_max` bytes unless it is one; their
+/// indexes follow each other without a gap and end at the tree's index, or there are none, and everything up to that
+/// index is forgotten; every block but the newest is full, and of the oldest less than a block cannot be seen any more.
 #[derive(Clone)]
 pub struct History {
     capacity: usize,
+    /// Bytes that the events may have together.
+    bytes_max: usize,
+    /// Bytes that they have.
+    bytes: usize,
     /// The full blocks, oldest first.
     blocks: Vector<Arc<Vec<Arc<Event>>>>,
     /// The newest block, never full.
@@ -35,6 +39,8 @@ impl History {
         let (blocks, newest) = (Vector::new(), Arc::new(Vec::new()));
         History {
             capacity: capacity.max(1),
+            bytes_max: usize::MAX,
+            bytes: 0,
             blocks,
             newest,
             hidden: 0,
@@ -46,6 +52,7 @@ impl History {
     pub(super) fn clear(&mut self, last: TreeIndex) {
         *self = History {
             cleared: last,
+            bytes_max: self.bytes_max,
             ..History::new(self.capacity)
         };
     }
@@ -54,16 +61,28 @@ impl History {
         if let Some(last) = self.last() {
             assert_eq!(event.index, last.next(), "the history has no gaps");
         }
+        self.bytes += event.bytes();
         Arc::make_mut(&mut self.newest).push(event);
         if self.newest.len() == BLOCK {
             self.blocks.push_back(std::mem::take(&mut self.newest));
         }
-        if self.len() > self.capacity {
+        self.trim();
+    }
+
+    /// Changes the limit on the bytes of all events.
+    pub(super) fn limit(&mut self, bytes: usize) {
+        self.bytes_max = bytes;
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        while self.len() > self.capacity || (self.bytes > self.bytes_max && self.len() > 1) {
+            self.bytes -= self.event(0).bytes();
             self.hidden += 1;
-        }
-        if self.hidden == BLOCK {
-            self.blocks.pop_front();
-            self.hidden = 0;
+            if self.hidden == BLOCK {
+                self.blocks.pop_front();
+                self.hidden = 0;
+            }
         }
     }
 
@@ -193,6 +212,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_limit_on_bytes_keeps_the_newest_event_at_least() {
+        let mut history = History::new(1000);
+        let one = event(1).bytes();
+        (1..=50).for_each(|index| history.push(event(index)));
+        history.limit(20 * one + one / 2);
+        assert_eq!(history.first(), Some(TreeIndex(31)));
+        (51..=90).for_each(|index| history.push(event(index)));
+        assert_eq!(history.first(), Some(TreeIndex(71)));
+        history.clear(TreeIndex(100));
+        (101..=150).for_each(|index| history.push(event(index)));
+        assert_eq!(history.first(), Some(TreeIndex(131)));
+        history.limit(1);
+        assert_eq!(
+            (history.first(), history.last()),
+            (Some(TreeIndex(150)), Some(TreeIndex(150)))
+        );
     }
 
     #[test]

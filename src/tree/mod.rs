@@ -129,6 +129,12 @@ impl Tree {
         &self.history
     }
 
+    /// Keeps events of at most so many bytes from now on, but always the newest one. Each member may keep another number:
+    /// what is kept decides how far a watch can look back, and nothing else.
+    pub fn limit_history(&mut self, bytes: usize) {
+        self.history.limit(bytes);
+    }
+
     /// Goes on as if so many changes had been made that nobody knows anything of: the next one has `index` + 1,
     /// and whoever asks for events up to `index` is told that they are forgotten.
     ///

@@ -1,8 +1,9 @@
 //! Letting go of what a snapshot has made superfluous.
 //!
-//! Always kept: the newest two snapshots, and every segment with an entry after the older of them
+//! Kept: the newest two snapshots, and every segment with an entry after the older of them
 //! (after the start of the log, while there is only one), so that a snapshot that proves bad can be
-//! done without. `--max-snapshots` and `--max-wals` say how much is kept beyond that.
+//! done without. `--max-snapshots` and `--max-wals` say how much is kept beyond that. Where room is scarce, the newest
+//! snapshot alone is kept, with the log after it.
 //!
 //! Names may vanish in any order when the power goes between two removals. Recovery needs none of
 //! them: a gap before the first segment that is needed is no gap in the log.
@@ -31,13 +32,33 @@ impl<D: Disk> Wal<D> {
         if self.log.conflicts(position) {
             self.reset(position)?;
         }
+        self.compacted = self.compacted.max(position.index);
+        if self.is_tight() {
+            return self.drop_older();
+        }
         let snapshots = snapshot::positions(&self.home)?;
         let keep = snapshots
             .len()
             .checked_sub(SNAPSHOTS_MIN)
             .map(|second| snapshots[second].index);
-        self.remove_snapshots(&snapshots)?;
-        self.remove_segments(keep.unwrap_or_default().max(self.reach(position.index)));
+        self.remove_snapshots(&snapshots, SNAPSHOTS_MIN)?;
+        let max = self.home.options().max_wals;
+        self.remove_segments(
+            keep.unwrap_or_default().max(self.reach(position.index)),
+            max,
+        );
+        self.sync_dirs()
+    }
+
+    /// Keeps the newest snapshot alone, and of the log what raft still asks for.
+    pub(super) fn drop_older(&mut self) -> Result<(), WalError> {
+        let snapshots = snapshot::positions(&self.home)?;
+        let Some(newest) = snapshots.last() else {
+            return Ok(());
+        };
+        let keep = newest.index.min(self.compacted);
+        self.remove_snapshots(&snapshots, 1)?;
+        self.remove_segments(keep.max(self.reach(newest.index)), 1);
         self.sync_dirs()
     }
 
@@ -47,12 +68,17 @@ impl<D: Disk> Wal<D> {
         before_first.min(newest)
     }
 
-    fn remove_snapshots(&self, snapshots: &[crate::raft::Position]) -> Result<(), WalError> {
+    /// Keeps at least `least` of them, and as many as `--max-snapshots` says where there is room for two.
+    fn remove_snapshots(
+        &self,
+        snapshots: &[crate::raft::Position],
+        least: usize,
+    ) -> Result<(), WalError> {
         let max = self.home.options().max_snapshots;
-        let keep = if max == 0 {
-            snapshots.len()
-        } else {
-            max.max(SNAPSHOTS_MIN)
+        let keep = match max {
+            _ if least < SNAPSHOTS_MIN => least,
+            0 => snapshots.len(),
+            max => max.max(least),
         };
         let old = snapshots.len().saturating_sub(keep);
         for position in &snapshots[..old] {
@@ -66,8 +92,7 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    fn remove_segments(&mut self, keep: LogIndex) {
-        let max = self.home.options().max_wals;
+    fn remove_segments(&mut self, keep: LogIndex, max: usize) {
         let beyond = if max == 0 {
             0
         } else {

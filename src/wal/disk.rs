@@ -50,6 +50,8 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     /// Who has the lock that this file stands for, if anybody has. Nothing is changed, but a real disk's
     /// lock is held for a moment, shared. An error is one that [`Disk::lock`] would meet as well.
     fn holder(&self, file: &Path) -> io::Result<Option<Holder>>;
+    /// Bytes that this process may still allocate on the file system of this folder; None if that cannot be told.
+    fn free_bytes(&self, dir: &Path) -> Option<u64>;
     /// A number that nobody can guess (or, under a seed, anybody can).
     fn random(&self) -> u32;
     /// A clock that never goes back; from any start.

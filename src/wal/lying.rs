@@ -524,6 +524,11 @@ impl Disk for LyingDisk {
         Ok(held.then_some(Holder { pid: None }))
     }
 
+    fn free_bytes(&self, _: &Path) -> Option<u64> {
+        let machine = self.machine();
+        (machine.capacity < u64::MAX).then(|| machine.capacity.saturating_sub(machine.used()))
+    }
+
     fn random(&self) -> u32 {
         self.machine().random.next() as u32
     }

@@ -84,6 +84,23 @@
 //! | a bad snapshot, and the log does not reach  | state is lost                      | refuses                 |
 //! | segments or a database of etcd, a proxy's folder | it is not ours                | refuses                 |
 //!
+//! # How much room it takes
+//!
+//! A node whose state (keys and history) fits three times on its disk takes writes for ever, also on a disk of 8 MB:
+//!
+//! - Segments have up to a 32nd of the disk, 16 MiB at most ([`Options::segment_bytes_max`]); one for a larger batch has
+//!   that batch alone. A batch has up to half a segment, if it is more than one entry.
+//! - [`Wal::set_reserve`] keeps free what the next snapshot may need: the bytes of the last one, twice those of the log
+//!   since (an event has the value before, too), and 128 KiB. Segments are made from what is left, and if that is
+//!   nothing, the batch is refused as on a full disk. The engine then makes a snapshot at once, whatever its schedule,
+//!   and the batch is tried again when the log is shorter.
+//! - While two more segments would eat into the reserve, the newest snapshot is kept alone with the log after it, and no
+//!   segment is made ahead. So at the worst moment two snapshots lie on the disk, the newest and the one being written,
+//!   and the log of what is not in them.
+//! - The history has a sixteenth of the disk (`--watch-history N,BYTES`), or one event.
+//!
+//! What does not fit even so is refused, and commands that remove keys may use the reserve.
+//!
 //! # What is assumed, and left out
 //!
 //! Assumed of the disk: what a sync has confirmed stays, unless it rots; a sector of 512 bytes may

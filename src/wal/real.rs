@@ -192,6 +192,12 @@ impl Disk for RealDisk {
         }
     }
 
+    fn free_bytes(&self, dir: &Path) -> Option<u64> {
+        let disk = rustix::fs::statvfs(dir).ok()?;
+        // A file system that does not count its blocks, such as a ramfs, says 0 of 0.
+        (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     fn random(&self) -> u32 {
         // The standard library keys each of these from the system's random source.
         RandomState::new().build_hasher().finish() as u32

@@ -17,7 +17,7 @@ use super::snapshot::{SnapshotWriter, Snapshots};
 use super::spare::{self, Prepared, Spare};
 use super::stats::WalStats;
 use super::{Batch, Clock};
-use crate::raft::{Ballot, Entry, Position, SnapshotMark};
+use crate::raft::{Ballot, Entry, LogIndex, Position, SnapshotMark};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -175,6 +175,10 @@ pub struct Wal<D: Disk> {
     buffer: Vec<u8>,
     poison: Option<WalError>,
     stopped: bool,
+    /// Room on the disk that is kept for the next snapshot; segments are made from what is left.
+    reserve: u64,
+    /// Entries up to here may go, by the last [`Wal::compact`].
+    pub(super) compacted: LogIndex,
     pub(super) stats: Arc<WalStats>,
 }
 
@@ -199,6 +203,8 @@ impl<D: Disk> Wal<D> {
             buffer: Vec::new(),
             poison: None,
             stopped: parts.stopped,
+            reserve: 0,
+            compacted: LogIndex(0),
             stats,
         };
         wal.stats.segments.store(wal.used.len() as u64, Relaxed);
@@ -252,9 +258,34 @@ impl<D: Disk> Wal<D> {
         LogReader::new(self.home.clone(), self.index.clone())
     }
 
-    /// Begins a snapshot; may be written by another thread.
-    pub fn begin_snapshot(&self, mark: &SnapshotMark) -> Result<SnapshotWriter<D>, WalError> {
+    /// Begins a snapshot; may be written by another thread. Where room is scarce, the snapshots before the newest go
+    /// first.
+    pub fn begin_snapshot(&mut self, mark: &SnapshotMark) -> Result<SnapshotWriter<D>, WalError> {
+        if self.is_tight() {
+            self.drop_older()?;
+        }
         self.snapshots().begin(mark)
+    }
+
+    /// Keeps so many bytes of the disk free for the next snapshot, without which the log could never be shortened. A
+    /// log that lies on another disk needs no such room there.
+    pub fn set_reserve(&mut self, bytes: u64) {
+        self.reserve = match self.home.options().wal_dir {
+            Some(_) => 0,
+            None => bytes,
+        };
+    }
+
+    /// Bytes that segments may take; None if it is not known.
+    fn free_for_segments(&self) -> Option<u64> {
+        let free = self.home.disk().free_bytes(self.home.wal())?;
+        Some(free.saturating_sub(self.reserve))
+    }
+
+    /// Whether two further segments would eat into the room for the next snapshot.
+    pub(super) fn is_tight(&self) -> bool {
+        let two = 2 * self.active.file.bytes;
+        self.free_for_segments().is_some_and(|free| free < two)
     }
 
     /// Snapshots are written and found through this, from any thread.
@@ -506,7 +537,13 @@ impl<D: Disk> Wal<D> {
 
     /// Makes a segment in line, because there is none or it is too small.
     fn make_segment(&mut self, needed: u64, small: Option<Prepared>) -> Result<Prepared, WalError> {
-        let bytes = needed.max(self.home.options().segment_bytes);
+        let usual = needed.max(self.home.options().segment_bytes);
+        let bytes = match self.free_for_segments() {
+            Some(free) if free < needed => return Err(self.no_room()),
+            // A small one is better than none.
+            Some(free) if free < 2 * usual => needed,
+            _ => usual,
+        };
         match spare::make(&self.home, self.active.file.name.seq + 1, bytes) {
             Ok(made) => {
                 self.spare.set(Some(made));
@@ -520,16 +557,18 @@ impl<D: Disk> Wal<D> {
                 }
                 Ok(made)
             }
-            Err(error) if is_full(&error) => {
-                self.stats.full.fetch_add(1, Relaxed);
-                let error = WalError::io(self.home.wal(), "make room for more log", &error);
-                Err(error)
-            }
+            Err(error) if is_full(&error) => Err(self.no_room()),
             Err(error) => {
                 let error = WalError::io(self.home.wal(), "make another segment", &error);
                 self.poison_on_error(Err(error))
             }
         }
+    }
+
+    fn no_room(&self) -> WalError {
+        self.stats.full.fetch_add(1, Relaxed);
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        WalError::io(self.home.wal(), "make room for more log", &full)
     }
 
     /// Seals the active segment and goes on in `next`. The seal is synced before the first byte of
@@ -573,6 +612,13 @@ impl<D: Disk> Wal<D> {
             options.segment_bytes,
             options.segment_bytes_max.max(options.segment_bytes),
         );
+        // What is made ahead is of no use when the next snapshot has no room.
+        if self
+            .free_for_segments()
+            .is_some_and(|free| free < 2 * bytes)
+        {
+            return;
+        }
         let seq = self.active.file.name.seq + 1;
         self.spare
             .order(&self.home, seq, bytes.next_multiple_of(PAGE));

@@ -218,7 +218,7 @@ fn segments_left_over_by_a_crash_are_cleared_away() {
     assert_eq!(segments(&doubled).len(), all.len(), "{:?}", doubled.files());
 
     // Segments that compaction removed, and a crash brought back in part: no gap in the log.
-    let (home, wal, _) = open(&disk, SEGMENT).expect("opens");
+    let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
     wal.begin_snapshot(&mark(90, 1))
         .expect("begun")
         .finish()
@@ -299,6 +299,54 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     all.extend(entries(last + 1, last + 3, 2, 300).entries);
     assert_eq!(read_all(&wal, &recovered), all);
     assert_eq!(recovered.ballot.term.0, 2);
+}
+
+/// A log that took the room of the next snapshot could never be shortened again.
+#[test]
+fn the_log_leaves_room_for_the_next_snapshot_and_a_snapshot_makes_room_for_the_log() {
+    const RESERVE: u64 = 40_000;
+    let disk = LyingDisk::new(1);
+    let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    disk.set_capacity(disk.used() + 2 * RESERVE);
+    let fill = |wal: &mut Wal<LyingDisk>, mut last: u64| {
+        wal.set_reserve(RESERVE);
+        while wal.write(&entries(last + 1, last + 3, 1, 300)).is_ok() {
+            last += 3;
+        }
+        last
+    };
+    let snapshot = |wal: &mut Wal<LyingDisk>, last: u64| {
+        let mut writer = wal.begin_snapshot(&mark(last, 1)).expect("begun");
+        writer
+            .write(&vec![7; RESERVE as usize - 2000])
+            .expect("room");
+        writer.finish().expect("the reserve is there");
+        wal.compact(&mark(last, 1)).expect("compacted");
+    };
+    let snapshots = || {
+        let files = disk.files().into_iter();
+        files
+            .filter(|file| file.extension().is_some_and(|name| name == "snap"))
+            .count()
+    };
+    let mut last = fill(&mut wal, 0);
+    assert!(last > 60, "{last}");
+    for round in 0..5 {
+        let before = last;
+        snapshot(&mut wal, before);
+        assert_eq!(snapshots(), 1, "only the newest one");
+        last = fill(&mut wal, before);
+        assert!(
+            last > before,
+            "round {round}: no room was made: {:?}",
+            disk.files()
+        );
+    }
+    drop((home, wal));
+    disk.kill();
+    let (_home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
+    let all = read_all(&wal, &recovered);
+    assert_eq!(all.last().map(|entry| entry.position.index.0), Some(last));
 }
 
 #[test]

@@ -474,16 +474,16 @@ fn a_snapshot_from_a_leader_waits_under_a_temporary_name() {
     let disk = grown();
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
     let before = disk.files();
-    let receive = |wal: &Wal<LyingDisk>| {
+    let receive = |wal: &mut Wal<LyingDisk>| {
         let mut writer = wal.begin_snapshot(&mark(100, 7)).expect("begun");
         writer.write(b"theirs").expect("written");
         writer.seal().expect("sealed");
         writer
     };
     // Raft does not want it: nothing is left. It does: whole at once, and the log starts anew.
-    drop(receive(&wal));
+    drop(receive(&mut wal));
     assert_eq!(disk.files(), before);
-    let received = receive(&wal);
+    let received = receive(&mut wal);
     assert!(snapshots(&disk).len() == 2 && disk.files().len() == before.len() + 1);
     disk.fail_sync_after(0);
     received.finish().expect("it was synced before");
