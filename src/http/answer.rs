@@ -87,10 +87,11 @@ pub fn json(status: u16, body: Vec<u8>, grant: &Grant) -> Answer {
     grant.onto(Answer::new(status).header("Content-Type", JSON).body(body))
 }
 
-/// `{"message":"…"}`: the errors of members, auth, stats and the log level.
-pub fn message(status: u16, message: &str, grant: &Grant) -> Answer {
+/// `{"message":"…"}`: the errors of members, auth, stats and the log level. A message may quote bytes that are not
+/// UTF-8, which are escaped like those of a value.
+pub fn message(status: u16, message: impl AsRef<[u8]>, grant: &Grant) -> Answer {
     let mut body = b"{\"message\":".to_vec();
-    crate::tree::json::push_string(&mut body, message.as_bytes());
+    crate::tree::json::push_string(&mut body, message.as_ref());
     body.push(b'}');
     json(status, body, grant)
 }

@@ -52,9 +52,10 @@ fn get(page: &str, name: Option<&[u8]>, grant: &Grant) -> Answer {
         ("roles", Some(b"root")) => line(ROOT),
         (_, Some(name)) if name.contains(&b'/') => answer::message(400, "Invalid path", grant),
         (page, name) => {
-            let kind = if page == "users" { "User" } else { "Role" };
-            let name = String::from_utf8_lossy(name.unwrap_or_default());
-            answer::message(404, &format!("auth: {kind} {name} does not exist."), grant)
+            let kind: &[u8] = if page == "users" { b"User" } else { b"Role" };
+            let name = name.unwrap_or_default();
+            let message = [b"auth: ", kind, b" ", name, b" does not exist."].concat();
+            answer::message(404, message, grant)
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::ETCD_VERSION;
 use crate::door::{Answer, Outbox, Reply, Request, Ticket};
 use crate::logging;
 use crate::replica::{Failure, Reader};
+use crate::tree::json;
 use crate::watch::View;
 use log::LevelFilter;
 use serde_json::{Value, json};
@@ -146,14 +147,19 @@ fn raft(api: &Api) -> Value {
     })
 }
 
+/// A longer body names no level.
+const LOG_LEVEL_BYTES_MAX: usize = 4 << 10;
+
 /// `PUT /config/local/log` with `{"Level":"DEBUG"}`.
 pub fn log_level(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
     if request.method() != "PUT" {
         return reply.send(answer::method_not_allowed("PUT", grant));
     }
-    let parsed: Option<Value> = serde_json::from_slice(request.body())
-        .ok()
-        .filter(Value::is_object);
+    let body = match request.body() {
+        body if body.len() <= LOG_LEVEL_BYTES_MAX => json::readable(body),
+        _ => "".into(),
+    };
+    let parsed: Option<Value> = serde_json::from_str(&body).ok().filter(Value::is_object);
     let Some(parsed) = parsed else {
         return reply.send(answer::message(400, "Invalid json body", grant));
     };
@@ -171,7 +177,7 @@ pub fn log_level(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
         }
         None => reply.send(answer::message(
             400,
-            &format!("Invalid log level {name}"),
+            format!("Invalid log level {name}"),
             grant,
         )),
     }

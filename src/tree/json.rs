@@ -9,6 +9,7 @@ use super::clock::{ClusterTime, Expiry, WallTime};
 use super::node::TreeIndex;
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 /// Appends a decimal number.
@@ -113,6 +114,19 @@ fn push_escape(out: &mut Vec<u8>, text: &[u8]) -> usize {
         [] => unreachable!("a special byte was found"),
     }
     1
+}
+
+/// Text that came from outside, as the reference's parsers take it: each byte that is not UTF-8 becomes U+FFFD.
+pub fn readable(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    Cow::Owned(text)
 }
 
 /// A value as JSON with the reference's escapes, for what is small or rare.

@@ -3,7 +3,7 @@
 //! The order of checks is the reference's: content type, JSON, URLs; then what the leader says.
 
 use super::with_cluster;
-use crate::door::{Outbox, Reply, Request, Ticket};
+use crate::door::{BodyState, Outbox, Reply, Request, Ticket};
 use crate::engine::members::{Member, MemberError};
 use crate::http::Api;
 use crate::http::answer::{self, ClusterId};
@@ -11,11 +11,17 @@ use crate::http::cors::Grant;
 use crate::ids;
 use crate::raft::NodeId;
 use crate::replica::{Done, Effect, Failure, Waiter};
+use crate::tree::json;
 use crate::urls::{Url, UrlError};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const ACCEPTED: &str = "application/json";
+
+/// The longest body that is read as JSON, on the thread that serves other connections. The longest that a member can
+/// need is far shorter.
+const JSON_BYTES_MAX: usize = 64 << 10;
 
 /// `POST /v2/members`, whatever follows.
 pub fn add(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
@@ -95,11 +101,12 @@ fn texts(urls: &[Url]) -> Vec<String> {
 #[derive(Debug, PartialEq, Eq)]
 struct Refusal {
     status: u16,
-    message: String,
+    /// It may quote the request, whose bytes need not be UTF-8.
+    message: Vec<u8>,
 }
 
 impl Refusal {
-    fn bad(message: impl Into<String>) -> Refusal {
+    fn bad(message: impl Into<Vec<u8>>) -> Refusal {
         Refusal {
             status: 400,
             message: message.into(),
@@ -113,42 +120,60 @@ impl Refusal {
 }
 
 fn member_id(text: &[u8]) -> Result<u64, Refusal> {
-    let text = String::from_utf8_lossy(text);
-    ids::parse(&text).ok_or_else(|| Refusal {
+    let id = std::str::from_utf8(text).ok().and_then(ids::parse);
+    id.ok_or_else(|| Refusal {
         status: 404,
-        message: format!("No such member: {text}"),
+        message: [b"No such member: ", text].concat(),
     })
 }
 
 /// The URLs of a body `{"peerURLs":[…]}`, sorted.
 fn peer_urls(request: &Request<'_>) -> Result<Vec<Url>, Refusal> {
     let kind = request.header("Content-Type").unwrap_or_default();
-    check_type(&String::from_utf8_lossy(kind))?;
+    check_type(kind)?;
+    let is_too_long =
+        request.body_state() == BodyState::TooLarge || request.body().len() > JSON_BYTES_MAX;
+    if is_too_long {
+        return Err(Refusal {
+            status: 413,
+            message: "Request Entity Too Large".into(),
+        });
+    }
     let texts = url_texts(request.body())?;
     Url::parse_all(texts).map_err(|error: UrlError| Refusal::bad(error.to_string()))
 }
 
-/// Compared as it stands; only one with parameters is read in lower case (spec §13).
-fn check_type(given: &str) -> Result<(), Refusal> {
-    let is_accepted = match given.split_once(';') {
-        Some((kind, _)) => kind.trim().eq_ignore_ascii_case(ACCEPTED),
-        None => given == ACCEPTED,
+/// Compared as it stands; only one with parameters is read in lower case, without them (spec §13).
+fn check_type(given: &[u8]) -> Result<(), Refusal> {
+    let kind = match given.iter().position(|&byte| byte == b';') {
+        Some(end) => {
+            let kind = json::readable(&given[..end]).trim().to_lowercase();
+            Cow::Owned(kind.into_bytes())
+        }
+        None => Cow::Borrowed(given),
     };
-    match is_accepted {
+    match *kind == *ACCEPTED.as_bytes() {
         true => Ok(()),
         false => Err(Refusal {
             status: 415,
-            message: format!("Bad Content-Type {given}, accept {ACCEPTED}"),
+            message: [
+                b"Bad Content-Type ",
+                &*kind,
+                b", accept ",
+                ACCEPTED.as_bytes(),
+            ]
+            .concat(),
         }),
     }
 }
 
 /// The list as it was sent. Complaints are worded as the recorded ones where those are part of the contract.
 fn url_texts(body: &[u8]) -> Result<Vec<String>, Refusal> {
-    let value: Value = serde_json::from_slice(body).map_err(|error| match error.is_eof() {
-        true => Refusal::bad("unexpected end of JSON input"),
-        false => Refusal::bad(format!("invalid JSON: {error}")),
-    })?;
+    let value: Value =
+        serde_json::from_str(&json::readable(body)).map_err(|error| match error.is_eof() {
+            true => Refusal::bad("unexpected end of JSON input"),
+            false => Refusal::bad(format!("invalid JSON: {error}")),
+        })?;
     let fields = match value {
         Value::Object(fields) => fields,
         Value::Null => return Ok(Vec::new()),
@@ -231,8 +256,7 @@ impl ChangeAnswer {
     fn success(&self) -> crate::door::Answer {
         match self.asked {
             Asked::Add => {
-                let mut body =
-                    crate::tree::json::to_vec(&self.member).expect("members are plain data");
+                let mut body = json::to_vec(&self.member).expect("members are plain data");
                 body.push(b'\n');
                 answer::json(201, body, &self.grant)
             }
@@ -259,7 +283,8 @@ mod tests {
     use super::*;
 
     fn refused(body: &str) -> String {
-        url_texts(body.as_bytes()).expect_err(body).message
+        let message = url_texts(body.as_bytes()).expect_err(body).message;
+        String::from_utf8(message).expect("text")
     }
 
     #[test]
@@ -285,12 +310,18 @@ mod tests {
 
     #[test]
     fn a_content_type_is_taken_exactly_but_for_parameters() {
-        assert_eq!(check_type("application/json"), Ok(()));
-        assert_eq!(check_type("Application/JSON; charset=utf-8"), Ok(()));
-        assert!(check_type("Application/JSON").is_err());
+        assert_eq!(check_type(b"application/json"), Ok(()));
+        assert_eq!(check_type(b"Application/JSON; charset=utf-8"), Ok(()));
+        assert!(check_type(b"Application/JSON").is_err());
         assert_eq!(
-            check_type("").expect_err("none").message,
-            "Bad Content-Type , accept application/json"
+            check_type(b" X/\xff<; a=b")
+                .expect_err("parameters")
+                .message,
+            "Bad Content-Type x/\u{fffd}<, accept application/json".as_bytes()
+        );
+        assert_eq!(
+            check_type(b"").expect_err("none").message,
+            b"Bad Content-Type , accept application/json"
         );
     }
 }
