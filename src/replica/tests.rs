@@ -250,16 +250,19 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 fn an_answer_comes_after_the_sync_and_survives_a_power_cut() {
     let disk = LyingDisk::new(1);
     let node = Node::start(&disk, settings());
-    disk.set_sync_delay(Duration::from_millis(300));
+    disk.hold_syncs();
     node.put("/a", b"1");
-    std::thread::sleep(Duration::from_millis(100));
+    eventually("its sync has begun", || disk.held_syncs() == 1);
+    // A read passes the raft thread after the write, so that one would have been answered by now.
+    node.read();
+    assert_eq!(node.next(), Said::Read(TreeIndex(0)));
     assert!(node.silent() && !node.has("/a"), "its sync is not over");
+    disk.release_syncs();
     assert_eq!(node.next(), Said::Done(TreeIndex(1)));
     assert!(node.has("/a"), "who has an answer reads what it says");
     // As it was at the moment of the answer, without power.
     let after = disk.fork(2);
     after.crash();
-    after.set_sync_delay(Duration::ZERO);
     let again = Node::start(&after, settings());
     assert!(again.has("/a"));
     again.stop();
@@ -534,29 +537,28 @@ fn a_stalled_disk_holds_up_no_quorum_read_and_no_time_limit() {
             ..settings()
         },
     );
-    disk.set_sync_delay(Duration::from_secs(3));
-    let begin = Instant::now();
+    disk.hold_syncs();
     let stuck = node
         .replica
         .status()
         .is_disk_stuck(node.clock.now().monotonic);
     assert!(!stuck, "it has nothing to do");
     node.put("/a", b"1");
-    std::thread::sleep(Duration::from_millis(100));
+    eventually("its sync has begun", || disk.held_syncs() == 1);
     node.read();
     node.put("/b", b"1");
     assert_eq!(node.next(), Said::Read(TreeIndex(0)));
     for _ in 0..2 {
         assert_eq!(node.next(), Said::Failed(Failure::TimedOut));
     }
-    assert!(begin.elapsed() < Duration::from_secs(2));
+    assert_eq!(disk.held_syncs(), 1, "the disk still hangs");
     let is_stuck = || {
         node.replica
             .status()
             .is_disk_stuck(node.clock.now().monotonic)
     };
     assert!(is_stuck(), "no write could be acknowledged in time");
-    disk.set_sync_delay(Duration::ZERO);
+    disk.release_syncs();
     eventually("the disk is well again", || !is_stuck());
     eventually("both are applied in the end", || {
         node.has("/a") && node.has("/b")
@@ -579,18 +581,16 @@ fn a_probe_tells_whether_an_idle_disk_syncs() {
     probe();
     assert_eq!(node.next(), Said::Read(TreeIndex(0)));
     assert!(disk.changes() > changes, "it was written");
-    disk.set_sync_delay(Duration::from_secs(3));
-    let begin = Instant::now();
+    disk.hold_syncs();
     // The second one needs a batch after the one that hangs.
-    for _ in 0..2 {
-        probe();
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    probe();
+    eventually("its sync has begun", || disk.held_syncs() == 1);
+    probe();
     for _ in 0..2 {
         assert_eq!(node.next(), Said::Failed(Failure::TimedOut));
     }
-    assert!(begin.elapsed() < Duration::from_secs(2));
-    disk.set_sync_delay(Duration::ZERO);
+    assert_eq!(disk.held_syncs(), 1, "the disk still hangs");
+    disk.release_syncs();
     let now = || node.clock.now().monotonic;
     eventually("the disk is well again", || {
         !node.replica.status().is_disk_stuck(now())
@@ -618,12 +618,14 @@ fn a_probe_tells_whether_an_idle_disk_syncs() {
 fn a_member_gets_no_url_that_another_is_about_to_get() {
     let disk = LyingDisk::new(1);
     let node = Node::start(&disk, settings());
-    disk.set_sync_delay(Duration::from_millis(300));
+    disk.hold_syncs();
     let client = || Box::new(Client(node.said.clone()));
     let (mine, theirs) = (member(ME.0, &["http://a:1"]), member(8, &["http://a:1"]));
     // The first is not on disk yet when the second is looked at.
     node.replica.update_member(&mine, client());
+    eventually("its sync has begun", || disk.held_syncs() == 1);
     node.replica.add_member(&theirs, client());
+    disk.release_syncs();
     assert_eq!(node.next(), Said::Members(Ok(())));
     assert_eq!(node.next(), Said::Members(Err(MemberError::UrlExists)));
     node.replica.update_member(&theirs, client());
@@ -652,9 +654,9 @@ fn a_new_leader_denies_no_member_that_was_acknowledged() {
 fn what_waits_for_a_stalled_disk_is_bounded() {
     let disk = LyingDisk::new(1);
     let node = Node::start(&disk, settings());
-    disk.set_sync_delay(Duration::from_secs(2));
+    disk.hold_syncs();
     node.put("/a", b"1");
-    std::thread::sleep(Duration::from_millis(100));
+    eventually("its sync has begun", || disk.held_syncs() == 1);
     for _ in 0..20_000 {
         node.put("/small", b"1");
     }
@@ -662,16 +664,22 @@ fn what_waits_for_a_stalled_disk_is_bounded() {
     for _ in 0..300 {
         node.put("/large", &value);
     }
+    // The read comes to the raft thread after all of them, and is answered while the disk hangs.
+    node.read();
     let mut refused = 0;
-    while let Ok(said) = node.answers.recv_timeout(Duration::from_millis(300)) {
-        assert_eq!(said, Said::Failed(Failure::Overloaded));
-        refused += 1;
+    loop {
+        match node.next() {
+            Said::Failed(Failure::Overloaded) => refused += 1,
+            Said::Read(_) => break,
+            other => panic!("{other:?}"),
+        }
     }
     assert!(
         refused > 5000,
         "only {refused} of 20,300 were refused at once"
     );
-    disk.set_sync_delay(Duration::ZERO);
+    assert_eq!(disk.held_syncs(), 1, "the disk still hangs");
+    disk.release_syncs();
     for _ in refused..20_301 {
         assert!(matches!(node.next(), Said::Done(_)), "the others are done");
     }

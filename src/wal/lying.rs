@@ -7,7 +7,8 @@
 //!
 //! Faults on request: power lost at the n-th change ([`LyingDisk::cut_power_after`]), a sync that
 //! fails ([`LyingDisk::fail_sync_after`]; as on Linux, the next one succeeds and proves nothing), no
-//! space ([`LyingDisk::set_capacity`]), slow syncs ([`LyingDisk::set_sync_delay`]).
+//! space ([`LyingDisk::set_capacity`]), slow syncs ([`LyingDisk::set_sync_delay`]), a disk that hangs
+//! ([`LyingDisk::hold_syncs`]).
 //!
 //! A clone is the same disk. Handles opened before [`LyingDisk::crash`] or [`LyingDisk::kill`] are
 //! dead afterwards: all they return is an error, and dropping them changes nothing.
@@ -20,12 +21,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The disk. See the module.
 #[derive(Clone)]
-pub struct LyingDisk(Arc<Mutex<Machine>>);
+pub struct LyingDisk(Arc<Shared>);
+
+struct Shared {
+    machine: Mutex<Machine>,
+    /// Notified when syncs are no longer held.
+    released: Condvar,
+}
 
 impl fmt::Debug for LyingDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,13 +55,16 @@ struct Machine {
     /// Syncs of files left until one fails.
     sync_fails: Option<u64>,
     sync_delay: Duration,
+    /// Whether syncs of files wait, and how many do.
+    holds_syncs: bool,
+    held_syncs: usize,
     now: Duration,
 }
 
 impl LyingDisk {
     /// An empty disk whose lies follow from `seed`.
     pub fn new(seed: u64) -> LyingDisk {
-        LyingDisk(Arc::new(Mutex::new(Machine {
+        let machine = Machine {
             random: Random(seed),
             boot: 0,
             names: BTreeMap::new(),
@@ -65,8 +75,14 @@ impl LyingDisk {
             power_until: u64::MAX,
             sync_fails: None,
             sync_delay: Duration::ZERO,
+            holds_syncs: false,
+            held_syncs: 0,
             now: Duration::ZERO,
-        })))
+        };
+        LyingDisk(Arc::new(Shared {
+            machine: Mutex::new(machine),
+            released: Condvar::new(),
+        }))
     }
 
     /// The power goes and comes back: what was not synced is kept or lost, piece by piece.
@@ -109,6 +125,22 @@ impl LyingDisk {
     /// Each sync of a file takes this long (the calling thread sleeps).
     pub fn set_sync_delay(&self, delay: Duration) {
         self.machine().sync_delay = delay;
+    }
+
+    /// From now on each sync of a file waits for [`LyingDisk::release_syncs`] (the calling thread waits).
+    pub fn hold_syncs(&self) {
+        self.machine().holds_syncs = true;
+    }
+
+    /// Lets the syncs go on that wait, and later ones.
+    pub fn release_syncs(&self) {
+        self.machine().holds_syncs = false;
+        self.0.released.notify_all();
+    }
+
+    /// How many syncs wait.
+    pub fn held_syncs(&self) -> usize {
+        self.machine().held_syncs
     }
 
     /// Moves the disk's clock.
@@ -195,7 +227,7 @@ impl LyingDisk {
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
-        lock(&self.0)
+        lock(&self.0.machine)
     }
 }
 
@@ -591,7 +623,12 @@ pub struct LyingFile {
 
 impl LyingFile {
     fn sync_range(&self, from: u64, to: u64) -> io::Result<()> {
-        let delay = same_boot(&self.disk, self.boot)?.sync_delay;
+        let mut machine = same_boot(&self.disk, self.boot)?;
+        let delay = machine.sync_delay;
+        machine.held_syncs += 1;
+        let released = &self.disk.0.released;
+        let waited = released.wait_while(machine, |machine| machine.holds_syncs);
+        waited.unwrap_or_else(PoisonError::into_inner).held_syncs -= 1;
         if !delay.is_zero() {
             std::thread::sleep(delay);
         }
