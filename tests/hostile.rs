@@ -185,14 +185,20 @@ fn two_hundred_half_bodies() {
         let head = "PUT /v2/keys/half HTTP/1.1\r\nHost: a\r\nContent-Length: 5120\r\n\
                     Content-Type: application/x-www-form-urlencoded\r\n\r\nvalue=";
         let bytes = [head.as_bytes(), &[b'h'; 2500]].concat();
+        let before = server.process().descriptors();
         let halves = open_with(server, 200, &bytes);
-        sleep(Duration::from_secs(2));
+        wait_for("all to be accepted", PATIENCE, || {
+            (server.process().descriptors() >= before + 200).then_some(())
+        });
+        drop(halves);
+        wait_for("all to be closed", PATIENCE, || {
+            (server.process().descriptors() <= before).then_some(())
+        });
         assert_eq!(
             server.ask("GET", "/v2/keys/half", None).status,
             404,
             "half a body was written"
         );
-        drop(halves);
     });
 }
 

@@ -3,7 +3,8 @@
 //! Measured is the time from the fault to the first success among writes *sent after it*, to the
 //! members that are left. After each round everything acknowledged is there, and nothing twice.
 //!
-//! `FAILOVER_ROUNDS=20` is what the bars ask for.
+//! Each fault ends within 20 s in any case. Whether it takes as little as this server promises is asserted in
+//! `make clusterbars`, with `FAILOVER_ROUNDS=20`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::crowd::Crowd;
 use crate::harness::ledger::Ledger;
 use crate::harness::server::is_release;
 use crate::harness::{Cluster, setting};
-use crate::support::{ELECTION_TIMEOUT, alone, check_ledger, first_success, own_bar, shown};
+use crate::support::{ELECTION_TIMEOUT, alone, check_ledger, first_success, shown, time_bar};
 
 const CLIENTS: u64 = 64;
 /// No failover may take longer, whatever the server.
@@ -37,12 +38,12 @@ fn a_killed_leader_costs_tens_of_milliseconds() {
     let (median, worst) = rounds(&mut cluster, &fault);
     // A debug build shares the cores with 64 clients; its bar is only that it is no election timeout.
     let bar = Duration::from_millis(if is_release() { 200 } else { 1000 });
-    own_bar(
+    time_bar(
         median <= bar,
         &format!("median {median:?} of at most {bar:?}"),
     );
     let bar = Duration::from_millis(1500);
-    own_bar(
+    time_bar(
         worst < bar,
         &format!("worst {worst:?} of less than {bar:?}"),
     );
@@ -62,11 +63,10 @@ fn a_stopped_leader_is_replaced_within_election_timeouts() {
 }
 
 #[test]
+#[ignore = "needs root and ip, for links that can be cut"]
 fn a_leader_cut_off_is_replaced_within_election_timeouts() {
     let _alone = alone();
-    let Some(mut cluster) = Cluster::linked(3, &[]) else {
-        return;
-    };
+    let mut cluster = Cluster::linked(3, &[]);
     let fault = Fault {
         name: "partition of the leader",
         begin: |cluster, leader| cluster.isolate(leader),
@@ -77,11 +77,11 @@ fn a_leader_cut_off_is_replaced_within_election_timeouts() {
 }
 
 fn assert_election_timeouts((median, worst): (Duration, Duration)) {
-    own_bar(
+    time_bar(
         median <= ELECTION_TIMEOUT * 5 / 2,
         &format!("median {median:?} of at most 2.5 election timeouts"),
     );
-    own_bar(
+    time_bar(
         worst < ELECTION_TIMEOUT * 5,
         &format!("worst {worst:?} of less than 5 election timeouts"),
     );

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::crowd::Crowd;
 use crate::harness::{Cluster, setting};
-use crate::support::{alone, check_ledger, own_bar};
+use crate::support::{alone, check_ledger, own_bar, time_bar};
 
 const CLIENTS: u64 = 64;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ fn a_rolling_restart_fails_no_write_and_delays_none() {
         &format!("no write fails: {}", tally.first_failures()),
     );
     let bar = Duration::from_millis(500);
-    own_bar(
+    time_bar(
         slowest <= bar,
         &format!("the slowest write took {slowest:?} of at most {bar:?}"),
     );
