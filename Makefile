@@ -34,6 +34,9 @@ EDGETCD    := $(RELEASE)/edgetcd
 EDGETCDCTL := $(RELEASE)/edgetcdctl
 export EDGETCD EDGETCDCTL
 
+# Tests of the clusters that cut links or mount file systems run for root only.
+AS_ROOT    := $(if $(filter 0,$(shell id -u)),--include-ignored)
+
 # What prints the man page and the completions: edgetcdctl as it runs here.
 HOSTCTL    ?= $(if $(TARGET),cargo run --quiet --locked --bin edgetcdctl --,'$(EDGETCDCTL)')
 
@@ -82,10 +85,9 @@ demo: build ## two minutes: a leader dies, and what the others do (DEMO_PACE=0 d
 test: ## run all tests, or those of ARGS (TARGET=… for a target whose programs run here)
 	cargo test --locked $(FOR_TARGET) $(ARGS)
 
-# What needs root and a tool that may be missing. The tests of the clusters run with those.
-roottest: build ## tests that mount, freeze and fill disks of their own, or make a network namespace (needs root)
-	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test full_disk --test addresses --test lifecycle \
-	  --test small_disk -- --ignored
+# Each of these tests says what it needs, and fails where that is missing. The tests of the clusters are not among them.
+roottest: build ## tests that need root, a tool that may be missing (README.md lists them), or the release build
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked -- --ignored
 
 check: lints ## format, lints, docs and tests: what must pass before a commit
 	cargo fmt --check
@@ -119,22 +121,22 @@ tsan: ## tests with real threads, and clusters, under ThreadSanitizer (needs rus
 
 bars: build ## the limits on time, memory and size, held by the release build
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' IDLE_SECONDS=30 \
-	  cargo test --locked --test lifecycle --test hostile --test full_disk --test watching --test golden
+	  cargo test --locked --test lifecycle --test hostile --test watching --test golden
 
 smalldisk: build ## disks of 8 to 400 MB, 200,000 writes to each case, none refused (needs root; five minutes)
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' SMALL_DISKS=8,24,64,400 SMALL_VALUES=100,500,10000,100000,1048576 SMALL_WRITES=200000 \
 	  cargo test --locked --test small_disk -- --ignored --nocapture
 
 # Three nodes and more, as processes. Few and short rounds; make clusterbars has those of the bars.
-# Tests that cut links need root and iproute2, and say so where they are skipped.
-clustertest: build ## clusters of real processes: faults, members, histories (TESTS=…)
-	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test cluster -- --nocapture $(TESTS)
+# Tests that cut links need root and iproute2.
+clustertest: build ## clusters of real processes: faults, members, histories (TESTS=…; root cuts links and fills disks, too)
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test cluster -- --nocapture $(AS_ROOT) $(TESTS)
 
 clusterbars: build ## the same, as long and as often as the bars ask for (half an hour)
-	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' FAILOVER_ROUNDS=20 NEMESIS_SECONDS=60 CATCH_UP_WRITES=200000 \
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' TIME_BARS=yes FAILOVER_ROUNDS=20 NEMESIS_SECONDS=60 CATCH_UP_WRITES=200000 \
 	  LINK_PATTERNS=64 LINK_HOLD_MS=5000 REMOVED_SECONDS=60 ISOLATED_MS=60000 CROSSED_SECONDS=30 \
 	  ADDED_SECONDS=30 STALE_ROUNDS=20 MINORITY_PUTS=1000000 IDLE_SECONDS=30 SLOW_MB=100 ROLLING_ROUNDS=20 \
-	  cargo test --locked --test cluster -- --nocapture $(TESTS)
+	  cargo test --locked --test cluster -- --nocapture $(AS_ROOT) $(TESTS)
 
 backuptest: build ## backup and restore on 1, 3 and 5 nodes with 100,000 keys
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' BACKUP_KEYS=100000 BACKUP_KILLS=20 \

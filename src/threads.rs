@@ -44,24 +44,24 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// Not a test by itself: what the child of the next one runs.
-    #[test]
-    fn a_child_whose_thread_panics() {
-        if std::env::var_os("EDGETCD_TEST_PANIC").is_some() {
-            crate::logging::start(log::LevelFilter::Info, crate::logging::Format::Text);
-            let thread = critical("raft", || panic!("on purpose")).expect("a thread");
-            let _ = thread.join();
-            std::process::exit(0);
-        }
+    /// What the child process of the test below does.
+    fn panic_in_a_critical_thread() -> ! {
+        crate::logging::start(log::LevelFilter::Info, crate::logging::Format::Text);
+        let thread = critical("raft", || panic!("on purpose")).expect("a thread");
+        let _ = thread.join();
+        std::process::exit(0);
     }
 
     #[test]
     fn a_panic_in_a_critical_thread_ends_the_process_with_a_message() {
+        if std::env::var_os("EDGETCD_TEST_PANIC").is_some() {
+            panic_in_a_critical_thread();
+        }
         let this = std::env::current_exe().expect("the test's own program");
         let output = Command::new(this)
             .args([
                 "--exact",
-                "threads::tests::a_child_whose_thread_panics",
+                "threads::tests::a_panic_in_a_critical_thread_ends_the_process_with_a_message",
                 "--nocapture",
             ])
             .env("EDGETCD_TEST_PANIC", "1")

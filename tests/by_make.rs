@@ -43,7 +43,7 @@ fn nothing_lives(make: &Makes) {
 
 #[test]
 fn a_cluster_goes_through_everything_that_make_does_to_it() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     let mut terminal = make.terminal(&["cluster"]);
     terminal.shows(UP);
     assert!(make.refused(&["cluster"]).contains("runs already"));
@@ -89,7 +89,7 @@ fn a_cluster_goes_through_everything_that_make_does_to_it() {
 
 #[test]
 fn a_cluster_that_was_stopped_goes_on_with_its_data() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     make.done(&["cluster", "DETACH=yes"]);
     make.ctl(1, &["set", "/fruit", "apple"]).expect("a write");
     make.done(&["stop"]);
@@ -111,7 +111,7 @@ fn a_cluster_that_was_stopped_goes_on_with_its_data() {
 /// The first thing that a user types.
 #[test]
 fn make_run_is_one_node_to_talk_to() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     let data = format!("DATA_DIR={}", make.cluster_dir().display());
     let client = format!("CLIENT_URL=http://127.0.0.1:{}", make.port());
     let peer = format!("PEER_URL=http://127.0.0.1:{}", make.port() + 1);
@@ -128,7 +128,7 @@ fn make_run_is_one_node_to_talk_to() {
 /// Two terminals, or an impatient person: one of both has the cluster, the other one says so and harms nothing.
 #[test]
 fn two_makes_at_once_start_one_cluster() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     let mut terminals = [make.terminal(&["cluster"]), make.terminal(&["cluster"])];
     wait_for("one of both to be refused", PATIENCE, || {
         let refused = |terminal: &Terminal| terminal.text().contains("runs already");
@@ -152,7 +152,7 @@ fn two_makes_at_once_start_one_cluster() {
 
 #[test]
 fn one_of_two_members_is_replaced() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     make.done(&["cluster", "DETACH=yes", "N=2"]);
     make.ctl(1, &["set", "/fruit", "apple"]).expect("a write");
     let follower = 3 - leader(&make);
@@ -164,7 +164,7 @@ fn one_of_two_members_is_replaced() {
 
 #[test]
 fn however_the_terminal_ends_no_node_is_left() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut terminal = make.terminal(&["cluster"]);
         terminal.shows(UP);
@@ -176,7 +176,7 @@ fn however_the_terminal_ends_no_node_is_left() {
 
 #[test]
 fn the_demo_shows_a_failover_and_leaves_nothing() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     let text = make.done(&["demo", "DEMO_PACE=0"]);
     for shown in [
         "ms after the kill",
@@ -194,7 +194,7 @@ fn the_demo_shows_a_failover_and_leaves_nothing() {
 
 #[test]
 fn a_port_in_use_is_told_before_anything_is_started() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     let _taken = TcpListener::bind(("127.0.0.1", make.port() + 3)).expect("a free port");
     let text = make.refused(&["cluster"]);
     assert!(text.contains("which n2 needs, is in use"), "{text}");
@@ -209,7 +209,7 @@ fn a_port_in_use_is_told_before_anything_is_started() {
 
 #[test]
 fn what_is_not_there_is_told_with_what_there_is() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     assert!(
         make.refused(&["status"])
             .contains("To start one: make cluster")
@@ -231,7 +231,7 @@ fn what_is_not_there_is_told_with_what_there_is() {
 /// A process that got the number of a node that has ended.
 #[test]
 fn a_stranger_with_the_number_of_a_node_is_left_alone() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     make.done(&["cluster", "DETACH=yes", "N=1"]);
     make.done(&["kill", "NODE=1"]);
     let file = make.cluster_dir().join("n1/pid");
@@ -258,7 +258,7 @@ const PAGES: [&str; 4] = [
 
 #[test]
 fn programs_and_pages_are_installed_and_links_when_asked_for() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     let folder = tempfile::tempdir().expect("a folder");
     let destination = format!("DESTDIR={}/there", folder.path().display());
     let words = ["install", &destination, "PREFIX=/usr"];
@@ -292,7 +292,7 @@ fn programs_and_pages_are_installed_and_links_when_asked_for() {
 
 #[test]
 fn a_tarball_holds_programs_pages_license_and_readme() {
-    let Some(make) = Makes::new() else { return };
+    let make = Makes::new();
     let folder = tempfile::tempdir().expect("a folder");
     let to = format!("DIST_DIR={}/dist", folder.path().display());
     let here = concat!("HOSTCTL=", env!("CARGO_BIN_EXE_edgetcdctl"));

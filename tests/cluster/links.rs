@@ -16,11 +16,10 @@ const TERMS_OF_A_PATTERN: u64 = 3;
 const WRITERS: u64 = 4;
 
 #[test]
+#[ignore = "needs root and ip, for links that can be cut"]
 fn every_pattern_of_cut_links_heals_to_one_leader() {
     let _alone = alone();
-    let Some(cluster) = Cluster::linked(3, &[]) else {
-        return;
-    };
+    let cluster = Cluster::linked(3, &[]);
     let hold = setting_ms("LINK_HOLD_MS", 1000);
     let count = setting("LINK_PATTERNS", 6).clamp(1, 64);
     let crowd = Crowd::start(cluster.addresses(), WRITERS, 1);
@@ -62,11 +61,10 @@ fn highest_term(cluster: &Cluster) -> u64 {
 }
 
 #[test]
+#[ignore = "needs root and ip, for links that can be cut"]
 fn an_isolated_follower_returns_without_an_election() {
     let _alone = alone();
-    let Some(cluster) = Cluster::linked(3, &[]) else {
-        return;
-    };
+    let cluster = Cluster::linked(3, &[]);
     let leader = cluster.wait_leader();
     let follower = cluster.others(leader)[0];
     let term = cluster.term(leader);
@@ -86,11 +84,10 @@ fn an_isolated_follower_returns_without_an_election() {
 
 /// A leader that still sends and hears nothing must give way; one that hears and is not heard, too.
 #[test]
+#[ignore = "needs root and ip, for links that can be cut"]
 fn a_leader_cut_one_way_gives_way() {
     let _alone = alone();
-    let Some(cluster) = Cluster::linked(3, &[]) else {
-        return;
-    };
+    let cluster = Cluster::linked(3, &[]);
     for deaf in [true, false] {
         let leader = cluster.wait_leader();
         let others = cluster.others(leader);

@@ -7,8 +7,8 @@
 //! EDGETCD_SERVER=$PWD/target/release/edgetcd NEMESIS_SECONDS=60 cargo test --test cluster linear
 //! ```
 //!
-//! Limits that are this server's own are printed there, not asserted. Tests that cut links need
-//! root and `ip`; without, they print SKIPPED and why. One test runs at a time.
+//! Limits that are this server's own are printed there, not asserted. Tests that cut links or mount
+//! file systems need root and `ip`, and are `#[ignore]`d; `make clustertest` runs them as root. One test runs at a time.
 //!
 //! | file               | what it shows                                                             |
 //! |--------------------|---------------------------------------------------------------------------|

@@ -24,21 +24,17 @@ const FULL: u64 = 100_000_000;
 const ROOM: u64 = 32 << 20;
 
 #[test]
+#[ignore = "needs root and ip, for links that can be cut"]
 fn a_slow_follower_costs_the_leader_neither_memory_nor_term() {
     let _alone = alone();
     let writes = setting("SLOW_MB", 8) * 1_000_000 / VALUE_BYTES;
     // A dozen snapshots or fewer, each of twice the last one's size.
     let snapshots = format!("--snapshot-count={}", (writes / 12).max(1));
-    let Some(cluster) = Cluster::linked(3, &[&snapshots]) else {
-        return;
-    };
+    let cluster = Cluster::linked(3, &[&snapshots]);
     let leader = cluster.wait_leader();
     let follower = cluster.others(leader)[0];
     let term = cluster.term(leader);
-    if let Err(reason) = cluster.throttle(follower, NARROW) {
-        println!("SKIPPED: no link can be made narrow here: {reason}");
-        return;
-    }
+    cluster.throttle(follower, NARROW);
 
     let watch = Watch::default();
     let third = writes / 3;

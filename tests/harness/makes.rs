@@ -53,22 +53,22 @@ fn free_ports(count: u16) -> u16 {
 }
 
 impl Makes {
-    /// None, and a line that says so, on a machine without make or a bash that is new enough.
-    pub fn new() -> Option<Makes> {
+    /// Needs make, bash 5 or newer, and /proc.
+    pub fn new() -> Makes {
         let runs = |program: &str, args: &[&str]| {
             let output = Command::new(program).args(args).output();
             output.is_ok_and(|output| output.status.success())
         };
         let bash = "test ${BASH_VERSINFO[0]} -ge 5 && test -r /proc/self/stat";
-        if !runs("make", &["--version"]) || !runs("bash", &["-c", bash]) {
-            println!("skipped: there is no make, no bash 5 or no /proc here");
-            return None;
-        }
+        assert!(
+            runs("make", &["--version"]) && runs("bash", &["-c", bash]),
+            "this test needs make, bash 5 and /proc"
+        );
         let folder = tempfile::Builder::new().prefix("edgetcd-make-").tempdir();
-        Some(Makes {
+        Makes {
             folder: folder.expect("a folder"),
             port: free_ports(PORTS),
-        })
+        }
     }
 
     /// The folder of the cluster.

@@ -1,4 +1,6 @@
-//! Small file systems, to be filled up. It takes root to mount one.
+//! Small file systems, to be filled up.
+//!
+//! Mounting one needs root, so a test that does is `#[ignore]`d and runs in `make roottest`.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,7 +15,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    pub fn tmpfs(megabytes: u32) -> Option<Mount> {
+    pub fn tmpfs(megabytes: u32) -> Mount {
         let size = format!("size={megabytes}m");
         Mount::with(|_| {
             Ok(vec!["-t", "tmpfs", "-o", &size, "tmpfs"]
@@ -23,7 +25,7 @@ impl Mount {
         })
     }
 
-    pub fn ext4(megabytes: u64) -> Option<Mount> {
+    pub fn ext4(megabytes: u64) -> Mount {
         Mount::with(|folder| {
             let image = folder.join("image");
             File::create(&image)?.set_len(megabytes << 20)?;
@@ -34,7 +36,7 @@ impl Mount {
     }
 
     /// `arguments`: what `mount` needs before the folder.
-    fn with(arguments: impl FnOnce(&Path) -> std::io::Result<Vec<String>>) -> Option<Mount> {
+    fn with(arguments: impl FnOnce(&Path) -> std::io::Result<Vec<String>>) -> Mount {
         let folder = tempfile::Builder::new()
             .prefix("edgetcd-disk-")
             .tempdir()
@@ -48,13 +50,8 @@ impl Mount {
                 &words.iter().map(String::as_str).collect::<Vec<_>>(),
             )
         });
-        match mounted {
-            Ok(()) => Some(mount),
-            Err(error) => {
-                println!("skipped, mounting a small disk needs root: {error}");
-                None
-            }
-        }
+        mounted.unwrap_or_else(|error| panic!("mounting a file system needs root: {error}"));
+        mount
     }
 
     pub fn path(&self) -> PathBuf {

@@ -9,7 +9,7 @@
 //!
 //! A link can also be made narrow: [`Network::throttle`] lets a node receive so much a second and
 //! drops what does not fit in a short queue, as a slow line does. That takes `tc` and a kernel with
-//! the token bucket filter; where there is none, the reason is returned and the test is skipped.
+//! the token bucket filter.
 //!
 //! Needs root. What was made here is removed at the end, and nothing else; names carry the process
 //! id, so a test that was killed leaves `ip netns list | grep edgetcd-PID` behind.
@@ -118,7 +118,7 @@ impl Network {
     }
 
     /// From now on this node receives at most so many bytes a second, from everybody together.
-    pub fn throttle(&self, node: usize, bytes_per_second: u64) -> Result<(), String> {
+    pub fn throttle(&self, node: usize, bytes_per_second: u64) {
         let rate = bytes_per_second * 8;
         // What waits longer than this is dropped: a queue without an end would hold heartbeats back
         // for longer than an election timeout, and a slow line is not to be taken for a dead one.
@@ -131,6 +131,7 @@ impl Network {
             )),
             &[],
         )
+        .unwrap_or_else(|reason| panic!("a narrow link needs the kernel's tbf: {reason}"));
     }
 
     /// It receives as fast as it can again.

@@ -2,6 +2,7 @@
 
 use edgetcd::wal::{Home, Options, RealDisk, WalErrorKind, recover};
 use rustix::fs::{FlockOperation, flock};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -21,7 +22,8 @@ impl Drop for Holder {
     }
 }
 
-/// Runs one test of this program in a process of its own, with a directory to work in.
+/// Runs one test of this program in a process of its own, with a directory to work in. A test that finds the variable set
+/// is that child.
 pub fn child(test: &str, variable: &str, dir: &Path) -> Holder {
     let child = Command::new(std::env::current_exe().expect("this program"))
         .args([test, "--exact", "--nocapture"])
@@ -33,12 +35,8 @@ pub fn child(test: &str, variable: &str, dir: &Path) -> Holder {
 }
 
 /// What the child process of the test below does: takes the directory, says so, and waits to be
-/// ended. In the test run itself there is nothing to hold.
-#[test]
-fn hold_a_directory() {
-    let Some(dir) = std::env::var_os(HOLD) else {
-        return;
-    };
+/// ended.
+fn hold_a_directory(dir: OsString) {
     let home = Home::open(RealDisk::default(), Options::new(dir)).expect("the first has it");
     let (_wal, _) = recover(&home).expect("recovers");
     println!("\nholding");
@@ -49,8 +47,12 @@ fn hold_a_directory() {
 
 #[test]
 fn a_second_process_is_refused_with_the_first_ones_pid() {
+    if let Some(dir) = std::env::var_os(HOLD) {
+        return hold_a_directory(dir);
+    }
     let dir = tempfile::tempdir().expect("a folder");
-    let mut child = child("process::hold_a_directory", HOLD, dir.path());
+    let this = "process::a_second_process_is_refused_with_the_first_ones_pid";
+    let mut child = child(this, HOLD, dir.path());
     let output = BufReader::new(child.0.stdout.take().expect("its output"));
     let held = output
         .lines()
