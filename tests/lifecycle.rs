@@ -200,7 +200,7 @@ fn a_stop_without_load_is_clean_and_leaves_everything() {
 #[test]
 fn the_first_write_is_acknowledged_soon_after_the_start() {
     let _alone = alone();
-    let bar = Duration::from_millis(if is_release() { 100 } else { 500 });
+    let bar = Duration::from_millis(100);
     let mut fresh: Vec<Duration> = (0..5)
         .map(|_| time_to_first_write(&mut Server::prepare(&[])))
         .collect();
@@ -221,7 +221,11 @@ fn the_first_write_is_acknowledged_soon_after_the_start() {
     println!(
         "process start to first acknowledged write: {fresh:?} fresh, {again:?} on restart (medians)"
     );
-    assert!(fresh < bar && again < bar, "the bar is {bar:?}");
+    // A debug build on a busy machine says nothing about time: make bars does.
+    assert!(
+        fresh < bar && again < bar || !is_release(),
+        "the bar is {bar:?}"
+    );
 }
 
 /// Waits until the tree has had so many changes.

@@ -21,7 +21,9 @@ impl Handler for Watches {
     fn handle(&self, request: &Request<'_>, reply: Reply<'_>) {
         let query = String::from_utf8_lossy(request.query().unwrap_or_default()).into_owned();
         if query.contains("block") {
-            drop(self.1.lock());
+            // A second owner of the gate: the test sees by it that this worker waits.
+            let gate = self.1.clone();
+            drop(gate.lock());
         }
         let from = query.split('&').find_map(|pair| pair.strip_prefix("from="));
         let interest = Interest {
@@ -439,7 +441,13 @@ fn streams_that_hold_up_their_worker_are_cut() {
     let gate = stand.gate.clone();
     let closed = gate.lock().expect("nobody panics with it");
     let mut blocking = Client::open(stand.door.addresses()[0]);
+    let owners = Arc::strong_count(&gate);
     blocking.send("/x?block");
+    let begin = Instant::now();
+    while Arc::strong_count(&gate) == owners {
+        assert!(begin.elapsed() < PATIENCE, "the worker takes no request");
+        std::thread::yield_now();
+    }
     for _ in 0..MAIL_MAX + FRESH_MAX + 1000 {
         stand.put("/a/x");
     }
