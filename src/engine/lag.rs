@@ -24,6 +24,17 @@ pub struct Lag {
     majority: Option<(LogIndex, Monotonic)>,
     /// How long that takes.
     usual: Duration,
+    /// Since when this leader makes way.
+    since: Option<Monotonic>,
+}
+
+/// How a leader makes way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MakeWay {
+    /// It transfers its leadership.
+    Transfer,
+    /// It steps down: a transfer came to nothing.
+    StepDown,
 }
 
 impl Lag {
@@ -35,9 +46,30 @@ impl Lag {
         follow(&mut self.own, now, last, stored);
     }
 
+    /// What a leader is to do now. `patience` is an election timeout, which is also how long a transfer may take.
+    /// Whoever is to lead may lack entries that only the hanging disk has, so a leader steps down if it could not
+    /// transfer its leadership. It does nothing unless `others_decide`: then another one could lead.
+    pub fn makes_way(
+        &mut self,
+        now: Monotonic,
+        patience: Duration,
+        commit: LogIndex,
+        others_decide: bool,
+    ) -> Option<MakeWay> {
+        if !others_decide || !self.is_slow(now, patience, commit) {
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        Some(match now - since > patience + patience / 2 {
+            true => MakeWay::StepDown,
+            false => MakeWay::Transfer,
+        })
+    }
+
     /// Whether this disk does not store what a majority has committed, for longer than `patience` and far longer than
     /// the majority took.
-    pub fn is_slow(&self, now: Monotonic, patience: Duration, commit: LogIndex) -> bool {
+    fn is_slow(&self, now: Monotonic, patience: Duration, commit: LogIndex) -> bool {
         let waits =
             |followed: Option<(LogIndex, Monotonic)>| followed.map(|(_, since)| now - since);
         let majority = self.usual.max(waits(self.majority).unwrap_or_default());

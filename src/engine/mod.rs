@@ -448,8 +448,6 @@ pub struct Engine<T, R: Rules = AllRules> {
     lost_tails: BTreeMap<NodeId, Monotonic>,
     /// How this leader's disk compares with the others'.
     lag: Lag,
-    /// Since when this leader hands over because of that.
-    makes_way: Option<Monotonic>,
 }
 
 /// Callers who want to know whether the disk syncs, each with the time at which that question fails.
@@ -548,7 +546,6 @@ impl<T, R: Rules> Engine<T, R> {
             removed_by: BTreeSet::new(),
             lost_tails: BTreeMap::new(),
             lag: Lag::default(),
-            makes_way: None,
             core,
             state,
             settings,
@@ -739,7 +736,6 @@ impl<T, R: Rules> Engine<T, R> {
         self.removed_by.clear();
         self.lost_tails.clear();
         self.lag = Lag::default();
-        self.makes_way = None;
         self.want_snapshot.clear();
         self.pauses.clear();
         self.followers.clear();

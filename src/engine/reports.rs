@@ -1,5 +1,6 @@
 //! What the log and snapshot threads tell, and snapshots: made, sent, received, and the log cut behind them.
 
+use super::lag::MakeWay;
 use super::request::{Failure, Outcome, Task};
 use super::time::Monotonic;
 use super::{DiskJob, DiskReport, Engine, Incoming, NoRoom, Note, Publication, Stored};
@@ -140,7 +141,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.note(Note::NoRoom);
         self.effects.disk.push(DiskJob::Reserve(0));
         // Another member may have a larger disk. Only once: if theirs are no larger, the leadership stays where it goes.
-        if self.core.is_leader() && self.others_decide() {
+        if self.core.is_leader() && self.core.others_decide() {
             let _ = self.input(Input::Transfer { to: None });
         }
     }
@@ -179,7 +180,7 @@ impl<T, R: Rules> Engine<T, R> {
     /// A leader whose disk is full takes no writes: another member shall lead, if those that live are a majority
     /// without this one. Asked with each tick; the core refuses while it is at it.
     pub(super) fn hand_over_if_full(&mut self) {
-        if !self.disk_full || !self.core.is_leader() || !self.others_decide() {
+        if !self.disk_full || !self.core.others_decide() {
             return;
         }
         let (_, refused) = self.input(Input::Transfer { to: None });
@@ -188,38 +189,30 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// A leader whose disk hangs, or is far slower than the others', makes every client wait for it. It transfers its
-    /// leadership. Whoever is to lead may lack entries that only the hanging disk has: then it steps down after another
-    /// election timeout. Looked at with each tick; the core refuses while a transfer is under way.
+    /// A leader whose disk hangs, or is far slower than the others', makes way. Looked at with each tick; the core
+    /// refuses a transfer while one is under way.
     pub(super) fn make_way_if_slow(&mut self, now: Monotonic) {
-        if !self.core.is_leader() {
+        let core = &self.core;
+        if !core.is_leader() {
             return;
         }
-        let core = &self.core;
+        let patience = self.settings.leader_timeout / 2;
         let (last, stored, commit) = (core.last_position().index, core.stored(), core.commit());
         self.lag.look(now, last, stored, commit);
-        let patience = self.settings.leader_timeout / 2;
-        if !self.lag.is_slow(now, patience, commit) || !self.others_decide() {
-            self.makes_way = None;
-            return;
+        let others_decide = core.others_decide();
+        match self.lag.makes_way(now, patience, commit, others_decide) {
+            Some(MakeWay::Transfer) => {
+                let (_, refused) = self.input(Input::Transfer { to: None });
+                if refused.is_none() {
+                    self.note(Note::HandsOverSlowDisk);
+                }
+            }
+            Some(MakeWay::StepDown) => {
+                self.note(Note::StepsDownSlowDisk);
+                self.input(Input::StepDown);
+            }
+            None => {}
         }
-        let since = *self.makes_way.get_or_insert(now);
-        if now - since > patience + patience / 2 {
-            self.note(Note::StepsDownSlowDisk);
-            self.input(Input::StepDown);
-        } else if self.input(Input::Transfer { to: None }).1.is_none() {
-            self.note(Note::HandsOverSlowDisk);
-        }
-    }
-
-    fn others_decide(&self) -> bool {
-        let core = &self.core;
-        let members = core.membership();
-        let living = core
-            .progress()
-            .into_iter()
-            .filter(|follower| members.voters.contains(&follower.node) && self.lives(follower));
-        living.count() >= members.majority()
     }
 
     /// Whether a follower was heard within an election timeout.

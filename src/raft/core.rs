@@ -716,6 +716,18 @@ impl<R: Rules> Core<R> {
         })
     }
 
+    /// Whether this node leads, and the other voters that were heard within an election timeout are a majority: another
+    /// one could lead.
+    pub fn others_decide(&self) -> bool {
+        let State::Leader(leading) = &self.state else {
+            return false;
+        };
+        let members = self.members.current();
+        let others = members.voters.iter().filter(|id| **id != self.settings.id);
+        let living = others.filter(|id| leading.heard_lately(**id, self));
+        living.count() >= members.majority()
+    }
+
     /// What the leader knows of the other members; empty elsewhere.
     pub fn progress(&self) -> Vec<PeerProgress> {
         match &self.state {
