@@ -174,6 +174,14 @@ impl<T> Forwards<T> {
         self.callers(|forward| forward.term < term)
     }
 
+    /// The number of the first letter of an earlier term ([`super::rules::Rule::SentOnce`]).
+    pub fn first_outdated(&self, term: Term) -> Option<u64> {
+        let open = self.waiting.iter().filter(|forward| forward.open.is_some());
+        open.filter(|forward| forward.term < term)
+            .map(|forward| forward.number)
+            .next()
+    }
+
     /// Those whose time is up.
     pub fn expired(&mut self, now: Monotonic) -> Vec<T> {
         self.callers(|forward| forward.deadline <= now)

@@ -4,9 +4,10 @@ use super::forwards::Kind;
 use super::letter::{Letter, Verdict};
 use super::request::Request;
 use super::requests::Unchanged;
+use super::rules::{Rule, Rules};
 use super::time::Estimate;
 use super::{Engine, Note, PeerEvent, entry};
-use crate::raft::{Envelope, Input, Message, NodeId, Rules, Term};
+use crate::raft::{Envelope, Input, Message, NodeId, Term};
 use crate::tree::ClusterTime;
 use std::sync::Arc;
 
@@ -76,7 +77,8 @@ impl<T, R: Rules> Engine<T, R> {
         self.input(Input::Message { from, message });
         let core = &self.core;
         let from_leader = core.leader() == Some(from) && core.term() == term;
-        if from_leader && (term, time) > self.time_heard {
+        let is_news = (term, time) > self.time_heard || !self.rules.keeps(Rule::TimeHeardGrows);
+        if from_leader && is_news {
             self.time_heard = (term, time);
             let time = time.max(self.state.time);
             self.estimate = Estimate::new(time, self.now.monotonic);
@@ -92,7 +94,7 @@ impl<T, R: Rules> Engine<T, R> {
         let admitted = orders.iter().all(|order| self.admits(order));
         let taken =
             admitted && self.refusal(orders.len()).is_none() && self.append_forward(term, orders);
-        if !taken {
+        if !taken || !self.rules.keeps(Rule::NotTakenMeansNotAppended) {
             self.reply_to_member(from, number, Verdict::NotTaken);
         }
     }
@@ -125,7 +127,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     fn take_reply(&mut self, number: u64, verdict: Verdict) {
         match verdict {
-            Verdict::Index(index) => self.reads.confirmed(number, index),
+            Verdict::Index(index) => self.index_is_known(number, index),
             Verdict::Refused(error) => {
                 let callers = self.forwards.refused(number);
                 self.tell_refused(error, callers);
@@ -135,7 +137,7 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     /// What is in the letter may be asked again, once there is a leader that takes it.
-    fn not_taken(&mut self, number: u64) {
+    pub(super) fn not_taken(&mut self, number: u64) {
         for (kind, proposal) in self.forwards.not_taken(number) {
             self.try_again(match kind {
                 Kind::Order => Request::Propose(proposal),

@@ -42,6 +42,7 @@
 //! | `reports.rs` | what the disk reports; snapshots made, sent and installed |
 //! | `todo.rs` | what the core asks for; entries applied |
 //! | `notes.rs` | what an operator is told of all that |
+//! | `rules.rs` | the rules that the simulator can switch off |
 //! | `stopping.rs` | leadership handed over, and the last replies |
 
 pub mod entry;
@@ -57,6 +58,7 @@ mod reads;
 mod reports;
 pub mod request;
 mod requests;
+pub mod rules;
 pub mod schedule;
 pub mod state;
 mod stopping;
@@ -67,7 +69,7 @@ pub mod time;
 mod todo;
 
 use crate::raft::{
-    AllRules, Ballot, Core, Entry, Input, LogIndex, NodeId, Position, Rules, SnapshotMark, Term,
+    AllRules, Ballot, Core, Entry, Input, LogIndex, NodeId, Position, SnapshotMark, Term,
 };
 use crate::tree::{Applied, ClusterTime, Tree};
 use core::time::Duration;
@@ -80,6 +82,7 @@ pub use notes::{MemberChange, Note};
 use pauses::Pauses;
 use reads::{Asked, Reads};
 use request::{Effect, Failure, Outcome, Proposal, Reply, Request, Task};
+use rules::{Rule, Rules};
 use schedule::Schedule;
 use state::State;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -148,6 +151,9 @@ pub enum Event<T> {
     Peers(Vec<PeerEvent>),
     /// The disk reports.
     Disk(DiskReport),
+    /// A leader is to transfer its leadership to this member, or to the one that it thinks best. Of no effect on a member
+    /// that does not lead, or that cannot.
+    Transfer(Option<NodeId>),
     /// Finish what was handed over, and stop. Once.
     Stop,
 }
@@ -188,6 +194,7 @@ pub enum PeerEvent {
 }
 
 /// A snapshot that another member has sent.
+#[derive(Clone)]
 pub struct Incoming {
     /// Who sent it: the leader of `term`.
     pub from: NodeId,
@@ -379,7 +386,8 @@ impl<T> Default for Effects<T> {
 
 /// One member of a cluster. `T` is what the caller attaches to a request; it comes back with the reply.
 pub struct Engine<T, R: Rules = AllRules> {
-    core: Core<R>,
+    rules: R,
+    core: Core<R::Core>,
     state: State,
     settings: Settings,
     /// As of this step.
@@ -427,6 +435,8 @@ pub struct Engine<T, R: Rules = AllRules> {
     lost: Vec<T>,
     /// Something was applied since the last view.
     unpublished: bool,
+    /// Published too late, without [`Rule::PublishedBeforeReply`].
+    late_view: Option<Publication>,
     /// The term of the last entry applied.
     applied_term: Term,
     /// As of the last step's end.
@@ -490,11 +500,25 @@ struct Applying<T> {
     term: Term,
 }
 
-impl<T, R: Rules> Engine<T, R> {
+impl<T> Engine<T> {
     /// A member that is about to start, recovered from its disk: `state` is as of the newest snapshot, and `estimate`
     /// continues the cluster time of its log.
     pub fn new(
-        core: Core<R>,
+        core: Core,
+        state: State,
+        settings: Settings,
+        estimate: Estimate,
+        now: Now,
+    ) -> Engine<T> {
+        Engine::with_rules(AllRules, core, state, settings, estimate, now)
+    }
+}
+
+impl<T, R: Rules> Engine<T, R> {
+    /// As [`Engine::new`], under other rules.
+    pub fn with_rules(
+        rules: R,
+        core: Core<R::Core>,
         mut state: State,
         settings: Settings,
         estimate: Estimate,
@@ -534,6 +558,7 @@ impl<T, R: Rules> Engine<T, R> {
             results: Vec::new(),
             lost: Vec::new(),
             unpublished: false,
+            late_view: None,
             applied_term: Term(0),
             leader: None,
             time_heard: (Term(0), ClusterTime(0)),
@@ -546,6 +571,7 @@ impl<T, R: Rules> Engine<T, R> {
             removed_by: BTreeSet::new(),
             lost_tails: BTreeMap::new(),
             lag: Lag::default(),
+            rules,
             core,
             state,
             settings,
@@ -566,6 +592,9 @@ impl<T, R: Rules> Engine<T, R> {
             Event::Requests(requests) => self.serve(requests),
             Event::Peers(events) => events.into_iter().for_each(|event| self.take_event(event)),
             Event::Disk(report) => self.take_report(report),
+            Event::Transfer(to) => {
+                self.input(Input::Transfer { to });
+            }
             Event::Stop => self.begin_stop(),
         }
         self.end_step();
@@ -593,7 +622,7 @@ impl<T, R: Rules> Engine<T, R> {
     // What a caller may look at
 
     /// The raft core.
-    pub fn core(&self) -> &Core<R> {
+    pub fn core(&self) -> &Core<R::Core> {
         &self.core
     }
 
@@ -647,8 +676,10 @@ impl<T, R: Rules> Engine<T, R> {
         self.fail(late, Failure::TimedOut);
         let late = self.forwards.expired(now);
         self.fail(late, Failure::TimedOut);
-        let late = self.reads.expired(now);
-        self.fail(late, Failure::TimedOut);
+        if self.rules.keeps(Rule::ReadsTimeOut) {
+            let late = self.reads.expired(now);
+            self.fail(late, Failure::TimedOut);
+        }
         let late = self.probes.expired(now);
         self.fail(late, Failure::TimedOut);
         self.retry_leaderless(now);
@@ -670,7 +701,8 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn keeps_time(&self) -> bool {
-        self.core.is_leader() && !self.disk_full && self.stopping.is_none()
+        let leads = self.core.is_leader() || !self.rules.keeps(Rule::LeaderExpires);
+        leads && !self.disk_full && self.stopping.is_none()
     }
 
     fn show_followers(&mut self) {
@@ -740,6 +772,9 @@ impl<T, R: Rules> Engine<T, R> {
         self.pauses.clear();
         self.followers.clear();
         self.effects.followers_changed = true;
+        if self.core.is_leader() && !self.rules.keeps(Rule::TimeIsTheClusters) {
+            self.estimate = Estimate::default();
+        }
         self.ask_again();
         if leader.is_some() {
             self.retry_leaderless(self.now.monotonic);
@@ -755,7 +790,13 @@ impl<T, R: Rules> Engine<T, R> {
             .filter_map(|applying| applying.effect.event());
         let events = events.cloned().collect();
         let publication = self.publication(events);
-        self.effects.publish.push(publication);
+        match self.rules.keeps(Rule::PublishedBeforeReply) {
+            true => self.effects.publish.push(publication),
+            false => self
+                .effects
+                .publish
+                .extend(self.late_view.replace(publication)),
+        }
         for applying in std::mem::take(&mut self.results) {
             let Applying {
                 caller,
@@ -780,7 +821,7 @@ impl<T, R: Rules> Engine<T, R> {
         Publication {
             tree: self.state.tree.clone(),
             applied: self.state.applied,
-            term: self.core.stored_term(),
+            term: self.shown_term(),
             events,
             is_jump: false,
         }

@@ -8,10 +8,11 @@
 use super::Engine;
 use super::entry::{self, Order};
 use super::members::{Member, Members};
+use super::rules::Rules;
 use super::time::Monotonic;
 use crate::raft::{
     Ballot, Body, ChangeKind, Core, Entry, Envelope, LogIndex, NodeId, Payload, Position, Role,
-    Rules, Term,
+    Term,
 };
 use core::fmt;
 use core::time::Duration;
@@ -408,7 +409,7 @@ struct NoLeader {
 }
 
 impl Noted {
-    pub fn new<R: Rules>(core: &Core<R>) -> Noted {
+    pub fn new<R: crate::raft::Rules>(core: &Core<R>) -> Noted {
         Noted {
             ballot: core.ballot(),
             role: core.role(),

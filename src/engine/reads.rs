@@ -59,6 +59,11 @@ impl<T> Reads<T> {
         self.last_id
     }
 
+    /// The next id is one that was used before ([`super::rules::Rule::ReadIdIsNew`]).
+    pub fn use_ids_again(&mut self) {
+        self.last_id = QUESTION;
+    }
+
     /// Readers that share a question: its id.
     pub fn ask(&mut self, readers: Vec<T>, now: Monotonic, deadline: Monotonic) -> u64 {
         let id = self.fresh_id();

@@ -2,9 +2,10 @@
 
 use super::lag::MakeWay;
 use super::request::{Failure, Outcome, Task};
+use super::rules::{Rule, Rules};
 use super::time::Monotonic;
 use super::{DiskJob, DiskReport, Engine, Incoming, NoRoom, Note, Publication, Stored};
-use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, Rules, SnapshotMark};
+use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, SnapshotMark};
 use core::time::Duration;
 
 /// The log behind a new snapshot is kept this long for a follower that lives and needs it…
@@ -53,10 +54,14 @@ impl<T, R: Rules> Engine<T, R> {
             // The position first: while the core does not know the hard state to be stored, it holds back the last
             // position it heard of. One of an earlier batch may have been overwritten by this one, and must not be
             // what the hard state releases.
+            let early = ballot.filter(|_| !self.rules.keeps(Rule::EntriesBeforeBallot));
+            if let Some(ballot) = early {
+                self.input(Input::BallotStored { ballot });
+            }
             if let Some(position) = *last {
                 self.input(Input::Stored { position });
             }
-            if let Some(ballot) = *ballot {
+            if let Some(ballot) = ballot.filter(|_| early.is_none()) {
                 self.input(Input::BallotStored { ballot });
             }
         }
@@ -200,7 +205,14 @@ impl<T, R: Rules> Engine<T, R> {
         let (last, stored, commit) = (core.last_position().index, core.stored(), core.commit());
         self.lag.look(now, last, stored, commit);
         let others_decide = core.others_decide();
-        match self.lag.makes_way(now, patience, commit, others_decide) {
+        if !self.rules.keeps(Rule::HungLeaderMakesWay) {
+            return;
+        }
+        let way = match self.rules.keeps(Rule::EqualsStay) {
+            true => self.lag.makes_way(now, patience, commit, others_decide),
+            false => (self.is_stalled_for(patience)).then_some(MakeWay::Transfer),
+        };
+        match way {
             Some(MakeWay::Transfer) => {
                 let (_, refused) = self.input(Input::Transfer { to: None });
                 if refused.is_none() {
@@ -213,6 +225,11 @@ impl<T, R: Rules> Engine<T, R> {
             }
             None => {}
         }
+    }
+
+    fn is_stalled_for(&self, patience: Duration) -> bool {
+        self.saving
+            .is_some_and(|since| self.now.monotonic - since > patience)
     }
 
     /// Whether a follower was heard within an election timeout.
@@ -339,6 +356,7 @@ impl<T, R: Rules> Engine<T, R> {
         let (from, term, mark) = (incoming.from, incoming.term, incoming.mark.clone());
         self.installing = Some(incoming);
         let todo = self.core.step(Input::Snapshot { from, term, mark });
+        self.rules.stepped(&self.core, &todo);
         if todo.install.is_none() {
             self.installing = None;
         }
@@ -358,14 +376,24 @@ impl<T, R: Rules> Engine<T, R> {
             self.save_now();
         }
         self.compacting = None;
+        let at = mark.position;
         self.effects.disk.push(DiskJob::Install(mark));
+        if !self.rules.keeps(Rule::InstalledByTheDisk) {
+            self.installed(at);
+        }
     }
 
     /// The snapshot is this member's log now: only then is it shown.
     fn installed(&mut self, position: Position) {
         let Some(incoming) = self.installing.take() else {
+            if !self.rules.keeps(Rule::InstalledByTheDisk) {
+                return;
+            }
             unreachable!("{position} was installed, and nothing was received")
         };
+        if !self.rules.keeps(Rule::InstallEnds) {
+            self.installing = Some(incoming.clone());
+        }
         let Incoming {
             from, state, bytes, ..
         } = *incoming;
@@ -392,9 +420,11 @@ impl<T, R: Rules> Engine<T, R> {
             ..publication
         });
         // Those who waited for entries that the snapshot stands for will not see them.
-        let mut callers = self.tickets.drain();
-        callers.extend(self.forwards.drain());
-        self.fail(callers, Failure::LeaderLost);
+        if self.rules.keeps(Rule::InstallEndsWaiting) {
+            let mut callers = self.tickets.drain();
+            callers.extend(self.forwards.drain());
+            self.fail(callers, Failure::LeaderLost);
+        }
         self.input(Input::Stored { position });
     }
 }

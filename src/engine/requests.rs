@@ -5,9 +5,10 @@ use super::forwards::Kind;
 use super::letter::Letter;
 use super::members::MemberError;
 use super::request::{Effect, Failure, Outcome, Proposal, Query, Request, Task};
+use super::rules::{Rule, Rules};
 use super::time::Monotonic;
 use super::{Engine, LEADERLESS_BYTES_MAX, TICKETS_MAX, entry};
-use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal, Rules};
+use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal, Term};
 use crate::tree::{ClusterTime, Stamp};
 use core::time::Duration;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ impl<T, R: Rules> Engine<T, R> {
         let state = self.state.clone();
         match self.core.mark_at(state.applied) {
             Some(mark) => {
-                let term = self.core.stored_term();
+                let term = self.shown_term();
                 self.reply(caller, Outcome::Copy(Box::new(Task { mark, state }), term));
             }
             // Nothing is applied yet, so there is nothing to copy.
@@ -163,15 +164,29 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// The times that the entries of this batch carry.
     pub(super) fn stamp(&self) -> Stamp {
-        Stamp {
-            cluster: self.cluster_time(),
-            wall: self.now.wall,
-        }
+        let wall = self.now.wall;
+        let cluster = match self.rules.keeps(Rule::TimeIsMonotonic) {
+            true => self.cluster_time(),
+            false => ClusterTime(wall.0.unsigned_abs()),
+        };
+        Stamp { cluster, wall }
     }
 
     /// Never before the time of an entry that was applied.
     pub(super) fn cluster_time(&self) -> ClusterTime {
-        self.estimate.at(self.now.monotonic)
+        let time = self.estimate.at(self.now.monotonic);
+        match self.rules.keeps(Rule::TimeGoesOn) {
+            true => time,
+            false => time.max(self.state.time),
+        }
+    }
+
+    /// The term that clients are shown: what they have seen does not go back with a restart.
+    pub(super) fn shown_term(&self) -> Term {
+        match self.rules.keeps(Rule::ShownTermIsStored) {
+            true => self.core.stored_term(),
+            false => self.core.term(),
+        }
     }
 
     // Changes of the members
@@ -245,7 +260,8 @@ impl<T, R: Rules> Engine<T, R> {
             .changing
             .is_some_and(|last| last.term == core.term() && last.index > applied);
         let knows_all = self.applied_term == core.term();
-        if !core.is_leader() || !knows_all || changing {
+        let in_turn = knows_all && !changing || !self.rules.keeps(Rule::ChangesOneByOne);
+        if !core.is_leader() || !in_turn {
             return Err(Unchanged::NotTaken);
         }
         let members = &self.state.members;
@@ -271,7 +287,7 @@ impl<T, R: Rules> Engine<T, R> {
     /// Answers with a refusal that needed no entry.
     pub(super) fn tell_refused(&mut self, error: MemberError, callers: Vec<T>) {
         let applied = self.state.applied;
-        let term = self.core.stored_term();
+        let term = self.shown_term();
         for caller in callers {
             let effect = Effect::Members(Err(error));
             self.reply(
@@ -349,6 +365,14 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn ask(&mut self, readers: Vec<T>, until: Monotonic) {
+        if self.core.is_leader() && !self.rules.keeps(Rule::ReadAsks) {
+            return readers
+                .into_iter()
+                .for_each(|reader| self.reply(reader, Outcome::Confirmed));
+        }
+        if !self.rules.keeps(Rule::ReadIdIsNew) {
+            self.reads.use_ids_again();
+        }
         let number = self.reads.ask(readers, self.now.monotonic, until);
         self.ask_leader(number);
     }

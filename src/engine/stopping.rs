@@ -1,8 +1,9 @@
 //! The end: leadership is handed over, what is under way is finished, and the last answers are given.
 
+use super::rules::{Rule, Rules};
 use super::time::Monotonic;
 use super::{Engine, Note};
-use crate::raft::{Input, NodeId, Rules};
+use crate::raft::{Input, NodeId};
 use core::time::Duration;
 
 /// A stopping replica waits this long for what was handed to it.
@@ -27,7 +28,7 @@ impl<T, R: Rules> Engine<T, R> {
     /// What was handed over until now is finished; what comes after is refused.
     pub(super) fn begin_stop(&mut self) {
         let led = self.core.is_leader() && self.core.membership().voters.len() > 1;
-        if led {
+        if led && self.rules.keeps(Rule::StopHandsOver) {
             self.input(Input::Transfer { to: None });
         }
         self.stopping = Some(Stopping {
@@ -48,11 +49,12 @@ impl<T, R: Rules> Engine<T, R> {
         if other && stopping.handed_over.is_none() {
             stopping.handed_over = Some(now);
         }
+        let finishes = self.rules.keeps(Rule::StopFinishes);
         let lingered = stopping
             .handed_over
             .is_some_and(|since| now - since >= LINGER);
         let idle = saved && asked && (lingered || !stopping.led);
-        idle || now - stopping.since >= STOP_TIMEOUT
+        idle || !finishes || now - stopping.since >= STOP_TIMEOUT
     }
 
     fn another_leads(&self) -> bool {

@@ -6,7 +6,7 @@
 //! is not a failure, and nobody sends the write again.
 
 use super::time::Monotonic;
-use crate::raft::Position;
+use crate::raft::{LogIndex, Position};
 use std::collections::VecDeque;
 
 /// A write that waits for its entry.
@@ -57,6 +57,13 @@ impl<T> Tickets<T> {
         None
     }
 
+    /// Whoever waits at `index`, for whichever entry ([`super::rules::Rule::TicketNamesItsTerm`]).
+    pub fn take_at(&mut self, index: LogIndex) -> Option<T> {
+        let at = |ticket: &Ticket<T>| ticket.position.index == index;
+        let place = self.waiting.iter().position(at)?;
+        self.waiting.remove(place).map(|ticket| ticket.waiter)
+    }
+
     /// Those whose time is up.
     pub fn expired(&mut self, now: Monotonic) -> Vec<T> {
         let count = self
@@ -85,7 +92,7 @@ impl<T> Tickets<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::{LogIndex, Term};
+    use crate::raft::Term;
     use core::time::Duration;
 
     fn at(term: u64, index: u64) -> Position {

@@ -2,9 +2,10 @@
 
 use super::letter::Verdict;
 use super::request::{Effect, Query, Request};
+use super::rules::{Rule, Rules};
 use super::state::Outcome;
 use super::{Applying, DiskJob, Engine, entry};
-use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Rules, Todo};
+use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Term, Todo};
 use crate::tree::{EXPIRED_AT_ONCE, Event};
 
 /// What a record costs in the WAL beside its command, roughly.
@@ -21,6 +22,7 @@ impl<T, R: Rules> Engine<T, R> {
             _ => None,
         };
         let todo = self.core.step(input);
+        self.rules.stepped(&self.core, &todo);
         self.note_changes(from);
         let answer = (todo.accepted, todo.refused);
         self.perform(todo);
@@ -67,7 +69,14 @@ impl<T, R: Rules> Engine<T, R> {
     fn read_confirmed(&mut self, id: u64, index: LogIndex) {
         match self.asked.take(id) {
             Some((from, number)) => self.reply_to_member(from, number, Verdict::Index(index)),
-            None => self.reads.confirmed(id, index),
+            None => self.index_is_known(id, index),
+        }
+    }
+
+    pub(super) fn index_is_known(&mut self, id: u64, index: LogIndex) {
+        match self.rules.keeps(Rule::ReadWaitsForItsIndex) {
+            true => self.reads.confirmed(id, index),
+            false => self.reads.confirmed(id, LogIndex(0)),
         }
     }
 
@@ -109,7 +118,11 @@ impl<T, R: Rules> Engine<T, R> {
             }
             let caller = self.caller_of(&entry);
             let change = self.member_change(&entry);
+            if !self.rules.keeps(Rule::ApplyReadsNoClock) {
+                self.state.time = self.cluster_time();
+            }
             let outcome = self.state.apply(&entry);
+            self.rules.applied(&entry, &self.state, &outcome);
             if let (Some(change), Outcome::Members(Ok(())) | Outcome::Quiet) = (change, &outcome) {
                 self.note_member_change(entry.position.index, change);
             }
@@ -117,7 +130,9 @@ impl<T, R: Rules> Engine<T, R> {
             self.unpublished = true;
         }
         // The leader that stamped these entries was ahead of this member's estimate.
-        self.estimate = self.estimate.at_least(self.state.time, self.now.monotonic);
+        if self.rules.keeps(Rule::TimeGoesOn) {
+            self.estimate = self.estimate.at_least(self.state.time, self.now.monotonic);
+        }
     }
 
     /// Whoever waits for this entry. The first one of a term tells that what was sent in earlier ones and was
@@ -126,10 +141,12 @@ impl<T, R: Rules> Engine<T, R> {
         let Position { term, .. } = entry.position;
         if term > self.applied_term {
             self.applied_term = term;
-            let lost = self.forwards.outdated(term);
-            self.lost.extend(lost);
+            self.end_forwards_before(term);
         }
-        let ticket = self.tickets.take(entry.position, &mut self.lost);
+        let ticket = match self.rules.keeps(Rule::TicketNamesItsTerm) {
+            true => self.tickets.take(entry.position, &mut self.lost),
+            false => self.tickets.take_at(entry.position.index),
+        };
         let order = match &entry.payload {
             Payload::Command(bytes) => bytes,
             Payload::Change(change) => &change.context,
@@ -137,6 +154,23 @@ impl<T, R: Rules> Engine<T, R> {
         };
         let forwarded = entry::tag(order).and_then(|tag| self.forwards.applied(tag));
         forwarded.or(ticket)
+    }
+
+    fn end_forwards_before(&mut self, term: Term) {
+        if !self.rules.keeps(Rule::SentOnce) {
+            return self.send_again_before(term);
+        }
+        if self.rules.keeps(Rule::ForwardsEndWithTheirTerm) {
+            let lost = self.forwards.outdated(term);
+            self.lost.extend(lost);
+        }
+    }
+
+    /// What no engine may do ([`Rule::SentOnce`]).
+    fn send_again_before(&mut self, term: Term) {
+        while let Some(number) = self.forwards.first_outdated(term) {
+            self.not_taken(number);
+        }
     }
 
     fn take_outcome(&mut self, index: LogIndex, caller: Option<T>, outcome: Outcome) {
@@ -162,7 +196,7 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn applied(&mut self, applied: LogIndex, caller: Option<T>, effect: Effect) {
-        let term = self.core.stored_term();
+        let term = self.shown_term();
         self.results.push(Applying {
             caller,
             effect,
