@@ -5,7 +5,7 @@
 //! | thread | file | owns |
 //! |---|---|---|
 //! | `raft` | `raft_thread` | the engine |
-//! | `wal` | [`log_thread`] | the WAL |
+//! | `wal` | [`log_thread`] | the WAL; what it does with each job is a value, [`log_jobs`] |
 //! | `snapshot` | [`snapshot`] | the version of the state that it writes |
 //!
 //! # Invariants
@@ -17,6 +17,7 @@
 //! * Each caller is called once, whatever happens.
 
 pub mod clock;
+pub mod log_jobs;
 pub mod log_thread;
 pub mod peers;
 mod raft_thread;
@@ -39,7 +40,8 @@ use crate::wal::{Disk, Wal};
 use crate::watch::{View, WatchHub};
 use clock::{Clock, SharedEstimate};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
-use log_thread::{Job, LogThread};
+use log_jobs::Job;
+use log_thread::LogThread;
 use peers::{FromPeers, Peers};
 use raft_thread::RaftThread;
 pub use status::Status;

@@ -12,7 +12,7 @@
 //! It ends when the engine has stopped, or when nobody is left who could send it anything.
 
 use super::clock::{Clock, SharedEstimate};
-use super::log_thread::Job;
+use super::log_jobs::Job;
 use super::peers::{FromPeers, Peers, Received};
 use super::status::Status;
 use super::{Backlog, Caller, closed_for_now};

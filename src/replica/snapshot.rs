@@ -34,7 +34,11 @@ pub fn run<D: Disk>(tasks: &Receiver<Begun<D>>, reports: &Sender<Report>) {
     }
 }
 
-fn write<D: Disk>(mut writer: SnapshotWriter<D>, task: &Task) -> Result<u64, WalError> {
+/// Fills the file and gives it its name; the bytes of the state in it.
+///
+/// # Errors
+/// Those of the disk. A full one harms nothing; after any other the process must end.
+pub fn write<D: Disk>(mut writer: SnapshotWriter<D>, task: &Task) -> Result<u64, WalError> {
     let mut bytes = 0;
     task.state.save(|slice| {
         bytes += slice.len() as u64;
