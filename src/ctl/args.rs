@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::Stop;
-use super::number::{parse_duration, parse_number};
+use crate::go;
 
 /// Room for an option's names in a help; longer ones have a line of their own.
 const NAMES_WIDTH: usize = 26;
@@ -93,24 +93,16 @@ impl Opt {
     /// Refuses, in etcdctl's words, a value that cannot be read; `name` is the one that was typed.
     fn check(&self, name: &str, value: &str) -> Result<(), String> {
         let outcome = match self.kind {
-            Kind::Flag if parse_bool(value).is_none() => {
+            Kind::Flag if go::boolean(value.as_bytes()).is_none() => {
                 return Err(format!(
                     "invalid boolean value {value:?} for -{name}: parse error"
                 ));
             }
             Kind::Flag | Kind::Text => Ok(()),
-            Kind::Number => parse_number(value).map(drop),
-            Kind::Duration => parse_duration(value).map(drop),
+            Kind::Number => go::signed(value).map(drop),
+            Kind::Duration => go::duration(value).map(drop),
         };
         outcome.map_err(|why| format!("invalid value {value:?} for flag -{name}: {why}"))
-    }
-}
-
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 
@@ -132,17 +124,19 @@ impl Parsed {
     }
 
     pub fn flag(&self, name: &str) -> bool {
-        self.text(name).and_then(parse_bool) == Some(true)
+        self.text(name)
+            .and_then(|text| go::boolean(text.as_bytes()))
+            == Some(true)
     }
 
     /// Values were looked at when they were taken: here, each can be read.
     pub fn number(&self, name: &str) -> Option<i64> {
-        self.text(name).and_then(|text| parse_number(text).ok())
+        self.text(name).and_then(|text| go::signed(text).ok())
     }
 
     /// As [`Parsed::number`]; what lies before now is no time at all.
     pub fn duration(&self, name: &str) -> Option<Duration> {
-        self.text(name).and_then(|text| parse_duration(text).ok())
+        self.text(name).and_then(|text| go::duration(text).ok())
     }
 }
 

@@ -44,7 +44,6 @@ mod man;
 mod member;
 mod metrics;
 mod mirror;
-mod number;
 mod order;
 mod paint;
 mod part_file;

@@ -1,6 +1,7 @@
 //! The parameters of a key-space request, checked in the contract's order (spec §4.2, §4.3).
 
 use super::form::Form;
+use crate::go;
 use crate::tree::ApiError;
 use crate::tree::error::{
     INDEX_NOT_A_NUMBER, INVALID_FIELD, PREV_VALUE_REQUIRED, TTL_NOT_A_NUMBER,
@@ -125,7 +126,7 @@ fn boolean(form: &Form<'_>, name: &str) -> Result<bool, ApiError> {
     let Some(text) = form.first(name) else {
         return Ok(false);
     };
-    truth(text)
+    go::boolean(text)
         .ok_or_else(|| ApiError::parameter(INVALID_FIELD, format!("invalid value for \"{name}\"")))
 }
 
@@ -134,17 +135,9 @@ fn unquoted_boolean(form: &Form<'_>, name: &str) -> Result<Option<bool>, ApiErro
     let Some(text) = form.first(name) else {
         return Ok(None);
     };
-    truth(text)
+    go::boolean(text)
         .map(Some)
         .ok_or_else(|| ApiError::parameter(INVALID_FIELD, format!("invalid value for {name}")))
-}
-
-fn truth(text: &[u8]) -> Option<bool> {
-    match text {
-        b"1" | b"t" | b"T" | b"TRUE" | b"true" | b"True" => Some(true),
-        b"0" | b"f" | b"F" | b"FALSE" | b"false" | b"False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,38 @@
-//! Numbers and times as etcdctl's options take them: those of Go's flags.
+//! Values as Go's `strconv` and `flag` packages read them, since etcd's flags and query parameters are read by these.
 
 use std::time::Duration;
 
 const BROKEN: &str = "parse error";
 const TOO_BIG: &str = "value out of range";
 
-/// A whole number: decimal, or with `0x`, `0o` or `0`, `0b` in front.
-pub(super) fn parse_number(text: &str) -> Result<i64, &'static str> {
-    let (negative, digits) = match text.strip_prefix(['-', '+']) {
+/// Reads a truth value.
+pub fn boolean(text: &[u8]) -> Option<bool> {
+    match text {
+        b"1" | b"t" | b"T" | b"TRUE" | b"true" | b"True" => Some(true),
+        b"0" | b"f" | b"F" | b"FALSE" | b"false" | b"False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads a whole number: decimal, or with `0x`, `0o` or `0`, `0b` in front.
+///
+/// # Errors
+/// The words that Go's `flag` package prints: "parse error", "value out of range".
+pub fn signed(text: &str) -> Result<i64, &'static str> {
+    let (is_negative, digits) = match text.strip_prefix(['-', '+']) {
         Some(digits) => (text.starts_with('-'), digits),
         None => (false, text),
     };
-    let lower = digits.to_ascii_lowercase();
+    let value = i128::from(unsigned(digits)?);
+    i64::try_from(if is_negative { -value } else { value }).map_err(|_| TOO_BIG)
+}
+
+/// Reads a whole number without a sign.
+///
+/// # Errors
+/// As [`signed`].
+pub fn unsigned(text: &str) -> Result<u64, &'static str> {
+    let lower = text.to_ascii_lowercase();
     let (base, digits) = match lower.as_bytes() {
         [b'0', b'x', ..] => (16, &lower[2..]),
         [b'0', b'o', ..] => (8, &lower[2..]),
@@ -22,8 +43,7 @@ pub(super) fn parse_number(text: &str) -> Result<i64, &'static str> {
     if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(base)) {
         return Err(BROKEN);
     }
-    let value = i128::from_str_radix(digits, base).map_err(|_| TOO_BIG)?;
-    i64::try_from(if negative { -value } else { value }).map_err(|_| TOO_BIG)
+    u64::from_str_radix(digits, base).map_err(|_| TOO_BIG)
 }
 
 const UNITS: [(&str, f64); 7] = [
@@ -36,8 +56,11 @@ const UNITS: [(&str, f64); 7] = [
     ("h", 3600.0),
 ];
 
-/// A time with its units, as `2s`, `1m30s` or `0.5s`; a negative one is none.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+/// Reads a time with its units: `2s`, `1m30s`, `0.5s`. A negative time becomes zero.
+///
+/// # Errors
+/// As [`signed`].
+pub fn duration(text: &str) -> Result<Duration, &'static str> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     if unsigned == "0" {
         return Ok(Duration::ZERO);
@@ -89,13 +112,38 @@ mod tests {
             ("5s", Err(BROKEN)),
         ];
         for (text, expected) in table {
-            assert_eq!(parse_number(text), expected, "{text}");
+            assert_eq!(signed(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_without_a_sign() {
+        let table = [
+            ("0", Ok(0)),
+            ("100000", Ok(100_000)),
+            ("0x10", Ok(16)),
+            ("010", Ok(8)),
+            ("0o17", Ok(15)),
+            ("0b101", Ok(5)),
+            ("18446744073709551615", Ok(u64::MAX)),
+            ("18446744073709551616", Err(TOO_BIG)),
+            ("09", Err(BROKEN)),
+            ("", Err(BROKEN)),
+            ("-5", Err(BROKEN)),
+            ("+5", Err(BROKEN)),
+            ("1e3", Err(BROKEN)),
+            ("10ms", Err(BROKEN)),
+            ("0x", Err(BROKEN)),
+            ("0x+1", Err(BROKEN)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(unsigned(text), expected, "{text:?}");
         }
     }
 
     #[test]
     fn times_need_a_unit() {
-        let millis = |text| parse_duration(text).map(|time| time.as_millis());
+        let millis = |text| duration(text).map(|time| time.as_millis());
         let table = [
             ("2s", Ok(2000)),
             ("1m30s", Ok(90_000)),
