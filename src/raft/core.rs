@@ -8,9 +8,9 @@ use super::message::{
     Ballot, Body, Change, Entry, Envelope, LogIndex, Membership, Message, NodeId, Position,
     SnapshotMark, Term,
 };
-use super::random::Random;
 use super::replication::{Leading, PeerProgress};
 use super::rules::{AllRules, Rules};
+use crate::random::Random;
 use std::marker::PhantomData;
 use std::sync::Arc;
 

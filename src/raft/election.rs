@@ -21,9 +21,9 @@
 
 use super::core::{Core, State};
 use super::message::{Ballot, Body, Membership, NodeId, Payload, Position, Term};
-use super::random::Random;
 use super::replication::Leading;
 use super::rules::Rules;
+use crate::random::Random;
 
 /// When a node that hears no leader stands for election.
 #[derive(Debug)]

@@ -303,8 +303,8 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::super::message::Payload;
-    use super::super::random::Random;
     use super::*;
+    use crate::random::Random;
 
     fn at(index: u64, term: u64) -> Position {
         Position {

@@ -99,7 +99,6 @@ pub mod invariants;
 mod log;
 mod membership;
 mod message;
-mod random;
 mod read_index;
 mod replication;
 mod rules;

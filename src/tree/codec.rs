@@ -3,6 +3,7 @@
 //! Numbers are LEB128 varints: seven bits a byte, the lowest first, the top bit set while more
 //! follow; at most ten bytes. A string is its length as a varint, then its bytes.
 
+use crate::varint::{self, VarintError};
 use std::fmt;
 
 /// Bytes from a log or a snapshot that nobody of this version wrote.
@@ -32,12 +33,8 @@ impl From<Malformed> for Unread {
     }
 }
 
-pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
+pub(super) fn put_number(out: &mut Vec<u8>, number: u64) {
+    varint::put(number, out);
 }
 
 /// A number that may be negative: folded so that small ones of either sign stay short.
@@ -72,18 +69,10 @@ impl<'a> Reader<'a> {
     }
 
     pub fn number(&mut self) -> Result<u64, Unread> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            if shift == 63 && byte > 1 {
-                break;
-            }
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(Malformed("a number of more than 64 bits").into())
+        varint::take(&mut self.rest).map_err(|error| match error {
+            VarintError::Short => Unread::Short,
+            VarintError::TooLarge => Malformed("a number of more than 64 bits").into(),
+        })
     }
 
     pub fn signed(&mut self) -> Result<i64, Unread> {

@@ -15,8 +15,9 @@
 
 mod memory;
 
-use self::memory::{Inode, Mood, Name, Node, Random, SECTOR, lock};
+use self::memory::{Inode, Mood, Name, Node, SECTOR, lock};
 use super::disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Holder, Locked};
+use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -65,7 +66,7 @@ impl LyingDisk {
     /// An empty disk whose lies follow from `seed`.
     pub fn new(seed: u64) -> LyingDisk {
         let machine = Machine {
-            random: Random(seed),
+            random: Random::new(seed),
             boot: 0,
             names: BTreeMap::new(),
             inodes: 0,

@@ -28,6 +28,7 @@
 
 use super::Clock;
 use crate::raft::{Ballot, Entry, LogIndex, NodeId, Position, Term};
+use crate::varint::{self, VarintError};
 
 /// Records start at multiples of this.
 pub(super) const RECORD_ALIGN: u64 = 8;
@@ -193,8 +194,8 @@ impl Record<'_> {
             }
             Record::Ballot(ballot) => {
                 out.push(BALLOT);
-                put_varint(ballot.term.0, out);
-                put_varint(ballot.vote.map_or(0, |node| node.0), out);
+                varint::put(ballot.term.0, out);
+                varint::put(ballot.vote.map_or(0, |node| node.0), out);
             }
             Record::Clock(clock) => {
                 out.push(CLOCK);
@@ -205,8 +206,8 @@ impl Record<'_> {
                 cluster_ns,
             } => {
                 out.push(TICK);
-                put_varint(*boottime_ns, out);
-                put_varint(*cluster_ns, out);
+                varint::put(*boottime_ns, out);
+                varint::put(*cluster_ns, out);
             }
             Record::Reset(position) => {
                 out.push(RESET);
@@ -342,7 +343,7 @@ pub(super) fn encode_entry(entry: &Entry, place: Place, out: &mut Vec<u8>) {
 /// The size of the record that [`encode_entry`] makes.
 pub(super) fn entry_bytes(entry: &Entry) -> u64 {
     let Position { term, index } = entry.position;
-    let bytes = PREFIX + varint_bytes(term.0) + varint_bytes(index.0) + 1 + entry.payload.len();
+    let bytes = PREFIX + varint::bytes(term.0) + varint::bytes(index.0) + 1 + entry.payload.len();
     padded(bytes as u64)
 }
 
@@ -357,28 +358,14 @@ fn node(id: u64) -> Option<NodeId> {
 }
 
 fn put_position(position: Position, out: &mut Vec<u8>) {
-    put_varint(position.term.0, out);
-    put_varint(position.index.0, out);
+    varint::put(position.term.0, out);
+    varint::put(position.index.0, out);
 }
 
 fn put_clock(clock: &Clock, out: &mut Vec<u8>) {
     out.extend_from_slice(&clock.boot_id);
     out.extend_from_slice(&clock.boottime_ns.to_le_bytes());
     out.extend_from_slice(&clock.cluster_ns.to_le_bytes());
-}
-
-/// Seven bits a byte, the lowest first; the high bit says that more follow.
-fn put_varint(mut number: u64, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn varint_bytes(number: u64) -> usize {
-    let bits = (u64::BITS - number.leading_zeros()).max(1);
-    bits.div_ceil(7) as usize
 }
 
 const SHORT: Strange = Strange("it is shorter than its kind");
@@ -394,19 +381,10 @@ fn take_u64(rest: &mut &[u8]) -> Result<u64, Strange> {
 }
 
 fn take_varint(rest: &mut &[u8]) -> Result<u64, Strange> {
-    let mut number = 0;
-    for shift in (0..64).step_by(7) {
-        let [byte] = take(rest)?;
-        let bits = u64::from(byte & 0x7f);
-        if shift == 63 && bits > 1 {
-            break;
-        }
-        number |= bits << shift;
-        if byte < 0x80 {
-            return Ok(number);
-        }
-    }
-    Err(Strange("a number in it does not fit 64 bits"))
+    varint::take(rest).map_err(|error| match error {
+        VarintError::Short => SHORT,
+        VarintError::TooLarge => Strange("a number in it does not fit 64 bits"),
+    })
 }
 
 fn take_position(rest: &mut &[u8]) -> Result<Position, Strange> {
@@ -569,7 +547,7 @@ mod tests {
     #[test]
     fn numbers_that_do_not_fit_are_refused() {
         let mut most = Vec::new();
-        put_varint(u64::MAX, &mut most);
+        varint::put(u64::MAX, &mut most);
         assert_eq!(take_varint(&mut &most[..]), Ok(u64::MAX));
         most[9] = 2;
         assert!(take_varint(&mut &most[..]).is_err(), "65 bits");

@@ -1,5 +1,6 @@
 //! What a name and a sector may be after a crash.
 
+use crate::random::Random;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,28 +43,6 @@ pub(super) struct States {
     later: Vec<Sector>,
     /// A sync of it failed: the kernel takes it for written until it is written again.
     forgotten: bool,
-}
-
-/// splitmix64: small, and good enough to choose what to lose.
-#[derive(Debug, Clone)]
-pub(super) struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    pub fn coin(&mut self) -> bool {
-        self.next() & 1 == 1
-    }
 }
 
 /// How much one crash keeps of what was not synced.
