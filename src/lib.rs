@@ -1,30 +1,38 @@
 //! edgetcd: a small synchronous server for etcd's v2 HTTP API, replicated by its own raft.
 //!
-//! # The house
+//! # Modules
 //!
-//! A room imports only from floors below it.
+//! A module imports only from layers below its own. A test checks this, and that the table is complete.
 //!
-//! | floor | room | what lives there |
+//! | layer | module | content |
 //! |---|---|---|
-//! | 0 | [`raft`] | consensus as a pure value: an input in, what to do out |
-//! | 0 | [`tree`] | the key tree as a pure value: commands in, events or API errors out |
-//! | 1 | [`engine`] | one member as a pure value: events in, effects out |
-//! | 1 | [`wal`] | records, mapped segments, recovery, snapshot files, the `Disk` seam |
+//! | 0 | [`allowed`] | names of hosts and origins that a server accepts |
+//! | 0 | [`go`] | numbers, truth values and times as Go reads them |
+//! | 0 | [`guide`] | pages for operators: what to do when something is broken |
+//! | 0 | [`histogram`] | how long things take |
+//! | 0 | [`logging`] | log lines on standard error |
+//! | 0 | [`random`], [`varint`] | a seeded generator; numbers of variable length |
+//! | 0 | [`threads`] | threads whose panic ends the process |
+//! | 0 | [`urls`] | `scheme://host:port` |
+//! | 0 | [`usage`] | what this process uses: memory, CPU time, descriptors |
+//! | 1 | [`config`] | flags and environment variables to a checked `Config` |
+//! | 1 | [`dial`] | HTTP requests of this process to others |
 //! | 1 | [`door`] | HTTP/1.1 over sockets; knows nothing of etcd |
-//! | 1 | [`urls`], [`ids`], [`allowed`] | `scheme://host:port`; member and cluster ids; admitted names |
-//! | 2 | [`dial`] | HTTP requests of this process to others |
-//! | 1 | [`logging`], [`notify`] | lines on stderr; words to whoever supervises the process |
-//! | 1 | [`threads`], [`usage`], [`histogram`] | threads that must not end; what the process uses; how long things take |
-//! | 2 | [`watch`] | the newest view of the tree, and the long polls that wait for the next |
-//! | 2 | [`replica`] | the raft, WAL and snapshot threads around an engine |
-//! | 3 | [`http`] | what etcd says over HTTP |
-//! | 3 | [`peer`] | what goes between members: letters and snapshots |
-//! | 4 | [`config`], [`identity`] | flags and environment to a checked `Config`; whose directory it is |
-//! | 4 | [`backup`] | a state out of a file or a directory, and into the directory of a new cluster |
-//! | 4 | [`node`] | all of it wired together |
-//! | 5 | [`ctl`] | the client `edgetcdctl` |
-//!
-//! [`guide`] is for who runs a cluster: what to do when something is broken.
+//! | 1 | [`notify`] | systemd's notification protocol |
+//! | 1 | [`raft`] | consensus as a pure value: input in, output out |
+//! | 1 | [`tree`] | the key tree as a pure value: commands in, events or API errors out |
+//! | 2 | [`engine`] | one member as a pure value: events in, effects out |
+//! | 2 | [`ids`] | ids of members and clusters |
+//! | 2 | [`wal`] | records, mapped segments, recovery, snapshot files, the `Disk` trait |
+//! | 2 | [`watch`] | the newest view of the tree, and the watchers that wait for the next |
+//! | 3 | [`identity`] | the cluster and the member that a data directory belongs to |
+//! | 3 | [`replica`] | the raft, WAL and snapshot threads around an engine |
+//! | 4 | [`peer`] | transport between members: messages and snapshots |
+//! | 4 | [`sim`] | whole clusters under a seeded scheduler |
+//! | 5 | [`http`] | etcd's v2 endpoints |
+//! | 6 | [`node`] | a member: all of this put together |
+//! | 7 | [`backup`] | a state read from a file or a directory, and written into the directory of a new cluster |
+//! | 8 | [`ctl`] | the client `edgetcdctl` |
 
 #![warn(missing_docs)]
 
@@ -35,6 +43,7 @@ pub mod ctl;
 pub mod dial;
 pub mod door;
 pub mod engine;
+pub mod go;
 pub mod guide;
 pub mod histogram;
 pub mod http;
@@ -45,12 +54,14 @@ pub mod node;
 pub mod notify;
 pub mod peer;
 pub mod raft;
+pub mod random;
 pub mod replica;
 pub mod sim;
 pub mod threads;
 pub mod tree;
 pub mod urls;
 pub mod usage;
+pub mod varint;
 pub mod wal;
 pub mod watch;
 

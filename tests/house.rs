@@ -1,60 +1,32 @@
-//! The shape of the house: which room may know which, and which may touch the world.
+//! The structure of the crate: which module may import which, and which may touch the world.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rooms by floor; a room imports only from floors below its own (and from itself).
-const FLOORS: [&[&str]; 6] = [
-    &["raft", "tree"],
+/// Modules by layer. A module imports only from layers below its own; there is no exception.
+const LAYERS: [&[&str]; 10] = [
     &[
         "allowed",
-        "door",
-        "engine",
+        "go",
+        "guide",
         "histogram",
-        "ids",
         "logging",
-        "notify",
+        "random",
         "threads",
         "urls",
         "usage",
-        "wal",
+        "varint",
     ],
-    &["dial", "replica", "watch"],
-    &["http", "peer"],
-    &["backup", "config", "identity", "node", "sim"],
-    &["main", "bin", "ctl", "guide"],
-];
-
-/// Rooms on one floor that know each other on purpose.
-const NEIGHBOURS: [(&str, &str, &str); 12] = [
-    ("http", "peer", "its counters are part of the statistics"),
-    (
-        "door",
-        "threads",
-        "its threads are among those that must not end",
-    ),
-    ("notify", "threads", "its threads, too"),
-    ("wal", "histogram", "its syncs are timed"),
-    ("replica", "watch", "the raft thread publishes to the hub"),
-    ("ids", "urls", "an id is a hash of URLs"),
-    (
-        "identity",
-        "config",
-        "the first start's flags found the cluster",
-    ),
-    (
-        "backup",
-        "config",
-        "the flags say who is restored, and where",
-    ),
-    ("backup", "identity", "a directory has one"),
-    (
-        "backup",
-        "node",
-        "a directory is read as a start would read it",
-    ),
-    ("node", "config", "a node is started from a configuration"),
-    ("node", "identity", "and from what its directory says it is"),
+    &["config", "dial", "door", "notify", "raft", "tree"],
+    &["engine", "ids", "wal", "watch"],
+    &["identity", "replica"],
+    &["peer", "sim"],
+    &["http"],
+    &["node"],
+    &["backup"],
+    &["ctl"],
+    &["bin", "main"],
 ];
 
 /// Modules that are pure values…
@@ -89,38 +61,31 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Source files with the room they belong to and their text without comments and unit tests, which may
-/// look anywhere.
+/// Source files with the module they belong to and their text without comments and unit tests, which may import anything.
 fn files() -> Vec<(PathBuf, String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let room = |path: &Path| {
+    let module = |path: &Path| {
         let inside = path.strip_prefix(&src).expect("sources lie in src");
-        let first = inside
-            .iter()
-            .next()
-            .expect("a file has a name")
-            .to_string_lossy();
-        first.trim_end_matches(".rs").to_owned()
+        let first = inside.iter().next().expect("a file has a name");
+        first.to_string_lossy().trim_end_matches(".rs").to_owned()
     };
     let code = |path: &Path| {
         let text = fs::read_to_string(path).expect("sources are text");
-        let text = text
-            .split("\n#[cfg(test)]\nmod tests {")
-            .next()
-            .unwrap_or_default();
-        let lines = text
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("//"));
-        lines.collect::<Vec<_>>().join("\n")
+        let tests = "\n#[cfg(test)]\nmod tests {";
+        let text = text.split(tests).next().unwrap_or_default();
+        let is_code = |line: &&str| !line.trim_start().starts_with("//");
+        text.lines().filter(is_code).collect::<Vec<_>>().join("\n")
     };
-    sources(&src)
-        .into_iter()
-        .map(|path| (path.clone(), room(&path), code(&path)))
+    let is_of_tests =
+        |path: &Path| path.iter().any(|part| part == "tests") || path.ends_with("tests.rs");
+    let shipped = sources(&src).into_iter().filter(|path| !is_of_tests(path));
+    shipped
+        .map(|path| (path.clone(), module(&path), code(&path)))
         .collect()
 }
 
-fn floor(room: &str) -> Option<usize> {
-    FLOORS.iter().position(|rooms| rooms.contains(&room))
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
 }
 
 /// The words of code, cut at everything that is no part of a path.
@@ -129,46 +94,95 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-#[test]
-fn every_room_has_a_floor() {
-    for (path, room, _) in files() {
-        assert!(
-            room == "lib" || floor(&room).is_some(),
-            "{}: on which floor is it?",
-            path.display()
-        );
+/// Modules of this crate that a file names, by `crate::module` or in a list, `crate::{…}`.
+fn imports(code: &str) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    for (at, prefix) in code.match_indices("crate::") {
+        let rest = &code[at + prefix.len()..];
+        match rest.strip_prefix('{') {
+            None => found.extend(words(rest).next().and_then(|word| word.split("::").next())),
+            Some(list) => {
+                let mut depth = 0;
+                let mut start = true;
+                for (at, c) in list.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => start = true,
+                        c if start && !c.is_whitespace() => {
+                            start = false;
+                            let word = words(&list[at..]).next();
+                            found.extend(word.and_then(|word| word.split("::").next()));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
     }
+    found
 }
 
 #[test]
-fn rooms_import_only_from_floors_below() {
+fn imports_are_found_in_every_form() {
+    let code = "use crate::raft::Core; use crate::{tree, wal::{Home, Wal},\n engine}; crate::urls::Url::parse(x)";
+    let expected = ["engine", "raft", "tree", "urls", "wal"];
+    assert_eq!(imports(code), BTreeSet::from(expected));
+}
+
+#[test]
+fn modules_import_only_from_layers_below() {
     let mut wrong = Vec::new();
-    for (path, room, code) in files() {
-        let Some(own) = floor(&room) else { continue };
-        for word in words(&code) {
-            let Some(path_in_crate) = word.strip_prefix("crate::") else {
-                continue;
-            };
-            let other = path_in_crate.split("::").next().unwrap_or_default();
-            let Some(theirs) = floor(other) else { continue };
-            let neighbours = NEIGHBOURS.iter().any(|(a, b, _)| *a == room && *b == other);
-            if other != room && theirs >= own && !neighbours {
-                wrong.push(format!("{}: {word}", path.display()));
+    for (path, module, code) in files() {
+        if module == "lib" {
+            continue;
+        }
+        let own = layer(&module).unwrap_or_else(|| panic!("{module} has no layer"));
+        for other in imports(&code) {
+            // A name of the crate itself, such as its version, has no layer.
+            let Some(theirs) = layer(other) else { continue };
+            if other != module && theirs >= own {
+                wrong.push(format!("{}: {other}", path.display()));
             }
         }
     }
     assert!(
         wrong.is_empty(),
-        "imports from the same floor or above:\n{}",
+        "imports from the same layer or from above:\n{}",
         wrong.join("\n")
     );
+}
+
+/// The table in the documentation of the crate.
+#[test]
+fn the_table_of_modules_is_complete() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let text = fs::read_to_string(src.join("lib.rs")).expect("lib.rs");
+    let mut listed = BTreeSet::new();
+    for row in text.lines().filter_map(|line| line.strip_prefix("//! | ")) {
+        let mut cells = row.split(" | ");
+        let Some(Ok(number)) = cells.next().map(str::parse::<usize>) else {
+            continue;
+        };
+        let names = cells.next().expect("modules").split(", ");
+        listed.extend(names.map(|name| (number, name.trim_matches(['[', ']', '`']).to_owned())));
+    }
+    let modules = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod "));
+    let expected: BTreeSet<(usize, String)> = modules
+        .map(|name| name.trim_end_matches(';').to_owned())
+        .map(|name| (layer(&name).unwrap_or(usize::MAX), name))
+        .collect();
+    assert_eq!(listed, expected);
 }
 
 #[test]
 fn pure_modules_have_no_effects() {
     let mut wrong = Vec::new();
-    for (path, room, code) in files() {
-        if !PURE.contains(&room.as_str()) {
+    for (path, module, code) in files() {
+        if !PURE.contains(&module.as_str()) {
             continue;
         }
         for word in words(&code) {
