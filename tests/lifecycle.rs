@@ -311,19 +311,17 @@ fn the_program_is_small() {
     assert!(size < 4 << 20, "{size} bytes");
 }
 
-/// A start that takes long for any reason: here the identity is a pipe that nobody writes to.
+/// A start that takes long for any reason: here a founder that is asked, and never answers.
 #[test]
 fn a_signal_during_the_start_ends_it_at_once() {
     let _alone = alone();
-    let mut server = Server::prepare(&[]);
-    let member = server.data().join("member");
-    fs::create_dir_all(&member).expect("a folder");
-    let made = std::process::Command::new("mkfifo")
-        .arg(member.join("identity"))
-        .status();
-    assert!(made.expect("mkfifo").success());
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let place = Place::free();
+    let other = silent.local_addr().expect("its address");
+    let cluster = format!("default=http://{},other=http://{other}", place.peer);
+    let mut server = Server::prepare_at(&place, &cluster, &[]);
     server.spawn();
-    sleep(Duration::from_millis(500));
+    let (_question, _) = silent.accept().expect("it asks");
     assert!(server.ended().is_none(), "it waits:\n{}", server.log());
     server.signal(Signal::TERM);
     let (status, time) = server.wait_end(Duration::from_secs(10));

@@ -8,11 +8,11 @@
 
 use super::disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Holder, Locked};
 use super::map::Map;
-use rustix::fs::{FallocateFlags, FlockOperation};
-use std::fs::{DirBuilder, File, OpenOptions};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+use std::fs::{DirBuilder, File, FileType, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<RealReader> {
-        let file = File::open(path)?;
+        let file = open_regular(OpenOptions::new().read(true), Links::Followed, path)?;
         Ok(RealReader {
             bytes: file.metadata()?.len(),
             tells_holes: tells_holes(&file),
@@ -115,7 +115,12 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<RealWriter> {
         let mut how = OpenOptions::new();
-        how.write(true).create(true).truncate(true).mode(0o600);
+        // The name may be a link of somebody else: the bytes would go to the file that it names.
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        how.write(true).create_new(true).mode(0o600);
         how.open(path).map(RealWriter)
     }
 
@@ -136,7 +141,8 @@ impl Disk for RealDisk {
     }
 
     fn segment(&self, path: &Path) -> io::Result<RealSegment> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let mut how = OpenOptions::new();
+        let file = open_regular(how.read(true).write(true), Links::Refused, path)?;
         if self.write_path == WritePath::Written || !keeps_blocks(&file) {
             return Ok(RealSegment(How::Written(file)));
         }
@@ -146,7 +152,7 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<Locked<RealLock>> {
         let mut how = OpenOptions::new();
         how.read(true).write(true).create(true).truncate(false);
-        let mut file = how.mode(0o600).open(path)?;
+        let mut file = open_regular(how.mode(0o600), Links::Refused, path)?;
         let mut looks = 0;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -162,20 +168,20 @@ impl Disk for RealDisk {
                 Err(errno) => return Err(errno.into()),
             }
         }
+        refuse_other_content(&mut file)?;
+        file.rewind()?;
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
         Ok(Locked::Mine(RealLock { file }))
     }
 
     fn holder(&self, path: &Path) -> io::Result<Option<Holder>> {
-        let mut file = match File::open(path) {
+        let opened = open_regular(OpenOptions::new().read(true), Links::Refused, path);
+        let mut file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        if file.metadata()?.is_dir() {
-            return Err(rustix::io::Errno::ISDIR.into());
-        }
         // A shared lock that is had at once says that nobody has it. It is let go of in the next moment, and a
         // node that starts in between tries again. There is no way to only ask: a question by `fcntl` does
         // not see such locks, and a list of them by device and inode only Linux has, with other devices
@@ -215,6 +221,71 @@ impl Disk for RealDisk {
             .name("wal-next".into())
             .spawn(job);
     }
+}
+
+/// What an open does with a symbolic link in place of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Followed,
+    /// For files that are written: the bytes would go to the file that the link names.
+    Refused,
+}
+
+/// Opens a regular file, and refuses everything else. A FIFO would block the open until another process opens its other
+/// end, and a device may do anything when it is read.
+fn open_regular(how: &mut OpenOptions, links: Links, path: &Path) -> io::Result<File> {
+    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    if links == Links::Refused {
+        flags |= OFlags::NOFOLLOW;
+    }
+    let opened = how.custom_flags(flags.bits().cast_signed()).open(path);
+    let about = match &opened {
+        Ok(file) => file.metadata()?,
+        // The errors for a link, a socket, and a FIFO without a reader do not name the kind of file.
+        Err(_) => match std::fs::symlink_metadata(path) {
+            Ok(about) => about,
+            Err(_) => return opened,
+        },
+    };
+    match kind(about.file_type()) {
+        None => opened,
+        Some(_) if about.is_dir() => Err(rustix::io::Errno::ISDIR.into()),
+        // The link may be followed, so the obstacle is where it leads.
+        Some(_) if opened.is_err() && about.is_symlink() && links == Links::Followed => opened,
+        Some(kind) => {
+            let what = format!("it is a {kind}, not a regular file");
+            Err(io::Error::other(what))
+        }
+    }
+}
+
+/// Names the kind of file; None: a regular file.
+fn kind(found: FileType) -> Option<&'static str> {
+    let kinds = [
+        (found.is_dir(), "directory"),
+        (found.is_symlink(), "symbolic link"),
+        (found.is_fifo(), "FIFO"),
+        (found.is_socket(), "socket"),
+        (found.is_char_device() || found.is_block_device(), "device"),
+    ];
+    let known = kinds.into_iter().find(|(is_it, _)| *is_it);
+    known.map(|(_, kind)| kind)
+}
+
+/// Refuses a hard link to a file of somebody else in place of the lock file, which would be overwritten. A lock file
+/// holds the number of a process, and nothing else.
+fn refuse_other_content(file: &mut File) -> io::Result<()> {
+    if file.metadata()?.nlink() < 2 {
+        return Ok(());
+    }
+    let mut start = Vec::new();
+    file.take(32).read_to_end(&mut start)?;
+    if start.trim_ascii().iter().all(u8::is_ascii_digit) {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "it is a file with a second name (a hard link), and holds more than the number of a process",
+    ))
 }
 
 /// What the file of a lock that is held tells of its holder.

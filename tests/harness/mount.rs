@@ -64,6 +64,11 @@ impl Mount {
         Frozen(self)
     }
 
+    pub fn make_read_only(&self) {
+        let path = self.path();
+        run("mount", &["-o", "remount,ro", &path.to_string_lossy()]).expect("a read-only disk");
+    }
+
     pub fn grow_tmpfs(&self, megabytes: u32) {
         let options = format!("remount,size={megabytes}m");
         run("mount", &["-o", &options, &self.path().to_string_lossy()]).expect("a larger tmpfs");
