@@ -18,13 +18,13 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Component, Path, PathBuf};
 
-/// Where all is made before it has its place.
-const ASIDE: &str = "restore.tmp";
+/// Where all is made before it has its place. A node does not start on a directory that has it and no `member`.
+const ASIDE: &str = wal::RESTORE;
 /// The file system's own, in a mount point.
 const LOST_AND_FOUND: &str = "lost+found";
 const MEMBER: &str = "member";
 /// The segments that are given their place in the log's folder, a name a line.
-const PLACED: &str = "placed";
+const PLACED: &str = wal::RESTORE_PLACED;
 
 /// Where a member's data goes.
 #[derive(Debug, Clone)]
@@ -135,13 +135,7 @@ fn placed(place: &Place) -> Result<Vec<String>, BackupError> {
     if !aside.join(MEMBER).exists() {
         return Ok(Vec::new());
     }
-    let list = aside.join(PLACED);
-    match fs::read_to_string(&list) {
-        // Only what is a name: whatever the list has become, nothing is removed elsewhere.
-        Ok(names) => Ok(names.lines().filter(is_segment).map(Into::into).collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(failed(&list, "read it", &error)),
-    }
+    Ok(wal::placed_segments(&RealDisk::default(), &place.dir)?)
 }
 
 fn is_segment(name: &&str) -> bool {

@@ -54,8 +54,9 @@
 //! # A directory in one step
 //!
 //! All is made and synced in `restore.tmp` in the data directory, which may be a mount point, and whose parent
-//! may not be ours to write in. The last step gives the folder `member` its place. Before that, a node finds
-//! nothing; what a crash left is removed by the next attempt.
+//! may not be ours to write in. The last step gives the folder `member` its place. Before that, a node does not start on
+//! the directory: it names the commands that finish or discard the restore. What a crash left is removed by the next
+//! attempt.
 
 mod contents;
 mod making;

@@ -34,6 +34,8 @@ pub enum WalErrorKind {
     Damaged,
     /// The directory belongs to another program, or to a newer edgetcd.
     Foreign,
+    /// A restore into the directory has not been finished.
+    Unfinished,
     /// Another process has the directory; its pid, if the lock file tells it.
     Locked {
         /// None: the lock file holds no number.

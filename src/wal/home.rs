@@ -19,6 +19,12 @@ use std::sync::Arc;
 
 const MEMBER: &str = "member";
 const IDENTITY: &str = "identity";
+/// The folder in which a restore makes a data directory before it gives each part its place.
+pub const RESTORE: &str = "restore.tmp";
+/// In that folder: the segments that a restore has moved to `--wal-dir` already, one name a line.
+pub const RESTORE_PLACED: &str = "placed";
+/// No list of them is longer: a restored log has one segment, and a second one made ready.
+const PLACED_BYTES_MAX: u64 = 64 << 10;
 const IDENTITY_MAGIC: [u8; 8] = *b"edgetID1";
 /// No identity is longer; one of 4,000 members is not.
 const IDENTITY_BYTES_MAX: u64 = 1 << 20;
@@ -81,6 +87,7 @@ impl<D: Disk> Inner<D> {
     /// A directory that is not edgetcd's is refused; nothing is made, and nothing locked.
     fn new(disk: D, options: Options) -> Result<Inner<D>, WalError> {
         let (member, wal, snap) = folders(&options);
+        refuse_unfinished(&disk, &options)?;
         refuse_foreign(&disk, &options.dir, &wal, &snap)?;
         Ok(Inner {
             disk,
@@ -104,7 +111,7 @@ impl<D: Disk> Home<D> {
     /// Makes what is missing and takes the lock.
     ///
     /// Errors: `Locked`, after half a second at most, when another process has it, `Foreign` when the directory is not
-    /// edgetcd's, else `Io` or `Full`.
+    /// edgetcd's, `Unfinished` when a restore into it was interrupted, else `Io` or `Full`.
     pub fn open(disk: D, options: Options) -> Result<Home<D>, WalError> {
         let mut inner = Inner::new(disk, options)?;
         let disk = &inner.disk;
@@ -121,7 +128,7 @@ impl<D: Disk> Home<D> {
 
     /// The same, only to be looked at: nothing is made, and no lock is kept.
     ///
-    /// Errors: `Foreign`, `Io`.
+    /// Errors: `Foreign`, `Unfinished`, `Io`.
     pub(super) fn unlocked(disk: D, options: Options) -> Result<Home<D>, WalError> {
         Ok(Home(Arc::new(Inner::new(disk, options)?)))
     }
@@ -256,6 +263,77 @@ pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Found>, WalError
         Ok(found) => Ok(found),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(WalError::io(dir, "list this folder", &error)),
+    }
+}
+
+/// Refuses a directory that an unfinished restore has left: a node would start there with an empty store. The last step
+/// of a restore moves the folder `member`, so a directory that has one is complete.
+fn refuse_unfinished<D: Disk>(disk: &D, options: &Options) -> Result<(), WalError> {
+    let data = &options.dir;
+    if list(disk, data)?.iter().any(|found| found.name == MEMBER) {
+        return Ok(());
+    }
+    let mut left = Vec::new();
+    for dir in std::iter::once(data).chain(&options.wal_dir) {
+        let is_left = |found: &Found| found.name == RESTORE && found.is_dir;
+        if list(disk, dir)?.iter().any(is_left) {
+            left.push(dir.join(RESTORE));
+        }
+    }
+    let Some(first) = left.first().cloned() else {
+        return Ok(());
+    };
+    if let Some(wal_dir) = &options.wal_dir {
+        let there = list(disk, wal_dir)?;
+        // Without this folder the restore was finished, and the segments belong to a member that was moved away.
+        let has_made = (list(disk, &data.join(RESTORE))?.iter()).any(|found| found.name == MEMBER);
+        let placed = match has_made {
+            true => placed_segments(disk, data)?,
+            false => Vec::new(),
+        };
+        let is_there = |name: &String| there.iter().any(|found| found.name == *name);
+        let placed = placed.into_iter().filter(is_there);
+        left.extend(placed.map(|name| wal_dir.join(name)));
+    }
+    let left: Vec<String> = left.iter().map(|path| shell_word(path)).collect();
+    let what = format!(
+        "a restore into {} was not finished, so the keys of the backup are not there (wait for it, if it still \
+         runs); to finish it, type the command that began it again, such as: edgetcdctl snapshot restore FILE \
+         --data-dir {} …; to discard it: rm -r {}",
+        data.display(),
+        shell_word(data),
+        left.join(" ")
+    );
+    Err(WalError::new(WalErrorKind::Unfinished, &first, what))
+}
+
+/// The segments that an unfinished restore has moved to `--wal-dir` already. Returns only names of segments, whatever
+/// the list has become, so that nothing else is removed.
+///
+/// # Errors
+/// `Io` when the list exists and cannot be read.
+pub fn placed_segments<D: Disk>(disk: &D, data: &Path) -> Result<Vec<String>, WalError> {
+    let path = data.join(RESTORE).join(RESTORE_PLACED);
+    let reader = match disk.open(&path) {
+        Ok(reader) => reader,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(WalError::io(&path, "open it", &error)),
+    };
+    let mut bytes = vec![0; reader.bytes().min(PLACED_BYTES_MAX) as usize];
+    let read = reader.read_at(0, &mut bytes);
+    let read = read.map_err(|error| WalError::io(&path, "read it", &error))?;
+    let text = String::from_utf8_lossy(&bytes[..read]);
+    let is_segment = |name: &&str| names::SegmentName::parse(name).is_some();
+    Ok(text.lines().filter(is_segment).map(Into::into).collect())
+}
+
+/// A path as a shell takes it: what may mean something to a shell is quoted.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    match text.chars().all(is_plain) && !text.starts_with('-') {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
     }
 }
 

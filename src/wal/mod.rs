@@ -143,7 +143,7 @@ pub use decide::has_history;
 pub use disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Holder, Locked};
 pub use dump::{Content, Dump, Dumped, Line, Survivors, dump, segments};
 pub use error::{WalError, WalErrorKind};
-pub use home::{Home, Options, has_identity};
+pub use home::{Home, Options, RESTORE, RESTORE_PLACED, has_identity, placed_segments};
 pub use look::{Entries, Seen, SeenSegment, look};
 pub use lying::LyingDisk;
 pub use reader::LogReader;

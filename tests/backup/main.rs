@@ -27,3 +27,4 @@ mod said;
 mod strangers;
 mod support;
 mod under_load;
+mod unfinished;

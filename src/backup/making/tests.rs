@@ -99,6 +99,37 @@ fn what_a_killed_restore_left_of_a_log_elsewhere_is_no_obstacle() {
     assert_eq!(names(&place.dir), [MEMBER]);
 }
 
+#[test]
+fn a_start_refuses_what_a_killed_restore_left_and_tells_all_that_is_to_be_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (place, made) = (place(folder.path()), made());
+    let wal = place.wal_dir.clone().unwrap();
+    let look = || crate::node::look(&place.dir, Some(&wal), 0).map(|found| found.is_some());
+    let refused = || match look() {
+        Err(refused) => refused.to_string(),
+        Ok(found) => panic!("a node would start ({found})"),
+    };
+    let aside = Aside::begin(&place).unwrap();
+    assert!(refused().contains("was not finished"), "it has only begun");
+    drop(aside);
+    assert!(!look().unwrap(), "it has given up, and nothing is left");
+    let mut aside = filled(&place, &made);
+    aside.place_log().unwrap();
+    kill(aside);
+    let command = refused();
+    let command = command.split("discard it: ").nth(1).unwrap();
+    let mut words = command.lines().next().unwrap().split(' ').skip(2);
+    assert!(words.all(|path| Path::new(path).exists()), "{command}");
+    for name in names(&wal) {
+        let is_told = command.contains(&name) || name == "lock";
+        assert!(is_told, "{name} in {command}");
+    }
+    // The folder of the log alone, as after the data directory was discarded.
+    remove(&place.dir.join(ASIDE)).unwrap();
+    assert!(refused().contains(&format!("rm -r {}", wal.join(ASIDE).display())));
+    remove(&wal.join(ASIDE)).unwrap();
+}
+
 /// All but what is listed is somebody's: also after a restore that was killed.
 #[test]
 fn a_log_of_somebody_is_not_removed() {
