@@ -6,7 +6,7 @@ mod harness;
 use harness::{Server, wait_for};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -242,6 +242,52 @@ fn files_that_are_given_by_name_are_opened_as_carefully() {
     }
 }
 
+#[test]
+fn a_data_directory_that_others_can_write_is_warned_about() {
+    let mut server = Server::start(&[]);
+    assert!(!server.log().contains("can write to"), "{}", server.log());
+    server.stop();
+    for (mode, words) in [
+        (0o777, "every user of this machine"),
+        (0o770, "every user of its group"),
+    ] {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(server.data(), permissions).expect("ours");
+        server.launch();
+        let log = server.log();
+        assert!(log.contains(words), "{log}");
+        let command = format!("chmod go-w {}", server.data().display());
+        assert!(log.contains(&command), "{log}");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_file_that_others_can_write_is_warned_about() {
+    let (mut server, files) = with_data();
+    let segment = files
+        .iter()
+        .find(|file| file.extension().is_some_and(|extension| extension == "wal"))
+        .expect("a segment");
+    fs::set_permissions(segment, fs::Permissions::from_mode(0o666)).expect("ours");
+    server.launch();
+    let log = server.log();
+    let command = format!("chmod go-w {}", segment.display());
+    assert!(log.contains(&command), "{log}");
+}
+
+#[test]
+#[ignore = "needs root, to give a directory to somebody else"]
+fn a_data_directory_of_somebody_else_is_warned_about() {
+    let mut server = Server::start(&[]);
+    server.stop();
+    std::os::unix::fs::chown(server.data(), Some(12345), None).expect("root may");
+    server.launch();
+    let log = server.log();
+    assert!(log.contains("the user with the number 12345"), "{log}");
+}
+
+/// A start says which file it cannot write; what only reads goes on.
 #[test]
 #[ignore = "needs root, to mount a file system"]
 fn a_disk_that_is_read_only_is_named_and_can_be_looked_at() {

@@ -17,11 +17,13 @@
 //! | `listeners.rs` | sockets |
 //! | `introduce.rs` | what the log begins with |
 //! | `stored.rs` | what is on disk |
+//! | `folders.rs` | who else can change that |
 //! | `look.rs` | the same, for those who only look |
 //! | `first_start.rs` | who this node is, when nothing is |
 //! | `force.rs` | `--force-new-cluster` |
 
 mod first_start;
+mod folders;
 mod force;
 mod introduce;
 mod listeners;

@@ -1,6 +1,6 @@
 //! What is on disk, recovered; on a first start, made.
 
-use super::{first_start, force, look};
+use super::{first_start, folders, force, look};
 use crate::config::{Config, Stop};
 use crate::engine::entry::{self, Order};
 use crate::engine::members::Members;
@@ -33,6 +33,7 @@ impl Stored {
             found = Some(first_start::identity(config)?);
         }
         let home = Home::open(RealDisk::default(), options(config)).map_err(refused)?;
+        folders::warn(config);
         let known = match home.identity().map_err(refused)? {
             Some(bytes) => Some(look::identity(&config.data_dir, &bytes)?),
             None if wal::has_history(&home).map_err(refused)? => {
