@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`target`] | the path, decoded and cleaned |
-//! | [`form`], [`params`] | names and values, checked in the contract's order |
+//! | [`form`], `content_type`, [`params`] | names and values, checked in the contract's order |
 //! | `keys` | `/v2/keys`: writes, reads, watches |
 //! | `members`, `stats`, `auth`, `process`, `metrics` | the other pages |
 //! | `snapshot` | `/edgetcd/snapshot`: a backup |
@@ -21,6 +21,7 @@
 
 pub mod answer;
 mod auth;
+mod content_type;
 pub mod cors;
 pub mod counts;
 pub mod form;
