@@ -5,7 +5,8 @@ use super::head::Head;
 use super::inbox::Address;
 use super::output::{Exchange, Output};
 use super::reply::{Outcome, Reply};
-use super::request::{BodyState, Request};
+use super::request::{BodyState, Request, Work};
+use std::cell::RefCell;
 use std::net::SocketAddr;
 
 /// One call of the handler.
@@ -14,6 +15,8 @@ pub(super) struct Call<'a> {
     body: &'a [u8],
     body_state: BodyState,
     pub exchange: Exchange,
+    /// What the handler did in earlier turns.
+    work: Option<Work>,
 }
 
 impl<'a> Call<'a> {
@@ -21,6 +24,7 @@ impl<'a> Call<'a> {
         head: &'a Head<'a, 'a>,
         body: &'a [u8],
         body_state: BodyState,
+        work: Option<Work>,
         tools: &Tools,
     ) -> Self {
         let exchange = Exchange {
@@ -33,11 +37,12 @@ impl<'a> Call<'a> {
             body,
             body_state,
             exchange,
+            work,
         }
     }
 
     pub fn make(
-        &self,
+        self,
         remote: SocketAddr,
         listener: usize,
         slot: u32,
@@ -45,20 +50,22 @@ impl<'a> Call<'a> {
         tools: &mut Tools,
     ) -> Outcome {
         tools.turn += 1;
-        tools.requests += 1;
+        tools.requests += u64::from(self.work.is_none());
         tools.called = true;
         let Call {
             head,
             body,
             body_state,
             exchange,
-        } = *self;
+            work,
+        } = self;
         let request = Request {
             head,
             body,
             body_state,
             remote,
             listener,
+            work: RefCell::new(work),
         };
         let mut outcome = Outcome::Silent;
         let reply = Reply {

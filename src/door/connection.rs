@@ -35,7 +35,7 @@ use super::ledger::Ledger;
 use super::limits::{HEAD_BYTES_FREE, Limits};
 use super::output::{Exchange, Flushed, Output, Stamp};
 use super::reply::{Gone, Outcome, Reply, Then};
-use super::request::BodyState;
+use super::request::{BodyState, Work};
 use mio::net::TcpStream;
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Write};
@@ -157,6 +157,8 @@ enum Clock {
 enum Taken {
     Request,
     NeedMore,
+    /// The handler continues with the request in another turn.
+    Unfinished,
 }
 
 enum Filled {
@@ -223,6 +225,8 @@ pub(super) struct Connection {
     output: Output,
     incoming: Option<Box<Incoming>>,
     long_head: Option<Box<LongHead>>,
+    /// What the handler has done of a request that it is not done with. The input still begins with that request.
+    work: Option<Work>,
     /// Bytes of a head that were looked at without finding its end, and those that were parsed.
     seen: usize,
     parsed: usize,
@@ -264,6 +268,7 @@ impl Connection {
             output: Output::new(),
             incoming: None,
             long_head: None,
+            work: None,
             seen: 0,
             parsed: 0,
             readable: false,
@@ -504,8 +509,9 @@ impl Connection {
 
     /// Serves what is there, sends the answers, reads. `None`: go on.
     fn serve(&mut self, turn: &mut Turn, tools: &mut Tools) -> io::Result<Option<Fate>> {
-        let mut hungry = false;
+        let (mut hungry, mut unfinished) = (false, false);
         while !hungry
+            && !unfinished
             && turn.requests > 0
             && !self.output.is_full()
             && matches!(self.state, State::Open)
@@ -513,6 +519,7 @@ impl Connection {
             match self.take_request(tools) {
                 Taken::Request => turn.requests -= 1,
                 Taken::NeedMore => hungry = true,
+                Taken::Unfinished => unfinished = true,
             }
         }
         if !self.flush(tools)? {
@@ -520,6 +527,9 @@ impl Connection {
         }
         if !matches!(self.state, State::Open) {
             return Ok(None);
+        }
+        if unfinished {
+            return Ok(Some(Fate::Again));
         }
         if !hungry {
             return Ok((turn.requests == 0).then_some(Fate::Again));
@@ -729,7 +739,8 @@ impl Connection {
             }
         };
         let used = head.length + body.len();
-        let call = Call::new(&head, body, body_state, tools);
+        let call = Call::new(&head, body, body_state, self.work.take(), tools);
+        self.exchange = call.exchange;
         let outcome = call.make(
             self.remote,
             self.listener,
@@ -737,9 +748,19 @@ impl Connection {
             &mut self.output,
             tools,
         );
-        self.exchange = call.exchange;
+        if let Outcome::GoOn(work) = outcome {
+            return self.go_on(work);
+        }
         self.input.consume(used);
         self.served(outcome, tools)
+    }
+
+    /// The request stays in the input, and its handler is called again in another turn. No time limit runs meanwhile,
+    /// because the connection does not wait for its client.
+    fn go_on(&mut self, work: Work) -> Taken {
+        self.unwind();
+        self.work = Some(work);
+        Taken::Unfinished
     }
 
     /// Some clients send an empty line after a body (RFC 9112 §2.2).
@@ -756,9 +777,10 @@ impl Connection {
     /// have come, or it has doubled, so that nonsense is still found early.
     fn is_worth_parsing(&mut self, tools: &Tools) -> bool {
         let bytes = self.input.bytes();
-        let worth = !bytes.is_empty()
+        let is_enough = !bytes.is_empty()
             && (bytes.len() >= (2 * self.parsed).min(tools.limits.head_bytes)
                 || head::may_end(bytes, self.seen));
+        let worth = self.work.is_some() || is_enough;
         self.seen = bytes.len();
         worth
     }
@@ -811,7 +833,8 @@ impl Connection {
         } else {
             &[]
         };
-        let call = Call::new(&head, body, state, tools);
+        let call = Call::new(&head, body, state, self.work.take(), tools);
+        self.exchange = call.exchange;
         let outcome = call.make(
             self.remote,
             self.listener,
@@ -819,7 +842,9 @@ impl Connection {
             &mut self.output,
             tools,
         );
-        self.exchange = call.exchange;
+        if let Outcome::GoOn(work) = outcome {
+            return self.go_on(work);
+        }
         self.end_body(tools);
         self.input.consume(end);
         self.served(outcome, tools)
@@ -870,6 +895,8 @@ impl Connection {
                 self.state = State::Parked(Box::new(Watch { gone, token, keep }));
             }
             Outcome::Upgrade(then) => self.state = State::Leaving(then),
+            // Only a call with the request may ask for another one, not an answer that is made later.
+            Outcome::GoOn(_) => return self.served(Outcome::Silent, tools),
         }
         Taken::Request
     }

@@ -3,6 +3,8 @@
 use super::answer::Answer;
 use super::inbox::{Address, Inbox, Parked, Ticket};
 use super::output::{Exchange, Output, Slices, Stamp};
+use super::request::Work;
+use std::any::Any;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,6 +36,8 @@ pub(super) enum Outcome {
         keep: bool,
     },
     Upgrade(Then),
+    /// The handler wants to be called again, in another turn.
+    GoOn(Work),
 }
 
 /// The answer to one request, to be given once while the handler is called, on the worker's thread:
@@ -72,6 +76,13 @@ impl Reply<'_> {
             .output
             .stream(&head, length, body, self.exchange, self.stamp);
         *self.outcome = Outcome::Sent { keep };
+    }
+
+    /// Lets the worker serve its other connections and then call the handler again, with the same request and with
+    /// `work` in [`Request::work`](super::Request::work). Use it for requests that take longer than a millisecond or so
+    /// to read. If the client disconnects first, the handler is not called again.
+    pub fn go_on(self, work: Box<dyn Any + Send>) {
+        *self.outcome = Outcome::GoOn(work);
     }
 
     /// Answers later. The connection is not read until then.

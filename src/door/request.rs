@@ -1,6 +1,8 @@
 //! A request as the handler sees it: borrowed from its connection's buffer, nothing copied.
 
 use super::head::Head;
+use std::any::Any;
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use tiny_http::Method;
 
@@ -22,7 +24,11 @@ pub struct Request<'a> {
     pub(super) body_state: BodyState,
     pub(super) remote: SocketAddr,
     pub(super) listener: usize,
+    pub(super) work: RefCell<Option<Work>>,
 }
+
+/// What the handler has done so far of a request that takes several turns.
+pub(super) type Work = Box<dyn Any + Send>;
 
 impl<'a> Request<'a> {
     /// The method as it was sent; methods are case sensitive.
@@ -90,6 +96,12 @@ impl<'a> Request<'a> {
     /// Whether the body is all there.
     pub fn body_state(&self) -> BodyState {
         self.body_state
+    }
+
+    /// What the handler passed to [`Reply::go_on`](super::Reply::go_on) in its last call for this request. None in the
+    /// first call, and when it has been taken.
+    pub fn work(&self) -> Option<Box<dyn Any + Send>> {
+        self.work.take()
     }
 
     /// The minor version of HTTP/1: 0 or 1.

@@ -484,3 +484,38 @@ fn who_gives_up_while_waiting_for_room_is_let_go() {
         );
     }
 }
+
+#[test]
+fn a_request_may_take_several_turns() {
+    let place = Place::open(1, Limits::default());
+    let mut client = place.client();
+    let body = "x".repeat(100);
+    let requests = format!(
+        "GET /turns?5 HTTP/1.1\r\nHost: a\r\n\r\n\
+         PUT /turns?3 HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{body}\
+         PUT /turns?3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n\
+         GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
+    );
+    let wanted = [
+        "GET /turns ? 5 @ a body []".to_owned(),
+        format!("PUT /turns ? 3 @ a body [{body}]"),
+        "PUT /turns ? 3 @ a body [abc]".to_owned(),
+        "hello".to_owned(),
+    ];
+    for split in [1, 7, 80, requests.len()] {
+        for part in requests.as_bytes().chunks(split) {
+            client.send(part);
+        }
+        for wanted in &wanted {
+            assert_eq!(String::from_utf8_lossy(&client.answer().body), *wanted);
+        }
+    }
+    eventually("each is counted once", || place.door.stats().requests == 16);
+    // Its client goes while the handler is busy.
+    let mut gone = place.client();
+    gone.get("/turns?1000000");
+    place.serves();
+    drop(gone);
+    eventually("it is let go", || place.door.stats().open == 1);
+    client.is_served();
+}

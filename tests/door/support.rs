@@ -109,6 +109,13 @@ impl Handler for Front {
             b"/panic" => panic!("the handler was asked to"),
             b"/silent" => {}
             b"/short" => reply.stream_from(Answer::new(200), 10, Box::new(Pattern::new(9))),
+            b"/turns" => match request.work() {
+                None => reply.go_on(Box::new(number(&query))),
+                Some(work) => match *work.downcast::<usize>().expect("a number") {
+                    0 => reply.send(Answer::text(200, describe(request))),
+                    left => reply.go_on(Box::new(left - 1)),
+                },
+            },
             _ => reply.send(Answer::text(200, describe(request))),
         }
     }
