@@ -1,5 +1,10 @@
 //! The content type of a request: is its body a form (spec §4.1)?
 
+use std::collections::HashSet;
+
+/// The longest content type that is read.
+const CONTENT_TYPE_BYTES_MAX: usize = 8 << 10;
+
 /// Whether the content type says that the body is a form.
 ///
 /// # Errors
@@ -14,6 +19,9 @@ pub fn is_form(content_type: Option<&[u8]>) -> Result<bool, String> {
     }
     if text == FORM {
         return Ok(true);
+    }
+    if text.len() > CONTENT_TYPE_BYTES_MAX {
+        return Err("mime: invalid media parameter".into());
     }
     let end = text
         .iter()
@@ -48,7 +56,7 @@ fn check_media_type(media_type: &[u8]) -> Result<(), String> {
 
 /// `; name=value` any number of times, a last `;` allowed.
 fn check_parameters(text: &[u8]) -> Result<(), String> {
-    let mut names: Vec<Vec<u8>> = Vec::new();
+    let mut names = HashSet::new();
     let mut rest = text.trim_ascii_start();
     while !rest.is_empty() {
         let Some((name, after)) = parameter(rest) else {
@@ -57,10 +65,9 @@ fn check_parameters(text: &[u8]) -> Result<(), String> {
             }
             return Err("mime: invalid media parameter".into());
         };
-        if names.contains(&name) {
+        if !names.insert(name) {
             return Err("mime: duplicate parameter name".into());
         }
-        names.push(name);
         rest = after.trim_ascii_start();
     }
     Ok(())
@@ -106,4 +113,21 @@ fn token(text: &[u8]) -> (&[u8], &[u8]) {
         .position(|byte| !is_token(byte))
         .unwrap_or(text.len());
     text.split_at(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_content_type_is_not_read() {
+        let long = format!(
+            "application/x-www-form-urlencoded{}",
+            ";a=b".repeat(250_000)
+        );
+        assert_eq!(
+            is_form(Some(long.as_bytes())),
+            Err("mime: invalid media parameter".into())
+        );
+    }
 }

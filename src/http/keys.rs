@@ -4,7 +4,7 @@ use super::Api;
 use super::answer::{self, ClusterId, Numbers};
 use super::cors::Grant;
 use super::counts::{Counts, Method};
-use super::form::{Body, Form};
+use super::form::{Body, Form, Reading};
 use super::params::Params;
 use crate::door::{Answer, BodyState, Outbox, Reply, Request, Slices, Ticket};
 use crate::replica::{Done, Effect, Failure, Reader, Waiter};
@@ -26,8 +26,10 @@ pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: Grant, reply
         return reply.send(answer::method_not_allowed(ALLOW, &grant));
     }
     let refuse = |error: &ApiError| answer::error(error, &api.cluster, &grant);
-    let form = match Form::parse(request.query(), body_of(request)) {
-        Ok(form) => form,
+    let progress = request.work().and_then(|work| work.downcast().ok());
+    let form = match Form::read(request.query(), body_of(request), progress) {
+        Ok(Reading::Whole(form)) => form,
+        Ok(Reading::Part(progress)) => return reply.go_on(progress),
         Err(cause) => return reply.send(refuse(&ApiError::parameter(INVALID_FORM, cause))),
     };
     let is_get = request.method() == "GET";

@@ -116,7 +116,12 @@ fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    text.iter().try_fold(0u64, |number, byte| {
+    // Megabytes of leading zeros would take milliseconds one by one.
+    let zeros = text
+        .chunks_exact(64)
+        .take_while(|chunk| **chunk == [b'0'; 64]);
+    let zeros = zeros.count() * 64;
+    text[zeros..].iter().try_fold(0u64, |number, byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         number.checked_mul(10)?.checked_add(digit)
     })
@@ -198,6 +203,9 @@ mod tests {
             ("prevIndex=", "203"),
             ("ttl=18446744073709551616", "202"),
             ("ttl=+1", "202"),
+            (&format!("ttl={}1", "0".repeat(1000)), "ok"),
+            (&format!("ttl={}", "0".repeat(1024)), "ok"),
+            (&format!("ttl={}x", "0".repeat(1024)), "202"),
             ("dir=yes", "209"),
             ("dir=T&sorted=FALSE&recursive=1", "ok"),
             ("refresh=true&value=&ttl=5", "ok"),

@@ -1,0 +1,128 @@
+//! Requests that are long or costly to read: what is within the limits is served, what is beyond them is refused, and
+//! nobody else is kept waiting.
+
+mod harness;
+
+use harness::Server;
+use harness::client::{PATIENCE, form_request, request};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+fn status_of(server: &Server, bytes: &[u8]) -> u16 {
+    let mut client = server.connect();
+    // The reference takes a long line only on a connection that has served a request before.
+    assert_eq!(
+        client
+            .ask("GET", "/version", None)
+            .expect("an answer")
+            .status,
+        200
+    );
+    // A server that refuses may close before it has read everything.
+    let _ = client.write(bytes);
+    client.answer(false, PATIENCE).expect("an answer").status
+}
+
+#[test]
+fn an_old_value_may_be_long() {
+    let server = Server::start(&[]);
+    let long = "v".repeat(200_000);
+    let answer = server.ask("PUT", "/v2/keys/a", Some(&format!("value={long}")));
+    assert_eq!(answer.status, 201);
+    for length in [70_000, 900_000] {
+        let other = "w".repeat(length);
+        let target = format!("/v2/keys/a?prevValue={other}");
+        let swap = form_request("PUT", &target, Some("value=b"));
+        let mut client = server.connect();
+        client.ask("GET", "/version", None).expect("an answer");
+        client.write(&swap).expect("a request");
+        let answer = client.answer(false, PATIENCE).expect("an answer");
+        assert_eq!(answer.status, 412);
+        let cause = format!(r#""cause":"[{other} != {long}]""#);
+        assert!(answer.text().contains(&cause));
+    }
+    let target = format!("/v2/keys/a?prevValue={long}");
+    assert_eq!(
+        status_of(&server, &form_request("PUT", &target, Some("value=b"))),
+        200
+    );
+}
+
+/// The slowest request of clients on all workers while `attack` runs.
+fn slowest_beside(server: &Server, attack: impl FnOnce()) -> Duration {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let others: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = server.connect();
+                    let mut slowest = Duration::ZERO;
+                    while !stop.load(Ordering::Relaxed) {
+                        let start = Instant::now();
+                        client.ask("GET", "/version", None).expect("an answer");
+                        slowest = slowest.max(start.elapsed());
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                    slowest
+                })
+            })
+            .collect();
+        attack();
+        stop.store(true, Ordering::Relaxed);
+        let times = others
+            .into_iter()
+            .map(|other| other.join().expect("served"));
+        times.max().expect("some")
+    })
+}
+
+/// How long others may wait in a debug build on a busy machine. An optimised build that parses a form in one go makes
+/// them wait for 800 ms; one that reads it in turns, for less than 5 ms.
+const SLOWEST: Duration = Duration::from_millis(500);
+
+#[test]
+fn a_costly_form_holds_nobody_up() {
+    let server = Server::start(&[]);
+    let forms = [
+        ("a&".repeat(5 << 20), 200),
+        ("&".repeat(10 << 20), 200),
+        ("%61=%62&".repeat((10 << 20) / 8), 200),
+        (format!("value={}", "%41".repeat(3 << 20)), 200),
+        (format!("prevIndex={}x", "0".repeat(9 << 20)), 400),
+    ];
+    server.ask("PUT", "/v2/keys/form", Some("value=x"));
+    for (form, wanted) in forms {
+        let before = server.process().resident_bytes();
+        let mut most = 0;
+        let slowest = slowest_beside(&server, || {
+            let mut client = server.connect();
+            client
+                .write(&form_request("PUT", "/v2/keys/form", Some(&form)))
+                .expect("a form");
+            client.stream().set_nonblocking(true).expect("set");
+            let deadline = Instant::now() + PATIENCE;
+            while client.stream().peek(&mut [0]).is_err() && Instant::now() < deadline {
+                most = most.max(server.process().resident_bytes());
+                thread::sleep(Duration::from_millis(1));
+            }
+            client.stream().set_nonblocking(false).expect("set");
+            let answer = client.answer(false, PATIENCE).expect("an answer");
+            assert_eq!(answer.status, wanted, "{}", &form[..20]);
+        });
+        let grown = most.saturating_sub(before) >> 20;
+        println!("{}…: slowest {slowest:?}, {grown} MiB", &form[..12]);
+        assert!(grown < 80, "{}: {grown} MiB", &form[..20]);
+        assert!(slowest < SLOWEST, "{}: {slowest:?}", &form[..20]);
+    }
+}
+
+#[test]
+fn a_costly_query_holds_nobody_up() {
+    let server = Server::start(&[]);
+    let target = format!("/v2/keys/?{}", "a&".repeat(500_000));
+    let slowest = slowest_beside(&server, || {
+        assert_eq!(status_of(&server, &request("GET", &target, &[], None)), 200);
+    });
+    assert!(slowest < SLOWEST, "{slowest:?}");
+}
