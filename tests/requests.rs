@@ -4,7 +4,7 @@
 mod harness;
 
 use harness::Server;
-use harness::client::{PATIENCE, form_request, request};
+use harness::client::{FORM, PATIENCE, form_request, request};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,6 +47,64 @@ fn an_old_value_may_be_long() {
         status_of(&server, &form_request("PUT", &target, Some("value=b"))),
         200
     );
+}
+
+#[test]
+fn heads_have_limits() {
+    let server = Server::start(&[]);
+    let head = |target: &str, lines: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n").into_bytes()
+    };
+    let target = "/v2/keys/?recursive=true";
+    let table = [
+        (head(target, &"X-Y: z\r\n".repeat(999)), 200),
+        (head(target, &"X-Y: z\r\n".repeat(1000)), 431),
+        (
+            head(target, &format!("X-Y: {}\r\n", "z".repeat(1_000_000))),
+            200,
+        ),
+        (
+            head(target, &format!("X-Y: {}\r\n", "z".repeat(1 << 20))),
+            431,
+        ),
+        (head(&format!("{target}&{}", "a&".repeat(500_000)), ""), 200),
+        (head(&format!("{target}&{}", "a".repeat(1 << 20)), ""), 414),
+        (
+            head(&format!("/v2/keys/{}", "a".repeat(1_000_000)), ""),
+            404,
+        ),
+        (head(&format!("/v2/keys{}", "/a".repeat(200_000)), ""), 414),
+        (head(&format!("/v2/keys{}", "//".repeat(200_000)), ""), 414),
+    ];
+    for (bytes, wanted) in table {
+        let shown = String::from_utf8_lossy(&bytes[..60]).into_owned();
+        assert_eq!(
+            status_of(&server, &bytes),
+            wanted,
+            "{shown} ({} bytes)",
+            bytes.len()
+        );
+    }
+}
+
+/// What is read of a head is not read again each time more of it comes.
+#[test]
+fn a_head_that_trickles_in_costs_little() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.ask("GET", "/version", None).expect("an answer");
+    let before = server.process().cpu();
+    let target = format!("/v2/keys/?a={}", "a".repeat(1_000_000));
+    let bytes = form_request("GET", &target, None);
+    for part in bytes.chunks(250) {
+        client.write(part).expect("a part");
+    }
+    assert_eq!(
+        client.answer(false, PATIENCE).expect("an answer").status,
+        200
+    );
+    let took = server.process().cpu() - before;
+    assert!(took < Duration::from_secs(2), "{took:?} of processor time");
 }
 
 /// The slowest request of clients on all workers while `attack` runs.
@@ -118,11 +176,59 @@ fn a_costly_form_holds_nobody_up() {
 }
 
 #[test]
-fn a_costly_query_holds_nobody_up() {
+fn other_costly_requests_hold_nobody_up() {
     let server = Server::start(&[]);
-    let target = format!("/v2/keys/?{}", "a&".repeat(500_000));
-    let slowest = slowest_beside(&server, || {
-        assert_eq!(status_of(&server, &request("GET", &target, &[], None)), 200);
-    });
-    assert!(slowest < SLOWEST, "{slowest:?}");
+    let parameters: String = (0..100_000).map(|number| format!(";a{number}=b")).collect();
+    let kind = format!("{}{parameters}", FORM.1);
+    let urls = format!("{{\"peerURLs\":[{}\"\"]}}", "\"\",".repeat(3 << 20));
+    let table = [
+        (
+            request("PUT", "/v2/keys/a", &[(FORM.0, &kind)], Some(b"value=x")),
+            400,
+        ),
+        (
+            request(
+                "POST",
+                "/v2/members",
+                &[("Content-Type", "application/json")],
+                Some(urls.as_bytes()),
+            ),
+            413,
+        ),
+        (
+            request(
+                "GET",
+                &format!("/v2/keys/?{}", "a&".repeat(500_000)),
+                &[],
+                None,
+            ),
+            200,
+        ),
+        (
+            request(
+                "GET",
+                &format!("/v2/keys/{}", "%41".repeat(300_000)),
+                &[],
+                None,
+            ),
+            404,
+        ),
+        (
+            request(
+                "GET",
+                &format!("/v2/keys/{}", "%FF".repeat(300_000)),
+                &[],
+                None,
+            ),
+            404,
+        ),
+    ];
+    for (bytes, wanted) in table {
+        let shown = String::from_utf8_lossy(&bytes[..40]).into_owned();
+        let slowest = slowest_beside(&server, || {
+            assert_eq!(status_of(&server, &bytes), wanted, "{shown}");
+        });
+        println!("{shown}: slowest {slowest:?}");
+        assert!(slowest < SLOWEST, "{shown}: {slowest:?}");
+    }
 }

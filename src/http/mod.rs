@@ -13,8 +13,9 @@
 //!
 //! # The order of checks
 //!
-//! Host (421) → a path that cannot be decoded (400) → OPTIONS (200, any path and `*`) → a foreign page's
-//! write (403) → a path that is not clean (301) → the route (404) → the method (405) → the page's own checks.
+//! Host (421) → a path that cannot be decoded (400) → a very deep path (414) → OPTIONS (200, any path and `*`) → a
+//! foreign page's write (403) → a path that is not clean (301) → the route (404) → the method (405) → the page's own
+//! checks.
 //!
 //! Nothing here waits: a read is answered from the newest view, a write and a quorum read leave with
 //! their reply, a watch is parked in the hub.
@@ -112,8 +113,10 @@ impl Handler for Api {
             return reply.send(asterisk(request, &grant));
         }
         let target = target::target(request.path(), request.query());
-        if target == Target::Malformed {
-            return reply.send(Answer::bad_request());
+        match target {
+            Target::Malformed => return reply.send(Answer::bad_request()),
+            Target::TooDeep => return reply.send(answer::text(414, "414 URI Too Long\n", &grant)),
+            _ => {}
         }
         if request.method() == "OPTIONS" {
             return reply.send(grant.onto(Answer::new(200)));
@@ -124,7 +127,7 @@ impl Handler for Api {
         match target {
             Target::Clean(path) => self.route(request, &path, grant, reply),
             Target::Redirect(location) => reply.send(redirect(request, &location, &grant)),
-            Target::Malformed => unreachable!("answered above"),
+            Target::Malformed | Target::TooDeep => unreachable!("answered above"),
         }
     }
 
@@ -144,6 +147,9 @@ impl Handler for MetricsOnly {
         }
     }
 }
+
+/// A longer Host header is refused when there is a list. Names have at most 253 bytes.
+const HOST_BYTES_MAX: usize = 512;
 
 const FOREIGN_ORIGIN: &str =
     "403 Forbidden: this write comes from a page of another origin; --cors=ORIGIN admits it\n";
@@ -179,9 +185,11 @@ impl Api {
         if self.hosts == crate::allowed::Allowed::Anybody {
             return None;
         }
-        let host = String::from_utf8_lossy(request.authority()).into_owned();
-        let name = without_port(&host);
-        if self.hosts.admits(name) || self.hosts.admits(&host) {
+        let host = request.authority();
+        let shown = String::from_utf8_lossy(&host[..host.len().min(HOST_BYTES_MAX)]).into_owned();
+        let name = without_port(&shown);
+        let is_admitted = self.hosts.admits(name) || self.hosts.admits(&shown);
+        if is_admitted && host.len() <= HOST_BYTES_MAX {
             return None;
         }
         let body = format!("421 Misdirected Request: --host-whitelist does not name {name:?}\n");
@@ -222,12 +230,26 @@ fn redirect(request: &Request<'_>, location: &str, grant: &Grant) -> Answer {
     if request.method() == "HEAD" {
         return answer;
     }
-    let escaped = location
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;");
-    let escaped = escaped.replace('"', "&#34;").replace('\'', "&#39;");
+    let escaped = escape_html(location);
     answer.body(format!("<a href=\"{escaped}\">Moved Permanently</a>.\n\n").into_bytes())
+}
+
+fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+        escaped.push_str(&rest[..at]);
+        escaped.push_str(match rest.as_bytes()[at] {
+            b'&' => "&amp;",
+            b'<' => "&lt;",
+            b'>' => "&gt;",
+            b'"' => "&#34;",
+            _ => "&#39;",
+        });
+        rest = &rest[at + 1..];
+    }
+    escaped.push_str(rest);
+    escaped
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@
 //! connection's worker, 64 KiB at a time, other connections in between, and only as fast as the client takes
 //! it. So nothing is written to a disk, no thread waits, and a client holds a slice of memory, and what the
 //! tree has replaced since: at most the size of the tree when all of it was written anew meanwhile. That is
-//! why their number is bounded. One that takes nothing for 30 s is cut, as any answer is; one that takes less
+//! why their number is bounded. One that takes nothing for ten minutes is cut, as any answer is. One that takes less
 //! than 64 KiB a second gives its place up, 30 s after its beginning, when another asks ([`Slots`]).
 //!
 //! Left out: who may ask. All keys are in the answer, so with users it is to be root's alone.
@@ -90,8 +90,15 @@ pub fn handle(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) 
     }
 }
 
+/// The longest query that is read.
+const QUERY_BYTES_MAX: usize = 64 << 10;
+
 fn is_local(request: &Request<'_>) -> Result<bool, ApiError> {
-    let form = Form::parse(request.query(), Body::Ignored)
+    let query = request.query().unwrap_or_default();
+    if query.len() > QUERY_BYTES_MAX {
+        return Err(ApiError::parameter(INVALID_FORM, "the query is too long"));
+    }
+    let form = Form::parse(Some(query), Body::Ignored)
         .map_err(|cause| ApiError::parameter(INVALID_FORM, cause))?;
     match form.first("local") {
         None | Some(b"false") => Ok(false),
