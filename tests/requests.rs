@@ -232,3 +232,27 @@ fn other_costly_requests_hold_nobody_up() {
         assert!(slowest < SLOWEST, "{shown}: {slowest:?}");
     }
 }
+
+/// A proxy may check one of two headers, and the server the other one.
+#[test]
+fn a_header_that_decides_must_not_come_twice() {
+    let server = Server::start(&[]);
+    let host = server.address();
+    let own = format!("Origin: http://{host}\r\n");
+    let foreign = "origin: http://evil.example\r\n";
+    let table = [
+        (own.clone(), 201),
+        (format!("{own}{foreign}"), 400),
+        (format!("{foreign}{own}"), 400),
+        (format!("{own}{own}"), 400),
+        (format!("Host: {host}\r\n"), 400),
+    ];
+    for (number, (lines, wanted)) in table.into_iter().enumerate() {
+        let bytes = format!(
+            "PUT /v2/keys/twice{number} HTTP/1.1\r\nHost: {host}\r\n{lines}Content-Length: 0\r\n\r\n"
+        );
+        assert_eq!(status_of(&server, bytes.as_bytes()), wanted, "{lines}");
+        let stored = server.ask("GET", &format!("/v2/keys/twice{number}"), None);
+        assert_eq!(stored.status == 200, wanted == 201, "{lines}");
+    }
+}

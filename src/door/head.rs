@@ -3,7 +3,8 @@
 //! Two readers that disagree about where a request ends are how one client's bytes become another
 //! one's request. So whatever RFC 9112 leaves to a recipient's goodwill is refused with 400, and the
 //! connection ends: a sign, a blank or a list in `Content-Length`; a second one, even if equal;
-//! `Content-Length` beside `Transfer-Encoding`; folded header lines; a control character anywhere.
+//! `Content-Length` beside `Transfer-Encoding`; folded header lines; a control character anywhere. The same goes for a
+//! second `Host` or `Origin`, which decide who may do what: a proxy may have checked the other one.
 //!
 //! httparse reads the common head in one pass. It wants targets to be UTF-8, which the reference does
 //! not, and answers every version but 1.0 and 1.1 alike; such request lines are read by hand.
@@ -182,6 +183,7 @@ struct Fields<'b> {
     length: Option<&'b [u8]>,
     coding: Option<&'b [u8]>,
     hosts: usize,
+    origin: Option<&'b [u8]>,
     close: bool,
     keep_alive: bool,
     expects: Option<&'b [u8]>,
@@ -237,6 +239,7 @@ fn fields<'b>(headers: &[Header<'b>]) -> Result<Fields<'b>, u16> {
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => fields.hosts += 1,
             6 if name.eq_ignore_ascii_case("expect") => fields.expects = Some(value),
+            6 if name.eq_ignore_ascii_case("origin") => once(&mut fields.origin, value)?,
             10 if name.eq_ignore_ascii_case("connection") => {
                 fields.close |= lists(value, b"close");
                 fields.keep_alive |= lists(value, b"keep-alive");
@@ -251,7 +254,7 @@ fn fields<'b>(headers: &[Header<'b>]) -> Result<Fields<'b>, u16> {
     Ok(fields)
 }
 
-/// A header that delimits the body must not come twice, not even equal.
+/// A header that delimits the body, or that decides who may do what, must not come twice, not even equal.
 fn once<'b>(field: &mut Option<&'b [u8]>, value: &'b [u8]) -> Result<(), u16> {
     match field.replace(value) {
         None => Ok(()),
