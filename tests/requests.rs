@@ -5,6 +5,7 @@ mod harness;
 
 use harness::Server;
 use harness::client::{FORM, PATIENCE, form_request, request};
+use harness::server::is_release;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -135,9 +136,14 @@ fn slowest_beside(server: &Server, attack: impl FnOnce()) -> Duration {
     })
 }
 
-/// How long others may wait in a debug build on a busy machine. An optimised build that parses a form in one go makes
-/// them wait for 800 ms; one that reads it in turns, for less than 5 ms.
-const SLOWEST: Duration = Duration::from_millis(500);
+/// How long others may wait for a release build. One that parsed a form in one go made them wait for 800 ms; a worker
+/// that reads it in turns is held for less than 5 ms, and the rest is the machine's. A debug build says nothing about
+/// time.
+const SLOWEST: Duration = Duration::from_millis(50);
+
+fn is_slow(slowest: Duration) -> bool {
+    is_release() && slowest >= SLOWEST
+}
 
 #[test]
 fn a_costly_form_holds_nobody_up() {
@@ -171,7 +177,7 @@ fn a_costly_form_holds_nobody_up() {
         let grown = most.saturating_sub(before) >> 20;
         println!("{}…: slowest {slowest:?}, {grown} MiB", &form[..12]);
         assert!(grown < 80, "{}: {grown} MiB", &form[..20]);
-        assert!(slowest < SLOWEST, "{}: {slowest:?}", &form[..20]);
+        assert!(!is_slow(slowest), "{}: {slowest:?}", &form[..20]);
     }
 }
 
@@ -229,7 +235,7 @@ fn other_costly_requests_hold_nobody_up() {
             assert_eq!(status_of(&server, &bytes), wanted, "{shown}");
         });
         println!("{shown}: slowest {slowest:?}");
-        assert!(slowest < SLOWEST, "{shown}: {slowest:?}");
+        assert!(!is_slow(slowest), "{shown}: {slowest:?}");
     }
 }
 
