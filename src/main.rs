@@ -137,7 +137,10 @@ fn say_ready(config: &Config, node: &Node) -> String {
     if let Some(first) = addresses.first() {
         let server = match first.strip_prefix("unix://") {
             Some(path) => format!("--unix-socket {path} http://localhost"),
-            None => first.clone(),
+            // Not every shell takes the brackets of `[::]`.
+            None => first
+                .replace("//[::]:", "//127.0.0.1:")
+                .replace("//0.0.0.0:", "//127.0.0.1:"),
         };
         log::info!("try: curl {server}/v2/keys/hello -XPUT -d value=world");
     }

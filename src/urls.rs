@@ -222,7 +222,7 @@ impl Url {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
             // The system knows the number of a zone's interface.
             host if host.contains('%') => return self.resolve().ok()?.first().copied(),
-            host => host.parse().ok()?,
+            host => host.parse::<IpAddr>().ok()?.to_canonical(),
         };
         Some(SocketAddr::new(ip, self.port))
     }
@@ -486,6 +486,8 @@ mod tests {
         assert_eq!(url.listen_address(), Some("[::1]:2379".parse().unwrap()));
         let local = Url::parse("http://localhost:0").unwrap();
         assert_eq!(local.listen_address(), Some("127.0.0.1:0".parse().unwrap()));
+        let mapped = Url::parse("http://[::ffff:0.0.0.0]:1").unwrap();
+        assert_eq!(mapped.listen_address(), Some("0.0.0.0:1".parse().unwrap()));
         assert_eq!(
             Url::parse("http://example.com:1").unwrap().listen_address(),
             None

@@ -2,9 +2,10 @@
 
 #[cfg(target_os = "linux")]
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 #[cfg(target_os = "linux")]
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -126,11 +127,33 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// system call for each connection: no delay for small segments, keepalive for clients whose host has
 /// vanished.
 ///
-/// `[::]` takes IPv4 clients, too, unless the same list (`others`) has an IPv4 address with this port: then the two
-/// can be listened on side by side.
+/// The unspecified address of either family (`0.0.0.0`, `[::]`) takes clients of both, as in the reference, unless the
+/// same list (`others`) has an address of the other family with this port: then the two can be listened on side by
+/// side. On a machine without IPv6 it takes IPv4 clients.
 ///
 /// Errors: the system's, such as an address where somebody listens.
 pub fn bind(address: SocketAddr, others: &[SocketAddr]) -> io::Result<Bound> {
+    let is_other =
+        |other: &SocketAddr| other.is_ipv4() != address.is_ipv4() && other.port() == address.port();
+    if !address.ip().is_unspecified() || others.iter().any(is_other) {
+        return bind_one(address, true);
+    }
+    let (v4, v6) = (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
+    match bind_one((v6, address.port()).into(), false) {
+        Err(error) if is_without_ipv6(&error) => bind_one((v4, address.port()).into(), true),
+        other => other,
+    }
+}
+
+/// Whether the machine has no IPv6 at all, or has it switched off.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    let kinds = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
+    kinds
+        .iter()
+        .any(|kind| error.raw_os_error() == Some(kind.raw_os_error()))
+}
+
+fn bind_one(address: SocketAddr, is_one_family: bool) -> io::Result<Bound> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -138,8 +161,7 @@ pub fn bind(address: SocketAddr, others: &[SocketAddr]) -> io::Result<Bound> {
     )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        let is_shared = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
-        socket.set_only_v6(others.iter().any(is_shared))?;
+        socket.set_only_v6(is_one_family)?;
     }
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
@@ -161,14 +183,16 @@ mod tests {
 
     #[test]
     fn both_families_are_served_unless_each_has_an_address() {
-        let any_v6 = SocketAddr::from(([0; 16], 0));
-        let both = bind(any_v6, &[any_v6])
-            .and_then(Bound::listen)
-            .expect("listen");
-        let port = both.local_addr().expect("address").port();
-        TcpStream::connect(("127.0.0.1", port)).expect("IPv4");
-        TcpStream::connect(("::1", port)).expect("IPv6");
-        drop(both);
+        for any in [
+            SocketAddr::from(([0; 16], 0)),
+            SocketAddr::from(([0; 4], 0)),
+        ] {
+            let both = bind(any, &[any]).and_then(Bound::listen).expect("listen");
+            let port = both.local_addr().expect("address").port();
+            TcpStream::connect(("127.0.0.1", port)).expect("IPv4");
+            TcpStream::connect(("::1", port)).expect("IPv6");
+        }
+        let port = free_port();
         let list = [
             SocketAddr::from(([0; 16], port)),
             SocketAddr::from(([0; 4], port)),
@@ -179,6 +203,12 @@ mod tests {
                 .expect("listen")
         });
         drop(listeners);
+    }
+
+    /// As of now. The listener that had it is closed.
+    fn free_port() -> u16 {
+        let any = listen(([0; 16], 0).into()).expect("listen");
+        any.local_addr().expect("address").port()
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! Where a server listens and how it is reached: both families of IP, zones, Unix sockets, numbers apart, proxies.
 
+#[path = "../harness/mod.rs"]
 mod harness;
+
+mod link_local;
 
 use harness::client::{PATIENCE, form_request};
 use harness::cluster::Cluster;
-use harness::server::{free_address, program};
+use harness::server::free_address;
 use harness::{Connection, Server, wait_for};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::{Command, Output};
 
 fn edgetcdctl(endpoints: &str, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"));
@@ -35,32 +38,55 @@ fn status(address: SocketAddr, target: &str) -> u16 {
         .status
 }
 
+/// `[::]` and `0.0.0.0` are all addresses of this machine, whichever is written.
 #[test]
 fn all_addresses_are_those_of_both_families() {
-    let (clients, peers) = (free_address().port(), free_address().port());
-    let mut server = Server::prepare(&[
-        &format!("--listen-client-urls=http://[::]:{clients}"),
-        &format!("--listen-peer-urls=http://[::]:{peers}"),
-    ]);
-    server.spawn();
-    let v4 = SocketAddr::from(([127, 0, 0, 1], clients));
-    wait_for("the server", PATIENCE, || {
-        Connection::open(v4).ok()?.ask("GET", "/health", None).ok()
-    });
-    let v6 = format!("[::1]:{clients}").parse().expect("an address");
-    assert_eq!([status(v4, "/version"), status(v6, "/version")], [200, 200]);
-    TcpStream::connect(("127.0.0.1", peers)).expect("members by IPv4");
-    TcpStream::connect(("::1", peers)).expect("members by IPv6");
-    server.stop();
+    for any in ["[::]", "0.0.0.0"] {
+        let ports: Vec<u16> = (0..3).map(|_| free_address().port()).collect();
+        let mut server = Server::prepare(&[
+            &format!("--listen-client-urls=http://{any}:{}", ports[0]),
+            &format!("--listen-peer-urls=http://{any}:{}", ports[1]),
+            &format!("--listen-metrics-urls=http://{any}:{}", ports[2]),
+        ]);
+        server.spawn();
+        wait_for("the server", PATIENCE, || {
+            let client = SocketAddr::from(([127, 0, 0, 1], ports[0]));
+            let mut connection = Connection::open(client).ok()?;
+            let answer = connection.ask("GET", "/health", None).ok()?;
+            (answer.status == 200).then_some(())
+        });
+        for port in ports {
+            TcpStream::connect(("127.0.0.1", port)).expect("IPv4");
+            TcpStream::connect(("::1", port)).expect("IPv6");
+        }
+        assert!(server.stop().success());
+    }
+}
 
-    let port = free_address().port();
-    let both = format!("--listen-client-urls=http://0.0.0.0:{port},http://[::]:{port}");
-    let mut server = Server::prepare(&[&both]);
-    server.spawn();
-    let v4 = SocketAddr::from(([127, 0, 0, 1], port));
-    wait_for("the server", PATIENCE, || {
-        Connection::open(v4).ok()?.ask("GET", "/health", None).ok()
-    });
+/// Each with a socket of its own, as the list says it.
+#[test]
+fn both_families_may_stand_in_one_list() {
+    for (v4, v6) in [
+        ("0.0.0.0", "[::]"),
+        ("127.0.0.1", "[::]"),
+        ("0.0.0.0", "[::1]"),
+        ("[::ffff:127.0.0.1]", "[::1]"),
+    ] {
+        let port = free_address().port();
+        let mut server = Server::prepare(&[&format!(
+            "--listen-client-urls=http://{v6}:{port},http://{v4}:{port}"
+        )]);
+        server.spawn();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        wait_for("the server", PATIENCE, || {
+            Connection::open(address)
+                .ok()?
+                .ask("GET", "/health", None)
+                .ok()
+        });
+        TcpStream::connect(("::1", port)).expect("IPv6");
+        assert!(server.stop().success());
+    }
 }
 
 /// An answer to a request that is sent through the file.
@@ -161,93 +187,4 @@ fn members_ask_each_other_past_any_proxy() {
     assert_eq!(status.code(), Some(1));
     proxy.set_nonblocking(true).expect("set");
     assert!(proxy.accept().is_err(), "somebody asked the proxy");
-}
-
-/// A network namespace with a link-local address on its loopback interface. Removed when dropped, after what runs in it.
-struct Namespace {
-    name: String,
-    children: Vec<Child>,
-}
-
-impl Namespace {
-    fn new() -> Namespace {
-        let name = format!("edgetcd-zone-{}", std::process::id());
-        let namespace = Namespace {
-            name: name.clone(),
-            children: Vec::new(),
-        };
-        for words in [
-            format!("netns add {name}"),
-            format!("-n {name} link set lo up"),
-            format!("-n {name} addr add fe80::7/64 dev lo nodad"),
-        ] {
-            let done = Command::new("ip")
-                .args(words.split(' '))
-                .status()
-                .expect("ip runs");
-            assert!(done.success(), "ip {words}");
-        }
-        namespace
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, program]);
-        command
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        let _ = Command::new("ip")
-            .args(["netns", "del", &self.name])
-            .status();
-    }
-}
-
-#[test]
-#[ignore = "needs root and ip, for a network namespace of its own"]
-fn three_members_over_link_local_addresses() {
-    let mut namespace = Namespace::new();
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = |port: u32| format!("http://[fe80::7%25lo]:{port}");
-    let cluster: Vec<String> = (1..=3).map(|n| format!("n{n}={}", url(2000 + n))).collect();
-    for n in 1..=3 {
-        let mut command = namespace.command(&program()[0]);
-        command
-            .arg(format!("--name=n{n}"))
-            .arg("--data-dir")
-            .arg(folder.path().join(n.to_string()))
-            .arg(format!("--listen-client-urls={}", url(1000 + n)))
-            .arg(format!("--advertise-client-urls={}", url(1000 + n)))
-            .arg(format!("--listen-peer-urls={}", url(2000 + n)))
-            .arg(format!("--initial-advertise-peer-urls={}", url(2000 + n)))
-            .arg(format!("--initial-cluster={}", cluster.join(",")));
-        let log = std::fs::File::create(folder.path().join(format!("{n}.log"))).expect("a log");
-        command.stderr(log);
-        namespace.children.push(command.spawn().expect("it starts"));
-    }
-    let ask = |words: &[&str]| {
-        let mut command = namespace.command(env!("CARGO_BIN_EXE_edgetcdctl"));
-        let output = command
-            .args(["--endpoints", &url(1001)])
-            .args(words)
-            .output();
-        output.expect("edgetcdctl runs")
-    };
-    wait_for("a healthy cluster", PATIENCE, || {
-        ask(&["cluster-health"]).status.success().then_some(())
-    });
-    assert!(ask(&["set", "/a", "1"]).status.success());
-    let members = String::from_utf8_lossy(&ask(&["member", "list"]).stdout).into_owned();
-    for n in 1..=3 {
-        assert!(
-            members.contains(&format!("peerURLs={}", url(2000 + n))),
-            "{members}"
-        );
-    }
 }
