@@ -80,12 +80,16 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 /// Listens on a Unix socket. Who may connect is for the file's mode to say: 777 less the process's umask, so that by
 /// default it is the owner alone. What a process that was killed has left behind is replaced.
 ///
-/// Errors: `AddrInUse` if somebody listens there, `AlreadyExists` if the file is no socket; else the system's.
+/// Errors: `AddrInUse` if somebody listens there, `AlreadyExists` if the file is no socket; else the system's, such as
+/// `PermissionDenied` for a socket of another user's, where somebody may listen or not.
 pub fn listen_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(ErrorKind::AlreadyExists.into()),
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(ErrorKind::AddrInUse.into()),
-        Ok(_) => std::fs::remove_file(path)?,
+        Ok(_) => match UnixStream::connect(path).map_err(|error| error.kind()) {
+            Ok(_) => return Err(ErrorKind::AddrInUse.into()),
+            Err(ErrorKind::ConnectionRefused) => std::fs::remove_file(path)?,
+            Err(other) => return Err(other.into()),
+        },
         Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
@@ -234,6 +238,15 @@ mod tests {
             listen_unix(&path).map_err(kind).err(),
             Some(ErrorKind::AlreadyExists)
         );
+    }
+
+    #[test]
+    fn a_socket_of_another_kind_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("syslog.sock");
+        let _other = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
+        assert!(listen_unix(&path).is_err());
+        assert!(path.exists());
     }
 
     #[test]
