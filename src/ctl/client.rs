@@ -267,7 +267,7 @@ impl Client {
         ask: &Ask,
         deadline: Option<Instant>,
     ) -> Result<Response<ureq::Body>, ureq::Error> {
-        let url = ask.url(&endpoint.base());
+        let url = ask.url(&endpoint.base(), endpoint.query());
         let (content_type, body) = match &ask.body {
             Body::None => ("", String::new()),
             Body::Form(parameters) => (
@@ -278,7 +278,7 @@ impl Client {
         };
         if self.settings.debug {
             // With stderr gone there is nobody to tell.
-            let shown = ask.url(endpoint.as_str());
+            let shown = ask.url(endpoint.as_str(), endpoint.query());
             let _ = writeln!(std::io::stderr(), "{}", ask.curl(&shown, &body));
         }
         let filled = |request: Builder| request.header("Content-Type", content_type);

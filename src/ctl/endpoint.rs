@@ -1,13 +1,15 @@
 //! Where a server is, as people and scripts write it.
 //!
-//! etcdctl takes any URL: a path in front of the API (a proxy), no port (80), a user, a query that it ignores. Here
-//! `http://` may be left out as well, and empty places of a list are skipped.
+//! etcdctl takes any URL: a path in front of the API (a proxy), no port (80), a query that goes with each request. Here
+//! `http://` may be left out as well, a user is sent to the server, and empty places of a list are skipped.
 
 use super::globals::base64;
+use super::wire;
 use crate::dial;
 use crate::urls::{Scheme, Url};
 use percent_encoding::percent_decode_str;
 use std::fmt;
+use std::net::Ipv6Addr;
 
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(super) struct Endpoint {
     url: Url,
     /// What stands before `/v2`, without a slash at its end.
     prefix: String,
+    /// What each request has in its query.
+    query: Vec<(String, String)>,
     /// `Authorization` for the user that stands in it.
     pub authorization: Option<String>,
 }
@@ -27,9 +31,9 @@ impl Endpoint {
     /// # Errors
     /// What is wrong with it, in words that name it.
     pub fn parse(text: &str) -> Result<Endpoint, String> {
-        let text = text.trim();
-        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        let rest = rest.split(['?', '#']).next().unwrap_or_default();
+        let (scheme, rest) = split_scheme(text.trim());
+        let rest = rest.split('#').next().unwrap_or_default();
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let scheme = scheme.to_ascii_lowercase();
         if scheme.starts_with("unix") {
             return Endpoint::unix(&scheme, rest);
@@ -45,25 +49,23 @@ impl Endpoint {
         let default_port = if scheme == "https" { 443 } else { 80 };
         let url = Url::parse(&format!("{scheme}://{}", with_port(host, default_port)))
             .map_err(|error| error.to_string())?;
-        let names = path
-            .split('/')
-            .filter(|name| !name.is_empty() && *name != ".");
-        let prefix: String = names.flat_map(|name| ["/", name]).collect();
+        let prefix = path_in_front(path);
         Ok(Endpoint {
             text: format!("{scheme}://{host}{prefix}"),
             url,
             prefix,
+            query: wire::read_query(query),
             authorization: user.map(authorization),
         })
     }
 
     fn unix(scheme: &str, rest: &str) -> Result<Endpoint, String> {
-        // A relative path needs no port here, as a file has none.
+        // The file `name:80` is what etcdctl opens for a relative name without a port.
         let rest = rest.trim_end_matches('/');
         let rest = if rest.starts_with('/') {
             rest.to_owned()
         } else {
-            with_port(rest, 0)
+            with_port(rest, 80)
         };
         let text = format!("{scheme}://{rest}");
         let url = Url::parse(&text).map_err(|error| error.to_string())?;
@@ -71,6 +73,7 @@ impl Endpoint {
             text,
             url,
             prefix: String::new(),
+            query: Vec::new(),
             authorization: None,
         })
     }
@@ -91,6 +94,11 @@ impl Endpoint {
         format!("{}{}", dial::base(&self.url), self.prefix)
     }
 
+    /// What each request has in its query.
+    pub fn query(&self) -> &[(String, String)] {
+        &self.query
+    }
+
     /// How it is reached.
     pub fn url(&self) -> &Url {
         &self.url
@@ -107,20 +115,43 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// What stands before `://`, or `http` where nothing does.
+fn split_scheme(text: &str) -> (&str, &str) {
+    let is_scheme =
+        |scheme: &str| !scheme.is_empty() && !scheme.contains(|c: char| "/:?#[@".contains(c));
+    match text.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
+        _ => ("http", text.strip_prefix("//").unwrap_or(text)),
+    }
+}
+
+/// A path in front of the API, cleaned and escaped as etcdctl does it.
+fn path_in_front(path: &str) -> String {
+    let plain = percent_decode_str(path).decode_utf8_lossy();
+    wire::escape_path(wire::clean(&plain).trim_end_matches('/'))
+}
+
 /// The address with its port, which may have been left out; without a host it is this machine.
 fn with_port(address: &str, port: u16) -> String {
-    let after_host = address.rfind(']').map_or(0, |at| at + 1);
-    let colons = address[after_host..].matches(':').count();
     let address = match address.strip_prefix(':') {
-        Some(port) => format!("localhost:{port}"),
-        None => address.to_owned(),
+        Some(port) if !port.is_empty() && !port.contains(':') => format!("localhost:{port}"),
+        _ => address.to_owned(),
     };
-    match colons {
-        0 if !address.is_empty() => format!("{address}:{port}"),
+    // `::1:2379`: Go takes the last colon for the port's.
+    if let Some((host, port)) = address.rsplit_once(':')
+        && host.parse::<Ipv6Addr>().is_ok()
+    {
+        return format!("[{host}]:{port}");
+    }
+    let after_host = address.rfind(']').map_or(0, |at| at + 1);
+    match address[after_host..].split_once(':') {
+        None if !address.is_empty() => format!("{address}:{port}"),
+        Some((_, "")) if address != ":" => format!("{address}{port}"),
         _ => address,
     }
 }
 
+/// The value of `Authorization` for `USER[:PASSWORD]` of a URL.
 fn authorization(user: &str) -> String {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
     let plain = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
@@ -141,7 +172,23 @@ mod tests {
             ("http://h:2379//", "http://h:2379", "http://h:2379"),
             ("http://lb/etcd", "http://lb/etcd", "http://lb:80/etcd"),
             ("http://lb/a//b/?x=y#z", "http://lb/a/b", "http://lb:80/a/b"),
+            ("http://lb/a/../b/.", "http://lb/b", "http://lb:80/b"),
+            (
+                "http://lb/a%2Fb c/ü%7a",
+                "http://lb/a/b%20c/%C3%BCz",
+                "http://lb:80/a/b%20c/%C3%BCz",
+            ),
+            ("http://::1:2379", "http://::1:2379", "http://[::1]:2379"),
+            (
+                "fd00::1:2379/a",
+                "http://fd00::1:2379/a",
+                "http://[fd00::1]:2379/a",
+            ),
             ("localhost", "http://localhost", "http://localhost:80"),
+            ("//h:2379", "http://h:2379", "http://h:2379"),
+            ("http://h:/a", "http://h:/a", "http://h:80/a"),
+            ("http://[::1]:", "http://[::1]:", "http://[::1]:80"),
+            ("h:1/a?u=http://x", "http://h:1/a", "http://h:1/a"),
             ("http://:2379", "http://:2379", "http://localhost:2379"),
             ("http://u:p%40@h:1", "http://h:1", "http://h:1"),
             ("[::1]:2379", "http://[::1]:2379", "http://[::1]:2379"),
@@ -161,7 +208,7 @@ mod tests {
                 "unix://localhost:1",
                 "http://localhost",
             ),
-            ("unix://a.sock", "unix://a.sock:0", "http://localhost"),
+            ("unix://a.sock", "unix://a.sock:80", "http://localhost"),
         ];
         for (given, text, base) in table {
             let endpoint = Endpoint::parse(given).expect(given);
@@ -171,6 +218,8 @@ mod tests {
                 "{given}"
             );
         }
+        let token = Endpoint::parse("http://h:1/?token=a%20b#c").expect("a URL");
+        assert_eq!(token.query(), [("token".to_owned(), "a b".to_owned())]);
         let user = Endpoint::parse("http://u:p%40@h:1").expect("a URL");
         assert_eq!(user.authorization.as_deref(), Some("Basic dTpwQA=="));
     }
@@ -182,6 +231,7 @@ mod tests {
         assert_eq!(list(",http://a:1, ,b:2"), Ok(2));
         assert_eq!(list(" , "), Ok(0));
         assert!(list("http://a:1,http://").is_err());
+        assert!(list("http://a:1,//").is_err() && list(":").is_err() && list("::1").is_err());
         assert!(list("http://a:b").is_err());
         assert!(list("ftp://a:1").is_err());
     }

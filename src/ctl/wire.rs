@@ -1,6 +1,6 @@
 //! A request of the v2 API before it is sent, spelled as etcdctl spells it.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 const IN_FORM: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -122,12 +122,15 @@ impl Ask {
         }
     }
 
-    /// `endpoint` has no slash at its end.
-    pub fn url(&self, endpoint: &str) -> String {
-        let path = utf8_percent_encode(&self.path, IN_PATH);
-        match form(&self.query) {
-            query if query.is_empty() => format!("{endpoint}{path}"),
-            query => format!("{endpoint}{path}?{query}"),
+    /// `endpoint` has no slash at its end. `further` stands in the endpoint's query, and gives way to the request's own.
+    pub fn url(&self, endpoint: &str, further: &[(String, String)]) -> String {
+        let own = self.query.iter().map(|(name, value)| (*name, value));
+        let is_own = |name: &str| self.query.iter().any(|(own, _)| *own == name);
+        let further = further.iter().filter(|(name, _)| !is_own(name));
+        let further = further.map(|(name, value)| (name.as_str(), value));
+        match sorted_form(own.chain(further).collect()) {
+            query if query.is_empty() => format!("{endpoint}{}", escape_path(&self.path)),
+            query => format!("{endpoint}{}?{query}", escape_path(&self.path)),
         }
     }
 
@@ -143,13 +146,42 @@ impl Ask {
 
 /// Parameters in the order of their names.
 pub(super) fn form(parameters: &[(&'static str, String)]) -> String {
-    let mut sorted: Vec<_> = parameters.iter().collect();
-    sorted.sort_by_key(|(name, _)| *name);
-    let pair = |(name, value): &(&str, String)| {
-        let value = utf8_percent_encode(value, IN_FORM).to_string();
-        format!("{name}={}", value.replace(' ', "+"))
+    sorted_form(
+        parameters
+            .iter()
+            .map(|(name, value)| (*name, value))
+            .collect(),
+    )
+}
+
+fn sorted_form(mut parameters: Vec<(&str, &String)>) -> String {
+    parameters.sort_by_key(|(name, _)| *name);
+    let escape = |text| {
+        utf8_percent_encode(text, IN_FORM)
+            .to_string()
+            .replace(' ', "+")
     };
-    sorted.into_iter().map(pair).collect::<Vec<_>>().join("&")
+    let pairs = parameters.iter();
+    let pairs = pairs.map(|(name, value)| format!("{}={}", escape(name), escape(value)));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+/// The parameters of a query, as it stands in a URL.
+pub(super) fn read_query(query: &str) -> Vec<(String, String)> {
+    let plain = |text: &str| {
+        let spaced = text.replace('+', " ");
+        percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs
+        .map(|(name, value)| (plain(name), plain(value)))
+        .collect()
+}
+
+/// A path as it stands in a URL.
+pub(super) fn escape_path(path: &str) -> String {
+    utf8_percent_encode(path, IN_PATH).to_string()
 }
 
 /// A key as a path: a slash in front, no empty places, no `.` and `..`. The server would clean it,
@@ -185,9 +217,21 @@ mod tests {
         assert_eq!(form(&parameters), "dir=true&value=a+b%26c%3D%C3%BC%2F%2B");
         let ask = Ask::key("/a b/ü?#", parameters);
         assert_eq!(
-            ask.url("http://h:1"),
+            ask.url("http://h:1", &[]),
             "http://h:1/v2/keys/a%20b/%C3%BC%3F%23?dir=true&value=a+b%26c%3D%C3%BC%2F%2B"
         );
+    }
+
+    /// As etcdctl has it: the request's own parameters count, and all are sorted.
+    #[test]
+    fn the_endpoints_query_goes_with_each_request() {
+        let further = read_query("z=a+b%2F&&dir=false&b/c&quorum=");
+        let ask = Ask::key("/a", vec![("dir", "true".to_owned())]);
+        let url = ask.url("http://h:1", &further);
+        assert_eq!(url, "http://h:1/v2/keys/a?b%2Fc=&dir=true&quorum=&z=a+b%2F");
+        let ask = Ask::get("/v2/members", vec![]);
+        let url = ask.url("http://h:1", &read_query("x=y"));
+        assert_eq!(url, "http://h:1/v2/members?x=y");
     }
 
     #[test]
@@ -209,7 +253,7 @@ mod tests {
     fn a_request_is_told_as_the_curl_command_that_does_the_same() {
         let ask = Ask::put("a", vec![], vec![("value", "1".to_owned())]);
         assert_eq!(
-            ask.curl(&ask.url("http://h:1"), "value=1"),
+            ask.curl(&ask.url("http://h:1", &[]), "value=1"),
             "cURL Command: curl -X PUT http://h:1/v2/keys/a -d \"value=1\""
         );
     }
