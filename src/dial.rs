@@ -3,8 +3,12 @@
 //! The library wants a host name. A link-local address with its zone, and the file of a Unix socket, are none. For
 //! these an agent has a resolver that knows the one address, or a connector that opens the one file.
 //!
-//! No agent uses a proxy of the environment: members reach each other directly, and a proxy that is meant for web
-//! pages answers in their place.
+//! No agent uses a proxy of the environment by itself: members reach each other directly, and a proxy that is meant for
+//! web pages would answer in their place. Who wants a proxy asks for it ([`by_proxy`]).
+
+mod proxied;
+
+pub use proxied::by_proxy;
 
 use crate::urls::Url;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -19,6 +23,9 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, LazyBuffers, NextTimeout, Transport,
 };
+
+/// What the library has room for.
+const ADDRESSES_MAX: usize = 16;
 
 /// The beginning of a configuration that uses no proxy, and takes every status for an answer.
 pub fn config() -> ureq::config::ConfigBuilder<AgentScope> {
@@ -39,19 +46,27 @@ pub fn is_special(url: &Url) -> bool {
 /// The zone of the address is no interface of this machine.
 pub fn agent(config: Config, url: &Url) -> io::Result<Agent> {
     if let Some(path) = url.socket_path() {
-        let here = OneAddress(SocketAddr::from(([127, 0, 0, 1], 80)));
+        let here = Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 80))]);
         return Ok(Agent::with_parts(config, SocketFile(path.to_owned()), here));
     }
     if !is_special(url) {
         return Ok(config.into());
     }
-    let address = url.resolve()?.first().copied();
-    let address = address.ok_or_else(|| io::Error::from(ErrorKind::AddrNotAvailable))?;
+    let addresses = Addresses(url.resolve()?);
     Ok(Agent::with_parts(
         config,
         DefaultConnector::default(),
-        OneAddress(address),
+        addresses,
     ))
+}
+
+/// Why a name has no address, if that is what the error says. The standard library has no [`ErrorKind`] for it.
+pub fn lookup_failure(error: &io::Error) -> Option<String> {
+    let text = error.to_string();
+    let why = text.strip_prefix("failed to lookup address information: ")?;
+    // These are glibc's words and musl's. Go's are the same everywhere.
+    let is_unknown = ["Name or service not known", "Name does not resolve"].contains(&why);
+    Some(if is_unknown { "no such host" } else { why }.to_owned())
 }
 
 /// What stands in a request's URI in place of `url`.
@@ -62,10 +77,11 @@ pub fn base(url: &Url) -> String {
     }
 }
 
+/// What every name resolves to.
 #[derive(Debug)]
-struct OneAddress(SocketAddr);
+struct Addresses(Vec<SocketAddr>);
 
-impl Resolver for OneAddress {
+impl Resolver for Addresses {
     fn resolve(
         &self,
         _: &Uri,
@@ -73,8 +89,14 @@ impl Resolver for OneAddress {
         _: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let mut addresses = self.empty();
-        addresses.push(self.0);
-        Ok(addresses)
+        let room = ADDRESSES_MAX.min(self.0.len());
+        self.0[..room]
+            .iter()
+            .for_each(|address| addresses.push(*address));
+        match room {
+            0 => Err(ureq::Error::HostNotFound),
+            _ => Ok(addresses),
+        }
     }
 }
 

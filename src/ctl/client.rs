@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use ureq::http::{Request, Response, StatusCode};
 
 use super::answer::{self, Event, KeysError};
 use super::endpoint::Endpoint;
+use super::proxy::{Proxies, Proxy};
 use super::wire::{Ask, Body, Further, Method, Patience};
 use crate::dial;
 use crate::urls::Scheme;
@@ -143,6 +145,8 @@ pub(super) struct Settings {
     pub authorization: Option<String>,
     /// Tell each request on stderr, as the curl command that does the same.
     pub debug: bool,
+    /// Proxies of the environment.
+    pub proxies: Proxies,
 }
 
 /// Sends requests to some endpoints, in their order from the one that answered last.
@@ -151,7 +155,7 @@ pub(super) struct Client {
     pub endpoints: Vec<Endpoint>,
     pub settings: Settings,
     agent: Agent,
-    /// Agents for endpoints that need one of their own, by endpoint.
+    /// Agents for endpoints that need one of their own, or are asked by a proxy; by endpoint.
     special: Mutex<BTreeMap<String, Agent>>,
     /// Which endpoint answered last: it is asked first.
     pinned: AtomicUsize,
@@ -237,8 +241,10 @@ impl Client {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(Miss::deadline());
         }
-        let miss = |error: ureq::Error| explain(endpoint, &error);
-        let mut response = self.exchange(endpoint, ask, deadline).map_err(miss)?;
+        let proxy = self.proxy_of(endpoint)?;
+        let miss = |error: ureq::Error| explain(endpoint, proxy.as_ref(), &error);
+        let exchanged = self.exchange(endpoint, proxy.as_ref(), ask, deadline);
+        let mut response = exchanged.map_err(miss)?;
         let status = response.status().as_u16();
         let text = |name: &str| response.headers().get(name)?.to_str().ok();
         let number = |name: &str| -> Option<u64> { text(name)?.parse().ok() };
@@ -257,13 +263,24 @@ impl Client {
     /// The head of this endpoint's answer, with any status; its body comes as it is read.
     pub fn begin(&self, endpoint: &Endpoint, ask: &Ask) -> Result<Response<ureq::Body>, Miss> {
         refuse_scheme(endpoint)?;
-        let response = self.exchange(endpoint, ask, None);
-        response.map_err(|error| explain(endpoint, &error))
+        let proxy = self.proxy_of(endpoint)?;
+        let response = self.exchange(endpoint, proxy.as_ref(), ask, None);
+        response.map_err(|error| explain(endpoint, proxy.as_ref(), &error))
+    }
+
+    /// The proxy of the environment that this endpoint is asked by.
+    fn proxy_of(&self, endpoint: &Endpoint) -> Result<Option<Proxy>, Miss> {
+        if dial::is_special(endpoint.url()) {
+            return Ok(None);
+        }
+        let found = self.settings.proxies.of(endpoint.url());
+        found.map_err(|why| Miss::sent(format!("client: {endpoint}: {why}")))
     }
 
     fn exchange(
         &self,
         endpoint: &Endpoint,
+        proxy: Option<&Proxy>,
         ask: &Ask,
         deadline: Option<Instant>,
     ) -> Result<Response<ureq::Body>, ureq::Error> {
@@ -282,7 +299,7 @@ impl Client {
             let _ = writeln!(std::io::stderr(), "{}", ask.curl(&shown, &body));
         }
         let filled = |request: Builder| request.header("Content-Type", content_type);
-        let run = (endpoint, ask.patience, deadline);
+        let run = (endpoint, proxy, ask.patience, deadline);
         match ask.method {
             Method::Get => self.run(Request::get(url), (), run),
             Method::Head => self.run(Request::head(url), (), run),
@@ -296,7 +313,12 @@ impl Client {
         &self,
         mut request: Builder,
         body: B,
-        (endpoint, patience, deadline): (&Endpoint, Patience, Option<Instant>),
+        (endpoint, proxy, patience, deadline): (
+            &Endpoint,
+            Option<&Proxy>,
+            Patience,
+            Option<Instant>,
+        ),
     ) -> Result<Response<ureq::Body>, ureq::Error> {
         let Settings {
             timeout,
@@ -309,7 +331,7 @@ impl Client {
         let connect = (!timeout.is_zero()).then_some(*timeout);
         let begin = connect.filter(|_| patience != Patience::Long);
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let agent = self.agent_of(endpoint)?;
+        let agent = self.agent_of(endpoint, proxy)?;
         let request = agent
             .configure_request(request.body(body)?)
             .timeout_connect(connect)
@@ -319,15 +341,24 @@ impl Client {
         agent.run(request)
     }
 
-    fn agent_of(&self, endpoint: &Endpoint) -> Result<Agent, ureq::Error> {
-        if !dial::is_special(endpoint.url()) {
+    fn agent_of(&self, endpoint: &Endpoint, proxy: Option<&Proxy>) -> Result<Agent, ureq::Error> {
+        if proxy.is_none() && !dial::is_special(endpoint.url()) {
             return Ok(self.agent.clone());
         }
         let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = special.get(endpoint.as_str()) {
             return Ok(agent.clone());
         }
-        let agent = dial::agent(dial::config().build(), endpoint.url())?;
+        let config = dial::config().build();
+        let agent = match proxy {
+            Some(proxy) => dial::by_proxy(
+                config,
+                &proxy.url,
+                &dial::base(endpoint.url()),
+                &proxy.header(),
+            )?,
+            None => dial::agent(config, endpoint.url())?,
+        };
         special.insert(endpoint.as_str().to_owned(), agent.clone());
         Ok(agent)
     }
@@ -361,25 +392,43 @@ fn error_of_server(endpoint: &Endpoint, status: u16) -> Miss {
     }
 }
 
-fn explain(endpoint: &Endpoint, error: &ureq::Error) -> Miss {
+fn explain(endpoint: &Endpoint, proxy: Option<&Proxy>, error: &ureq::Error) -> Miss {
     use std::io::ErrorKind::{ConnectionRefused, UnexpectedEof};
     use ureq::{Error, Timeout};
 
-    let address = match endpoint.url().socket_path() {
+    let dialled = proxy.map_or(endpoint.url(), |proxy| &proxy.url);
+    let proxied = proxy.map_or("", |_| "proxyconnect tcp: ");
+    let lookup = match error {
+        Error::Io(error) => dial::lookup_failure(error),
+        Error::HostNotFound => Some("no such host".to_owned()),
+        _ => None,
+    };
+    if let Some(why) = lookup {
+        let host = dialled.host();
+        return Miss {
+            error: format!("{proxied}dial tcp: lookup {host}: {why}"),
+            reach: Reach::Refused,
+            over: false,
+        };
+    }
+    let address = match dialled.socket_path() {
         Some(path) => format!("unix {}", path.display()),
-        None => format!("tcp {}", endpoint.url().authority()),
+        None => format!("tcp {}", dialled.authority()),
     };
     let late = || format!("client: endpoint {endpoint} exceeded header timeout");
     let (error, reach) = match error {
-        Error::Io(error) if error.kind() == ConnectionRefused => (
-            format!("dial {address}: connect: connection refused"),
-            Reach::Refused,
-        ),
+        Error::Io(error) if error.kind() == ConnectionRefused => {
+            let is_missing = |path: &Path| !path.exists();
+            let why = match dialled.socket_path().is_some_and(is_missing) {
+                true => "no such file or directory",
+                false => "connection refused",
+            };
+            (
+                format!("{proxied}dial {address}: connect: {why}"),
+                Reach::Refused,
+            )
+        }
         Error::Io(error) if error.kind() == UnexpectedEof => ("EOF".to_owned(), Reach::Sent),
-        Error::HostNotFound => (
-            format!("dial tcp: lookup {}: no such host", endpoint.url().host()),
-            Reach::Refused,
-        ),
         Error::Timeout(Timeout::Global) => {
             return Miss::deadline();
         }

@@ -9,6 +9,7 @@ use super::client::{Client, Failure, Settings};
 use super::command::{HELP, World};
 use super::endpoint::Endpoint;
 use super::member;
+use super::proxy::Proxies;
 use super::terminal;
 
 pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
@@ -104,6 +105,7 @@ impl Globals {
                 total_timeout: time("total-timeout", 5),
                 authorization: user.map(|user| authorization(&user, world)).transpose()?,
                 debug: global.flag("debug"),
+                proxies: Proxies::read(world.env),
             },
         })
     }

@@ -48,6 +48,7 @@ mod order;
 mod paint;
 mod part_file;
 mod progress;
+mod proxy;
 mod restore;
 mod snapshot;
 mod status;

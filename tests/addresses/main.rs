@@ -4,6 +4,7 @@
 mod harness;
 
 mod link_local;
+mod proxy;
 
 use harness::client::{PATIENCE, form_request};
 use harness::cluster::Cluster;
