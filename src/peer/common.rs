@@ -198,6 +198,21 @@ impl Common {
         }
     }
 
+    /// Dials a member at the URLs that it names as well, where the table has others.
+    pub fn hear(&self, from: NodeId, urls: &[String]) {
+        if let Some(known) = self.table.hear(from, urls)
+            && let Some(peer) = self.peer(from)
+        {
+            log::info!(
+                "{} says it is reached at {}, which is not in the members' table here yet",
+                peer.label(),
+                urls.join(",")
+            );
+            peer.learn(known);
+            peer.queue.call();
+        }
+    }
+
     /// How frames of this member begin.
     pub fn origin(&self) -> Origin {
         self.origin_of(self.me.id)

@@ -53,6 +53,7 @@ impl<D: Disk> PeerPort<D> {
         common.invite(hello.from, &hello.urls);
         let admitted = common.table.admits(hello.from, hello.incarnation);
         admitted.map_err(refuse)?;
+        common.hear(hello.from, &hello.urls);
         if common.crew.is_stopping() {
             return Err(refuse(Refusal::Stopping));
         }

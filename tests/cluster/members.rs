@@ -152,6 +152,44 @@ fn two_clusters_with_crossed_addresses_do_not_mix() {
     assert_eq!(before, after, "a stranger caused an election");
 }
 
+/// No entry is applied before there is a leader, and there is none before they reach each other. The snapshot that follows
+/// an update has the new URLs.
+#[test]
+fn members_that_all_moved_find_each_other_after_a_restart() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    cluster.put(0, "/before", "1");
+    (0..3).for_each(|node| cluster.move_node(0, node));
+    // Each has the last one's change on its disk.
+    cluster.put(0, "/moved", "1");
+    (1..3).for_each(|node| cluster.wait_value(node, "/moved", "1", PATIENCE));
+    (0..3).for_each(|node| cluster.kill(node));
+    cluster.launch();
+    let leader = cluster.wait_leader();
+    cluster.put(leader, "/after", "1");
+    (0..3).for_each(|node| cluster.wait_value(node, "/after", "1", JOINED_WITHIN));
+}
+
+/// It knows them by their old URLs, and they have to tell it the new ones.
+#[test]
+fn a_member_that_was_down_while_the_others_moved_comes_back() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    cluster.kill(2);
+    for node in 0..2 {
+        cluster.move_node(1 - node, node);
+        cluster.kill(node);
+        cluster.node_mut(node).spawn();
+        cluster.wait_leader_among(&[0, 1]);
+    }
+    cluster.put(0, "/moved", "1");
+    cluster.restart(2);
+    cluster.wait_value(2, "/moved", "1", JOINED_WITHIN);
+    cluster.kill(0);
+    let leader = cluster.wait_leader_among(&[1, 2]);
+    cluster.put(leader, "/after", "1");
+}
+
 #[test]
 fn five_seven_and_nine_nodes_work() {
     let _alone = alone();

@@ -305,6 +305,25 @@ impl Cluster {
         self.prepare_node(&place, &listed.join(","), "existing")
     }
 
+    /// Asks `through` to give this node another peer URL, which it listens on from its next start on.
+    pub fn move_node(&mut self, through: usize, node: usize) {
+        let id = self.id(through, node).expect("a member");
+        let url = format!("http://{}", self.nodes[node].move_peer());
+        let body = format!("{{\"peerURLs\":[\"{url}\"]}}");
+        let bytes = request(
+            "PUT",
+            &format!("/v2/members/{id}"),
+            &[JSON],
+            Some(body.as_bytes()),
+        );
+        let what = format!("node {through} to move node {node}");
+        wait_answer(&what, &[204], || {
+            let mut connection = Connection::open(self.nodes[through].address())?;
+            connection.write(&bytes)?;
+            connection.answer(false, super::client::PATIENCE)
+        });
+    }
+
     pub fn post_member(&self, through: usize, body: &str) -> io::Result<Answer> {
         let mut connection = Connection::open(self.nodes[through].address())?;
         let bytes = request("POST", "/v2/members", &[JSON], Some(body.as_bytes()));

@@ -166,6 +166,12 @@ impl Server {
         command
     }
 
+    /// Another place for what other members reach, from the next start on.
+    pub fn move_peer(&mut self) -> SocketAddr {
+        self.peer = free_address();
+        self.peer
+    }
+
     /// Other addresses than those of the process that runs: for a rival on the same data.
     pub fn move_elsewhere(&mut self) {
         self.client = free_address();
@@ -185,7 +191,6 @@ impl Server {
         self.flags.push(flag.to_owned());
     }
 
-    /// Takes a flag back.
     /// Words before the program, from the next start on.
     pub fn wrap(&mut self, words: &[&str]) {
         self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
@@ -196,6 +201,7 @@ impl Server {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Takes a flag back.
     pub fn drop_flag(&mut self, flag: &str) {
         self.flags.retain(|given| given != flag);
     }
