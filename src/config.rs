@@ -371,6 +371,12 @@ fn refuse(values: &Values) -> Result<(), Stop> {
             "leave the discovery flags out: there is no discovery here",
         ));
     }
+    if !values.boolean("enable-v2")? {
+        return Err(Stop::verify(
+            "--enable-v2=false leaves nothing to serve",
+            "the v2 API is the only one here: leave the flag out",
+        ));
+    }
     values.choice("proxy", &[("off", ()), ("readonly", ()), ("on", ())])?;
     for flag in FLAGS {
         let Role::Refused(why) = flag.role else {

@@ -277,12 +277,18 @@ pub(super) const FLAGS: &[Flag] = &[
     boolean("peer-auto-tls", "false", HTTP, Refused(NO_TLS)),
     text("peer-crl-file", "", HTTP, Refused(NO_TLS)),
     text("cipher-suites", "", HTTP, Refused(NO_TLS)),
+    boolean(
+        "unsafe-no-fsync",
+        "false",
+        UNSAFE,
+        Refused("a write is acknowledged only once it is synced: leave the flag out"),
+    ),
     // Accepted: a command line that has them starts and does what it did, as far as v2 goes.
     boolean(
         "enable-v2",
         "true",
         OTHER,
-        Warned("the v2 API is always served"),
+        Ours("The v2 API. There is no other, so =false is refused."),
     ),
     boolean(
         "pre-vote",
@@ -377,6 +383,12 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     boolean(
         "experimental-enable-lease-checkpoint",
+        "false",
+        OTHER,
+        Warned(V3),
+    ),
+    boolean(
+        "experimental-enable-lease-checkpoint-persist",
         "false",
         OTHER,
         Warned(V3),
