@@ -6,7 +6,10 @@ use edgetcd::logging::Format;
 use edgetcd::node::Node;
 use edgetcd::notify::Supervisor;
 use edgetcd::{logging, threads};
-use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,
+    SIGXCPU, SIGXFSZ,
+};
 use signal_hook::flag::{register, register_conditional_shutdown};
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;
@@ -91,11 +94,22 @@ fn no_thread(error: std::io::Error) -> Stop {
     Stop::fatal(format!("no thread: {error}"), "see: ulimit -u")
 }
 
-/// Signals that stop the node cleanly: supervisors send the first, terminals the others.
-const STOPPING: [i32; 4] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT];
+/// Signals that stop the node cleanly. Supervisors send the first. Terminals send the next three. A manager of
+/// containers, or of a power supply that fails, sends the last.
+const STOPPING: &[i32] = &[
+    SIGTERM,
+    SIGINT,
+    SIGHUP,
+    SIGQUIT,
+    #[cfg(target_os = "linux")]
+    rustix::process::Signal::POWER.as_raw(),
+];
 
-/// Signals that mean nothing to this program. Their default would end it without a clean stop.
-const MEANINGLESS: [i32; 3] = [SIGUSR1, SIGUSR2, SIGALRM];
+/// Signals that mean nothing to this program. Their default would end it without a clean stop. A write beyond
+/// `ulimit -f` fails then, which the log reports.
+const MEANINGLESS: [i32; 8] = [
+    SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGXCPU, SIGXFSZ,
+];
 
 /// Until the node is ready, which a long log or a slow disk may put off, a signal ends the process at once:
 /// nothing was promised yet, and what is on the disk is as after any crash. Later ones wait to be asked for.
@@ -105,7 +119,8 @@ const MEANINGLESS: [i32; 3] = [SIGUSR1, SIGUSR2, SIGALRM];
 fn catch_signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
     let ignored = ignored_signals();
     let stopping = STOPPING
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|signal| ignored >> (signal - 1) & 1 == 0);
     let stopping: Vec<i32> = stopping.collect();
     for signal in &stopping {

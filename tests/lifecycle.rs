@@ -40,7 +40,7 @@ fn sigint_under_load_loses_nothing() {
 }
 
 /// The tests themselves may run with signals ignored, such as in the background of a script.
-const SIGNALS_AS_USUAL: [&str; 2] = ["env", "--default-signal=HUP,INT,QUIT,TERM"];
+const SIGNALS_AS_USUAL: [&str; 2] = ["env", "--default-signal=HUP,INT,QUIT,TERM,PWR"];
 
 fn stopped_under_load(signal: Signal) {
     let mut server = Server::prepare(&[]);
@@ -81,18 +81,28 @@ fn stopped_under_load(signal: Signal) {
     ledger.check(&mut server.connect());
 }
 
-/// As a terminal that closes, and as who wants it to end at once: an end without loss.
+/// A terminal that closes, a person who wants it to end at once, a power supply that fails.
 #[test]
-fn sighup_and_sigquit_under_load_lose_nothing() {
+fn sighup_sigquit_and_sigpwr_under_load_lose_nothing() {
     let _alone = alone();
     stopped_under_load(Signal::HUP);
     stopped_under_load(Signal::QUIT);
+    stopped_under_load(Signal::POWER);
 }
 
 #[test]
 fn signals_without_a_meaning_do_nothing() {
     let server = Server::start(&[]);
-    for signal in [Signal::USR1, Signal::USR2, Signal::ALARM] {
+    for signal in [
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::IO,
+        Signal::XCPU,
+        Signal::XFSZ,
+    ] {
         server.signal(signal);
         assert_eq!(
             server.ask("PUT", "/v2/keys/a?value=1", None).status / 100,
@@ -117,7 +127,7 @@ fn a_signal_that_is_ignored_from_the_beginning_stays_ignored() {
 #[test]
 #[ignore = "needs root and unshare, for a process that is the first of its own"]
 fn as_the_first_process_of_a_container_it_stops_for_each_signal() {
-    for signal in ["TERM", "INT", "HUP", "QUIT"] {
+    for signal in ["TERM", "INT", "HUP", "QUIT", "PWR"] {
         let mut server = Server::prepare(&[]);
         let [env, signals] = SIGNALS_AS_USUAL;
         server.wrap(&[
