@@ -132,20 +132,21 @@ impl Node {
         let api = engine.api(config);
         let peer_handler = engine.link.handler(Arc::new(Pages(api.clone())));
         let peer_door = Door::open(peers, 1, peer::limits(), peer_handler).map_err(no_threads)?;
+        // Who watches this process learns from the first moment on that it is not ready.
+        let metrics_door = match listeners.metrics.is_empty() {
+            true => None,
+            false => {
+                let pages = Arc::new(MetricsOnly(api.clone()));
+                let door = Door::open(listeners.metrics, 1, metrics_limits(), pages);
+                Some(door.map_err(no_threads)?)
+            }
+        };
         engine.ready(config, told)?;
         engine.tell_members(published);
         let door = Door::open(listeners.clients, workers(), Limits::default(), api.clone())
             .map_err(no_threads)?;
         // Set once, here; a page that is asked for before shows no numbers of the door.
         let _ = api.door.set(door.counters());
-        let metrics_door = match listeners.metrics.is_empty() {
-            true => None,
-            false => {
-                let pages = Arc::new(MetricsOnly(api));
-                let door = Door::open(listeners.metrics, 1, metrics_limits(), pages);
-                Some(door.map_err(no_threads)?)
-            }
-        };
         Ok(Node {
             door,
             metrics_door,

@@ -8,7 +8,7 @@ mod proxy;
 
 use harness::client::{PATIENCE, form_request};
 use harness::cluster::Cluster;
-use harness::server::free_address;
+use harness::server::{Place, free_address};
 use harness::{Connection, Server, wait_for};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -158,6 +158,28 @@ fn what_watches_the_server_has_an_address_of_its_own() {
         200,
         "clients have them, too"
     );
+}
+
+/// A probe that waits for an answer would restart a member that waits for the others.
+#[test]
+fn what_watches_the_server_is_answered_before_it_is_ready() {
+    let metrics = free_address();
+    let own = Place::free();
+    let cluster = format!("n1=http://{},n2=http://{}", own.peer, free_address());
+    let listen = format!("--listen-metrics-urls=http://{metrics}");
+    let mut server = Server::prepare_at(&own, &cluster, &["--name=n1", &listen]);
+    server.spawn();
+    let health = wait_for("an answer", PATIENCE, || {
+        Connection::open(metrics)
+            .ok()?
+            .ask("GET", "/health", None)
+            .ok()
+    });
+    assert_eq!(
+        (health.status, health.text().trim()),
+        (503, r#"{"health":"false"}"#)
+    );
+    assert_eq!(status(metrics, "/metrics"), 200);
 }
 
 /// A member that starts asks the others who it is. A proxy for web pages would answer in their place.
