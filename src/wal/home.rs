@@ -11,7 +11,8 @@
 
 use super::disk::{Disk, DiskReader, DiskWriter, Found, Holder, Locked};
 use super::error::{WalError, WalErrorKind};
-use super::names;
+use super::names::{self, SegmentName};
+use super::replay;
 use super::stats::WalStats;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -347,7 +348,7 @@ fn refuse_foreign<D: Disk>(disk: &D, data: &Path, wal: &Path, snap: &Path) -> Re
     let in_wal = list(disk, wal)?;
     let has_log = in_wal
         .iter()
-        .any(|found| names::SegmentName::parse(&found.name).is_some());
+        .any(|found| SegmentName::parse(&found.name).is_some());
     let is_own = has_log
         && list(disk, &data.join(MEMBER))?
             .iter()
@@ -355,23 +356,52 @@ fn refuse_foreign<D: Disk>(disk: &D, data: &Path, wal: &Path, snap: &Path) -> Re
     if !is_own && list(disk, data)?.iter().any(|found| found.name == "proxy") {
         return foreign(data.join("proxy"), "this is the directory of an etcd proxy");
     }
-    for found in in_wal {
-        if names::is_etcd_segment(&found.name) {
-            if is_own {
-                continue;
-            }
-            return foreign(
-                wal.join(found.name),
-                "this log was written by etcd, in its own format",
-            );
+    for found in &in_wal {
+        if !found.name.ends_with(".wal") || SegmentName::parse(&found.name).is_some() {
+            continue;
         }
-        // It may be a segment of ours that was renamed, without which the log would end too early.
-        if found.name.ends_with(".wal") && names::SegmentName::parse(&found.name).is_none() {
-            return foreign(wal.join(found.name), "edgetcd gives no file such a name");
+        let path = wal.join(&found.name);
+        if let Some(segment) = replay::segment_in(disk, &path)?
+            && is_missing(disk, wal, &in_wal, segment)?
+        {
+            let name = segment.file();
+            let what = format!("it is the segment {name} under another name; rename it back");
+            return Err(WalError::damaged(&path, what));
         }
+        if is_own {
+            continue;
+        }
+        return match names::is_etcd_segment(&found.name) {
+            true => foreign(path, "this log was written by etcd, in its own format"),
+            false => foreign(path, "edgetcd gives no file such a name"),
+        };
     }
     if !is_own && list(disk, snap)?.iter().any(|found| found.name == "db") {
         return foreign(snap.join("db"), "this is the database of an etcd member");
     }
     Ok(())
+}
+
+/// Whether the log may lack this segment, which lies in the folder under another name. A copy of one that is there, or
+/// of one that was deleted since, as a snapshot made it needless, is harmless.
+fn is_missing<D: Disk>(
+    disk: &D,
+    wal: &Path,
+    in_wal: &[Found],
+    segment: SegmentName,
+) -> Result<bool, WalError> {
+    let mut oldest = None;
+    for found in in_wal {
+        let Some(name) = SegmentName::parse(&found.name) else {
+            continue;
+        };
+        if name == segment {
+            return Ok(false);
+        }
+        // One that is only made ready says nothing of the log.
+        if replay::segment_in(disk, &wal.join(&found.name))?.is_some() {
+            oldest = Some(oldest.map_or(name.seq, |oldest: u64| name.seq.min(oldest)));
+        }
+    }
+    Ok(oldest.is_none_or(|oldest| oldest < segment.seq))
 }

@@ -18,6 +18,7 @@ use super::spare::Prepared;
 use super::writer::{Log, Used};
 use crate::raft::{Entry, LogIndex, Payload, Position};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// What a person can do about a log that must not be used.
 pub(super) const WAY_OUT: &str = "if this node has peers, move its data directory aside, remove it \
@@ -167,6 +168,20 @@ fn read_head<D: Disk>(
             None => Ok(None),
         },
     }
+}
+
+/// Which segment a file is by what it holds, whatever its name; None: it is none, or its head is damaged.
+pub(super) fn segment_in<D: Disk>(disk: &D, path: &Path) -> Result<Option<SegmentName>, WalError> {
+    let reader = match disk.open(path) {
+        Ok(reader) => reader,
+        // A folder, or what its owner keeps from others.
+        Err(_) => return Ok(None),
+    };
+    let head = misnamed(&mut Window::new(path, reader, 0))?;
+    Ok(head.map(|head| SegmentName {
+        seq: head.seq,
+        salt: head.salt,
+    }))
 }
 
 /// The head in a file that was written under another name.

@@ -521,13 +521,42 @@ fn an_identity_that_is_not_as_written_is_refused() {
     }
 }
 
+/// A person keeps a copy before an edit. It may still lie there when a snapshot has made the segment needless.
+#[test]
+fn a_copy_of_a_segment_is_harmless_and_a_moved_segment_is_missed() {
+    let bench = Bench::new(End::Clean);
+    let wal = Path::new(DIR).join("member/wal");
+    let all = segments(&bench.disk, &wal).expect("a folder");
+    // The last one is made ready and not used yet. The oldest one is needless, as a snapshot stands for it.
+    let used = &all[..all.len() - 1];
+    for path in used {
+        let what = path.display().to_string();
+        let copy = path.with_extension("copy.wal");
+        let met = bench.damage(&what, |disk| {
+            disk.put(&copy, &disk.bytes(path).expect("bytes"))
+        });
+        assert_eq!(met, Met::Whole, "{what} has a copy");
+        let aside = path.with_file_name("a.wal");
+        let met = bench.damage(&what, |disk| rename(disk, path, &aside));
+        let is_oldest = *path == used[0];
+        let expected = if is_oldest { Met::Whole } else { Met::Refused };
+        assert_eq!(met, expected, "{what} is moved");
+    }
+    let met = bench.damage("all are moved", |disk| {
+        for path in used {
+            rename(disk, path, &path.with_extension("old.wal"));
+        }
+    });
+    assert_eq!(met, Met::Refused);
+}
+
 #[test]
 fn files_of_others_are_refused_and_leftovers_are_not() {
     let bench = Bench::new(End::Clean);
     let member = Path::new(DIR).join("member");
     for (path, expected) in [
         ("wal/0000000000000000-0000000000000000.wal", Met::Whole),
-        ("wal/copy.wal", Met::Refused),
+        ("wal/copy.wal", Met::Whole),
         ("snap/db", Met::Whole),
         ("wal/0000000000000009-00000001.tmp", Met::Whole),
         ("wal/notes.txt", Met::Whole),
@@ -536,6 +565,8 @@ fn files_of_others_are_refused_and_leftovers_are_not() {
             Met::Whole,
         ),
         ("snap/notes.txt", Met::Whole),
+        ("snap/0000000000000002-000000000000000b.snap", Met::Whole),
+        ("wal/0000000000000000-00000001.wal~", Met::Whole),
         ("identity.tmp", Met::Whole),
         ("lock", Met::Whole),
     ] {
