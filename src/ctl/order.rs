@@ -10,7 +10,7 @@ use crate::engine::entry::{self, Order};
 use crate::engine::members::Member;
 use crate::ids::hex;
 use crate::raft::{Change, ChangeKind, Payload};
-use crate::tree::{Action, Command, Stamp};
+use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Stamp};
 
 /// Characters of a key or value that a person sees, unless all are asked for.
 const SHORT: usize = 64;
@@ -57,6 +57,8 @@ pub(super) struct Fields {
     /// The leader's wall clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     wall: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    most: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tag: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +126,10 @@ impl Fields {
         };
         match order {
             Order::Tree(command) => fields.with_command(&command),
-            Order::Expire => fields.named("expire"),
+            Order::Expire(most) => Fields {
+                most: Some(most).filter(|most| *most < EXPIRED_AT_ONCE),
+                ..fields.named("expire")
+            },
             Order::Time => fields.named("time"),
             Order::Publish(published) => Fields {
                 incarnation: Some(hex(published.incarnation)),
@@ -203,7 +208,8 @@ fn order_text(bytes: &[u8], full: bool) -> String {
     };
     let what = match order {
         Order::Tree(command) => command_text(&command, full),
-        Order::Expire => "expire".to_owned(),
+        Order::Expire(EXPIRED_AT_ONCE) => "expire".to_owned(),
+        Order::Expire(most) => format!("expire {most} at most"),
         Order::Time => "time".to_owned(),
         Order::Publish(published) => format!("publish {}", member_text(&published.member)),
         Order::Update(member) => format!("update member {}", member_text(&member)),

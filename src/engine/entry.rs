@@ -2,11 +2,11 @@
 //!
 //! | offset | size | field | |
 //! |---:|---:|---|---|
-//! | 0 | 1 | kind | 1 tree command, 2 expire, 3 publish, 4 time, 5 update, 6 add, 7 remove; plus 64 if it takes an index of the tree, plus 128 with a tag |
+//! | 0 | 1 | kind | 1 tree command, 2 expire, 3 publish, 4 time, 5 update, 6 add, 7 remove, 8 expire some; plus 64 if it takes an index of the tree, plus 128 with a tag |
 //! | 1 | 8 | cluster | cluster time in nanoseconds, little-endian |
 //! | 9 | 8 | wall | the leader's wall clock in nanoseconds since 1970 |
 //! | 17 | 8 | tag | only with 128 in the kind |
-//! | 17 or 25 | n | body | a tree command ([`Command::encode`]); JSON for 3, 5 and 6; the member's id for 7; otherwise nothing |
+//! | 17 or 25 | n | body | a tree command ([`Command::encode`]); JSON for 3, 5 and 6; the member's id for 7; for 8 how many at most (4); otherwise nothing |
 //!
 //! The two times are filled in by the leader when it appends, so that every member applies the same.
 //!
@@ -18,7 +18,7 @@
 
 use super::members::{Member, Published};
 use crate::raft::NodeId;
-use crate::tree::{Action, ClusterTime, Command, Stamp, WallTime};
+use crate::tree::{Action, ClusterTime, Command, EXPIRED_AT_ONCE, Stamp, WallTime};
 
 /// Bytes before the tag or the body.
 pub const HEAD_BYTES: usize = 17;
@@ -30,6 +30,7 @@ const TIME: u8 = 4;
 const UPDATE: u8 = 5;
 const ADD: u8 = 6;
 const REMOVE: u8 = 7;
+const EXPIRE_SOME: u8 = 8;
 
 /// A change of the members that takes an index of the tree.
 const COUNTED: u8 = 64;
@@ -41,8 +42,8 @@ const TAG_BYTES: usize = 8;
 pub enum Order {
     /// A client's write.
     Tree(Command),
-    /// Everything due at the stamp's cluster time expires.
-    Expire,
+    /// What is due at the stamp's cluster time expires, so many nodes at most.
+    Expire(usize),
     /// A member tells its name, client URLs and incarnation.
     Publish(Published),
     /// Nothing but the time: logged while keys with a TTL exist, so that a restart knows it.
@@ -68,9 +69,17 @@ pub fn tree(command: &Command) -> Vec<u8> {
     bytes
 }
 
-/// "Expire all that is due".
+/// "Expire what is due", [`EXPIRED_AT_ONCE`] nodes at most.
 pub fn expire() -> Vec<u8> {
     without_body(EXPIRE)
+}
+
+/// "Expire what is due", so many nodes at most: 1 to [`EXPIRED_AT_ONCE`]. The leader decides, by what it has time for.
+pub fn expire_some(most: usize) -> Vec<u8> {
+    let mut bytes = without_body(EXPIRE_SOME);
+    let most = most.clamp(1, EXPIRED_AT_ONCE) as u32;
+    bytes.extend_from_slice(&most.to_le_bytes());
+    bytes
 }
 
 /// "It is now".
@@ -212,7 +221,14 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Order, Malformed> {
         TREE => Order::Tree(
             Command::decode(body).map_err(|error| Malformed(format!("tree command: {error:?}")))?,
         ),
-        EXPIRE => Order::Expire,
+        EXPIRE => Order::Expire(EXPIRED_AT_ONCE),
+        EXPIRE_SOME => {
+            let most = <[u8; 4]>::try_from(body).map(u32::from_le_bytes).ok();
+            let most = most.and_then(|most| usize::try_from(most).ok());
+            let sound = most.filter(|most| (1..=EXPIRED_AT_ONCE).contains(most));
+            let misfit = || Malformed("an expiry of no number, or of too many".into());
+            Order::Expire(sound.ok_or_else(misfit)?)
+        }
         PUBLISH => Order::Publish(from_json(body)?),
         TIME => Order::Time,
         UPDATE => Order::Update(from_json(body)?),
@@ -228,4 +244,29 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Order, Malformed> {
 
 fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
     serde_json::from_slice(body).map_err(|error| Malformed(format!("member: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_says_how_many_keys_it_may_take() {
+        let most = |bytes: &[u8]| match decode(bytes) {
+            Ok((_, Order::Expire(most))) => Some(most),
+            _ => None,
+        };
+        assert_eq!(most(&expire()), Some(EXPIRED_AT_ONCE));
+        let table = [(0, 1), (1, 1), (700, 700), (usize::MAX, EXPIRED_AT_ONCE)];
+        for (wanted, said) in table {
+            assert_eq!(most(&expire_some(wanted)), Some(said), "{wanted}");
+        }
+        for number in [0, EXPIRED_AT_ONCE as u32 + 1, u32::MAX] {
+            let mut bytes = without_body(EXPIRE_SOME);
+            bytes.extend_from_slice(&number.to_le_bytes());
+            assert_eq!(most(&bytes), None, "{number}");
+        }
+        let whole = expire_some(9);
+        assert_eq!(most(&whole[..whole.len() - 1]), None);
+    }
 }

@@ -56,7 +56,12 @@ pub enum Outcome {
     /// A client's write, which may have been refused; equal on every member.
     Tree(Result<Applied, ApiError>),
     /// What was removed because its time was up, in order; may be empty.
-    Expired(Vec<Applied>),
+    Expired {
+        /// One event for each node.
+        all: Vec<Applied>,
+        /// As many as the entry may expire: more may be due.
+        is_cut: bool,
+    },
     /// The members' table changed, unless the change was refused; equal on every member.
     Members(Result<(), MemberError>),
     /// Nothing that a client sees.
@@ -120,7 +125,13 @@ impl State {
         let counted = entry::is_counted(bytes);
         Ok(match order {
             Order::Tree(command) => Outcome::Tree(self.tree.apply(&command, stamp)),
-            Order::Expire => Outcome::Expired(self.tree.expire(asked)),
+            Order::Expire(most) => {
+                let all = self.tree.expire_some(asked, most);
+                Outcome::Expired {
+                    is_cut: all.len() == most,
+                    all,
+                }
+            }
             Order::Publish(published) => {
                 let founds = self.tree.index() == TreeIndex(0) && !self.members.any_published();
                 let is_new = self.members.publish(published);

@@ -6,7 +6,7 @@ use super::rules::{Rule, Rules};
 use super::state::Outcome;
 use super::{Applying, DiskJob, Engine, entry};
 use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Term, Todo};
-use crate::tree::{EXPIRED_AT_ONCE, Event};
+use crate::tree::Event;
 
 /// What a record costs in the WAL beside its command, roughly.
 const ENTRY_OVERHEAD: usize = 40;
@@ -182,8 +182,8 @@ impl<T, R: Rules> Engine<T, R> {
                 self.applied(index, caller, Effect::Event(applied));
             }
             Outcome::Tree(Err(error)) => self.applied(index, caller, Effect::Refused(error)),
-            Outcome::Expired(all) => {
-                self.expiry_cut |= all.len() == EXPIRED_AT_ONCE;
+            Outcome::Expired { all, is_cut } => {
+                self.expiry_cut |= is_cut;
                 all.into_iter()
                     .for_each(|applied| self.applied(index, None, Effect::Event(applied)));
             }

@@ -210,7 +210,7 @@ pub(super) fn in_time(
     ops: &[Op],
     weather: &Weather,
 ) -> Result<(), Broken> {
-    let Outcome::Expired(all) = outcome else {
+    let Outcome::Expired { all, .. } = outcome else {
         return Ok(());
     };
     all.iter().try_for_each(|applied| {

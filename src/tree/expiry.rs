@@ -23,25 +23,27 @@ use std::sync::Arc;
 
 /// Nodes that one entry expires at most: a million keys due at once must not hold the raft thread for
 /// seconds. Members that apply the same entry must expire as many, so this is part of what the log
-/// means.
+/// means. An entry may also say a smaller number itself.
 pub const EXPIRED_AT_ONCE: usize = 2_000;
 
 /// A child's earliest deadline before and after a change.
 type DueChange = (Option<ClusterTime>, Option<ClusterTime>);
 
 impl Tree {
-    /// Removes nodes whose deadline is at or before `up_to`, earliest first, [`EXPIRED_AT_ONCE`] at
-    /// most: one `expire` event and one index for each; what is below a directory goes with it and
-    /// has none of its own.
+    /// As [`Tree::expire_some`], [`EXPIRED_AT_ONCE`] at most.
     pub fn expire(&mut self, up_to: ClusterTime) -> Vec<Applied> {
+        self.expire_some(up_to, EXPIRED_AT_ONCE)
+    }
+
+    /// Removes nodes whose deadline is at or before `up_to`, earliest first, `most` of them at most: one `expire` event
+    /// and one index for each. What is below a directory goes with it and has none of its own.
+    pub fn expire_some(&mut self, up_to: ClusterTime, most: usize) -> Vec<Applied> {
         let stamp = Stamp {
             cluster: up_to,
             wall: WallTime(0),
         };
         let mut expired = Vec::new();
-        while expired.len() < EXPIRED_AT_ONCE
-            && self.next_expiry().is_some_and(|deadline| deadline <= up_to)
-        {
+        while expired.len() < most && self.next_expiry().is_some_and(|deadline| deadline <= up_to) {
             let key = self.key_due_first();
             expired.push(self.remove(EventAction::Expire, &key, stamp));
             self.stats.expire_count += 1;
