@@ -120,7 +120,7 @@ tsan: ## tests with real threads, and clusters, under ThreadSanitizer (needs rus
 	tests/tsan/run
 
 bars: build ## the limits on time, memory and size, held by the release build
-	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' IDLE_SECONDS=30 \
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' IDLE_SECONDS=30 EXPIRING_KEYS=100000 EXPIRING_AFTER_S=40 \
 	  cargo test --locked --test lifecycle --test hostile --test watching --test golden
 
 smalldisk: build ## disks of 8 to 400 MB, 200,000 writes to each case, none refused (needs root; five minutes)

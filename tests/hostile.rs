@@ -17,10 +17,13 @@ use harness::client::{FORM, PATIENCE, form_request, request};
 use harness::process::Process;
 use harness::server::is_release;
 use harness::{Answer, Connection, Json, Random, Server, percentile, setting, wait_for};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 /// The 99th percentile of the others' requests, in a release build.
 const BYSTANDER_BAR: Duration = Duration::from_millis(50);
+
+/// The same of writes while many keys expire.
+const EXPIRY_BAR: Duration = Duration::from_millis(100);
 
 /// Clients that ask for 2 MB each and do not read.
 fn deaf_clients() -> usize {
@@ -556,4 +559,73 @@ fn a_slow_reader_gets_everything() {
         taken.push(byte[0]);
     }
     assert!(taken.len() > 3000);
+}
+
+/// Many keys that expire at one moment: the process stands still until all are due. EXPIRING_KEYS=1000000
+/// EXPIRING_AFTER_S=120 shows it with a million, on the release build.
+#[test]
+fn writes_go_on_while_many_keys_expire() {
+    let _alone = alone();
+    let keys = setting("EXPIRING_KEYS", 20_000);
+    let ttl = Duration::from_secs(setting("EXPIRING_AFTER_S", 30));
+    let server = Server::start(&[]);
+    let begun = Instant::now();
+    make_expiring(&server, keys, ttl);
+    let made = begun.elapsed();
+    assert!(
+        made < ttl,
+        "making {keys} keys took {made:?}: set EXPIRING_AFTER_S to more"
+    );
+    server.signal(Signal::STOP);
+    // All are due that long after the last one was made.
+    sleep(ttl + Duration::from_secs(1));
+    server.signal(Signal::CONT);
+    let mut took = Vec::new();
+    let mut connection = server.connect();
+    let begun = Instant::now();
+    while is_any_left(&mut connection) {
+        let write = Instant::now();
+        let answer = connection
+            .ask("PUT", "/v2/keys/beside", Some("value=x"))
+            .expect("an answer");
+        took.push(write.elapsed());
+        assert_eq!(answer.status / 100, 2, "{answer:?}");
+    }
+    let (all, writes) = (begun.elapsed(), took.len());
+    let (median, worst) = (percentile(&mut took, 0.5), percentile(&mut took, 0.99));
+    println!(
+        "{keys} keys expired in {all:?}; {writes} writes beside: median {median:?}, 99 % {worst:?}"
+    );
+    // However fast the machine is: a write has its turn between two entries, of which each takes 2,000 keys at most.
+    assert!(writes as u64 >= keys / 2_000 / 4, "{writes} writes");
+    assert!(
+        worst < EXPIRY_BAR || !is_release(),
+        "99 % of the writes took up to {worst:?}"
+    );
+}
+
+/// Keys that live so long, made by writers whose requests share syncs. The last of all is one that expires last.
+fn make_expiring(server: &Server, keys: u64, ttl: Duration) {
+    const WRITERS: u64 = 50;
+    let form = format!("value=x&ttl={}", ttl.as_secs());
+    let put = |key: String| form_request("PUT", &key, Some(&form));
+    let mut writers: Vec<Connection> = (0..WRITERS).map(|_| server.connect()).collect();
+    for round in 0..keys.div_ceil(WRITERS) {
+        for (number, writer) in writers.iter_mut().enumerate() {
+            let key = format!("/v2/keys/expiring/{round}/{number}");
+            writer.write(&put(key)).expect("it is read");
+        }
+        for writer in &mut writers {
+            let answer = writer.answer(false, PATIENCE).expect("an answer");
+            assert_eq!(answer.status, 201, "{answer:?}");
+        }
+    }
+    let last = writers[0].ask("PUT", "/v2/keys/expiring/last", Some(&form));
+    assert_eq!(last.expect("an answer").status, 201);
+}
+
+/// Whether the key that was made last is still there.
+fn is_any_left(connection: &mut Connection) -> bool {
+    let answer = connection.ask("GET", "/v2/keys/expiring/last", None);
+    answer.expect("an answer").status == 200
 }

@@ -43,9 +43,11 @@
 //! | `todo.rs` | what the core asks for; entries applied |
 //! | `notes.rs` | what an operator is told of all that |
 //! | `rules.rs` | the rules that the simulator can switch off |
+//! | `expiry.rs` | how many keys expire at once |
 //! | `stopping.rs` | leadership handed over, and the last replies |
 
 pub mod entry;
+mod expiry;
 pub mod followers;
 mod forwards;
 pub mod lag;
@@ -73,6 +75,7 @@ use crate::raft::{
 };
 use crate::tree::{Applied, ClusterTime, Tree};
 use core::time::Duration;
+use expiry::Expiry;
 use followers::Followers;
 use forwards::Forwards;
 use lag::Lag;
@@ -145,6 +148,8 @@ pub enum Event<T> {
     Start,
     /// [`Engine::deadline`] has passed.
     Tick,
+    /// Nothing else has happened, and [`Engine::goes_on`]: the next of what is done in pieces.
+    GoOn,
     /// Clients ask. All proposals of one event become one run of entries, all reads share one question.
     Requests(Vec<Request<T>>),
     /// The transport reports, in order.
@@ -444,9 +449,7 @@ pub struct Engine<T, R: Rules = AllRules> {
     /// The latest cluster time heard from a leader, and that leader's term: messages overtake each other.
     time_heard: (Term, ClusterTime),
     next_tick: Monotonic,
-    expiry_ran: Monotonic,
-    /// The last expiry took as many keys as one entry may: more may be due.
-    expiry_cut: bool,
+    expiry: Expiry,
     time_logged: Monotonic,
     stopping: Option<Stopping>,
     noted: Noted,
@@ -562,8 +565,7 @@ impl<T, R: Rules> Engine<T, R> {
             applied_term: Term(0),
             leader: None,
             time_heard: (Term(0), ClusterTime(0)),
-            expiry_ran: start,
-            expiry_cut: false,
+            expiry: Expiry::new(start),
             time_logged: start,
             stopping: None,
             noted: Noted::new(&core),
@@ -584,12 +586,18 @@ impl<T, R: Rules> Engine<T, R> {
     pub fn step(&mut self, now: Now, event: Event<T>) -> Effects<T> {
         debug_assert!(now.monotonic >= self.now.monotonic, "time went back");
         self.now = now;
+        self.expiry.measure(now.monotonic);
         match event {
             Event::Start => {
                 self.input(Input::Start);
             }
             Event::Tick => self.tick(),
-            Event::Requests(requests) => self.serve(requests),
+            Event::GoOn => self.expire_more(),
+            Event::Requests(requests) => {
+                self.serve(requests);
+                // In the batch of these requests: they come first, and however many there are, keys expire.
+                self.expire_more();
+            }
             Event::Peers(events) => events.into_iter().for_each(|event| self.take_event(event)),
             Event::Disk(report) => self.take_report(report),
             Event::Transfer(to) => {
@@ -611,6 +619,18 @@ impl<T, R: Rules> Engine<T, R> {
     /// quorum reads need no disk.
     pub fn takes_requests(&self, now: Monotonic) -> bool {
         self.saving.is_none() || self.disk_full || self.stopping.is_some() || self.is_stalled(now)
+    }
+
+    /// Whether there is work left that is done in pieces. The caller gives each other event its turn, and when there is
+    /// none steps [`Event::GoOn`].
+    pub fn goes_on(&self) -> bool {
+        self.expiry.goes_on() && self.saving.is_none() && self.keeps_time()
+    }
+
+    fn expire_more(&mut self) {
+        if self.goes_on() {
+            self.keep_time(self.now.monotonic);
+        }
     }
 
     /// The batch is with the disk for so long that nobody waits for its end.
@@ -723,17 +743,21 @@ impl<T, R: Rules> Engine<T, R> {
     /// Expires what is due, and lets the log know the time while that matters. Not more often while a batch
     /// takes its time: the entry asked for before is on its way.
     fn keep_time(&mut self, now: Monotonic) {
-        let go_on = std::mem::take(&mut self.expiry_cut);
         let cluster = self.estimate.at(now);
         let due = self
             .state
             .tree
             .next_expiry()
             .is_some_and(|at| at <= cluster);
-        if due && (go_on || now - self.expiry_ran >= EXPIRY_INTERVAL) {
-            self.expiry_ran = now;
-            self.propose(vec![Proposal::own(entry::expire())]);
-        } else if self.state.tree.has_ttl() && now - self.time_logged >= TIME_INTERVAL {
+        if due && (self.expiry.goes_on() || now - self.expiry.ran >= EXPIRY_INTERVAL) {
+            let most = self.expiry.propose(now);
+            self.propose(vec![Proposal::own(entry::expire_some(most))]);
+            return;
+        }
+        if !due {
+            self.expiry.rest();
+        }
+        if self.state.tree.has_ttl() && now - self.time_logged >= TIME_INTERVAL {
             self.time_logged = now;
             self.propose(vec![Proposal::own(entry::time())]);
         }
@@ -742,11 +766,11 @@ impl<T, R: Rules> Engine<T, R> {
     // The end of a step
 
     fn end_step(&mut self) {
-        if self.expiry_cut && self.keeps_time() {
-            self.keep_time(self.now.monotonic);
-        }
         self.look_for_leader();
         self.save();
+        if self.saving.is_some() {
+            self.expiry.skip_measure();
+        }
         if self.unpublished {
             self.publish();
         }
@@ -765,6 +789,7 @@ impl<T, R: Rules> Engine<T, R> {
             return;
         }
         self.leader = leader;
+        self.expiry.rest();
         self.removed_by.clear();
         self.lost_tails.clear();
         self.lag = Lag::default();

@@ -12,7 +12,7 @@ use crate::raft::{
     self, Ballot, Body, ChangeKind, Core, Entry, LogIndex, Membership, Message, NodeId, Payload,
     Position, SnapshotMark, Start, Term,
 };
-use crate::tree::{Action, ClusterTime, Command, Key, Stamp, WallTime};
+use crate::tree::{Action, ClusterTime, Command, EXPIRED_AT_ONCE, Key, Stamp, WallTime};
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -232,6 +232,25 @@ impl Bench {
         for follower in followers {
             self.hear(*follower, self.term(), Body::Accepted { matched });
         }
+    }
+
+    /// All that was handed out is stored everywhere.
+    fn commit(&mut self) {
+        self.store_all();
+        self.acknowledge(&[TWO, THREE]);
+        self.store_all();
+    }
+
+    /// Expiries with the disk.
+    fn expiries(&self) -> usize {
+        let entries = self.at_disk.iter().flat_map(|batch| &batch.entries);
+        let orders = entries.filter_map(|entry| match &entry.payload {
+            Payload::Command(bytes) => entry::decode(bytes).ok(),
+            _ => None,
+        });
+        orders
+            .filter(|(_, order)| matches!(order, entry::Order::Expire(_)))
+            .count()
     }
 
     fn propose(&mut self, number: u64, bytes: usize) -> Effects<u64> {
@@ -751,4 +770,49 @@ fn a_large_batch_is_stored_in_parts_and_promised_as_a_whole() {
     }
     assert_eq!(parts, [2, 2, 2, 2, 2]);
     assert_eq!(accepted(&bench), LogIndex(10));
+}
+
+/// Otherwise a million keys that are due together would hold up every write until the last one has expired.
+#[test]
+fn requests_are_taken_between_two_expiries() {
+    const KEYS: usize = 3 * EXPIRED_AT_ONCE;
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    for from in (0..KEYS).step_by(500) {
+        let write = |key| {
+            let mut command = Command::new(Action::Set, Key::new(format!("/k/{key}").as_bytes()));
+            command.ttl = Some(1);
+            Request::Propose(Proposal::of(entry::tree(&command), key as u64))
+        };
+        bench.step(Event::Requests((from..from + 500).map(write).collect()));
+        bench.commit();
+    }
+    bench.now = bench.now + Duration::from_secs(2);
+    bench.tick();
+    assert_eq!(bench.expiries(), 1, "the first one is on its way");
+    let mut expiries = 0;
+    while bench.engine.state().tree.has_ttl() {
+        bench.commit();
+        expiries += 1;
+        if !bench.engine.goes_on() {
+            continue;
+        }
+        assert!(
+            bench.at_disk.is_empty(),
+            "nothing bars the way of a request"
+        );
+        match expiries % 2 {
+            0 => drop(bench.step(Event::GoOn)),
+            _ => drop(bench.propose(1 << 20, 10)),
+        }
+        let batch = bench.at_disk.front().expect("a batch");
+        let wanted = 1 + expiries % 2;
+        assert_eq!(
+            batch.entries.len(),
+            wanted,
+            "the write goes first, and both share a batch"
+        );
+        assert_eq!(bench.expiries(), 1);
+    }
+    assert!(expiries > KEYS / EXPIRED_AT_ONCE, "in {expiries} entries");
 }

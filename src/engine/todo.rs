@@ -183,7 +183,7 @@ impl<T, R: Rules> Engine<T, R> {
             }
             Outcome::Tree(Err(error)) => self.applied(index, caller, Effect::Refused(error)),
             Outcome::Expired { all, is_cut } => {
-                self.expiry_cut |= is_cut;
+                self.expiry.applied(all.len(), is_cut, self.now.monotonic);
                 all.into_iter()
                     .for_each(|applied| self.applied(index, None, Effect::Event(applied)));
             }

@@ -1,6 +1,7 @@
 //! The raft thread: waits for something, steps the engine, performs the effects.
 //!
-//! It owns the engine. It waits for (one `select!`, the engine's next tick as its deadline):
+//! It owns the engine. It waits for (one `select!`, the engine's next tick as its deadline; while the engine has work
+//! that it does in pieces, the next piece is done as soon as nothing else waits):
 //!
 //! | channel | sender | while |
 //! |---|---|---|
@@ -28,7 +29,7 @@ use crate::watch::{View, WatchHub};
 use crossbeam_channel::{Receiver, Sender, select};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// At most this many requests are taken in one step, so that reports and ticks get their turn.
 const REQUESTS_PER_STEP: usize = 1024;
@@ -76,6 +77,7 @@ enum Woken {
     Report(DiskReport),
     Stop,
     Tick,
+    GoOn,
     /// Nobody can ask anything any more.
     Abandoned,
 }
@@ -105,6 +107,7 @@ impl RaftThread {
                     self.take_requests(None) || self.step(Event::Stop)
                 }
                 Woken::Tick => self.step(Event::Tick),
+                Woken::GoOn => self.step(Event::GoOn),
                 Woken::Abandoned => return,
             };
         }
@@ -137,12 +140,17 @@ impl RaftThread {
         } else {
             &self.wiring.stop
         };
+        // What is done in pieces goes on when nothing else waits.
+        let (wait, then) = match engine.goes_on() {
+            true => (Duration::ZERO, Woken::GoOn),
+            false => (engine.deadline() - now, Woken::Tick),
+        };
         select! {
             recv(self.wiring.reports) -> report => report.map_or(Woken::Abandoned, Woken::Report),
             recv(self.wiring.from_peers) -> event => event.map_or(Woken::Abandoned, Woken::FromPeers),
             recv(requests) -> request => request.map_or(Woken::Abandoned, Woken::Request),
             recv(stop) -> _ => Woken::Stop,
-            default(engine.deadline() - now) => Woken::Tick,
+            default(wait) => then,
         }
     }
 
