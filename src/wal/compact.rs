@@ -1,12 +1,12 @@
-//! Letting go of what a snapshot has made superfluous.
+//! Deletes segments and snapshots that a newer snapshot has made unnecessary.
 //!
-//! Kept: the newest two snapshots, and every segment with an entry after the older of them
-//! (after the start of the log, while there is only one), so that a snapshot that proves bad can be
-//! done without. `--max-snapshots` and `--max-wals` say how much is kept beyond that. Where room is scarce, the newest
-//! snapshot alone is kept, with the log after it.
+//! The newest two snapshots are kept, and every segment with an entry after the older of them. While there is only one
+//! snapshot, the log is kept from its start. So the member can start without a snapshot that turns out to be damaged.
+//! `--max-snapshots` and `--max-wals` set how many more are kept. When space is scarce, only the newest snapshot and
+//! the log after it are kept.
 //!
-//! Names may vanish in any order when the power goes between two removals. Recovery needs none of
-//! them: a gap before the first segment that is needed is no gap in the log.
+//! A power failure between two removals may undo any of them, in any order. Recovery needs none of the removed files,
+//! and it accepts a gap in front of the first segment that it needs.
 
 use super::disk::Disk;
 use super::error::WalError;
@@ -17,16 +17,16 @@ use crate::raft::{LogIndex, SnapshotMark};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Fewer snapshots are never kept.
+/// Lower bound of the number of snapshots that are kept.
 const SNAPSHOTS_MIN: usize = 2;
 
 impl<D: Disk> Wal<D> {
-    /// To be called after the snapshot at `mark` was finished: removes old segments and snapshots.
-    /// Where the log does not hold the mark's entry (a leader sent the snapshot), it starts anew
-    /// after it, synced: the next entry may be `mark`'s index + 1.
+    /// Removes old segments and snapshots. The caller calls this after the snapshot at `mark` was finished. If the log
+    /// does not contain the entry at the snapshot's position (a leader sent the snapshot), the log restarts after that
+    /// position. The restart is synced, and the next entry may have the snapshot's index + 1.
     ///
-    /// Errors: as [`Wal::write`]; `Full` when the log has to start anew and there is no room. A file
-    /// that cannot be removed is left for the next time.
+    /// Errors: those of [`Wal::write`]. `Full` if the log has to restart and there is no space. A file that cannot be
+    /// removed stays until the next call.
     pub fn compact(&mut self, mark: &SnapshotMark) -> Result<(), WalError> {
         let position = mark.position;
         if self.log.conflicts(position) {
@@ -50,7 +50,7 @@ impl<D: Disk> Wal<D> {
         self.sync_dirs()
     }
 
-    /// Keeps the newest snapshot alone, and of the log what raft still asks for.
+    /// Keeps only the newest snapshot and the part of the log that raft still needs.
     pub(super) fn drop_older(&mut self) -> Result<(), WalError> {
         let snapshots = snapshot::positions(&self.home)?;
         let Some(newest) = snapshots.last() else {
@@ -62,13 +62,13 @@ impl<D: Disk> Wal<D> {
         self.sync_dirs()
     }
 
-    /// Entries up to here are of no use: no older snapshot has the log that goes on from it.
+    /// Entries up to this index need not be kept: the log begins after it, so it continues from no older snapshot.
     fn reach(&self, newest: LogIndex) -> LogIndex {
         let before_first = LogIndex(self.log.shape.first().0 - 1);
         before_first.min(newest)
     }
 
-    /// Keeps at least `least` of them, and as many as `--max-snapshots` says where there is room for two.
+    /// Keeps at least `least` snapshots, and as many as `--max-snapshots` allows if there is space for two.
     fn remove_snapshots(
         &self,
         snapshots: &[crate::raft::Position],
@@ -98,7 +98,7 @@ impl<D: Disk> Wal<D> {
         } else {
             self.used.len().saturating_sub(max)
         };
-        // The state before a segment has all that the ones before it say but their entries.
+        // A segment's head holds all state of the segments before it except their entries.
         let done = self.used[1..]
             .iter()
             .take_while(|next| next.before.index <= keep)
@@ -107,7 +107,8 @@ impl<D: Disk> Wal<D> {
         if gone == 0 {
             return;
         }
-        // Readers first: who finds a file gone looks whether it should be there.
+        // The index forgets the files first: a reader that does not find a file asks the index whether the file should
+        // exist.
         let first = self.used[gone];
         self.index.lock().forget_files(first.name.seq);
         self.log.shape.forget(first.before.index);
@@ -118,7 +119,7 @@ impl<D: Disk> Wal<D> {
     }
 
     fn remove(&self, path: &Path) {
-        // A file that stays costs room only; recovery copes with it.
+        // A file that cannot be removed only costs space. Recovery handles it.
         let _ = self.home.disk().remove(path);
     }
 

@@ -1,8 +1,8 @@
-//! What a start finds, decided: which log, which snapshot, what to mend, or a refusal. Nothing is
-//! changed here.
+//! Decides what a start does with the files it finds: which log and which snapshot it uses, which repairs it makes, or
+//! why it refuses. This module changes no file.
 //!
-//! [`recover`](super::recover()) mends and goes on from the decision; [`look`](super::look()) tells it. So
-//! what is said of a directory is what a start does.
+//! [`recover`](super::recover()) carries out the decision. [`look`](super::look()) only reports it. So a report about a
+//! directory always matches what a start would do.
 
 use super::disk::Disk;
 use super::error::{WalError, WalErrorKind};
@@ -13,35 +13,36 @@ use super::snapshot::{self, SnapshotReader};
 use crate::raft::{LogIndex, Position};
 use std::path::PathBuf;
 
-/// What is there, and what is to be done about it.
+/// The content of a data directory and what a start does about it.
 pub(super) struct Decision<D: Disk> {
     pub replayed: Replayed,
-    /// The newest that is whole.
+    /// The newest undamaged snapshot.
     pub snapshot: Option<SnapshotReader<D>>,
-    /// Newer ones that are not whole: to be put aside.
+    /// Damaged snapshots that are newer than `snapshot`. A start renames them.
     pub bad: Vec<Position>,
-    /// What is said of them, by a start and by those who only look: so not as what was done.
+    /// Warnings about the damaged snapshots. A start and an inspection print the same text, so it does not say that
+    /// something was done.
     pub warnings: Vec<String>,
-    /// The same of an append that is not whole.
+    /// Warning about an incomplete append, worded for both in the same way.
     pub torn: Option<String>,
 }
 
 impl<D: Disk> Decision<D> {
-    /// Where the snapshot ends, and so where the log that is used begins.
+    /// Position of the snapshot, after which the used part of the log begins.
     pub fn start(&self) -> Position {
         let reader = self.snapshot.as_ref();
         reader.map_or(Position::default(), |reader| reader.mark().position)
     }
 
-    /// Whether the log is not the one that goes on from the snapshot, and begins anew behind it.
+    /// Whether the log does not continue from the snapshot and has to restart after it.
     pub fn starts_anew(&self) -> bool {
         self.replayed.log.conflicts(self.start())
     }
 }
 
-/// Decides what to do about a directory; None: it is new.
+/// Decides what to do about a directory. Returns `None` if the directory is new.
 ///
-/// Errors: all that refuses.
+/// Errors: every reason for which a start refuses the directory.
 pub(super) fn decide<D: Disk>(
     home: &Home<D>,
     found: &Files,
@@ -56,10 +57,10 @@ pub(super) fn decide<D: Disk>(
     Ok(Some(decision))
 }
 
-/// Whether the directory holds anything that a member has promised or received: a first start that was
-/// cut short leaves a log, but nothing in it.
+/// Whether the directory contains anything that a member has promised or received. A first start that was cut short
+/// leaves an empty log.
 ///
-/// Errors: all that a start refuses.
+/// Errors: every reason for which a start refuses the directory.
 pub fn has_history<D: Disk>(home: &Home<D>) -> Result<bool, WalError> {
     let decision = decide(home, &Files::list(home)?)?;
     Ok(decision.is_some_and(|decision| {
@@ -69,10 +70,10 @@ pub fn has_history<D: Disk>(home: &Home<D>) -> Result<bool, WalError> {
     }))
 }
 
-/// The files that matter to a start, by their names.
+/// The files that matter to a start, found by their names.
 pub(super) struct Files {
     pub segments: Vec<(SegmentName, u64)>,
-    /// What a crash left half made.
+    /// Files whose creation was interrupted by a crash.
     pub temporaries: Vec<PathBuf>,
 }
 
@@ -99,7 +100,7 @@ impl Files {
         Ok(files)
     }
 
-    /// What a crash left half made. If one cannot be removed, it is in nobody's way.
+    /// Removes files whose creation was interrupted by a crash. One that cannot be removed does no harm.
     pub fn remove_temporaries<D: Disk>(&self, home: &Home<D>) {
         for path in &self.temporaries {
             let _ = home.disk().remove(path);
@@ -107,7 +108,7 @@ impl Files {
     }
 }
 
-/// What is cut off behind the end of the log.
+/// Warning about bytes behind the end of the log that a start will cut off. `None` if there are none.
 fn torn<D: Disk>(home: &Home<D>, replayed: &Replayed) -> Option<String> {
     if replayed.rest.is_zeros() {
         return None;
@@ -122,7 +123,7 @@ fn torn<D: Disk>(home: &Home<D>, replayed: &Replayed) -> Option<String> {
     ))
 }
 
-/// No segment at all: a new directory, or one whose log is gone.
+/// Called without any segment. The directory is new, or its log was lost.
 fn refuse_lost_log<D: Disk>(home: &Home<D>) -> Result<(), WalError> {
     let snapshot = snapshot::positions(home)?
         .pop()
@@ -141,8 +142,8 @@ fn refuse_lost_log<D: Disk>(home: &Home<D>) -> Result<(), WalError> {
     }
 }
 
-/// The newest snapshot that is whole, if the log reaches back to it and, where a newer one is not
-/// whole, as far as that one did.
+/// Chooses the newest undamaged snapshot. The log must reach back to it. If newer snapshots are damaged, the log must
+/// also reach as far as the newest of them did.
 fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Decision<D>, WalError> {
     let mut chosen = Decision {
         replayed,
@@ -181,7 +182,7 @@ fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Decisi
     Ok(chosen)
 }
 
-/// The newest snapshot is bad: an older one will do only with all the log since.
+/// The newest snapshot is damaged. An older one can replace it only together with the complete log since then.
 fn refuse_short_log(
     replayed: &Replayed,
     newest: Position,
@@ -203,7 +204,7 @@ fn refuse_short_log(
     Err(error)
 }
 
-/// The log begins after the snapshot ends.
+/// The log begins after the end of the snapshot.
 fn late_log<D: Disk>(home: &Home<D>, replayed: &Replayed, start: LogIndex) -> WalError {
     let first = replayed.used[0].name;
     let path = home.wal().join(first.file());

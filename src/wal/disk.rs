@@ -1,115 +1,114 @@
-//! The seam: everything this room asks of a disk.
+//! The disk interface: every operation that this module needs from a disk.
 //!
-//! [`RealDisk`](super::RealDisk) is the machine's own; [`LyingDisk`](super::LyingDisk) is made of
-//! memory and keeps exactly the promises below and no other, so that a test can see what is left
-//! when the power goes.
+//! [`RealDisk`](super::RealDisk) is the machine's disk. [`LyingDisk`](super::LyingDisk) is the faulty disk of the
+//! tests: it lives in memory and keeps only the guarantees below, so that a test can check what is left after a power
+//! failure.
 //!
-//! What is promised: after `sync` returns, the bytes written before it survive a power cut; after
-//! `sync_dir` returns, the names made, changed or removed in that folder before it do. Nothing
-//! else survives for certain, and what is not synced may survive in any part and any order.
+//! The guarantees are: after `sync` returns, all bytes written before it survive a power failure. After `sync_dir`
+//! returns, all names that were created, changed or removed in that folder before it survive one. Nothing else is
+//! guaranteed: any part of the unsynced data may survive, in any order.
 
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// A disk, and the clock, chance and helper that go with it.
+/// A disk, together with a clock, a random source and background threads.
 pub trait Disk: Clone + Debug + Send + Sync + 'static {
-    /// What [`Disk::open`] gives.
+    /// Type returned by [`Disk::open`].
     type Reader: DiskReader;
-    /// What [`Disk::create`] gives.
+    /// Type returned by [`Disk::create`].
     type Writer: DiskWriter;
-    /// What [`Disk::segment`] gives.
+    /// Type returned by [`Disk::segment`].
     type Segment: DiskSegment;
     /// Holds a lock until it is dropped.
     type Lock: Debug + Send + Sync + 'static;
 
-    /// Makes the folder and those above it that are missing, readable by their owner only, and
-    /// syncs each into the one above it.
+    /// Creates the folder and its missing parents, readable only by their owner, and syncs each into its parent folder.
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
-    /// What the folder holds, in no order; `NotFound` if there is no such folder.
+    /// Lists the folder in no particular order. Fails with `NotFound` if it does not exist.
     fn list(&self, dir: &Path) -> io::Result<Vec<Found>>;
-    /// Makes the names made, changed or removed in this folder so far survive a power cut.
+    /// Makes all names created, changed or removed in this folder so far survive a power failure.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Replaces what has the new name.
+    /// Renames a file. An existing file with the new name is replaced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Takes the name away, for certain only after `sync_dir`; readers that are open go on.
+    /// Removes the name. The removal is durable only after `sync_dir`. Open readers still work.
     fn remove(&self, file: &Path) -> io::Result<()>;
     /// Opens a file for ordinary reads.
     fn open(&self, file: &Path) -> io::Result<Self::Reader>;
-    /// Makes a new file that is written from front to back; an older one of that name is emptied.
+    /// Creates a file that is written from front to back. An existing file of that name is emptied.
     fn create(&self, file: &Path) -> io::Result<Self::Writer>;
-    /// Makes a new file of `bytes` zeros with all its blocks, and syncs it (not its folder). When it
-    /// fails, no file is left.
+    /// Creates a file of `bytes` zeros, allocates all its blocks, and syncs it (but not its folder). Leaves no file if
+    /// it fails.
     fn allocate(&self, file: &Path, bytes: u64) -> io::Result<()>;
     /// Opens an allocated file for writing in place.
     fn segment(&self, file: &Path) -> io::Result<Self::Segment>;
-    /// Takes the lock that this file stands for, or tells who has it; a real disk after half a second, in which
-    /// whoever only looks ([`Disk::holder`]) lets go of it.
+    /// Takes the lock that this file stands for, or returns the holder. A real disk tries for half a second, because an
+    /// inspection ([`Disk::holder`]) may hold the lock for a moment.
     fn lock(&self, file: &Path) -> io::Result<Locked<Self::Lock>>;
-    /// Who has the lock that this file stands for, if anybody has. Nothing is changed, but a real disk's
-    /// lock is held for a moment, shared. An error is one that [`Disk::lock`] would meet as well.
+    /// Returns the holder of the lock that this file stands for, if there is one. This changes nothing, but a real disk
+    /// holds the lock in shared mode for a moment. [`Disk::lock`] would meet the same errors.
     fn holder(&self, file: &Path) -> io::Result<Option<Holder>>;
-    /// Bytes that this process may still allocate on the file system of this folder; None if that cannot be told.
+    /// Bytes that this process may still allocate on the file system of this folder. `None` if that is unknown.
     fn free_bytes(&self, dir: &Path) -> Option<u64>;
-    /// A number that nobody can guess (or, under a seed, anybody can).
+    /// A random number that nobody can guess. With a seed it is predictable.
     fn random(&self) -> u32;
-    /// A clock that never goes back; from any start.
+    /// Monotonic clock with an arbitrary start.
     fn now(&self) -> Duration;
-    /// Runs the job beside the caller; a simulated disk runs it at once.
+    /// Runs the job on another thread. A simulated disk runs it at once in the caller.
     fn background(&self, job: Box<dyn FnOnce() + Send>);
 }
 
-/// A name in a folder.
+/// A directory entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
-    /// Without the folder.
+    /// Name without the folder.
     pub name: String,
-    /// Length of the file; of no meaning for a folder.
+    /// Length of the file. Meaningless for a folder.
     pub bytes: u64,
-    /// A link is none, wherever it leads.
+    /// False for a symbolic link, even to a folder.
     pub is_dir: bool,
 }
 
-/// The outcome of [`Disk::lock`].
+/// Outcome of [`Disk::lock`].
 #[derive(Debug)]
 pub enum Locked<L> {
-    /// The lock is held until this is dropped, or the process ends.
+    /// This process holds the lock until the value is dropped or the process ends.
     Mine(L),
-    /// Another process has it: its pid, if the lock file tells one.
+    /// Another process holds the lock. The pid is `None` if the lock file contains none.
     Theirs(Option<u32>),
 }
 
-/// A process that has a lock.
+/// A process that holds a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
-    /// None: the lock file holds no number.
+    /// `None` if the lock file contains no number.
     pub pid: Option<u32>,
 }
 
-/// A file open for ordinary reads. It stays readable after its name is gone.
+/// A file open for ordinary reads. It stays readable after its name was removed.
 pub trait DiskReader: Debug + Send {
-    /// Length when the file was opened.
+    /// Length at the time the file was opened.
     fn bytes(&self) -> u64;
-    /// Fills as much of `into` as the file has from `offset` on; tells how much.
+    /// Fills `into` with the bytes from `offset` on and returns their number, which is less at the end of the file.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
-    /// The first byte at or after `offset` that may differ from zero; `None` when all the rest is
-    /// zeros for certain. A disk that cannot tell gives `offset` back.
+    /// The first byte at or after `offset` that may differ from zero. `None` if all remaining bytes are certainly zero.
+    /// A disk that cannot find out returns `offset`.
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
 }
 
-/// A file being written from front to back.
+/// A file that is written from front to back.
 pub trait DiskWriter: Debug + Send {
-    /// Appends all of the bytes; they survive a power cut only after `sync`.
+    /// Appends all bytes. They survive a power failure only after `sync`.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes all bytes so far survive a power cut; the name needs [`Disk::sync_dir`].
+    /// Makes all bytes so far survive a power failure. The name of the file also needs [`Disk::sync_dir`].
     fn sync(&mut self) -> io::Result<()>;
 }
 
 /// An allocated file open for writing in place. Its length never changes.
 pub trait DiskSegment: Debug + Send {
-    /// Puts all of the bytes at `offset`; they must fit into the file's length.
+    /// Writes all bytes at `offset`. They must fit into the file's length.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Makes what was written between the two offsets survive a power cut (more may).
+    /// Makes at least the bytes written between the two offsets survive a power failure.
     fn sync(&mut self, from: u64, to: u64) -> io::Result<()>;
 }

@@ -1,7 +1,7 @@
-//! A segment record by record, for people and for tests. Takes no lock and changes nothing.
+//! Prints a segment record by record, for people and for tests. It takes no lock and changes nothing.
 //!
-//! Damage does not end it: what cannot be read is told, and the next record that says it was durable
-//! is where it goes on. Of the log as a whole it knows nothing but which entries were replaced.
+//! Damage does not stop it: it reports the unreadable part and continues at the next record that calls that part
+//! durable. About the log as a whole it knows only which entries were replaced.
 
 use super::Clock;
 use super::disk::Disk;
@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 /// One record of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Byte in the segment where the record begins.
+    /// Offset in the segment where the record begins.
     pub offset: u64,
-    /// With its padding.
+    /// Length including padding.
     pub bytes: u64,
-    /// How much of the file it says was durable.
+    /// The record's durable offset.
     pub durable: u64,
-    /// Its kind and content, such as `entry 12@3 command, 40 bytes`.
+    /// Kind and content, such as `entry 12@3 command, 40 bytes`.
     pub what: String,
 }
 
@@ -40,71 +40,71 @@ impl fmt::Display for Line {
     }
 }
 
-/// What stands in a segment, one after the other.
+/// One item of a segment's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dumped {
     /// A good record.
     Record(Line, Content),
-    /// No good record where there must have been one.
+    /// An unreadable record at a place that was durable.
     Bad {
-        /// Byte in the segment.
+        /// Offset in the segment.
         offset: u64,
-        /// Why it cannot be read.
+        /// Why the record cannot be read.
         what: String,
-        /// Where the next good record begins, which says that this one was durable.
+        /// Offset of the next good record, which calls this one durable.
         next: Option<u64>,
     },
-    /// What no record calls durable: an append that was cut short, or is being written. The last that
-    /// is told of a segment.
+    /// Bytes that no record calls durable: an append that was cut short or is being written. Always the last item of a
+    /// segment.
     Torn {
-        /// Byte in the segment.
+        /// Offset in the segment.
         offset: u64,
-        /// Up to the last one that is not zero.
+        /// Number of bytes up to the last one that is not zero.
         bytes: u64,
     },
 }
 
-/// What a record says.
+/// Content of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// The first in its file.
+    /// First record of its file.
     Head {
         /// The file's number.
         number: u64,
         /// The file's length.
         bytes: u64,
-        /// Where the log ended before this file.
+        /// End of the log before this file.
         last: Position,
-        /// Term and vote before this file.
+        /// Hard state before this file.
         ballot: Ballot,
-        /// The clocks before this file.
+        /// Clock readings before this file.
         clock: Option<Clock>,
     },
     /// An entry.
     Entry {
-        /// Where it stands in the log.
+        /// Position in the log.
         position: Position,
-        /// What it says, or why that cannot be read.
+        /// The payload, or why it cannot be decoded.
         payload: Result<Payload, String>,
     },
-    /// Term and vote.
+    /// Hard state.
     Ballot(Ballot),
-    /// The clocks, on a boot that is news.
+    /// Clock readings of a boot that the log did not know yet.
     Clock(Clock),
-    /// The clocks, on the boot noted last.
+    /// Clock readings of the boot that was recorded last.
     Tick {
-        /// CLOCK_BOOTTIME, in nanoseconds.
+        /// CLOCK_BOOTTIME in nanoseconds.
         boottime_ns: u64,
-        /// The cluster's time, in nanoseconds.
+        /// Cluster time in nanoseconds.
         cluster_ns: u64,
     },
-    /// The log is empty and goes on after this position.
+    /// The log is empty and continues after this position.
     Reset(Position),
-    /// The log goes on in the next file.
+    /// The log continues in the next file.
     Sealed {
-        /// Where the log ends here.
+        /// End of the log in this file.
         last: Position,
-        /// The second half of the next file's name.
+        /// Salt of the next file, the second half of its name.
         next_salt: u32,
     },
     /// The log was closed.
@@ -145,9 +145,9 @@ impl Content {
     }
 }
 
-/// The segments in a folder, oldest first.
+/// Lists the segments in a folder, oldest first.
 ///
-/// Errors: `Io` when it cannot be listed.
+/// Errors: `Io` if the folder cannot be listed.
 pub fn segments<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<PathBuf>, WalError> {
     let found = home::list(disk, dir)?;
     let names = found.iter().map(|found| SegmentName::parse(&found.name));
@@ -156,7 +156,7 @@ pub fn segments<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<PathBuf>, WalError>
     Ok(names.iter().map(|name| dir.join(name.file())).collect())
 }
 
-/// A segment being read from its beginning.
+/// Reads a segment from its beginning.
 #[derive(Debug)]
 pub struct Dump<D: Disk> {
     window: Window<D::Reader>,
@@ -167,7 +167,7 @@ pub struct Dump<D: Disk> {
 impl<D: Disk> Dump<D> {
     /// Opens a segment.
     ///
-    /// Errors: `Foreign` for a file that is none by its name, else `Io`.
+    /// Errors: `Foreign` if the file does not have a segment's name, otherwise `Io`.
     pub fn open(disk: &D, segment: &Path) -> Result<Dump<D>, WalError> {
         let Some(name) = named(segment) else {
             let what = "edgetcd gives no segment such a name";
@@ -182,7 +182,7 @@ impl<D: Disk> Dump<D> {
         })
     }
 
-    /// What comes next; None at the end.
+    /// Returns the next item, or `None` at the end.
     ///
     /// Errors: `Io`.
     #[allow(clippy::should_implement_trait)]
@@ -217,11 +217,12 @@ impl<D: Disk> Dump<D> {
         })
     }
 
-    /// The good record at the offset, or why it cannot be understood; None: nothing good is there.
+    /// The good record at the current offset, or why it cannot be decoded. `None` if there is no good record.
     fn look(&mut self) -> Result<Option<Result<Dumped, String>>, WalError> {
         let offset = self.offset;
         if let Look::Nothing = self.window.look(offset)? {
-            // A node may be writing here: what is read from now on is of one moment.
+            // A member may be writing here, so the window is read again. All bytes read from now on are from the same
+            // moment.
             self.window.forget();
         }
         let (record, durable, next) = match self.window.look(offset)? {
@@ -249,7 +250,7 @@ fn named(segment: &Path) -> Option<SegmentName> {
     SegmentName::parse(segment.file_name()?.to_str()?)
 }
 
-/// The records of a segment from its beginning up to the first that is not good.
+/// The records of a segment from its beginning up to the first one that is not good.
 pub fn dump<D: Disk>(disk: &D, segment: &Path) -> Result<Vec<Line>, WalError> {
     let mut dump = Dump::open(disk, segment)?;
     let mut lines = Vec::new();
@@ -259,22 +260,21 @@ pub fn dump<D: Disk>(disk: &D, segment: &Path) -> Result<Vec<Line>, WalError> {
     Ok(lines)
 }
 
-/// Which entries of a log are still its own: a later one of the same index, or a lower one, takes the
-/// place of an entry.
+/// Knows which entries are still part of the log: a later entry with the same or a lower index replaces an entry.
 #[derive(Debug, Default)]
 pub struct Survivors {
     index: Index,
-    /// How far was read: of what has come since, nothing is known.
+    /// Place of the last record that was read. The status of later records is unknown.
     end: (u64, u64),
 }
 
 impl Survivors {
-    /// Reads all segments once, as far as they can be read.
+    /// Reads all segments once, as far as they are readable.
     pub fn read<D: Disk>(disk: &D, segments: &[PathBuf]) -> Survivors {
         let mut survivors = Survivors::default();
         for path in segments {
             let Some(name) = named(path) else { continue };
-            // What cannot be read now is told by whoever dumps it.
+            // The caller that dumps this segment reports the error.
             let Ok(mut dump) = Dump::open(disk, path) else {
                 continue;
             };
@@ -300,14 +300,15 @@ impl Survivors {
         self.end = (seq, line.offset);
     }
 
-    /// Whether another entry has taken the place of this one, which stands in that segment.
+    /// Whether a later entry has replaced this one, whose record is `line` in `segment`.
     pub fn replaced(&self, segment: &Path, line: &Line, position: Position) -> bool {
         let Some(name) = named(segment) else {
             return false;
         };
         let place = (name.seq, line.offset);
         let known = place <= self.end && self.index.file(name.seq) == Some(name);
-        // Entries are read from the last place where some were put anew: what stands before it is not.
+        // The index says where the run of records begins that holds the current entry. A record before that place was
+        // replaced.
         let is_own = |begin: (u64, u64)| begin.0 == place.0 && begin.1 <= place.1;
         known && !self.index.begin(position.index).is_some_and(is_own)
     }

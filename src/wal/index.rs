@@ -1,15 +1,14 @@
-//! Where entries stand: a sparse table that the writer fills and readers use.
+//! Finds entries on disk: a sparse table that the writer fills and the readers use.
 //!
-//! A spot says that the entries from its index up to the next spot's index stand in one file, one
-//! after the other, from its offset on (with other records between them). There is a spot for the
-//! first entry of each file, one every [`SPACING`] bytes, and one wherever entries were replaced,
-//! so what was replaced is never read.
+//! A spot says that the entries from its index up to the next spot's index are stored in one file, in order, starting
+//! at its offset. Other records may lie between them. There is a spot for the first entry of each file, one for every
+//! [`SPACING`] bytes, and one wherever entries were replaced. Therefore a replaced entry is never read.
 
 use super::names::SegmentName;
 use crate::raft::LogIndex;
 use std::collections::BTreeMap;
 
-/// How far a reader may have to skip: a spot is 24 bytes, so 64 MiB of log cost 24 KiB of memory.
+/// Number of bytes that a reader may have to skip. A spot takes 24 bytes, so 64 MiB of log cost 24 KiB of memory.
 const SPACING: u64 = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +18,7 @@ struct Spot {
     offset: u64,
 }
 
-/// Records of one file, one after the other, that hold all entries below `until`.
+/// Consecutive records of one file that contain all entries below `until`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
     pub name: SegmentName,
@@ -29,9 +28,9 @@ pub(super) struct Run {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
-    /// Ascending by index; by file and offset too, since what is replaced is dropped.
+    /// Ascending by index, and also by file and offset, because spots of replaced entries are dropped.
     spots: Vec<Spot>,
-    /// The last entry's.
+    /// Index of the last entry.
     last: LogIndex,
     files: BTreeMap<u64, SegmentName>,
 }
@@ -45,7 +44,7 @@ impl Index {
         self.files.get(&seq).copied()
     }
 
-    /// An entry was written there; it takes the place of all from its index on.
+    /// Records that an entry was written at this place. It replaces all entries from its index on.
     pub fn put(&mut self, index: LogIndex, seq: u64, offset: u64) {
         let replaces = index <= self.last;
         if replaces {
@@ -62,27 +61,26 @@ impl Index {
         self.last = index;
     }
 
-    /// The log is empty and goes on after `last`.
+    /// Records that the log is empty and continues after `last`.
     pub fn reset(&mut self, last: LogIndex) {
         self.spots.clear();
         self.last = last;
     }
 
-    /// Lets go of the files before `seq`.
+    /// Forgets the files before `seq`.
     pub fn forget_files(&mut self, seq: u64) {
         self.files = self.files.split_off(&seq);
         self.spots.retain(|spot| spot.seq >= seq);
     }
 
-    /// The file and the offset from where on this entry is found; None if there is no such entry.
+    /// File and offset from which a reader finds this entry. `None` if there is no such entry.
     pub fn begin(&self, index: LogIndex) -> Option<(u64, u64)> {
         let spots = self.spots.partition_point(|spot| spot.index <= index);
         let spot = self.spots[..spots].last().filter(|_| index <= self.last);
         spot.map(|spot| (spot.seq, spot.offset))
     }
 
-    /// The runs of records that hold the entries from `from` to `to`, as many as `bytes` of payload
-    /// may need.
+    /// The runs of records that contain the entries `from..=to`, as many as are needed for `bytes` of payload.
     pub fn runs(&self, from: LogIndex, to: LogIndex, bytes: u64) -> Vec<Run> {
         let Some(first) = self
             .spots
@@ -94,7 +92,7 @@ impl Index {
         if from > self.last {
             return Vec::new();
         }
-        // Replaced entries make runs shorter than the spacing: then a read gives less than it might.
+        // Replaced entries make some runs shorter than the spacing. Then a read returns less than it could.
         let count = usize::try_from(bytes / SPACING)
             .unwrap_or(usize::MAX)
             .saturating_add(2);
@@ -116,8 +114,8 @@ impl Index {
             .collect()
     }
 
-    /// The lowest index from which on the entries' records take at most `bytes`, to within one spot.
-    /// `file_end` tells where the records of a file end.
+    /// The lowest index from which the records of all later entries take at most `bytes`, with the precision of one
+    /// spot. `file_end` returns the end of the records in a file.
     pub fn tail(&self, bytes: u64, file_end: impl Fn(u64) -> u64) -> LogIndex {
         let mut left = bytes;
         let mut from = LogIndex(self.last.0 + 1);

@@ -1,13 +1,13 @@
-//! Reading a data directory without being its node: no lock is kept, nothing made, nothing mended.
+//! Inspects a data directory without being its member: it keeps no lock, creates nothing and repairs nothing.
 //!
-//! What is decided is what a start decides ([`decide`](super::decide)), so what is refused here is what
-//! a start refuses, in the same words. Memory does not grow with the log: entries come one after the
-//! other, a snapshot slice by slice.
+//! The inspection makes the same decision as a start ([`decide`](super::decide)), so it refuses the same directories
+//! with the same words. Its memory use does not grow with the log: it yields one entry after the other, and a snapshot
+//! slice by slice.
 //!
-//! A node may run on the directory meanwhile. Then what is read is one moment of it: files that vanish
-//! and records that come while they are read are no damage, so it is read again until it holds still
-//! for long enough. What is wrong in the same place twice in a row is wrong. All files that are needed
-//! later are open before [`look`] returns: from there on it does not matter what becomes of them.
+//! A member may run in the directory meanwhile. Then the result describes one moment. Files that disappear and records
+//! that appear during the inspection are not damage, so the directory is read again until it does not change for long
+//! enough. An error at the same place twice in a row is a real error. [`look`] opens all files that are needed later
+//! before it returns, so later changes of the directory do not matter.
 
 use super::Clock;
 use super::decide::{Decision, Files, decide};
@@ -23,62 +23,62 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How often a directory that changes is read before giving up, and how long is waited in between.
+/// Number of attempts to read a directory that changes, and the pause between two attempts.
 const ATTEMPTS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// What a start would find in a data directory.
+/// The state that a start would find in a data directory.
 #[derive(Debug)]
 pub struct Seen<D: Disk> {
-    /// The process that has the directory: then all this is a moment of it.
+    /// The process that runs in the directory. If there is one, this value describes one moment.
     pub running: Option<Holder>,
-    /// The bytes of the identity; None where a first start was cut short before it wrote them.
+    /// The encoded identity. `None` if a first start was cut short before it wrote the identity.
     pub identity: Option<Vec<u8>>,
-    /// The newest term and vote that are stored.
+    /// The newest stored hard state.
     pub ballot: Ballot,
-    /// The newest snapshot that is whole; checked already, and again while it is read.
+    /// The newest undamaged snapshot. It was already checked, and it is checked again while it is read.
     pub snapshot: Option<SnapshotReader<D>>,
-    /// The oldest entry that the log holds, perhaps one that the snapshot has too; above `last` when
-    /// there is none.
+    /// Index of the oldest entry in the log, which may also be covered by the snapshot. Greater than `last` if there is
+    /// none.
     pub first: LogIndex,
-    /// Where the log ends; the snapshot's position if there is no entry after it.
+    /// End of the log, or the snapshot's position if there is no entry after it.
     pub last: Position,
-    /// What the clocks showed when something was written last.
+    /// Clock readings at the last write.
     pub clock: Option<Clock>,
-    /// The files of the log, oldest first.
+    /// The segments of the log, oldest first.
     pub segments: Vec<SeenSegment>,
-    /// Records in them.
+    /// Number of records in the segments.
     pub records: u64,
-    /// What a start would say of what it mends, one line each.
+    /// The warnings that a start would log about its repairs, one line each.
     pub warnings: Vec<String>,
-    /// Files that a start would remove: what a crash left half made, and what is not needed any more.
-    /// None are told of a running node.
+    /// Files that a start would remove, because a crash interrupted their creation or nothing needs them now. Empty if
+    /// a member is running.
     pub leftovers: Vec<PathBuf>,
     /// The log after the snapshot.
     pub entries: Entries<D>,
 }
 
-/// A file of the log.
+/// A segment of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenSegment {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Where its records end.
+    /// End of its records.
     pub end: u64,
-    /// Where the log ended before it.
+    /// End of the log before this segment.
     pub before: Position,
 }
 
-/// Looks at a data directory as a start would, of which only `dir` and `wal_dir` matter here. None:
-/// nothing is there, so a start would begin a new member.
+/// Inspects a data directory as a start would. Only `dir` and `wal_dir` of the options matter. Returns `None` if the
+/// directory is empty, so that a start would create a new member.
 ///
-/// Errors: those of [`Home::open`] and of [`recover`](super::recover()), but that a lock is held;
-/// `Locked` when a node changes the directory faster than it can be read.
+/// Errors: those of [`Home::open`] and of [`recover`](super::recover()), except that a held lock is no error. `Locked`
+/// if a member changes the directory faster than it can be read.
 pub fn look<D: Disk>(disk: D, options: Options) -> Result<Option<Seen<D>>, WalError> {
     let home = Home::unlocked(disk, options)?;
     let mut before = None;
     for _ in 0..ATTEMPTS {
-        // Asked after an error as well: a node may have been started in between.
+        // This runs after an error, too: a member may have been started in between.
         let running = home.holder()?;
         let error = match look_once(&home, running) {
             Ok(seen) => return Ok(seen),
@@ -113,7 +113,7 @@ fn look_once<D: Disk>(
         return Ok(None);
     };
     let mut warnings = std::mem::take(&mut decision.warnings);
-    // What a running node writes just now is not an append that was cut short.
+    // A running member may be writing this append right now, so it is not an append that was cut short.
     warnings.extend(decision.torn.take().filter(|_| running.is_none()));
     let log = &decision.replayed.log;
     let (start, end) = (decision.start(), log.shape.last());
@@ -128,7 +128,7 @@ fn look_once<D: Disk>(
         segments: segments(home, &decision),
         records: decision.replayed.records,
         warnings,
-        // Nor is what it makes just now left over.
+        // The same holds for files: a running member may be creating them right now.
         leftovers: match running {
             None => leftovers(home, &found, &decision),
             Some(_) => Vec::new(),
@@ -168,24 +168,24 @@ fn leftovers<D: Disk>(home: &Home<D>, found: &Files, decision: &Decision<D>) -> 
 }
 
 impl<D: Disk> Seen<D> {
-    /// Where the snapshot ends, or the position before the first entry.
+    /// Position of the snapshot, or the position before the first entry.
     pub fn start(&self) -> Position {
         let reader = self.snapshot.as_ref();
         reader.map_or(Position::default(), |reader| reader.mark().position)
     }
 }
 
-/// The entries after the snapshot, in order, each once: those that were replaced are not among them.
-/// Ends with the first error: `Io`, or `Damaged` when what was good a moment ago is not now.
+/// The entries after the snapshot, in order and each once. Replaced entries are left out. The iterator ends after the
+/// first error: `Io`, or `Damaged` if a record that was good a moment ago is not good now.
 #[derive(Debug)]
 pub struct Entries<D: Disk> {
     runs: std::vec::IntoIter<Run>,
-    /// Each is taken when its first run is read, and closed after its last.
+    /// A file is taken out of this map when its first run is read, and closed after its last run.
     files: BTreeMap<u64, File<D>>,
     window: Option<(u64, Window<D::Reader>)>,
     next: LogIndex,
     to: LogIndex,
-    /// Those of one run, 64 KiB or one larger entry.
+    /// Entries of one run: 64 KiB, or one larger entry.
     ready: std::vec::IntoIter<Entry>,
 }
 
@@ -208,7 +208,7 @@ impl<D: Disk> Entries<D> {
         }
     }
 
-    /// Opens the files that hold the entries `from..=to`.
+    /// Opens the files that contain the entries `from..=to`.
     fn open(
         home: &Home<D>,
         index: &Index,

@@ -1,17 +1,17 @@
-//! A disk made of memory that keeps its promises and no other.
+//! The faulty disk of the tests: a disk in memory that keeps only the guarantees of [`Disk`].
 //!
-//! What was synced is there after a crash. Of what was not, each 512-byte sector of a file and each
-//! name in a folder is, on its own, as it was synced last, as it was left, or as it was at some time
-//! between; a sector may also be torn inside. Everything follows from the seed and from the calls
-//! made, so a run can be had again. Jobs for the helper run at once, in line.
+//! Synced data survives a crash. For unsynced data, each 512-byte sector of a file and each name in a folder is decided
+//! on its own: it has its last synced state, its latest state, or a state in between. A sector may also be torn. The
+//! seed and the sequence of calls determine everything, so a run can be repeated. Background jobs run at once in the
+//! caller.
 //!
-//! Faults on request: power lost at the n-th change ([`LyingDisk::cut_power_after`]), a sync that
-//! fails ([`LyingDisk::fail_sync_after`]; as on Linux, the next one succeeds and proves nothing), no
-//! space ([`LyingDisk::set_capacity`]), slow syncs ([`LyingDisk::set_sync_delay`]), a disk that hangs
+//! A test can inject these faults: a power failure at the n-th change ([`LyingDisk::cut_power_after`]), a failed sync
+//! ([`LyingDisk::fail_sync_after`]; as on Linux, the next sync succeeds and proves nothing), a full disk
+//! ([`LyingDisk::set_capacity`]), slow syncs ([`LyingDisk::set_sync_delay`]), and a disk that hangs
 //! ([`LyingDisk::hold_syncs`]).
 //!
-//! A clone is the same disk. Handles opened before [`LyingDisk::crash`] or [`LyingDisk::kill`] are
-//! dead afterwards: all they return is an error, and dropping them changes nothing.
+//! A clone refers to the same disk. Handles that were opened before [`LyingDisk::crash`] or [`LyingDisk::kill`] are
+//! invalid afterwards: every call on them returns an error, and dropping them changes nothing.
 
 mod memory;
 
@@ -25,13 +25,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The disk. See the module.
+/// The faulty disk, described in the module documentation.
 #[derive(Clone)]
 pub struct LyingDisk(Arc<Shared>);
 
 struct Shared {
     machine: Mutex<Machine>,
-    /// Notified when syncs are no longer held.
+    /// Notified when held syncs are released.
     released: Condvar,
 }
 
@@ -44,26 +44,26 @@ impl fmt::Debug for LyingDisk {
 #[derive(Debug)]
 struct Machine {
     random: Random,
-    /// Counts crashes and kills: a handle of another boot is dead.
+    /// Incremented by each crash and kill. A handle of an earlier boot is invalid.
     boot: u64,
     names: BTreeMap<PathBuf, Name>,
     inodes: u64,
     locks: BTreeSet<PathBuf>,
     capacity: u64,
-    /// Changes so far, and the one at which the power goes.
+    /// Number of changes so far, and the number of the change at which the power fails.
     changes: u64,
     power_until: u64,
-    /// Syncs of files left until one fails.
+    /// Number of successful file syncs until one fails.
     sync_fails: Option<u64>,
     sync_delay: Duration,
-    /// Whether syncs of files wait, and how many do.
+    /// Whether file syncs wait, and how many are waiting.
     holds_syncs: bool,
     held_syncs: usize,
     now: Duration,
 }
 
 impl LyingDisk {
-    /// An empty disk whose lies follow from `seed`.
+    /// Creates an empty disk. Its faults are determined by `seed`.
     pub fn new(seed: u64) -> LyingDisk {
         let machine = Machine {
             random: Random::new(seed),
@@ -86,75 +86,75 @@ impl LyingDisk {
         }))
     }
 
-    /// The power goes and comes back: what was not synced is kept or lost, piece by piece.
+    /// The power fails and returns. Each piece of unsynced data is kept or lost on its own.
     pub fn crash(&self) {
         self.machine().crash();
     }
 
-    /// Only the process ends: all that it wrote stays, as un-synced as it was.
+    /// Only the process ends. Everything that it wrote remains, and unsynced data remains unsynced.
     pub fn kill(&self) {
         self.machine().restart();
     }
 
-    /// The power goes at the `changes`-th change from now (0: the next one), which is then done in
-    /// part. From there on every call fails, until [`LyingDisk::crash`].
+    /// The power fails at the `changes`-th change from now (0 means the next one). That change is done only in part.
+    /// From then on every call fails until [`LyingDisk::crash`].
     pub fn cut_power_after(&self, changes: u64) {
         let mut machine = self.machine();
         machine.power_until = machine.changes.saturating_add(changes);
     }
 
-    /// Whether the power is there: false once a cut that was asked for has happened.
+    /// Whether the disk has power: false after a requested power failure has happened.
     pub fn has_power(&self) -> bool {
         self.machine().alive().is_ok()
     }
 
-    /// Changes made so far: calls that write, sync, make, rename or remove.
+    /// Number of changes so far: calls that write, sync, create, rename or remove.
     pub fn changes(&self) -> u64 {
         self.machine().changes
     }
 
-    /// The file sync after so many good ones fails, once.
+    /// Makes one file sync fail, after `good` successful ones.
     pub fn fail_sync_after(&self, good: u64) {
         self.machine().sync_fails = Some(good);
     }
 
-    /// The bytes that all files together may have.
+    /// Limits the total bytes of all files.
     pub fn set_capacity(&self, bytes: u64) {
         self.machine().capacity = bytes;
     }
 
-    /// Each sync of a file takes this long (the calling thread sleeps).
+    /// Makes each file sync take this long. The calling thread sleeps.
     pub fn set_sync_delay(&self, delay: Duration) {
         self.machine().sync_delay = delay;
     }
 
-    /// From now on each sync of a file waits for [`LyingDisk::release_syncs`] (the calling thread waits).
+    /// From now on each file sync blocks its thread until [`LyingDisk::release_syncs`].
     pub fn hold_syncs(&self) {
         self.machine().holds_syncs = true;
     }
 
-    /// Lets the syncs go on that wait, and later ones.
+    /// Releases all waiting syncs and stops holding later ones.
     pub fn release_syncs(&self) {
         self.machine().holds_syncs = false;
         self.0.released.notify_all();
     }
 
-    /// How many syncs wait.
+    /// Number of syncs that are waiting.
     pub fn held_syncs(&self) -> usize {
         self.machine().held_syncs
     }
 
-    /// Moves the disk's clock.
+    /// Advances the disk's clock.
     pub fn advance(&self, by: Duration) {
         self.machine().now += by;
     }
 
-    /// Bytes of all files.
+    /// Total bytes of all files.
     pub fn used(&self) -> u64 {
         self.machine().used()
     }
 
-    /// Every file there is, in order of their names.
+    /// All files, sorted by name.
     pub fn files(&self) -> Vec<PathBuf> {
         let machine = self.machine();
         let files = machine
@@ -164,7 +164,7 @@ impl LyingDisk {
         files.map(|(path, _)| path.clone()).collect()
     }
 
-    /// What a file holds, as a program would read it.
+    /// Content of a file, as a program would read it.
     pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
         let inode = self.machine().file(path).ok()?;
         let inode = lock(&inode);
@@ -173,7 +173,7 @@ impl LyingDisk {
         Some(bytes)
     }
 
-    /// Puts a file there as if it had always been so: for rot, and for meddling people.
+    /// Creates or replaces a file as if it had always been there, to simulate rot and manual changes.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
         let mut machine = self.machine();
         let inode = machine.inode(bytes.len() as u64);
@@ -189,15 +189,14 @@ impl LyingDisk {
         machine.names.insert(path.to_path_buf(), name);
     }
 
-    /// Takes a file or a whole folder away as if it had never been there.
+    /// Removes a file or a complete folder as if it had never been there.
     pub fn take(&self, path: &Path) {
         self.machine()
             .names
             .retain(|name, _| !name.starts_with(path));
     }
 
-    /// Another disk with the same content and the same secrets, un-synced states included, on which
-    /// no process runs.
+    /// Copies the disk with its content, including the unsynced states. No process runs on the copy.
     pub fn fork(&self, seed: u64) -> LyingDisk {
         let copy = LyingDisk::new(seed);
         let machine = self.machine();
@@ -236,10 +235,10 @@ fn gone() -> io::Error {
     io::Error::other("the power is gone")
 }
 
-/// What happens to a change when the power may go.
+/// Whether the power survives a change.
 enum Power {
     Stays,
-    /// It goes now: the change is done in part, and its caller hears of an error.
+    /// The power fails now. The change is done in part, and its caller gets an error.
     Goes,
 }
 
@@ -283,7 +282,7 @@ impl Machine {
         dirs.map(|(path, _)| path.clone())
     }
 
-    /// To be asked before anything is looked at.
+    /// Must be called before anything is read.
     fn alive(&self) -> io::Result<()> {
         if self.changes > self.power_until {
             return Err(gone());
@@ -291,7 +290,7 @@ impl Machine {
         Ok(())
     }
 
-    /// To be asked before anything is changed.
+    /// Must be called before anything is changed.
     fn change(&mut self) -> io::Result<Power> {
         self.alive()?;
         self.changes += 1;
@@ -302,7 +301,7 @@ impl Machine {
         })
     }
 
-    /// A change of names, done or not when the power goes.
+    /// Changes names. If the power fails now, the change is made or not made.
     fn change_names(
         &mut self,
         change: impl FnOnce(&mut Machine) -> io::Result<()>,
@@ -381,7 +380,7 @@ impl Machine {
 
     fn sync_file(&mut self, inode: &Mutex<Inode>, from: u64, to: u64) -> io::Result<()> {
         if let Power::Goes = self.change()? {
-            // The crash that follows decides what of it was written.
+            // The crash that follows decides how much of the file was written.
             return Err(gone());
         }
         match &mut self.sync_fails {
@@ -412,7 +411,7 @@ impl Machine {
     }
 }
 
-/// Paths end in nothing (relative ones) or in the root; neither has to be made.
+/// A relative path ends in the empty path, an absolute one in the root. Both always exist.
 fn is_root(path: &Path) -> bool {
     path.parent().is_none()
 }
@@ -584,7 +583,7 @@ pub struct LyingReader {
     bytes: u64,
 }
 
-/// The machine, if it is still the boot that the handle was opened in.
+/// Locks the machine, if it is still in the boot in which the handle was opened.
 fn same_boot(disk: &LyingDisk, boot: u64) -> io::Result<MutexGuard<'_, Machine>> {
     let machine = disk.machine();
     machine.alive()?;
@@ -618,7 +617,7 @@ pub struct LyingFile {
     disk: LyingDisk,
     boot: u64,
     inode: Arc<Mutex<Inode>>,
-    /// Where the next piece goes, when it is written from front to back.
+    /// Offset of the next bytes, if the file is written from front to back.
     end: u64,
 }
 
@@ -667,7 +666,7 @@ impl DiskSegment for LyingFile {
     }
 }
 
-/// A lock, let go on drop unless the process that took it has ended.
+/// A lock. It is released on drop, unless the process that took it has ended.
 #[derive(Debug)]
 pub struct LyingLock {
     disk: LyingDisk,

@@ -1,118 +1,131 @@
-//! The write-ahead log: what this node has promised, on disk.
+//! The write-ahead log (WAL): everything this member must not forget, stored on disk.
 //!
-//! Raft's promises hold only if a node never forgets what it has answered for: its term and vote,
-//! and every entry it has acknowledged (paper §5). This room writes both to one log of records,
-//! syncs them, and reads them back after whatever happened. It also keeps snapshots of the state
-//! machine, after which the log before them may go. It knows raft's entries, not what is in them.
+//! Raft is safe only if a member never forgets its hard state (term and vote, `Ballot` in the code) or an entry that it
+//! has acknowledged (paper §5). This module writes both as records to one log, syncs them, and reads them back after a
+//! restart or a crash. It also stores snapshots of the state machine, so that the log before a snapshot can be deleted.
+//! The module knows raft's entries, but does not interpret the commands in them.
 //!
-//! A record counts from the moment [`Wal::sync`] has returned, and not before. What was written and
-//! not synced may be there after a crash or not, in any part.
+//! A record is durable when [`Wal::sync`] has returned, not before. Bytes that were written but not synced may be
+//! completely, partly or not at all on disk after a crash.
 //!
-//! # Words
+//! # Terms
 //!
-//! - A *segment* is one file of the log, of fixed size, allocated before use. The *active* one is
-//!   written to; the one after it is made ready by a helper; older ones are *sealed*.
-//! - A *batch* is what is handed over together; a *record* is one entry, ballot or note of it.
-//! - A record's *durable offset* says how much of its file was synced when it was written. It makes
-//!   the record a *witness* for everything before that offset.
+//! - A *segment* is one file of the log. Its size is fixed, and its blocks are allocated before it is used. The writer
+//!   appends to the *active* segment. A background thread prepares the next one. Older segments are *sealed*.
+//! - A *batch* is everything that the caller hands over in one call. A *record* is one item of it: an entry, a hard
+//!   state, or a note about the log itself.
+//! - A record's *durable offset* says how much of its file was synced when the record was written. Such a record is a
+//!   *witness*: it proves that everything before that offset was durable.
 //!
 //! # Where to read
 //!
-//! `record` is the format; `scan` reads records through a window, with `sums` where much might be
-//! one; `writer` appends and syncs; `spare` makes the next segment; `replay` reads a chain of
-//! segments, `decide` says what is to be done about them, `recover` does it, and `look` only tells it;
-//! `snapshot` (with `slices`, its bytes) and `compact` let the log be cut; `index` and
-//! `reader` give entries back by their index; `home` is the directory and its lock, `names` its
-//! files. All of it asks a [`Disk`] for what it needs: `real` is the machine's, [`lying`] a disk of
-//! memory that keeps what was synced and nothing else. The lessons in `tests/transcripts/wal` show
-//! it at work.
+//! | file                            | purpose                                                                     |
+//! |---------------------------------|-----------------------------------------------------------------------------|
+//! | `record`                        | the format of one record                                                    |
+//! | `scan`                          | reads records through a window of the file                                  |
+//! | `sums`                          | checks many candidate records in one pass, to find witnesses                |
+//! | `writer`                        | appends and syncs                                                           |
+//! | `spare`                         | prepares the next segment                                                   |
+//! | `replay`                        | reads the chain of segments                                                 |
+//! | `decide`                        | decides what a start must do about them                                     |
+//! | `recover`                       | carries out that decision                                                   |
+//! | `look`                          | inspects: reports the decision and changes nothing                          |
+//! | `snapshot`, `slices`, `compact` | snapshot files, their bytes, and the deletion of old log                    |
+//! | `index`, `reader`               | find and read entries by index                                              |
+//! | `home`, `names`                 | the data directory with its lock, and the names of its files                |
+//! | `disk`                          | the [`Disk`] trait: every operation that this module needs from a disk      |
+//! | `real`                          | [`Disk`] of the machine                                                     |
+//! | [`lying`]                       | [`Disk`] in memory for tests: it keeps only what was synced                 |
+//!
+//! The transcripts in `tests/transcripts/wal` show all of this at work.
 //!
 //! # A segment
 //!
-//! A name (`0000000000000007-5f3a9c21.wal`) gives a segment's number and its salt. The first record
-//! is its head: which file it is, its size, and what the log says before it (last position, term and
-//! vote, clock), so that nothing is lost with the files before it. Records follow each other without
-//! gaps, then zeros to the end. An entry whose index the log already has takes the place of all from
-//! there on: nothing is erased. When a batch does not fit, what fits goes in, then the seal, which
-//! names the salt of the next segment; it is synced before the first byte goes into the next. So a
-//! segment with records says that the one before it is whole.
+//! A segment's name (`0000000000000007-5f3a9c21.wal`) contains its number and its salt. Its first record, the head,
+//! repeats number, salt and file size. The head also holds the state of the log before this segment (last position,
+//! hard state, clock), so that this state survives the deletion of older segments. Records follow each other without
+//! gaps. The rest of the file is zeros. An entry whose index the log already contains replaces the old entry and all
+//! later ones; the old records stay in the file. If a batch does not fit, the writer appends the part that fits, then a
+//! seal record, which contains the salt of the next segment. It syncs the seal before it writes the first byte of the
+//! next segment. Therefore a segment with records proves that the segment before it is complete.
 //!
-//! The active segment is mapped and written by copying; a sync is an `msync` of the pages that
-//! changed. It is advised `RANDOM`, and zeroed in pages: otherwise the kernel handles it in large
-//! folios, and a record of 100 bytes writes 16 KiB to 2 MiB. Everything is read with ordinary reads.
-//! Stores into a mapping without blocks under it end in a signal, so a segment's blocks are all
-//! there, and synced, and its name too, before it is used; where blocks move with each write
-//! (see `real`) the map is not used at all.
+//! The writer maps the active segment into memory and copies records into the mapping. A sync is an `msync` of the
+//! changed pages. The mapping is advised `RANDOM`, and the file is zeroed page by page. Otherwise the kernel uses large
+//! folios, and a record of 100 bytes writes 16 KiB to 2 MiB. All reads are ordinary reads. A store into a mapping
+//! without blocks raises a signal, so a segment is used only after its blocks are allocated and its content and name
+//! are synced. On file systems that move blocks at each write (see `real`) no mapping is used.
 //!
-//! # What recovery finds, and does
+//! # What recovery finds and does
 //!
-//! A segment is *used* when its first record is its head. All that refuses is decided before
-//! anything is changed; a refusal names the file, the place, the first entry lost, and the way out.
+//! A segment is *used* if its first record is its head. Recovery makes every decision that can refuse the directory
+//! before it changes anything. A refusal names the file, the offset, the first lost entry, and what the operator can
+//! do.
 //!
-//! | in the newest used segment                  | so                                 | and                     |
-//! |---------------------------------------------|------------------------------------|-------------------------|
-//! | zeros after the last record                 | the log ends here                  | appends here            |
-//! | a bad record that no later one calls durable | an append was cut short           | zeroes the rest, syncs, warns |
-//! | a bad record that a later one calls durable | confirmed bytes are lost           | refuses                 |
-//! | a seal, and the file it names has no head   | an append was cut short in its first batch | zeroes that file, goes on in it |
-//! | a seal, and the file it names has records that call its head durable | confirmed bytes are lost | refuses  |
-//! | a seal, and no such file                    | a segment was removed              | refuses                 |
-//! | no seal, and zeros in the next file         | it was made ready ahead            | keeps it for later      |
-//! | no seal, and records in the next file, its head bad | the seal and all after it are lost | refuses         |
-//! | records after the last one that says what is durable | they may be in the kernel's memory only | writes them again, syncs |
-//! | a stop as the last record                   | all before it is durable           | writes nothing; the next record takes its place |
+//! | in the newest used segment                           | meaning                                    | action                         |
+//! |------------------------------------------------------|--------------------------------------------|--------------------------------|
+//! | zeros after the last record                          | the log ends here                          | appends here                   |
+//! | a bad record that no later record calls durable      | an append was cut short                    | zeroes the rest, syncs, warns  |
+//! | a bad record that a later record calls durable       | confirmed bytes are lost                   | refuses                        |
+//! | a seal, and the file it names has no head            | an append was cut short in its first batch | zeroes that file, continues in it |
+//! | a seal, and the file it names has records that call its head durable | confirmed bytes are lost   | refuses                        |
+//! | a seal, and the file it names does not exist         | a segment was removed                      | refuses                        |
+//! | no seal, and zeros in the next file                  | the next file was prepared ahead           | keeps it for later             |
+//! | no seal, and records in the next file, its head bad  | the seal and everything after it are lost  | refuses                        |
+//! | records after the last durable offset                | they may exist only in the page cache      | writes them again, syncs       |
+//! | a stop as the last record                            | everything before it is durable            | writes nothing; the next record overwrites the stop |
 //!
-//! | in or about an older segment                | so                                 | and                     |
-//! |---------------------------------------------|------------------------------------|-------------------------|
-//! | a bad record                                | confirmed bytes are lost           | refuses                 |
-//! | the next one's salt is not the one it names, or its head does not go on where this ends | one was removed, doubled or exchanged | refuses |
-//! | a bad head, good under another name         | it was renamed                     | refuses, says its name  |
-//! | a size that its head does not tell          | it was cut or lengthened           | refuses                 |
-//! | two used ones of one number                 | files of two logs are mixed        | refuses                 |
-//! | one of a number without records beside a used one | it was made ready and too small | removes it              |
-//! | a gap in the numbers, and the newest snapshot reaches over it | a compaction was cut short | removes what is before |
-//! | a gap that no snapshot reaches over         | segments were removed              | refuses                 |
+//! | in an older segment                                  | meaning                                    | action                         |
+//! |------------------------------------------------------|--------------------------------------------|--------------------------------|
+//! | a bad record                                         | confirmed bytes are lost                   | refuses                        |
+//! | the next segment's salt is not the one in the seal, or its head does not match the end of this one | a segment was removed, duplicated or swapped | refuses |
+//! | a bad head that is good under another name           | the file was renamed                       | refuses, prints the right name |
+//! | a size that differs from the one in the head         | the file was truncated or extended         | refuses                        |
+//! | two used segments with the same number               | files of two logs are mixed                | refuses                        |
+//! | an unused segment with the number of a used one      | it was prepared, but was too small         | removes it                     |
+//! | a gap in the numbers before entries that the newest snapshot covers | a compaction was cut short  | removes the segments before the gap |
+//! | a gap that no snapshot covers                        | segments were removed                      | refuses                        |
 //!
-//! | of files and snapshots                      | so                                 | and                     |
-//! |---------------------------------------------|------------------------------------|-------------------------|
-//! | no segment, no snapshot, no identity        | the directory is new               | makes the first segment |
-//! | no segment, but a snapshot or an identity   | the log was lost, or is not mounted | refuses                |
-//! | a temporary file                            | something was being made           | removes it              |
-//! | the log begins after the newest snapshot    | the snapshot was removed           | refuses                 |
-//! | the log ends before the newest snapshot, or has another entry there | a leader sent it, and the log was not cut yet | starts the log anew after it |
-//! | a bad snapshot; an older one, or none, and all the log since then | it rotted         | puts it aside, uses that, warns |
-//! | a bad snapshot, and the log does not reach  | state is lost                      | refuses                 |
-//! | segments or a database of etcd, a proxy's folder | it is not ours                | refuses                 |
+//! | files and snapshots                                  | meaning                                    | action                         |
+//! |------------------------------------------------------|--------------------------------------------|--------------------------------|
+//! | no segment, no snapshot, no identity                 | the directory is new                       | creates the first segment      |
+//! | no segment, but a snapshot or an identity            | the log was lost, or is not mounted        | refuses                        |
+//! | a temporary file                                     | a crash interrupted its creation           | removes it                     |
+//! | the log begins after the newest snapshot             | the snapshot was removed                   | refuses                        |
+//! | the log ends before the newest snapshot, or has another entry at its index | a leader sent the snapshot, and the log was not reset yet | restarts the log after the snapshot |
+//! | a bad snapshot, and the log reaches back to an older snapshot or to its own start | the snapshot rotted | sets it aside, uses the older state, warns |
+//! | a bad snapshot, and the log does not reach back      | state is lost                              | refuses                        |
+//! | segments or a database of etcd, a proxy's folder     | the directory is not ours                  | refuses                        |
 //!
-//! # How much room it takes
+//! # How much space it needs
 //!
-//! A node whose state (keys and history) fits three times on its disk takes writes for ever, also on a disk of 8 MB:
+//! A member whose state (keys and history) fits three times on its disk can accept writes forever, even on a disk of 8
+//! MB:
 //!
-//! - Segments have up to a 32nd of the disk, 16 MiB at most ([`Options::segment_bytes_max`]); one for a larger batch has
-//!   that batch alone. A batch has up to half a segment, if it is more than one entry.
-//! - [`Wal::set_reserve`] keeps free what the next snapshot may need: the bytes of the last one, twice those of the log
-//!   since (an event has the value before, too), and 128 KiB. Segments are made from what is left, and if that is
-//!   nothing, the batch is refused as on a full disk. The engine then makes a snapshot at once, whatever its schedule,
-//!   and the batch is tried again when the log is shorter.
-//! - While two more segments would eat into the reserve, the newest snapshot is kept alone with the log after it, and no
-//!   segment is made ahead. So at the worst moment two snapshots lie on the disk, the newest and the one being written,
-//!   and the log of what is not in them.
-//! - The history has a sixteenth of the disk (`--watch-history N,BYTES`), or one event.
+//! - A segment takes at most a 32nd of the disk, and at most 16 MiB ([`Options::segment_bytes_max`]). A larger batch
+//!   gets a segment of its own. A batch of more than one entry is at most half a segment.
+//! - [`Wal::set_reserve`] keeps space free for the next snapshot: the size of the last snapshot, plus twice the size of
+//!   the log since then (an event also contains the previous value), plus 128 KiB. Segments are created from the
+//!   remaining space. If there is none, the batch is refused as on a full disk. The engine then makes a snapshot at
+//!   once, regardless of its schedule, and tries the batch again when the log is shorter.
+//! - If two more segments would use space from the reserve, only the newest snapshot and the log after it are kept, and
+//!   no segment is prepared ahead. So at worst the disk holds the newest snapshot, the snapshot being written, and the
+//!   log of everything that is not in them.
+//! - The history takes a sixteenth of the disk (`--watch-history N,BYTES`), or one event.
 //!
-//! What does not fit even so is refused, and commands that remove keys may use the reserve.
+//! A batch that still does not fit is refused. Commands that remove keys may use the reserve.
 //!
-//! # What is assumed, and left out
+//! # Assumptions and limits
 //!
-//! Assumed of the disk: what a sync has confirmed stays, unless it rots; a sector of 512 bytes may
-//! be torn, and pages may reach the disk in any order, so a good record behind a bad one proves
-//! nothing but by its durable offset. Not assumed: that a failed sync leaves things as they were. The
-//! kernel drops the page and calls the next sync a success; so the first failure poisons the log, and
-//! the next start writes again what it finds without a witness.
+//! The module assumes of the disk that synced bytes stay, unless they rot. It assumes that a sector of 512 bytes may be
+//! torn, and that pages may reach the disk in any order. Therefore a good record behind a bad one proves only what its
+//! durable offset says. The module does not assume that a failed sync leaves things as they were: the kernel drops the
+//! page, and the next sync succeeds. So the first failure poisons the log, and the next start writes every record
+//! without a witness again.
 //!
-//! Left out: the last batch has no later witness until the next one or a clean stop, so rot there
-//! reads as an append cut short, and a newest segment that turns into zeros as a whole, head and
-//! all, reads as one whose first batch was. Records are not compressed. Segments are not reused:
-//! making one costs less than a millisecond every 1 to 16 MiB, beside the writer.
+//! The last batch has no later witness until the next batch or a clean stop, so rot in it looks like an append that was
+//! cut short. A newest segment that turns into zeros completely, head included, looks like a segment whose first batch
+//! was cut short. Records are not compressed. Segments are not reused: creating one in the background costs less than a
+//! millisecond per 1 to 16 MiB.
 mod compact;
 mod decide;
 mod disk;
@@ -156,32 +169,32 @@ pub use writer::Wal;
 
 use crate::raft::{Ballot, Entry};
 
-/// What the clocks showed when something was written, so that a restart on the same boot can count
-/// the time it was down.
+/// Clock readings at the time of a write. After a restart in the same boot, the member uses them to compute how long it
+/// was down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Clock {
     /// The kernel's random id of this boot.
     pub boot_id: [u8; 16],
-    /// CLOCK_BOOTTIME, in nanoseconds.
+    /// CLOCK_BOOTTIME in nanoseconds.
     pub boottime_ns: u64,
-    /// The cluster's time at that moment, in nanoseconds.
+    /// Cluster time at that moment in nanoseconds.
     pub cluster_ns: u64,
 }
 
-/// What is written together.
+/// Records that are written together.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// The node's term and vote, if they changed.
+    /// The member's hard state, if it changed.
     pub ballot: Option<Ballot>,
-    /// Consecutive entries; they take the place of all from the first one's index on.
+    /// Consecutive entries. They replace all entries from the first one's index on.
     pub entries: Vec<Entry>,
-    /// How the clocks stood, given with entries; None leaves what was recorded last.
+    /// Clock readings, given together with entries. With `None` the last recorded readings stay valid.
     pub clock: Option<Clock>,
 }
 
 impl Batch {
-    /// Adds entries. They replace those from the first one's index on, in the batch too: a new leader's may
-    /// come before the batch with the old one's is written.
+    /// Adds entries. They replace all entries from the first one's index on, also those in this batch: entries of a new
+    /// leader may arrive before the batch with the old leader's entries is written.
     pub fn add(&mut self, entries: Vec<Entry>) {
         if let Some(first) = entries.first().map(|entry| entry.position.index) {
             let kept = (self.entries).partition_point(|entry| entry.position.index < first);

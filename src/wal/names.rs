@@ -1,16 +1,16 @@
-//! The names of files. They sort as what they hold is ordered.
+//! File names. They sort in the order of their content.
 //!
-//! | name                                      | is                                          |
-//! |-------------------------------------------|---------------------------------------------|
-//! | `wal/0000000000000007-5f3a9c21.wal`       | the eighth segment, with its salt           |
-//! | `wal/0000000000000007-5f3a9c21.tmp`       | a segment being made: of no use after a crash |
-//! | `snap/00000000000186a0-0000000000000002.snap` | the snapshot at index 100000, of term 2 |
-//! | `snap/….bad`                              | a snapshot that failed its checksums, kept aside until there is a newer one |
-//! | `snap/….1f00c3d2.tmp`                     | a snapshot being written, with a random number |
+//! | name                                          | content                                                              |
+//! |-----------------------------------------------|----------------------------------------------------------------------|
+//! | `wal/0000000000000007-5f3a9c21.wal`           | the eighth segment, with its salt                                    |
+//! | `wal/0000000000000007-5f3a9c21.tmp`           | a segment that is being created, useless after a crash               |
+//! | `snap/00000000000186a0-0000000000000002.snap` | the snapshot at index 100000, term 2                                 |
+//! | `snap/….bad`                                  | a snapshot that failed its checksums, kept until there is a newer one |
+//! | `snap/….1f00c3d2.tmp`                         | a snapshot that is being written, with a random number               |
 
 use crate::raft::{LogIndex, Position, Term};
 
-/// A segment: files of one directory are numbered from 0 on, without gaps, and never again.
+/// Name of a segment. The segments of a directory are numbered from 0, without gaps, and a number is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SegmentName {
     pub seq: u64,
@@ -34,14 +34,14 @@ impl SegmentName {
     }
 }
 
-/// Whether etcd names its segments so: number and first index, 16 digits each.
+/// Whether this is a name of an etcd segment: number and first index, 16 digits each.
 pub(super) fn is_etcd_segment(name: &str) -> bool {
     name.strip_suffix(".wal")
         .and_then(|stem| stem.split_once('-'))
         .is_some_and(|(seq, index)| hex(seq, 16).is_some() && hex(index, 16).is_some())
 }
 
-/// Whether this is a segment that was being made. Other programs' temporary files are left alone.
+/// Whether this is a segment that was being created. Temporary files of other programs do not match.
 pub(super) fn is_segment_temporary(name: &str) -> bool {
     let stem = name.strip_suffix(".tmp");
     stem.is_some_and(|stem| SegmentName::parse(&format!("{stem}.wal")).is_some())
@@ -57,7 +57,7 @@ pub(super) fn is_snapshot_temporary(name: &str) -> bool {
     })
 }
 
-/// A snapshot, named by what it stands for.
+/// Name of the snapshot at this position.
 pub(super) fn snapshot_file(position: Position) -> String {
     format!("{:016x}-{:016x}.snap", position.index.0, position.term.0)
 }
@@ -75,7 +75,7 @@ pub(super) fn parse_snapshot(name: &str) -> Option<Position> {
     })
 }
 
-/// Lower-case digits only, and as many as are written.
+/// Parses exactly `count` digits, lower case only.
 fn hex(digits: &str, count: usize) -> Option<u64> {
     let plain = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     if digits.len() != count || !digits.bytes().all(plain) {

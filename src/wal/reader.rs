@@ -1,4 +1,4 @@
-//! Reading entries back by their index, beside the writer.
+//! Reads entries by index while the writer appends.
 
 use super::disk::Disk;
 use super::error::{WalError, WalErrorKind};
@@ -9,7 +9,7 @@ use super::scan::{Look, Window};
 use crate::raft::{Entry, LogIndex, Payload};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The table that the writer fills and readers look into; the lock is held for a look or a change.
+/// The index that the writer fills and the readers use. The lock is held only for one lookup or one change.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SharedIndex(Arc<Mutex<Index>>);
 
@@ -19,12 +19,12 @@ impl SharedIndex {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Index> {
-        // Every change of the table is one call that cannot panic half-way.
+        // Every change of the index is one call that cannot panic half-way, so a poisoned lock is safe to use.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads entries that were appended (synced or not), by ordinary reads of their files.
+/// Reads entries that were appended, synced or not, with ordinary reads of their files.
 #[derive(Debug)]
 pub struct LogReader<D: Disk> {
     home: Home<D>,
@@ -42,19 +42,18 @@ impl<D: Disk> LogReader<D> {
         LogReader { home, index }
     }
 
-    /// The entries from `from` on, up to and with `to`: at least one if there is one, and no more
-    /// than `max_bytes` of payload unless the first is larger. Fewer, or none, when the log does
-    /// not have them (any more).
+    /// The entries `from..=to`: at least one if the log has one, and at most `max_bytes` of payload unless the first
+    /// entry is larger. Fewer entries, or none, if the log does not contain them (now that it was compacted).
     ///
-    /// Errors: `Io`; `Damaged` when what was written is not what is there.
+    /// Errors: `Io`. `Damaged` if a record differs from what was written.
     pub fn read(
         &self,
         from: LogIndex,
         to: LogIndex,
         max_bytes: usize,
     ) -> Result<Vec<Entry>, WalError> {
-        // Taken at once: all that these runs cover was written before, so nothing read for one of
-        // them can be too old for the next.
+        // All runs are taken at once. Everything in these runs was written before this moment, so no part that is read
+        // for one run can be too old for the next one.
         let runs = self.index.lock().runs(from, to, max_bytes as u64);
         let mut reading = Reading::new(from, to, max_bytes);
         let mut open: Option<(u64, Window<D::Reader>)> = None;
@@ -73,7 +72,7 @@ impl<D: Disk> LogReader<D> {
         Ok(reading.entries)
     }
 
-    /// `None` when the file has gone, as it may when its entries are in a snapshot.
+    /// `None` if the file was removed, which may happen once its entries are in a snapshot.
     fn open(&self, name: super::names::SegmentName) -> Result<Option<Window<D::Reader>>, WalError> {
         let path = self.home.wal().join(name.file());
         match self.home.disk().open(&path) {
@@ -84,9 +83,9 @@ impl<D: Disk> LogReader<D> {
     }
 }
 
-/// One read in progress.
+/// A read in progress.
 pub(super) struct Reading {
-    /// Of the entry that is read next.
+    /// Index of the entry that is read next.
     pub next: LogIndex,
     to: LogIndex,
     left: usize,
@@ -103,8 +102,8 @@ impl Reading {
         }
     }
 
-    /// Takes entries from a run that starts at `offset` and covers indexes below `until`. False when
-    /// nothing more is wanted.
+    /// Takes entries from a run that starts at `offset` and contains indexes below `until`. Returns false if no further
+    /// entry is wanted.
     pub fn run<R: super::disk::DiskReader>(
         &mut self,
         window: &mut Window<R>,

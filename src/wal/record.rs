@@ -1,30 +1,30 @@
-//! One record to bytes and back; knows no file.
+//! Converts one record to bytes and back. This file does no I/O.
 //!
 //! All numbers are little-endian. A record starts at a multiple of 8.
 //!
 //! | offset | size | field   |                                                                  |
 //! |-------:|-----:|---------|------------------------------------------------------------------|
-//! |      0 |    4 | crc     | CRC-32 of all that follows, padding too, started from salt ^ offset/8 |
-//! |      4 |    4 | length  | of kind and payload, at least 1; 0: nothing was written here     |
-//! |      8 |    4 | durable | how much of this file was synced when this was written, in units of 8 |
+//! |      0 |    4 | crc     | CRC-32 of everything after it, padding included, with salt ^ offset/8 as the initial value |
+//! |      4 |    4 | length  | of kind and payload, at least 1. 0 means that nothing was written here |
+//! |      8 |    4 | durable | durable offset: how much of this file was synced when the record was written, in units of 8 |
 //! |     12 |    1 | kind    | see below                                                        |
-//! |     13 |    n | payload | then zeros up to a multiple of 8                                 |
+//! |     13 |    n | payload | followed by zeros up to a multiple of 8                          |
 //!
 //! | kind | name   | payload                                                                    |
 //! |-----:|--------|----------------------------------------------------------------------------|
-//! |    1 | head   | first in each file: magic (8), version (1), the file's number (8), salt (4) and length (8); the log's state before it: last term and index (8, 8), term and vote (8, 8; 0: none), whether a clock was noted (1) and that clock (32) |
+//! |    1 | head   | first in each file: magic (8), version (1), the file's number (8), salt (4) and length (8). Then the log's state before the file: last term and index (8, 8), term and vote (8, 8; vote 0: none), whether a clock was recorded (1) and that clock (32) |
 //! |    2 | entry  | term and index (varints), the payload's kind (1), its bytes                |
-//! |    3 | ballot | term, vote (varints; vote 0: none)                                         |
+//! |    3 | ballot | hard state: term and vote (varints; vote 0: none)                          |
 //! |    4 | clock  | boot id (16), boot time and cluster time in ns (8, 8)                      |
-//! |    5 | tick   | both times (varints) under the boot id noted last                          |
-//! |    6 | reset  | term and index (varints): the log is empty and goes on after this position |
-//! |    7 | sealed | last term and index (varints), the next file's salt (4): the log goes on there |
-//! |    8 | stop   | none: the log was closed, and all before this record is durable            |
+//! |    5 | tick   | both times (varints), for the boot id that was recorded last               |
+//! |    6 | reset  | term and index (varints): the log is empty and continues after this position |
+//! |    7 | sealed | last term and index (varints), the next file's salt (4): the log continues in that file |
+//! |    8 | stop   | none: the log was closed, and everything before this record is durable     |
 //!
-//! The salt is in the file's name and is drawn when the file is made. A CRC that is started
-//! differently differs for the same bytes, so a stale record of another file, or of this one at
-//! another place, is never taken for a good one. Records are not chained: each stands alone, so
-//! that a good one can be found behind a bad one and bear witness.
+//! The salt is part of the file's name. It is chosen at random when the file is created. A different initial value
+//! changes the CRC of the same bytes. Therefore a stale record of another file, or of another place in this file, is
+//! never accepted as good. Records are not chained, so a good record can be found behind a bad one and serve as a
+//! witness.
 
 use super::Clock;
 use crate::raft::{Ballot, Entry, LogIndex, NodeId, Position, Term};
@@ -32,16 +32,16 @@ use crate::varint::{self, VarintError};
 
 /// Records start at multiples of this.
 pub(super) const RECORD_ALIGN: u64 = 8;
-/// Bytes before the payload.
+/// Number of bytes before the payload.
 pub(super) const PREFIX: usize = 13;
-/// The format this code writes and the only one it reads.
+/// The format version that this code writes, and the only one it reads.
 const VERSION: u8 = 1;
 const MAGIC: [u8; 8] = *b"edgetWAL";
 
-/// Room kept at the end of each file for the record that seals it: two varints and a salt.
+/// Space that is kept free at the end of each file for its seal: two varints and a salt.
 pub(super) const SEAL_BYTES: u64 = 40;
 const _: () = assert!(SEAL_BYTES as usize >= PREFIX + 10 + 10 + 4);
-/// A head's size in its file.
+/// Size of a head in its file.
 pub(super) const HEAD_BYTES: u64 = 112;
 const _: () = assert!(HEAD_BYTES as usize >= PREFIX + 29 + 32 + 1 + 32);
 const _: () =
@@ -56,26 +56,26 @@ const RESET: u8 = 6;
 const SEALED: u8 = 7;
 const STOP: u8 = 8;
 
-/// Whether a byte is a kind of record, for the scan that looks for witnesses.
+/// Whether a byte is a record kind. The search for witnesses uses it.
 pub(super) fn is_kind(kind: u8) -> bool {
     (HEAD..=STOP).contains(&kind)
 }
 
-/// The first record of a file: which file it is, and all that must be known when the files before
-/// it are gone.
+/// The first record of a file. It identifies the file, and it contains everything that must be known after the files
+/// before it were deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub seq: u64,
     pub salt: u32,
-    /// The file's length.
+    /// Length of the file.
     pub bytes: u64,
-    /// Where the log ended before this file.
+    /// End of the log before this file.
     pub last: Position,
     pub ballot: Ballot,
     pub clock: Option<Clock>,
 }
 
-/// What a record says.
+/// Content of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Record<'a> {
     Head(Head),
@@ -98,7 +98,7 @@ pub(super) enum Record<'a> {
     Stop,
 }
 
-/// A record that is good by its checksum but not to be understood; the reason.
+/// Why a record with a good checksum cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Strange(pub &'static str);
 
@@ -106,9 +106,9 @@ pub(super) struct Strange(pub &'static str);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Prefix {
     pub crc: u32,
-    /// Of kind and payload.
+    /// Length of kind and payload in bytes.
     pub length: u32,
-    /// In bytes.
+    /// Durable offset in bytes.
     pub durable: u64,
     pub kind: u8,
 }
@@ -126,7 +126,7 @@ impl Prefix {
         }
     }
 
-    /// Of the whole record, padding included.
+    /// Size of the complete record, padding included.
     pub fn record_bytes(&self) -> u64 {
         padded(PREFIX as u64 - 1 + u64::from(self.length))
     }
@@ -136,19 +136,19 @@ fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(RECORD_ALIGN)
 }
 
-/// The checksum of a whole record (its first four bytes are left out) at its place in its file.
+/// Checksum of a complete record at its place in its file. The record's first four bytes are left out.
 pub(super) fn checksum(record: &[u8], salt: u32, offset: u64) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(checksum_start(salt, offset));
     hasher.update(&record[4..]);
     hasher.finalize()
 }
 
-/// What the checksum of a record at `offset` is started from.
+/// Initial value of the checksum of a record at `offset`.
 pub(super) fn checksum_start(salt: u32, offset: u64) -> u32 {
     salt ^ (offset / RECORD_ALIGN) as u32
 }
 
-/// Where a record is being put.
+/// The place where a record is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub salt: u32,
@@ -158,14 +158,14 @@ pub(super) struct Place {
 }
 
 impl Record<'_> {
-    /// The size of the whole record. Costs an encoding: entries have [`entry_bytes`].
+    /// Size of the complete record. This encodes the record. For entries, [`entry_bytes`] is cheaper.
     pub fn bytes(&self) -> u64 {
         let mut bytes = Vec::new();
         self.encode_kind_and_payload(&mut bytes);
         padded((PREFIX - 1 + bytes.len()) as u64)
     }
 
-    /// Appends the record as it stands at `place`.
+    /// Appends the record, encoded for `place`.
     pub fn encode(&self, place: Place, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; PREFIX - 1]);
@@ -222,7 +222,7 @@ impl Record<'_> {
         }
     }
 
-    /// Reads the payload of a record whose checksum was good.
+    /// Decodes the payload of a record with a good checksum.
     pub fn decode(kind: u8, payload: &[u8]) -> Result<Record<'_>, Strange> {
         let mut rest = payload;
         let record = match kind {
@@ -263,7 +263,7 @@ impl Record<'_> {
 }
 
 impl Head {
-    /// What a payload says of itself, before any checksum: to find out whose a file is.
+    /// Decodes a head before its checksum is verified, to find out which segment a file claims to be.
     pub fn claimed(payload: &[u8]) -> Option<Head> {
         Head::decode(&mut &payload[..]).ok()
     }
@@ -319,7 +319,7 @@ impl Head {
 
 /// Appends an entry's record without copying its payload twice.
 pub(super) fn encode_entry(entry: &Entry, place: Place, out: &mut Vec<u8>) {
-    // `Record::Entry` wants the payload as one slice; a change has to be encoded first.
+    // `Record::Entry` needs the payload as one slice, so a membership change must be encoded first.
     if let crate::raft::Payload::Command(bytes) = &entry.payload {
         let (position, kind) = (entry.position, entry.payload.kind());
         return Record::Entry {
@@ -340,7 +340,7 @@ pub(super) fn encode_entry(entry: &Entry, place: Place, out: &mut Vec<u8>) {
     .encode(place, out);
 }
 
-/// The size of the record that [`encode_entry`] makes.
+/// Size of the record that [`encode_entry`] writes.
 pub(super) fn entry_bytes(entry: &Entry) -> u64 {
     let Position { term, index } = entry.position;
     let bytes = PREFIX + varint::bytes(term.0) + varint::bytes(index.0) + 1 + entry.payload.len();

@@ -1,7 +1,7 @@
-//! From what is on disk to a log that can be written to, or a refusal.
+//! Turns the files on disk into a log that can be written to, or refuses them.
 //!
-//! All that can refuse comes first and changes nothing (see `decide`), so that a refused directory is
-//! as it was found; then come the repairs.
+//! All checks that can refuse the directory run first and change nothing (see `decide`), so a refused directory stays
+//! as it was. The repairs follow.
 
 use super::decide::{Decision, Files, decide};
 use super::disk::{Disk, DiskReader, DiskSegment};
@@ -20,25 +20,24 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What was on disk.
+/// The state that was on disk.
 #[derive(Debug)]
 pub struct Recovered<D: Disk> {
-    /// The newest term and vote that were stored; term 0 and no vote in a new directory.
+    /// The newest stored hard state. In a new directory it has term 0 and no vote.
     pub ballot: Ballot,
-    /// The newest snapshot that is whole; checked already, and again while it is read.
+    /// The newest undamaged snapshot. It was already checked, and it is checked again while it is read.
     pub snapshot: Option<SnapshotReader<D>>,
     /// The log after that snapshot.
     pub log: StoredLog,
-    /// What the clocks showed when something was written last.
+    /// Clock readings at the last write.
     pub clock: Option<Clock>,
-    /// What was found and mended: one line each, for the log of the program.
+    /// Warnings about problems found and repaired, one line each, for the program's log.
     pub warnings: Vec<String>,
 }
 
-/// Opens the log of a data directory, making it if the directory is new.
+/// Opens the log of a data directory. Creates the log if the directory is new.
 ///
-/// Errors: `Damaged` when what is there contradicts what was confirmed (nothing was changed then);
-/// `Foreign`, `Io`, `Full`.
+/// Errors: `Damaged` if the files contradict what was confirmed (then nothing was changed), `Foreign`, `Io`, `Full`.
 pub fn recover<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
     let found = Files::list(home)?;
     let Some(mut decision) = decide(home, &found)? else {
@@ -71,7 +70,7 @@ pub fn recover<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalErr
     Ok((wal, recovered))
 }
 
-/// A new directory: its first segment has its head, synced, before it has its name.
+/// Creates the first segment of a new directory. Its head is written and synced before it gets its name.
 fn begin<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
     let disk = home.disk();
     let name = SegmentName {
@@ -135,7 +134,7 @@ fn begin<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
     Ok((Wal::new(home.clone(), parts), recovered))
 }
 
-/// Makes the disk say what was decided: nothing behind the end, nothing half made, all of it synced.
+/// Makes the disk match the decision: removes superfluous segments, renames damaged snapshots, and syncs the folders.
 fn repair<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Result<(), WalError> {
     let Decision { replayed, bad, .. } = decision;
     for name in &replayed.superfluous {
@@ -154,7 +153,7 @@ fn repair<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Result<(), WalErro
     if replayed.stopped && replayed.superfluous.is_empty() && bad.is_empty() {
         return Ok(());
     }
-    // The process may have ended between a rename and the sync of its folder.
+    // The previous process may have ended between a rename and the sync of its folder.
     for dir in [home.wal(), home.snap(), home.member()] {
         sync_dir(home, dir)?;
     }
@@ -166,7 +165,7 @@ fn sync_dir<D: Disk>(home: &Home<D>, dir: &Path) -> Result<(), WalError> {
     synced.map_err(|error| WalError::io(dir, "sync this folder", &error))
 }
 
-/// The log after `start`, with the end of it in memory.
+/// The log after `start`, with its last entries in memory.
 fn stored_log<D: Disk>(
     home: &Home<D>,
     replayed: &Replayed,
@@ -200,15 +199,15 @@ fn stored_log<D: Disk>(
     })
 }
 
-/// Opens the active segment, zeroes what is behind its end, and makes durable what was read.
+/// Opens the active segment, zeroes everything behind the end of the log, and makes the records that were read durable.
 fn parts<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Parts<D>, WalError> {
     let mut active = Active::open(home, replayed.active)?;
     zero_rest(&mut active, &replayed)?;
     if !replayed.stopped {
         settle(home, &mut active, &replayed)?;
     }
-    // A stop says that what is before it is durable, and nothing of itself: a process that ended in
-    // the middle may have left it in the cache only. So the next record takes its place.
+    // A stop record proves that everything before it is durable, but proves nothing about itself: a process that ended
+    // during the stop may have left the record in the page cache only. Therefore the next record overwrites it.
     let stop = if replayed.stopped { STOP_BYTES } else { 0 };
     active.end = replayed.end - stop;
     active.durable = active.end;
@@ -226,14 +225,14 @@ fn parts<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Parts<D>, WalErr
     })
 }
 
-/// Behind the end there must be nothing that could be taken for a record later on: synced before
-/// anything is appended.
+/// Zeroes the bytes behind the end of the log, so that no later start takes them for a record. The zeros are synced
+/// before anything is appended.
 ///
-/// A sync that fails leaves zeros in the kernel's cache and the old bytes on the disk, and the next
-/// start would see nothing that it should zero. So the last eight bytes that are not zeros stay until
-/// all before them are gone from the disk, and are written themselves before that: as long as
-/// something may be left, a start finds them and does all of this again. What is left at the end,
-/// when the last sync fails, is no record: its length and its kind do not fit into eight bytes.
+/// A failed sync leaves zeros in the page cache and the old bytes on disk. The next start would then see nothing to
+/// zero. Therefore the last eight bytes that are not zeros stay until all bytes before them are zeroed on disk, and
+/// these eight bytes are first written again themselves. As long as old bytes may be left, a start finds the last eight
+/// and repeats all of this. If the last sync fails, the eight bytes that may remain are no record: eight bytes cannot
+/// hold both the length and the kind of a record.
 fn zero_rest<D: Disk>(active: &mut Active<D>, replayed: &Replayed) -> Result<(), WalError> {
     let (end, rest) = (replayed.end, &replayed.rest);
     if rest.is_zeros() {
@@ -263,9 +262,8 @@ fn zero(segment: &mut impl DiskSegment, from: u64, to: u64) -> io::Result<()> {
     segment.sync(from, to)
 }
 
-/// What was read may be in the kernel's memory only: a process that was killed left it there, and
-/// one that died of a failed sync left it as pages that the kernel takes for written. So what no
-/// record calls durable is written once more, and synced.
+/// Writes and syncs again what no record calls durable. These bytes may be only in the page cache: a killed process
+/// leaves them there, and after a failed sync the kernel considers their pages clean.
 fn settle<D: Disk>(
     home: &Home<D>,
     active: &mut Active<D>,

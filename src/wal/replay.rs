@@ -1,9 +1,9 @@
-//! Reading the segments in order: what the log says, and where it ends. Nothing is changed here.
+//! Reads the segments in order and finds out what the log contains and where it ends. This module changes no file.
 //!
-//! A segment is *used* when it begins with its head. The log is the chain of used segments that
-//! ends with the newest; each but the last must be sealed, name the next one's salt, and leave the
-//! log as the next one's head has it. Files that are not used are segments made ready ahead, or
-//! what a crash left of the first bytes of one.
+//! A segment is *used* if it begins with its head. The log is the chain of used segments that ends with the newest one.
+//! Every segment in the chain except the last must be sealed, its seal must contain the salt of the next segment, and
+//! the state of the log at its end must match the next segment's head. Unused files are segments that were prepared
+//! ahead, or segments whose first batch was cut short by a crash.
 
 use super::Clock;
 use super::disk::Disk;
@@ -20,36 +20,36 @@ use crate::raft::{Entry, LogIndex, Payload, Position};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What a person can do about a log that must not be used.
+/// What an operator can do about a log that must not be used.
 pub(super) const WAY_OUT: &str = "if this node has peers, move its data directory aside, remove it \
      as a member and add it again; else restore the directory from a copy";
 
-/// What the segments say.
+/// The content of the segments.
 pub(super) struct Replayed {
     pub log: Log,
     pub index: Index,
     pub used: Vec<Used>,
-    /// Membership changes still in the log.
+    /// Membership changes that are still in the log.
     pub changes: Vec<Entry>,
-    /// Where the records of each file end.
+    /// End of the records in each file.
     pub ends: BTreeMap<u64, u64>,
     pub active: Prepared,
-    /// Where the log ends in it; 0 when not even its head is whole.
+    /// End of the log in the active segment. 0 if not even its head is complete.
     pub end: u64,
-    /// The newest used file, and from where on no record says that it was synced.
+    /// The newest used file, and the offset from which no record proves that its bytes were synced.
     pub unsure: (SegmentName, u64),
-    /// What must be zeroed behind the end.
+    /// Bytes behind the end of the log that must be zeroed.
     pub rest: Rest,
-    /// Whether the last record is a clean stop's.
+    /// Whether the last record is the stop of a clean shutdown.
     pub stopped: bool,
     pub spare: Option<Prepared>,
     /// Files that the log does not need.
     pub superfluous: Vec<SegmentName>,
-    /// In all files of the log, heads and seals too.
+    /// Number of records in all files of the log, including heads and seals.
     pub records: u64,
 }
 
-/// A segment's file and what its first bytes are.
+/// A segment file, with its head if it has one.
 struct File {
     name: SegmentName,
     bytes: u64,
@@ -65,15 +65,15 @@ impl File {
     }
 }
 
-/// Where reading a file ended.
+/// The place where reading a file ended.
 struct End<R> {
-    /// The file, with what was read last: so what stands behind the end is from the same moment, should a
-    /// process be writing there.
+    /// The file with the bytes read last. Another process may be writing there, so the search behind the end uses bytes
+    /// of the same moment.
     window: Window<R>,
     offset: u64,
-    /// How much of the file was synced, by its own records.
+    /// Largest durable offset in the file's records.
     durable: u64,
-    /// The salt of the next file, if it was sealed.
+    /// Salt of the next file, if this file is sealed.
     sealed: Option<u32>,
     stopped: bool,
 }
@@ -130,7 +130,7 @@ fn open<D: Disk>(home: &Home<D>, name: SegmentName) -> Result<Window<D::Reader>,
     }
 }
 
-/// The head of a segment, checked against its file's name and size; `None` if there is none.
+/// Reads the head of a segment and checks it against the file's name and size. Returns `None` if there is no head.
 fn read_head<D: Disk>(
     home: &Home<D>,
     name: SegmentName,
@@ -184,7 +184,7 @@ pub(super) fn segment_in<D: Disk>(disk: &D, path: &Path) -> Result<Option<Segmen
     }))
 }
 
-/// The head in a file that was written under another name.
+/// Returns the head if this file was written under another name.
 fn misnamed<R: super::disk::DiskReader>(window: &mut Window<R>) -> Result<Option<Head>, WalError> {
     let bytes = window.load(0, HEAD_BYTES)?;
     let Some(payload) = bytes.get(super::record::PREFIX..) else {
@@ -202,8 +202,8 @@ fn misnamed<R: super::disk::DiskReader>(window: &mut Window<R>) -> Result<Option
     }
 }
 
-/// A file without a head, though the log went on past it: what was confirmed in it is lost. Unless
-/// another has its number: then it is one that was made ready and proved too small.
+/// Refuses a file without a head if the log continued after it: confirmed records in it are lost. A file that shares
+/// its number with a used one is only superfluous: it was prepared, but was too small.
 fn refuse_lost_heads<D: Disk>(
     home: &Home<D>,
     files: &[File],
@@ -226,7 +226,7 @@ fn refuse_lost_heads<D: Disk>(
     Ok(())
 }
 
-/// The used files without a gap up to the newest, and those before the gap.
+/// The used files up to the newest without a gap in their numbers, and the used files before the gap.
 fn chain<'a, D: Disk>(
     home: &Home<D>,
     files: &'a [File],
@@ -246,7 +246,7 @@ fn chain<'a, D: Disk>(
     Ok((used[..first].to_vec(), used[first..].to_vec()))
 }
 
-/// The state while files are read.
+/// State while the files are read.
 struct Replay {
     log: Log,
     index: Index,
@@ -383,7 +383,7 @@ impl Replay {
         {
             self.changes.pop();
         }
-        // Commands are the mass of the log, and are not looked at before they are asked for.
+        // Commands are the bulk of the log. They are decoded only when somebody reads them.
         if kind != self.command && kind != self.noop {
             let payload = Payload::decode(kind, bytes).map_err(|error| error.to_string())?;
             self.changes.push(Entry { position, payload });
@@ -392,7 +392,7 @@ impl Replay {
         Ok(())
     }
 
-    /// What must hold between a file and the next one, which has records.
+    /// Checks that the next file, which has records, continues this one.
     fn check_link<D: Disk>(
         &self,
         home: &Home<D>,
@@ -428,7 +428,7 @@ impl Replay {
         Ok(())
     }
 
-    /// A bad record that was durable.
+    /// The error for a bad record that was durable.
     fn lost<D: Disk>(&self, home: &Home<D>, name: SegmentName, offset: u64, why: &str) -> WalError {
         let next = LogIndex(self.log.shape.last().index.0 + 1);
         let what = format!(
@@ -454,8 +454,8 @@ impl Replay {
         )
     }
 
-    /// The newest used file is sealed: the log goes on in a file whose head was not written, or not
-    /// all of it.
+    /// Handles a newest used file that is sealed: the log continues in a file whose head was not written, or not
+    /// completely.
     fn sealed_end<D: Disk>(
         self,
         home: &Home<D>,
@@ -492,7 +492,7 @@ impl Replay {
         Ok(replayed)
     }
 
-    /// The log ends in the newest used file.
+    /// Handles a log that ends in the newest used file.
     fn open_end<D: Disk>(
         self,
         home: &Home<D>,
@@ -514,7 +514,8 @@ impl Replay {
         Ok(replayed)
     }
 
-    /// Files after the newest used one must hold no record: there would have been a seal before it.
+    /// Checks that the files after the newest used one contain no record. A record in them proves that a seal existed
+    /// before it and was lost.
     fn unused<'a, D: Disk>(
         &self,
         home: &Home<D>,
@@ -558,12 +559,12 @@ impl Replay {
     }
 }
 
-/// Whether a file without a head has a size that a segment may have.
+/// Whether a file without a head has a size that a segment can have.
 fn is_whole(bytes: u64) -> bool {
     bytes >= HEAD_BYTES + SEAL_BYTES && bytes.is_multiple_of(4096)
 }
 
-/// A file that was made ready for what comes after `last`: of its number, and never written to.
+/// The file that was prepared as the segment after `last`: it has the next number and was never written to.
 fn spare<D: Disk>(
     home: &Home<D>,
     last: &File,

@@ -1,4 +1,4 @@
-//! Reading records from a file through a window, with ordinary reads.
+//! Reads records from a file through a window in memory, with ordinary reads.
 
 use super::disk::DiskReader;
 use super::error::WalError;
@@ -6,10 +6,10 @@ use super::record::{self, PREFIX, Prefix, RECORD_ALIGN, Record, Strange};
 use super::sums::Sums;
 use std::path::{Path, PathBuf};
 
-/// What is read at once, at most: a window begins with less, and doubles it each time.
+/// Largest number of bytes read at once. A window begins with the smaller number and doubles it with each read.
 const CHUNK: u64 = 256 * 1024;
 const FIRST_CHUNK: u64 = 8 * 1024;
-/// The steps in which zeros are skipped.
+/// Zeros are skipped in steps of this size.
 const PAGE: usize = 4096;
 
 /// A file with a part of it in memory.
@@ -18,41 +18,41 @@ pub(super) struct Window<R> {
     path: PathBuf,
     reader: R,
     salt: u32,
-    /// `data[..valid]` is what the file holds from `start` on.
+    /// `data[..valid]` is the content of the file from `start` on.
     start: u64,
     data: Vec<u8>,
     valid: usize,
     chunk: u64,
 }
 
-/// What stands at an offset.
+/// Content of the file at an offset.
 pub(super) enum Look<'a> {
     Record {
         record: Record<'a>,
-        /// How much of the file it says was durable.
+        /// The record's durable offset.
         durable: u64,
-        /// Where the next record starts.
+        /// Start of the next record.
         next: u64,
     },
-    /// Zeros, or bytes that fail the checksum, or the end of the file.
+    /// Zeros, bytes that fail the checksum, or the end of the file.
     Nothing,
-    /// Written on purpose, yet not to be understood.
+    /// The checksum is good, but the record cannot be decoded.
     Strange(Strange),
 }
 
-/// What is behind the last good record of a file.
+/// Content of a file behind its last good record.
 #[derive(Debug, Default)]
 pub(super) struct Rest {
-    /// The first good record that calls the bad place durable.
+    /// Offset of the first good record that calls the bad place durable.
     pub witness: Option<u64>,
-    /// The end of the last byte that is not zero; 0 if there is none.
+    /// End of the last byte that is not zero. 0 if there is none.
     pub dirty_end: u64,
-    /// The eight bytes, from a multiple of 8 on, with that byte.
+    /// The eight bytes, aligned to 8, that contain that last byte.
     pub last_bytes: [u8; RECORD_ALIGN as usize],
 }
 
 impl Rest {
-    /// Whether nothing was found.
+    /// Whether nothing but zeros was found.
     pub fn is_zeros(&self) -> bool {
         self.dirty_end == 0
     }
@@ -79,7 +79,7 @@ impl<R: DiskReader> Window<R> {
         self.reader.bytes()
     }
 
-    /// The `length` bytes at `offset`; fewer only where the file ends.
+    /// The `length` bytes at `offset`. Fewer only at the end of the file.
     pub fn load(&mut self, offset: u64, length: u64) -> Result<&[u8], WalError> {
         let end = (offset + length).min(self.bytes()).max(offset);
         if offset < self.start || end > self.start + self.valid as u64 {
@@ -90,7 +90,7 @@ impl<R: DiskReader> Window<R> {
         Ok(&self.data[from..to])
     }
 
-    /// Lets go of what was read, for a file that may have changed since.
+    /// Forgets the bytes in memory, for a file that may have changed since they were read.
     pub fn forget(&mut self) {
         self.valid = 0;
     }
@@ -114,12 +114,12 @@ impl<R: DiskReader> Window<R> {
         Ok(bytes.first_chunk().map(Prefix::read))
     }
 
-    /// The record at `offset`, whole and checked.
+    /// Reads and checks the record at `offset`.
     pub fn look(&mut self, offset: u64) -> Result<Look<'_>, WalError> {
         self.look_salted(offset, self.salt)
     }
 
-    /// As [`Window::look`], with the salt of another file.
+    /// Like [`Window::look`], but with the salt of another file.
     pub fn look_salted(&mut self, offset: u64, salt: u32) -> Result<Look<'_>, WalError> {
         let Some(prefix) = self.prefix(offset)? else {
             return Ok(Look::Nothing);
@@ -143,14 +143,14 @@ impl<R: DiskReader> Window<R> {
         })
     }
 
-    /// Looks at everything from `bad` on, where the last good record ends: for a witness that calls
-    /// what stood there durable, and for bytes that are not zero.
+    /// Searches everything from `bad` on, the end of the last good record. It looks for a witness that calls the bytes
+    /// at `bad` durable, and for bytes that are not zero.
     pub fn rest(&mut self, bad: u64) -> Result<Rest, WalError> {
         self.search(Search::new(bad, bad + 1))
     }
 
-    /// Whether there is any good record in the file. One whose first page is zeros was never written
-    /// to: a segment's first batch begins with its head.
+    /// Whether the file contains any good record. A file whose first page is zeros was never written to, because a
+    /// segment's first batch begins with its head.
     pub fn has_record(&mut self) -> Result<bool, WalError> {
         Ok(!self.begins_with_zeros()? && self.search(Search::new(0, 0))?.witness.is_some())
     }
@@ -176,7 +176,7 @@ impl<R: DiskReader> Window<R> {
     fn search_page(&mut self, page: u64, search: &mut Search) -> Result<(), WalError> {
         let from = search.from.max(page);
         let bytes = self.load(from, page + PAGE as u64 - from)?;
-        // A record's length is in its first eight bytes, so none begins in a page of zeros.
+        // A record's length is in its first eight bytes and is not 0, so no record begins in a page of zeros.
         let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else {
             return Ok(());
         };
@@ -199,12 +199,13 @@ impl<R: DiskReader> Window<R> {
         Ok(())
     }
 
-    /// Whether a good record stands at `offset` that calls enough durable.
+    /// Whether a good record at `offset` calls enough of the file durable.
     fn is_witness(&mut self, offset: u64, search: &mut Search) -> Result<bool, WalError> {
         let Some(prefix) = self.prefix(offset)? else {
             return Ok(false);
         };
-        // Cheap and almost never true of other bytes; but a value may be full of such prefixes.
+        // This check is cheap, and other bytes almost never pass it. However, a value may be full of such prefixes, so
+        // the checksum comes from the prepared sums.
         let plausible = record::is_kind(prefix.kind)
             && prefix.durable >= search.durable
             && prefix.durable <= offset
@@ -223,11 +224,11 @@ impl<R: DiskReader> Window<R> {
 
 /// A search for a witness.
 struct Search {
-    /// Where a record may begin.
+    /// First offset at which a record may begin.
     from: u64,
-    /// So many bytes it must call durable.
+    /// Lower bound of the witness's durable offset.
     durable: u64,
-    /// From `from` on; made when the first bytes look like a record.
+    /// Sums of everything from `from` on, computed when bytes look like a record for the first time.
     sums: Option<Sums>,
     rest: Rest,
 }

@@ -1,23 +1,23 @@
-//! The log's outline: where it starts and ends, and which terms it has.
+//! The outline of the log: where it starts and ends, and which terms it contains.
 
 use crate::raft::{LogIndex, Position, Term};
 
-/// Everything about the log but its entries.
+/// Everything about the log except the content of its entries.
 ///
-/// Invariants: `runs` ascend by index; each starts at or after `first` and at or before
-/// `last.index`; the first starts at `first` when there is an entry at all.
+/// Invariants: `runs` ascends by index. Each run starts at or after `first` and at or before `last.index`. If the log
+/// has an entry, the first run starts at `first`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// The lowest index held (the next one when the log is empty).
+    /// The lowest index in the log. If the log is empty, the index of the next entry.
     first: LogIndex,
-    /// The term just before `first`, where it is known.
+    /// Term of the entry just before `first`, if known.
     before: Option<Term>,
     last: Position,
     runs: Vec<(LogIndex, Term)>,
 }
 
 impl Shape {
-    /// An empty log that goes on after `last`.
+    /// An empty log that continues after `last`.
     pub fn after(last: Position) -> Shape {
         Shape {
             first: LogIndex(last.index.0 + 1),
@@ -40,7 +40,7 @@ impl Shape {
         index.0 >= 1 && index.0 <= self.last.index.0 + 1
     }
 
-    /// Puts an entry at `position`, in place of all from there on.
+    /// Adds an entry at `position`. It replaces all entries from its index on.
     pub fn put(&mut self, position: Position) {
         let Position { term, index } = position;
         assert!(self.admits(index), "entry {index:?} after {:?}", self.last);
@@ -48,7 +48,7 @@ impl Shape {
             self.runs
                 .truncate(self.runs.partition_point(|run| run.0 < index));
             if index < self.first {
-                // Only while reading a log whose older files are gone.
+                // Happens only while a log is read whose older files were deleted.
                 self.first = index;
                 self.before = None;
             }
@@ -59,7 +59,7 @@ impl Shape {
         self.last = position;
     }
 
-    /// The term of the entry at `index`, or of the one before the first.
+    /// Term of the entry at `index`, which may also be the one just before the first entry.
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
         if index.0 + 1 == self.first.0 {
             return self.before;
@@ -71,7 +71,7 @@ impl Shape {
         self.runs[..run].last().map(|run| run.1)
     }
 
-    /// Whether the log holds this entry, or goes on right after it.
+    /// Whether the log contains the entry at this position, or begins right after it.
     pub fn holds(&self, position: Position) -> bool {
         self.term_at(position.index) == Some(position.term)
     }
@@ -88,7 +88,7 @@ impl Shape {
             .collect()
     }
 
-    /// Lets go of entries up to and with `index`, whose files are gone.
+    /// Forgets the entries up to and including `index`, whose files were deleted.
     pub fn forget(&mut self, index: LogIndex) {
         if index < self.first {
             return;

@@ -1,20 +1,20 @@
-//! The bytes of a snapshot: made piece by piece, and checked as they come. Knows no file; what lies in
-//! `snap` and what goes over a connection as a backup is the same, byte for byte.
+//! The bytes of a snapshot: encoded piece by piece, and checked as they arrive. This file does no I/O. A file in `snap`
+//! and a backup sent over a connection have the same bytes.
 //!
 //! | offset | size | field                                               |
 //! |-------:|-----:|-----------------------------------------------------|
 //! |      0 |    8 | magic `edgeSNP1`                                    |
-//! |      8 |    4 | salt, drawn when it is made                         |
+//! |      8 |    4 | salt, chosen at random when the snapshot is made    |
 //! |     12 |      | slices, one after the other, up to the end          |
 //!
-//! A slice is a CRC-32 (4) of all that follows in it, started from salt ^ the slice's number; the
-//! length of its bytes (4); its kind (1); its bytes. So a slice stands for itself at its place only.
+//! A slice consists of a CRC-32 (4) of the rest of the slice with salt ^ slice number as the initial value, the length
+//! of its bytes (4), its kind (1), and its bytes. So a slice is good only at its own place in its own snapshot.
 //!
 //! | kind | bytes                                                                             |
 //! |-----:|-----------------------------------------------------------------------------------|
-//! |    1 | the mark, as raft encodes it: the first slice, number 0                           |
-//! |    2 | the state machine's bytes, at most 64 KiB                                         |
-//! |    3 | the end, numbered 2^32 − 1: how many slices came before (4), how many bytes of the state machine (8), the CRC-32 of those slices' CRCs (4) |
+//! |    1 | the snapshot metadata, as raft encodes it: the first slice, number 0              |
+//! |    2 | bytes of the state machine, at most 64 KiB                                        |
+//! |    3 | the end, number 2^32 − 1: number of slices before it (4), number of bytes of the state machine (8), CRC-32 of those slices' CRCs (4) |
 
 use crate::raft::SnapshotMark;
 use crc32fast::Hasher;
@@ -24,7 +24,7 @@ pub(super) const HEADER_BYTES: u64 = 12;
 pub(super) const SLICE_PREFIX: usize = 9;
 /// Bytes of the state machine in one slice.
 const SLICE_BYTES: usize = 64 * 1024;
-/// No slice is longer, whatever its length says; a mark of 4,000 members is not.
+/// Upper bound of a slice's length. The metadata of 4,000 members fits.
 pub(super) const SLICE_BYTES_MAX: u32 = 1 << 20;
 pub(super) const END_BYTES: usize = 4 + 8 + 4;
 pub(super) const END_NUMBER: u32 = u32::MAX;
@@ -39,21 +39,21 @@ pub(super) fn slice_crc(salt: u32, number: u32, after_crc: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Makes a snapshot's bytes, from the first to the last.
+/// Encodes a snapshot from its first byte to its last.
 #[derive(Debug)]
 pub struct SliceEncoder {
     salt: u32,
-    /// Of the next slice.
+    /// Number of the next slice.
     number: u32,
     crcs: Hasher,
     /// Bytes of the state machine so far.
     bytes: u64,
-    /// The slice being filled, its prefix first.
+    /// The slice that is being filled, beginning with space for its prefix.
     slice: Vec<u8>,
 }
 
 impl SliceEncoder {
-    /// Appends what comes before the state machine's bytes to `out`. `salt` should be random.
+    /// Appends everything before the state machine's bytes to `out`. `salt` should be random.
     pub fn begin(salt: u32, mark: &SnapshotMark, out: &mut Vec<u8>) -> SliceEncoder {
         let mut encoder = SliceEncoder {
             salt,
@@ -69,7 +69,7 @@ impl SliceEncoder {
         encoder
     }
 
-    /// Takes bytes of the state machine, in pieces of any size, and appends the slices that they fill.
+    /// Takes bytes of the state machine in pieces of any size. Appends each slice that becomes full to `out`.
     pub fn write(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
             let room = SLICE_PREFIX + SLICE_BYTES - self.slice.len();
@@ -83,7 +83,7 @@ impl SliceEncoder {
         }
     }
 
-    /// Appends what is left. Nothing can be added from here on.
+    /// Appends the rest and the end. The caller must not add bytes afterwards.
     pub fn end(&mut self, out: &mut Vec<u8>) {
         if self.slice.len() > SLICE_PREFIX {
             self.put_slice(DATA, out);
@@ -96,7 +96,7 @@ impl SliceEncoder {
         self.put_slice(END, out);
     }
 
-    /// How long all of it will be, with so many bytes of the state machine.
+    /// Length of the complete snapshot if the state machine has `state_bytes` bytes.
     pub fn length(mark: &SnapshotMark, state_bytes: u64) -> u64 {
         let mut encoded = Vec::new();
         mark.encode(&mut encoded);
@@ -119,19 +119,19 @@ impl SliceEncoder {
     }
 }
 
-/// What is wrong with the bytes of a snapshot, and where.
+/// An error in the bytes of a snapshot, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
-    /// Of the slice, or of the end of what has come.
+    /// Offset of the bad slice, or the number of bytes received.
     pub offset: u64,
-    /// As a clause about "it".
+    /// A clause whose subject is "it".
     pub what: String,
 }
 
-/// Checks a snapshot as it comes, in pieces of any size, with no more than one slice in memory.
+/// Checks a snapshot as it arrives, in pieces of any size. It keeps at most one slice in memory.
 #[derive(Debug, Default)]
 pub struct SliceChecker {
-    /// What is not a whole slice yet, and where it stands.
+    /// Bytes of a slice that is not complete yet, and their offset.
     held: Vec<u8>,
     offset: u64,
     salt: Option<u32>,
@@ -146,7 +146,7 @@ impl SliceChecker {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// They are not those of a snapshot from here on.
+    /// The bytes are not a valid continuation of a snapshot.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Flaw> {
         self.held.extend_from_slice(bytes);
         let mut done = 0;
@@ -159,7 +159,7 @@ impl SliceChecker {
         Ok(())
     }
 
-    /// The mark, once all has come and is good.
+    /// Returns the snapshot's metadata (`SnapshotMark`) after all bytes have arrived and were good.
     ///
     /// # Errors
     /// The end is missing.
@@ -173,7 +173,7 @@ impl SliceChecker {
         }
     }
 
-    /// How long the next part is, the header or a slice, if all of it is there.
+    /// Length of the next part, which is the header or a slice, if the part is complete.
     fn whole(&self, done: usize) -> Result<Option<usize>, Flaw> {
         let rest = &self.held[done..];
         if self.ended && !rest.is_empty() {

@@ -1,9 +1,9 @@
-//! Snapshot files: written aside in slices, then renamed; read back in slices. What is in them,
-//! `slices` says.
+//! Snapshot files: written in slices under a temporary name, then renamed, and read in slices. `slices` documents their
+//! bytes.
 //!
-//! A finished snapshot has its final name only once it is whole and synced, so a crash at any step
-//! of the writing leaves a temporary file, which the next start removes. Every few MiB the file is
-//! synced on the way, so that the last sync does not hold up the log's own for long.
+//! A snapshot gets its final name only after it is complete and synced. A crash during the writing leaves a temporary
+//! file, which the next start removes. The file is synced every few MiB while it is written, so that the last sync does
+//! not delay the log's own syncs for long.
 
 use super::disk::{Disk, DiskReader, DiskWriter};
 use super::error::{WalError, WalErrorKind};
@@ -18,10 +18,10 @@ use crc32fast::Hasher;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How much is written between two syncs.
+/// Number of bytes written between two syncs.
 const SYNC_EVERY: u64 = 4 << 20;
 
-/// Where snapshots are written and found; any thread may hold one.
+/// Writes and finds snapshots. Any thread may hold one.
 #[derive(Debug)]
 pub struct Snapshots<D: Disk>(Home<D>);
 
@@ -41,24 +41,24 @@ impl<D: Disk> Snapshots<D> {
         SnapshotWriter::begin(self.0.clone(), mark)
     }
 
-    /// The finished snapshot at this position.
+    /// Opens the finished snapshot at this position.
     pub fn open(&self, position: Position) -> Result<SnapshotReader<D>, WalError> {
         SnapshotReader::open(&self.0, position)
     }
 
-    /// Gives a snapshot that turned out to be damaged another name, so that it is used for nothing. It is removed when
-    /// there is a newer one.
+    /// Renames a snapshot that turned out to be damaged, so that it is not used. It is removed when there is a newer
+    /// one.
     pub fn set_aside(&self, position: Position) {
         let path = path(&self.0, position);
         let disk = self.0.disk();
-        // What cannot be renamed is found damaged again.
+        // If the renaming fails, the next reader finds the damage again.
         let _ = disk
             .rename(&path, &path.with_extension("bad"))
             .and_then(|()| disk.sync_dir(self.0.snap()));
     }
 
-    /// The newest snapshot that can be opened, for a member that has fallen behind. Its slices are
-    /// checked as they are read; it stays readable after it was removed.
+    /// The newest snapshot that can be opened, for a member that has fallen behind. Its slices are checked as they are
+    /// read. It stays readable after it was removed.
     pub fn newest(&self) -> Result<Option<SnapshotReader<D>>, WalError> {
         for position in positions(&self.0)?.into_iter().rev() {
             match SnapshotReader::open(&self.0, position) {
@@ -71,7 +71,7 @@ impl<D: Disk> Snapshots<D> {
     }
 }
 
-/// The snapshots there are, oldest first.
+/// Positions of all snapshots, oldest first.
 pub(super) fn positions<D: Disk>(home: &Home<D>) -> Result<Vec<Position>, WalError> {
     let found = home::list(home.disk(), home.snap())?;
     let named = found
@@ -86,7 +86,7 @@ pub(super) fn path<D: Disk>(home: &Home<D>, position: Position) -> PathBuf {
     home.snap().join(names::snapshot_file(position))
 }
 
-/// A snapshot being written. Dropped before [`SnapshotWriter::finish`], it leaves nothing.
+/// A snapshot being written. If it is dropped before [`SnapshotWriter::finish`], its file is removed.
 #[derive(Debug)]
 pub struct SnapshotWriter<D: Disk> {
     home: Home<D>,
@@ -94,7 +94,7 @@ pub struct SnapshotWriter<D: Disk> {
     temporary: PathBuf,
     file: Option<D::Writer>,
     slices: SliceEncoder,
-    /// What is to be written next.
+    /// Bytes to be written next.
     out: Vec<u8>,
     unsynced: u64,
     sealed: bool,
@@ -127,15 +127,15 @@ impl<D: Disk> SnapshotWriter<D> {
 
     /// Adds bytes of the state machine, in pieces of any size.
     ///
-    /// Errors: `Full` or `Io`; drop the writer then. The log is not concerned.
+    /// Errors: `Full` or `Io`. The caller must drop the writer then. The log is not affected.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), WalError> {
         assert!(!self.sealed, "a sealed snapshot takes no more");
         self.slices.write(bytes, &mut self.out);
         self.put()
     }
 
-    /// Makes the snapshot whole and durable, still under its temporary name: one that a leader has
-    /// sent waits so until raft says whether it is to be used. Nothing can be added from here on.
+    /// Completes the snapshot and makes it durable, still under its temporary name. A snapshot sent by a leader waits
+    /// in this state until raft decides whether to use it. The caller must not add bytes afterwards.
     pub fn seal(&mut self) -> Result<(), WalError> {
         if self.sealed {
             return Ok(());
@@ -146,9 +146,9 @@ impl<D: Disk> SnapshotWriter<D> {
         self.sync()
     }
 
-    /// Seals it and gives it its final name, durably: from here on a start will use it. So not one
-    /// of entries that raft neither has nor was told to take from this snapshot. Then
-    /// [`Wal::compact`](super::Wal::compact).
+    /// Seals the snapshot and gives it its final name, durably. From then on a start uses it. So the caller must not
+    /// finish a snapshot with entries that raft does not have, unless raft has decided to install this snapshot. The
+    /// caller then calls [`Wal::compact`](super::Wal::compact).
     pub fn finish(mut self) -> Result<(), WalError> {
         self.seal()?;
         self.file = None;
@@ -188,7 +188,7 @@ impl<D: Disk> SnapshotWriter<D> {
 impl<D: Disk> Drop for SnapshotWriter<D> {
     fn drop(&mut self) {
         if self.file.take().is_some() {
-            // If it cannot be removed now, the next start does it.
+            // If the file cannot be removed now, the next start removes it.
             let _ = self.home.disk().remove(&self.temporary);
         }
     }
@@ -205,20 +205,20 @@ pub struct SnapshotReader<D: Disk> {
     crcs_wanted: u32,
     salt: u32,
     crcs: Hasher,
-    /// Of the next slice.
+    /// Number of the next slice.
     number: u32,
     offset: u64,
     slice: Vec<u8>,
 }
 
 impl<D: Disk> SnapshotReader<D> {
-    /// Opens it and checks its beginning and its end.
+    /// Opens a snapshot and checks its beginning and its end.
     pub(super) fn open(home: &Home<D>, position: Position) -> Result<SnapshotReader<D>, WalError> {
         SnapshotReader::open_as(home.disk(), path(home, position), Some(position))
     }
 
-    /// Opens a snapshot wherever it lies, such as a backup, and checks its beginning and its end. One
-    /// that is named as those in `snap` must be what its name says, as for a node.
+    /// Opens a snapshot in any place, such as a backup, and checks its beginning and its end. If its name has the form
+    /// used in `snap`, it must match the content, as it must for a member.
     pub fn open_file(disk: &D, path: &Path) -> Result<SnapshotReader<D>, WalError> {
         let name = path.file_name().and_then(|name| name.to_str());
         let position = name.and_then(names::parse_snapshot);
@@ -251,34 +251,34 @@ impl<D: Disk> SnapshotReader<D> {
         Ok(reader)
     }
 
-    /// The file.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The point it stands for.
+    /// The snapshot's metadata.
     pub fn mark(&self) -> &SnapshotMark {
         &self.mark
     }
 
-    /// How many bytes of the state machine it holds.
+    /// Number of bytes of the state machine in the snapshot.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The length of the file.
+    /// Length of the file.
     pub fn file_bytes(&self) -> u64 {
         self.file.bytes()
     }
 
-    /// Salt and the checksum of all slices' checksums: no two snapshots that were ever made have the
-    /// same, but copies.
+    /// The salt and the checksum of all slices' checksums. It identifies a snapshot: only copies have the same
+    /// fingerprint.
     pub fn fingerprint(&self) -> u64 {
         u64::from(self.salt) << 32 | u64::from(self.crcs_wanted)
     }
 
-    /// Appends the next bytes of the state machine, at most 64 KiB, to `out`; false, and nothing
-    /// appended, when there are no more and all of them were as written.
+    /// Appends the next bytes of the state machine, at most 64 KiB, to `out`. Returns false and appends nothing if all
+    /// bytes were read and all were good.
     pub fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, WalError> {
         if self.number == self.slices {
             return self.check_end().map(|()| false);
@@ -288,7 +288,7 @@ impl<D: Disk> SnapshotReader<D> {
         Ok(true)
     }
 
-    /// Reads all of it, to see whether it can be relied on.
+    /// Reads the whole snapshot to check it.
     pub(super) fn verify(mut self) -> Result<(), WalError> {
         let mut bytes = Vec::new();
         while self.next(&mut bytes)? {
@@ -350,7 +350,7 @@ impl<D: Disk> SnapshotReader<D> {
         }
     }
 
-    /// Reads the slice at `offset`, which has this number and kind, and goes past it.
+    /// Reads and checks the slice at the current offset, which must have this number and kind, and moves past it.
     fn read_slice(&mut self, number: u32, kind: u8) -> Result<(), WalError> {
         let offset = self.offset;
         let mut prefix = [0; SLICE_PREFIX];

@@ -1,9 +1,9 @@
-//! The segment after the active one, made ready before it is needed.
+//! Prepares the segment after the active one before it is needed.
 //!
-//! The writer asks for it when it begins a segment; a helper allocates it under a temporary name,
-//! syncs it, renames it and syncs the folder. When the writer gets to the end of the active
-//! segment, all that is left to do is to open the file. The writer waits only if the helper has not
-//! finished, and makes one itself if there is none (the disk was full) or it is too small.
+//! The writer requests it when it begins a segment. A background thread allocates the file under a temporary name,
+//! syncs it, renames it and syncs the folder. At the end of the active segment the writer only has to open the file.
+//! The writer waits only if the background thread has not finished. It creates a segment itself if there is none (the
+//! disk was full) or if the prepared one is too small.
 
 use super::disk::Disk;
 use super::home::Home;
@@ -12,7 +12,7 @@ use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// A file of zeros under its final name, of no use until the log gets there.
+/// A file of zeros under its final name. The log does not use it yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Prepared {
     pub name: SegmentName,
@@ -26,14 +26,14 @@ enum State {
     Ready(Prepared),
 }
 
-/// `changed` is notified by the helper when it leaves `Making`; only the writer waits on it.
+/// The background thread notifies `changed` when the state is no longer `Making`. Only the writer waits for it.
 #[derive(Debug)]
 struct Slot {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-/// The writer's hold on the next segment.
+/// The writer's handle to the next segment.
 #[derive(Debug)]
 pub(super) struct Spare(Arc<Slot>);
 
@@ -45,7 +45,7 @@ impl Spare {
         }))
     }
 
-    /// Has one made beside the caller, unless there is one.
+    /// Starts to create a segment in the background, unless there already is one.
     pub fn order<D: Disk>(&self, home: &Home<D>, seq: u64, bytes: u64) {
         {
             let mut state = self.0.lock();
@@ -54,7 +54,7 @@ impl Spare {
             }
             *state = State::Making;
         }
-        // Made before the job is handed over: a job that is dropped unrun says so as well.
+        // Created before the job is passed on: if the job is dropped without running, `Making` still reports the end.
         let making = Making {
             slot: self.0.clone(),
             made: None,
@@ -62,18 +62,19 @@ impl Spare {
         let home = home.clone();
         home.disk().clone().background(Box::new(move || {
             let made = make(&home, seq, bytes).ok();
-            // The directory's lock goes first: who has heard of the end may open it again.
+            // The directory's lock is released first: after the end is reported, another process may open the
+            // directory.
             drop(home);
             making.end(made);
         }));
     }
 
-    /// Whether a write that needs it now would wait.
+    /// Whether a write that needs the segment now would have to wait.
     pub fn is_being_made(&self) -> bool {
         *self.0.lock() == State::Making
     }
 
-    /// The segment if there is one, once it is known.
+    /// The segment if there is one. Waits until a running preparation has ended.
     pub fn ready(&self) -> Option<Prepared> {
         let mut state = self.0.lock();
         while *state == State::Making {
@@ -100,7 +101,7 @@ impl Slot {
     }
 }
 
-/// Tells the writer how the making ended, however it ended.
+/// Reports to the writer how the preparation ended, even if its thread panicked.
 struct Making {
     slot: Arc<Slot>,
     made: Option<Prepared>,
@@ -119,8 +120,7 @@ impl Drop for Making {
     }
 }
 
-/// Makes the segment, durable with its name. When it fails, nothing is left but at most a file with
-/// a temporary name.
+/// Creates the segment and makes it and its name durable. If this fails, at most a file with a temporary name is left.
 pub(super) fn make<D: Disk>(home: &Home<D>, seq: u64, bytes: u64) -> io::Result<Prepared> {
     let disk = home.disk();
     let name = SegmentName {
@@ -134,7 +134,7 @@ pub(super) fn make<D: Disk>(home: &Home<D>, seq: u64, bytes: u64) -> io::Result<
         .rename(&temporary, &home.wal().join(name.file()))
         .and_then(|()| disk.sync_dir(home.wal()));
     if named.is_err() {
-        // Whatever is left of it goes at the next start.
+        // If this fails too, the next start removes the file.
         let _ = disk.remove(&temporary);
     }
     named.map(|()| Prepared { name, bytes })

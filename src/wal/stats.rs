@@ -1,50 +1,49 @@
-//! Counters that any thread may read.
+//! Counters of the log and its snapshots. Any thread may read them.
 
 use crate::histogram::DiskTimes;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What storage writes at least.
+/// Smallest unit that storage writes, in bytes.
 const PAGE: u64 = 4096;
 
-/// What has been done to the log and its snapshots since the directory was opened. All counters are monotonic but
-/// `segments`.
+/// Work done on the log and its snapshots since the directory was opened. All counters except `segments` only grow.
 #[derive(Debug, Default)]
 pub struct WalStats {
     /// Bytes of records written, without the rest of the pages that a sync writes with them.
     pub bytes_written: AtomicU64,
-    /// Records written, of every kind; entries are most of them.
+    /// Records written, of every kind. Most are entries.
     pub records: AtomicU64,
-    /// What the disk was given in syncs of the log: whole pages of 4 KiB. A page that grows is written again
-    /// by each sync, which is what wears flash.
+    /// Bytes given to the disk by syncs of the log, in complete pages of 4 KiB. Each sync writes a page that grows
+    /// again, and this is what wears out flash.
     pub synced_bytes: AtomicU64,
-    /// Syncs that had something to store, and how long they took; one may stand for many batches.
+    /// Number and duration of syncs that had something to store. One sync may cover many batches.
     pub syncs: DiskTimes,
-    /// Segments in use; the one made ready ahead is not counted.
+    /// Segments in use. The segment that is prepared ahead is not counted.
     pub segments: AtomicU64,
-    /// Times the log went on in a new segment.
+    /// How often the log continued in a new segment.
     pub rolls: AtomicU64,
-    /// Times that one was not ready when it was needed, so that the write waited.
+    /// How often the next segment was not ready when it was needed, so that the write had to wait.
     pub roll_waits: AtomicU64,
     /// Batches refused for lack of space.
     pub full: AtomicU64,
-    /// Zeros that segments were filled with before their use.
+    /// Zeros written to segments before their use, in bytes.
     pub zeroed_bytes: AtomicU64,
-    /// Bytes written to snapshot files, this member's own and those that a leader has sent.
+    /// Bytes written to snapshot files, both this member's own and those sent by a leader.
     pub snapshot_bytes: AtomicU64,
-    /// Syncs of snapshot files; a large one is synced several times.
+    /// Number and duration of syncs of snapshot files. A large file is synced several times.
     pub snapshot_syncs: DiskTimes,
 }
 
 impl WalStats {
-    /// The log's bytes from `from` up to `to` are on disk.
+    /// Counts a sync of the log's bytes from `from` up to `to`.
     pub(super) fn synced(&self, from: u64, to: u64, took: Duration) {
         let pages = to.next_multiple_of(PAGE) - from / PAGE * PAGE;
         self.synced_bytes.fetch_add(pages, Relaxed);
         self.syncs.add(took);
     }
 
-    /// A snapshot's next bytes are on disk.
+    /// Counts a sync of a snapshot's next bytes.
     pub(super) fn snapshot_synced(&self, bytes: u64, took: Duration) {
         self.snapshot_bytes.fetch_add(bytes, Relaxed);
         self.snapshot_syncs.add(took);

@@ -1,13 +1,12 @@
-//! Checksums of any records of a part of a file, each at the same small price, after one pass over it.
+//! Computes the checksum of any record in a part of a file, each at the same small cost, after one pass over that part.
 //!
-//! A CRC is linear: that of a range follows from those of the two beginnings that end where the range
-//! begins and ends, whatever is between. So bytes that claim to be a record of megabytes, at every
-//! place where a record may begin, cost one pass and not one for each of them.
+//! A CRC is linear. The CRC of a range follows from the CRCs of two prefixes of the part: one ends where the range
+//! begins, the other ends where the range ends. Bytes in a value may claim, at every possible record start, to be a
+//! record of megabytes. With these sums they cost one pass over the part, and not one pass each.
 //!
-//! As polynomials over GF(2), modulo the CRC's own: `crc(A B) = crc(A) x^(8 |B|) + crc(B)`, where a
-//! sum is an exclusive or, and starting a CRC from a number adds that number to `crc(A)`. The hasher's
-//! own `combine` reckons the power of x anew for each range, with up to twenty products; two tables
-//! make it three in all.
+//! As polynomials over GF(2), modulo the CRC's polynomial: `crc(A B) = crc(A) x^(8 |B|) + crc(B)`. Here a sum is an
+//! exclusive or, and an initial value of the CRC is added to `crc(A)`. The hasher's own `combine` computes the power of
+//! x again for each range, with up to twenty products. Two tables reduce this to three products.
 
 use super::disk::DiskReader;
 use super::error::WalError;
@@ -15,29 +14,29 @@ use super::record::{self, Prefix, RECORD_ALIGN};
 use super::scan::Window;
 use crc32fast::Hasher;
 
-/// What is read at once.
+/// Bytes read at once.
 const PIECE: u64 = 64 * 1024;
-/// The CRC's polynomial, x^31 in the lowest bit.
+/// The CRC's polynomial, with x^31 in the lowest bit.
 const POLYNOMIAL: u32 = 0xedb8_8320;
-/// One, and x^32, as polynomials of that form.
+/// The polynomials 1 and x^32 in that form.
 const ONE: u32 = 1 << 31;
 const X_32: u32 = POLYNOMIAL;
-/// Powers in the finer table.
+/// Number of powers in the fine table.
 const FINE: usize = 1024;
 
-/// Half as large as the part of the file it is of.
+/// Takes half as much memory as the part of the file that it covers.
 pub(super) struct Sums {
-    /// Where the part begins.
+    /// Start of the part.
     start: u64,
-    /// The CRC of the part's beginning, for each place in it where a record may begin or end.
+    /// CRC of the part's prefix, for each place where a record may begin or end.
     beginnings: Vec<u32>,
-    /// x^(64 i) for i below `FINE`, and x^(64 FINE i) as far as the part reaches.
+    /// x^(64 i) for i below `FINE`, and x^(64 FINE i) up to the length of the part.
     fine: Vec<u32>,
     coarse: Vec<u32>,
 }
 
 impl Sums {
-    /// Of everything from `start` on, a place where a record may begin.
+    /// Sums of everything from `start` on. A record may begin at `start`.
     pub fn read<R: DiskReader>(window: &mut Window<R>, start: u64) -> Result<Sums, WalError> {
         let mut hasher = Hasher::new();
         let mut beginnings = vec![0];
@@ -61,7 +60,7 @@ impl Sums {
         })
     }
 
-    /// Whether the record that the prefix at `offset` promises has the checksum that it should.
+    /// Whether the record that the prefix at `offset` announces has the right checksum.
     pub fn match_record(&self, prefix: &Prefix, salt: u32, offset: u64) -> bool {
         let units = (prefix.record_bytes() / RECORD_ALIGN) as usize;
         let Some(before) = self.up_to(offset) else {
@@ -70,7 +69,7 @@ impl Sums {
         let Some(whole) = self.up_to(offset + prefix.record_bytes()) else {
             return false;
         };
-        // The checksum leaves itself out, which is half a unit: x^32.
+        // The checksum does not cover itself. It takes half a unit, so the power is x^32.
         let mut before = Hasher::new_with_initial(before);
         before.update(&prefix.crc.to_le_bytes());
         let begun = before.finalize() ^ record::checksum_start(salt, offset);
@@ -93,7 +92,7 @@ fn powers(base: u32, count: usize) -> Vec<u32> {
     std::iter::successors(Some(ONE), next).take(count).collect()
 }
 
-/// Of two polynomials, modulo the CRC's. Without branches: they would be taken by chance.
+/// Product of two polynomials, modulo the CRC's. It has no branches, because they would be unpredictable.
 fn product(a: u32, mut b: u32) -> u32 {
     let mut sum = 0;
     for bit in (0..32).rev() {
@@ -142,7 +141,7 @@ mod tests {
         ] {
             let record = &bytes[offset as usize..][..size as usize];
             let own = record::checksum(record, SALT, offset);
-            // The checksum's place is before what it is of, so it can be put there afterwards.
+            // The checksum does not cover its own bytes, so it can be written into them afterwards.
             let mut bytes = bytes.clone();
             bytes[offset as usize..][..4].copy_from_slice(&own.to_le_bytes());
             let sums = Sums::read(&mut window(&bytes), start).expect("read");

@@ -1,9 +1,9 @@
-//! The log being written: one owner, one active segment.
+//! Appends to the log. The log has one owner and one active segment.
 //!
-//! A batch is encoded, copied into the active segment, and synced: one sync a batch, or one for
-//! several batches (`append`, `append`, `sync`). Where the segment has no room for all of it, what
-//! fits goes in; the segment is sealed and synced; the rest goes into the next, whole. The room is
-//! found before the first byte is written, so a full disk leaves the log as it was.
+//! The writer encodes a batch, copies it into the active segment, and syncs it. There is one sync per batch, or one for
+//! several batches (`append`, `append`, `sync`). If the segment has too little space for the whole batch, the writer
+//! appends the part that fits, seals and syncs the segment, and writes the rest into the next one. It makes sure that
+//! there is enough space before it writes the first byte, so a full disk leaves the log unchanged.
 
 use super::disk::{Disk, DiskSegment};
 use super::error::{WalError, WalErrorKind, is_full};
@@ -23,18 +23,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// What is encoded before it is copied: bounds the buffer, whatever the size of a batch.
+/// Number of bytes encoded before they are copied. This limits the buffer for batches of any size.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// Segments are whole pages.
+/// The size of a segment is a multiple of this.
 const PAGE: u64 = 4096;
-/// A segment filled faster than this is followed by one of twice its size…
+/// A segment that was filled faster than this is followed by one of twice its size.
 const BUSY: Duration = Duration::from_secs(2);
-/// …and one filled slower than this by one of half its size.
+/// A segment that was filled slower than this is followed by one of half its size.
 const IDLE: Duration = Duration::from_secs(120);
-/// Bytes of a record without payload.
+/// Size of a record without payload.
 pub(super) const STOP_BYTES: u64 = 16;
 
-/// What the log says besides its entries; a segment's head repeats it.
+/// State of the log apart from the content of its entries. Each segment's head repeats it.
 #[derive(Debug, Clone)]
 pub(super) struct Log {
     pub shape: Shape,
@@ -51,8 +51,8 @@ impl Log {
         }
     }
 
-    /// Whether the log cannot be the one that goes on from a snapshot: it ends before it, or has
-    /// another entry at its index (a leader sent the snapshot).
+    /// Whether the log cannot continue from the snapshot: it ends before the snapshot, or has another entry at the
+    /// snapshot's index (a leader sent the snapshot).
     pub fn conflicts(&self, snapshot: Position) -> bool {
         let known = self.shape.term_at(snapshot.index);
         snapshot.index > self.shape.last().index || known.is_some_and(|term| term != snapshot.term)
@@ -76,16 +76,16 @@ pub(super) struct Active<D: Disk> {
     pub file: Prepared,
     pub segment: D::Segment,
     pub path: PathBuf,
-    /// Where the next record goes.
+    /// Offset of the next record.
     pub end: u64,
-    /// Everything before this is synced.
+    /// All bytes before this offset are synced.
     pub durable: u64,
-    /// When it became the active one.
+    /// Time at which the segment became the active one.
     pub since: Duration,
 }
 
 impl<D: Disk> Active<D> {
-    /// Opens a segment; nothing is written.
+    /// Opens a segment without writing to it.
     pub fn open(home: &Home<D>, file: Prepared) -> Result<Active<D>, WalError> {
         let path = home.wal().join(file.name.file());
         let segment = home.disk().segment(&path);
@@ -100,7 +100,7 @@ impl<D: Disk> Active<D> {
         })
     }
 
-    /// Bytes left for records; there is always room behind them for the one that seals the segment.
+    /// Bytes left for records. The space for the seal is not included.
     fn room(&self) -> u64 {
         (self.file.bytes - SEAL_BYTES).saturating_sub(self.end)
     }
@@ -126,7 +126,7 @@ impl<D: Disk> Active<D> {
         self.write(&bytes)
     }
 
-    /// Syncs what was written since the last sync.
+    /// Syncs the bytes written since the last sync.
     pub fn sync(&mut self) -> Result<(), WalError> {
         if self.durable == self.end {
             return Ok(());
@@ -143,24 +143,24 @@ impl<D: Disk> Active<D> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Used {
     pub name: SegmentName,
-    /// Where the log ended before it.
+    /// End of the log before this segment.
     pub before: Position,
 }
 
-/// What recovery hands over.
+/// The state that recovery passes to the writer.
 pub(super) struct Parts<D: Disk> {
     pub log: Log,
     pub active: Active<D>,
-    /// Oldest first; the last is the active one.
+    /// Oldest first. The last one is the active segment.
     pub used: Vec<Used>,
     pub spare: Option<Prepared>,
     pub index: Index,
-    /// Whether the last record is one that calls all before it durable.
+    /// Whether the last record is a stop, which calls everything before it durable.
     pub stopped: bool,
 }
 
-/// The log, open for appending. Dropped without [`Wal::close`], it is as after a crash of the
-/// process: what was synced is there.
+/// The log, open for appending. Dropping it without [`Wal::close`] is like a crash of the process: synced records
+/// remain.
 #[derive(Debug)]
 pub struct Wal<D: Disk> {
     pub(super) home: Home<D>,
@@ -168,21 +168,21 @@ pub struct Wal<D: Disk> {
     active: Active<D>,
     pub(super) used: Vec<Used>,
     spare: Spare,
-    /// The spare was found at the start: the process before may have been killed between giving it its name and making
-    /// that name durable.
+    /// Whether the spare segment was found at the start. The previous process may have been killed after it renamed the
+    /// file and before it synced the folder.
     spare_is_found: bool,
     pub(super) index: SharedIndex,
     buffer: Vec<u8>,
     poison: Option<WalError>,
     stopped: bool,
-    /// Room on the disk that is kept for the next snapshot; segments are made from what is left.
+    /// Bytes of disk space kept for the next snapshot. Segments are created from the remaining space.
     reserve: u64,
-    /// Entries up to here may go, by the last [`Wal::compact`].
+    /// The last [`Wal::compact`] allowed the removal of entries up to this index.
     pub(super) compacted: LogIndex,
     pub(super) stats: Arc<WalStats>,
 }
 
-/// How a batch is laid out: what goes into the active segment, and how much is left for the next.
+/// Layout of a batch: what fits into the active segment, and how much remains for the next one.
 struct Plan {
     notes_fit: bool,
     entries_fit: usize,
@@ -218,13 +218,13 @@ impl<D: Disk> Wal<D> {
         self.sync()
     }
 
-    /// Writes the batch; it counts for nothing before [`Wal::sync`].
+    /// Writes the batch without syncing it. It is durable only after [`Wal::sync`].
     ///
-    /// Errors: `Full` leaves the log as it was, and the same batch may be tried again. After any
-    /// other the log is poisoned: what it returns from then on is `Poisoned`.
+    /// Errors: `Full` leaves the log unchanged, and the caller may try the same batch again. Any other error poisons
+    /// the log: from then on it returns `Poisoned`.
     ///
-    /// Panics when the entries leave a gap, in the batch or behind the log, or replace some that were
-    /// compacted.
+    /// Panics if the entries leave a gap, in the batch or after the end of the log, or if they replace compacted
+    /// entries.
     pub fn append(&mut self, batch: &Batch) -> Result<(), WalError> {
         self.refuse_if_poisoned()?;
         self.check(batch);
@@ -238,28 +238,28 @@ impl<D: Disk> Wal<D> {
         self.poison_on_error(written)
     }
 
-    /// Makes all that was appended survive a power cut. Costs nothing when there is nothing new.
+    /// Makes everything appended so far survive a power failure. Does nothing if nothing new was appended.
     ///
-    /// Errors: any failure is final (`Io`, then `Poisoned`): the kernel drops what it could not
-    /// write, so the next sync would succeed and prove nothing.
+    /// Errors: every failure is final (`Io`, then `Poisoned`). The kernel drops the pages that it could not write, so
+    /// the next sync would succeed and prove nothing.
     pub fn sync(&mut self) -> Result<(), WalError> {
         self.refuse_if_poisoned()?;
         let synced = self.timed_sync();
         self.poison_on_error(synced)
     }
 
-    /// The position of the last entry appended.
+    /// Position of the last appended entry.
     pub fn last(&self) -> Position {
         self.log.shape.last()
     }
 
-    /// Reads entries back, from any thread.
+    /// Returns a reader for entries, which any thread may use.
     pub fn reader(&self) -> LogReader<D> {
         LogReader::new(self.home.clone(), self.index.clone())
     }
 
-    /// Begins a snapshot; may be written by another thread. Where room is scarce, the snapshots before the newest go
-    /// first.
+    /// Begins a snapshot. Another thread may write it. When space is scarce, older snapshots than the newest are
+    /// removed first.
     pub fn begin_snapshot(&mut self, mark: &SnapshotMark) -> Result<SnapshotWriter<D>, WalError> {
         if self.is_tight() {
             self.drop_older()?;
@@ -267,8 +267,8 @@ impl<D: Disk> Wal<D> {
         self.snapshots().begin(mark)
     }
 
-    /// Keeps so many bytes of the disk free for the next snapshot, without which the log could never be shortened. A
-    /// log that lies on another disk needs no such room there.
+    /// Keeps `bytes` of the disk free for the next snapshot, because the log cannot be shortened without one. A log on
+    /// another disk (`--wal-dir`) needs no reserve there.
     pub fn set_reserve(&mut self, bytes: u64) {
         self.reserve = match self.home.options().wal_dir {
             Some(_) => 0,
@@ -276,19 +276,19 @@ impl<D: Disk> Wal<D> {
         };
     }
 
-    /// Bytes that segments may take; None if it is not known.
+    /// Bytes that segments may use. `None` if the free space is unknown.
     fn free_for_segments(&self) -> Option<u64> {
         let free = self.home.disk().free_bytes(self.home.wal())?;
         Some(free.saturating_sub(self.reserve))
     }
 
-    /// Whether two further segments would eat into the room for the next snapshot.
+    /// Whether two more segments would use space of the next snapshot.
     pub(super) fn is_tight(&self) -> bool {
         let two = 2 * self.active.file.bytes;
         self.free_for_segments().is_some_and(|free| free < two)
     }
 
-    /// Snapshots are written and found through this, from any thread.
+    /// Returns a handle to write and find snapshots, which any thread may use.
     pub fn snapshots(&self) -> Snapshots<D> {
         Snapshots::new(self.home.clone())
     }
@@ -298,16 +298,16 @@ impl<D: Disk> Wal<D> {
         &self.stats
     }
 
-    /// A clean stop: the last record calls all before it durable, so that damage to any of it will
-    /// be seen. Writes nothing when the log is already closed so.
+    /// Closes the log cleanly. The last record then calls everything before it durable, so that damage to any of it is
+    /// detected. Writes nothing if the log is already closed.
     pub fn close(mut self) -> Result<(), WalError> {
         self.sync()?;
         if self.stopped {
             return Ok(());
         }
         if self.active.room() < STOP_BYTES {
-            // Without room for the record, the seal says the same; if the disk is full, the last
-            // batch has no witness, and nothing else is lost.
+            // If there is no space for the stop record, the seal proves the same. If the disk is full, only the last
+            // batch has no witness.
             return match self.make_room(STOP_BYTES) {
                 Err(error) if error.kind == WalErrorKind::Full => Ok(()),
                 made => made.and_then(|()| self.sync()),
@@ -319,7 +319,7 @@ impl<D: Disk> Wal<D> {
         self.poison_on_error(stopped)
     }
 
-    /// Starts the log anew behind a snapshot that it does not hold, synced.
+    /// Restarts the log after a snapshot whose entry it does not contain, and syncs this.
     pub(super) fn reset(&mut self, position: Position) -> Result<(), WalError> {
         self.refuse_if_poisoned()?;
         self.make_room(SEAL_BYTES)?;
@@ -368,7 +368,7 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// The batch's records that are not entries. The boot id is written only where it is news.
+    /// The batch's records that are not entries. The boot id is written only if it differs from the one recorded last.
     fn notes(&self, batch: &Batch) -> [Option<Record<'static>>; 2] {
         let known = self.log.clock.map(|clock| clock.boot_id);
         let clock = batch.clock.map(|clock| match known == Some(clock.boot_id) {
@@ -475,7 +475,7 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    /// Tells the table and the outline, once the bytes are where readers may look for them.
+    /// Adds the entries to the index and the outline. This must follow the write, because readers use the index.
     fn note_entries(&mut self, entries: &[Entry], begin: u64) {
         let mut offset = begin;
         let mut index = self.index.lock();
@@ -515,7 +515,7 @@ impl<D: Disk> Wal<D> {
         self.poison_on_error(rolled)
     }
 
-    /// The next segment, opened, with room for so many bytes of records. Nothing is written yet.
+    /// Opens the next segment with space for `bytes` of records. This writes nothing to it.
     fn next_segment(&mut self, bytes: u64) -> Result<Active<D>, WalError> {
         let needed = (HEAD_BYTES + bytes + SEAL_BYTES).next_multiple_of(PAGE);
         if self.spare.is_being_made() {
@@ -526,7 +526,8 @@ impl<D: Disk> Wal<D> {
             spare => self.make_segment(needed, spare)?,
         };
         if std::mem::take(&mut self.spare_is_found) {
-            // A power cut would take an unsynced name away, with all that the log has put into the file by then.
+            // A power failure would remove an unsynced name, and with it everything that the log has written into that
+            // file.
             let synced = self.home.disk().sync_dir(self.home.wal());
             let failed = |error| WalError::final_io(self.home.wal(), "sync this folder", &error);
             self.poison_on_error(synced.map_err(failed))?;
@@ -535,12 +536,12 @@ impl<D: Disk> Wal<D> {
         self.poison_on_error(opened)
     }
 
-    /// Makes a segment in line, because there is none or it is too small.
+    /// Creates a segment in this thread, because none is prepared or the prepared one is too small.
     fn make_segment(&mut self, needed: u64, small: Option<Prepared>) -> Result<Prepared, WalError> {
         let usual = needed.max(self.home.options().segment_bytes);
         let bytes = match self.free_for_segments() {
             Some(free) if free < needed => return Err(self.no_room()),
-            // A small one is better than none.
+            // A small segment is better than none.
             Some(free) if free < 2 * usual => needed,
             _ => usual,
         };
@@ -548,8 +549,8 @@ impl<D: Disk> Wal<D> {
             Ok(made) => {
                 self.spare.set(Some(made));
                 if let Some(small) = small {
-                    // Should it stay, or come back after a crash, recovery sees that it is not the
-                    // one named by the seal.
+                    // If this removal fails or is undone by a crash, recovery sees that the seal does not name this
+                    // file.
                     let _ = self
                         .home
                         .disk()
@@ -571,8 +572,8 @@ impl<D: Disk> Wal<D> {
         WalError::io(self.home.wal(), "make room for more log", &full)
     }
 
-    /// Seals the active segment and goes on in `next`. The seal is synced before the first byte of
-    /// the next file is written: a file with records says that the one before it is whole.
+    /// Seals the active segment and continues in `next`. The seal is synced before the first byte of the next file is
+    /// written, because a file with records proves that the file before it is complete.
     fn roll(&mut self, next: Active<D>) -> Result<(), WalError> {
         let seal = Record::Sealed {
             last: self.log.shape.last(),
@@ -593,7 +594,7 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    /// The size of the segment after the next one, by how fast the active one was filled.
+    /// Size of the segment after the next one, chosen by how fast the active one was filled.
     fn next_size(&self) -> u64 {
         let (took, bytes) = (
             self.home.disk().now() - self.active.since,
@@ -612,7 +613,7 @@ impl<D: Disk> Wal<D> {
             options.segment_bytes,
             options.segment_bytes_max.max(options.segment_bytes),
         );
-        // What is made ahead is of no use when the next snapshot has no room.
+        // The space is more useful for the next snapshot than for a segment prepared ahead.
         if self
             .free_for_segments()
             .is_some_and(|free| free < 2 * bytes)
@@ -627,7 +628,8 @@ impl<D: Disk> Wal<D> {
 
 impl<D: Disk> Drop for Wal<D> {
     fn drop(&mut self) {
-        // The helper works in this directory: nobody may open it again before it has finished.
+        // The background thread uses this directory. Nobody may open the directory again before that thread has
+        // finished.
         self.spare.ready();
     }
 }

@@ -1,4 +1,4 @@
-//! What a name and a sector may be after a crash.
+//! The possible states of names and sectors after a crash.
 
 use crate::random::Random;
 use std::collections::BTreeMap;
@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) const SECTOR: usize = 512;
 type Sector = [u8; SECTOR];
-/// States of one sector or name kept between two syncs; later ones replace the last.
+/// Number of states of one sector or name kept between two syncs. When it is reached, a new state replaces the last.
 const STATES_MAX: usize = 6;
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A name with the states it may have after a crash.
+/// A name with the states that it may have after a crash.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Name {
     pub synced: Option<Node>,
-    /// After that, in order; the last is what a program sees.
+    /// States after the synced one, in order. A program sees the last one.
     pub later: Vec<Option<Node>>,
 }
 
@@ -32,20 +32,20 @@ pub(super) struct Inode {
     pub id: u64,
     pub length: u64,
     pub synced_length: u64,
-    /// Sectors never written are zeros.
+    /// A sector that was never written is zeros.
     pub sectors: BTreeMap<u64, States>,
 }
 
-/// A sector with the states it may have after a crash.
+/// A sector with the states that it may have after a crash.
 #[derive(Debug, Clone)]
 pub(super) struct States {
     synced: Sector,
     later: Vec<Sector>,
-    /// A sync of it failed: the kernel takes it for written until it is written again.
+    /// A sync of the sector failed. The kernel considers it clean until it is written again.
     forgotten: bool,
 }
 
-/// How much one crash keeps of what was not synced.
+/// How much unsynced data one crash keeps.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Mood {
     Nothing,
@@ -90,7 +90,7 @@ impl Mood {
         }
     }
 
-    /// How many of the later states happened.
+    /// Number of later states that reached the disk.
     pub fn choose(self, later: usize, random: &mut Random) -> usize {
         match self {
             Mood::Nothing => 0,
@@ -142,7 +142,7 @@ impl Inode {
         self.synced_length = self.length;
     }
 
-    /// Some sectors were written; the others are taken for written.
+    /// Some sectors are written. The kernel considers the others clean, too.
     pub fn fail_sync(&mut self, random: &mut Random) {
         for states in self.sectors.values_mut() {
             match random.coin() {
