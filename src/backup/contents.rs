@@ -1,4 +1,4 @@
-//! What a backup holds: read from a file, or put together from the directory of a member that does not serve.
+//! The content of a backup: read from a file, or from the directory of a member that is not running.
 
 use super::BackupError;
 use crate::engine::state::State;
@@ -10,20 +10,20 @@ use crate::wal::{Disk, RealDisk, SliceEncoder, SnapshotReader};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// A state, and where it comes from.
+/// A state and its origin.
 pub struct Contents {
-    /// The point it stands for, and who were the members there.
+    /// Metadata of the snapshot: its position and the members at that position.
     pub mark: SnapshotMark,
-    /// All of it, with as many of the past events as were asked for.
+    /// The complete state, with as many past events as were requested.
     pub state: State,
-    /// Tells one backup from any other; see [`SnapshotReader::fingerprint`].
+    /// Distinguishes this backup from every other one; see [`SnapshotReader::fingerprint`].
     pub fingerprint: u64,
-    /// Of the file.
+    /// Length of the file. 0 if the backup was not read from a file.
     pub bytes: u64,
 }
 
 impl Contents {
-    /// Writes it as a file that [`read_file`] reads, and tells its length.
+    /// Writes the backup as a file that [`read_file`] can read. Returns the file's length.
     ///
     /// # Errors
     /// Those of `out`.
@@ -49,24 +49,24 @@ impl Contents {
     }
 }
 
-/// How many past events are kept of a directory: as many as a server keeps that is told nothing else.
-/// More would cost memory, perhaps more than there is, for what few servers would take.
+/// Number of past events that are kept when a directory is read: the default of a server. More would cost memory,
+/// perhaps more than there is, and few servers would use them.
 pub const HISTORY_EVENTS: usize = 1000;
 
-/// What a member that does not serve has.
+/// The data of a member that is not running.
 pub struct Directory {
-    /// All entries of its log applied, whether or not they are known to be committed.
+    /// The state after all entries of the log, whether or not they are known to be committed.
     pub contents: Contents,
-    /// Whose directory it is.
+    /// Identity of the directory's member.
     pub identity: Identity,
-    /// What a start would say of what it mends.
+    /// The warnings that a start would log about its repairs.
     pub warnings: Vec<String>,
-    /// A node has the directory: this is a moment of it.
+    /// Whether a node is running in the directory. Then the content is that of one moment.
     pub is_running: bool,
 }
 
 impl Directory {
-    /// The member's name, as its cluster knows it; empty if it has told none.
+    /// The member's name, as its cluster knows it. Empty if the member has not published one.
     pub fn name(&self) -> String {
         let me = NodeId(self.identity.id);
         let member = self.contents.state.members.get(me);
@@ -75,11 +75,11 @@ impl Directory {
     }
 }
 
-/// Reads a snapshot file, wherever it lies, just as a node reads its own, with the newest `history_events` of the
-/// past events in it.
+/// Reads a snapshot file in any place, in the same way as a node reads its own. Of the past events in it, the newest
+/// `history_events` are kept.
 ///
 /// # Errors
-/// It is damaged, with the place, or was written by another version.
+/// The file is damaged (the error names the place), or another version wrote it.
 pub fn read_file(path: &Path, history_events: usize) -> Result<Contents, BackupError> {
     let mut reader = SnapshotReader::open_file(&RealDisk::default(), path)?;
     let state = snapshot::load(&mut reader, history_events).map_err(|unloaded| match unloaded {
@@ -98,11 +98,12 @@ pub fn read_file(path: &Path, history_events: usize) -> Result<Contents, BackupE
     })
 }
 
-/// Reads a data directory: its newest snapshot, and all of the log after it. Nothing is changed there, and no
-/// lock is kept. A member that was removed from its cluster may have the last copy: that is no obstacle.
+/// Reads a data directory: its newest snapshot and the complete log after it. Changes nothing in the directory and
+/// keeps no lock. A directory of a member that was removed from its cluster is accepted, because it may be the last
+/// copy.
 ///
 /// # Errors
-/// A node would not start there, and why, in its words; or nothing is there.
+/// A node would not start on the directory (with the same message), or there is no member's data in it.
 pub fn read_directory(dir: &Path, wal_dir: Option<&Path>) -> Result<Directory, BackupError> {
     let nothing = |what: &str| BackupError::Refused(format!("{}: {what}", dir.display()));
     let found = node::read(dir, wal_dir, HISTORY_EVENTS)

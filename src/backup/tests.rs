@@ -1,4 +1,4 @@
-//! How cluster time goes on from a backup, and what a file is read as.
+//! Cluster time after a restore, and how backup files are read.
 
 use super::*;
 use crate::tree::{Action, Command, Key, Stamp, WallTime};
@@ -6,7 +6,7 @@ use crate::tree::{Action, Command, Key, Stamp, WallTime};
 const SECOND: u64 = 1_000_000_000;
 const WALL: i64 = SECOND as i64;
 const YEAR_2026: i64 = 1_767_225_600 * WALL;
-/// A key that was set by a clock that is right.
+/// A key that was set while the clock was right.
 const RIGHT: (u64, i64) = (100 * SECOND, YEAR_2026 + 500 * WALL);
 
 struct Fixed(i64);
@@ -23,10 +23,11 @@ impl Clock for Fixed {
     }
 }
 
-/// When keys were set, in cluster and wall time; the wall clock at the restore; cluster time then.
+/// When the keys were set (cluster time and wall time), the wall clock at the restore, and the cluster time expected
+/// then.
 type Row = (&'static [(u64, i64)], i64, u64);
 
-/// A state of which each pair is a key with ten seconds to live, set at that cluster and wall time.
+/// A state with one key of ten seconds to live for each pair of cluster time and wall time.
 fn state(sets: &[(u64, i64)]) -> State {
     let mut state = State::new(Members::default(), 10);
     for (at, (cluster, wall)) in sets.iter().enumerate() {
@@ -54,30 +55,30 @@ fn state(sets: &[(u64, i64)]) -> State {
 #[test]
 fn cluster_time_goes_on_by_the_wall_clock_and_no_key_goes_before_its_expiration() {
     let table: [Row; 9] = [
-        // No ttl, nothing to measure by.
+        // Without a ttl there is nothing to derive the time from.
         (&[], YEAR_2026 + 900 * WALL, 0),
-        // Five seconds after the key was set…
+        // Five seconds after the key was set.
         (&[RIGHT], YEAR_2026 + 505 * WALL, 105 * SECOND),
-        // …or a day.
+        // A day after the key was set.
         (&[RIGHT], YEAR_2026 + 86_900 * WALL, 86_500 * SECOND),
-        // A wall clock that was put back, or not set yet.
+        // The wall clock was set back, or is not set yet.
         (&[RIGHT], YEAR_2026, 100 * SECOND),
         (&[RIGHT], 3 * WALL, 100 * SECOND),
-        // One that was not set yet when a key was set, before or after: it does not count.
+        // The wall clock was not set when a key was set, before or after `RIGHT`. Such a key does not count.
         (
             &[(99 * SECOND, 2 * WALL), RIGHT, (101 * SECOND, 4 * WALL)],
             YEAR_2026 + 510 * WALL,
             110 * SECOND,
         ),
-        // Nor where it is the only one, and all would be over.
+        // It does not count even if it is the only key. Otherwise every key would expire at once.
         (&[(100 * SECOND, 2 * WALL)], YEAR_2026, 100 * SECOND),
-        // One that was an hour behind harms no other.
+        // A clock that was an hour behind does not affect other keys.
         (
             &[RIGHT, (101 * SECOND, YEAR_2026 - 3100 * WALL)],
             YEAR_2026 + 510 * WALL,
             110 * SECOND,
         ),
-        // One that was an hour ahead: time goes on from the state's.
+        // A clock that was an hour ahead: cluster time continues from the state's.
         (
             &[RIGHT, (101 * SECOND, YEAR_2026 + 4100 * WALL)],
             YEAR_2026 + 510 * WALL,
@@ -125,7 +126,7 @@ fn what_is_written_is_read_and_no_two_files_have_one_fingerprint() {
     assert_ne!(read[0], read[1]);
 }
 
-/// Its checksums are right, so it is not damaged; a newer version may have written it.
+/// The checksums are right, so the file is not damaged. A newer version may have written it.
 #[test]
 fn a_state_of_another_version_is_told_from_damage() {
     let folder = tempfile::tempdir().unwrap();
@@ -147,7 +148,7 @@ fn a_state_of_another_version_is_told_from_damage() {
     assert!(error.contains("state version 9, not 1") && error.contains("newer edgetcd"));
 }
 
-/// Also on a machine with little memory: a log of any length makes no more events than a server would keep.
+/// A log of any length produces at most as many events as a server keeps. This matters on a machine with little memory.
 #[test]
 fn as_many_events_are_kept_as_by_a_server() {
     let config = Config::from_args(&[], std::iter::empty()).unwrap();
