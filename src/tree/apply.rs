@@ -1,18 +1,18 @@
-//! The actions: what each command checks, in which order, and does (spec §6).
+//! The actions: the checks of each command, their order, and their effects (spec §6).
 //!
-//! | action | refusals, the first that holds | effect |
+//! | action | refusals in the order of the checks | effect |
 //! |---|---|---|
-//! | set | a file on the way 104; refresh of a missing key 100; root 107; a directory 102 | the node is replaced, both indexes new; missing parents are made |
-//! | create | root 107; a file on the way 104; exists 105 | a new node; missing parents are made |
-//! | create in order | a file at the key or on the way 104 | a child of the key named by the new index |
-//! | update | root 107; 104 or 100 on the way; a directory given a value 102 | value and ttl of a file, createdIndex kept; ttl of a directory, whose stored modifiedIndex stays although the event shows the new one |
-//! | compare and swap | root 107; 104, 100; a directory 102; not as expected 101 | as update of a file |
-//! | delete | root 107; 104, 100; a directory without `dir` or `recursive` 102; one that is not empty without `recursive` 108 | the node goes with all below it: one event |
-//! | compare and delete | 104, 100; a directory 102 (of the root without cause); not as expected 101 | the file goes |
+//! | set | 104 for a file on the way, 100 for a refresh of a missing key, 107 for the root, 102 for a directory | replaces the node, both indexes are new, creates missing parents |
+//! | create | 107 for the root, 104 for a file on the way, 105 if the node exists | creates the node and missing parents |
+//! | create in order | 104 for a file at the key or on the way | creates a child of the key, named by the new index |
+//! | update | 107 for the root, 104 or 100 on the way, 102 for a value given to a directory | file: changes value and ttl, keeps createdIndex. Directory: changes the ttl and keeps the stored modifiedIndex, although the event shows a new one |
+//! | compare and swap | 107 for the root, 104 or 100 on the way, 102 for a directory, 101 if the comparison fails | as update of a file |
+//! | delete | 107 for the root, 104 or 100 on the way, 102 for a directory without `dir` or `recursive`, 108 for a directory with children without `recursive` | removes the node and everything below it with one event |
+//! | compare and delete | 104 or 100 on the way, 102 for a directory (without cause for the root), 101 if the comparison fails | removes the file |
 //!
-//! Checks look at the tree without copying anything; only what passed them walks it again to change
-//! it. `set` and the creations check while they walk: they make parents only where nothing was, and
-//! where nothing was nothing can refuse.
+//! The checks read the tree without copying it. Only a command that passed its checks walks the tree again to change
+//! it. `set` and the creations check during that walk. They create parents only where no node was, and below a new
+//! parent no check can fail.
 
 use super::Tree;
 use super::bytes::Bytes;
@@ -26,11 +26,11 @@ use std::mem;
 use std::sync::Arc;
 
 impl Tree {
-    /// Applies a command: the event, or the refusal, is the same on every member that applied the
-    /// same commands. A refusal changes nothing but the counters.
+    /// Applies a command. The event or the refusal is the same on every member that applied the same commands. A
+    /// refusal changes only the counters.
     ///
     /// # Errors
-    /// The request's: see the table of this module.
+    /// The request's errors, listed in the table of this module.
     pub fn apply(&mut self, command: &Command, stamp: Stamp) -> Result<Applied, ApiError> {
         let result = match command.action {
             Action::Set => self.set(command, stamp),
@@ -124,7 +124,7 @@ impl Tree {
         }
     }
 
-    /// What a refresh leaves as it is. A directory has no value; the write itself refuses it.
+    /// The value that a refresh keeps. A directory has no value, and the write itself refuses a directory.
     fn value_kept(&self, key: &Key) -> Result<Bytes, ApiError> {
         match self.find(key)? {
             Found::File(file) => Ok(file.value.clone()),
@@ -139,7 +139,7 @@ impl Tree {
         }
     }
 
-    /// Refuses a file that is not as the command expects, with a cause that shows what differs.
+    /// Refuses a file that differs from the command's expectation. The cause shows the difference.
     fn compare(&self, command: &Command, file: &File) -> Result<(), ApiError> {
         let mut cause = Vec::new();
         if let Some(expected) = &command.prev_value
@@ -165,7 +165,7 @@ impl Tree {
         }
     }
 
-    /// The node that a set or a creation puts into the tree.
+    /// The node that a set or a creation writes.
     fn new_node(&self, command: &Command, value: Bytes, stamp: Stamp) -> Node {
         let (index, expiry) = (self.index.next(), expiry(command, stamp));
         if command.dir {
@@ -175,7 +175,7 @@ impl Tree {
         }
     }
 
-    /// Puts `node` at `key`, making missing parents. Returns the file it replaced.
+    /// Writes `node` to `key` and creates missing parents. Returns the file that it replaced.
     fn place(
         &mut self,
         key: &Key,
@@ -202,7 +202,7 @@ impl Tree {
         Ok(prev.map(|node| node.view()))
     }
 
-    /// Writes an existing file anew: value (a refresh keeps it) and ttl, not createdIndex.
+    /// Writes an existing file: a new value (a refresh keeps the old one) and ttl, but the old createdIndex.
     fn rewrite(
         &mut self,
         action: EventAction,
@@ -227,8 +227,8 @@ impl Tree {
         self.commit(action, command, view, Some(file.view()), stamp)
     }
 
-    /// Gives an existing directory another ttl. The event shows a new modifiedIndex, yet the
-    /// directory keeps its own, as the reference does.
+    /// Changes the ttl of an existing directory. The event shows a new modifiedIndex, but the directory keeps its own,
+    /// as in the reference.
     fn renew_directory(&mut self, command: &Command, prev: NodeView, stamp: Stamp) -> Applied {
         let expiry = expiry(command, stamp);
         let dir = dir_mut(&mut self.root, command.key.components());
@@ -244,7 +244,7 @@ impl Tree {
         self.commit(EventAction::Update, command, view, Some(prev), stamp)
     }
 
-    /// Removes the node at `key`, which must be there and not be the root.
+    /// Removes the node at `key`, which must exist and must not be the root.
     pub(super) fn remove(&mut self, action: EventAction, key: &Key, stamp: Stamp) -> Applied {
         let parent = dir_mut(&mut self.root, names_of_parent(key));
         let Some(node) = parent.children.remove(key.name()) else {
@@ -294,7 +294,7 @@ impl Tree {
         )
     }
 
-    /// Takes the next index for a change that has been made, and puts its event into the history.
+    /// Takes the next index for a change that was made, and adds its event to the history.
     fn record(
         &mut self,
         action: EventAction,
@@ -327,7 +327,7 @@ fn expiry(command: &Command, stamp: Stamp) -> Option<Expiry> {
     command.ttl.and_then(|seconds| stamp.expiry(seconds))
 }
 
-/// Appends `[EXPECTED != STORED]`, after a blank if something stands there already.
+/// Appends `[EXPECTED != STORED]`, separated by a space from an earlier difference.
 fn push_difference(cause: &mut Vec<u8>, expected: &[u8], stored: &[u8]) {
     if !cause.is_empty() {
         cause.push(b' ');
@@ -339,15 +339,15 @@ fn push_difference(cause: &mut Vec<u8>, expected: &[u8], stored: &[u8]) {
     cause.push(b']');
 }
 
-/// The names on the way to the parent of `key`.
+/// The names on the path to the parent of `key`.
 pub(super) fn names_of_parent(key: &Key) -> impl Iterator<Item = &[u8]> {
     let mut names = key.components();
     names.next_back();
     names
 }
 
-/// The directory to write into, its missing ancestors and itself made with `index`. A file on the
-/// way: where its path ends in `key`.
+/// The directory to write into. Missing directories on the path are created with `index`. If a file is on the path,
+/// returns where the file's path ends in `key`.
 fn parent_made<'a>(
     root: &'a mut Arc<Dir>,
     key: &Key,
@@ -369,8 +369,8 @@ fn parent_made<'a>(
     Ok(dir)
 }
 
-/// The directory at the end of `names`, which must be there, ready to be changed: whatever another
-/// version of the tree shares on the way is copied.
+/// The directory at the path `names`, which must exist, ready to be changed. Every directory on the path that another
+/// version of the tree shares is copied.
 pub(super) fn dir_mut<'a, 'n>(
     root: &'a mut Arc<Dir>,
     names: impl Iterator<Item = &'n [u8]>,

@@ -1,10 +1,9 @@
-//! Short byte strings kept in place, long ones shared.
+//! Byte strings: short ones stored inline, long ones shared.
 //!
-//! Names and values of keys are mostly short. [`Bytes`] keeps up to [`INLINE`] bytes without an
-//! allocation, so that a name stands in its directory's map itself: looking a name up touches no
-//! other memory, and copying a part of the map (what a persistent map does on the first write
-//! after a publication) copies plain bytes. A longer string is behind a shared pointer: the tree,
-//! its older versions and the events show the same bytes.
+//! Names and values of keys are mostly short. [`Bytes`] stores up to [`INLINE`] bytes without an allocation, so a name
+//! lies in the map of its directory itself. Finding a name then touches no other memory, and copying a part of the map
+//! (as a persistent map does on the first write after a publication) copies plain bytes. A longer string lies behind a
+//! shared pointer, so the tree, its older versions and the events use the same bytes.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -12,10 +11,10 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The longest string that is kept in place, in bytes.
+/// Length in bytes of the longest string that is stored inline.
 pub const INLINE: usize = 22;
 
-/// An immutable byte string of three words. Ordered bytewise, like `[u8]`.
+/// An immutable byte string of three words, ordered bytewise like `[u8]`.
 #[derive(Clone)]
 pub struct Bytes(Repr);
 
@@ -126,7 +125,7 @@ impl std::hash::Hash for Bytes {
     }
 }
 
-/// As text, with what is not UTF-8 replaced: for assertions and logs.
+/// Formats the bytes as text for assertions and logs. Bytes that are not UTF-8 are replaced.
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", String::from_utf8_lossy(self))

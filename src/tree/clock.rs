@@ -1,32 +1,32 @@
 //! The two clocks of a time to live.
 //!
-//! *Cluster time* decides: it only moves forward, at the pace of the leader's monotonic clock, and
-//! comes with every command, so all members expire the same keys at the same place in the log.
-//! *Wall time* is only shown: a node's `expiration` is the leader's wall clock at the proposal plus
-//! the ttl, stored once and never compared with anything.
+//! *Cluster time* decides when a key expires. It only moves forward, at the speed of the leader's monotonic clock, and
+//! is stored with every command. So all members expire the same keys at the same place in the log. *Wall-clock time* is
+//! only shown: a node's `expiration` is the leader's wall clock at the proposal plus the ttl. It is stored once and
+//! never compared with anything.
 
 use std::num::NonZeroU64;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Nanoseconds of cluster time, from an arbitrary start. What expiry is decided by.
+/// Nanoseconds of cluster time since an arbitrary start. Decides when keys expire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ClusterTime(pub u64);
 
-/// Nanoseconds since 1970 in UTC by the leader's clock. Only shown. Reaches the year 2262.
+/// Nanoseconds since 1970 in UTC by the leader's wall clock. Only shown. Reaches the year 2262.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct WallTime(pub i64);
 
-/// The two times that come with every command, set by the leader that proposes it.
+/// The two times that are stored with every command. The leader sets them when it proposes the command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stamp {
-    /// What decides.
+    /// Decides when keys expire.
     pub cluster: ClusterTime,
-    /// What is shown.
+    /// Only shown to users.
     pub wall: WallTime,
 }
 
-/// When a node goes. An `Option<Expiry>` is two words, which counts in a directory's map.
+/// Deadline and `expiration` of a node. An `Option<Expiry>` is two words, so it stays small in a directory's map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expiry {
     /// The nanosecond after the deadline.
@@ -40,9 +40,9 @@ const _: () = assert!(
 );
 
 impl Stamp {
-    /// The expiry of a node written now with `ttl` seconds to live. `None`, a permanent node, if
-    /// one of the two times would not fit its 64 bits (a ttl of some 240 years or more), as the
-    /// reference does for such a ttl.
+    /// The expiry of a node that is written now with `ttl` seconds to live. Returns `None`, which makes the node
+    /// permanent, if one of the two times does not fit into 64 bits (a ttl of about 240 years or more). The reference
+    /// does the same.
     pub fn expiry(&self, ttl: u64) -> Option<Expiry> {
         let nanos = ttl.checked_mul(SECOND)?;
         let deadline = self.cluster.0.checked_add(nanos)?;
@@ -52,24 +52,23 @@ impl Stamp {
 }
 
 impl Expiry {
-    /// An expiry; `None` for the very last nanosecond of cluster time, which is never.
+    /// Returns `None` for the very last nanosecond of cluster time, which means never.
     pub fn new(deadline: ClusterTime, expiration: WallTime) -> Option<Expiry> {
         let after = NonZeroU64::new(deadline.0.wrapping_add(1))?;
         Some(Expiry { after, expiration })
     }
 
-    /// The node is removed by the first expiry run at or after this.
+    /// The first expiry run at or after this time removes the node.
     pub fn deadline(&self) -> ClusterTime {
         ClusterTime(self.after.get() - 1)
     }
 
-    /// Shown as `expiration`.
+    /// The time shown as `expiration`.
     pub fn expiration(&self) -> WallTime {
         self.expiration
     }
 
-    /// Seconds left at `now`, rounded up: 3.7 s is 4. Past the deadline 0 within the first second,
-    /// then negative.
+    /// Seconds left at `now`, rounded up: 3.7 s is 4. 0 within the first second after the deadline, then negative.
     pub fn seconds_left(&self, now: ClusterTime) -> i64 {
         let deadline = self.deadline().0;
         let seconds = match deadline.checked_sub(now.0) {

@@ -1,12 +1,12 @@
-//! Bytes to fields and back, for commands and snapshots.
+//! Encodes fields as bytes and decodes them, for commands and snapshots.
 //!
-//! Numbers are LEB128 varints: seven bits a byte, the lowest first, the top bit set while more
-//! follow; at most ten bytes. A string is its length as a varint, then its bytes.
+//! Numbers are LEB128 varints: seven bits per byte, lowest first, with the top bit set in every byte except the last,
+//! at most ten bytes. A string is its length as a varint, followed by its bytes.
 
 use crate::varint::{self, VarintError};
 use std::fmt;
 
-/// Bytes from a log or a snapshot that nobody of this version wrote.
+/// Why bytes of a log or a snapshot cannot be decoded. This version did not write them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed(pub &'static str);
 
@@ -21,9 +21,9 @@ impl std::error::Error for Malformed {}
 /// Why a field could not be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Unread {
-    /// The bytes end within it.
+    /// The bytes end within the field.
     Short,
-    /// No more bytes would help.
+    /// The field is invalid, and more bytes would not help.
     Bad(Malformed),
 }
 
@@ -37,7 +37,7 @@ pub(super) fn put_number(out: &mut Vec<u8>, number: u64) {
     varint::put(number, out);
 }
 
-/// A number that may be negative: folded so that small ones of either sign stay short.
+/// Encodes a signed number so that small numbers of either sign stay short.
 pub(super) fn put_signed(out: &mut Vec<u8>, number: i64) {
     put_number(out, ((number << 1) ^ (number >> 63)) as u64);
 }
@@ -57,7 +57,7 @@ impl<'a> Reader<'a> {
         Reader { rest: bytes }
     }
 
-    /// How many bytes have not been read.
+    /// Number of bytes that have not been read.
     pub fn left(&self) -> usize {
         self.rest.len()
     }

@@ -1,18 +1,18 @@
-//! Commands: what the raft log stores of a write, and its bytes.
+//! Commands: writes as the raft log stores them, and their encoding.
 //!
 //! | bytes | field      |                                                                         |
 //! |------:|------------|-------------------------------------------------------------------------|
 //! |     1 | version    | 1                                                                       |
 //! |     1 | action     | 0 set, 1 create, 2 create in order, 3 update, 4 compare and swap, 5 delete, 6 compare and delete |
-//! |     1 | flags      | bits: 0 dir, 1 recursive, 2 refresh, 3 ttl, 4 prevValue, 5 prevIndex follow |
+//! |     1 | flags      | bits: 0 dir, 1 recursive, 2 refresh. Bits 3 ttl, 4 prevValue, 5 prevIndex: the field follows |
 //! |     n | key        | string: the cleaned path                                                |
 //! |     n | value      | string                                                                  |
 //! |     n | ttl        | number of seconds, if flagged                                           |
 //! |     n | prevValue  | string, if flagged                                                      |
 //! |     n | prevIndex  | number, if flagged                                                      |
 //!
-//! Numbers and strings are those of `codec`: varints, and a length before the bytes. Nothing may
-//! follow. The two times of a [`Stamp`](super::Stamp) are not in it: they belong to the log entry.
+//! `codec` defines numbers (varints) and strings (length, then bytes). The command ends after the last field. The two
+//! times of a [`Stamp`](super::Stamp) are not part of it: they belong to the log entry.
 
 use super::bytes::Bytes;
 use super::codec::{Malformed, Reader, Unread, put_bytes, put_number};
@@ -27,14 +27,14 @@ const PREV_VALUE: u8 = 1 << 4;
 const PREV_INDEX: u8 = 1 << 5;
 const KNOWN_FLAGS: u8 = DIR | RECURSIVE | REFRESH | TTL | PREV_VALUE | PREV_INDEX;
 
-/// What is to be done (spec §6 tells which request asks for which).
+/// Kind of a write (spec §6 lists the requests for each).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// Write a file, or make a directory, whether or not the key exists.
+    /// Write a file, or create a directory, whether or not the key exists.
     Set,
-    /// Make a file or directory that must not exist.
+    /// Create a file or directory that must not exist.
     Create,
-    /// Make a child of the key whose name is the new index in 20 digits.
+    /// Create a child of the key. Its name is the new index in 20 digits.
     CreateInOrder,
     /// Write an existing file, or renew an existing directory's ttl.
     Update,
@@ -56,31 +56,31 @@ const ACTIONS: [Action; 7] = [
     Action::CompareAndDelete,
 ];
 
-/// A write. Fields that the action has no use for are ignored.
+/// A write. Fields that the action does not use are ignored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Command {
-    /// What to do.
+    /// Kind of the write.
     pub action: Action,
-    /// To which key.
+    /// Key that is written.
     pub key: Key,
-    /// The new value; ignored where a directory is made, and by a refresh.
+    /// The new value. Ignored if a directory is created, and by a refresh.
     pub value: Bytes,
-    /// Set and create: make a directory. Delete: an empty directory may go.
+    /// Set and create: create a directory. Delete: allow removal of an empty directory.
     pub dir: bool,
-    /// Delete: a directory may go with all below it.
+    /// Delete: allow removal of a directory with everything below it.
     pub recursive: bool,
-    /// Seconds to live; none: permanent. Any number: what does not fit a clock is permanent, too.
+    /// Seconds to live. `None` makes the node permanent. A number too large for the clock also does.
     pub ttl: Option<u64>,
-    /// Set, update, compare and swap: keep the value, tell no watch.
+    /// Set, update, compare and swap: keep the value and notify no watch.
     pub refresh: bool,
-    /// The value expected; none, or empty: any.
+    /// The expected value. `None` or empty: any.
     pub prev_value: Option<Bytes>,
-    /// The modifiedIndex expected; none, or 0: any.
+    /// The expected modifiedIndex. `None` or 0: any.
     pub prev_index: Option<u64>,
 }
 
 impl Command {
-    /// A command with nothing but action and key: value empty, all else absent.
+    /// A command with an action and a key, an empty value, and no other fields.
     pub fn new(action: Action, key: Key) -> Command {
         Command {
             action,
@@ -95,7 +95,7 @@ impl Command {
         }
     }
 
-    /// Appends the command's bytes.
+    /// Appends the encoded command.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[VERSION, self.action as u8, self.flags()]);
         put_bytes(out, self.key.as_bytes());
@@ -121,8 +121,7 @@ impl Command {
             | flag(self.prev_index.is_some(), PREV_INDEX)
     }
 
-    /// Reads a command back. Any bytes may be given; those that [`Command::encode`] did not write
-    /// are refused, never believed in part.
+    /// Decodes a command. Accepts any bytes, and refuses all that [`Command::encode`] did not write.
     pub fn decode(bytes: &[u8]) -> Result<Command, Malformed> {
         let mut reader = Reader::new(bytes);
         match read(&mut reader) {

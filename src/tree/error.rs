@@ -1,15 +1,15 @@
-//! The request's errors (spec §10): equal on every member, answered, never fatal.
+//! Errors of requests (spec §10). They are the same on every member, are sent as answers, and are never fatal.
 
 use super::json;
 use std::fmt;
 
-/// Key not found: the cause is the first missing path.
+/// Key not found. The cause is the first missing path.
 pub const KEY_NOT_FOUND: u16 = 100;
-/// Compare failed: the cause shows what differs.
+/// Compare failed. The cause shows the difference.
 pub const COMPARE_FAILED: u16 = 101;
-/// Not a file: a directory where a file is needed.
+/// Not a file: the key is a directory, and the action needs a file.
 pub const NOT_A_FILE: u16 = 102;
-/// Not a directory: a file stands on the way.
+/// Not a directory: there is a file on the path to the key.
 pub const NOT_A_DIRECTORY: u16 = 104;
 /// Key already exists.
 pub const KEY_EXISTS: u16 = 105;
@@ -29,23 +29,23 @@ pub const INDEX_NOT_A_NUMBER: u16 = 203;
 pub const INVALID_FIELD: u16 = 209;
 /// Invalid form, query or body.
 pub const INVALID_FORM: u16 = 210;
-/// A value came with a refresh.
+/// A refresh has a value.
 pub const VALUE_ON_REFRESH: u16 = 211;
-/// A refresh came without a ttl.
+/// A refresh has no ttl.
 pub const TTL_REQUIRED_ON_REFRESH: u16 = 212;
-/// Raft could not do it: no leader, a timeout, overload, stopping.
+/// Raft could not execute the request: no leader, a timeout, overload, or shutdown.
 pub const RAFT_INTERNAL: u16 = 300;
-/// The event is older than the history kept.
+/// The event is older than the oldest one in the history.
 pub const EVENT_INDEX_CLEARED: u16 = 401;
 
-/// An error of the keys API: what the body says and what the status follows from.
+/// An error of the keys API, with everything that its HTTP status and body need.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ApiError {
     /// etcd's error code, one of this module's constants.
     pub code: u16,
-    /// The `cause` field; left out of the body if empty. Bytes that are not UTF-8 are replaced.
+    /// The `cause` field. The body leaves it out if it is empty. Bytes that are not UTF-8 are replaced.
     pub cause: Vec<u8>,
-    /// The tree's index when the error was found; 0 for errors found before the tree was asked.
+    /// The tree's index when the error was found. 0 for errors found before the tree was read.
     pub index: u64,
 }
 
@@ -59,17 +59,17 @@ impl ApiError {
         }
     }
 
-    /// A parameter's error (codes 2xx): index 0.
+    /// An error in a parameter (codes 2xx), with index 0.
     pub fn parameter(code: u16, cause: impl Into<Vec<u8>>) -> ApiError {
         ApiError::new(code, cause, 0)
     }
 
-    /// Error 300 with its reason: index 0.
+    /// Error 300 with a reason and index 0.
     pub fn raft(reason: impl Into<Vec<u8>>) -> ApiError {
         ApiError::new(RAFT_INTERNAL, reason, 0)
     }
 
-    /// Error 110, whose cause is always the same: index 0.
+    /// Error 110 with its fixed cause and index 0.
     pub fn unauthorized() -> ApiError {
         ApiError::new(UNAUTHORIZED, "Insufficient credentials", 0)
     }

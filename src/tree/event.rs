@@ -1,4 +1,4 @@
-//! Events: what a change of the tree tells its author, its watchers and the history.
+//! Events: how the tree reports a change to the writer, the watchers and the history.
 
 use super::bytes::Bytes;
 use super::clock::{ClusterTime, Expiry};
@@ -7,27 +7,27 @@ use super::key::Key;
 use super::node::{Dir, Node, TreeIndex};
 use std::sync::Arc;
 
-/// What happened: the `action` field.
+/// Kind of a change: the `action` field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EventAction {
-    /// A node was written whether or not it existed.
+    /// A node was written, whether or not it existed.
     Set,
-    /// A node was made that did not exist, in-order keys included.
+    /// A node was created that did not exist. In-order creation is included.
     Create,
     /// An existing node was written.
     Update,
     /// A file was written after a comparison.
     CompareAndSwap,
-    /// A node was removed, with all below it.
+    /// A node was removed, with everything below it.
     Delete,
     /// A file was removed after a comparison.
     CompareAndDelete,
-    /// A node was removed because its time was over, with all below it.
+    /// A node was removed because its time to live was over, with everything below it.
     Expire,
 }
 
 impl EventAction {
-    /// The word in the JSON.
+    /// The action's name in the JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             EventAction::Set => "set",
@@ -46,9 +46,9 @@ impl EventAction {
 pub struct NodeView {
     /// Whether it is a directory.
     pub dir: bool,
-    /// A file's value; none for a directory, and for the node of a removal.
+    /// A file's value. `None` for a directory, and for the node after its removal.
     pub value: Option<Bytes>,
-    /// None: permanent, or the node of a removal.
+    /// `None` for a permanent node, and for the node after its removal.
     pub expiry: Option<Expiry>,
     /// `createdIndex`.
     pub created: TreeIndex,
@@ -56,28 +56,27 @@ pub struct NodeView {
     pub modified: TreeIndex,
 }
 
-/// A change of the tree. There is one for each index, so the events of the history are numbered
-/// without gaps.
+/// A change of the tree. Each index has exactly one event, so the history has no gaps.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Event {
-    /// What happened.
+    /// Kind of the change.
     pub action: EventAction,
-    /// To which key. In-order creation: the key that was made.
+    /// The changed key. For an in-order creation, the new key.
     pub key: Key,
-    /// The index that the change took; `X-Etcd-Index` of a write's answer.
+    /// The index of the change. It is the `X-Etcd-Index` of a write's answer.
     pub index: TreeIndex,
-    /// The node as it is now; of a removal: what remains to be said of it.
+    /// The node after the change. After a removal, only its metadata.
     pub node: NodeView,
-    /// The node before, if there was one.
+    /// The node before the change, if it existed.
     pub prev_node: Option<NodeView>,
-    /// Only a ttl was renewed: no watch is told, from the history neither.
+    /// Whether only a ttl was renewed. Then no watch receives the event, live or from the history.
     pub refresh: bool,
-    /// When it happened. The `ttl` fields count from here, whenever the event is rendered.
+    /// Time of the change. The `ttl` fields are relative to it, no matter when the event is rendered.
     pub at: ClusterTime,
 }
 
 impl Event {
-    /// HTTP status of the answer: 201 if the node is new, else 200.
+    /// HTTP status of the answer: 201 if the node is new, otherwise 200.
     pub fn status(&self) -> u16 {
         match (self.action, &self.prev_node) {
             (EventAction::Create, _) | (EventAction::Set, None) => 201,
@@ -85,7 +84,7 @@ impl Event {
         }
     }
 
-    /// About how many bytes it holds, in memory and in a snapshot.
+    /// Approximate size in bytes, in memory and in a snapshot.
     pub fn bytes(&self) -> usize {
         const REST: usize = 64;
         let value = |view: &NodeView| view.value.as_ref().map_or(0, |value| value.len());
@@ -93,12 +92,12 @@ impl Event {
         REST + self.key.as_bytes().len() + value(&self.node) + before
     }
 
-    /// Whether a parked watch on `watch` is told (spec §9, live watches). `removed` is what came
-    /// with the event in [`Applied`]. The index a watch waits for is the hub's business.
+    /// Whether a live watch on `watch` receives this event (spec §9, live watches). `removed` belongs to the same
+    /// [`Applied`] as the event. The watch hub checks the index from which a watch waits.
     ///
-    /// Told are: a watch on the event's key; a recursive watch above it, unless a name between
-    /// the two begins with `_`; and, when a directory went, recursive or not, every watch on a node
-    /// that went with it, but none on a path below it where nothing was.
+    /// These watches receive it: a watch on the event's key, and a recursive watch above it, unless a name between the
+    /// two begins with `_`. If a directory was removed, so does every watch, recursive or not, on a node that was
+    /// removed with it. A watch on a path below the directory where no node existed does not.
     pub fn matches(&self, watch: &Key, recursive: bool, removed: Option<&Removed>) -> bool {
         if self.refresh {
             return false;
@@ -108,10 +107,10 @@ impl Event {
             || removed.is_some_and(|removed| removed.contains(watch))
     }
 
-    /// Whether a watch that looks back finds this event (spec §9, history). This differs from a
-    /// live match in two ways, both the reference's: hidden names are not left out, and the removal
-    /// of a directory matches every path whose text begins with the directory's, be it below it
-    /// (whether or not it existed) or a sibling such as `/dir2` for `/dir`.
+    /// Whether a watch with `waitIndex` finds this event in the history (spec §9, history). This differs from a live
+    /// match in two ways, as in the reference. Hidden names are not left out. The removal of a directory matches every
+    /// path whose text begins with the directory's: paths below it, whether or not they existed, and also siblings such
+    /// as `/dir2` for `/dir`.
     pub fn matches_in_history(&self, watch: &Key, recursive: bool) -> bool {
         if self.refresh {
             return false;
@@ -121,12 +120,12 @@ impl Event {
             || self.removes_dir() && watch.as_bytes().starts_with(self.key.as_bytes())
     }
 
-    /// Whether a directory went with this event.
+    /// Whether this event removed a directory.
     fn removes_dir(&self) -> bool {
         matches!(self.action, EventAction::Delete | EventAction::Expire) && self.node.dir
     }
 
-    /// Appends the event as one JSON line with its newline.
+    /// Appends the event as one line of JSON.
     pub fn render(&self, out: &mut Vec<u8>) {
         self.render_action(out);
         out.extend_from_slice(b",\"node\":");
@@ -138,7 +137,7 @@ impl Event {
         out.extend_from_slice(b"}\n");
     }
 
-    /// Appends the answer to `noValueOnSuccess`: only the action, as a JSON line.
+    /// Appends the answer to `noValueOnSuccess`: only the action, as one line of JSON.
     pub fn render_without_nodes(&self, out: &mut Vec<u8>) {
         self.render_action(out);
         out.extend_from_slice(b"}\n");
@@ -166,16 +165,16 @@ impl Event {
     }
 }
 
-/// What applying a command, or an expiry, did.
+/// Result of a command or of an expiry.
 #[derive(Clone, Debug)]
 pub struct Applied {
     /// The change.
     pub event: Arc<Event>,
-    /// The directory that went with it, if one did.
+    /// The removed directory, if one was removed.
     pub removed: Option<Removed>,
 }
 
-/// A directory that was removed, with all that was below it. Holding it keeps its nodes in memory.
+/// A removed directory with everything that was below it. It keeps these nodes in memory.
 #[derive(Clone)]
 pub struct Removed {
     pub(super) key: Key,
@@ -188,7 +187,7 @@ impl Removed {
         &self.key
     }
 
-    /// Whether a node at `key` went with the directory, which counts itself.
+    /// Whether a node at `key` was removed with the directory. The directory itself counts.
     pub fn contains(&self, key: &Key) -> bool {
         if *key == self.key {
             return true;

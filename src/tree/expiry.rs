@@ -1,16 +1,16 @@
-//! Expiry: which node goes next, and how the deadlines are kept in order.
+//! Expiry: finds the next node to expire, and keeps the deadlines in order.
 //!
-//! There is no list of all deadlines. A directory orders its own children by the earliest deadline
-//! in each (`Dir::dues`), counting what is below a child directory as the child's. So:
+//! There is no list of all deadlines. Each directory sorts its own children by the earliest deadline in each child
+//! (`Dir::dues`), where a child directory counts with everything below it. This has three consequences:
 //!
-//! - the tree's earliest deadline is the root's first, and the way to its node is to follow the
-//!   first of each directory downwards;
-//! - a directory that is removed takes the deadlines below it along, without a look at them;
-//! - a write tells the directories above it only as far up as their earliest deadline changes, and
-//!   nobody at all if neither the old node nor the new one has a time to live.
+//! - The tree's earliest deadline is the root's first one. To find its node, follow the first child in each directory
+//!   downwards.
+//! - A removed directory takes along the deadlines below it, without reading them.
+//! - A write updates the directories above it only as far up as their earliest deadline changes. If neither the old nor
+//!   the new node has a time to live, it updates none.
 //!
-//! The order of expiry is by deadline; at equal deadlines a directory goes before what is below it,
-//! and siblings go by name: the same on every member.
+//! Nodes expire in the order of their deadlines. With equal deadlines a directory expires before the nodes below it,
+//! and siblings expire in the order of their names. So the order is the same on every member.
 
 use super::Tree;
 use super::apply::{dir_mut, names_of_parent};
@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// means. An entry may also say a smaller number itself.
 pub const EXPIRED_AT_ONCE: usize = 2_000;
 
-/// A child's earliest deadline before and after a change.
+/// Earliest deadline in a child before and after a change.
 type DueChange = (Option<ClusterTime>, Option<ClusterTime>);
 
 impl Tree {
@@ -51,7 +51,7 @@ impl Tree {
         expired
     }
 
-    /// The earliest deadline in the tree.
+    /// Earliest deadline in the tree.
     pub fn next_expiry(&self) -> Option<ClusterTime> {
         self.root.due()
     }
@@ -61,7 +61,7 @@ impl Tree {
         self.next_expiry().is_some()
     }
 
-    /// The key whose deadline is the tree's earliest, which must exist.
+    /// The key with the tree's earliest deadline. There must be one.
     fn key_due_first(&self) -> Key {
         let mut dir = &self.root;
         let mut names: Vec<&[u8]> = Vec::new();
@@ -82,8 +82,8 @@ impl Tree {
         )
     }
 
-    /// Tells the directories above `key` that the earliest deadline at `key` has changed. The change
-    /// of the node itself has been made.
+    /// Updates the directories above `key` after the earliest deadline at `key` has changed. The node itself was
+    /// already changed.
     pub(super) fn due_changed(
         &mut self,
         key: &Key,
@@ -106,8 +106,7 @@ impl Tree {
         }
     }
 
-    /// The change that each directory above `key` is to make, its parent first, as far up as there
-    /// is one.
+    /// The changes for the directories above `key`, its parent first, as far up as anything changes.
     fn changes_upwards(&self, key: &Key, change: DueChange) -> Vec<DueChange> {
         let mut dirs = vec![&self.root];
         for name in names_of_parent(key) {
@@ -130,7 +129,7 @@ impl Tree {
 }
 
 impl Dir {
-    /// What [`Dir::due`] will be once the child `name` has made `change`.
+    /// The result that [`Dir::due`] will have after the child `name` has made `change`.
     fn due_after(&self, name: &[u8], change: DueChange) -> Option<ClusterTime> {
         let is_old =
             |deadline: ClusterTime, child: &[u8]| Some(deadline) == change.0 && child == name;
@@ -143,7 +142,7 @@ impl Dir {
         earliest(self.deadline(), below)
     }
 
-    /// Notes that the earliest deadline of the child `name` has changed.
+    /// Records that the earliest deadline of the child `name` has changed.
     pub(super) fn set_due(&mut self, name: &[u8], (before, after): DueChange) {
         let name = Bytes::from(name);
         if let Some(deadline) = before {

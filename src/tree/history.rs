@@ -1,4 +1,4 @@
-//! The last events of the whole tree, for watches that look back.
+//! The last events of the complete tree, for watches with `waitIndex`.
 
 use super::error::{ApiError, EVENT_INDEX_CLEARED};
 use super::event::Event;
@@ -7,29 +7,30 @@ use super::node::TreeIndex;
 use imbl::Vector;
 use std::sync::Arc;
 
-/// Events are kept in blocks of this many: what the first change after a publication copies of the
-/// history is less than one block.
+/// Number of events in one block. The first change after a publication copies less than one block of the history.
 const BLOCK: usize = 16;
 
-/// A ring of events, all keys together, refreshes and expiries included. Persistent, like the tree.
+/// The last events of all keys, including refreshes and expiries. Like the tree, this is a persistent value.
 ///
-/// Invariants: at most `capacity` events can be seen, and they have at most `bytes_max` bytes unless it is one; their
-/// indexes follow each other without a gap and end at the tree's index, or there are none, and everything up to that
-/// index is forgotten; every block but the newest is full, and of the oldest less than a block cannot be seen any more.
+/// Invariants:
+/// - At most `capacity` events are visible. They have at most `bytes_max` bytes in total, unless there is only one.
+/// - Their indexes have no gaps and end at the tree's index. If there are no events, everything up to the tree's index
+///   is forgotten.
+/// - Every block except the newest is full, and less than one block of the oldest block is hidden.
 #[derive(Clone)]
 pub struct History {
     capacity: usize,
-    /// Bytes that the events may have together.
+    /// Limit of the total bytes of the events.
     bytes_max: usize,
-    /// Bytes that they have.
+    /// Total bytes of the events.
     bytes: usize,
     /// The full blocks, oldest first.
     blocks: Vector<Arc<Vec<Arc<Event>>>>,
-    /// The newest block, never full.
+    /// The newest block, which is never full.
     newest: Arc<Vec<Arc<Event>>>,
-    /// How many events at the front of the oldest block are over the capacity.
+    /// Number of events at the front of the oldest block that are no longer visible.
     hidden: usize,
-    /// While there is no event: the last index that is forgotten.
+    /// While there is no event: the last forgotten index.
     cleared: TreeIndex,
 }
 
@@ -48,7 +49,7 @@ impl History {
         }
     }
 
-    /// Forgets all events, those up to `last` that never were here included.
+    /// Forgets all events up to `last`, including those that were never stored here.
     pub(super) fn clear(&mut self, last: TreeIndex) {
         *self = History {
             cleared: last,
@@ -69,7 +70,7 @@ impl History {
         self.trim();
     }
 
-    /// Changes the limit on the bytes of all events.
+    /// Changes the limit of the total bytes.
     pub(super) fn limit(&mut self, bytes: usize) {
         self.bytes_max = bytes;
         self.trim();
@@ -86,34 +87,34 @@ impl History {
         }
     }
 
-    /// The index of the oldest event kept; none if there is none.
+    /// Index of the oldest event. `None` if there is no event.
     pub fn first(&self) -> Option<TreeIndex> {
         (!self.is_empty()).then(|| self.event(0).index)
     }
 
-    /// How far back a watch can look: the oldest event kept, or the next one where all were forgotten. None
-    /// in a tree that nothing has happened to.
+    /// Lowest index from which a watch can start: that of the oldest event, or the next index if all events were
+    /// forgotten. `None` in a tree that was never changed.
     pub fn start(&self) -> Option<TreeIndex> {
         let cleared = (self.cleared > TreeIndex(0)).then(|| self.cleared.next());
         self.first().or(cleared)
     }
 
-    /// The index of the newest event; none if there is none.
+    /// Index of the newest event. `None` if there is no event.
     pub fn last(&self) -> Option<TreeIndex> {
         (!self.is_empty()).then(|| self.event(self.len() - 1).index)
     }
 
-    /// How many events are kept.
+    /// Number of events.
     pub fn len(&self) -> usize {
         self.blocks.len() * BLOCK + self.newest.len() - self.hidden
     }
 
-    /// Whether no event is kept.
+    /// Whether there is no event.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The kept events from index `from` on, oldest first.
+    /// The events from index `from` on, oldest first.
     pub fn since(&self, from: TreeIndex) -> impl Iterator<Item = &Arc<Event>> {
         let passed = from.0.saturating_sub(self.first().unwrap_or(from).0);
         let start = usize::try_from(passed)
@@ -124,11 +125,11 @@ impl History {
         blocks.flatten().skip(start % BLOCK)
     }
 
-    /// The first kept event at or after `from` that a watch on `watch` finds in the history
-    /// ([`Event::matches_in_history`]). None: the watch waits for the next one.
+    /// The first event at or after `from` that a watch on `watch` finds in the history ([`Event::matches_in_history`]).
+    /// `None` if the watch must wait for a later event.
     ///
     /// # Errors
-    /// 401 if events from `from` on have been forgotten, whether or not one of them would match.
+    /// 401 if events from `from` on were forgotten, whether or not one of them would match.
     pub fn scan(
         &self,
         from: TreeIndex,
@@ -152,13 +153,13 @@ impl History {
             .cloned())
     }
 
-    /// The event that is `at` places after the oldest kept, which must exist.
+    /// The event at position `at` after the oldest one. It must exist.
     fn event(&self, at: usize) -> &Arc<Event> {
         let place = at + self.hidden;
         &self.block(place / BLOCK)[place % BLOCK]
     }
 
-    /// A full block, or after them the newest.
+    /// The full block at this position. The position after the last full block is the newest block.
     fn block(&self, at: usize) -> &[Arc<Event>] {
         self.blocks.get(at).unwrap_or(&self.newest)
     }

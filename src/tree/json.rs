@@ -1,9 +1,8 @@
-//! JSON by hand: numbers, strings and the fields of a node, appended to a byte buffer.
+//! Writes JSON without a serializer: numbers, strings and the fields of a node, appended to a byte buffer.
 //!
-//! An event is rendered once for all its watchers and a listing may have a million nodes, so this
-//! goes past any generic serializer: a string without characters to escape is one copy. The escapes are those of the
-//! reference, which are a part of its contract. Strings
-//! are bytes; what is not UTF-8 comes out as `\ufffd`, once for each byte that cannot be read.
+//! An event is rendered once for all its watchers, and a listing may have a million nodes. So this code avoids a
+//! generic serializer: a string without characters to escape is one copy. The escapes are those of the reference, which
+//! are part of its contract. Strings are bytes. Each byte that is not part of valid UTF-8 is written as `\ufffd`.
 
 use super::clock::{ClusterTime, Expiry, WallTime};
 use super::node::TreeIndex;
@@ -35,8 +34,8 @@ pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
-/// Appends the inside of a string. Escaping is done byte by byte or character by character, so the
-/// parts of a path may be escaped apart and put together.
+/// Appends the inside of a string. The parts of a path can be escaped separately, because each byte or character is
+/// escaped on its own.
 pub fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text;
     loop {
@@ -52,7 +51,7 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Appends UTF-8, copying the runs between characters that need an escape.
+/// Appends UTF-8. The text between characters that need an escape is copied.
 fn push_valid(out: &mut Vec<u8>, mut text: &[u8]) {
     while let Some(at) = find_special(text) {
         out.extend_from_slice(&text[..at]);
@@ -62,10 +61,10 @@ fn push_valid(out: &mut Vec<u8>, mut text: &[u8]) {
     out.extend_from_slice(text);
 }
 
-/// How many bytes are looked at together: the compiler turns the test of such a chunk into vector instructions.
+/// Number of bytes that are tested together. The compiler turns the test of such a chunk into vector instructions.
 const CHUNK: usize = 32;
 
-/// The place of the first byte that is escaped, or may begin a character that is.
+/// Position of the first byte that is escaped, or that may begin an escaped character.
 fn find_special(text: &[u8]) -> Option<usize> {
     let is_plain = |chunk: &&[u8]| {
         !chunk
@@ -90,8 +89,8 @@ fn is_special(byte: u8) -> bool {
         | (byte == SEPARATOR)
 }
 
-/// Appends what `text` begins with, a special byte, and returns how many bytes of `text` that stands for. Go escapes
-/// what HTML and JavaScript would trip over, and has no `\b` and `\f`.
+/// Appends the escape for the beginning of `text`, which is a special byte. Returns how many bytes of `text` the escape
+/// replaces. Like Go, this escapes the characters that are special in HTML and JavaScript, and has no `\b` and `\f`.
 fn push_escape(out: &mut Vec<u8>, text: &[u8]) -> usize {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     match text {
@@ -116,7 +115,7 @@ fn push_escape(out: &mut Vec<u8>, text: &[u8]) -> usize {
     1
 }
 
-/// Text that came from outside, as the reference's parsers take it: each byte that is not UTF-8 becomes U+FFFD.
+/// Text from outside, as the reference's parsers read it: each byte that is not UTF-8 becomes U+FFFD.
 pub fn readable(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -129,10 +128,10 @@ pub fn readable(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// A value as JSON with the reference's escapes, for what is small or rare.
+/// Serializes a value as JSON with the reference's escapes, for small or rare values.
 ///
 /// # Errors
-/// The value refuses to be serialized, as no plain data does.
+/// The value cannot be serialized. This never happens with plain data.
 pub fn to_vec(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     value.serialize(&mut Serializer::with_formatter(&mut bytes, GoEscapes))?;
@@ -174,8 +173,8 @@ impl Formatter for GoEscapes {
     }
 }
 
-/// Appends `,"expiration":"…","ttl":N` for a node with a time to live: nothing without one, no
-/// `ttl` when 0 seconds are left.
+/// Appends `,"expiration":"…","ttl":N` for a node with a time to live. Appends nothing for a permanent node, and no
+/// `ttl` if 0 seconds are left.
 pub(super) fn push_expiry(out: &mut Vec<u8>, expiry: Option<Expiry>, now: ClusterTime) {
     let Some(expiry) = expiry else { return };
     out.extend_from_slice(b",\"expiration\":\"");
@@ -199,7 +198,7 @@ pub(super) fn push_indexes(out: &mut Vec<u8>, modified: TreeIndex, created: Tree
     push_number(out, created.0);
 }
 
-/// Appends an RFC 3339 time in UTC with `Z`, up to 9 fraction digits, trailing zeros cut.
+/// Appends an RFC 3339 time in UTC with `Z` and up to 9 fraction digits without trailing zeros.
 pub fn push_time(out: &mut Vec<u8>, time: WallTime) {
     let written = match jiff::Timestamp::from_nanosecond(i128::from(time.0)) {
         Ok(timestamp) => write!(out, "{timestamp}"),

@@ -3,8 +3,8 @@
 use super::bytes::Bytes;
 use std::borrow::Borrow;
 
-/// A cleaned path: `/` (the root), or `/name` once or more. A name is any bytes but `/`, not empty,
-/// not `.` and not `..`. Cheap to clone: up to 22 bytes in place, longer ones shared.
+/// A cleaned path: `/` (the root), or one or more times `/name`. A name is a non-empty string of any bytes except `/`,
+/// and not `.` or `..`. Cloning is cheap: up to 22 bytes are stored inline, longer paths are shared.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key(Bytes);
 
@@ -14,8 +14,8 @@ impl Key {
         Key(Bytes::from("/"))
     }
 
-    /// Cleans `path`: a leading slash is added, empty names and `.` are dropped, `..` removes the
-    /// name before it (at the root: nothing), a slash at the end goes.
+    /// Cleans `path`: adds a leading slash, drops empty names and `.`, lets `..` remove the name before it (nothing at
+    /// the root), and drops a trailing slash.
     pub fn new(path: &[u8]) -> Key {
         if is_clean(path) {
             return Key(Bytes::from(path));
@@ -31,12 +31,12 @@ impl Key {
         Key::from_names(&names)
     }
 
-    /// A path from outside that must be clean already; `None` if it is not.
+    /// A path from outside that must already be clean. `None` if it is not.
     pub(super) fn from_clean(path: &[u8]) -> Option<Key> {
         is_clean(path).then(|| Key(Bytes::from(path)))
     }
 
-    /// The path of clean `names` from the root down.
+    /// The path of clean `names`, from the root downwards.
     pub(super) fn from_names<'a>(names: impl IntoIterator<Item = &'a &'a [u8]>) -> Key {
         let mut path = Vec::new();
         for name in names {
@@ -60,19 +60,19 @@ impl Key {
         self.0.len() == 1
     }
 
-    /// The names from the root down; none for the root.
+    /// The names from the root downwards. Empty for the root.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
         self.0[1..]
             .split(|&byte| byte == b'/')
             .filter(|name| !name.is_empty())
     }
 
-    /// The last name; empty for the root.
+    /// The last name. Empty for the root.
     pub fn name(&self) -> &[u8] {
         &self.0[self.last_slash() + 1..]
     }
 
-    /// The path without its last name; the root's parent is the root.
+    /// The path without its last name. The root's parent is the root.
     pub fn parent(&self) -> Key {
         match self.last_slash() {
             0 => Key::root(),
@@ -95,8 +95,8 @@ impl Key {
         self.rest_below(ancestor).is_some()
     }
 
-    /// Whether a name of this path below `ancestor` begins with `_`: such changes are not told to
-    /// watches on `ancestor`. False if this path is not below it.
+    /// Whether a name of this path below `ancestor` begins with `_`. Watches on `ancestor` do not receive changes of
+    /// such a path. False if this path is not below `ancestor`.
     pub fn hidden_below(&self, ancestor: &Key) -> bool {
         let mut rest = self
             .rest_below(ancestor)
@@ -105,7 +105,7 @@ impl Key {
         rest.any(|name| name.starts_with(HIDDEN))
     }
 
-    /// What follows `ancestor` and its slash, if this path is strictly below it.
+    /// The rest of the path after `ancestor` and a slash, if this path is strictly below `ancestor`.
     pub(super) fn rest_below(&self, ancestor: &Key) -> Option<&[u8]> {
         if ancestor.is_root() {
             return (!self.is_root()).then(|| &self.0[1..]);
@@ -118,18 +118,18 @@ impl Key {
     }
 }
 
-/// Keys are ordered as their bytes, so a map of them is searched without making one.
+/// Keys are ordered like their bytes, so a map of keys can be searched with a byte slice.
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
         self.as_bytes()
     }
 }
 
-/// Names that begin so are hidden: left out of listings and of watches above them. It is the first of
-/// them in the order of names.
+/// Names with this beginning are hidden: listings and watches of the directories above leave them out. In the order of
+/// names, this string is the first of them.
 pub(super) const HIDDEN: &[u8] = b"_";
 
-/// All names from here on, and all before [`HIDDEN`], are visible.
+/// All names from this one on, and all before [`HIDDEN`], are visible.
 pub(super) const PAST_HIDDEN: &[u8] = b"`";
 
 const _: () = assert!(PAST_HIDDEN[0] == HIDDEN[0] + 1);

@@ -1,8 +1,8 @@
 //! The answer to a GET, written piece by piece.
 //!
-//! A listing owns a version of the part of the tree it shows, so it may be written as slowly as a
-//! client reads: what is changed meanwhile is another version. It remembers where it is by name, one
-//! entry for each level, and goes on from there: no recursion, whatever the depth.
+//! A listing owns a version of the part of the tree that it shows, so it can be written as slowly as a client reads.
+//! Later changes make other versions. The listing remembers its place by name, with one entry for each level, and
+//! continues from there. So it never recurses, at any depth.
 //!
 //! Nodes are always in key order, which is one of the orders that an unsorted listing may have.
 
@@ -16,20 +16,20 @@ use super::node::{Dir, File, Found, Node, NodeRef};
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// The body `{"action":"get","node":{…}}` with its newline, in the making. A clone starts where the
-/// original is, so a listing is measured by writing a clone into the void.
+/// The body `{"action":"get","node":{…}}` with its newline, written in pieces. A clone continues from the same place,
+/// so the length of a listing can be measured by writing a clone.
 #[derive(Clone)]
 pub struct Listing {
     now: ClusterTime,
     recursive: bool,
     start: Option<Start>,
-    /// The directories that are open, from the outermost inwards.
+    /// The open directories, from the outermost inwards.
     open: Vec<Level>,
-    /// The path of the innermost open directory, escaped; empty for the root.
+    /// The escaped path of the innermost open directory. Empty for the root.
     path: Vec<u8>,
 }
 
-/// What the listing begins with.
+/// The node that the listing begins with.
 #[derive(Clone)]
 enum Start {
     File(Key, File),
@@ -44,13 +44,13 @@ struct Level {
     after: Option<Bytes>,
     /// Whether `"nodes":[` has been written.
     listed: bool,
-    /// The length of the path of its parent, to go back to.
+    /// Length of its parent's path, restored when the directory is closed.
     path_before: usize,
 }
 
 impl Listing {
-    /// The listing of `key`: a file; or a directory with its visible children, and theirs if
-    /// `recursive`. `now` is what `ttl` counts from.
+    /// The listing of `key`: a file, or a directory with its visible children, and with theirs if `recursive`. The
+    /// `ttl` fields are relative to `now`.
     ///
     /// # Errors
     /// As [`Tree::get`].
@@ -73,8 +73,8 @@ impl Listing {
         })
     }
 
-    /// Appends at least `at_least` more bytes (always some), or all that are left, and at most one
-    /// node more than that. Returns whether there is more.
+    /// Appends at least `at_least` more bytes (at least one), or all remaining bytes. Stops at most one node after
+    /// that. Returns whether bytes remain.
     pub fn render(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
         let enough = out.len().saturating_add(at_least.max(1));
         match self.start.take() {
@@ -112,8 +112,8 @@ impl Listing {
         });
     }
 
-    /// Writes children of the innermost directory until there is enough, a child directory is to be
-    /// gone into, or there are no more.
+    /// Writes children of the innermost directory until there are enough bytes, a child directory must be opened, or
+    /// all children are written.
     fn advance(&mut self, out: &mut Vec<u8>, enough: usize) {
         let Some(mut level) = self.open.pop() else {
             return;
@@ -134,7 +134,7 @@ impl Listing {
         self.close(&level, out);
     }
 
-    /// Writes a child, or its beginning if it is a directory to be gone into, which is returned.
+    /// Writes a child. If it is a directory that must be opened, writes only its beginning and returns the directory.
     fn child(&mut self, name: &[u8], node: &Node, out: &mut Vec<u8>) -> Option<Level> {
         let path_before = self.path.len();
         out.extend_from_slice(b"{\"key\":\"");
@@ -165,7 +165,7 @@ impl Listing {
         None
     }
 
-    /// Ends the directory that has just been taken off the open ones.
+    /// Writes the end of a directory that was just taken off `open`.
     fn close(&mut self, level: &Level, out: &mut Vec<u8>) {
         if level.listed {
             out.push(b']');
@@ -181,8 +181,8 @@ impl Listing {
     }
 }
 
-/// The children whose names are not hidden, after the one named. Hidden names stand together in the
-/// order of names, from `_` up to what follows it, and are stepped over at once, however many.
+/// The children after the name `after` whose names are not hidden. In the order of names, all hidden names are
+/// consecutive, so they are skipped in one step.
 fn visible<'a>(
     dir: &'a Dir,
     after: Option<&'a [u8]>,
@@ -202,8 +202,8 @@ fn visible<'a>(
 const HEAD: &[u8] = b"{\"action\":\"get\",\"node\":{";
 
 impl NodeRef<'_> {
-    /// The short way for a file, which is most reads: appends the whole body of its GET. False, and
-    /// nothing appended, if this is a directory.
+    /// Fast path for files, which most reads are for: appends the complete body of the GET. Returns false and appends
+    /// nothing if this is a directory.
     pub fn render_file(&self, key: &Key, now: ClusterTime, out: &mut Vec<u8>) -> bool {
         match self.0 {
             Found::File(file) => {

@@ -1,18 +1,18 @@
-//! An ordered map that is small when it holds little and persistent when it holds much.
+//! An ordered map that is small with few entries and persistent with many.
 //!
-//! Most directories have few children, and a chunk of a persistent B-tree has room for 16: so up to
-//! [`FEW`] entries are a sorted array of just their size, more are an [`OrdMap`]. Cloning copies at
-//! most `FEW` entries, whatever the size; a change of a shared big map copies one chunk a level.
+//! Most directories have few children, but one chunk of a persistent B-tree has space for 16. So up to [`FEW`] entries
+//! are a sorted array of exactly their size, and more entries are an [`OrdMap`]. Cloning copies at most `FEW` entries.
+//! A change of a shared large map copies one chunk per level.
 
 use imbl::OrdMap;
 use imbl::ordmap::RangedIter;
 use std::borrow::Borrow;
 use std::ops::Bound;
 
-/// The most entries kept as an array; a big map that shrinks to half of it becomes an array again.
+/// Largest number of entries in an array. A large map that shrinks to half of this becomes an array again.
 const FEW: usize = 16;
 
-/// A map from `K` to `V` in key order. See the module.
+/// A map from `K` to `V` in key order, described in the module documentation.
 #[derive(Clone)]
 pub(super) enum Map<K, V> {
     Few(Vec<(K, V)>),
@@ -57,7 +57,7 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
         }
     }
 
-    /// Inserts, and returns what was there.
+    /// Inserts an entry and returns the old value.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         match self {
             Map::Few(entries) => match find(entries, &key) {
@@ -103,7 +103,7 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
         self.range(Bound::Unbounded)
     }
 
-    /// The entries in key order from a place on.
+    /// The entries in key order, starting at `from`.
     pub fn range<Q: Ord + ?Sized>(&self, from: Bound<&Q>) -> Entries<'_, K, V>
     where
         K: Borrow<Q>,
@@ -128,8 +128,8 @@ fn find<K: Borrow<Q>, V, Q: Ord + ?Sized>(entries: &[(K, V)], key: &Q) -> Result
     entries.binary_search_by(|(entry, _)| entry.borrow().cmp(key))
 }
 
-/// Inserts with half as much room again when there is none: directories of one to five children
-/// are many, and an array's own growth would give them four or eight places.
+/// Inserts an entry. If there is no space, it adds half of the current size. There are many directories of one to five
+/// children, and the standard growth of an array would give them four or eight places.
 fn insert_at<T>(entries: &mut Vec<T>, at: usize, entry: T) {
     if entries.len() == entries.capacity() {
         entries.reserve_exact((entries.len() / 2).clamp(1, FEW - entries.len()));
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// Grows past the array, shrinks below half of it, and again, comparing with the standard map.
+    /// Grows beyond the array, shrinks below half of it, and repeats this, comparing with the standard map.
     #[test]
     fn it_is_an_ordered_map_whatever_its_size() {
         let (mut map, mut model) = (Map::default(), BTreeMap::new());

@@ -1,68 +1,67 @@
 //! The key tree as a pure value: commands in, events or API errors out.
 //!
-//! This is what etcd's v2 API calls the store: files and directories under slash-separated keys, with
-//! times to live, compare operations, and a history of what happened for those who watch. It opens
-//! no file, reads no clock and rolls no dice. Every member feeds the same commands in the same order
-//! to its own tree and gets the same nodes, events, refusals and counters: [`hash`] tells.
+//! etcd's v2 API calls this the store: files and directories under slash-separated keys, with times to live, compare
+//! operations, and a history of events for watches. The tree opens no file, reads no clock and uses no random numbers.
+//! Every member applies the same commands in the same order to its own tree, and gets the same nodes, events, refusals
+//! and counters. [`hash`] compares them.
 //!
 //! # Vocabulary
 //!
-//! | word | is |
+//! | term | meaning |
 //! |---|---|
-//! | [`Key`] | a cleaned path, `/` or `/a/b`; its parts are names |
-//! | node | a file (a value) or a directory (children by name), with two indexes and maybe a ttl |
-//! | [`TreeIndex`] | counts changes: `modifiedIndex`, `X-Etcd-Index`. Not the index of the raft log |
-//! | [`Command`] | a write as the raft log keeps it |
-//! | [`Stamp`] | the two times that come with it |
-//! | [`Event`] | a change: the node as it is now and as it was before |
-//! | refusal | an [`ApiError`]: the request's fault, answered, equal on every member |
-//! | [`History`] | the last events, for watches that look back |
-//! | hidden | of a name: beginning with `_`, so left out of what its parents show |
-//! | due | of a node or a directory: the earliest deadline of it and all below it |
+//! | [`Key`] | a cleaned path, `/` or `/a/b`. Its parts are names |
+//! | node | a file (with a value) or a directory (with children by name). It has two indexes and may have a ttl |
+//! | [`TreeIndex`] | number of changes: `modifiedIndex`, `X-Etcd-Index`. It is not the index of the raft log |
+//! | [`Command`] | a write, as the raft log stores it |
+//! | [`Stamp`] | the two times that are stored with a command |
+//! | [`Event`] | a change: the node after it and before it |
+//! | refusal | an [`ApiError`]: the request is at fault and gets this answer, which is the same on every member |
+//! | [`History`] | the last events, for watches with `waitIndex` |
+//! | hidden | said of a name that begins with `_`. Listings and watches of the directories above it leave it out |
+//! | due | the earliest deadline of a node, or of a directory and everything below it |
 //!
 //! # Reading order
 //!
-//! `key`, `command` (with the bytes of a command), `node` (how the tree is built and let go), `apply`
-//! (the actions: the heart), `event` (what is told to whom), `expiry`, `history`; then what is only
-//! work: `listing` and `json`, `snapshot` and `codec`, `map` and `bytes`. The transcripts in
-//! `tests/transcripts/tree` show every action, error and quirk by example.
+//! `key`, `command` (with its encoding), `node` (the structure of the tree and how it is freed), `apply` (the actions,
+//! the core of this module), `event` (what writers and watchers receive), `expiry`, `history`. Then the supporting
+//! files: `listing` and `json`, `snapshot` and `codec`, `map` and `bytes`. The transcripts in `tests/transcripts/tree`
+//! show every action, error and quirk by example.
 //!
 //! # Versions
 //!
-//! A [`Tree`] is persistent: [`Clone`] copies a few pointers, and the clone keeps its content while
-//! the original goes on. So a reader, a listing that a slow client drains, or a snapshot costs the
-//! writer nothing but this: the first write after a clone copies what lies between the root and the
-//! key, a later one only what no earlier one has copied already.
+//! A [`Tree`] is persistent: [`Clone`] copies a few pointers, and the clone keeps its content when the original
+//! changes. So a reader, a listing that a slow client receives, or a snapshot costs the writer very little. The first
+//! write after a clone copies the directories between the root and the key. Later writes copy only directories that
+//! were not copied yet.
 //!
 //! # Invariants
 //!
-//! - The root is a directory; it has no name, no ttl and index 0, is never written and never goes.
-//! - Each change takes exactly one index and leaves exactly one event, so the history has no gaps and
-//!   its newest event has the tree's index. A refusal changes nothing but a counter. (A tree that was
-//!   restored from a backup goes on from a later index, without events up to there: [`Tree::skip_to`].)
-//! - A node's indexes are at most the tree's; a directory's are its own, not its children's.
-//! - Each directory knows the earliest deadline in each of its children, and of nobody else.
-//! - Nothing recurses over the depth of a key or the width of a directory, letting go included.
+//! - The root is a directory. It has no name, no ttl and index 0. It is never written and never removed.
+//! - Each change takes exactly one index and produces exactly one event. So the history has no gaps, and its newest
+//!   event has the tree's index. A refusal changes only a counter. (A tree restored from a backup continues from a
+//!   later index, without the events up to it: [`Tree::skip_to`].)
+//! - A node's indexes are at most the tree's index. A directory's indexes do not depend on its children's.
+//! - Each directory knows the earliest deadline in each of its children, and no other deadlines.
+//! - No function recurses over the depth of a key or the width of a directory. This includes freeing a tree.
 //!
 //! # Clocks
 //!
-//! Cluster time decides, wall time is shown; both come from outside with each command, and the one
-//! call that removes what is due is told up to when. What is read between commands, the `ttl` left,
-//! is counted to a cluster time that the reader brings. See [`Stamp`].
+//! Cluster time decides when keys expire. Wall-clock time is only shown. Both arrive from outside with each command,
+//! and [`Tree::expire`] receives the time up to which it removes nodes. Between commands, readers pass a cluster time,
+//! from which the remaining `ttl` is computed. See [`Stamp`].
 //!
-//! # As the reference does it, and otherwise
+//! # Compared with the reference
 //!
-//! The behaviour is that of etcd 3.4 down to the order of checks and of JSON fields. Copied quirks: an
-//! updated directory keeps its stored modifiedIndex; the history matches more than a live watch does
-//! ([`Event::matches_in_history`]); comparing and deleting the root is refused without a cause.
-//! Not copied: a ttl that ends after the year 2262 always makes a permanent node; every refusal
-//! counts as a failure; `<`, `>` and `&` are not escaped.
+//! The behaviour is that of etcd 3.4, including the order of checks and of JSON fields. These quirks are copied: an
+//! updated directory keeps its stored modifiedIndex, the history matches more events than a live watch does
+//! ([`Event::matches_in_history`]), and comparing and deleting the root is refused without a cause. These are not
+//! copied: a ttl that ends after the year 2262 always makes a permanent node, and every refusal counts as a failure.
 //!
-//! # Left out
+//! # Limits
 //!
-//! Which watch waits for what, and since when: the hub's business. Who may do it: the HTTP room's.
-//! Gets are not counted here, as they are not replicated. There is no limit on the number or the
-//! size of nodes; a history of large values holds a thousand of them.
+//! The watch hub knows which watch waits for which events. The API checks permissions. Gets are not counted here,
+//! because they are not replicated. The number and the size of nodes are not limited. A history of large values holds a
+//! thousand of them unless [`Tree::limit_history`] sets a limit in bytes.
 
 mod apply;
 mod bytes;
@@ -98,8 +97,7 @@ pub use stats::{LocalStats, Stats};
 use node::{Dir, Found, Node};
 use std::sync::Arc;
 
-/// One version of the key tree. A clone costs a few pointers and keeps its content whatever happens
-/// to the original.
+/// One version of the key tree. A clone copies a few pointers and keeps its content when the original changes.
 #[derive(Clone)]
 pub struct Tree {
     root: Arc<Dir>,
@@ -119,7 +117,7 @@ impl Tree {
         }
     }
 
-    /// The index of the last change.
+    /// Index of the last change.
     pub fn index(&self) -> TreeIndex {
         self.index
     }
@@ -129,17 +127,17 @@ impl Tree {
         &self.history
     }
 
-    /// Keeps events of at most so many bytes from now on, but always the newest one. Each member may keep another number:
-    /// what is kept decides how far a watch can look back, and nothing else.
+    /// From now on keeps events of at most `bytes` bytes in total, but always the newest event. Each member may use
+    /// another limit, because the history only determines how far back a watch can look.
     pub fn limit_history(&mut self, bytes: usize) {
         self.history.limit(bytes);
     }
 
-    /// Goes on as if so many changes had been made that nobody knows anything of: the next one has `index` + 1,
-    /// and whoever asks for events up to `index` is told that they are forgotten.
+    /// Sets the index, as after unknown changes: the next change gets `index` + 1, and a request for events up to
+    /// `index` gets error 401.
     ///
     /// # Panics
-    /// When the index would go back.
+    /// If the index would go back.
     pub fn skip_to(&mut self, index: TreeIndex) {
         assert!(
             index >= self.index,
@@ -150,9 +148,9 @@ impl Tree {
         self.history.clear(index);
     }
 
-    /// Uses the next index for a change that is not one of the tree. The reference keeps its members in a hidden part
-    /// of its store, so a change of them has an index there, a place in the history, and a counter: that of `action`.
-    /// No watch is told of it.
+    /// Uses the next index for a change outside of the tree. The reference stores its members in a hidden part of its
+    /// store. There a member change has an index, an event in the history, and a counter, which is that of `action`. No
+    /// watch receives the event.
     pub fn take_index(&mut self, action: Action, at: ClusterTime) {
         self.index = self.index.next();
         self.stats.count(action, true);
@@ -169,7 +167,7 @@ impl Tree {
             index: self.index,
             node,
             prev_node: None,
-            // Refreshes match no watch, parked or looking back.
+            // A refresh matches no watch, live or in the history.
             refresh: true,
             at,
         }));
@@ -183,7 +181,7 @@ impl Tree {
     /// The node at `key`.
     ///
     /// # Errors
-    /// 104 with the path of a file that stands on the way, 100 with the first path that is missing.
+    /// 104 with the path of a file on the way to the key, 100 with the first missing path.
     pub fn get(&self, key: &Key) -> Result<NodeRef<'_>, ApiError> {
         self.find(key).map(NodeRef)
     }

@@ -1,13 +1,12 @@
-//! Nodes: files and directories, nested, and how they are let go.
+//! Nodes: the nested files and directories, and how they are freed.
 //!
-//! A directory owns a map from name to node; nodes do not know their paths. Nodes are behind shared
-//! pointers: a version of the tree shares with the next all that did not change, and a write to a
-//! shared tree copies the directories from the root to the key, once for each publication.
+//! A directory owns a map from name to node. Nodes do not know their paths. Directories are behind shared pointers: a
+//! version of the tree shares everything that did not change with the next version. A write to a shared tree copies the
+//! directories from the root to the key, once for each publication.
 //!
-//! A directory also knows which of its children have something due: [`Dir::dues`] orders them by the
-//! earliest deadline in each child, be it the child itself or anything below it. So the earliest
-//! deadline of the whole tree stands at the root, a directory that goes takes its deadlines along,
-//! and nothing is left behind to be searched for (see `expiry`).
+//! A directory also knows which of its children have a deadline: [`Dir::dues`] sorts them by the earliest deadline in
+//! each child, which is that of the child itself or of a node below it. So the earliest deadline of the complete tree
+//! is at the root, a removed directory takes its deadlines along, and no other list must be searched (see `expiry`).
 
 use super::bytes::Bytes;
 use super::clock::{ClusterTime, Expiry};
@@ -17,8 +16,8 @@ use std::cell::Cell;
 use std::mem;
 use std::sync::Arc;
 
-/// Count of changes to the key tree: `modifiedIndex`, `createdIndex`, `X-Etcd-Index`. Not every raft
-/// entry changes a key. 0: before the first change.
+/// Number of changes to the key tree: `modifiedIndex`, `createdIndex`, `X-Etcd-Index`. Not every raft entry changes a
+/// key. 0 is before the first change.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct TreeIndex(pub u64);
 
@@ -41,19 +40,19 @@ pub(super) struct File {
 /// The children of a directory by name.
 pub(super) type Children = Map<Bytes, Node>;
 
-/// A directory. `created` and `modified` are its own: changes of children do not touch them.
+/// A directory. `created` and `modified` are its own: changes of children do not affect them.
 #[derive(Clone, Default)]
 pub(super) struct Dir {
     pub children: Children,
-    /// Of each child in which something is due: its earliest deadline and its name.
+    /// Earliest deadline and name of each child that has a deadline in it or below it.
     pub dues: Map<(ClusterTime, Bytes), ()>,
     pub expiry: Option<Expiry>,
     pub created: TreeIndex,
     pub modified: TreeIndex,
 }
 
-/// What a name stands for. A file stands in the map itself: reading or copying a part of the map
-/// touches no other memory, be it the files' reference counts.
+/// The node under a name. A file is stored in the map itself. So reading or copying a part of the map touches no other
+/// memory, such as a file's reference count.
 #[derive(Clone)]
 pub(super) enum Node {
     File(File),
@@ -105,14 +104,14 @@ impl Dir {
         self.expiry.as_ref().map(|expiry| expiry.deadline())
     }
 
-    /// The earliest deadline of the directory and all that is below it.
+    /// The earliest deadline of the directory and everything below it.
     pub fn due(&self) -> Option<ClusterTime> {
         let below = self.dues.iter().next().map(|((deadline, _), ())| *deadline);
         earliest(self.deadline(), below)
     }
 }
 
-/// The earlier of two deadlines, either of which may not be.
+/// The earlier of two optional deadlines.
 pub(super) fn earliest(a: Option<ClusterTime>, b: Option<ClusterTime>) -> Option<ClusterTime> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -135,12 +134,12 @@ impl Node {
         })
     }
 
-    /// An empty directory made at `index`.
+    /// An empty directory created at `index`.
     pub fn dir(expiry: Option<Expiry>, index: TreeIndex) -> Node {
         Node::Dir(Arc::new(Dir::new(expiry, index, index)))
     }
 
-    /// The earliest deadline of the node and all that is below it.
+    /// The earliest deadline of the node and everything below it.
     pub fn due(&self) -> Option<ClusterTime> {
         match self {
             Node::File(file) => file.expiry.as_ref().map(|expiry| expiry.deadline()),
@@ -190,14 +189,14 @@ impl<'a> NodeRef<'a> {
 }
 
 thread_local! {
-    /// The children of directories that are being let go further up this very call stack; `None`
-    /// while no directory is.
+    /// Children of directories that wait to be freed by a `drop` further up in this thread's call stack. `None` if no
+    /// such `drop` is running.
     static LETTING_GO: Cell<Option<Vec<Children>>> = const { Cell::new(None) };
 }
 
-/// Letting a directory go may let go its children, and so on: thousands of levels deep, on whatever
-/// small stack the last owner runs. So a directory that goes while another one does hands its
-/// children over to that one, which works them off in a loop. Only what nobody shares is visited.
+/// Frees a directory without recursion. Freeing a directory may free its children, and so on, thousands of levels deep,
+/// on the possibly small stack of the last owner. So a directory that is dropped while another `drop` is running adds
+/// its children to the list of that one, which frees them in a loop. Only nodes that nobody shares are visited.
 impl Drop for Dir {
     fn drop(&mut self) {
         if self.children.is_empty() {
@@ -215,8 +214,7 @@ impl Drop for Dir {
     }
 }
 
-/// Adds `children` to the list of the loop further up; gives them back if there is none, and makes
-/// the caller that loop.
+/// Adds `children` to the list of the running loop. If there is none, returns them, and the caller becomes that loop.
 fn hand_over(list: &Cell<Option<Vec<Children>>>, children: Children) -> Option<Children> {
     match list.take() {
         None => {
@@ -231,7 +229,7 @@ fn hand_over(list: &Cell<Option<Vec<Children>>>, children: Children) -> Option<C
     }
 }
 
-/// The next children to let go; the loop ends with the list.
+/// The next children to free. The loop ends when the list is empty.
 fn take_next(list: &Cell<Option<Vec<Children>>>) -> Option<Children> {
     let mut waiting = list.take()?;
     let next = waiting.pop();

@@ -1,4 +1,4 @@
-//! A version of the tree as a stream of bytes, made and read in slices, without recursion.
+//! A version of the tree as a stream of bytes, written and read in slices, without recursion.
 //!
 //! ```text
 //! stream   = magic index stats history nodes
@@ -13,10 +13,10 @@
 //! dir      = 2 name created modified flags [deadline expiration] children 0
 //! ```
 //!
-//! Numbers and strings are those of `codec`. Children stand in ascending order of their names, so
-//! equal trees give equal bytes. Deadlines' order is not stored but made anew. A history without events is
-//! one that was cleared at the tree's index ([`Tree::skip_to`]). What carries the stream
-//! has checksums; this reader only has to survive any bytes, and refuses what is not such a stream.
+//! `codec` defines numbers and strings. Children are in ascending order of their names, so equal trees have equal
+//! bytes. The order of deadlines is not stored but computed again. A history without events was cleared at the tree's
+//! index ([`Tree::skip_to`]). The carrier of the stream has checksums. This reader only has to survive any bytes, and
+//! refuses those that are not such a stream.
 
 use super::Tree;
 use super::bytes::Bytes;
@@ -35,8 +35,7 @@ const CLOSE: u8 = 0;
 const FILE: u8 = 1;
 const DIR: u8 = 2;
 
-/// A slice is handed out when it has grown to this many bytes; a single large value may make it
-/// longer.
+/// A slice is returned when it has at least this many bytes. A single large value may make it longer.
 const SLICE_BYTES: usize = 64 * 1024;
 
 const IS_DIR: u8 = 1;
@@ -55,27 +54,27 @@ const ACTIONS: [EventAction; 7] = [
     EventAction::Expire,
 ];
 
-/// The year 2020: a wall clock that shows less was not set, as at the boot of a machine that has none that
-/// runs on without power.
+/// The year 2020. A wall clock that shows an earlier time was not set, as at the boot of a machine without a
+/// battery-backed clock.
 const CLOCK_IS_SET: WallTime = WallTime(1_577_836_800 * 1_000_000_000);
 
-/// What a tree holds, counted. The root does not count.
+/// Counts of a tree's content. The root is not counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Census {
-    /// Nodes with a value, hidden ones included.
+    /// Number of nodes with a value, including hidden ones.
     pub files: u64,
-    /// Nodes that may hold others.
+    /// Number of directories.
     pub dirs: u64,
-    /// Those of both with a time to live of their own.
+    /// Number of files and directories with a time to live of their own.
     pub expiring: u64,
-    /// The least that cluster time is ahead of the wall clock by any of these, in nanoseconds (negative, as a
-    /// rule): deadline less `expiration`. None if none counts; one with an `expiration` before 2020 does not,
-    /// as the wall clock was not set then.
+    /// The smallest difference between cluster time and wall-clock time over all these nodes, in nanoseconds: deadline
+    /// minus `expiration`, usually negative. Nodes with an `expiration` before 2020 are ignored, because the wall clock
+    /// was not set then. `None` if no node remains.
     pub least_lead: Option<i128>,
 }
 
 impl Census {
-    /// Counts all of a tree.
+    /// Counts a complete tree.
     pub fn of(tree: &Tree) -> Census {
         let mut encoder = Encoder::new(tree.clone());
         let mut slice = Vec::new();
@@ -100,7 +99,7 @@ impl Census {
     }
 }
 
-/// Makes the stream of one version of the tree.
+/// Encodes one version of the tree as a stream.
 pub struct Encoder {
     tree: Tree,
     stage: Stage,
@@ -124,12 +123,12 @@ impl Encoder {
         }
     }
 
-    /// What was written so far.
+    /// Counts of the nodes written so far.
     pub fn census(&self) -> Census {
         self.census
     }
 
-    /// Appends the next slice. False: that was all.
+    /// Appends the next slice. Returns false after the last one.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self, out: &mut Vec<u8>) -> bool {
         let enough = out.len() + SLICE_BYTES;
@@ -212,8 +211,8 @@ fn put_expiry(out: &mut Vec<u8>, expiry: &Expiry) {
     put_signed(out, expiry.expiration().0);
 }
 
-/// Writes children of the innermost open directory until there is enough, one of them is a directory
-/// (which is opened), or there are no more (it is closed).
+/// Writes children of the innermost open directory until there are enough bytes, a child is a directory (which is
+/// opened), or all children are written (then the directory is closed).
 fn put_children(
     out: &mut Vec<u8>,
     open: &mut Vec<(Arc<Dir>, Option<Bytes>)>,
@@ -239,7 +238,7 @@ fn put_children(
     out.push(CLOSE);
 }
 
-/// Writes a file, or the beginning of a directory, which is returned.
+/// Writes a file, or the beginning of a directory, which is then returned.
 fn put_child(out: &mut Vec<u8>, name: &[u8], node: &Node) -> Option<Arc<Dir>> {
     match node {
         Node::File(file) => {
@@ -271,19 +270,19 @@ fn put_child_head(
     }
 }
 
-/// Makes a tree of a stream that comes in slices of any size.
+/// Decodes a tree from a stream that arrives in slices of any size.
 pub struct Decoder {
-    /// What has come and could not be read yet: less than one field group.
+    /// Received bytes that could not be read yet: less than one group of fields.
     waiting: Vec<u8>,
     parts: Parts,
 }
 
-/// What has been read.
+/// The parts that were read.
 struct Parts {
     head: Option<Head>,
     history: History,
-    /// The directories that are open, from the root inwards, with their names. Empty: the root
-    /// is closed and the stream is over.
+    /// The open directories with their names, from the root inwards. Empty if the root is closed and the stream has
+    /// ended.
     open: Vec<(Bytes, Dir)>,
     root: Option<Dir>,
 }
@@ -295,8 +294,8 @@ struct Head {
 }
 
 impl Decoder {
-    /// A decoder of a tree that will keep the last `history_events` events: of a longer history in
-    /// the stream the newest.
+    /// A decoder of a tree that will keep the last `history_events` events. Of a longer history in the stream it keeps
+    /// the newest events.
     pub fn new(history_events: usize) -> Decoder {
         let history = History::new(history_events);
         let open = vec![(Bytes::new(), Dir::default())];
@@ -314,7 +313,7 @@ impl Decoder {
     /// Takes the next slice.
     ///
     /// # Errors
-    /// If this cannot be the stream of a tree.
+    /// The bytes are not the stream of a tree.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         self.waiting.extend_from_slice(bytes);
         let mut done = 0;
@@ -330,10 +329,10 @@ impl Decoder {
         Ok(())
     }
 
-    /// The tree, once all has been pushed.
+    /// The tree, after all slices have been pushed.
     ///
     /// # Errors
-    /// If the stream is not over, or goes on after its end.
+    /// The stream is incomplete, or bytes follow its end.
     pub fn finish(self) -> Result<Tree, Malformed> {
         let (Some(head), Some(root)) = (self.parts.head, self.parts.root) else {
             return Err(Malformed("a snapshot of the tree ends too early"));
@@ -355,7 +354,7 @@ impl Decoder {
 }
 
 impl Parts {
-    /// Reads the next group of fields, and keeps it only if it is complete.
+    /// Reads the next group of fields. Keeps it only if it is complete.
     fn read_one(&mut self, reader: &mut Reader) -> Result<(), Unread> {
         let Some(head) = &mut self.head else {
             self.head = Some(read_head(reader)?);
@@ -374,7 +373,7 @@ impl Parts {
 
     fn read_child(&mut self, reader: &mut Reader, index: TreeIndex) -> Result<(), Unread> {
         let Some((_, parent)) = self.open.last_mut() else {
-            // The stream is over: one byte more is one too many, none is right.
+            // The stream has ended: the next byte, if there is one, is an error.
             reader.byte()?;
             return Err(Malformed("bytes after the end of a snapshot of the tree").into());
         };
@@ -433,7 +432,7 @@ fn read_head(reader: &mut Reader) -> Result<Head, Unread> {
     })
 }
 
-/// A number that was counted up to one by one, and will be counted on from.
+/// A number that counts single steps and will be incremented further.
 fn read_count(reader: &mut Reader) -> Result<u64, Unread> {
     match reader.number()? {
         count if count >> 62 == 0 => Ok(count),
@@ -441,7 +440,7 @@ fn read_count(reader: &mut Reader) -> Result<u64, Unread> {
     }
 }
 
-/// Events are numbered without gaps, and the last has the tree's index.
+/// Checks that events have indexes without gaps, and that the last one has the tree's index.
 fn check_event(event: &Event, head: &Head, last: Option<TreeIndex>) -> Result<(), Malformed> {
     let follows = last.is_none_or(|last| last < head.index && event.index == last.next());
     let ends = event.index.0.checked_add(head.events_left - 1) == Some(head.index.0);
@@ -504,7 +503,7 @@ struct ChildHead {
     expiry: Option<Expiry>,
 }
 
-/// What files and directories have in common, of a child that comes after the parent's others.
+/// The fields common to files and directories. The child's name must follow the parent's last one.
 fn read_child_head(
     reader: &mut Reader,
     parent: &Dir,
@@ -531,8 +530,8 @@ fn read_child_head(
     })
 }
 
-/// FNV-1a over the snapshot: nodes, index, counters and history. Members with the same history
-/// capacity have the same hash at the same index.
+/// FNV-1a hash of the snapshot: nodes, index, counters and history. Members with the same history capacity have the
+/// same hash at the same index.
 pub fn hash(tree: &Tree) -> u64 {
     let mut encoder = Encoder::new(tree.clone());
     let mut slice = Vec::new();

@@ -3,9 +3,9 @@
 use super::command::Action;
 use super::json;
 
-/// How many commands of each kind were applied, and how many expired nodes were removed. The same
-/// on every member, since each applies the same log. Gets and watchers are a member's own business
-/// and counted elsewhere. Every refusal counts as a failure of the command's kind.
+/// Number of applied commands of each kind and of expired nodes. They are the same on every member, because each member
+/// applies the same log. Gets and watchers are counted elsewhere by each member for itself. Every refusal counts as a
+/// failure of the command's kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// `setsSuccess`.
@@ -20,7 +20,7 @@ pub struct Stats {
     pub update_success: u64,
     /// `updateFail`.
     pub update_fail: u64,
-    /// `createSuccess`; in-order creation counts here.
+    /// `createSuccess`. In-order creations are included.
     pub create_success: u64,
     /// `createFail`.
     pub create_fail: u64,
@@ -36,14 +36,14 @@ pub struct Stats {
     pub expire_count: u64,
 }
 
-/// What a member counts by itself.
+/// Counters of one member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LocalStats {
-    /// `getsSuccess`, quorum reads included.
+    /// `getsSuccess`, including quorum reads.
     pub gets_success: u64,
     /// `getsFail`.
     pub gets_fail: u64,
-    /// `watchers`: open now.
+    /// `watchers`: number of open watches.
     pub watchers: u64,
 }
 
