@@ -1,20 +1,20 @@
-//! Lists of names that a flag admits: origins, hosts.
+//! Lists of names that a flag allows: origins and hosts.
 
 use std::collections::BTreeSet;
 
-/// A list of names, or of origins, that may be "all".
+/// A list of names or origins, which may also mean all or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allowed {
-    /// The list is empty: nothing is admitted.
+    /// Allows no name.
     Nobody,
-    /// `*` stood in the list.
+    /// Allows every name: the list contained `*`.
     Anybody,
-    /// These, compared letter for letter, a port or scheme included if one was written.
+    /// Allows these names, compared exactly, including a port or scheme if the list has one.
     Only(BTreeSet<String>),
 }
 
 impl Allowed {
-    /// Reads a comma list; `*` anywhere in it is everybody. Nothing in it: `empty`.
+    /// Parses a comma-separated list. `*` anywhere in it allows every name. An empty list gives `empty`.
     pub fn parse(text: &str, empty: Allowed) -> Allowed {
         let names: BTreeSet<String> = text
             .split(',')
@@ -31,7 +31,7 @@ impl Allowed {
         }
     }
 
-    /// Whether `name` is in the list, letter for letter.
+    /// Whether the list allows exactly `name`.
     pub fn admits(&self, name: &str) -> bool {
         match self {
             Allowed::Nobody => false,

@@ -27,7 +27,7 @@ use ureq::unversioned::transport::{
 /// What the library has room for.
 const ADDRESSES_MAX: usize = 16;
 
-/// The beginning of a configuration that uses no proxy, and takes every status for an answer.
+/// Base configuration: no proxy, and every HTTP status is an answer and not an error.
 pub fn config() -> ureq::config::ConfigBuilder<AgentScope> {
     Agent::config_builder()
         .http_status_as_error(false)
@@ -40,10 +40,10 @@ pub fn is_special(url: &Url) -> bool {
     url.socket_path().is_some() || url.host().contains('%')
 }
 
-/// An agent whose every request goes to `url`.
+/// An agent that sends every request to `url`.
 ///
 /// # Errors
-/// The zone of the address is no interface of this machine.
+/// The zone of the address is not an interface of this machine.
 pub fn agent(config: Config, url: &Url) -> io::Result<Agent> {
     if let Some(path) = url.socket_path() {
         let here = Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 80))]);
@@ -69,7 +69,7 @@ pub fn lookup_failure(error: &io::Error) -> Option<String> {
     Some(if is_unknown { "no such host" } else { why }.to_owned())
 }
 
-/// What stands in a request's URI in place of `url`.
+/// The base of a request's URI that stands for `url`.
 pub fn base(url: &Url) -> String {
     match url.socket_path() {
         Some(_) => "http://localhost".to_owned(),
@@ -119,7 +119,7 @@ impl Connector for SocketFile {
     }
 }
 
-/// A file that is not there is as good as a port that nobody listens on.
+/// A missing socket file is reported like a port on which nobody listens.
 fn open(path: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => ErrorKind::ConnectionRefused.into(),

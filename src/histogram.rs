@@ -1,22 +1,22 @@
-//! How often something took how long: counters in buckets, as Prometheus' histograms want them.
+//! Histograms of durations: counters in buckets, as Prometheus expects them.
 //!
-//! Any thread adds, any thread reads, nobody waits. The bounds double from one bucket to the next, as those
-//! of etcd's histograms do, so that its dashboards fit; each observation is counted in one bucket only, and
-//! whoever shows them adds them up. No counter ever falls.
+//! Any thread can add and read, and no thread waits. Each bound is twice the one before, as in etcd's histograms, so
+//! etcd's dashboards work. Each observation is counted in one bucket only, and [`Histogram::read`] adds the buckets up.
+//! Counters never decrease.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// `B` buckets: `B - 1` bounds from `LEAST_US` microseconds on, each twice the one before, and what is
-/// longer than all of them.
+/// `B` buckets. There are `B - 1` bounds, from `LEAST_US` microseconds on, each twice the one before. The last bucket
+/// has no bound.
 #[derive(Debug)]
 pub struct Histogram<const LEAST_US: u64, const B: usize> {
     buckets: [AtomicU64; B],
-    /// All of them together, in nanoseconds.
+    /// Sum of all durations in nanoseconds.
     sum_ns: AtomicU64,
 }
 
-/// Of syncs and whatever else is done to a disk: 1 ms to 8.192 s.
+/// Durations of syncs and other disk operations: 1 ms to 8.192 s.
 pub type DiskTimes = Histogram<1000, 15>;
 
 impl<const LEAST_US: u64, const B: usize> Default for Histogram<LEAST_US, B> {
@@ -29,12 +29,12 @@ impl<const LEAST_US: u64, const B: usize> Default for Histogram<LEAST_US, B> {
 }
 
 impl<const LEAST_US: u64, const B: usize> Histogram<LEAST_US, B> {
-    /// One more that took so long.
+    /// Counts one duration.
     pub fn add(&self, took: Duration) {
         self.add_many(took, 1);
     }
 
-    /// So many more that took so long each.
+    /// Counts `count` equal durations.
     pub fn add_many(&self, took: Duration, count: u64) {
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let bucket = (0..B - 1).find(|n| ns <= (LEAST_US * 1000) << n);
@@ -42,7 +42,7 @@ impl<const LEAST_US: u64, const B: usize> Histogram<LEAST_US, B> {
         self.sum_ns.fetch_add(ns.saturating_mul(count), Relaxed);
     }
 
-    /// As of now.
+    /// The counts so far.
     pub fn read(&self) -> Observed<B> {
         let mut observed = Observed {
             bounds: std::array::from_fn(|n| match n + 1 < B {
@@ -59,24 +59,24 @@ impl<const LEAST_US: u64, const B: usize> Histogram<LEAST_US, B> {
     }
 }
 
-/// What a histogram has counted.
+/// The counts of a histogram.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observed<const B: usize> {
-    /// Upper bounds in seconds, ascending; the last is infinite.
+    /// Upper bounds in seconds, ascending. The last one is infinite.
     pub bounds: [f64; B],
-    /// How many took no longer than the bound of the same place; the last: all of them.
+    /// Number of durations up to the bound at the same position. The last one counts all.
     pub counts: [u64; B],
-    /// Seconds that they took together.
+    /// Sum of all durations in seconds.
     pub sum: f64,
 }
 
 impl<const B: usize> Observed<B> {
-    /// How many there were.
+    /// Number of all durations.
     pub fn count(&self) -> u64 {
         self.counts[B - 1]
     }
 
-    /// Both together, of histograms with the same bounds.
+    /// The sum of two histograms with the same bounds.
     #[must_use]
     pub fn plus(&self, other: &Observed<B>) -> Observed<B> {
         Observed {
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!((twice.count(), twice.counts[0]), (16, 4));
     }
 
-    /// They are the ones that a dashboard asks for by name.
+    /// Dashboards use these bounds by name.
     #[test]
     fn bounds_are_short_decimals() {
         let bounds = DiskTimes::default().read().bounds;

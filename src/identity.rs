@@ -1,8 +1,8 @@
-//! Who a data directory belongs to: written once, at the first start.
+//! The member identity of a data directory, written once at the first start.
 //!
-//! A member's id follows from its peer URLs, so a wiped node that comes back with its old flags would
-//! have its old id and an empty log: to the others a member that has forgotten what it confirmed. The
-//! random *incarnation* tells the two apart.
+//! A member's id follows from its peer URLs. A wiped node that returns with its old flags would therefore have its old
+//! id and an empty log. The other members would see a member that has forgotten what it confirmed. The random
+//! *incarnation* distinguishes the two.
 
 use crate::config::Config;
 use crate::engine::members::{Member, Members, Published};
@@ -11,18 +11,18 @@ use crate::raft::NodeId;
 use crate::urls::Url;
 use serde::{Deserialize, Serialize};
 
-/// What is stored beside the log.
+/// The identity, stored next to the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     version: u32,
-    /// This member.
+    /// Id of this member.
     pub id: u64,
-    /// Drawn at random at the first start.
+    /// Random number, chosen at the first start.
     pub incarnation: u64,
-    /// The members the cluster was founded with, or those that a member found when it joined; what came
-    /// later is in the log.
+    /// The founding members of the cluster, or the members that this member found when it joined. Later changes are in
+    /// the log.
     pub founders: Members,
-    /// It was added to a running cluster: who votes it learns from the others.
+    /// Whether the member was added to a running cluster. Then it learns the voters from the others.
     #[serde(default)]
     pub joined: bool,
 }
@@ -30,7 +30,7 @@ pub struct Identity {
 const VERSION: u32 = 1;
 
 impl Identity {
-    /// The identity that the flags of a first start give.
+    /// The identity according to the flags of a first start.
     pub fn found(config: &Config, incarnation: u64) -> Identity {
         let token = &config.initial_cluster_token;
         let founders: Vec<Member> = config
@@ -64,7 +64,7 @@ impl Identity {
         }
     }
 
-    /// The identity that a running cluster has given: it has these members, and `id` is one of them.
+    /// The identity in a running cluster that has these members. `id` is one of them.
     pub fn join(id: u64, incarnation: u64, members: Members) -> Identity {
         Identity {
             version: VERSION,
@@ -75,7 +75,7 @@ impl Identity {
         }
     }
 
-    /// The identity of the only member of a cluster whose ids were drawn.
+    /// The identity of the only member of a cluster with random ids.
     pub fn alone(id: u64, incarnation: u64, members: Members) -> Identity {
         Identity {
             version: VERSION,
@@ -86,13 +86,16 @@ impl Identity {
         }
     }
 
-    /// JSON; the file that holds it adds a checksum.
+    /// Encodes the identity as JSON. The file that contains it adds a checksum.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("an identity is plain data")
     }
 
+    /// Decodes an identity.
+    ///
     /// # Errors
-    /// What is wrong with the bytes: another version's, since a checksum guards them against damage.
+    /// The reason why the bytes cannot be decoded. Because of the checksum this is not damage but another version's
+    /// format.
     pub fn from_bytes(bytes: &[u8]) -> Result<Identity, String> {
         let identity: Identity =
             serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
@@ -105,7 +108,7 @@ impl Identity {
         Ok(identity)
     }
 
-    /// This member as it shows itself with these flags.
+    /// This member's entry in the member table, according to these flags.
     pub fn published(&self, config: &Config) -> Published {
         let member = Member {
             id: self.id,
@@ -120,7 +123,7 @@ impl Identity {
     }
 }
 
-/// URLs as text, sorted, as the members API stores them.
+/// URLs as sorted texts, as the members API stores them.
 fn texts(urls: &[Url]) -> Vec<String> {
     let mut texts: Vec<String> = urls.iter().map(|url| url.as_str().to_owned()).collect();
     texts.sort_unstable();

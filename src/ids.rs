@@ -1,20 +1,19 @@
-//! Member and cluster ids, derived as etcd derives them.
+//! Member and cluster ids, derived as in etcd.
 //!
-//! An id is the first 8 bytes, big-endian, of a SHA-1. A founding member's is taken over its peer
-//! URLs, sorted and written one after the other, followed by the cluster token; a member that is
-//! added later has no token in it but the Unix time of its addition in decimal seconds, so the same
-//! URL added again gives another id. The cluster's is taken over the founders' ids, sorted as
-//! numbers, 8 bytes each. So all founders compute the same ids from the same flags, without asking
-//! each other, and an id is shown as lower-case hex without leading zeros.
+//! An id is the first 8 bytes, big-endian, of a SHA-1. The id of a founding member is the hash of its sorted and
+//! concatenated peer URLs, followed by the cluster token. For a member that is added later, the Unix time of its
+//! addition in decimal seconds replaces the token, so the same URL added again gives another id. The id of the cluster
+//! is the hash of the founders' ids, sorted as numbers, 8 bytes each. So all founders compute the same ids from the
+//! same flags without communication. Ids are shown in lower-case hex without leading zeros.
 
 use crate::raft::NodeId;
 use crate::urls::Url;
 
-/// The id of a cluster: `X-Etcd-Cluster-Id`, as hex.
+/// The id of a cluster, shown in hex as `X-Etcd-Cluster-Id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub u64);
 
-/// The id of a member that is part of the cluster from its first start on.
+/// The id of a member that belongs to the cluster from its first start on.
 pub fn founder(peer_urls: &[Url], cluster_token: &str) -> NodeId {
     NodeId(hash_urls(peer_urls, cluster_token))
 }
@@ -24,7 +23,7 @@ pub fn latecomer(peer_urls: &[Url], unix_seconds: u64) -> NodeId {
     NodeId(hash_urls(peer_urls, &unix_seconds.to_string()))
 }
 
-/// The id of the cluster that these members found; their order does not matter.
+/// The id of the cluster founded by these members, in any order.
 pub fn cluster(founders: &[NodeId]) -> ClusterId {
     let mut ids: Vec<u64> = founders.iter().map(|id| id.0).collect();
     ids.sort_unstable();
@@ -32,15 +31,15 @@ pub fn cluster(founders: &[NodeId]) -> ClusterId {
     ClusterId(first_eight(&bytes))
 }
 
-/// An id as it is shown.
+/// An id in the form in which it is shown.
 pub fn hex(id: u64) -> String {
     format!("{id:x}")
 }
 
-/// Reads an id from a request: hex digits of either case, with any number of leading zeros.
-/// `None` if it is no number, or one of more than 64 bits.
+/// Parses an id of a request: hex digits of either case, with any number of leading zeros. `None` if the text is not
+/// such a number or has more than 64 bits.
 pub fn parse(text: &str) -> Option<u64> {
-    // `from_str_radix` alone would take a leading plus.
+    // `from_str_radix` alone would accept a leading plus.
     text.bytes()
         .all(|byte| byte.is_ascii_hexdigit())
         .then(|| u64::from_str_radix(text, 16).ok())?
@@ -67,7 +66,7 @@ mod tests {
         founder(&Url::parse_list(urls).unwrap(), token)
     }
 
-    /// Ids seen on running clusters of the reference.
+    /// Ids observed on running clusters of the reference.
     #[test]
     fn ids_are_those_of_the_reference() {
         let table = [

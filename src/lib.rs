@@ -65,5 +65,5 @@ pub mod varint;
 pub mod wal;
 pub mod watch;
 
-/// The version of etcd whose v2 API this is: `/version` tells it, and clients decide by it what to ask.
+/// The version of etcd whose v2 API this is. `/version` returns it, and clients use it to decide which requests they send.
 pub const ETCD_VERSION: &str = "3.4.0";

@@ -1,27 +1,28 @@
-//! The log: one line per event on stderr, behind the `log` crate's macros.
+//! The log: one line per event on stderr, written through the `log` crate's macros.
 //!
-//! A line says when (RFC 3339, UTC, milliseconds), how grave, which room and what:
+//! A line contains the time (RFC 3339, UTC, milliseconds), the level, the module and the message:
 //!
 //! ```text
 //! 2026-01-05T09:30:12.407Z warn raft: no leader for 1.2 s, asking for votes in term 4
 //! {"time":"2026-01-05T09:30:12.407Z","level":"warn","area":"raft","message":"no leader for …"}
 //! ```
 //!
-//! Threads that must not stop write these lines (raft, wal), so a log may cost them little:
+//! Threads that must not stop (raft, wal) write these lines, so logging must be cheap for them:
 //!
-//! - The same words are shown once a second at most; the others are counted, and with the next line of any kind
-//!   after that second, or with [`flush`], it is said how many there were, in one line for the second. Warnings and errors are the same if they differ in numbers
-//!   only (ports, times, offsets), and of each place in the code a handful of different ones are shown: what a
-//!   broken peer or a stranger can cause ten times a second is no news. Infos are events (a new leader, a
-//!   member added), of which none is lost because another one looks like it.
-//! - A stderr whose reader has stalled (a full pipe, a stopped terminal) is waited for 100 ms, once;
-//!   from then on lines are dropped until it moves again, and then their number is told. For that
-//!   it is asked before each write whether it takes one, and no write is larger than what "yes"
-//!   means for a pipe. A closed stderr is no error, only silence.
-//! - Nothing here panics, and one thread's panic elsewhere does not close the log to others.
+//! - Equal messages are logged at most once per second. The others are counted. Their number is logged in one line for
+//!   that second, together with the next line of any kind after it, or by [`flush`]. Warnings and errors count as equal
+//!   if they differ only in numbers (ports, times, offsets), and each place in the code logs at most a handful of
+//!   different ones per second. So a broken peer or an unknown client that causes warnings ten times a second cannot
+//!   fill the log. Infos are events (a new leader, an added member), and none is dropped because another one is
+//!   similar.
+//! - If the reader of stderr has stalled (a full pipe, a stopped terminal), a thread waits for it once, for 100 ms.
+//!   After that, lines are dropped until stderr accepts data again, and then their number is logged. For this purpose
+//!   stderr is polled before each write, and no write is larger than what a ready pipe accepts without blocking. A
+//!   closed stderr is not an error, and its lines are dropped.
+//! - Nothing here panics, and a panic of one thread elsewhere does not stop the log for others.
 //!
-//! Control characters are escaped: keys and headers, which anybody may send, can neither forge a
-//! line nor speak to a terminal.
+//! Control characters are escaped. Anybody may send keys and headers, and they can neither forge a line nor control a
+//! terminal.
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -34,21 +35,22 @@ use jiff::Timestamp;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// How long the same words are not shown again.
+/// Time during which an equal message is not logged again.
 const QUIET: Duration = Duration::from_secs(1);
-/// Different words remembered for that; infos beyond are shown unchecked, warnings are held back.
+/// Number of different messages remembered for that time. Beyond it, infos are logged without a check and warnings are
+/// only counted.
 const REMEMBERED: usize = 256;
-/// Different warnings of one place in the code that are shown within that time.
+/// Number of different warnings of one place in the code that are logged within that time.
 const OF_ONE_PLACE: usize = 6;
-/// How long a stderr that takes nothing is waited for.
+/// How long a thread waits for a stalled stderr.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// What a pipe that is ready takes without blocking (POSIX's least `PIPE_BUF` is 512, Linux's 4096).
+/// Bytes that a ready pipe accepts without blocking. The smallest `PIPE_BUF` of POSIX is 512, Linux's is 4096.
 const PIECE: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 
-/// What a line looks like.
+/// Format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Time, level, room and message, with blanks between them.
+    /// Time, level, module and message, separated by spaces.
     Text,
     /// The same as one JSON object.
     Json,
@@ -56,8 +58,8 @@ pub enum Format {
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Sends the `log` crate's lines to stderr from now on. A second call changes the level only; a
-/// program that embeds a node and has a logger of its own keeps that.
+/// From now on writes the `log` crate's lines to stderr. A second call changes only the level. A program that embeds a
+/// node and has its own logger keeps that logger.
 pub fn start(level: LevelFilter, format: Format) {
     let logger = LOGGER.get_or_init(|| Logger {
         format,
@@ -66,27 +68,27 @@ pub fn start(level: LevelFilter, format: Format) {
             outlet: Outlet::new(io::stderr()),
         }),
     });
-    // Fails only when there is a logger already: ours from an earlier call, or the embedder's.
+    // This fails only if there already is a logger: ours from an earlier call, or the embedding program's.
     let _ = log::set_logger(logger);
     set_level(level);
 }
 
-/// Shows lines of this gravity and graver, at once and on all threads.
+/// Shows lines of this level and more severe ones, at once and on all threads.
 pub fn set_level(level: LevelFilter) {
     log::set_max_level(level);
 }
 
-/// What [`set_level`] last set.
+/// The level set last with [`set_level`].
 pub fn level() -> LevelFilter {
     log::max_level()
 }
 
-/// Tells what repeats were held back. To be called before the process ends.
+/// Logs the number of repeats that were not logged. Call it before the process ends.
 pub fn flush() {
     log::logger().flush();
 }
 
-/// One thing to tell.
+/// An event to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Event {
     level: Level,
@@ -101,7 +103,7 @@ impl Event {
         self.level <= Level::Warn
     }
 
-    /// What another event must have in common with this one to be the same again.
+    /// Events with the same key count as equal.
     fn key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.level, &self.area).hash(&mut hasher);
@@ -115,7 +117,8 @@ impl Event {
     }
 }
 
-/// The text with each number as one zero. Digits behind a letter are part of a name (`n1`, an id).
+/// Replaces each number in the text with one zero. Digits that follow a character of the alphabet are part of a name
+/// (`n1`, an id) and stay.
 fn without_numbers(text: &str) -> impl Iterator<Item = char> {
     let mut before = ' ';
     text.chars().filter_map(move |c| {
@@ -126,7 +129,7 @@ fn without_numbers(text: &str) -> impl Iterator<Item = char> {
                 before = c;
                 Some(c)
             }
-            // A name stays one up to its end.
+            // A name continues up to its end.
             c if in_name => Some(c),
             _ if in_number => None,
             _ => {
@@ -142,7 +145,7 @@ struct Logger {
     lines: Mutex<Lines<Stderr>>,
 }
 
-/// What one thread at a time may touch.
+/// State that one thread at a time may use.
 struct Lines<W> {
     repeats: Repeats,
     outlet: Outlet<W>,
@@ -163,7 +166,7 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        // Formatted before the lock is taken: the words may be long, or panic.
+        // Formatted before the lock is taken, because formatting may be slow or panic.
         let event = Event {
             level: record.level(),
             area: area(record.target()).to_owned(),
@@ -189,7 +192,7 @@ impl<W: Write + AsFd> Lines<W> {
         }
     }
 
-    /// Tells of repeats whose second has passed by `now`; of all if that is `None`.
+    /// Logs the number of repeats whose second has passed by `now`, or of all repeats if `now` is `None`.
     fn settle(&mut self, time: Timestamp, now: Option<Instant>, format: Format) {
         for event in self.repeats.settle(now) {
             self.outlet.put(&line(&event, time, format), |lost| {
@@ -208,13 +211,13 @@ fn lost_lines(count: u64) -> Event {
     }
 }
 
-/// Whether a line is shown. What the libraries below say of each step they take is for `trace` only.
+/// Whether a line is shown. Debug lines of libraries are shown only at level `trace`.
 fn shows(max: LevelFilter, level: Level, target: &str) -> bool {
     let is_own = target.starts_with(env!("CARGO_PKG_NAME"));
     level <= max && (is_own || level <= Level::Info || max == LevelFilter::Trace)
 }
 
-/// The room a line comes from: the second word of its module's path.
+/// The module that logs a line: the second part of its path.
 fn area(target: &str) -> &str {
     let own = target
         .strip_prefix(concat!(env!("CARGO_PKG_NAME"), "::"))
@@ -222,7 +225,7 @@ fn area(target: &str) -> &str {
     own.split("::").next().unwrap_or(own)
 }
 
-/// One event as one line, with its end.
+/// Formats an event as one line with its newline.
 fn line(event: &Event, time: Timestamp, format: Format) -> String {
     let time = time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
     let level = match event.level {
@@ -243,7 +246,7 @@ fn line(event: &Event, time: Timestamp, format: Format) -> String {
     }
 }
 
-/// Without control characters, so that an event stays on its line.
+/// Escapes control characters, so that an event stays on one line.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -257,7 +260,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// What was shown within the last second, and how often it was said again since.
+/// Events logged within the last second, with the number of repeats since then.
 #[derive(Default)]
 struct Repeats {
     recent: Vec<Recent>,
@@ -265,16 +268,16 @@ struct Repeats {
 
 struct Recent {
     key: u64,
-    /// The last one that came.
+    /// The last event with this key.
     event: Event,
     shown: Instant,
     again: u64,
-    /// Not all of them had the same words.
+    /// Whether the repeats had different texts.
     varied: bool,
 }
 
 impl Repeats {
-    /// Whether to show `event`. If not, it is counted.
+    /// Whether to log `event`. If not, it is counted.
     fn admit(&mut self, event: &Event, now: Instant) -> bool {
         let key = event.key();
         let same = self.recent.iter().position(|recent| recent.key == key);
@@ -297,7 +300,8 @@ impl Repeats {
         true
     }
 
-    /// Of a warning whose place in the code has said enough for this second: the last that it said.
+    /// If the event is a warning and its place in the code has logged enough in this second: the last logged warning of
+    /// that place.
     fn crowded(&self, event: &Event) -> Option<usize> {
         if !event.is_warning() {
             return None;
@@ -310,8 +314,8 @@ impl Repeats {
         last.filter(|_| crowded)
     }
 
-    /// Forgets what was shown a second or longer before `now` (all, if that is `None`), and hands
-    /// back what to say of the repeats.
+    /// Forgets events that were logged a second or longer before `now` (all events if `now` is `None`). Returns the
+    /// lines about their repeats.
     fn settle(&mut self, now: Option<Instant>) -> Vec<Event> {
         let mut told = Vec::new();
         self.recent.retain_mut(|recent| {
@@ -322,7 +326,7 @@ impl Repeats {
             if recent.again > 0 {
                 told.push(recent.summary());
             }
-            // The summary is shown now; what goes on is counted for the next.
+            // The line about the repeats is logged now. Further repeats are counted from now on.
             let goes_on = recent.again > 0 && now.is_some();
             recent.shown = now.unwrap_or(recent.shown);
             (recent.again, recent.varied) = (0, false);
@@ -343,12 +347,12 @@ impl Recent {
     }
 }
 
-/// Where lines go, as long as they are taken.
+/// Writes lines as long as the receiver accepts them.
 struct Outlet<W> {
     to: W,
-    /// Lines dropped since the last one that was written.
+    /// Number of lines dropped since the last one that was written.
     lost: u64,
-    /// Of the first of them, a part was written.
+    /// Whether a part of the first dropped line was written.
     torn: bool,
 }
 
@@ -361,7 +365,7 @@ impl<W: Write + AsFd> Outlet<W> {
         }
     }
 
-    /// Writes `line`, or drops it. When some were dropped before, `lost` makes the line that says so.
+    /// Writes `line` or drops it. If lines were dropped before, writes the line made by `lost` first.
     fn put(&mut self, line: &str, lost: impl Fn(u64) -> String) {
         let patience = if self.lost == 0 {
             PATIENCE
@@ -382,8 +386,8 @@ impl<W: Write + AsFd> Outlet<W> {
         }
     }
 
-    /// In pieces that do not block. Otherwise: how many bytes were written before that. That
-    /// nobody reads any more is no such case, since there is nobody to tell.
+    /// Writes in pieces that do not block. If a piece would block, returns the number of bytes written before it. A
+    /// closed receiver is not an error, because then nobody can be informed.
     fn write(&mut self, bytes: &[u8], patience: Duration) -> Result<(), usize> {
         for (number, piece) in bytes.chunks(PIECE).enumerate() {
             if !takes_more(&self.to, patience) {
@@ -397,14 +401,14 @@ impl<W: Write + AsFd> Outlet<W> {
     }
 }
 
-/// Whether a write would not block, waiting up to `patience` for it.
+/// Whether a write would not block. Waits up to `patience` for this.
 fn takes_more(to: &impl AsFd, patience: Duration) -> bool {
     let timeout = Timespec {
         tv_sec: 0, // patience is less than a second
         tv_nsec: patience.subsec_nanos().into(),
     };
     let mut fds = [PollFd::new(to, PollFlags::OUT)];
-    // An interrupted or failed question is answered by the write itself.
+    // If the poll was interrupted or failed, the write itself decides.
     !matches!(poll(&mut fds, Some(&timeout)), Ok(0))
 }
 
@@ -466,7 +470,7 @@ mod tests {
         }
     }
 
-    /// All lines that come out when each of `said` is logged at its number of milliseconds.
+    /// Returns all lines written when each message of `said` is logged at its time in milliseconds.
     fn lines_of(said: &[(u64, &str)]) -> Vec<String> {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut lines = Lines {
@@ -581,7 +585,7 @@ mod tests {
         }
     }
 
-    /// Nobody reads: the log gives up after a moment, and says later what was lost.
+    /// If nobody reads, the log gives up after a moment and later reports how many lines were lost.
     #[test]
     fn a_reader_that_stalls_holds_nobody_up() {
         let (mut reader, writer) = io::pipe().unwrap();

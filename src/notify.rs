@@ -1,18 +1,18 @@
-//! A word to whoever supervises this process: systemd's notification protocol (`sd_notify(3)`).
+//! systemd's notification protocol (`sd_notify(3)`): reports the state of this process to its supervisor.
 //!
-//! `NOTIFY_SOCKET` names a datagram socket, by its path or, with a leading `@`, by an abstract name (Linux). Each
-//! datagram has lines of `NAME=value`:
+//! `NOTIFY_SOCKET` names a datagram socket, either by its path or, with a leading `@`, by an abstract name (Linux).
+//! Each datagram contains lines of the form `NAME=value`:
 //!
-//! | line | when |
+//! | line | when it is sent |
 //! |---|---|
-//! | `READY=1` | the node shows everything it has acknowledged |
-//! | `STATUS=…` | with the others: what it is doing, for `systemctl status` |
-//! | `EXTEND_TIMEOUT_USEC=…` | every few seconds of a start that takes long: a long log, a majority that is not up |
-//! | `WATCHDOG=1` | every half of `WATCHDOG_USEC`, while what must turn does turn |
-//! | `STOPPING=1` | it was told to stop |
+//! | `READY=1` | when the node can show everything that it has acknowledged |
+//! | `STATUS=…` | together with the others: the current activity, for `systemctl status` |
+//! | `EXTEND_TIMEOUT_USEC=…` | every few seconds during a long start, because of a long log or a missing majority |
+//! | `WATCHDOG=1` | every half of `WATCHDOG_USEC`, while the raft thread makes progress |
+//! | `STOPPING=1` | when the node begins to stop |
 //!
-//! Without the variable nothing is sent, and nothing that fails here matters to the node: who cannot be told
-//! is not told. Nothing waits: a socket that is full drops the word.
+//! Without the variable nothing is sent. A failure to send never affects the node. Sending never waits: if the socket
+//! is full, the message is dropped.
 
 use crate::threads;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -23,12 +23,12 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a start that takes long asks for more time…
+/// Interval at which a long start asks for more time.
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
-/// …and how much, from then on: what is late by more has hung.
+/// The time that it asks for. A start that does not ask again within this time is considered hung.
 const EXTEND_BY: Duration = Duration::from_secs(30);
 
-/// Whoever started this process, if he wants to hear. Clones speak to the same one.
+/// The supervisor of this process, if it wants notifications. Clones refer to the same supervisor.
 #[derive(Debug, Clone, Default)]
 pub struct Supervisor {
     socket: Option<Arc<(UnixDatagram, SocketAddr)>>,
@@ -36,7 +36,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// As the environment says.
+    /// Reads the environment.
     pub fn new(get: impl Fn(&str) -> Option<OsString>) -> Supervisor {
         let Some(name) = get("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Supervisor::default();
@@ -67,10 +67,10 @@ impl Supervisor {
         }
     }
 
-    /// Asks for more time again and again, until what it returns is dropped.
+    /// Asks for more time repeatedly, until the returned value is dropped.
     ///
     /// # Errors
-    /// The system has no thread left to give.
+    /// The system cannot start a thread.
     pub fn extend(&self) -> io::Result<Extending> {
         let (extending, dropped) = bounded(0);
         if self.socket.is_some() {
@@ -83,10 +83,10 @@ impl Supervisor {
         Ok(Extending(extending))
     }
 
-    /// Feeds the watchdog, if there is one, as long as `turns` gives another number each time.
+    /// Feeds the watchdog, if there is one, as long as `turns` returns a different number each time.
     ///
     /// # Errors
-    /// The system has no thread left to give.
+    /// The system cannot start a thread.
     pub fn watch(&self, turns: impl Fn() -> u64 + Send + 'static) -> io::Result<Extending> {
         let (watching, dropped) = bounded(0);
         if let Some(span) = self.watchdog {
@@ -120,7 +120,7 @@ impl Supervisor {
     }
 }
 
-/// Until it is dropped, a thread goes on telling.
+/// Keeps a thread sending until it is dropped.
 #[derive(Debug)]
 #[must_use = "dropped, it ends what it stands for"]
 pub struct Extending(#[expect(dead_code, reason = "its end is what is waited for")] Sender<()>);
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// A supervisor at the socket, and the words that come.
+    /// A supervisor's socket, and a `Supervisor` that sends to it.
     fn pair(more: &'static [(&'static str, &'static str)]) -> (UnixDatagram, Supervisor) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notify");
@@ -168,7 +168,7 @@ mod tests {
                 found.map(|(_, value)| OsString::from(value))
             }
         });
-        // The name must be there as long as it is sent to.
+        // The path must exist as long as datagrams are sent to it.
         std::mem::forget(folder);
         (ear, supervisor)
     }

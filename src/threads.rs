@@ -1,24 +1,24 @@
-//! Threads the process cannot do without.
+//! Threads that the process cannot work without.
 //!
-//! A panic in the raft, wal, snapshot, watch or accept thread leaves state behind that nobody can vouch
-//! for, and a failed disk leaves a log that nobody can trust. Both end the process with a message; the
-//! other members go on, and this one recovers from what is on its disk. (A worker of the door catches
-//! what goes wrong with one connection itself; only a panic outside of that comes here.)
+//! A panic in the raft, wal, snapshot, watch or accept thread leaves a state behind that may be inconsistent. A failed
+//! disk leaves a log whose content is unknown. Both end the process with a message. The other members continue, and
+//! this member recovers from its disk at the next start. (A worker of the HTTP server catches panics of one connection
+//! itself. Only a panic outside of a connection arrives here.)
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, JoinHandle};
 
-/// Exit status when the process cannot go on.
+/// Exit status when the process cannot continue.
 pub const EXIT_FAILURE: i32 = 1;
 
-/// Stack of our own threads: none of them recurses.
+/// Stack size of our own threads. None of them recurses deeply.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// Starts a thread whose panic ends the process.
 ///
 /// # Errors
-/// The system has no thread left to give.
+/// The system cannot start a thread.
 pub fn critical(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let label = name.to_owned();
     let guarded = move || {
@@ -32,7 +32,7 @@ pub fn critical(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<
     builder.stack_size(STACK_BYTES).spawn(guarded)
 }
 
-/// Says why and ends the process. Nothing more is acknowledged.
+/// Logs the reason and ends the process. It acknowledges nothing after that.
 pub fn fatal(message: &str) -> ! {
     log::error!("{message}; stopping");
     log::logger().flush();
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// What the child process of the test below does.
+    /// Runs in the child process of the test below.
     fn panic_in_a_critical_thread() -> ! {
         crate::logging::start(log::LevelFilter::Info, crate::logging::Format::Text);
         let thread = critical("raft", || panic!("on purpose")).expect("a thread");

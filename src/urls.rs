@@ -1,28 +1,28 @@
-//! URLs as etcd takes them: `scheme://host:port` and nothing more.
+//! URLs in the form that etcd accepts: only `scheme://host:port`.
 //!
-//! They come from flags, from `--initial-cluster` and from the members API, and go into member ids,
-//! so they are kept as text, exactly as they are shown again (only the scheme is lower-cased). The
-//! parser is small and strict; where the reference refuses a URL, ours does with the same words,
-//! which are part of the v2 contract: they stand in answers of the members API.
+//! They come from flags, from `--initial-cluster` and from the members API, and member ids are derived from them. So
+//! they are stored as text, exactly as they are shown again (only the scheme is changed to lower case). The parser is
+//! small and strict. If the reference refuses a URL, this parser refuses it with the same words, which are part of the
+//! v2 contract because the members API returns them.
 //!
-//! Stricter than the reference: a user, a query, a fragment, an empty port and a port above 65535
-//! are refused here. The reference takes them and fails, or misbehaves, later.
+//! This parser is stricter than the reference: it refuses a user, a query, a fragment, an empty port and a port above
+//! 65535. The reference accepts these and fails or misbehaves later.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
-/// What stands before `://`.
+/// The part before `://`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
-    /// Plain TCP: what this server listens on.
+    /// Plain TCP, on which this server listens.
     Http,
-    /// TLS, which this server does not speak: only clients may be told of such a URL.
+    /// TLS, which this server does not support. Such a URL may only be published to clients.
     Https,
     /// A socket in the file system, for clients on the same machine.
     Unix,
-    /// TLS over such a socket, which this server does not speak.
+    /// TLS over such a socket, which this server does not support.
     Unixs,
 }
 
@@ -37,7 +37,7 @@ impl Scheme {
         }
     }
 
-    /// As it stands in a URL, in lower case.
+    /// The scheme as in a URL, in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Scheme::Http => "http",
@@ -48,10 +48,10 @@ impl Scheme {
     }
 }
 
-/// A checked `scheme://host:port`, or `unix://` with the path of a socket. Ordered and compared by its text, as ids
-/// need it.
+/// A checked `scheme://host:port`, or `unix://` with the path of a socket. URLs are ordered and compared by their text,
+/// as the derivation of ids requires.
 ///
-/// The host may be empty (`http://:2379`): whether that is allowed depends on where the URL stands.
+/// The host may be empty (`http://:2379`). Whether that is allowed depends on the use of the URL.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Url {
     text: String,
@@ -60,25 +60,25 @@ pub struct Url {
     port: u16,
 }
 
-/// Why a text is no such URL; prints the reference's words.
+/// Why a text is not such a URL. Prints the reference's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UrlError {
-    /// The text is no URL at all.
+    /// The text is not a URL at all.
     Parse {
-        /// As given, without the blanks around it.
+        /// The text as given, without the spaces around it.
         text: String,
         /// The words of the reference's URL parser.
         why: String,
     },
-    /// None of [`Scheme`]'s.
+    /// The scheme is none of [`Scheme`]'s.
     Scheme(String),
-    /// No port, or an address that is none.
+    /// The port is missing, or the address is not valid.
     HostPort(String),
-    /// A path behind the port, be it only a slash.
+    /// There is a path after the port, even if it is only a slash.
     Path(String),
-    /// A user, a query, a fragment, a port that is no port: refused by us alone.
+    /// There is a user, a query, a fragment or an invalid port. Only this parser refuses these.
     More(String),
-    /// A list without any URL.
+    /// The list contains no URL.
     Empty,
 }
 
@@ -108,8 +108,8 @@ impl fmt::Display for UrlError {
 impl std::error::Error for UrlError {}
 
 impl Url {
-    /// Reads one URL; blanks around it are dropped. Checks in the reference's order: syntax,
-    /// scheme, `host:port`, path.
+    /// Parses one URL and drops spaces around it. The checks have the reference's order: syntax, scheme, `host:port`,
+    /// path.
     pub fn parse(text: &str) -> Result<Url, UrlError> {
         let text = text.trim();
         let fail = |why: &str| UrlError::Parse {
@@ -148,12 +148,12 @@ impl Url {
         })
     }
 
-    /// Reads a comma list and sorts it, as the reference does wherever URLs are kept.
+    /// Parses and sorts a comma-separated list, as the reference does for all stored URLs.
     pub fn parse_list(text: &str) -> Result<Vec<Url>, UrlError> {
         Url::parse_all(text.split(','))
     }
 
-    /// Reads and sorts some URLs, at least one. A URL that is given twice stays twice.
+    /// Parses and sorts at least one URL. A URL that is given twice is kept twice.
     pub fn parse_all<T: AsRef<str>>(
         texts: impl IntoIterator<Item = T>,
     ) -> Result<Vec<Url>, UrlError> {
@@ -168,33 +168,33 @@ impl Url {
         Ok(urls)
     }
 
-    /// The whole URL, as it is shown and as ids are made from it.
+    /// The complete URL, as it is shown and as ids are derived from it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// What stands before `://`.
+    /// The part before `://`.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// A name or an address (IPv6 without its brackets, with its zone behind a `%`); may be empty. Of `unix://` with an
-    /// absolute path: that path.
+    /// A name or an address, which may be empty. An IPv6 address has no brackets, and its zone follows a `%`. For
+    /// `unix://` with an absolute path, this is the path.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// 0 in a listen URL: any free port.
+    /// The port. 0 in a listen URL means any free port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// `host:port` as it is dialled and as it stands in a Host header.
+    /// `host:port` for connecting and for a Host header.
     pub fn authority(&self) -> &str {
         &self.text[self.scheme.as_str().len() + "://".len()..]
     }
 
-    /// The file of a Unix socket. `unix://name:1` is the file `name:1` in the working directory, as in the reference;
+    /// The path of a Unix socket. As in the reference, `unix://name:1` is the file `name:1` in the working directory.
     /// `unix:///run/a.sock` is an absolute path.
     pub fn socket_path(&self) -> Option<&Path> {
         match self.scheme {
@@ -203,7 +203,7 @@ impl Url {
         }
     }
 
-    /// `host:port` without a zone, which means nothing on another machine: for a Host header.
+    /// `host:port` for a Host header, without a zone, because a zone has no meaning on another machine.
     pub fn host_header(&self) -> String {
         match self.host.split_once('%') {
             Some((address, _)) => format!("[{address}]:{}", self.port),
@@ -211,24 +211,24 @@ impl Url {
         }
     }
 
-    /// Where to listen: the host must be an IP address or `localhost`, which here is always
-    /// 127.0.0.1, so that it works on a machine that cannot resolve names (the reference, too,
-    /// listens on one address of `localhost` only).
+    /// The address to listen on. The host must be an IP address or `localhost`. Here `localhost` is always 127.0.0.1,
+    /// so that it works on a machine that cannot resolve names. (The reference also listens on only one address of
+    /// `localhost`.)
     pub fn listen_address(&self) -> Option<SocketAddr> {
         if self.socket_path().is_some() {
             return None;
         }
         let ip = match self.host.as_str() {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            // The system knows the number of a zone's interface.
+            // Only the system knows the number of a zone's interface.
             host if host.contains('%') => return self.resolve().ok()?.first().copied(),
             host => host.parse::<IpAddr>().ok()?.to_canonical(),
         };
         Some(SocketAddr::new(ip, self.port))
     }
 
-    /// Where to connect to. Asks the system's resolver unless the host is an IP address, so it may
-    /// block for as long as that takes.
+    /// The addresses to connect to. Uses the system's resolver unless the host is an IP address, so it may block as
+    /// long as that takes.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         (self.host.as_str(), self.port)
             .to_socket_addrs()
@@ -242,7 +242,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// `unix:///an/absolute/path`, which the reference does not know.
+/// Parses `unix:///an/absolute/path`, which the reference does not support.
 fn unix_path(scheme: &str, rest: &str) -> Option<Url> {
     let scheme = Scheme::parse(&scheme.to_ascii_lowercase())?;
     let path = rest
@@ -258,12 +258,12 @@ fn unix_path(scheme: &str, rest: &str) -> Option<Url> {
     })
 }
 
-/// URLs joined by commas, as messages and answers show a list.
+/// Joins URLs with commas, for messages and answers.
 pub fn join(urls: &[Url]) -> String {
     urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",")
 }
 
-/// Cuts `scheme:` off. No scheme is no error yet, unless a colon shows that one was meant.
+/// Splits off `scheme:`. A missing scheme is not an error yet, unless a colon shows that one was intended.
 fn split_scheme(text: &str) -> Result<(&str, &str), &'static str> {
     let is_scheme_byte = |(at, byte): (usize, u8)| {
         byte.is_ascii_alphabetic() || (at > 0 && (byte.is_ascii_digit() || b"+-.".contains(&byte)))
@@ -287,7 +287,7 @@ fn split_scheme(text: &str) -> Result<(&str, &str), &'static str> {
     }
 }
 
-/// Cuts what stands behind `//` into the address and the path, query or fragment after it.
+/// Splits the text after `//` into the address and the rest: path, query or fragment.
 fn split_address(rest: &str) -> (Option<&str>, &str) {
     match rest.strip_prefix("//") {
         Some(rest) => {
@@ -298,7 +298,7 @@ fn split_address(rest: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// What a URL parser refuses about `host[:port]` before anybody asks whether a port is there.
+/// The checks of a URL parser for `host[:port]`. They come before the check for a missing port.
 fn check_host(address: &str) -> Result<(), String> {
     let after_host = if address.starts_with('[') {
         address
@@ -340,7 +340,7 @@ fn check_host(address: &str) -> Result<(), String> {
     }
 }
 
-/// `host:port` or `[address]:port`; a bare IPv6 address has too many colons.
+/// Splits `host:port` or `[address]:port`. A bare IPv6 address has too many colons.
 fn split_port(address: &str) -> Option<(&str, &str)> {
     let (host, port) = address.rsplit_once(':')?;
     if let Some(inner) = host.strip_prefix('[') {
@@ -359,8 +359,8 @@ fn split_port(address: &str) -> Option<(&str, &str)> {
 mod tests {
     use super::*;
 
-    /// Left: what is given. Right: how it is shown again, or the error, word for word as the
-    /// reference says it (the last group is ours).
+    /// Left: the given text. Right: how it is shown again, or the error in the exact words of the reference (the last
+    /// group is ours).
     const TABLE: &[(&str, &str)] = &[
         ("http://127.0.0.1:2379", "http://127.0.0.1:2379"),
         (" https://example.com:2379 ", "https://example.com:2379"),
@@ -537,7 +537,7 @@ mod tests {
         );
     }
 
-    /// No text makes the parser panic: every short mix of the characters that mean something.
+    /// No text makes the parser panic. This tries every short mixture of characters with a meaning.
     #[test]
     fn nothing_panics() {
         let alphabet = [

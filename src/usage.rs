@@ -1,4 +1,4 @@
-//! What this process uses of its machine, as the kernel counts it.
+//! Process statistics: resources that this process uses, as counted by the kernel.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -6,23 +6,23 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Zero where the system does not tell.
+/// A field is 0 if the system does not report it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
-    /// Address space, mapped segments included, whether in memory or not.
+    /// Address space, including mapped segments, whether in memory or not.
     pub virtual_bytes: u64,
-    /// What of it is in memory now: whole pages, shared ones too.
+    /// The part of the address space that is in memory: complete pages, including shared ones.
     pub resident_bytes: u64,
     /// User and system time of all threads.
     pub cpu: Duration,
-    /// All of the process, the main thread included.
+    /// Number of threads, including the main thread.
     pub threads: u64,
 }
 
 /// Reads `/proc/self`.
 pub fn read() -> Usage {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The second field, in parentheses, may hold blanks: count from behind it. The first one after
+    // The second field, in parentheses, may contain spaces, so fields are counted from its end. The first field after
     // it is field 3 of proc(5).
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let fields: Vec<&str> = after_name.split_whitespace().collect();
@@ -40,17 +40,17 @@ pub fn read() -> Usage {
     }
 }
 
-/// Files and sockets, as of a second ago at most; the one that counts them is among them.
+/// Number of open files and sockets, at most a second old. The descriptor used for counting is included.
 ///
-/// To list ten thousand takes milliseconds, which a worker of the door has not got for each request.
+/// Listing ten thousand of them takes milliseconds, which is too long for a worker of the HTTP server at each request.
 pub fn open_descriptors() -> u64 {
     static LAST: Counted = Counted(Mutex::new(None));
     let list = || fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
     LAST.at(Instant::now(), list)
 }
 
-/// Memory that this process may have: of the machine, or what its control group allows if that is less. None
-/// where the system does not tell.
+/// Memory in bytes that this process may use: that of the machine, or the limit of its control group if that is
+/// smaller. `None` if the system does not report it.
 pub fn memory_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
@@ -61,7 +61,7 @@ pub fn memory_bytes() -> Option<u64> {
     Some((kib * 1024).min(allowed.unwrap_or(u64::MAX)))
 }
 
-/// The least `memory.max` of this process's control group (version 2) and those above it.
+/// The smallest `memory.max` of this process's control group (version 2) and of the groups above it.
 fn group_limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -73,16 +73,16 @@ fn group_limit() -> Option<u64> {
     limits.min()
 }
 
-/// A file system.
+/// Size and free space of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// All of it.
+    /// Total size in bytes.
     pub bytes: u64,
-    /// What a process that is not root may still take.
+    /// Bytes that a process without root rights can still allocate.
     pub free_bytes: u64,
 }
 
-/// The file system that holds `dir`; None if the system does not tell, or tells nonsense (a ramfs says 0).
+/// The file system that contains `dir`. `None` if the system does not report it or reports 0 bytes, as for a ramfs.
 pub fn room(dir: &Path) -> Option<Room> {
     let told = rustix::fs::statvfs(dir).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
@@ -93,18 +93,18 @@ pub fn room(dir: &Path) -> Option<Room> {
     Some(room).filter(|room| room.bytes > 0)
 }
 
-/// What the files in these folders and below take of the disk, as of a second ago at most. Of this process's
-/// own folders: always the same ones.
+/// Disk space used by the files in and below these folders, at most a second old. The folders must be the same ones in
+/// each call.
 pub fn occupied_bytes(dirs: &[&Path]) -> u64 {
     static LAST: Counted = Counted(Mutex::new(None));
     let sum = || dirs.iter().map(|dir| occupied(dir, FOLDERS_DEEP)).sum();
     LAST.at(Instant::now(), sum)
 }
 
-/// A data directory has its files two folders down.
+/// Depth of the search. The files of a data directory are two folders down.
 const FOLDERS_DEEP: u32 = 4;
 
-/// Files that go while this looks count as nothing.
+/// Files that disappear during the search count as 0.
 fn occupied(dir: &Path, deep: u32) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else {
         return 0;
@@ -117,8 +117,8 @@ fn occupied(dir: &Path, deep: u32) -> u64 {
     entries.flatten().map(of).sum()
 }
 
-/// Bytes that the kernel was given for storage by this process: whole pages, when they are first made dirty.
-/// None where it does not tell.
+/// Bytes that this process has caused the kernel to write to storage: complete pages, counted when they first become
+/// dirty. `None` if the system does not report it.
 pub fn written_bytes() -> Option<u64> {
     let io = fs::read_to_string("/proc/self/io").ok()?;
     let line = io
@@ -127,8 +127,8 @@ pub fn written_bytes() -> Option<u64> {
     line?.trim().parse().ok()
 }
 
-/// A count that costs so much that it is taken once a second only; who asks meanwhile gets the last
-/// one, who asks while it is taken waits for it.
+/// A number that is expensive to determine, so it is determined at most once per second. In between, callers get the
+/// last number. Callers that arrive while it is determined wait for it.
 struct Counted(Mutex<Option<(Instant, u64)>>);
 
 impl Counted {
