@@ -1,21 +1,22 @@
 # shellcheck shell=bash
-# The machines of the guide, on one: n1, n2 and n3, each with a file of variables as a service has one (n1.env), a data
-# directory (n1.etcd) and a log (n1.log). To walk a page by hand: an empty folder, and in bash
+# The machines of the guide, simulated on one machine: n1, n2 and n3. Each has a settings file with variables, as a
+# service has one (n1.env), a data directory (n1.etcd) and a log (n1.log). To try a page by hand, start bash in an
+# empty folder and run:
 #
 #   . …/src/guide/guide.sh
 #
-# On machines of your own, `start n1` is `systemctl start edgetcd` there, and `crash n1` is what happened to it.
+# On your machines, `start n1` is `systemctl start edgetcd`, and `crash n1` is the failure.
 #
-# GUIDE_PORTS names other ports than those of the pages: for clients and peers of n1, of n2, of n3.
+# GUIDE_PORTS replaces the ports of the pages: client port and peer port of n1, of n2, of n3.
 
 read -r -a ports <<<"${GUIDE_PORTS:-12379 12380 22379 22380 32379 32380}"
 declare -A process
 
-# port NODE: for clients.
+# port NODE: prints the client port.
 port() { echo "${ports[$((2 * (${1#n} - 1)))]}"; }
 peer_url() { echo "http://127.0.0.1:${ports[$((2 * (${1#n} - 1) + 1))]}"; }
 
-# variables NODE MEMBERS: what a founder is told.
+# variables NODE MEMBERS: prints the settings of an initial member.
 variables() {
     local url
     url=http://127.0.0.1:$(port "$1")
@@ -31,7 +32,7 @@ ETCD_INITIAL_CLUSTER_STATE=new
 END
 }
 
-# found NODE…: the variables of a new cluster of these.
+# found NODE…: writes the settings files of a new cluster of these nodes.
 found() {
     local node members=
     for node in "$@"; do
@@ -42,7 +43,7 @@ found() {
     done
 }
 
-# launch NODE [FLAG…]: its process, and no waiting.
+# launch NODE [FLAG…]: starts the process and does not wait.
 launch() {
     (
         set -a
@@ -56,17 +57,17 @@ launch() {
 
 is_alive() { kill -0 "${process[$1]}" 2>/dev/null; }
 
-# Ready to serve clients. Before that, they may connect, and wait.
+# Succeeds if the node serves clients. Before that, clients can connect, but they get no answer.
 answers() {
     edgetcdctl --no-sync --timeout 1s --endpoints "http://127.0.0.1:$(port "$1")" ls / >/dev/null 2>&1
 }
 
-# await NODE: until it serves, or has ended; a minute at most. The end is told with what it said last.
+# await NODE: waits until the node serves or has ended, at most a minute. If it has ended, prints its last log lines.
 await() {
     local end=$((SECONDS + 60))
     until answers "$1"; do
         if ! is_alive "$1"; then
-            tail -n 2 "$1.log" | grep -v ' info ' # an error is one line, or one with advice below
+            tail -n 2 "$1.log" | grep -v ' info ' # an error is one line, possibly with a line of advice below it
             echo "$1 has ended"
             return 1
         fi
@@ -79,7 +80,7 @@ await() {
     echo "$1 is ready"
 }
 
-# start NODE…: all at once, since a majority has to run before any is ready.
+# start NODE…: starts all nodes at once, because none is ready before a majority runs.
 start() {
     local node status=0
     for node in "$@"; do
@@ -91,7 +92,7 @@ start() {
     return $status
 }
 
-# end SIGNAL NODE…, and until they have.
+# end SIGNAL NODE…: sends the signal and waits until the processes have ended.
 end() {
     local node
     for node in "${@:2}"; do

@@ -1,8 +1,9 @@
 #![doc = include_str!("README.md")]
-//! # For whoever changes a page
+//! # How to change a page
 //!
-//! Each page is a file of this folder, and what its ```` ```console ```` blocks show is real: `tests/guide.rs` walks
-//! every page in a bash and compares, and `UPDATE=1 make test ARGS='--test guide'` writes what was printed into it.
+//! Each page is a file in this folder. The ```` ```console ```` blocks show real output: `tests/guide.rs` runs every
+//! command in one bash and compares the output. `UPDATE=1 make test ARGS='--test guide'` writes the real output into
+//! the pages.
 
 #[doc = include_str!("damaged_log.md")]
 pub mod damaged_log {}
