@@ -1,10 +1,10 @@
-//! How fast the door is: requests per second and CPU per request, beside tiny_http's own server.
+//! Measures the HTTP server: requests per second and CPU per request, compared with tiny_http's server.
 //!
 //!     cargo bench --bench door [-- ROUNDS]
 //!
-//! Each server runs as a process of its own and answers every request with 100 bytes of JSON and six
-//! headers, as etcd does. `wrk` asks over 64 connections, in turns, so that whatever else the machine
-//! does meets both alike; CPU per request is the server's own user and system time.
+//! Each server runs as its own process and answers every request with 100 bytes of JSON and six headers, as etcd
+//! does. `wrk` sends requests to them alternately over 64 connections, so that other load on the machine affects both
+//! equally. CPU per request is the server's own user and system time.
 
 use edgetcd::door::{Answer, Door, Handler, Limits, Reply, Request, listen};
 use std::io::{BufRead, BufReader};
@@ -77,7 +77,7 @@ fn serve_tiny_http() {
     wait_for_end();
 }
 
-/// The parent holds the other end of standard input.
+/// The parent process holds the other end of standard input.
 fn wait_for_end() {
     let _ = std::io::stdin().read_line(&mut String::new());
 }
@@ -124,7 +124,7 @@ impl Server {
         }
     }
 
-    /// Requests per second, and microseconds of CPU for each.
+    /// Returns requests per second, and microseconds of CPU per request.
     fn measure(&self) -> (f64, f64) {
         let before = self.cpu_seconds();
         let output = Command::new("wrk")
@@ -157,7 +157,7 @@ impl Server {
                 .and_then(|n| n.parse().ok())
                 .expect("a number")
         };
-        // utime and stime are the 14th and 15th field, the state after the name is the third.
+        // utime and stime are fields 14 and 15. The state is field 3, the first after the name.
         (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
     }
 }

@@ -1,4 +1,4 @@
-"""What the benchmarks share: counters of processes, runs of wrk, rounds, the table and its bars.
+"""Code shared by the benchmarks: counters of processes, runs of wrk, rounds, the table and its limits.
 
 CPU and bytes are those of the server processes alone, from /proc/PID/stat and /proc/PID/io.
 """
@@ -42,8 +42,8 @@ class Process:
 
 
 def wrk(server, connections, seconds, target, script=None, processes=None):
-    """One run against `server`: requests a second, the 99th percentile in ms, and, summed over `processes` (the
-    servers that take part; it alone, if not given), CPU seconds and bytes written per request."""
+    """Runs wrk against `server`. Returns requests per second and the 99th percentile in ms. CPU seconds and bytes written
+    per request are summed over `processes`, the servers that take part (default: only `server`)."""
     processes = [Process(one.pid) for one in processes or [server]]
     cpu, written = (sum(map(count, processes)) for count in (Process.cpu, Process.written))
     command = ["wrk", "-t%d" % min(2, connections), "-c%d" % connections, "-d%ds" % seconds, "--latency"]
@@ -63,12 +63,12 @@ def wrk(server, connections, seconds, target, script=None, processes=None):
 
 
 def answer_now(server, target):
-    """What a GET of the same target says, for the complaint."""
+    """Sends a GET for the same target and describes the response, for the error message."""
     try:
         with urllib.request.urlopen(server.url + target, timeout=10) as answer:
-            return "a GET says %d: %s" % (answer.status, answer.read(400))
+            return "a GET returns %d: %s" % (answer.status, answer.read(400))
     except urllib.error.HTTPError as answer:
-        return "a GET says %d: %s" % (answer.code, answer.read(400))
+        return "a GET returns %d: %s" % (answer.code, answer.read(400))
     except OSError as error:
         return "a GET fails: %s" % error
 
@@ -79,7 +79,7 @@ def write(server, key, value):
 
 
 def wait_value(server, key, seconds=10):
-    """Waits until this server itself holds the key."""
+    """Waits until this server has the key in its own memory."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -109,13 +109,13 @@ def shown(number):
 
 
 def missed(medians, bars):
-    """The bars that do not hold, in words."""
+    """Returns a message for each limit that is missed."""
     found = []
     for name, kind, bar in bars:
         one, other = medians["reference"][name], medians["edgetcd"][name]
         value = other / one if kind.startswith("ratio") else other
         if value < bar if kind.endswith("least") else value > bar:
-            found.append("%s: %.3g, the bar is %s %s" % (name, value, kind, bar))
+            found.append("%s: %.3g, the limit is %s %s" % (name, value, kind, bar))
     return found
 
 
@@ -123,13 +123,13 @@ def add_options(parser):
     parser.add_argument("--server", default=servers.DEFAULT_SERVER, help="command line of the server under test")
     parser.add_argument("--reference", default=servers.REFERENCE, help="command line of the reference")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4, help="of each wrk run")
+    parser.add_argument("--seconds", type=int, default=4, help="duration of each wrk run")
     parser.add_argument("--folder", default=str(servers.ROOT / "target"), help="a folder on the disk to measure")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed")
+    parser.add_argument("--check", action="store_true", help="exit with status 1 if a limit is missed")
 
 
 def compare(options, one_round, shown_after_each, order, bars):
-    """Rounds of the reference and of edgetcd in turns; prints the table. The exit status."""
+    """Runs the reference and edgetcd alternately and prints the table. Returns the exit status."""
     servers.install_reference(("etcd-server", "wrk"))
     pathlib.Path(options.folder).mkdir(exist_ok=True)
     load = os.getloadavg()[0]

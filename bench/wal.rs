@@ -1,8 +1,8 @@
-//! What a commit costs: `cargo bench --bench wal [-- FOLDER]`, on the disk that FOLDER is on.
+//! Measures the cost of a commit: `cargo bench --bench wal [-- FOLDER]`, on the disk of FOLDER.
 //!
-//! Both ways of writing a segment, one after the other: single small records, batches as 64 writers
-//! make them, single records again (a burst must not leave large pages behind); then restarts.
-//! Ends with status 1 if a single small record makes the disk write more than 8 KiB.
+//! Tests both ways of writing a segment: first single small records, then batches as 64 writers make them, then
+//! single records again (a burst must not leave large pages behind), and then restarts. Exits with status 1 if a
+//! single small record makes the disk write more than 8 KiB.
 
 use edgetcd::raft::{Entry, LogIndex, Payload, Position, Term};
 use edgetcd::wal::{Batch, Home, Options, RealDisk, Wal, WritePath, recover};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const SINGLE_BYTES_MAX: u64 = 8192;
 
-/// Bytes that this thread gave the disk to write; 0 where the system does not tell.
+/// Bytes that this thread has written to the disk; 0 if the system does not report them.
 fn written() -> u64 {
     let about = std::fs::read_to_string("/proc/thread-self/io").unwrap_or_default();
     let line = about
@@ -20,7 +20,7 @@ fn written() -> u64 {
     line.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// The time this thread has computed.
+/// The CPU time of this thread.
 fn cpu() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
@@ -51,7 +51,7 @@ fn open(dir: &Path, disk: RealDisk) -> Wal<RealDisk> {
     recover(&home).expect("the log can be opened").0
 }
 
-/// Writes so many batches; prints what one cost. Gives the bytes written for each.
+/// Writes `rounds` batches and prints the cost of one. Returns the bytes written per batch.
 fn run(wal: &mut Wal<RealDisk>, what: &str, rounds: u32, count: u64, bytes: usize) -> u64 {
     let (mut syncs, mut appending, mut syncing) = (Vec::new(), Duration::ZERO, Duration::ZERO);
     let before = written();
@@ -90,7 +90,7 @@ fn restart(dir: &Path, disk: RealDisk, what: &str) {
 }
 
 fn main() {
-    // cargo adds flags of its own.
+    // cargo adds its own flags.
     let folder = std::env::args().skip(1).find(|word| !word.starts_with('-'));
     let parent = folder.map_or_else(std::env::temp_dir, PathBuf::from);
     let mut worst = 0;

@@ -1,26 +1,26 @@
 # shellcheck shell=bash
-# A cluster on this machine: nodes n1, n2, …, each a folder and, while it runs, a process.
+# A cluster on this machine: nodes n1, n2, … Each node has a folder and, while it runs, a process.
 #
 #   cluster.etcd/base-port    its first port: n1 has 2379 for clients and 2380 for peers, n2 has 2381 and 2382, …
-#   cluster.etcd/running      there while the cluster is meant to run; `make cluster` ends when it goes
-#   cluster.etcd/n2/command   what starts the node: a script to read, and to run by hand
+#   cluster.etcd/running      exists while the cluster should run; `make cluster` ends when it is removed
+#   cluster.etcd/n2/command   the script that starts the node; users can read it and run it by hand
 #   cluster.etcd/n2/data      its data directory
-#   cluster.etcd/n2/log       what it has said since the last `make cluster`; before that: log.before
-#   cluster.etcd/n2/pid       its process: the id, and when it was born
+#   cluster.etcd/n2/log       its log since the last `make cluster`; the log before that is log.before
+#   cluster.etcd/n2/pid       its process: the id and the start time
 #
-# A node is a session of its own, so that a Ctrl-C meant for `make cluster` does not reach it, and one that
-# `make restart` has started outlives that make. Ids of processes are used again; so a signal goes to one only if
-# it was born when the file says. Linux tells that in /proc.
+# Each node runs in its own session, so a Ctrl-C for `make cluster` does not reach it, and a node started by
+# `make restart` continues after that make has ended. Process ids are reused, so the scripts send a signal only if the
+# process has the start time in the file. On Linux, /proc contains the start time.
 #
-# Nothing is asked for that a bare Debian lacks: bash 5, coreutils, sed, util-linux's setsid. The nodes are talked
-# to with edgetcdctl.
+# The scripts need only programs that a minimal Debian has: bash 5, coreutils, sed, util-linux's setsid. They talk to
+# the nodes with edgetcdctl.
 
 dir=${CLUSTER_DIR:-cluster.etcd}
 server=${EDGETCD:-target/release/edgetcd}
 client=${EDGETCDCTL:-target/release/edgetcdctl}
-# The first port; nothing before the cluster is founded.
+# The first port. Empty before the cluster is created.
 base=$(cat "$dir/base-port" 2>/dev/null) || true
-# What further makes have to be told, so that they find this cluster.
+# The variable that other make commands need to find this cluster.
 same=${CLUSTER_DIR:+ CLUSTER_DIR=$CLUSTER_DIR}
 
 fail() {
@@ -28,13 +28,13 @@ fail() {
     exit 1
 }
 
-# Says what is done, in the words with which a person would do it, and does it.
+# Prints a command as the user would type it, and runs it.
 show() {
     printf '+ %s\n' "$*"
     "$@"
 }
 
-# Asks ten times a second, for some seconds, until a command succeeds.
+# await SECONDS COMMAND…: retries a command ten times per second until it succeeds or the time is over.
 await() {
     local end=$((SECONDS + $1))
     shift
@@ -44,7 +44,7 @@ await() {
     done
 }
 
-# --- what is where
+# --- files and ports
 
 # Sets `nodes` to the numbers of all nodes that have a folder, in order.
 list_nodes() {
@@ -61,18 +61,18 @@ peer_url() { echo "http://127.0.0.1:$(($(client_port "$1") + 1))"; }
 
 # --- processes
 
-# Sets `born` to the time at which a process was started, and `letter` to the state that the kernel gives it.
-# The name of the program, which may hold anything, stands in brackets before both.
+# Sets `born` to the start time of a process and `letter` to its kernel state. The program name may contain any
+# character. It is in parentheses before both fields.
 read_birth() {
     local stat
     { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
-    # shellcheck disable=SC2086 # the words are wanted
+    # word splitting is intended
     set -- ${stat##*) }
     letter=$1 born=${20}
 }
 
-# Sets `pid` and `state` of a node, which is running, paused or dead; the status says whether it lives. A zombie is
-# dead: where nobody collects the orphans, as in some containers, it stays.
+# Sets `pid` and `state` of a node (running, paused or dead). The exit status is 0 if the node lives. A zombie counts
+# as dead: it stays if no process collects it, as in some containers.
 look_at() {
     local recorded born letter
     pid=- state=dead
@@ -96,12 +96,12 @@ any_lives() {
     return 1
 }
 
-# One make at a time starts nodes: two would write down the processes of one another, and lose the first. The lock is
-# on the folder that the cluster's lies in, so that it is there before the cluster is.
+# Takes a lock, so that only one make at a time starts nodes. Otherwise two of them could overwrite each other's pid
+# files, and lose the first process. The lock is on the parent folder, which exists before the cluster's folder.
 lock() {
     mkdir -p "$(dirname "$dir")"
     exec 9<"$(dirname "$dir")/"
-    flock --wait 60 9 || fail "Another make has been starting nodes of $dir for a minute."
+    flock --wait 60 9 || fail "Another make has been starting nodes of $dir for a minute. Wait until it ends, then try again."
 }
 unlock() { exec 9<&-; }
 
@@ -110,10 +110,11 @@ start_node() {
     setsid bash "$dir/n$1/command" </dev/null >>"$dir/n$1/log" 2>&1 9<&- &
     read_birth $! || true # it may have ended already
     echo "$! $born" >"$dir/n$1/pid"
-    disown # so that bash does not tell of its end as well
+    disown # so that bash does not print a message when it ends
 }
 
-# As an operator stops a node: it hands over its leadership first. A paused one hears that once it goes on.
+# Stops nodes with SIGTERM, as an operator does: a leader transfers its leadership first. SIGCONT lets a paused node
+# receive the SIGTERM.
 stop_nodes() {
     local node
     for node in "$@"; do
@@ -135,14 +136,15 @@ stop_cluster() {
     stop_nodes "${nodes[@]}"
 }
 
-# --- what the nodes say
+# --- requests to the nodes
 
-# ctl NODE WORD…: edgetcdctl, through one node.
+# ctl NODE WORD…: runs edgetcdctl through one node.
 ctl() {
     "$client" --endpoints "$(client_url "$1")" "${@:2}"
 }
 
-# ctl_others NODE WORD…: through the first other one that runs and answers. A paused one would only be waited for.
+# ctl_others NODE WORD…: runs edgetcdctl through the first other node that runs and answers. Skips paused nodes, which
+# would only cost a timeout.
 ctl_others() {
     local node urls=
     list_nodes
@@ -151,7 +153,7 @@ ctl_others() {
             urls+=${urls:+,}$(client_url "$node")
         fi
     done
-    [ -n "$urls" ] || fail "No node is running that could be asked. To start them all: make cluster$same"
+    [ -n "$urls" ] || fail "No node is running. To start them all: make cluster$same"
     "$client" --endpoints "$urls" "${@:2}"
 }
 
@@ -160,19 +162,19 @@ ctl_any() { ctl_others none "$@"; }
 answers() { ctl "$1" ls / >/dev/null 2>&1; }
 knows_leader() { ctl "$1" member list >/dev/null 2>&1; }
 
-# The number of the node that leads; nothing, and a status other than 0, if none does.
+# Prints the number of the leader. Prints nothing and fails if there is no leader.
 leader() {
     ctl_any member list 2>/dev/null | sed -n 's/.* name=n\([0-9]*\) .*isLeader=true$/\1/p'
 }
 
-# The id of a node as a member. By its URL: it has no name before its first start.
+# Prints the member id of a node. Finds it by its URL, because a member has no name before its first start.
 member_id() {
     ctl_any member list | sed -n "s|^\([0-9a-f]*\).* peerURLs=$(peer_url "$1")\( .*\)*$|\1|p"
 }
 
-# --- how a node comes to be
+# --- new nodes
 
-# check_ports HINT NODE…: before anything is written.
+# check_ports HINT NODE…: fails if a port of these nodes is in use. Called before anything is written.
 check_ports() {
     local node port
     for node in "${@:2}"; do
@@ -196,7 +198,7 @@ exec ${server@Q} --name n$1 --data-dir ${dir@Q}/n$1/data \\
 END
 }
 
-# found NUMBER: the folders of a new cluster, which is there once its first port is written down.
+# found NUMBER: creates the folders of a new cluster. The cluster exists once its first port is written.
 found() {
     local node members=
     for ((node = 1; node <= $1; node++)); do
@@ -208,19 +210,19 @@ found() {
     echo "$base" >"$dir/base-port"
 }
 
-# Makes a node a member of the cluster that runs, and starts it. A cluster takes one change of its members at a time,
-# and none before it has heard of those that run; so an addition is tried for some seconds.
+# Adds a node as a member of the running cluster, and starts it. A cluster allows one member change at a time, and
+# none before a new leader has heard from the running members. So this retries for some seconds.
 join() {
     local said members
     echo "+ edgetcdctl member add n$1 $(peer_url "$1")"
-    await 10 is_added "$1" || fail "$said" "The cluster does not take n$1. Is there a leader? make status$same"
+    await 10 is_added "$1" || fail "$said" "The cluster refuses to add n$1. Check whether it has a leader: make status$same"
     echo "$said"
     members=$(sed -n 's/^ETCD_INITIAL_CLUSTER="\(.*\)"$/\1/p' <<<"$said")
     write_command "$1" existing "$members"
     start_and_wait "$1"
 }
 
-# Ends a node's membership, if it has one.
+# Removes a node from the members, if it is one.
 leave() {
     local id
     id=$(member_id "$1") || return 1
@@ -231,15 +233,15 @@ leave() {
 
 is_added() { said=$(ctl_any member add "n$1" "$(peer_url "$1")" 2>&1); }
 
-# A node that is alone answers nothing before a majority runs; that is no failure of its start.
+# A node that is alone does not answer before a majority runs. This is not a failed start.
 start_and_wait() {
     local answer said=0
-    # What it says from now on comes behind that.
+    # The log lines of this start begin after this many bytes.
     [ ! -e "$dir/n$1/log" ] || said=$(wc -c <"$dir/n$1/log")
     answer="and answers on $(client_url "$1")"
     start_node "$1"
     await 10 settled "$1" || answer="and does not answer yet: $(tail -n 1 "$dir/n$1/log")"
-    look_at "$1" || fail "n$1 has ended again. The last it said:" "$(tail -c "+$((said + 1))" "$dir/n$1/log" | tail -n 3)"
+    look_at "$1" || fail "n$1 has ended again. Its last log lines:" "$(tail -c "+$((said + 1))" "$dir/n$1/log" | tail -n 3)"
     echo "n$1 runs as process $pid $answer"
 }
 
