@@ -1,23 +1,22 @@
-//! Flags and environment to a checked [`Config`].
+//! Reads flags and environment variables into a checked [`Config`].
 //!
-//! The flags are etcd's, since existing command lines, unit files and container images are what
-//! this server is started with; a few of our own stand beside them. Three things may come out of
-//! reading them:
+//! The flags are etcd's, because existing command lines, unit files and container images use them. A few flags are
+//! our own. Reading them has one of these outcomes:
 //!
 //! | outcome | for | status |
 //! |---|---|---|
 //! | a [`Config`], with warnings | everything that can start | |
 //! | a [`Stop`] with text for stdout | `--help`, `--version` | 0 |
-//! | a [`Stop`] with a message for stderr | a flag that is none, a value that cannot be read | 2 |
-//! | the same | a value that can be read but not used; anything wrong in the environment | 1 |
+//! | a [`Stop`] with a message for stderr | an unknown flag, a value that cannot be parsed | 2 |
+//! | the same | a value that can be parsed but not used; any error in the environment | 1 |
 //!
-//! A message keeps the reference's words, where it has some, and a second line says what to type.
+//! A message uses the reference's wording, if the reference has one. A second line says what to type.
 //!
-//! A flag that only means something to the v3 API is accepted with a warning; one that asks for
-//! something a user would miss (TLS, discovery, a proxy, a file of flags) is refused, never ignored.
+//! A flag that only concerns the v3 API is accepted with a warning. A flag that a user would miss (TLS, discovery, a
+//! proxy, a config file) is refused, not ignored.
 //!
-//! What only matters on the very first start (`--initial-*`) is checked by [`check_first_start`],
-//! which its caller leaves out when the data directory already holds a member.
+//! The flags for the very first start (`--initial-*`) are checked by [`check_first_start`]. The caller skips that
+//! check if the data directory already contains a member.
 
 mod first_start;
 mod flags;
@@ -38,87 +37,86 @@ use crate::allowed::Allowed;
 use crate::logging::Format;
 use crate::urls::{Scheme, Url};
 
-/// Everything a node is started with, checked. Plain data; [`Config::default`] is what no flags at
-/// all give.
+/// All settings of a node, checked. Plain data. [`Config::default`] is the result of no flags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Not empty; without `,` and `=`.
+    /// Not empty. Contains no `,` and no `=`.
     pub name: String,
-    /// May not exist yet.
+    /// The directory may not exist yet.
     pub data_dir: PathBuf,
     /// `None`: inside the data directory.
     pub wal_dir: Option<PathBuf>,
-    /// Applied entries from one snapshot to the next. At least 1.
+    /// A snapshot is made each time this many entries have been applied. At least 1.
     pub snapshot_count: u64,
     /// More than 0.
     pub heartbeat_interval: Duration,
-    /// At least 5 heartbeats, at most 50 s. A node waits a random one to two times this long.
+    /// At least 5 heartbeats, at most 50 s. Each time, a node waits a random time between one and two of these.
     pub election_timeout: Duration,
-    /// Files to keep; 0 keeps all.
+    /// Number of files to keep. 0 keeps all.
     pub max_snapshots: usize,
-    /// Files to keep; 0 keeps all.
+    /// Number of files to keep. 0 keeps all.
     pub max_wals: usize,
-    /// Events kept for `waitIndex`. At least 1.
+    /// Number of events kept for `waitIndex`. At least 1.
     pub watch_history: usize,
-    /// Bytes that those may have together; None: a sixteenth of the disk.
+    /// Maximum total size of these events in bytes. None: a sixteenth of the disk.
     pub watch_history_bytes: Option<u64>,
-    /// http, with an IP address or `localhost`, see [`Config::client_addresses`]; or unix.
+    /// Scheme http with an IP address or `localhost` (see [`Config::client_addresses`]), or unix.
     pub listen_client_urls: Vec<Url>,
-    /// The same for whoever watches this process.
+    /// The same for monitoring: serves only metrics and health.
     pub listen_metrics_urls: Vec<Url>,
-    /// The same for other members; see [`Config::peer_addresses`].
+    /// The same for other members. See [`Config::peer_addresses`].
     pub listen_peer_urls: Vec<Url>,
-    /// http or https: a proxy in front may add the TLS.
+    /// Scheme http or https: a proxy in front of the server may add TLS.
     pub advertise_client_urls: Vec<Url>,
-    /// http; with [`Config::initial_cluster`] what this member's id is made from.
+    /// Scheme http. This member's id is computed from these and [`Config::initial_cluster`].
     pub initial_advertise_peer_urls: Vec<Url>,
-    /// The founders, sorted by name, each with its sorted URLs. Empty if the text below cannot be
-    /// read, which [`check_first_start`] reports.
+    /// The initial members, sorted by name, each with its sorted URLs. Empty if the text below cannot be parsed,
+    /// which [`check_first_start`] reports.
     pub initial_cluster: Vec<(String, Vec<Url>)>,
     /// `--initial-cluster` as it was given.
     pub initial_cluster_text: String,
-    /// What a first start is. Checked and kept; no start depends on it yet.
+    /// Kind of the first start.
     pub initial_cluster_state: ClusterState,
-    /// Goes into the ids of the founders.
+    /// The ids of the initial members are computed from this too.
     pub initial_cluster_token: String,
-    /// Refuse a change of the members that could cost the quorum.
+    /// Refuse a member change that could cost the quorum.
     pub strict_reconfig_check: bool,
-    /// Drop all other members and go on alone.
+    /// Remove all other members and continue alone.
     pub force_new_cluster: bool,
-    /// Origins that browsers may write from. Off by default.
+    /// Origins from which browsers may write. None by default.
     pub cors: Allowed,
-    /// Names that a Host header may have. Any by default.
+    /// Allowed names in the Host header. All by default.
     pub host_whitelist: Allowed,
-    /// Lines of this gravity and graver are shown.
+    /// Lines of this level and more severe ones are logged.
     pub log_level: log::LevelFilter,
-    /// How a line on stderr is written.
+    /// Format of a log line on stderr.
     pub log_format: Format,
-    /// One line each, to be logged once there is a log.
+    /// One line each. The caller logs them once the logger is set up.
     pub warnings: Vec<String>,
 }
 
-/// What a first start is.
+/// Kind of the first start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClusterState {
-    /// All of the initial cluster start for the first time.
+    /// All initial members start for the first time.
     New,
     /// A running cluster has added this member.
     Existing,
 }
 
-/// Why no node is started, and what the process prints before it exits with `status`.
+/// The reason why no node is started: the output that the process prints before it exits with `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stop {
     /// The process's exit status.
     pub status: u8,
-    /// What was asked for with `--help` or `--version`; else empty.
+    /// The output of `--help` or `--version`. Otherwise empty.
     pub stdout: String,
-    /// Message, hint and perhaps the usage, ending with a newline; empty with status 0.
+    /// The message, a hint and possibly the usage, ending with a newline. Empty if the status is 0.
     pub stderr: String,
 }
 
 impl Stop {
-    /// Something the user has to change before a node can start (status 1). `hint` says how.
+    /// An error that the user must correct before a node can start (status 1). `hint` says how.
     pub fn fatal(reason: impl Display, hint: &str) -> Stop {
         Stop::with_message(1, &format!("edgetcd: {reason}"), hint, "")
     }
@@ -173,11 +171,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads `args`, the words behind the program's name, and then `env` for what they leave open.
+    /// Reads `args`, the words after the program's name, and then `env` for the flags that are not in `args`.
     ///
     /// # Errors
-    /// A [`Stop`] when there is nothing to start: help or version were asked for, or something
-    /// given cannot be used.
+    /// Returns a [`Stop`] if no node can be started: the user asked for help or version, or a setting cannot be used.
     pub fn from_args(
         args: &[OsString],
         env: impl Iterator<Item = (OsString, OsString)>,
@@ -196,27 +193,27 @@ impl Config {
         Ok(config)
     }
 
-    /// Where to listen for clients, each address once.
+    /// The addresses to listen on for clients, without duplicates.
     pub fn client_addresses(&self) -> Vec<SocketAddr> {
         addresses(&self.listen_client_urls)
     }
 
-    /// The sockets to listen on for clients.
+    /// The Unix sockets to listen on for clients.
     pub fn client_sockets(&self) -> Vec<&Path> {
         sockets(&self.listen_client_urls)
     }
 
-    /// Where to serve numbers only, each address once.
+    /// The addresses that serve only metrics and health, without duplicates.
     pub fn metrics_addresses(&self) -> Vec<SocketAddr> {
         addresses(&self.listen_metrics_urls)
     }
 
-    /// The sockets to serve numbers on.
+    /// The Unix sockets that serve only metrics and health.
     pub fn metrics_sockets(&self) -> Vec<&Path> {
         sockets(&self.listen_metrics_urls)
     }
 
-    /// Where to listen for other members, each address once.
+    /// The addresses to listen on for other members, without duplicates.
     pub fn peer_addresses(&self) -> Vec<SocketAddr> {
         addresses(&self.listen_peer_urls)
     }
@@ -243,7 +240,7 @@ fn stop_to_print(values: &Values) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Everything that was given as the types it stands for; nothing is compared yet.
+/// Parses all settings into their types. Does not compare them yet.
 fn read(given: &Given) -> Result<Config, Stop> {
     let values = Values::new(given);
     let name = values.text("name").to_owned();
@@ -261,7 +258,7 @@ fn read(given: &Given) -> Result<Config, Stop> {
         data_dir: data_dir.into(),
         wal_dir: values.some_text("wal-dir").map(Into::into),
         snapshot_count: match values.uint("snapshot-count")? {
-            0 => 100_000, // the reference takes its default, too
+            0 => 100_000, // the reference uses its default, too
             count => count,
         },
         heartbeat_interval: Duration::from_millis(values.uint("heartbeat-interval")?),
@@ -302,12 +299,12 @@ fn read(given: &Given) -> Result<Config, Stop> {
     })
 }
 
-/// A count too large for this machine is as good as no limit.
+/// A count that is too large for this machine has the effect of no limit.
 fn to_usize(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// The reference's levels; its `panic` and `fatal` are our `error`. `--debug` wins.
+/// The reference's levels. `panic` and `fatal` are treated as `error`. `--debug` takes precedence.
 fn log_level(values: &Values) -> Result<log::LevelFilter, Stop> {
     use log::LevelFilter::{Debug, Error, Info, Warn};
     let level = values.choice(
@@ -328,8 +325,8 @@ fn log_level(values: &Values) -> Result<log::LevelFilter, Stop> {
     })
 }
 
-/// `--initial-advertise-peer-urls`; by default localhost, but a member that listens on all
-/// addresses (0.0.0.0) advertises this machine's own, as the reference does.
+/// `--initial-advertise-peer-urls`. The default is localhost. A member that listens on all addresses (0.0.0.0)
+/// advertises the address of this machine instead, as in the reference.
 fn advertised_peer_urls(values: &Values, listen: &[Url]) -> Result<Vec<Url>, Stop> {
     let name = "initial-advertise-peer-urls";
     let urls = values.urls(name)?;
@@ -343,8 +340,8 @@ fn advertised_peer_urls(values: &Values, listen: &[Url]) -> Result<Vec<Url>, Sto
         .map_or(urls, |url| vec![url]))
 }
 
-/// The address this machine has towards the rest of the network, if there is any: that of a
-/// datagram socket with a route to a documentation address (RFC 5737). Nothing is sent.
+/// The address of this machine in its network, if it has one. It is the local address of a datagram socket that is
+/// connected to a documentation address (RFC 5737). Nothing is sent.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;
@@ -356,25 +353,25 @@ fn check_strays(given: &Given) -> Result<(), Stop> {
         None => Ok(()),
         Some(word) => Err(Stop::verify(
             &format!("'{word}' is not a valid flag"),
-            "flags begin with a dash; a boolean takes its value behind '=', as in --debug=false",
+            "flags begin with a dash; the value of a boolean flag follows '=', as in --debug=false",
         )),
     }
 }
 
-/// Flags that ask for what is not here.
+/// Refuses flags for features that this server does not have.
 fn refuse(values: &Values) -> Result<(), Stop> {
     let discovery = values.is_given("discovery") || values.is_given("discovery-srv");
     if discovery && values.is_given("initial-cluster") {
         return Err(Stop::verify(
             "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
              \"discovery\" or \"discovery-srv\"",
-            "leave the discovery flags out: there is no discovery here",
+            "omit the discovery flags: discovery is not supported",
         ));
     }
     if !values.boolean("enable-v2")? {
         return Err(Stop::verify(
-            "--enable-v2=false leaves nothing to serve",
-            "the v2 API is the only one here: leave the flag out",
+            "--enable-v2=false leaves no API to serve",
+            "the v2 API is the only one here: omit the flag",
         ));
     }
     values.choice("proxy", &[("off", ()), ("readonly", ()), ("on", ())])?;
@@ -389,7 +386,7 @@ fn refuse(values: &Values) -> Result<(), Stop> {
         let asked = asked && !is_stderr(flag.name, values);
         if asked {
             return Err(Stop::verify(
-                &format!("--{} cannot be served", flag.name),
+                &format!("--{} is not supported", flag.name),
                 why,
             ));
         }
@@ -397,14 +394,14 @@ fn refuse(values: &Values) -> Result<(), Stop> {
     Ok(())
 }
 
-/// That log lines go where they go anyway is no wish that cannot be served.
+/// Returns true if a log output flag only asks for stderr. That is accepted, because log lines always go to stderr.
 fn is_stderr(flag: &str, values: &Values) -> bool {
     let mut places = values.text(flag).split(',');
     ["log-output", "log-outputs"].contains(&flag)
         && places.all(|place| ["default", "stderr"].contains(&place))
 }
 
-/// The checks of the reference, in its order.
+/// Makes the reference's checks, in the same order.
 fn check(config: &Config) -> Result<(), Stop> {
     check_name(&config.name)?;
     let on_disk = [Scheme::Http, Scheme::Unix];
@@ -437,8 +434,8 @@ fn check(config: &Config) -> Result<(), Stop> {
 fn check_name(name: &str) -> Result<(), Stop> {
     if name.is_empty() || name.contains(|c: char| ",=".contains(c) || c.is_control()) {
         return Err(Stop::verify(
-            &format!("--name {name:?} must not be empty, nor contain ',' or '='"),
-            "type a plain word, such as --name=n1",
+            &format!("--name {name:?} must not be empty or contain ',' or '='"),
+            "type a name such as --name=n1",
         ));
     }
     Ok(())
@@ -451,7 +448,7 @@ fn check_listen(flag: &str, urls: &[Url], schemes: &[Scheme]) -> Result<(), Stop
             return Err(Stop::verify(
                 &format!("expected IP in URL for binding ({url})"),
                 &format!(
-                    "type an IP address of this machine, or 0.0.0.0 for all of them: \
+                    "type an IP address of this machine, or 0.0.0.0 for all its addresses: \
                      --{flag}=http://0.0.0.0:{}",
                     url.port()
                 ),
@@ -470,7 +467,7 @@ fn check_reachable(flag: &str, urls: &[Url], schemes: &[Scheme]) -> Result<(), S
                     "--{flag} \"{url}\" must be \"host:port\" (unexpected empty host ({url}))"
                 ),
                 &format!(
-                    "type the address others reach this machine by: --{flag}=http://HOST:PORT"
+                    "type the address at which others can reach this machine: --{flag}=http://HOST:PORT"
                 ),
             ));
         }
@@ -484,21 +481,23 @@ fn check_scheme(flag: &str, url: &Url, schemes: &[Scheme]) -> Result<(), Stop> {
     }
     Err(Stop::verify(
         &format!(
-            "--{flag}: {} cannot be served ({url})",
+            "--{flag}: {} URLs are not supported ({url})",
             url.scheme().as_str()
         ),
         &match url.scheme() {
             Scheme::Https | Scheme::Unixs => {
-                format!("there is no TLS yet: type --{flag}=http://HOST:PORT")
+                format!("TLS is not supported yet: type --{flag}=http://HOST:PORT")
             }
             _ => {
-                format!("members reach each other over the network: type --{flag}=http://HOST:PORT")
+                format!(
+                    "members connect to each other over the network: type --{flag}=http://HOST:PORT"
+                )
             }
         },
     ))
 }
 
-/// Both in milliseconds.
+/// Checks both intervals, in milliseconds.
 fn check_times(heartbeat: u128, election: u128) -> Result<(), Stop> {
     let (reason, hint) = if heartbeat == 0 {
         (
@@ -530,25 +529,25 @@ fn check_times(heartbeat: u128, election: u128) -> Result<(), Stop> {
         "election-timeout"
     };
     let what = if hint > 50_000 {
-        "type a smaller --heartbeat-interval, 10000 at most".to_owned()
+        "type a smaller --heartbeat-interval, at most 10000".to_owned()
     } else {
         format!("type --{flag}={hint}")
     };
     Err(Stop::verify(&reason, &what))
 }
 
-/// The last of the reference's checks: who says where to listen must say where that is reached.
+/// The last of the reference's checks: a server with listen URLs for clients also needs advertised client URLs.
 fn check_advertised(values: &Values) -> Result<(), Stop> {
     if values.is_given("listen-client-urls") && !values.is_given("advertise-client-urls") {
         return Err(Stop::verify(
             "--advertise-client-urls is required when --listen-client-urls is set explicitly",
-            "type the URLs clients reach this member by: --advertise-client-urls=http://HOST:PORT",
+            "type the URLs at which clients can reach this member: --advertise-client-urls=http://HOST:PORT",
         ));
     }
     Ok(())
 }
 
-/// What is accepted and does nothing, and what looks like a mistake.
+/// Returns warnings about flags that have no effect and about settings that are probably mistakes.
 fn warnings(config: &Config, values: &Values) -> Result<Vec<String>, Stop> {
     let mut warnings = Vec::new();
     for flag in FLAGS.iter().filter(|flag| values.is_given(flag.name)) {
@@ -574,7 +573,9 @@ fn warnings(config: &Config, values: &Values) -> Result<Vec<String>, Stop> {
         .iter()
         .chain(&config.advertise_client_urls);
     for url in advertised.filter(|url| ["0.0.0.0", "::"].contains(&url.host())) {
-        warnings.push(format!("{url} is advertised, which nobody can connect to"));
+        warnings.push(format!(
+            "{url} is advertised, but clients and members cannot connect to it"
+        ));
     }
     Ok(warnings)
 }

@@ -1,12 +1,12 @@
-//! `--initial-cluster`, and the checks of a member's very first start.
+//! Parses `--initial-cluster`, and checks the settings of a member's very first start.
 
 use super::{Config, Stop};
 use crate::urls::{self, Scheme, Url, UrlError};
 
-/// The founders, sorted by name, each with its sorted URLs.
+/// The initial members, sorted by name, each with its sorted URLs.
 type Founders = Vec<(String, Vec<Url>)>;
 
-/// The cluster of a member that was told of no other.
+/// The default cluster: this member alone.
 pub(super) fn alone(name: &str, peer_urls: &[Url]) -> String {
     let pairs: Vec<String> = peer_urls
         .iter()
@@ -15,7 +15,7 @@ pub(super) fn alone(name: &str, peer_urls: &[Url]) -> String {
     pairs.join(",")
 }
 
-/// Reads `name=url,name=url`. A name that comes several times has several URLs.
+/// Parses `name=url,name=url`. If a name appears several times, that member has several URLs.
 pub(super) fn parse_cluster(text: &str) -> Result<Founders, UrlError> {
     let mut founders: Founders = Vec::new();
     for pair in text.split(',').filter(|pair| !pair.is_empty()) {
@@ -31,20 +31,19 @@ pub(super) fn parse_cluster(text: &str) -> Result<Founders, UrlError> {
     Ok(founders)
 }
 
-/// Checks what counts on the first start only: call it when the data directory holds no member.
-/// `config.initial_cluster` is the list to found or join once this has passed.
+/// Checks the settings that matter only on the first start. Call it if the data directory contains no member. If it
+/// returns Ok, `config.initial_cluster` is the list of members to start or join.
 ///
-/// May ask the resolver when `--initial-cluster` and `--initial-advertise-peer-urls` spell this
-/// member's URLs differently.
+/// Makes DNS lookups if `--initial-cluster` and `--initial-advertise-peer-urls` spell this member's URLs differently.
 ///
 /// # Errors
-/// A [`Stop`] with status 1, in the reference's words, when this member is not in the list, or not
-/// with the URLs it advertises, or the list itself cannot be.
+/// Returns a [`Stop`] with status 1, in the reference's words, if this member is not in the list, if its URLs differ
+/// from those it advertises, or if the list is invalid.
 pub fn check_first_start(config: &Config) -> Result<(), Stop> {
     let founders = parse_cluster(&config.initial_cluster_text).map_err(|error| {
         Stop::fatal(
             format!("error setting up initial cluster: {error}"),
-            "type --initial-cluster=NAME=http://HOST:PORT, several with commas between them",
+            "type --initial-cluster=NAME=http://HOST:PORT, several separated by commas",
         )
     })?;
     check_peers_speak_http(&founders)?;
@@ -61,10 +60,10 @@ fn check_peers_speak_http(founders: &Founders) -> Result<(), Stop> {
         None => Ok(()),
         Some(url) => Err(Stop::fatal(
             format!(
-                "error setting up initial cluster: {} cannot be served ({url})",
+                "error setting up initial cluster: {} URLs are not supported ({url})",
                 url.scheme().as_str()
             ),
-            "members speak plain HTTP to each other: type http:// URLs",
+            "members use plain HTTP among themselves: type http:// URLs",
         )),
     }
 }
@@ -84,7 +83,7 @@ fn name_is_missing(config: &Config, founders: &Founders) -> Stop {
     )
 }
 
-/// No two members share a URL, and none has one twice.
+/// Checks that no URL appears twice, within a member or in two members.
 fn check_unique(founders: &Founders) -> Result<(), Stop> {
     let mut all: Vec<&Url> = founders.iter().flat_map(|(_, urls)| urls).collect();
     all.sort();
@@ -92,15 +91,12 @@ fn check_unique(founders: &Founders) -> Result<(), Stop> {
         None => Ok(()),
         Some(pair) => Err(Stop::fatal(
             format!("initial cluster {} has duplicate url", shown(founders)),
-            &format!(
-                "{} stands twice: each member needs URLs of its own",
-                pair[0]
-            ),
+            &format!("{} appears twice: each member needs its own URLs", pair[0]),
         )),
     }
 }
 
-/// The list in the order of names, as the reference prints it.
+/// The list sorted by name, as the reference prints it.
 fn shown(founders: &Founders) -> String {
     let members: Vec<String> = founders
         .iter()
@@ -109,8 +105,8 @@ fn shown(founders: &Founders) -> String {
     members.join(",")
 }
 
-/// What the list says of this member and what it advertises must be the same, by spelling or by
-/// the addresses it resolves to.
+/// Checks that this member's URLs in the list equal its advertised URLs, either as text or by the addresses they
+/// resolve to.
 fn check_own_urls(config: &Config, listed: &[Url]) -> Result<(), Stop> {
     let advertised = &config.initial_advertise_peer_urls;
     let own = alone(&config.name, listed);

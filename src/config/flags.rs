@@ -1,33 +1,33 @@
-//! The flags: one table that the parser, the environment and the help text are made from.
+//! The table of all flags. The parser, the environment and the help text use it.
 //!
-//! Flags are read as Go's flag package reads them, since existing command lines are written for
-//! it: one or two dashes, `--flag=value` or `--flag value`; a boolean stands alone or takes its
-//! value behind `=`, never the next word; a flag that is given again replaces what it said before;
-//! the first word that is no flag ends the flags. A flag's variable is its name in capitals with
-//! `_` for `-` and `ETCD_` in front; an empty variable counts as unset.
+//! Flags are parsed as in Go's flag package, because existing command lines are written for it. A flag has one or two
+//! dashes, and is `--flag=value` or `--flag value`. A boolean flag stands alone or has its value after `=`; it never
+//! takes the next word. If a flag appears several times, the last one counts. The first word that is not a flag ends
+//! the flags. The environment variable of a flag is `ETCD_` and its name in capitals, with `_` for `-`. An empty
+//! variable counts as unset.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use getopts::{Fail, HasArg, Occur, Options, ParsingStyle};
 
-/// How a flag takes its value.
+/// Whether a flag takes a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
     Bool,
 }
 
-/// What a flag is to us.
+/// How this server treats a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Does what its help says.
+    /// Supported. The text is its help.
     Ours(&'static str),
-    /// Accepted so that command lines of etcd start; the text says why it changes nothing.
+    /// Accepted so that etcd's command lines work. The text says why the flag has no effect.
     Warned(&'static str),
-    /// Refused when it asks for something; the text says what to do instead.
+    /// Refused unless it has its default value. The text says what to do instead.
     Refused(&'static str),
-    /// A flag of etcd 0.4 and 2, which etcd 3 accepts with any value, and ignores with a note.
+    /// A flag of etcd 0.4 or 2. etcd 3 accepts it with any value and ignores it with a warning.
     Gone,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Role {
 pub(super) struct Flag {
     pub name: &'static str,
     pub kind: Kind,
-    /// As the help text shows it; what is not given is this.
+    /// The default, as the help text shows it.
     pub default: &'static str,
     pub group: &'static str,
     pub role: Role,
@@ -76,140 +76,151 @@ const UNSAFE: &str = "Unsafe";
 const OTHER: &str = "Other";
 
 const V3: &str = "it belongs to the v3 API, which is not served";
-const NO_TLS: &str = "there is no TLS yet: use http:// URLs, behind a TLS proxy if one is needed";
-const NO_DISCOVERY: &str = "there is no discovery: name all members with --initial-cluster";
-const NO_PROXY: &str = "there is no proxy mode: point clients at the members themselves";
+const NO_TLS: &str =
+    "TLS is not supported yet: use http:// URLs, and a TLS proxy in front if you need one";
+const NO_DISCOVERY: &str = "discovery is not supported: list all members with --initial-cluster";
+const NO_PROXY: &str = "proxy mode is not supported: connect clients to the members directly";
 const TO_STDERR: &str =
-    "log lines go to stderr: leave the flag out, and write them to a file with 2>>FILE";
-const PROXY_TIMES: &str = "there is no proxy mode";
+    "log lines go to stderr: omit the flag, and redirect them to a file with 2>>FILE";
+const PROXY_TIMES: &str = "proxy mode is not supported";
 
-/// All flags of the reference, and ours, in the order of the help text.
+/// All flags of the reference and our own, in the order of the help text.
 pub(super) const FLAGS: &[Flag] = &[
     text(
         "name",
         "default",
         MEMBER,
-        Ours("This member's name, as --initial-cluster has it."),
+        Ours("Name of this member, as used in --initial-cluster."),
     ),
     text(
         "data-dir",
         "${name}.etcd",
         MEMBER,
-        Ours("Where this member keeps its data. Only one process may use it."),
+        Ours("Data directory of this member. Only one process can use it."),
     ),
     text(
         "wal-dir",
         "",
         MEMBER,
-        Ours("Where to keep the log instead, such as on a faster disk."),
+        Ours("Directory of the log, for example on a faster disk. Empty: in the data directory."),
     ),
     text(
         "snapshot-count",
         "100000",
         MEMBER,
-        Ours("After how many writes a snapshot is made and the log before it is dropped."),
+        Ours("Number of writes between snapshots. After a snapshot, the log before it is removed."),
     ),
     text(
         "heartbeat-interval",
         "100",
         MEMBER,
-        Ours("How often a leader is heard, in ms."),
+        Ours("Time between two heartbeats of the leader, in ms."),
     ),
     text(
         "election-timeout",
         "1000",
         MEMBER,
-        Ours("How long a silent leader is believed in, in ms: 5 heartbeats or more, up to 50000."),
+        Ours(
+            "How long followers wait for the leader before an election, in ms: 5 heartbeats to 50000.",
+        ),
     ),
     text(
         "listen-peer-urls",
         "http://localhost:2380",
         MEMBER,
-        Ours("Where to listen for other members: IP addresses or localhost, comma list."),
+        Ours(
+            "URLs to listen on for other members, separated by commas: IP addresses or localhost.",
+        ),
     ),
     text(
         "listen-client-urls",
         "http://localhost:2379",
         MEMBER,
         Ours(
-            "Where to listen for clients: IP addresses or localhost, or a socket (unix:///run/edgetcd.sock, for whom \
-             the umask says), comma list.",
+            "URLs to listen on for clients, separated by commas: IP addresses or localhost, or a Unix socket \
+             (unix:///run/edgetcd.sock; the umask decides who may connect).",
         ),
     ),
     text(
         "listen-metrics-urls",
         "",
         MEMBER,
-        Ours("Where to serve /metrics and /health as well, and nothing else, comma list."),
+        Ours("More URLs to listen on, separated by commas, which serve only /metrics and /health."),
     ),
     text(
         "max-snapshots",
         "5",
         MEMBER,
-        Ours("How many snapshots to keep (0: all)."),
+        Ours("Number of snapshots to keep (0: all)."),
     ),
     text(
         "max-wals",
         "5",
         MEMBER,
-        Ours("How many log files to keep (0: all). One still needed is never removed."),
+        Ours(
+            "Number of log files to keep (0: all). Files that are still needed are never removed.",
+        ),
     ),
     text(
         "watch-history",
         "1000",
         MEMBER,
         Ours(
-            "How many events a watch with waitIndex can look back; with N,BYTES, how many bytes of them, too (a \
-             sixteenth of the disk otherwise). etcd has no such flag.",
+            "Number of past events that a watch with waitIndex can read. N,BYTES also limits their total size \
+             (default: a sixteenth of the disk). etcd does not have this flag.",
         ),
     ),
     text(
         "initial-advertise-peer-urls",
         "http://localhost:2380",
         CLUSTER,
-        Ours("Where the other members reach this one, comma list."),
+        Ours("URLs at which the other members can reach this one, separated by commas."),
     ),
     text(
         "initial-cluster",
         "NAME=PEER-URL",
         CLUSTER,
-        Ours("All founding members: name=url,name=url. A member with two URLs comes twice."),
+        Ours("All initial members: name=url,name=url. A member with two URLs is listed twice."),
     ),
     text(
         "initial-cluster-state",
         "new",
         CLUSTER,
-        Ours("'new' to found a cluster, 'existing' to join one that has added this member."),
+        Ours(
+            "'new' to start a new cluster, 'existing' to join a cluster that has added this member.",
+        ),
     ),
     text(
         "initial-cluster-token",
         "etcd-cluster",
         CLUSTER,
-        Ours("A word that keeps clusters with the same URLs apart."),
+        Ours("A word that distinguishes clusters with the same URLs."),
     ),
     text(
         "advertise-client-urls",
         "http://localhost:2379",
         CLUSTER,
-        Ours("Where clients reach this member, comma list; needed with --listen-client-urls."),
+        Ours("URLs at which clients can reach this member. Required with --listen-client-urls."),
     ),
     boolean(
         "strict-reconfig-check",
         "true",
         CLUSTER,
-        Ours("Refuse changes of the members that could cost the quorum."),
+        Ours("Refuse member changes that could cost the quorum."),
     ),
     text(
         "cors",
         "",
         HTTP,
-        Ours("Origins whose web pages may use this API, comma list; '*' is any. Empty: none."),
+        Ours(
+            "Origins of web pages that may use this API, separated by commas. '*': all. Empty: none.",
+        ),
     ),
     text(
         "host-whitelist",
         "*",
         HTTP,
-        Ours("Host names that requests may be for, comma list; '*' or empty: any."),
+        Ours("Host names that requests may use, separated by commas. '*' or empty: all."),
     ),
     text(
         "log-level",
@@ -221,7 +232,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "log-format",
         "text",
         LOG,
-        Ours("text or json. etcd has no such flag."),
+        Ours("text or json. etcd does not have this flag."),
     ),
     boolean(
         "debug",
@@ -233,7 +244,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "force-new-cluster",
         "false",
         UNSAFE,
-        Ours("Drop all other members and go on alone with the data that is here."),
+        Ours("Remove all other members and continue alone with the data of this one."),
     ),
     boolean(
         "version",
@@ -245,14 +256,15 @@ pub(super) const FLAGS: &[Flag] = &[
         "help",
         "false",
         OTHER,
-        Ours("Print this and exit; also -h."),
+        Ours("Print this help and exit. Also -h."),
     ),
-    // Refused: what they ask for is not here, and a node without it is not what was meant.
+    // Refused flags: they ask for features that this server does not have. Without these features, the node would not
+    // do what the user wants.
     text(
         "config-file",
         "",
         OTHER,
-        Refused("give flags or ETCD_* variables instead"),
+        Refused("use flags or ETCD_* variables instead"),
     ),
     text("discovery", "", CLUSTER, Refused(NO_DISCOVERY)),
     text("discovery-srv", "", CLUSTER, Refused(NO_DISCOVERY)),
@@ -281,14 +293,14 @@ pub(super) const FLAGS: &[Flag] = &[
         "unsafe-no-fsync",
         "false",
         UNSAFE,
-        Refused("a write is acknowledged only once it is synced: leave the flag out"),
+        Refused("a write is acknowledged only after it is synced: omit the flag"),
     ),
-    // Accepted: a command line that has them starts and does what it did, as far as v2 goes.
+    // Accepted flags: etcd's command lines that use them start, and work as before as far as API v2 is concerned.
     boolean(
         "enable-v2",
         "true",
         OTHER,
-        Ours("The v2 API. There is no other, so =false is refused."),
+        Ours("Serve the v2 API. It is the only API here, so =false is refused."),
     ),
     boolean(
         "pre-vote",
@@ -300,13 +312,13 @@ pub(super) const FLAGS: &[Flag] = &[
         "initial-election-tick-advance",
         "true",
         OTHER,
-        Warned("a node that is alone leads at once"),
+        Warned("a single node becomes leader at once"),
     ),
     text(
         "discovery-fallback",
         "proxy",
         OTHER,
-        Warned("there is no discovery"),
+        Warned("discovery is not supported"),
     ),
     text("proxy-failure-wait", "5000", OTHER, Warned(PROXY_TIMES)),
     text(
@@ -327,7 +339,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "max-request-bytes",
         "1572864",
         OTHER,
-        Warned("a v2 request may hold 10 MiB"),
+        Warned("a v2 request may be up to 10 MiB"),
     ),
     text("max-concurrent-streams", "", OTHER, Warned(V3)),
     text("grpc-keepalive-min-time", "5s", OTHER, Warned(V3)),
@@ -342,13 +354,13 @@ pub(super) const FLAGS: &[Flag] = &[
         "enable-pprof",
         "false",
         OTHER,
-        Warned("there is no Go runtime to look into"),
+        Warned("there is no Go runtime to profile"),
     ),
     text(
         "metrics",
         "basic",
         OTHER,
-        Warned("/metrics always shows all there is"),
+        Warned("/metrics always shows all metrics"),
     ),
     text("logger", "", OTHER, Warned("see --log-format")),
     text("log-output", "default", OTHER, Refused(TO_STDERR)),
@@ -419,18 +431,18 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
 ];
 
-/// Where a value comes from: bad ones are named, and answered, by it.
+/// Where a value was set. Errors name the source, and their exit status depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     CommandLine,
     Environment,
 }
 
-/// The values that were given, the last one of each flag.
+/// The given values: the last one of each flag.
 #[derive(Debug, Default)]
 pub(super) struct Given {
     values: BTreeMap<&'static str, (String, Source)>,
-    /// Words that are no flags, and all behind the first of them.
+    /// Words that are not flags, and all words after the first of them.
     pub strays: Vec<String>,
     pub warnings: Vec<String>,
 }
@@ -444,7 +456,7 @@ impl Given {
     }
 }
 
-/// A command line that cannot be read. `message` in Go's words.
+/// A command line that cannot be parsed. `message` is in Go's words.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misuse {
     pub message: String,
@@ -455,7 +467,7 @@ pub(super) fn find(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name == name)
 }
 
-/// Reads the words behind the program's name.
+/// Parses the words after the program's name.
 pub(super) fn read_args(args: &[OsString]) -> Result<Given, Misuse> {
     if let Some(arg) = args.iter().find(|arg| arg.to_str().is_none()) {
         return Err(Misuse {
@@ -472,7 +484,7 @@ pub(super) fn read_args(args: &[OsString]) -> Result<Given, Misuse> {
         let Some(&last) = matches.opt_positions(flag.name).last() else {
             continue;
         };
-        // A boolean that stands alone has a position but no value.
+        // A boolean flag that stands alone has a position but no value.
         let with_value = matches.opt_strs_pos(flag.name).into_iter().next_back();
         let value = with_value
             .filter(|(at, _)| *at == last)
@@ -490,9 +502,9 @@ fn options() -> Options {
     for flag in FLAGS {
         let has_arg = match flag.kind {
             Kind::Text => HasArg::Yes,
-            Kind::Bool => HasArg::Maybe, // a long one never takes the next word
+            Kind::Bool => HasArg::Maybe, // a long flag never takes the next word
         };
-        // A name of one letter is a short one to getopts; both are written with one dash or two.
+        // A name of one letter is a short flag for getopts. Both kinds work with one dash or two.
         let (short, long) = match flag.name {
             "help" => ("h", "help"),
             name if name.len() == 1 => (name, ""),
@@ -527,7 +539,7 @@ fn misuse(fail: &Fail) -> Misuse {
     }
 }
 
-/// The flag that a mistyped name comes closest to, if it is close.
+/// Returns the flag that is most similar to a mistyped name, if one is similar enough.
 fn nearest(name: &str) -> Option<&'static str> {
     let close = |flag: &Flag| (distance(name, flag.name), flag.name);
     let (edits, flag) = FLAGS.iter().map(close).min()?;
@@ -549,10 +561,10 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Adds what the environment says about flags that the command line leaves open.
+/// Adds the environment variables of flags that are not on the command line.
 ///
 /// # Errors
-/// A variable whose value is not in UTF-8.
+/// Fails if the value of a variable is not in UTF-8.
 pub(super) fn read_env(
     given: &mut Given,
     env: impl Iterator<Item = (OsString, OsString)>,
@@ -569,7 +581,8 @@ pub(super) fn read_env(
 fn read_variable(given: &mut Given, name: &OsStr, value: &OsStr) -> Result<(), Misuse> {
     let shown = name.to_string_lossy();
     let Some(flag) = FLAGS.iter().find(|flag| variable(flag.name) == shown) else {
-        // The one that the reference knows besides its flags: it lets it start on odd processors.
+        // The reference knows this variable too, although it has no flag. It lets the reference start on unsupported
+        // processors.
         if shown != "ETCD_UNSUPPORTED_ARCH" {
             given
                 .warnings
@@ -596,8 +609,8 @@ fn read_variable(given: &mut Given, name: &OsStr, value: &OsStr) -> Result<(), M
     Ok(())
 }
 
-/// A flag's environment variable. `--version` and `--help` have none: images set `ETCD_VERSION` to
-/// something else.
+/// The environment variable of a flag. `--version` and `--help` have none, because container images set
+/// `ETCD_VERSION` for another purpose.
 pub(super) fn variable(flag: &str) -> String {
     match flag {
         "version" | "help" => String::new(),

@@ -1,4 +1,4 @@
-//! What `--help` and `--version` print.
+//! The output of `--help` and `--version`.
 
 use super::flags::{FLAGS, Flag, Kind, Role};
 
@@ -10,15 +10,15 @@ edgetcd: a small server for etcd's v2 API
 Usage:
 
   edgetcd [flags]
-    Start a member; alone, it is a cluster of one.
+    Start a member. Without other flags it is a cluster of one.
 
   edgetcd --version
     Show the version.
 
   edgetcd -h | --help
-    Show this.
+    Show this help.
 
-Example: a node on this machine, its data in ./default.etcd, and a first key:
+Example: a node on this machine with its data in ./default.etcd, and a first key:
 
   edgetcd &
   curl http://127.0.0.1:2379/v2/keys/message -XPUT -d value='Hello'
@@ -33,13 +33,13 @@ Example: the first of three members:
     --initial-cluster-token fruit \\
     --initial-cluster n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n3=http://10.0.0.3:2380
 
-Flags may have one dash or two, and their value behind '=' or as the next word; a boolean takes
-its value behind '=' only. Each can be given as a variable instead: --data-dir is ETCD_DATA_DIR.
-A flag wins over its variable, and the last of several over those before it.
-The --initial-* flags count on the first start only; later the data directory knows better.
+Flags have one dash or two. Their value follows '=' or is the next word; the value of a boolean flag
+must follow '='. Each flag can be set by a variable instead: --data-dir is ETCD_DATA_DIR.
+A flag overrides its variable. If a flag is repeated, the last one counts.
+The --initial-* flags are used on the first start only. Later starts use the data directory.
 ";
 
-/// What a usage error prints below its message.
+/// Printed below the message of a usage error.
 pub(super) const USAGE: &str = "\
 Usage:
 
@@ -50,7 +50,7 @@ Usage:
     Show all flags.
 ";
 
-/// All of `--help`.
+/// The whole text of `--help`.
 pub(super) fn help() -> String {
     let mut out = INTRODUCTION.to_owned();
     let mut group = "";
@@ -64,11 +64,11 @@ pub(super) fn help() -> String {
         }
         out += &format!("  --{}{}\n    {what}\n", flag.name, shown_default(flag));
     }
-    out += "\nAccepted with a warning, so that command lines of etcd start:\n";
+    out += "\nAccepted with a warning, so that etcd's command lines work:\n";
     out += &names(|role| matches!(role, Role::Warned(_)));
-    out += "\nAccepted and ignored with a note, as etcd does:\n";
+    out += "\nAccepted and ignored with a warning, as in etcd:\n";
     out += &names(|role| matches!(role, Role::Gone));
-    out += "\nRefused, because a node without what they ask for is not what was meant:\n";
+    out += "\nRefused, because this server does not have the features that they ask for:\n";
     out += &names(|role| matches!(role, Role::Refused(_)));
     out
 }
@@ -95,7 +95,8 @@ fn names(of: impl Fn(Role) -> bool) -> String {
     out + "\n"
 }
 
-/// `--version`: the reference's four lines, since scripts take the third word of the first.
+/// The output of `--version`: the same four lines as the reference, because scripts read the third word of the first
+/// line.
 pub(super) fn version() -> String {
     format!(
         "etcd Version: {ETCD_VERSION} (edgetcd {}, which serves etcd's v2 API)\n\
@@ -108,7 +109,7 @@ pub(super) fn version() -> String {
     )
 }
 
-/// Go's name of a processor, which scripts compare with.
+/// Go's name of a processor architecture, which scripts compare.
 fn go_arch(arch: &'static str) -> &'static str {
     match arch {
         "x86_64" => "amd64",

@@ -1,14 +1,14 @@
-//! The values of flags, as the types they stand for.
+//! Parses the values of flags into their types.
 //!
-//! A bad value on the command line is a usage error (status 2), a bad one in the environment stops
-//! the start (status 1), both in the reference's words and with a hint what to type.
+//! An invalid value on the command line is a usage error (status 2). An invalid value in the environment stops the
+//! start (status 1). Both messages use the reference's words and have a hint what to type.
 
 use super::Stop;
 use super::flags::{self, Given, Kind, Source};
 use crate::go;
 use crate::urls::Url;
 
-/// Given values and, for the rest, the defaults of the table.
+/// The given values, and the defaults of the table for the others.
 pub(super) struct Values<'a> {
     given: &'a Given,
 }
@@ -24,7 +24,7 @@ impl<'a> Values<'a> {
             .is_some_and(|(value, _)| !value.is_empty())
     }
 
-    /// What was given, or the default; `--flag=''` gives an empty text.
+    /// The given value or the default. `--flag=''` gives an empty text.
     pub fn text(&self, name: &str) -> &str {
         match self.given.get(name) {
             Some((value, _)) => value,
@@ -32,7 +32,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// What was given, or `None` also if that is empty.
+    /// The given value, or `None` if it is absent or empty.
     pub fn some_text(&self, name: &str) -> Option<&str> {
         self.given
             .get(name)
@@ -57,7 +57,7 @@ impl<'a> Values<'a> {
         })
     }
 
-    /// A whole number, and a second one behind a comma.
+    /// Parses a whole number, and optionally a second one after a comma.
     pub fn one_or_two(&self, name: &str) -> Result<(u64, Option<u64>), Stop> {
         let text = self.text(name);
         let parsed = match text.split_once(',') {
@@ -75,11 +75,12 @@ impl<'a> Values<'a> {
         })
     }
 
-    /// A comma list of URLs, sorted, each once. Empty counts as not given.
+    /// Parses a list of URLs separated by commas. The result is sorted, without duplicates. An empty value counts as
+    /// not given.
     pub fn urls(&self, name: &str) -> Result<Vec<Url>, Stop> {
         let text = self.some_text(name).unwrap_or_else(|| default(name));
         let mut urls = Url::parse_list(text).map_err(|error| {
-            let hint = format!("type --{name}=http://HOST:PORT, several with commas between them");
+            let hint = format!("type --{name}=http://HOST:PORT, several separated by commas");
             self.bad(name, &error.to_string(), &hint)
         })?;
         urls.dedup();
