@@ -1,7 +1,7 @@
-//! HTTP/1.1 over one socket, with every byte in the test's hands.
+//! An HTTP/1.1 client over one socket that gives the test control over every byte.
 //!
-//! A [`Connection`] can be kept alive, left waiting on a long poll, given half a request or read
-//! slowly. Bodies are taken out of their framing as they come, so a watch is read line by line.
+//! A test can keep a [`Connection`] alive, leave it waiting on a long poll, send half a request, or read slowly. The
+//! client decodes the body framing as bytes arrive, so a test can read a watch line by line.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::json::Json;
 
-/// How long an answer may take when a test says nothing else.
+/// Default time limit for a response.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 pub const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
 
-/// A complete answer.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -35,7 +35,7 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; panics with the body if it is none.
+    /// The body as JSON. Panics with the body if it is not JSON.
     pub fn json(&self) -> Json {
         Json::parse(&self.text()).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -49,20 +49,20 @@ impl Answer {
     }
 }
 
-/// The next line of an open body.
+/// The result of waiting for the next line of an open body.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Line {
-    /// Its bytes, newline included (the last one may lack it).
+    /// The bytes of the line, including the newline (the last line may have none).
     Is(Vec<u8>),
-    /// The body ended as its framing says.
+    /// The body ended according to its framing.
     End,
-    /// The connection ended before that.
+    /// The connection ended before the end of the body.
     Cut,
-    /// Nothing came in time; the connection is still open.
+    /// No complete line arrived in time. The connection is still open.
     Silence,
 }
 
-/// What stands between here and the end of the current body.
+/// How much of the current body is still to be read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Framing {
     Done,
@@ -76,9 +76,9 @@ enum Framing {
 
 pub struct Connection {
     stream: TcpStream,
-    /// Received and not yet taken out of its framing.
+    /// Received bytes that are not decoded yet.
     raw: Vec<u8>,
-    /// Taken out of its framing and not yet handed to the test.
+    /// Decoded bytes that the test has not read yet.
     body: Vec<u8>,
     framing: Framing,
     closed: bool,
@@ -102,18 +102,18 @@ impl Connection {
         &self.stream
     }
 
-    /// Sends these bytes and nothing else.
+    /// Sends exactly these bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// A request and its whole answer, on a connection that stays open.
+    /// Sends a request and reads the whole response. The connection stays open.
     pub fn ask(&mut self, method: &str, target: &str, form: Option<&str>) -> io::Result<Answer> {
         self.write(&form_request(method, target, form))?;
         self.answer(method == "HEAD", PATIENCE)
     }
 
-    /// The whole answer to what was sent. `headless`: it is to a HEAD, so no body follows.
+    /// Reads the whole response. `headless`: it is the response to a HEAD, so it has no body.
     pub fn answer(&mut self, headless: bool, within: Duration) -> io::Result<Answer> {
         let deadline = Instant::now() + within;
         let mut answer = self.head(headless, within)?;
@@ -133,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// Status and headers only (the body stays in the connection, see [`Connection::line`]).
+    /// Reads the status and the headers only. The body stays in the connection, see [`Connection::line`].
     pub fn head(&mut self, headless: bool, within: Duration) -> io::Result<Answer> {
         let deadline = Instant::now() + within;
         loop {
@@ -154,7 +154,7 @@ impl Connection {
         }
     }
 
-    /// The next line of the open body, waited for at most so long.
+    /// Waits at most `within` for the next line of the open body.
     pub fn line(&mut self, within: Duration) -> Line {
         let deadline = Instant::now() + within;
         loop {
@@ -181,7 +181,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the peer closes; what it still sends is thrown away.
+    /// Waits until the peer closes the connection. Discards everything that the peer still sends.
     pub fn closes(&mut self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         while !self.closed {
@@ -194,7 +194,7 @@ impl Connection {
         true
     }
 
-    /// Reads once; `TimedOut` at the deadline. The end of the stream is not an error.
+    /// Reads once. Fails with `TimedOut` at the deadline. The end of the stream is not an error.
     fn fill(&mut self, deadline: Instant) -> io::Result<()> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -215,7 +215,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes as much as there is out of its framing.
+    /// Decodes the body framing of all received bytes.
     fn unframe(&mut self) -> io::Result<()> {
         loop {
             match self.framing {
@@ -276,7 +276,7 @@ impl Connection {
     }
 }
 
-/// The bytes of a request; a body gets its `Content-Length`.
+/// The bytes of a request. A request with a body gets a `Content-Length`.
 pub fn request(
     method: &str,
     target: &str,

@@ -1,11 +1,11 @@
 //! Several real processes that form one cluster.
 //!
-//! [`Cluster::start`] puts them on free loopback ports. [`Cluster::linked`] gives each a network
-//! namespace, so that links between them can be cut one way or both ([`super::network`]). That needs
-//! root, so a test that does it is `#[ignore]`d; `make clustertest` runs it as root.
+//! [`Cluster::start`] starts them on free loopback ports. [`Cluster::linked`] gives each its own network namespace,
+//! so that a test can cut the links between them in one or both directions ([`super::network`]). This needs root, so
+//! tests that use it are `#[ignore]`d; `make clustertest` runs them as root.
 //!
-//! Nodes are named by their place in the cluster: 0, 1, 2 …; node 1 was started with `--name=n1`.
-//! [`Client`] talks to all of them, as a client with several endpoints does.
+//! Nodes are named by their place in the cluster: 0, 1, 2 … Node 1 is started with `--name=n1`. [`Client`] talks to
+//! all of them, like a client with several endpoints.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,14 +20,14 @@ use super::network::Network;
 use super::server::{Place, Server};
 use super::wait_for;
 
-/// An election may need several rounds, and a debug build on a busy machine is slow.
+/// Time limit for an election. It may need several rounds, and a debug build on a busy machine is slow.
 pub const ELECTED_WITHIN: Duration = Duration::from_secs(30);
-/// How long one node may take to answer a question about itself.
+/// Time limit for a node's answer to a question about itself.
 const SOON: Duration = Duration::from_secs(2);
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 pub struct Cluster {
-    /// Declared first, so that they end before their network does.
+    /// Declared before the network, so that the nodes are dropped first.
     nodes: Vec<Server>,
     paused: Vec<bool>,
     network: Option<Network>,
@@ -35,14 +35,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A fresh cluster on loopback ports, with a leader.
+    /// Starts a new cluster on loopback ports and waits for a leader.
     pub fn start(count: usize, flags: &[&str]) -> Cluster {
         let mut cluster = Cluster::prepare(count, flags);
         cluster.launch();
         cluster
     }
 
-    /// A fresh cluster whose links can be cut, which needs root and `ip`.
+    /// Starts a new cluster with links that can be cut. Needs root and `ip`.
     pub fn linked(count: usize, flags: &[&str]) -> Cluster {
         let network = Network::new(count);
         let network = network.unwrap_or_else(|reason| {
@@ -54,7 +54,7 @@ impl Cluster {
         cluster
     }
 
-    /// Everything but the processes.
+    /// Prepares the cluster without starting its processes.
     pub fn prepare(count: usize, flags: &[&str]) -> Cluster {
         let places = (0..count).map(|_| Place::free()).collect();
         Cluster::prepare_at(places, None, flags)
@@ -91,14 +91,14 @@ impl Cluster {
         node
     }
 
-    /// Starts every process and waits until all serve and name the same leader.
+    /// Starts every process and waits until all serve and report the same leader.
     pub fn launch(&mut self) {
         self.nodes.iter_mut().for_each(Server::spawn);
         self.nodes.iter_mut().for_each(Server::wait_ready);
         self.wait_leader();
     }
 
-    // Looking ---------------------------------------------------------------------------------
+    // Observing --------------------------------------------------------------------------------
 
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -112,7 +112,7 @@ impl Cluster {
         &mut self.nodes[node]
     }
 
-    /// Client addresses of all nodes, also of those that do not run.
+    /// Client addresses of all nodes, including those that do not run.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(Server::address).collect()
     }
@@ -127,28 +127,28 @@ impl Cluster {
         (0..self.len()).filter(awake).collect()
     }
 
-    /// The nodes that run, without this one.
+    /// The running nodes without this one.
     pub fn others(&self, node: usize) -> Vec<usize> {
         let mut others = self.running();
         others.retain(|other| *other != node);
         others
     }
 
-    /// Waits until all running nodes name one leader, one of them.
+    /// Waits until all running nodes report the same leader, and it is one of them.
     pub fn wait_leader(&self) -> usize {
         self.wait_leader_among(&self.running())
     }
 
-    /// Waits until all these nodes name one leader, one of them.
+    /// Waits until all these nodes report the same leader, and it is one of them.
     pub fn wait_leader_among(&self, nodes: &[usize]) -> usize {
-        let what = format!("one leader that all of {nodes:?} name");
+        let what = format!("one leader that all of {nodes:?} report");
         wait_for(&what, ELECTED_WITHIN, || {
             self.assert_alive(nodes);
             self.agreed_leader(nodes)
         })
     }
 
-    /// A process that ended by itself would be waited for in vain.
+    /// Fails at once if a process has ended by itself, instead of waiting for it until the deadline.
     fn assert_alive(&self, nodes: &[usize]) {
         for node in nodes {
             let ended = self.nodes[*node].process().has_ended();
@@ -164,14 +164,14 @@ impl Cluster {
         (agreed && self.claims(leader)).then_some(leader)
     }
 
-    /// The leader this node names.
+    /// The leader that this node reports.
     pub fn named_by(&self, node: usize) -> Option<usize> {
         let answer = self.get(node, "/v2/members/leader")?;
         let name = answer.get("name")?.text()?;
         name.strip_prefix('n')?.parse().ok()
     }
 
-    /// Whether this node says that it leads; it may be wrong.
+    /// Whether this node reports itself as leader. It may be wrong.
     pub fn claims(&self, node: usize) -> bool {
         let answer = self.get(node, "/v2/stats/self");
         let state = answer.as_ref().and_then(|answer| answer.get("state"));
@@ -180,7 +180,7 @@ impl Cluster {
 
     /// `X-Raft-Term` of this node.
     pub fn term(&self, node: usize) -> u64 {
-        let what = format!("node {node} to tell its term");
+        let what = format!("node {node} to report its term");
         wait_for(&what, ELECTED_WITHIN, || {
             let answer = self.nodes[node].try_ask("GET", "/v2/keys/", None, SOON);
             answer.ok()?.header("X-Raft-Term")?.parse().ok()
@@ -189,12 +189,12 @@ impl Cluster {
 
     fn get(&self, node: usize, target: &str) -> Option<Json> {
         let answer = self.nodes[node].try_ask("GET", target, None, SOON).ok()?;
-        // The reference has moments in which it answers 200 and nothing.
+        // The reference sometimes answers 200 with an empty body.
         let json = Json::parse(&answer.text()).ok();
         json.filter(|_| answer.status == 200)
     }
 
-    /// Waits until this node holds this value of its own knowledge.
+    /// Waits until a local read on this node returns this value.
     pub fn wait_value(&self, node: usize, key: &str, value: &str, within: Duration) {
         let what = format!("node {node} to hold {key} = {value}");
         wait_for(&what, within, || {
@@ -204,7 +204,7 @@ impl Cluster {
         });
     }
 
-    /// Writes through this node until it is acknowledged; the answer's index.
+    /// Retries a write through this node until it is acknowledged. Returns the index of the response.
     pub fn put(&self, node: usize, key: &str, value: &str) -> u64 {
         let target = format!("/v2/keys{key}?value={value}");
         let answer = wait_answer(&format!("{key} through node {node}"), &[200, 201], || {
@@ -215,29 +215,29 @@ impl Cluster {
 
     // Processes -------------------------------------------------------------------------------
 
-    /// kill -9.
+    /// Sends SIGKILL.
     pub fn kill(&mut self, node: usize) {
         self.paused[node] = false;
         self.nodes[node].kill();
     }
 
-    /// SIGTERM, and its end.
+    /// Sends SIGTERM and waits for the end of the process.
     pub fn stop(&mut self, node: usize) -> ExitStatus {
         self.nodes[node].stop()
     }
 
-    /// Starts it again on the data it has, and waits until it serves.
+    /// Starts the node again on its data and waits until it serves.
     pub fn restart(&mut self, node: usize) {
         self.nodes[node].launch();
     }
 
-    /// SIGSTOP: it holds its sockets and does nothing.
+    /// Sends SIGSTOP: the node keeps its sockets open and does nothing.
     pub fn pause(&mut self, node: usize) {
         self.nodes[node].signal(Signal::STOP);
         self.paused[node] = true;
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&mut self, node: usize) {
         self.nodes[node].signal(Signal::CONT);
         self.paused[node] = false;
@@ -253,12 +253,12 @@ impl Cluster {
         self.network.as_ref().expect("a cluster made by `linked`")
     }
 
-    /// Nothing that `from` sends reaches `to` any more.
+    /// Drops everything that `from` sends to `to`.
     pub fn cut(&self, from: usize, to: usize) {
         self.network().cut(from, to);
     }
 
-    /// Cuts every link between this node and the others, both ways.
+    /// Cuts every link between this node and the others, in both directions.
     pub fn isolate(&self, node: usize) {
         for other in (0..self.len()).filter(|other| *other != node) {
             self.cut(node, other);
@@ -266,7 +266,7 @@ impl Cluster {
         }
     }
 
-    /// All links work again.
+    /// Restores all links.
     pub fn heal(&self) {
         for from in 0..self.len() {
             for to in (0..self.len()).filter(|to| *to != from) {
@@ -275,19 +275,19 @@ impl Cluster {
         }
     }
 
-    /// From now on this node receives at most so many bytes a second.
+    /// Limits the rate at which this node receives, in bytes per second.
     pub fn throttle(&self, node: usize, bytes_per_second: u64) {
         self.network().throttle(node, bytes_per_second);
     }
 
-    /// It receives as fast as it can again.
+    /// Removes that limit.
     pub fn unthrottle(&self, node: usize) {
         self.network().unthrottle(node);
     }
 
     // Members ---------------------------------------------------------------------------------
 
-    /// Asks `through` to add a member, and prepares its process; it is not started.
+    /// Adds a member through `through` and prepares its process, but does not start it.
     pub fn add(&mut self, through: usize) -> usize {
         let place = match &mut self.network {
             Some(network) => {
@@ -298,14 +298,14 @@ impl Cluster {
         };
         let body = format!("{{\"peerURLs\":[\"http://{}\"]}}", place.peer);
         let what = format!("node {through} to add a member");
-        // A cluster in which a member was away a moment ago refuses for some seconds.
+        // If a member was down a moment ago, the cluster refuses member changes for some seconds.
         wait_answer(&what, &[201], || self.post_member(through, &body));
         let mut listed: Vec<String> = self.member_list(through);
         listed.push(format!("n{}=http://{}", self.len(), place.peer));
         self.prepare_node(&place, &listed.join(","), "existing")
     }
 
-    /// Asks `through` to give this node another peer URL, which it listens on from its next start on.
+    /// Gives `node` another peer URL through `through`. The node listens on it from its next start on.
     pub fn move_node(&mut self, through: usize, node: usize) {
         let id = self.id(through, node).expect("a member");
         let url = format!("http://{}", self.nodes[node].move_peer());
@@ -331,7 +331,7 @@ impl Cluster {
         connection.answer(false, super::client::PATIENCE)
     }
 
-    /// `NAME=URL` of all members that have told their name.
+    /// `NAME=URL` of all members that have published their name.
     fn member_list(&self, through: usize) -> Vec<String> {
         let named = |member: &Json| {
             let name = member.get("name")?.text()?;
@@ -341,7 +341,7 @@ impl Cluster {
         self.members(through).iter().filter_map(named).collect()
     }
 
-    /// `/v2/members` of this node.
+    /// The response of this node to `/v2/members`.
     pub fn members(&self, through: usize) -> Vec<Json> {
         let what = format!("the members that node {through} knows");
         wait_for(&what, ELECTED_WITHIN, || {
@@ -350,7 +350,7 @@ impl Cluster {
         })
     }
 
-    /// The id that `through` knows this node by; nothing if it is no member.
+    /// The member id of `node`, as known by `through`. None if it is not a member.
     pub fn id(&self, through: usize, node: usize) -> Option<String> {
         let url = format!("http://{}", self.nodes[node].peer_address());
         let members = self.members(through);
@@ -359,12 +359,12 @@ impl Cluster {
         Some(id.to_owned())
     }
 
-    /// Asks `through` to remove this node; the id it had.
+    /// Removes `node` through `through`. Returns the id that it had.
     pub fn remove(&self, through: usize, node: usize) -> String {
         let id = self.id(through, node).expect("a member");
         let target = format!("/v2/members/{id}");
         let what = format!("node {through} to remove node {node}");
-        // 410: an attempt whose answer was lost was made.
+        // 410 means that an earlier attempt succeeded, but its response was lost.
         wait_answer(&what, &[204, 410], || {
             self.nodes[through].try_ask("DELETE", &target, None, ELECTED_WITHIN)
         });
@@ -372,7 +372,7 @@ impl Cluster {
     }
 }
 
-/// Asks again and again until the status is one of these; panics with the last answer.
+/// Retries until the status is one of these. Panics with the last response.
 fn wait_answer(
     what: &str,
     statuses: &[u16],
@@ -388,7 +388,7 @@ fn wait_answer(
         }
         assert!(
             Instant::now() < deadline,
-            "waited {ELECTED_WITHIN:?} in vain for {what}; last {last:?}"
+            "timed out after {ELECTED_WITHIN:?} waiting for {what}; last {last:?}"
         );
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -413,7 +413,7 @@ impl Client {
         self.addresses.len()
     }
 
-    /// One request to one member. An error says nothing about what became of it.
+    /// Sends one request to one member. After an error, it is unknown whether the request had an effect.
     pub fn ask(
         &mut self,
         member: usize,

@@ -1,4 +1,4 @@
-//! JSON that remembers the order of its fields: clients parse it, but transcripts compare it.
+//! JSON that keeps the order of its fields. Clients only parse JSON, but transcripts compare its text.
 
 use std::fmt;
 
@@ -16,12 +16,12 @@ pub enum Json {
 }
 
 impl Json {
-    /// The whole text as one document.
+    /// Parses the whole text as one document.
     pub fn parse(text: &str) -> Result<Json, serde_json::Error> {
         serde_json::from_str(text)
     }
 
-    /// The document at the start of `text`, and the text after it.
+    /// Parses the document at the start of `text`. Returns it and the rest of the text.
     pub fn split(text: &str) -> Result<(Json, &str), String> {
         let mut documents = serde_json::Deserializer::from_str(text).into_iter::<Json>();
         match documents.next() {
@@ -42,7 +42,7 @@ impl Json {
         }
     }
 
-    /// What a JSON pointer (`/node/modifiedIndex`, `/node/nodes/0`) leads to.
+    /// The value at a JSON pointer (`/node/modifiedIndex`, `/node/nodes/0`).
     pub fn at(&self, pointer: &str) -> Option<&Json> {
         pointer
             .split('/')

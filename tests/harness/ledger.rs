@@ -1,12 +1,12 @@
-//! Writers that note what was acknowledged, and the check of what is there afterwards.
+//! Writers that record which writes were acknowledged, and the check of the keys afterwards.
 //!
-//! Every writer has keys of its own, so each key has one history: the value acknowledged last, and
-//! the writes sent since whose answer never came. After a crash a key must hold one of these, and
-//! no other key may exist. An answer that never came proves nothing, either way.
+//! Every writer has its own keys, so each key has one history: the last acknowledged value, and the later writes
+//! without an answer. After a crash a key must have one of these values, and no other key may exist. A write without
+//! an answer may or may not have been made.
 //!
-//! With several nodes a write without an answer may still be under way while the next one is
-//! acknowledged through another node ([`Ledger::of_cluster`]). Whether a write was made *twice* is
-//! seen from in-order creations ([`Ledger::post`]): every value has at most one key.
+//! With several nodes, a write without an answer may still be in progress while the next one is acknowledged through
+//! another node ([`Ledger::of_cluster`]). To detect that a write was made *twice*, writers create in-order keys
+//! ([`Ledger::post`]): each value must have at most one key.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,34 +17,34 @@ use super::client::{Answer, Connection, PATIENCE, form_request};
 use super::json::Json;
 use super::{Arc, Random};
 
-/// Below this key all writers work.
+/// All writers use keys below this one.
 pub const ROOT: &str = "/ledger";
-/// Below this key are those created in order.
+/// The directory of the in-order keys.
 const QUEUE: &str = "/ledger-queue";
 pub const KEYS_OF_A_WRITER: u64 = 8;
 
 const WRONG_SHOWN: usize = 50;
 
-/// A key's value; `None`: there is no such key.
+/// The value of a key. `None`: the key does not exist.
 type Value = Option<String>;
 
 #[derive(Clone, Debug, Default)]
 struct Entry {
     acknowledged: Value,
-    /// Sent since, answer unknown, oldest first.
+    /// Writes sent since then without an answer, oldest first.
     unknown: Vec<Value>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     entries: BTreeMap<String, Entry>,
-    /// Values created in order, and whether that was acknowledged.
+    /// The values created in order, and whether the creation was acknowledged.
     posts: BTreeMap<String, bool>,
-    /// A write without an answer may still come, however much was acknowledged since.
+    /// Whether a write without an answer may still be made after later writes were acknowledged.
     late: bool,
-    /// Writes acknowledged so far.
+    /// Number of acknowledged writes.
     pub acknowledged: u64,
-    /// Writes answered with an error of the server (5xx) so far.
+    /// Number of writes answered with a server error (5xx).
     pub refused: u64,
 }
 
@@ -56,7 +56,7 @@ impl Ledger {
         }
     }
 
-    /// Creates a key in order, with a value that nobody else uses. An error as in [`Ledger::write`].
+    /// Creates an in-order key with a unique value. Errors are as in [`Ledger::write`].
     pub fn post(&mut self, connection: &mut Connection, value: &str) -> std::io::Result<Answer> {
         self.posts.insert(value.to_owned(), false);
         let form = format!("value={value}");
@@ -74,7 +74,7 @@ impl Ledger {
         Ok(answer)
     }
 
-    /// Sends one write and notes what came of it. An error: the connection is of no more use.
+    /// Sends one write and records its outcome. After an error, the connection is no longer usable.
     pub fn write(
         &mut self,
         connection: &mut Connection,
@@ -108,7 +108,7 @@ impl Ledger {
         Ok(answer)
     }
 
-    /// Takes over what another writer noted; writers share no keys.
+    /// Merges the records of another writer. Writers share no keys.
     pub fn merge(&mut self, other: Ledger) {
         self.entries.extend(other.entries);
         self.posts.extend(other.posts);
@@ -116,13 +116,16 @@ impl Ledger {
         self.refused += other.refused;
     }
 
-    /// Compares with what the server holds, and goes on from there. Panics with every key that is wrong.
+    /// Compares the records with the keys on the server, and continues from there. Panics with a list of all wrong
+    /// keys.
     pub fn check(&mut self, connection: &mut Connection) {
         let found: BTreeMap<String, String> = listing(connection, ROOT).into_iter().collect();
         let mut wrong = self.wrong_posts(connection);
         for (key, value) in &found {
             if !self.entries.contains_key(key) {
-                wrong.push(format!("{key} holds {value:?}, and nobody wrote it"));
+                wrong.push(format!(
+                    "{key} has the value {value:?}, but no writer wrote it"
+                ));
             }
         }
         for (key, entry) in &mut self.entries {
@@ -143,7 +146,7 @@ impl Ledger {
         );
     }
 
-    /// What is missing from the in-order keys, there twice, or of nobody.
+    /// Lists in-order values that are missing, appear twice, or were never written.
     fn wrong_posts(&self, connection: &mut Connection) -> Vec<String> {
         if self.posts.is_empty() {
             return Vec::new();
@@ -157,12 +160,14 @@ impl Ledger {
             .map(|(value, keys)| format!("{value} was created {} times: {keys:?}", keys.len()))
             .collect();
         let foreign = keys.keys().filter(|value| !self.posts.contains_key(*value));
-        wrong.extend(foreign.map(|value| format!("{value} is in order, and nobody posted it")));
+        wrong.extend(
+            foreign.map(|value| format!("{value} has an in-order key, but no writer created it")),
+        );
         let lost = self
             .posts
             .iter()
             .filter(|(value, acknowledged)| **acknowledged && !keys.contains_key(*value));
-        wrong.extend(lost.map(|(value, _)| format!("{value} was acknowledged and is not there")));
+        wrong.extend(lost.map(|(value, _)| format!("{value} was acknowledged but is missing")));
         wrong
     }
 }
@@ -188,14 +193,14 @@ fn listing(connection: &mut Connection, folder: &str) -> Vec<(String, String)> {
     files
 }
 
-/// Threads that write until they are told to stop, or their connection ends.
+/// Threads that write until they are stopped or their connection ends.
 pub struct Writers {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Ledger>>,
 }
 
 impl Writers {
-    /// `ledger` is what is known of the keys so far; each thread gets its part of it.
+    /// `ledger` is the record so far. Each thread gets the part with its keys.
     pub fn start(address: SocketAddr, count: u64, seed: u64, ledger: &Ledger) -> Writers {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..count)
@@ -214,7 +219,7 @@ impl Writers {
         Writers { stop, threads }
     }
 
-    /// Ends them and collects what they noted into `ledger`.
+    /// Stops the threads and merges their records into `ledger`.
     pub fn finish(self, ledger: &mut Ledger) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {

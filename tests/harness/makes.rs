@@ -1,7 +1,7 @@
-//! What a user types at a terminal: `make cluster`, `make kill NODE=2` and the like, with the folder and the
-//! ports of one test. Linux only, as these targets are.
+//! Runs the commands that a user types at a terminal, such as `make cluster` and `make kill NODE=2`, with a folder
+//! and ports of the test's own. Linux only, like these targets.
 //!
-//! The programs are those that Cargo has built for the tests, so make is told to build nothing.
+//! make uses the programs that Cargo built for the tests, so make itself builds nothing.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -16,30 +16,30 @@ use tempfile::TempDir;
 use super::server::free_address;
 use super::wait_for;
 
-/// For starts and ends of several processes on a busy machine.
+/// Time limit for starting or stopping several processes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A cluster of five, and one more.
+/// Enough ports for a cluster of five nodes and one more.
 const PORTS: u16 = 12;
 
-/// A place for one cluster; whatever runs there is ended with the test.
+/// A folder and ports for one cluster. All processes there are ended when the test ends.
 pub struct Makes {
     folder: TempDir,
     port: u16,
 }
 
-/// How a make ended, and all that it printed.
+/// Exit status and output of a make.
 pub struct Printed {
     pub status: ExitStatus,
     pub text: String,
 }
 
-/// A `make` that goes on, in a process group of its own, as at a terminal.
+/// A running `make` in its own process group, as at a terminal.
 pub struct Terminal {
     make: Child,
     output: PathBuf,
 }
 
-/// As many free ports in a row; the first of them.
+/// Finds `count` consecutive free ports. Returns the first.
 fn free_ports(count: u16) -> u16 {
     let (mut first, mut next) = (0, 0);
     while next < first + count || first == 0 {
@@ -76,14 +76,14 @@ impl Makes {
         self.folder.path().join("cluster.etcd")
     }
 
-    /// The port at which node 1 listens for clients.
+    /// The client port of node 1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// `make` and these words, to be started.
+    /// The command `make` with these arguments, not started yet.
     fn command(&self, words: &[&str]) -> Command {
-        // A shell's `&`, or nohup, may have had some signals ignored, which bash then cannot catch.
+        // If a shell's `&` or nohup has set signals to be ignored, bash cannot catch them. So reset them.
         let mut command = Command::new("env");
         command
             .args(["--default-signal", "make", "--old-file=build"])
@@ -100,7 +100,7 @@ impl Makes {
         command
     }
 
-    /// Runs `make` to its end.
+    /// Runs `make` and waits for its end.
     pub fn run(&self, words: &[&str]) -> Printed {
         let output = self.folder.path().join("printed");
         let file = File::create(&output).expect("a file");
@@ -115,14 +115,14 @@ impl Makes {
         }
     }
 
-    /// What `make` printed, which must have succeeded.
+    /// Runs `make`, which must succeed. Returns its output.
     pub fn done(&self, words: &[&str]) -> String {
         let Printed { status, text } = self.run(words);
         assert!(status.success(), "make {}: {text}", words.join(" "));
         text
     }
 
-    /// What `make` printed, which must have failed.
+    /// Runs `make`, which must fail. Returns its output.
     pub fn refused(&self, words: &[&str]) -> String {
         let Printed { status, text } = self.run(words);
         assert!(!status.success(), "make {}: {text}", words.join(" "));
@@ -145,7 +145,7 @@ impl Makes {
         Terminal { make, output }
     }
 
-    /// What edgetcdctl prints through a node; none if it fails.
+    /// The output of edgetcdctl through a node. None if it fails.
     pub fn ctl(&self, node: u16, words: &[&str]) -> Option<String> {
         let url = format!("http://127.0.0.1:{}", self.port + 2 * (node - 1));
         let output = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
@@ -157,7 +157,7 @@ impl Makes {
         output.status.success().then(|| text.trim_end().to_owned())
     }
 
-    /// The processes that have to do with the folder of this test.
+    /// The processes with this test's folder in their command line.
     pub fn living(&self) -> Vec<(Pid, String)> {
         let name = self.folder.path().to_str().expect("a name of letters");
         let mut found = Vec::new();
@@ -166,7 +166,7 @@ impl Makes {
             let Some(pid) = number.and_then(Pid::from_raw) else {
                 continue;
             };
-            // One that ends meanwhile has no command line any more.
+            // A process that ends meanwhile has no command line.
             let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let words = String::from_utf8_lossy(&words).replace('\0', " ");
             if words.contains(name) {
@@ -190,7 +190,7 @@ impl Makes {
 impl Drop for Makes {
     fn drop(&mut self) {
         for (pid, _) in self.living() {
-            // It may have ended since.
+            // The process may have ended meanwhile.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
@@ -201,7 +201,7 @@ impl Terminal {
         fs::read_to_string(&self.output).expect("text")
     }
 
-    /// Waits until it shows this.
+    /// Waits until the output contains `what`.
     pub fn shows(&mut self, what: &str) {
         let described = format!("{what:?} from make");
         wait_for(&described, PATIENCE, || {
@@ -215,7 +215,7 @@ impl Terminal {
         });
     }
 
-    /// A signal for make and all that it has started itself, as from the keyboard of a terminal.
+    /// Sends a signal to make and to its child processes, like a key at a terminal.
     pub fn signal(&self, signal: Signal) {
         let group = Pid::from_child(&self.make);
         kill_process_group(group, signal).expect("it runs");
@@ -231,7 +231,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Both fail only if it has ended before.
+        // Both fail only if the process has already ended.
         let _ = self.make.kill();
         let _ = self.make.wait();
     }

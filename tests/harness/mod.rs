@@ -1,30 +1,28 @@
-//! What every black-box test stands on: a server started as a user would start it, and an HTTP
-//! client that shows each byte.
+//! The basis of all black-box tests: starts a server as a user would, and has an HTTP client that shows each byte.
 //!
-//! Nothing here imports the library: a test sees only what crosses a socket, a signal, a file, or
-//! `/proc`. So the same tests run against another server of the same API, which is how they are
-//! tested themselves:
+//! The harness does not import the library. A test observes only sockets, signals, files and `/proc`. So the same
+//! tests can run against another server with the same API. This is also how the tests themselves are tested:
 //!
 //! ```text
 //! EDGETCD_SERVER="etcd --enable-v2=true" cargo test --test golden
 //! ```
 //!
-//! | file        | what it gives                                                              |
+//! | file        | contents                                                                   |
 //! |-------------|----------------------------------------------------------------------------|
-//! | `server.rs` | start, stop, kill, restart on the same data; logs shown when a test fails   |
-//! | `client.rs` | HTTP/1.1 over one socket, long polls and half requests included            |
-//! | `json.rs`   | JSON that remembers the order of its fields                                |
-//! | `process.rs`| memory, threads, descriptors, processor time and writes of a process       |
-//! | `ledger.rs` | writers that note what was acknowledged, and the check afterwards          |
-//! | `cluster.rs`| several servers as one cluster: who leads, kill, pause, members, cut links |
-//! | `network.rs`| network namespaces whose links are cut one way or both                     |
-//! | `mount.rs`  | small file systems, to be filled up                                        |
-//! | `makes.rs`  | `make cluster` and its like, with a folder and ports of the test's own      |
+//! | `server.rs` | start, stop, kill, restart on the same data; prints logs if a test fails    |
+//! | `client.rs` | HTTP/1.1 over one socket, including long polls and half requests           |
+//! | `json.rs`   | JSON that keeps the order of its fields                                    |
+//! | `process.rs`| memory, threads, descriptors, CPU time and writes of a process             |
+//! | `ledger.rs` | writers that record acknowledged writes, and the check afterwards          |
+//! | `cluster.rs`| several servers as one cluster: leader, kill, pause, members, cut links    |
+//! | `network.rs`| network namespaces with links that can be cut in one or both directions    |
+//! | `mount.rs`  | small file systems for tests of full disks                                 |
+//! | `makes.rs`  | `make cluster` and similar targets, with a folder and ports of the test    |
 //!
-//! `transcript.rs` stands by itself, for tests that need no server of ours: those that speak in
-//! transcripts of command lines include that file alone.
+//! `transcript.rs` is independent of the rest. Tests with transcripts of command lines that need no server include
+//! only that file.
 //!
-//! Every wait has a deadline and names what it waited for.
+//! Every wait has a deadline and an error message that names what it waited for.
 // Each test program includes the whole harness and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
@@ -47,7 +45,7 @@ pub use json::Json;
 pub use makes::{Makes, Terminal};
 pub use server::Server;
 
-/// Asks `condition` again and again until it gives a value; panics with `what` after `within`.
+/// Polls `condition` until it returns a value. Panics with `what` after `within`.
 pub fn wait_for<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + within;
     loop {
@@ -56,13 +54,13 @@ pub fn wait_for<T>(what: &str, within: Duration, mut condition: impl FnMut() -> 
         }
         assert!(
             Instant::now() < deadline,
-            "waited {within:?} in vain for {what}"
+            "timed out after {within:?} waiting for {what}"
         );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// A number from the environment, so that the same test can run longer elsewhere.
+/// A number from the environment, so that a test can run longer in other places.
 pub fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text
@@ -80,7 +78,7 @@ pub fn percentile(samples: &mut [Duration], share: f64) -> Duration {
     samples[(last as f64 * share).round() as usize]
 }
 
-/// A small generator of reproducible noise (SplitMix64); tests print its seed.
+/// A small reproducible random generator (SplitMix64). Tests print its seed.
 pub struct Random(pub u64);
 
 impl Random {

@@ -1,6 +1,6 @@
-//! Small file systems, to be filled up.
+//! Small file systems for tests of full disks.
 //!
-//! Mounting one needs root, so a test that does is `#[ignore]`d and runs in `make roottest`.
+//! Mounting a file system needs root, so tests that do it are `#[ignore]`d and run in `make roottest`.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A mounted file system that goes away with the test.
+/// A mounted file system. It is unmounted when dropped.
 pub struct Mount {
     folder: TempDir,
 }
@@ -35,7 +35,7 @@ impl Mount {
         })
     }
 
-    /// `arguments`: what `mount` needs before the folder.
+    /// `arguments`: the arguments of `mount` before the folder.
     fn with(arguments: impl FnOnce(&Path) -> std::io::Result<Vec<String>>) -> Mount {
         let folder = tempfile::Builder::new()
             .prefix("edgetcd-disk-")
@@ -58,7 +58,7 @@ impl Mount {
         self.folder.path().join("disk")
     }
 
-    /// Everything that would write to it waits until the guard is dropped.
+    /// Freezes the file system: all writes to it wait until the guard is dropped.
     pub fn freeze(&self) -> Frozen<'_> {
         run("fsfreeze", &["--freeze", &self.path().to_string_lossy()]).expect("fsfreeze");
         Frozen(self)
@@ -77,12 +77,13 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Not mounted: then there is nothing to undo.
+        // If the file system is not mounted, there is nothing to undo.
         let _ = run("umount", &[&self.path().to_string_lossy()]);
     }
 }
 
-/// A disk that hangs. Thaws the file system when dropped, however the test ends: a frozen one cannot be unmounted.
+/// A disk that hangs. Thaws the file system when dropped, even if the test fails, because a frozen one cannot be
+/// unmounted.
 pub struct Frozen<'a>(&'a Mount);
 
 impl Drop for Frozen<'_> {
@@ -114,6 +115,6 @@ pub fn fill(path: &Path) {
         let block = vec![1; size];
         while file.write_all(&block).is_ok() {}
     }
-    // On a disk with delayed allocation the space is taken only now.
+    // A file system with delayed allocation allocates the space only now.
     let _ = file.sync_all();
 }

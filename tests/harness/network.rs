@@ -1,18 +1,17 @@
-//! A network of the test's own, whose links can be cut one way or both.
+//! A network for one test, with links that can be cut in one or both directions.
 //!
-//! Every node gets a network namespace with one interface, `eth0`; a bridge in the test's own
-//! namespace joins them, so the test reaches every node at any time and only links *between*
-//! nodes are cut. All neighbours are entered by hand. Cutting `from → to` sends `from`'s packets
-//! for `to` to a hardware address that nobody has: they vanish without an error, as in a broken
-//! switch, and the other direction is not concerned. That takes `ip` alone: no firewall, no
-//! queueing discipline.
+//! Every node has a network namespace with one interface, `eth0`. A bridge in the test's own namespace connects them.
+//! So the test can always reach every node, and only links *between* nodes are cut. All neighbour entries are set by
+//! the test. Cutting `from → to` changes the hardware address of `to` in `from`'s namespace to an unused one. The
+//! packets are then lost without an error, as in a broken switch, and the other direction still works. This needs
+//! only `ip`, without a firewall or a queueing discipline.
 //!
-//! A link can also be made narrow: [`Network::throttle`] lets a node receive so much a second and
-//! drops what does not fit in a short queue, as a slow line does. That takes `tc` and a kernel with
-//! the token bucket filter.
+//! A link can also be slowed down: [`Network::throttle`] limits the bytes per second that a node receives, and drops
+//! packets that do not fit into a short queue, like a slow line. This needs `tc` and a kernel with the token bucket
+//! filter.
 //!
-//! Needs root. What was made here is removed at the end, and nothing else; names carry the process
-//! id, so a test that was killed leaves `ip netns list | grep edgetcd-PID` behind.
+//! Needs root. The test removes what it created, and nothing else. The names contain the process id, so after a test
+//! was killed `ip netns list | grep edgetcd-PID` finds what is left.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::server::Place;
 
-/// Networks for measuring (RFC 2544): 512 subnets that nobody routes.
+/// Networks reserved for benchmarks (RFC 2544): 512 subnets that are not routed.
 const SUBNETS: usize = 512;
 const NOBODY: &str = "02:00:00:00:01:00";
 const BRIDGE_HOST: u8 = 254;
@@ -34,7 +33,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network of `count` nodes; the reason, where that is not allowed.
+    /// Creates a network of `count` nodes. Fails with the reason if that is not allowed.
     pub fn new(count: usize) -> Result<Network, String> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +61,7 @@ impl Network {
         ip(&format!("link set {name} up"))
     }
 
-    /// One more node, linked to all others.
+    /// Adds a node that is linked to all others.
     pub fn add_node(&mut self, namespace: &str) -> Result<usize, String> {
         let node = self.namespaces.len();
         let (host, bridge) = (host(node), &self.bridge);
@@ -90,14 +89,14 @@ impl Network {
         Ok(node)
     }
 
-    /// One more node with a name of its own making.
+    /// Adds a node with a generated name.
     pub fn grow(&mut self) -> usize {
         let name = format!("edgetcd-{}-{}", &self.bridge[1..], self.namespaces.len());
         self.add_node(&name)
             .unwrap_or_else(|reason| panic!("{name}: {reason}"))
     }
 
-    /// Where a server on this node listens.
+    /// The addresses on which a server on this node listens.
     pub fn place(&self, node: usize) -> Place {
         let [a, b, c] = self.subnet;
         let address = IpAddr::V4(Ipv4Addr::new(a, b, c, host(node)));
@@ -108,7 +107,7 @@ impl Network {
         }
     }
 
-    /// From now on nothing that `from` sends reaches `to`.
+    /// Drops everything that `from` sends to `to`.
     pub fn cut(&self, from: usize, to: usize) {
         self.enter_neighbour(from, to, NOBODY);
     }
@@ -117,11 +116,11 @@ impl Network {
         self.enter_neighbour(from, to, &hardware(host(to)));
     }
 
-    /// From now on this node receives at most so many bytes a second, from everybody together.
+    /// Limits the rate at which this node receives, from all others together, in bytes per second.
     pub fn throttle(&self, node: usize, bytes_per_second: u64) {
         let rate = bytes_per_second * 8;
-        // What waits longer than this is dropped: a queue without an end would hold heartbeats back
-        // for longer than an election timeout, and a slow line is not to be taken for a dead one.
+        // Packets that would wait longer are dropped. With an unlimited queue, heartbeats would wait longer than an
+        // election timeout, and a slow line would look like a dead one.
         let queue = "burst 64kb latency 100ms";
         let link = self.outside(node);
         run(
@@ -131,17 +130,17 @@ impl Network {
             )),
             &[],
         )
-        .unwrap_or_else(|reason| panic!("a narrow link needs the kernel's tbf: {reason}"));
+        .unwrap_or_else(|reason| panic!("a slow link needs the kernel's tbf: {reason}"));
     }
 
-    /// It receives as fast as it can again.
+    /// Removes the limit.
     pub fn unthrottle(&self, node: usize) {
         let link = self.outside(node);
         run("tc", &words(&format!("qdisc del dev {link} root")), &[])
             .unwrap_or_else(|reason| panic!("the throttle of node {node}: {reason}"));
     }
 
-    /// The bridge's end of a node's link: what leaves there is what the node receives.
+    /// The bridge's end of a node's link. The packets that it sends are those that the node receives.
     fn outside(&self, node: usize) -> String {
         format!("{}n{node}", self.bridge)
     }
@@ -165,7 +164,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // A namespace takes its end of the link with it, and that end the other one.
+        // Deleting a namespace also deletes its end of the link, and with it the other end.
         for namespace in &self.namespaces {
             let _ = ip(&format!("netns del {namespace}"));
         }
@@ -181,7 +180,7 @@ fn hardware(host: u8) -> String {
     format!("02:00:00:00:00:{host:02x}")
 }
 
-/// A subnet that no interface of this machine has; processes begin their search at different ones.
+/// Finds a subnet that no interface of this machine uses. Processes start the search at different subnets.
 fn free_subnet(number: usize) -> Result<[u8; 3], String> {
     let output = Command::new("ip").args(["-4", "-o", "addr"]).output();
     let output = output.map_err(|error| format!("ip: {error}"))?;
@@ -205,7 +204,7 @@ fn words(command: &str) -> Vec<&str> {
     command.split(' ').collect()
 }
 
-/// `ip` with these words, and these lines as its input.
+/// Runs `ip` with these arguments and these input lines.
 fn run_ip(words: &[&str], lines: &[String]) -> Result<(), String> {
     run("ip", words, lines)
 }

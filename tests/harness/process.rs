@@ -1,9 +1,9 @@
-//! What the kernel says about a process, from `/proc`.
+//! Reads the kernel's information about a process from `/proc`.
 
 use std::fs;
 use std::time::Duration;
 
-/// Clock ticks a second in `/proc/PID/stat`: 100 on every Linux that is not of the museum.
+/// Clock ticks per second in `/proc/PID/stat`: 100 on every current Linux.
 const TICKS_PER_SECOND: u64 = 100;
 
 #[derive(Clone, Copy, Debug)]
@@ -19,12 +19,12 @@ impl Process {
         self.status("Threads:")
     }
 
-    /// Open descriptors.
+    /// Number of open descriptors.
     pub fn descriptors(self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.0)).map_or(0, Iterator::count)
     }
 
-    /// Processor time used so far, all threads, user and kernel.
+    /// CPU time used so far by all threads, user and kernel.
     pub fn cpu(self) -> Duration {
         let stat = self.file("stat");
         let after_name = stat.rsplit(") ").next().expect("a name in brackets");
@@ -35,13 +35,13 @@ impl Process {
         Duration::from_millis((ticks(11) + ticks(12)) * 1000 / TICKS_PER_SECOND)
     }
 
-    /// Whether it has ended, waited for or not.
+    /// Whether the process has ended, even if no parent has waited for it.
     pub fn has_ended(self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0));
         stat.map_or(true, |stat| stat.contains(") Z "))
     }
 
-    /// Bytes this process caused to be written to a disk.
+    /// Number of bytes that this process caused to be written to a disk.
     pub fn written_bytes(self) -> u64 {
         field(&self.file("io"), "write_bytes:")
     }

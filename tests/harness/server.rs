@@ -1,4 +1,4 @@
-//! One server process, started as a user would start it, ended with the test.
+//! One server process, started as a user would start it, and ended with the test.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +15,7 @@ use super::client::{Answer, Connection, form_request};
 use super::process::Process;
 use super::wait_for;
 
-/// A start may have to read a log; a debug build and a busy machine are slow.
+/// Time limit for a start, which may read a log. A debug build on a busy machine is slow.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const LOG_LINES_SHOWN: usize = 60;
 
@@ -24,22 +24,22 @@ pub struct Server {
     client: SocketAddr,
     peer: SocketAddr,
     data: PathBuf,
-    /// `--initial-cluster`; empty: this server alone.
+    /// The value of `--initial-cluster`. Empty: this server alone.
     cluster: String,
     flags: Vec<String>,
     /// Words before the program, such as `ip netns exec NAME`.
     wrapper: Vec<String>,
-    /// Variables of its environment beside those of the test.
+    /// Environment variables in addition to those of the test.
     variables: Vec<(String, String)>,
     folder: TempDir,
 }
 
-/// Where a member of a cluster lives.
+/// The addresses of a cluster member.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub client: SocketAddr,
     pub peer: SocketAddr,
-    /// The network namespace it runs in; none: the one of the test.
+    /// The network namespace it runs in. None: that of the test.
     pub namespace: Option<String>,
 }
 
@@ -55,14 +55,14 @@ impl Place {
 }
 
 impl Server {
-    /// A fresh server with these flags beside addresses and data directory; ready to serve.
+    /// Starts a new server with these flags in addition to addresses and data directory. Waits until it serves.
     pub fn start(flags: &[&str]) -> Server {
         let mut server = Server::prepare(flags);
         server.launch();
         server
     }
 
-    /// A fresh server that keeps its data there.
+    /// Starts a new server with this data directory.
     pub fn start_on(data: &Path, flags: &[&str]) -> Server {
         let mut server = Server::prepare(flags);
         server.data = data.to_owned();
@@ -70,12 +70,12 @@ impl Server {
         server
     }
 
-    /// Everything but the process.
+    /// Prepares a server without starting its process.
     pub fn prepare(flags: &[&str]) -> Server {
         Server::prepare_at(&Place::free(), "", flags)
     }
 
-    /// Everything but the process of one member; `cluster` is its `--initial-cluster`.
+    /// Prepares a member without starting its process. `cluster` is its `--initial-cluster`.
     pub fn prepare_at(place: &Place, cluster: &str, flags: &[&str]) -> Server {
         let folder = tempfile::Builder::new()
             .prefix("edgetcd-")
@@ -122,7 +122,7 @@ impl Server {
         }
     }
 
-    /// Starts the process and waits for nothing.
+    /// Starts the process and does not wait.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let log = File::options()
@@ -140,7 +140,7 @@ impl Server {
         self.child = Some(child);
     }
 
-    /// The whole command line, also for a second process on the same data.
+    /// The whole command line. Also used for a second process on the same data.
     pub fn command(&self) -> Command {
         let words = [self.wrapper.clone(), program()].concat();
         let mut command = Command::new(&words[0]);
@@ -166,13 +166,13 @@ impl Server {
         command
     }
 
-    /// Another place for what other members reach, from the next start on.
+    /// Takes another free address for the peer URL, from the next start on. Returns it.
     pub fn move_peer(&mut self) -> SocketAddr {
         self.peer = free_address();
         self.peer
     }
 
-    /// Other addresses than those of the process that runs: for a rival on the same data.
+    /// Switches to other addresses than those of the running process, for a second server on the same data.
     pub fn move_elsewhere(&mut self) {
         self.client = free_address();
         self.peer = free_address();
@@ -186,22 +186,22 @@ impl Server {
         self.peer
     }
 
-    /// A further flag, or the same one again with another value, for the next start.
+    /// Adds a flag, or the same flag with another value, for the next start.
     pub fn add_flag(&mut self, flag: &str) {
         self.flags.push(flag.to_owned());
     }
 
-    /// Words before the program, from the next start on.
+    /// Sets the words before the program, from the next start on.
     pub fn wrap(&mut self, words: &[&str]) {
         self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
-    /// A variable of its environment, from the next start on.
+    /// Sets an environment variable, from the next start on.
     pub fn set_variable(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Takes a flag back.
+    /// Removes a flag, from the next start on.
     pub fn drop_flag(&mut self, flag: &str) {
         self.flags.retain(|given| given != flag);
     }
@@ -210,7 +210,7 @@ impl Server {
         self.child.is_some()
     }
 
-    /// Its data directory from the next start on.
+    /// Sets the data directory, from the next start on.
     pub fn keep_data_in(&mut self, folder: &Path) {
         self.data = folder.to_owned();
     }
@@ -231,18 +231,18 @@ impl Server {
         Process(self.pid())
     }
 
-    /// A new connection to the client port.
+    /// Opens a new connection to the client port.
     pub fn connect(&self) -> Connection {
         Connection::open(self.client).unwrap_or_else(|error| panic!("connect: {error}"))
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on its own connection.
     pub fn ask(&self, method: &str, target: &str, form: Option<&str>) -> Answer {
         let answer = self.connect().ask(method, target, form);
         answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
     }
 
-    /// The same for a process that may be gone, stopped or without a leader.
+    /// The same for a process that may have ended, be paused, or have no leader.
     pub fn try_ask(
         &self,
         method: &str,
@@ -260,20 +260,20 @@ impl Server {
         answer.is_ok_and(|answer| answer.status == 200)
     }
 
-    /// The exit status, if it has ended by itself.
+    /// The exit status, if the process has ended by itself.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child
             .as_mut()
             .and_then(|child| child.try_wait().expect("a status"))
     }
 
-    /// Removes its data, as a machine with a new disk; the process must have ended.
+    /// Removes the data, like a machine that gets a new disk. The process must have ended.
     pub fn wipe(&mut self) {
         assert!(self.child.is_none(), "it runs");
         fs::remove_dir_all(&self.data).expect("the data directory");
     }
 
-    /// kill -9: no last words, nothing flushed by the process.
+    /// Sends SIGKILL: the process cannot log or flush anything.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("kill -9");
@@ -286,7 +286,7 @@ impl Server {
         kill_process(pid, signal).expect("a signal to an own child");
     }
 
-    /// Waits for the process to end and says how long that took.
+    /// Waits for the process to end. Returns how long that took.
     pub fn wait_end(&mut self, within: Duration) -> (ExitStatus, Duration) {
         let start = Instant::now();
         let status = wait_for("the end of the process", within, || self.ended());
@@ -294,13 +294,13 @@ impl Server {
         (status, start.elapsed())
     }
 
-    /// SIGTERM, and the end of the process.
+    /// Sends SIGTERM and waits for the end of the process.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait_end(Duration::from_secs(10)).0
     }
 
-    /// The last lines it logged.
+    /// The last lines of its log.
     pub fn log(&self) -> String {
         let text = fs::read(self.log_path()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
@@ -323,7 +323,7 @@ impl Drop for Server {
             eprintln!("{}\n---", self.log());
         }
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself; that is not this test's question any more.
+            // If the process has already ended by itself, this does not matter here.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -338,13 +338,13 @@ pub fn program() -> Vec<String> {
     }
 }
 
-/// Whether the bars of a release build hold: for our own, or for a server given by name.
+/// Whether the limits of a release build apply: for our own release build, or for a server set in the environment.
 pub fn is_release() -> bool {
     !cfg!(debug_assertions) || std::env::var_os("EDGETCD_SERVER").is_some()
 }
 
-/// A port nobody listens on, from below the range that outgoing connections take theirs from.
-/// Tests run at once, in several processes, so each process begins its search elsewhere.
+/// Finds a port on which no process listens, below the range of ports for outgoing connections. Tests run in parallel
+/// in several processes, so each process starts its search at another port.
 pub fn free_address() -> SocketAddr {
     const FIRST: u16 = 11_000;
     const PORTS: u16 = 20_000;

@@ -1,4 +1,4 @@
-"""Starting the reference and the server under test side by side, on free ports, in folders of their own.
+"""Starts the reference and the server under test on free ports, each in its own folder.
 
 The reference is Debian's etcd 3.4, the last series that speaks the v2 API; `etcd --enable-v2=true`.
 Everything started here is ended here, by its own process handle.
@@ -39,7 +39,7 @@ def install_reference(packages=("etcd-server", "etcd-client")):
 
 
 class no_services_started:
-    """While packages are installed: Debian's own way to say that no daemon is to be started."""
+    """While packages are installed: prevents, in Debian's way, that daemons are started."""
 
     path = pathlib.Path("/usr/sbin/policy-rc.d")
 
@@ -55,7 +55,7 @@ class no_services_started:
 
 
 def path_of(line):
-    """The absolute path of the program that a command line begins with."""
+    """The absolute path of the program of a command line."""
     word = shlex.split(line)[0]
     return os.path.abspath(word) if "/" in word else shutil.which(word)
 
@@ -131,7 +131,7 @@ class Server:
             return False
 
     def leader_named(self):
-        """The name of the member that this one takes for the leader; None: it knows none."""
+        """The name of the leader that this member reports. None: it knows no leader."""
         try:
             with urllib.request.urlopen(self.url + "/v2/members/leader", timeout=5) as answer:
                 return json.load(answer)["name"]
@@ -145,7 +145,7 @@ class Server:
             return ""
 
     def stop(self):
-        """SIGTERM, and SIGKILL for one that does not care."""
+        """Sends SIGTERM, and SIGKILL if the process does not end."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -156,7 +156,7 @@ class Server:
         self.process = None
 
     def start_anew(self):
-        """On the same ports, with nothing of what there was."""
+        """Starts again on the same ports with an empty data directory."""
         self.stop()
         shutil.rmtree(self.data, ignore_errors=True)
         return self.start()
@@ -192,7 +192,7 @@ class Cluster:
         return self
 
     def leader(self):
-        """The server that all members name; waits for it."""
+        """Waits until all members report the same leader. Returns its server."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             named = {server.leader_named() for server in self.servers}
@@ -208,5 +208,5 @@ class Cluster:
 
 
 def memory_folder():
-    """A folder in memory for tests that are not about disks; None: the usual one."""
+    """A folder in memory for tests that do not test disks. None: the usual folder."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

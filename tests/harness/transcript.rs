@@ -1,11 +1,11 @@
-//! Commands as a person would type them, a line `---`, and what came of each.
+//! Transcripts: commands as a person would type them, a line `---`, and the output of each.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
-/// Runs each command of `tests/transcripts/NAME` and compares what it gives with what stands below
-/// the line; `UPDATE=1` writes that part anew.
+/// Runs each command of `tests/transcripts/NAME` and compares the output with the text below the line. `UPDATE=1`
+/// writes the new output to the file.
 #[track_caller]
 pub fn check(name: &str, run: impl Fn(&str) -> String) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -29,7 +29,7 @@ pub fn check(name: &str, run: impl Fn(&str) -> String) {
     }
 }
 
-/// Lines without comments; a backslash at the end goes on in the next one.
+/// Lines without comments. A backslash at the end of a line continues it on the next one.
 fn logical_lines(text: &str) -> Vec<String> {
     let joined = text.replace("\\\n", " ");
     let lines = joined
