@@ -1,18 +1,19 @@
-//! What can be wrong with the disk, told so that its reader can type the next command.
+//! Errors of the disk and of the files on it. Each message names the file and the problem, so that the operator can
+//! type the next command.
 
 use crate::raft::LogIndex;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A failure of the disk, or of what is on it. The node cannot mend it; a person can.
+/// A failure of the disk, or damage to the files on it. Only an operator can repair it, not the member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WalError {
     /// The file or folder concerned.
     pub path: PathBuf,
-    /// The byte in that file, where there is one.
+    /// Offset in that file, if there is one.
     pub offset: Option<u64>,
-    /// The first log index that cannot be trusted, where it is known.
+    /// The first log index that cannot be trusted, if known.
     pub index: Option<LogIndex>,
     /// What happened and what to do.
     pub what: String,
@@ -20,25 +21,25 @@ pub struct WalError {
     pub kind: WalErrorKind,
 }
 
-/// What a caller does about it.
+/// How a caller must react.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WalErrorKind {
-    /// No space (or quota) for another segment or snapshot. Nothing was changed: the same call may
-    /// be made again once there is space.
+    /// No space (or quota) for another segment or snapshot. The call changed nothing, and the caller may repeat it once
+    /// there is space.
     Full,
-    /// A read, write or sync failed. A log that met one is poisoned.
+    /// A read, write or sync failed. If the log met this error, it is poisoned.
     Io,
-    /// An earlier write or sync failed, so nobody knows what is on disk: this log takes no more.
+    /// An earlier write or sync failed, so the content of the disk is unknown. The log accepts nothing until a restart.
     Poisoned,
-    /// What is on disk contradicts what was confirmed: the node must not start from it.
+    /// The files contradict what was confirmed. The member must not start from them.
     Damaged,
     /// The directory belongs to another program, or to a newer edgetcd.
     Foreign,
-    /// A restore into the directory has not been finished.
+    /// A restore into the directory was not finished.
     Unfinished,
-    /// Another process has the directory; its pid, if the lock file tells it.
+    /// Another process uses the directory.
     Locked {
-        /// None: the lock file holds no number.
+        /// `None` if the lock file contains no number.
         pid: Option<u32>,
     },
 }
@@ -54,7 +55,7 @@ impl WalError {
         }
     }
 
-    /// `doing` is a verb phrase that follows "cannot": "sync it".
+    /// `doing` is a verb phrase that follows "cannot", such as "sync it".
     pub(super) fn io(path: &Path, doing: &str, error: &io::Error) -> WalError {
         let kind = if is_full(error) {
             WalErrorKind::Full
@@ -64,7 +65,8 @@ impl WalError {
         WalError::new(kind, path, format!("cannot {doing}: {error}"))
     }
 
-    /// A failed write or sync of bytes that already have their place: never "full, try again".
+    /// A failed write or sync of bytes that already have their place. It is never `Full`, because the call must not be
+    /// repeated.
     pub(super) fn final_io(path: &Path, doing: &str, error: &io::Error) -> WalError {
         let what = format!("cannot {doing}: {error}; nobody knows what is on disk now");
         WalError::new(WalErrorKind::Io, path, what)
@@ -85,7 +87,7 @@ impl WalError {
     }
 }
 
-/// Whether the error says that there is no room, by space or by quota.
+/// Whether the error means that there is no space, because of the disk's size or a quota.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,13 +1,13 @@
-//! The data directory: whose it is, who has it, and what is where.
+//! The data directory: its layout, its lock, and the member's identity.
 //!
-//! | path under the data directory | is                                                              |
+//! | path under the data directory | content                                                         |
 //! |-------------------------------|-----------------------------------------------------------------|
-//! | `member/lock`                 | locked by the process that has the directory; holds its pid     |
-//! | `member/identity`             | who this member is: magic (8), CRC-32 of the rest (4), the bytes |
+//! | `member/lock`                 | locked by the process that uses the directory; contains its pid |
+//! | `member/identity`             | the member's identity: magic (8), CRC-32 of the rest (4), the bytes |
 //! | `member/wal/`                 | segments (or in `--wal-dir`, which then has a `lock` of its own) |
 //! | `member/snap/`                | snapshots                                                       |
 //!
-//! Folders are made readable by their owner only.
+//! Folders are created readable only by their owner.
 
 use super::disk::{Disk, DiskReader, DiskWriter, Found, Holder, Locked};
 use super::error::{WalError, WalErrorKind};
@@ -20,37 +20,38 @@ use std::sync::Arc;
 
 const MEMBER: &str = "member";
 const IDENTITY: &str = "identity";
-/// The folder in which a restore makes a data directory before it gives each part its place.
+/// Folder in which a restore creates a data directory before it moves each part to its final place.
 pub const RESTORE: &str = "restore.tmp";
-/// In that folder: the segments that a restore has moved to `--wal-dir` already, one name a line.
+/// File in that folder that lists the segments already moved to `--wal-dir`, one name per line.
 pub const RESTORE_PLACED: &str = "placed";
-/// No list of them is longer: a restored log has one segment, and a second one made ready.
+/// Upper bound of the list's length. A restored log has one segment and one prepared segment.
 const PLACED_BYTES_MAX: u64 = 64 << 10;
 const IDENTITY_MAGIC: [u8; 8] = *b"edgetID1";
-/// No identity is longer; one of 4,000 members is not.
+/// Upper bound of an identity's length. The identity of a cluster with 4,000 members fits.
 const IDENTITY_BYTES_MAX: u64 = 1 << 20;
 
-/// Where the log is kept and how much of it.
+/// Where the log is stored, and how much of it is kept.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The data directory.
     pub dir: PathBuf,
-    /// Where segments go instead of `member/wal`.
+    /// Folder for segments, instead of `member/wal`.
     pub wal_dir: Option<PathBuf>,
-    /// Snapshots kept; the newest two are always. 0: all.
+    /// Number of snapshots to keep. The newest two are always kept. 0 keeps all.
     pub max_snapshots: usize,
-    /// Segments kept; those still needed are always. 0: all.
+    /// Number of segments to keep. Segments that are still needed are always kept. 0 keeps all.
     pub max_wals: usize,
-    /// Bytes of the last entries handed out by [`recover`](super::recover).
+    /// Bytes of the log's last entries that [`recover`](super::recover) returns.
     pub tail_bytes: usize,
-    /// Size of the first segment; later ones grow with the write rate.
+    /// Size of the first segment in bytes. Later segments grow with the write rate.
     pub segment_bytes: u64,
-    /// Size up to which segments grow. (A larger batch of records gets one of its own size.)
+    /// Size in bytes up to which segments grow. A larger batch gets a segment of its own size.
     pub segment_bytes_max: u64,
 }
 
 impl Options {
-    /// The usual ones: segments of 1 to 16 MiB, five of them and five snapshots, a tail of 4 MiB.
+    /// The default options: segments of 1 to 16 MiB, five of them and five snapshots kept, and the last 4 MiB of
+    /// entries returned.
     pub fn new(dir: impl Into<PathBuf>) -> Options {
         Options {
             dir: dir.into(),
@@ -64,12 +65,13 @@ impl Options {
     }
 }
 
-/// Whether somebody's identity lies in the data directory, good or damaged: it is not new.
+/// Whether the data directory contains an identity, good or damaged. If it does, it is not new.
 pub fn has_identity(dir: &Path) -> bool {
     dir.join(MEMBER).join(IDENTITY).exists()
 }
 
-/// The data directory, locked. The lock is let go when the home and all that came of it are gone.
+/// The locked data directory. The lock is released when this value, its clones and everything opened through them are
+/// dropped.
 #[derive(Debug)]
 pub struct Home<D: Disk>(Arc<Inner<D>>);
 
@@ -85,7 +87,7 @@ struct Inner<D: Disk> {
 }
 
 impl<D: Disk> Inner<D> {
-    /// A directory that is not edgetcd's is refused; nothing is made, and nothing locked.
+    /// Refuses a directory that is not edgetcd's or contains an unfinished restore. Creates nothing and locks nothing.
     fn new(disk: D, options: Options) -> Result<Inner<D>, WalError> {
         let (member, wal, snap) = folders(&options);
         refuse_unfinished(&disk, &options)?;
@@ -109,10 +111,10 @@ impl<D: Disk> Clone for Home<D> {
 }
 
 impl<D: Disk> Home<D> {
-    /// Makes what is missing and takes the lock.
+    /// Creates missing folders and takes the lock.
     ///
-    /// Errors: `Locked`, after half a second at most, when another process has it, `Foreign` when the directory is not
-    /// edgetcd's, `Unfinished` when a restore into it was interrupted, else `Io` or `Full`.
+    /// Errors: `Locked` if another process has the lock, after at most half a second. `Foreign` if the directory is not
+    /// edgetcd's. `Unfinished` if a restore into it was interrupted. Otherwise `Io` or `Full`.
     pub fn open(disk: D, options: Options) -> Result<Home<D>, WalError> {
         let mut inner = Inner::new(disk, options)?;
         let disk = &inner.disk;
@@ -127,14 +129,14 @@ impl<D: Disk> Home<D> {
         Ok(Home(Arc::new(inner)))
     }
 
-    /// The same, only to be looked at: nothing is made, and no lock is kept.
+    /// Opens the directory for an inspection: it creates nothing and keeps no lock.
     ///
     /// Errors: `Foreign`, `Unfinished`, `Io`.
     pub(super) fn unlocked(disk: D, options: Options) -> Result<Home<D>, WalError> {
         Ok(Home(Arc::new(Inner::new(disk, options)?)))
     }
 
-    /// Who has the directory, if anybody has.
+    /// The process that uses the directory, if there is one.
     pub(super) fn holder(&self) -> Result<Option<Holder>, WalError> {
         let wal_dir = self.options().wal_dir.as_ref();
         let locks = [Some(&self.0.member), wal_dir];
@@ -149,7 +151,7 @@ impl<D: Disk> Home<D> {
         Ok(None)
     }
 
-    /// The bytes given to [`Home::write_identity`] last; `None` on a new directory.
+    /// The bytes given to [`Home::write_identity`] last. `None` in a new directory.
     pub fn identity(&self) -> Result<Option<Vec<u8>>, WalError> {
         let path = self.identity_path();
         let reader = match self.disk().open(&path) {
@@ -157,7 +159,7 @@ impl<D: Disk> Home<D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(WalError::io(&path, "open it", &error)),
         };
-        // One byte more than there may be: a file that is longer fails its checksum.
+        // Reads one byte more than the largest identity has, so that a longer file fails its checksum.
         let mut bytes = vec![0; reader.bytes().min(IDENTITY_BYTES_MAX + 1) as usize];
         let read = reader.read_at(0, &mut bytes);
         let read = read.map_err(|error| WalError::io(&path, "read it", &error))?;
@@ -171,11 +173,10 @@ impl<D: Disk> Home<D> {
         }
     }
 
-    /// Puts the identity in place of the one before, in one step: after a crash it is the one or
-    /// the other.
+    /// Replaces the identity atomically: after a crash the file contains the old or the new one.
     ///
-    /// Call it after [`recover`](super::recover) on a new directory: an identity without a log says
-    /// that the log was lost, and is refused.
+    /// On a new directory, call it after [`recover`](super::recover). An identity without a log means that the log was
+    /// lost, and is refused.
     pub fn write_identity(&self, identity: &[u8]) -> Result<(), WalError> {
         let (path, aside) = (self.identity_path(), self.0.member.join("identity.tmp"));
         let mut bytes = IDENTITY_MAGIC.to_vec();
@@ -220,7 +221,7 @@ impl<D: Disk> Home<D> {
     }
 }
 
-/// `member`, and where segments and snapshots go.
+/// `member`, and the folders of segments and snapshots.
 fn folders(options: &Options) -> (PathBuf, PathBuf, PathBuf) {
     let member = options.dir.join(MEMBER);
     let wal_dir = options.wal_dir.clone();
@@ -258,7 +259,7 @@ fn lock<D: Disk>(disk: &D, path: &Path) -> Result<D::Lock, WalError> {
     }
 }
 
-/// What is in the folder; nothing if there is none.
+/// Content of the folder. Empty if the folder does not exist.
 pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Found>, WalError> {
     match disk.list(dir) {
         Ok(found) => Ok(found),
@@ -267,8 +268,8 @@ pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Found>, WalError
     }
 }
 
-/// Refuses a directory that an unfinished restore has left: a node would start there with an empty store. The last step
-/// of a restore moves the folder `member`, so a directory that has one is complete.
+/// Refuses a directory with an unfinished restore, because a node would start there with an empty store. The last step
+/// of a restore moves the folder `member`, so a directory that contains `member` is complete.
 fn refuse_unfinished<D: Disk>(disk: &D, options: &Options) -> Result<(), WalError> {
     let data = &options.dir;
     if list(disk, data)?.iter().any(|found| found.name == MEMBER) {
@@ -286,7 +287,8 @@ fn refuse_unfinished<D: Disk>(disk: &D, options: &Options) -> Result<(), WalErro
     };
     if let Some(wal_dir) = &options.wal_dir {
         let there = list(disk, wal_dir)?;
-        // Without this folder the restore was finished, and the segments belong to a member that was moved away.
+        // If this folder is not there, the restore was finished, and the segments belong to a member that was moved
+        // away.
         let has_made = (list(disk, &data.join(RESTORE))?.iter()).any(|found| found.name == MEMBER);
         let placed = match has_made {
             true => placed_segments(disk, data)?,
@@ -308,11 +310,11 @@ fn refuse_unfinished<D: Disk>(disk: &D, options: &Options) -> Result<(), WalErro
     Err(WalError::new(WalErrorKind::Unfinished, &first, what))
 }
 
-/// The segments that an unfinished restore has moved to `--wal-dir` already. Returns only names of segments, whatever
-/// the list has become, so that nothing else is removed.
+/// The segments that an unfinished restore has already moved to `--wal-dir`. Even if the list is damaged, this returns
+/// only names of segments, so that no other files are removed.
 ///
 /// # Errors
-/// `Io` when the list exists and cannot be read.
+/// `Io` if the list exists and cannot be read.
 pub fn placed_segments<D: Disk>(disk: &D, data: &Path) -> Result<Vec<String>, WalError> {
     let path = data.join(RESTORE).join(RESTORE_PLACED);
     let reader = match disk.open(&path) {
@@ -328,7 +330,7 @@ pub fn placed_segments<D: Disk>(disk: &D, data: &Path) -> Result<Vec<String>, Wa
     Ok(text.lines().filter(is_segment).map(Into::into).collect())
 }
 
-/// A path as a shell takes it: what may mean something to a shell is quoted.
+/// The path as a word of a shell command, quoted if it contains special characters.
 fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
@@ -338,8 +340,8 @@ fn shell_word(path: &Path) -> String {
     }
 }
 
-/// Refuses a directory that another program made, before anything in it is touched. One with edgetcd's own identity
-/// and log is edgetcd's: an etcd that was started on it by mistake leaves a database, and harms nothing.
+/// Refuses a directory that another program made, before anything in it is changed. A directory with edgetcd's own
+/// identity and log is accepted: an etcd started on it by mistake leaves a database, which does no harm.
 fn refuse_foreign<D: Disk>(disk: &D, data: &Path, wal: &Path, snap: &Path) -> Result<(), WalError> {
     let foreign = |path: PathBuf, what: &str| {
         let what = format!("{what}; give edgetcd a --data-dir of its own");
@@ -382,8 +384,8 @@ fn refuse_foreign<D: Disk>(disk: &D, data: &Path, wal: &Path, snap: &Path) -> Re
     Ok(())
 }
 
-/// Whether the log may lack this segment, which lies in the folder under another name. A copy of one that is there, or
-/// of one that was deleted since, as a snapshot made it needless, is harmless.
+/// Whether the log may lack this segment, which was found in the folder under another name. A copy of an existing
+/// segment is harmless, and so is a copy of a segment that was deleted because a snapshot made it unnecessary.
 fn is_missing<D: Disk>(
     disk: &D,
     wal: &Path,
@@ -398,7 +400,7 @@ fn is_missing<D: Disk>(
         if name == segment {
             return Ok(false);
         }
-        // One that is only made ready says nothing of the log.
+        // A segment that is only prepared says nothing about the log.
         if replay::segment_in(disk, &wal.join(&found.name))?.is_some() {
             oldest = Some(oldest.map_or(name.seq, |oldest: u64| name.seq.min(oldest)));
         }

@@ -1,10 +1,9 @@
 //! The machine's own disk.
 //!
-//! Two ways to write a segment are kept side by side, to be compared on the disk at hand: a copy
-//! into the map and `msync` of the dirty range, or `pwrite` and `fdatasync`. On file systems that
-//! write every block to a new place (btrfs, zfs, bcachefs, f2fs) or over a network an allocated
-//! block does not promise that a store succeeds, so there the map is never used: `pwrite` returns
-//! an error where the map would raise a signal.
+//! There are two ways to write a segment, so that they can be compared on a given disk: a copy into a mapping and
+//! `msync` of the changed range, or `pwrite` and `fdatasync`. Some file systems write every block to a new place
+//! (btrfs, zfs, bcachefs, f2fs) or work over a network. There an allocated block does not guarantee that a store
+//! succeeds, so the mapping is never used: `pwrite` returns an error where the mapping would raise a signal.
 
 use super::disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Holder, Locked};
 use super::map::Map;
@@ -16,35 +15,35 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOp
 use std::path::Path;
 use std::time::Duration;
 
-/// What is written at once when a segment is zeroed. Larger writes leave large pages in the cache,
-/// and then each record dirties a whole one of them (2 MiB were measured).
+/// Number of bytes written at once when a segment is zeroed. Larger writes leave large pages in the cache, and then
+/// each record dirties a complete large page (2 MiB were measured).
 const ZEROS: [u8; 4096] = [0; 4096];
 
-/// How often a lock that is held is tried again, and how long is waited in between: who only looks at it is gone
-/// by then, and whoever starts a node on a directory in use is told so soon enough.
+/// Number of attempts to take a lock, and the pause between two attempts. An inspection releases the lock within this
+/// time, and an operator who starts a node on a used directory gets the error soon enough.
 const LOOKS_MAX: u32 = 25;
 const LOOK_TIME: Duration = Duration::from_millis(20);
 
 /// How segments are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WritePath {
-    /// Copy into the map, `msync`; `pwrite` on the file systems where a map is not safe.
+    /// Copies into a mapping and calls `msync`. Uses `pwrite` on file systems where a mapping is not safe.
     #[default]
     Mapped,
-    /// `pwrite`, `fdatasync`.
+    /// Calls `pwrite` and `fdatasync`.
     Written,
 }
 
 /// The disk of this machine.
 #[derive(Debug, Clone, Copy)]
 pub struct RealDisk {
-    /// Asked for; a file system where the map is not safe gets `Written` whatever this is.
+    /// The requested way. On a file system where a mapping is not safe, it is always `Written`.
     pub write_path: WritePath,
-    /// Whether a segment made ready ahead is also zeroed, by the helper. An allocated block that was
-    /// never written costs its first sync a change of the file's map and a commit of the file
-    /// system's journal. Measured on ext4, batches of 60 records: 161 µs and 71 µs of CPU a sync
-    /// instead of 318 and 148. The price is that each byte of the log is written twice, which is 3%
-    /// of what single records write, and about what the journal would have written for batches.
+    /// Whether the background thread also writes zeros to a segment that is prepared ahead. The first sync of an
+    /// allocated block that was never written changes the file's block map and commits the file system's journal.
+    /// Measured on ext4 with batches of 60 records: 161 µs and 71 µs of CPU per sync with zeros, 318 µs and 148 µs
+    /// without. The price is that each byte of the log is written twice. This is 3% of what single records write, and
+    /// for batches about as much as the journal would have written.
     pub zero_ahead: bool,
 }
 
@@ -115,7 +114,7 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<RealWriter> {
         let mut how = OpenOptions::new();
-        // The name may be a link of somebody else: the bytes would go to the file that it names.
+        // The name may be a link made by somebody else. Then the bytes would be written to the link's target.
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -134,7 +133,7 @@ impl Disk for RealDisk {
             })
             .and_then(|()| file.sync_all());
         if made.is_err() {
-            // Best effort: what stays has a temporary name and goes at the next start.
+            // If the removal fails, the file has a temporary name, and the next start removes it.
             let _ = std::fs::remove_file(path);
         }
         made
@@ -157,7 +156,7 @@ impl Disk for RealDisk {
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
-                // Perhaps somebody only looks at it (see `holder`).
+                // An inspection may hold the lock for a moment (see `holder`).
                 Err(rustix::io::Errno::WOULDBLOCK) if looks < LOOKS_MAX => {
                     looks += 1;
                     std::thread::sleep(LOOK_TIME);
@@ -182,10 +181,9 @@ impl Disk for RealDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        // A shared lock that is had at once says that nobody has it. It is let go of in the next moment, and a
-        // node that starts in between tries again. There is no way to only ask: a question by `fcntl` does
-        // not see such locks, and a list of them by device and inode only Linux has, with other devices
-        // than `stat` tells on some file systems.
+        // If the shared lock is granted at once, nobody holds the lock. It is released at once, and a node that starts
+        // in between tries again. There is no way to only query the lock: `fcntl` does not see `flock` locks, and only
+        // Linux lists them by device and inode, on some file systems with other devices than `stat` returns.
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => {
                 let _ = rustix::fs::flock(&file, FlockOperation::Unlock);
@@ -200,7 +198,7 @@ impl Disk for RealDisk {
 
     fn free_bytes(&self, dir: &Path) -> Option<u64> {
         let disk = rustix::fs::statvfs(dir).ok()?;
-        // A file system that does not count its blocks, such as a ramfs, says 0 of 0.
+        // A file system that does not count its blocks, such as a ramfs, reports 0 of 0 blocks.
         (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
@@ -216,23 +214,23 @@ impl Disk for RealDisk {
     }
 
     fn background(&self, job: Box<dyn FnOnce() + Send>) {
-        // The job reports a failure of its own; without a thread the caller will do it in line.
+        // The job reports its own failure. Without a thread, the caller later does the work itself.
         let _ = std::thread::Builder::new()
             .name("wal-next".into())
             .spawn(job);
     }
 }
 
-/// What an open does with a symbolic link in place of a file.
+/// How an open treats a symbolic link in place of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Links {
     Followed,
-    /// For files that are written: the bytes would go to the file that the link names.
+    /// For files that are written: the bytes would be written to the link's target.
     Refused,
 }
 
-/// Opens a regular file, and refuses everything else. A FIFO would block the open until another process opens its other
-/// end, and a device may do anything when it is read.
+/// Opens a regular file and refuses everything else. A FIFO would block the open until another process opens its other
+/// end, and a device may have side effects when it is read.
 fn open_regular(how: &mut OpenOptions, links: Links, path: &Path) -> io::Result<File> {
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     if links == Links::Refused {
@@ -250,7 +248,7 @@ fn open_regular(how: &mut OpenOptions, links: Links, path: &Path) -> io::Result<
     match kind(about.file_type()) {
         None => opened,
         Some(_) if about.is_dir() => Err(rustix::io::Errno::ISDIR.into()),
-        // The link may be followed, so the obstacle is where it leads.
+        // The link may be followed, so the problem is its target.
         Some(_) if opened.is_err() && about.is_symlink() && links == Links::Followed => opened,
         Some(kind) => {
             let what = format!("it is a {kind}, not a regular file");
@@ -259,7 +257,7 @@ fn open_regular(how: &mut OpenOptions, links: Links, path: &Path) -> io::Result<
     }
 }
 
-/// Names the kind of file; None: a regular file.
+/// Kind of the file. `None` for a regular file.
 fn kind(found: FileType) -> Option<&'static str> {
     let kinds = [
         (found.is_dir(), "directory"),
@@ -272,8 +270,8 @@ fn kind(found: FileType) -> Option<&'static str> {
     known.map(|(_, kind)| kind)
 }
 
-/// Refuses a hard link to a file of somebody else in place of the lock file, which would be overwritten. A lock file
-/// holds the number of a process, and nothing else.
+/// Refuses a lock file that is a hard link to a file of somebody else, because the lock would overwrite that file. A
+/// lock file contains only the pid of a process.
 fn refuse_other_content(file: &mut File) -> io::Result<()> {
     if file.metadata()?.nlink() < 2 {
         return Ok(());
@@ -288,10 +286,10 @@ fn refuse_other_content(file: &mut File) -> io::Result<()> {
     ))
 }
 
-/// What the file of a lock that is held tells of its holder.
+/// The pid in the file of a held lock.
 fn pid(file: &mut File) -> Option<u32> {
     let mut text = String::new();
-    // No more than a number takes: the file may be anything by now.
+    // Reads at most as many bytes as a number can take, because the file may contain anything by now.
     let read = file.take(32).read_to_string(&mut text);
     read.ok().and_then(|_| text.trim().parse().ok())
 }
@@ -300,7 +298,7 @@ fn above(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
-/// Gives the file its blocks, or an error if there are not enough; false where the file system cannot.
+/// Allocates the file's blocks. Fails if there are not enough. Returns false if the file system does not support it.
 fn reserve(file: &File, bytes: u64) -> io::Result<bool> {
     loop {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
@@ -312,7 +310,7 @@ fn reserve(file: &File, bytes: u64) -> io::Result<bool> {
     }
 }
 
-/// Writes the file full of zeros, page by page.
+/// Fills the file with zeros, page by page.
 fn zero(file: &mut File, bytes: u64) -> io::Result<()> {
     let mut left = bytes;
     while left > 0 {
@@ -348,12 +346,12 @@ fn file_system(_file: &File) -> u64 {
     0
 }
 
-/// Whether a block that was allocated stays where it is, so that a store into it cannot fail.
+/// Whether an allocated block stays in its place, so that a store into it cannot fail.
 fn keeps_blocks(file: &File) -> bool {
     !MOVING.contains(&file_system(file))
 }
 
-/// Whether `SEEK_DATA` is known to tell the truth, also about pages not written back yet.
+/// Whether `SEEK_DATA` is known to be right, even for pages that are not written back yet.
 fn tells_holes(file: &File) -> bool {
     [EXT, XFS, TMPFS].contains(&file_system(file))
 }
@@ -402,7 +400,7 @@ impl DiskReader for RealReader {
     }
 }
 
-/// A file being written from front to back.
+/// A file that is written from front to back.
 #[derive(Debug)]
 pub struct RealWriter(File);
 
@@ -416,7 +414,7 @@ impl DiskWriter for RealWriter {
     }
 }
 
-/// An allocated file being written in place.
+/// An allocated file that is written in place.
 #[derive(Debug)]
 pub struct RealSegment(How);
 
@@ -442,7 +440,7 @@ impl DiskSegment for RealSegment {
     }
 }
 
-/// Held until dropped; the kernel lets go of it when the process ends, however it ends.
+/// Holds the lock until it is dropped. The kernel releases it when the process ends, for any reason.
 #[derive(Debug)]
 pub struct RealLock {
     file: File,
@@ -450,9 +448,8 @@ pub struct RealLock {
 
 impl Drop for RealLock {
     fn drop(&mut self) {
-        // Closing would do, were it not for a child process that is just being started: until it
-        // runs its program it has a copy of every descriptor, and the lock with it. An error leaves
-        // what closing does.
+        // Closing the file is not enough while a child process is being started. Until the child runs its program, it
+        // has a copy of every descriptor and so also the lock. If the unlock fails, closing is all that remains.
         let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }

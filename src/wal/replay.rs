@@ -170,11 +170,11 @@ fn read_head<D: Disk>(
     }
 }
 
-/// Which segment a file is by what it holds, whatever its name; None: it is none, or its head is damaged.
+/// The segment that a file contains, independent of its name. `None` if it contains none, or if its head is damaged.
 pub(super) fn segment_in<D: Disk>(disk: &D, path: &Path) -> Result<Option<SegmentName>, WalError> {
     let reader = match disk.open(path) {
         Ok(reader) => reader,
-        // A folder, or what its owner keeps from others.
+        // It is a folder, or a file that this process may not read.
         Err(_) => return Ok(None),
     };
     let head = misnamed(&mut Window::new(path, reader, 0))?;
