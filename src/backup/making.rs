@@ -1,10 +1,10 @@
-//! A complete data directory, in one step.
+//! Creates a complete data directory in one step.
 //!
-//! A log that lies elsewhere has its place before that step. So its segments are listed first, in the folder
-//! that is made aside: as long as the list and the folder `member` both lie there, the segments are nobody's,
-//! whatever ended the restore, and the next attempt removes them. Their names are drawn, so no others are
-//! meant. (An attempt that puts the log elsewhere, or leaves that out, forgets them; they are in the way of
-//! the next one there, which says so.)
+//! If the log has a folder of its own, the segments are moved there before that step. Their names are first written to
+//! a list in the temporary folder. As long as both the list and the folder `member` are in the temporary folder, the
+//! segments belong to an unfinished restore, and the next restore removes them. Segment names are random, so the list
+//! cannot mean other files. A restore with another log folder, or without one, forgets these segments. A later restore
+//! into the old log folder then finds them and reports them.
 
 use super::BackupError;
 use crate::config::Config;
@@ -18,25 +18,26 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Component, Path, PathBuf};
 
-/// Where all is made before it has its place. A node does not start on a directory that has it and no `member`.
+/// Temporary folder in which everything is created. A node does not start on a directory that contains it and no
+/// `member`.
 const ASIDE: &str = wal::RESTORE;
-/// The file system's own, in a mount point.
+/// A folder that the file system itself creates in a mount point.
 const LOST_AND_FOUND: &str = "lost+found";
 const MEMBER: &str = "member";
-/// The segments that are given their place in the log's folder, a name a line.
+/// List of the segments that are moved into the log's folder, one name per line.
 const PLACED: &str = wal::RESTORE_PLACED;
 
-/// Where a member's data goes.
+/// The folders of a member's data.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// The data directory: empty, or not there yet.
+    /// The data directory. It is empty or does not exist yet.
     pub dir: PathBuf,
-    /// The same for the log, where it lies elsewhere.
+    /// The separate folder of the log, if there is one. It is also empty or does not exist yet.
     pub wal_dir: Option<PathBuf>,
 }
 
 impl Place {
-    /// Where the flags say.
+    /// The folders that the flags name.
     pub fn of(config: &Config) -> Place {
         Place {
             dir: config.data_dir.clone(),
@@ -49,8 +50,8 @@ impl Place {
     }
 }
 
-/// Makes the directory that a member with this identity goes on from: after the state, with nothing in its log
-/// but what `batch` notes.
+/// Creates the directory for a member with this identity: the state as a snapshot, and a log that contains only
+/// `batch`.
 pub(super) fn make(
     place: &Place,
     identity: &Identity,
@@ -66,7 +67,7 @@ pub(super) fn make(
     aside.finish()
 }
 
-/// One of the two would be in the way of the other, which begins empty.
+/// Refuses folders that contain each other, because both must be empty at the beginning.
 fn refuse_within(place: &Place) -> Result<(), BackupError> {
     let Some(wal_dir) = &place.wal_dir else {
         return Ok(());
@@ -84,7 +85,7 @@ fn refuse_within(place: &Place) -> Result<(), BackupError> {
     )))
 }
 
-/// The same path without links and detours, though its end may not be there yet.
+/// The same path without links and `..`, even if its end does not exist yet.
 fn resolved(path: &Path) -> PathBuf {
     let path = Path::new(".").join(path);
     let known = path
@@ -93,7 +94,7 @@ fn resolved(path: &Path) -> PathBuf {
     let Some((above, mut whole)) = known else {
         return path;
     };
-    // What is not there is no link: `..` behind it leads back.
+    // A part that does not exist is no link, so `..` after it leads back.
     for part in path.strip_prefix(above).unwrap_or(&path).components() {
         match part {
             Component::Normal(name) => whole.push(name),
@@ -104,7 +105,7 @@ fn resolved(path: &Path) -> PathBuf {
     whole
 }
 
-/// Nobody's data is overwritten.
+/// Refuses a directory that contains data. A restore never overwrites data.
 fn refuse_used(place: &Place) -> Result<(), BackupError> {
     let placed = placed(place)?;
     for folder in place.folders() {
@@ -129,7 +130,7 @@ fn refuse_used(place: &Place) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// The segments in the log's folder that a restore has left there before its last step.
+/// The segments that an unfinished restore left in the log's folder.
 fn placed(place: &Place) -> Result<Vec<String>, BackupError> {
     let aside = place.dir.join(ASIDE);
     if !aside.join(MEMBER).exists() {
@@ -142,7 +143,7 @@ fn is_segment(name: &&str) -> bool {
     name.ends_with(".wal") && !name.contains('/')
 }
 
-/// Takes back what [`placed`] tells, so that the log's folder is as it was.
+/// Removes the segments listed by [`placed`], so that the log's folder is as it was.
 fn unplace(place: &Place) -> Result<(), BackupError> {
     let Some(wal_dir) = &place.wal_dir else {
         return Ok(());
@@ -156,7 +157,7 @@ fn unplace(place: &Place) -> Result<(), BackupError> {
             _ => {}
         }
     }
-    // The list may go only after them.
+    // The segments must be gone before the list may be removed.
     sync(&RealDisk::default(), wal_dir)
 }
 
@@ -164,15 +165,16 @@ fn failed(path: &Path, doing: &str, error: &io::Error) -> BackupError {
     BackupError::Refused(format!("{}: cannot {doing}: {error}", path.display()))
 }
 
-/// What is being made. Dropped before [`Aside::finish`], it leaves nothing but a directory that was there.
+/// A directory in creation. If it is dropped before [`Aside::finish`], everything is removed except folders that
+/// existed before.
 struct Aside {
     place: Place,
     options: Options,
-    /// Folders that were made for this, the inner ones last.
+    /// Folders created for this restore, inner ones last.
     made: Vec<PathBuf>,
-    /// On the folders themselves, so that nothing is left of them.
+    /// Locks on the folders themselves, so that no lock files are left.
     locks: Vec<File>,
-    /// Some of the log may have its place.
+    /// Whether segments may have been moved to the log's folder.
     placed: bool,
     finished: bool,
 }
@@ -196,7 +198,7 @@ impl Aside {
             aside.locks.push(lock(folder)?);
             aside.made.extend(is_new.then(|| folder.clone()));
         }
-        // Another restore may have come and gone since it was looked at first.
+        // Another restore may have run since the first check.
         refuse_used(place)?;
         unplace(place)?;
         for folder in place.folders() {
@@ -220,14 +222,14 @@ impl Aside {
         let mut snapshot = log.begin_snapshot(mark)?;
         state.save(|slice| snapshot.write(slice))?;
         snapshot.finish()?;
-        // The log begins anew behind the snapshot, as it does when a leader has sent one.
+        // The log restarts after the snapshot, as it does after a leader has sent one.
         log.compact(mark)?;
         log.write(batch)?;
         log.close()?;
         Ok(home.write_identity(&identity.to_bytes())?)
     }
 
-    /// Reads it as a start would: what cannot be read back is told now, not then.
+    /// Reads the directory as a start would, so that an unreadable one is reported now and not at the start.
     fn check(&self, mark: &SnapshotMark) -> Result<(), BackupError> {
         let seen = wal::look(RealDisk::default(), self.options.clone())?;
         match seen.map(|seen| (seen.start(), seen.last)) {
@@ -239,7 +241,7 @@ impl Aside {
         }
     }
 
-    /// Gives all its place. The log first: without the rest it is nobody's.
+    /// Moves everything to its final place. The log is moved first: without the rest it belongs to nobody.
     fn finish(mut self) -> Result<(), BackupError> {
         self.place_log()?;
         self.place_member()?;
@@ -250,7 +252,7 @@ impl Aside {
         Ok(())
     }
 
-    /// Segments only: a start makes the file of its lock itself.
+    /// Moves only segments: a start creates its own lock file.
     fn place_log(&mut self) -> Result<(), BackupError> {
         let (Some(from), Some(to)) = (&self.options.wal_dir, &self.place.wal_dir) else {
             return Ok(());
@@ -285,12 +287,12 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // Where the log cannot be taken back, the list of it stays for the next attempt.
+        // If the segments cannot be removed, the list stays for the next restore.
         if self.finished || self.placed && unplace(&self.place).is_err() {
             return;
         }
         for folder in self.made.iter().rev() {
-            // What cannot be removed is in nobody's way; a folder that is not empty stays.
+            // A folder that cannot be removed does no harm. A folder that is not empty stays.
             let _ = match folder.ends_with(ASIDE) {
                 true => fs::remove_dir_all(folder),
                 false => fs::remove_dir(folder),
@@ -299,7 +301,7 @@ impl Drop for Aside {
     }
 }
 
-/// Keeps other restores out. A file system that has no locks has no second restore to speak of either.
+/// Keeps other restores out. A second restore at the same time is unlikely on a file system without locks.
 fn lock(folder: &Path) -> Result<File, BackupError> {
     let file = File::open(folder).map_err(|error| failed(folder, "open this folder", &error))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -311,12 +313,12 @@ fn lock(folder: &Path) -> Result<File, BackupError> {
     }
 }
 
-/// How often a directory is made that another restore, which gives up, has made and removes again.
+/// Number of attempts to create a directory that another failing restore creates and removes at the same time.
 const MAKE_DIR_TRIES: usize = 100;
 
 fn make_dir(folder: &Path) -> Result<(), BackupError> {
     let disk = RealDisk::default();
-    // Gone again, or there again since: only another kind of file is in the way for good.
+    // The folder disappeared or appeared in between. Only a file of another kind is a permanent obstacle.
     let is_passing = |error: &io::Error| {
         let is_in_the_way = folder.exists() && !folder.is_dir();
         [ErrorKind::AlreadyExists, ErrorKind::NotFound].contains(&error.kind()) && !is_in_the_way

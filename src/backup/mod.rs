@@ -1,62 +1,65 @@
-//! Backups: a state out of a file, or out of the directory of a member that does not serve, and into the
-//! directory of a member of a new cluster. All of it offline; what a running node hands out is the business
-//! of the HTTP room.
+//! Backups: reads a state from a backup file, or from the directory of a member that is not running, and writes it into
+//! the directory of a member of a new cluster. This module works only on files. A running node serves its backup
+//! through the API.
 //!
-//! # A new cluster, and why
+//! # Why a restore creates a new cluster
 //!
-//! What is restored is never the old cluster going on: writes after the backup are lost, and members that
-//! still have them must not mix theirs with ours. So ids are new. Members are given the ids that their peer
-//! URLs and the token give on a first start, but with the fingerprint of the file and the leap of the index behind
-//! the token: all members that are restored from one file with the same flags agree on all ids without asking each
-//! other, and a member of the old cluster that was not wiped, whose log would fit, is a member of another cluster.
-//! So is a member that was restored with another leap: it would give the same changes other indexes.
-//! (Restored twice from the same file with the same flags, two clusters have the same ids: between the two,
-//! all members must be wiped, or the token changed.) Each directory draws an incarnation as on a first start,
-//! so that one member that is restored a second time, beside others that went on, is refused by them like any
+//! A restored cluster never continues the old one. Writes after the backup are lost, and members that still have them
+//! must not be mixed with the restored ones. Therefore all ids are new. The ids are derived from the peer URLs and the
+//! token, as on a first start, but the file's fingerprint and the size of the index jump are appended to the token:
+//!
+//! - All members that are restored from one file with the same flags derive the same ids without any communication.
+//! - A member of the old cluster that was not wiped belongs to another cluster, even though its log would match.
+//! - A member that was restored with another jump belongs to another cluster, too: it would give other indexes to the
+//!   same changes.
+//!
+//! Two clusters that are restored one after the other from the same file with the same flags have the same ids. Between
+//! the two restores, all members must be wiped or the token changed. Each directory gets a random incarnation, as on a
+//! first start. If one member is restored a second time while the others have continued, they refuse it like any member
 //! that lost its data (hazard D12).
 //!
-//! # What goes on, and what does not
+//! # What a restore keeps
 //!
-//! | | in the new cluster |
-//! |---|---|
-//! | keys, values, directories, their indexes, counters | the same |
-//! | the tree's index | goes on after a leap, so that indexes the lost cluster has given out since are old |
-//! | events kept for `waitIndex` | forgotten: each watch from an older index gets 401, none waits in silence |
-//! | the raft index and term | go on from those of the backup |
-//! | members | the founders by the flags; client URLs and names are told at their start |
-//! | times to live | see below |
+//! | state                                            | in the new cluster                                           |
+//! |--------------------------------------------------|--------------------------------------------------------------|
+//! | keys, values, directories, their indexes, counters | unchanged                                                  |
+//! | the tree's index                                 | continues after a jump, so that all indexes that the lost cluster returned later are old |
+//! | events kept for `waitIndex`                      | forgotten: a watch from an older index gets error 401 and does not wait |
+//! | the raft index and term                          | continue from those of the backup                            |
+//! | members                                          | the founders named by the flags; they publish client URLs and names at their start |
+//! | times to live                                    | see below                                                    |
 //!
 //! # Times to live
 //!
-//! Keys expire by cluster time, which nobody counts while the state lies in a file. What users see is the
-//! wall clock's `expiration`, and they rely on that. So a restored member begins with the cluster time that
-//! belongs to the wall clock now. How the two stand, each key with a time to live says: its deadline is
-//! cluster time, its `expiration` the wall clock, and both were noted at once. As long as the leaders' clocks
-//! were right, all say the same, and keys expire at the `expiration` that is shown: those of which it is past,
-//! soon after the start.
+//! Keys expire by cluster time, and nobody advances cluster time while the state lies in a file. Users see and rely on
+//! the wall-clock time in `expiration`. Therefore a restored member begins with the cluster time that corresponds to
+//! the current wall-clock time. Each key with a time to live shows how the two relate: its deadline is cluster time,
+//! its `expiration` is wall-clock time, and both were recorded at the same moment. If the leaders' clocks were right,
+//! all keys give the same result, and each key expires at the `expiration` that users see. Keys whose `expiration` has
+//! passed expire soon after the start.
 //!
-//! Clocks of small machines are not always right, and a key too long is better than a key lost. So it is the
-//! least of all these times that counts, and no key goes before its `expiration`, whatever the clock was when
-//! another was set:
+//! The clocks of small machines are not always right, and it is better to keep a key too long than to lose it. So the
+//! least of all these cluster times is used. Then no key expires before its `expiration`, even if the clock was wrong
+//! when another key was set:
 //!
-//! | the wall clock was | then that key expires | all others |
-//! |---|---|---|
-//! | right | at its `expiration` | too |
-//! | behind, or not set yet, when a key was set | after its `expiration`, by as much | at their `expiration` |
-//! | not set yet (before 2020) for all keys | when what was left of its time to live is over | |
-//! | ahead, when a key was set | when what was left is over | later by the time spent in the file |
-//! | before the moment of the backup, at the restore | when what was left is over | too |
+//! | the wall clock was                               | that key expires                        | all other keys expire         |
+//! |--------------------------------------------------|-----------------------------------------|-------------------------------|
+//! | right                                            | at its `expiration`                     | at their `expiration`         |
+//! | behind, or not set yet, when a key was set       | after its `expiration`, by the same amount | at their `expiration`      |
+//! | not set yet (before 2020) for all keys           | when the rest of its time to live is over |                             |
+//! | ahead, when a key was set                        | when the rest of its time to live is over | later, by the time that the state spent in the file |
+//! | at the restore, earlier than the backup          | when the rest of its time to live is over | when the rest of their time to live is over |
 //!
-//! The last two are one rule: cluster time never goes back behind the state. Members may be restored at
-//! different moments, so that time is each member's own estimate beside the log, never part of the state; the
-//! leader's counts.
+//! The last two rows follow from one rule: cluster time never goes back behind the state. Members may be restored at
+//! different moments. So this time is each member's own estimate, stored in its log and not in the state. The leader's
+//! estimate is the one that counts.
 //!
-//! # A directory in one step
+//! # The directory appears in one step
 //!
-//! All is made and synced in `restore.tmp` in the data directory, which may be a mount point, and whose parent
-//! may not be ours to write in. The last step gives the folder `member` its place. Before that, a node does not start on
-//! the directory: it names the commands that finish or discard the restore. What a crash left is removed by the next
-//! attempt.
+//! Everything is created and synced in `restore.tmp` inside the data directory. The data directory may be a mount
+//! point, and its parent may not be writable, so the temporary folder cannot be next to it. The last step renames the
+//! folder `member` to its final place. Before that step a node refuses to start on the directory, and its message names
+//! the commands that finish or discard the restore. The next restore removes files that a crash left.
 
 mod contents;
 mod making;
@@ -74,12 +77,12 @@ use crate::wal::{self, Disk, RealDisk, WalError};
 use crate::{config, config::Config};
 use std::fmt;
 
-/// Why there is no backup, or no directory.
+/// Why a backup or a directory was not created.
 #[derive(Debug)]
 pub enum BackupError {
-    /// The disk, or what is on it.
+    /// An error of the disk or of the files on it.
     Disk(WalError),
-    /// Something else that a person has to change; says what.
+    /// Another problem that the operator must solve. The text describes it.
     Refused(String),
 }
 
@@ -98,29 +101,29 @@ impl fmt::Display for BackupError {
     }
 }
 
-/// What was made.
+/// Result of a restore or copy.
 #[derive(Debug)]
 pub struct Made {
-    /// The member whose directory it is.
+    /// Id of the directory's member.
     pub member: u64,
-    /// Its cluster.
+    /// Id of its cluster.
     pub cluster: u64,
-    /// What it holds.
+    /// Counts of its content.
     pub census: Census,
-    /// The tree's index, after which it goes on.
+    /// The tree's index. The next change gets the following one.
     pub index: TreeIndex,
-    /// The entry after which the log goes on.
+    /// Position of the entry after which the log continues.
     pub position: Position,
 }
 
-/// No leap is longer; far from where indexes end, and no cluster ever gets there.
+/// Largest allowed jump of the index. No cluster ever reaches it, and it is far below the largest index.
 pub const BUMP_MAX: u64 = 1 << 60;
 
-/// Makes the data directory of one founder of a new cluster from a backup: `config` says where, and who, as on
-/// a first start. `bump`, at most [`BUMP_MAX`], is how far the tree's index leaps.
+/// Creates the data directory of one founder of a new cluster from a backup. `config` names the directory and the
+/// member, as on a first start. `bump`, at most [`BUMP_MAX`], is the jump of the tree's index.
 ///
 /// # Errors
-/// The flags contradict each other, something is in the directory already, or the disk takes no more.
+/// The flags contradict each other, the directory is not empty, or a write fails.
 pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, BackupError> {
     assert!(bump <= BUMP_MAX, "a leap of {bump}");
     config::check_first_start(config).map_err(|stop| {
@@ -130,7 +133,7 @@ pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, Bac
     })?;
     let token = &config.initial_cluster_token;
     let mixed = Config {
-        // Members with different leaps would give out different indexes: they are of different clusters.
+        // Members with different jumps would return different indexes, so they must belong to different clusters.
         initial_cluster_token: format!("{token}@{:016x}+{bump}", backup.fingerprint),
         ..config.clone()
     };
@@ -140,15 +143,15 @@ pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, Bac
     put(&Place::of(config), &identity, state, backup.mark.position)
 }
 
-/// The tree goes on so much further, and knows nothing of what was before.
+/// Advances the tree's index by `bump` and forgets all events.
 fn leap(state: &mut State, bump: u64) {
     let index = TreeIndex(state.tree.index().0.saturating_add(bump));
     state.tree.skip_to(index);
 }
 
-/// Makes a directory of the same state for one member that goes on alone, with new ids: the copy that is kept
-/// of a directory. `bump` is a leap as for [`restore`]: the other members, or this one later, may have given out
-/// indexes that are not in it. Without a leap the history stays, [`HISTORY_EVENTS`] of it: nothing was lost then.
+/// Creates a directory with the same state for one member that continues alone, with new ids: a copy of a directory.
+/// `bump` is a jump as for [`restore`], because the other members, or this one later, may have returned indexes that
+/// are not in the copy. Without a jump nothing was lost, so the history is kept ([`HISTORY_EVENTS`] events).
 ///
 /// # Errors
 /// As [`restore`].
@@ -167,7 +170,7 @@ pub fn copy_alone(place: &Place, copied: Directory, bump: u64) -> Result<Made, B
         peer_urls: me.map_or_else(Vec::new, |me| me.peer_urls.clone()),
         client_urls: Vec::new(),
     };
-    // Drawn as well, not made from the member's: this cluster is nobody else's.
+    // The cluster id is also random and not derived from the member, because no other member belongs to this cluster.
     let identity = Identity::alone(id, random(), Members::new(random(), [member]));
     let Contents {
         mark, mut state, ..
@@ -217,7 +220,8 @@ fn put(
     })
 }
 
-/// How this machine's clocks stand to the cluster time of the state, if it went on since (see the module).
+/// This machine's clock readings, with the cluster time that the state would have now if it had continued (see the
+/// module).
 fn clock_note(state: &State, census: &Census, clock: &dyn Clock) -> wal::Clock {
     let earliest = i128::from(state.time.0);
     let now = census.least_lead.map_or(earliest, |lead| {
@@ -232,7 +236,7 @@ fn clock_note(state: &State, census: &Census, clock: &dyn Clock) -> wal::Clock {
     }
 }
 
-/// Eight bytes that nobody can guess.
+/// A random number that nobody can guess.
 fn random() -> u64 {
     let disk = RealDisk::default();
     u64::from(disk.random()) << 32 | u64::from(disk.random())

@@ -1,4 +1,4 @@
-//! A log that lies elsewhere: what is left between two steps, and where it may not lie.
+//! A restore with a separate log folder: files left between two steps, and folders that are refused.
 
 use super::*;
 use crate::engine::members::{Member, Members};
@@ -57,7 +57,7 @@ fn names(folder: &Path) -> Vec<String> {
     list(folder).unwrap()
 }
 
-/// Ended by a signal: nothing is tidied up, and the locks are gone.
+/// Ends the restore like a signal: nothing is cleaned up, and the locks are released.
 fn kill(mut aside: Aside) {
     aside.locks.clear();
     std::mem::forget(aside);
@@ -124,13 +124,13 @@ fn a_start_refuses_what_a_killed_restore_left_and_tells_all_that_is_to_be_remove
         let is_told = command.contains(&name) || name == "lock";
         assert!(is_told, "{name} in {command}");
     }
-    // The folder of the log alone, as after the data directory was discarded.
+    // Only the folder of the log is left, as after the data directory was discarded.
     remove(&place.dir.join(ASIDE)).unwrap();
     assert!(refused().contains(&format!("rm -r {}", wal.join(ASIDE).display())));
     remove(&wal.join(ASIDE)).unwrap();
 }
 
-/// All but what is listed is somebody's: also after a restore that was killed.
+/// Files that are not in the list belong to somebody else, even after a killed restore.
 #[test]
 fn a_log_of_somebody_is_not_removed() {
     let folder = tempfile::tempdir().unwrap();
@@ -145,7 +145,7 @@ fn a_log_of_somebody_is_not_removed() {
     let error = again(&place, &made).unwrap_err().to_string();
     assert!(error.contains("is not empty, 0000000000000001"), "{error}");
     assert_eq!(names(&wal), before);
-    // One that was finished is somebody's as well, though the list may still be there.
+    // A log of a finished restore also belongs to somebody, even if the list still exists.
     fs::remove_file(theirs).unwrap();
     let aside = place.dir.join(ASIDE);
     fs::rename(aside.join(MEMBER), place.dir.join(MEMBER)).unwrap();
@@ -159,7 +159,7 @@ fn a_restore_that_fails_between_its_steps_takes_the_log_back() {
     let folder = tempfile::tempdir().unwrap();
     let (place, made) = (place(folder.path()), made());
     let aside = filled(&place, &made);
-    // In the way of the last rename.
+    // This file blocks the last rename.
     let obstacle = place.dir.join(MEMBER);
     fs::create_dir(&obstacle).unwrap();
     fs::write(obstacle.join("x"), "").unwrap();
@@ -171,7 +171,7 @@ fn a_restore_that_fails_between_its_steps_takes_the_log_back() {
     assert!(is_whole(&place, &made));
 }
 
-/// It may have the last copy, though a node does not start from it.
+/// The directory may be the last copy, although a node does not start on it.
 #[test]
 fn the_directory_of_a_member_that_was_removed_is_read() {
     let folder = tempfile::tempdir().unwrap();
@@ -217,7 +217,7 @@ fn neither_folder_may_lie_in_the_other_whatever_they_are_called() {
         let found = refuse_within(&place);
         assert_eq!(found.is_ok(), is_fine, "{dir} and {wal}: {found:?}");
     }
-    // One of them told from where we are.
+    // One of the two paths is relative.
     let here = std::env::current_dir().unwrap();
     let place = Place {
         dir: PathBuf::from("nosuch"),
