@@ -1,10 +1,11 @@
-//! HTTP requests of this process to others: agents for places that the HTTP library cannot reach by itself.
+//! HTTP requests of this process to others: agents for addresses that the HTTP library cannot reach by itself.
 //!
-//! The library wants a host name. A link-local address with its zone, and the file of a Unix socket, are none. For
-//! these an agent has a resolver that knows the one address, or a connector that opens the one file.
+//! The library needs a host name. A link-local address with a zone is not one, and the path of a Unix socket is not one
+//! either. For such an address the agent has a resolver that returns its addresses, or a connector that opens the
+//! socket.
 //!
-//! No agent uses a proxy of the environment by itself: members reach each other directly, and a proxy that is meant for
-//! web pages would answer in their place. Who wants a proxy asks for it ([`by_proxy`]).
+//! No agent uses a proxy from the environment by default: members reach each other directly, and a proxy meant for web
+//! pages would answer in their place. Callers that need a proxy use [`by_proxy`].
 
 mod proxied;
 
@@ -24,7 +25,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, LazyBuffers, NextTimeout, Transport,
 };
 
-/// What the library has room for.
+/// Largest number of addresses that the library accepts.
 const ADDRESSES_MAX: usize = 16;
 
 /// Base configuration: no proxy, and every HTTP status is an answer and not an error.
@@ -60,11 +61,11 @@ pub fn agent(config: Config, url: &Url) -> io::Result<Agent> {
     ))
 }
 
-/// Why a name has no address, if that is what the error says. The standard library has no [`ErrorKind`] for it.
+/// Why a name has no address, if this is the meaning of the error. The standard library has no [`ErrorKind`] for it.
 pub fn lookup_failure(error: &io::Error) -> Option<String> {
     let text = error.to_string();
     let why = text.strip_prefix("failed to lookup address information: ")?;
-    // These are glibc's words and musl's. Go's are the same everywhere.
+    // These are the texts of glibc and musl. Go's text is the same on every system.
     let is_unknown = ["Name or service not known", "Name does not resolve"].contains(&why);
     Some(if is_unknown { "no such host" } else { why }.to_owned())
 }
@@ -77,7 +78,7 @@ pub fn base(url: &Url) -> String {
     }
 }
 
-/// What every name resolves to.
+/// The addresses to which every name resolves.
 #[derive(Debug)]
 struct Addresses(Vec<SocketAddr>);
 

@@ -9,15 +9,15 @@
 //! | 0 | [`allowed`] | names of hosts and origins that a server accepts |
 //! | 0 | [`go`] | numbers, truth values and times as Go reads them |
 //! | 0 | [`guide`] | pages for operators: what to do when something is broken |
-//! | 0 | [`histogram`] | how long things take |
+//! | 0 | [`histogram`] | histograms of durations |
 //! | 0 | [`logging`] | log lines on standard error |
-//! | 0 | [`random`], [`varint`] | a seeded generator; numbers of variable length |
+//! | 0 | [`random`], [`varint`] | seeded random numbers; variable-length numbers |
 //! | 0 | [`threads`] | threads whose panic ends the process |
 //! | 0 | [`urls`] | `scheme://host:port` |
-//! | 0 | [`usage`] | what this process uses: memory, CPU time, descriptors |
-//! | 1 | [`config`] | flags and environment variables to a checked `Config` |
+//! | 0 | [`usage`] | statistics of this process: memory, CPU time, descriptors |
+//! | 1 | [`config`] | flags and environment variables as a checked `Config` |
 //! | 1 | [`dial`] | HTTP requests of this process to others |
-//! | 1 | [`door`] | HTTP/1.1 over sockets; knows nothing of etcd |
+//! | 1 | [`door`] | the HTTP/1.1 server, which knows nothing of etcd |
 //! | 1 | [`notify`] | systemd's notification protocol |
 //! | 1 | [`raft`] | consensus as a pure value: input in, output out |
 //! | 1 | [`tree`] | the key tree as a pure value: commands in, events or API errors out |
@@ -65,5 +65,6 @@ pub mod varint;
 pub mod wal;
 pub mod watch;
 
-/// The version of etcd whose v2 API this is. `/version` returns it, and clients use it to decide which requests they send.
+/// The version of etcd whose v2 API this is. `/version` returns it, and clients use it to decide which requests they
+/// send.
 pub const ETCD_VERSION: &str = "3.4.0";

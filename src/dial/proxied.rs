@@ -1,7 +1,8 @@
-//! Requests by way of an HTTP proxy.
+//! Requests through an HTTP proxy.
 //!
-//! The library asks each proxy for a tunnel (`CONNECT`), which most proxies grant for TLS only. For `http` the usual way
-//! is a request whose first line has the whole URI. Here a connection rewrites that line as it goes out.
+//! The library asks each proxy for a tunnel (`CONNECT`), which most proxies allow only for TLS. For `http` the usual
+//! way is a request whose first line contains the complete URI. The connection in this module rewrites the line when it
+//! is sent.
 
 use super::Addresses;
 use crate::urls::Url;
@@ -12,8 +13,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
 };
 
-/// An agent whose every request for `base` (`http://host:port`) goes to a proxy, with `header` (lines that end, or
-/// nothing) in its head.
+/// An agent that sends every request for `base` (`http://host:port`) to a proxy. `header` is added to its head and
+/// contains complete lines or nothing.
 ///
 /// # Errors
 /// The proxy's name has no address.
@@ -30,7 +31,7 @@ pub fn by_proxy(config: Config, proxy: &Url, base: &str, header: &str) -> io::Re
     ))
 }
 
-/// Makes connections to the proxy.
+/// Opens connections to the proxy.
 #[derive(Debug)]
 struct WholeUri {
     base: String,
@@ -60,12 +61,13 @@ struct ToProxy<In> {
     inner: In,
     base: String,
     header: String,
-    /// Nothing of the request has been sent yet. What comes next begins with its first line.
+    /// Whether the next bytes begin with the first line of a request.
     is_head: bool,
 }
 
 impl<In> ToProxy<In> {
-    /// The beginning of a request, with the whole URI and the further lines. `head` as it is, if it is not one.
+    /// The head of a request with the complete URI and the additional lines. If `head` is no such head, it is
+    /// unchanged.
     fn changed(&self, head: &[u8]) -> Vec<u8> {
         let target = head.iter().position(|byte| *byte == b' ');
         let line = head.windows(2).position(|pair| pair == b"\r\n");
@@ -95,7 +97,7 @@ impl<In: Transport> Transport for ToProxy<In> {
             return self.inner.transmit_output(amount, timeout);
         }
         let head = self.inner.buffers().output()[..amount].to_vec();
-        // It is longer than before, and may not fit into the buffer at once.
+        // The changed head is longer and may not fit into the buffer at once.
         let head = self.changed(&head);
         let mut rest = head.as_slice();
         while !rest.is_empty() {
@@ -108,7 +110,7 @@ impl<In: Transport> Transport for ToProxy<In> {
         Ok(())
     }
 
-    /// Who waits for an answer has sent the whole request. The next one may use the same connection.
+    /// A caller that waits for an answer has sent its complete request. The next request may use the same connection.
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         self.is_head = true;
         self.inner.await_input(timeout)

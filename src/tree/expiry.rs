@@ -21,22 +21,23 @@ use super::key::Key;
 use super::node::{Dir, Node, earliest};
 use std::sync::Arc;
 
-/// Nodes that one entry expires at most: a million keys due at once must not hold the raft thread for
-/// seconds. Members that apply the same entry must expire as many, so this is part of what the log
-/// means. An entry may also say a smaller number itself.
+/// Largest number of nodes that one entry expires: a million keys that are due at once must not block the raft thread
+/// for seconds. Members that apply the same entry must expire the same number of nodes, so this number is part of the
+/// log's meaning. An entry may contain a smaller number.
 pub const EXPIRED_AT_ONCE: usize = 2_000;
 
 /// Earliest deadline in a child before and after a change.
 type DueChange = (Option<ClusterTime>, Option<ClusterTime>);
 
 impl Tree {
-    /// As [`Tree::expire_some`], [`EXPIRED_AT_ONCE`] at most.
+    /// Like [`Tree::expire_some`], with at most [`EXPIRED_AT_ONCE`] nodes.
     pub fn expire(&mut self, up_to: ClusterTime) -> Vec<Applied> {
         self.expire_some(up_to, EXPIRED_AT_ONCE)
     }
 
-    /// Removes nodes whose deadline is at or before `up_to`, earliest first, `most` of them at most: one `expire` event
-    /// and one index for each. What is below a directory goes with it and has none of its own.
+    /// Removes at most `most` nodes whose deadline is at or before `up_to`, earliest first. Each removal makes one
+    /// `expire` event and takes one index. Nodes below a removed directory are removed with it and get no event of
+    /// their own.
     pub fn expire_some(&mut self, up_to: ClusterTime, most: usize) -> Vec<Applied> {
         let stamp = Stamp {
             cluster: up_to,
