@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 const LEVELS: usize = 8_000;
 
-/// Runs on a stack too small for one frame a level.
+/// Runs a test on a stack that is too small for one frame per level.
 fn on_a_small_stack(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new()
         .stack_size(128 * 1024)
@@ -150,8 +150,8 @@ fn what_remains_of_a_deep_tree_is_let_go_wherever_it_is_held() {
     });
 }
 
-/// Directories with more children than an array holds are in another kind of map: its nesting must
-/// not be recursion either.
+/// A directory with more children than an array holds uses another kind of map. Nested directories of this kind must
+/// not lead to recursion either.
 #[test]
 fn wide_directories_may_be_nested_as_deep() {
     on_a_small_stack(|| {
@@ -195,8 +195,8 @@ fn a_directory_of_100000_keys_is_written_about_as_fast_as_a_small_one() {
             .unwrap_or(Duration::MAX)
     };
     let (small, wide) = (best(100), best(100_000));
-    // Not the bound that is promised of a PUT, which a benchmark checks: one that a map with a cost
-    // that grows with its size cannot meet, on however busy a machine.
+    // This is not the promised bound for a PUT, which a benchmark checks. It is a bound that a map whose cost grows
+    // with its size cannot meet, even on a busy machine.
     assert!(wide < small * 20, "{wide:?} against {small:?}");
 }
 

@@ -35,7 +35,7 @@ fn a_hundred_thousand_keys_expire_in_turns_that_are_the_same_everywhere() {
     assert!(tree.expire(due).is_empty() && !tree.has_ttl());
 }
 
-/// What it was set with, in seconds: the number at the end of its key tells.
+/// The key's deadline in seconds, which follows from the number at the end of its name.
 fn deadline(event: &Arc<Event>) -> usize {
     let name = event.key.components().next_back().expect("a name");
     let number = std::str::from_utf8(name).expect("digits").parse::<usize>();

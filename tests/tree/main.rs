@@ -1,5 +1,5 @@
-//! The key tree from outside: transcripts to read, a naive model to agree with, and the shapes that
-//! break careless trees (very deep, very wide, hostile bytes).
+//! Tests of the key tree through its public interface: transcripts for readers, a comparison with a simple model, and
+//! trees that are hard to handle (very deep, very wide, hostile bytes).
 
 mod deep;
 mod expiry;

@@ -1,5 +1,5 @@
-//! The tree against a model that is too simple to be wrong: one flat map from whole paths to nodes,
-//! searched from end to end for whatever is asked.
+//! Compares the tree with a very simple model: one flat map from complete paths to nodes, which is searched from end to
+//! end for each question.
 
 use crate::random::{Random, stamp_at};
 use edgetcd::tree::{
@@ -8,7 +8,7 @@ use edgetcd::tree::{
 };
 use std::collections::BTreeMap;
 
-/// A path as its names: ordered by name from the root down, a directory before what is below it.
+/// The names of a path. Paths are ordered by name from the root downwards, a directory before the nodes below it.
 type Path = Vec<Vec<u8>>;
 
 #[derive(Clone, PartialEq, Debug)]
@@ -20,7 +20,7 @@ struct Plain {
     modified: u64,
 }
 
-/// What a refusal says: code and cause.
+/// Code and cause of a refusal.
 type Refusal = (u16, Vec<u8>);
 
 #[derive(Default)]
@@ -29,7 +29,7 @@ struct Model {
     index: u64,
 }
 
-/// What the model says an action did.
+/// The model's result of an action.
 #[derive(PartialEq, Debug)]
 struct Told {
     action: EventAction,
@@ -66,7 +66,7 @@ impl Model {
         })
     }
 
-    /// The node a command is about; none if it is to be made.
+    /// The node that a command refers to. `None` if the command creates it.
     fn node_before(&self, command: &Command, path: &Path) -> Result<Option<Plain>, Refusal> {
         if path.is_empty() {
             return match command.action {
@@ -82,7 +82,7 @@ impl Model {
         }
     }
 
-    /// What is refused because of the node that is there.
+    /// The refusals that depend on the existing node.
     fn check(&self, command: &Command, path: &Path, prev: &Plain) -> Result<(), Refusal> {
         let code = match command.action {
             Action::Create | Action::CreateInOrder => error::KEY_EXISTS,
@@ -165,7 +165,7 @@ impl Model {
         node
     }
 
-    /// The next node to expire at `now`, removed.
+    /// Removes the next node that expires at `now`.
     fn expire_one(&mut self, now: ClusterTime) -> Option<Told> {
         let (deadline, path) = self.first_due()?;
         if deadline > now {
@@ -302,7 +302,7 @@ fn assert_event(event: &Event, told: &Told, index: u64, seed: u64) {
     }
 }
 
-/// Every path of the tree is the model's, and nothing else is in it: hidden names too.
+/// The tree must contain exactly the paths of the model, including hidden ones.
 fn assert_same_nodes(tree: &Tree, model: &Model, seed: u64) {
     for (path, node) in &model.nodes {
         let key = Key::new(&text(path));
@@ -314,7 +314,7 @@ fn assert_same_nodes(tree: &Tree, model: &Model, seed: u64) {
     assert_eq!(count_nodes(tree), model.nodes.len(), "seed {seed}");
 }
 
-/// Counts the nodes of a tree by its listings: a hidden one is asked for by name.
+/// Counts the nodes of a tree with listings. Hidden nodes need a listing by name.
 fn count_nodes(tree: &Tree) -> usize {
     let mut left = vec![Key::root()];
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! A version of the tree keeps its content, whatever happens to the versions after it.
+//! A version of the tree keeps its content when later versions are changed.
 
 use crate::random::{Random, stamp_at};
 use edgetcd::tree::{Key, Listing, Tree, TreeIndex, hash};

@@ -1,8 +1,8 @@
-//! Seeded random numbers, and random commands over few names so that they meet often.
+//! Seeded random numbers, and random commands over few names, so that they often meet the same key.
 
 use edgetcd::tree::{Action, Bytes, ClusterTime, Command, Key, Stamp, WallTime};
 
-/// xorshift64: the same numbers for the same seed, everywhere.
+/// xorshift64: the same numbers for the same seed on every machine.
 pub struct Random(u64);
 
 impl Random {
@@ -30,8 +30,8 @@ impl Random {
         from[self.below(from.len() as u64) as usize]
     }
 
-    /// A path of up to four names; mostly few names, sometimes many, so that directories of all
-    /// sizes come and go.
+    /// A path of up to four names. Mostly there are few different names, sometimes many, so that directories of all
+    /// sizes are created and removed.
     pub fn key(&mut self) -> Key {
         let mut path = String::new();
         for _ in 0..self.below(5) {

@@ -1,4 +1,4 @@
-//! Snapshots and commands as bytes: they come back as they were, and no bytes do harm.
+//! Snapshots and commands as bytes: decoding returns the original, and no bytes do harm.
 
 use crate::random::{Random, stamp_at};
 use edgetcd::tree::{Command, Decoder, Encoder, Key, Malformed, Tree, hash};

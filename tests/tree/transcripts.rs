@@ -1,19 +1,19 @@
-//! Runs `tests/transcripts/tree/*`: blocks of commands, a line `---`, then what the tree answered.
-//! `UPDATE=1` writes the answers anew; they are read by a person before they are committed.
+//! Runs `tests/transcripts/tree/*`: blocks of commands, a line `---`, then the tree's answers. `UPDATE=1` writes the
+//! answers again. A person reads them before committing them.
 //!
-//! | command | does |
+//! | command | effect |
 //! |---|---|
-//! | `set KEY[=VALUE]`, `create`, `in-order`, `update`, `swap`, `delete`, `compare-and-delete` | applies the action; options `ttl=N dir recursive refresh prevValue=V prevIndex=N` |
-//! | `get KEY [recursive]` | a listing |
-//! | `clock +Ns` | both clocks go on |
-//! | `expire` | removes all that is due |
-//! | `watch NAME KEY [recursive]` | parks a watch, which stays; what it is told follows an event as `→ NAME` |
-//! | `unwatch` | forgets all watches |
-//! | `history KEY from=N [recursive]` | what a watch finds in the history |
-//! | `repeat N COMMAND` | applies it so often and shows the last answer |
-//! | `stats`, `due` | the counters; seconds until the next expiry |
+//! | `set KEY[=VALUE]`, `create`, `in-order`, `update`, `swap`, `delete`, `compare-and-delete` | applies the action, with the options `ttl=N dir recursive refresh prevValue=V prevIndex=N` |
+//! | `get KEY [recursive]` | prints a listing |
+//! | `clock +Ns` | advances both clocks |
+//! | `expire` | removes all nodes that are due |
+//! | `watch NAME KEY [recursive]` | registers a watch, which stays. An event that it receives is followed by `→ NAME` |
+//! | `unwatch` | removes all watches |
+//! | `history KEY from=N [recursive]` | prints the event that a watch finds in the history |
+//! | `repeat N COMMAND` | applies a command N times and prints the last answer |
+//! | `stats`, `due` | prints the counters, or the seconds until the next expiry |
 //!
-//! Keys and values are percent-decoded. The history keeps 8 events, so that it ends within sight.
+//! Keys and values are percent-decoded. The history keeps 8 events, so that a short transcript reaches its end.
 
 use crate::random::stamp_at;
 use edgetcd::tree::{
@@ -221,7 +221,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts/tree")
 }
 
-/// Blocks are parted by empty lines. Of each the comments and commands stay, the answers follow.
+/// Blocks are separated by empty lines. The comments and commands of each block stay, and the answers follow.
 fn replay(text: &str) -> String {
     let mut replay = Replay {
         tree: Tree::new(8),

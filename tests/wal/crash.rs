@@ -1,4 +1,4 @@
-//! What may be lost, byte by byte: the last batch that was not synced, and nothing else.
+//! A crash may lose the last batch that was not synced, at any byte of it, and nothing else.
 
 use crate::support::{self, ballot, edit, entries, open, read_all, records};
 use edgetcd::raft::{Change, ChangeKind, Entry, NodeId, Payload};
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 const SEGMENT: u64 = 16 * 1024;
 
-/// A log with acknowledged entries 1 to 3, and a batch of three more records that was written and
-/// not synced; where that batch stands.
+/// A log with acknowledged entries 1 to 3, and a batch of three more records that was written but not synced. Also
+/// returns the place of that batch.
 fn torn() -> (LyingDisk, PathBuf, Range<usize>) {
     let disk = LyingDisk::new(1);
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
@@ -28,8 +28,8 @@ fn torn() -> (LyingDisk, PathBuf, Range<usize>) {
     )
 }
 
-/// The log must open, hold what was acknowledged, be a prefix of what was appended, take more, and
-/// keep that over another power cut.
+/// The log must open, contain the acknowledged entries, be a prefix of the appended ones, accept more, and keep these
+/// through another power failure.
 fn must_recover(disk: &LyingDisk, what: &str) -> usize {
     let (_home, mut wal, recovered) =
         open(disk, SEGMENT).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -106,7 +106,7 @@ fn one_bit_flipped_at_every_byte_of_the_last_batch() {
 
 #[test]
 fn old_bytes_at_every_byte_of_the_last_batch() {
-    // Records of an earlier file at the very same places: good ones, had they not their own salt.
+    // Records of an earlier file at exactly the same places. They would be good if they had no salt of their own.
     let old = LyingDisk::new(77);
     let (_home, mut wal, _) = open(&old, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 3, 1, 41)).expect("written");
@@ -125,7 +125,7 @@ fn old_bytes_at_every_byte_of_the_last_batch() {
     );
 }
 
-/// The same for a batch that goes over the end of a segment: the new one's head may be torn too.
+/// The same for a batch that continues in a new segment: the new segment's head may be torn, too.
 #[test]
 fn cut_at_every_byte_of_a_new_segment() {
     let disk = LyingDisk::new(1);
@@ -156,7 +156,7 @@ fn cut_at_every_byte_of_a_new_segment() {
     }
 }
 
-/// A log with every kind of record in it, in several segments, closed cleanly.
+/// A cleanly closed log with every kind of record, in several segments.
 fn every_kind() -> LyingDisk {
     let disk = LyingDisk::new(5);
     let (home, mut wal, _) = open(&disk, 4096).expect("a new directory");
@@ -222,7 +222,7 @@ fn a_flipped_bit_in_any_durable_record_is_refused() {
             "no {kind} in {all:#?}"
         );
     }
-    // The very last record calls all others durable, and nothing does so for it.
+    // The last record calls all others durable, and no record calls the last one durable.
     let (last, durable) = all.split_last().expect("records");
     for (path, line) in durable {
         for at in line.offset..line.offset + line.bytes {
@@ -289,8 +289,8 @@ fn a_zeroed_sector_before_the_last_sync_is_refused() {
     }
 }
 
-/// The record of a clean stop is written, and the process ends before that is synced. The next one
-/// must not call it durable: it may stand in another page than what is written then.
+/// The record of a clean stop is written, and the process ends before the sync. The next stop must not call it durable:
+/// it may be in another page than the records written then.
 #[test]
 fn a_stop_that_was_not_synced_is_not_called_durable() {
     for seed in 0..16 {
@@ -318,9 +318,9 @@ fn a_stop_that_was_not_synced_is_not_called_durable() {
     }
 }
 
-/// The process ends, cleanly but for its helper, between giving the next segment its name and making that name durable.
-/// The next process uses the segment, and then the power goes: what it had acknowledged is there. The disk has no room for a further segment,
-/// whose making would have made the name durable by the way.
+/// The process ends cleanly, but its background thread ends between naming the next segment and making that name
+/// durable. The next process uses the segment, and then the power fails. Everything that it acknowledged must remain.
+/// The disk has no space for a further segment, because creating one would also make the name durable.
 #[test]
 fn a_segment_whose_name_was_not_durable_is_not_lost_with_what_is_in_it() {
     for seed in 0..32 {
@@ -344,7 +344,7 @@ fn a_segment_whose_name_was_not_durable_is_not_lost_with_what_is_in_it() {
     }
 }
 
-/// As if the newest segment had been given its name a moment before the process was killed: the rename is not synced.
+/// Simulates that the newest segment was named just before the process was killed: its rename is not synced.
 fn unname_durably(disk: &LyingDisk) {
     use edgetcd::wal::Disk;
     disk.kill();

@@ -1,5 +1,5 @@
-//! Directories that are not as the log left them: files missing, doubled, swapped, of other sizes
-//! or other programs; full disks; failed syncs.
+//! Directories that changed behind the log's back: files that are missing, duplicated, swapped, of another size or of
+//! other programs. Also full disks and failed syncs.
 
 use crate::support::{
     self, DIR, ballot, edit, entries, mark, open, open_with, options, read_all, records, segments,
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const SEGMENT: u64 = 4096;
 
-/// Entries 1 to 100 in seven segments (and one ready), closed cleanly.
+/// Entries 1 to 100 in seven segments (and one prepared segment), closed cleanly.
 fn closed() -> LyingDisk {
     let disk = LyingDisk::new(2);
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
@@ -24,7 +24,7 @@ fn closed() -> LyingDisk {
     disk
 }
 
-/// The directory must be refused, with this in the message, and be left alone.
+/// The directory must be refused with `says` in the message, and must not be changed.
 fn must_refuse(disk: &LyingDisk, path: &Path, says: &str) {
     let before: Vec<_> = disk
         .files()
@@ -67,7 +67,7 @@ fn a_missing_segment_is_refused_wherever_it_was() {
         let disk = disk.fork(1);
         disk.take(&all[gone]);
         match gone {
-            // The chain breaks before the rest: that the log begins too late is all there is to see.
+            // The chain breaks before the rest, so the only visible problem is that the log begins too late.
             gone if gone + 1 < used => must_refuse(&disk, &all[gone + 1], "are missing"),
             _ => must_refuse(&disk, &all[gone - 1], "which is missing"),
         }
@@ -103,7 +103,7 @@ fn swapped_renamed_and_foreign_segments_are_refused() {
         "rename it back",
     );
 
-    // A segment of another life of this directory, with the right number.
+    // A segment with the right number from another log in this directory.
     let other = LyingDisk::new(99);
     let (_home, mut wal, _) = open(&other, SEGMENT).expect("a new directory");
     for from in (1..=100).step_by(10) {
@@ -197,7 +197,8 @@ fn segments_left_over_by_a_crash_are_cleared_away() {
     let all = segments(&disk);
     let spare = &all[all.len() - 1];
     let doubled = disk.fork(1);
-    // A second one made ready, a zombie beside a used one, one further on, and one half made.
+    // A second prepared segment, an unused one with the number of a used one, one with a later number, and one half
+    // created.
     doubled.put(
         &spare.with_file_name("0000000000000007-00000001.wal"),
         &[0; 4096],
@@ -217,7 +218,7 @@ fn segments_left_over_by_a_crash_are_cleared_away() {
     must_hold(&doubled, 100);
     assert_eq!(segments(&doubled).len(), all.len(), "{:?}", doubled.files());
 
-    // Segments that compaction removed, and a crash brought back in part: no gap in the log.
+    // Segments removed by a compaction, some of which a crash restored. This is no gap in the log.
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
     wal.begin_snapshot(&mark(90, 1))
         .expect("begun")
@@ -282,7 +283,7 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     assert_eq!(error.kind, WalErrorKind::Full, "{error}");
     assert!(last > 6, "the segment made ready is used first: {last}");
     assert_eq!(wal.last().index.0, last);
-    // What still fits is taken; what does not is refused again, and the same batch is taken later.
+    // A batch that still fits is accepted. One that does not fit is refused again, and accepted later.
     wal.write(&ballot(2, 1)).expect("a small record fits");
     let refused = wal
         .write(&entries(last + 1, last + 3, 2, 300))
@@ -301,7 +302,7 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     assert_eq!(recovered.ballot.term.0, 2);
 }
 
-/// A log that took the room of the next snapshot could never be shortened again.
+/// If the log used the space of the next snapshot, it could never be shortened again.
 #[test]
 fn the_log_leaves_room_for_the_next_snapshot_and_a_snapshot_makes_room_for_the_log() {
     const RESERVE: u64 = 40_000;
@@ -357,7 +358,7 @@ fn a_full_disk_at_the_first_start_leaves_nothing_in_the_way() {
         .map(|_| ())
         .expect_err("no room for a segment");
     assert_eq!(error.kind, WalErrorKind::Full, "{error}");
-    // Room for one segment, none for the next one's preparation.
+    // Space for one segment, but not for preparing the next one.
     disk.set_capacity(SEGMENT + 100);
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 1, 1, 100)).expect("written");
@@ -377,7 +378,7 @@ fn a_failed_sync_is_final() {
         (WalErrorKind::Io, Some(232)),
         "{error}"
     );
-    // The disk would sync without complaint now, and it would mean nothing.
+    // The disk would sync without an error now, but that would prove nothing.
     let poisoned = Err(WalErrorKind::Poisoned);
     assert_eq!(wal.sync().map_err(|error| error.kind), poisoned);
     assert_eq!(
@@ -400,8 +401,8 @@ fn a_failed_sync_is_final() {
     assert!(recovered.log.last.0 >= 1);
 }
 
-/// The kernel takes the pages of a failed sync for written. A process that starts again reads the
-/// records from its cache; it must not count on them before they were written anew.
+/// The kernel considers the pages of a failed sync written. A restarted process reads the records from the page cache.
+/// It must not rely on them before it has written them again.
 #[test]
 fn what_a_failed_sync_left_in_the_cache_is_written_anew() {
     for seed in 0..40 {
@@ -426,8 +427,8 @@ fn what_a_failed_sync_left_in_the_cache_is_written_anew() {
     }
 }
 
-/// A start zeroes what a torn append left; if the sync of the zeros fails, they are in the kernel's
-/// cache only. The next start must zero again what it cannot see, lest it comes back.
+/// A start zeroes the rest of a torn append. If the sync of the zeros fails, they are only in the page cache. The next
+/// start must zero the old bytes again, although it cannot see them, because otherwise they may return.
 #[test]
 fn what_was_zeroed_without_a_sync_is_zeroed_again() {
     for (seed, failing) in (0..40).flat_map(|seed| [0, 1, 2].map(|failing| (seed, failing))) {
@@ -445,7 +446,7 @@ fn what_was_zeroed_without_a_sync_is_zeroed_again() {
         disk.kill();
         let (home, mut wal, recovered) = open(&disk, SEGMENT).expect("opens");
         assert_eq!(recovered.log.last.0, 1, "seed {seed}, sync {failing}");
-        // As long as the one that was torn: what was behind that one would be behind this one.
+        // As long as the torn record, so the old bytes behind that record would now be behind this one.
         wal.write(&entries(2, 2, 1, 600)).expect("written");
         drop((home, wal));
         disk.crash();

@@ -1,16 +1,16 @@
-//! A torn batch whose value is full of bytes that look like records.
+//! A torn batch with a value full of bytes that look like records.
 
 use crate::support::{edit, entries, open, read_all, records, segments};
 use edgetcd::wal::{LyingDisk, WalErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The largest request, in a release build. Without optimisation all takes ten times as long, and
-/// tests share the machine; a checksum for each lookalike would take minutes there.
+/// The size of the largest request in a release build. Without optimisation everything takes ten times as long, and
+/// tests share the machine. One checksum for each lookalike would take minutes.
 const VALUE_BYTES: usize = if cfg!(debug_assertions) { 1 } else { 10 } << 20;
 const RECOVERY_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
 
-/// A log of two entries and the place of the second, large one; a third one if `more`.
+/// A log of two entries, and the place of the second, large one. With `more` there is a third entry.
 fn large_value(more: bool) -> (LyingDisk, PathBuf, usize) {
     let disk = LyingDisk::new(1);
     let segment_bytes = VALUE_BYTES as u64 + 65_536;
@@ -28,8 +28,8 @@ fn large_value(more: bool) -> (LyingDisk, PathBuf, usize) {
     (disk, path, offset)
 }
 
-/// Each eight bytes of the value begin a record, as far as can be seen without its checksum: it
-/// calls the torn record durable, and reaches to the end of the value.
+/// Fills the value so that every eight bytes look like the beginning of a record until its checksum is tested. Each
+/// such record calls the torn record durable and extends to the end of the value.
 fn fill_with_lookalikes(disk: &LyingDisk, path: &Path, offset: usize) {
     edit(disk, path, |bytes| {
         let value = &mut bytes[offset + 16..][..VALUE_BYTES];

@@ -1,5 +1,5 @@
-//! What `look` tells of a directory is what a start does with it. Every start of these tests is
-//! looked at first (`support::open_with`); here is what they do not meet.
+//! `look` reports exactly what a start does with a directory. `support::open_with` inspects the directory before every
+//! start of these tests. This file covers the remaining cases.
 
 use crate::support::{DIR, ballot, entries, mark, open, open_with, options, read_all, segments};
 use edgetcd::raft::{Entry, LogIndex};
@@ -64,7 +64,7 @@ fn entries_come_in_order_without_those_that_were_replaced() {
     );
     assert_eq!((seen.clock, seen.ballot.term.0), (Some(clock), 2));
     assert!(seen.warnings.is_empty() && seen.leftovers.is_empty());
-    // A segment that was made ready is none of the log.
+    // A prepared segment is not part of the log.
     assert_eq!(seen.segments.len() + 1, segments(&disk).len());
     let told: Vec<(u64, u64)> = indexes(seen);
     let term = |index| match index {
@@ -96,7 +96,7 @@ fn of_a_running_node_a_moment_is_seen() {
     let moment = seen(&disk);
     assert!(moment.running.is_some());
     wal.append(&entries(11, 11, 1, 40)).expect("appended");
-    // Half of a record: what is being written is no damage, and nothing that will be mended.
+    // Half of a record: a record that is being written is not damage, and no start will repair it.
     let path = &segments(&disk)[0];
     let end = seen(&disk).segments[0].end as usize;
     let mut bytes = disk.bytes(path).expect("bytes");
@@ -105,7 +105,7 @@ fn of_a_running_node_a_moment_is_seen() {
     let moment = seen(&disk);
     assert!(moment.warnings.is_empty(), "{:?}", moment.warnings);
     assert_eq!((moment.last.index.0, indexes(moment).len()), (11, 11));
-    // Damage is what is there at the second look as well.
+    // An error that is still there at the second inspection is damage.
     bytes[200] ^= 1;
     disk.put(path, &bytes);
     let error = look(disk.clone(), options(SEGMENT)).expect_err("damaged");
@@ -113,7 +113,7 @@ fn of_a_running_node_a_moment_is_seen() {
     drop(wal);
 }
 
-/// Tells the writer to end, however the reader ends.
+/// Makes the writer end, even if the reader panics.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -122,8 +122,8 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// A real disk, a writer that appends, rolls, snapshots and compacts as fast as it can, and a reader
-/// that must see a whole log, never damage.
+/// On a real disk, a writer appends, starts new segments, makes snapshots and compacts as fast as it can. A reader must
+/// always see a complete log and never damage.
 #[test]
 fn a_busy_log_reads_as_one_moment_of_it() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -227,7 +227,7 @@ fn a_reset_log_has_no_entries_yet() {
             (mark(50, 2).position, mark(50, 2).position)
         );
         assert!(indexes(seen).is_empty());
-        // The second time it was begun anew on disk as well.
+        // In the second round the log was restarted on disk, too.
         let (_home, wal, recovered) = open_with(&disk, options(SEGMENT)).expect("it starts");
         assert!(read_all(&wal, &recovered).is_empty());
         drop(wal);

@@ -1,4 +1,4 @@
-//! The log on disks that lie, tear, rot and fill up, and on the real one.
+//! The WAL on faulty disks that lose, tear and rot data or are full, and on the real disk.
 
 mod crash;
 mod files;

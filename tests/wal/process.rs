@@ -1,4 +1,4 @@
-//! Two processes on one directory, and the package that maps files.
+//! Two processes on one directory, and the version of the package that maps files.
 
 use edgetcd::wal::{Home, Options, RealDisk, WalErrorKind, recover};
 use rustix::fs::{FlockOperation, flock};
@@ -11,19 +11,19 @@ use std::time::Duration;
 
 const HOLD: &str = "EDGETCD_TEST_HOLD";
 
-/// Ends the child with the test.
+/// Ends the child together with the test.
 pub struct Holder(pub Child);
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The child may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Runs one test of this program in a process of its own, with a directory to work in. A test that finds the variable set
-/// is that child.
+/// Runs one test of this program in a process of its own, with `dir` as the value of the variable. A test that finds
+/// the variable set is that child.
 pub fn child(test: &str, variable: &str, dir: &Path) -> Holder {
     let child = Command::new(std::env::current_exe().expect("this program"))
         .args([test, "--exact", "--nocapture"])
@@ -34,14 +34,13 @@ pub fn child(test: &str, variable: &str, dir: &Path) -> Holder {
     Holder(child.expect("a child"))
 }
 
-/// What the child process of the test below does: takes the directory, says so, and waits to be
-/// ended.
+/// Runs in the child process of the test below: opens the directory, prints a line, and waits to be ended.
 fn hold_a_directory(dir: OsString) {
     let home = Home::open(RealDisk::default(), Options::new(dir)).expect("the first has it");
     let (_wal, _) = recover(&home).expect("recovers");
     println!("\nholding");
     let mut line = String::new();
-    // Ends when the parent does.
+    // Returns when the parent ends.
     let _ = std::io::stdin().read_line(&mut line);
 }
 
@@ -74,12 +73,13 @@ fn a_second_process_is_refused_with_the_first_ones_pid() {
         "{error}"
     );
     drop(child);
-    // The kernel lets go of the lock with the process.
+    // The kernel releases the lock when the process ends.
     let home = Home::open(RealDisk::default(), Options::new(dir.path())).expect("free again");
     assert!(recover(&home).is_ok());
 }
 
-/// A look at a directory has its lock for a moment, shared: a node that starts just then is not refused.
+/// An inspection holds the directory's lock in shared mode for a moment. A node that starts at that moment must not be
+/// refused.
 #[test]
 fn who_only_looks_keeps_nobody_from_starting() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -89,7 +89,7 @@ fn who_only_looks_keeps_nobody_from_starting() {
     flock(&lock, FlockOperation::NonBlockingLockShared).expect("nobody has it");
     std::thread::scope(|scope| {
         let started = scope.spawn(open);
-        // Long enough that the lock is tried in between, and no more than a look may take.
+        // Long enough that the start tries to take the lock meanwhile, and at most as long as an inspection may take.
         std::thread::sleep(Duration::from_millis(50));
         flock(&lock, FlockOperation::Unlock).expect("it was had");
         let home = started
@@ -122,7 +122,7 @@ fn a_wal_dir_is_locked_too() {
     assert_eq!(error.path, shared.path().join("wal/lock"));
 }
 
-/// Before 0.9.11 its ranges were not checked.
+/// Before 0.9.11 it did not check its ranges.
 #[test]
 fn memmap2_is_new_enough() {
     let lock = include_str!("../../Cargo.lock");

@@ -1,4 +1,4 @@
-//! The machine's own disk.
+//! The WAL on the machine's own disk.
 
 use crate::process::{Holder, child};
 use crate::support::{ballot, entries, read_all};
@@ -46,7 +46,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Waits until the helper has made the next segment, so that it is in nobody's way.
+/// Waits until the background thread has created the next segment, so that it does not disturb the test.
 fn wait_for_spare(dir: &Path, segments: usize) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let count = || {
@@ -65,7 +65,7 @@ fn wait_for_spare(dir: &Path, segments: usize) {
     }
 }
 
-/// The log, its readers and its snapshots each go to a thread of their own.
+/// The log, its readers and its snapshots can move to other threads.
 const _: fn() = || {
     fn is_send<T: Send>() {}
     is_send::<Wal<RealDisk>>();
@@ -168,7 +168,7 @@ fn an_empty_directory_is_small_and_private() {
     }
 }
 
-/// What this thread has given the disk to write, as the kernel counts it.
+/// Bytes that this thread has given to the disk, as counted by the kernel.
 fn written() -> Option<u64> {
     let about = std::fs::read_to_string("/proc/thread-self/io").ok()?;
     let line = about
@@ -199,7 +199,7 @@ fn a_small_record_writes_one_page_also_after_a_burst() {
     }
 }
 
-/// For one commit of one record of 100 bytes, on average.
+/// Average bytes for one commit of one record of 100 bytes.
 fn written_by_single_records(wal: &mut Wal<RealDisk>) -> Option<u64> {
     let before = written()?;
     for _ in 0..50 {
@@ -209,7 +209,7 @@ fn written_by_single_records(wal: &mut Wal<RealDisk>) -> Option<u64> {
     Some((written()? - before) / 50)
 }
 
-/// What the child of the next test does: writes, and prints what was acknowledged, until it is ended.
+/// Runs in the child of the next test: writes entries and prints the acknowledged index, until it is ended.
 fn write_until_killed(dir: OsString) {
     let (_home, mut wal, recovered) = open(Path::new(&dir), WritePath::Mapped);
     let mut out = std::io::stdout();
@@ -245,7 +245,7 @@ fn killed_at_any_moment_it_keeps_what_it_acknowledged() {
                     .parse::<u64>()
                     .ok()
             });
-        // Far enough that a round goes on in another segment.
+        // Far enough that the log continues in another segment in each round.
         let until = acknowledged + round * 400;
         acknowledged = stored.find(|stored| *stored > until).expect("it writes");
         child.0.kill().expect("killed");

@@ -1,8 +1,8 @@
-//! Random use of a log on a disk that lies, beside a model of what was promised.
+//! Random operations on a log over a faulty disk, compared with a model of its promises.
 //!
-//! The model keeps the state after each record since the last sync. Whatever happens, what comes
-//! back must be one of these: a prefix of what was written, with all that was acknowledged. A
-//! snapshot on top of it must be one that was finished, or just being finished.
+//! The model keeps the state after each record since the last sync. After any fault, the recovered log must be one of
+//! these states: a prefix of what was written that includes everything acknowledged. Its snapshot must be a finished
+//! one, or one that was being finished.
 
 use crate::support::{self, entry, open_with, options, position};
 use edgetcd::raft::{Ballot, Entry, LogIndex, NodeId, Position, SnapshotMark, Term};
@@ -13,12 +13,12 @@ use std::time::Duration;
 const SEEDS: u64 = 60;
 const STEPS: u64 = 120;
 
-/// What the log says after some record.
+/// Content of the log after some record.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct State {
     ballot: Ballot,
     clock: Option<Clock>,
-    /// The log starts after this.
+    /// The log starts after this position.
     base: Position,
     /// Position and size of each entry.
     entries: Vec<(Position, usize)>,
@@ -42,7 +42,7 @@ impl State {
         all.into_iter().find(|position| position.index.0 == index)
     }
 
-    /// The log as it is with a snapshot in front of it.
+    /// The entries of the log that follow a snapshot.
     fn after(&self, snapshot: Option<Position>) -> Vec<(Position, usize)> {
         let Some(snapshot) = snapshot else {
             return self.entries.clone();
@@ -72,9 +72,9 @@ struct World {
     random: Random,
     disk: LyingDisk,
     open: Option<(Home<LyingDisk>, Wal<LyingDisk>)>,
-    /// The first is acknowledged; the others may or may not be there after a crash.
+    /// The first state is acknowledged. After a crash, the log may have any of them.
     states: Vec<State>,
-    /// What may be the newest snapshot.
+    /// Possible newest snapshots.
     snapshots: BTreeSet<Option<Position>>,
     term: u64,
     boots: u64,
@@ -108,7 +108,7 @@ impl World {
             }
             self.step();
         }
-        // At the end the power stays, and all must be well.
+        // At the end no fault happens, and everything must work.
         self.disk.set_capacity(u64::MAX);
         self.open = None;
         self.disk.crash();
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    /// Opens the log and compares it with what was promised.
+    /// Opens the log and compares it with the promises.
     fn start(&mut self) {
         self.disk.set_capacity(u64::MAX);
         if self.random.below(6) == 0 {
@@ -131,7 +131,7 @@ impl World {
             ..options(4096)
         };
         match open_with(&self.disk, options) {
-            // The helper's work for the next segment may be what met the cut.
+            // The power may have failed while the background thread prepared the next segment.
             Ok(_) if !self.disk.has_power() => self.end(true),
             Ok((home, wal, recovered)) => {
                 self.disk.cut_power_after(u64::MAX);
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    /// Looks at the outcome of a call that may have met an injected fault.
+    /// Checks the result of a call that may have met an injected fault.
     fn went(&mut self, result: Result<(), WalError>) -> bool {
         let Err(error) = result else { return true };
         match error.kind {
@@ -233,7 +233,7 @@ impl World {
                     "seed {}: {again:?} after {error}",
                     self.seed
                 );
-                // A process that dies of a failed sync may leave the machine running.
+                // If a process ends because of a failed sync, the machine may continue to run.
                 let power = dead || self.random.below(2) == 0;
                 self.end(power);
             }
@@ -242,7 +242,7 @@ impl World {
         false
     }
 
-    /// Where the log could begin at the latest.
+    /// The latest index at which the log may begin.
     fn newest_snapshot(&self) -> u64 {
         let snapshots = self.snapshots.iter().flatten();
         let newest = snapshots.map(|position| position.index.0).max();
@@ -321,10 +321,10 @@ impl World {
         }
     }
 
-    /// A snapshot of what is acknowledged, then compaction; it may end at any step.
+    /// Makes a snapshot of acknowledged entries, then compacts. A fault may end this at any step.
     fn snapshot(&mut self) {
         let (state, now) = (&self.states[0], &self.states[self.states.len() - 1]);
-        // Committed entries are never replaced: only what the log still has alike.
+        // Committed entries are never replaced, so the snapshot covers only entries that are still in the log.
         let same = |entry: &&(Position, usize)| now.at(entry.0.index.0) == Some(entry.0);
         let newest = self
             .snapshots
@@ -342,7 +342,7 @@ impl World {
         self.save(&mark);
     }
 
-    /// A snapshot from a leader, ahead of the log or of another history.
+    /// Installs a snapshot from a leader that is ahead of the log or belongs to another history.
     fn install(&mut self) {
         self.sync();
         if self.open.is_none() {
@@ -369,7 +369,7 @@ impl World {
                 return self.end(true);
             }
             if error.what.contains("I/O error") {
-                // Its sync failed: the file has no name, and the log is not concerned.
+                // The sync of the snapshot failed. The file keeps its temporary name, and the log is not affected.
                 self.snapshots.remove(&Some(mark.position));
                 return;
             }
@@ -417,7 +417,7 @@ impl World {
         }
     }
 
-    /// The process ends, with or without the machine.
+    /// Ends the process, with or without a crash of the machine.
     fn end(&mut self, power: bool) {
         if power {
             self.disk.crash();

@@ -1,5 +1,5 @@
-//! The power goes at every step of making a directory, going on in a new segment, writing a
-//! snapshot, compacting and recovering; and snapshots that rot.
+//! Power failures at every step of creating a directory, starting a new segment, writing a snapshot, compacting and
+//! recovering. Also snapshots that rot.
 
 use crate::support::{
     self, DIR, edit, entries, mark, open, open_with, options, position, read_all,
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 const SEGMENT: u64 = 4096;
 
-/// Runs `work` on copies of a disk, with the power cut at its first change, its second, and so on
-/// until it gets through, a few times each; `check` looks at what is left after the crash.
+/// Runs `work` on copies of a disk. The power fails at its first change, then at its second, and so on until `work`
+/// completes, a few times each. `check` inspects the disk after the crash.
 fn at_every_step(
     disk: &LyingDisk,
     work: impl Fn(&LyingDisk) -> Result<(), WalError>,
@@ -36,8 +36,8 @@ fn at_every_step(
     }
 }
 
-/// For the last step of some work: the next segment is made by the helper, which tells nobody that
-/// the power went.
+/// Called as the last step of some work, because the background thread that prepares the next segment does not report a
+/// power failure.
 fn still_there(home: &Home<LyingDisk>) -> Result<(), WalError> {
     home.identity().map(|_| ())
 }
@@ -113,8 +113,8 @@ fn power_lost_at_every_step_of_making_a_directory() {
     });
 }
 
-/// The process ends at a step, the next one finds what the kernel has in memory, and counts on it;
-/// then the power goes.
+/// The process ends at some step. The next process reads data that is only in the page cache, and relies on it. Then
+/// the power fails.
 #[test]
 fn what_a_killed_process_left_is_made_durable_by_the_next() {
     for step in 0.. {
@@ -164,7 +164,7 @@ fn power_lost_at_every_step_of_going_on_in_new_segments() {
     let work = |disk: &LyingDisk| {
         let (home, mut wal, _) = open(disk, SEGMENT)?;
         wal.write(&entries(31, 45, 1, 100))?;
-        // Larger than any segment: it gets one of its own, beside the one that was ready.
+        // Larger than any segment: it gets a segment of its own, although another one was prepared.
         wal.write(&entries(46, 46, 1, 20_000))?;
         wal.write(&entries(47, 60, 1, 300))?;
         still_there(&home)
@@ -253,7 +253,7 @@ fn power_lost_at_every_step_of_recovering() {
         let (path, line) = support::records(&disk).pop().expect("records");
         disk.kill();
         edit(&disk, &path, |bytes| bytes[line.offset as usize - 300] ^= 1);
-        // What a crash of an earlier start left: a segment and a snapshot half made.
+        // Files left by a crash of an earlier start: a segment and a snapshot that are half created.
         disk.put(
             &PathBuf::from(DIR).join("member/wal/0000000000000009-00000000.tmp"),
             &[0; 100],
@@ -360,7 +360,7 @@ fn a_bad_snapshot_that_the_log_cannot_stand_in_for_is_refused() {
     drop(home);
     let all = snapshots(&disk);
     assert_eq!(all.len(), 3);
-    // One before the newest is enough: the log reaches back to it. The next older is not.
+    // The snapshot before the newest is enough, because the log reaches back to it. The one before that is not.
     edit(&disk, &all[2], |bytes| bytes[20] ^= 1);
     {
         let disk = disk.fork(1);
@@ -394,7 +394,7 @@ fn old_files_go_and_needed_ones_stay() {
                 save(&mut wal, index, 1, 100).expect("saved");
             }
         }
-        // Entries after the snapshot before the newest, 161 to 200, stand in the last three segments.
+        // Entries 161 to 200, which follow the second newest snapshot, are in the last three segments.
         let segments = support::segments(&disk).len() - 1;
         let kept = snapshots(&disk).len();
         match max_wals {
@@ -480,7 +480,8 @@ fn a_snapshot_from_a_leader_waits_under_a_temporary_name() {
         writer.seal().expect("sealed");
         writer
     };
-    // Raft does not want it: nothing is left. It does: whole at once, and the log starts anew.
+    // If raft does not want the snapshot, no file is left. If it does, the snapshot is complete at once and the log
+    // restarts.
     drop(receive(&mut wal));
     assert_eq!(disk.files(), before);
     let received = receive(&mut wal);

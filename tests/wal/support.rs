@@ -1,4 +1,4 @@
-//! A node's use of its log, with what it was promised.
+//! Uses the log like a member, and checks its promises.
 
 use edgetcd::raft::{
     Ballot, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMark, Term,
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub const DIR: &str = "data";
 
-/// Small segments, so that a test meets many of them.
+/// Small segments, so that a test needs many of them.
 pub fn options(segment_bytes: u64) -> Options {
     Options {
         segment_bytes,
@@ -27,7 +27,7 @@ pub fn position(index: u64, term: u64) -> Position {
     }
 }
 
-/// An entry whose bytes follow from where it stands.
+/// An entry whose bytes follow from its position.
 pub fn entry(index: u64, term: u64, bytes: usize) -> Entry {
     let pattern = [
         index as u8 | 1,
@@ -91,7 +91,7 @@ pub fn open_with(disk: &LyingDisk, options: Options) -> Result<Opened, WalError>
     opened
 }
 
-/// What a look has told, with all entries.
+/// The result of an inspection, with all entries.
 struct Told {
     start: Position,
     last: Position,
@@ -117,12 +117,12 @@ impl Told {
     }
 }
 
-/// What was told before a start must be what the start then did.
+/// A start must do what the inspection before it reported.
 fn check_told(told: Result<Option<Told>, WalError>, opened: &Result<Opened, WalError>) {
     let (told, recovered) = match (told, opened) {
         (Err(told), Err(error)) => return assert_eq!(&told, error),
         (Err(told), Ok(_)) => panic!("it starts, though this was told: {told}"),
-        // While it mended something the disk failed, or another process has the lock.
+        // The disk failed during a repair, or another process holds the lock.
         (Ok(_), Err(error)) => {
             let refused = matches!(error.kind, WalErrorKind::Damaged | WalErrorKind::Foreign);
             return assert!(!refused, "this was not told: {error}");
@@ -154,7 +154,7 @@ pub fn open(disk: &LyingDisk, segment_bytes: u64) -> Result<Opened, WalError> {
     open_with(disk, options(segment_bytes))
 }
 
-/// All entries after the snapshot, read back one by one from their files.
+/// All entries after the snapshot, read one by one from their files.
 pub fn read_all<D: Disk>(wal: &Wal<D>, recovered: &Recovered<D>) -> Vec<Entry> {
     let start = recovered
         .snapshot
@@ -176,7 +176,7 @@ pub fn read_all<D: Disk>(wal: &Wal<D>, recovered: &Recovered<D>) -> Vec<Entry> {
     entries
 }
 
-/// What recovery says of the log must be what can be read of it.
+/// Checks the log that recovery returned against the entries that can be read.
 fn check_stored_log<D: Disk>(recovered: &Recovered<D>, entries: &[Entry], start: u64) {
     let log = &recovered.log;
     assert_eq!(log.last.0, start + entries.len() as u64);
@@ -205,7 +205,7 @@ pub fn segments(disk: &LyingDisk) -> Vec<PathBuf> {
     disk.files().into_iter().filter(inside).collect()
 }
 
-/// Every record there is, with its file.
+/// All records with their files.
 pub fn records(disk: &LyingDisk) -> Vec<(PathBuf, Line)> {
     let mut all = Vec::new();
     for path in segments(disk) {

@@ -1,21 +1,21 @@
-//! The lessons of `tests/transcripts/wal`: commands, a line `---`, then everything that happened.
+//! Runs the transcripts in `tests/transcripts/wal`: commands, a line `---`, then everything that happened.
 //!
-//! `UPDATE=1 cargo test --test wal` writes the part below the line anew. The commands:
+//! `UPDATE=1 cargo test --test wal` writes the part below the line again. The commands are:
 //!
-//! | command                          | does                                                       |
+//! | command                          | effect                                                     |
 //! |----------------------------------|------------------------------------------------------------|
-//! | `disk 4096 seed=1 wals=1 snapshots=2` | an empty disk, the size of segments, what is kept      |
-//! | `open`, `close`, `kill`, `crash` | start; stop cleanly; lose the process; lose the power too  |
-//! | `append 3 x40`, `sync`, `write 3 x40` | three entries of 40 bytes; `from=2`, `term=2` say where |
-//! | `ballot 3 for 7`, `clock boot=1 at=5 cluster=9` | written and synced                          |
-//! | `snapshot 5 x1000`, `compact 5`  | of the entry at 5; `term=2` if a leader sent it            |
-//! | `power 3`, `fail sync`, `room 100`, `room` | the power goes at the third change from here; the next sync fails; so many bytes are left; plenty again |
-//! | `tear 3 bytes`                   | the last bytes of the last record never reached the disk   |
-//! | `flip entry 2`                   | a bit in the record whose text begins so                   |
-//! | `zero head of 1`                 | all of that record                                         |
-//! | `spoil 30`                       | a bit in the snapshot at 30                                |
-//! | `stale`                          | the active segment gets the oldest one's bytes after its end |
-//! | `records`, `files`, `read 2 5`   | show                                                       |
+//! | `disk 4096 seed=1 wals=1 snapshots=2` | an empty disk, the size of segments, how many files are kept |
+//! | `open`, `close`, `kill`, `crash` | start; clean stop; end of the process; power failure       |
+//! | `append 3 x40`, `sync`, `write 3 x40` | three entries of 40 bytes. `from=2` and `term=2` set their position |
+//! | `ballot 3 for 7`, `clock boot=1 at=5 cluster=9` | writes and syncs a hard state or a clock    |
+//! | `snapshot 5 x1000`, `compact 5`  | a snapshot at entry 5, or a compaction up to it. `term=2` if a leader sent the snapshot |
+//! | `power 3`, `fail sync`, `room 100`, `room` | the power fails at the third change from now; the next sync fails; 100 bytes are left; plenty of space again |
+//! | `tear 3 bytes`                   | the last three bytes of the last record never reached the disk |
+//! | `flip entry 2`                   | flips a bit in the record whose text begins with `entry 2` |
+//! | `zero head of 1`                 | zeroes that complete record                                |
+//! | `spoil 30`                       | flips a bit in the snapshot at 30                          |
+//! | `stale`                          | copies bytes of the oldest segment behind the end of the active one |
+//! | `records`, `files`, `read 2 5`   | print                                                      |
 
 use crate::support::{self, DIR, edit, entries, mark, open_with, options};
 use edgetcd::raft::{Ballot, LogIndex, NodeId, Position, Term};
@@ -31,7 +31,7 @@ struct Stage {
     said: String,
 }
 
-/// A command's words: those that stand for themselves, and `name=number`.
+/// A command's words: plain ones, and those of the form `name=number`.
 struct Words<'a> {
     plain: Vec<&'a str>,
     named: BTreeMap<&'a str, u64>,
