@@ -1,4 +1,4 @@
-//! Damage anywhere is seen by whoever reads: on the way, in a file, in a data directory.
+//! Every reader detects damage: on the way, in a file, and in a data directory.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -26,7 +26,7 @@ fn saved(folder: &Path) -> (Server, PathBuf) {
     (server, file)
 }
 
-/// One offset in each field of each kind of slice; the last is behind the end.
+/// One offset in each field of each kind of slice. The last offset is after the end.
 fn offsets(bytes: &[u8]) -> Vec<usize> {
     let mut found = vec![0, 7, 8, 11];
     let mut at = 12;
@@ -79,7 +79,7 @@ fn a_damaged_file_is_refused_and_named_with_the_place() {
         assert!(error.starts_with(&named), "{what}: {error}");
         assert!(!dir.exists(), "{what}: something was made");
     }
-    // One good and one bad: all are told, and the status is that of the bad one.
+    // One good file and one bad file: both are reported, and the exit status is that of the bad one.
     let output = run(
         "",
         &["-o", "json", "snapshot", "check", text(&file), text(&bad)],
@@ -93,7 +93,7 @@ fn a_damaged_file_is_refused_and_named_with_the_place() {
     assert_eq!(goods, [true, false]);
 }
 
-/// What a check says of a node's own files is what the node does.
+/// A check of a node's own files reports exactly what the node does.
 #[test]
 fn a_check_of_a_data_directory_agrees_with_the_node() {
     let mut server = Server::start(&["--snapshot-count=50"]);
@@ -115,7 +115,7 @@ fn a_check_of_a_data_directory_agrees_with_the_node() {
     assert!(server.log().contains("kept aside"), "{}", server.log());
     server.kill();
 
-    // Under another name a good one is a bad one, as the node says, too.
+    // A good file under another name is a bad file, for the check as for the node.
     let other = newest.with_file_name("00000000000fffff-0000000000000001.snap");
     fs::write(&other, good).expect("written");
     let error = complained(&run("", &["snapshot", "check", text(&other)]), 1);
@@ -125,13 +125,13 @@ fn a_check_of_a_data_directory_agrees_with_the_node() {
     );
 }
 
-/// Answers each connection with what the server says, changed behind so many bytes.
+/// Forwards each connection to the server, and changes the answer after a number of bytes.
 fn proxy(to: SocketAddr, damage: Damage) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            // A client that has gone in the middle is what some tests are about.
+            // Some tests are about a client that disconnects in the middle.
             let _ = relay(client, to, damage);
         }
     });
@@ -171,7 +171,7 @@ fn what_is_damaged_on_the_way_is_not_saved_and_another_endpoint_is_asked() {
     let length = fs::metadata(&file).expect("the backup").len() as usize;
     let good = url(server.address());
     let saved = folder.path().join("way.snap");
-    // The head of the answer has some 300 bytes.
+    // The header of the answer has about 300 bytes.
     for damage in [
         Damage::Cut(100),
         Damage::Cut(400),
@@ -201,7 +201,7 @@ fn what_is_damaged_on_the_way_is_not_saved_and_another_endpoint_is_asked() {
     }
 }
 
-/// A restore that is killed leaves nothing that a server would take, or all of it.
+/// A killed restore leaves nothing that a server would use, or everything.
 #[test]
 fn a_killed_restore_leaves_nothing_or_all() {
     let folder = folder();
@@ -237,7 +237,7 @@ fn a_killed_restore_leaves_nothing_or_all() {
         child.kill().expect("kill -9");
         child.wait().expect("its end");
         if !restored.data().join("member").exists() {
-            // Nothing; what was left aside is in nobody's way.
+            // It left nothing. Files in the temporary folder do no harm.
             said(&run("", &words));
         }
         restored.launch();
@@ -245,7 +245,7 @@ fn a_killed_restore_leaves_nothing_or_all() {
     }
 }
 
-/// Two that are started at once do not mix what they make.
+/// Two restores that run at the same time do not mix their files.
 #[test]
 fn of_restores_at_once_one_makes_the_directory() {
     let folder = folder();
@@ -287,7 +287,7 @@ fn of_restores_at_once_one_makes_the_directory() {
     }
 }
 
-/// A server that begins an answer and goes silent; a person who has waited for long enough, or cron.
+/// The server begins an answer and then hangs. The save is ended by a person who loses patience, or by cron.
 #[test]
 fn a_save_that_is_told_to_end_leaves_no_half_of_a_file() {
     use rustix::process::{Pid, Signal, kill_process};

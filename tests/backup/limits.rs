@@ -1,4 +1,4 @@
-//! What a backup may cost, and when it must work all the same.
+//! The cost of a backup, and the conditions under which it must still work.
 
 use std::fs;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::support::{PATIENCE, complained, fill, folder, number, put, run, save,
 
 const PATH: &str = "/edgetcd/snapshot";
 
-/// Two clients that take nothing hold a little memory, and a third is told to come again; when one has gone,
-/// there is room.
+/// Two stalled clients hold little memory, and a third one is asked to come again. When one of them disconnects, the
+/// next one is served.
 #[test]
 fn stalled_clients_are_few_and_hold_little() {
     let server = Server::start(&[]);
@@ -20,7 +20,7 @@ fn stalled_clients_are_few_and_hold_little() {
     for key in 0..24 {
         put(&mut connection, &format!("/large/{key}"), &value);
     }
-    // What a whole transfer leaves behind in caches is there already.
+    // After this, memory that a complete transfer leaves in caches is already allocated.
     assert_eq!(server.ask("GET", PATH, None).status, 200);
     let before = server.process().resident_bytes();
     let stalled: Vec<_> = (0..2)
@@ -75,7 +75,7 @@ fn a_full_disk_is_no_obstacle() {
     let checked = run("", &["snapshot", "check", text(&file)]);
     assert!(checked.status.success());
 
-    // Nor can one be saved there; and nothing is left of it.
+    // A backup cannot be saved on a full disk, and no part of it is left.
     let there = mount.path().join("keys.snap");
     let output = run(&url(server.address()), &["snapshot", "save", text(&there)]);
     assert!(complained(&output, 1).contains("No space left"));

@@ -1,4 +1,4 @@
-//! What can be had from the directory of a member without its server.
+//! Reading the directory of a member without its server.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ fn write(server: &Server) {
     put(&mut connection, "/rich/_h", "h");
 }
 
-/// All files below, with what is in them.
+/// All files in and below a folder, with their content.
 fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).expect("a folder") {
@@ -36,7 +36,7 @@ fn back_up(from: &Path, to: &Path, further: &[&str]) -> String {
     said(&run("", &[&words[..], further].concat()))
 }
 
-/// A member of three, whose log has snapshots behind it, goes on alone, with and without the flag.
+/// A member of three whose log follows snapshots continues alone, with and without the flag.
 #[test]
 fn a_copy_of_a_members_directory_goes_on_alone() {
     let mut cluster = Cluster::start(3, &["--snapshot-count=100"]);
@@ -70,14 +70,14 @@ fn a_copy_of_a_members_directory_goes_on_alone() {
         server.launch();
         assert_eq!(tree(&server), full);
         let answer = server.ask("PUT", "/v2/keys/more?value=1", None);
-        // The new member's name and URLs take an index, too.
+        // The new member's name and URLs also take an index.
         assert_eq!(answer.index(), index + bump + 2);
         let watched = server.ask(
             "GET",
             &format!("/v2/keys/last?wait=true&waitIndex={index}"),
             None,
         );
-        // The history is there, or is said not to be.
+        // The history was kept, or it is reported as cleared.
         let expected = if bump == 0 { 200 } else { 400 };
         assert_eq!(watched.status, expected, "{}", watched.text());
         assert_eq!(watched.text().contains("\"errorCode\":401"), bump > 0);
@@ -90,7 +90,7 @@ fn a_copy_of_a_members_directory_goes_on_alone() {
     }
 }
 
-/// While a server runs on it, it is a moment of it.
+/// While a server runs on the directory, the result is that of one moment.
 #[test]
 fn a_directory_in_use_can_be_read() {
     let server = Server::start(&[]);
@@ -151,7 +151,7 @@ fn what_is_no_members_directory_is_refused() {
     ];
     let error = complained(&run("", &words), 1);
     assert!(error.contains("is not empty"), "{error}");
-    // Damage that keeps a node from starting keeps a backup from being made.
+    // Damage that stops a node from starting also stops a backup.
     let wal = server.data().join("member/wal");
     let segment = fs::read_dir(&wal)
         .expect("the log")
@@ -175,7 +175,7 @@ fn what_is_no_members_directory_is_refused() {
     assert!(!copy.exists());
 }
 
-/// What is wrong with a directory is told in the words of a start.
+/// Problems of a directory are reported in the words of a start.
 #[test]
 fn a_lost_identity_is_told_as_a_node_tells_it() {
     let mut server = Server::start(&[]);

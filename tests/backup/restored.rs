@@ -1,4 +1,4 @@
-//! Save, wipe all, restore.
+//! Save, wipe everything, restore.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn five_nodes() {
     all_is_there_again(5);
 }
 
-/// One of each kind of node beside the many.
+/// Writes one node of each kind, in addition to the many plain keys.
 fn write_one_of_each(connection: &mut Connection) {
     put(connection, "/rich/plain", "one");
     put(connection, "/rich/plain", "two");
@@ -49,7 +49,7 @@ fn write_one_of_each(connection: &mut Connection) {
     send(connection, "DELETE", "/rich/removed", "");
 }
 
-/// `expiration` and `ttl` of a key, in seconds.
+/// `expiration` and `ttl` of a key, the latter in seconds.
 fn times(connection: &mut Connection, key: &str) -> (String, u64) {
     let answer = connection.ask("GET", &format!("/v2/keys{key}"), None);
     let json = answer.expect("an answer").json();
@@ -75,7 +75,7 @@ fn all_is_there_again(count: usize) {
     let saved = save(&all_endpoints(&cluster), &file);
     let index = number(&saved, "index");
     assert_eq!(number(&saved, "keys"), keys() as u64 + 11, "{saved:?}");
-    // What comes after the backup is lost, but its indexes were seen.
+    // Writes after the backup are lost, but clients have seen their indexes.
     let mut lost = 0;
     for _ in 0..20 {
         lost = put(&mut connection, "/after", "the backup").index();
@@ -108,8 +108,8 @@ fn all_is_there_again(count: usize) {
     everything_goes_on(&mut cluster, index + BUMP);
 }
 
-/// What a ttl says is counted by the wall clock that the `expiration` is shown by, also while the state lies in a
-/// file and no server runs.
+/// The `ttl` decreases with the wall clock that `expiration` is based on, even while the state lies in a file and no
+/// server runs.
 #[test]
 fn times_to_live_go_on_while_nothing_runs() {
     let mut server = Server::start(&[]);
@@ -142,8 +142,7 @@ fn times_to_live_go_on_while_nothing_runs() {
     });
 }
 
-/// With a leap and without: whoever waits for what is past is told so before anything has happened that could
-/// have told them.
+/// With and without an index jump, a watch for past events gets its error at once, before any new event.
 #[test]
 fn old_indexes_are_told_while_nothing_has_happened_yet() {
     let server = Server::start(&[]);
@@ -181,7 +180,7 @@ fn expires(text: &str) -> Timestamp {
     text.parse().expect("a time")
 }
 
-/// Takes `/soon` out of what was there before: it has expired since, as it would have.
+/// Removes `/soon` from the earlier state: it has expired since, as expected.
 fn forget_soon(full: &mut [String]) {
     let root = &mut full[0];
     let begin = root.find("{\"key\":\"/soon\"").expect("it was there");
@@ -199,7 +198,7 @@ fn cluster_id(cluster: &Cluster) -> String {
     id.expect("a cluster id").to_owned()
 }
 
-/// Each old index gets 401 at each node, and none is left waiting.
+/// Each old index gets 401 at each node, and no watch waits.
 fn old_indexes_are_told(cluster: &Cluster, indexes: &[u64]) {
     for node in 0..cluster.len() {
         for index in indexes {
@@ -216,8 +215,8 @@ fn old_indexes_are_told(cluster: &Cluster, indexes: &[u64]) {
     }
 }
 
-/// New writes have greater indexes, in-order keys and names go on ascending, watches without an index and with
-/// the next one are told, and a restart changes nothing.
+/// New writes get higher indexes, names of in-order keys still ascend, watches without an index and with the next one
+/// receive events, and a restart changes nothing.
 fn everything_goes_on(cluster: &mut Cluster, at_least: u64) {
     let last = cluster.len() - 1;
     let now = cluster.node(last).ask("GET", "/v2/keys/rich", None).index();
@@ -253,7 +252,7 @@ fn everything_goes_on(cluster: &mut Cluster, at_least: u64) {
     assert_eq!(values, ["first", "second", "third"]);
 
     if cluster.len() == 3 {
-        // A member that joins begins with the others' state, or their log.
+        // A member that joins begins with the other members' state or with their log.
         let joined = cluster.add(0);
         cluster.node_mut(joined).launch();
         cluster.wait_value(joined, "/rich/plain", "two", PATIENCE);

@@ -1,4 +1,4 @@
-//! What the commands print, as a person sees it.
+//! The output of the commands, as a person sees it.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use crate::harness::Server;
 use crate::support::{folder, put, run, send, text, url};
 use crate::transcript;
 
-/// Everything that differs from one run to the next.
+/// Replaces everything that differs from one run to the next.
 fn masked(text: &str) -> String {
     let mut out = text.to_owned();
     let patterns = [

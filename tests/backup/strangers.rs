@@ -1,5 +1,5 @@
-//! Who may not take part: a member of the old cluster, one that was restored a second time, and one that was
-//! restored with another leap of the index.
+//! Members that must be refused: a member of the old cluster, one that was restored a second time, and one that was
+//! restored with another index jump.
 
 use crate::harness::{Cluster, wait_for};
 use crate::support::{
@@ -16,7 +16,7 @@ fn await_log(cluster: &Cluster, nodes: &[usize], words: &str) {
     });
 }
 
-/// It has an id, a log and a term that would fit.
+/// The old member has an id, a log and a term that would match.
 #[test]
 fn an_old_member_that_was_not_wiped_is_refused() {
     let mut cluster = Cluster::start(3, &[]);
@@ -44,7 +44,7 @@ fn an_old_member_that_was_not_wiped_is_refused() {
         answer.text()
     );
 
-    // Wiped and restored, it is the third of the new cluster.
+    // After it was wiped and restored, it is the third member of the new cluster.
     cluster.kill(2);
     cluster.node_mut(2).wipe();
     restore(&cluster, 2, &file);
@@ -52,7 +52,7 @@ fn an_old_member_that_was_not_wiped_is_refused() {
     cluster.wait_value(2, "/new", "time", PATIENCE);
 }
 
-/// By the same flags it has the same id, and has forgotten what it confirmed.
+/// With the same flags it has the same id, but it has forgotten what it confirmed.
 #[test]
 fn a_member_restored_over_again_is_refused() {
     let mut cluster = Cluster::start(3, &[]);
@@ -71,7 +71,7 @@ fn a_member_restored_over_again_is_refused() {
     cluster.wait_leader_among(&[0, 1]);
     cluster.put(1, "/new", "day");
     assert!(!cluster.node(2).is_healthy(), "it takes part again");
-    // Without it there is still a majority, and with one of the two nothing may be confirmed.
+    // There is still a majority without it. With only one of the two other members, no write may be confirmed.
     cluster.kill(1);
     let alone = cluster.node(0).try_ask(
         "PUT",
@@ -82,7 +82,7 @@ fn a_member_restored_over_again_is_refused() {
     assert!(alone.is_ok_and(|answer| answer.status == 500));
 }
 
-/// The others were forgotten, and come with empty directories and the flags of their first days.
+/// The other nodes were forgotten. They start with empty directories and their first flags.
 #[test]
 fn members_that_were_not_restored_found_nothing_beside_one_that_was() {
     let mut cluster = Cluster::start(3, &[]);
@@ -118,7 +118,7 @@ fn members_that_were_not_restored_found_nothing_beside_one_that_was() {
     assert!(index > 200, "{index}");
 }
 
-/// The leap is part of the ids: with different ones, members of one cluster would give one change two indexes.
+/// The jump is part of the ids. With different jumps, members of one cluster would give two indexes to one change.
 #[test]
 fn members_restored_with_different_leaps_do_not_find_each_other() {
     let mut cluster = Cluster::start(2, &[]);

@@ -1,4 +1,4 @@
-//! The client as a process, and what tests say to servers.
+//! Runs the client as a process, and sends requests to servers.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::harness::{Answer, Cluster, Connection, Json, Server, setting};
 
-/// A large tree on a busy machine takes its time.
+/// A large tree takes long on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How far the index leaps by itself.
+/// The default jump of the index.
 pub const BUMP: u64 = 1_000_000;
 
 pub fn keys() -> usize {
@@ -35,7 +35,7 @@ pub fn run(endpoints: &str, words: &[&str]) -> Output {
     command(endpoints, words).output().expect("it starts")
 }
 
-/// What it printed, where it went well.
+/// The output of a successful command.
 #[track_caller]
 pub fn said(output: &Output) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
@@ -43,7 +43,7 @@ pub fn said(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
 }
 
-/// What it complained of, where it ended with this status.
+/// The error output of a command that ended with this status.
 #[track_caller]
 pub fn complained(output: &Output, status: i32) -> String {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -61,7 +61,7 @@ pub fn all_endpoints(cluster: &Cluster) -> String {
     urls.join(",")
 }
 
-/// Saves, and gives what the line of JSON says.
+/// Saves a backup and returns the printed line of JSON.
 #[track_caller]
 pub fn save(endpoints: &str, file: &Path) -> Json {
     let words = ["-o", "json", "snapshot", "save", text(file)];
@@ -73,7 +73,7 @@ pub fn number(json: &Json, name: &str) -> u64 {
     number.unwrap_or_else(|| panic!("{name} in {json:?}"))
 }
 
-/// The flags that make the directory of a node of this cluster from a file.
+/// The arguments that restore the directory of a node of this cluster from a file.
 pub fn restore_words(cluster: &Cluster, node: usize, file: &Path) -> Vec<String> {
     let listed: Vec<String> = (0..cluster.len())
         .map(|node| format!("n{node}={}", url(cluster.node(node).peer_address())))
@@ -95,7 +95,7 @@ pub fn restore(cluster: &Cluster, node: usize, file: &Path) -> String {
     said(&run("", &words))
 }
 
-/// The same for a server alone.
+/// Restores the directory of a single server.
 #[track_caller]
 pub fn restore_alone(server: &Server, file: &Path, further: &[&str]) -> String {
     let peer = format!(
@@ -108,7 +108,7 @@ pub fn restore_alone(server: &Server, file: &Path, further: &[&str]) -> String {
     said(&run("", &words))
 }
 
-/// All nodes end, lose their data, and are started on what is restored.
+/// Stops all nodes, wipes them, restores them from the file, and starts them.
 pub fn wipe_and_restore(cluster: &mut Cluster, file: &Path) {
     for node in 0..cluster.len() {
         cluster.kill(node);
@@ -136,7 +136,7 @@ pub fn send(connection: &mut Connection, method: &str, key: &str, form: &str) ->
     answer
 }
 
-/// Writes `count` keys over some folders, through all of these nodes at once.
+/// Writes `count` keys in several folders, through all of these nodes at once.
 pub fn fill(addresses: &[SocketAddr], count: usize) {
     let writers = 16;
     std::thread::scope(|scope| {
@@ -153,7 +153,7 @@ pub fn fill(addresses: &[SocketAddr], count: usize) {
     });
 }
 
-/// The whole tree, what is hidden apart, without the time that is left, which goes on.
+/// The complete tree, with the hidden keys separately, and without the remaining times to live.
 pub fn tree(server: &Server) -> Vec<String> {
     let mut connection = server.connect();
     let mut dump = |key: &str| -> String {
@@ -168,7 +168,7 @@ pub fn tree(server: &Server) -> Vec<String> {
     vec![dump("/"), dump("/_hidden"), dump("/rich/_h")]
 }
 
-/// `"ttl":12,` counts down.
+/// Removes fields such as `"ttl":12,`, which count down.
 fn without_ttl(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! A backup that is made while others write is one point of the order of writes: all that was acknowledged up
-//! to its index, and nothing after it.
+//! A backup made during writes is one point in the order of writes: it contains everything acknowledged up to its
+//! index, and nothing after it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ const BACKUPS: usize = 3;
 /// One acknowledged write: its index, its key, its value.
 type Written = (u64, String, String);
 
-/// Writes `a`, then `b`, with the same number; `newest` is the index of the last that was acknowledged.
+/// Writes `a`, then `b`, with the same number. `newest` is the last acknowledged index.
 fn write_pairs(
     writer: usize,
     address: SocketAddr,
@@ -90,7 +90,7 @@ fn holds_all_up_to(mut server: Server, index: u64, written: &[Written]) {
     }
     server.launch();
     let listing = server.ask("GET", "/v2/keys/?recursive=true", None);
-    // The restored member's name and URLs take an index, too.
+    // The restored member's name and URLs also take an index.
     assert_eq!(listing.index(), index + 1);
     let mut found = BTreeMap::new();
     let json = listing.json();
@@ -111,7 +111,7 @@ fn holds_all_up_to(mut server: Server, index: u64, written: &[Written]) {
         .map(|(key, (at, value))| (key.as_str(), (*at, value.as_str())))
         .collect();
     assert_eq!(found, expected, "at index {index}");
-    // No two events of the same index: what is next follows.
+    // The next write gets the next index, so indexes are never used twice.
     let next = server.ask("PUT", "/v2/keys/next?value=x", None);
     assert_eq!(next.index(), index + 2);
     let (status, _) = {
@@ -121,7 +121,7 @@ fn holds_all_up_to(mut server: Server, index: u64, written: &[Written]) {
     assert!(status.success());
 }
 
-/// A member that hung for a moment does not know what it has missed; what it hands out has it all the same.
+/// A member that hung for a moment does not know which writes it has missed. Its backup contains them anyway.
 #[test]
 fn a_member_that_lags_asks_before_it_hands_out() {
     let mut cluster = Cluster::start(3, &[]);
@@ -135,7 +135,7 @@ fn a_member_that_lags_asks_before_it_hands_out() {
         for value in 0..50 {
             last = put(&mut writer, "/counter", &value.to_string()).index();
         }
-        // It lies in the socket when the member wakes up.
+        // The request is already in the socket when the member continues.
         connection
             .write(&form_request("GET", "/edgetcd/snapshot", None))
             .expect("sent");

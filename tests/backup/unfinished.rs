@@ -1,5 +1,5 @@
-//! A restore that was killed: no server starts with an empty store in its place, and each command that is told to be
-//! typed does what it says.
+//! A killed restore: no server starts with an empty store on its directory, and each command that a message proposes
+//! does what the message says.
 
 use std::fs;
 use std::path::Path;
@@ -11,14 +11,14 @@ use crate::support::{complained, folder, put, restore_alone, run, save, text, ur
 
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// As a restore has it before its last step: all is made, and nothing has its place.
+/// Puts a directory into the state before the last step of a restore: everything exists, and nothing was moved.
 fn interrupt(data: &Path) {
     let aside = data.join("restore.tmp");
     fs::create_dir(&aside).expect("made");
     fs::rename(data.join("member"), aside.join("member")).expect("moved");
 }
 
-/// The server ends, and tells the command.
+/// The server ends and prints the command.
 fn refuses(server: &mut Server) -> String {
     server.spawn();
     let (status, _) = server.wait_end(WITHIN);
@@ -54,15 +54,15 @@ fn no_server_starts_on_half_a_restore() {
         "{log}"
     );
     assert!(!server.data().join("member").exists(), "nothing was made");
-    // wal check says what a start would.
+    // `wal check` reports the same as a start.
     let checked = complained(&run("", &["wal", "check", text(server.data())]), 1);
     assert!(checked.contains("was not finished"), "{checked}");
-    // Finished by the same command…
+    // The restore is finished by the same command.
     restore_alone(&server, &file, &[]);
     server.launch();
     assert_eq!(server.ask("GET", "/v2/keys/kept", None).status, 200);
     server.stop();
-    // …or discarded.
+    // The restore is discarded.
     interrupt(server.data());
     let log = refuses(&mut server);
     type_it(&log, "rm -r ");
@@ -70,7 +70,7 @@ fn no_server_starts_on_half_a_restore() {
     assert_eq!(server.ask("GET", "/v2/keys/kept", None).status, 404);
 }
 
-/// The log has its place already, and the rest has not.
+/// The log was already moved to its final place, and the rest was not.
 #[test]
 fn a_log_that_lies_elsewhere_is_discarded_with_the_rest() {
     let source = Server::start(&[]);
@@ -105,7 +105,7 @@ fn a_log_that_lies_elsewhere_is_discarded_with_the_rest() {
     assert_eq!(server.ask("GET", "/v2/keys/kept", None).status, 404);
 }
 
-/// It was killed at any moment: what is told then is the truth.
+/// After a kill at any moment, the message is right.
 #[test]
 fn a_restore_killed_at_any_moment_leaves_all_or_a_refusal() {
     let source = Server::start(&[]);
@@ -131,7 +131,7 @@ fn a_restore_killed_at_any_moment_leaves_all_or_a_refusal() {
             .spawn()
             .expect("it starts");
         if round % 2 == 0 {
-            // As soon as it has begun.
+            // Kill it as soon as it has begun.
             let begun = server.data().join("restore.tmp");
             wait_for("it to begin, or to end", WITHIN, || {
                 (begun.exists() || child.try_wait().expect("a child").is_some()).then_some(())

@@ -1,15 +1,15 @@
-//! Damage of every record kind in every file of a data directory: the node starts right, or says what
-//! to do in one line; and `wal check` agrees with it.
+//! Damage to every kind of record in every file of a data directory. The node starts with the right state, or prints
+//! one line that says what to do. `wal check` gives the same result.
 //!
-//! | file          | what                                                                          |
+//! | file          | purpose                                                                       |
 //! |---------------|-------------------------------------------------------------------------------|
-//! | `specimen.rs` | data directories with all that a node writes                                  |
-//! | `memory.rs`   | all damage, one by one, on a disk of memory: the functions of a start and of a check |
-//! | `process.rs`  | one of each kind on files: `edgetcdctl wal check`, then `edgetcd`             |
-//! | `said.rs`     | what the two commands print, in a transcript                                  |
+//! | `specimen.rs` | data directories with everything that a node writes                           |
+//! | `memory.rs`   | each damage on a disk in memory, with the functions of a start and of a check |
+//! | `process.rs`  | one damage of each kind on files: `edgetcdctl wal check`, then `edgetcd`      |
+//! | `said.rs`     | the output of the two commands, as a transcript                               |
 //!
-//! What counts as right: the node has all that it has acknowledged. Only where the last record of all is
-//! damaged, which nothing behind it calls durable, may it be without that one, as after a crash.
+//! The state is right if the node has everything that it acknowledged. There is one exception: if the very last record
+//! is damaged, which no later record calls durable, the node may start without it, as after a crash.
 
 #[path = "../harness/mod.rs"]
 mod harness;

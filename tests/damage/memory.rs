@@ -1,5 +1,5 @@
-//! All damage, one by one, in memory: `wal check`'s function and a start's must come to the same end,
-//! and the end must be right.
+//! Each damage on a disk in memory. The function of `wal check` and that of a start must give the same result, and it
+//! must be right.
 
 use crate::specimen::{DIR, End, HISTORY, make, options, records};
 use edgetcd::engine::state::State;
@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 
 const PEER: &str = "http://127.0.0.1:2380";
 
-/// What a node has at the end of its log: the same keys, events and counters have the same number.
+/// State of a node at the end of its log. Equal keys, events and counters have the same hash.
 fn content(state: &State) -> (u64, u64) {
     (hash(&state.tree), state.applied.0)
 }
 
-/// A start, as far as it depends on the disk.
+/// The part of a start that depends on the disk.
 fn start(disk: &LyingDisk) -> Result<State, String> {
     let home = Home::open(disk.clone(), options()).map_err(|error| error.to_string())?;
     let identity = home.identity().map_err(|error| error.to_string())?;
@@ -58,11 +58,11 @@ type Files = BTreeMap<PathBuf, Vec<u8>>;
 fn files(disk: &LyingDisk) -> Files {
     let bytes = |path: PathBuf| (path.clone(), disk.bytes(&path).unwrap_or_default());
     let files = disk.files().into_iter().map(bytes);
-    // The lock is a start's own, and says nothing.
+    // A start creates the lock file itself, so it is ignored.
     files.filter(|(path, _)| !path.ends_with("lock")).collect()
 }
 
-/// How a damaged directory was met.
+/// How a start handled a damaged directory.
 #[derive(Debug, PartialEq, Eq)]
 enum Met {
     Whole,
@@ -73,7 +73,7 @@ enum Met {
 struct Bench {
     disk: LyingDisk,
     whole: (u64, u64),
-    /// Without the last entry.
+    /// The state without the last entry.
     without: (u64, u64),
 }
 
@@ -87,7 +87,7 @@ impl Bench {
         }
     }
 
-    /// Damages a copy and sees what a check and a start make of it.
+    /// Damages a copy and compares the results of a check and of a start.
     fn damage(&self, what: &str, damage: impl FnOnce(&LyingDisk)) -> Met {
         let disk = self.disk.fork(1);
         damage(&disk);
@@ -123,7 +123,7 @@ impl Bench {
     }
 }
 
-/// What an operator can do about it, in the words that are used for it.
+/// The instructions for the operator, in the words of the messages.
 const WAYS_OUT: [&str; 6] = [
     "move its data directory aside, remove it as a member and add it again",
     "move the data directory aside and add this node to its cluster",
@@ -152,7 +152,7 @@ fn edit(disk: &LyingDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     disk.put(path, &bytes);
 }
 
-/// What is done to a file's bytes, with what is said of it.
+/// A change to a file's bytes, with its description.
 type Damage = (&'static str, fn(&mut Vec<u8>));
 type Boxed = Box<dyn Fn(&mut Vec<u8>)>;
 
@@ -160,7 +160,7 @@ fn kind(line: &Line) -> &str {
     line.what.split([' ', ':']).next().unwrap_or_default()
 }
 
-/// Places in a record: each of its fields, the middle and the end of what it says.
+/// Places in a record: each of its fields, and the middle and end of its payload.
 fn places(line: &Line) -> Vec<(&'static str, u64)> {
     let from = line.offset;
     let mut places = vec![
@@ -205,7 +205,7 @@ fn the_specimen_has_every_kind_of_record_and_file() {
     assert_eq!((state.applied, look.warnings.len()), (LogIndex(119), 0));
 }
 
-/// After a clean stop each record but the stop itself is called durable by a later one.
+/// After a clean stop, a later record calls each record durable, except the stop itself.
 #[test]
 fn a_flipped_bit_of_any_record_is_refused() {
     let bench = Bench::new(End::Clean);
@@ -253,14 +253,14 @@ fn a_record_that_is_gone_or_cut_is_refused() {
         for (how, damage) in damages {
             let what = format!("{how} {line} of {}", path.display());
             if how.contains("page") && path == newest && page == 0 {
-                // All that there is of the newest segment: the one thing that cannot be told from an append
-                // that was cut short (see "left out" in the wal room).
+                // This is the complete content of the newest segment. It is the only damage that looks like an append
+                // that was cut short (see the limits in the module documentation of `wal`).
                 continue;
             }
             let met = bench.damage(&what, |disk| edit(disk, path, damage));
             let stop_only = kind(line) == "stop" && !how.contains("cut") && !how.contains("zeroed");
             assert_eq!(met == Met::Whole, stop_only, "{what}: {met:?}");
-            // A sector may take the stop, and what it bears witness for, together.
+            // One torn sector may contain both the stop and the record for which the stop is the witness.
             assert!(
                 met != Met::WithoutTheLast || how.contains("sector"),
                 "{what}"
@@ -269,7 +269,7 @@ fn a_record_that_is_gone_or_cut_is_refused() {
     }
 }
 
-/// Nothing calls the last record durable: damage to it is an append that a crash has cut short.
+/// No record calls the last record durable, so damage to it looks like an append that a crash cut short.
 #[test]
 fn a_torn_last_record_is_mended_and_nothing_before_it() {
     let bench = Bench::new(End::Killed);
@@ -305,7 +305,7 @@ fn a_torn_last_record_is_mended_and_nothing_before_it() {
         });
         assert_eq!(met, Met::Whole, "{what} behind the end");
     }
-    // The tick before the last entry came in its batch: it falls with it, and takes it along.
+    // The tick before the last entry was written in the same batch, so damage to the tick also removes the entry.
     let (_, tick) = &all[all.len() - 2];
     let met = bench.damage("the tick of the last batch", |disk| {
         edit(disk, &path, |bytes| bytes[tick.offset as usize + 14] ^= 1);
@@ -342,7 +342,7 @@ fn swap(disk: &LyingDisk, one: &Path, other: &Path) {
 fn segments_that_are_missing_doubled_or_of_another_size_are_refused() {
     let bench = Bench::new(End::Clean);
     let all = segments(&bench.disk, &Path::new(DIR).join("member/wal")).expect("a folder");
-    // The last one is made ready and not used yet.
+    // The last segment is prepared but not used yet.
     let (spare, used) = all.split_last().expect("segments");
     let look = check(&bench.disk)
         .expect("it is good")
@@ -355,7 +355,7 @@ fn segments_that_are_missing_doubled_or_of_another_size_are_refused() {
         .collect();
     for (number, path) in used.iter().enumerate() {
         let name = path.display();
-        // Where the log begins later, a snapshot may stand for what was before.
+        // If a snapshot covers the entries before a later segment, the log may begin with that segment.
         let is_covered = heads
             .get(number + 1)
             .is_some_and(|before| *before <= covered);
@@ -371,7 +371,7 @@ fn segments_that_are_missing_doubled_or_of_another_size_are_refused() {
         for (how, damage) in damages {
             let what = format!("{name}: {how}");
             if number + 1 == used.len() && (how == "zeros" || how == "no segment at all") {
-                // As above: of a newest segment without any good record there is no witness.
+                // As above: there is no witness for a newest segment without any good record.
                 continue;
             }
             let met = bench.damage(&what, |disk| edit(disk, path, damage));
@@ -416,7 +416,7 @@ fn segments_that_are_missing_doubled_or_of_another_size_are_refused() {
     assert_eq!(met, Met::Refused);
 }
 
-/// What `snapshot check` says of a file that was changed so.
+/// Whether `snapshot check` accepts the changed file.
 fn loads_with(disk: &LyingDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> bool {
     let disk = disk.fork(1);
     edit(&disk, path, change);
@@ -424,8 +424,8 @@ fn loads_with(disk: &LyingDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) 
     reader.is_ok_and(|mut reader| snapshot::load(&mut reader, HISTORY).is_ok())
 }
 
-/// Any byte of the newest snapshot: the one before it and the log since stand in for it, and where the
-/// log has begun anew behind it, nothing does.
+/// Damage to any byte of the newest snapshot. The snapshot before it and the log since then replace it. If the log was
+/// restarted after the snapshot, nothing can replace it.
 #[test]
 fn snapshots_are_replaced_by_the_log_or_refused() {
     let bench = Bench::new(End::Clean);
@@ -434,7 +434,7 @@ fn snapshots_are_replaced_by_the_log_or_refused() {
         panic!("three snapshots, not {all:?}");
     };
     let length = bench.disk.bytes(newest).expect("bytes").len();
-    // Its beginning and end byte by byte, and some in between.
+    // The beginning and the end byte by byte, and some bytes in between.
     let places = (0..60)
         .chain((60..length).step_by(length / 20))
         .chain(length - 30..length);
@@ -521,13 +521,14 @@ fn an_identity_that_is_not_as_written_is_refused() {
     }
 }
 
-/// A person keeps a copy before an edit. It may still lie there when a snapshot has made the segment needless.
+/// An operator makes a copy before a change. The copy may still exist when a snapshot has made the segment unnecessary.
 #[test]
 fn a_copy_of_a_segment_is_harmless_and_a_moved_segment_is_missed() {
     let bench = Bench::new(End::Clean);
     let wal = Path::new(DIR).join("member/wal");
     let all = segments(&bench.disk, &wal).expect("a folder");
-    // The last one is made ready and not used yet. The oldest one is needless, as a snapshot stands for it.
+    // The last segment is prepared but not used yet. The oldest one is not needed, because a snapshot covers its
+    // entries.
     let used = &all[..all.len() - 1];
     for path in used {
         let what = path.display().to_string();

@@ -1,5 +1,5 @@
-//! One of each kind with the programs themselves, on files: what `edgetcdctl wal check` says of a copy,
-//! and what `edgetcd` then does with it.
+//! One damage of each kind with the programs themselves, on files: the report of `edgetcdctl wal check` on a copy, and
+//! what `edgetcd` then does with it.
 
 use crate::harness::{Server, wait_for};
 use crate::specimen::{self, End};
@@ -14,22 +14,22 @@ use std::time::Duration;
 
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// What must come of it.
+/// The expected result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Ends {
-    /// It starts with all keys.
+    /// The node starts with all keys.
     Whole,
-    /// It starts with all keys, and says what it has mended.
+    /// The node starts with all keys and reports a repair.
     Mended,
-    /// It starts without the last entry, and says so.
+    /// The node starts without the last entry and reports this.
     Torn,
-    /// It does not start.
+    /// The node does not start.
     Refused,
 }
 
 use Ends::{Mended, Refused, Torn, Whole};
 
-/// A directory, and how a copy of it is damaged.
+/// A directory, and the damage to a copy of it.
 struct Case {
     name: String,
     base: &'static str,
@@ -53,7 +53,8 @@ impl Case {
     }
 }
 
-/// Directories to copy, each with the listing of its keys; `last` has one without the last entry, too.
+/// Directories to copy, each with the listing of its keys. `killed` also has a listing without the last entry
+/// (`without`).
 struct Bases {
     folder: tempfile::TempDir,
     listings: BTreeMap<&'static str, String>,
@@ -64,9 +65,9 @@ impl Bases {
         self.folder.path().join(base)
     }
 
-    /// - `node`: made by the program, stopped cleanly;
-    /// - `life`: with every kind of record, in small segments, stopped cleanly;
-    /// - `killed`, `without`: the same, killed, and without its last entry.
+    /// - `node`: made by the program, stopped cleanly
+    /// - `life`: with every kind of record, in small segments, stopped cleanly
+    /// - `killed`, `without`: the same, but killed, and without its last entry
     fn new() -> Bases {
         let mut bases = Bases {
             folder: tempfile::tempdir().expect("a folder"),
@@ -110,7 +111,7 @@ fn by_program(data: &Path) {
     connection.write(request.as_bytes()).expect("sent");
     let answer = connection.answer(false, WITHIN).expect("an answer");
     assert_eq!(answer.status, 201, "{answer:?}");
-    // A kill, and a life after it: another term, and a record that a stop takes the place of.
+    // A kill and a second run: this gives another term, and a stop record that is later overwritten.
     server.kill();
     server.launch();
     server.ask("PUT", "/v2/keys/b?value=two", None);
@@ -139,7 +140,7 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-/// All files with their bytes, but the locks, which are a start's own.
+/// All files with their content, except the locks, which a start creates.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(dir).expect("listed") {
@@ -154,14 +155,14 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     all
 }
 
-/// A server that serves.
+/// A server that answers requests.
 struct Started {
     /// The listing of all keys.
     keys: String,
     log: String,
 }
 
-/// Starts the server on the directory; where it does not start: what it wrote on stderr.
+/// Starts the server on the directory. If it does not start, returns its output on stderr.
 fn start(data: &Path) -> Result<Started, String> {
     let mut server = Server::prepare(&[]);
     server.keep_data_in(data);
@@ -188,7 +189,7 @@ fn start(data: &Path) -> Result<Started, String> {
     }
 }
 
-/// Without what a ttl has left.
+/// Removes the remaining times to live.
 fn timeless(body: &str) -> String {
     let mut parts = body.split("\"ttl\":");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -258,7 +259,7 @@ fn examine(bases: &Bases, case: &Case) {
             line.contains(&data.join("member").display().to_string()),
             "{name}: {line}"
         );
-        // The same words, the hint in its own line included.
+        // The same words, including the hint in a line of its own.
         assert!(
             error
                 .trim_end()
@@ -295,7 +296,7 @@ fn examine(bases: &Bases, case: &Case) {
     }
 }
 
-/// Two at a time: a start waits for the disk most of the time.
+/// Two cases at a time, because a start mostly waits for the disk.
 fn examine_all(bases: &Bases, cases: &[Case]) {
     let next = Mutex::new(cases.iter());
     std::thread::scope(|scope| {
@@ -321,7 +322,7 @@ pub fn wal(data: &Path) -> Vec<PathBuf> {
     segments(&RealDisk::default(), &data.join("member/wal")).expect("a folder")
 }
 
-/// The first record whose text has this, and its file.
+/// The first record whose text contains `what`, and its file.
 pub fn record(data: &Path, what: &str) -> (PathBuf, Line) {
     for path in wal(data) {
         let lines = dump(&RealDisk::default(), &path).expect("a good segment");
@@ -525,7 +526,8 @@ fn a_start_and_a_check_come_to_the_same_end() {
     examine_all(&bases, &cases);
 }
 
-/// What `snapshot check` calls bad, a node puts aside or refuses, and what it calls good, it takes.
+/// If `snapshot check` reports a file as bad, a node sets it aside or refuses it. If it reports a file as good, a node
+/// uses it.
 #[test]
 fn a_check_of_a_snapshot_says_the_same() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! What `wal check` and `wal dump` print, as a person sees it.
+//! The output of `wal check` and `wal dump`, as a person sees it.
 
 use crate::process::{ctl, edit, export, flip, record, text, wal};
 use crate::specimen::{self, End};
@@ -47,7 +47,7 @@ fn transcript_of_wal() {
     });
 }
 
-/// `wal dump … | head`: a pipe that is closed ends it, without a word.
+/// `wal dump … | head`: when the pipe is closed, the dump ends without a message.
 #[test]
 fn a_closed_pipe_ends_the_dump() {
     use std::process::{Command, Stdio};

@@ -13,10 +13,10 @@ use edgetcd::tree::{Action, Bytes, ClusterTime, Command, Key, Stamp, WallTime};
 use edgetcd::wal::{Batch, Clock, Home, Line, LyingDisk, Options, Wal, dump, recover, segments};
 use std::path::{Path, PathBuf};
 
-/// Where the directory is on the disk of memory.
+/// Path of the directory on the disk in memory.
 pub const DIR: &str = "data";
 const SEGMENT: u64 = 4096;
-/// Past events that a node keeps.
+/// Number of past events that a node keeps.
 pub const HISTORY: usize = 1000;
 const OTHER: NodeId = NodeId(0xbeef);
 
@@ -30,18 +30,18 @@ pub fn options() -> Options {
     }
 }
 
-/// How the specimen's node ended.
+/// How the node of the directory ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// The last record is a stop's.
+    /// The last record is a stop.
     Clean,
-    /// The last record is an entry that nothing calls durable.
+    /// The last record is an entry that no record calls durable.
     Killed,
-    /// As killed, and without the last entry: what a torn one leaves.
+    /// As `Killed`, but without the last entry: the state after the last entry was torn.
     Without,
 }
 
-/// A node's life on a disk of memory.
+/// A node that runs on a disk in memory.
 struct Life {
     wal: Wal<LyingDisk>,
     identity: Identity,
@@ -50,7 +50,7 @@ struct Life {
     ticks: u64,
 }
 
-/// A directory on a disk where no process runs, whose node was alone and had this peer URL.
+/// A directory on a disk on which no process runs. Its node was the only member and had this peer URL.
 pub fn make(peer_url: &str, end: End) -> LyingDisk {
     let disk = LyingDisk::new(7);
     let args = [
@@ -71,7 +71,7 @@ pub fn make(peer_url: &str, end: End) -> LyingDisk {
         ticks: 0,
     };
     life.begin();
-    // A leader has sent a snapshot that is further than the log, and the next start begins anew after it.
+    // A leader has sent a snapshot that is ahead of the log, and the next start restarts the log after it.
     life.state.applied = LogIndex(100);
     life.term = 3;
     life.snapshot();
@@ -90,7 +90,7 @@ pub fn make(peer_url: &str, end: End) -> LyingDisk {
     disk
 }
 
-/// The records, in the order in which they were written.
+/// The records in the order in which they were written.
 pub fn records(disk: &LyingDisk) -> Vec<(PathBuf, Line)> {
     let wal = Path::new(DIR).join("member/wal");
     let mut all = Vec::new();
@@ -132,7 +132,7 @@ impl Life {
         }
     }
 
-    /// Another member comes, learns, and goes.
+    /// Another member is added as a learner, promoted, updated and removed.
     fn members(&mut self) {
         let mut member = Member {
             id: OTHER.0,
@@ -157,7 +157,7 @@ impl Life {
         for number in 0..12 {
             self.put(Action::Set, "/more", &format!("{number}").repeat(200));
         }
-        // A leader of another term replaces what was never committed.
+        // A leader of another term replaces entries that were never committed.
         let clone = self.state.clone();
         for number in 0..3 {
             self.put(Action::Set, "/lost", &format!("{number}"));
@@ -183,7 +183,7 @@ impl Life {
     fn put(&mut self, action: Action, key: &str, value: &str) {
         let mut command = Command::new(action, Key::new(key.as_bytes()));
         command.value = Bytes::from(value);
-        // Two that expire: one by an entry of its own, one never.
+        // `/queue` gets a time to live, so that the files contain one. It never ends here.
         command.ttl = (key == "/queue").then_some(1_000_000_000);
         self.order(entry::tree(&command));
     }
@@ -214,7 +214,7 @@ impl Life {
         entry::stamp(bytes, stamp);
     }
 
-    /// Each entry is a batch of its own, as the writes of one client are.
+    /// Each entry is a batch of its own, like the writes of one client.
     fn entry(&mut self, payload: Payload) {
         let index = self.state.applied.next();
         let position = Position {
