@@ -182,7 +182,7 @@ impl WatchHub {
         let cut = state.polls.remove_all();
         drop(state);
         if !cut.is_empty() {
-            log::warn!("{} watches are cut: a snapshot was installed", cut.len());
+            log::warn!("closed {} watches: a snapshot was installed", cut.len());
         }
         self.published.notify_one();
     }
@@ -247,7 +247,7 @@ impl WatchHub {
             let told = state.take_told();
             drop(state);
             if !cut.is_empty() {
-                log::warn!("{} streams are cut: they do not keep up", cut.len());
+                log::warn!("closed {} streams: their clients do not keep up", cut.len());
             }
             drop(cut);
             for told in told {

@@ -121,7 +121,7 @@ fn a_member_that_waits_for_a_majority_asks_for_more_time() {
     let _one = Running::start(&one, &ear.name, &[]);
     let mut lines = ear.until("EXTEND_TIMEOUT_USEC=30000000");
     // The first question is given up after two election timeouts.
-    let waits = |line: &String| line.starts_with("STATUS=waits for a majority of 3 members");
+    let waits = |line: &String| line.starts_with("STATUS=waiting for a majority of the 3 members");
     while !lines.iter().any(waits) {
         lines.extend(ear.next(SOON).expect("it tells"));
     }

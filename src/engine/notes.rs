@@ -233,7 +233,7 @@ impl Text<'_> {
             });
         write!(
             f,
-            "member {} has lost entries that it had acknowledged: its log ends at {}. Its disk did not keep what was \
+            "member {} lost entries that it had acknowledged: its log ends at {}. Its disk did not keep what was \
              synced, or its data directory is an older copy. It gets no further entries. Replace the member: stop it; \
              edgetcdctl member remove {:x}; edgetcdctl member add {name} {urls}; then start it with an empty data \
              directory and --initial-cluster-state existing",
@@ -251,39 +251,36 @@ impl Text<'_> {
         match (before, now) {
             (_, Role::PreCandidate) => {
                 let next = term.next().0;
-                write!(
-                    f,
-                    "hears no leader: asks the others whether it could be elected in term {next}"
-                )
+                write!(f, "hears no leader: starts a pre-vote for term {next}")
             }
-            (_, Role::Candidate) => write!(f, "is a candidate in term {}", term.0),
-            (_, Role::Leader) => write!(f, "is elected in term {}", term.0),
-            (Role::Leader, _) => write!(f, "leads no more, in term {}", term.0),
-            (_, Role::Follower) => write!(f, "is a follower again, in term {}", term.0),
+            (_, Role::Candidate) => write!(f, "became candidate in term {}", term.0),
+            (_, Role::Leader) => write!(f, "became leader in term {}", term.0),
+            (Role::Leader, _) => write!(f, "is no longer the leader, in term {}", term.0),
+            (_, Role::Follower) => write!(f, "became follower in term {}", term.0),
         }
     }
 
     fn change(&self, change: &MemberChange) -> String {
         match change {
             MemberChange::Added(member) => format!(
-                "member {:x} at {} is added, without a vote until it has caught up",
+                "added member {:x} at {} as a learner: it votes once it has caught up",
                 member.id,
                 member.peer_urls.join(",")
             ),
             MemberChange::Promoted(id) => {
                 let label = self.label(*id);
-                format!("member {label} has caught up and votes from now on")
+                format!("promoted member {label}: it has caught up and votes")
             }
             MemberChange::Removed { node, name } => {
-                format!("member {} is removed", label(*node, name))
+                format!("removed member {}", label(*node, name))
             }
             MemberChange::Moved(member) => format!(
-                "member {} is at {} from now on",
+                "member {} has new peer URLs: {}",
                 self.label(NodeId(member.id)),
                 member.peer_urls.join(",")
             ),
             MemberChange::Published(member) => format!(
-                "member {:x} is called {} and serves clients at {}",
+                "member {:x} has the name {} and the client URLs {}",
                 member.id,
                 member.name,
                 member.client_urls.join(",")
@@ -297,17 +294,17 @@ impl fmt::Display for Text<'_> {
         match self.note {
             Note::LostLeader { leader, term } => {
                 let leader = self.label(*leader);
-                write!(f, "no leader in term {}: {leader} did lead", term.0)
+                write!(f, "lost leader {leader} in term {}", term.0)
             }
             Note::Term { now, before, from } => {
-                write!(f, "term {} now, after {}", now.0, before.0)?;
+                write!(f, "term is {}, was {}", now.0, before.0)?;
                 from.map_or(Ok(()), |from| {
-                    write!(f, ", heard from {}", self.label(from))
+                    write!(f, ", by a message from {}", self.label(from))
                 })
             }
             Note::Stands { term } => write!(
                 f,
-                "stands for election in term {}, and votes for itself",
+                "starts an election in term {} and votes for itself",
                 term.0
             ),
             Note::Vote { candidate, term } => {
@@ -315,7 +312,7 @@ impl fmt::Display for Text<'_> {
             }
             Note::Role { before, now, term } => self.role(*before, *now, *term, f),
             Note::Leads { leader, term } => {
-                write!(f, "{} leads in term {}", self.label(*leader), term.0)
+                write!(f, "leader is {} in term {}", self.label(*leader), term.0)
             }
             Note::Refuses {
                 candidate,
@@ -326,13 +323,13 @@ impl fmt::Display for Text<'_> {
                 last,
             } => {
                 let asked = if *pre_vote {
-                    "a promise of its vote"
+                    "pre-vote"
                 } else {
-                    "its vote"
+                    "vote"
                 };
                 write!(
                     f,
-                    "refuses {} {asked}: in term {}, voted for {}, led by {}, with a log up to {last}",
+                    "refuses the {asked} to {}: term {}, voted for {}, leader {}, last entry {last}",
                     self.label(*candidate),
                     term.0,
                     self.label_or(*vote, "nobody"),
@@ -341,7 +338,7 @@ impl fmt::Display for Text<'_> {
             }
             Note::NoLeader { since, voters } => write!(
                 f,
-                "no leader for {} s: writes and quorum reads fail until a majority of the {voters} voters is up and reached",
+                "no leader for {} s: writes and quorum reads fail until a majority of the {voters} voters runs and is reachable",
                 since.as_secs(),
             ),
             Note::Members { index, change, .. } => {
@@ -350,45 +347,45 @@ impl fmt::Display for Text<'_> {
             Note::SnapshotMade { at, bytes, took } => {
                 write!(
                     f,
-                    "a snapshot at {at} was made: {bytes} bytes in {took:.1?}"
+                    "saved a snapshot at {at}: {bytes} bytes in {took:.1?}"
                 )
             }
             Note::Installs { at, bytes } => write!(
                 f,
-                "a snapshot of {bytes} bytes at {at} takes the place of the log"
+                "installing a snapshot of {bytes} bytes at {at} in place of the log"
             ),
             Note::Installed { at, from, bytes } => {
                 let sender = self.label(*from);
                 write!(
                     f,
-                    "the snapshot at {at} of {sender} is installed: {bytes} bytes"
+                    "installed the snapshot at {at} from {sender}: {bytes} bytes"
                 )
             }
             Note::DiskFull => {
-                f.write_str("the disk is full: writes are refused until there is space, reads go on")
+                f.write_str("the disk is full: writes are refused until there is space; reads are served")
             }
-            Note::SpaceAgain => f.write_str("there is space on the disk again: writes are taken"),
+            Note::SpaceAgain => f.write_str("the disk has space again: writes are accepted"),
             Note::NoRoom => f.write_str(
-                "the disk has no room for a snapshot of the keys: only commands that remove keys are taken. Delete keys, \
+                "the disk has no room for a snapshot of the keys: only commands that remove keys are accepted. Delete keys, \
                  or give the disk more space",
             ),
-            Note::HandsOverFullDisk => f.write_str("the disk is full: another member shall lead"),
+            Note::HandsOverFullDisk => f.write_str("the disk is full: transferring the leadership to another member"),
             Note::HandsOverSlowDisk => f.write_str(
-                "this leader's disk has not stored an entry for an election timeout, and a majority has: \
-                 transfers the leadership",
+                "the disk has stored no entry for an election timeout, but a majority of the members has: transferring the \
+                 leadership",
             ),
             Note::StepsDownSlowDisk => f.write_str(
-                "the transfer of the leadership timed out, and the disk still does not store: steps down",
+                "the transfer of the leadership timed out and the disk still stores nothing: stepping down",
             ),
             Note::LostTail { node, last } => self.lost_tail(*node, *last, f),
             Note::BadForward { from } => {
                 write!(
                     f,
-                    "{} forwards what is no command: dropped",
+                    "dropped a forward from {}: it is not a command",
                     self.label(*from)
                 )
             }
-            Note::Removed => f.write_str("this member was removed from the cluster: it stops"),
+            Note::Removed => f.write_str("this member was removed from the cluster: stopping"),
         }
     }
 }
@@ -553,5 +550,67 @@ impl<T, R: Rules> Engine<T, R> {
             change,
             is_old,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../guide/log_lines.md");
+
+    fn member(id: u64, name: &str, url: &str) -> Member {
+        Member {
+            id,
+            name: name.to_owned(),
+            peer_urls: vec![url.to_owned()],
+            client_urls: Vec::new(),
+        }
+    }
+
+    /// One note of each kind that is a warning.
+    fn warnings() -> Vec<Note> {
+        let (leader, node, term) = (NodeId(1), NodeId(2), Term(7));
+        vec![
+            Note::LostLeader { leader, term },
+            Note::NoLeader {
+                since: Duration::from_secs(10),
+                voters: 3,
+            },
+            Note::Role {
+                before: Role::Leader,
+                now: Role::Follower,
+                term,
+            },
+            Note::DiskFull,
+            Note::HandsOverFullDisk,
+            Note::SpaceAgain,
+            Note::NoRoom,
+            Note::HandsOverSlowDisk,
+            Note::StepsDownSlowDisk,
+            Note::LostTail {
+                node,
+                last: LogIndex(12),
+            },
+            Note::BadForward { from: node },
+            Note::Removed,
+        ]
+    }
+
+    /// The page for operators has each warning word for word, and no other line.
+    #[test]
+    fn the_guide_lists_every_warning() {
+        let members = [
+            member(1, "n1", "http://a:2380"),
+            member(2, "n2", "http://b:2380"),
+        ];
+        let members = Members::new(9, members);
+        let printed = warnings().into_iter().map(|note| {
+            assert_eq!(note.level(), log::Level::Warn, "{note:?}");
+            note.text(&members).to_string()
+        });
+        let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `"));
+        let listed = rows.filter_map(|row| row.split_once('`').map(|(line, _)| line.to_owned()));
+        assert_eq!(listed.collect::<Vec<_>>(), printed.collect::<Vec<_>>());
     }
 }

@@ -14,6 +14,9 @@ pub mod from_etcd {}
 #[doc = include_str!("full_disk.md")]
 pub mod full_disk {}
 
+#[doc = include_str!("log_lines.md")]
+pub mod log_lines {}
+
 #[doc = include_str!("lost_disk.md")]
 pub mod lost_disk {}
 

@@ -43,7 +43,7 @@ pub(super) fn alone(
         return Ok(());
     }
     log::warn!(
-        "--force-new-cluster: going on alone, without {} others",
+        "--force-new-cluster: this is the only member from now on, {} others were removed",
         changes.len()
     );
     let entries = number(changes, recovered);

@@ -29,20 +29,20 @@ pub(super) fn introduce(
         members.cluster
     );
     let wal = config.wal_dir.as_deref();
-    let log_place = wal.map_or_else(String::new, |dir| format!(", its log in {}", place(dir)));
+    let log_place = wal.map_or_else(String::new, |dir| format!(", log in {}", place(dir)));
     log::info!("  data      in {}{log_place}", place(&config.data_dir));
     let start = &stored.start;
     let snapshot = match start.snapshot.position.index.0 {
         0 => "no snapshot".to_owned(),
-        index => format!("a snapshot at {index} of {} bytes", stored.snapshot_bytes),
+        index => format!("snapshot at {index} of {} bytes", stored.snapshot_bytes),
     };
     log::info!(
-        "  log       up to entry {}, in term {}, with {snapshot}",
+        "  log       last entry {}, term {}, {snapshot}",
         start.log.last.0,
         start.ballot.term.0,
     );
     log::info!(
-        "  clients   on {}, told to use {}",
+        "  clients   listening on {}, advertised as {}",
         clients
             .iter()
             .map(Listener::url)
@@ -51,7 +51,7 @@ pub(super) fn introduce(
         list(&config.advertise_client_urls)
     );
     log::info!(
-        "  peers     on {}, told to use {}",
+        "  peers     listening on {}, advertised as {}",
         addresses(peers),
         list(&config.initial_advertise_peer_urls)
     );
@@ -64,7 +64,7 @@ pub(super) fn introduce(
     });
     log::info!("  members   {}", listed.collect::<Vec<_>>().join(" "));
     log::info!(
-        "  times     a heartbeat each {} ms, an election after {} ms, a snapshot after {} writes",
+        "  times     heartbeat every {} ms, election after {} ms, snapshot after {} writes",
         config.heartbeat_interval.as_millis(),
         config.election_timeout.as_millis(),
         config.snapshot_count

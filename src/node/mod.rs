@@ -191,7 +191,9 @@ impl Node {
         self.peer_door.stop_accepting();
         self.engine.replica.stop();
         if !self.engine.replica_threads.join(left(end)) {
-            log::warn!("the log is still busy; what was not acknowledged may or may not be kept");
+            log::warn!(
+                "the WAL thread is still busy: writes that were not acknowledged may be lost"
+            );
         }
         self.engine.link.stop();
         self.engine.hub.close();
@@ -312,9 +314,9 @@ impl Engine {
             if said.is_none_or(|at| at.elapsed() >= WAITING_SAID_EVERY) {
                 said = Some(Instant::now());
                 let members = self.replica.status().members().iter().count();
-                log::warn!("not ready yet: a majority of {members} must run ({why})");
+                log::warn!("not ready: waiting for a majority of the {members} members ({why})");
                 told(&format!(
-                    "waits for a majority of {members} members ({why})"
+                    "waiting for a majority of the {members} members ({why})"
                 ));
             }
             // A failure may come at once, and nothing changes within a moment.
@@ -330,7 +332,7 @@ impl Engine {
             recv(answer) -> told => Ok(match told {
                 Ok(Ok(())) => None,
                 Ok(Err(failure)) => Some(failure.cause()),
-                Err(_) => Some("the raft thread has dropped the question"),
+                Err(_) => Some("the raft thread has dropped the request"),
             }),
             recv(self.removed) -> told => {
                 if told.is_err() {
@@ -340,7 +342,7 @@ impl Engine {
                 let id = self.replica.status().id().0;
                 Err(look::was_removed(&config.data_dir, id).into())
             }
-            default(READY_TIMEOUT) => Ok(Some("nothing was heard from the raft thread for a minute")),
+            default(READY_TIMEOUT) => Ok(Some("the raft thread has not answered for a minute")),
         }
     }
 
@@ -355,13 +357,16 @@ impl Engine {
                 let (told, wait) = bounded(1);
                 replica.publish(&published, Box::new(Starting { told }));
                 if let Ok(Err(failure)) = wait.recv_timeout(READY_TIMEOUT) {
-                    log::warn!("name and client URLs are not told yet: {}", failure.cause());
+                    log::warn!(
+                        "name and client URLs are not published yet: {}",
+                        failure.cause()
+                    );
                     std::thread::sleep(Duration::from_secs(1));
                 }
             }
         };
         if let Err(error) = threads::critical("publish", again) {
-            log::warn!("the name and the client URLs are not told: {error}");
+            log::warn!("name and client URLs are not published: {error}");
         }
     }
 

@@ -96,7 +96,7 @@ fn members_that_were_not_restored_found_nothing_beside_one_that_was() {
     }
     restore(&cluster, 0, &file);
     cluster.node_mut(0).spawn();
-    await_log(&cluster, &[0], "not ready yet");
+    await_log(&cluster, &[0], "not ready: ");
     for node in [1, 2] {
         cluster.node_mut(node).spawn();
     }
