@@ -114,7 +114,7 @@ enum Stage {
 }
 
 impl Encoder {
-    /// An encoder of `tree`, which is best a clone.
+    /// An encoder of `tree`. Pass a clone, so that the original can change meanwhile.
     pub fn new(tree: Tree) -> Encoder {
         Encoder {
             tree,

@@ -1,4 +1,4 @@
-//! Directories that changed behind the log's back: files that are missing, duplicated, swapped, of another size or of
+//! Directories that were changed from outside: files that are missing, duplicated, swapped, of another size or of
 //! other programs. Also full disks and failed syncs.
 
 use crate::support::{

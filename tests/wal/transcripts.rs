@@ -316,7 +316,7 @@ impl Stage {
         self.say(short(&path));
     }
 
-    /// Changes bytes behind the log's back.
+    /// Changes bytes in a file without the log's knowledge.
     fn damage(&mut self, words: &Words) {
         let all = support::records(&self.disk);
         let (path, line) = match words.plain[..] {
