@@ -44,6 +44,7 @@
 //! | `notes.rs` | what an operator is told of all that |
 //! | `rules.rs` | the rules that the simulator can switch off |
 //! | `expiry.rs` | how many keys expire at once |
+//! | `trust.rs` | whose messages are taken |
 //! | `stopping.rs` | leadership handed over, and the last replies |
 
 pub mod entry;
@@ -69,6 +70,7 @@ mod tests;
 mod tickets;
 pub mod time;
 mod todo;
+mod trust;
 
 use crate::raft::{
     AllRules, Ballot, Core, Entry, Input, LogIndex, NodeId, Position, SnapshotMark, Term,
@@ -350,6 +352,8 @@ pub struct Effects<T> {
     /// Followers to stream the newest snapshot to, in the name of the leader of the term. Each is answered with
     /// [`PeerEvent::SnapshotSent`].
     pub send_snapshot: Vec<(NodeId, Term)>,
+    /// Members whose connections to this one are to be closed: what came by them contradicts the protocol.
+    pub cut: Vec<NodeId>,
     /// For the disk, in order. The disk works while what was applied is published and answered.
     pub disk: Vec<DiskJob>,
     /// The member table has changed: the transport is told.
@@ -376,6 +380,7 @@ impl<T> Default for Effects<T> {
             notes: Vec::new(),
             send: Vec::new(),
             send_snapshot: Vec::new(),
+            cut: Vec::new(),
             disk: Vec::new(),
             members_changed: false,
             publish: Vec::new(),
@@ -457,6 +462,8 @@ pub struct Engine<T, R: Rules = AllRules> {
     removed: Option<Monotonic>,
     /// Members that say so, while no leader is heard.
     removed_by: BTreeSet<NodeId>,
+    /// When it was last noted that a member's message contradicts the protocol.
+    violations: BTreeMap<NodeId, Monotonic>,
     /// When it was last noted of a follower that it has lost its tail.
     lost_tails: BTreeMap<NodeId, Monotonic>,
     /// How this leader's disk compares with the others'.
@@ -571,6 +578,7 @@ impl<T, R: Rules> Engine<T, R> {
             noted: Noted::new(&core),
             removed: None,
             removed_by: BTreeSet::new(),
+            violations: BTreeMap::new(),
             lost_tails: BTreeMap::new(),
             lag: Lag::default(),
             rules,

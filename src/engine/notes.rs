@@ -12,7 +12,7 @@ use super::rules::Rules;
 use super::time::Monotonic;
 use crate::raft::{
     Ballot, Body, ChangeKind, Core, Entry, Envelope, LogIndex, NodeId, Payload, Position, Role,
-    Term,
+    Term, Violation,
 };
 use core::fmt;
 use core::time::Duration;
@@ -143,6 +143,13 @@ pub enum Note {
         /// Its log ends here.
         last: LogIndex,
     },
+    /// A member's message contradicts the protocol.
+    Violation {
+        /// The member.
+        from: NodeId,
+        /// How.
+        violation: Violation,
+    },
     /// A member forwards what is no command.
     BadForward {
         /// The member.
@@ -192,6 +199,7 @@ impl Note {
             | Note::LostTail { .. }
             | Note::BadForward { .. }
             | Note::Removed => log::Level::Warn,
+            Note::Violation { .. } => log::Level::Error,
             _ => log::Level::Info,
         }
     }
@@ -385,6 +393,12 @@ impl fmt::Display for Text<'_> {
                     self.label(*from)
                 )
             }
+            Note::Violation { from, violation } => write!(
+                f,
+                "ignored a message from {} and closed its connection: {violation}; check which process runs at its peer \
+                 URL, and with which data directory",
+                self.label(*from)
+            ),
             Note::Removed => f.write_str("this member was removed from the cluster: stopping"),
         }
     }

@@ -772,6 +772,40 @@ fn a_large_batch_is_stored_in_parts_and_promised_as_a_whole() {
     assert_eq!(accepted(&bench), LogIndex(10));
 }
 
+#[test]
+fn a_message_that_contradicts_the_protocol_cuts_the_link_and_nothing_else() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    let (term, last) = (bench.term(), bench.last());
+    bench.notes.clear();
+    let commit = Position::default();
+    let heartbeat = Body::Heartbeat { round: 1, commit };
+    let far = (1 << 62) - 1;
+    let table = [
+        (term, heartbeat.clone()),
+        (term, append(vec![noop(term, 1)], 1)),
+        (term, Body::Commit { commit }),
+        (far, heartbeat),
+        (
+            far,
+            Body::Vote {
+                last: commit,
+                handover: true,
+            },
+        ),
+        (far, Body::Outdated),
+    ];
+    for (claimed, body) in table {
+        let effects = bench.hear(TWO, claimed, body);
+        assert_eq!(effects.cut, [TWO]);
+        assert_eq!((bench.term(), bench.last()), (term, last));
+        assert!(bench.engine.core().is_leader());
+    }
+    let noted = bench.notes.iter();
+    let noted = noted.filter(|note| matches!(note, Note::Violation { from: TWO, .. }));
+    assert_eq!(noted.count(), 1, "it is said once, not each time");
+}
+
 /// Otherwise a million keys that are due together would hold up every write until the last one has expired.
 #[test]
 fn requests_are_taken_between_two_expiries() {

@@ -36,6 +36,9 @@ impl<T, R: Rules> Engine<T, R> {
             let letters = self.letters(todo.send_now);
             self.effects.send.extend(letters);
         }
+        for (from, violation) in todo.violations {
+            self.violated(from, violation);
+        }
         for (from, last) in todo.lost_tail {
             self.note_lost_tail(from, last);
         }

@@ -231,6 +231,10 @@ impl<D: Disk> Peers for Link<D> {
         self.transfers.begin(to, term);
     }
 
+    fn cut(&self, from: NodeId) {
+        self.common.streams.shut(from);
+    }
+
     fn set_members(&self, members: &Members) {
         let common = &self.common;
         common.table.update(members);

@@ -1,5 +1,6 @@
 //! The core: one step in, what to do out.
 
+use super::conduct::Violation;
 use super::election::{Hint, Tally, Timer};
 use super::invariants;
 use super::log::Log;
@@ -238,6 +239,8 @@ pub struct Todo {
     /// Followers that lack entries which they had acknowledged, with where their log ends now: their disks have lost
     /// them. Told with each further probe, about a heartbeat apart.
     pub lost_tail: Vec<(NodeId, LogIndex)>,
+    /// Members whose message contradicts the protocol, and how. It had no effect. Their connections are to be closed.
+    pub violations: Vec<(NodeId, Violation)>,
     /// Reads asked of a node that does not lead, or does no more; may be asked elsewhere.
     pub refused_reads: Vec<u64>,
 }
@@ -427,6 +430,11 @@ impl<R: Rules> Core<R> {
         if !R::TIMER_RESET_BY_LEADER_ONLY {
             self.timer.restart();
         }
+        let message = Message { term, body };
+        if !self.is_sound(from, &message) {
+            return;
+        }
+        let Message { term, body } = message;
         // Pre-votes change no state, so they come before any look at the term.
         match body {
             Body::PreVote { last } => return self.on_pre_vote(from, term, last),

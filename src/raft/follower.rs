@@ -6,6 +6,7 @@
 //! The acknowledgement names the last entry that was checked by this append, not the last of the
 //! log, and leaves when all of it is on disk.
 
+use super::conduct::Violation;
 use super::core::Core;
 use super::message::{Body, Entry, LogIndex, NodeId, Position};
 use super::rules::Rules;
@@ -32,6 +33,14 @@ impl<R: Rules> Core<R> {
                     hint,
                 },
             );
+        }
+        if entries
+            .first()
+            .is_some_and(|first| first.position.term < previous.term)
+        {
+            let commit = self.commit_position();
+            self.violates(from, Violation::NotOurLog { commit });
+            return;
         }
         let matched = previous.index.after(entries.len());
         self.take_entries(previous.index, entries);

@@ -88,10 +88,11 @@
 //! - *Parallel disk writes of the leader's ballot*: standing for election costs one sync before votes
 //!   are asked; a node alone syncs twice (vote, no-op) before its first write is confirmed.
 //! - *Byzantine members*: a member that lies breaks it. Bytes from outside are checked to be
-//!   well-formed ([`Message::decode`]); two leaders in one term, or a committed entry replaced, stop
-//!   the node.
+//!   well-formed ([`Message::decode`]), and what no sound member sends is refused and reported (`conduct`):
+//!   no message ends the process.
 //! - *Priorities*: any voter with the newest log may lead.
 
+mod conduct;
 mod core;
 mod election;
 mod follower;
@@ -107,6 +108,7 @@ mod transfer;
 mod wire;
 
 pub use self::core::{Core, Input, Refusal, Role, Settings, Start, StoredLog, Todo};
+pub use conduct::Violation;
 pub use message::{
     Ballot, Body, Change, ChangeKind, Entry, Envelope, LogIndex, Membership, Message, NodeId,
     Payload, Position, SnapshotMark, Term,

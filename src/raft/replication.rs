@@ -479,11 +479,16 @@ impl<R: Rules> Core<R> {
     /// The follower lives. What seems lost on the way to it is sent again.
     pub(super) fn on_heartbeat_reply(&mut self, from: NodeId, round: u64) {
         let (now, settings) = (self.now, &self.settings);
+        let begun = match &self.state {
+            State::Leader(leading) => leading.round,
+            _ => 0,
+        };
         let patience = [settings.heartbeat_ticks, settings.election_ticks].map(u64::from);
         let Some(progress) = self.progress_of(from) else {
             return;
         };
-        progress.round = progress.round.max(round);
+        // A round that was not begun confirms nothing.
+        progress.round = progress.round.max(round.min(begun));
         match &mut progress.flow {
             Flow::Probe { asked } => *asked = asked.filter(|tick| now - *tick < patience[0]),
             Flow::Stream(window) => {
@@ -526,12 +531,12 @@ impl<R: Rules> Core<R> {
     /// The driver's answer to `send_snapshot`. If it failed, the next probe (a heartbeat later)
     /// finds out what is needed.
     pub(super) fn on_snapshot_sent(&mut self, to: NodeId, installed: Option<Position>) {
-        let now = self.now;
+        let (now, last) = (self.now, self.log.last());
         let Some(progress) = self.progress_of(to) else {
             return;
         };
         if let Flow::Snapshot = progress.flow {
-            let next = installed.map_or(progress.next, |position| position.index.next());
+            let next = installed.map_or(progress.next, |position| position.index.min(last).next());
             progress.probe(next);
             if installed.is_none() {
                 progress.flow = Flow::Probe { asked: Some(now) };

@@ -44,6 +44,9 @@ impl<R: Rules> Core<R> {
         if term < self.ballot.term {
             return self.send(from, Body::Outdated);
         }
+        if !self.is_sound_term(from, term, true) {
+            return;
+        }
         if term > self.ballot.term {
             self.become_follower(term);
         }

@@ -21,6 +21,9 @@ pub trait Peers: Send + Sync + 'static {
     /// [`FromPeers::SnapshotSent`]. One at a time for each member.
     fn send_snapshot(&self, to: NodeId, term: Term);
 
+    /// Closes the connection from a member: what came by it contradicts the protocol. It may come again.
+    fn cut(&self, from: NodeId);
+
     /// The members have changed: links to new ones begin, those to others end.
     fn set_members(&self, members: &Members);
 }
@@ -31,6 +34,7 @@ pub struct NoPeers;
 impl Peers for NoPeers {
     fn send(&self, _letters: Vec<(NodeId, Letter)>) {}
     fn send_snapshot(&self, _to: NodeId, _term: Term) {}
+    fn cut(&self, _from: NodeId) {}
     fn set_members(&self, _members: &Members) {}
 }
 

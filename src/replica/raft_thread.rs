@@ -253,6 +253,9 @@ impl RaftThread {
         for (to, term) in effects.send_snapshot {
             self.wiring.peers.send_snapshot(to, term);
         }
+        for from in effects.cut {
+            self.wiring.peers.cut(from);
+        }
         effects
             .disk
             .into_iter()

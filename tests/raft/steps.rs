@@ -354,6 +354,64 @@ fn a_term_counts_as_stored_once_its_ballot_is() {
     assert_eq!(core.stored_term(), Term(5));
 }
 
+/// A member that was away for long is far behind, and no message ends the process or uses up all terms.
+#[test]
+fn a_message_that_no_sound_member_sends_has_no_effect() {
+    let log = StoredLog {
+        terms: vec![(LogIndex(1), Term(3))],
+        last: LogIndex(2),
+        tail: vec![entry(1, 3), entry(2, 3)],
+        ..StoredLog::default()
+    };
+    let mut core = core(Settings::new(ONE, 1), &[ONE, TWO, THREE], log, 3);
+    let _ = core.step(Input::Start);
+    let heartbeat = |round, commit| Body::Heartbeat { round, commit };
+    let follows = core.step(message(TWO, 3, heartbeat(1, at(2, 3))));
+    assert!(follows.violations.is_empty() && core.commit() == LogIndex(2));
+    let snapshot = |term| Input::Snapshot {
+        from: THREE,
+        term: Term(term),
+        mark: SnapshotMark {
+            position: at(9, 3),
+            membership: members(&[THREE]),
+        },
+    };
+    let far = (1 << 62) - 1;
+    let table = [
+        message(THREE, 3, heartbeat(1, at(2, 3))),
+        append(THREE, 3, at(2, 3), vec![entry(3, 3)]),
+        message(THREE, 3, Body::CampaignNow),
+        snapshot(3),
+        snapshot(far),
+        message(THREE, far, heartbeat(1, at(2, 3))),
+        message(
+            THREE,
+            far,
+            Body::Vote {
+                last: at(9, far),
+                handover: true,
+            },
+        ),
+        message(THREE, far, Body::Outdated),
+        // What is committed here is of term 3.
+        message(TWO, 3, heartbeat(1, at(9, 4))),
+        append(TWO, 3, at(1, 1), vec![entry(2, 1), entry(3, 1)]),
+    ];
+    for input in table {
+        let shown = format!("{input:?}");
+        let todo = core.step(input);
+        assert_eq!(todo.violations.len(), 1, "{shown}");
+        assert!(todo.append.is_empty() && todo.ballot.is_none() && todo.install.is_none());
+        assert_eq!(
+            (core.term(), core.leader()),
+            (Term(3), Some(TWO)),
+            "{shown}"
+        );
+    }
+    let back = core.step(message(THREE, 1_000_000, heartbeat(1, at(2, 3))));
+    assert!(back.violations.is_empty() && core.term() == Term(1_000_000));
+}
+
 /// `src/raft` names nothing of the world outside: no file, socket, thread, clock.
 #[test]
 fn the_room_is_pure() {
