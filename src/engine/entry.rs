@@ -17,7 +17,7 @@
 //! again when it applies it. The leader's own orders need none, it knows where they stand.
 
 use super::members::{Member, Published};
-use crate::raft::NodeId;
+use crate::raft::{Change, ChangeKind, NodeId, Payload};
 use crate::tree::{Action, ClusterTime, Command, EXPIRED_AT_ONCE, Stamp, WallTime};
 
 /// Bytes before the tag or the body.
@@ -197,6 +197,12 @@ pub fn tag(bytes: &[u8]) -> Option<u64> {
 /// # Errors
 /// [`Malformed`] says what is wrong with the bytes.
 pub fn decode(bytes: &[u8]) -> Result<(Stamp, Order), Malformed> {
+    let (kind, stamp, body) = split(bytes)?;
+    Ok((stamp, decode_body(kind, body)?))
+}
+
+/// The kind without its flags, the times, and the body.
+fn split(bytes: &[u8]) -> Result<(u8, Stamp, &[u8]), Malformed> {
     let (head, mut body) = bytes
         .split_first_chunk::<HEAD_BYTES>()
         .ok_or_else(|| Malformed(format!("{} bytes are shorter than a head", bytes.len())))?;
@@ -213,7 +219,67 @@ pub fn decode(bytes: &[u8]) -> Result<(Stamp, Order), Malformed> {
     let kind = head[0] & !TAGGED;
     let is_change = [PUBLISH, UPDATE, ADD, REMOVE].contains(&(kind & !COUNTED));
     let kind = if is_change { kind & !COUNTED } else { kind };
-    Ok((stamp, decode_body(kind, body)?))
+    Ok((kind, stamp, body))
+}
+
+/// Times beyond this are none of an honest leader: nanoseconds of 146 years.
+const TIME_LIMIT: ClusterTime = ClusterTime(1 << 62);
+
+/// Whether a member may send this as an entry, so that it can be applied once it is committed. An entry that cannot
+/// would end every member that applies it.
+///
+/// # Errors
+/// [`Malformed`]: nobody of this version writes such an entry.
+pub fn check(payload: &Payload) -> Result<(), Malformed> {
+    match payload {
+        Payload::Noop => Ok(()),
+        Payload::Command(bytes) => check_command(bytes),
+        Payload::Change(change) => check_change(change),
+    }
+}
+
+/// Writes are many: they are checked without a copy.
+fn check_command(bytes: &[u8]) -> Result<(), Malformed> {
+    let (kind, stamp, body) = split(bytes)?;
+    check_time(stamp)?;
+    let order = match kind {
+        TREE => {
+            return Command::check(body)
+                .map_err(|error| Malformed(format!("tree command: {error:?}")));
+        }
+        kind => decode_body(kind, body)?,
+    };
+    match order {
+        Order::Add(_) | Order::Remove(_) => {
+            Err(Malformed("a change of the members as a command".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What raft does with a change and what its context does to the member table must be the same. A promotion has no
+/// context that matters.
+fn check_change(change: &Change) -> Result<(), Malformed> {
+    if change.kind == ChangeKind::Promote {
+        return Ok(());
+    }
+    let (stamp, order) = decode(&change.context)?;
+    check_time(stamp)?;
+    let fits = match (change.kind, order) {
+        (ChangeKind::AddLearner, Order::Add(member)) => member.id == change.node.0,
+        (ChangeKind::Remove, Order::Remove(node)) => node == change.node,
+        _ => false,
+    };
+    let misfit = || Malformed("a change whose context says something else".into());
+    fits.then_some(()).ok_or_else(misfit)
+}
+
+/// Whether a cluster time may come from another member.
+pub fn check_time(stamp: Stamp) -> Result<(), Malformed> {
+    match stamp.cluster < TIME_LIMIT {
+        true => Ok(()),
+        false => Err(Malformed(format!("cluster time {}", stamp.cluster.0))),
+    }
 }
 
 fn decode_body(kind: u8, body: &[u8]) -> Result<Order, Malformed> {

@@ -11,9 +11,10 @@
 //! Numbers are little-endian. Letters may be lost, and only raft's may be doubled or come late: a
 //! forwarded order is handed to a connection once, and after that nobody sends it again (hazard D16).
 
+use super::entry;
 use super::members::MemberError;
-use crate::raft::{LogIndex, Malformed, Message, Term};
-use crate::tree::ClusterTime;
+use crate::raft::{Body, Entry, LogIndex, Malformed, Message, Term};
+use crate::tree::{ClusterTime, Stamp, WallTime};
 use std::sync::Arc;
 
 /// One thing said to one member.
@@ -146,10 +147,7 @@ impl Letter {
         let (&kind, rest) = bytes.split_first().ok_or(EARLY)?;
         let (number, rest) = number(rest)?;
         Ok(match kind {
-            RAFT => Letter::Raft {
-                message: Message::decode(rest)?,
-                time: ClusterTime(number),
-            },
+            RAFT => raft(Message::decode(rest)?, ClusterTime(number))?,
             FORWARD => {
                 let (term, rest) = term(rest)?;
                 let orders = orders(rest)?;
@@ -177,6 +175,23 @@ impl Letter {
         })
     }
 }
+
+/// What could not be applied is refused before it is stored.
+fn raft(message: Message, time: ClusterTime) -> Result<Letter, Malformed> {
+    let at = Stamp {
+        cluster: time,
+        wall: WallTime(0),
+    };
+    entry::check_time(at).map_err(|_| Malformed("a time that no cluster has"))?;
+    if let Body::Append { entries, .. } = &message.body {
+        let check = |found: &Entry| entry::check(&found.payload);
+        entries.iter().try_for_each(check).map_err(|_| UNREADABLE)?;
+    }
+    Ok(Letter::Raft { message, time })
+}
+
+const UNREADABLE: Malformed =
+    Malformed("an entry cannot be read: it is of a newer version, or of no member");
 
 impl Verdict {
     fn encode(self, out: &mut Vec<u8>) {
@@ -238,7 +253,7 @@ fn orders(mut bytes: &[u8]) -> Result<Vec<Arc<[u8]>>, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::Body;
+    use crate::raft::{Change, ChangeKind, NodeId, Payload, Position};
 
     fn letters() -> Vec<Letter> {
         let message = Message {
@@ -279,6 +294,80 @@ mod tests {
             letter.encode(&mut bytes);
             assert_eq!(Letter::decode(&bytes), Ok(letter));
         }
+    }
+
+    fn append(payload: Payload) -> Letter {
+        let position = Position {
+            term: Term(1),
+            index: LogIndex(1),
+        };
+        Letter::Raft {
+            message: Message {
+                term: Term(1),
+                body: Body::Append {
+                    previous: Position::default(),
+                    entries: vec![Entry { position, payload }],
+                    commit: LogIndex(1),
+                },
+            },
+            time: ClusterTime(5),
+        }
+    }
+
+    fn change(kind: ChangeKind, node: u64, context: Vec<u8>) -> Payload {
+        Payload::Change(Change {
+            kind,
+            node: NodeId(node),
+            context: context.into(),
+        })
+    }
+
+    /// A committed entry that cannot be read would end every member that applies it.
+    #[test]
+    fn an_entry_that_cannot_be_applied_is_no_letter() {
+        let mut late = entry::time();
+        late[8] = 0xff;
+        let sound = entry::expire();
+        let table = [
+            (Payload::Noop, true),
+            (Payload::Command(sound.clone().into()), true),
+            (Payload::Command(Arc::from([])), false),
+            (Payload::Command(Arc::from(&b"\xffgarbage"[..])), false),
+            (Payload::Command(sound[..16].into()), false),
+            (Payload::Command(Arc::from([1; 40])), false),
+            (Payload::Command(late.into()), false),
+            (Payload::Command(entry::remove(NodeId(3)).into()), false),
+            (change(ChangeKind::Promote, 3, vec![]), true),
+            (
+                change(ChangeKind::Remove, 3, entry::remove(NodeId(3))),
+                true,
+            ),
+            (
+                change(ChangeKind::Remove, 4, entry::remove(NodeId(3))),
+                false,
+            ),
+            (
+                change(ChangeKind::AddLearner, 3, entry::remove(NodeId(3))),
+                false,
+            ),
+            (change(ChangeKind::Remove, 3, vec![]), false),
+        ];
+        for (payload, is_sound) in table {
+            let mut bytes = Vec::new();
+            append(payload.clone()).encode(&mut bytes);
+            assert_eq!(Letter::decode(&bytes).is_ok(), is_sound, "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_no_cluster_has_is_no_letter() {
+        let Letter::Raft { message, .. } = append(Payload::Noop) else {
+            unreachable!("as it was made")
+        };
+        let time = ClusterTime(u64::MAX);
+        let mut bytes = Vec::new();
+        Letter::Raft { message, time }.encode(&mut bytes);
+        assert!(Letter::decode(&bytes).is_err());
     }
 
     #[test]

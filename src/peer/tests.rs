@@ -7,11 +7,12 @@ mod strangers;
 
 use super::{Config, Link, Timing};
 use crate::door::{self, Answer, Door, Handler, Reply, Request};
+use crate::engine::entry;
 use crate::engine::letter::Letter;
 use crate::engine::members::{Member, Members, Published};
 use crate::raft::{Body, Entry, LogIndex, Message, NodeId, Payload, Position, Term};
 use crate::replica::peers::{FromPeers, Peers};
-use crate::tree::ClusterTime;
+use crate::tree::{Action, ClusterTime, Command, Key};
 use crate::wal::{Home, LyingDisk, Options, Snapshots, recover};
 use crossbeam_channel::{Receiver, bounded};
 use std::net::{SocketAddr, TcpListener};
@@ -215,7 +216,10 @@ fn heartbeat(round: u64) -> Letter {
 }
 
 /// One entry of so many bytes.
+/// An append of one write, whose value has so many bytes.
 fn append(index: u64, bytes: usize) -> Letter {
+    let mut write = Command::new(Action::Set, Key::new(b"/a"));
+    write.value = vec![7; bytes].into();
     let position = |index| Position {
         term: Term(1),
         index: LogIndex(index),
@@ -224,7 +228,7 @@ fn append(index: u64, bytes: usize) -> Letter {
         previous: position(index),
         entries: vec![Entry {
             position: position(index + 1),
-            payload: Payload::Command(vec![7; bytes].into()),
+            payload: Payload::Command(entry::tree(&write).into()),
         }],
         commit: LogIndex(0),
     })

@@ -16,7 +16,7 @@
 
 use super::bytes::Bytes;
 use super::codec::{Malformed, Reader, Unread, put_bytes, put_number};
-use super::key::Key;
+use super::key::{Key, is_clean};
 
 const VERSION: u8 = 1;
 const DIR: u8 = 1;
@@ -123,17 +123,59 @@ impl Command {
 
     /// Decodes a command. Accepts any bytes, and refuses all that [`Command::encode`] did not write.
     pub fn decode(bytes: &[u8]) -> Result<Command, Malformed> {
+        let fields = Fields::read(bytes)?;
+        let key = Key::from_clean(fields.key).ok_or(UNCLEAN)?;
+        Ok(fields.command(key))
+    }
+
+    /// Whether [`Command::decode`] would read these bytes. Allocates nothing.
+    pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
+        let fields = Fields::read(bytes)?;
+        is_clean(fields.key).then_some(()).ok_or(UNCLEAN)
+    }
+}
+
+const UNCLEAN: Malformed = Malformed("a key that is not clean");
+
+/// A command's fields, as they stand in its bytes.
+struct Fields<'a> {
+    action: Action,
+    flags: u8,
+    key: &'a [u8],
+    value: &'a [u8],
+    ttl: Option<u64>,
+    prev_value: Option<&'a [u8]>,
+    prev_index: Option<u64>,
+}
+
+impl Fields<'_> {
+    fn read(bytes: &[u8]) -> Result<Fields<'_>, Malformed> {
         let mut reader = Reader::new(bytes);
         match read(&mut reader) {
-            Ok(command) if reader.left() == 0 => Ok(command),
+            Ok(fields) if reader.left() == 0 => Ok(fields),
             Ok(_) => Err(Malformed("bytes after the end of a command")),
             Err(Unread::Short) => Err(Malformed("a command ends within a field")),
             Err(Unread::Bad(malformed)) => Err(malformed),
         }
     }
+
+    fn command(self, key: Key) -> Command {
+        let has = |bit: u8| self.flags & bit != 0;
+        Command {
+            action: self.action,
+            key,
+            value: Bytes::from(self.value),
+            dir: has(DIR),
+            recursive: has(RECURSIVE),
+            ttl: self.ttl,
+            refresh: has(REFRESH),
+            prev_value: self.prev_value.map(Bytes::from),
+            prev_index: self.prev_index,
+        }
+    }
 }
 
-fn read(reader: &mut Reader) -> Result<Command, Unread> {
+fn read<'a>(reader: &mut Reader<'a>) -> Result<Fields<'a>, Unread> {
     if reader.byte()? != VERSION {
         return Err(Malformed("a command of another version").into());
     }
@@ -145,17 +187,13 @@ fn read(reader: &mut Reader) -> Result<Command, Unread> {
         return Err(Malformed("unknown flags of a command").into());
     }
     let has = |bit: u8| flags & bit != 0;
-    Ok(Command {
+    Ok(Fields {
         action,
-        key: Key::from_clean(reader.bytes()?).ok_or(Malformed("a key that is not clean"))?,
-        value: Bytes::from(reader.bytes()?),
-        dir: has(DIR),
-        recursive: has(RECURSIVE),
+        flags,
+        key: reader.bytes()?,
+        value: reader.bytes()?,
         ttl: has(TTL).then(|| reader.number()).transpose()?,
-        refresh: has(REFRESH),
-        prev_value: has(PREV_VALUE)
-            .then(|| reader.bytes().map(Bytes::from))
-            .transpose()?,
+        prev_value: has(PREV_VALUE).then(|| reader.bytes()).transpose()?,
         prev_index: has(PREV_INDEX).then(|| reader.number()).transpose()?,
     })
 }
@@ -181,6 +219,26 @@ mod tests {
     fn actions_have_the_numbers_of_the_table() {
         for (number, action) in ACTIONS.iter().enumerate() {
             assert_eq!(*action as usize, number);
+        }
+    }
+
+    #[test]
+    fn a_check_refuses_what_decoding_refuses() {
+        let mut whole = Vec::new();
+        Command {
+            ttl: Some(300),
+            prev_value: Some(Bytes::from("u")),
+            prev_index: Some(7),
+            ..Command::new(Action::Set, Key::new(b"/a/b"))
+        }
+        .encode(&mut whole);
+        for at in 0..whole.len() {
+            for byte in 0..=255 {
+                let mut other = whole.clone();
+                other[at] = byte;
+                let decoded = Command::decode(&other).map(drop);
+                assert_eq!(Command::check(&other), decoded, "byte {at} as {byte}");
+            }
         }
     }
 

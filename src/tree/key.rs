@@ -139,7 +139,7 @@ pub(super) fn is_name(name: &[u8]) -> bool {
     !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/')
 }
 
-fn is_clean(path: &[u8]) -> bool {
+pub(super) fn is_clean(path: &[u8]) -> bool {
     let Some(rest) = path.strip_prefix(b"/") else {
         return false;
     };
