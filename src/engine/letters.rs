@@ -45,6 +45,9 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn take_letter(&mut self, from: NodeId, letter: Letter) {
+        if !self.may_send(from, &letter) {
+            return;
+        }
         match letter {
             Letter::Raft { message, time } => self.take_message(from, message, time),
             Letter::Forward {

@@ -74,9 +74,7 @@ impl<T, R: Rules> Engine<T, R> {
     /// cluster, such as one that was told to go on alone. One that hears no leader may have been away when it was
     /// removed: it believes two members, or the only other one there is.
     pub(super) fn is_told_removed(&mut self, by: NodeId) {
-        let members = self.core.membership();
-        let is_known = members.contains(by) || self.state.members.get(by).is_some();
-        if self.core.leader().is_some() || by == self.core.id() || !is_known {
+        if self.core.leader().is_some() || by == self.core.id() || !self.knows(by) {
             return;
         }
         self.removed_by.insert(by);

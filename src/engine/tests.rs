@@ -772,6 +772,45 @@ fn a_large_batch_is_stored_in_parts_and_promised_as_a_whole() {
     assert_eq!(accepted(&bench), LogIndex(10));
 }
 
+/// A newcomer is heard as a leader or a candidate. What it says otherwise could only do harm.
+#[test]
+fn what_only_members_may_say_is_taken_from_members_only() {
+    const STRANGER: NodeId = NodeId(99);
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    let (term, last) = (bench.term(), bench.last());
+    let refused = Body::PreVoteReply {
+        asked: Term(1),
+        granted: false,
+    };
+    let bodies = [
+        refused,
+        Body::VoteReply { granted: true },
+        Body::Accepted { matched: last },
+        Body::HeartbeatReply { round: 9 },
+        Body::Blank,
+        Body::Outdated,
+        Body::CampaignNow,
+    ];
+    for body in bodies {
+        bench.hear(STRANGER, term + 1, body);
+        assert_eq!(bench.term(), term);
+    }
+    let command = entry::tree(&Command::new(Action::Set, Key::new(b"/a")));
+    let forward = Letter::Forward {
+        number: 1,
+        term: Term(term),
+        orders: vec![command.into()],
+    };
+    for letter in [forward, Letter::AskIndex { number: 2 }] {
+        let letters = vec![letter];
+        let from = STRANGER;
+        let effects = bench.step(Event::Peers(vec![PeerEvent::Letters { from, letters }]));
+        assert!(effects.disk.is_empty() && bench.last() == last);
+    }
+    assert!(bench.engine.core().is_leader());
+}
+
 #[test]
 fn a_message_that_contradicts_the_protocol_cuts_the_link_and_nothing_else() {
     let mut bench = Bench::new(&[]);
