@@ -90,7 +90,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// A follower's orders: appended in the term they name, or handed back.
     fn take_forward(&mut self, from: NodeId, number: u64, term: Term, orders: Vec<Arc<[u8]>>) {
-        if !orders.iter().all(|order| may_forward(order)) {
+        if !orders.iter().all(|order| self.may_forward(from, order)) {
             self.note(Note::BadForward { from });
             return;
         }
@@ -99,6 +99,21 @@ impl<T, R: Rules> Engine<T, R> {
             admitted && self.refusal(orders.len()).is_none() && self.append_forward(term, orders);
         if !taken || !self.rules.keeps(Rule::NotTakenMeansNotAppended) {
             self.reply_to_member(from, number, Verdict::NotTaken);
+        }
+    }
+
+    /// Whether another member may have this appended: what it holds must be readable when it is applied, and a member
+    /// speaks for itself alone. An incarnation is published once: another one is of a process without its data.
+    fn may_forward(&self, from: NodeId, order: &[u8]) -> bool {
+        use entry::Order;
+        match entry::decode(order) {
+            Ok((_, Order::Tree(_))) => true,
+            Ok((_, Order::Publish(published))) => {
+                let known = self.state.members.incarnation(from);
+                published.member.id == from.0
+                    && known.is_none_or(|known| known == published.incarnation)
+            }
+            _ => false,
         }
     }
 
@@ -170,13 +185,4 @@ impl<T, R: Rules> Engine<T, R> {
         let letter = |Envelope { to, message }| (to, Letter::Raft { message, time });
         envelopes.into_iter().map(letter).collect()
     }
-}
-
-/// Whether another member may have this appended: what it holds must be readable when it is applied.
-fn may_forward(order: &[u8]) -> bool {
-    use entry::Order;
-    matches!(
-        entry::decode(order),
-        Ok((_, Order::Tree(_) | Order::Publish(_)))
-    )
 }

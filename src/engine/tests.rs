@@ -1,7 +1,7 @@
 //! One engine, stepped by hand: the test is the disk, the clock and the other members.
 
 use super::letter::Letter;
-use super::members::{Member, Members};
+use super::members::{Member, Members, Published};
 use super::request::{Proposal, Request};
 use super::state::State;
 use super::time::{Estimate, Monotonic, Now};
@@ -843,6 +843,33 @@ fn a_message_that_contradicts_the_protocol_cuts_the_link_and_nothing_else() {
     let noted = bench.notes.iter();
     let noted = noted.filter(|note| matches!(note, Note::Violation { from: TWO, .. }));
     assert_eq!(noted.count(), 1, "it is said once, not each time");
+}
+
+/// Otherwise one member could have the others take a false incarnation for another one's.
+#[test]
+fn a_member_publishes_for_itself_alone_and_one_incarnation() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    let mut publishes = |from: NodeId, member: u64, incarnation: u64| {
+        let published = Published {
+            member: self::member(member),
+            incarnation,
+        };
+        let letters = vec![Letter::Forward {
+            number: 1,
+            term: Term(bench.term()),
+            orders: vec![entry::publish(&published).into()],
+        }];
+        let before = bench.last();
+        bench.step(Event::Peers(vec![PeerEvent::Letters { from, letters }]));
+        bench.store_all();
+        bench.acknowledge(&[TWO, THREE]);
+        bench.last() > before
+    };
+    assert!(!publishes(THREE, 2, 7), "in another one's name");
+    assert!(publishes(TWO, 2, 5));
+    assert!(publishes(TWO, 2, 5), "the same again");
+    assert!(!publishes(TWO, 2, 6), "of a process without its data");
 }
 
 /// Otherwise a million keys that are due together would hold up every write until the last one has expired.
