@@ -9,6 +9,7 @@
 //! | a [`Stop`] with text for stdout | `--help`, `--version` | 0 |
 //! | a [`Stop`] with a message for stderr | an unknown flag, a value that cannot be parsed | 2 |
 //! | the same | a value that can be parsed but not used; any error in the environment | 1 |
+//! | the same | this member was removed from its cluster | 3 |
 //!
 //! A message uses the reference's wording, if the reference has one. A second line says what to type.
 //!
@@ -119,6 +120,11 @@ impl Stop {
     /// An error that the user must correct before a node can start (status 1). `hint` says how.
     pub fn fatal(reason: impl Display, hint: &str) -> Stop {
         Stop::with_message(1, &format!("edgetcd: {reason}"), hint, "")
+    }
+
+    /// This node was removed from its cluster (status 3): a supervisor need not start it again. `hint` says what to do.
+    pub fn removed(reason: impl Display, hint: &str) -> Stop {
+        Stop::with_message(3, &format!("edgetcd: {reason}"), hint, "")
     }
 
     fn verify(reason: &str, hint: &str) -> Stop {

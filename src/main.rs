@@ -61,17 +61,27 @@ fn run(config: &Config) -> Result<(), Stop> {
     let ready = say_ready(config, &node);
     supervisor.tell(&["READY=1", &format!("STATUS={ready}")]);
     let watching = supervisor.watch(node.turns()).map_err(no_thread)?;
-    wait_for_the_end(signals, node.removed())?;
+    let end = wait_for_the_end(signals, node.removed())?;
     supervisor.tell(&["STOPPING=1", "STATUS=stops"]);
     drop(watching);
+    let why = match end {
+        End::Signal => None,
+        End::Removed => Some(node.why_removed(config)),
+    };
     node.stop();
     log::info!("stopped");
     logging::flush();
-    Ok(())
+    why.map_or(Ok(()), Err)
+}
+
+/// Why a node that runs ends.
+enum End {
+    Signal,
+    Removed,
 }
 
 /// A signal, or the removal of this member from its cluster.
-fn wait_for_the_end(mut signals: Signals, removed: &Receiver<()>) -> Result<(), Stop> {
+fn wait_for_the_end(mut signals: Signals, removed: &Receiver<()>) -> Result<End, Stop> {
     let (tell, told) = bounded(1);
     let listen = move || {
         if let Some(signal) = signals.forever().next() {
@@ -80,14 +90,19 @@ fn wait_for_the_end(mut signals: Signals, removed: &Receiver<()>) -> Result<(), 
     };
     threads::critical("signals", listen).map_err(no_thread)?;
     select! {
-        recv(told) -> signal => log::info!("signal {}: stopping", signal.unwrap_or(SIGTERM)),
-        recv(removed) -> told => match told {
-            Ok(()) => log::info!("removed from the cluster: stopping"),
-            // The thread that would tell has ended, and the process is about to.
-            Err(_) => std::thread::park(),
-        },
+        recv(told) -> signal => {
+            log::info!("signal {}: stopping", signal.unwrap_or(SIGTERM));
+            Ok(End::Signal)
+        }
+        recv(removed) -> told => {
+            if told.is_err() {
+                // The thread that would tell has ended, and the process is about to.
+                std::thread::park();
+            }
+            log::info!("removed from the cluster: stopping");
+            Ok(End::Removed)
+        }
     }
-    Ok(())
 }
 
 fn no_thread(error: std::io::Error) -> Stop {

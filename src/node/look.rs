@@ -282,6 +282,12 @@ pub(super) fn was_removed(dir: &Path, id: u64) -> Refusal {
     }
 }
 
+/// The same as what ends the process, with a status of its own: no restart mends it.
+pub(super) fn stop_removed(dir: &Path, id: u64) -> Stop {
+    let refusal = was_removed(dir, id);
+    Stop::removed(refusal.reason, &refusal.hint)
+}
+
 /// An entry that is whole and says nothing that we know: only another version writes such.
 fn strange_entry(segments: &[SeenSegment], at: Position, Malformed(what): Malformed) -> Refusal {
     // The last file that begins before the entry, or again with it, is the one that has it.

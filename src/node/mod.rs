@@ -174,6 +174,12 @@ impl Node {
         move || replica.status().turns()
     }
 
+    /// Why the process of a removed member ends, and what its operator can do.
+    pub fn why_removed(&self, config: &Config) -> Stop {
+        let id = self.engine.replica.status().id().0;
+        look::stop_removed(&config.data_dir, id)
+    }
+
     /// Told once when this member was removed from its cluster: there is nothing left for it to do.
     pub fn removed(&self) -> &Receiver<()> {
         &self.engine.removed
@@ -340,7 +346,7 @@ impl Engine {
                     std::thread::park();
                 }
                 let id = self.replica.status().id().0;
-                Err(look::was_removed(&config.data_dir, id).into())
+                Err(look::stop_removed(&config.data_dir, id))
             }
             default(READY_TIMEOUT) => Ok(Some("the raft thread has not answered for a minute")),
         }

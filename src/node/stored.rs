@@ -85,7 +85,7 @@ impl Stored {
         };
         let addresses = addresses(&state.members, &log);
         if state.members.was_removed(NodeId(identity.id)) {
-            return Err(look::was_removed(&config.data_dir, identity.id).into());
+            return Err(look::stop_removed(&config.data_dir, identity.id));
         }
         let start = Start {
             ballot,

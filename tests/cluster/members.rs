@@ -8,6 +8,9 @@ use crate::support::{alone, ask_fresh, own_bar, setting_seconds, watch_for};
 
 const JOINED_WITHIN: Duration = Duration::from_secs(60);
 
+/// Of a process whose member was removed.
+const REMOVED_STATUS: i32 = 3;
+
 #[test]
 fn an_added_member_has_the_data_and_a_removed_one_ends_by_itself() {
     let _alone = alone();
@@ -23,6 +26,10 @@ fn an_added_member_has_the_data_and_a_removed_one_ends_by_itself() {
     let id = cluster.remove(0, new);
     let (status, took) = cluster.node_mut(new).wait_end(Duration::from_secs(15));
     println!("the removed node ended with {status} after {took:?}");
+    own_bar(
+        status.code() == Some(REMOVED_STATUS),
+        "a supervisor sees why it ended",
+    );
     let again = cluster
         .node(0)
         .ask("DELETE", &format!("/v2/members/{id}"), None);
@@ -31,6 +38,10 @@ fn an_added_member_has_the_data_and_a_removed_one_ends_by_itself() {
     cluster.node_mut(new).spawn();
     let (status, took) = cluster.node_mut(new).wait_end(Duration::from_secs(15));
     println!("started again it ended with {status} after {took:?}");
+    own_bar(
+        status.code() == Some(REMOVED_STATUS),
+        "and does not try for ever",
+    );
     assert_eq!(cluster.members(0).len(), 3);
     cluster.put(1, "/after", "3");
 }
@@ -65,6 +76,30 @@ fn a_cluster_grows_from_one_and_whoever_leads_admits_the_next() {
     cluster.wait_value(new, "/before", "1", JOINED_WITHIN);
     cluster.put(new, "/after", "2");
     cluster.wait_value(2, "/after", "2", JOINED_WITHIN);
+}
+
+/// It was down while it was removed, and nobody who is left would send it entries.
+#[test]
+fn a_member_that_was_down_while_it_was_removed_learns_it_when_it_starts() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.wait_leader();
+    let removed = cluster.others(leader)[0];
+    cluster.stop(removed);
+    cluster.remove(leader, removed);
+    cluster.node_mut(removed).spawn();
+    let (status, took) = cluster.node_mut(removed).wait_end(Duration::from_secs(30));
+    println!("it ended with {status} after {took:?}");
+    own_bar(
+        status.code() == Some(REMOVED_STATUS),
+        "a supervisor sees why it ended",
+    );
+    let said = cluster.node(removed).log();
+    own_bar(
+        said.contains("permanently removed"),
+        "its last words say why",
+    );
+    cluster.put(leader, "/after", "1");
 }
 
 /// It was stopped while it was removed, so it does not know.
