@@ -117,6 +117,11 @@ impl Members {
         self.incarnations.get(&id.0).copied()
     }
 
+    /// Forgets all incarnations: whoever knows them can pass for a member, so they are for members alone.
+    pub fn hide_incarnations(&mut self) {
+        self.incarnations.clear();
+    }
+
     /// Takes what a member says of itself. False: nothing is new. A member that is no longer in the table stays out.
     pub fn publish(&mut self, told: Published) -> bool {
         let Some(member) = self.list.get_mut(&told.member.id) else {

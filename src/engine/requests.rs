@@ -36,7 +36,8 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// A clone of the state costs a few pointers; all else is done by whoever has asked.
     fn copy(&mut self, caller: T) {
-        let state = self.state.clone();
+        let mut state = self.state.clone();
+        state.members.hide_incarnations();
         match self.core.mark_at(state.applied) {
             Some(mark) => {
                 let term = self.shown_term();
