@@ -1,7 +1,7 @@
-//! A follower that was away for a long time comes back by snapshot and log, and nobody notices.
+//! A follower that was down for a long time catches up by snapshot and log, without an effect on clients.
 //!
-//! `CATCH_UP_WRITES=200000` is what the bars ask for. With fewer the nodes are told to make
-//! snapshots sooner, so that the way back is the same, and the bars are printed only.
+//! The full test has `CATCH_UP_WRITES=200000`. With fewer writes, the nodes make snapshots earlier, so that the
+//! follower also needs a snapshot, and the limits are only printed.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::support::{alone, check_ledger, own_bar, time_bar};
 const CLIENTS: u64 = 32;
 const PATIENCE: Duration = Duration::from_secs(600);
 const VALUE_BYTES: u64 = 256;
-/// From so many writes on the numbers mean something.
+/// With at least this many writes the measurements are meaningful.
 const FULL: u64 = 100_000;
 
 #[test]
@@ -42,7 +42,7 @@ fn a_follower_that_was_away_comes_back_unnoticed() {
     cluster.wait_value(follower, "/caught-up", &marker, PATIENCE);
     let back = Instant::now();
     println!("it caught up within {:?}", back - returning);
-    // Some writes beside a cluster that is whole again.
+    // Some writes after the cluster is complete again.
     crowd.wait_writes(writes / 10, PATIENCE);
     let mut tally = crowd.finish();
 
@@ -50,7 +50,7 @@ fn a_follower_that_was_away_comes_back_unnoticed() {
     let away = tally.percentile(0.99, gone, returning);
     let catching_up = tally.percentile(0.99, returning, Instant::now());
     println!(
-        "p99 of {CLIENTS} writers: {whole:?} with three, {away:?} with two, {catching_up:?} while it came back"
+        "p99 of {CLIENTS} writers: {whole:?} with three, {away:?} with two, {catching_up:?} while it caught up"
     );
     let data = writes * VALUE_BYTES;
     println!(
@@ -77,7 +77,7 @@ fn resident(cluster: &Cluster, node: usize) -> u64 {
     cluster.node(node).process().resident_bytes()
 }
 
-/// What a node does when nobody asks anything of it: nothing.
+/// A node does nothing if it gets no requests.
 #[test]
 fn idle_nodes_need_little_and_write_nothing() {
     let _alone = alone();
@@ -112,7 +112,7 @@ fn idle_nodes_need_little_and_write_nothing() {
         } else {
             (20, 16 << 20)
         };
-        // The kernel counts user and system time in hundredths of a second each.
+        // The kernel counts user time and system time in hundredths of a second.
         let bar = time / cores + Duration::from_millis(20);
         own_bar(memory < memory_bar && bytes == 0, &line);
         time_bar(cpu < bar, &line);

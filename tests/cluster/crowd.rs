@@ -1,8 +1,8 @@
-//! Many writing clients of a cluster, that note what was acknowledged, how long it took and what failed.
+//! Many writing clients of a cluster. They record acknowledged writes, latencies and failures.
 //!
-//! A writer stays with one member while that answers, and goes to the next one that is open to the
-//! crowd when it fails. Nine of ten writes are PUTs and DELETEs of keys of its own; one creates a
-//! key in order, which shows whether anything is applied twice.
+//! A writer stays with one member while it answers. After a failure the writer moves to the next member that is open
+//! to the crowd. Nine of ten writes are PUTs and DELETEs of the writer's own keys. One creates an in-order key, which
+//! shows whether a command is applied twice.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::harness::ledger::{KEYS_OF_A_WRITER, Ledger, ROOT};
 use crate::harness::{Connection, Random, percentile, wait_for};
 
-/// A pause after a failure, so that a crowd without a server does not eat the processor.
+/// A pause after a failure, so that clients without a server do not use all CPU time.
 const AFTER_FAILURE: Duration = Duration::from_millis(5);
 
 pub struct Crowd {
@@ -23,29 +23,29 @@ pub struct Crowd {
 
 struct Targets {
     addresses: Vec<SocketAddr>,
-    /// One bit for each member the crowd may talk to.
+    /// One bit for each member that the clients may use.
     open: AtomicU64,
-    /// Requests under way at each member.
+    /// Number of requests in progress at each member.
     busy: Vec<AtomicU64>,
     stop: AtomicBool,
     acknowledged: AtomicU64,
-    /// Bytes of each value beside its name. With padding nothing is created in order: the number of
-    /// keys stays what it is.
+    /// Number of bytes that are added to each value. With padding, no in-order keys are created, so the number of
+    /// keys stays constant.
     padding: usize,
 }
 
-/// What one writer, or all together, saw.
+/// The results of one writer, or of all of them.
 #[derive(Default)]
 pub struct Tally {
     pub ledger: Ledger,
-    /// When each acknowledged write was sent, and how long it took.
+    /// Send time and latency of each acknowledged write.
     pub latencies: Vec<(Instant, Duration)>,
-    /// When each write without success was sent, and what came of it.
+    /// Send time and error of each failed write.
     pub failures: Vec<(Instant, String)>,
 }
 
 impl Tally {
-    /// The latency below which this share of the writes sent in that time lie.
+    /// The given percentile of the latency of the writes that were sent in that period.
     pub fn percentile(&self, share: f64, from: Instant, to: Instant) -> Duration {
         let sent = self
             .latencies
@@ -57,7 +57,7 @@ impl Tally {
 }
 
 impl Tally {
-    /// The first few, in words.
+    /// A text about the first few failures.
     pub fn first_failures(&self) -> String {
         let texts: Vec<&str> = self
             .failures
@@ -70,12 +70,12 @@ impl Tally {
 }
 
 impl Crowd {
-    /// `round` makes the values of this crowd differ from those of others on the same cluster.
+    /// `round` makes the values of this crowd differ from those of other crowds on the same cluster.
     pub fn start(addresses: Vec<SocketAddr>, count: u64, round: u64) -> Crowd {
         Crowd::start_padded(addresses, count, round, 0)
     }
 
-    /// Writers of larger values, to a number of keys that does not grow.
+    /// Writers of larger values, with a constant number of keys.
     pub fn start_padded(
         addresses: Vec<SocketAddr>,
         count: u64,
@@ -99,12 +99,12 @@ impl Crowd {
         Crowd { targets, threads }
     }
 
-    /// Writes acknowledged so far.
+    /// Number of writes acknowledged so far.
     pub fn acknowledged(&self) -> u64 {
         self.targets.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many further writes are acknowledged.
+    /// Waits until `count` more writes are acknowledged.
     pub fn wait_writes(&self, count: u64, within: Duration) {
         let goal = self.acknowledged() + count;
         wait_for(&format!("{count} writes of the crowd"), within, || {
@@ -112,7 +112,7 @@ impl Crowd {
         });
     }
 
-    /// Nobody talks to this member any more; returns when its last answer has come.
+    /// Closes a member to the crowd. Returns when the last request to it has ended.
     pub fn leave(&self, member: usize) {
         self.targets
             .open
@@ -123,12 +123,12 @@ impl Crowd {
         });
     }
 
-    /// The crowd may talk to this member again.
+    /// Opens a member to the crowd again.
     pub fn come_back(&self, member: usize) {
         self.targets.open.fetch_or(1 << member, Ordering::SeqCst);
     }
 
-    /// Ends all writers; what they saw together.
+    /// Stops all writers and returns their results.
     pub fn finish(mut self) -> Tally {
         self.targets.stop.store(true, Ordering::Relaxed);
         let mut all = Tally {
@@ -145,19 +145,19 @@ impl Crowd {
     }
 }
 
-/// When a test fails: no writer outlives the addresses it writes to.
+/// Stops the writers if the test fails, because the server's addresses may be reused after the test.
 impl Drop for Crowd {
     fn drop(&mut self) {
         self.targets.stop.store(true, Ordering::Relaxed);
         for thread in std::mem::take(&mut self.threads) {
-            // Its panic has been printed, and one failure is enough.
+            // The thread's panic is already printed.
             let _ = thread.join();
         }
     }
 }
 
 impl Targets {
-    /// Takes a member that is open, this one or the next; `free` gives it back.
+    /// Takes an open member, `wanted` or the next one. `free` gives it back.
     fn take(&self, wanted: usize) -> Option<usize> {
         let count = self.addresses.len();
         for member in (0..count).map(|step| (wanted + step) % count) {

@@ -1,10 +1,10 @@
-//! The leader goes, in every way a leader goes, under 64 writing clients.
+//! The leader fails in every possible way, under 64 writing clients.
 //!
-//! Measured is the time from the fault to the first success among writes *sent after it*, to the
-//! members that are left. After each round everything acknowledged is there, and nothing twice.
+//! Measures the time from the fault to the first success among writes that were *sent after it* to the remaining
+//! members. After each round, every acknowledged write must be present, and none twice.
 //!
-//! Each fault ends within 20 s in any case. Whether it takes as little as this server promises is asserted in
-//! `make clusterbars`, with `FAILOVER_ROUNDS=20`.
+//! The time limit for each fault is 20 s. `make clusterbars` checks the shorter times that this server guarantees,
+//! with `FAILOVER_ROUNDS=20`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::harness::{Cluster, setting};
 use crate::support::{ELECTION_TIMEOUT, alone, check_ledger, first_success, shown, time_bar};
 
 const CLIENTS: u64 = 64;
-/// No failover may take longer, whatever the server.
+/// Time limit for a failover of any server.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How the leader goes, and how it is brought back.
+/// A way in which the leader fails, and how it is restored.
 struct Fault {
     name: &'static str,
     begin: fn(&mut Cluster, usize),
@@ -36,7 +36,7 @@ fn a_killed_leader_costs_tens_of_milliseconds() {
         end: Cluster::restart,
     };
     let (median, worst) = rounds(&mut cluster, &fault);
-    // A debug build shares the cores with 64 clients; its bar is only that it is no election timeout.
+    // In a debug build, the nodes and 64 clients share the cores, so its limit is only less than an election timeout.
     let bar = Duration::from_millis(if is_release() { 200 } else { 1000 });
     time_bar(
         median <= bar,
@@ -87,7 +87,7 @@ fn assert_election_timeouts((median, worst): (Duration, Duration)) {
     );
 }
 
-/// Median and worst time to the first write after the fault.
+/// Returns the median and the worst time to the first write after the fault.
 fn rounds(cluster: &mut Cluster, fault: &Fault) -> (Duration, Duration) {
     let (mut times, mut ledger) = (Vec::new(), Ledger::of_cluster());
     for round in 0..setting("FAILOVER_ROUNDS", 3) {

@@ -1,4 +1,4 @@
-//! The disk of one member is full, and those of the others are not: the cluster goes on.
+//! The disk of one member is full, those of the others are not: the cluster continues.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::harness::mount::{Mount, fill};
 use crate::harness::{Cluster, wait_for};
 use crate::support::alone;
 
-/// A log of this takes up what the leader has got ready, and more.
+/// The log of this many writes uses the space that the leader has reserved, and more.
 const WRITES: usize = 400;
 const VALUE_BYTES: usize = 20_000;
 /// An election timeout, and some time for a busy machine.
@@ -51,7 +51,7 @@ fn a_leader_with_a_full_disk_lets_another_lead() {
     cluster.wait_value(leader, "/last", "1", PATIENCE);
 }
 
-/// A number of that name on the page `/metrics` of a node, all of its labels together.
+/// The value of a metric of a node, summed over all labels.
 fn number(cluster: &Cluster, node: usize, name: &str) -> f64 {
     let page = cluster.node(node).ask("GET", "/metrics", None).text();
     let lines = page.lines().filter(|line| line.starts_with(name));
@@ -59,19 +59,20 @@ fn number(cluster: &Cluster, node: usize, name: &str) -> f64 {
     values.sum()
 }
 
-/// It would cost the leader's disk and the link all of it ten times a second.
+/// Without a backoff, a failing snapshot would load the leader's disk and the link ten times a second.
 #[test]
 #[ignore = "needs root, to mount a small file system"]
 fn a_snapshot_that_a_follower_cannot_store_is_sent_ever_more_rarely() {
     let _alone = alone();
     let mount = Mount::tmpfs(16);
-    // The events are in a snapshot, too. Few of them: however much is written, all has to fit on that disk in the end.
+    // Snapshots contain the events too. Keep few of them, so that everything still fits on that disk at the end.
     let mut cluster = Cluster::prepare(3, &["--snapshot-count=10", "--watch-history=10"]);
     cluster.node_mut(2).keep_data_in(&mount.path().join("data"));
     cluster.launch();
     cluster.kill(2);
     let leader = cluster.wait_leader();
-    // For as long as it counts as living the leader keeps what it lacks: an election timeout.
+    // While the leader counts the follower as alive (an election timeout), it keeps the entries that the follower
+    // lacks.
     let value = "x".repeat(VALUE_BYTES);
     let (begun, mut written) = (Instant::now(), 0);
     while begun.elapsed() < SLOWEST || written < 50 {
@@ -92,7 +93,7 @@ fn a_snapshot_that_a_follower_cannot_store_is_sent_ever_more_rarely() {
     let last = failures(6.0);
     let took = last - first;
     println!("five more tries in {took:?}");
-    // 100, 200, 400, 800 and 1600 ms; a tick early, and the first was seen a moment late.
+    // 100, 200, 400, 800 and 1600 ms. A retry may be one tick early, and the first was observed late.
     assert!(took > Duration::from_millis(2500), "{took:?}");
     assert_eq!(
         number(&cluster, leader, "edgetcd_snapshots_sent_total{"),

@@ -1,7 +1,7 @@
-//! What clients did and saw: five kinds of writes and quorum reads through random members.
+//! Records the operations of clients: five kinds of writes, and quorum reads, through random members.
 //!
-//! Every value is written by one operation only, so what is seen later names its writer. Keys are
-//! given up after a while and new ones taken, which keeps each key's history short.
+//! Every value is written by only one operation, so a value that is read identifies its writer. Clients stop using a
+//! key after a while and take a new one, which keeps the history of each key short.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use crate::harness::{Answer, Client, Json, Random};
 
 pub const ROOT: &str = "/linear";
-/// In-order keys are made here.
+/// The directory of the in-order keys.
 const QUEUE: &str = "/linear/queue";
 const KEYS: u64 = 3;
 const OPERATIONS_OF_A_KEY: u64 = 60;
-/// An answer that takes longer is given up, and what became of the operation is unknown.
+/// Time limit of an operation. After that, its outcome is unknown.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(2);
-/// Between two operations of a client: all events of a few seconds fit into the watch history.
+/// Pause between two operations of a client. It is chosen so that the events of a few seconds fit into the watch
+/// history.
 const THINKING_MS: u64 = 20;
 
 #[derive(Clone, Debug)]
@@ -53,10 +54,10 @@ pub enum Request {
     },
 }
 
-/// What came of it. `at` and `index` are the store's index, which orders everything.
+/// The outcome. `at` and `index` are the store's index, which orders all operations.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The change with this index, and the value it replaced.
+    /// The index of the change, and the value it replaced.
     Written {
         key: String,
         index: u64,
@@ -67,19 +68,19 @@ pub enum Outcome {
         modified: u64,
         at: u64,
     },
-    /// There is no such key.
+    /// The key does not exist.
     Absent { at: u64 },
-    /// The condition did not hold.
+    /// The condition was false.
     Refused { at: u64 },
-    /// No answer, or error 300: it may have been done, or may still be.
+    /// No answer, or error 300: the operation may have been done, or may still be done later.
     Unknown,
 }
 
-/// Times are nanoseconds since the start of the test.
+/// An operation and its outcome. Times are nanoseconds since the start of the test.
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub client: u64,
-    /// Shown when something does not fit.
+    /// Printed in error messages.
     #[allow(dead_code)]
     pub node: usize,
     pub request: Request,
@@ -89,7 +90,7 @@ pub struct Operation {
 }
 
 impl Request {
-    /// The one key it is about; an in-order creation has none before it is answered.
+    /// The key of the operation. An in-order creation has none before it is answered.
     pub fn key(&self) -> &str {
         match self {
             Request::Post { .. } => QUEUE,
@@ -101,7 +102,7 @@ impl Request {
         }
     }
 
-    /// What it writes.
+    /// The value that it writes.
     pub fn value(&self) -> Option<&str> {
         match self {
             Request::Put { value, .. }
@@ -143,15 +144,15 @@ impl Request {
     }
 }
 
-/// What all clients share.
+/// State shared by all clients.
 pub struct Recorder {
     start: Instant,
     stop: AtomicBool,
-    /// Operations so far: decides which keys are in use.
+    /// Number of operations so far. It determines which keys are in use.
     count: AtomicU64,
-    /// The highest `X-Etcd-Index` and `X-Raft-Term` that each node has answered.
+    /// The highest `X-Etcd-Index` and `X-Raft-Term` that each node has returned.
     marks: Vec<Mutex<(u64, u64)>>,
-    /// `X-Etcd-Cluster-Id`, the same in every answer of every node.
+    /// `X-Etcd-Cluster-Id`. It must be the same in all responses of all nodes.
     cluster: OnceLock<String>,
 }
 
@@ -178,8 +179,8 @@ impl Recorder {
         *self.marks[node].lock().expect("no client panics here")
     }
 
-    /// A node's index and term never go back, across its restarts either. `before` was its mark
-    /// when the request was sent.
+    /// Checks that a node's index and term never decrease, even across restarts. `before` are the node's highest
+    /// values when the request was sent.
     fn note(&self, node: usize, before: (u64, u64), answer: &Answer) {
         let number = |name| answer.header(name).and_then(|text| text.parse().ok());
         let index: Option<u64> = number("X-Etcd-Index");
@@ -188,7 +189,7 @@ impl Recorder {
         let forth = forth && term.is_none_or(|term| term >= before.1);
         assert!(
             forth,
-            "node {node} went back: it was at index and term {before:?}, and answers {answer:?}"
+            "node {node} went back: it had index and term {before:?}, and now answers {answer:?}"
         );
         let id = answer.header("X-Etcd-Cluster-Id").unwrap_or_default();
         let first = self.cluster.get_or_init(|| id.to_owned());
@@ -202,7 +203,7 @@ impl Recorder {
     }
 }
 
-/// One client, until the recorder is stopped; what it did.
+/// Runs one client until the recorder is stopped. Returns its operations.
 pub fn act_until_stopped(
     recorder: &Recorder,
     addresses: &[SocketAddr],
@@ -226,7 +227,7 @@ pub fn act_until_stopped(
 struct Actor {
     number: u64,
     noise: Random,
-    /// The last value and index it saw of each key.
+    /// The last value and index that it saw of each key.
     seen: HashMap<String, (String, u64)>,
     client: Client,
     history: Vec<Operation>,
@@ -242,7 +243,7 @@ impl Actor {
         let answer = self.client.ask(node, method, &target, None, GIVEN_UP_AFTER);
         let answered = recorder.now();
         let outcome = outcome(&request, &answer);
-        // Error 300 tells index 0, in both servers.
+        // Error 300 has index 0 in both servers.
         if let Some(answer) = answer.as_ref().ok().filter(|answer| answer.status < 500) {
             recorder.note(node, before, answer);
         }

@@ -1,4 +1,4 @@
-//! The disk of one member hangs, and those of the others do not: the cluster goes on, and that member is not healthy.
+//! The disk of one member hangs, those of the others do not. The cluster continues, and that member is unhealthy.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::harness::mount::Mount;
 use crate::harness::{Cluster, wait_for};
 use crate::support::alone;
 
-/// The request timeout is 7 s, and a write that waits for a hung disk takes that long.
+/// The request timeout is 7 s. A write that waits for a hung disk takes as long.
 const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
@@ -21,7 +21,7 @@ fn a_leader_whose_disk_hangs_is_not_healthy_and_another_leads() {
     let frozen = mounts[leader].freeze();
     write_until_unhealthy(&cluster, leader, &others);
     cluster.wait_leader_among(&others);
-    // Before that, a batch that hung may have held up what was asked of the old leader.
+    // Until then, a hung batch may have delayed requests to the old leader.
     cluster.put(others[0], "/after", "1");
     cluster.wait_value(others[1], "/after", "1", PATIENCE);
     for &other in &others {
@@ -68,7 +68,7 @@ fn cluster_on<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Cluster {
 fn write_until_unhealthy(cluster: &Cluster, hung: usize, through: &[usize]) {
     wait_for("the member not to be healthy", NOTICED_WITHIN, || {
         for &node in through {
-            // It may fail while the old leader still waits for its disk.
+            // The write may fail while the old leader still waits for its disk.
             let form = Some("value=1");
             let _ = cluster
                 .node(node)
@@ -80,7 +80,10 @@ fn write_until_unhealthy(cluster: &Cluster, hung: usize, through: &[usize]) {
     let text = cluster.node(hung).ask("GET", "/health", None).text();
     assert_eq!(text, "{\"health\":\"false\"}\n");
     let read = cluster.node(hung).ask("GET", "/v2/keys/k", None);
-    assert!([200, 404].contains(&read.status), "reads go on: {read:?}");
+    assert!(
+        [200, 404].contains(&read.status),
+        "reads must succeed: {read:?}"
+    );
 }
 
 fn recovers(cluster: &Cluster, node: usize) {

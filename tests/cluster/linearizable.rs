@@ -1,17 +1,17 @@
-//! Five clients and several watchers, through random members, while a nemesis breaks one thing
-//! after the other. What they saw must fit one order of events.
+//! Five clients and several watchers use random members while a nemesis causes one fault after another. Their
+//! observations must fit one order of events.
 //!
 //! | parameter               | default |                                              |
 //! |-------------------------|--------:|----------------------------------------------|
-//! | `NEMESIS_SECONDS`       |      20 | how long; the bar is 60                      |
+//! | `NEMESIS_SECONDS`       |      20 | duration; the full test has 60               |
 //! | `NEMESIS_NODES`         |       3 |                                              |
 //! | `NEMESIS_SEED`          |       1 | the order of faults and requests             |
 //! | `NEMESIS_SNAPSHOTS`     | 100,000 | `--snapshot-count`; few: many snapshots      |
 //!
-//! Looked at: every answer ([`crate::order`] and [`crate::search`]: linearizable, nothing
-//! acknowledged lost, nothing applied twice); a node's `X-Etcd-Index` and `X-Raft-Term` never go back, through its restarts
-//! ([`crate::history`]); every event once and in order ([`crate::watchers`]); and in the end all
-//! nodes hold what the events say.
+//! The test checks every response ([`crate::order`] and [`crate::search`]: linearizable, no acknowledged write lost,
+//! none applied twice). It checks that a node's `X-Etcd-Index` and `X-Raft-Term` never decrease, even across restarts
+//! ([`crate::history`]), and that watchers see every event once and in order ([`crate::watchers`]). At the end, the
+//! keys of all nodes must agree with the events.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +37,7 @@ fn what_clients_see_under_a_nemesis_has_one_order() {
     let nodes = setting("NEMESIS_NODES", 3) as usize;
     let snapshots = format!("--snapshot-count={}", setting("NEMESIS_SNAPSHOTS", 100_000));
     let mut noise = Random(seed);
-    // Without root there are still processes to kill.
+    // Without root, the nemesis can still kill processes.
     let mut cluster = match rustix::process::geteuid().is_root() {
         true => Cluster::linked(nodes, &[&snapshots]),
         false => Cluster::start(nodes, &[&snapshots]),
@@ -65,14 +65,14 @@ fn what_clients_see_under_a_nemesis_has_one_order() {
     );
 }
 
-/// What clients, followers and streams saw.
+/// The observations of clients, followers and streams.
 struct Seen {
     history: Vec<Operation>,
     log: Log,
     streams: Vec<Stream>,
 }
 
-/// Ends the threads that look at it, also when the test fails.
+/// Stops the threads that observe the cluster, also if the test fails.
 struct EndsWith<'a>(&'a Recorder, &'a AtomicBool);
 
 impl Drop for EndsWith<'_> {
@@ -138,11 +138,11 @@ fn assert_same_log(one: &Log, other: &Log) {
     let (left, right) = (differ(one, other), differ(other, one));
     assert!(
         left.is_empty() && right.is_empty(),
-        "two followers were told different events:\n{left:?}\n{right:?}"
+        "two followers received different events:\n{left:?}\n{right:?}"
     );
 }
 
-/// A node's keys are what the events made of them.
+/// Checks that a node's keys are the result of the events.
 fn assert_holds_what_happened(cluster: &Cluster, node: usize, log: &Log) {
     let mut expected: BTreeMap<String, String> = BTreeMap::new();
     for event in log.values() {
@@ -164,7 +164,7 @@ fn assert_holds_what_happened(cluster: &Cluster, node: usize, log: &Log) {
         }
         waiting.extend(found.get("nodes").map(Json::items).unwrap_or_default());
     }
-    // Written before the first event that the watchers were told of.
+    // Written before the first event that the watchers receive.
     actual.remove(&format!("{ROOT}/start"));
     assert_eq!(
         expected, actual,

@@ -1,7 +1,7 @@
-//! Links that are cut one way or both, in every pattern, and healed.
+//! Links are cut in one or both directions, in every pattern, and restored.
 //!
-//! `LINK_PATTERNS=64 LINK_HOLD_MS=5000` is what the bars ask for. The reference has these
-//! properties only with `--pre-vote=true`.
+//! The full test has `LINK_PATTERNS=64 LINK_HOLD_MS=5000`. The reference has these properties only with
+//! `--pre-vote=true`.
 
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use crate::crowd::Crowd;
 use crate::harness::{Cluster, setting};
 use crate::support::{ELECTION_TIMEOUT, alone, check_ledger, own_bar, setting_ms, watch_for};
 
-/// The one-way links between three nodes; bit n of a pattern cuts the n-th.
+/// The one-way links between three nodes. Bit n of a pattern cuts link n.
 const LINKS: [(usize, usize); 6] = [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)];
-/// A pattern may cost the leader that it cuts off and an election that it spoils, held or healed.
+/// The most terms that a pattern may cost: for a leader that it cuts off, and for an election that it disturbs, while
+/// it is applied or when it is restored.
 const TERMS_OF_A_PATTERN: u64 = 3;
 const WRITERS: u64 = 4;
 
@@ -24,7 +25,7 @@ fn every_pattern_of_cut_links_heals_to_one_leader() {
     let count = setting("LINK_PATTERNS", 6).clamp(1, 64);
     let crowd = Crowd::start(cluster.addresses(), WRITERS, 1);
     for number in 0..count {
-        // Evenly among all, the full cut included.
+        // Evenly distributed over all patterns, including the full cut.
         let pattern = 63 - number * 64 / count;
         let term = highest_term(&cluster);
         for (_, (from, to)) in cut_links(pattern) {
@@ -82,7 +83,7 @@ fn an_isolated_follower_returns_without_an_election() {
     assert_eq!(cluster.wait_leader(), leader);
 }
 
-/// A leader that still sends and hears nothing must give way; one that hears and is not heard, too.
+/// A leader that sends but receives nothing must step down. So must a leader that receives but cannot send.
 #[test]
 #[ignore = "needs root and ip, for links that can be cut"]
 fn a_leader_cut_one_way_gives_way() {

@@ -1,35 +1,36 @@
-//! Real clusters of real processes: faults, members, and whether what they said can be true.
+//! Tests of real clusters of real processes: faults, members, and whether the responses are consistent.
 //!
-//! Everything here runs against the reference, too, which is how the tests are tried themselves:
+//! All these tests also run against the reference. This is how the tests themselves are tested:
 //!
 //! ```text
-//! EDGETCD_SERVER="etcd --enable-v2=true" cargo test --test cluster
-//! EDGETCD_SERVER=$PWD/target/release/edgetcd NEMESIS_SECONDS=60 cargo test --test cluster linear
+//! EDGETCD_SERVER="etcd --enable-v2=true" cargo test --test cluster EDGETCD_SERVER=$PWD/target/release/edgetcd
+//! NEMESIS_SECONDS=60 cargo test --test cluster linear
 //! ```
 //!
-//! Limits that are this server's own are printed there, not asserted. Tests that cut links or mount
-//! file systems need root and `ip`, and are `#[ignore]`d; `make clustertest` runs them as root. One test runs at a time.
+//! Against the reference, the tests only print the limits that are specific to this server. Tests that cut links or
+//! mount file systems need root and `ip`, and are `#[ignore]`d; `make clustertest` runs them as root. Only one test
+//! runs at a time.
 //!
-//! | file               | what it shows                                                             |
+//! | file               | what it tests                                                             |
 //! |--------------------|---------------------------------------------------------------------------|
-//! | `linearizable.rs`  | five clients and watchers under a nemesis; what they saw has one order     |
+//! | `linearizable.rs`  | five clients and watchers under a nemesis; their history is linearizable   |
 //! |                    | (`history.rs`, `watchers.rs`, `nemesis.rs`; `order.rs`, `search.rs` check) |
 //! | `failover.rs`      | the leader is killed, stopped, cut off, under 64 writers                   |
-//! | `rolling.rs`       | a rolling restart that no writer notices                                   |
+//! | `rolling.rs`       | a rolling restart without a failed write                                   |
 //! | `links.rs`         | links cut one way and both, in every pattern; an isolated node returns     |
 //! | `members.rs`       | added, removed, wiped, foreign, forced; 5, 7 and 9 nodes                   |
-//! | `catch_up.rs`      | a follower that was away; idle nodes                                       |
-//! | `full_disk.rs`     | the leader's disk is full: another leads, and no write fails               |
-//! | `hung_disk.rs`     | a member's disk hangs: its health fails, and the cluster goes on           |
-//! | `slow.rs`          | a follower on a narrow line: memory and term of the leader                 |
-//! | `without_leader.rs`| answers without a majority, no stale reads, bounded memory                 |
-//! | `time_to_live.rs`  | expiry through changes of the leader                                       |
-//! | `recorded.rs`      | the recorded answers of a cluster of three                                 |
+//! | `catch_up.rs`      | a follower that was down; idle nodes                                       |
+//! | `full_disk.rs`     | the leader's disk is full: another member leads, and no write fails        |
+//! | `hung_disk.rs`     | a member's disk hangs: its health check fails, and the cluster continues   |
+//! | `slow.rs`          | a follower on a slow line: memory and term of the leader                   |
+//! | `without_leader.rs`| responses without a majority, no stale reads, bounded memory               |
+//! | `time_to_live.rs`  | expiry across changes of the leader                                        |
+//! | `recorded.rs`      | the recorded responses of a cluster of three                               |
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
-// The replayer of the recorded answers; the transcripts lie beside it.
+// Replays the recorded responses. The transcripts are in the same folder.
 #[path = "../golden/compare.rs"]
 mod compare;
 #[path = "../golden/transcript.rs"]

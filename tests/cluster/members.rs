@@ -1,4 +1,4 @@
-//! Members that come, go, are wiped, or were never of this cluster.
+//! Members that are added, removed or wiped, and nodes of another cluster.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ fn an_added_member_has_the_data_and_a_removed_one_ends_by_itself() {
         .node(0)
         .ask("DELETE", &format!("/v2/members/{id}"), None);
     assert_eq!(again.status, 410, "{again:?}");
-    // It may not come back with what it has.
+    // It must not start again with its data.
     cluster.node_mut(new).spawn();
     let (status, took) = cluster.node_mut(new).wait_end(Duration::from_secs(15));
     println!("started again it ended with {status} after {took:?}");
@@ -46,7 +46,7 @@ fn an_added_member_has_the_data_and_a_removed_one_ends_by_itself() {
     cluster.put(1, "/after", "3");
 }
 
-/// The newest snapshot is older than the third member, which leads when the fourth comes.
+/// The third member joined after the newest snapshot, and leads when the fourth one joins.
 #[test]
 fn a_cluster_grows_from_one_and_whoever_leads_admits_the_next() {
     let _alone = alone();
@@ -57,8 +57,8 @@ fn a_cluster_grows_from_one_and_whoever_leads_admits_the_next() {
         cluster.restart(new);
         cluster.wait_value(new, "/before", "1", JOINED_WITHIN);
     }
-    // Who stops hands over to whoever it has heard within an election timeout: to the last one, when the other
-    // has stood still for longer.
+    // A leader that stops transfers to a member that it has heard from within an election timeout. So if the other
+    // member has been paused for longer, the third one becomes leader.
     let deadline = Instant::now() + Duration::from_secs(60);
     while cluster.wait_leader() != 2 {
         assert!(Instant::now() < deadline, "the third never leads");
@@ -78,7 +78,7 @@ fn a_cluster_grows_from_one_and_whoever_leads_admits_the_next() {
     cluster.wait_value(2, "/after", "2", JOINED_WITHIN);
 }
 
-/// It was down while it was removed, and nobody who is left would send it entries.
+/// The member was down when it was removed, and the remaining members do not send it entries.
 #[test]
 fn a_member_that_was_down_while_it_was_removed_learns_it_when_it_starts() {
     let _alone = alone();
@@ -102,7 +102,7 @@ fn a_member_that_was_down_while_it_was_removed_learns_it_when_it_starts() {
     cluster.put(leader, "/after", "1");
 }
 
-/// It was stopped while it was removed, so it does not know.
+/// The node was stopped when it was removed, so it does not know about its removal.
 #[test]
 fn a_removed_node_left_running_disturbs_nobody() {
     let _alone = alone();
@@ -117,7 +117,11 @@ fn a_removed_node_left_running_disturbs_nobody() {
     let term = cluster.term(leader);
     cluster.resume(removed);
     watch_for(setting_seconds("REMOVED_SECONDS", 5), || {
-        assert_eq!(cluster.term(leader), term, "the removed node's doing");
+        assert_eq!(
+            cluster.term(leader),
+            term,
+            "the removed node caused an election"
+        );
     });
     assert_eq!(cluster.wait_leader_among(&stay), leader);
     cluster.put(leader, "/undisturbed", "1");
@@ -145,7 +149,7 @@ fn a_wiped_node_with_its_old_flags_is_refused() {
     cluster.put(leader, "/still-goes-on", "1");
 }
 
-/// Each sends one of its nodes to live at an address of the other.
+/// Each cluster moves one of its nodes to an address of the other cluster.
 #[test]
 fn two_clusters_with_crossed_addresses_do_not_mix() {
     let _alone = alone();
@@ -160,7 +164,7 @@ fn two_clusters_with_crossed_addresses_do_not_mix() {
     let listens = |address| format!("--listen-peer-urls=http://{address}");
     one.node_mut(2).add_flag(&listens(there));
     other.node_mut(2).add_flag(&listens(here));
-    // They may find no leader there, so nobody waits for them to be healthy.
+    // They may find no leader there, so do not wait for them to be healthy.
     one.node_mut(2).spawn();
     other.node_mut(2).spawn();
     let terms = |one: &Cluster, other: &Cluster| {
@@ -184,18 +188,21 @@ fn two_clusters_with_crossed_addresses_do_not_mix() {
     assert_eq!(other.members(0).len(), 3);
     let after = terms(&one, &other);
     println!("terms before {before:?}, after {after:?}");
-    assert_eq!(before, after, "a stranger caused an election");
+    assert_eq!(
+        before, after,
+        "a node of another cluster caused an election"
+    );
 }
 
-/// No entry is applied before there is a leader, and there is none before they reach each other. The snapshot that follows
-/// an update has the new URLs.
+/// No entry is applied before there is a leader, and there is no leader before the members reach each other. The
+/// snapshot after an update contains the new URLs.
 #[test]
 fn members_that_all_moved_find_each_other_after_a_restart() {
     let _alone = alone();
     let mut cluster = Cluster::start(3, &[]);
     cluster.put(0, "/before", "1");
     (0..3).for_each(|node| cluster.move_node(0, node));
-    // Each has the last one's change on its disk.
+    // Each node has the last change on its disk.
     cluster.put(0, "/moved", "1");
     (1..3).for_each(|node| cluster.wait_value(node, "/moved", "1", PATIENCE));
     (0..3).for_each(|node| cluster.kill(node));
@@ -205,7 +212,7 @@ fn members_that_all_moved_find_each_other_after_a_restart() {
     (0..3).for_each(|node| cluster.wait_value(node, "/after", "1", JOINED_WITHIN));
 }
 
-/// It knows them by their old URLs, and they have to tell it the new ones.
+/// It knows the others by their old URLs, so they must send it their new ones.
 #[test]
 fn a_member_that_was_down_while_the_others_moved_comes_back() {
     let _alone = alone();
@@ -235,7 +242,7 @@ fn five_seven_and_nine_nodes_work() {
         }
         let leader = cluster.wait_leader();
         cluster.kill(leader);
-        // And as many followers as a majority can do without.
+        // And pauses as many followers as a majority can do without.
         for node in cluster.running().into_iter().take(count / 2 - 1) {
             cluster.kill(node);
         }
@@ -252,7 +259,7 @@ fn five_seven_and_nine_nodes_work() {
     }
 }
 
-/// The reference stops there: its quorum counts a member that was never started.
+/// The reference stops serving in this case, because its quorum counts a member that was never started.
 #[test]
 fn adding_to_one_or_two_never_blocks_writes() {
     let _alone = alone();
@@ -287,7 +294,7 @@ fn force_new_cluster_goes_on_alone_with_the_same_data() {
     let _alone = alone();
     let mut cluster = Cluster::start(3, &[]);
     let index = cluster.put(0, "/kept", "1");
-    // What follows tells node 2 that the first one is committed, and it has that on disk.
+    // The following writes tell node 2 that the first one is committed, and node 2 stores that.
     for number in 0..10 {
         cluster.put(0, "/later", &format!("{number}"));
     }
@@ -298,19 +305,19 @@ fn force_new_cluster_goes_on_alone_with_the_same_data() {
     assert_eq!(cluster.members(2).len(), 1);
     cluster.wait_value(2, "/kept", "1", JOINED_WITHIN);
     assert!(cluster.put(2, "/alone", "1") > index, "the index goes on");
-    // Without the flag it stays what it has become.
+    // Without the flag it keeps its new member list.
     cluster.node_mut(2).drop_flag("--force-new-cluster=true");
     cluster.kill(2);
     cluster.restart(2);
     cluster.wait_value(2, "/alone", "1", JOINED_WITHIN);
     assert_eq!(cluster.members(2).len(), 1);
-    // And takes members again.
+    // And it accepts new members again.
     let new = cluster.add(2);
     cluster.restart(new);
     cluster.wait_value(new, "/kept", "1", JOINED_WITHIN);
 }
 
-/// The leader is a member like any other: it may be told to remove itself.
+/// The leader is a normal member, so it can also be asked to remove itself.
 #[test]
 fn a_leader_that_is_removed_leaves_a_working_cluster() {
     let _alone = alone();

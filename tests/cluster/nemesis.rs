@@ -1,4 +1,4 @@
-//! Who breaks things while others look: one fault after the other, each undone again.
+//! The nemesis causes faults while clients run: one fault after another, each of which it removes again.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,23 +11,23 @@ const REST_MS: u64 = 1000;
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Kill,
-    /// SIGTERM, and a start.
+    /// Stops a node with SIGTERM and starts it again.
     Restart,
     Pause,
-    /// All links of the node, both ways.
+    /// Cuts all links of the node, in both directions.
     Isolate,
-    /// It sends, and hears nobody.
+    /// The node can send but receives nothing.
     Deafen,
-    /// It hears, and nobody hears it.
+    /// The node receives but cannot send.
     Mute,
-    /// One direction of one link.
+    /// Cuts one direction of one link.
     CutOne,
 }
 
 const ON_PROCESSES: [Fault; 3] = [Fault::Kill, Fault::Restart, Fault::Pause];
 const ON_LINKS: [Fault; 4] = [Fault::Isolate, Fault::Deafen, Fault::Mute, Fault::CutOne];
 
-/// Breaks and mends until the time is over; at the end all is well. Prints what it does.
+/// Causes and removes faults until the time is over. At the end there is no fault. Prints its actions.
 pub fn rage(cluster: &mut Cluster, time: Duration, noise: &mut Random) {
     let start = Instant::now();
     while start.elapsed() < time {

@@ -1,26 +1,26 @@
-//! Whether what the clients saw has one order, that of the store's index.
+//! Checks that the observations of the clients fit one order, that of the store's index.
 //!
-//! The server itself says in which order everything happened: a change has an index, and every
-//! other answer tells the index of the store it was made from. So nothing needs to be searched.
-//! If each operation fits the log of changes at the place it claims, and no operation that began
-//! after the end of another claims an earlier place, the history is linearizable, over all keys.
+//! The server's responses define the order: a change has an index, and every other response contains the index of the
+//! store from which it was made. So no search is needed. The history is linearizable over all keys under two
+//! conditions: each operation fits the log of changes at its claimed position, and no operation that began after the
+//! end of another one claims an earlier position.
 
 use std::collections::HashMap;
 
 use crate::history::{Operation, Outcome, Request};
 use crate::watchers::{Event, Log};
 
-/// How a key changed: index and value after it.
+/// The changes of each key: index and value after it.
 type Changes = HashMap<String, Vec<(u64, Option<String>)>>;
 
-/// Panics with what does not fit.
+/// Panics with a list of the operations that do not fit.
 pub fn check(history: &[Operation], log: &Log) {
     let wrong = misfits(history, log);
     let shown = wrong[..wrong.len().min(20)].join("\n");
     assert!(wrong.is_empty(), "{} do not fit:\n{shown}", wrong.len());
 }
 
-/// What does not fit, in words.
+/// Messages about the operations that do not fit.
 pub fn misfits(history: &[Operation], log: &Log) -> Vec<String> {
     let changes = changes(log);
     let mut wrong = made_twice_or_by_nobody(history, log);
@@ -42,7 +42,7 @@ fn changes(log: &Log) -> Changes {
     changes
 }
 
-/// The value of a key after the change with this index, and the index of the key's own last change.
+/// The value of a key after the change with this index, and the index of the key's last change.
 fn state<'a>(changes: &'a Changes, key: &str, at: u64) -> (Option<&'a str>, u64) {
     let own = changes.get(key).map_or(&[][..], Vec::as_slice);
     let count = own.partition_point(|(index, _)| *index <= at);
@@ -50,7 +50,7 @@ fn state<'a>(changes: &'a Changes, key: &str, at: u64) -> (Option<&'a str>, u64)
     last.map_or((None, 0), |(index, value)| (value.as_deref(), *index))
 }
 
-/// Every value was written by one request; it may have been applied once at most.
+/// Every value was written by one request. It may have been applied at most once.
 fn made_twice_or_by_nobody(history: &[Operation], log: &Log) -> Vec<String> {
     let mut writers: HashMap<&str, u64> = HashMap::new();
     for value in history
@@ -68,13 +68,13 @@ fn made_twice_or_by_nobody(history: &[Operation], log: &Log) -> Vec<String> {
                 "{key} = {value} was applied at {times} and {index}"
             )),
             None if value == crate::watchers::END => {}
-            None => wrong.push(format!("{key} = {value} was written by nobody")),
+            None => wrong.push(format!("{key} = {value} was written by no client")),
         }
     }
     wrong
 }
 
-/// Whether the operation, done at the place it claims, would have been answered so.
+/// Whether the operation would have had this outcome at its claimed position.
 fn fits(operation: &Operation, log: &Log, changes: &Changes) -> Result<(), String> {
     let request = &operation.request;
     let (value, modified) = match position(&operation.outcome) {
@@ -92,7 +92,7 @@ fn fits(operation: &Operation, log: &Log, changes: &Changes) -> Result<(), Strin
         ) => {
             let event = log
                 .get(index)
-                .ok_or("acknowledged, and it never happened")?;
+                .ok_or("acknowledged, but it never happened")?;
             let same = event.action == request.action()
                 && event.key == *key
                 && event.value.as_deref() == request.value()
@@ -116,7 +116,7 @@ fn fits(operation: &Operation, log: &Log, changes: &Changes) -> Result<(), Strin
     if holds { Ok(()) } else { Err(why()) }
 }
 
-/// Whether the request's condition holds for this value and index.
+/// Whether the request's condition is true for this value and index.
 fn condition(request: &Request, (value, modified): (Option<&str>, u64)) -> bool {
     match request {
         Request::Swap { expected, .. } => value == Some(expected),
@@ -127,7 +127,7 @@ fn condition(request: &Request, (value, modified): (Option<&str>, u64)) -> bool 
     }
 }
 
-/// The place it claims in the order.
+/// The position in the order that it claims.
 fn position(outcome: &Outcome) -> Option<u64> {
     match outcome {
         Outcome::Written { index, .. } => Some(*index),
@@ -136,7 +136,7 @@ fn position(outcome: &Outcome) -> Option<u64> {
     }
 }
 
-/// What began after the end of another operation and yet claims a place before it.
+/// Operations that began after the end of another one but claim an earlier position.
 fn out_of_order(history: &[Operation], log: &Log) -> Vec<String> {
     let applied: HashMap<&str, u64> = log
         .iter()
@@ -149,7 +149,7 @@ fn out_of_order(history: &[Operation], log: &Log) -> Vec<String> {
         })
         .collect();
     ended.sort_by_key(|(answered, ..)| *answered);
-    // The furthest place claimed by anything that ended up to there.
+    // The latest position claimed by any operation that ended up to there.
     let mut furthest: Vec<(u64, u64, &Operation)> = Vec::new();
     for (answered, place, operation) in ended {
         match furthest.last() {

@@ -1,4 +1,4 @@
-//! The recorded answers of a cluster of three: members added, changed and removed.
+//! Replays the recorded responses of a cluster of three, in which members are added, changed and removed.
 
 use std::fs;
 use std::path::Path;
@@ -15,8 +15,8 @@ fn a_cluster_of_three_answers_as_recorded() {
     let name = "members-cluster.json";
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let text = fs::read_to_string(folder.join(name)).expect("a transcript");
-    // The reference drops a change that a follower forwards before the leader has applied the last
-    // one, and answers 500 after seven seconds.
+    // If a follower forwards a member change before the leader has applied the previous one, the reference drops it
+    // and answers 500 after seven seconds.
     let through = match is_reference() {
         true => vec![cluster.wait_leader()],
         false => vec![0, 1, 2],
@@ -33,7 +33,7 @@ fn a_cluster_of_three_answers_as_recorded() {
     }
 }
 
-/// The members have to have been connected for five seconds: until then, changes are refused.
+/// Member changes are refused until the members have been connected for five seconds.
 fn wait_until_members_may_change(cluster: &Cluster, node: usize) {
     wait_for("a change of members to be allowed", ELECTED_WITHIN, || {
         let body = "{\"peerURLs\":[\"http://127.0.0.1:9\"]}";

@@ -1,6 +1,6 @@
-//! A rolling restart that no client notices: leadership is handed over before a leader ends.
+//! A rolling restart that clients do not notice, because a leader transfers its leadership before it ends.
 //!
-//! `ROLLING_ROUNDS=20` is what the bars ask for: sixty restarts.
+//! The full test has `ROLLING_ROUNDS=20`, which are sixty restarts.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{alone, check_ledger, own_bar, time_bar};
 const CLIENTS: u64 = 64;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// `CLIENTS` writers talk to the members that are not being restarted.
+/// `CLIENTS` writers use the members that are not being restarted.
 #[test]
 fn a_rolling_restart_fails_no_write_and_delays_none() {
     let _alone = alone();

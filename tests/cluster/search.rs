@@ -1,8 +1,8 @@
-//! The second opinion: the checker that searches for an order, told nothing of indexes.
+//! A second, independent check: searches for an order of the operations without using indexes.
 //!
-//! [`crate::order`] believes the server's own indexes and checks that they fit. This one looks for
-//! any order at all, key by key, from requests, answers and times. In-order creations are left
-//! to the first: each makes a key of its own.
+//! [`crate::order`] trusts the server's own indexes and checks that the operations fit them. This module searches for
+//! any valid order, key by key, from requests, responses and times. It ignores in-order creations, because each
+//! creates its own key; the first check covers them.
 
 use edgetcd::sim::linear::{self, Action, Condition};
 
@@ -69,7 +69,7 @@ fn outcome<'a>(outcome: &'a Outcome, request: &Request) -> linear::Outcome<&'a s
     }
 }
 
-/// Everything else on that key, in order of sending.
+/// All other operations on that key, in the order in which they were sent.
 fn others_on(worst: &Operation, history: &[&Operation]) -> String {
     let same = history
         .iter()
@@ -81,7 +81,7 @@ fn others_on(worst: &Operation, history: &[&Operation]) -> String {
         .collect()
 }
 
-/// Both checkers must be able to fail: histories that nothing explains.
+/// Tests that both checks can fail: histories that no order explains.
 mod can_fail {
     use super::*;
     use crate::order;

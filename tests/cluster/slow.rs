@@ -1,8 +1,7 @@
-//! A follower whose line is far too narrow for what is written: it costs the leader neither its
-//! memory nor its term (hazard D22).
+//! A follower with a line that is much too slow for the writes. The leader must keep its memory bounded and must not
+//! lose its term (hazard D22).
 //!
-//! `SLOW_MB=100` is what the bars ask for. With less the bar on memory leaves room for what a server
-//! needs for itself.
+//! The full test has `SLOW_MB=100`. With less data, the memory limit leaves room for the server's own needs.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,12 +13,11 @@ use crate::support::{ELECTION_TIMEOUT, alone, own_bar, watch_for};
 
 const WRITERS: u64 = 8;
 const VALUE_BYTES: u64 = 4096;
-/// A tenth of what is written meanwhile, or less; and an append still takes less than an election
-/// timeout on it.
+/// A tenth of the write rate or less. An append still takes less than an election timeout on this line.
 const NARROW: u64 = 512 << 10;
 const SNAPSHOT_WITHIN: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(600);
-/// From so many bytes on the server's own needs are small beside the data.
+/// With at least this many bytes, the server's own memory is small compared with the data.
 const FULL: u64 = 100_000_000;
 const ROOM: u64 = 32 << 20;
 
@@ -28,7 +26,7 @@ const ROOM: u64 = 32 << 20;
 fn a_slow_follower_costs_the_leader_neither_memory_nor_term() {
     let _alone = alone();
     let writes = setting("SLOW_MB", 8) * 1_000_000 / VALUE_BYTES;
-    // A dozen snapshots or fewer, each of twice the last one's size.
+    // At most a dozen snapshots, each twice as large as the previous one.
     let snapshots = format!("--snapshot-count={}", (writes / 12).max(1));
     let cluster = Cluster::linked(3, &[&snapshots]);
     let leader = cluster.wait_leader();
@@ -42,9 +40,9 @@ fn a_slow_follower_costs_the_leader_neither_memory_nor_term() {
         scope.spawn(|| watch.look_at(&cluster, leader));
         let _ends = EndOf(&watch);
         let start = Instant::now();
-        // The follower copies the log, and falls behind.
+        // The follower receives the log, and falls behind.
         write(&cluster, leader, 0..third);
-        // It goes away for longer than the leader keeps its log for it.
+        // It is cut off for longer than the leader keeps its log for it.
         cluster.isolate(follower);
         write(&cluster, leader, third..2 * third);
         watch_for(ELECTION_TIMEOUT * 2, || {});
@@ -58,12 +56,12 @@ fn a_slow_follower_costs_the_leader_neither_memory_nor_term() {
             start.elapsed(),
             megabytes(watch.memory())
         );
-        // The rest beside the snapshot, which takes far longer on that line.
+        // The rest is written while the snapshot is sent, which takes much longer on that line.
         write(&cluster, leader, 2 * third..writes);
         println!("all was written after {:?}", start.elapsed());
         assert!(
             held_by(&cluster, follower, writes - 1).is_none(),
-            "the follower has kept up: its line is not narrow"
+            "the follower has kept up: its line is not slow enough"
         );
         own_bar(
             cluster.term(leader) == term && cluster.wait_leader() == leader,
@@ -75,7 +73,7 @@ fn a_slow_follower_costs_the_leader_neither_memory_nor_term() {
         wait_for("the follower to have the last write", PATIENCE, || {
             held_by(&cluster, follower, writes - 1)
         });
-        println!("with a wide line it caught up in {:?}", wide.elapsed());
+        println!("with a fast line it caught up in {:?}", wide.elapsed());
     });
 
     let (data, memory) = (writes * VALUE_BYTES, watch.memory());
@@ -102,7 +100,7 @@ fn a_slow_follower_costs_the_leader_neither_memory_nor_term() {
     compare(&cluster, leader, follower);
 }
 
-/// What one node was seen to need at most.
+/// The highest use of resources that was observed on one node.
 #[derive(Default)]
 struct Watch {
     memory: AtomicU64,
@@ -130,7 +128,7 @@ impl Watch {
     }
 }
 
-/// Ends the watch also when the test fails, or its scope would wait for it for ever.
+/// Stops the measuring thread even if the test fails. Otherwise its scope would wait for it forever.
 struct EndOf<'a>(&'a Watch);
 
 impl Drop for EndOf<'_> {
@@ -139,7 +137,7 @@ impl Drop for EndOf<'_> {
     }
 }
 
-/// Bytes of all files below; one that goes while it is looked at counts for nothing.
+/// The total size of all files below a folder. A file that is deleted meanwhile counts as 0.
 fn bytes_in(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let bytes = entries.map(|entry| match entry.metadata() {
@@ -150,12 +148,12 @@ fn bytes_in(folder: &Path) -> u64 {
     bytes.sum()
 }
 
-/// Each writer has a folder of its own, so that what two nodes hold can be compared in parts.
+/// Each writer has its own folder, so that the contents of two nodes can be compared in parts.
 fn key(write: u64) -> String {
     format!("/v2/keys/slow/{}/{write}", write % WRITERS)
 }
 
-/// Writes keys that nobody has written before, all through one node; every write must succeed.
+/// Writes new keys through one node. Every write must succeed.
 fn write(cluster: &Cluster, node: usize, numbers: std::ops::Range<u64>) {
     scope(|scope| {
         for writer in 0..WRITERS {
@@ -180,7 +178,7 @@ fn put(connection: &mut Connection, number: u64) {
     assert_eq!(answer.status, 201, "write {number}: {}", answer.text());
 }
 
-/// Whether this node has this key, of its own knowledge.
+/// Whether a local read on this node returns this key.
 fn held_by(cluster: &Cluster, node: usize, write: u64) -> Option<()> {
     let within = Duration::from_secs(5);
     let answer = cluster
@@ -190,13 +188,13 @@ fn held_by(cluster: &Cluster, node: usize, write: u64) -> Option<()> {
     (answer.status == 200).then_some(())
 }
 
-/// Both hold the same keys, with the same values and indexes.
+/// Checks that both nodes have the same keys, values and indexes.
 fn compare(cluster: &Cluster, one: usize, other: usize) {
     for writer in 0..WRITERS {
         let target = format!("/v2/keys/slow/{writer}?recursive=true&sorted=true");
         let [one, other] = [one, other].map(|node| cluster.node(node).ask("GET", &target, None));
         assert_eq!((one.status, other.status), (200, 200), "{target}");
-        // Not `assert_eq`: nobody wants to see megabytes of values.
+        // Not `assert_eq`, which would print megabytes of values.
         assert!(
             one.body == other.body,
             "{target} is not the same on both nodes"

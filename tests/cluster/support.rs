@@ -1,4 +1,4 @@
-//! What several of these tests need.
+//! Code shared by several of these tests.
 
 use std::net::SocketAddr;
 use std::sync::mpsc::channel;
@@ -11,7 +11,7 @@ use crate::harness::ledger::Ledger;
 use crate::harness::server::program;
 use crate::harness::{Answer, Cluster, Connection, percentile, setting};
 
-/// Several processes and many clients share this machine's cores: one test at a time.
+/// Runs one test at a time, because several processes and many clients share the cores of this machine.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE
@@ -19,23 +19,24 @@ pub fn alone() -> MutexGuard<'static, ()> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Whether these tests run against the reference, which is how they are tried themselves.
+/// Whether these tests run against the reference, to test the tests.
 pub fn is_reference() -> bool {
     let name = program()[0].clone();
     name.rsplit('/').next() == Some("etcd")
 }
 
-/// A limit or promise that is this server's own. The reference is not held to it: there it is
-/// printed whether it would hold, and the test ends there or goes on.
+/// Checks a limit or guarantee that is specific to this server. Against the reference, only prints whether it holds.
+/// The test then ends or continues.
 pub fn own_bar(holds: bool, what: &str) {
     match (holds, is_reference()) {
         (true, _) => println!("holds: {what}"),
-        (false, true) => println!("NOT HELD by the reference, which does not promise it: {what}"),
+        (false, true) => println!("NOT HELD by the reference, which does not guarantee it: {what}"),
         (false, false) => panic!("does not hold: {what}"),
     }
 }
 
-/// A limit of this server's own on time, which a busy machine breaks: printed, and asserted in `make clusterbars`.
+/// Checks a time limit of this server, which a busy machine can exceed. Prints it; only `make clusterbars` asserts
+/// it.
 pub fn time_bar(holds: bool, what: &str) {
     match std::env::var_os("TIME_BARS") {
         Some(_) => own_bar(holds, what),
@@ -43,11 +44,11 @@ pub fn time_bar(holds: bool, what: &str) {
     }
 }
 
-/// `--election-timeout` as the cluster of a test has it.
+/// The `--election-timeout` of the test clusters.
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 
-/// Time from now to the first success among writes sent from now on, to these members in turn,
-/// each on a connection of its own, one every ten milliseconds.
+/// Returns the time from now to the first successful write. Sends writes to these members in turn, one every ten
+/// milliseconds, each on its own connection.
 pub fn first_success(addresses: &[SocketAddr], name: &str, within: Duration) -> Duration {
     let start = Instant::now();
     let (sender, receiver) = channel();
@@ -57,7 +58,7 @@ pub fn first_success(addresses: &[SocketAddr], name: &str, within: Duration) -> 
         spawn(move || {
             let answer = ask_fresh(address, "PUT", &target, within);
             if answer.is_ok_and(|answer| answer.status < 300) {
-                // The receiver has gone when an earlier one has succeeded.
+                // The receiver is dropped when an earlier write has succeeded.
                 let _ = sender.send(Instant::now());
             }
         });
@@ -72,7 +73,7 @@ pub fn first_success(addresses: &[SocketAddr], name: &str, within: Duration) -> 
     unreachable!("a cycle has no end")
 }
 
-/// One request on a connection of its own.
+/// Sends one request on its own connection.
 pub fn ask_fresh(
     address: SocketAddr,
     method: &str,
@@ -84,7 +85,7 @@ pub fn ask_fresh(
     connection.answer(false, within)
 }
 
-/// Median and worst; printed with the name.
+/// Returns the median and the worst value. Prints them with the name.
 pub fn shown(what: &str, samples: &mut [Duration]) -> (Duration, Duration) {
     let (median, worst) = (percentile(samples, 0.5), percentile(samples, 1.0));
     println!(
@@ -103,12 +104,12 @@ pub fn setting_seconds(name: &str, default: u64) -> Duration {
     Duration::from_secs(setting(name, default))
 }
 
-/// Compares what the cluster holds with the ledger, by quorum reads through this node.
+/// Compares the keys of the cluster with the ledger, with quorum reads through this node.
 pub fn check_ledger(cluster: &Cluster, node: usize, ledger: &mut Ledger) {
     ledger.check(&mut cluster.node(node).connect());
 }
 
-/// Keeps looking for as long as `time`, a few times a second; `look` panics when it sees something wrong.
+/// Calls `look` a few times per second for as long as `time`. `look` panics if it sees an error.
 pub fn watch_for(time: Duration, mut look: impl FnMut()) {
     let end = Instant::now() + time;
     while Instant::now() < end {

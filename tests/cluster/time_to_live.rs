@@ -1,5 +1,5 @@
-//! Keys with a time to live, through leaders that die and leaders that stand still (hazard D15):
-//! nothing expires early, everything expires in the end.
+//! Keys with a time to live, while leaders die and leaders are paused (hazard D15). No key expires early, and every
+//! key expires in the end.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::harness::{Cluster, wait_for};
 use crate::support::{alone, watch_for};
 
 const TTL: Duration = Duration::from_secs(4);
-/// Elections and a busy machine may make it late.
+/// How late a key may expire, because of elections and a busy machine.
 const LATE: Duration = Duration::from_secs(15);
 
 #[test]
@@ -39,7 +39,7 @@ fn a_leader_that_stands_still_past_the_end_expires_nothing_early() {
     let next = cluster.wait_leader_among(&cluster.running());
     let second = put_with_ttl(&cluster, next);
     println!("set again {:?} after it was set first", second - set);
-    // When it wakes, the time it knows of is over, and the new one is not.
+    // When the leader continues, the time to live that it knows is over, but the new one is not.
     stays_until(&cluster, witness, set + TTL + Duration::from_millis(200));
     cluster.resume(leader);
     stays_until(&cluster, witness, second + TTL - Duration::from_millis(100));
@@ -48,7 +48,7 @@ fn a_leader_that_stands_still_past_the_end_expires_nothing_early() {
     }
 }
 
-/// When the write was sent: the key lives at least so long from then on.
+/// Returns the send time of the write. The key lives at least this long from then on.
 fn put_with_ttl(cluster: &Cluster, node: usize) -> Instant {
     let target = format!("/v2/keys/mortal?value=1&ttl={}", TTL.as_secs());
     wait_for("the key to be set", LATE, || {
@@ -61,7 +61,7 @@ fn put_with_ttl(cluster: &Cluster, node: usize) -> Instant {
 fn stays_until(cluster: &Cluster, node: usize, end: Instant) {
     watch_for(end.saturating_duration_since(Instant::now()), || {
         let answer = cluster.node(node).ask("GET", "/v2/keys/mortal", None);
-        // An answer that came too late proves nothing.
+        // A response that arrives after the end proves nothing.
         let early = answer.status == 404 && Instant::now() < end;
         assert!(!early, "expired early: {answer:?}");
     });

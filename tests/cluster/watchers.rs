@@ -1,7 +1,7 @@
-//! Watchers that go from member to member, and streams that stay with one.
+//! Watchers that move from member to member, and streams that stay with one member.
 //!
-//! Those that follow by `waitIndex` must all see the same events, each once and in order, until the
-//! last one. A stream sees, from the index in its head on, the same without a gap until it is cut.
+//! All watchers that use `waitIndex` must see the same events, each once and in order, up to the last one. A stream
+//! must see the same events without a gap, from the index in its header on until it is cut.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,16 +13,16 @@ use crate::harness::client::form_request;
 use crate::harness::{Connection, Json, Line, Random};
 use crate::history::ROOT;
 
-/// Silence for so long, and a follower asks another member.
+/// After this time without an event, a watcher moves to another member.
 const PATIENCE_WITH_A_MEMBER: Duration = Duration::from_millis(700);
-/// After a refused connection.
+/// Pause after a refused connection.
 const BEFORE_TRYING_AGAIN: Duration = Duration::from_millis(5);
-/// The last event is written when all is healed.
+/// Time limit for the last event, which is written when all faults are removed.
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(60);
 /// The value of the last event.
 pub const END: &str = "the-end";
 
-/// One change, as a watcher is told of it.
+/// One change, as a watcher receives it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     pub action: String,
@@ -55,21 +55,21 @@ pub fn follow(addresses: &[SocketAddr], start: u64, seed: u64, stop: &AtomicBool
     while !stop.load(Ordering::Relaxed) {
         assert!(
             last.elapsed() < PATIENCE_AT_THE_END,
-            "a follower waits in vain for an event from {next} on"
+            "a follower timed out waiting for an event from {next} on"
         );
         let member = noise.below(addresses.len() as u64) as usize;
         let Ok(mut connection) = Connection::open(addresses[member]) else {
             sleep(BEFORE_TRYING_AGAIN);
             continue;
         };
-        // A few events through this member, then the next one.
+        // Reads a few events through this member, then moves to the next one.
         for _ in 0..1 + noise.below(20) {
             let Some((index, event)) = next_event(&mut connection, next) else {
                 break;
             };
             assert!(
                 index >= next,
-                "asked from {next} on, told {index}: {event:?}"
+                "asked from {next} on, received {index}: {event:?}"
             );
             let is_last = event.value.as_deref() == Some(END);
             log.insert(index, event);
@@ -89,20 +89,20 @@ fn next_event(connection: &mut Connection, next: u64) -> Option<(u64, Event)> {
     let Line::Is(line) = connection.line(PATIENCE_WITH_A_MEMBER) else {
         return None;
     };
-    // 400 would be: so far behind that the history has lost the next event.
+    // Status 400 would mean that the watcher is so far behind that the history no longer has the next event.
     let text = String::from_utf8_lossy(&line).into_owned();
     assert_eq!(head.status, 200, "watch from {next} on: {text}");
     (connection.line(PATIENCE_WITH_A_MEMBER) == Line::End).then(|| parse(&line))
 }
 
-/// What one stream was told: everything after `after`.
+/// The events that one stream received: all after `after`.
 pub struct Stream {
     pub member: usize,
     after: u64,
     told: Log,
 }
 
-/// Streams of one member, a new one whenever the last was cut.
+/// Opens streams of one member. Opens a new one whenever the last was cut.
 pub fn stream(address: SocketAddr, member: usize, stop: &AtomicBool) -> Vec<Stream> {
     let mut streams = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -126,11 +126,11 @@ fn one_stream(address: SocketAddr, member: usize, stop: &AtomicBool) -> Option<S
             Line::Is(line) if line.ends_with(b"\n") => {
                 let (index, event) = parse(&line);
                 let last = told.last_key_value().map_or(after, |(index, _)| *index);
-                assert!(index > last, "told {index} after {last}: {event:?}");
+                assert!(index > last, "received {index} after {last}: {event:?}");
                 told.insert(index, event);
             }
             Line::Silence => {}
-            // Cut, perhaps in the middle of a line.
+            // The stream was cut, perhaps in the middle of a line.
             _ => break,
         }
     }
@@ -142,14 +142,14 @@ fn one_stream(address: SocketAddr, member: usize, stop: &AtomicBool) -> Option<S
 }
 
 impl Stream {
-    /// Compares with what happened; the number of events told.
+    /// Compares the events with those that happened. Returns the number of events received.
     pub fn check(&self, log: &Log) -> usize {
         let (Some((last, _)), Some((first, _))) =
             (self.told.last_key_value(), log.first_key_value())
         else {
             return 0;
         };
-        // A stream may begin on a member that has not applied the writes before the run yet.
+        // A stream may begin on a member that has not yet applied the writes before the run.
         let begin = (self.after + 1).max(*first);
         let between = |log: &Log| -> Log {
             let events = log.range(begin..=(*last).max(begin));
@@ -160,7 +160,7 @@ impl Stream {
         assert_eq!(
             between(log),
             between(&self.told),
-            "what happened, and what a stream of member {} was told",
+            "what happened, and what a stream of member {} received",
             self.member
         );
         self.told.len()

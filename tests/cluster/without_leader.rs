@@ -1,4 +1,4 @@
-//! What a cluster without a majority answers, and what its last leader may not do.
+//! The responses of a cluster without a majority, and what its last leader must not do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::scope;
@@ -32,7 +32,7 @@ fn without_a_majority_reads_go_on_and_writes_are_refused_with_300() {
         || (ask("GET", "/v2/members/leader").status == 503).then_some(()),
     );
     let read = ask("GET", "/v2/keys/here");
-    assert_eq!(text(&read, "/node/value"), "1", "a plain read goes on");
+    assert_eq!(text(&read, "/node/value"), "1", "a plain read must succeed");
     for (method, target) in [
         ("PUT", "/v2/keys/here?value=2"),
         ("DELETE", "/v2/keys/here"),
@@ -59,13 +59,13 @@ fn without_a_majority_reads_go_on_and_writes_are_refused_with_300() {
     assert_eq!(watch.head(false, PATIENCE).expect("a head").status, 200);
     assert_eq!(watch.line(Duration::from_millis(200)), Line::Silence);
 
-    // The majority returns, and the watch is told of the next write.
+    // The majority returns, and the watcher receives the next write.
     cluster.node_mut(others[1]).launch();
     cluster.put(left, "/here", "3");
     assert!(matches!(watch.line(PATIENCE), Line::Is(_)));
 }
 
-/// The other endpoints of the table in the contract.
+/// The other endpoints in the table of the contract.
 fn assert_others(ask: &dyn Fn(&str, &str) -> Answer) {
     let health = ask("GET", "/health");
     assert_eq!(
@@ -84,7 +84,7 @@ fn assert_others(ask: &dyn Fn(&str, &str) -> Answer) {
     );
 }
 
-/// Nobody comes, which is said at once, and nobody goes.
+/// Adding a member is refused at once, and no member can be removed.
 fn assert_members_stay(cluster: &Cluster, node: usize, ask: &dyn Fn(&str, &str) -> Answer) {
     let start = Instant::now();
     let added = cluster.post_member(node, r#"{"peerURLs":["http://127.0.0.1:1"]}"#);
@@ -106,7 +106,7 @@ fn text(answer: &Answer, pointer: &str) -> String {
         .to_owned()
 }
 
-/// A leader that slept through an election must not answer from what it knew (etcd #20418).
+/// A leader that was paused during an election must not answer from its old state (etcd #20418).
 #[test]
 fn a_leader_that_slept_answers_no_stale_quorum_read() {
     let _alone = alone();
@@ -117,7 +117,7 @@ fn a_leader_that_slept_answers_no_stale_quorum_read() {
         let others = cluster.others(leader);
         cluster.put(leader, "/stale", &format!("old{round}"));
         let address = cluster.node(leader).address();
-        // One request is under way when it falls asleep, others come before it wakes.
+        // One request is in progress when it is paused, others arrive before it continues.
         let mut early: Vec<Connection> = (0..4).map(|_| reader(address)).collect();
         early[0].write(&quorum_read()).expect("a request");
         cluster.pause(leader);
@@ -148,7 +148,7 @@ fn quorum_read() -> Vec<u8> {
     form_request("GET", "/v2/keys/stale?quorum=true", None)
 }
 
-/// Whether the answer is this value; it may be an error, but no other value.
+/// Whether the response is this value. It may be an error, but not another value.
 fn is_fresh(connection: &mut Connection, value: &str) -> bool {
     let answer = connection
         .answer(false, ANSWERED_WITHIN)
@@ -164,18 +164,18 @@ fn is_fresh(connection: &mut Connection, value: &str) -> bool {
     true
 }
 
-/// Writes that cannot be committed are refused, not collected.
+/// Writes that cannot be committed are refused, not queued.
 #[test]
 fn a_leader_of_a_minority_keeps_its_memory() {
     const VALUE_BYTES: usize = 4096;
     const SENDERS: u64 = 8;
-    /// A server that collects them all is not driven until the machine has no memory left.
+    /// Stop the test at this size, before a server that queues all writes uses all memory of the machine.
     const GIVEN_UP_AT: u64 = 1 << 30;
     let _alone = alone();
     let mut cluster = Cluster::start(3, &[]);
     let leader = cluster.wait_leader();
     cluster.put(leader, "/before", "1");
-    // Stopped, not killed: their sockets still take what the leader sends.
+    // They are paused, not killed: their sockets still accept what the leader sends.
     for node in cluster.others(leader) {
         cluster.pause(node);
     }
@@ -194,7 +194,7 @@ fn a_leader_of_a_minority_keeps_its_memory() {
                 let value = format!("value={}", "v".repeat(VALUE_BYTES));
                 let put = form_request("PUT", &target, Some(&value));
                 for sent in 0..count / SENDERS {
-                    // Nobody waits for the answer; a refused connection is an answer, too.
+                    // No client waits for the response. A refused connection is a response too.
                     let _ = Connection::open(address).and_then(|mut open| open.write(&put));
                     if sent % 16 == 0 {
                         peak.fetch_max(process.resident_bytes(), Ordering::Relaxed);
@@ -208,7 +208,7 @@ fn a_leader_of_a_minority_keeps_its_memory() {
     });
     let growth = peak.into_inner() - before;
     println!("{count} PUTs of {VALUE_BYTES} bytes: memory grew by {growth} bytes from {before}");
-    // What may be uncommitted, 40 MiB, and what may wait for a leader, 32 MiB, and what stands around them.
+    // Up to 40 MiB may be uncommitted and up to 32 MiB may wait for a leader. The rest is overhead.
     let bar = 88 << 20;
     own_bar(
         growth < bar,
