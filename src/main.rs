@@ -1,4 +1,4 @@
-//! The server: flags in, a node that runs until it is told to stop.
+//! The server: parses the flags and runs a node until it is stopped.
 
 use crossbeam_channel::{Receiver, bounded, select};
 use edgetcd::config::{Config, Stop};
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     logging::start(config.log_level, config.log_format);
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads a log of JSON reads nothing else.
+        // A program that reads JSON logs reads only JSON.
         Err(stop) if config.log_format == Format::Json => {
             let why = stop.stderr.trim_end();
             log::error!("{}", why.strip_prefix("edgetcd: ").unwrap_or(why));
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says why no node runs, or what was asked for, as a person reads it.
+/// Prints the reason why no node runs, or the output of `--help` or `--version`.
 fn end(stop: &Stop) -> ExitCode {
     logging::flush();
     print!("{}", stop.stdout);
@@ -50,8 +50,12 @@ fn run(config: &Config) -> Result<(), Stop> {
         .iter()
         .for_each(|warning| log::warn!("{warning}"));
     let starting = Arc::new(AtomicBool::new(true));
-    let signals = catch_signals(&starting)
-        .map_err(|error| Stop::fatal(format!("no signal handlers: {error}"), "see: ulimit -n"))?;
+    let signals = catch_signals(&starting).map_err(|error| {
+        Stop::fatal(
+            format!("cannot install signal handlers: {error}"),
+            "see: ulimit -n",
+        )
+    })?;
     let supervisor = Supervisor::new(|name| std::env::var_os(name));
     let extending = supervisor.extend().map_err(no_thread)?;
     let told = |what: &str| supervisor.tell(&[&format!("STATUS={what}")]);
@@ -74,13 +78,13 @@ fn run(config: &Config) -> Result<(), Stop> {
     why.map_or(Ok(()), Err)
 }
 
-/// Why a node that runs ends.
+/// The reason why a running node ends.
 enum End {
     Signal,
     Removed,
 }
 
-/// A signal, or the removal of this member from its cluster.
+/// Waits for a signal, or for the removal of this member from its cluster.
 fn wait_for_the_end(mut signals: Signals, removed: &Receiver<()>) -> Result<End, Stop> {
     let (tell, told) = bounded(1);
     let listen = move || {
@@ -96,7 +100,7 @@ fn wait_for_the_end(mut signals: Signals, removed: &Receiver<()>) -> Result<End,
         }
         recv(removed) -> told => {
             if told.is_err() {
-                // The thread that would tell has ended, and the process is about to.
+                // The thread that would report has ended, and the process is about to end.
                 std::thread::park();
             }
             log::info!("removed from the cluster: stopping");
@@ -106,11 +110,11 @@ fn wait_for_the_end(mut signals: Signals, removed: &Receiver<()>) -> Result<End,
 }
 
 fn no_thread(error: std::io::Error) -> Stop {
-    Stop::fatal(format!("no thread: {error}"), "see: ulimit -u")
+    Stop::fatal(format!("cannot start a thread: {error}"), "see: ulimit -u")
 }
 
-/// Signals that stop the node cleanly. Supervisors send the first. Terminals send the next three. A manager of
-/// containers, or of a power supply that fails, sends the last.
+/// Signals that stop the node cleanly. Supervisors send the first one, and terminals the next three. Managers of
+/// containers, or of a failing power supply, send the last one.
 const STOPPING: &[i32] = &[
     SIGTERM,
     SIGINT,
@@ -120,17 +124,18 @@ const STOPPING: &[i32] = &[
     rustix::process::Signal::POWER.as_raw(),
 ];
 
-/// Signals that mean nothing to this program. Their default would end it without a clean stop. A write beyond
-/// `ulimit -f` fails then, which the log reports.
+/// Signals without a meaning for this program. Their default action would end it without a clean stop. A write beyond
+/// `ulimit -f` then fails, and the log reports that.
 const MEANINGLESS: [i32; 8] = [
     SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGXCPU, SIGXFSZ,
 ];
 
-/// Until the node is ready, which a long log or a slow disk may put off, a signal ends the process at once:
-/// nothing was promised yet, and what is on the disk is as after any crash. Later ones wait to be asked for.
+/// Until the node is ready (a long log or a slow disk may delay that), a signal ends the process at once. This is
+/// safe: nothing was acknowledged yet, and the disk is as after any crash. Later signals are stored until the main
+/// thread reads them.
 ///
-/// A signal that whoever started this process has it ignore, as `nohup` does with SIGHUP, stays ignored. As the first
-/// process of a container it has no defaults: without a handler a signal would do nothing there.
+/// If the parent process set a signal to be ignored, as `nohup` does with SIGHUP, it stays ignored. The first process
+/// of a container has no default actions: without a handler, a signal would have no effect there.
 fn catch_signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
     let ignored = ignored_signals();
     let stopping = STOPPING
@@ -147,7 +152,7 @@ fn catch_signals(starting: &Arc<AtomicBool>) -> std::io::Result<Signals> {
     Signals::new(stopping)
 }
 
-/// A bit for each signal that is ignored since before this program began, the lowest for signal 1.
+/// A bit for each signal that was ignored before this program began. The lowest bit is signal 1.
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -155,7 +160,7 @@ fn ignored_signals() -> u64 {
         .unwrap_or(0)
 }
 
-/// That it serves, and what to type next; the first of it.
+/// Logs that the node serves clients, and what to type next. Returns the first part.
 fn say_ready(config: &Config, node: &Node) -> String {
     let addresses = node.client_urls();
     let ready = format!(
@@ -167,7 +172,7 @@ fn say_ready(config: &Config, node: &Node) -> String {
     if let Some(first) = addresses.first() {
         let server = match first.strip_prefix("unix://") {
             Some(path) => format!("--unix-socket {path} http://localhost"),
-            // Not every shell takes the brackets of `[::]`.
+            // Not every shell accepts the brackets of `[::]`.
             None => first
                 .replace("//[::]:", "//127.0.0.1:")
                 .replace("//0.0.0.0:", "//127.0.0.1:"),

@@ -1,4 +1,4 @@
-//! The command line client: see `edgetcd::ctl`.
+//! The command line client. See `edgetcd::ctl`.
 
 use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::process::ExitCode;
@@ -10,10 +10,10 @@ fn main() -> ExitCode {
     let client = Builder::new().stack_size(STACK_BYTES).spawn(run_here);
     match client.map(JoinHandle::join) {
         Ok(Ok(status)) => ExitCode::from(status),
-        // It has told why on stderr.
+        // `run` has already printed the error on stderr.
         Ok(Err(_)) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("edgetcdctl: no thread: {error}");
+            eprintln!("edgetcdctl: cannot start a thread: {error}");
             ExitCode::FAILURE
         }
     }
@@ -28,7 +28,7 @@ fn run_here() -> u8 {
         env: &|name| std::env::var(name).ok(),
         stdin: &mut stdin().lock(),
         stdout: &mut stdout().lock(),
-        // Not locked: threads that ask several members at once tell what they do, too.
+        // Not locked, because threads that send requests to several members at once also write to it.
         stderr: &mut stderr(),
         stdout_is_terminal: stdout().is_terminal(),
         stderr_is_terminal: stderr().is_terminal(),

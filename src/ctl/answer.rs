@@ -1,4 +1,4 @@
-//! What the keys API answers, read and written again as etcdctl's JSON.
+//! Responses of the keys API: parses them, and writes them again as etcdctl's JSON.
 
 use std::fmt;
 use std::io;
@@ -6,14 +6,14 @@ use std::io;
 use crate::tree::json;
 use serde::{Deserialize, Serialize};
 
-/// An event, or what a GET answers. The fields stand in the order in which they are printed.
+/// An event, or the response to a GET. The fields are in the order in which they are printed.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Event {
     pub action: String,
     pub node: Node,
     #[serde(rename = "prevNode")]
     pub prev_node: Option<Node>,
-    /// `X-Etcd-Index`; 0 where the server does not tell.
+    /// `X-Etcd-Index`. 0 if the server does not send it.
     #[serde(skip)]
     pub index: u64,
 }
@@ -21,14 +21,14 @@ pub(super) struct Event {
 /// A key or a directory.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct Node {
-    /// The root has none.
+    /// Empty for the root.
     #[serde(default)]
     pub key: String,
     #[serde(default, skip_serializing_if = "is_false")]
     pub dir: bool,
     #[serde(default)]
     pub value: String,
-    /// What is directly below, of a directory that was listed.
+    /// The direct children of a listed directory.
     pub nodes: Option<Vec<Node>>,
     #[serde(default, rename = "createdIndex")]
     pub created_index: u64,
@@ -46,7 +46,7 @@ impl Node {
     }
 }
 
-// Serde asks these with a reference, whatever the size.
+// Serde calls these functions with a reference, whatever the size.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_false(value: &bool) -> bool {
     !value
@@ -57,7 +57,7 @@ fn is_zero(value: &i64) -> bool {
     *value == 0
 }
 
-/// An error answer of the keys API.
+/// An error response of the keys API.
 #[derive(Debug, Deserialize)]
 pub(super) struct KeysError {
     #[serde(default, rename = "errorCode")]
@@ -82,11 +82,11 @@ impl fmt::Display for KeysError {
     }
 }
 
-/// How deep JSON may be nested to be read. A directory is two levels, and takes some kilobytes of
+/// Maximum nesting of JSON that is parsed. A directory is two levels, and uses some kilobytes of
 /// [`super::STACK_BYTES`].
 const MAX_DEPTH: usize = 4_000;
 
-/// Reads an event, if it is one.
+/// Parses an event. Returns None if it is not one.
 pub(super) fn read_event(body: &[u8]) -> Option<Event> {
     if depth(body) > MAX_DEPTH {
         return None;
@@ -98,7 +98,7 @@ pub(super) fn read_event(body: &[u8]) -> Option<Event> {
     Some(event)
 }
 
-/// How many brackets are open at once, at most.
+/// The maximum number of brackets that are open at once.
 fn depth(json: &[u8]) -> usize {
     let (mut open, mut most) = (0_usize, 0);
     let (mut in_string, mut escaped) = (false, false);
@@ -116,7 +116,7 @@ fn depth(json: &[u8]) -> usize {
     most
 }
 
-/// One line of JSON, with the escapes of Go, which are those that etcdctl prints.
+/// One line of JSON, with the escapes of Go, as etcdctl prints it.
 pub(super) fn to_json(value: &impl Serialize) -> io::Result<String> {
     let bytes = json::to_vec(value)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

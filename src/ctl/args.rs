@@ -1,21 +1,21 @@
-//! Options and arguments as etcdctl takes them: one or two dashes, `--option=value` or
-//! `--option value`, options also behind arguments, `--` ends them.
+//! Parses options and arguments as etcdctl does. Options have one or two dashes and are `--option=value` or
+//! `--option value`. They may follow arguments, and `--` ends them.
 //!
-//! A word with a dash that is no option is an argument if another argument stands before it, so
-//! that `set temperature -5` needs no `--`; as the first word, it is taken for a mistake.
+//! A word with a dash that is not an option is an argument if another argument precedes it, so `set temperature -5`
+//! needs no `--`. If it is the first word, it is an error.
 //!
-//! One habit of etcdctl is left out: there, the word behind a flag is taken for the flag's, so that
-//! in `ls -r /dir --sort` the last option is dropped without a word. Here it counts.
+//! One behaviour of etcdctl is not copied: it treats the word after a flag as the flag's value, so in
+//! `ls -r /dir --sort` it silently ignores the last option. Here that option is used.
 
 use std::time::Duration;
 
 use super::Stop;
 use crate::go;
 
-/// Room for an option's names in a help; longer ones have a line of their own.
+/// Width of the option names in a help text. Longer names get their own line.
 const NAMES_WIDTH: usize = 26;
 
-/// What an option takes.
+/// The kind of value that an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Flag,
@@ -24,7 +24,7 @@ enum Kind {
     Duration,
 }
 
-/// One option, by all its names; the first is the one it is asked for by.
+/// One option with all its names. The first name is the one used in the code.
 #[derive(Debug)]
 pub(super) struct Opt {
     names: &'static [&'static str],
@@ -53,7 +53,7 @@ impl Opt {
         Opt { names, kind, what }
     }
 
-    /// Its names with their dashes, as they are typed.
+    /// Its names with dashes, as they are typed.
     pub fn dashed(&self) -> impl Iterator<Item = String> {
         self.names.iter().map(|name| match name.len() {
             1 => format!("-{name}"),
@@ -69,7 +69,7 @@ impl Opt {
         self.what
     }
 
-    /// All its names, and what stands behind them.
+    /// All its names and the placeholder of its value.
     pub fn typed(&self) -> String {
         let names: Vec<String> = self.dashed().collect();
         let value = match self.kind {
@@ -81,7 +81,7 @@ impl Opt {
         names.join(", ") + value
     }
 
-    /// Its line of a help.
+    /// Its line in a help text.
     pub fn help(&self) -> String {
         let names = self.typed();
         if names.len() > NAMES_WIDTH {
@@ -90,7 +90,7 @@ impl Opt {
         format!("  {names:<NAMES_WIDTH$} {}\n", self.what)
     }
 
-    /// Refuses, in etcdctl's words, a value that cannot be read; `name` is the one that was typed.
+    /// Rejects a value that cannot be parsed, in etcdctl's words. `name` is the name that was typed.
     fn check(&self, name: &str, value: &str) -> Result<(), String> {
         let outcome = match self.kind {
             Kind::Flag if go::boolean(value.as_bytes()).is_none() => {
@@ -106,11 +106,11 @@ impl Opt {
     }
 }
 
-/// What was given: arguments in their order, and the last value of each option.
+/// The parsed words: arguments in order, and the last value of each option.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     pub args: Vec<String>,
-    /// How many arguments stand before `--`, if it was given.
+    /// The number of arguments before `--`, if it was given.
     pub before_dashes: Option<usize>,
     values: Vec<(&'static str, String)>,
 }
@@ -129,18 +129,18 @@ impl Parsed {
             == Some(true)
     }
 
-    /// Values were looked at when they were taken: here, each can be read.
+    /// Values are checked when they are parsed, so each can be converted here.
     pub fn number(&self, name: &str) -> Option<i64> {
         self.text(name).and_then(|text| go::signed(text).ok())
     }
 
-    /// As [`Parsed::number`]; what lies before now is no time at all.
+    /// As [`Parsed::number`]. A negative duration is 0.
     pub fn duration(&self, name: &str) -> Option<Duration> {
         self.text(name).and_then(|text| go::duration(text).ok())
     }
 }
 
-/// Reads the options in front of the first argument; the rest is handed back.
+/// Parses the options before the first argument. Returns the rest.
 pub(super) fn leading<'a>(
     words: &'a [String],
     options: &[Opt],
@@ -158,7 +158,7 @@ pub(super) fn leading<'a>(
     Ok((parsed, rest))
 }
 
-/// Reads options and arguments to the end.
+/// Parses options and arguments to the end.
 pub(super) fn all(words: &[String], options: &[Opt]) -> Result<Parsed, Stop> {
     let mut parsed = Parsed::default();
     let mut rest = words;
@@ -182,7 +182,7 @@ pub(super) fn all(words: &[String], options: &[Opt]) -> Result<Parsed, Stop> {
     Ok(parsed)
 }
 
-/// A word without its dashes, if it has some; empty for `--`.
+/// The word without its dashes, if it has some. Empty for `--`.
 fn as_option(word: &str) -> Option<&str> {
     let option = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
     (word != "-").then_some(option)

@@ -1,5 +1,5 @@
-//! `edgetcdctl snapshot check`: reads as a node reads that starts. What it calls good, a node takes, and
-//! nothing else.
+//! `edgetcdctl snapshot check`: reads a file as a node does at its start. It accepts exactly the files that a node
+//! accepts.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::engine::members::Member;
 use crate::ids;
 use crate::tree::Census;
 
-/// What a file holds that a node would take.
+/// The contents of a file that a node accepts.
 #[derive(Debug, Serialize)]
 struct Good {
     file: String,
@@ -39,7 +39,7 @@ struct Bad {
     error: String,
 }
 
-/// Status 1 if one of them is not good; all are looked at.
+/// Checks all files. Returns status 1 if one of them is not good.
 pub(super) fn check(run: &mut Run) -> Result<(), Stop> {
     if run.parsed.args.is_empty() {
         return Err(Stop::Usage("FILE required".to_owned()));
@@ -73,9 +73,9 @@ pub(super) fn check(run: &mut Run) -> Result<(), Stop> {
     }
 }
 
-/// Reads all of it as a node does.
+/// Reads the whole file as a node does.
 fn look(path: &Path) -> Result<Good, String> {
-    // All events, since they are counted: who wrote the file had room for them.
+    // Reads all events to count them. The member that wrote the file had enough memory for them.
     let contents = backup::read_file(path, usize::MAX).map_err(|error| error.to_string())?;
     let (state, position) = (&contents.state, contents.mark.position);
     let census = Census::of(&state.tree);
@@ -103,7 +103,7 @@ fn look(path: &Path) -> Result<Good, String> {
     })
 }
 
-/// When the file was written last, by its file system; empty where that has no such thing.
+/// The file's modification time. Empty if the file system has none.
 fn written(path: &Path) -> String {
     let time = fs::metadata(path).and_then(|metadata| metadata.modified());
     let time = time.ok().filter(|time| *time > SystemTime::UNIX_EPOCH);

@@ -1,4 +1,4 @@
-//! Requests of the v2 API, to one endpoint after the other until one answers.
+//! Sends requests of the v2 API to one endpoint after another until one answers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,26 +19,26 @@ use super::wire::{Ask, Body, Further, Method, Patience};
 use crate::dial;
 use crate::urls::Scheme;
 
-/// Why no answer came back, or none that was hoped for.
+/// The reason why there is no response, or not the expected one.
 #[derive(Debug)]
 pub(super) enum Failure {
     Refused(KeysError),
-    /// An answer that is none of the keys API.
+    /// The response is not one of the keys API.
     NoJson,
-    /// A success without a body: of a watch whose server ended it.
+    /// A success without a body: the server ended a watch.
     Empty,
     /// No endpoint served the request.
     Unavailable(Vec<Miss>),
-    /// An endpoint did not serve it, and a second one was not to be asked.
+    /// An endpoint did not serve the request, and it must not be sent to a second one.
     Missed(Miss),
-    /// The command took longer than it may.
+    /// The command exceeded its time limit.
     Deadline,
-    /// There is nobody to ask.
+    /// There are no endpoints.
     NoEndpoints,
 }
 
 impl Failure {
-    /// Whether no endpoint at all could be connected to.
+    /// Whether no connection to any endpoint could be made.
     pub fn is_unconnected(&self) -> bool {
         match self {
             Failure::Unavailable(misses) => misses.iter().all(|miss| miss.reach == Reach::Refused),
@@ -46,8 +46,8 @@ impl Failure {
         }
     }
 
-    /// All there is to say, but what went wrong at each endpoint is said once only: so etcdctl
-    /// tells it where an error is not its own.
+    /// The message in which each endpoint's error appears only once. etcdctl prints it this way if the error is not
+    /// its own.
     pub fn brief(&self) -> String {
         let Failure::Unavailable(misses) = self else {
             return self.to_string();
@@ -83,28 +83,28 @@ impl fmt::Display for Failure {
     }
 }
 
-/// How far a request came that was not served.
+/// How far an unserved request got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// No connection, and at once.
+    /// The connection was refused at once.
     Refused,
-    /// No connection in time.
+    /// No connection within the time limit.
     Silent,
-    /// It was sent; whether it was done is not known.
+    /// The request was sent. It is unknown whether it had an effect.
     Sent,
 }
 
-/// Why one endpoint did not serve a request.
+/// The reason why one endpoint did not serve a request.
 #[derive(Debug)]
 pub(super) struct Miss {
     pub error: String,
     pub reach: Reach,
-    /// The whole command has used up its time, so that no other endpoint is asked.
+    /// The time of the whole command is used up, so no other endpoint is tried.
     over: bool,
 }
 
 impl Miss {
-    /// Why one endpoint that was reached is of no use.
+    /// A failure of an endpoint that was reached.
     pub fn sent(error: String) -> Miss {
         Miss {
             error,
@@ -122,42 +122,42 @@ impl Miss {
     }
 }
 
-/// What one endpoint answered.
+/// The response of one endpoint.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub status: u16,
-    /// `X-Etcd-Index`; 0 where there is none.
+    /// `X-Etcd-Index`. 0 if there is none.
     pub index: u64,
-    /// `X-Raft-Index` and `X-Raft-Term`, of answers about keys.
+    /// `X-Raft-Index` and `X-Raft-Term` of responses about keys.
     pub raft_index: Option<u64>,
     pub raft_term: Option<u64>,
     pub body: Vec<u8>,
 }
 
-/// What requests are sent with.
+/// The settings for sending requests.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
-    /// How long an endpoint may take to begin its answer.
+    /// Time limit for the start of an endpoint's response.
     pub timeout: Duration,
-    /// How long a request may take at all its endpoints together; a watch may take for ever.
+    /// Time limit of a request at all its endpoints together. A watch has none.
     pub total_timeout: Duration,
     /// The value of `Authorization`, if there is one.
     pub authorization: Option<String>,
-    /// Tell each request on stderr, as the curl command that does the same.
+    /// Print each request on stderr as the equivalent curl command.
     pub debug: bool,
-    /// Proxies of the environment.
+    /// The proxies of the environment.
     pub proxies: Proxies,
 }
 
-/// Sends requests to some endpoints, in their order from the one that answered last.
+/// Sends requests to endpoints in their order, starting with the one that answered last.
 #[derive(Debug)]
 pub(super) struct Client {
     pub endpoints: Vec<Endpoint>,
     pub settings: Settings,
     agent: Agent,
-    /// Agents for endpoints that need one of their own, or are asked by a proxy; by endpoint.
+    /// Agents by endpoint, for endpoints that need their own or are reached through a proxy.
     special: Mutex<BTreeMap<String, Agent>>,
-    /// Which endpoint answered last: it is asked first.
+    /// The endpoint that answered last. It is tried first.
     pinned: AtomicUsize,
 }
 
@@ -177,7 +177,7 @@ impl Client {
         read_event(self.answer(ask)?)
     }
 
-    /// The first answer that is no error of its server.
+    /// Returns the first response that is not a server error.
     pub fn answer(&self, ask: &Ask) -> Result<Answer, Failure> {
         let hurried = ask.patience == Patience::Usual;
         let deadline = hurried.then(|| Instant::now() + self.settings.total_timeout);
@@ -208,7 +208,7 @@ impl Client {
         })
     }
 
-    /// Goes on with other endpoints, first with the one that answered last, if it is among them.
+    /// Replaces the endpoints. Starts with the one that answered last, if it is among them.
     pub fn move_to(&mut self, endpoints: Vec<Endpoint>) {
         let answered = self.endpoints.get(self.pinned.load(Ordering::Relaxed));
         let at = endpoints.iter().position(|url| Some(url) == answered);
@@ -216,7 +216,7 @@ impl Client {
         self.endpoints = endpoints;
     }
 
-    /// What this endpoint answers until the deadline, if that is no error of its own.
+    /// Returns this endpoint's response, unless it is a server error or misses the deadline.
     fn answer_of(
         &self,
         endpoint: &Endpoint,
@@ -230,7 +230,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// What this endpoint answers until the deadline, with any status.
+    /// Returns this endpoint's response with any status, unless it misses the deadline.
     pub fn any_answer_of(
         &self,
         endpoint: &Endpoint,
@@ -260,7 +260,7 @@ impl Client {
         })
     }
 
-    /// The head of this endpoint's answer, with any status; its body comes as it is read.
+    /// Returns the head of this endpoint's response, with any status. The caller reads the body.
     pub fn begin(&self, endpoint: &Endpoint, ask: &Ask) -> Result<Response<ureq::Body>, Miss> {
         refuse_scheme(endpoint)?;
         let proxy = self.proxy_of(endpoint)?;
@@ -268,7 +268,7 @@ impl Client {
         response.map_err(|error| explain(endpoint, proxy.as_ref(), &error))
     }
 
-    /// The proxy of the environment that this endpoint is asked by.
+    /// The environment's proxy for this endpoint.
     fn proxy_of(&self, endpoint: &Endpoint) -> Result<Option<Proxy>, Miss> {
         if dial::is_special(endpoint.url()) {
             return Ok(None);
@@ -294,7 +294,7 @@ impl Client {
             Body::Json(text) => ("application/json", text.clone()),
         };
         if self.settings.debug {
-            // With stderr gone there is nobody to tell.
+            // If stderr is closed, the error is ignored.
             let shown = ask.url(endpoint.as_str(), endpoint.query());
             let _ = writeln!(std::io::stderr(), "{}", ask.curl(&shown, &body));
         }
@@ -368,7 +368,9 @@ fn refuse_scheme(endpoint: &Endpoint) -> Result<(), Miss> {
     match endpoint.scheme() {
         Scheme::Http | Scheme::Unix => Ok(()),
         _ => Err(Miss {
-            error: format!("client: {endpoint}: there is no TLS yet, only http:// and unix://"),
+            error: format!(
+                "client: {endpoint}: TLS is not supported yet, only http:// and unix://"
+            ),
             reach: Reach::Refused,
             over: false,
         }),

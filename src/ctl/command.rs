@@ -1,4 +1,4 @@
-//! What a command is, and what it works with when it runs.
+//! The types of a command and of its environment.
 
 use std::io::{Read, Write};
 
@@ -9,35 +9,35 @@ use super::client::{Client, Failure};
 use super::globals::Globals;
 use super::wire::{Ask, Parameters};
 
-/// One command: what its help says of it, and what it does.
+/// One command: its help and its function.
 pub(super) struct Command {
-    /// One word, or two with a blank: that of a group and its own.
+    /// One word, or two with a blank: the name of the group and the command's own name.
     pub name: &'static str,
     pub arguments: &'static str,
     pub what: &'static str,
-    /// Command lines behind the program's name, for the help.
+    /// Command lines without the program's name, for the help.
     pub examples: &'static [&'static str],
     pub options: &'static [Opt],
     pub run: fn(&mut Run) -> Result<(), Stop>,
 }
 
-/// What the program runs in: its variables and its streams.
+/// The environment of the program: its variables and streams.
 pub struct World<'a> {
-    /// A variable of the environment.
+    /// Returns a variable of the environment.
     pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// Values that are not among the arguments are read from here.
+    /// Values that are not arguments are read from here.
     pub stdin: &'a mut dyn Read,
-    /// Where what was asked for is printed.
+    /// Receives the command's output.
     pub stdout: &'a mut dyn Write,
-    /// Where errors are told, and what is said besides.
+    /// Receives errors and other messages.
     pub stderr: &'a mut dyn Write,
-    /// Whether a person looks at stdout: colours are for persons.
+    /// Whether stdout is a terminal. Colours are used only there.
     pub stdout_is_terminal: bool,
-    /// Whether a person looks at stderr: so is the sight of how far it got.
+    /// Whether stderr is a terminal. Progress bars are drawn only there.
     pub stderr_is_terminal: bool,
 }
 
-/// What a command works with.
+/// The input of a command.
 pub(super) struct Run<'a, 'w> {
     pub globals: &'a Globals,
     pub parsed: &'a Parsed,
@@ -47,7 +47,7 @@ pub(super) struct Run<'a, 'w> {
 pub(super) const HELP: Opt = Opt::flag(&["help", "h"], "print this");
 
 impl Run<'_, '_> {
-    /// The servers, as etcdctl finds them: see [`Globals::connect`].
+    /// Finds the servers as etcdctl does. See [`Globals::connect`].
     pub fn connect(&mut self) -> Result<Client, Stop> {
         self.globals.connect(self.world.stderr)
     }
@@ -58,14 +58,14 @@ impl Run<'_, '_> {
         given.ok_or_else(|| Stop::Usage("key required".to_owned()))
     }
 
-    /// The value: the argument behind the key as it stands, or what is in `--file FILE`, or all of stdin.
+    /// The value: the argument after the key, or the contents of `--file FILE`, or all of stdin.
     pub fn value(&mut self) -> Result<String, Stop> {
         let file = self.parsed.text("file").map(str::to_owned);
         let bytes = match (self.parsed.args.get(1), file) {
             (Some(given), None) => return Ok(given.clone()),
             (Some(_), Some(_)) => {
                 return Err(Stop::Usage(
-                    "a value and --file were given: one is enough".into(),
+                    "a value and --file were given: use only one of them".into(),
                 ));
             }
             (None, Some(path)) if path != "-" => std::fs::read(&path)
@@ -82,13 +82,13 @@ impl Run<'_, '_> {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Sends a request and prints what it gives.
+    /// Sends a request and prints the result.
     pub fn send_and_print(&mut self, client: &Client, ask: &Ask) -> Result<(), Stop> {
         let event = client.send(ask)?;
         self.print(&event)
     }
 
-    /// Prints an event in the format that was asked for.
+    /// Prints an event in the selected format.
     pub fn print(&mut self, event: &Event) -> Result<(), Stop> {
         let out = &mut self.world.stdout;
         match self.globals.output.as_str() {
@@ -104,31 +104,30 @@ impl Run<'_, '_> {
         self.globals.output == "simple"
     }
 
-    /// A flag as a parameter, given or not.
+    /// A flag as a parameter, whether it was given or not.
     pub fn switch(&self, option: &str, parameter: &'static str) -> (&'static str, String) {
         (parameter, self.parsed.flag(option).to_string())
     }
 
-    /// Those of `names` that were given, as parameters of the same name.
+    /// The given flags among `names`, as parameters of the same name.
     pub fn flags(&self, names: &[&'static str]) -> Parameters {
         let given = names.iter().filter(|name| self.parsed.flag(name));
         given.map(|name| (*name, "true".to_owned())).collect()
     }
 
-    /// An option as a parameter; an empty one is as good as none.
+    /// An option as a parameter. An empty one counts as not given.
     pub fn text(&self, option: &str, parameter: &'static str) -> Option<(&'static str, String)> {
         let given = self.parsed.text(option).filter(|value| !value.is_empty());
         given.map(|value| (parameter, value.to_owned()))
     }
 
-    /// `--ttl`, if it is a time to live at all.
+    /// `--ttl`, if it is greater than 0.
     pub fn ttl(&self) -> Option<(&'static str, String)> {
         let given = self.parsed.number("ttl").filter(|ttl| *ttl > 0);
         given.map(|ttl| ("ttl", ttl.to_string()))
     }
 
-    /// An index; 0 is as good as none. A negative one is taken as etcdctl takes it: none that is
-    /// ever reached.
+    /// An index. 0 counts as not given. A negative one is treated as in etcdctl: as an index that is never reached.
     pub fn index(&self, option: &str, parameter: &'static str) -> Option<(&'static str, String)> {
         let given = self.parsed.number(option).filter(|index| *index != 0);
         given.map(|index| (parameter, index.cast_unsigned().to_string()))

@@ -1,5 +1,5 @@
-//! `edgetcdctl completion`: what a shell needs to complete our words, made from the tables of
-//! commands and options, so that it knows what the program knows.
+//! `edgetcdctl completion`: prints completion scripts for shells. They are made from the tables of commands and
+//! options, so they always match the program.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use super::globals::GLOBAL_OPTIONS;
 pub(super) const ALL: &[Command] = &[Command {
     name: "completion",
     arguments: "bash | zsh | fish",
-    what: "print a script that completes the words of a shell",
+    what: "print a completion script for a shell",
     examples: &[
         "completion bash > /etc/bash_completion.d/edgetcdctl",
         "completion zsh > \"${fpath[1]}/_edgetcdctl\"",
@@ -38,13 +38,13 @@ fn completion(run: &mut Run) -> Result<(), Stop> {
     Ok(run.world.stdout.write_all(script.as_bytes())?)
 }
 
-/// The first words of commands, each once, with what is said of it.
+/// The first words of commands without duplicates, each with its description.
 fn first_words() -> Vec<(&'static str, String)> {
     let mut words: Vec<(&str, String)> = vec![];
     for command in all_commands() {
         let (first, what) = match command.name.split_once(' ') {
-            // What is read on the spot is not many.
-            Some((group @ "wal", _)) => (group, "commands on a node's own log".to_owned()),
+            // The `wal` commands read local files and have no plural.
+            Some((group @ "wal", _)) => (group, "commands on the log of a node".to_owned()),
             Some((group, _)) => (group, format!("commands on {group}s")),
             None => (command.name, command.what.to_owned()),
         };
@@ -85,13 +85,13 @@ fn dashed(options: &[Opt]) -> String {
         .join(" ")
 }
 
-/// Patterns of those whose value is the next word.
+/// Patterns of options that take the next word as their value.
 fn with_value(options: &[Opt]) -> String {
     let options = options.iter().filter(|option| option.takes_value());
     options.flat_map(Opt::dashed).collect::<Vec<_>>().join("|")
 }
 
-/// The lines of a shell's `case` by command: what may stand behind each.
+/// The lines of a shell's `case` per command: the words that may follow it.
 fn cases() -> String {
     let mut out = String::new();
     let first: Vec<&str> = first_words().iter().map(|(word, _)| *word).collect();
@@ -124,7 +124,7 @@ fn cases() -> String {
     out
 }
 
-/// The part that bash and zsh share: from the words so far to `found`, what may come next.
+/// The part shared by bash and zsh: computes from the words so far the possible next words, in `found`.
 fn finder(before: &str) -> String {
     let names: Vec<&str> = groups().iter().map(|(group, _)| *group).collect();
     format!(
@@ -147,7 +147,7 @@ fn finder(before: &str) -> String {
     )
 }
 
-/// Bash cuts its words at `=` and `:` as well, which stand in URLs, so the line is read anew.
+/// Bash also splits words at `=` and `:`, which occur in URLs, so the script splits the line again.
 fn bash() -> String {
     format!(
         "# bash completion of edgetcdctl; made by: edgetcdctl completion bash\n\
@@ -162,7 +162,7 @@ fn bash() -> String {
     )
 }
 
-/// From a folder of `fpath` it is the body of the function; sourced, it says what it is for.
+/// In a folder of `fpath` this is the body of the function. If it is sourced, it registers the function.
 fn zsh() -> String {
     format!(
         "#compdef edgetcdctl\n\

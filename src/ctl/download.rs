@@ -1,8 +1,8 @@
-//! One file of a server, as long as bytes keep coming.
+//! Downloads one file from a server, as long as data keeps arriving.
 //!
-//! A request has a time for all of it, which a big file on a slow line does not fit in. Here each piece has
-//! its time: a thread reads, and whoever waits for it gives up when nothing has come for so long. The thread
-//! ends with the connection or the process.
+//! A time limit for the whole request would be too short for a large file on a slow line. So each piece has its own
+//! time limit. A thread reads the response, and the caller stops waiting if no piece has arrived within the limit.
+//! The thread ends with the connection or the process.
 
 use std::io::Read as _;
 use std::thread;
@@ -14,14 +14,14 @@ use super::client::{Client, Miss, Settings};
 use super::endpoint::Endpoint;
 use super::wire::Ask;
 
-/// The server measures what it will send before it says a word.
+/// Factor for the time limit of the head: the server computes the size of the file before it answers.
 const PATIENCE_FOR_THE_HEAD: u32 = 10;
 
-/// Pieces that were read and wait to be taken.
+/// Number of pieces that are read ahead.
 const AHEAD: usize = 4;
 const PIECE_BYTES: usize = 64 << 10;
 
-/// What an answer says before its body.
+/// The head of a response.
 #[derive(Debug)]
 pub(super) struct Head {
     pub status: u16,
@@ -31,7 +31,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// A header that is a number.
+    /// A header with a number.
     pub fn number(&self, name: &str) -> Option<u64> {
         let mut headers = self.headers.iter();
         let (_, value) = headers.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
@@ -46,7 +46,7 @@ enum News {
     Failed(Miss),
 }
 
-/// An answer that is being read.
+/// A response that is being read.
 pub(super) struct Download {
     pub head: Head,
     endpoint: Endpoint,
@@ -55,7 +55,7 @@ pub(super) struct Download {
 }
 
 impl Download {
-    /// Asks this endpoint, and waits for the head of its answer.
+    /// Sends a request to this endpoint and waits for the head of its response.
     pub fn begin(endpoint: &Endpoint, settings: &Settings, ask: Ask) -> Result<Download, Miss> {
         let (tell, news) = bounded(AHEAD);
         let client = Client::new(vec![endpoint.clone()], settings.clone());
@@ -63,7 +63,7 @@ impl Download {
         let reader = thread::Builder::new().name("download".into());
         let started = reader.spawn(move || read(&client, &from, &ask, &tell));
         if let Err(error) = started {
-            return Err(Miss::sent(format!("no thread: {error}")));
+            return Err(Miss::sent(format!("cannot start a thread: {error}")));
         }
         let head = wait(
             &news,
@@ -83,7 +83,7 @@ impl Download {
         }
     }
 
-    /// The next bytes; none at the end.
+    /// Returns the next bytes. None at the end.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>, Miss> {
         match wait(&self.news, self.timeout, &self.endpoint, "more of it")? {
             News::Piece(piece) => Ok(Some(piece)),
@@ -93,7 +93,7 @@ impl Download {
         }
     }
 
-    /// All that is left, as far as it comes and is of use: the text of a refusal.
+    /// Reads the rest of the response, as far as it arrives, for example the text of an error.
     pub fn text(mut self) -> String {
         let mut text = Vec::new();
         while let Ok(Some(piece)) = self.next()
@@ -105,7 +105,7 @@ impl Download {
     }
 }
 
-/// Waits for as long as it may take; 0 is for ever.
+/// Waits for at most this time. 0 means no limit.
 fn wait(
     news: &Receiver<News>,
     patience: Duration,
@@ -124,7 +124,7 @@ fn wait(
     })
 }
 
-/// Whoever waited may have given up; then there is nobody to tell.
+/// If the receiver no longer waits, results are discarded.
 fn read(client: &Client, endpoint: &Endpoint, ask: &Ask, tell: &Sender<News>) {
     let mut response = match client.begin(endpoint, ask) {
         Ok(response) => response,

@@ -1,7 +1,8 @@
-//! Where a server is, as people and scripts write it.
+//! Parses the addresses of servers.
 //!
-//! etcdctl takes any URL: a path in front of the API (a proxy), no port (80), a query that goes with each request. Here
-//! `http://` may be left out as well, a user is sent to the server, and empty places of a list are skipped.
+//! etcdctl accepts any URL: with a path before the API (a proxy), without a port (80), with a query that is added to
+//! each request. Here, `http://` may also be omitted, a user in the URL is sent to the server, and empty items of a
+//! list are skipped.
 
 use super::globals::base64;
 use super::wire;
@@ -14,22 +15,22 @@ use std::net::Ipv6Addr;
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
-    /// As messages show it: with its scheme, without what is ignored.
+    /// The text for messages: with the scheme, without ignored parts.
     text: String,
     url: Url,
-    /// What stands before `/v2`, without a slash at its end.
+    /// The path before `/v2`, without a slash at its end.
     prefix: String,
-    /// What each request has in its query.
+    /// The query that is added to each request.
     query: Vec<(String, String)>,
-    /// `Authorization` for the user that stands in it.
+    /// `Authorization` for the user in the URL.
     pub authorization: Option<String>,
 }
 
 impl Endpoint {
-    /// Reads one endpoint.
+    /// Parses one endpoint.
     ///
     /// # Errors
-    /// What is wrong with it, in words that name it.
+    /// Returns a message that contains the endpoint.
     pub fn parse(text: &str) -> Result<Endpoint, String> {
         let (scheme, rest) = split_scheme(text.trim());
         let rest = rest.split('#').next().unwrap_or_default();
@@ -60,7 +61,7 @@ impl Endpoint {
     }
 
     fn unix(scheme: &str, rest: &str) -> Result<Endpoint, String> {
-        // The file `name:80` is what etcdctl opens for a relative name without a port.
+        // For a relative name without a port, etcdctl opens the file `name:80`.
         let rest = rest.trim_end_matches('/');
         let rest = if rest.starts_with('/') {
             rest.to_owned()
@@ -78,28 +79,28 @@ impl Endpoint {
         })
     }
 
-    /// A comma list. Empty places are skipped.
+    /// Parses a list separated by commas. Empty items are skipped.
     pub fn parse_list(text: &str) -> Result<Vec<Endpoint>, String> {
         let given = text.split(',').filter(|text| !text.trim().is_empty());
         given.map(Endpoint::parse).collect()
     }
 
-    /// As messages show it.
+    /// The text for messages.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// What a path of the API is appended to in a request.
+    /// The base to which requests append an API path.
     pub fn base(&self) -> String {
         format!("{}{}", dial::base(&self.url), self.prefix)
     }
 
-    /// What each request has in its query.
+    /// The query that is added to each request.
     pub fn query(&self) -> &[(String, String)] {
         &self.query
     }
 
-    /// How it is reached.
+    /// The URL to connect to.
     pub fn url(&self) -> &Url {
         &self.url
     }
@@ -115,7 +116,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What stands before `://`, or `http` where nothing does.
+/// The part before `://`, or `http` if there is none.
 fn split_scheme(text: &str) -> (&str, &str) {
     let is_scheme =
         |scheme: &str| !scheme.is_empty() && !scheme.contains(|c: char| "/:?#[@".contains(c));
@@ -125,19 +126,19 @@ fn split_scheme(text: &str) -> (&str, &str) {
     }
 }
 
-/// A path in front of the API, cleaned and escaped as etcdctl does it.
+/// The path before the API, cleaned and escaped as etcdctl does it.
 fn path_in_front(path: &str) -> String {
     let plain = percent_decode_str(path).decode_utf8_lossy();
     wire::escape_path(wire::clean(&plain).trim_end_matches('/'))
 }
 
-/// The address with its port, which may have been left out; without a host it is this machine.
+/// The address with its port, which may have been omitted. Without a host it is this machine.
 fn with_port(address: &str, port: u16) -> String {
     let address = match address.strip_prefix(':') {
         Some(port) if !port.is_empty() && !port.contains(':') => format!("localhost:{port}"),
         _ => address.to_owned(),
     };
-    // `::1:2379`: Go takes the last colon for the port's.
+    // `::1:2379`: Go uses the last colon for the port.
     if let Some((host, port)) = address.rsplit_once(':')
         && host.parse::<Ipv6Addr>().is_ok()
     {

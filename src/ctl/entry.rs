@@ -1,4 +1,4 @@
-//! A key or a directory as `export` writes it, `import` reads it and `mirror` sends it on.
+//! A key or a directory, as `export` writes it, `import` reads it and `mirror` sends it.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) struct Entry {
     pub value: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dir: bool,
-    /// Seconds that were left when it was read.
+    /// Remaining seconds when it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<i64>,
 }
@@ -32,7 +32,7 @@ impl Entry {
         }
     }
 
-    /// Makes it so, whatever is there before, but for a directory in the place of a key.
+    /// Writes the entry over an existing one. A key does not replace a directory.
     pub fn send(&self, client: &Client) -> Result<(), Failure> {
         let mut form = vec![];
         form.extend(self.ttl.map(|ttl| ("ttl", ttl.to_string())));
@@ -42,7 +42,7 @@ impl Entry {
         }
         let dir = || ("dir", "true".to_owned());
         match client.send(&Ask::put(&self.key, vec![dir()], form.clone())) {
-            // It is there: all that can be changed of it is its time to live.
+            // The directory exists already. Only its time to live can be changed.
             Err(Failure::Refused(error)) if error.code == NOT_A_FILE => {
                 let query = vec![dir(), ("prevExist", "true".to_owned())];
                 client.send(&Ask::put(&self.key, query, form)).map(drop)
@@ -53,13 +53,14 @@ impl Entry {
 }
 
 impl Entry {
-    /// How long it lives.
+    /// Its remaining time to live.
     pub fn lifetime(&self) -> Option<Duration> {
         let seconds = self.ttl.and_then(|ttl| u64::try_from(ttl).ok());
         seconds.map(Duration::from_secs)
     }
 
-    /// Gives what is there already this time to live; no watch hears of that. What has gone is made anew.
+    /// Sets the time to live of an existing key without an event for watchers. Creates the key if it no longer
+    /// exists.
     pub fn prolong(&self, client: &Client) -> Result<(), Failure> {
         if self.dir {
             return self.send(client);
@@ -74,14 +75,13 @@ impl Entry {
     }
 }
 
-/// The code of an error: there is a directory already.
+/// Error code: the key is a directory.
 const NOT_A_FILE: u32 = 102;
-/// The code of an error: there is no such key.
+/// Error code: the key does not exist.
 pub(super) const NOT_FOUND: u32 = 100;
 
-/// All that is at a key and below it, directories before what is in them, and the index of the
-/// moment. The root has no line of its own. What has a name with `_` in front is not among it,
-/// unless it was asked for by that name.
+/// Returns a key and everything below it, directories before their contents, and the current index. The root has no
+/// entry of its own. Hidden names (with `_` in front) are skipped unless `key` itself is one.
 pub(super) fn read_all(client: &Client, key: &str) -> Result<(Vec<Entry>, u64), Failure> {
     let yes = || "true".to_owned();
     let ask = Ask {

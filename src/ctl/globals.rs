@@ -1,4 +1,4 @@
-//! What stands before the command: which servers, as whom, in which format, how patiently.
+//! The global options, which precede the command: endpoints, user, output format, time limits.
 
 use std::io::Write;
 use std::time::Duration;
@@ -15,26 +15,32 @@ use super::terminal;
 pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
     Opt::text(
         &["endpoints"],
-        "comma list of servers, http://HOST:PORT each",
+        "servers as http://HOST:PORT, separated by commas",
     ),
     Opt::text(&["endpoint"], "older name of --endpoints"),
     Opt::text(&["peers", "C"], "oldest name of --endpoints"),
     Opt::text(&["output", "o"], "simple (the default), extended or json"),
     Opt::flag(
         &["no-sync"],
-        "ask the endpoints given, not all that the cluster has",
+        "use only the given endpoints, not all members of the cluster",
     ),
     Opt::flag(&["debug"], "print each request as a curl command"),
     Opt::text(
         &["username", "u"],
-        "USER[:PASSWORD]; the password is asked for if it is left out",
+        "USER[:PASSWORD]; asks for the password if it is omitted",
     ),
-    Opt::duration(&["timeout"], "for one endpoint's answer (2s)"),
-    Opt::duration(&["total-timeout"], "for the command, but a watch (5s)"),
-    Opt::text(&["cert-file"], "not there yet: TLS"),
-    Opt::text(&["key-file"], "not there yet: TLS"),
-    Opt::text(&["ca-file"], "not there yet: TLS"),
-    Opt::text(&["discovery-srv", "D"], "not there yet: endpoints from DNS"),
+    Opt::duration(&["timeout"], "time limit for one endpoint's response (2s)"),
+    Opt::duration(
+        &["total-timeout"],
+        "time limit for the command, except a watch (5s)",
+    ),
+    Opt::text(&["cert-file"], "not supported yet: TLS"),
+    Opt::text(&["key-file"], "not supported yet: TLS"),
+    Opt::text(&["ca-file"], "not supported yet: TLS"),
+    Opt::text(
+        &["discovery-srv", "D"],
+        "not supported yet: endpoints from DNS",
+    ),
     Opt::flag(&["insecure-discovery"], "accepted, for --discovery-srv"),
     Opt::flag(&["version", "v"], "print the version"),
     HELP,
@@ -42,7 +48,7 @@ pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
 
 const DEFAULT_ENDPOINTS: &str = "http://127.0.0.1:2379,http://127.0.0.1:4001";
 
-/// Options with the variables that stand for them; the first that is given counts.
+/// Options and the variables that replace them. The first one given counts.
 pub(super) const ENDPOINTS: [(&str, &str); 3] = [
     ("endpoints", "ETCDCTL_ENDPOINTS"),
     ("endpoint", "ETCDCTL_ENDPOINT"),
@@ -62,7 +68,7 @@ const NOT_THERE_YET: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// The global options, read.
+/// The parsed global options.
 #[derive(Debug)]
 pub(super) struct Globals {
     pub endpoints: Vec<Endpoint>,
@@ -72,7 +78,7 @@ pub(super) struct Globals {
 }
 
 impl Globals {
-    /// Reads options and variables; asks for a password if one is missing.
+    /// Reads options and variables. Asks for a password if it is missing.
     pub fn new(global: &Parsed, world: &mut World) -> Result<Globals, Stop> {
         let given = |option: &str, variable: &str| {
             let option = global.text(option).map(str::to_owned);
@@ -83,7 +89,7 @@ impl Globals {
         };
         for (option, variable, what) in NOT_THERE_YET {
             if given(option, variable).is_some() {
-                let text = format!("--{option} ({variable}): {what} is not there yet");
+                let text = format!("--{option} ({variable}): {what} is not supported yet");
                 return Err(Stop::Plain(text));
             }
         }
@@ -110,21 +116,21 @@ impl Globals {
         })
     }
 
-    /// The endpoints that were given, and no others.
+    /// Connects only to the given endpoints.
     pub fn given_endpoints(&self, err: &mut dyn Write) -> Result<Client, Stop> {
         let client = Client::new(self.endpoints.clone(), self.settings.clone());
         self.tell_endpoints(&client, err)?;
         Ok(client)
     }
 
-    /// All endpoints of the cluster: first those given are asked for its members, unless
-    /// `--no-sync`. That no one can be connected to is told at once, with status 2; with any other
-    /// error the endpoints stay as they are, and the command itself will tell.
+    /// Connects to all endpoints of the cluster: asks the given ones for the members first, unless `--no-sync` is
+    /// given. Fails with status 2 if no connection could be made. After any other error the endpoints stay as given,
+    /// and the command itself reports the error.
     pub fn connect(&self, err: &mut dyn Write) -> Result<Client, Stop> {
         self.connect_to(self.endpoints.clone(), err)
     }
 
-    /// As [`Globals::connect`], with other endpoints than those given.
+    /// As [`Globals::connect`], with other endpoints.
     pub fn connect_to(
         &self,
         endpoints: Vec<Endpoint>,

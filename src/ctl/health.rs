@@ -1,4 +1,4 @@
-//! `edgetcdctl cluster-health`: each member's own word, and what that makes of the cluster.
+//! `edgetcdctl cluster-health`: asks each member for its health and computes the state of the cluster.
 
 use std::io::Write;
 use std::thread;
@@ -21,7 +21,7 @@ pub(super) const ALL: &[Command] = &[Command {
     what: "ask each member for its health",
     examples: &["cluster-health", "cluster-health -f"],
     options: &[
-        Opt::flag(&["forever", "f"], "every ten seconds, until Ctrl-C"),
+        Opt::flag(&["forever", "f"], "repeat every ten seconds, until Ctrl-C"),
         HELP,
     ],
     run: cluster_health,
@@ -29,15 +29,15 @@ pub(super) const ALL: &[Command] = &[Command {
 
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// The members are those of the endpoints given, which are not replaced by all of the cluster's
-/// before: this is the command for when that fails.
+/// Asks the given endpoints for the members. Unlike in other commands, they are not first replaced by all endpoints
+/// of the cluster, because this command must also work if that fails.
 fn cluster_health(run: &mut Run) -> Result<(), Stop> {
     let forever = run.parsed.flag("forever");
     if forever {
         end_well_on_interrupt()?;
     }
     let client = run.globals.given_endpoints(run.world.stderr)?;
-    // As in etcdctl, --debug tells of the members being asked for, not of what they are asked.
+    // As in etcdctl, --debug prints the request for the members, but not the requests to each member.
     let settings = Settings {
         debug: false,
         ..client.settings.clone()
@@ -71,7 +71,7 @@ fn cluster_health(run: &mut Run) -> Result<(), Stop> {
     }
 }
 
-/// Asks at one URL after the other until there is an answer; true for a good one.
+/// Tries one URL after another until one answers. Returns true if the member is healthy.
 fn check(client: &Client, member: &Member, out: &mut dyn Write) -> Result<bool, Stop> {
     let id = &member.id;
     if member.client_urls.is_empty() {
@@ -102,7 +102,7 @@ fn check(client: &Client, member: &Member, out: &mut dyn Write) -> Result<bool, 
     Ok(false)
 }
 
-/// `/health` as one member answers it, with any status: `"true"` or, of some versions, `true`.
+/// The response of one member to `/health`, with any status: `"true"` or, in some versions, `true`.
 fn ask(client: &Client, url: &str) -> Result<bool, String> {
     let endpoint = Endpoint::parse(url)?;
     let deadline = Instant::now() + client.settings.total_timeout;

@@ -1,10 +1,10 @@
-//! The help: of the program, of a group of commands, of one command.
+//! The help of the program, of a group of commands, and of one command.
 
 use super::command::Command;
 use super::globals::GLOBAL_OPTIONS;
 use super::restore::NOTES;
 
-/// Of one command, with examples.
+/// Help of one command, with examples.
 pub(super) fn of_command(command: &Command) -> String {
     let mut out = format!(
         "edgetcdctl {}: {}\n\nUsage:\n  edgetcdctl {} [options] {}",
@@ -28,13 +28,13 @@ pub(super) fn of_command(command: &Command) -> String {
     out
 }
 
-/// What is said of a command besides, in lines.
+/// More text about a command, in lines.
 pub(super) fn notes_of(command: &Command) -> Option<&'static str> {
     let (_, notes) = NOTES.iter().find(|(name, _)| *name == command.name)?;
     Some(notes)
 }
 
-/// Of the commands that share their first word.
+/// Help of the commands with the same first word.
 pub(super) fn of_group<'a>(name: &str, commands: impl Iterator<Item = &'a Command>) -> String {
     let mut out = format!("Usage: edgetcdctl {name} COMMAND [options] [arguments]\n\nCommands:\n");
     commands.for_each(|command| out += &line(command));
@@ -45,7 +45,7 @@ fn line(command: &Command) -> String {
     format!("  {:<16} {}\n", command.name, command.what)
 }
 
-/// Of the program.
+/// Help of the program.
 pub(super) fn of_all<'a>(commands: impl Iterator<Item = &'a Command>) -> String {
     let mut out = String::from(
         "edgetcdctl: a command line client for the v2 API of etcd\n\n\

@@ -1,4 +1,4 @@
-//! The commands on keys: what each sends and prints.
+//! The commands for keys.
 
 use std::io::Write;
 
@@ -10,15 +10,15 @@ use super::paint::Paint;
 use super::tree::{self, Look};
 use super::wire::{Ask, Body, Further, Method, Parameters};
 
-const QUORUM: Opt = Opt::flag(&["quorum", "q"], "ask the cluster, not only this member");
-const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "also all that is below");
-const SORT: Opt = Opt::flag(&["sort"], "in the order of keys");
-const TTL: Opt = Opt::number(&["ttl"], "seconds until it goes by itself");
-
-const FILE: Opt = Opt::text(
-    &["file"],
-    "the value is what is in FILE ('-': what comes in on stdin)",
+const QUORUM: Opt = Opt::flag(
+    &["quorum", "q"],
+    "read through a majority, not only from one member",
 );
+const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "include everything below");
+const SORT: Opt = Opt::flag(&["sort"], "sort by key");
+const TTL: Opt = Opt::number(&["ttl"], "seconds until it expires");
+
+const FILE: Opt = Opt::text(&["file"], "read the value from FILE ('-': from stdin)");
 
 pub(super) const ALL: &[Command] = &[
     Command {
@@ -35,7 +35,7 @@ pub(super) const ALL: &[Command] = &[
             SORT,
             Opt::flag(
                 &["recursive", "r"],
-                "draw a directory as a tree with its values",
+                "show a directory as a tree with its values",
             ),
             HELP,
         ],
@@ -44,7 +44,7 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "set",
         arguments: "KEY [VALUE]",
-        what: "set the value of a key; without one, it is read from stdin",
+        what: "set the value of a key; without VALUE, read it from stdin",
         examples: &[
             "set /message hello",
             "set /lease mine --ttl 30",
@@ -54,7 +54,7 @@ pub(super) const ALL: &[Command] = &[
         options: &[
             TTL,
             FILE,
-            Opt::text(&["swap-with-value"], "only if it has this value"),
+            Opt::text(&["swap-with-value"], "only if the key has this value"),
             Opt::number(
                 &["swap-with-index"],
                 "only if it was last modified at this index",
@@ -66,12 +66,12 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "mk",
         arguments: "KEY [VALUE]",
-        what: "make a key that is not there yet",
+        what: "create a key that does not exist yet",
         examples: &["mk /lock me --ttl 30", "mk --in-order /queue job"],
         options: &[
             Opt::flag(
                 &["in-order"],
-                "in the directory KEY, under a number that grows",
+                "in the directory KEY, under an increasing number",
             ),
             TTL,
             FILE,
@@ -82,7 +82,7 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "update",
         arguments: "KEY [VALUE]",
-        what: "set the value of a key that is there already",
+        what: "set the value of a key that already exists",
         examples: &["update /message hello", "update /lock me --ttl 30"],
         options: &[TTL, FILE, HELP],
         run: update,
@@ -96,8 +96,8 @@ pub(super) const ALL: &[Command] = &[
             RECURSIVE,
             SORT,
             QUORUM,
-            Opt::flag(&["p"], "a slash behind the names of directories"),
-            Opt::flag(&["tree"], "draw all that is below as a tree"),
+            Opt::flag(&["p"], "print a slash after directories"),
+            Opt::flag(&["tree"], "show everything below as a tree"),
             HELP,
         ],
         run: ls,
@@ -105,7 +105,7 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "mkdir",
         arguments: "KEY",
-        what: "make a directory that is not there yet",
+        what: "create a directory that does not exist yet",
         examples: &["mkdir /services", "mkdir /presence --ttl 60"],
         options: &[TTL, HELP],
         run: mkdir,
@@ -113,7 +113,7 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "setdir",
         arguments: "KEY",
-        what: "make a directory, also in the place of a key",
+        what: "create a directory; it may replace a key",
         examples: &["setdir /services"],
         options: &[TTL, HELP],
         run: setdir,
@@ -121,7 +121,7 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "updatedir",
         arguments: "KEY",
-        what: "give a directory another time to live",
+        what: "change the time to live of a directory",
         examples: &["updatedir /presence --ttl 60"],
         options: &[TTL, HELP],
         run: updatedir,
@@ -133,8 +133,8 @@ pub(super) const ALL: &[Command] = &[
         examples: &["rm /message", "rm -r /services", "rm /lock --with-value me"],
         options: &[
             RECURSIVE,
-            Opt::flag(&["dir"], "an empty directory, too"),
-            Opt::text(&["with-value"], "only if it has this value"),
+            Opt::flag(&["dir"], "also remove an empty directory"),
+            Opt::text(&["with-value"], "only if the key has this value"),
             Opt::number(
                 &["with-index"],
                 "only if it was last modified at this index",
@@ -240,7 +240,8 @@ fn draw(run: &mut Run, root: &Node, values: bool) -> Result<(), Stop> {
     tree::draw(root, look, run.world.stdout)
 }
 
-/// One key a line, depth first. A stack of its own, as a directory may be deeper than ours.
+/// Prints one key per line, depth first. Uses an explicit stack, because directories may be nested deeper than the
+/// program's stack allows.
 fn list(nodes: &[Node], slash: &str, out: &mut dyn Write) -> Result<(), Stop> {
     let mut out = std::io::BufWriter::new(out);
     let mut rest: Vec<&Node> = nodes.iter().rev().collect();

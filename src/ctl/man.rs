@@ -1,9 +1,9 @@
-//! `edgetcdctl man`: the page for man(1), made from the same tables as the help, so that it tells of the
-//! commands that there are.
+//! `edgetcdctl man`: prints the page for man(1). It is made from the same tables as the help, so it always matches
+//! the program.
 //!
-//! The text is roff with the macros of man(7). Of the characters that mean something to roff, a backslash is
-//! written as `\e`, a dash as `\-` (so that what is copied from the page can be typed), and a line that begins
-//! with a dot or a quote gets a `\&` before it.
+//! The text is roff with the macros of man(7). Some characters are special in roff: a backslash is written as `\e`,
+//! and a dash as `\-`, so that commands copied from the page work. A line that begins with a dot or a quote gets a
+//! `\&` in front.
 
 use std::fmt::Write as _;
 
@@ -33,20 +33,20 @@ fn man(run: &mut Run) -> Result<(), Stop> {
     Ok(run.world.stdout.write_all(page().as_bytes())?)
 }
 
-/// Exit statuses with what they say.
+/// Exit statuses and their meaning.
 const STATUSES: [(u8, &str); 6] = [
     (0, "It is done."),
     (
         1,
-        "Arguments that make no sense, or a file that is damaged or not there.",
+        "Invalid arguments, or a file that is damaged or does not exist.",
     ),
-    (2, "No server could be connected to."),
-    (3, "There is no such command."),
-    (4, "The server has refused it, or did not answer in time."),
+    (2, "No connection to any server could be made."),
+    (3, "The command does not exist."),
     (
-        5,
-        "Not all members are as they should be (cluster-health, status).",
+        4,
+        "The server refused the request or did not answer in time.",
     ),
+    (5, "Not all members are healthy (cluster-health, status)."),
 ];
 
 fn page() -> String {
@@ -55,11 +55,11 @@ fn page() -> String {
     page.section("COMMANDS");
     all_commands().for_each(|command| page.command(command));
     page.section("OPTIONS");
-    page.text("These stand before the command.");
+    page.text("Write these before the command.");
     page.options(GLOBAL_OPTIONS);
     page.section("ENVIRONMENT");
     for (option, variable) in ENDPOINTS.into_iter().chain([USERNAME]) {
-        page.entry(variable, &format!("stands for --{option}."));
+        page.entry(variable, &format!("sets --{option}."));
     }
     page.section("EXIT STATUS");
     for (status, what) in STATUSES {
@@ -75,7 +75,7 @@ fn page() -> String {
     page.0
 }
 
-/// The page as it grows. Writing to a String does not fail.
+/// The page as it is written. Writing to a String does not fail.
 #[derive(Default)]
 struct Page(String);
 
@@ -106,7 +106,7 @@ impl Page {
         let _ = writeln!(self.0, "{}", escaped(text));
     }
 
-    /// A bold word, and behind it what is said of it.
+    /// Writes a bold word and its description.
     fn entry(&mut self, name: &str, what: &str) {
         let _ = writeln!(self.0, ".TP\n.B {}\n{}", escaped(name), escaped(what));
     }
@@ -132,7 +132,7 @@ impl Page {
         }
     }
 
-    /// As they are typed, in lines of their own.
+    /// The examples as they are typed, each on its own line.
     fn examples(&mut self, command: &Command) {
         self.0 += ".nf\n";
         for example in command.examples {

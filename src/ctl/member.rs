@@ -1,12 +1,11 @@
-//! `edgetcdctl member`: who belongs to the cluster.
+//! `edgetcdctl member`: lists and changes the members of the cluster.
 //!
-//! Unlike those of the keys, errors here are told without `Error:  ` and have status 1, whoever made
-//! them. Only that no endpoint can be connected to in the first step, in which they are asked for all
-//! members, is told as everywhere.
+//! Unlike in the commands for keys, errors are printed without `Error:  ` and have status 1, whatever their cause.
+//! The only exception is that no connection can be made in the first step, which asks for all members. This is
+//! reported as in all commands.
 //!
-//! A change is sent to a second endpoint only if the first could not be connected to. The reference
-//! sends it on in more cases; an addition that took its time would then be done twice, or be told as
-//! refused because its URL is in use already.
+//! A change is sent to a second endpoint only if no connection to the first could be made. The reference retries in
+//! more cases. A slow addition would then be made twice, or be reported as refused because its URL is already in use.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -30,7 +29,7 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "member add",
         arguments: "NAME PEER-URL",
-        what: "add a member and print what it is to be started with",
+        what: "add a member and print the settings for its start",
         examples: &["member add n4 http://10.0.0.4:2380"],
         options: &[HELP],
         run: add,
@@ -38,7 +37,7 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "member remove",
         arguments: "ID",
-        what: "remove a member for good",
+        what: "remove a member permanently",
         examples: &["member remove 8e9e05c52164694d"],
         options: &[HELP],
         run: remove,
@@ -46,7 +45,7 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "member update",
         arguments: "ID PEER-URLS",
-        what: "give a member other peer URLs, a comma list",
+        what: "change the peer URLs of a member, separated by commas",
         examples: &["member update 8e9e05c52164694d http://10.0.0.4:2380"],
         options: &[HELP],
         run: update,
@@ -55,7 +54,7 @@ pub(super) const ALL: &[Command] = &[
 
 const PATH: &str = "/v2/members";
 
-/// A member as the API shows it; one that was never started has no name.
+/// A member as the API shows it. A member that was never started has no name.
 #[derive(Debug, Deserialize)]
 pub(super) struct Member {
     pub id: String,
@@ -73,13 +72,13 @@ struct Members {
     members: Vec<Member>,
 }
 
-/// An error answer of the members API.
+/// An error response of the members API.
 #[derive(Debug, Deserialize)]
 struct Refusal {
     message: String,
 }
 
-/// The members as the first endpoint that answers knows them, in the API's order.
+/// The members as known to the first endpoint that answers, in the API's order.
 pub(super) fn known_to(client: &Client) -> Result<Vec<Member>, Failure> {
     let answer = client.answer(&Ask::get(PATH, vec![]))?;
     if answer.status != 200 {
@@ -89,7 +88,7 @@ pub(super) fn known_to(client: &Client) -> Result<Vec<Member>, Failure> {
     Ok(members.members)
 }
 
-/// Where the members serve clients: those URLs of theirs that can be understood.
+/// The members' client URLs, as far as they can be parsed.
 pub(super) fn client_urls(client: &Client) -> Result<Vec<Endpoint>, Failure> {
     let members = known_to(client)?;
     let urls = members.iter().flat_map(|member| &member.client_urls);
@@ -148,7 +147,7 @@ fn add(run: &mut Run) -> Result<(), Stop> {
     )?)
 }
 
-/// `NAME=URL,…` of all members. The one just added has a name for its first start only: `name`.
+/// `NAME=URL,…` of all members. The added member has no name before its first start, so `name` is used.
 fn initial_cluster(members: &[Member], added: &str, name: &str) -> String {
     let named = |member: &Member| {
         let name = if member.id == added {
@@ -175,12 +174,12 @@ fn remove(run: &mut Run) -> Result<(), Stop> {
     };
     let before = format!("Received an error trying to remove member {id}: ");
     let (status, _) = answer(&client, &ask, &before).map_err(|stop| match stop {
-        // Alone among the errors, this one is printed without a line's end of its own.
+        // Unlike all other errors, this one is printed without an extra newline.
         Stop::Plain(text) => Stop::Plain(text.trim_end().to_owned()),
         other => other,
     })?;
     match status {
-        // 410: somebody else removed it meanwhile.
+        // 410: another client removed it meanwhile.
         204 | 410 => Ok(writeln!(
             run.world.stdout,
             "Removed member {id} from cluster"
@@ -189,7 +188,8 @@ fn remove(run: &mut Run) -> Result<(), Stop> {
     }
 }
 
-/// A name will not do, as two members may have the same. The words are etcdctl's, its name too.
+/// A member cannot be selected by its name, because two members may have the same one. The words are etcdctl's,
+/// including its own name.
 fn unknown(members: &[Member], id: &str) -> String {
     let mut out = String::new();
     for member in members.iter().filter(|member| member.name == id) {
@@ -223,13 +223,13 @@ fn update(run: &mut Run) -> Result<(), Stop> {
     }
 }
 
-/// Exactly as many arguments as are asked for.
+/// Returns the arguments if there are exactly N.
 fn arguments<const N: usize>(run: &Run, otherwise: &str) -> Result<[String; N], Stop> {
     let given = <[String; N]>::try_from(run.parsed.args.clone());
     given.map_err(|_| Stop::Plain(otherwise.to_owned()))
 }
 
-/// The body that names a member's URLs, which are looked at before anything is sent.
+/// The request body with a member's URLs, which are checked before anything is sent.
 fn peer_urls(texts: &[&str]) -> Result<String, Stop> {
     let urls = texts.iter().map(|text| Url::parse(text));
     let mut urls = urls
@@ -263,7 +263,7 @@ fn get<T: DeserializeOwned>(client: &Client, path: &str, before: &str) -> Result
     }
 }
 
-/// Status and body; `before` stands in front of what went wrong.
+/// Returns status and body. `before` is the prefix of error messages.
 fn answer(client: &Client, ask: &Ask, before: &str) -> Result<(u16, Vec<u8>), Stop> {
     match client.answer(ask) {
         Ok(Answer { status, body, .. }) => Ok((status, body)),
@@ -275,7 +275,7 @@ fn read<T: DeserializeOwned>(body: &[u8], before: &str) -> Result<T, Stop> {
     serde_json::from_slice(body).map_err(|_| Stop::Plain(format!("{before}{}", Failure::NoJson)))
 }
 
-/// The server's own words.
+/// The server's error message.
 fn refused(body: &[u8]) -> Stop {
     match read(body, "") {
         Ok(Refusal { message }) => Stop::Plain(message),
@@ -283,7 +283,7 @@ fn refused(body: &[u8]) -> Stop {
     }
 }
 
-/// The words of etcdctl for every answer it does not expect, be there words of the server or not.
+/// etcdctl's message for every unexpected response, even if the response contains a message.
 fn unexpected(status: u16, before: &str) -> Stop {
     Stop::Plain(format!("{before}unexpected status code {status}"))
 }

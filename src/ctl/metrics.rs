@@ -1,4 +1,4 @@
-//! The page `/metrics` of a member, as far as `status` needs it: Prometheus' text format.
+//! Parses a member's page `/metrics` as far as `status` needs it. It is in Prometheus' text format.
 
 /// The value of a metric without labels.
 pub(super) fn value(page: &str, name: &str) -> Option<f64> {
@@ -9,8 +9,8 @@ pub(super) fn value(page: &str, name: &str) -> Option<f64> {
     page.lines().find_map(rest)
 }
 
-/// The value that a share of all observations of a histogram lies below, as Prometheus estimates it:
-/// evenly spread within a bucket. None without observations; the highest bound for what is beyond it.
+/// The given quantile of a histogram, estimated as Prometheus does: values are evenly distributed within a bucket.
+/// None if there are no observations. In the last bucket, the highest bound is used.
 pub(super) fn quantile(page: &str, name: &str, share: f64) -> Option<f64> {
     let buckets: Vec<(f64, f64)> = page
         .lines()

@@ -1,16 +1,15 @@
-//! `edgetcdctl mirror`: the keys of one cluster, kept the same in another.
+//! `edgetcdctl mirror`: copies the keys of one cluster to another and keeps the copy up to date.
 //!
-//! It begins with a copy of all, as of one index, and goes on with the changes behind that index,
-//! each sent on as it is heard of. Whatever interrupts it, it begins with a copy again: that a server
-//! cannot be reached, or that changes came so fast that the next one is no longer remembered. What it
-//! has once sent and does not find again, it removes there; what else is there stays, unless
-//! `--delete` was given.
+//! It first copies all keys as of one index, then watches for changes after that index and sends each one. After an
+//! interruption it starts again with a copy. An interruption is a server that cannot be reached, or a change that is
+//! no longer in the history because changes came too fast. Keys that it sent earlier and that are gone from the
+//! source are removed from the target. Other keys in the target stay, unless `--delete` was given.
 //!
-//! A time to live may be prolonged by `refresh=true`, of which no watch hears (spec §7.3). So before what was sent
-//! ends by itself there, the source is looked at again, and what lives longer is prolonged. While that is done, no
-//! change is sent on: those that come later than the look are also sent later.
+//! A client can extend a time to live with `refresh=true`, which creates no event (spec §7.3). So before a copied key
+//! expires in the target, the mirror reads the source again and extends the times to live. While it does so, it sends
+//! no changes, so changes that happen after that read are also sent after it.
 //!
-//! Left out: hidden keys, which no listing shows and no watch above them hears of.
+//! Hidden keys are not copied, because neither listings nor watches above them show them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,53 +31,56 @@ use super::wire::Ask;
 pub(super) const ALL: &[Command] = &[Command {
     name: "mirror",
     arguments: "--from URL --to URL [KEY]",
-    what: "copy all keys to another server, and go on with every change",
+    what: "copy all keys to another server, then copy every change",
     examples: &[
         "mirror --from http://10.0.0.1:2379 --to http://10.1.0.1:2379",
         "mirror --from http://10.0.0.1:2379 --to http://10.1.0.1:2379 --delete /services",
     ],
     options: &[
-        Opt::text(&["from"], "comma list of the servers that are read"),
-        Opt::text(&["to"], "comma list of the servers that are written"),
-        Opt::flag(&["delete"], "remove there, at the start, what is not here"),
+        Opt::text(&["from"], "servers to read from, separated by commas"),
+        Opt::text(&["to"], "servers to write to, separated by commas"),
+        Opt::flag(
+            &["delete"],
+            "first remove keys from the target that are not in the source",
+        ),
         HELP,
     ],
     run: mirror,
 }];
 
-/// How many writes of a copy are sent at once.
+/// Number of concurrent writes of a copy.
 const AT_ONCE: usize = 8;
 
-/// Before it tries again.
+/// Pause before a retry.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How often it is seen whether something is about to end.
+/// Interval for checking whether a key is about to expire.
 const TICK: Duration = Duration::from_millis(100);
-/// The source is looked at again for that after this, at the soonest.
+/// Minimum time between two reads of the source for that purpose.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// A time to live that differs by less is the same: it is told in whole seconds.
+/// Times to live that differ by less count as equal, because they are reported in whole seconds.
 const SAME_TIME: Duration = Duration::from_millis(1500);
 
-/// The code of an error: the events asked for are no longer remembered.
+/// Error code: the requested events are no longer in the history.
 const HISTORY_GONE: u32 = 401;
 
 struct Mirror<'a> {
     from: Client,
     to: Client,
     key: &'a str,
-    /// Remove all that is not in the source.
+    /// Remove all keys that are not in the source.
     delete: bool,
-    /// Draw how far a copy is.
+    /// Draw a progress bar for the copy.
     show: bool,
-    /// What is there because it was sent from here.
+    /// The keys in the target that this mirror sent.
     sent: Mutex<Sent>,
 }
 
-/// What was sent.
+/// Keys that this mirror sent.
 #[derive(Default)]
 struct Sent {
     keys: BTreeSet<String>,
-    /// When those with a time to live end there.
+    /// When the keys with a time to live expire in the target.
     ends: BTreeMap<String, Instant>,
 }
 
@@ -96,7 +98,7 @@ impl Sent {
         self.ends.remove(key);
     }
 
-    /// Whether it ends when the entry does.
+    /// Whether the key in the target expires at the same time as the entry.
     fn ends_with(&self, entry: &Entry, time: Duration) -> bool {
         let (there, here) = (self.ends.get(&entry.key), Instant::now() + time);
         there.is_some_and(|there| {
@@ -142,8 +144,9 @@ fn mirror(run: &mut Run) -> Result<(), Stop> {
     }
 }
 
-/// A cluster that is its own copy would never end copying. Ids alone do not tell: they follow from URLs, and two clusters
-/// of one member each have the same ones by default. But no two members have the same id and began at the same moment.
+/// Fails if source and target are the same cluster, because copying would then never end. Ids alone do not show that:
+/// they are computed from URLs, and two single-member clusters have the same ids by default. But no two members have
+/// both the same id and the same start time.
 fn refuse_itself(mirror: &Mirror) -> Result<(), Stop> {
     let (from, to) = (processes(&mirror.from), processes(&mirror.to));
     match from.intersection(&to).next() {
@@ -154,7 +157,7 @@ fn refuse_itself(mirror: &Mirror) -> Result<(), Stop> {
     }
 }
 
-/// Members as they run now: each one's id and when it began.
+/// The id and the start time of each running member.
 fn processes(client: &Client) -> BTreeSet<(String, String)> {
     let ask = Ask::get("/v2/stats/self", vec![]);
     let told = |url| {
@@ -167,7 +170,7 @@ fn processes(client: &Client) -> BTreeSet<(String, String)> {
     client.endpoints.iter().filter_map(told).collect()
 }
 
-/// Whether trying again can help.
+/// Whether a retry can help.
 fn passes(stop: &Stop) -> bool {
     match stop {
         Stop::Failed(Failure::Refused(error)) => error.code == HISTORY_GONE,
@@ -187,7 +190,7 @@ fn side(run: &mut Run, option: &str) -> Result<Client, Stop> {
 }
 
 impl Mirror<'_> {
-    /// How many were copied, and the index that the copy is of.
+    /// Copies all keys. Returns their number and the index of the copy.
     fn copy(&self) -> Result<(usize, u64), Stop> {
         let (entries, index) = match read_all(&self.from, self.key) {
             Err(Failure::Refused(error)) if error.code == NOT_FOUND => (vec![], error.index),
@@ -201,8 +204,8 @@ impl Mirror<'_> {
         Ok((entries.len(), index))
     }
 
-    /// Removes what was sent, or with `--delete` all that is there, if it is not among the entries.
-    /// What is of the other kind, a key for a directory, goes as well: nothing can take its place.
+    /// Removes keys that are not among the entries: those that this mirror sent, or all with `--delete`. Also removes
+    /// a key that is a directory in the source, and the reverse, because they cannot be overwritten.
     fn remove_others(&self, entries: &[Entry]) -> Result<(), Stop> {
         let mut sent = self.sent();
         if !self.delete && sent.keys.is_empty() {
@@ -230,7 +233,7 @@ impl Mirror<'_> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends on each change behind this index, until something fails.
+    /// Sends each change after this index until an error occurs.
     fn follow(&self, index: u64) -> Failure {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -263,7 +266,7 @@ impl Mirror<'_> {
         Ok(())
     }
 
-    /// Looks at the source again when half of the shortest time is over.
+    /// Reads the source again when half of the shortest time to live is over.
     fn keep_alive(&self, over: &AtomicBool) {
         let mut looked = Instant::now();
         while !over.load(Ordering::Relaxed) {
@@ -275,7 +278,7 @@ impl Mirror<'_> {
             let half = soonest.saturating_duration_since(looked) / 2;
             if looked.elapsed() >= half.max(LOOK_AGAIN) {
                 looked = Instant::now();
-                // What cannot be reached, the watch beside this will tell.
+                // If the source cannot be reached, the watch reports it.
                 let _ = self.prolong(&mut sent);
             }
         }
@@ -293,14 +296,14 @@ impl Mirror<'_> {
                 sent.note(entry);
             }
         }
-        // Of what has gone, or lives for ever now, the watch tells.
+        // The watch reports keys that were removed, or whose time to live was removed.
         let still: BTreeSet<&str> = living.iter().map(|(entry, _)| entry.key.as_str()).collect();
         sent.ends.retain(|key, _| still.contains(key.as_str()));
         Ok(())
     }
 }
 
-/// Removes a key or a directory with all in it; that it is gone already is no harm.
+/// Removes a key, or a directory with its contents. Succeeds if it does not exist.
 fn remove(to: &Client, key: &str) -> Result<(), Failure> {
     let yes = || "true".to_owned();
     match to.send(&Ask::delete(

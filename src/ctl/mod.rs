@@ -1,31 +1,37 @@
-//! `edgetcdctl`, for those who know etcdctl's API 2: the same commands, output and exit statuses.
+//! `edgetcdctl`: the same commands, output and exit statuses as etcdctl with API 2.
 //!
-//! It talks to any server of the v2 API. A command line is global options, the command, its options
-//! and arguments: `globals` reads the first, `args` the last two, and the table of `Command`s says
-//! what there is. A command builds an `Ask`; the `Client` sends it to one endpoint after the other.
-//! Unless `--no-sync` is given, the endpoints are asked for the members of the cluster first, and
-//! all of these are endpoints from then on.
+//! It works with any server of the v2 API. A command line consists of global options, the command, its options and
+//! its arguments. `globals` parses the first part, `args` the last two, and the table of `Command`s lists the
+//! commands. A command builds an `Ask`, and the `Client` sends it to one endpoint after another. Unless `--no-sync`
+//! is given, the client first asks the endpoints for the members of the cluster, and then uses all of them as
+//! endpoints.
 //!
 //! | exit status | for |
 //! |---|---|
-//! | 0 | done |
-//! | 1 | bad arguments, a key that is a directory, most errors of `member` |
-//! | 2 | no endpoint could be connected to |
-//! | 3 | no such command |
+//! | 0 | success |
+//! | 1 | invalid arguments, a key that is a directory, most errors of `member` |
+//! | 2 | no connection to any endpoint could be made |
+//! | 3 | the command does not exist |
 //! | 4 | an error of the server, or no answer in time |
-//! | 5 | `cluster-health`, `status`: not all members are well |
+//! | 5 | `cluster-health`, `status`: not all members are healthy |
 //!
-//! Different from etcdctl, on purpose: helps have words of their own, with examples. Endpoints are
-//! tried in the order they are given or listed, not in one by chance, the one that answered last first;
-//! `http://` may be left out. What is to be sent once only, a deletion or the making of what must not
-//! be there, still passes over an endpoint that cannot be connected to, as nothing was sent to that.
-//! Arguments are looked at before a server is. A value may come from a file (`--file`). A password is
-//! asked for on stderr. `KEY -- COMMAND` of `exec-watch` needs no option in front.
+//! Intended differences from etcdctl:
 //!
-//! Beyond etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`,
-//! `mirror`, `snapshot`, `wal`, `completion`, `man`, and colours where a person looks.
+//! * Help texts are our own and have examples.
+//! * Endpoints are tried in the order in which they are given or listed, not in random order. The one that answered
+//!   last is tried first.
+//! * `http://` may be omitted.
+//! * Requests that must be sent only once (a deletion, the creation of a key that must not exist) are still sent to
+//!   the next endpoint if no connection could be made, because nothing was sent then.
+//! * Arguments are checked before a server is asked.
+//! * A value can be read from a file (`--file`).
+//! * The program asks for a password on stderr.
+//! * `KEY -- COMMAND` of `exec-watch` needs no option before it.
 //!
-//! Left out: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet).
+//! In addition to etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`, `mirror`,
+//! `snapshot`, `wal`, `completion`, `man`, and colours on a terminal.
+//!
+//! Not supported: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet).
 
 mod answer;
 mod args;
@@ -69,32 +75,32 @@ use self::client::Failure;
 use self::command::{Command, HELP, Run};
 use self::globals::{GLOBAL_OPTIONS, Globals};
 
-/// Why a command ended without doing what it was to do.
+/// The reason why a command failed.
 #[derive(Debug)]
 enum Stop {
-    /// Status 1, the text as it is.
+    /// Status 1. The text is printed as it is.
     Plain(String),
-    /// Status 1, behind `Error:  `.
+    /// Status 1. The text is printed after `Error:  `.
     Usage(String),
-    /// Status 1: options that cannot be read. `head` and the help go to stdout.
+    /// Status 1: options that cannot be parsed. `head` and the help go to stdout.
     Misuse {
         head: &'static str,
         text: String,
         help: String,
     },
     NoSuchCommand(String),
-    /// The first step, in which the members are asked for, reached nobody.
+    /// No connection could be made in the first step, which asks for the members.
     Unconnected(Failure),
     Failed(Failure),
-    /// As `Failed`, in words of our own.
+    /// As `Failed`, with our own message.
     NotServed(String),
-    /// As `Failed`, with the key that it was about.
+    /// As `Failed`, with the key concerned.
     FailedAt(String, Failure),
-    /// Not all members are; it has been told.
+    /// Not all members are healthy. The command has printed the details.
     Unhealthy,
-    /// The status is all that is left to say.
+    /// The command has printed the error. Only the status remains.
     Told(u8),
-    /// What was to be printed could not be, such as into a closed pipe.
+    /// The output could not be written, for example into a closed pipe.
     Output(std::io::Error),
 }
 
@@ -113,8 +119,8 @@ impl Stop {
         }
     }
 
-    /// Says whose options could not be read: etcdctl writes a dot for those of the program and of
-    /// a group, and a colon for those of a command.
+    /// Sets the start of the message and the help. etcdctl prints a dot for wrong options of the program and of a
+    /// group, and a colon for those of a command.
     fn with_help(self, new_head: &'static str, new_help: impl FnOnce() -> String) -> Stop {
         match self {
             Stop::Misuse { text, .. } => Stop::Misuse {
@@ -145,7 +151,7 @@ impl Stop {
             Stop::Unconnected(failure) | Stop::Failed(failure) => format!("Error:  {failure}"),
             Stop::FailedAt(key, failure) => format!("Error:  {key}: {failure}"),
             Stop::Unhealthy | Stop::Told(_) => String::new(),
-            Stop::Output(error) => format!("Error:  writing the output: {error}"),
+            Stop::Output(error) => format!("Error:  cannot write the output: {error}"),
         }
     }
 
@@ -155,22 +161,22 @@ impl Stop {
         }
         match self {
             Stop::Unhealthy | Stop::Told(_) => Ok(()),
-            // Whoever read has seen enough, as `head` does.
+            // The reader has closed the pipe on purpose, as `head` does.
             Stop::Output(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             _ => writeln!(err, "{}", self.text()),
         }
     }
 }
 
-/// The stack that [`run`] needs: a listing is read one level of directories within the other.
+/// Stack size that [`run`] needs, because a listing is parsed recursively, one level per directory.
 pub const STACK_BYTES: usize = 64 << 20;
 
-/// Runs one command line, without the program's name, and returns the exit status.
+/// Runs one command line (without the program's name) and returns the exit status.
 pub fn run(args: &[String], world: &mut World) -> u8 {
     match dispatch(args, world) {
         Ok(()) => 0,
         Err(stop) => {
-            // With stdout or stderr gone, the status is all that is left to say.
+            // If stdout or stderr is closed, only the status can report the error.
             let _ = stop.tell(world.stdout, world.stderr);
             stop.status()
         }
@@ -233,7 +239,7 @@ fn help(words: &[String], world: &mut World) -> Result<(), Stop> {
     print(&text, world)
 }
 
-/// Every command there is, in the order of the help.
+/// All commands, in the order of the help.
 fn all_commands() -> impl Iterator<Item = &'static Command> {
     let tables = [
         keys::ALL,
@@ -260,7 +266,7 @@ fn group(name: &str) -> impl Iterator<Item = &'static Command> {
     })
 }
 
-/// The command of this name and the words behind it; none where the help of a group is asked for.
+/// Returns the command of this name and the remaining words. None if the user asked for the help of a group.
 fn find<'a>(
     name: &str,
     rest: &'a [String],

@@ -1,7 +1,7 @@
-//! What a command in the log says, for persons and as fields of JSON.
+//! Shows a command of the log, as text for people and as JSON fields.
 //!
-//! Keys and values are bytes. A person sees them quoted and escaped, long ones cut; JSON has them as
-//! text where they are text, and else as base64 under another name (`value_base64`).
+//! Keys and values are bytes. The text shows them quoted and escaped, and shortens long ones. JSON has them as text
+//! if they are valid text, otherwise as base64 under another name (`value_base64`).
 
 use serde::Serialize;
 
@@ -12,10 +12,10 @@ use crate::ids::hex;
 use crate::raft::{Change, ChangeKind, Payload};
 use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Stamp};
 
-/// Characters of a key or value that a person sees, unless all are asked for.
+/// Maximum number of characters of a key or value in the text, unless the user asks for all.
 const SHORT: usize = 64;
 
-/// An entry's payload as JSON; what it does not have is left out.
+/// An entry's payload as JSON. Absent fields are omitted.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Fields {
     payload: &'static str,
@@ -69,7 +69,7 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// Text, or else base64.
+/// Text, or base64 if it is not valid text.
 type Either = (Option<String>, Option<String>);
 
 fn either(bytes: &[u8]) -> Either {
@@ -80,7 +80,7 @@ fn either(bytes: &[u8]) -> Either {
 }
 
 impl Fields {
-    /// Of a payload, or of the reason why there is none.
+    /// The fields of a payload, or of the error if it cannot be decoded.
     pub fn new(payload: &Result<Payload, String>) -> Fields {
         match payload {
             Ok(Payload::Noop) => Fields {
@@ -183,7 +183,7 @@ impl Fields {
     }
 }
 
-/// A payload in words; `full`: nothing is cut.
+/// A payload as text. `full`: nothing is shortened.
 pub(super) fn text(payload: &Result<Payload, String>, full: bool) -> String {
     match payload {
         Ok(Payload::Noop) => "no-op".to_owned(),
@@ -266,7 +266,7 @@ fn member_text(member: &Member) -> String {
     words.join(" ")
 }
 
-/// A key without quotes; what is no plain text in it is escaped.
+/// A key without quotes. Characters that are not plain text are escaped.
 fn plain(bytes: &[u8], full: bool) -> String {
     let escaped = escaped(bytes);
     short(&escaped, bytes.len(), full)
@@ -277,7 +277,7 @@ fn quoted(bytes: &[u8], full: bool) -> String {
     short(&escaped, bytes.len(), full)
 }
 
-/// Text as it is, but for what a terminal would not show; other bytes as `\x80`.
+/// Escapes characters that a terminal cannot show, and writes other bytes as `\x80`.
 fn escaped(bytes: &[u8]) -> String {
     let chunks = bytes.utf8_chunks();
     let texts = chunks.map(|chunk| {

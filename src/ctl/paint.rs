@@ -1,8 +1,8 @@
-//! Colours: for a person at a terminal who has not asked for none.
+//! Colours, used if the output goes to a terminal and the user has not disabled them.
 
 use super::command::World;
 
-/// Puts colours on words, or does not.
+/// Adds colours to words, or returns them unchanged.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint {
     on: bool,
@@ -12,7 +12,7 @@ impl Paint {
     #[cfg(test)]
     pub const NONE: Paint = Paint { on: false };
 
-    /// On where stdout is a terminal, unless `NO_COLOR` is set or the terminal is a dumb one.
+    /// Colours are on if stdout is a terminal, unless `NO_COLOR` is set or the terminal type is `dumb`.
     pub fn new(world: &World) -> Paint {
         let refused = (world.env)("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = (world.env)("TERM").is_some_and(|value| value == "dumb");

@@ -1,4 +1,5 @@
-//! A file under a name of its own until it is whole: whoever finds the name finds all of it.
+//! A file that is written under a temporary name until it is complete, so that a file with the final name is always
+//! complete.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,24 +13,24 @@ use signal_hook::low_level::emulate_default_handler;
 use super::Stop;
 use crate::wal::{Disk, RealDisk};
 
-/// A file that has not its name yet. Dropped before [`PartFile::finish`], it leaves nothing.
+/// A file that does not have its final name yet. If it is dropped before [`PartFile::finish`], it is removed.
 pub(super) struct PartFile {
     path: PathBuf,
-    /// To be written to.
+    /// The file to write to.
     pub file: File,
     finished: bool,
 }
 
 impl PartFile {
-    /// Readable by its owner only, as the data directory is.
+    /// Creates the file. Only its owner can read it, like the data directory.
     pub fn create(path: &Path) -> Result<PartFile, Stop> {
         let Some(name) = path.file_name() else {
             return Err(Stop::Plain(format!(
-                "{} is no name of a file",
+                "{} is not a file name",
                 path.display()
             )));
         };
-        // Drawn at random, and new: a link that lies there is not followed.
+        // The name is random and the file new, so a symbolic link is not followed.
         let random = RealDisk::default().random();
         let part = format!("{}.part-{random:08x}", name.to_string_lossy());
         let part = path.with_file_name(part);
@@ -41,7 +42,9 @@ impl PartFile {
             .open(&part);
         let file = file.map_err(|error| {
             let path = path.display();
-            Stop::Plain(format!("{path}: cannot make a file beside it: {error}"))
+            Stop::Plain(format!(
+                "{path}: cannot create a temporary file in its folder: {error}"
+            ))
         })?;
         Ok(PartFile {
             path: part,
@@ -50,7 +53,7 @@ impl PartFile {
         })
     }
 
-    /// Makes it durable, and gives it its name.
+    /// Syncs the file and gives it its final name.
     pub fn finish(&mut self, path: &Path) -> Result<(), Stop> {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -70,18 +73,18 @@ impl PartFile {
 impl Drop for PartFile {
     fn drop(&mut self) {
         if !self.finished {
-            // It is of no use, and no harm if it stays.
+            // The file is not needed. If it cannot be removed, it does no harm.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// A signal that ends the program does not leave a half of a large file on the disk.
+/// Removes the file if a signal ends the program, so that no part of a large file stays on the disk.
 fn remove_when_told_to_end(part: PathBuf) -> Result<(), Stop> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::Builder::new().spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            // Once it has its own name, there is nothing under this one.
+            // If the file already has its final name, this name does not exist.
             let _ = fs::remove_file(part);
             let _ = emulate_default_handler(signal);
         }

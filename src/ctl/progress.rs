@@ -1,4 +1,4 @@
-//! How far it got, for a person at a terminal who has waited for a second.
+//! A progress bar on a terminal, shown after one second.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 const WIDTH: usize = 30;
 
-/// Counts what is done, out of how many.
+/// Counts finished items of a known total.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub done: AtomicUsize,
@@ -33,7 +33,7 @@ impl Progress {
         Progress::with_unit(all, "")
     }
 
-    /// `unit` is what is counted, with its blank.
+    /// `unit` is the unit of the counts, with a blank in front.
     pub fn with_unit(all: usize, unit: &'static str) -> Progress {
         Progress {
             done: AtomicUsize::new(0),
@@ -43,14 +43,14 @@ impl Progress {
         }
     }
 
-    /// Ends [`Progress::show`] when it is dropped, however that comes: who waits for the drawing
-    /// to end would wait for ever.
+    /// Returns a guard that ends [`Progress::show`] when it is dropped, in every case. Otherwise the thread that
+    /// waits for `show` would wait forever.
     pub fn until_dropped(&self) -> Ends<'_> {
         Ends(self)
     }
 
-    /// Draws the bar on stderr until the end, and takes it away then. For a thread of its own: it
-    /// sleeps between two drawings and waits for nothing else.
+    /// Draws the bar on stderr until the end, then removes it. It runs in its own thread: it sleeps between two
+    /// drawings and waits for nothing else.
     pub fn show(&self) {
         let start = Instant::now();
         let mut drawn = false;
@@ -62,7 +62,7 @@ impl Progress {
             thread::sleep(PAUSE);
         }
         if drawn {
-            // A terminal that is gone needs no tidying.
+            // If the terminal is closed, the bar need not be removed.
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
@@ -74,7 +74,7 @@ impl Progress {
             self.unit,
             elapsed,
         );
-        // Nor a drawing.
+        // If the terminal is closed, the bar need not be drawn.
         let _ = write!(std::io::stderr(), "\r{line}\x1b[K");
     }
 }

@@ -1,19 +1,20 @@
-//! The proxy that the environment names, as etcdctl reads it (Go's rules).
+//! The proxy of the environment, with the same rules as etcdctl (Go's rules).
 //!
-//! `HTTP_PROXY` and `http_proxy` name a proxy, `NO_PROXY` and `no_proxy` say who is asked without one. Of two the one
-//! in capitals counts. `all_proxy` means nothing, and `https_proxy` is for TLS. This machine (`localhost`, 127.0.0.0/8,
-//! `[::1]`) is never asked through a proxy. Only `edgetcdctl` looks at these variables. Members never do.
+//! `HTTP_PROXY` and `http_proxy` name a proxy. `NO_PROXY` and `no_proxy` list the hosts that are reached without one.
+//! The variable in capitals takes precedence. `all_proxy` is ignored, and `https_proxy` is for TLS. This machine
+//! (`localhost`, 127.0.0.0/8, `[::1]`) is never reached through a proxy. Only `edgetcdctl` reads these variables.
+//! Members never do.
 
 use super::endpoint::Endpoint;
 use crate::urls::Url;
 use std::net::IpAddr;
 
-/// The variables, not looked into yet.
+/// The variables, not parsed yet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Proxies {
     http: String,
     except: String,
-    /// A web server runs this. There a client of the web could set `HTTP_PROXY` by a header.
+    /// The program runs under a web server (CGI). There, a client could set `HTTP_PROXY` with a header.
     is_cgi: bool,
 }
 
@@ -38,10 +39,10 @@ impl Proxies {
         }
     }
 
-    /// The proxy by which `url` is asked; None: it is asked directly.
+    /// The proxy for `url`. None: the server is reached directly.
     ///
     /// # Errors
-    /// The variable names a proxy of a kind that is not supported, or must not be used here.
+    /// Fails if the variable names a proxy of a kind that is not supported, or must not be used here.
     pub fn of(&self, url: &Url) -> Result<Option<Proxy>, String> {
         if self.http.is_empty() || !is_foreign(url.host()) || is_among(url, &self.except) {
             return Ok(None);
@@ -58,7 +59,7 @@ impl Proxies {
                  NO_PROXY to reach it directly"
             ));
         }
-        // etcdctl ignores a value that is no URL.
+        // etcdctl ignores a value that is not a URL.
         let proxy = Endpoint::parse(&self.http).ok();
         Ok(proxy.map(|proxy| Proxy {
             url: proxy.url().clone(),
@@ -72,7 +73,8 @@ fn is_foreign(host: &str) -> bool {
     host != "localhost" && !ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-/// Whether a comma list of names, addresses and networks has this host, with this port or without one.
+/// Whether a list of names, addresses and networks, separated by commas, contains this host, with this port or
+/// without one.
 fn is_among(url: &Url, list: &str) -> bool {
     let host = url.host().to_ascii_lowercase();
     let ip = host.parse().ok().map(|ip: IpAddr| ip.to_canonical());
@@ -85,13 +87,13 @@ fn is_among(url: &Url, list: &str) -> bool {
             _ if item.is_empty() => false,
             _ if item == "*" => port.is_none(),
             (_, Some(ip)) if item.contains('/') => port.is_none() && is_in_network(ip, item),
-            // An address may be written by its end, too: `.2.3` has 10.1.2.3.
+            // An address may also be given by its end: `.2.3` matches 10.1.2.3.
             _ => is_port && is_in_domain(&host, item),
         }
     })
 }
 
-/// `host:port` or `[address]:port`; a bare IPv6 address has no port.
+/// Splits `host:port` or `[address]:port`. A bare IPv6 address has no port.
 fn split_port(item: &str) -> (&str, Option<&str>) {
     match item.rsplit_once(':') {
         Some((host, port)) if host.starts_with('[') && host.ends_with(']') => {
@@ -120,7 +122,7 @@ fn is_in_network(ip: IpAddr, network: &str) -> bool {
     }
 }
 
-/// `a.org` has itself and what is below it, `.a.org` and `*.a.org` only what is below.
+/// `a.org` matches itself and its subdomains. `.a.org` and `*.a.org` match only the subdomains.
 fn is_in_domain(host: &str, domain: &str) -> bool {
     let below = domain.strip_prefix("*.").or(domain.strip_prefix('.'));
     let is_below = |domain: &str| {
@@ -134,7 +136,7 @@ fn is_in_domain(host: &str, domain: &str) -> bool {
 }
 
 impl Proxy {
-    /// What goes into the head of each request for the proxy alone; may be empty.
+    /// The header lines for the proxy in the head of each request. May be empty.
     pub fn header(&self) -> String {
         match &self.authorization {
             Some(value) => format!("Proxy-Authorization: {value}\r\n"),
@@ -155,7 +157,7 @@ mod tests {
         Proxies::read(&find)
     }
 
-    /// The proxy of `http://HOST:2379`, as text; `-`: none; `!`: refused.
+    /// The proxy of `http://HOST:2379`, as text. `-`: none. `!`: refused.
     fn of(variables: &[(&str, &str)], host: &str) -> String {
         let url = Url::parse(&format!("http://{host}:2379")).expect("a URL");
         match proxies(variables).of(&url) {

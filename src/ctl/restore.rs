@@ -1,5 +1,5 @@
-//! `edgetcdctl snapshot restore` and `backup`: a data directory that a server is started on. Both work on
-//! files alone; no server is asked. What is made of what, `crate::backup` says.
+//! `edgetcdctl snapshot restore` and `backup`: create a data directory on which a server can start. Both work only on
+//! files and ask no server. `crate::backup` documents the conversion.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,13 +13,16 @@ use crate::backup::{self, BUMP_MAX, BackupError, Made, Place};
 use crate::config::Config;
 use crate::ids;
 
-const BUMP_INDEX: Opt = Opt::number(&["bump-index"], "how far X-Etcd-Index leaps (1000000)");
+const BUMP_INDEX: Opt = Opt::number(
+    &["bump-index"],
+    "how far X-Etcd-Index jumps forward (1000000)",
+);
 
 pub(super) const ALL: &[Command] = &[
     Command {
         name: "snapshot restore",
         arguments: "FILE",
-        what: "make the data directory of a member of a new cluster from a saved file",
+        what: "create the data directory of a member of a new cluster from a saved file",
         examples: &[
             "snapshot restore keys.snap --data-dir /var/lib/edgetcd",
             "snapshot restore keys.snap --data-dir n1.etcd --name n1 \
@@ -29,13 +32,16 @@ pub(super) const ALL: &[Command] = &[
         options: &[
             Opt::text(
                 &["data-dir"],
-                "the directory to make; must be empty or not there",
+                "the directory to create; must be empty or not exist",
             ),
-            Opt::text(&["wal-dir"], "where the log goes, if not into --data-dir"),
+            Opt::text(
+                &["wal-dir"],
+                "the directory for the log, if not in --data-dir",
+            ),
             Opt::text(&["name"], "as for the server (default)"),
             Opt::text(
                 &["initial-cluster"],
-                "all members, as for the server (this one alone)",
+                "all members, as for the server (only this one)",
             ),
             Opt::text(
                 &["initial-advertise-peer-urls"],
@@ -53,21 +59,24 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "backup",
         arguments: "",
-        what: "copy the data directory of one member, to go on alone (no server is asked)",
+        what: "copy the data directory of one member so that it can run alone (asks no server)",
         examples: &["backup --data-dir /var/lib/edgetcd --backup-dir /mnt/backup/edgetcd"],
         options: &[
             Opt::text(
                 &["data-dir"],
-                "the directory to copy; a server may run on it",
+                "the directory to copy; a server may be running on it",
             ),
-            Opt::text(&["wal-dir"], "where its log is, if not in --data-dir"),
+            Opt::text(
+                &["wal-dir"],
+                "the directory of its log, if not in --data-dir",
+            ),
             Opt::text(
                 &["backup-dir"],
-                "the directory to make; must be empty or not there",
+                "the directory to create; must be empty or not exist",
             ),
             Opt::text(
                 &["backup-wal-dir"],
-                "where the log goes, if not into --backup-dir",
+                "the directory for the log, if not in --backup-dir",
             ),
             BUMP_INDEX,
             HELP,
@@ -76,38 +85,39 @@ pub(super) const ALL: &[Command] = &[
     },
 ];
 
-/// What the help says of a command besides.
+/// More text in the help of a command.
 pub(super) const NOTES: &[(&str, &str)] = &[
     (
         "snapshot restore",
-        "For each member of the new cluster run it with the same FILE and the same flags but --name, --data-dir\n\
-         and --initial-advertise-peer-urls; then start all servers. Their --initial-* flags count no more. Run it\n\
-         as the user that the server runs as: the directory is readable by its owner only.\n\
+        "Run it for each member of the new cluster, with the same FILE and the same flags except --name,\n\
+         --data-dir and --initial-advertise-peer-urls. Then start all servers. They do not need the --initial-*\n\
+         flags. Run it as the user of the server, because the directory is readable only by its owner.\n\
          \n\
-         The cluster has new ids, so a member of the old one that was not wiped cannot mix in. To restore the same\n\
-         FILE a second time, wipe all members, or give another --initial-cluster-token.\n\
+         The cluster has new ids, so a member of the old cluster that was not wiped cannot join it. To restore\n\
+         the same FILE a second time, wipe all members, or use another --initial-cluster-token.\n\
          \n\
-         X-Etcd-Index goes on after a leap of --bump-index. Writes that the old cluster took after the backup are\n\
-         lost, but clients have seen their indexes: a watch that waits for such an index would wait in silence\n\
-         until as many new writes were made. After the leap it is old and gets error 401, as does every index\n\
-         from before, and clients read anew. 0 is for those who know that there were no such writes. All members\n\
-         must be given the same --bump-index: it is part of their ids.\n\
+         X-Etcd-Index continues after a gap of --bump-index. Writes that the old cluster accepted after the\n\
+         backup are lost, but clients may have seen their indexes. Without the gap, a watch for such an index\n\
+         would wait silently until the new cluster reaches it. With the gap, every old index gets error 401, and\n\
+         clients read the data again. Use 0 only if there were no such writes. Use the same --bump-index for all\n\
+         members, because their ids are computed from it.\n\
          \n\
-         Keys with a time to live expire at the `expiration` they show: those of which it is past, soon after the\n\
+         Keys with a time to live expire at their `expiration`. If that time is past, they expire soon after the\n\
          start.\n",
     ),
     (
         "backup",
-        "What is copied is the newest snapshot with all of the log, under new ids of member and cluster and with\n\
-         this member alone. Start a server on it, with or without --force-new-cluster, and add others. While a\n\
-         server runs, `snapshot save` is better: it has what a majority has.\n\
+        "Copies the newest snapshot and the whole log, with new ids of member and cluster and with this member\n\
+         alone. Start a server on the copy, with or without --force-new-cluster, and add other members. While a\n\
+         server runs, prefer `snapshot save`, which contains everything that a majority has stored.\n\
          \n\
-         X-Etcd-Index leaps as it does by `snapshot restore`, so that a watch for what the copy lacks is told so.\n\
-         With --bump-index 0, for a member that lacks nothing, the index and the events that watches ask for go on.\n",
+         X-Etcd-Index jumps forward as with `snapshot restore`, so that a watch for writes that the copy lacks\n\
+         gets an error. If the copy lacks no writes, use --bump-index 0: the index and the events for watches\n\
+         then continue.\n",
     ),
 ];
 
-/// Flags that mean what they mean for the server, which reads and checks them.
+/// Flags with the same meaning as for the server, whose code parses and checks them.
 const OF_THE_SERVER: [&str; 6] = [
     "data-dir",
     "wal-dir",
@@ -129,7 +139,7 @@ fn restore(run: &mut Run) -> Result<(), Stop> {
         .collect();
     let config = Config::from_args(&flags, std::iter::empty())
         .map_err(|stop| Stop::Plain(stop.stderr.trim_end().to_owned()))?;
-    // Its events are forgotten in the new cluster.
+    // Its events are not kept in the new cluster.
     let contents = backup::read_file(&file, 0).map_err(stop)?;
     let made = backup::restore(&config, contents, bump).map_err(stop)?;
     let others = config.initial_cluster.len() - 1;
@@ -137,7 +147,7 @@ fn restore(run: &mut Run) -> Result<(), Stop> {
     if others > 0 {
         writeln!(
             run.world.stdout,
-            "restore the same FILE for the other members ({others}), with the same --initial-cluster and \
+            "restore the same FILE for the other members ({others}) with the same --initial-cluster and \
              --initial-cluster-token"
         )?;
     }
@@ -149,7 +159,11 @@ fn bump(run: &Run) -> Result<u64, Stop> {
         return Ok(BUMP);
     };
     let bump = u64::try_from(given).ok().filter(|bump| *bump <= BUMP_MAX);
-    bump.ok_or_else(|| Stop::Usage(format!("--bump-index {given} is not from 0 to {BUMP_MAX}")))
+    bump.ok_or_else(|| {
+        Stop::Usage(format!(
+            "--bump-index {given} is not in the range 0 to {BUMP_MAX}"
+        ))
+    })
 }
 
 fn back_up(run: &mut Run) -> Result<(), Stop> {
@@ -167,7 +181,7 @@ fn back_up(run: &mut Run) -> Result<(), Stop> {
     tell(run, &place, &made, &name)
 }
 
-/// What a start would say of what it mends, and that a server may be ahead.
+/// Prints the warnings of a start about repairs, and whether a server may have newer data.
 pub(super) fn tell_warnings(run: &mut Run, read: &backup::Directory) -> Result<(), Stop> {
     for warning in &read.warnings {
         writeln!(run.world.stderr, "{warning}")?;
@@ -175,13 +189,13 @@ pub(super) fn tell_warnings(run: &mut Run, read: &backup::Directory) -> Result<(
     if read.is_running {
         writeln!(
             run.world.stderr,
-            "a server runs on it: this is what it had written a moment ago"
+            "a server is running on the directory: this copy has its state of a moment ago"
         )?;
     }
     Ok(())
 }
 
-/// A folder that must be named.
+/// The value of a required folder option.
 fn folder(run: &Run, name: &'static str) -> Result<PathBuf, Stop> {
     let given = run.parsed.text(name).filter(|path| !path.is_empty());
     given
@@ -218,8 +232,8 @@ fn tell(run: &mut Run, place: &Place, made: &Made, name: &str) -> Result<(), Sto
     };
     Ok(writeln!(
         run.world.stdout,
-        "{dir}: member {member} of the cluster {cluster}, {}; goes on after index {} (entry {}@{})\n\
-         start it: edgetcd --name {name} --data-dir {dir}{wal_dir}, with URLs as ever",
+        "{dir}: member {member} of the cluster {cluster}, {}; continues after index {} (entry {}@{})\n\
+         start it: edgetcd --name {name} --data-dir {dir}{wal_dir}, with the usual URLs",
         held(census.files, census.dirs),
         index.0,
         position.index.0,

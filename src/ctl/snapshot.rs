@@ -1,8 +1,8 @@
-//! `edgetcdctl snapshot`: all keys of a cluster in a file, and what a file is worth.
+//! `edgetcdctl snapshot`: saves all keys of a cluster in a file, and checks such files.
 //!
-//! `save` fetches `/edgetcd/snapshot` (see `crate::http`). Each slice is checked as it comes, and the file
-//! has its name only once it is whole, good and on the disk: a name is a backup. What was cut or damaged on
-//! the way is thrown away, and the next endpoint is asked.
+//! `save` downloads `/edgetcd/snapshot` (see `crate::http`). It checks each slice as it arrives. The file gets its
+//! name only when it is complete, valid and synced, so a file with that name is always a backup. If a download was
+//! cut or damaged, it is discarded, and the next endpoint is tried.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -39,16 +39,19 @@ pub(super) const ALL: &[Command] = &[
             "--endpoints http://10.0.0.2:2379 snapshot save --local last.snap",
         ],
         options: &[
-            Opt::flag(&["force", "f"], "replace FILE if it is there"),
+            Opt::flag(&["force", "f"], "replace FILE if it exists"),
             Opt::flag(
                 &["local"],
-                "what the given endpoint has, also without a majority: the newest writes may be missing",
+                "save the data of the given endpoint without asking a majority: the newest writes may be missing",
             ),
             Opt::text(
                 &["data-dir"],
-                "read it from the directory of a server that does not start; nothing is changed there",
+                "read the data directory of a server that does not start; nothing is changed there",
             ),
-            Opt::text(&["wal-dir"], "where its log is, if not in --data-dir"),
+            Opt::text(
+                &["wal-dir"],
+                "the directory of its log, if not in --data-dir",
+            ),
             HELP,
         ],
         run: save,
@@ -56,7 +59,7 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "snapshot check",
         arguments: "FILE...",
-        what: "say whether a node can be started from a file, and what is in it",
+        what: "check whether a node can start from a file, and show its contents",
         examples: &[
             "snapshot check keys.snap",
             "-o json snapshot check keys.snap",
@@ -69,7 +72,7 @@ pub(super) const ALL: &[Command] = &[
 
 const PATH: &str = "/edgetcd/snapshot";
 
-/// What was saved, as it is told at the end.
+/// A summary of the saved data, printed at the end.
 #[derive(Debug, Serialize)]
 struct Saved {
     file: String,
@@ -116,7 +119,7 @@ fn save(run: &mut Run) -> Result<(), Stop> {
             Err(Unsaved::Here(stop)) => return Err(stop),
             Err(Unsaved::There(miss, begun)) => {
                 misses.push(miss);
-                // Bytes on stdout cannot be taken back.
+                // Bytes that were written to stdout cannot be taken back.
                 if begun && is_stdout {
                     break;
                 }
@@ -126,7 +129,7 @@ fn save(run: &mut Run) -> Result<(), Stop> {
     Err(nobody(misses))
 }
 
-/// What a member has that does not serve.
+/// Saves the data of a member that does not run.
 fn save_offline(run: &mut Run, path: &str, dir: &Path) -> Result<(), Stop> {
     let wal_dir = run.parsed.text("wal-dir").map(PathBuf::from);
     let read = backup::read_directory(dir, wal_dir.as_deref()).map_err(stop)?;
@@ -165,19 +168,21 @@ pub(super) fn file_argument(run: &Run) -> Result<String, Stop> {
     match run.parsed.args.as_slice() {
         [path] if !path.is_empty() => Ok(path.clone()),
         [] | [_] => Err(Stop::Usage("FILE required".to_owned())),
-        [_, more, ..] => Err(Stop::Usage(format!("one FILE, and {more} is too much"))),
+        [_, more, ..] => Err(Stop::Usage(format!(
+            "only one FILE is allowed, but there is also {more}"
+        ))),
     }
 }
 
-/// A device or a pipe under this name would be replaced by a file.
+/// A device or a pipe with this name would be replaced by a file.
 fn refuse_what_is_no_file(path: &Path) -> Result<(), Stop> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => Err(Stop::Plain(format!(
-            "{} is there already, and no file; to write into it: snapshot save - > {}",
+            "{} exists and is not a regular file; to write to it: snapshot save - > {}",
             path.display(),
             path.display()
         ))),
-        // That it cannot be written to, the writing will tell.
+        // Other errors are reported when the file is written.
         _ => Ok(()),
     }
 }
@@ -187,7 +192,7 @@ fn refuse_existing(path: &Path) -> Result<(), Stop> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Stop::Plain(format!("{}: {error}", path.display()))),
         Ok(_) => Err(Stop::Plain(format!(
-            "{} is there already; give another name, or --force to replace it",
+            "{} exists already; use another name, or --force to replace it",
             path.display()
         ))),
     }
@@ -232,15 +237,15 @@ fn tell_saved(run: &mut Run, saved: &Saved, on_stderr: bool) -> Result<(), Stop>
     )?)
 }
 
-/// Why nothing was saved.
+/// The reason why nothing was saved.
 enum Unsaved {
-    /// By this machine: no other endpoint would help.
+    /// An error on this machine: another endpoint would not help.
     Here(Stop),
-    /// By that endpoint; whether bytes had come already.
+    /// An error of the endpoint, and whether some bytes were already written.
     There(Miss, bool),
 }
 
-/// What is asked of one endpoint.
+/// A request to one endpoint.
 struct Asked<'a> {
     endpoint: &'a Endpoint,
     settings: &'a Settings,
@@ -249,7 +254,7 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Under another name first, in the same folder.
+    /// Writes to a temporary name in the same folder first.
     fn save_as(&self, path: &Path, force: bool) -> Result<Saved, Unsaved> {
         let download = self.begin()?;
         let mut file = PartFile::create(path).map_err(Unsaved::Here)?;
@@ -287,9 +292,9 @@ impl Asked<'_> {
         let (endpoint, status) = (self.endpoint, download.head.status);
         let text = download.text();
         let error = match status {
-            404 => format!("client: {endpoint} has no {PATH}: is it an edgetcd?"),
+            404 => format!("client: {endpoint} has no {PATH}: check that it is an edgetcd"),
             500 => format!(
-                "client: {endpoint}: {}; without a majority of the members, --local saves what this one has",
+                "client: {endpoint}: {}; if there is no majority, save the data of this member with --local",
                 cause(&text).unwrap_or(text)
             ),
             _ => format!("client: {endpoint}: {text}"),
@@ -336,8 +341,9 @@ impl Asked<'_> {
         let mut checker = SliceChecker::default();
         let flawed = |flaw: crate::wal::Flaw| {
             let (endpoint, offset, what) = (self.endpoint, flaw.offset, flaw.what);
-            let error =
-                format!("client: {endpoint}: what came is no good: {what}, at byte {offset}");
+            let error = format!(
+                "client: {endpoint}: the received data is damaged: {what}, at byte {offset}"
+            );
             Unsaved::There(Miss::sent(error), true)
         };
         let here = |error| Unsaved::Here(Stop::Plain(format!("{name}: {error}")));

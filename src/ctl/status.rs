@@ -1,16 +1,16 @@
-//! `edgetcdctl status`: all members at a glance, each asked for itself and all at once.
+//! `edgetcdctl status`: shows all members. Each member is asked directly, all of them at the same time.
 //!
 //! | column | from |
 //! |---|---|
 //! | role, name | `/v2/stats/self` of the member |
 //! | term, index | `X-Raft-Term` and `X-Raft-Index` of a HEAD of the keys' root |
-//! | lag | how many entries the member is behind the one that is furthest |
-//! | RTT | `/v2/stats/leader`: how long the leader's last append to the member took, there and back |
-//! | sync p99 | `/metrics`: what 99 of 100 syncs of its log have stayed below since its start |
-//! | memory | `/metrics`: what the process has in memory |
+//! | lag | number of entries that the member is behind the most advanced one |
+//! | RTT | `/v2/stats/leader`: round-trip time of the leader's last append to the member |
+//! | sync p99 | `/metrics`: 99th percentile of the duration of its log syncs since its start |
+//! | memory | `/metrics`: resident memory of the process |
 //! | version | `/version` |
 //!
-//! What a server does not tell is a `-`.
+//! A value that a server does not report is shown as `-`.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -38,13 +38,16 @@ pub(super) const ALL: &[Command] = &[Command {
     what: "show all members: role, index, lag, times, memory",
     examples: &["status", "status -w 2", "-o json status"],
     options: &[
-        Opt::number(&["watch", "w"], "again after so many seconds, until Ctrl-C"),
+        Opt::number(
+            &["watch", "w"],
+            "repeat after this many seconds, until Ctrl-C",
+        ),
         HELP,
     ],
     run: status,
 }];
 
-/// What is shown of one member.
+/// The values shown for one member.
 #[derive(Debug, Default, Serialize)]
 struct Row {
     name: String,
@@ -59,7 +62,7 @@ struct Row {
     version: Option<String>,
 }
 
-/// What a member says, and of the others, if it leads.
+/// A member's report about itself, and about the others if it leads.
 #[derive(Debug, Default)]
 struct Report {
     row: Row,
@@ -74,7 +77,7 @@ struct Itself {
     state: String,
 }
 
-/// Status 5 if a member cannot be reached or none leads, so that a script can ask, too.
+/// Returns status 5 if a member cannot be reached or there is no leader, so that scripts can check it.
 fn status(run: &mut Run) -> Result<(), Stop> {
     let pause = run.parsed.number("watch").filter(|seconds| *seconds > 0);
     if pause.is_some() {
@@ -128,16 +131,16 @@ fn ask_all(client: &Client) -> Result<Vec<Row>, Stop> {
     let furthest = rows.iter().filter_map(|row| row.index).max().unwrap_or(0);
     for row in &mut rows {
         row.lag = row.index.map(|index| furthest - index);
-        // Of one that has gone it would be the time of its last answer.
+        // For an unreachable member this would be the time of its last answer.
         let answers = row.role != UNREACHABLE;
         row.rtt_ms = rtts.get(&row.id).copied().filter(|_| answers);
     }
-    // The server sorts by id, which says nothing to a person: n2 before n10.
+    // The server sorts by id, which is random for people. Sort n2 before n10.
     rows.sort_by_key(|row| (row.name.len(), row.name.clone()));
     Ok(rows)
 }
 
-/// Asks at the first of the member's URLs that answers at all.
+/// Asks at the first of the member's URLs that answers.
 fn ask(client: &Client, member: &Member) -> Report {
     let mut report = Report::default();
     let row = &mut report.row;
@@ -209,7 +212,7 @@ fn fill_by_metrics(row: &mut Row, answer: Option<Answer>) {
     row.memory_bytes = metrics::value(&page, "process_resident_memory_bytes");
 }
 
-/// Of the members that the leader sends to; one it has not heard of has no time.
+/// The times of the members that the leader sends to. A member that has not answered yet has none.
 fn read_rtts(answer: Answer) -> BTreeMap<String, f64> {
     let page: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let Some(followers) = page["followers"].as_object() else {

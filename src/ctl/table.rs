@@ -1,13 +1,13 @@
-//! A table for persons: columns as wide as they have to be.
+//! A table of text with columns that are as wide as their contents.
 
-/// On which side the blanks of a column are not.
+/// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Align {
     Left,
     Right,
 }
 
-/// Heads, and rows of as many cells.
+/// Headers, and rows with the same number of cells.
 #[derive(Debug)]
 pub(super) struct Table {
     columns: Vec<(&'static str, Align)>,
@@ -22,7 +22,7 @@ impl Table {
         }
     }
 
-    /// A row; what is not known is a `-`.
+    /// Adds a row. Unknown values are shown as `-`.
     pub fn add(&mut self, cells: Vec<Option<String>>) {
         let shown = cells
             .into_iter()
@@ -30,8 +30,8 @@ impl Table {
         self.rows.push(shown.collect());
     }
 
-    /// The lines. `paint` gets the number of each column and a cell with its blanks, and may put
-    /// what has no width around it.
+    /// Draws the lines. `paint` gets the column number and a cell with its blanks, and may add characters without
+    /// width.
     pub fn draw(&self, paint: impl Fn(usize, &str) -> String) -> String {
         let widths: Vec<usize> = (0..self.columns.len()).map(|at| self.width(at)).collect();
         let heads: Vec<String> = self

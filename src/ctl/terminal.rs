@@ -1,4 +1,4 @@
-//! What is done only where a person sits: asking without showing what is typed.
+//! Terminal input that is not shown, for passwords.
 
 use std::io::{Read, stdin};
 
@@ -7,8 +7,8 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use super::Stop;
 use super::command::World;
 
-/// Asks for a line on stderr, so that stdout stays what a script reads. On a terminal it is not
-/// shown while it is typed; elsewhere it is the next line of stdin.
+/// Prints a question on stderr, so that stdout contains only output for scripts, and reads a line. On a terminal the
+/// typed text is not shown. Otherwise the answer is the next line of stdin.
 pub(super) fn ask_password(question: &str, world: &mut World) -> Result<String, Stop> {
     write!(world.stderr, "{question}")?;
     world.stderr.flush()?;
@@ -20,14 +20,14 @@ pub(super) fn ask_password(question: &str, world: &mut World) -> Result<String, 
     }
     let line = read_line(world.stdin);
     if let Some(shown) = shown {
-        // A terminal that is gone needs no echo.
+        // If the terminal is closed, there is no echo to restore.
         let _ = tcsetattr(stdin(), OptionalActions::Flush, &shown);
     }
     writeln!(world.stderr)?;
     Ok(line?)
 }
 
-/// Up to the end of the line and no further: what follows may be a value.
+/// Reads only to the end of the line, because a value may follow.
 fn read_line(from: &mut dyn Read) -> std::io::Result<String> {
     let mut line = vec![];
     let mut byte = [0];

@@ -1,5 +1,5 @@
-//! `edgetcdctl export` and `import`: all keys out of a server and into one. What is written in
-//! between are lines of JSON, one for each key and directory.
+//! `edgetcdctl export` and `import`: write all keys of a server to a file, and the reverse. The format is one line of
+//! JSON per key and directory.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -19,7 +19,7 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "export",
         arguments: "[KEY...]",
-        what: "write all keys as lines of JSON (hidden ones: by their names)",
+        what: "write all keys as lines of JSON (hidden keys only if named)",
         examples: &[
             "export > keys.jsonl",
             "export --file keys.jsonl /services",
@@ -34,10 +34,10 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "import",
         arguments: "[FILE]",
-        what: "read what export has written, from a file or stdin",
+        what: "import the output of export from a file or stdin",
         examples: &["import keys.jsonl", "import < keys.jsonl"],
         options: &[
-            Opt::number(&["concurrency", "c"], "so many at once (8)"),
+            Opt::number(&["concurrency", "c"], "number of concurrent writes (8)"),
             HELP,
         ],
         run: import,
@@ -65,7 +65,7 @@ fn export(run: &mut Run) -> Result<(), Stop> {
     let named = |error: std::io::Error| Stop::Plain(format!("{path}: {error}"));
     let file = File::create(path).map_err(named)?;
     write_lines(&entries, &mut &file)?;
-    // A pipe, which it may be as well, cannot be synced.
+    // The file may also be a pipe, which cannot be synced.
     let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
     if is_file {
         file.sync_all().map_err(named)
@@ -120,8 +120,8 @@ fn read_lines(text: &str) -> Result<Vec<Entry>, Stop> {
     lines.map(entry).collect()
 }
 
-/// Sends directories first and one after the other, as their order counts; then keys, several at
-/// once. The first failure ends it.
+/// Sends directories first, one by one, because their order matters. Then sends keys, several at a time. Stops at the
+/// first failure.
 pub(super) fn send_all(
     client: &Client,
     entries: &[Entry],

@@ -1,4 +1,4 @@
-//! Keys as the tree they are, drawn as people draw trees.
+//! Draws keys as a tree.
 
 use std::io::Write;
 
@@ -6,17 +6,17 @@ use super::Stop;
 use super::answer::Node;
 use super::paint::Paint;
 
-/// What is drawn beside the names.
+/// The details that are drawn with the names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub paint: Paint,
     /// Values and times to live.
     pub values: bool,
-    /// A slash behind the names of directories.
+    /// A slash after the names of directories.
     pub slash: bool,
 }
 
-/// The directory that was asked for, what is below it, and how many there are.
+/// Draws the directory and everything below it, and the numbers of keys and directories.
 pub(super) fn draw(root: &Node, look: Look, out: &mut dyn Write) -> Result<(), Stop> {
     let mut out = std::io::BufWriter::new(out);
     let top = match root.key.as_str() {
@@ -24,7 +24,7 @@ pub(super) fn draw(root: &Node, look: Look, out: &mut dyn Write) -> Result<(), S
         key => label(root, key, look),
     };
     writeln!(out, "{top}")?;
-    // The prefix of each level stands here, not on the stack of the program: trees may be deep.
+    // The prefix of each level is in this list and not on the program's stack, because trees may be deep.
     let mut levels = vec![(String::new(), root.children().iter())];
     let (mut directories, mut keys) = (0_u64, 0_u64);
     while let Some((prefix, rest)) = levels.last_mut() {
@@ -71,7 +71,7 @@ fn label(node: &Node, name: &str, look: Look) -> String {
     out
 }
 
-/// As it is; with quotes and escapes if it would break the drawing.
+/// The value as it is, or with quotes and escapes if it would break the drawing.
 fn on_one_line(value: &str) -> String {
     if value.chars().any(char::is_control) {
         format!("{value:?}")

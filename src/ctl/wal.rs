@@ -1,15 +1,15 @@
-//! `edgetcdctl wal`: a data directory as the node finds it. Neither command changes anything, keeps a
-//! lock or asks a server; the node may run meanwhile, and then a moment of it is shown.
+//! `edgetcdctl wal`: inspects a data directory. The commands change nothing, take no lock and ask no server. The node
+//! may be running; then they show its state at one moment.
 //!
-//! `wal check` says what a start would: the same code decides ([`crate::node::look`]), in the same
-//! words. `wal dump` (in `wal_dump`) shows the records.
+//! `wal check` predicts the result of a start: it uses the same code ([`crate::node::look`]) and the same messages.
+//! `wal dump` (in `wal_dump`) shows the records.
 //!
 //! | exit status of `wal check` | for |
 //! |---|---|
-//! | 0 | a node starts from it with all that it holds, perhaps after mending what the warnings tell |
-//! | 1 | it does not, or nothing is there to start from |
+//! | 0 | a node can start with all its data, perhaps after the repairs in the warnings |
+//! | 1 | a node cannot start, or the directory contains no node |
 //!
-//! Not looked at: whether the node's user may write there, and whether there is room on the disk.
+//! It does not check whether the node's user may write there, nor whether there is space on the disk.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ pub(super) const ALL: &[Command] = &[
     Command {
         name: "wal check",
         arguments: "DIR",
-        what: "say whether a node starts from a data directory, and what it holds",
+        what: "check whether a node can start from a data directory, and show its contents",
         examples: &[
             "wal check /var/lib/edgetcd",
             "wal check /var/lib/edgetcd --wal-dir /fast/wal",
@@ -42,10 +42,10 @@ pub(super) const ALL: &[Command] = &[
 
 pub(super) const WAL_DIR: Opt = Opt::text(
     &["wal-dir"],
-    "where the log is, if the node has a --wal-dir",
+    "the directory of the log, if the node has a --wal-dir",
 );
 
-/// Where a data directory and its log are.
+/// The paths of a data directory and its log.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub dir: PathBuf,
@@ -53,7 +53,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// From the argument and `--wal-dir`. A folder inside of the data directory stands for it.
+    /// Reads the argument and `--wal-dir`. A folder inside the data directory is accepted as well.
     pub fn given(run: &Run) -> Result<Place, Stop> {
         let [dir] = run.parsed.args.as_slice() else {
             return Err(Stop::Usage("one data directory required".to_owned()));
@@ -72,7 +72,7 @@ impl Place {
     }
 }
 
-/// The data directory that is meant: it, its `member`, or a folder or file in that.
+/// Finds the data directory from its own path, its `member` folder, or a folder or file in that.
 fn data_dir(given: &Path) -> PathBuf {
     if given.join("member").exists() {
         return given.to_owned();
@@ -80,7 +80,7 @@ fn data_dir(given: &Path) -> PathBuf {
     let Ok(whole) = given.canonicalize() else {
         return given.to_owned();
     };
-    // Not further up: a folder of that name may be anything there.
+    // Does not search further up, because a folder with that name may be unrelated.
     let member = whole
         .ancestors()
         .take(3)
@@ -120,22 +120,22 @@ fn to_json(value: &impl Serialize) -> Result<String, Stop> {
     Ok(serde_json::to_string(value).map_err(std::io::Error::from)?)
 }
 
-/// A start would not refuse, but begin a new member, which is not what is looked for here.
+/// A start would not fail here but create a new member. The user of this command does not expect that.
 fn nothing(place: &Place) -> Refusal {
     let dir = place.dir.display();
     let reason = match place.dir.exists() {
         false => format!("{dir}: there is no such directory"),
         true => format!(
-            "{dir}: there is nothing of a node here, so one that is started on it begins anew"
+            "{dir}: this directory contains no node; a node that starts on it would be a new one"
         ),
     };
     let is_wal_dir =
         segments(&RealDisk::default(), &place.dir).is_ok_and(|found| !found.is_empty());
     let hint = match is_wal_dir {
         true => format!(
-            "this is a log; give the data directory that belongs to it, and --wal-dir {dir}"
+            "this is a log directory; use the data directory that belongs to it, and --wal-dir {dir}"
         ),
-        false => "is it what the node has as its --data-dir (default: NAME.etcd)?".to_owned(),
+        false => "use the path that the node has as its --data-dir (default: NAME.etcd)".to_owned(),
     };
     Refusal {
         path: place.dir.clone(),
@@ -155,7 +155,7 @@ struct Bad {
     hint: String,
     file: String,
     offset: Option<u64>,
-    /// The first entry that is lost.
+    /// The first lost entry.
     entry: Option<u64>,
 }
 
@@ -185,7 +185,7 @@ struct Good {
     vote: Option<String>,
     segments: Vec<Segment>,
     records: u64,
-    /// Those still in the log; 0 and 0: none.
+    /// The first and last entry in the log. 0 and 0: none.
     first_entry: u64,
     last_entry: u64,
     snapshot: Option<Snapshot>,
@@ -264,13 +264,13 @@ fn text(place: &Place, found: &Look) -> String {
     let good = Good::new(place, found);
     let mended = match good.warnings.is_empty() {
         true => "",
-        false => ", once it has mended what the warnings tell",
+        false => ", after the repairs in the warnings",
     };
-    let mut out = format!("{}: good, a node starts from it{mended}\n", good.dir);
+    let mut out = format!("{}: good, a node can start from it{mended}\n", good.dir);
     let mut line = |name: &str, value: &str| out += &format!("  {name:<12} {value}\n");
     match &good.member {
         Some(member) => line("member", &format!("{member} of cluster {}", good.cluster)),
-        None => line("member", "not known: a start takes it from its flags"),
+        None => line("member", "not known: a start takes it from the flags"),
     }
     if good.running {
         let who = good
@@ -278,7 +278,7 @@ fn text(place: &Place, found: &Look) -> String {
             .map_or("a process".to_owned(), |pid| format!("process {pid}"));
         line(
             "in use",
-            &format!("{who} runs on it: this is one moment of it"),
+            &format!("{who} is running on it: this is its state at one moment"),
         );
     }
     line("term", &term(&good));
@@ -309,7 +309,7 @@ fn log(good: &Good) -> String {
     format!("{files}, {records}, {entries}")
 }
 
-/// Keys and directories, counted.
+/// The numbers of keys and directories as text.
 pub(super) fn held(keys: u64, directories: u64) -> String {
     let keys = count(keys, "key", "keys");
     let directories = count(directories, "directory", "directories");

@@ -1,9 +1,9 @@
-//! `edgetcdctl wal dump`: every record of a log, in the order in which they were written.
+//! `edgetcdctl wal dump`: prints every record of a log in the order in which they were written.
 //!
-//! A line of a person begins with the record's place, its length and how much of the file it calls
-//! durable; `-o json` gives each record as one line with all that is in it. What cannot be read is
-//! shown in its place, and the dump goes on behind it; the exit status is 1 then. An entry is *replaced*
-//! where the log has another of its index, or begins anew behind it.
+//! A text line begins with the record's offset, its length, and the position up to which the file was durable
+//! according to the record. `-o json` prints each record as one line with all its fields. A record that cannot be
+//! read is shown in its place. The dump continues after it, and the exit status is 1. An entry is marked *replaced*
+//! if the log contains a later entry with the same index, or a later entry before it.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -33,9 +33,9 @@ pub(super) const DUMP: Command = Command {
     options: &[
         Opt::number(
             &["from"],
-            "leave out what is before the entry of this index",
+            "skip everything before the entry with this index",
         ),
-        Opt::flag(&["full"], "keys and values of any length"),
+        Opt::flag(&["full"], "show long keys and values completely"),
         Opt::flag(&["json"], "the same as -o json"),
         WAL_DIR,
         HELP,
@@ -51,7 +51,7 @@ fn dump(run: &mut Run) -> Result<(), Stop> {
         ));
     };
     let files = files(run, Path::new(given), &disk)?;
-    // Of one file alone it is not known what the others say.
+    // For a single file, the entries of the other files are unknown.
     let survivors = match Path::new(given).is_file() {
         true => Survivors::default(),
         false => Survivors::read(&disk, &files),
@@ -73,13 +73,13 @@ fn dump(run: &mut Run) -> Result<(), Stop> {
     match printer.all_good {
         true => Ok(()),
         false => Err(Stop::Plain(
-            "not all records can be read; what a node makes of that, edgetcdctl wal check says"
+            "not all records can be read; to find out whether a node can start: edgetcdctl wal check"
                 .to_owned(),
         )),
     }
 }
 
-/// The segments that are meant, oldest first.
+/// The selected segments, oldest first.
 fn files(run: &Run, given: &Path, disk: &RealDisk) -> Result<Vec<PathBuf>, Stop> {
     if given.is_file() {
         return Ok(vec![given.to_owned()]);
@@ -87,7 +87,7 @@ fn files(run: &Run, given: &Path, disk: &RealDisk) -> Result<Vec<PathBuf>, Stop>
     let listed = |dir: &Path| segments(disk, dir).map_err(|error| Stop::Plain(error.to_string()));
     let place = Place::given(run)?;
     let found = listed(&place.wal())?;
-    // A folder of segments, such as a --wal-dir, or a copy.
+    // The argument may also be a folder of segments, such as a --wal-dir or a copy.
     let found = match found.is_empty() {
         true => listed(given)?,
         false => found,
@@ -98,32 +98,32 @@ fn files(run: &Run, given: &Path, disk: &RealDisk) -> Result<Vec<PathBuf>, Stop>
     }
 }
 
-/// Why there is nothing to show: what `wal check` says, if that refuses the directory.
+/// The reason why there is nothing to show: the error of `wal check`, if it refuses the directory.
 fn nothing(place: &Place, given: &Path) -> String {
     match look(&place.dir, place.wal_dir.as_deref(), 0) {
         Err(refusal) => refusal.to_string(),
         Ok(_) => format!(
-            "{}: there is no log of edgetcd here\n  is it what the node has as its --data-dir (default: \
-             NAME.etcd)?",
+            "{}: this directory contains no log of edgetcd\n  use the path that the node has as its --data-dir (default: \
+             NAME.etcd)",
             given.display()
         ),
     }
 }
 
-/// What is printed, and how.
+/// The output and its options.
 struct Printer<W: Write> {
     json: bool,
     full: bool,
-    /// Nothing is printed before the entry of this index, or a later one.
+    /// Nothing is printed before the entry with this index or a later one.
     waits_for: Option<u64>,
     all_good: bool,
-    /// The file before ends here, and not with a seal.
+    /// The previous file ends at this position without a seal.
     unsealed: Option<(String, u64)>,
     survivors: Survivors,
     out: BufWriter<W>,
 }
 
-/// One record, or what is in its place, as JSON.
+/// One record, or a note about a damaged one, as JSON.
 #[derive(Debug, Default, Serialize)]
 struct Row<'a> {
     file: &'a str,
@@ -153,7 +153,7 @@ struct Row<'a> {
     next_salt: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// Where the next good record is.
+    /// The position of the next good record.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
 }
@@ -186,7 +186,7 @@ impl<W: Write> Printer<W> {
         Ok(())
     }
 
-    /// The inner error is the file's, which does not end the dump.
+    /// The inner error is that of the file. It does not end the dump.
     fn records(
         &mut self,
         disk: &RealDisk,
@@ -220,11 +220,11 @@ impl<W: Write> Printer<W> {
         }
     }
 
-    /// A file with records says that the one before it is whole, and that ends with a seal.
+    /// If a file contains records, the previous file must be complete and end with a seal.
     fn link(&mut self, name: &str, line: &Line, content: &Content) -> Result<(), Stop> {
         if let (Content::Head { .. }, Some((before, end))) = (content, self.unsealed.take()) {
             let what = format!(
-                "{before}: the record at byte {end} fails its checksum, yet the log went on in {name}"
+                "{before}: the record at byte {end} fails its checksum, but the log continues in {name}"
             );
             self.bad(&before, end, &what, None)?;
         }
@@ -237,7 +237,7 @@ impl<W: Write> Printer<W> {
 
     fn unused(&mut self) -> Result<(), Stop> {
         if !self.json && self.waits_for.is_none() {
-            writeln!(self.out, "       nothing yet: made ready for what comes")?;
+            writeln!(self.out, "       empty: prepared for later records")?;
         }
         Ok(())
     }
@@ -326,7 +326,7 @@ impl<W: Write> Printer<W> {
     }
 }
 
-/// What JSON says of a record beside its place.
+/// The JSON fields of a record in addition to its position.
 fn row(content: &Content) -> Row<'static> {
     let kind = |kind| Row {
         kind,

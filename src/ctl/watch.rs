@@ -1,6 +1,6 @@
-//! Commands that wait: for the next event, for all that come, to print them or to run something.
+//! Commands that wait for events, to print them or to run a command.
 //!
-//! Ctrl-C is the way to end them, so it ends them with status 0.
+//! Ctrl-C is the normal way to end them, so it gives status 0.
 
 use std::process::Command as Process;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use super::command::{Command, HELP, Run};
 use super::paint::Paint;
 use super::wire::{Ask, Patience};
 
-const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "also all that is below");
-const AFTER_INDEX: Opt = Opt::number(&["after-index"], "what changed after this index");
+const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "include everything below");
+const AFTER_INDEX: Opt = Opt::number(&["after-index"], "changes after this index");
 
 pub(super) const ALL: &[Command] = &[
     Command {
@@ -37,7 +37,7 @@ pub(super) const ALL: &[Command] = &[
             AFTER_INDEX,
             Opt::flag(
                 &["timestamps"],
-                "the time it was heard of, in UTC, in front",
+                "print the time of receipt (UTC) before each change",
             ),
             HELP,
         ],
@@ -56,7 +56,7 @@ pub(super) const ALL: &[Command] = &[
     },
 ];
 
-/// The events of a key, one after the other and none twice.
+/// Receives the events of a key in order, without duplicates.
 pub(super) struct Watch<'a> {
     client: &'a Client,
     key: &'a str,
@@ -65,7 +65,7 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// `after`: the index behind which it begins; 0 for now.
+    /// `after`: only events after this index. 0: from now on.
     pub fn new(client: &'a Client, key: &'a str, recursive: bool, after: u64) -> Watch<'a> {
         let next = if after == 0 { 0 } else { after.wrapping_add(1) };
         Watch {
@@ -76,7 +76,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Waits for the next event; a server that ends a poll without one is asked again.
+    /// Waits for the next event. If a server ends a poll without an event, polls again.
     pub fn next(&mut self) -> Result<Event, Failure> {
         let ask = Ask {
             patience: Patience::Endless,
@@ -102,7 +102,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// From here on, Ctrl-C is a good end.
+/// From now on, Ctrl-C ends the program with status 0.
 pub(super) fn end_well_on_interrupt() -> Result<(), Stop> {
     let armed = Arc::new(AtomicBool::new(true));
     signal_hook::flag::register_conditional_shutdown(SIGINT, 0, armed)?;
@@ -114,7 +114,7 @@ fn after_index(run: &Run) -> u64 {
     given.unwrap_or(0).cast_unsigned()
 }
 
-/// Events of directories are passed over, as etcdctl does.
+/// Skips events of directories, as etcdctl does.
 fn watch(run: &mut Run) -> Result<(), Stop> {
     let key = run.key()?;
     let (recursive, forever) = (run.parsed.flag("recursive"), run.parsed.flag("forever"));
@@ -133,10 +133,10 @@ fn watch(run: &mut Run) -> Result<(), Stop> {
     }
 }
 
-/// A time is a word in front of the first line; of JSON it is a field, so that it stays JSON.
+/// Text output has the time before the first line. JSON has it as a field, so that it stays valid.
 fn print(run: &mut Run, event: &Event, recursive: bool) -> Result<(), Stop> {
     if run.parsed.flag("timestamps") {
-        // To the millisecond, always with all its digits, so that lines stay below each other.
+        // Milliseconds, always with all digits, so that lines are aligned.
         let time = jiff::Timestamp::now();
         let time = format!("{time:.3}");
         if run.globals.output == "json" {
@@ -159,7 +159,7 @@ struct Stamped<'a> {
     event: &'a Event,
 }
 
-/// The commands run beside each other: the next event does not wait for the end of the last one.
+/// The commands run concurrently: the next event does not wait for the end of the previous command.
 fn exec_watch(run: &mut Run) -> Result<(), Stop> {
     let (key, line) = key_and_command(run)?;
     let client = run.connect()?;
@@ -202,7 +202,7 @@ fn spawn(line: &[String], event: &Event) -> Result<(), Stop> {
         .env("ETCD_WATCH_MODIFIED_INDEX", index)
         .spawn()
         .map_err(|error| Stop::Plain(format!("{program}: {error}")))?;
-    // It is waited for so that it does not stay as a zombie; nobody asks how it ended.
+    // The thread waits for the child so that it does not stay as a zombie. Its exit status is ignored.
     thread::spawn(move || child.wait());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A request of the v2 API before it is sent, spelled as etcdctl spells it.
+//! A request of the v2 API before it is sent, encoded as in etcdctl.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -41,10 +41,10 @@ impl Method {
     }
 }
 
-/// Names and values, not yet escaped.
+/// Names and values, not escaped yet.
 pub(super) type Parameters = Vec<(&'static str, String)>;
 
-/// What a request carries behind its head.
+/// The body of a request.
 #[derive(Debug)]
 pub(super) enum Body {
     None,
@@ -52,24 +52,24 @@ pub(super) enum Body {
     Json(String),
 }
 
-/// Whether a further endpoint is asked after one that did not serve the request.
+/// Whether the request is sent to another endpoint after one did not serve it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Further {
     Always,
-    /// Only after one that could not be connected to: any other may have done it already.
+    /// Only if no connection to the endpoint could be made. Otherwise the request may have had an effect already.
     IfNotReached,
-    /// As `IfNotReached`; the error is that of the last endpoint alone.
+    /// As `IfNotReached`. The error is that of the last endpoint alone.
     Once,
 }
 
-/// How long an answer may take.
+/// Time limits of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// It begins and ends in time.
+    /// The response must begin and end in time.
     Usual,
-    /// It begins in time and ends when it does: a watch.
+    /// The response must begin in time, but has no end: a watch.
     Endless,
-    /// It may be a big one, which takes its time to begin, too.
+    /// The response may be large, and may also begin late.
     Long,
 }
 
@@ -77,7 +77,7 @@ pub(super) enum Patience {
 #[derive(Debug)]
 pub(super) struct Ask {
     pub method: Method,
-    /// From its first slash on, not yet escaped.
+    /// Begins with a slash. Not escaped yet.
     pub path: String,
     pub query: Parameters,
     pub body: Body,
@@ -102,7 +102,7 @@ impl Ask {
         Ask::get(&format!("/v2/keys{}", clean(key)), query)
     }
 
-    /// A PUT of a key or a directory. What must not exist before is made once only.
+    /// A PUT of a key or a directory. If the key must not exist before, it is sent only once.
     pub fn put(key: &str, query: Parameters, form: Parameters) -> Ask {
         let once = query.contains(&("prevExist", "false".to_owned()));
         Ask {
@@ -113,7 +113,7 @@ impl Ask {
         }
     }
 
-    /// A DELETE of a key or a directory, which is sent once.
+    /// A DELETE of a key or a directory, which is sent only once.
     pub fn delete(key: &str, query: Parameters) -> Ask {
         Ask {
             method: Method::Delete,
@@ -122,7 +122,8 @@ impl Ask {
         }
     }
 
-    /// `endpoint` has no slash at its end. `further` stands in the endpoint's query, and gives way to the request's own.
+    /// `endpoint` has no slash at its end. `further` is the endpoint's query. The request's own parameters take
+    /// precedence.
     pub fn url(&self, endpoint: &str, further: &[(String, String)]) -> String {
         let own = self.query.iter().map(|(name, value)| (*name, value));
         let is_own = |name: &str| self.query.iter().any(|(own, _)| *own == name);
@@ -134,7 +135,7 @@ impl Ask {
         }
     }
 
-    /// The curl command that does the same, as `--debug` prints it.
+    /// The equivalent curl command, as `--debug` prints it.
     pub fn curl(&self, url: &str, body: &str) -> String {
         let line = format!("cURL Command: curl -X {} {url}", self.method.as_str());
         match self.body {
@@ -144,7 +145,7 @@ impl Ask {
     }
 }
 
-/// Parameters in the order of their names.
+/// Parameters sorted by name.
 pub(super) fn form(parameters: &[(&'static str, String)]) -> String {
     sorted_form(
         parameters
@@ -166,7 +167,7 @@ fn sorted_form(mut parameters: Vec<(&str, &String)>) -> String {
     pairs.collect::<Vec<_>>().join("&")
 }
 
-/// The parameters of a query, as it stands in a URL.
+/// Parses the parameters of a URL's query.
 pub(super) fn read_query(query: &str) -> Vec<(String, String)> {
     let plain = |text: &str| {
         let spaced = text.replace('+', " ");
@@ -179,13 +180,13 @@ pub(super) fn read_query(query: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A path as it stands in a URL.
+/// A path as it is written in a URL.
 pub(super) fn escape_path(path: &str) -> String {
     utf8_percent_encode(path, IN_PATH).to_string()
 }
 
-/// A key as a path: a slash in front, no empty places, no `.` and `..`. The server would clean it,
-/// too, but by a redirect, which a PUT does not survive. A slash at the end stays.
+/// A key as a path: with a slash in front, without empty items, `.` and `..`. The server would also clean it, but
+/// with a redirect, which does not work for a PUT. A slash at the end stays.
 pub(super) fn clean(key: &str) -> String {
     let mut parts: Vec<&str> = vec![];
     for part in key.split('/') {
@@ -222,7 +223,7 @@ mod tests {
         );
     }
 
-    /// As etcdctl has it: the request's own parameters count, and all are sorted.
+    /// As in etcdctl: the request's own parameters take precedence, and all are sorted.
     #[test]
     fn the_endpoints_query_goes_with_each_request() {
         let further = read_query("z=a+b%2F&&dir=false&b/c&quorum=");

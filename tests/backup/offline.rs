@@ -107,7 +107,9 @@ fn a_directory_in_use_can_be_read() {
     ];
     let output = run("", &words);
     assert!(said(&output).contains("302 keys"), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("a server runs on it"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("a server is running on the directory")
+    );
     back_up(server.data(), &copy, &[]);
     for restored in [true, false] {
         let mut other = Server::prepare(&[]);
