@@ -31,7 +31,6 @@
 #[cfg(test)]
 mod tests;
 
-use crate::door::{Gone, Outbox, Parked};
 use crate::raft::{LogIndex, Term};
 use crate::tree::{ApiError, Applied, Event, Key, Tree, TreeIndex};
 use std::collections::{BTreeMap, VecDeque};
@@ -89,26 +88,54 @@ pub enum Registered {
     Hit(Arc<Event>, Arc<View>),
 }
 
+/// How answers reach clients: collected, then handed over at once, so that each thread that writes to sockets is woken
+/// once for many answers.
+pub trait Outbox: Default + Send + 'static {
+    /// The answer of a watcher whose head was sent. Dropping it closes the connection without the end of the answer.
+    type Watcher: Send;
+
+    /// Sends a piece of a watcher's answer.
+    fn chunk(&mut self, watcher: &Self::Watcher, bytes: Arc<[u8]>);
+    /// Sends the last piece of a watcher's answer, and its end.
+    fn end(&mut self, watcher: Self::Watcher, bytes: Arc<[u8]>);
+    /// Hands over all that was collected.
+    fn flush(&mut self);
+    /// How many answers wait for the thread that has most of them waiting, among those that this outbox has sent to.
+    fn waiting(&self) -> usize;
+}
+
+/// What publishes a new view. The raft thread knows the hub as this.
+pub trait Views: Send + Sync {
+    /// The newest view.
+    fn view(&self) -> Arc<View>;
+    /// Shows a new view together with the events that led to it, before anybody is answered.
+    fn publish(&self, view: View, events: Vec<Applied>);
+    /// Shows a view that another member's snapshot has brought: the events up to it did not pass here one by
+    /// one. One-shot polls get theirs from its history, if that reaches back far enough; all others are cut,
+    /// and their clients look for themselves.
+    fn jump(&self, view: View);
+}
+
 /// Where long polls wait. `published` is notified by [`WatchHub::publish`] (new events) and
 /// [`WatchHub::close`]; only the watch thread waits on it.
-pub struct WatchHub {
+pub struct WatchHub<O: Outbox> {
     view: RwLock<Arc<View>>,
-    state: Mutex<State>,
+    state: Mutex<State<O::Watcher>>,
     published: Condvar,
 }
 
-struct State {
-    polls: Polls,
+struct State<W> {
+    polls: Polls<W>,
     /// Published, not yet matched. Nothing is added while nobody waits.
     fresh: VecDeque<Applied>,
     /// Matched, not yet told; older than everything in `fresh`.
-    told: VecDeque<Told>,
+    told: VecDeque<Told<W>>,
     closing: bool,
 }
 
-impl WatchHub {
+impl<O: Outbox> WatchHub<O> {
     /// A hub that shows `view` and in which nobody waits.
-    pub fn new(view: View) -> WatchHub {
+    pub fn new(view: View) -> WatchHub<O> {
         WatchHub {
             view: RwLock::new(Arc::new(view)),
             state: Mutex::new(State {
@@ -123,10 +150,7 @@ impl WatchHub {
 
     /// The newest view.
     pub fn view(&self) -> Arc<View> {
-        self.view
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        Views::view(self)
     }
 
     /// Polls waiting now (`watchers` in `/v2/stats/store`). One whose event is published does not wait any
@@ -140,53 +164,6 @@ impl WatchHub {
         }
     }
 
-    /// Shows a new view together with the events that led to it, before anybody is answered.
-    pub fn publish(&self, view: View, events: impl IntoIterator<Item = Applied>) {
-        // The old version may be the last of its kind: it is freed after both locks are let go.
-        let mut view = Arc::new(view);
-        let mut state = self.lock();
-        std::mem::swap(
-            &mut *self.view.write().unwrap_or_else(PoisonError::into_inner),
-            &mut view,
-        );
-        if state.polls.is_empty() {
-            return;
-        }
-        let before = state.waiting();
-        state.fresh.extend(events);
-        let notify = before == 0 && state.waiting() > 0;
-        drop(state);
-        if notify {
-            self.published.notify_one();
-        }
-    }
-
-    /// Shows a view that another member's snapshot has brought: the events up to it did not pass here one by
-    /// one. One-shot polls get theirs from its history, if that reaches back far enough; all others are cut,
-    /// and their clients look for themselves.
-    pub fn jump(&self, view: View) {
-        let since = self.view().tree.index();
-        let history = view.tree.history();
-        let is_whole = history.start().is_none_or(|first| first.0 <= since.0 + 1);
-        let missed: Vec<Applied> = history
-            .since(TreeIndex(since.0 + 1))
-            .filter(|_| is_whole)
-            .map(|event| Applied {
-                event: event.clone(),
-                removed: None,
-            })
-            .collect();
-        self.publish(view, missed);
-        let mut state = self.lock();
-        while state.match_one() {}
-        let cut = state.polls.remove_all();
-        drop(state);
-        if !cut.is_empty() {
-            log::warn!("closed {} watches: a snapshot was installed", cut.len());
-        }
-        self.published.notify_one();
-    }
-
     /// Looks through the history and, if nothing there answers the interest, parks it.
     ///
     /// `park` is called with the poll's token and the view it registers at, and gives the parked
@@ -197,7 +174,7 @@ impl WatchHub {
     pub fn register(
         &self,
         interest: &Interest,
-        park: impl FnOnce(u64, &Arc<View>) -> Parked,
+        park: impl FnOnce(u64, &Arc<View>) -> O::Watcher,
     ) -> Result<Registered, ApiError> {
         let mut state = self.lock();
         let view = self.view();
@@ -221,7 +198,7 @@ impl WatchHub {
 
     /// Keeps an answer open without ever telling it anything: the reference's stream that was answered
     /// from the history (spec §9, quirk). It counts as a watcher until its client goes.
-    pub fn park_mute(&self, interest: &Interest, park: impl FnOnce(u64) -> Parked) {
+    pub fn park_mute(&self, interest: &Interest, park: impl FnOnce(u64) -> O::Watcher) {
         let mut state = self.lock();
         state.polls.insert(interest, TreeIndex(u64::MAX), park);
     }
@@ -229,7 +206,7 @@ impl WatchHub {
     /// The watch thread: sleeps until events are published, then answers the polls they concern.
     /// Returns after [`Self::close`].
     pub fn deliver(&self) {
-        let mut outbox = Outbox::default();
+        let mut outbox = O::default();
         let mut state = self.lock();
         loop {
             while state.waiting() == 0 && !state.closing {
@@ -258,7 +235,10 @@ impl WatchHub {
         }
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State<O::Watcher>>,
+    ) -> MutexGuard<'a, State<O::Watcher>> {
         self.published
             .wait(state)
             .unwrap_or_else(PoisonError::into_inner)
@@ -267,9 +247,9 @@ impl WatchHub {
     /// Waits while a worker has its hands full; false if that takes too long.
     fn wait_for_workers<'a>(
         &self,
-        mut state: MutexGuard<'a, State>,
-        outbox: &Outbox,
-    ) -> (MutexGuard<'a, State>, bool) {
+        mut state: MutexGuard<'a, State<O::Watcher>>,
+        outbox: &O,
+    ) -> (MutexGuard<'a, State<O::Watcher>>, bool) {
         let begin = Instant::now();
         while outbox.waiting() > MAIL_MAX && !state.closing {
             if state.waiting() > FRESH_MAX && begin.elapsed() > BURST_MAX {
@@ -282,12 +262,12 @@ impl WatchHub {
     }
 
     /// Renders an event once and shares the bytes.
-    fn tell(&self, told: Told, outbox: &mut Outbox) {
+    fn tell(&self, told: Told<O::Watcher>, outbox: &mut O) {
         let mut bytes = Vec::with_capacity(256);
         told.event.render(&mut bytes);
         let bytes: Arc<[u8]> = bytes.into();
         for parked in told.last {
-            parked.end_in(bytes.clone(), outbox);
+            outbox.end(parked, bytes.clone());
         }
         if told.more.is_empty() {
             return;
@@ -296,7 +276,7 @@ impl WatchHub {
         for token in told.more {
             // A stream whose client has gone in between is not in its slot any more.
             if let Some(poll) = state.polls.by_token(token) {
-                poll.parked.chunk_in(bytes.clone(), outbox);
+                outbox.chunk(&poll.parked, bytes.clone());
             }
         }
     }
@@ -308,37 +288,88 @@ impl WatchHub {
         self.published.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Gone for WatchHub {
-    fn gone(&self, token: u64) {
+    /// The client of a watcher has gone: its poll, if it still waits, is dropped.
+    pub fn gone(&self, token: u64) {
         // What the poll held is freed after the lock is let go.
         let removed = self.lock().polls.remove_token(token);
         drop(removed);
     }
+
+    fn lock(&self) -> MutexGuard<'_, State<O::Watcher>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<O: Outbox> Views for WatchHub<O> {
+    fn view(&self) -> Arc<View> {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn publish(&self, view: View, events: Vec<Applied>) {
+        // The old version may be the last of its kind: it is freed after both locks are let go.
+        let mut view = Arc::new(view);
+        let mut state = self.lock();
+        std::mem::swap(
+            &mut *self.view.write().unwrap_or_else(PoisonError::into_inner),
+            &mut view,
+        );
+        if state.polls.is_empty() {
+            return;
+        }
+        let before = state.waiting();
+        state.fresh.extend(events);
+        let notify = before == 0 && state.waiting() > 0;
+        drop(state);
+        if notify {
+            self.published.notify_one();
+        }
+    }
+
+    fn jump(&self, view: View) {
+        let since = self.view().tree.index();
+        let history = view.tree.history();
+        let is_whole = history.start().is_none_or(|first| first.0 <= since.0 + 1);
+        let missed: Vec<Applied> = history
+            .since(TreeIndex(since.0 + 1))
+            .filter(|_| is_whole)
+            .map(|event| Applied {
+                event: event.clone(),
+                removed: None,
+            })
+            .collect();
+        self.publish(view, missed);
+        let mut state = self.lock();
+        while state.match_one() {}
+        let cut = state.polls.remove_all();
+        drop(state);
+        if !cut.is_empty() {
+            log::warn!("closed {} watches: a snapshot was installed", cut.len());
+        }
+        self.published.notify_one();
+    }
 }
 
 /// An event and whom it concerns.
-struct Told {
+struct Told<W> {
     event: Arc<Event>,
     /// One-shot polls: the event, then the end. They have left the hub.
-    last: Vec<Parked>,
+    last: Vec<W>,
     /// Tokens of streams: the event, and they go on.
     more: Vec<u64>,
 }
 
-impl Told {
+impl<W> Told<W> {
     fn len(&self) -> usize {
         self.last.len() + self.more.len()
     }
 }
 
-impl State {
+impl<W> State<W> {
     /// Takes some of what is to be told, in index order; matches what is needed for that.
-    fn take_told(&mut self) -> Vec<Told> {
+    fn take_told(&mut self) -> Vec<Told<W>> {
         let (mut all, mut polls) = (Vec::new(), 0);
         for _ in 0..EVENTS_AT_ONCE {
             if polls >= TOLD_AT_ONCE || self.told.is_empty() && !self.match_one() {
@@ -368,9 +399,8 @@ impl State {
 }
 
 /// The parked polls, found by path and by token.
-#[derive(Default)]
-struct Polls {
-    slots: Vec<Slot>,
+struct Polls<W> {
+    slots: Vec<Slot<W>>,
     free: Vec<u32>,
     /// A path without polls has no entry.
     by_path: BTreeMap<Key, Lists>,
@@ -399,12 +429,12 @@ impl Lists {
 }
 
 /// A place for a poll. `generation` counts its tenants.
-struct Slot {
+struct Slot<W> {
     generation: u32,
-    poll: Option<Poll>,
+    poll: Option<Poll<W>>,
 }
 
-struct Poll {
+struct Poll<W> {
     key: Key,
     recursive: bool,
     stream: bool,
@@ -412,15 +442,26 @@ struct Poll {
     from: TreeIndex,
     /// Where its slot stands in the list of its path.
     place: u32,
-    parked: Parked,
+    parked: W,
 }
 
-impl Polls {
+impl<W> Default for Polls<W> {
+    fn default() -> Polls<W> {
+        Polls {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_path: BTreeMap::new(),
+            count: 0,
+        }
+    }
+}
+
+impl<W> Polls<W> {
     fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    fn insert(&mut self, interest: &Interest, from: TreeIndex, park: impl FnOnce(u64) -> Parked) {
+    fn insert(&mut self, interest: &Interest, from: TreeIndex, park: impl FnOnce(u64) -> W) {
         let number = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -446,20 +487,20 @@ impl Polls {
     }
 
     /// The poll a token was given for, while it is here.
-    fn by_token(&self, token: u64) -> Option<&Poll> {
+    fn by_token(&self, token: u64) -> Option<&Poll<W>> {
         let slot = self.slots.get(token as u32 as usize)?;
         slot.poll
             .as_ref()
             .filter(|_| slot.generation == (token >> 32) as u32)
     }
 
-    fn remove_token(&mut self, token: u64) -> Option<Poll> {
+    fn remove_token(&mut self, token: u64) -> Option<Poll<W>> {
         self.by_token(token)?;
         Some(self.remove(token as u32))
     }
 
     /// Takes a poll out of its slot and its path's list, each in constant time.
-    fn remove(&mut self, number: u32) -> Poll {
+    fn remove(&mut self, number: u32) -> Poll<W> {
         let poll = self.slots[number as usize]
             .poll
             .take()
@@ -483,16 +524,16 @@ impl Polls {
     }
 
     /// All streams. Dropping them ends them without a final chunk.
-    fn remove_streams(&mut self) -> Vec<Poll> {
+    fn remove_streams(&mut self) -> Vec<Poll<W>> {
         self.remove_where(|poll| poll.stream)
     }
 
-    fn remove_all(&mut self) -> Vec<Poll> {
+    fn remove_all(&mut self) -> Vec<Poll<W>> {
         self.remove_where(|_| true)
     }
 
-    fn remove_where(&mut self, chosen: impl Fn(&Poll) -> bool) -> Vec<Poll> {
-        let is_chosen = |slot: &Slot| slot.poll.as_ref().is_some_and(&chosen);
+    fn remove_where(&mut self, chosen: impl Fn(&Poll<W>) -> bool) -> Vec<Poll<W>> {
+        let is_chosen = |slot: &Slot<W>| slot.poll.as_ref().is_some_and(&chosen);
         (0..self.slots.len())
             .filter(|&number| is_chosen(&self.slots[number]))
             .collect::<Vec<_>>()
@@ -502,7 +543,7 @@ impl Polls {
     }
 
     /// Whom one event concerns; one-shot polls among them leave the hub.
-    fn take_for(&mut self, applied: &Applied) -> Option<Told> {
+    fn take_for(&mut self, applied: &Applied) -> Option<Told<W>> {
         let mut numbers = Vec::new();
         self.find_above(applied, &mut numbers);
         self.find_below(applied, &mut numbers);

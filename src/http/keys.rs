@@ -136,7 +136,7 @@ struct WriteAnswer {
     asked: Instant,
 }
 
-impl Waiter for WriteAnswer {
+impl Waiter<Outbox> for WriteAnswer {
     fn done(self: Box<Self>, done: &Done, outbox: &mut Outbox) {
         let answer = match &done.effect {
             Effect::Event(applied) => {
@@ -291,7 +291,7 @@ struct QuorumAnswer {
     read: Read,
 }
 
-impl Reader for QuorumAnswer {
+impl Reader<Outbox> for QuorumAnswer {
     /// The body is rendered by the connection's worker: it may be long, and this is the raft thread.
     fn ready(self: Box<Self>, view: &Arc<View>, outbox: &mut Outbox) {
         let QuorumAnswer {

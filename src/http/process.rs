@@ -62,7 +62,7 @@ struct Probe {
     health: Health,
 }
 
-impl Reader for Probe {
+impl Reader<Outbox> for Probe {
     fn ready(self: Box<Self>, _: &Arc<View>, _: &mut Outbox) {
         self.api.replica.read(Box::new(self.health));
     }
@@ -80,7 +80,7 @@ struct Health {
     grant: Grant,
 }
 
-impl Reader for Health {
+impl Reader<Outbox> for Health {
     fn ready(self: Box<Self>, _: &Arc<View>, outbox: &mut Outbox) {
         let answer = Answer::new(200).header("Content-Type", answer::TEXT);
         let answer = self

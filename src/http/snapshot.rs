@@ -134,7 +134,7 @@ impl Asking {
     }
 }
 
-impl Reader for Asking {
+impl Reader<Outbox> for Asking {
     /// The view has no members and no mark: the raft thread is asked for them, which has gone on since.
     fn ready(self: Box<Self>, _: &Arc<View>, _: &mut Outbox) {
         let replica = self.api.replica.clone();
@@ -146,7 +146,7 @@ impl Reader for Asking {
     }
 }
 
-impl Copier for Asking {
+impl Copier<Outbox> for Asking {
     fn ready(self: Box<Self>, copy: Task, term: Term, outbox: &mut Outbox) {
         let Asking {
             ticket,

@@ -40,14 +40,15 @@ use crate::http::answer::ClusterId;
 use crate::http::cors::Cors;
 use crate::http::counts::Counts;
 use crate::http::{Api, Info, MetricsOnly, peers};
+use crate::http::{Replica, WatchHub};
 use crate::peer::{self, Link, Timing};
 use crate::raft::{self, Core, NodeId};
 use crate::replica::clock::{self, Clock, SharedEstimate, SystemClock};
 use crate::replica::peers::FromPeers;
-use crate::replica::{Done, Failure, Parts, Reader, Replica, Settings, Threads, Waiter};
+use crate::replica::{Done, Failure, Parts, Reader, Settings, Threads, Waiter};
 use crate::threads;
 use crate::wal::{self, RealDisk, WalStats};
-use crate::watch::{View, WatchHub};
+use crate::watch::View;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use listeners::Listeners;
 use std::net::SocketAddr;
@@ -246,7 +247,7 @@ impl Engine {
             core: Core::new(raft_settings(config, stored.identity.id), stored.start),
             state: stored.state,
             wal: stored.wal,
-            hub: hub.clone(),
+            views: hub.clone(),
             clock: clock.clone(),
             estimate: estimate.clone(),
             settings: replica_settings(config, stored.snapshot_bytes),
@@ -450,7 +451,7 @@ impl Starting {
     }
 }
 
-impl Waiter for Starting {
+impl Waiter<Outbox> for Starting {
     fn done(self: Box<Self>, _: &Done, _: &mut Outbox) {
         self.tell(Ok(()));
     }
@@ -460,7 +461,7 @@ impl Waiter for Starting {
     }
 }
 
-impl Reader for Starting {
+impl Reader<Outbox> for Starting {
     fn ready(self: Box<Self>, _: &Arc<View>, _: &mut Outbox) {
         self.tell(Ok(()));
     }

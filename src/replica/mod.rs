@@ -26,7 +26,6 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use crate::door::Outbox;
 pub use crate::engine::Settings;
 use crate::engine::members::{Member, Published};
 pub use crate::engine::request::{Effect, Failure, Task};
@@ -37,7 +36,7 @@ use crate::raft::{Core, LogIndex, NodeId, Term};
 use crate::threads;
 use crate::tree::Command;
 use crate::wal::{Disk, Wal};
-use crate::watch::{View, WatchHub};
+use crate::watch::{Outbox, View, Views};
 use clock::{Clock, SharedEstimate};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use log_jobs::Job;
@@ -68,19 +67,19 @@ pub struct Done {
 }
 
 /// Somebody who waits for a write. Called on the raft thread, so it must not wait or do much.
-pub trait Waiter: Send {
+pub trait Waiter<O>: Send {
     /// Its entry is applied, and the view that shows it published.
-    fn done(self: Box<Self>, done: &Done, outbox: &mut Outbox);
+    fn done(self: Box<Self>, done: &Done, outbox: &mut O);
     /// There is no result; whether the entry is applied depends on the [`Failure`].
-    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox);
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut O);
 }
 
 /// Somebody who waits for a linearizable view. Called on the raft thread.
-pub trait Reader: Send {
+pub trait Reader<O>: Send {
     /// `view` has all that was acknowledged before the question (dissertation §6.4).
-    fn ready(self: Box<Self>, view: &Arc<View>, outbox: &mut Outbox);
+    fn ready(self: Box<Self>, view: &Arc<View>, outbox: &mut O);
     /// The read was not confirmed; the [`Failure`] says why. Nothing was read.
-    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox);
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut O);
 
     /// How long it waits at most, if less than the request timeout.
     fn patience(&self) -> Option<Duration> {
@@ -89,26 +88,26 @@ pub trait Reader: Send {
 }
 
 /// Somebody who wants all that this member has applied, as of one index. Called on the raft thread.
-pub trait Copier: Send {
+pub trait Copier<O>: Send {
     /// The state stays as it is while the member goes on; `term` is the member's own.
-    fn ready(self: Box<Self>, copy: Task, term: Term, outbox: &mut Outbox);
+    fn ready(self: Box<Self>, copy: Task, term: Term, outbox: &mut O);
     /// There is none; the [`Failure`] says why.
-    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox);
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut O);
 }
 
 /// Somebody who waits for a reply of the engine.
-pub enum Caller {
+pub enum Caller<O> {
     /// For a write, or a change of the members.
-    Write(Box<dyn Waiter>),
+    Write(Box<dyn Waiter<O>>),
     /// For a quorum read.
-    Read(Box<dyn Reader>),
+    Read(Box<dyn Reader<O>>),
     /// For the state.
-    Copy(Box<dyn Copier>),
+    Copy(Box<dyn Copier<O>>),
 }
 
-impl Caller {
+impl<O> Caller<O> {
     /// `at`: when the step's view was published.
-    fn reply(self, outcome: Outcome, at: Instant, hub: &WatchHub, outbox: &mut Outbox) {
+    fn reply(self, outcome: Outcome, at: Instant, views: &dyn Views, outbox: &mut O) {
         match (self, outcome) {
             (caller, Outcome::Failed(failure)) => caller.failed(failure, outbox),
             (
@@ -127,13 +126,13 @@ impl Caller {
                 };
                 waiter.done(&done, outbox);
             }
-            (Caller::Read(reader), Outcome::Confirmed) => reader.ready(&hub.view(), outbox),
+            (Caller::Read(reader), Outcome::Confirmed) => reader.ready(&views.view(), outbox),
             (Caller::Copy(copier), Outcome::Copy(task, term)) => copier.ready(*task, term, outbox),
             _ => unreachable!("the engine gives each request a reply of its kind"),
         }
     }
 
-    fn failed(self, failure: Failure, outbox: &mut Outbox) {
+    fn failed(self, failure: Failure, outbox: &mut O) {
         match self {
             Caller::Write(waiter) => waiter.failed(failure, outbox),
             Caller::Read(reader) => reader.failed(failure, outbox),
@@ -142,7 +141,7 @@ impl Caller {
     }
 }
 
-fn fail(request: Request<Caller>, failure: Failure, outbox: &mut Outbox) {
+fn fail<O>(request: Request<Caller<O>>, failure: Failure, outbox: &mut O) {
     if let Some(caller) = request.into_caller() {
         caller.failed(failure, outbox);
     }
@@ -157,7 +156,7 @@ pub struct Parts<D: Disk> {
     /// Goes to the log thread, the only one that writes it.
     pub wal: Wal<D>,
     /// Gets each new view before anybody is answered.
-    pub hub: Arc<WatchHub>,
+    pub views: Arc<dyn Views>,
     /// What a leader stamps entries with.
     pub clock: Arc<dyn Clock>,
     /// Set by the raft thread, read by everybody.
@@ -173,17 +172,29 @@ pub struct Parts<D: Disk> {
 }
 
 /// A running replica. Clones are handles on the same one.
-#[derive(Clone)]
-pub struct Replica {
-    requests: Sender<Request<Caller>>,
+pub struct Replica<O> {
+    requests: Sender<Request<Caller<O>>>,
     /// The other end: for what the raft thread has not taken when it ended.
-    untaken: Receiver<Request<Caller>>,
+    untaken: Receiver<Request<Caller<O>>>,
     /// The raft thread takes no more requests. Set before it looks for the last ones, and looked at after
     /// one was sent: so one of the two sees it.
     ended: Arc<AtomicBool>,
     backlog: Arc<Backlog>,
     stop: Sender<()>,
     status: Arc<Status>,
+}
+
+impl<O> Clone for Replica<O> {
+    fn clone(&self) -> Replica<O> {
+        Replica {
+            requests: self.requests.clone(),
+            untaken: self.untaken.clone(),
+            ended: self.ended.clone(),
+            backlog: self.backlog.clone(),
+            stop: self.stop.clone(),
+            status: self.status.clone(),
+        }
+    }
 }
 
 /// The threads of a replica, to be waited for after [`Replica::stop`].
@@ -204,12 +215,12 @@ impl Threads {
     }
 }
 
-impl Replica {
+impl<O: Outbox> Replica<O> {
     /// Starts the threads.
     ///
     /// # Errors
     /// The system has no thread left to give.
-    pub fn start<D: Disk>(parts: Parts<D>) -> io::Result<(Replica, Threads)> {
+    pub fn start<D: Disk>(parts: Parts<D>) -> io::Result<(Replica<O>, Threads)> {
         let (requests, waiting) = bounded(REQUESTS_MAX);
         let untaken = waiting.clone();
         let ended = Arc::new(AtomicBool::new(false));
@@ -239,7 +250,7 @@ impl Replica {
         );
         let raft = RaftThread::new(raft_thread::Wiring {
             engine,
-            hub: parts.hub,
+            views: parts.views,
             clock: parts.clock,
             estimate: parts.estimate,
             status: status.clone(),
@@ -270,12 +281,12 @@ impl Replica {
     }
 
     /// Replicates a client's write. The waiter is called once, whatever happens.
-    pub fn propose(&self, command: &Command, waiter: Box<dyn Waiter>) {
+    pub fn propose(&self, command: &Command, waiter: Box<dyn Waiter<O>>) {
         self.order(entry::tree(command), waiter);
     }
 
     /// A view that holds everything acknowledged before this call. The reader is called once.
-    pub fn read(&self, reader: Box<dyn Reader>) {
+    pub fn read(&self, reader: Box<dyn Reader<O>>) {
         let patience = reader.patience();
         let query = Query::new(Caller::Read(reader), patience);
         self.request(Request::Read(query));
@@ -283,43 +294,43 @@ impl Replica {
 
     /// Writes a record to this member's log and calls the reader once that is synced, or after the request timeout. This
     /// tells whether the disk still answers. The view is not confirmed by a majority.
-    pub fn probe(&self, reader: Box<dyn Reader>) {
+    pub fn probe(&self, reader: Box<dyn Reader<O>>) {
         self.request(Request::Probe(Caller::Read(reader)));
     }
 
     /// All that this member has applied, with the point it stands for, whether or not there is a leader. The
     /// copier is called once.
-    pub fn copy(&self, copier: Box<dyn Copier>) {
+    pub fn copy(&self, copier: Box<dyn Copier<O>>) {
         self.request(Request::Copy(Caller::Copy(copier)));
     }
 
     /// Replicates what a member tells of itself. The waiter is called once.
-    pub fn publish(&self, published: &Published, waiter: Box<dyn Waiter>) {
+    pub fn publish(&self, published: &Published, waiter: Box<dyn Waiter<O>>) {
         self.order(entry::publish(published), waiter);
     }
 
     /// Gives a member other peer URLs. The waiter is called once, with [`Effect::Members`].
-    pub fn update_member(&self, member: &Member, waiter: Box<dyn Waiter>) {
+    pub fn update_member(&self, member: &Member, waiter: Box<dyn Waiter<O>>) {
         self.change(entry::update(member), waiter);
     }
 
     /// Adds a member: first without a vote, until it has caught up. The waiter is called once, with
     /// [`Effect::Members`].
-    pub fn add_member(&self, member: &Member, waiter: Box<dyn Waiter>) {
+    pub fn add_member(&self, member: &Member, waiter: Box<dyn Waiter<O>>) {
         self.change(entry::add(member), waiter);
     }
 
     /// Removes a member. The waiter is called once, with [`Effect::Members`].
-    pub fn remove_member(&self, id: NodeId, waiter: Box<dyn Waiter>) {
+    pub fn remove_member(&self, id: NodeId, waiter: Box<dyn Waiter<O>>) {
         self.change(entry::remove(id), waiter);
     }
 
-    fn order(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter>) {
+    fn order(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter<O>>) {
         let proposal = Proposal::of(bytes, Caller::Write(waiter));
         self.request(Request::Propose(proposal));
     }
 
-    fn change(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter>) {
+    fn change(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter<O>>) {
         let proposal = Proposal::of(bytes, Caller::Write(waiter));
         self.request(Request::Change(proposal));
     }
@@ -344,13 +355,13 @@ impl Replica {
         self.ended.load(Ordering::SeqCst)
     }
 
-    fn request(&self, request: Request<Caller>) {
+    fn request(&self, request: Request<Caller<O>>) {
         let refused = self.hand_over(request).err();
         let has_ended = self.has_ended();
         if refused.is_none() && !has_ended {
             return;
         }
-        let mut outbox = Outbox::default();
+        let mut outbox = O::default();
         if let Some((request, failure)) = refused {
             fail(request, failure, &mut outbox);
         }
@@ -361,7 +372,7 @@ impl Replica {
         outbox.flush();
     }
 
-    fn hand_over(&self, request: Request<Caller>) -> Result<(), (Request<Caller>, Failure)> {
+    fn hand_over(&self, request: Request<Caller<O>>) -> Result<(), (Request<Caller<O>>, Failure)> {
         if !self.backlog.add(&request) {
             return Err((request, Failure::Overloaded));
         }
@@ -388,7 +399,7 @@ impl Backlog {
     }
 
     /// Counts the request, unless there is no room for it.
-    fn add(&self, request: &Request<Caller>) -> bool {
+    fn add<O>(&self, request: &Request<Caller<O>>) -> bool {
         let bytes = request.bytes();
         let queued = self.queued.fetch_add(bytes, Ordering::Relaxed);
         let before = queued + self.leaderless.load(Ordering::Relaxed);
@@ -400,7 +411,7 @@ impl Backlog {
     }
 
     /// A request that was counted was taken from the queue.
-    fn remove(&self, request: &Request<Caller>) {
+    fn remove<O>(&self, request: &Request<Caller<O>>) {
         self.queued.fetch_sub(request.bytes(), Ordering::Relaxed);
     }
 

@@ -17,7 +17,6 @@ use super::log_jobs::Job;
 use super::peers::{FromPeers, Peers, Received};
 use super::status::Status;
 use super::{Backlog, Caller, closed_for_now};
-use crate::door::Outbox;
 use crate::engine::request::{Failure, Outcome, Reply, Request};
 use crate::engine::{
     Batch, DiskJob, DiskReport, Effects, Engine, Event, Incoming, Note, PeerEvent, Publication,
@@ -25,7 +24,7 @@ use crate::engine::{
 };
 use crate::raft::Position;
 use crate::wal::{self, WalError};
-use crate::watch::{View, WatchHub};
+use crate::watch::{Outbox, View, Views};
 use crossbeam_channel::{Receiver, Sender, select};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,13 +37,13 @@ const REQUESTS_PER_STEP: usize = 1024;
 const PEER_EVENTS_PER_STEP: usize = 64;
 
 /// What the thread is given.
-pub struct Wiring {
-    pub engine: Engine<Caller>,
-    pub hub: Arc<WatchHub>,
+pub struct Wiring<O> {
+    pub engine: Engine<Caller<O>>,
+    pub views: Arc<dyn Views>,
     pub clock: Arc<dyn Clock>,
     pub estimate: Arc<SharedEstimate>,
     pub status: Arc<Status>,
-    pub requests: Receiver<Request<Caller>>,
+    pub requests: Receiver<Request<Caller<O>>>,
     pub from_peers: Receiver<FromPeers>,
     pub ended: Arc<AtomicBool>,
     pub backlog: Arc<Backlog>,
@@ -56,13 +55,13 @@ pub struct Wiring {
     pub removed: Sender<()>,
 }
 
-pub struct RaftThread {
-    wiring: Wiring,
+pub struct RaftThread<O> {
+    wiring: Wiring<O>,
     boot_id: [u8; 16],
     /// How the snapshot that is being installed becomes the newest one, and who waits for that.
     installing: Option<Installing>,
     stop_seen: bool,
-    outbox: Outbox,
+    outbox: O,
 }
 
 struct Installing {
@@ -71,8 +70,8 @@ struct Installing {
 }
 
 /// What woke the thread.
-enum Woken {
-    Request(Request<Caller>),
+enum Woken<O> {
+    Request(Request<Caller<O>>),
     FromPeers(FromPeers),
     Report(DiskReport),
     Stop,
@@ -82,14 +81,14 @@ enum Woken {
     Abandoned,
 }
 
-impl RaftThread {
-    pub fn new(wiring: Wiring) -> RaftThread {
+impl<O: Outbox> RaftThread<O> {
+    pub fn new(wiring: Wiring<O>) -> RaftThread<O> {
         RaftThread {
             boot_id: wiring.clock.boot_id(),
             wiring,
             installing: None,
             stop_seen: false,
-            outbox: Outbox::default(),
+            outbox: O::default(),
         }
     }
 
@@ -120,7 +119,7 @@ impl RaftThread {
         self.send_job(Job::Close);
     }
 
-    fn wait(&self) -> Woken {
+    fn wait(&self) -> Woken<O> {
         let now = self.wiring.clock.now().monotonic;
         let engine = &self.wiring.engine;
         // Whatever waits besides: a tick comes in its time.
@@ -154,13 +153,13 @@ impl RaftThread {
         }
     }
 
-    fn take_requests(&mut self, first: Option<Request<Caller>>) -> bool {
+    fn take_requests(&mut self, first: Option<Request<Caller<O>>>) -> bool {
         let most = match first {
             Some(_) => REQUESTS_PER_STEP,
             None => REQUESTS_MAX,
         };
         let waiting = self.wiring.requests.try_iter().take(most);
-        let all: Vec<Request<Caller>> = first.into_iter().chain(waiting).collect();
+        let all: Vec<Request<Caller<O>>> = first.into_iter().chain(waiting).collect();
         all.iter()
             .for_each(|request| self.wiring.backlog.remove(request));
         self.step(Event::Requests(all))
@@ -235,7 +234,7 @@ impl RaftThread {
     }
 
     /// Steps the engine and performs the effects. True: the engine has stopped.
-    fn step(&mut self, event: Event<Caller>) -> bool {
+    fn step(&mut self, event: Event<Caller<O>>) -> bool {
         let begun = Instant::now();
         let now = self.wiring.clock.now();
         let effects = self.wiring.engine.step(now, event);
@@ -245,7 +244,7 @@ impl RaftThread {
     }
 
     /// In the order of the fields of [`Effects`].
-    fn perform(&mut self, effects: Effects<Caller>, begun: Instant) {
+    fn perform(&mut self, effects: Effects<Caller<O>>, begun: Instant) {
         effects.notes.iter().for_each(|note| self.log(note));
         if !effects.send.is_empty() {
             self.wiring.peers.send(effects.send);
@@ -359,18 +358,18 @@ impl RaftThread {
             term,
         };
         match is_jump {
-            true => self.wiring.hub.jump(view),
-            false => self.wiring.hub.publish(view, events),
+            true => self.wiring.views.jump(view),
+            false => self.wiring.views.publish(view, events),
         }
     }
 
-    fn reply(&mut self, replies: Vec<Reply<Caller>>, at: Instant) {
-        let failed = |reply: &&Reply<Caller>| matches!(reply.outcome, Outcome::Failed(_));
+    fn reply(&mut self, replies: Vec<Reply<Caller<O>>>, at: Instant) {
+        let failed = |reply: &&Reply<Caller<O>>| matches!(reply.outcome, Outcome::Failed(_));
         self.wiring
             .status
             .failed(replies.iter().filter(failed).count());
         for Reply { caller, outcome } in replies {
-            caller.reply(outcome, at, &self.wiring.hub, &mut self.outbox);
+            caller.reply(outcome, at, &*self.wiring.views, &mut self.outbox);
         }
     }
 

@@ -2,14 +2,15 @@
 
 use super::clock::{Clock, SharedEstimate};
 use super::peers::NoPeers;
-use super::{Done, Effect, Failure, Parts, Reader, Replica, Settings, Threads, Waiter};
+use super::{Done, Effect, Failure, Parts, Reader, Settings, Threads, Waiter};
 use crate::door::Outbox;
 use crate::engine::members::{Member, MemberError, Members};
 use crate::engine::state::{Loader, State};
+use crate::http::{Replica, WatchHub};
 use crate::raft::{Core, Membership, NodeId, SnapshotMark, Start};
 use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Key, TreeIndex, WallTime};
 use crate::wal::{Home, LyingDisk, Options, recover};
-use crate::watch::{View, WatchHub};
+use crate::watch::View;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -62,7 +63,7 @@ enum Said {
 
 struct Client(Sender<Said>);
 
-impl Waiter for Client {
+impl Waiter<Outbox> for Client {
     fn done(self: Box<Self>, done: &Done, _: &mut Outbox) {
         let said = match &done.effect {
             Effect::Event(applied) => Said::Done(applied.event.index),
@@ -77,7 +78,7 @@ impl Waiter for Client {
     }
 }
 
-impl Reader for Client {
+impl Reader<Outbox> for Client {
     fn ready(self: Box<Self>, view: &Arc<View>, _: &mut Outbox) {
         let _ = self.0.send(Said::Read(view.tree.index()));
     }
@@ -156,7 +157,7 @@ impl Node {
             core: Core::new(crate::raft::Settings::new(ME, 1), start),
             state,
             wal,
-            hub: hub.clone(),
+            views: hub.clone(),
             clock: clock.clone(),
             estimate: Arc::new(SharedEstimate::default()),
             settings,
@@ -381,7 +382,7 @@ struct Eager {
     refused: Sender<Failure>,
 }
 
-impl Waiter for Eager {
+impl Waiter<Outbox> for Eager {
     fn done(self: Box<Self>, _: &Done, _: &mut Outbox) {
         if self.going.load(Ordering::Relaxed) {
             let replica = self.replica.clone();
@@ -664,15 +665,18 @@ fn what_waits_for_a_stalled_disk_is_bounded() {
     for _ in 0..300 {
         node.put("/large", &value);
     }
-    // The read comes to the raft thread after all of them, and is answered while the disk hangs.
-    node.read();
+    // A read comes to the raft thread after all of them, and is answered while the disk hangs. It is refused as well for
+    // as long as the raft thread has not taken enough of them.
+    let (said, answers) = unbounded();
+    eventually("a read is served", || {
+        node.replica.read(Box::new(Client(said.clone())));
+        let answer = answers.recv_timeout(PATIENCE).expect("an answer");
+        answer == Said::Read(TreeIndex(0))
+    });
     let mut refused = 0;
-    loop {
-        match node.next() {
-            Said::Failed(Failure::Overloaded) => refused += 1,
-            Said::Read(_) => break,
-            other => panic!("{other:?}"),
-        }
+    for answer in node.answers.try_iter() {
+        assert_eq!(answer, Said::Failed(Failure::Overloaded));
+        refused += 1;
     }
     assert!(
         refused > 5000,

@@ -1,7 +1,8 @@
 //! The hub over real parked answers: a door on loopback whose handler registers.
 
-use super::{FRESH_MAX, Interest, MAIL_MAX, Registered, View, WatchHub};
+use super::{FRESH_MAX, Interest, MAIL_MAX, Registered, View, Views};
 use crate::door::{Answer, Door, Handler, Limits, Reply, Request, listen};
+use crate::http::WatchHub;
 use crate::raft::{LogIndex, Term};
 use crate::tree::{Action, Applied, ClusterTime, Command, Key, Stamp, Tree, TreeIndex};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -106,7 +107,7 @@ impl Stand {
     fn apply(&self, command: &Command) -> Applied {
         let mut tree = self.tree.lock().expect("no test panics here");
         let applied = tree.apply(command, Stamp::default()).expect("it is taken");
-        self.hub.publish(view(&tree), [applied.clone()]);
+        self.hub.publish(view(&tree), vec![applied.clone()]);
         applied
     }
 
@@ -352,7 +353,7 @@ fn deep_keys_are_matched_fast() {
             let applied = tree.apply(&command(Action::Set, &deep), Stamp::default());
             let applied = applied.expect("it is taken");
             let begin = Instant::now();
-            stand.hub.publish(view(&tree), [applied.clone()]);
+            stand.hub.publish(view(&tree), vec![applied.clone()]);
             published = published.max(begin.elapsed());
             applied.event.index.0
         })

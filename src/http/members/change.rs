@@ -227,7 +227,7 @@ struct ChangeAnswer {
     member: Member,
 }
 
-impl Waiter for ChangeAnswer {
+impl Waiter<Outbox> for ChangeAnswer {
     fn done(self: Box<Self>, done: &Done, outbox: &mut Outbox) {
         let answer = match &done.effect {
             Effect::Members(Ok(())) => self.success(),
