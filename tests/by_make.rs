@@ -1,6 +1,6 @@
-//! Clusters by make, as a user drives them: a terminal that shows the logs, and further makes beside it.
+//! Clusters with make, used as a user does: one terminal shows the logs, and other make commands run meanwhile.
 //!
-//! None of these has a terminal, which is how CI runs them. What counts at the end is that no process is left.
+//! None of these has a real terminal, as in CI. At the end, no process may be left.
 
 mod harness;
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 const UP: &str = "Ctrl-C ends all";
 
-/// The number of the node that leads, once there is one.
+/// The number of the leader, once there is one.
 fn leader(make: &Makes) -> u16 {
     wait_for("a leader", PATIENCE, || {
         let text = make.run(&["status"]).text;
@@ -108,7 +108,7 @@ fn a_cluster_that_was_stopped_goes_on_with_its_data() {
     nothing_lives(&make);
 }
 
-/// The first thing that a user types.
+/// The first command that a user types.
 #[test]
 fn make_run_is_one_node_to_talk_to() {
     let make = Makes::new();
@@ -125,7 +125,7 @@ fn make_run_is_one_node_to_talk_to() {
     assert!(make.done(&["help"]).contains("make run "));
 }
 
-/// Two terminals, or an impatient person: one of both has the cluster, the other one says so and harms nothing.
+/// Two terminals, or an impatient user: one make runs the cluster, the other one reports that and changes nothing.
 #[test]
 fn two_makes_at_once_start_one_cluster() {
     let make = Makes::new();
@@ -187,7 +187,10 @@ fn the_demo_shows_a_failover_and_leaves_nothing() {
     ] {
         assert!(text.contains(shown), "no {shown:?} in: {text}");
     }
-    assert!(!text.contains("nodes.sh: line"), "bash complains: {text}");
+    assert!(
+        !text.contains("nodes.sh: line"),
+        "bash reports an error: {text}"
+    );
     assert!(!make.cluster_dir().exists());
     nothing_lives(&make);
 }
@@ -202,7 +205,7 @@ fn a_port_in_use_is_told_before_anything_is_started() {
     assert!(text.contains(&further), "{text}");
     assert!(
         !make.cluster_dir().exists(),
-        "nothing is in the way of that"
+        "nothing else prevents the start"
     );
     nothing_lives(&make);
 }
@@ -228,7 +231,7 @@ fn what_is_not_there_is_told_with_what_there_is() {
     nothing_lives(&make);
 }
 
-/// A process that got the number of a node that has ended.
+/// A process that has the reused number of a node that has ended.
 #[test]
 fn a_stranger_with_the_number_of_a_node_is_left_alone() {
     let make = Makes::new();

@@ -1,9 +1,9 @@
-//! Command lines and what comes of them, as transcripts in `transcripts/config/`.
+//! Command lines and their results, as transcripts in `transcripts/config/`.
 //!
-//! A transcript is command lines, as a shell would take them (variables in front), a line `---`,
-//! and what came out for each: how the configuration differs from one without flags, warnings, what
-//! a first start would say; or the exit status with all that is printed. `UPDATE=1` writes the part
-//! below the line anew.
+//! A transcript contains command lines as for a shell (variables in front), a line `---`, and the result of each. The
+//! result is how the configuration differs from the one without flags, the warnings, and the error of a first start.
+//! If there is no configuration, it is the exit status with all output. `UPDATE=1` writes the part below the line
+//! again.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -35,7 +35,7 @@ fn run(line: &str) -> String {
     }
 }
 
-/// Words between blanks; '…' keeps blanks, and nothing at all, together.
+/// Splits a line at blanks. Single quotes keep blanks in a word, and make an empty word.
 fn shell_words(line: &str) -> Vec<String> {
     let mut words = vec![];
     let mut word: Option<String> = None;
@@ -58,7 +58,7 @@ fn show_stop(stop: &Stop) -> String {
     format!("{}{}status {}\n", stop.stdout, stop.stderr, stop.status)
 }
 
-/// What is not as it would be without flags.
+/// The settings that differ from those without flags.
 fn show(config: &Config) -> String {
     let default = Config::default();
     let mut out = String::new();
@@ -162,7 +162,7 @@ fn help() {
     transcript("help");
 }
 
-/// What this process gets is what a test cannot write into a transcript: the processor's name.
+/// The version depends on the machine (the processor's name), so it is not in a transcript.
 #[test]
 fn the_version_has_the_lines_that_scripts_cut_up() {
     let args = [OsString::from("-version")];
@@ -184,7 +184,7 @@ fn the_version_has_the_lines_that_scripts_cut_up() {
     assert!(os.starts_with("Go OS/Arch: ") && os.contains('/'), "{os}");
 }
 
-/// Help is asked for in several ways, also next to what would be an error by itself.
+/// Help can be requested in several ways, also together with a word that would be an error.
 #[test]
 fn every_way_to_ask_for_help_gives_the_same() {
     let ask = |words: &[&str]| {
@@ -203,7 +203,7 @@ fn every_way_to_ask_for_help_gives_the_same() {
     }
 }
 
-/// A member on all addresses advertises this machine's own, not localhost, unless there is none.
+/// A member that listens on all addresses advertises this machine's own address, not localhost, unless there is none.
 #[test]
 fn a_member_on_all_addresses_advertises_its_own() {
     let args = ["--listen-peer-urls", "http://0.0.0.0:7777"].map(OsString::from);

@@ -1,6 +1,6 @@
-//! What was acknowledged survives `kill -9`; what is damaged is refused, by name and place.
+//! Acknowledged writes survive `kill -9`. Damaged files are refused, with name and offset.
 //!
-//! `CRASH_ROUNDS=100` makes the rounds many; `CRASH_SEED` repeats them.
+//! `CRASH_ROUNDS=100` runs more rounds. `CRASH_SEED` repeats them.
 
 mod harness;
 
@@ -23,7 +23,7 @@ fn kill_under_writers_loses_nothing_acknowledged() {
     let mut ledger = Ledger::default();
     for round in 1..=rounds {
         let writers = Writers::start(server.address(), WRITERS, noise.next(), &ledger);
-        // The moment of the kill is the test's input: anywhere in the life of a batch.
+        // The time of the kill is random: any moment in the life of a batch.
         sleep(Duration::from_micros(20_000 + noise.below(200_000)));
         server.kill();
         writers.finish(&mut ledger);
@@ -41,7 +41,7 @@ fn kill_under_writers_loses_nothing_acknowledged() {
     );
 }
 
-/// A kill while the log of the kill before is still being read back.
+/// A kill while the server still reads the log after the previous kill.
 #[test]
 fn kill_during_recovery_loses_nothing_acknowledged() {
     let mut noise = Random(setting("CRASH_SEED", 21));
@@ -155,7 +155,7 @@ fn a_log_that_is_cut_while_it_runs_ends_it_with_a_message() {
         "no file {name} in: {}",
         server.log()
     );
-    // What was acknowledged is gone: the next start says so, too.
+    // Acknowledged writes are lost, so the next start must report that too.
     let output = run_to_its_end(&server);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(
@@ -169,7 +169,7 @@ fn marker(number: u32) -> String {
     format!("marker-{number:04}-of-the-flipped-bit")
 }
 
-/// Runs the server's command line; it is expected to end by itself, and soon.
+/// Runs the server's command line. It must end by itself, and soon.
 fn run_to_its_end(server: &Server) -> Output {
     let mut command = server.command();
     command
@@ -200,7 +200,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// The first file below `folder` that holds these bytes, and where.
+/// The first file below `folder` that contains these bytes, and their offset.
 fn find(folder: &Path, bytes: &[u8]) -> (PathBuf, usize) {
     let mut waiting = vec![folder.to_owned()];
     while let Some(path) = waiting.pop() {
@@ -233,7 +233,7 @@ fn flip(file: &Path, offset: usize) {
     fs::write(file, content).expect("the file");
 }
 
-/// Whether the text has a number that is the damaged record's offset: before the bit, and not far.
+/// Whether the text contains a number that can be the damaged record's offset: a little before the bit.
 fn names_a_place_near(text: &str, offset: usize) -> bool {
     let numbers = text
         .split(|c: char| !c.is_ascii_digit())
@@ -270,7 +270,7 @@ fn the_test_itself_notices_a_write_made_twice() {
     let mut ledger = Ledger::of_cluster();
     ledger.post(&mut connection, "once").expect("an answer");
     ledger.check(&mut connection);
-    // As a node would that sends a write again whose answer it has not seen.
+    // As a node would do that repeats a write after it has lost the answer.
     ledger.post(&mut connection, "once").expect("an answer");
     let noticed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         ledger.check(&mut connection)

@@ -1,8 +1,8 @@
-//! `edgetcdctl` as a process, against a server that is not ours: the reference (Debian:
-//! `etcd-server`, `etcd-client`), so that what is right is not our own opinion.
+//! Runs `edgetcdctl` as a process against the reference (Debian: `etcd-server`, `etcd-client`), so that the correct
+//! behaviour is not defined by this project.
 //!
-//! Transcripts as in `config.rs`: command lines, `---`, then what each printed; lines on stderr
-//! have `! ` in front, a status other than 0 stands last.
+//! The transcripts are as in `config.rs`: command lines, `---`, then the output of each. Lines on stderr begin with
+//! `! `, and an exit status other than 0 is at the end.
 
 use std::cell::RefCell;
 use std::env;
@@ -25,7 +25,7 @@ fn edgetcdctl(endpoints: &str, args: &[String], stdin: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A command that reads no stdin may be gone already.
+    // A command that does not read stdin may have ended already.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -36,7 +36,7 @@ fn words(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// The reference with a folder of its own; ended and removed on drop.
+/// The reference with its own folder. Ended and removed when dropped.
 struct Reference {
     child: Child,
     url: String,
@@ -46,7 +46,7 @@ struct Reference {
 
 impl Drop for Reference {
     fn drop(&mut self) {
-        // Both fail only if it has ended before.
+        // Both fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -57,9 +57,9 @@ fn free_url() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// Starts the reference, alone in its cluster.
+/// Starts the reference as the only member of its cluster.
 fn reference(more: &[&str]) -> Reference {
-    // Another process may take a free port before etcd does; then it ends at once.
+    // Another process may take the free port before etcd does. Then etcd ends at once.
     (0..5)
         .find_map(|_| start_reference(&free_url(), more))
         .expect("etcd starts (apt-get install etcd-server)")
@@ -101,7 +101,7 @@ fn start_reference(peer_url: &str, more: &[&str]) -> Option<Reference> {
         {
             return Some(reference);
         }
-        thread::sleep(Duration::from_millis(50)); // then it is asked again
+        thread::sleep(Duration::from_millis(50)); // then ask again
     }
     panic!("etcd serves nothing at {}", reference.url);
 }
@@ -110,7 +110,7 @@ fn transcript(name: &str, endpoints: &str) {
     transcript::check(&format!("ctl/{name}"), |line| {
         let line = line.strip_prefix("edgetcdctl ");
         let args = words(line.expect("a line for edgetcdctl"));
-        // Which port the server has is by chance.
+        // The port of the server is random.
         show(&edgetcdctl(endpoints, &args, "")).replace(endpoints, "SERVER")
     });
 }
@@ -148,7 +148,7 @@ fn stdin_is_taken_as_it_is(url: &str) {
     );
 }
 
-/// The key is set again and again until the watch, whenever it was heard, has seen one.
+/// Sets the key repeatedly until the watch has received one event, whenever the watch was registered.
 fn a_watch_waits_for_what_comes(url: &str) {
     let watch = thread::spawn({
         let url = url.to_owned();
@@ -173,7 +173,7 @@ fn dead_endpoints_are_passed_over(url: &str) {
         show(&edgetcdctl("http://127.0.0.1:1", &words(&one), "")),
         "passed\n"
     );
-    // What is sent once only was not sent to the one that is dead.
+    // These requests are sent only once, but nothing was sent to the dead endpoint.
     for line in ["--no-sync mk /once passed", "--no-sync rm /once"] {
         assert!(
             edgetcdctl(&endpoints, &words(line), "").status.success(),
@@ -182,13 +182,13 @@ fn dead_endpoints_are_passed_over(url: &str) {
     }
 }
 
-/// What needs no server; port 1 of this machine has none.
+/// Commands that need no server. No process listens on port 1 of this machine.
 #[test]
 fn without_a_server() {
     transcript("without-a-server", "http://127.0.0.1:1");
 }
 
-/// Names in transcripts for what is another URL or id in every run.
+/// Placeholders in transcripts for URLs and ids that differ in every run.
 #[derive(Default)]
 struct Names(RefCell<Vec<(&'static str, String)>>);
 
@@ -204,8 +204,8 @@ impl Names {
         })
     }
 
-    /// Members stand in the order of their ids, which is by chance where one was added: here, they
-    /// stand in that of the names. `as_etcdctl_prints_it` compares what is in its true order.
+    /// Members are sorted by id, which is random for added members. Here they are sorted by name.
+    /// `as_etcdctl_prints_it` compares the real order.
     fn hide(&self, text: &str) -> String {
         let names = self.0.borrow();
         let text = names.iter().fold(text.to_owned(), |text, (name, value)| {
@@ -218,7 +218,7 @@ impl Names {
         lines.iter().map(|line| format!("{line}\n")).collect()
     }
 
-    /// A command line as a transcript has it; the id of a member added is called `ADDED`.
+    /// Runs a command line of a transcript. `ADDED` stands for the id of the member that was added.
     fn run(&self, url: &str, line: &str) -> String {
         let output = edgetcdctl(url, &words(&self.fill(line)), "");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -247,7 +247,7 @@ fn sorted_cluster(line: &str) -> String {
     format!("ETCD_INITIAL_CLUSTER=\"{}\"", pairs.join(","))
 }
 
-/// Runs what changes nothing by etcdctl, too, and compares.
+/// Also runs the read-only commands with etcdctl, and compares.
 fn as_etcdctl_prints_it(url: &str, lines: &[String]) {
     for line in lines {
         let theirs = Command::new("etcdctl")
@@ -265,7 +265,7 @@ fn as_etcdctl_prints_it(url: &str, lines: &[String]) {
     }
 }
 
-/// Tries again until a command succeeds, or until it fails, and returns its output.
+/// Repeats a command until it succeeds, or until it fails, and returns its output.
 fn wait_for(success: bool, run: impl Fn() -> Output) -> Output {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
@@ -274,11 +274,11 @@ fn wait_for(success: bool, run: impl Fn() -> Output) -> Output {
             return output;
         }
         assert!(Instant::now() < deadline, "still {}", show(&output));
-        thread::sleep(Duration::from_millis(50)); // then it is tried again
+        thread::sleep(Duration::from_millis(50)); // then try again
     }
 }
 
-/// So that on a busy machine the leader stays the same.
+/// A longer election timeout, so that the leader stays the same on a busy machine.
 const PATIENT: [&str; 2] = ["--election-timeout", "3000"];
 
 /// A cluster of one, of two of which one never started, of two, of three, and of one again.
@@ -318,7 +318,7 @@ fn start_second(peer_url: &str, cluster: &str) -> Reference {
     start_reference(peer_url, &more.concat()).expect("the second etcd starts")
 }
 
-/// Nobody starts it. The reference lets it in once the first two have been connected for a while.
+/// The third member is never started. The reference accepts it once the first two have been connected for a while.
 fn a_third_comes_and_goes(url: &str) {
     let third = words("member add third http://127.0.0.1:1");
     let added = wait_for(true, || edgetcdctl(url, &third, ""));
@@ -370,8 +370,9 @@ member update 1234 http://127.0.0.1:1,
     as_etcdctl_prints_it(url, &lines.lines().map(String::from).collect::<Vec<_>>());
 }
 
-/// An endpoint that takes requests and never answers: the next one is asked, but not to change
-/// anything (the first step would have found out, so it is left out). One that cannot be connected to is passed over, also for a change.
+/// An endpoint that accepts requests and never answers. The next endpoint is tried, but not for a change. (The first
+/// step would have found that endpoint, so it is skipped.) An endpoint to which no connection can be made is skipped,
+/// also for a change.
 fn a_change_is_not_sent_to_a_second_that_may_be_made_already(url: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", listener.local_addr().unwrap());

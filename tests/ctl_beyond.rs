@@ -1,4 +1,4 @@
-//! What `edgetcdctl` has beyond etcdctl, as a process, against servers of ours.
+//! The commands that `edgetcdctl` has in addition to etcdctl, run as a process against our server.
 
 mod harness;
 
@@ -48,7 +48,7 @@ fn with_stdin(url: &str, args: &[&str], stdin: &str) -> Output {
     child.wait_with_output().expect("it ends")
 }
 
-/// What it printed, where that is all and it went well.
+/// The output on stdout. Asserts that the command succeeded.
 fn said(output: &Output) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {error}", output.status);
@@ -88,7 +88,7 @@ fn beyond() {
     });
 }
 
-/// Its lines without times to live, which go on running.
+/// The lines without times to live, which change.
 fn timeless(lines: &str) -> Vec<String> {
     let cut = |line: &str| match line.split_once(",\"ttl\":") {
         Some((before, _)) => format!("{before},ttl}}"),
@@ -167,12 +167,12 @@ fn a_deep_directory_is_listed() {
     assert!(said(&run(&url, &["ls", "--tree"])).ends_with("\n999 directories, 1 key\n"));
 }
 
-/// Ended on drop.
+/// A process that is ended when dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only if it has ended before.
+        // Both fail only if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -224,14 +224,18 @@ fn a_mirror_follows() {
             .spawn()
             .expect("it starts"),
     );
-    wait_for("what is not there goes", WITHIN, || {
-        let output = run(&to_url, &["get", "/own"]);
-        (output.status.code() == Some(4)).then_some(())
-    });
+    wait_for(
+        "keys that are not in the source to be removed",
+        WITHIN,
+        || {
+            let output = run(&to_url, &["get", "/own"]);
+            (output.status.code() == Some(4)).then_some(())
+        },
+    );
     drop(again);
 }
 
-/// A service that keeps its key alive by refresh=true, of which no watch hears.
+/// A service that keeps its key alive with refresh=true, which creates no event.
 #[test]
 fn what_is_kept_alive_lives_in_the_mirror() {
     let (from, to) = (Server::start(&[]), Server::start(&[]));
@@ -249,7 +253,8 @@ fn what_is_kept_alive_lives_in_the_mirror() {
         assert!(is_there(), "gone after {:?}", began.elapsed());
         std::thread::sleep(Duration::from_millis(300));
     }
-    // It was prolonged as quietly as there, and what lives long was left alone.
+    // The times to live were extended without an event in the target too, and keys with a long time to live were not
+    // changed.
     let node = |key| to.ask("GET", &format!("/v2/keys/svc/{key}"), None).json();
     let modified = |key| {
         node(key)
@@ -274,7 +279,7 @@ fn a_cluster_is_no_mirror_of_itself() {
     cluster.kill(2);
 }
 
-/// Members that were started without flags have the same ids everywhere, and so have their clusters.
+/// Members started without flags have the same ids everywhere, and so do their clusters.
 #[test]
 fn two_clusters_of_the_same_ids_are_mirrored() {
     let (mut from, mut to) = (Server::start(&[]), Server::prepare(&[]));
@@ -302,7 +307,7 @@ fn two_clusters_of_the_same_ids_are_mirrored() {
     });
 }
 
-/// But for the key that only the copy has.
+/// Ignores the key that only the copy has.
 fn same(from: &str, to: &str) {
     wait_for("the copy is the same", WITHIN, || {
         let of = |url| timeless(&said(&run(url, &["export"])));
@@ -348,7 +353,7 @@ fn status_shows_one_and_three() {
     assert_eq!(shown.matches("unreachable").count(), 1, "{shown}");
 }
 
-/// Bash runs the script and says what it offers behind a line.
+/// Runs the script in bash and returns the completions for a line.
 fn offered(script: &str, line: &str) -> Vec<String> {
     let commands = format!(
         "{script}\nCOMP_LINE='{line}' COMP_POINT={} COMP_WORDS=({line}{}) \
@@ -396,7 +401,7 @@ fn other_shells_understand_their_scripts() {
     }
 }
 
-/// `script` gives it a terminal.
+/// `script` runs it on a terminal.
 #[test]
 #[ignore = "needs script (apt-get install bsdutils)"]
 fn colours_are_for_terminals() {
@@ -463,7 +468,7 @@ fn a_value_can_be_what_is_in_a_file() {
     assert_eq!(said(&shown), "piped\n");
     let both = run(&url, &["set", "/a", "1", "--file", &path]);
     assert_eq!(both.status.code(), Some(1));
-    // What a script passes on is stored as it is: no argument names a file.
+    // The text is stored as it is: no argument is a file name.
     let at = format!("@{path}");
     for text in [
         &at,
@@ -483,7 +488,7 @@ fn a_value_can_be_what_is_in_a_file() {
     }
 }
 
-/// Takes one request on a port of its own and hands back its head.
+/// Accepts one request on a port of its own and returns its head.
 fn heard(args: &[&str], stdin: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));

@@ -1,7 +1,7 @@
-//! What the first clients of a new cluster see: indexes that the reference counts alike, and answers whose text is
-//! the reference's to the byte.
+//! The first indexes of a new cluster, which must equal the reference's, and responses whose text must equal the
+//! reference's byte for byte.
 //!
-//! `EDGETCD_SERVER="etcd --enable-v2=true" cargo test --test fresh` asks the reference the same.
+//! `EDGETCD_SERVER="etcd --enable-v2=true" cargo test --test fresh` runs the same tests against the reference.
 
 mod harness;
 
@@ -12,18 +12,18 @@ use harness::cluster::Cluster;
 use harness::server::program;
 use harness::{Answer, Connection, Json, Line, Server, wait_for};
 
-/// The reference starts in no less time, and sets the version of its cluster some time after it begins to serve.
+/// The reference does not start faster, and sets the cluster version some time after it begins to serve.
 const STARTED_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long a watch stays silent that nothing in the history matches: what it must not be told is there already.
+/// How long a watch must stay silent if no event in the history matches. A matching event would be returned at once.
 const SILENCE: Duration = Duration::from_millis(200);
 
-/// Each start of a member of the reference takes an index, also if nothing is new.
+/// Each start of a member of the reference uses an index, even if nothing is new.
 fn restarts_take_an_index() -> bool {
     program()[0].rsplit('/').next() == Some("etcd")
 }
 
-/// Waits for the index of the store; fails when it goes past.
+/// Waits for the index of the store. Fails if the index exceeds it.
 fn wait_index(server: &Server, wanted: u64) {
     wait_for(&format!("index {wanted}"), STARTED_WITHIN, || {
         let index = server.ask("GET", "/v2/keys/", None).index();
@@ -32,7 +32,7 @@ fn wait_index(server: &Server, wanted: u64) {
     });
 }
 
-/// Asks a server to give one of its members this peer URL; the status.
+/// Asks a server to set the peer URL of one of its members. Returns the status.
 fn update_peer_url(server: &Server, id: &str, url: &str) -> u16 {
     let json = ("Content-Type", "application/json");
     let body = format!("{{\"peerURLs\":[\"{url}\"]}}");
@@ -45,7 +45,7 @@ fn update_peer_url(server: &Server, id: &str, url: &str) -> u16 {
     answer.expect("an answer").status
 }
 
-/// The answer to a watch that looks back, or nothing if it waits.
+/// The error response to a watch for past events. None if the watch is accepted.
 fn look_back(server: &Server, from: u64) -> Option<Answer> {
     let mut connection = server.connect();
     let target = format!("/v2/keys/none?wait=true&waitIndex={from}");
@@ -103,7 +103,7 @@ fn event(watch: &mut Connection) -> String {
     }
 }
 
-/// The member, its URLs and the cluster version have an index each.
+/// The member, its URLs and the cluster version use one index each.
 #[test]
 fn the_first_key_of_one_member_has_index_4() {
     let server = Server::start(&[]);
@@ -123,7 +123,7 @@ fn the_first_key_of_one_member_has_index_4() {
     );
 }
 
-/// What the members do is in the history, and no watch is told of it, however it asks.
+/// The members' own changes are in the history, but no watch returns them.
 #[test]
 fn no_watch_sees_the_members() {
     let server = Server::start(&[]);
@@ -153,7 +153,7 @@ fn no_watch_sees_the_members() {
 #[test]
 fn a_restart_takes_an_index_only_for_new_urls() {
     if restarts_take_an_index() {
-        return println!("left out: of the reference each restart takes an index");
+        return println!("skipped: in the reference each restart uses an index");
     }
     let mut server = Server::start(&[]);
     assert_eq!(put(&server, "/a", "1"), 4);
@@ -179,7 +179,7 @@ fn updates_of_members_take_places_in_the_history() {
     let id = members.at("/members/0/id").and_then(Json::text);
     let id = id.expect("an id").to_owned();
     let url = format!("http://localhost:{}", server.peer_address().port());
-    // The same URL again is an update, too; one of a member that is not there is none.
+    // The same URL again is also an update. An update of a member that does not exist is not.
     assert_eq!(update_peer_url(&server, &id, &url), 204);
     assert_eq!(update_peer_url(&server, &id, &url), 204);
     assert_eq!(update_peer_url(&server, "77", &url), 404);
@@ -197,7 +197,7 @@ fn updates_of_members_take_places_in_the_history() {
     assert_eq!(cause(look_back(&server, 3)), None);
 }
 
-/// Changes of the members take places in the history of events that watches look back into.
+/// Member changes use places in the event history.
 #[test]
 fn the_history_counts_what_is_no_key() {
     let server = Server::start(&[]);
@@ -219,7 +219,7 @@ fn the_history_counts_what_is_no_key() {
 fn the_first_key_of_three_members_has_index_8_and_changes_of_members_count() {
     let mut cluster = Cluster::start(3, &[]);
     cluster.wait_leader();
-    // All three have told their URLs when the third one's are known everywhere.
+    // All three members have published their URLs when the third one's are known everywhere.
     let told = |cluster: &Cluster| {
         let members = cluster.members(0);
         members.iter().all(|member| {
@@ -247,7 +247,7 @@ fn the_first_key_of_three_members_has_index_8_and_changes_of_members_count() {
     );
 }
 
-/// One that joins by a snapshot, and all of them after a restart.
+/// A member that joins by a snapshot, and all members after a restart.
 #[test]
 fn all_members_agree_on_the_index() {
     let mut cluster = Cluster::start(3, &[]);
@@ -268,11 +268,11 @@ fn all_members_agree_on_the_index() {
     }
 }
 
-/// Each member that is left behind takes two, as a removal does.
+/// `--force-new-cluster` removes the other members, and each removal uses two indexes.
 #[test]
 fn who_goes_on_alone_counts_those_that_are_left_behind() {
     if restarts_take_an_index() {
-        return println!("left out: of the reference each restart takes an index");
+        return println!("skipped: in the reference each restart uses an index");
     }
     let mut cluster = Cluster::start(3, &[]);
     wait_index(cluster.node(0), 7);
@@ -285,7 +285,7 @@ fn who_goes_on_alone_counts_those_that_are_left_behind() {
     assert_eq!(put(cluster.node(1), "/a", "2"), 13);
 }
 
-/// The reference escapes what HTML and JavaScript would trip over.
+/// The reference escapes characters that are special in HTML and JavaScript.
 #[test]
 fn json_is_escaped_as_the_reference_does() {
     let server = Server::start(&[]);
@@ -367,7 +367,7 @@ fn a_long_request_line_is_read() {
         .ask("PUT", &target, Some("value=2"))
         .expect("an answer");
     assert_eq!(swapped.status, 200);
-    // So may any other part of the head be long.
+    // Other parts of the head may be long too.
     let headers: Vec<(String, String)> = (0..900)
         .map(|n| (format!("X-{n}"), "y".repeat(200)))
         .collect();

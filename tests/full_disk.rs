@@ -1,4 +1,4 @@
-//! A full disk: writes are refused, everything else goes on, and space given back is used again.
+//! A full disk: writes are refused, everything else still works, and freed space is used again.
 //!
 //! Mounting a small file system needs root: `make roottest`.
 
@@ -12,7 +12,7 @@ use harness::ledger::Ledger;
 use harness::mount::{Mount, fill};
 use harness::{Answer, Connection, Line, Server, wait_for};
 
-/// Within this time a disk that is full must show, and one that has space again, too.
+/// Time limit within which a full disk must be reported, and also a disk that has space again.
 const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 
 #[test]
@@ -36,7 +36,7 @@ fn tmpfs_of_16_mb_filled_by_writes() {
     filled_by_writes(&mount, || mount.grow_tmpfs(64));
 }
 
-/// The disk takes nothing and says nothing, as a controller that hangs.
+/// The disk accepts nothing and reports no error, like a controller that hangs.
 #[test]
 #[ignore = "needs root, to mount a file system and to freeze it"]
 fn a_node_whose_disk_hangs_is_not_healthy() {
@@ -89,7 +89,7 @@ fn filled_by_a_file(mount: &Mount) {
 }
 
 fn filled_by_writes(mount: &Mount, make_space: impl FnOnce()) {
-    // To ever more keys: a disk that is full of log only is no full disk.
+    // Every write has a new key, because a disk that is full only of log counts as not full.
     let mut run = Run::start(mount, u64::MAX);
     run.write_until_refused();
     run.reads_and_watches_go_on();
@@ -98,7 +98,7 @@ fn filled_by_writes(mount: &Mount, make_space: impl FnOnce()) {
     run.nothing_is_lost();
 }
 
-/// A server on a small disk, its one writer, and a watch that is parked all the time.
+/// A server on a small disk, its only writer, and a watch that is parked all the time.
 struct Run {
     server: Server,
     connection: Connection,
@@ -201,7 +201,7 @@ impl Run {
         wait_for("a write after space was made", NOTICED_WITHIN, || {
             (self.write().status < 300).then_some(())
         });
-        // Some hundred more, so that the next segment is needed, too.
+        // Some hundred more writes, so that the next segment is needed too.
         for _ in 0..300 {
             let answer = self.write();
             assert!(answer.status < 300, "{answer:?}");

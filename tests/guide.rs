@@ -1,11 +1,12 @@
-//! The pages of the guide (`src/guide`), walked as they stand there: every command of a page is run in one bash, and
-//! has to print what the page shows.
+//! Runs the pages of the guide (`src/guide`): every command of a page runs in one bash and must print the output on
+//! the page.
 //!
-//! What differs from time to time is compared by its shape: ids, times, processes, sizes, who leads. The rest has to
-//! be equal, numbers included. `UPDATE=1` writes what was printed into the pages, to be read before it is committed.
+//! Parts that vary are compared only in their form: ids, times, processes, sizes, the elected leader. Everything else
+//! must be equal, including numbers. `UPDATE=1` writes the real output into the pages; read the change before you
+//! commit it.
 //!
-//! Linux only, as far as a page needs to mount a disk; that page needs root, and the one about etcd needs an etcd. They
-//! are skipped, aloud, where they cannot be walked.
+//! Linux only, because one page mounts a disk. That page needs root, and the page about etcd needs an etcd. They are
+//! ignored unless they are requested.
 
 mod harness;
 
@@ -17,23 +18,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
-/// The ports of the pages: for clients and peers of n1, n2, n3, and of another server.
+/// The ports on the pages: client and peer ports of n1, n2, n3, and of another server.
 const PORTS: [u16; 8] = [12379, 12380, 22379, 22380, 32379, 32380, 42379, 42380];
 
-/// Longest walk; `timeout` ends it, and the nodes with it.
+/// Time limit of a page. `timeout` ends bash and the nodes.
 const PATIENCE_SECONDS: &str = "120";
 
-/// Stands between what two commands print.
+/// Printed between the outputs of two commands.
 const MARK: &str = "@@@ done";
 
 fn guide() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide")
 }
 
-/// A member's or a cluster's.
+/// An id of a member or a cluster.
 const ID: &str = r"\b[0-9a-f]{14,16}\b";
 
-/// A command of a page, what it prints there, and the text behind it up to the next one.
+/// A command of a page, its output there, and the text up to the next command.
 struct Step {
     command: String,
     output: String,
@@ -68,10 +69,10 @@ fn steps(page: &str) -> (String, Vec<Step>) {
     (head, steps)
 }
 
-/// Replaces each port of the pages by one that is free here, or the other way round.
+/// Replaces each port of the pages by a port that is free here, or the reverse.
 fn move_ports(text: &str, from: &[u16], to: &[u16]) -> String {
     let mut moved = text.to_owned();
-    // In two steps, since a free port may be one of the pages.
+    // In two steps, because a free port may be one of those on the pages.
     for (at, port) in from.iter().enumerate() {
         let pattern = Regex::new(&format!(r"\b{port}\b")).expect("a pattern");
         moved = pattern
@@ -84,7 +85,7 @@ fn move_ports(text: &str, from: &[u16], to: &[u16]) -> String {
     moved
 }
 
-/// However a walk ends, no process and no disk of it is left.
+/// Removes all processes and disks, however the page ends.
 const CLEAR_AWAY: &str = "clear_away() {
     for id in \"${process[@]}\" $(jobs -p); do kill -KILL $id 2>/dev/null; done
     [ $(id -u) != 0 ] || umount *.etcd 2>/dev/null
@@ -92,13 +93,13 @@ const CLEAR_AWAY: &str = "clear_away() {
 trap clear_away EXIT
 ";
 
-/// One bash that is told command by command, in an empty folder.
+/// A bash in an empty folder that runs one command after another.
 struct Walk {
     bash: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     ports: Vec<u16>,
-    /// Ids on the page, and what they are here.
+    /// Ids on the page, and the corresponding ids here.
     ids: Vec<(String, String)>,
     _folder: TempDir,
 }
@@ -140,7 +141,7 @@ impl Walk {
         walk
     }
 
-    /// Runs a command and says what it prints.
+    /// Runs a command and returns its output.
     fn tell(&mut self, command: &str) -> String {
         writeln!(self.input, "{command}\necho '{MARK}'").expect("bash reads");
         let mut printed = String::new();
@@ -152,14 +153,14 @@ impl Walk {
         printed
     }
 
-    /// Runs a command of a page, and says what it prints in the page's ports and ids.
+    /// Runs a command of a page, and returns its output with the page's ports and ids.
     fn step(&mut self, shown: &Step) -> String {
         let mut command = move_ports(&shown.command, &PORTS, &self.ports);
         for (there, here) in &self.ids {
             command = command.replace(there, here);
         }
         let mut printed = move_ports(&self.tell(&command), &self.ports, &PORTS);
-        // The first id that is new here is the first one that is new on the page.
+        // The first new id here corresponds to the first new id on the page.
         let ids = |text: &str| -> Vec<String> {
             let pattern = Regex::new(ID).expect("a pattern");
             pattern
@@ -182,7 +183,7 @@ impl Walk {
         printed
     }
 
-    /// The folder may hold a disk until bash is gone.
+    /// Until bash has ended, the folder may contain a mounted disk.
     fn end(mut self) {
         drop(self.input);
         let status = self.bash.wait().expect("it ends");
@@ -190,20 +191,20 @@ impl Walk {
     }
 }
 
-/// A text without what differs from time to time.
+/// The text without the parts that vary.
 fn likeness(text: &str) -> String {
     let patterns = [
         (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "TIME"),
         (r"\b[0-9a-f]{8}\.wal", "SALT.wal"),
-        // Each election takes a place in the log.
+        // Each election adds an entry to the log.
         (
             r"[0-9]+ +[0-9]+ +[0-9]+ +(-|[0-9.]+ms) +[0-9.]+ms +[0-9.]+MiB",
             "STATUS",
         ),
         (r"\b(entry|byte) +[0-9]+(@[0-9]+|, of term [0-9]+)?", "$1 N"),
-        // A restored member's name takes an index, whenever it is published.
+        // A restored member publishes its name at an unpredictable index.
         (r#""index":10000[0-9]{2}"#, "\"index\":N"),
-        // Ids are numbers of one or two digits less, now and then; and their order is that of endpoints.
+        // An id sometimes has one or two digits less, so sizes differ. The order of endpoints also differs.
         (
             r"[0-9]+ bytes, from http://[0-9.:]+",
             "N bytes, from MEMBER",
@@ -222,7 +223,7 @@ fn likeness(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The order of members is that of their ids.
+/// Members are sorted by their ids.
 fn members_sorted(line: &str) -> String {
     for (head, between) in [("ETCD_INITIAL_CLUSTER=", ','), (" members", ' ')] {
         if let Some(list) = line.strip_prefix(head) {
@@ -234,7 +235,7 @@ fn members_sorted(line: &str) -> String {
     line.to_owned()
 }
 
-/// Walks a page.
+/// Runs a page.
 fn check(name: &str) {
     let path = guide().join(name);
     let page = fs::read_to_string(&path).expect("the page");

@@ -1,9 +1,9 @@
-//! Clients that mean harm, or never meant to come back: the same process serves others throughout.
+//! Hostile or abandoned clients, while the same process must serve others.
 //!
-//! While each attack lasts, a bystander reads and writes on connections of its own and takes the
-//! time, and the server's memory is sampled. `HOSTILE_CONNECTIONS` (default 10,000) is for the
-//! memory of idle connections and parked watches. The bars are those of a release build
-//! (`make bars`); a debug build gets more time and fewer deaf clients.
+//! During each attack, another client (the bystander) reads and writes on its own connections and measures the
+//! latency, and the test samples the server's memory. `HOSTILE_CONNECTIONS` (default 10,000) is the number of idle
+//! connections and parked watches in the memory tests. The limits apply to a release build (`make bars`). A debug
+//! build has more time and fewer deaf clients.
 
 mod harness;
 
@@ -19,20 +19,20 @@ use harness::server::is_release;
 use harness::{Answer, Connection, Json, Random, Server, percentile, setting, wait_for};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
-/// The 99th percentile of the others' requests, in a release build.
+/// Limit of the 99th percentile of the bystander's latency in a release build.
 const BYSTANDER_BAR: Duration = Duration::from_millis(50);
 
-/// The same of writes while many keys expire.
+/// The same for writes while many keys expire.
 const EXPIRY_BAR: Duration = Duration::from_millis(100);
 
-/// Clients that ask for 2 MB each and do not read.
+/// Number of clients that request 2 MB each and do not read.
 fn deaf_clients() -> usize {
     if is_release() { 64 } else { 8 }
 }
 
 const MEMORY_BAR: u64 = 16 << 20;
 
-/// Times and memory are measured one test at a time.
+/// Runs one test at a time, because they measure time and memory.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     raise_descriptor_limit();
@@ -54,9 +54,9 @@ fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-// ---- who is there besides the attackers
+// ---- the bystander
 
-/// Reads and writes all the time and notes how long each took; samples the memory, too.
+/// Reads and writes all the time and records each latency. Also samples the memory.
 struct Bystander {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(Vec<Duration>, u64)>,
@@ -83,12 +83,12 @@ impl Bystander {
         }
     }
 
-    /// Ends it; panics if it was not served well, or the server grew too much.
+    /// Stops it. Panics if it was served too slowly, or if the server's memory grew too much.
     fn finish(self, what: &str, server: &mut Server) {
         self.finish_within(what, server, BYSTANDER_BAR);
     }
 
-    /// As [`Bystander::finish`], with a 99th percentile of its own.
+    /// As [`Bystander::finish`], with another limit for the 99th percentile.
     fn finish_within(self, what: &str, server: &mut Server, bar: Duration) {
         self.stop.store(true, Ordering::Relaxed);
         let (mut times, most) = self.thread.join().expect("the bystander was not served");
@@ -105,7 +105,7 @@ impl Bystander {
             "{what}: {count} requests of others, p99 {slow:?}, slowest {slowest:?}; memory grew by {} KiB",
             grown >> 10
         );
-        // A debug build on a busy machine says nothing about time: make bars does.
+        // On a busy machine, times of a debug build mean nothing. `make bars` checks them.
         let least = if is_release() { 50 } else { 1 };
         assert!(count >= least, "{what}: only {count} requests of others");
         assert!(slow < bar || !is_release(), "{what}: p99 {slow:?}");
@@ -134,13 +134,13 @@ fn watch_the_others(
     (times, most)
 }
 
-/// Runs an attack beside a bystander.
+/// Runs an attack while a bystander measures.
 fn attacked(what: &str, attack: impl FnOnce(&Server)) {
     let _alone = alone();
     let mut server = Server::start(&[]);
     let bystander = Bystander::start(&server);
     attack(&server);
-    // At least so long do the others look on.
+    // The bystander measures at least this long.
     sleep(Duration::from_millis(500));
     bystander.finish(what, &mut server);
 }
@@ -267,7 +267,7 @@ fn lengths_that_nobody_will_send() {
             let answer = answer.unwrap_or_else(|error| panic!("Content-Length: {length}: {error}"));
             assert_eq!(answer.status, 400, "{length}: {answer:?}");
         }
-        // And one that hangs up instead of waiting for the answer.
+        // And one that disconnects instead of waiting for the response.
         for _ in 0..20 {
             let headers = [FORM, ("Content-Length", "900000000000")];
             let mut connection = server.connect();
@@ -327,7 +327,7 @@ fn a_thousand_malformed_heads() {
         for number in 0..1000 {
             let head = HEADS[number % HEADS.len()];
             let mut connection = server.connect();
-            // A second request behind each: it must not be found there, however the first is read.
+            // A second request follows each head. The server must not answer it, however it parses the first one.
             let both = [
                 head.as_bytes(),
                 &form_request("PUT", "/v2/keys/smuggled", Some("value=1")),
@@ -393,7 +393,7 @@ fn abandoned_watches_are_forgotten_and_threads_do_not_grow() {
     assert_eq!(process.threads(), threads);
 }
 
-/// The number of open watches, as the server counts them.
+/// The number of open watches, as reported by the server.
 fn watchers(server: &Server) -> u64 {
     let stats = server.ask("GET", "/v2/stats/store", None).json();
     stats
@@ -430,8 +430,8 @@ fn two_hundred_watches_at_once_twenty_times() {
     bystander.finish("20 rounds of 200 watches at once", &mut server);
 }
 
-/// Nothing a client does holds a worker: not a long listing, not one that is not read, not a crowd that
-/// waits.
+/// No client can block a worker: not with a long listing, not with one that it does not read, not with many waiting
+/// requests.
 #[test]
 fn stalled_listings_beside_a_thousand_watches() {
     let _alone = alone();
@@ -455,7 +455,7 @@ fn stalled_listings_beside_a_thousand_watches() {
     drop(watches);
 }
 
-/// Makes so many small keys in one directory, from sixteen connections.
+/// Creates many small keys in one directory, over sixteen connections.
 fn fill(server: &Server, keys: u64) {
     let address = server.address();
     let write = move |writer: u64| {
@@ -496,7 +496,7 @@ fn idle_connections_and_parked_watches_are_cheap() {
     }
 }
 
-/// Connections on which one request was answered, and nothing follows.
+/// Connections on which one request was answered, and no further ones are sent.
 fn open_idle(server: &Server, count: u64) -> Vec<Connection> {
     let one = |_| {
         let mut connection = server.connect();
@@ -523,7 +523,7 @@ fn open_watches(server: &Server, count: u64) -> Vec<Connection> {
     (0..count).map(one).collect()
 }
 
-/// Connections that have sent this and wait.
+/// Connections that have sent these bytes and wait.
 fn open_with(server: &Server, count: usize, bytes: &[u8]) -> Vec<Connection> {
     let mut all: Vec<Connection> = (0..count).map(|_| server.connect()).collect();
     for connection in &mut all {
@@ -532,7 +532,7 @@ fn open_with(server: &Server, count: usize, bytes: &[u8]) -> Vec<Connection> {
     all
 }
 
-/// A reader that takes a byte at a time gets all of it.
+/// A client that reads one byte at a time gets the whole response.
 #[test]
 fn a_slow_reader_gets_everything() {
     let _alone = alone();
@@ -561,8 +561,8 @@ fn a_slow_reader_gets_everything() {
     assert!(taken.len() > 3000);
 }
 
-/// Many keys that expire at one moment: the process stands still until all are due. EXPIRING_KEYS=1000000
-/// EXPIRING_AFTER_S=120 shows it with a million, on the release build.
+/// Many keys expire at the same moment: the process is paused until all are due. EXPIRING_KEYS=1000000
+/// EXPIRING_AFTER_S=120 tests it with a million keys in the release build.
 #[test]
 fn writes_go_on_while_many_keys_expire() {
     let _alone = alone();
@@ -577,7 +577,7 @@ fn writes_go_on_while_many_keys_expire() {
         "making {keys} keys took {made:?}: set EXPIRING_AFTER_S to more"
     );
     server.signal(Signal::STOP);
-    // All are due that long after the last one was made.
+    // All keys are due this long after the last one was created.
     sleep(ttl + Duration::from_secs(1));
     server.signal(Signal::CONT);
     let mut took = Vec::new();
@@ -594,9 +594,9 @@ fn writes_go_on_while_many_keys_expire() {
     let (all, writes) = (begun.elapsed(), took.len());
     let (median, worst) = (percentile(&mut took, 0.5), percentile(&mut took, 0.99));
     println!(
-        "{keys} keys expired in {all:?}; {writes} writes beside: median {median:?}, 99 % {worst:?}"
+        "{keys} keys expired in {all:?}; {writes} concurrent writes: median {median:?}, 99 % {worst:?}"
     );
-    // However fast the machine is: a write has its turn between two entries, of which each takes 2,000 keys at most.
+    // On any machine, a write is processed between two expiry entries, and each entry expires at most 2,000 keys.
     assert!(writes as u64 >= keys / 2_000 / 4, "{writes} writes");
     assert!(
         worst < EXPIRY_BAR || !is_release(),
@@ -604,7 +604,8 @@ fn writes_go_on_while_many_keys_expire() {
     );
 }
 
-/// Keys that live so long, made by writers whose requests share syncs. The last of all is one that expires last.
+/// Creates keys with this time to live, with several writers whose requests share syncs. The last key created also
+/// expires last.
 fn make_expiring(server: &Server, keys: u64, ttl: Duration) {
     const WRITERS: u64 = 50;
     let form = format!("value=x&ttl={}", ttl.as_secs());
@@ -624,7 +625,7 @@ fn make_expiring(server: &Server, keys: u64, ttl: Duration) {
     assert_eq!(last.expect("an answer").status, 201);
 }
 
-/// Whether the key that was made last is still there.
+/// Whether the key that was created last still exists.
 fn is_any_left(connection: &mut Connection) -> bool {
     let answer = connection.ask("GET", "/v2/keys/expiring/last", None);
     answer.expect("an answer").status == 200

@@ -1,10 +1,10 @@
-//! The structure of the crate: which module may import which, and which may touch the world.
+//! The structure of the crate: which modules a module may import, and which modules may have effects.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules by layer. A module imports only from layers below its own; there is no exception.
+/// Modules by layer. A module imports only from layers below its own, without exceptions.
 const LAYERS: [&[&str]; 10] = [
     &[
         "allowed",
@@ -29,10 +29,10 @@ const LAYERS: [&[&str]; 10] = [
     &["bin", "main"],
 ];
 
-/// Modules that are pure values…
+/// Modules that are pure values.
 const PURE: [&str; 3] = ["raft", "tree", "engine"];
 
-/// …so that none of these is named there.
+/// Names that must not appear in those modules.
 const EFFECTS: [&str; 11] = [
     "std::fs",
     "std::net",
@@ -61,7 +61,7 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Source files with the module they belong to and their text without comments and unit tests, which may import anything.
+/// Source files with their module and their text without comments and unit tests, which may import anything.
 fn files() -> Vec<(PathBuf, String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let module = |path: &Path| {
@@ -88,13 +88,13 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|modules| modules.contains(&module))
 }
 
-/// The words of code, cut at everything that is no part of a path.
+/// The words of code, split at all characters that cannot be part of a path.
 fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
         .filter(|word| !word.is_empty())
 }
 
-/// Modules of this crate that a file names, by `crate::module` or in a list, `crate::{…}`.
+/// The modules of this crate that a file imports, with `crate::module` or in a list, `crate::{…}`.
 fn imports(code: &str) -> BTreeSet<&str> {
     let mut found = BTreeSet::new();
     for (at, prefix) in code.match_indices("crate::") {
@@ -204,7 +204,7 @@ fn pure_modules_have_no_effects() {
     );
 }
 
-/// The name of a flag has the word, too.
+/// The name of a flag also contains the word.
 fn is_unsafe(code: &str) -> bool {
     let begins = ["{", "fn ", "impl ", "extern ", "trait "];
     let mut after = code.split("unsafe ").skip(1);

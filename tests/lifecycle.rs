@@ -1,7 +1,7 @@
-//! From start to stop: how soon it serves, how little it needs when idle, how it ends.
+//! Start and stop: how soon the server serves, how few resources it uses when idle, and how it ends.
 //!
-//! The bars are those of a release build (`make bars`); a debug build
-//! gets more memory and time, and its size is not looked at. `IDLE_SECONDS=30` watches longer.
+//! The limits apply to a release build (`make bars`). A debug build may use more memory and time, and its size is not
+//! checked. `IDLE_SECONDS=30` measures longer.
 
 mod harness;
 
@@ -19,7 +19,7 @@ use harness::server::{Place, is_release, program};
 use harness::{Connection, Line, Server, percentile, setting, wait_for};
 use rustix::process::Signal;
 
-/// Times and memory are measured one test at a time.
+/// Runs one test at a time, because they measure time and memory.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE
@@ -39,7 +39,7 @@ fn sigint_under_load_loses_nothing() {
     stopped_under_load(Signal::INT);
 }
 
-/// The tests themselves may run with signals ignored, such as in the background of a script.
+/// The tests themselves may run with ignored signals, for example in the background of a script.
 const SIGNALS_AS_USUAL: [&str; 2] = ["env", "--default-signal=HUP,INT,QUIT,TERM,PWR"];
 
 fn stopped_under_load(signal: Signal) {
@@ -81,7 +81,7 @@ fn stopped_under_load(signal: Signal) {
     ledger.check(&mut server.connect());
 }
 
-/// A terminal that closes, a person who wants it to end at once, a power supply that fails.
+/// A terminal that closes, a user who wants the server to end at once, a power supply that fails.
 #[test]
 fn sighup_sigquit_and_sigpwr_under_load_lose_nothing() {
     let _alone = alone();
@@ -112,7 +112,7 @@ fn signals_without_a_meaning_do_nothing() {
     assert!(server.runs(), "{}", server.log());
 }
 
-/// `nohup` has a program ignore SIGHUP, and it stays so.
+/// `nohup` makes a program ignore SIGHUP, and it must stay ignored.
 #[test]
 fn a_signal_that_is_ignored_from_the_beginning_stays_ignored() {
     let mut server = Server::prepare(&[]);
@@ -123,7 +123,7 @@ fn a_signal_that_is_ignored_from_the_beginning_stays_ignored() {
     assert_eq!(server.stop().code(), Some(0));
 }
 
-/// The first process of a container: signals without a handler do nothing to it.
+/// The first process of a container: signals without a handler have no effect on it.
 #[test]
 #[ignore = "needs root and unshare, for a process that is the first of its own"]
 fn as_the_first_process_of_a_container_it_stops_for_each_signal() {
@@ -141,7 +141,7 @@ fn as_the_first_process_of_a_container_it_stops_for_each_signal() {
         ]);
         server.launch();
         server.ask("PUT", "/v2/keys/a?value=1", None);
-        // The child of unshare is process 1 inside; from here it has another number.
+        // The child of unshare is process 1 in its namespace, but has another number here.
         let children = format!("/proc/{0}/task/{0}/children", server.pid());
         let inner = fs::read_to_string(children).expect("its children");
         let kill = |signal: &str| {
@@ -192,11 +192,7 @@ fn a_stop_without_load_is_clean_and_leaves_everything() {
     assert_eq!(server.stop().code(), Some(0), "{}", server.log());
     server.launch();
     let found = server.ask("GET", "/v2/keys/a", None);
-    assert_eq!(
-        found.index(),
-        written.index(),
-        "the index goes on where it was"
-    );
+    assert_eq!(found.index(), written.index(), "the index continues");
     let expiration = |answer: &harness::Answer| {
         answer
             .json()
@@ -231,14 +227,14 @@ fn the_first_write_is_acknowledged_soon_after_the_start() {
     println!(
         "process start to first acknowledged write: {fresh:?} fresh, {again:?} on restart (medians)"
     );
-    // A debug build on a busy machine says nothing about time: make bars does.
+    // On a busy machine, times of a debug build mean nothing. `make bars` checks them.
     assert!(
         fresh < bar && again < bar || !is_release(),
         "the bar is {bar:?}"
     );
 }
 
-/// Waits until the tree has had so many changes.
+/// Waits until the tree has had this many changes.
 fn wait_writes(server: &Server, count: u64) {
     wait_for("writes", PATIENCE, || {
         let answer = server.ask("GET", "/v2/keys", None);
@@ -289,7 +285,7 @@ fn idle_it_needs_little_and_writes_nothing() {
     assert!(memory < bar, "{memory} bytes resident, the bar is {bar}");
 }
 
-/// Waits until the start's own writes are over; the count then.
+/// Waits until the start's own writes have ended. Returns the count then.
 fn settled_writes(server: &Server) -> u64 {
     let mut last = (server.process().written_bytes(), Instant::now());
     wait_for("the start's writes to end", Duration::from_secs(10), || {
@@ -321,7 +317,7 @@ fn the_program_is_small() {
     assert!(size < 4 << 20, "{size} bytes");
 }
 
-/// A start that takes long for any reason: here a founder that is asked, and never answers.
+/// A start that takes long: here because another initial member accepts a request and never answers.
 #[test]
 fn a_signal_during_the_start_ends_it_at_once() {
     let _alone = alone();
@@ -339,7 +335,7 @@ fn a_signal_during_the_start_ends_it_at_once() {
     assert_eq!(status.code(), Some(0), "{status}");
 }
 
-/// What cannot start says so with status 1, and leaves no directory behind.
+/// A server that cannot start prints the reason, exits with status 1, and leaves no directory behind.
 #[test]
 fn flags_that_contradict_each_other_leave_nothing() {
     let server = Server::prepare(&["--name=a", "--initial-cluster=b=http://127.0.0.1:1"]);
@@ -350,8 +346,9 @@ fn flags_that_contradict_each_other_leave_nothing() {
     assert!(!server.data().exists(), "a directory is left behind");
 }
 
-/// Founders that start together ask each other; one that waits for an answer itself must not let them wait. So its
-/// peer port refuses until it knows who it is: here, until a founder that never says anything is given up.
+/// Initial members that start together ask each other. A member that waits for answers must not make the others wait.
+/// So its peer port refuses connections until it knows its own id: here, until its request to a silent member has
+/// timed out.
 #[test]
 fn a_founder_that_asks_refuses_to_be_asked() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");

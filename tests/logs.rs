@@ -1,4 +1,4 @@
-//! What a member says on standard error: its start, raft's events, and little when much goes wrong.
+//! The log of a member: its start, raft's events, and few lines if many errors occur.
 
 mod harness;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A line of the text format: milliseconds of the day, level, room and words.
+/// A line of the text format: milliseconds of the day, level, module and text.
 struct Said {
     at: u64,
     level: String,
@@ -39,7 +39,7 @@ fn said(log: &str) -> Vec<Said> {
     parsed.collect()
 }
 
-/// The words without their numbers, as two lines are compared, and without what counts repeats.
+/// The text without its numbers and without the count of repeats, to compare two lines.
 fn essence(text: &str) -> String {
     let repeats = regex_lite::Regex::new(r" \(\d+ more (times|like this)\)$").expect("a pattern");
     let number = regex_lite::Regex::new(r"(^|[^A-Za-z_0-9])[0-9]+").expect("a pattern");
@@ -47,14 +47,14 @@ fn essence(text: &str) -> String {
     number.replace_all(&text, "${1}0").into_owned()
 }
 
-/// No two warnings within a second that differ in numbers only.
+/// Asserts that no two warnings within a second differ only in numbers.
 fn check_calm(log: &str) {
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
     for Said { at, level, text } in said(log) {
         if !["warn", "error"].contains(&level.as_str()) {
             continue;
         }
-        // What was held back is told by the first line after its second, or at the end of the process.
+        // Suppressed lines are reported by the first line after their second, or at the end of the process.
         if let Some(before) = last.insert(essence(&text), at) {
             assert!(
                 at >= before + 999,
@@ -93,7 +93,7 @@ fn a_member_says_what_it_is_where_it_listens_and_what_raft_does() {
     cluster.node_mut(added).launch();
     let new = cluster.id(leader, added).expect("it is a member");
     let all_said = |words: &[String]| {
-        // The new one may have got all that in a snapshot.
+        // The new member may have received all that in a snapshot.
         for node in cluster.others(added) {
             for wanted in words {
                 let heard = || cluster.node(node).log().contains(wanted).then_some(());
@@ -104,7 +104,7 @@ fn a_member_says_what_it_is_where_it_listens_and_what_raft_does() {
     all_said(&[
         format!("added member {new} at http://"),
         format!("member {new} has the name n{added}"),
-        // By its id alone if it was not known yet what it is called.
+        // It is named only by its id if its name was not known yet.
         ": it has caught up and votes".to_owned(),
     ]);
     cluster.remove(leader, added);
@@ -113,13 +113,13 @@ fn a_member_says_what_it_is_where_it_listens_and_what_raft_does() {
         let heard = || cluster.node(node).log().contains(&gone).then_some(());
         wait_for(&format!("node {node} to say {gone}"), SOON, heard);
     }
-    // The old leader is named by who has lost it.
+    // The member that loses the old leader names it.
     cluster.kill(leader);
     let other = cluster.wait_leader_among(&cluster.others(leader)[..2]);
     let lost = format!("warn replica: lost leader n{leader} ({id}) in term ");
     let log = cluster.node(other).log();
     assert!(log.contains(&lost), "{log}");
-    // What was applied before is no event of this start.
+    // Changes applied before this start are not logged again.
     cluster.restart(leader);
     let log = cluster.node(leader).log();
     let again = log
@@ -140,7 +140,7 @@ fn a_member_whose_peers_are_down_is_calm() {
     others.iter().for_each(|node| cluster.kill(*node));
     let node = cluster.node(leader);
     wait_for("it to complain", SOON, || {
-        // Somebody asks all the time.
+        // A client sends requests all the time.
         let asked = node.try_ask("PUT", "/v2/keys/a?value=1", None, Duration::from_millis(50));
         assert!(!asked.is_ok_and(|answer| answer.status < 300));
         node.log().contains("no leader for 10 s").then_some(())
@@ -208,7 +208,7 @@ fn a_flood_of_bad_requests_is_no_flood_of_lines() {
         };
         socket.write_all(nonsense.as_bytes()).expect("sent");
         socket.shutdown(std::net::Shutdown::Write).expect("shut");
-        // Whatever the answer is, or none.
+        // The response does not matter.
         let _ = socket.read_to_end(&mut Vec::new());
     }
     let log = server.log();
@@ -220,7 +220,7 @@ fn a_flood_of_bad_requests_is_no_flood_of_lines() {
 fn as_json_every_line_is_an_object() {
     let mut server = Server::start(&["--log-format=json"]);
     server.ask("PUT", "/v2/keys/a?value=1", None);
-    // Why another one does not start is such a line, too.
+    // The error of a second server that cannot start is also such a line.
     let second = std::process::Command::new(env!("CARGO_BIN_EXE_edgetcd"))
         .args(["--log-format=json", "--listen-client-urls"])
         .arg(format!("http://{}", server.address()))
@@ -269,10 +269,11 @@ fn the_level_is_set_while_it_runs() {
             .contains("info edgetcd: signal 15: stopping")
             .then_some(())
     };
-    wait_for("the signal to be told", SOON, stopping);
+    wait_for("the signal to be logged", SOON, stopping);
 }
 
-/// Flags that say where members look for this one count at its first start. Who gives others later is told.
+/// The flags for the peer URLs of this member count at its first start. Other values at a later start cause a log
+/// line.
 #[test]
 fn peer_urls_that_the_cluster_does_not_know_are_told() {
     let mut server = Server::start(&[]);

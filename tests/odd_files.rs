@@ -1,5 +1,5 @@
-//! Something else in place of each file of a data directory: a FIFO, a directory, a socket, a link. Neither a start nor
-//! `wal check` hangs on it, and no file elsewhere is overwritten.
+//! A FIFO, a directory, a socket or a link in place of each file of a data directory. Neither a start nor `wal check`
+//! may hang, and no file elsewhere may be overwritten.
 
 mod harness;
 
@@ -22,16 +22,16 @@ fn directory(path: &Path) {
 }
 
 fn socket(path: &Path) {
-    // `bind` takes paths of 108 bytes only.
+    // `bind` only accepts paths of up to 108 bytes.
     mknodat(CWD, path, FileType::Socket, Mode::from_raw_mode(0o600), 0).expect("a socket");
 }
 
-/// Makes something at a path.
+/// Creates something at a path.
 type Make = fn(&Path);
 
 const KINDS: [(&str, Make); 3] = [("FIFO", fifo), ("directory", directory), ("socket", socket)];
 
-/// A data directory with a log, a snapshot and an identity, and the files that a node has in it.
+/// A data directory with a log, a snapshot and an identity, and the list of its files.
 fn with_data() -> (Server, Vec<PathBuf>) {
     let mut server = Server::start(&["--snapshot-count=10"]);
     for at in 0..60 {
@@ -74,7 +74,7 @@ fn check(dir: &Path) -> Output {
     ends(&mut command, &format!("wal check {}", dir.display()))
 }
 
-/// It serves, or it has ended: then with which status.
+/// Waits until it serves (None) or has ended. Returns its status.
 fn start(server: &mut Server) -> Option<ExitStatus> {
     server.spawn();
     let ended = wait_for("it to serve or to end", WITHIN, || match server.ended() {
@@ -88,7 +88,7 @@ fn start(server: &mut Server) -> Option<ExitStatus> {
     ended
 }
 
-/// All of a data directory, at another place.
+/// Copies a data directory.
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").args([from, to]).status();
     assert!(copied.expect("it starts").success());
@@ -110,7 +110,8 @@ fn no_kind_of_file_hangs_a_start_or_a_check() {
             server.keep_data_in(&data);
             let checked = check(&data);
             let status = start(&mut server);
-            // A spare segment or the older snapshot may do without; what is needed is missed with its name.
+            // The node can start without a spare segment or the older snapshot. For a required file, the error must
+            // name it.
             if let Some(status) = status {
                 assert_eq!(status.code(), Some(1), "{what}");
                 assert!(server.log().contains(&*name), "{what}: {}", server.log());
@@ -125,7 +126,7 @@ fn no_kind_of_file_hangs_a_start_or_a_check() {
     }
 }
 
-/// What a node writes anew must not go where a link leads.
+/// A file that a node rewrites must not be written through a link.
 #[test]
 fn no_link_leads_a_write_elsewhere() {
     let (mut server, _) = with_data();
@@ -168,7 +169,7 @@ fn a_first_start_does_not_follow_links_either() {
     }
 }
 
-/// What a crash left half made has such a name, and other names are nobody's.
+/// Partial files left by a crash have such names. Other names belong to other programs.
 #[test]
 fn odd_files_beside_those_of_the_node_are_no_obstacle() {
     let (mut server, _) = with_data();
@@ -193,7 +194,7 @@ fn odd_files_beside_those_of_the_node_are_no_obstacle() {
     }
 }
 
-/// A folder of the node is something else.
+/// A folder of the node is replaced by something else.
 #[test]
 fn no_kind_of_file_in_place_of_a_folder_hangs_a_start_or_a_check() {
     let (mut server, _) = with_data();
@@ -202,7 +203,7 @@ fn no_kind_of_file_in_place_of_a_folder_hangs_a_start_or_a_check() {
         for (kind, make) in [KINDS[0], KINDS[2]] {
             let data = server.folder().join(format!("copy-{kind}"));
             copy(&original, &data);
-            // Without the slash at the end that an empty name would leave.
+            // Removes the slash at the end that an empty name would leave.
             let path: PathBuf = data.join(name).components().collect();
             fs::remove_dir_all(&path).expect("it is there");
             make(&path);
@@ -287,7 +288,7 @@ fn a_data_directory_of_somebody_else_is_warned_about() {
     assert!(log.contains("the user with the number 12345"), "{log}");
 }
 
-/// A start says which file it cannot write; what only reads goes on.
+/// A start reports which file it cannot write. Commands that only read still work.
 #[test]
 #[ignore = "needs root, to mount a file system"]
 fn a_disk_that_is_read_only_is_named_and_can_be_looked_at() {

@@ -1,5 +1,5 @@
-//! Who may ask, and what a browser is told: `--cors`, foreign pages (hazard E7), `--host-whitelist`,
-//! OPTIONS; and the answers whose body is too long for one piece.
+//! Access from browsers: `--cors`, foreign pages (hazard E7), `--host-whitelist`, OPTIONS. Also responses with a body
+//! that is too long for one piece.
 
 mod harness;
 
@@ -8,7 +8,7 @@ use harness::{Answer, Connection, Server};
 
 const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
 
-/// Sends a request with these header lines beside its own.
+/// Sends a request with additional header lines.
 fn ask(server: &Server, method: &str, target: &str, host: &str, more: &str) -> Answer {
     let mut connection = server.connect();
     let length = if method == "GET" {
@@ -42,7 +42,7 @@ fn a_write_from_a_foreign_page_is_refused() {
     );
     assert_eq!(put(&server, "http://NODE:2379"), 201, "its own page");
     let curl = ask(&server, "PUT", "/v2/keys/a", "node:2379", "");
-    assert_eq!(curl.status, 200, "without Origin nobody is concerned");
+    assert_eq!(curl.status, 200, "a request without Origin is accepted");
     let origin = "Origin: http://evil.example\r\n";
     let read = ask(&server, "GET", "/v2/keys/a", "node:2379", origin);
     assert_eq!((read.status, read.header(ALLOW_ORIGIN)), (200, None));
@@ -96,7 +96,7 @@ fn cors_for_all_is_on_every_answer_but_that_to_options_asterisk() {
 
 #[test]
 fn a_whitelist_answers_other_hosts_421() {
-    // Not started by `Server::start`, which asks by address.
+    // Not started with `Server::start`, which sends requests by address.
     let mut server = Server::prepare(&["--host-whitelist=good.example,127.0.0.1"]);
     server.launch();
     let status = |host| ask(&server, "GET", "/version", host, "").status;
@@ -137,7 +137,7 @@ fn a_long_listing_has_its_exact_length() {
     }
 }
 
-/// HEAD on the same connection, and that it serves on.
+/// Sends HEAD on the same connection, and asserts that the connection still works.
 fn head_only(connection: &mut Connection, target: &str, length: &str) {
     let asked = form_request("HEAD", target, None);
     connection.write(&asked).expect("it is sent");

@@ -1,8 +1,8 @@
-//! Every command that the README shows, run as it stands there, with the output that it shows.
+//! Runs every command in the README and compares the output with the README.
 //!
-//! Only the address differs: the node under test listens on a free port. What is shown of `make` is
-//! compared in a cluster of its own; `make`, `make test`, `make demo`, `make install` and `make dist` are what
-//! CI calls, and `make run` is run by `by_make`.
+//! Only the address differs: the node under test listens on a free port. The output of `make` commands is compared in
+//! a separate cluster. CI runs `make`, `make test`, `make demo`, `make install` and `make dist`, and `by_make` runs
+//! `make run`.
 
 mod harness;
 
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// A command and what it prints.
+/// A command and its output.
 struct Shown {
     command: String,
     output: String,
@@ -62,8 +62,8 @@ fn the_commands_print_what_the_readme_shows() {
     }
 }
 
-/// The lines of what a make prints, without what differs from time to time: ports, processes, ids, who leads, in
-/// which order members are listed, and how wide a column is.
+/// The lines of a make command's output without the parts that vary: ports, processes, ids, the elected leader, the
+/// order of members, and the width of columns.
 fn likeness(text: &str) -> Vec<String> {
     let replaced = |text: &str, pattern: &str, by: &str| {
         let pattern = regex_lite::Regex::new(pattern).expect("a pattern");
@@ -71,7 +71,7 @@ fn likeness(text: &str) -> Vec<String> {
     };
     let text = replaced(text, r"\b[0-9a-f]{15,16}\b", "ID");
     let text = replaced(&text, "[0-9]+", "0");
-    // A time that nobody has told yet is a dash.
+    // A time that no member has reported yet is a dash.
     let timeless = |word| match word {
         "-" | "0.0ms" => "…",
         word => word,
@@ -107,7 +107,7 @@ fn the_makes_print_what_the_readme_shows() {
     terminal.wait();
 }
 
-/// The script of the section on three nodes, with its ports moved to these.
+/// The script of the section on three nodes, with other ports.
 fn three_nodes(clients: &[u16], peers: &[u16]) -> String {
     let text = readme();
     let (_, after) = text.split_once("```sh\n").expect("a script");
@@ -124,7 +124,7 @@ fn three_nodes(clients: &[u16], peers: &[u16]) -> String {
         .replace("${n}2380", &nth(peers))
 }
 
-/// The nodes that the script has started, ended by the ids that it has printed.
+/// The nodes started by the script. They are ended by the ids that the script has printed.
 struct Started(Vec<String>);
 
 impl Drop for Started {
@@ -162,7 +162,7 @@ fn the_three_nodes_of_the_readme_become_a_cluster() {
     }
 }
 
-/// The commands of the section on backups, as they stand there, and the `curl` of the text below them.
+/// The commands of the section on backups, and the `curl` command of the text below them.
 #[test]
 fn a_backup_is_saved_checked_and_restored_by_what_the_readme_says() {
     let text = readme();

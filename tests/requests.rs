@@ -1,5 +1,5 @@
-//! Requests that are long or costly to read: what is within the limits is served, what is beyond them is refused, and
-//! nobody else is kept waiting.
+//! Requests that are long or expensive to parse. The server must accept those within the limits, refuse the others,
+//! and serve other clients meanwhile.
 
 mod harness;
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 fn status_of(server: &Server, bytes: &[u8]) -> u16 {
     let mut client = server.connect();
-    // The reference takes a long line only on a connection that has served a request before.
+    // The reference accepts a long line only on a connection that has already served a request.
     assert_eq!(
         client
             .ask("GET", "/version", None)
@@ -20,7 +20,7 @@ fn status_of(server: &Server, bytes: &[u8]) -> u16 {
             .status,
         200
     );
-    // A server that refuses may close before it has read everything.
+    // A server that refuses a request may close the connection before it has read everything.
     let _ = client.write(bytes);
     client.answer(false, PATIENCE).expect("an answer").status
 }
@@ -88,7 +88,7 @@ fn heads_have_limits() {
     }
 }
 
-/// What is read of a head is not read again each time more of it comes.
+/// The server must not parse the received part of a head again each time more bytes arrive.
 #[test]
 fn a_head_that_trickles_in_costs_little() {
     let server = Server::start(&[]);
@@ -136,9 +136,9 @@ fn slowest_beside(server: &Server, attack: impl FnOnce()) -> Duration {
     })
 }
 
-/// How long others may wait for a release build. One that parsed a form in one go made them wait for 800 ms; a worker
-/// that reads it in turns is held for less than 5 ms, and the rest is the machine's. A debug build says nothing about
-/// time.
+/// How long other clients may wait in a release build. A server that parsed a form in one step made them wait for 800
+/// ms. A worker that parses it in slices is busy for less than 5 ms; the rest is the load of the machine. Times of a
+/// debug build mean nothing.
 const SLOWEST: Duration = Duration::from_millis(50);
 
 fn is_slow(slowest: Duration) -> bool {
@@ -239,7 +239,7 @@ fn other_costly_requests_hold_nobody_up() {
     }
 }
 
-/// A proxy may check one of two headers, and the server the other one.
+/// A proxy may check one of two headers while the server uses the other one.
 #[test]
 fn a_header_that_decides_must_not_come_twice() {
     let server = Server::start(&[]);

@@ -1,4 +1,4 @@
-//! As a service: what the server tells its supervisor, and the unit file of the README.
+//! systemd: the notifications to the supervisor, and the unit file of the README.
 
 #![cfg(target_os = "linux")]
 
@@ -67,7 +67,7 @@ impl Ear {
         }
     }
 
-    /// The next datagram's lines; None: nothing came within.
+    /// The lines of the next datagram. None if nothing arrives within that time.
     fn next(&self, within: Duration) -> Option<Vec<String>> {
         self.socket.set_read_timeout(Some(within)).expect("set");
         let mut bytes = [0; 4096];
@@ -76,7 +76,7 @@ impl Ear {
         Some(text.lines().map(str::to_owned).collect())
     }
 
-    /// All lines up to this one, itself included.
+    /// All lines up to and including this one.
     fn until(&self, line: &str) -> Vec<String> {
         let deadline = Instant::now() + SOON;
         let mut all = Vec::new();
@@ -120,7 +120,7 @@ fn a_member_that_waits_for_a_majority_asks_for_more_time() {
     let one = Server::prepare_at(&places[0], &cluster, &["--name=a"]);
     let _one = Running::start(&one, &ear.name, &[]);
     let mut lines = ear.until("EXTEND_TIMEOUT_USEC=30000000");
-    // The first question is given up after two election timeouts.
+    // The first request times out after two election timeouts.
     let waits = |line: &String| line.starts_with("STATUS=waiting for a majority of the 3 members");
     while !lines.iter().any(waits) {
         lines.extend(ear.next(SOON).expect("it tells"));
@@ -178,7 +178,7 @@ fn values(unit: &str, name: &str) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// The lines of the file that the unit names.
+/// The lines of the settings file that the unit names.
 fn variables() -> Vec<(String, String)> {
     let readme = readme();
     let (_, after) = readme.split_once("```sh\nETCD_").expect("the variables");
@@ -211,7 +211,7 @@ fn what_the_unit_tells_is_what_the_server_is_told() {
     let data = variables.iter().find(|(name, _)| name == "DATA_DIR");
     let (_, data) = data.expect("a data directory");
     let state = values(&unit, "StateDirectory").remove(0);
-    // Below it, so that it can be moved aside: systemd looks after the folder itself.
+    // The data directory is below that folder, so that it can be moved aside: systemd manages the folder itself.
     assert!(data.starts_with(&format!("/var/lib/{state}/")), "{data}");
     assert_eq!(values(&unit, "Type"), ["notify"]);
     assert_eq!(values(&unit, "Restart"), ["on-failure"]);
@@ -227,7 +227,7 @@ fn what_the_unit_tells_is_what_the_server_is_told() {
     }
 }
 
-/// With those variables, in another place, it is ready.
+/// With those variables and other paths, the server becomes ready.
 #[test]
 fn the_server_starts_from_the_variables_of_the_unit() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -262,7 +262,7 @@ fn systemd_finds_nothing_in_the_unit() {
         .expect("a program")
         .to_owned();
     let here = fs::canonicalize(&program()[0]).expect("the program");
-    // It looks whether the program is there.
+    // systemd-analyze checks that the program exists.
     fs::write(&path, unit.replace(&installed, &here.display().to_string())).expect("written");
     let output = Command::new("systemd-analyze")
         .arg("verify")

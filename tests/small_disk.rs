@@ -1,11 +1,12 @@
-//! A disk that is full of log is no full disk: a snapshot makes room, and no write is refused for it.
+//! If the log fills a disk, a snapshot makes room, and no write is refused.
 //!
-//! Needs root, to mount small file systems. `make smalldisk` runs the whole matrix with 200,000 writes to each case (or
-//! as many as write four times the disk, if that is fewer); without settings a few cases with fewer writes run.
+//! Needs root to mount small file systems. `make smalldisk` runs all cases with 200,000 writes each (or with as many
+//! as write four times the size of the disk, if that is less). Without settings, the test runs a few cases with fewer
+//! writes.
 //!
-//! * `SMALL_DISKS=8,24`: megabytes of the disks.
-//! * `SMALL_VALUES=100,10000`: bytes of the values.
-//! * `SMALL_WRITES=200000`: writes to each case, at most.
+//! * `SMALL_DISKS=8,24`: sizes of the disks in megabytes.
+//! * `SMALL_VALUES=100,10000`: sizes of the values in bytes.
+//! * `SMALL_WRITES=200000`: maximum number of writes per case.
 
 mod harness;
 
@@ -22,7 +23,7 @@ use harness::{Connection, Server, wait_for};
 const CONNECTIONS: u64 = 32;
 const KEYS: u64 = 50;
 
-/// One write may wait for snapshots, behind those of all other connections.
+/// A write may wait for snapshots, and for the writes of all other connections.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -57,7 +58,7 @@ fn numbers(name: &str, default: &[u64]) -> Vec<u64> {
     text.split(',').map(number).collect()
 }
 
-/// What is known about a key that one connection alone writes.
+/// The state of a key that only one connection writes.
 #[derive(Clone, Copy, Default)]
 struct Known {
     acknowledged: u64,
@@ -92,9 +93,9 @@ fn run(megabytes: u64, value_bytes: u64, writes_max: u64) {
     );
 }
 
-/// The keys and the history together must fit three times: they are in the newest snapshot, and in the one that is being
-/// made, and the log needs room, too. The history has a sixteenth of the disk, or one event if that is larger: with the
-/// value of a key and the one before.
+/// The disk must have room for the keys and the history three times: they are in the newest snapshot and in the one
+/// that is being written, and the log needs room too. The history may use a sixteenth of the disk, or one event if
+/// that is larger. An event contains the new and the previous value of a key.
 fn keys_that_fit(mount: &Mount, value_bytes: u64) -> u64 {
     let disk = rustix::fs::statvfs(mount.path()).expect("a file system");
     let bytes = |blocks: u64| blocks * disk.f_frsize;
@@ -103,7 +104,8 @@ fn keys_that_fit(mount: &Mount, value_bytes: u64) -> u64 {
     keys.min(KEYS)
 }
 
-/// What does not fit is refused. Reads go on, also after a restart, and removing keys brings writes back.
+/// Data that does not fit is refused. Reads still work, also after a restart, and after keys are removed, writes are
+/// accepted again.
 fn run_too_much(mount: &Mount, value_bytes: u64) {
     let mut server = Server::start_on(&mount.path().join("data"), &[]);
     let put = |server: &Server, key: &str, bytes: u64| {
@@ -141,7 +143,7 @@ fn run_too_much(mount: &Mount, value_bytes: u64) {
     );
 }
 
-/// Connections that write, each to keys of its own, until so many writes are acknowledged.
+/// Connections that write, each to its own keys, until enough writes are acknowledged.
 struct Writers {
     shared: Arc<Shared>,
     threads: Vec<std::thread::JoinHandle<Keys>>,
@@ -152,7 +154,7 @@ struct Writers {
 struct Shared {
     acknowledged: AtomicU64,
     goal: u64,
-    /// The server was killed: an answer that does not come is no failure.
+    /// The server was killed: a missing answer is not a failure.
     stop: AtomicBool,
 }
 
@@ -202,14 +204,14 @@ impl Writers {
                 .any(std::thread::JoinHandle::is_finished);
             assert!(
                 !ended && last.1.elapsed() < WRITE_PATIENCE,
-                "{acknowledged} of {goal} writes, and no more:\n{}",
+                "{acknowledged} of {goal} writes, then no progress:\n{}",
                 server.log()
             );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Each key has the value acknowledged last, or the one whose answer never came.
+    /// Checks that each key has the last acknowledged value, or that of the write without an answer.
     fn check(&mut self, server: &Server) {
         self.shared.stop.store(true, Ordering::Relaxed);
         let threads = std::mem::take(&mut self.threads);
@@ -238,7 +240,7 @@ impl Writers {
 }
 
 impl Shared {
-    /// Ends when told to, or with the last write.
+    /// Ends when it is stopped, or with the last write.
     fn write(&self, address: SocketAddr, mut keys: Keys, value_bytes: u64) -> Keys {
         let mut connection = Connection::open(address).expect("a connection");
         loop {
@@ -269,7 +271,7 @@ impl Shared {
         }
     }
 
-    /// The server is killed before anybody is told that it was.
+    /// The server may be killed a moment before the writers are notified.
     fn is_stopped_soon(&self) -> bool {
         let deadline = Instant::now() + WRITE_PATIENCE;
         while !self.stop.load(Ordering::Relaxed) {
@@ -282,7 +284,7 @@ impl Shared {
     }
 }
 
-/// A value of so many bytes that tells its number.
+/// A value of this size that contains its number.
 fn value(number: u64, bytes: u64) -> String {
     let mut text = format!("{number:08}-").repeat((bytes / 9 + 1) as usize);
     text.truncate(bytes as usize);

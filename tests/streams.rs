@@ -1,4 +1,4 @@
-//! Streams of large events: a client that takes them slowly gets them all, and many that take none hold little.
+//! Streams of large events: a slow client gets all events, and many clients that read nothing use little memory.
 
 mod harness;
 
@@ -22,7 +22,7 @@ fn put(server: &Server, key: &str, bytes: usize) {
     assert!([200, 201].contains(&answer.status), "{}", answer.status);
 }
 
-/// Each event holds the new value and the one before.
+/// Each event contains the new value and the previous one.
 #[test]
 fn large_events_that_come_together_reach_a_stream() {
     let server = Server::start(&[]);
@@ -44,7 +44,8 @@ fn large_events_that_come_together_reach_a_stream() {
     }
 }
 
-/// A hundred events that a client has not taken are the contract's limit; what all hold together is the server's.
+/// The contract limits the unread events of one client to a hundred. The server limits the total memory of all unread
+/// events.
 #[test]
 fn streams_that_nobody_reads_hold_a_bounded_memory() {
     let server = Server::start(&["--watch-history=10"]);
@@ -59,7 +60,7 @@ fn streams_that_nobody_reads_hold_a_bounded_memory() {
     wait_for("some of the streams to be cut", PATIENCE, || {
         server.log().contains("a stream is cut").then_some(())
     });
-    // Who reads at all has whole events, up to where it was cut.
+    // A client that reads gets complete events, up to the point where the stream was cut.
     let whole = streams
         .iter_mut()
         .all(|stream| matches!(stream.line(PATIENCE), Line::Is(_) | Line::Cut));

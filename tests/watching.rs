@@ -1,9 +1,8 @@
-//! No event is missed, none is told twice: what watchers saw, checked against the log of writes.
+//! Watchers must see every event exactly once: compares the events that they received with the log of writes.
 //!
-//! Writers note the index of every write they were answered. Watchers follow by `waitIndex`, as
-//! clients do, some hanging up in between, some on a stream. At the end each must have seen exactly
-//! the writes of its path, in the order of their indexes.
-//! `WATCH_ROUNDS` and `WATCH_SEED` make it longer and other.
+//! Writers record the index of every acknowledged write. Watchers follow with `waitIndex`, as clients do; some
+//! disconnect at times, some use a stream. At the end each must have seen exactly the writes below its path, in the
+//! order of their indexes. `WATCH_ROUNDS` and `WATCH_SEED` give longer and other runs.
 
 mod harness;
 
@@ -16,17 +15,17 @@ use harness::client::{PATIENCE, form_request};
 use harness::{Answer, Connection, Json, Line, Random, Server, setting, wait_for};
 
 const WRITERS: u64 = 4;
-/// All together stay below the 1,000 events of the history: then no index is ever outdated.
+/// The total stays below the 1,000 events of the history, so no index is ever outdated.
 const WRITES_OF_EACH: u64 = 200;
 const FOLDERS: u64 = 3;
 const KEYS: u64 = 5;
 
-/// One change: its key, and the action with the value it left.
+/// One change: its key, and its action with the new value.
 type Change = (String, String);
 /// Changes by their index.
 type Log = BTreeMap<u64, Change>;
 
-/// What a watcher follows.
+/// The path that a watcher follows.
 #[derive(Clone, Debug)]
 struct Path {
     key: String,
@@ -43,7 +42,7 @@ impl Path {
         key == self.key || (self.recursive && below())
     }
 
-    /// The key whose last write is the last event of this path.
+    /// The key of the last event of this path.
     fn end(&self) -> String {
         if self.is_folder {
             format!("{}/end", self.key)
@@ -100,7 +99,7 @@ fn one_round(server: &Server, round: u64, noise: &mut Random) -> usize {
     for writer in writers {
         for (index, change) in writer.join().expect("a writer") {
             let twice = log.insert(index, change);
-            assert!(twice.is_none(), "two writes were told index {index}");
+            assert!(twice.is_none(), "two writes got index {index}");
         }
     }
     end_all(server, &root, &mut log);
@@ -118,7 +117,7 @@ fn one_round(server: &Server, round: u64, noise: &mut Random) -> usize {
     seen
 }
 
-/// Every folder, three of their keys, and the whole.
+/// Every folder, three of their keys, and the root.
 fn paths(root: &str) -> Vec<Path> {
     let folder = |key| Path {
         key,
@@ -151,12 +150,12 @@ fn compare(path: &Path, expected: &Log, actual: &Log) {
     assert!(missed.is_empty(), "{path:?} missed {missed:?}");
     assert!(
         foreign.is_empty(),
-        "{path:?} saw what nobody wrote: {foreign:?}"
+        "{path:?} saw events that no client wrote: {foreign:?}"
     );
     assert_eq!(expected, actual, "{path:?}");
 }
 
-/// Random changes; the log of those that were made.
+/// Makes random changes. Returns the log of those that succeeded.
 fn write(address: SocketAddr, root: &str, mut noise: Random) -> Log {
     let mut connection = Connection::open(address).expect("a connection");
     let mut log = Log::new();
@@ -174,7 +173,7 @@ fn write(address: SocketAddr, root: &str, mut noise: Random) -> Log {
         let answer = connection.ask(method, &format!("/v2/keys{key}?{parameters}"), None);
         let answer = answer.expect("an answer");
         match answer.status {
-            // Watchers are not told of a refresh.
+            // Watchers receive no event for a refresh.
             200 | 201 if parameters.starts_with("refresh") => {}
             200 | 201 => {
                 let (index, change) = change(&answer.json());
@@ -188,7 +187,7 @@ fn write(address: SocketAddr, root: &str, mut noise: Random) -> Log {
     log
 }
 
-/// Tells every watcher that the round is over: a write to each path, which is its last event.
+/// Ends the round for every watcher with a write to each path, which is its last event.
 fn end_all(server: &Server, root: &str, log: &mut Log) {
     for path in paths(root).into_iter().rev() {
         let key = if path.is_folder {
@@ -239,7 +238,7 @@ fn follow_by_index(
                 .write(&form_request("GET", &target, None))
                 .expect("a request");
             if noise.below(8) == 0 {
-                // Hangs up while the answer may be under way, and asks the same again.
+                // Disconnects while the response may be in transit, and sends the same request again.
                 connection = Connection::open(address).expect("a connection");
                 continue;
             }
@@ -267,7 +266,7 @@ fn follow_by_index(
     })
 }
 
-/// One answer that never ends; registered before the first write.
+/// A response without an end, registered before the first write.
 fn follow_stream(address: SocketAddr, path: Path, _start: u64, _noise: Random) -> JoinHandle<Log> {
     let mut connection = Connection::open(address).expect("a connection");
     connection
@@ -288,7 +287,7 @@ fn follow_stream(address: SocketAddr, path: Path, _start: u64, _noise: Random) -
     })
 }
 
-/// Notes an event; it must be newer than all before.
+/// Records an event. It must be newer than all previous ones.
 fn noted(log: &mut Log, line: &[u8]) -> (u64, Change) {
     let text = String::from_utf8_lossy(line);
     let event = Json::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
@@ -299,7 +298,8 @@ fn noted(log: &mut Log, line: &[u8]) -> (u64, Change) {
     (index, change)
 }
 
-/// The order of registering and history: a watch from the index of the answer just read misses nothing.
+/// The server registers a watch before it reads the history: a watch from the index of the last response misses
+/// nothing.
 #[test]
 fn nothing_falls_between_history_and_waiting() {
     let server = Server::start(&[]);
@@ -357,7 +357,7 @@ fn an_outdated_index_is_told_with_the_oldest_that_is_kept() {
         answer.json().get("cause").and_then(Json::text),
         Some(cause.as_str())
     );
-    // The remedy: read the key, then wait from the index of that answer.
+    // The way to recover: read the key, then wait from the index of that response.
     let read = connection
         .ask("GET", "/v2/keys/old", None)
         .expect("an answer");
@@ -377,7 +377,7 @@ fn an_outdated_index_is_told_with_the_oldest_that_is_kept() {
     });
 }
 
-/// A window that is widened by flag lets an idle watch go on through foreign traffic.
+/// A longer history, set by a flag, lets an idle watch continue despite many other writes.
 #[test]
 fn a_wider_history_keeps_an_idle_watch_alive() {
     const FOREIGN: u64 = 5000;
@@ -401,7 +401,7 @@ fn a_wider_history_keeps_an_idle_watch_alive() {
         .expect("a request");
     let head = watch.head(false, PATIENCE).expect("a head");
     assert_eq!(head.status, 200, "{head:?}");
-    // All since the first start is kept, what the members took included.
+    // All events since the first start are kept, including those of the members.
     assert_eq!(head.header("X-Edgetcd-First-Index"), Some("1"));
     let told = put("/v2/keys/mine");
     let Line::Is(event) = watch.line(PATIENCE) else {

@@ -1,4 +1,4 @@
-//! Accepting goes on, whatever is lacking.
+//! The server continues to accept connections, whatever resource runs out.
 
 use crate::child::{Child, Settings};
 use crate::support::{Client, Place, eventually};
@@ -6,7 +6,7 @@ use edgetcd::door::Limits;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Far more clients than descriptors, and no cap: `accept` fails until they have gone.
+/// Far more clients than descriptors, and no limit on connections: `accept` fails until clients disconnect.
 #[test]
 fn accepting_goes_on_when_descriptors_are_there_again() {
     let child = Child::start(Settings {
@@ -17,7 +17,7 @@ fn accepting_goes_on_when_descriptors_are_there_again() {
         .map(|_| TcpStream::connect(child.address))
         .collect();
     assert!(clients.iter().all(Result::is_ok), "the backlog takes them");
-    // It may have been born with descriptors above its limit.
+    // The child may start with more open descriptors than its limit.
     eventually("no descriptor is left", || child.descriptors() >= 128);
     let (before, start) = (child.cpu(), Instant::now());
     std::thread::sleep(Duration::from_secs(1));
@@ -44,7 +44,7 @@ fn the_cap_follows_from_the_descriptors() {
         connections: 0,
     });
     let mut clients: Vec<_> = (0..100).map(|_| child.client()).collect();
-    // Parked, they keep their places. One of the 56 may still be the child's own first client.
+    // Parked clients keep their places. One of the 56 may be the child's own first client.
     for client in &mut clients[..55] {
         client.get("/park");
         client.head();
@@ -90,7 +90,7 @@ fn a_client_too_many_is_told_so() {
 
 #[test]
 fn connections_are_shared_out_evenly() {
-    // Each worker answers only what is its own: an odd one out would have to serve them all.
+    // Each worker answers only its own clients: a worker that accepts all others would have to serve them all.
     let place = Place::open(4, Limits::default());
     let clients: Vec<Client> = (0..100).map(|_| place.client()).collect();
     eventually("all are there", || place.door.stats().open == 100);
@@ -115,7 +115,7 @@ fn ten_thousand_clients_that_reset_leave_nothing() {
         client.reset();
     }
     child.serves();
-    // Fewer, if the child's own first client was still there when it was counted.
+    // Fewer, if the child's own first client was still connected when the descriptors were counted.
     eventually("descriptors are back", || {
         child.descriptors() <= descriptors
     });

@@ -1,4 +1,5 @@
-//! Answers now, later, in chunks and by handing over the socket; clients that go away meanwhile.
+//! Responses that are sent at once, later, in chunks, or by handing over the socket, and clients that disconnect
+//! meanwhile.
 
 use crate::support::{Client, Pattern, Place, eventually};
 use edgetcd::door::{Answer, Limits, Outbox};
@@ -63,7 +64,9 @@ fn a_late_answer_never_reaches_the_next_client_in_the_slot() {
     first.get("/later?first");
     let late = place.desk.ticket("first");
     first.reset();
-    eventually("the first one has gone", || place.door.stats().open == 0);
+    eventually("the first one has disconnected", || {
+        place.door.stats().open == 0
+    });
     let mut second = place.client();
     second.get("/later?second");
     let ticket = place.desk.ticket("second");
@@ -174,10 +177,13 @@ fn an_aborted_answer_has_no_final_chunk() {
     place.desk.lock().parked.remove(&1).expect("parked").abort();
     client.is_closed();
     eventually("the connection has ended", || place.door.stats().open == 0);
-    assert!(place.desk.lock().gone.is_empty(), "who aborts knows");
+    assert!(
+        place.desk.lock().gone.is_empty(),
+        "the handler aborted it, so it is not notified"
+    );
 }
 
-/// A client that does something to its connection while its answer is parked.
+/// A client that does something to its connection while its response is parked.
 fn leaves_by(leave: impl FnOnce(Client) -> Option<Client>) {
     let place = place();
     let mut client = place.client();
@@ -266,8 +272,7 @@ fn two_thousand_abandoned_watches_are_forgotten() {
     );
 }
 
-/// A stream whose client reads nothing while `count` chunks of `bytes` bytes are sent: whether it
-/// was cut.
+/// Sends `count` chunks of `bytes` bytes on a stream whose client reads nothing. Returns whether the stream was cut.
 fn lags_behind(count: usize, bytes: usize) -> bool {
     let place = Place::open(1, Limits::default());
     let mut client = place.client();
@@ -281,7 +286,7 @@ fn lags_behind(count: usize, bytes: usize) -> bool {
         }
         outbox.flush();
     }
-    // The only worker answers this after it has seen the chunks.
+    // The only worker answers this request after it has processed the chunks.
     place.serves();
     let gone = place.desk.lock().gone.contains(&1);
     if !gone {
@@ -318,7 +323,7 @@ fn a_large_body_goes_out_as_the_client_reads() {
     client.get("/hello");
     let head = client.head();
     assert_eq!(head.header("Content-Length"), Some("30000000"));
-    // Nobody waits for this one.
+    // No client waits for this response.
     place.serves();
     place.serves();
     let mut rest = client;
@@ -414,7 +419,7 @@ fn a_client_that_asks_gets_its_100() {
         assert_eq!(client.head().head, "HTTP/1.1 100 Continue\r\n");
         assert_eq!(client.ask(body).body, b"PUT /a ? none @ h body [hello]");
     }
-    // What will be refused is not asked for.
+    // If the body will be refused, the server sends no 100 Continue.
     let refused = client.ask(format!("{head}Content-Length: 99999999\r\n\r\n"));
     assert_eq!(refused.status, 400);
     client.is_closed();
@@ -422,7 +427,7 @@ fn a_client_that_asks_gets_its_100() {
 
 #[test]
 fn stopping_answers_what_waits_and_cuts_what_is_parked() {
-    // One worker: when one connection was told, all were.
+    // There is one worker: when one connection was notified, all were.
     let place = Place::open(1, Limits::default());
     let mut parked = place.client();
     parked.get("/park");
@@ -464,7 +469,7 @@ fn stopping_sends_what_was_begun_and_begins_nothing() {
     eventually("the answer has begun", || place.door.stats().requests == 1);
     let (door, desk) = (place.door, place.desk);
     let stopping = std::thread::spawn(move || door.stop(Duration::from_secs(10)));
-    // There is one worker: when it was told, so was the other connection.
+    // There is one worker: when it was notified, so was the other connection.
     idle.is_closed();
     let wire = client.rest();
     stopping.join().expect("no panic");
@@ -473,7 +478,7 @@ fn stopping_sends_what_was_begun_and_begins_nothing() {
     assert!(desk.lock().tickets.is_empty(), "the second was begun");
 }
 
-/// On an address of its own, lest another test gets the port that was let go.
+/// Uses its own address, so that no other test gets the released port.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_door_that_no_longer_accepts_has_closed_its_listener() {
@@ -483,7 +488,11 @@ fn a_door_that_no_longer_accepts_has_closed_its_listener() {
     place.door.stop_accepting();
     assert!(std::net::TcpStream::connect(place.address).is_err());
     client.get("/hello");
-    assert_eq!(client.answer().body, b"hello", "who is inside is served");
+    assert_eq!(
+        client.answer().body,
+        b"hello",
+        "a connected client is served"
+    );
 }
 
 #[test]

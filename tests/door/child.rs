@@ -1,6 +1,6 @@
-//! A door in a process of its own, for what is measured of a process: memory, CPU time, descriptors.
+//! An HTTP server in its own process, to measure the memory, CPU time and descriptors of a process.
 //!
-//! The process is this test binary again, told by its environment to run [`a_door_for_others`] only.
+//! The process is this test binary again. A variable in its environment makes it run only [`a_door_for_others`].
 
 use crate::support::{Client, Place};
 use edgetcd::door::{Limits, raise_descriptor_limit};
@@ -12,17 +12,17 @@ use std::time::Duration;
 
 const VARIABLE: &str = "EDGETCD_DOOR_CHILD";
 
-/// What the child does differently from a door as it is by default.
+/// The settings of the child that differ from the defaults.
 #[derive(Clone, Copy, Default)]
 pub struct Settings {
-    /// Its descriptor limit; 0 for the highest allowed.
+    /// Its descriptor limit. 0: the highest allowed.
     pub descriptors: u64,
-    /// Its connection cap; 0 for the one that follows from the descriptors.
+    /// Its connection limit. 0: the one derived from the descriptors.
     pub connections: usize,
 }
 
-/// The child's side: serves until its standard input ends. Without the variable there is no parent,
-/// and it shows that a door can be opened with these settings at all.
+/// The child's side: serves until its standard input ends. Without the variable there is no parent, and the test only
+/// shows that a server can be opened with these settings.
 #[test]
 fn a_door_for_others() {
     let settings = std::env::var(VARIABLE).ok();
@@ -94,7 +94,7 @@ impl Child {
         std::fs::read_to_string(path).expect("the child lives")
     }
 
-    /// Bytes of memory that are resident.
+    /// Resident memory in bytes.
     pub fn resident(&self) -> usize {
         let status = self.proc("status");
         let line = status

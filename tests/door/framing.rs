@@ -1,8 +1,8 @@
-//! What is a request and what is not: `framing.txt` has the bytes, and everything the door answers.
+//! Valid and invalid requests: `framing.txt` contains the bytes and everything that the server answers.
 //!
-//! Each request is sent whole, then in two writes for every place it can be cut at: all answers must
-//! be equal. The client shuts its sending side after the last byte, so an answer that keeps the
-//! connection is followed by its orderly end.
+//! Each request is sent as a whole, then in two writes, cut at every possible place. All responses must be equal. The
+//! client shuts down its sending side after the last byte, so after a response that keeps the connection open, the
+//! server closes it normally.
 
 use crate::support::{Client, Place};
 use edgetcd::door::Limits;
@@ -12,7 +12,7 @@ use std::net::Shutdown;
 
 const TRANSCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/door/framing.txt");
 
-/// One worker, so that a second client's answer says that the first one's bytes were looked at.
+/// One worker, so that an answer to a second client shows that the first client's bytes were processed.
 fn place() -> Place {
     Place::open(
         1,
@@ -24,7 +24,7 @@ fn place() -> Place {
     )
 }
 
-/// What comes back for `request`, cut at `cut`; without the `Date` line, which must be there.
+/// The response to `request`, cut at `cut`, without the `Date` line, which must be present.
 fn exchange(place: &Place, witness: &mut Client, request: &[u8], cut: usize) -> String {
     let mut client = place.client();
     client.send(&request[..cut]);
@@ -34,7 +34,7 @@ fn exchange(place: &Place, witness: &mut Client, request: &[u8], cut: usize) -> 
             b"hello"
         );
     }
-    // A refusal may come before the rest is sent, the door still reads it.
+    // The server may refuse the request before the rest is sent. It still reads the rest.
     let _ = client.socket.write_all(&request[cut..]);
     let _ = client.socket.shutdown(Shutdown::Write);
     let answer = client.rest();
@@ -44,8 +44,7 @@ fn exchange(place: &Place, witness: &mut Client, request: &[u8], cut: usize) -> 
         .collect()
 }
 
-/// Undoes the transcript's escapes: `\r`, `\n` (with which a line ends), `\xE9`, `\0`, and `{x 30}`
-/// for thirty x.
+/// Decodes the transcript's escapes: `\r`, `\n` (which ends a line), `\xE9`, `\0`, and `{x 30}` for thirty x.
 fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
@@ -76,7 +75,7 @@ fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The answer, a line for each of its own.
+/// The response, with each of its lines on its own line.
 fn show(answer: &str) -> String {
     let mut shown = String::new();
     for line in answer.split_inclusive('\n') {

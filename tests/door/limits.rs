@@ -1,4 +1,4 @@
-//! What a client may cost: time, bytes, memory.
+//! Limits on what a client may use: time, bytes, memory.
 
 use crate::support::{Client, Place, eventually};
 use edgetcd::door::Limits;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(500);
 
-/// The time until the connection ends, and what came before.
+/// The time until the connection ends, and the bytes received before.
 fn until_end(mut client: Client) -> (Duration, String) {
     let start = Instant::now();
     let wire = String::from_utf8(client.rest()).expect("text");
@@ -58,7 +58,8 @@ fn a_head_that_trickles_gets_no_more_time() {
     let place = Place::open(2, limits);
     let (mut client, start) = (place.client(), Instant::now());
     client.send("GET /a HTTP/1.1\r\nX: ");
-    // After its answer it may go on for a while, lest it be reset before it reads it.
+    // After the response, the connection may stay open for a while. Otherwise the client could get a reset before it
+    // reads the response.
     eventually("a client that sends a byte now and then is cut", || {
         client.socket.write_all(b"x").is_err()
     });
@@ -84,8 +85,8 @@ fn an_idle_connection_is_closed_without_a_word() {
     }
 }
 
-/// Half of the places are taken by clients that say nothing, some by clients that have been served: those who come
-/// find room, and whoever waits for an answer keeps its place.
+/// Half of the places are used by clients that send nothing, some by clients that were served. New clients get a
+/// place, and clients that wait for a response keep theirs.
 #[test]
 fn idle_connections_make_way_when_places_are_scarce() {
     let limits = Limits {
@@ -226,8 +227,8 @@ fn heads_up_to_the_limit_are_read() {
     assert_eq!(fits((1 << 20) + 1, 1000), 414);
 }
 
-/// What heads hold beyond 64 KiB each comes out of the memory for bodies: a client beyond it waits, and is served
-/// when another one is done.
+/// The part of a head beyond 64 KiB uses the memory for bodies. A client for which there is no memory waits, and is
+/// served when another one is done.
 #[test]
 fn long_heads_share_the_memory_of_bodies() {
     let limits = Limits {
@@ -269,17 +270,17 @@ fn a_thousand_headers_are_read() {
 /// How a client sends its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
-    /// It reads the answer before it sends anything.
+    /// Reads the response before it sends anything.
     ReadsFirst,
     HangsUp,
-    /// In small parts.
+    /// Sends it in small parts.
     Slowly,
-    /// All of it, and only then reads.
+    /// Sends all of it, and only then reads.
     AllAtOnce,
 }
 
-/// Each declared length, in each manner. What is declared is not believed; what is refused is refused
-/// at once; a client that is still sending finds its answer, up to 11 MiB.
+/// Tests each declared length with each way of sending. The server does not trust the declared length, refuses at
+/// once, and a client that is still sending finds the response, up to 11 MiB.
 #[test]
 fn declared_lengths_are_not_believed() {
     let place = Place::open(2, Limits::default());
@@ -350,7 +351,7 @@ fn a_client_that_goes_on_sending_is_left_after_eleven_mebibytes() {
     let mut sent = 0;
     while client.socket.write_all(chunk.as_bytes()).is_ok() {
         sent += 1;
-        assert!(sent < 100, "nobody stops this client");
+        assert!(sent < 100, "the server does not stop this client");
     }
     assert!(sent >= 20, "10 MiB are kept, 11 thrown away: {sent}");
     place.serves();
@@ -386,7 +387,7 @@ fn bodies_wait_for_room_and_all_have_their_turn() {
         client.send(format!(
             "PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n"
         ));
-        // More than they all may hold together; what is not read stays in the sockets.
+        // More than all of them may use together. Unread bytes stay in the sockets.
         client.send("x".repeat(length - 1));
     }
     place.serves();
@@ -423,13 +424,13 @@ fn a_body_that_waits_for_room_is_not_too_slow() {
         elder.send("x".repeat(20));
         std::thread::sleep(SHORT / 10);
     }
-    // It gives up; its room goes to the other one.
+    // The client gives up, and the other one gets its memory.
     elder.socket.shutdown(Shutdown::Write).expect("shutdown");
     other.send("x".repeat(20_000));
     assert_eq!(other.answer().body, b"PUT /a ? none @ h body [60000 bytes]");
 }
 
-/// A worker with room for one body, and one who has it all and is in no hurry.
+/// A worker with memory for one body, and a slow client that uses all of it.
 fn full(room_time: Duration) -> (Place, Client) {
     let limits = Limits {
         body_bytes: 64 << 10,
@@ -446,7 +447,7 @@ fn full(room_time: Duration) -> (Place, Client) {
     (place, elder)
 }
 
-/// The greater part of a body of 60,000 bytes.
+/// The larger part of a body of 60,000 bytes.
 fn send_part(client: &mut Client) {
     client.send("PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n");
     client.send("x".repeat(40_000));
@@ -475,7 +476,7 @@ fn who_gives_up_while_waiting_for_room_is_let_go() {
         client.socket.shutdown(Shutdown::Write).expect("shutdown");
     }
     assert_eq!(gone.rest(), b"", "it can never be complete");
-    // The other one has sent all it has to, and waits for its answer.
+    // The other client has sent its whole body and waits for its response.
     elder.send("x".repeat(20_000));
     for client in [&mut elder, &mut whole] {
         assert_eq!(
@@ -511,7 +512,7 @@ fn a_request_may_take_several_turns() {
         }
     }
     eventually("each is counted once", || place.door.stats().requests == 16);
-    // Its client goes while the handler is busy.
+    // The client disconnects while the handler is busy.
     let mut gone = place.client();
     gone.get("/turns?1000000");
     place.serves();

@@ -1,4 +1,4 @@
-//! Many at once, and the time others wait meanwhile.
+//! Many clients at once, and how long other clients wait meanwhile.
 
 use crate::child::{Child, Settings};
 use crate::support::{Client, Place, eventually};
@@ -6,9 +6,8 @@ use edgetcd::door::Limits;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// GETs over a kept connection, until in one round of `count` all but one in a hundred took less than
-/// `most`. On a machine that has other things to do a round may meet one of them; a stall of ours would
-/// be in all rounds.
+/// Sends GETs over one connection, until in one round of `count` all but one percent took less than `most`. On a busy
+/// machine a round may be slow for another reason, but a stall of the server would affect all rounds.
 #[track_caller]
 fn gets_are_quick(client: &mut Client, path: &str, count: usize, most: Duration) {
     let mut get = || {
@@ -54,7 +53,7 @@ fn two_hundred_simultaneous_long_polls_are_all_registered() {
             );
         }
     }
-    // The median, because the machine has other things to do in some rounds.
+    // The median, because on a busy machine some rounds are slow.
     waits.sort();
     assert!(
         waits[10] < Duration::from_millis(50),
@@ -98,7 +97,7 @@ fn twenty_thousand_pipelined_requests_are_answered_in_order() {
     );
 }
 
-/// Clients that hold on to whatever they can, all at once, and what that does to others.
+/// Clients that hold as many resources as they can, all at once, and the effect on other clients.
 #[test]
 fn clients_that_hold_on_hold_nobody_up() {
     let child = Child::start(Settings::default());
@@ -136,7 +135,7 @@ fn clients_that_hold_on_hold_nobody_up() {
         line += 1000;
         assert!(
             line < 100 << 20,
-            "a header line without end is read for ever"
+            "a header line without end is read forever"
         );
     }
     gets_are_quick(&mut other, "/hello", 500, most);

@@ -1,4 +1,4 @@
-//! The door over real sockets, with a handler that knows nothing but a few paths (`support::Desk`).
+//! Tests of the HTTP server over real sockets, with a handler that has only a few paths (`support::Desk`).
 
 mod accept;
 mod answers;

@@ -1,17 +1,17 @@
-//! Memory: of connections that do nothing, and after bodies that were large.
+//! Memory used by idle connections, and after large bodies.
 
 use crate::child::{Child, Settings};
 use crate::support::{Client, eventually};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// As many as a machine with a small descriptor limit allows, up to the 10,000 that are asked for.
+/// As many clients as the machine's descriptor limit allows, at most 10,000.
 fn many() -> usize {
     let limit = edgetcd::door::raise_descriptor_limit() as usize;
     10_000.min(limit.saturating_sub(1000))
 }
 
-/// Bytes per connection that `count` clients add, each after `begin`.
+/// Memory in bytes per connection that `count` clients add, each after `begin`.
 fn resident_per_connection(begin: impl Fn(&mut Client)) -> usize {
     let child = Child::start(Settings::default());
     child.serves();
@@ -98,7 +98,7 @@ fn all_bodies_together_stay_below_their_limit() {
     for client in &mut clients {
         assert!(client.answer().body.ends_with(b"[9437184 bytes]"));
     }
-    // While a buffer grows, each worker holds its old one, too.
+    // While a buffer grows, each worker also holds the old one.
     assert!(
         most - before < (64 + 2 * 8) << 20,
         "{} MiB",

@@ -1,4 +1,4 @@
-//! A handler to ask, and a client that speaks in bytes.
+//! A handler for tests, and a client that sends and receives bytes.
 
 use edgetcd::door::{
     Answer, BodyState, Door, Gone, Handler, Limits, Outbox, Parked, Reply, Request, Slices, Ticket,
@@ -10,10 +10,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How long anything may take that is expected to happen.
+/// Time limit for anything that is expected to happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until `condition` holds; fails with `what` if it never does.
+/// Waits until `condition` holds. Fails with `what` if it never does.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -23,7 +23,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// What the handler was asked and has not answered yet.
+/// The requests that the handler has not answered yet.
 #[derive(Default)]
 pub struct Desk {
     state: Mutex<State>,
@@ -50,7 +50,7 @@ impl Desk {
         self.lock().parked.len()
     }
 
-    /// Waits for the request with this query, and takes its ticket.
+    /// Waits for the request with this query and returns its ticket.
     pub fn ticket(&self, query: &str) -> Ticket {
         eventually(&format!("a ticket for {query}"), || {
             self.lock().tickets.contains_key(query)
@@ -58,7 +58,7 @@ impl Desk {
         self.lock().tickets.remove(query).expect("it was there")
     }
 
-    /// Ends all parked answers with `last`.
+    /// Ends all parked responses with `last`.
     pub fn end_all(&self, last: &str) {
         let parked = std::mem::take(&mut self.lock().parked);
         let (last, mut outbox): (Arc<[u8]>, _) = (last.as_bytes().into(), Outbox::new());
@@ -68,7 +68,7 @@ impl Desk {
     }
 }
 
-/// The client of a parked answer has gone: as a watch hub would, the desk forgets it.
+/// The client of a parked response has disconnected: the desk removes it, as the watch hub does.
 impl Gone for Desk {
     fn gone(&self, token: u64) {
         let mut state = self.lock();
@@ -145,7 +145,7 @@ fn number(query: &str) -> usize {
     query.parse().unwrap_or(0)
 }
 
-/// What the handler saw, as text.
+/// The request that the handler received, as text.
 fn describe(request: &Request<'_>) -> String {
     let body = match request.body() {
         short if short.len() <= 100 => short.escape_ascii().to_string(),
@@ -162,7 +162,7 @@ fn describe(request: &Request<'_>) -> String {
     )
 }
 
-/// A body whose every byte depends on its place.
+/// A body in which every byte depends on its position.
 pub struct Pattern {
     at: usize,
     length: usize,
@@ -187,7 +187,7 @@ impl Slices for Pattern {
     }
 }
 
-/// A door with its desk.
+/// An HTTP server and its desk.
 pub struct Place {
     pub door: Door,
     pub desk: Arc<Desk>,
@@ -216,14 +216,14 @@ impl Place {
         Client::connect(self.address)
     }
 
-    /// The door serves: to be asserted after something was done to it.
+    /// Asserts that the server still serves.
     #[track_caller]
     pub fn serves(&self) {
         self.client().is_served();
     }
 }
 
-/// An answer as it came.
+/// A response as it was received.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
@@ -240,7 +240,7 @@ impl Response {
     }
 }
 
-/// One connection to a door.
+/// One connection to a server.
 pub struct Client {
     pub socket: TcpStream,
     read: Vec<u8>,
@@ -262,12 +262,12 @@ impl Client {
         self.socket.write_all(bytes.as_ref()).expect("send");
     }
 
-    /// A GET of `path`.
+    /// Sends a GET of `path`.
     pub fn get(&mut self, path: &str) {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
     }
 
-    /// Sends, and reads one answer.
+    /// Sends bytes, and reads one response.
     #[track_caller]
     pub fn ask(&mut self, request: impl AsRef<[u8]>) -> Response {
         self.send(request);
@@ -310,7 +310,7 @@ impl Client {
         }
     }
 
-    /// A head alone, as of a parked answer.
+    /// Reads only a head, for example of a parked response.
     pub fn head(&mut self) -> Response {
         let mut head = String::new();
         loop {
@@ -329,7 +329,7 @@ impl Client {
         }
     }
 
-    /// One chunk's data; empty for the last.
+    /// Reads the data of one chunk. Empty for the last one.
     pub fn chunk(&mut self) -> Vec<u8> {
         let line = self.take_line();
         let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk's size");
@@ -338,7 +338,7 @@ impl Client {
         data
     }
 
-    /// A complete answer, by `Content-Length` or in chunks.
+    /// Reads a complete response, by `Content-Length` or in chunks.
     #[track_caller]
     pub fn answer(&mut self) -> Response {
         let mut response = self.head();
@@ -357,7 +357,7 @@ impl Client {
         response
     }
 
-    /// Everything up to the end of the connection, however it ends.
+    /// Reads everything up to the end of the connection, however it ends.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut buffer = [0; 64 << 10];
         loop {
@@ -371,7 +371,7 @@ impl Client {
         std::mem::take(&mut self.read)
     }
 
-    /// Nothing more comes, and the connection has ended in order.
+    /// Asserts that no further bytes arrive, and that the connection ends without a reset.
     #[track_caller]
     pub fn is_closed(&mut self) {
         let mut buffer = [0; 100];
@@ -384,7 +384,7 @@ impl Client {
         );
     }
 
-    /// Closes by a reset instead of in order.
+    /// Closes the connection with a reset.
     pub fn reset(self) {
         socket2::SockRef::from(&self.socket)
             .set_linger(Some(Duration::ZERO))

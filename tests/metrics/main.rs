@@ -1,6 +1,6 @@
-//! `/metrics`: read as strictly as a Prometheus may read it, and each number moved by its cause.
+//! Tests `/metrics`: parses it as strictly as any Prometheus, and checks that each metric reacts to its cause.
 //!
-//! `promtool check metrics` (Debian's prometheus) looks at the same pages, where it is installed.
+//! If `promtool` (Debian's prometheus) is installed, `promtool check metrics` checks the same pages.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 // One node ----------------------------------------------------------------------------------------
 
-/// What a request moves, by how much: `name{labels}`, a number.
+/// The metrics that a request changes, and by how much: `name{labels}`, a number.
 type Moves = &'static [(&'static str, f64)];
 
 const PUT: Moves = &[
@@ -113,7 +113,7 @@ fn each_request_moves_its_numbers() {
         ("etcd_debugging_store_writes_total{action=\"delete\"}", 1.0),
         ("edgetcd_client_written_bytes_total", 2.0),
     ];
-    // Parameters that are not good are not counted, as in the reference.
+    // Requests with invalid parameters are not counted, as in the reference.
     let refused: Moves = &[
         ("etcd_http_received_total{method=\"PUT\"}", 0.0),
         ("etcd_http_failed_total{code=\"400\",method=\"PUT\"}", 0.0),
@@ -140,7 +140,7 @@ fn each_request_moves_its_numbers() {
         let before = Page::of(&server);
         let answer = client.ask(method, target, None).expect("an answer");
         assert_eq!(answer.status, status, "{method} {target}");
-        // A worker shows its round's counts at the end of it, a moment after the answers.
+        // A worker publishes the counts of a round at its end, a moment after the responses.
         let what = format!("{method} {target} to move {moves:?}");
         let after = wait_for(&what, SOON, || {
             let after = Page::of(&server);
@@ -177,7 +177,7 @@ fn what_is_open_waits_or_is_kept_is_shown() {
         server.ask("PUT", &format!("/v2/keys/k{number}?value=x"), None);
     }
     let page = Page::of(&server);
-    // The member itself has taken the first three indexes.
+    // The member itself has used the first three indexes.
     assert_eq!(page.get("edgetcd_history_events"), 1000.0);
     assert_eq!(page.get("edgetcd_history_first_index"), 104.0);
     assert_eq!(page.get("edgetcd_history_last_index"), 1103.0);
@@ -233,7 +233,7 @@ fn snapshots_are_timed_and_measured() {
     page.check_since(&before);
 }
 
-/// What the log gives back at a start was paid for in another life.
+/// Entries that are read from the log at a start were counted by the previous process.
 #[test]
 fn writes_of_before_are_not_counted_again() {
     let mut server = Server::start(&[]);
@@ -287,7 +287,7 @@ fn what_goes_between_members_is_shown() {
         assert_eq!(number(node, "etcd_server_has_leader"), 1.0);
         assert_eq!(number(node, "edgetcd_members"), 3.0);
         assert_eq!(number(node, "etcd_server_is_learner"), 0.0);
-        // Applied everywhere, whoever was asked.
+        // Every member applies it, whichever member received it.
         let applied =
             || Some(()).filter(|()| number(node, "edgetcd_client_written_bytes_total") == 3.0);
         wait_for("the write to be counted", SOON, applied);
@@ -326,7 +326,7 @@ fn what_goes_between_members_is_shown() {
 
 // promtool ----------------------------------------------------------------------------------------
 
-/// What it finds.
+/// The problems that it finds.
 fn promtool(text: &str) -> String {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped());
@@ -375,9 +375,9 @@ fn promtool_finds_nothing() {
     assert_eq!(promtool(&Page::of(&alone).text), "0", "one node's page");
 }
 
-// What the README says to watch -------------------------------------------------------------------
+// The README's section on what to watch ------------------------------------------------------------
 
-/// Its section: what stands in backquotes with a metric in it, and the indented lines.
+/// The queries of that section: text in backquotes that contains a metric, and the indented lines.
 fn watched() -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let text = std::fs::read_to_string(path).expect("there is a README");

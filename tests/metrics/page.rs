@@ -1,18 +1,18 @@
-//! A strict reader of Prometheus' text format: it panics at whatever a Prometheus might stumble over, and at names
-//! that `promtool` would not like.
+//! A strict parser of Prometheus' text format. It panics on everything that a Prometheus may reject, and on names
+//! that `promtool` warns about.
 
 use crate::harness::Server;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Samples by name and labels as they stand on the page, and what kind their family is.
+/// Samples by name and labels as on the page, and the kinds of their families.
 pub struct Page {
     pub text: String,
-    /// Of each family: gauge, counter or histogram.
+    /// The kind of each family: gauge, counter or histogram.
     pub kinds: BTreeMap<String, String>,
     samples: BTreeMap<String, f64>,
 }
 
-/// Names are words of lower case; a name says what is counted, and in which unit.
+/// Names are words in lower case. A name says what is counted, and in which unit.
 fn check_name(name: &str, kind: &str) {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     assert!(name.chars().all(good), "{name}");
@@ -35,14 +35,14 @@ fn labels(text: &str) -> Vec<(String, String)> {
 }
 
 impl Page {
-    /// What a server shows now.
+    /// The current page of a server.
     pub fn of(server: &Server) -> Page {
         let answer = server.ask("GET", "/metrics", None);
         assert_eq!(answer.status, 200);
         Page::parse(answer.text())
     }
 
-    /// Panics at whatever is not as it must be.
+    /// Panics on everything that is not valid.
     pub fn parse(text: String) -> Page {
         let mut page = Page {
             kinds: BTreeMap::new(),
@@ -59,7 +59,7 @@ impl Page {
                     "before {line}"
                 );
                 family = None;
-                let (name, help) = rest.split_once(' ').expect("a help says something");
+                let (name, help) = rest.split_once(' ').expect("a help has a text");
                 assert!(help.ends_with(['.', ')']) && help.len() > 5, "{line}");
                 assert!(helped.replace(name.to_owned()).is_none(), "{line}");
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -108,7 +108,8 @@ impl Page {
         assert!(before.is_none(), "{id} is there twice");
     }
 
-    /// Buckets ascend and add up, the last is infinite and equals the count, and there is a sum.
+    /// Checks that the buckets ascend and add up, that the last one is infinite and equals the count, and that there
+    /// is a sum.
     fn check_histograms(&self) {
         let histograms = self.kinds.iter().filter(|(_, kind)| *kind == "histogram");
         for (name, _) in histograms {
@@ -155,13 +156,13 @@ impl Page {
         self.samples.get(id).copied()
     }
 
-    /// The same; it must be there.
+    /// The same. Panics if it does not exist.
     pub fn get(&self, id: &str) -> f64 {
         self.find(id)
             .unwrap_or_else(|| panic!("there is no {id} in\n{}", self.text))
     }
 
-    /// All samples whose name, with labels, begins so.
+    /// The sum of all samples whose name with labels begins with this text.
     pub fn sum(&self, begin: &str) -> f64 {
         let mut values = self
             .samples
@@ -181,7 +182,7 @@ impl Page {
         histogram || self.kinds.get(name).is_some_and(|kind| kind == "counter")
     }
 
-    /// Nothing that counts has fallen, or gone, since `before`.
+    /// Asserts that no counter has decreased or disappeared since `before`.
     pub fn check_since(&self, before: &Page) {
         for (id, value) in before
             .samples

@@ -1,12 +1,12 @@
-//! Leadership handed over `HANDOVERS` times under load (hazard D20); `HANDOVER_SEED` gives another run.
+//! `HANDOVERS` leadership transfers under load (hazard D20). `HANDOVER_SEED` gives another run.
 //!
-//! `make sim` asks for a thousand; a debug build takes too long for that.
+//! `make sim` runs a thousand. A debug build takes too long for that.
 
 use crate::{broken, number, sound};
 use edgetcd::sim::{Cluster, Handed, Handovers};
 use std::time::Instant;
 
-/// Runs it to its end; nothing may break.
+/// Runs the simulation to its end. Nothing may break.
 fn hand_over(how: Handovers) -> Handed {
     let times = number("HANDOVERS", 200);
     let begin = Instant::now();
@@ -26,20 +26,20 @@ fn hand_over(how: Handovers) -> Handed {
     handed
 }
 
-/// Each is over within an election timeout, and clients are served after each.
+/// Each transfer ends within an election timeout, and clients are served after each.
 #[test]
 fn undisturbed_handovers_all_succeed() {
     let handed = hand_over(Handovers::Undisturbed);
     assert_eq!(handed.over, handed.asked);
 }
 
-/// Some fail, mostly those whose target is harmed; clients are served after each, whoever leads.
+/// Some transfers fail, mostly those whose target has a fault. Clients are served after each, whichever member leads.
 #[test]
 fn disturbed_handovers_succeed_or_the_old_leader_goes_on() {
     let handed = hand_over(Handovers::Disturbed);
     assert!(
         handed.kept > handed.asked / 50,
-        "hardly any old leader had to go on: {handed:?}"
+        "hardly any transfer failed: {handed:?}"
     );
     assert!(
         handed.failed_unharmed < handed.asked / 10,

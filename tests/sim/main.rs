@@ -1,6 +1,6 @@
-//! The simulator: seeds in which nothing may break, and rules without which something does.
+//! Tests of the simulator: seeds in which nothing may break, and rules without which a check must fail.
 //!
-//! `make sim` runs many seeds, `make sim SEED=8814` one of them with its trace.
+//! `make sim` runs many seeds. `make sim SEED=8814` runs one of them and prints its trace.
 
 mod handovers;
 mod rules;
@@ -14,11 +14,11 @@ use std::time::Instant;
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| {
         text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number"))
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number"))
     })
 }
 
-/// Whether its weather is of the kind that `KIND` asks for, if it asks.
+/// Whether its scenario is of the kind given in `KIND`. True if `KIND` is not set.
 pub fn is_wanted(cluster: &Cluster) -> bool {
     let kind = std::env::var("KIND").unwrap_or_default();
     format!("{:?}", cluster.kind()).contains(&kind)
@@ -35,8 +35,8 @@ pub fn sound(seed: u64, nodes: u64) -> Settings {
     }
 }
 
-/// Runs it to the end. What breaks is told in one line, be it found by the simulator or by an assertion
-/// of a node.
+/// Runs the cluster to the end. Returns one line about a violation, found by the simulator or by an assertion of a
+/// node.
 pub fn broken(cluster: &mut Cluster) -> Option<String> {
     match catch_unwind(AssertUnwindSafe(|| cluster.run())) {
         Ok(ended) => ended.err(),
@@ -48,7 +48,7 @@ pub fn broken(cluster: &mut Cluster) -> Option<String> {
     }
 }
 
-/// `SEEDS` of them from `FROM` on, on `NODES` nodes each; of `KIND` only, if that is said.
+/// Runs `SEEDS` seeds from `FROM` on, on `NODES` nodes each. `KIND` selects those of one kind.
 #[test]
 fn no_promise_breaks() {
     if std::env::var("SEED").is_ok() {
@@ -80,7 +80,7 @@ fn no_promise_breaks() {
     }
 }
 
-/// `SEED`, with its trace; does nothing without. `FLAW` makes the driver make that mistake.
+/// Runs `SEED` and prints its trace. Does nothing without `SEED`. `FLAW` turns on that flaw of the driver.
 #[test]
 fn one_seed() {
     let Ok(seed) = std::env::var("SEED") else {

@@ -1,14 +1,14 @@
-//! The simulator can fail: with one rule off, or one mistake in the driver, it finds the harm.
+//! The simulator can fail: if one rule is off, or the driver has one flaw, it finds the violation.
 //!
-//! The tables say at which of 2,000 seeds, on how many nodes, and in which words. `HUNT=2000 cargo test
-//! --profile sim --test sim hunt -- --nocapture` looks for them anew and prints them; `RULE=…`, `NODES=…` and
-//! `KIND=…` narrow that down.
+//! The tables contain the seed (below 2,000), the number of nodes, and words of the violation. `HUNT=2000 cargo test
+//! --profile sim --test sim hunt -- --nocapture` searches for them again and prints them. `RULE=…`, `NODES=…` and
+//! `KIND=…` limit the search.
 
 use crate::{broken, is_wanted, number, sound};
 use edgetcd::raft::Rules;
 use edgetcd::sim::{Cluster, Flaw, Keeping, Settings};
 
-/// A name, what to run, and what to expect: the seed, the nodes, words of the harm.
+/// A name, what to run, and the expected result: the seed, the number of nodes, words of the violation.
 struct Case {
     name: String,
     keeping: Option<Keeping>,
@@ -105,7 +105,7 @@ fn flaws() -> Vec<Case> {
     table.into_iter().map(case).collect()
 }
 
-/// Each harm is found again, by its seed.
+/// Each violation is found again with its seed.
 #[test]
 fn each_rule_is_needed() {
     for case in rules().into_iter().chain(flaws()) {
@@ -127,7 +127,7 @@ fn each_rule_is_needed() {
     }
 }
 
-/// Looks for the first seed, on three nodes and then on five, that shows the harm of each.
+/// Searches for the first seed, on three nodes and then on five, that shows each violation.
 #[test]
 fn hunt() {
     let seeds = number("HUNT", 0);
