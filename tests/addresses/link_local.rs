@@ -6,7 +6,8 @@ use crate::harness::wait_for;
 use std::path::Path;
 use std::process::{Child, Command};
 
-/// Hosts with one link-local address each, on `eth0`, joined by a bridge. Removed when dropped, after what runs in it.
+/// Hosts with one link-local address each, on `eth0`, connected by a bridge. Removed when dropped, after the
+/// processes in them.
 struct LinkLocal {
     prefix: String,
     hosts: usize,
@@ -94,7 +95,7 @@ impl LinkLocal {
         self.children.push(command.spawn().expect("it starts"));
     }
 
-    /// What edgetcdctl prints on the first host, if it ends well. It asks the other two.
+    /// The output of edgetcdctl on the first host, if it succeeds. It uses the other two as endpoints.
     fn ask(&self, words: &[&str]) -> Option<String> {
         let endpoints = [url(3, 2379), url(2, 2379)].join(",");
         let mut command = self.command(1, env!("CARGO_BIN_EXE_edgetcdctl"));
@@ -128,7 +129,7 @@ fn three_members_over_link_local_addresses() {
     let added = network.ask(&["member", "add", "n4", &url(4, 2380)]);
     let added = added.expect("it is added");
     assert!(added.contains(&format!("n4={}", url(4, 2380))), "{added}");
-    // One of the three may end: the others reach each other.
+    // One of the three may end, because the others can reach each other.
     network.children[2].kill().expect("it ran");
     wait_for("a write", PATIENCE, || network.ask(&["set", "/a", "2"]));
 }

@@ -1,4 +1,5 @@
-//! Where a server listens and how it is reached: both families of IP, zones, Unix sockets, numbers apart, proxies.
+//! The addresses on which a server listens, and how clients reach it: IPv4 and IPv6, zones, Unix sockets, a separate
+//! address for metrics, proxies.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -22,7 +23,7 @@ fn edgetcdctl(endpoints: &str, words: &[&str]) -> Output {
     command.output().expect("edgetcdctl runs")
 }
 
-/// What it prints, after which it ended well.
+/// The output of edgetcdctl. Asserts that it succeeded.
 fn prints(endpoints: &str, words: &[&str]) -> String {
     let output = edgetcdctl(endpoints, words);
     assert!(output.status.success(), "{endpoints} {words:?}: {output:?}");
@@ -39,7 +40,7 @@ fn status(address: SocketAddr, target: &str) -> u16 {
         .status
 }
 
-/// `[::]` and `0.0.0.0` are all addresses of this machine, whichever is written.
+/// Both `[::]` and `0.0.0.0` mean all addresses of this machine.
 #[test]
 fn all_addresses_are_those_of_both_families() {
     for any in ["[::]", "0.0.0.0"] {
@@ -64,7 +65,7 @@ fn all_addresses_are_those_of_both_families() {
     }
 }
 
-/// Each with a socket of its own, as the list says it.
+/// Each address of the list has its own socket.
 #[test]
 fn both_families_may_stand_in_one_list() {
     for (v4, v6) in [
@@ -90,7 +91,7 @@ fn both_families_may_stand_in_one_list() {
     }
 }
 
-/// An answer to a request that is sent through the file.
+/// Sends a request through the socket file and returns the response.
 fn through_socket(path: &Path, request: &[u8]) -> Option<String> {
     let mut socket = UnixStream::connect(path).ok()?;
     socket.write_all(request).ok()?;
@@ -160,7 +161,7 @@ fn what_watches_the_server_has_an_address_of_its_own() {
     );
 }
 
-/// A probe that waits for an answer would restart a member that waits for the others.
+/// If a liveness probe had to wait for an answer, a supervisor would restart a member that waits for the others.
 #[test]
 fn what_watches_the_server_is_answered_before_it_is_ready() {
     let metrics = free_address();
@@ -182,7 +183,7 @@ fn what_watches_the_server_is_answered_before_it_is_ready() {
     assert_eq!(status(metrics, "/metrics"), 200);
 }
 
-/// A member that starts asks the others who it is. A proxy for web pages would answer in their place.
+/// A starting member asks the others for its identity. A web proxy would answer in their place.
 #[test]
 fn members_ask_each_other_past_any_proxy() {
     let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -201,7 +202,7 @@ fn members_ask_each_other_past_any_proxy() {
     }
     node.launch();
     cluster.put(added, "/a", "1");
-    // A member that lost its data is recognised, by asking.
+    // The others report that a member lost its data.
     cluster.kill(added);
     let node = cluster.node_mut(added);
     node.wipe();

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::thread::JoinHandle;
 
-/// A proxy that answers one request by itself; what it was asked.
+/// A proxy that answers one request by itself. Returns the request that it received.
 fn proxy_that_answers(listener: TcpListener) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let (mut client, _) = listener.accept().expect("a client");
@@ -26,7 +26,7 @@ fn proxy_that_answers(listener: TcpListener) -> JoinHandle<String> {
     })
 }
 
-/// As etcdctl does: it sends the whole URI, the name is the proxy's to resolve, and this machine is asked directly.
+/// As etcdctl does: it sends the whole URI, the proxy resolves the name, and this machine is reached directly.
 #[test]
 fn edgetcdctl_asks_by_the_proxy_of_the_environment() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -1,7 +1,7 @@
-"""What the trials share: nodes, one or three of a kind, and a report of what two of them said.
+"""Code shared by the client tests: one or three nodes of each server, and a report that compares two outputs.
 
-The answers of two servers can be compared line for line when both begin at the same index (`level`), and when a
-member that is asked has applied what was confirmed before (`Nodes.caught_up`; a plain read does not wait for that).
+The responses of two servers can be compared line by line under two conditions. Both begin at the same index (`level`),
+and each member has applied all earlier writes (`Nodes.caught_up`; a plain read does not wait for that).
 """
 
 import concurrent.futures
@@ -21,7 +21,7 @@ sys.path[:0] = [str(HERE.parent / "harness")]
 
 import servers                                          # noqa: E402
 
-# A program under trial prints this line when the leader is to be killed, and then waits for a line of input.
+# A test program prints this line when the leader is to be killed, and then waits for a line of input.
 KILL_THE_LEADER = "kill the leader\n"
 TRIAL_SECONDS = 120
 
@@ -31,7 +31,7 @@ class Nodes:
 
     def __init__(self, line, name, count, folder=None):
         self.cluster = servers.Cluster(line, name, count, folder, ("--cors=*",))
-        self.servers = list(self.cluster.servers)       # those that run
+        self.servers = list(self.cluster.servers)       # the running servers
 
     def __enter__(self):
         self.cluster.start()
@@ -46,7 +46,7 @@ class Nodes:
         return [server.url for server in self.cluster.servers]
 
     def complete(self):
-        """Whether every member has told its name, on every member: the reference counts that as a write."""
+        """Whether every member knows the names of all members. The reference counts publishing a name as a write."""
         for server in self.servers:
             members = ask(server.url + "/v2/members")["members"]
             versions = ask(server.url + "/version")
@@ -55,7 +55,7 @@ class Nodes:
         return True
 
     def kill_leader(self):
-        """Kills the leader, and returns once the others have another one."""
+        """Kills the leader and waits until the others have a new one."""
         self.cluster.servers = self.servers
         leader = self.cluster.leader()
         leader.process.kill()
@@ -72,7 +72,7 @@ class Nodes:
             self.cluster.servers = self.servers + [leader]
 
     def caught_up(self):
-        """Returns once each member has applied all that was confirmed: a quorum read waits for that."""
+        """Waits until each member has applied all acknowledged writes. A quorum read waits for that."""
         for server in self.servers:
             try:
                 urllib.request.urlopen(server.url + "/v2/keys/none?quorum=true", timeout=10).close()
@@ -102,7 +102,7 @@ def until(what, condition, seconds=10):
 
 
 def level(all_nodes):
-    """Writes to those that are behind, so that all have the same index."""
+    """Writes to the servers with lower indexes until all have the same index."""
     indexes = [nodes.index() for nodes in all_nodes]
     for nodes, own in zip(all_nodes, indexes):
         url = nodes.servers[0].url + "/v2/keys/level"
@@ -113,7 +113,7 @@ def level(all_nodes):
 
 
 def plain(text, nodes):
-    """The text with addresses, names, ids and times as words."""
+    """The text with placeholders for addresses, names, ids and times."""
     for server in nodes.cluster.servers:
         text = text.replace(str(server.port), "PORT").replace(str(server.peer_port), "PEERPORT")
     text = re.sub(r"\bn[0-2]\b", "NAME", text)
@@ -138,7 +138,7 @@ class Report:
             self.fail(what)
 
     def differ(self, what, one, other):
-        """Of two that are to differ."""
+        """Compares two outputs that must differ."""
         self.hold("NOT DIFFERENT ANY MORE: %s\n%s" % (what, other), one != other)
 
     def compare(self, what, one, other):
@@ -152,7 +152,7 @@ class Report:
         print("\n".join("    " + line for line in lines), flush=True)
 
     def compare_lines(self, what, one, other):
-        """Of two that say a line for each thing they try."""
+        """Compares two outputs with one line per call."""
         same = sum(match.size for match in difflib.SequenceMatcher(
             None, one.splitlines(), other.splitlines(), autojunk=False).get_matching_blocks())
         self.passed += same
@@ -163,7 +163,7 @@ class Report:
 
 
 def told(command, nodes):
-    """What a program says that is given the nodes' URLs, and its exit status."""
+    """Runs a program with the nodes' URLs. Returns its output and its exit status."""
     process = subprocess.Popen(command + [",".join(nodes.urls)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True)
     too_long = threading.Timer(TRIAL_SECONDS, process.kill)
@@ -184,7 +184,7 @@ def told(command, nodes):
 
 
 def try_program(name, command, started, report, options):
-    """The program on one node and on three, of the reference and of edgetcd."""
+    """Runs the program on one node and on three, of the reference and of edgetcd."""
     for count in (1, 3):
         pair = [started(line, count) for line in (options.reference, options.server)]
         level(pair)

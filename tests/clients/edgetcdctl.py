@@ -1,7 +1,8 @@
-"""edgetcdctl beside etcdctl: both programs against both servers, and all four as etcdctl against the reference.
+"""Compares edgetcdctl with etcdctl: both programs against both servers. The expected output is that of etcdctl against
+the reference.
 
-In a usage error the help is left out, as its words are our own. Command lines on which the programs differ on
-purpose have a table of their own, with the reason; there, an equal answer is the error.
+In a usage error the help is ignored, because its text is our own. Command lines on which the programs differ on purpose
+are in a separate table with the reason. For them, an equal output is the error.
 """
 
 import concurrent.futures
@@ -9,8 +10,8 @@ import concurrent.futures
 from compare import level
 from etcdctl import COMMANDS, Client, by_chance, split, watches
 
-# Further ones for the comparison of the two programs. `NAME=value` in front is a variable, <MEMBER> and <PEER>
-# are the server's id and peer URL.
+# More command lines for comparing the two programs. `NAME=value` in front is a variable. <MEMBER> and <PEER> are the
+# server's id and peer URL.
 FURTHER = r"""
 set /html <b>&amp;</b>
 get /html extra words
@@ -248,8 +249,8 @@ ETCDCTL_ENDPOINTS=http://127.0.0.1:1 --endpoints <URL> get /html
 --no-sync --endpoints http://127.0.0.1:1,<URL> get /passed
 """
 
-# A member is added that is never started. The reference has lost its majority by that, edgetcd has not: here,
-# the two programs are compared, not the servers.
+# A member is added that is never started. The reference then has no majority, but edgetcd has one. This test compares
+# the two programs, not the servers.
 AFTER_A_SECOND = """
 member add second http://127.0.0.1:1
 member list
@@ -273,7 +274,7 @@ watch --after-index <INDEX> -r /
 member update <MEMBER> <PEER>
 """
 
-# Command lines that the two programs take differently on purpose, and why.
+# Command lines on which the two programs differ on purpose, and the reasons.
 ON_PURPOSE = {
     "--version": "says which program it is",
     "ls -r / --sort": "there, the word behind a flag is taken for the flag's, and the option behind it is lost",
@@ -290,7 +291,7 @@ ON_PURPOSE = {
 
 
 class Four:
-    """Two programs, two servers: each pair has a server of its own, as the commands write."""
+    """Two programs and two servers. Each pair has its own server, because the commands write."""
 
     NAMES = ("edgetcdctl, reference", "etcdctl, edgetcd", "edgetcdctl, edgetcd")
 
@@ -305,7 +306,7 @@ class Four:
         level([client.nodes for client in self.clients])
 
     def say(self, line):
-        """All at once: each has its own server."""
+        """All at the same time, because each has its own server."""
         words, standard_input = split(line)
         with concurrent.futures.ThreadPoolExecutor(len(self.clients)) as pool:
             said = pool.map(lambda client: client.run(list(words), standard_input), self.clients)
@@ -322,10 +323,10 @@ class Four:
             self.say("rm -r " + key)
         self.level()
         for client in self.clients:
-            client.index = client.nodes.index()         # what comes behind it is the same everywhere
+            client.index = client.nodes.index()         # the following output is the same everywhere
 
     def compare(self, line, said):
-        """All with etcdctl against the reference."""
+        """Compares all with etcdctl against the reference."""
         for name, other in zip(self.NAMES, said[1:]):
             self.report.compare("%s: %s" % (name, line), said[0], other)
 

@@ -1,10 +1,10 @@
-"""The `etcd` crate, for Rust: a scenario with every call of it, in `crate/src`, and its own tests.
+"""The `etcd` crate for Rust: a scenario with every call of the crate, in `crate/src`, and the crate's own tests.
 
-Ours is a Cargo workspace of its own with a lock file, built into target/. Users and roles are left out until the
-server has them; of the crate's calls, those that change members fail against every etcd, as they send a form.
+Our scenario is a separate Cargo workspace with a lock file, built into target/. Users and roles are skipped until the
+server has them. The crate's calls that change members fail against every etcd, because they send a form.
 
-The crate's own tests come with it. They are copied beside a `test.rs` of ours, which gives them the server. An
-endpoint is asked only when the one before has failed, so they are run on one node, of each server.
+The crate's package contains its own tests. They are copied next to our `test.rs`, which sets the server. The crate uses
+another endpoint only after a failure, so the tests run on one node of each server.
 """
 
 import json
@@ -20,7 +20,7 @@ MANIFEST = HERE / "crate/Cargo.toml"
 FOLDER = servers.ROOT / "target/clients/crate"
 OWN_TESTS = ["kv_test", "stats_test", "members_test", "client_test"]
 
-# The crate's own tests that are left out.
+# The crate's own tests that are skipped.
 LEFT_OUT = {
     "https": "no TLS yet",
     "https_without_valid_client_certificate": "no TLS yet",
@@ -42,7 +42,7 @@ def built():
 
 
 def own_tests():
-    """The programs of the crate's own tests, built."""
+    """Builds the programs of the crate's own tests."""
     listed = cargo("metadata", "--locked", "--format-version=1", "--manifest-path", str(MANIFEST), stdout=subprocess.PIPE)
     packages = json.loads(listed.stdout)["packages"]
     theirs = next(pathlib.Path(package["manifest_path"]).parent for package in packages if package["name"] == "etcd")
@@ -60,7 +60,7 @@ def own_tests():
 
 
 def run_own_tests(programs, nodes):
-    """What became of each test, by its name."""
+    """The result of each test by its name."""
     results = {}
     for program in programs:
         left_out = [word for name in LEFT_OUT for word in ("--skip", name)]

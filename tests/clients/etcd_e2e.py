@@ -1,9 +1,9 @@
-"""The reference's own end-to-end tests of v2, with this server in the place of etcd.
+"""The reference's own end-to-end tests of v2, with this server as `etcd`.
 
-Debian ships them as source (golang-etcd-server-dev). They are compiled where that package puts them, into target/;
-nothing of them is copied here. They start clusters of one and three on fixed ports, hence a network namespace of
-their own, and ask by etcdctl and curl. They run with Debian's etcdctl and again with edgetcdctl. One round with the
-reference in all places shows that the machine is not at fault.
+Debian ships their source (golang-etcd-server-dev). They are compiled in the package's folder into target/; nothing is
+copied here. They start clusters of one and three members on fixed ports, so each run has its own network namespace. They
+use etcdctl and curl. They run with Debian's etcdctl and again with edgetcdctl. One round with the reference everywhere
+shows whether failures are caused by the machine.
 """
 
 import os
@@ -20,7 +20,7 @@ GOPATH = pathlib.Path("/usr/share/gocode")
 FOLDER = servers.ROOT / "target/clients/e2e"
 ROUND_SECONDS = 120
 
-# Which tests are of this API.
+# The tests of this API.
 OF_V2 = re.compile(r"Test(CtlV2|V2Curl)")
 
 RUN = (
@@ -55,11 +55,11 @@ LEFT_OUT = {
 
 
 def compiled():
-    """The program of the tests."""
+    """Builds the program of the tests."""
     servers.install_reference(("golang-go", "golang-etcd-server-dev"))
     FOLDER.mkdir(parents=True, exist_ok=True)
     program = FOLDER / "e2e.test"
-    # GOPATH mode, and nothing from the network: all that they need is in Debian's packages.
+    # GOPATH mode and no network: Debian's packages contain all dependencies.
     environment = dict(os.environ, GO111MODULE="off", GOPATH=str(GOPATH), GOFLAGS="", GOPROXY="off",
                        GOTOOLCHAIN="local", GOCACHE=str(FOLDER / "cache"))
     subprocess.run(["go", "test", "-c", "-o", str(program), PACKAGE], check=True, env=environment)
@@ -67,7 +67,7 @@ def compiled():
 
 
 def hold_lists(program, report):
-    """Whether each test of v2 is either run or left out, so that none is skipped in silence."""
+    """Checks that each test of v2 is either run or listed as skipped."""
     listed = subprocess.run([program, "-test.list", "."], check=True, text=True, stdout=subprocess.PIPE).stdout
     theirs = {name for name in listed.split() if OF_V2.match(name)}
     report.hold("FAILED: run and left out are not the tests of v2 in %s: %s" % (
@@ -75,7 +75,7 @@ def hold_lists(program, report):
 
 
 def alone():
-    """Words before a command that give it loopback ports of its own. The program takes fixed ones."""
+    """Words before a command that give it its own loopback ports, because the program uses fixed ports."""
     words = ["unshare", "--net"] if os.getuid() == 0 else ["unshare", "--map-root-user", "--net"]
     prepare = words + ["sh", "-ec", 'ip link set lo up; exec "$@"', "sh"]
     if subprocess.run(prepare + ["true"], stderr=subprocess.DEVNULL).returncode == 0:
@@ -85,7 +85,7 @@ def alone():
 
 
 def programs(name, etcd, etcdctl):
-    """A folder with these as `etcd` and `etcdctl`, as the tests want it."""
+    """Creates a folder with these programs as `etcd` and `etcdctl`, as the tests expect."""
     folder = FOLDER / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -95,11 +95,11 @@ def programs(name, etcd, etcdctl):
 
 
 def run(program, folder, server, rounds):
-    """How often each test has passed, and all that was printed."""
+    """Returns how often each test has passed, and the whole output."""
     command = alone() + [str(program), "-test.v", "-test.count=%d" % rounds,
                          "-test.timeout=%ds" % (ROUND_SECONDS * rounds), "-test.run=^(%s)$" % "|".join(RUN),
                          "-bin-dir=%s" % folder]
-    # They begin with `http_proxy` as it is; what is asked here is on the loopback interface.
+    # Remove `http_proxy`, because the servers are on the loopback interface.
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     done = subprocess.run(command, cwd=FOLDER, env=dict(environment, SERVER_UNDER_TEST=server), text=True,
                           errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

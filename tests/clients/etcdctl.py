@@ -1,8 +1,8 @@
-"""Debian's etcdctl: the same commands against both servers, from an equal index.
+"""Debian's etcdctl: the same commands against both servers, starting at an equal index.
 
-Output, error output and exit status must be the same. On three nodes it finds the members by itself, as it does
-by default, and takes one by chance; every member has applied what came before. Then the leader is killed, and the
-commands come once more. edgetcdctl takes the same way on the three nodes, and must say what etcdctl says.
+Output, error output and exit status must be the same. On three nodes etcdctl finds the members by itself, as it does by
+default, and uses a random one; every member has applied all earlier writes. Then the leader is killed, and the commands
+run again. edgetcdctl runs in the same way on the three nodes and must print the same output as etcdctl.
 """
 
 import concurrent.futures
@@ -13,7 +13,7 @@ import subprocess
 
 from compare import ask, level, plain, until
 
-# Commands in order, each on what the ones before have left; `|` before one: its standard input.
+# Commands in order. Each uses the results of earlier ones. The text before `|` is its standard input.
 COMMANDS = """
 set /a one
 set /a two
@@ -103,7 +103,7 @@ nosuchcommand
 --version
 """
 
-# Watches: (arguments, the commands that wake it, lines it prints before it is ended by SIGINT; 0: it ends).
+# Watches: (arguments, the commands that cause events, number of lines before it gets SIGINT; 0: it ends by itself).
 WATCHES = [
     ("watch /w", ["set /other 1", "set /w 1"], 0),
     ("-o json watch /w", ["set /w 2"], 0),
@@ -120,7 +120,7 @@ SHOW_ENVIRONMENT = 'echo "$ETCD_WATCH_ACTION $ETCD_WATCH_KEY $ETCD_WATCH_VALUE $
 
 
 class Client:
-    """One of the programs against one node, or three."""
+    """One of the programs against one node or three."""
 
     def __init__(self, nodes, program="etcdctl"):
         self.nodes = nodes
@@ -159,16 +159,16 @@ class Client:
             "! %s" % line for line in self.plain(error).splitlines(keepends=True)), status)
 
     def plain(self, output):
-        """The output without what differs by chance."""
+        """The output without the parts that vary."""
         text = output.decode("utf-8", "replace")
         if text.startswith("Incorrect Usage"):
-            text = text.splitlines(keepends=True)[0]            # below it stands the help
-        # A member that was added stands before or behind the first one, by its id, which is by chance.
+            text = text.splitlines(keepends=True)[0]            # the help follows
+        # An added member is before or after the first one, depending on its id, which is random.
         text = re.sub(r'(?<=ETCD_INITIAL_CLUSTER=").*(?=")', lambda pairs: ",".join(sorted(pairs[0].split(","))), text)
         return plain(text, self.nodes)
 
     def watch(self, words, wake, lines):
-        """Starts a watch, does what wakes it once it is registered, and takes what it prints."""
+        """Starts a watch, causes the events once it is registered, and returns its output."""
         until("no watch is open", lambda: self.nodes.watchers() == 0)
         if len(self.nodes.servers) > 1:
             self.nodes.caught_up()
@@ -177,7 +177,7 @@ class Client:
         try:
             until("%s watches" % words, lambda: self.nodes.watchers() == 1)
             for number, command in enumerate(wake):
-                # A watch that goes on asks again after each event; let it, so that the order is the same.
+                # A watch that continues polls again after each event. Wait for that, so that the order is the same.
                 if number:
                     until("%s watches again" % words, lambda: self.nodes.watchers() == 1)
                 self.run(split(command)[0])
@@ -197,7 +197,7 @@ class Client:
 
 
 def split(line):
-    """The words of a command line, and what stands before ` | ` as its standard input."""
+    """The words of a command line, and the text before ` | ` as its standard input."""
     standard_input, found, command = line.partition(" | ")
     if not found:
         standard_input, command = "", line
@@ -207,8 +207,8 @@ def split(line):
 
 
 def by_chance(words, said):
-    """The lines in their order by name, where their order is by chance."""
-    if "--debug" in words:                              # how many dead members it asks before one that lives
+    """Sorts lines by name if their order is random."""
+    if "--debug" in words:                              # the number of dead members that it tries before a live one varies
         lines = said.splitlines(keepends=True)
         said = "".join(line for number, line in enumerate(lines) if line not in lines[:number])
     listing = "ls" in words and "--sort" not in words or words[-2:] == ["member", "list"]
@@ -224,7 +224,7 @@ def watches(clients, compare):
 
 
 def commands(clients, compare):
-    """Each has nodes of its own, so all at once."""
+    """All at the same time, because each has its own nodes."""
     with concurrent.futures.ThreadPoolExecutor(len(clients)) as pool:
         for line in COMMANDS.strip().splitlines():
             words, standard_input = split(line)
@@ -246,7 +246,7 @@ def on_three_nodes(started, report, options):
 
     def compare(line, said):
         report.compare("etcdctl, %s: %s" % (where, line), said[0], said[1])
-        if line != "--version":                         # tells the programs apart
+        if line != "--version":                         # the version differs between the programs
             report.compare("edgetcdctl, %s: %s" % (where, line), said[0], said[2])
 
     level([client.nodes for client in clients])

@@ -1,8 +1,8 @@
 """node-etcd: a scenario with every call of it, in `node/scenario.js`.
 
-Its own tests are left out: a mock of HTTP (nock) answers every request of theirs, so no server has a part in them.
-What npm is to install is in `node/package-lock.json`; no script of a package is run. The library needs deasync,
-which brings a binary for 64-bit PCs and the usual versions of Node.
+Its own tests are skipped: a mock of HTTP (nock) answers all their requests, so they test no server. The packages for npm
+are in `node/package-lock.json`; no script of a package is run. The library needs deasync, which contains a binary for
+64-bit PCs and the usual versions of Node.
 """
 
 import hashlib

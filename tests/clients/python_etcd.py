@@ -1,8 +1,8 @@
-"""python-etcd: a scenario with every call of it, in `python/scenario.py`, and its own tests, by `python/own_tests.py`.
+"""python-etcd: a scenario with every call of it, in `python/scenario.py`, and its own tests, with `python/own_tests.py`.
 
-Its own tests start three servers by the name of `etcd` and with flags of their choice, so that name is made to mean
-the reference first and then edgetcd. What the reference passes, edgetcd must pass. What it does not pass for a
-reason has that reason in a table; when it passes after all, the table is wrong, and that is a failure as well.
+Its own tests start three servers with the name `etcd` and with flags of their choice. So this name stands for the
+reference first and then for edgetcd. edgetcd must pass all tests that the reference passes. A table lists the exceptions
+with reasons. If an exception passes after all, the table is wrong, and that is a failure too.
 """
 
 import concurrent.futures
@@ -20,11 +20,11 @@ from compare import HERE, servers, try_program
 VENV = servers.ROOT / "target/clients/venv"
 REQUIREMENTS = HERE / "python/requirements.txt"
 
-# Modules of python-etcd's tests. The unit tests speak to a mock: they show that the library is whole in here.
+# Modules of python-etcd's tests. The unit tests use a mock. They show that the library works in this environment.
 UNIT_TESTS = ["unit.test_client", "unit.test_lock", "unit.test_old_request", "unit.test_request", "unit.test_result"]
 SERVER_TESTS = ["integration.test_simple", "integration.test_ssl", "test_auth"]
 
-# What the reference does not pass. The library was written for etcd 2.2, an older OpenSSL and an older Python.
+# Tests that the reference does not pass. The library was written for etcd 2.2, an older OpenSSL and an older Python.
 REFERENCE_FAILS = {
     "unit.test_lock.TestClientLock.test_acquired": "mocks a mock, which Python forbids since 3.11",
     "integration.test_ssl.TestEncryptedAccess.test_get_set_authenticated":
@@ -38,14 +38,14 @@ REFERENCE_FAILS = {
     "test_auth.EtcdUserTest.test_write_and_delete": "the same",
 }
 
-# What edgetcd does not pass, though the reference passes tests of it. A class stands for all its tests.
+# Tests that edgetcd does not pass although the reference passes them. A class stands for all its tests.
 EDGETCD_FAILS = {
     "integration.test_ssl.TestEncryptedAccess": "it is started with --cert-file, and there is no TLS yet",
 }
 
 
 def installed():
-    """The Python of an environment that has what `requirements.txt` names."""
+    """The Python of an environment with the packages of `requirements.txt`."""
     python, mark = VENV / "bin/python", VENV / "installed"
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     if not mark.exists() or mark.read_text() != wanted:
@@ -57,7 +57,7 @@ def installed():
 
 
 def ports_in_a_row(count):
-    """Free ports of five digits, the first one of them."""
+    """Finds free ports of five digits. Returns the first."""
     while True:
         first = servers.free_port()
         with_all = [socket.socket() for _ in range(count)]
@@ -73,7 +73,7 @@ def ports_in_a_row(count):
 
 
 def own_tests(python, line, modules):
-    """What became of each of python-etcd's own tests: its name, and "ok" or why not."""
+    """The result of each of python-etcd's own tests: its name, and "ok" or the reason."""
     with tempfile.TemporaryDirectory(prefix="edgetcd-python-etcd-", dir=servers.memory_folder()) as folder:
         program = pathlib.Path(folder) / "etcd"
         words = shlex.split(line)

@@ -1,6 +1,6 @@
-"""What counts as the same answer.
+"""Defines which responses are equal.
 
-LEFT_OUT lists by name everything that is *not* compared, each with its reason; nothing else is left out.
+LEFT_OUT lists everything that is *not* compared, with reasons. Everything else is compared.
 """
 
 import datetime
@@ -36,13 +36,13 @@ STATUS_ONLY = ("/metrics", "/debug/vars")
 TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z\Z")
 SORTED = re.compile(r"[?&]sorted=([^&]*)")
 TOLERANCE_SECONDS = 2
-# What depends on the moment; and what a listing in any order is made of.
+# Parts that depend on the time, and the pattern of unsorted listings.
 CLOCK = re.compile(r',"expiration":"[^"]*"|,"ttl":-?\d+')
 PART = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]')
 
 
 def differences(target, method, one, other):
-    """What differs between the reference's answer and the other, as (place, reference, other)."""
+    """The differences between the reference's response and the other one, as (place, reference, other)."""
     found = []
     if one.status != other.status:
         found.append(("status", one.status, other.status))
@@ -59,13 +59,13 @@ def differences(target, method, one, other):
 
 
 def is_sorted(target):
-    """Whether a listing was asked for in order; of several values the first counts."""
+    """Whether a sorted listing was requested. If there are several values, the first counts."""
     given = SORTED.search(target)
     return bool(given) and given.group(1) in ("1", "t", "T", "TRUE", "true", "True")
 
 
 def text_differences(one, other, in_order):
-    """Differences of the text itself, escapes and the order of fields included; times are compared elsewhere."""
+    """Differences of the text, including escapes and the order of fields. Times are compared elsewhere."""
     one, other = (CLOCK.sub("", body) for body in (one, other))
     if not in_order and '"nodes":[' in one:
         one, other = ("\n".join(sorted(PART.findall(body))) for body in (one, other))
@@ -73,7 +73,7 @@ def text_differences(one, other, in_order):
 
 
 def event_differences(one, other):
-    """What differs between two lines of a watch."""
+    """The differences between two lines of a watch."""
     return json_differences(one, other, False) or text_differences(whole(one), whole(other), False)
 
 
@@ -88,7 +88,7 @@ def body_differences(path, target, one, other):
 
 
 def json_differences(one, other, in_order, shape_only=False):
-    """Compares two JSON texts, the order of fields and what follows the document included."""
+    """Compares two JSON texts, including the order of fields and the text after the document."""
     try:
         first = decode(one)
         second = decode(other)
@@ -108,7 +108,7 @@ def decode(data):
 
 
 class Fields(list):
-    """An object as the list of its fields, in their order."""
+    """An object as the list of its fields in order."""
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=Fields, strict=False)

@@ -1,4 +1,4 @@
-"""Random requests, good and bad: what a step may be, and how often."""
+"""Random requests, valid and invalid: the possible steps and their frequencies."""
 
 import random
 
@@ -30,7 +30,7 @@ ODD_METHODS = ["PATCH", "TRACE", "OPTIONS", "OPTIONS", "get", "put", "Put", "FOO
 
 
 class Dice:
-    """All randomness of one seed."""
+    """All random choices of one seed."""
 
     def __init__(self, seed):
         self.random = random.Random(seed)
@@ -82,7 +82,7 @@ class Dice:
         return self.place(method, path, key, pairs)
 
     def expiring(self):
-        """A file that lives for a moment; both servers must have expired it before the next step."""
+        """A key with a very short time to live. It must have expired on both servers before the next step."""
         key, path = self.plain_key()
         body = "value=%s&ttl=%s" % (self.one(VALUES), self.one(["0", "1"]))
         return Step("expire", "PUT", "/v2/keys/{p}" + path, (("Content-Type", FORM),), body, key)
@@ -136,14 +136,14 @@ class Dice:
         return path, path
 
     def usual_names(self, method):
-        """A file two levels down at most, so that conditions meet a file more often than a directory."""
+        """A key at most two levels deep, so that conditions apply to keys more often than to directories."""
         names = [self.one(DIRECTORIES) for _ in range(self.random.choice([0, 1, 1, 2]))]
         if method != "POST" or self.chance(0.2):
             names.append(self.one(FILES))
         return names or ["a"]
 
     def path(self, method=""):
-        """The key a condition refers to, and the path as it is written."""
+        """The key that a condition refers to, and the path as it is sent."""
         if self.chance(0.7):
             names = self.usual_names(method)
         else:
@@ -188,7 +188,7 @@ class Dice:
         return pairs
 
     def swap_pairs(self, method):
-        """A condition that is often met, and little else."""
+        """A condition that is often true, and few other parameters."""
         pairs = ["value=" + self.value()] if method == "PUT" else []
         if self.chance(0.6):
             pairs.append("prevValue=" + self.one(["{v}"] * 4 + ["wrong"]))
@@ -220,7 +220,7 @@ class Dice:
         return pairs
 
     def bad_pairs(self):
-        """One or two pairs that are wrong, odd or repeated."""
+        """One or two parameters that are invalid, unusual or repeated."""
         def one():
             name = self.one(["recursive", "sorted", "wait", "dir", "quorum", "stream", "prevExist", "refresh", "noValueOnSuccess"])
             return self.one([
@@ -261,7 +261,7 @@ class Dice:
         return self.one(VALUES)
 
     def place(self, method, path, key, pairs):
-        """Puts the parameters into query and form, with one content type or another."""
+        """Puts the parameters into query and form, with a random content type."""
         base = "/v2/keys/{p}" + path
         if self.chance(0.006):
             base, key = self.one(["/v2/keys", "/v2/keys/", "/v2/keys/{p}", "/v2/keys/{p}/"]), ""

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A server that lies, to see that `run` finds it: the reference behind a proxy that changes its answers.
+"""A server with wrong answers, to test that `run` finds them: the reference behind a proxy that changes responses.
 
     liar.py LIE etcd --enable-v2=true …     (`run` adds addresses and data directory)
 """

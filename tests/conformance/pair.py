@@ -1,8 +1,8 @@
-"""Two servers driven in step: every request goes to both, then both answers are compared.
+"""Drives two servers in lockstep: sends every request to both, then compares both responses.
 
 A step is a template: `{p}` is the key prefix of this run, `{i-3}` the store index minus 3, `{m}` the
-modifiedIndex of the step's own key and `{v}` its value, as last seen. So the same steps mean the same on
-another prefix and at another index, which is what shrinking needs.
+modifiedIndex of the step's own key and `{v}` its value, as last read. So the same steps have the same meaning
+with another prefix and at another index, which shrinking needs.
 """
 
 import json
@@ -19,17 +19,17 @@ WAIT = re.compile(r"[?&]wait=(1|t|T|TRUE|true|True)(&|$)")
 HOST = b"127.0.0.1:"
 LAG_SECONDS = 2         # how long one server may be behind the other with a watched event
 EXPIRY_SECONDS = 8
-FOUNDED_SECONDS = 20    # how long the reference may take to set the version of its cluster, a write of its own
-FIRST_INDEX = 3         # of a member alone: itself, what it publishes, the version of the cluster
+FOUNDED_SECONDS = 20    # how long the reference may take to write the version of its cluster
+FIRST_INDEX = 3         # of a single member: the member, its published name and URLs, the version of the cluster
 JSON = (("Content-Type", "application/json"),)
-# So many writes and deletes before the first run, so that the two stores have had different lives.
+# Numbers of writes and deletes before the first run, so that the two stores have different histories.
 EARLIER_WRITES = (37, 1211)
 MAX_WATCHES = 6
 
 
 class Step:
-    """One request, or `close` for the end of a watch, or `expire` for a wait until both have expired a key, or
-    `member` for an update of the member's peer URLs.
+    """One request, or `close` (ends a watch), or `expire` (waits until a key has expired on both), or
+    `member` (updates the member's peer URLs).
     """
 
     __slots__ = ("kind", "method", "target", "headers", "body", "key", "name")
@@ -40,14 +40,14 @@ class Step:
 
 
 class Difference(Exception):
-    """What the two servers did differently: a list of (place, reference, other)."""
+    """A difference between the two servers: a list of (place, reference, other)."""
 
     def __init__(self, step, places):
         super().__init__(step, places)
         self.step, self.places = step, places
 
     def signature(self):
-        """What makes two differences the same one: how it was asked, and where it shows."""
+        """Two differences count as the same if the kind of request and the place of the difference are equal."""
         step, (place, one, other) = self.step, self.places[0]
         named = (one, other) if place in ("status", "x-etcd-index present") else ()
         code = ERROR_CODE.search(str(one)) if place == "body" else None
@@ -60,11 +60,11 @@ ERROR_CODE = re.compile(r'"errorCode":\d+')
 
 
 class Pair:
-    """Both servers, and what is known of their state.
+    """Both servers, and what is known about their state.
 
-    `stores` says what a run begins with. `unequal`: the stores of the runs before, in which different things have
-    happened; they are emptied, and the one that is behind is written to until both have the same index. `fresh`:
-    both servers are started anew, and nothing is done to make them equal.
+    `stores` sets the state at the start of a run. `unequal`: the stores of earlier runs with different histories. They
+    are emptied, and the one with the lower index is written to until both have the same index. `fresh`: both servers are
+    started again, and nothing is done to make them equal.
     """
 
     def __init__(self, reference, other, stores="unequal"):
@@ -80,7 +80,7 @@ class Pair:
     # ---- a run: a prefix, an index, nothing known
 
     def begin(self):
-        """An empty tree and a prefix that no earlier run used; equal indexes, if the stores are not fresh."""
+        """Starts a run: an empty tree, an unused prefix, and equal indexes unless the stores are fresh."""
         self.watches = {}
         self.known = {}
         self.run += 1
@@ -93,7 +93,7 @@ class Pair:
         self.fill_history()
 
     def start_anew(self):
-        """The first requests of the run follow as soon as the reference has written what it writes by itself."""
+        """Waits until the reference has made the writes of its start."""
         for connection in self.connections:
             connection.close()
         for server in self.servers:
@@ -119,7 +119,7 @@ class Pair:
                 for connection in self.connections]
 
     def level(self):
-        """Writes to the server whose index is behind, until both have the same."""
+        """Writes to the server with the lower index until both have the same index."""
         first, second = self.indexes()
         behind = self.connections[0 if first < second else 1]
         for _ in range(abs(first - second)):
@@ -132,7 +132,7 @@ class Pair:
         self.index = first
 
     def fill_history(self, events=1010):
-        """The same events in both histories, so that old indexes are outdated on both."""
+        """Fills both histories with the same events, so that old indexes are outdated on both."""
         for _ in range(events):
             for connection in self.connections:
                 connection.send(request_bytes("PUT", "/v2/keys/%s/history?value=1" % self.prefix, (), None))
@@ -157,7 +157,7 @@ class Pair:
         return str(max(0, base + int(name[1:] or 0)))
 
     def concrete(self, step):
-        """The step with its holes filled: target, and body as bytes or a list of pieces."""
+        """The step with its placeholders replaced: target, and body as bytes or a list of pieces."""
         target = self.resolve(step.target, step.key)
         body = step.body
         if isinstance(body, str):
@@ -167,7 +167,7 @@ class Pair:
         return target, body
 
     def perform(self, step):
-        """Does the step on both; raises Difference. Returns a line that does it by hand."""
+        """Performs the step on both servers. Raises Difference. Returns an equivalent command line."""
         if step.kind == "close":
             self.close_watch(step.name)
             return "# the watch %s is closed" % step.name
@@ -185,7 +185,7 @@ class Pair:
         return line
 
     def update_member(self, step):
-        """Each server's member gets the peer URL that it has, or the same in other words: that takes an index."""
+        """Sets each member's peer URL to its current one, perhaps in another spelling. This uses an index."""
         statuses, lines = [], []
         for connection, server in zip(self.connections, self.servers):
             listed = json.loads(ask(connection, "GET", "/v2/members").body)["members"]
@@ -210,7 +210,7 @@ class Pair:
         if isinstance(answers[0], str) or isinstance(answers[1], str):
             shown = [answer if isinstance(answer, str) else answer.status for answer in answers]
             if isinstance(answers[0], str) and isinstance(answers[1], str):
-                return  # neither answers: that is the same
+                return  # neither answers, which counts as equal
             raise Difference(step, [("answer", shown[0], shown[1])])
         before = self.index
         self.compare(step, *answers)
@@ -236,7 +236,7 @@ class Pair:
             raise Difference(step, places)
 
     def learn(self, step, answer):
-        """Notes the index, and the key's modifiedIndex and value, for later conditions."""
+        """Records the index, and the key's modifiedIndex and value, for later conditions."""
         index = answer.headers.get("x-etcd-index", "0")
         if index != "0":
             self.index = int(index)
@@ -247,7 +247,7 @@ class Pair:
                 self.known[key] = (node["modifiedIndex"], node.get("value", ""))
 
     def wait_for_expiry(self, step):
-        """A key was written that lives for at most a second: go on when it is gone on both."""
+        """Waits until a key with a time to live of at most a second has expired on both servers."""
         goal = self.index + 1
         reached = wait_until(lambda: min(self.indexes()) >= goal, EXPIRY_SECONDS)
         first, second = self.indexes()
@@ -296,7 +296,7 @@ class Pair:
                 self.close_watch(name)
 
     def settle(self, step):
-        """At the end of a run: what is still under way must arrive, on both."""
+        """At the end of a run: outstanding events must arrive on both servers."""
         time.sleep(0.1)
         self.compare_watches(step)
 
@@ -334,7 +334,7 @@ class Watch:
         return one.ended == other.ended and len(self.lines(one)) == len(self.lines(other))
 
     def lines(self, stream):
-        """Whole lines so far; of a stream, the same event told twice counts once."""
+        """The complete lines so far. In a stream, a repeated event counts once."""
         whole = stream.body if stream.ended else stream.body[:stream.body.rfind(b"\n") + 1]
         lines = whole.splitlines(keepends=True)
         if self.twice:

@@ -1,15 +1,15 @@
-"""From a long run that ends in a difference to the few steps that show it.
+"""Reduces a long run that ends in a difference to the few steps that show it.
 
-First the shortest tail of the run that still shows it is looked for (1, 2, 4, … steps), then steps are
-left out of it in ever smaller pieces (Zeller's delta debugging). Each try starts on an emptied tree, a
-fresh prefix and equal indexes.
+First searches for the shortest tail of the run that still shows the difference (1, 2, 4, … steps). Then removes steps in
+smaller and smaller pieces (Zeller's delta debugging). Each try starts with an emptied tree, a new prefix and equal
+indexes.
 """
 
 import time
 
 from pair import Difference, curl
 
-SECONDS = 60        # a shrink that takes longer gives the best found so far
+SECONDS = 60        # after this time, the best result so far is used
 
 
 class Shrunk:
@@ -18,7 +18,7 @@ class Shrunk:
 
 
 def attempt(pair, steps):
-    """Runs the steps anew; the difference they end in, if any, with the lines that show it."""
+    """Runs the steps again. Returns the resulting difference, if any, with the lines that show it."""
     pair.end()
     pair.begin()
     lines = []
@@ -41,7 +41,7 @@ def difference_line(pair, step):
 
 
 def shrink(pair, steps, difference):
-    """The fewest steps found that show a difference in the same place; None if it does not come back."""
+    """The fewest steps found that show a difference in the same place. None if it does not occur again."""
     deadline = time.monotonic() + SECONDS
     wanted = difference.signature()
 

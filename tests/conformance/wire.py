@@ -15,11 +15,11 @@ class Answer:
 
 
 class Broken(Exception):
-    """No (whole) answer came; the text says what came instead."""
+    """There was no complete response. The text contains what was received."""
 
 
 def request_bytes(method, target, headers, body):
-    """`target` holds one character per byte. A body of a list of pieces is sent chunked."""
+    """`target` has one character per byte. A body that is a list of pieces is sent chunked."""
     head = "%s %s HTTP/1.1\r\nHost: localhost\r\n" % (method, target)
     for name, value in headers:
         head += "%s: %s\r\n" % (name, value)
@@ -44,7 +44,7 @@ def parse_head(head):
 
 
 class Connection:
-    """Requests one after the other; opens itself again when the server has closed."""
+    """Sends requests one after another. Reconnects if the server has closed the connection."""
 
     def __init__(self, port):
         self.port = port
@@ -66,10 +66,10 @@ class Connection:
         try:
             self.socket.sendall(data)
         except OSError:
-            pass  # what the server said before it closed is still to be read
+            pass  # still read what the server sent before it closed
 
     def begin(self):
-        """A short request, whose answer is as it may be."""
+        """Sends a short request and ignores the response."""
         self.socket.sendall(request_bytes("GET", "/version", [], None))
         self.receive_whole(False)
 
@@ -147,7 +147,7 @@ class Connection:
 
 
 class Stream:
-    """A request whose answer may stay open: head first, then lines as they come."""
+    """A request with a response that may stay open: first the head, then lines as they arrive."""
 
     def __init__(self, port, data):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS)
@@ -155,7 +155,7 @@ class Stream:
         self.socket.sendall(data)
         self.raw = b""
         self.body = b""
-        self.ended = None       # "end": as its framing says, "cut": before that
+        self.ended = None       # "end": according to its framing, "cut": before that
         self.left = None        # bytes left of a body; None: until the connection ends
 
     def head(self):
@@ -178,7 +178,7 @@ class Stream:
         return Answer(status, headers, b"")
 
     def poll(self):
-        """Take in what has arrived, without waiting."""
+        """Reads what has arrived, without waiting."""
         while self.ended is None:
             try:
                 piece = self.socket.recv(65536)
@@ -220,7 +220,7 @@ class Stream:
 
 
 def wait_until(condition, seconds):
-    """True as soon as the condition is; False after so many seconds."""
+    """True as soon as the condition is true. False after this many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,5 +1,5 @@
-//! What counts as the recorded answer: variables, placeholders and the order of fields
-//! (`README.md`, "Values").
+//! Compares a response with the recorded one: variables, placeholders and the order of fields (`README.md`,
+//! "Values").
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -20,7 +20,7 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// Values kept from earlier answers, by name.
+/// Values kept from earlier responses, by name.
 #[derive(Default)]
 pub struct Variables(HashMap<String, Json>);
 
@@ -35,7 +35,7 @@ impl Variables {
             .unwrap_or_else(|| panic!("the transcript names no variable {name}"))
     }
 
-    /// `$i`, `$i+3` and `$clusterid` as their value; `None` for any other text.
+    /// The value of `$i`, `$i+3` and `$clusterid`. `None` for any other text.
     pub fn reference(&self, text: &str) -> Option<Json> {
         let found = WHOLE.captures(text)?;
         let value = self.0.get(&found[1])?;
@@ -45,7 +45,7 @@ impl Variables {
         }
     }
 
-    /// The text with every `${name}`, `${name+3}` and `${name+3:020}` filled in.
+    /// The text with every `${name}`, `${name+3}` and `${name+3:020}` replaced.
     pub fn fill(&self, text: &str) -> String {
         self.fill_with(text, |value| value)
     }
@@ -67,7 +67,7 @@ impl Variables {
     }
 }
 
-/// A value as it stands in a URL or a header.
+/// A value as it is written in a URL or a header.
 pub fn plain(value: &Json) -> String {
     match value {
         Json::Text(text) => text.clone(),
@@ -81,14 +81,14 @@ fn shifted(value: &Json, offset: &str) -> u64 {
     u64::try_from(base + offset).expect("an index that is not negative")
 }
 
-/// What a recorded text asks of the actual value.
+/// The requirement of a recorded text on the actual value.
 enum Wanted {
     Met,
     NotMet,
     Equal(Json),
 }
 
-/// Compares one answer, and says in words what differs.
+/// Compares one response, and describes the differences.
 pub struct Comparer<'a> {
     variables: &'a Variables,
     pub problems: Vec<String>,
@@ -130,7 +130,7 @@ impl Comparer<'_> {
         self.scalar(&place, expected, &value);
     }
 
-    /// A value with all that is in it. `unordered`: lists are compared as sets.
+    /// Compares a value with everything in it. `unordered`: lists are compared as sets.
     pub fn value(&mut self, place: &str, expected: &Json, actual: &Json, unordered: bool) {
         match expected {
             Json::Map(fields) => self.map(place, expected, fields, actual, unordered),

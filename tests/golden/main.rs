@@ -1,8 +1,8 @@
-//! The recorded transcripts, replayed against a running server.
+//! Replays the recorded transcripts against a running server.
 //!
-//! Each `*.json` beside this file holds requests and the answers the reference gave to them; the
-//! format is described in `README.md`. One server, started with `--cors=*`, answers all files one
-//! after the other. `replay.py` does the same against any URL.
+//! Each `*.json` in this folder contains requests and the reference's responses to them. `README.md` describes the
+//! format. One server, started with `--cors=*`, answers all files one after another. `replay.py` does the same
+//! against any URL.
 //!
 //! `GOLDEN=cas.json,ttl.json` replays only these.
 
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use harness::Server;
 use transcript::Transcript;
 
-/// Files that ask for what this server does not have yet, or for more than one of it.
+/// Files that need features that this server does not have yet, or more than one server.
 const LATER: [(&str, &str); 2] = [
     ("auth.json", "users, roles and passwords"),
     (

@@ -1,4 +1,4 @@
-//! One transcript: its steps in order, and what each expects.
+//! One transcript: its steps in order, and the expected results.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,7 +12,7 @@ use crate::harness::{Answer, Connection, Json, Line};
 
 pub struct Outcome {
     pub passed: usize,
-    /// Each names the step, its request, and expected and actual values.
+    /// Each failure contains the step, its request, and the expected and actual values.
     pub failures: Vec<String>,
 }
 
@@ -24,13 +24,13 @@ pub struct Transcript {
     watches: HashMap<String, Watch>,
 }
 
-/// A request left open.
+/// A request whose response stays open.
 struct Watch {
     connection: Connection,
     head: Answer,
 }
 
-/// What a step came to: `None` if it compares nothing, else what differed.
+/// The result of a step: `None` if it compares nothing, otherwise the differences.
 type Verdict = io::Result<Option<Vec<String>>>;
 
 impl Transcript {
@@ -72,7 +72,7 @@ impl Transcript {
             }
         }
         self.watches.clear();
-        // A failed clean-up shows in the next file's indexes, if it matters at all.
+        // If the clean-up fails and this matters, the indexes of the next file show it.
         let _ = self.ask(
             "DELETE",
             &self.variables.fill("/v2/keys/${p}?recursive=true"),
@@ -80,12 +80,12 @@ impl Transcript {
         outcome
     }
 
-    /// Sets the variables every transcript starts with.
+    /// Sets the variables with which every transcript starts.
     fn begin(&mut self) -> io::Result<()> {
         let stem = self.name.trim_end_matches(".json");
         self.variables
             .set("p", Json::Text(format!("g-{stem}-{}", std::process::id())));
-        // Two writes first, so that index 1 is always an old one.
+        // Makes two writes first, so that index 1 is always an old one.
         let scratch = self.variables.fill("/v2/keys/${p}");
         self.ask("PUT", &scratch)?;
         self.ask("DELETE", &scratch)?;
@@ -373,7 +373,7 @@ fn shown(line: &Line) -> String {
     }
 }
 
-/// As a form is encoded: blanks as `+`, everything but letters, digits and `-_.~` as `%XX`.
+/// Encodes text as in a form: blanks as `+`, everything except letters, digits and `-_.~` as `%XX`.
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {

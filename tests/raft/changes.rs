@@ -1,5 +1,5 @@
-//! Which changes of the membership a leader takes (hazard D11): every size of cluster up to seven, with
-//! every number of its members down.
+//! Which membership changes a leader accepts (hazard D11): tests every cluster size up to seven with every number of
+//! members down.
 
 use crate::cluster::{Cluster, change, members};
 use edgetcd::raft::{AllRules, ChangeKind, Input, NodeId, Refusal, Settings};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 const NEWCOMER: NodeId = NodeId(99);
 const PATIENCE: u32 = 400;
 
-/// A cluster that has a leader, and then lost `dead` of its followers long enough ago for a leader to know.
+/// A cluster with a leader that has lost `dead` of its followers, long enough ago for the leader to know.
 struct Scene {
     cluster: Cluster<AllRules>,
     leader: NodeId,
@@ -61,14 +61,14 @@ impl Scene {
         panic!("never: {what}");
     }
 
-    /// Asks the leader; a change that it takes is done when this returns.
+    /// Sends a request to the leader. If the leader accepts a change, it is committed when this returns.
     fn ask(&mut self, input: Input) -> Result<(), Refusal> {
         let core = self.cluster.node(self.leader).core.as_ref();
         let before = core.expect("the leader is up").last_position();
         let effects = self.refusal_of(input);
         effects.map_or(Ok(()), Err)?;
         let leader = self.leader;
-        self.wait("what was taken is committed", |scene| {
+        self.wait("an accepted change is committed", |scene| {
             let core = scene.cluster.nodes[&leader].core.as_ref();
             core.is_none_or(|core| core.commit() > before.index)
         });
@@ -126,7 +126,7 @@ fn a_member_may_be_added_while_a_minority_is_down_and_blocks_no_writes() {
         let what = format!("{dead} of {size} are down");
         let added = scene.ask(change(ChangeKind::AddLearner, NEWCOMER));
         assert_eq!(added, Ok(()), "{what}");
-        // It never starts.
+        // The new member never starts.
         assert_eq!(scene.writes(), Ok(()), "{what}");
         let early = scene.refusal_of(change(ChangeKind::Promote, NEWCOMER));
         assert_eq!(early, Some(Refusal::NotCaughtUp), "{what}");

@@ -1,8 +1,8 @@
-//! A tiny cluster: cores, disks that store when told, a network that delivers when told.
+//! A small cluster of cores, with disks and a network that act only on command.
 //!
-//! Nothing happens by itself. A step's messages wait in `flights`, what it wants stored waits in
-//! its node's `queue`. So a test decides every order of events, and a crash can lose exactly what
-//! was not stored. After each step the node and the whole cluster are checked.
+//! Nothing happens by itself. The messages of a step wait in `flights`, and the data that it wants to store waits in
+//! its node's `queue`. So a test decides the order of all events, and a crash can lose exactly the data that was not
+//! stored. After each step the node and the whole cluster are checked.
 
 use edgetcd::raft::invariants::Witness;
 use edgetcd::raft::{
@@ -11,7 +11,7 @@ use edgetcd::raft::{
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What one step wants stored, and what may be sent after that.
+/// The data that one step wants to store, and the messages that may be sent after that.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     pub install: Option<SnapshotMark>,
@@ -20,7 +20,7 @@ pub struct Batch {
     pub send: Vec<Envelope>,
 }
 
-/// What a restart finds.
+/// The data that a restart finds.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
     pub ballot: Ballot,
@@ -56,7 +56,7 @@ impl Disk {
             || self.entries.iter().any(|entry| entry.position == position)
     }
 
-    /// What a core is started with: the end of the log, up to `memory_bytes` of it, in memory.
+    /// The start data of a core: the end of the log, with up to `memory_bytes` of it in memory.
     fn start(&self, memory_bytes: usize) -> Start {
         let mut terms: Vec<(LogIndex, Term)> = Vec::new();
         for Position { index, term } in self.entries.iter().map(|entry| entry.position) {
@@ -89,18 +89,18 @@ impl Disk {
     }
 }
 
-/// One node: its core (none while it is down), its disk, and what is on its way there.
+/// One node: its core (None while it is down), its disk, and the queue of the disk.
 #[derive(Debug)]
 pub struct Node<R: Rules> {
     pub core: Option<Core<R>>,
     pub disk: Disk,
     pub queue: VecDeque<Batch>,
     pub settings: Settings,
-    /// Entries asked for with `Todo::read`, not answered yet.
+    /// Entries requested with `Todo::read` and not delivered yet.
     pub reading: Option<(LogIndex, LogIndex)>,
 }
 
-/// A message on its way.
+/// A message in transit.
 #[derive(Debug, Clone)]
 pub struct Flight {
     pub from: NodeId,
@@ -108,7 +108,7 @@ pub struct Flight {
     pub message: Message,
 }
 
-/// A snapshot on its way: what its sender had applied when it was asked for.
+/// A snapshot in transit: the state that its sender had applied when it was requested.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub from: NodeId,
@@ -117,7 +117,7 @@ pub struct Snapshot {
     pub mark: SnapshotMark,
 }
 
-/// Something a step did, for transcripts.
+/// An effect of a step, for transcripts.
 #[derive(Debug)]
 pub enum Effect {
     Sent {
@@ -138,12 +138,12 @@ pub enum Effect {
 pub struct Cluster<R: Rules> {
     pub nodes: BTreeMap<NodeId, Node<R>>,
     pub flights: Vec<Flight>,
-    /// Links that lose everything, one way.
+    /// One-way links that lose everything.
     pub cuts: BTreeSet<(NodeId, NodeId)>,
-    /// Snapshots on their way.
+    /// Snapshots in transit.
     pub snapshots: Vec<Snapshot>,
     pub witness: Witness,
-    /// What was committed anywhere when a read was asked.
+    /// For each read, the highest commit of any node when the read was requested.
     reads: BTreeMap<u64, LogIndex>,
     pub effects: Vec<Effect>,
     /// Whether to keep `effects`.
@@ -166,7 +166,7 @@ impl<R: Rules> Cluster<R> {
         }
     }
 
-    /// A node that is down, with an empty disk that knows `members`.
+    /// Adds a node that is down, with an empty disk that contains `members`.
     pub fn add(&mut self, settings: Settings, members: Membership) {
         let disk = Disk {
             snapshot: SnapshotMark {
@@ -200,7 +200,7 @@ impl<R: Rules> Cluster<R> {
         self.nodes.values().filter_map(|node| node.core.as_ref())
     }
 
-    /// The leader of the newest term.
+    /// The leader with the newest term.
     pub fn leader(&self) -> Option<NodeId> {
         self.up()
             .filter(|core| core.is_leader())
@@ -215,7 +215,7 @@ impl<R: Rules> Cluster<R> {
         self.step(id, Input::Start)
     }
 
-    /// The node stops. Of what was on its way to the disk, the first `kept` batches got there.
+    /// Stops the node. Of the batches in its disk queue, the first `kept` were stored.
     pub fn crash(&mut self, id: NodeId, kept: usize) {
         let node = self.node(id);
         let queue = std::mem::take(&mut node.queue);
@@ -228,7 +228,7 @@ impl<R: Rules> Cluster<R> {
         self.snapshots.retain(|snapshot| snapshot.from != id);
     }
 
-    /// Steps a node that is up, carries out what it asks for, and checks everything.
+    /// Steps a node that is up, performs its effects, and checks everything.
     pub fn step(&mut self, id: NodeId, input: Input) -> Outcome {
         let Some(core) = &mut self.node(id).core else {
             return Ok(());
@@ -246,9 +246,10 @@ impl<R: Rules> Cluster<R> {
         Ok(())
     }
 
-    /// What a leader commits would survive a crash of every node. `before` was in force when the step began, and the
-    /// step may have begun another membership: by promoting a learner that does not have it yet, or by a removal after
-    /// which fewer are a majority. A majority of either is enough, since it meets each majority of the other.
+    /// Checks that an entry that a leader commits would survive a crash of every node. `before` was the membership
+    /// when the step began. The step may have begun another membership: by promoting a learner that does not have the
+    /// entry yet, or by a removal that lowers the majority. A majority of either membership is enough, because it
+    /// overlaps with each majority of the other.
     fn check_majority(&self, leader: &Core<R>, before: &Membership) -> Outcome {
         let position = leader
             .position_at(leader.commit())
@@ -271,7 +272,7 @@ impl<R: Rules> Cluster<R> {
         ))
     }
 
-    /// A read is not older than what was committed when it was asked.
+    /// Checks that a read is not older than the commit when it was requested.
     fn check_reads(&self, todo: &Todo) -> Outcome {
         for (id, index) in &todo.reads {
             let least = self.reads.get(id).copied().unwrap_or_default();
@@ -284,7 +285,7 @@ impl<R: Rules> Cluster<R> {
         Ok(())
     }
 
-    /// Asks a read, and notes what it must not be older than.
+    /// Requests a read, and records the minimum index of its result.
     pub fn read(&mut self, node: NodeId, id: u64) -> Outcome {
         self.reads.insert(id, self.witness.committed());
         self.step(node, Input::ReadIndex { id })
@@ -299,7 +300,7 @@ impl<R: Rules> Cluster<R> {
         };
         let node = self.node(id);
         if batch.install.is_some() {
-            // What was read of the old log is of no use.
+            // Entries that were read from the old log are no longer valid.
             node.reading = None;
         }
         node.reading = todo.read.or(node.reading);
@@ -311,7 +312,7 @@ impl<R: Rules> Cluster<R> {
             let core = self.nodes[&id].core.as_ref().expect("it has just stepped");
             let mark = core
                 .mark_at(core.applied())
-                .expect("what is applied is known");
+                .expect("the applied state is known");
             self.snapshots.push(Snapshot {
                 from: id,
                 to,
@@ -350,7 +351,7 @@ impl<R: Rules> Cluster<R> {
         }
     }
 
-    /// The oldest batch of a node gets to its disk; false if there is none.
+    /// Stores the oldest batch of a node. Returns false if there is none.
     pub fn store(&mut self, id: NodeId) -> Result<bool, String> {
         let node = self.node(id);
         let Some(batch) = node.queue.pop_front() else {
@@ -373,7 +374,7 @@ impl<R: Rules> Cluster<R> {
         Ok(true)
     }
 
-    /// Answers what a node wants to read back: a batch of it.
+    /// Delivers a batch of the entries that a node wants to read back.
     pub fn read_back(&mut self, id: NodeId) -> Result<bool, String> {
         let node = self.node(id);
         let Some((first, last)) = node.reading.take() else {
@@ -405,8 +406,7 @@ impl<R: Rules> Cluster<R> {
         self.step(to, Input::Message { from, message })
     }
 
-    /// The snapshot at `at` comes through, if sender and receiver are up and can talk; the sender
-    /// hears how it went.
+    /// Delivers the snapshot at `at` if sender and receiver are up and connected. Reports the result to the sender.
     pub fn deliver_snapshot(&mut self, at: usize) -> Outcome {
         let Snapshot {
             from,
@@ -430,19 +430,19 @@ impl<R: Rules> Cluster<R> {
         self.step(from, Input::SnapshotSent { to, installed })
     }
 
-    /// The node makes a snapshot of what it has applied, and cuts its log.
+    /// Makes a snapshot of the node's applied state and truncates its log.
     pub fn compact(&mut self, id: NodeId) -> Outcome {
         let node = self.node(id);
         let Some(core) = &node.core else {
             return Ok(());
         };
-        // A snapshot that is still being installed comes first.
+        // Finish the installation of a snapshot first.
         if node.queue.iter().any(|batch| batch.install.is_some()) {
             return Ok(());
         }
         let mark = core
             .mark_at(core.applied())
-            .expect("what is applied is known");
+            .expect("the applied state is known");
         if mark.position.index <= node.disk.snapshot.position.index {
             return Ok(());
         }
@@ -450,7 +450,7 @@ impl<R: Rules> Cluster<R> {
         self.step(id, Input::Compacted { mark })
     }
 
-    /// Stores, delivers and reads until nothing is left to do. No tick passes.
+    /// Stores, delivers and reads until nothing is left to do. Does not tick.
     pub fn settle(&mut self) -> Outcome {
         for _ in 0..100_000 {
             let mut busy = false;

@@ -1,4 +1,4 @@
-//! The raft core: lessons as transcripts, and random clusters.
+//! Tests of the raft core: transcripts and random clusters.
 
 mod changes;
 mod cluster;
@@ -14,7 +14,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts/raft")
 }
 
-/// Runs the transcript `name`; with `UPDATE=1` writes what it did into it.
+/// Runs the transcript `name`. With `UPDATE=1`, writes the new output to it.
 fn lesson(name: &str) {
     let path = folder().join(name);
     let text = std::fs::read_to_string(&path).expect("the transcript is there");

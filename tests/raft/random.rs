@@ -1,14 +1,14 @@
-//! Random clusters from a seed: lost, doubled and reordered messages, cut links, crashes that lose
-//! what was not stored, membership changes, handovers, snapshots. Whatever happens, no promise may
-//! break; and once everything is mended, one leader brings all members to the same log.
+//! Random clusters from a seed: lost, duplicated and reordered messages, cut links, crashes that lose unsaved data,
+//! membership changes, leadership transfers, snapshots. No check may ever fail. When all faults are removed, one
+//! leader must bring all members to the same log.
 //!
-//! That the checks can fail is shown by running with single rules switched off.
+//! To show that the checks can fail, other tests run with single rules switched off.
 
 use crate::cluster::{Cluster, Outcome, change, members};
 use edgetcd::raft::{AllRules, ChangeKind, Input, LogIndex, Membership, NodeId, Rules, Settings};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A generator of its own, so that the core's draws do not depend on the test's (xorshift64*).
+/// A separate generator, so that the random numbers of the core do not depend on those of the test (xorshift64*).
 struct Dice(u64);
 
 impl Dice {
@@ -36,7 +36,7 @@ fn settings(id: u64, seed: u64) -> Settings {
     Settings {
         election_ticks: 10,
         heartbeat_ticks: 2,
-        // So little that reading back, windows and refusals are part of every run.
+        // So small that reading back, windows and refusals occur in every run.
         memory_bytes: 600,
         batch_bytes: 200,
         window_bytes: 500,
@@ -57,7 +57,7 @@ fn cluster<R: Rules>(seed: u64) -> Cluster<R> {
     cluster
 }
 
-/// How often what happens, in the order of [`Run::act`].
+/// The weights of the actions, in the order of [`Run::act`].
 #[derive(Debug, Clone, Copy)]
 struct Weather {
     weights: [usize; 14],
@@ -65,7 +65,7 @@ struct Weather {
 }
 
 impl Weather {
-    /// Fair, slow disks with crashes, a slow clock behind cut links, many snapshots: by turns.
+    /// No faults, slow disks with crashes, a slow clock behind cut links, and many snapshots, in turn.
     fn of(seed: u64) -> Weather {
         let (weights, slow_clock) = match seed % 4 {
             0 => ([450, 210, 190, 70, 20, 20, 8, 8, 8, 4, 6, 2, 2, 2], None),
@@ -105,7 +105,7 @@ impl<R: Rules> Run<R> {
         self.dice.pick(&ids)
     }
 
-    /// The node that leads, or thinks so; there may be several.
+    /// A node that is leader, or believes that it is. There may be several.
     fn any_leader(&mut self) -> Option<NodeId> {
         let leads = |id: &NodeId| {
             self.cluster.nodes[id]
@@ -165,7 +165,7 @@ impl<R: Rules> Run<R> {
         self.cluster.step(id, Input::Tick)
     }
 
-    /// A snapshot comes, and now and then once more, later.
+    /// Delivers a snapshot, and sometimes delivers it a second time later.
     fn deliver_snapshot(&mut self) -> Outcome {
         if self.cluster.snapshots.is_empty() {
             return Ok(());
@@ -177,7 +177,7 @@ impl<R: Rules> Run<R> {
         self.cluster.deliver_snapshot(0)
     }
 
-    /// Mostly the oldest message; now and then another one, or none, or one twice.
+    /// Delivers mostly the oldest message, sometimes another one, none, or one twice.
     fn deliver(&mut self) -> Outcome {
         let waiting = self.cluster.flights.len();
         if waiting == 0 {
@@ -289,7 +289,7 @@ impl<R: Rules> Run<R> {
             .try_for_each(|id| self.cluster.start(id))
     }
 
-    /// Mends everything, and expects all members to agree before long.
+    /// Removes all faults, and checks that all members soon agree.
     fn mend(&mut self) -> Outcome {
         self.cluster.cuts.clear();
         for id in self.cluster.ids() {
@@ -372,7 +372,7 @@ fn a_leader_is_elected_within_five_timeouts() {
     }
 }
 
-/// Runs seeds until one breaks a promise, by an error or by an assertion in the core.
+/// Runs seeds until a check or an assertion in the core fails.
 fn finds_harm<R: Rules>(seeds: u64) -> Option<(u64, String)> {
     (0..seeds).find_map(|seed| {
         let outcome = catch_unwind(AssertUnwindSafe(|| run::<R>(seed, 3000)));
@@ -415,7 +415,7 @@ without! {
     without_looking_whether_a_snapshot_is_ahead: SNAPSHOT_ONLY_AHEAD,
 }
 
-/// Reads that nobody answers are refused, none is forgotten: a driver's client waits for it.
+/// Reads that cannot be confirmed are refused, and none is forgotten, because a client of the driver waits for each.
 #[test]
 fn every_read_is_answered_or_refused() {
     let mut cluster = Cluster::<AllRules>::new();

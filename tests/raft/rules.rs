@@ -1,14 +1,14 @@
-//! Each safety rule is needed: the lesson that is about it goes wrong without it.
+//! Each safety rule is needed: without it, the transcript about the rule fails.
 //!
-//! For most the witness must see a promise broken. For those that keep a cluster calm rather than
-//! right (pre-vote and its like), the lesson must end otherwise than it is written.
+//! For most rules a check must fail. Some rules only prevent needless elections (pre-vote and similar rules). For
+//! them, the output must differ from the transcript.
 
 use crate::folder;
 use crate::script::replay;
 use edgetcd::raft::Rules;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How the lesson goes under `R`: what is written then, or what broke.
+/// Runs the transcript under `R`. Returns the new output, and the failed check if there is one.
 fn play<R: Rules>(name: &str) -> (String, Result<String, String>) {
     let text = std::fs::read_to_string(folder().join(name)).expect("the transcript is there");
     let played = catch_unwind(AssertUnwindSafe(|| replay::<R>(&text)));

@@ -1,38 +1,38 @@
-//! Lessons as text: commands, a line `---`, then everything the cluster did.
+//! Transcripts: commands, a line `---`, then everything that the cluster did.
 //!
-//! A file is a row of such blocks, parted by empty lines. `#` begins a comment. `UPDATE=1` writes
-//! the part after the lines anew; read the difference before committing it.
+//! A file is a list of such blocks, separated by empty lines. `#` begins a comment. `UPDATE=1` writes the parts after
+//! the lines again. Read the difference before you commit it.
 //!
-//! | command                      | does                                                        |
+//! | command                      | effect                                                      |
 //! |------------------------------|-------------------------------------------------------------|
-//! | `settings memory=500 …`      | limits of nodes made after it (memory, batch, window, uncommitted, strict) |
-//! | `cluster n1 n2 n3`           | makes nodes that know each other as voters                  |
-//! | `join n4`                    | makes and starts a node that knows nobody                   |
-//! | `disk n1 term=3 log=1,1,2`   | what n1 has on disk: its term, and the term of each entry   |
+//! | `settings memory=500 …`      | limits of nodes created after it (memory, batch, window, uncommitted, strict) |
+//! | `cluster n1 n2 n3`           | creates nodes that know each other as voters                |
+//! | `join n4`                    | creates and starts a node that knows no other               |
+//! | `disk n1 term=3 log=1,1,2`   | sets the disk of n1: its term, and the term of each entry   |
 //! | `start`, `start n1`          | starts all nodes, or one (again)                            |
-//! | `crash n1`                   | stops it; what was not stored is lost                       |
-//! | `timeout n1`                 | ticks n1 alone until it stands for election                 |
+//! | `crash n1`                   | stops it; data that was not stored is lost                  |
+//! | `timeout n1`                 | ticks only n1 until it starts an election                   |
 //! | `tick 3`, `tick n1 3`        | ticks                                                       |
-//! | `store`, `store n1`          | lets the disk finish all that waits for it; `one n1`: one batch |
-//! | `deliver`, `deliver n1>n2`   | delivers what is on its way; `n1>`, `>n2` also; `#2` at the end: only the second |
-//! | `copy n1>n2 #1`              | a second copy of that message is on its way                 |
-//! | `drop`, `drop n1>n2`         | loses what is on its way                                    |
+//! | `store`, `store n1`          | stores everything that waits for the disk; `one n1`: one batch |
+//! | `deliver`, `deliver n1>n2`   | delivers messages in transit; also `n1>`, `>n2`; with `#2` at the end: only the second |
+//! | `copy n1>n2 #1`              | duplicates that message                                     |
+//! | `drop`, `drop n1>n2`         | drops messages in transit                                   |
 //! | `settle`                     | stores and delivers until nothing is left to do             |
 //! | `cut n1`, `cut n1>n2`, `heal`| links that lose everything                                  |
-//! | `elect n1`                   | `timeout n1` and `settle`, and only tells who leads         |
+//! | `elect n1`                   | `timeout n1` and `settle`; prints only the leader           |
 //! | `put n1 a b`, `bulk n1 100`  | proposals: one for each word; a hundred of 40 bytes         |
-//! | `read n1`                    | asks for a linearizable read                                |
-//! | `add n1 n4`, `promote …`, `remove …` | a membership change, proposed to n1                 |
-//! | `transfer n1 n2`             | n1 is to hand leadership to n2                              |
-//! | `step-down n1`               | n1 is to lead no more                                       |
-//! | `gone n2 n1`                 | n2 is told that n1's process is gone                        |
-//! | `unreachable n1 n2`          | n1 is told that messages to n2 were dropped                 |
-//! | `compact n1`                 | n1 makes a snapshot of what it has applied, and cuts its log |
-//! | `snapshot`, `copy-snapshot`  | the first snapshot on its way arrives; is on its way twice  |
-//! | `readback n1`                | answers what n1 wants to read back                          |
-//! | `show`, `show n1`            | the state of nodes that are up                              |
-//! | `members n1`                 | who takes part, as n1 has it                                |
-//! | `quietly …`                  | the command, without telling what it does                   |
+//! | `read n1`                    | requests a linearizable read                                |
+//! | `add n1 n4`, `promote …`, `remove …` | proposes a membership change to n1                  |
+//! | `transfer n1 n2`             | n1 transfers its leadership to n2                           |
+//! | `step-down n1`               | n1 steps down                                               |
+//! | `gone n2 n1`                 | reports to n2 that n1's process has ended                   |
+//! | `unreachable n1 n2`          | reports to n1 that messages to n2 were dropped              |
+//! | `compact n1`                 | n1 makes a snapshot of its applied state and truncates its log |
+//! | `snapshot`, `copy-snapshot`  | delivers the first snapshot in transit; duplicates it       |
+//! | `readback n1`                | delivers the entries that n1 wants to read back             |
+//! | `show`, `show n1`            | prints the state of nodes that are up                       |
+//! | `members n1`                 | prints the membership as n1 knows it                        |
+//! | `quietly …`                  | runs the command without output                             |
 
 use crate::cluster::{Cluster, Effect, Flight, Outcome, change, members};
 use edgetcd::raft::{
@@ -42,7 +42,7 @@ use edgetcd::raft::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-/// Who is what, as last told.
+/// Role, term and commit of a node when they were last printed.
 type Seen = (Role, Term, LogIndex);
 
 pub struct Script<R: Rules> {
@@ -50,9 +50,9 @@ pub struct Script<R: Rules> {
     settings: Settings,
     seen: BTreeMap<NodeId, Seen>,
     reads: u64,
-    /// What the command that runs has done so far.
+    /// The output of the current command.
     out: String,
-    /// What the commands of this block have done.
+    /// The output of the commands of this block.
     pending: String,
 }
 
@@ -80,7 +80,7 @@ impl<R: Rules> Script<R> {
         }
     }
 
-    /// Runs one command and gives what it did.
+    /// Runs one command and returns its output.
     pub fn command(&mut self, line: &str) -> Result<String, String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
@@ -309,7 +309,7 @@ impl<R: Rules> Script<R> {
         }
     }
 
-    /// Where in `flights` the messages are that a filter names.
+    /// The positions in `flights` of the messages that a filter selects.
     fn pick(&self, which: &[&str]) -> Vec<usize> {
         let (link, only) = match *which {
             [] => (">", None),
@@ -328,7 +328,7 @@ impl<R: Rules> Script<R> {
         }
     }
 
-    /// Delivers what is on its way now; not what that brings about.
+    /// Delivers the messages in transit, but not the messages that result from them.
     fn deliver(&mut self, which: &[&str]) -> Outcome {
         for (gone, at) in self.pick(which).into_iter().enumerate() {
             self.cluster.deliver(at - gone)?;
@@ -357,7 +357,7 @@ impl<R: Rules> Script<R> {
         }
     }
 
-    /// Writes down what happened since the last time.
+    /// Prints what happened since the last call.
     fn tell(&mut self) {
         for effect in std::mem::take(&mut self.cluster.effects) {
             match effect {
@@ -464,7 +464,7 @@ fn role_line<R: Rules>(core: &Core<R>) -> String {
     )
 }
 
-/// `1@1 … 7@1, 8@2`: a log as its runs of one term.
+/// `1@1 … 7@1, 8@2`: a log as runs of equal terms.
 fn log_text<R: Rules>(core: &Core<R>) -> String {
     let last = core.last_position().index.0;
     let known = (0..=last).filter_map(|index| core.position_at(LogIndex(index)));
@@ -555,7 +555,7 @@ fn body_text(body: &Body) -> String {
     }
 }
 
-/// Runs a transcript and gives it back with what happened now; on a broken promise, that too.
+/// Runs a transcript. Returns it with the new output, and the error if a check failed.
 pub fn replay<R: Rules>(text: &str) -> (String, Outcome) {
     let mut script = Script::<R>::new();
     let mut out = String::new();

@@ -1,4 +1,4 @@
-//! Single cores, stepped by hand: what a driver relies on.
+//! Single cores, stepped by hand: the guarantees that a driver relies on.
 
 use crate::cluster::{Cluster, members};
 use edgetcd::raft::{
@@ -128,7 +128,7 @@ fn a_forwarded_proposal_is_taken_in_its_term_only() {
     assert_eq!(todo.accepted, Some(at(2, 1)));
 }
 
-/// A hundred thousand entries on disk: applied in slices, in order, none of it kept.
+/// A hundred thousand entries on disk are applied in slices, in order, and none is kept in memory.
 #[test]
 fn a_restart_with_a_long_log_applies_it_in_slices() {
     const ENTRIES: u64 = 100_000;
@@ -176,8 +176,8 @@ fn a_restart_with_a_long_log_applies_it_in_slices() {
     assert_eq!((applied, slices), (ENTRIES + 1, 100));
 }
 
-/// While a ballot is not known to be stored, a report may be about an earlier write of an equal
-/// entry: 2@1 was stored, replaced by 2@2, and came again from the leader of term 3.
+/// While a hard state may not be stored yet, a report may be about an earlier write of an equal entry: 2@1 was
+/// stored, replaced by 2@2, and received again from the leader of term 3.
 #[test]
 fn a_report_of_an_entry_that_went_and_came_back_is_not_believed_too_early() {
     let mut core = core(
@@ -193,7 +193,7 @@ fn a_report_of_an_entry_that_went_and_came_back_is_not_believed_too_early() {
     assert_eq!(core.last_position(), at(2, 1));
     assert_eq!(acks(&todo.send_stored), [2]);
 
-    // The first write is reported: 2@1. It is not the 2@1 of now, which is behind 2@2 in the queue.
+    // The report is about the first write of 2@1. The current 2@1 is after 2@2 in the queue.
     let _ = core.step(Input::Stored { position: at(2, 1) });
     assert_eq!(core.stored(), LogIndex(0));
     let again = core.step(append(TWO, 3, at(1, 1), vec![entry(2, 1)]));
@@ -202,7 +202,7 @@ fn a_report_of_an_entry_that_went_and_came_back_is_not_believed_too_early() {
         (vec![], vec![2])
     );
 
-    // The reports of the second write are of another term, those of the third are good.
+    // The reports of the second write have another term. Those of the third one count.
     let ballot = |term| Input::BallotStored {
         ballot: Ballot {
             term: Term(term),
@@ -238,8 +238,12 @@ fn a_snapshot_that_ends_with_an_entry_of_the_log_is_not_installed() {
         mark,
     });
     assert_eq!(todo.install, None);
-    assert_eq!(todo.apply.len(), 2, "what it holds is in the log");
-    assert_eq!(core.last_position(), at(3, 1), "what follows is kept");
+    assert_eq!(
+        todo.apply.len(),
+        2,
+        "the entries of the snapshot are in the log"
+    );
+    assert_eq!(core.last_position(), at(3, 1), "later entries are kept");
 }
 
 #[test]
@@ -271,7 +275,7 @@ fn what_an_installed_snapshot_promises_waits_for_the_disk() {
     );
     assert_eq!(core.membership(), &mark.membership);
 
-    // The same again, with nothing new to store: still not before the disk has the first.
+    // The same snapshot again, with nothing new to store: still not before the disk has the first one.
     let snapshot = || Input::Snapshot {
         from: TWO,
         term: Term(2),
@@ -304,7 +308,7 @@ fn a_mark_can_be_made_where_the_membership_is_known() {
     );
 }
 
-/// A blank node helps nobody to lead: it may be a voter whose disk was lost.
+/// A node without data gives no vote, because it may be a voter whose disk was lost.
 #[test]
 fn a_blank_node_does_not_vote() {
     let start = Start {
@@ -354,7 +358,7 @@ fn a_term_counts_as_stored_once_its_ballot_is() {
     assert_eq!(core.stored_term(), Term(5));
 }
 
-/// A member that was away for long is far behind, and no message ends the process or uses up all terms.
+/// A member that was down for long is far behind. No message may end the process or use up all terms.
 #[test]
 fn a_message_that_no_sound_member_sends_has_no_effect() {
     let log = StoredLog {
@@ -393,7 +397,7 @@ fn a_message_that_no_sound_member_sends_has_no_effect() {
             },
         ),
         message(THREE, far, Body::Outdated),
-        // What is committed here is of term 3.
+        // The committed entry here is of term 3.
         message(TWO, 3, heartbeat(1, at(9, 4))),
         append(TWO, 3, at(1, 1), vec![entry(2, 1), entry(3, 1)]),
     ];
@@ -412,7 +416,7 @@ fn a_message_that_no_sound_member_sends_has_no_effect() {
     assert!(back.violations.is_empty() && core.term() == Term(1_000_000));
 }
 
-/// `src/raft` names nothing of the world outside: no file, socket, thread, clock.
+/// `src/raft` must not use the outside world: no file, socket, thread, clock.
 #[test]
 fn the_room_is_pure() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/raft");

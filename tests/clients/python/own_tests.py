@@ -44,7 +44,7 @@ def copy_with_ports(client_port, peer_port):
 def stand_in_for_nose():
     def nottest(function):
         function.__test__ = False
-        return None                         # unittest, which goes by the name, does not see it
+        return None                         # unittest selects by name and does not see it
 
     tools = types.ModuleType("nose.tools")
     tools.nottest = nottest

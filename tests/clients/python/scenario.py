@@ -224,7 +224,7 @@ def asking_about_the_cluster(c):
     try:
         c.election
     except NotImplementedError as error:
-        print("election:", error)   # taken out of the library for servers from 2.0 on
+        print("election:", error)   # removed from the library for servers from 2.0 on
 
 
 def losing_the_leader(c):

@@ -1,6 +1,6 @@
-//! What the crate's own tests are given in place of their `tests/test.rs`: a client of the server under trial.
+//! Replaces the `tests/test.rs` of the crate's own tests: a client of the server under test.
 //!
-//! Theirs knows one server by the name of `etcd`, brings TLS, and passes over what ends in an error.
+//! The original knows one server with the host name `etcd`, needs TLS, and ignores futures that end in an error.
 
 use etcd::{kv, Client};
 use futures::Future;
@@ -8,7 +8,7 @@ use hyper::client::HttpConnector;
 use std::ops::Deref;
 use tokio::runtime::Runtime;
 
-/// Cleans up after each test, if it is made by [`TestClient::new`].
+/// Cleans up after each test if it was created by [`TestClient::new`].
 #[allow(dead_code)]
 pub struct TestClient {
     client: Client<HttpConnector>,
@@ -34,7 +34,7 @@ impl TestClient {
         }
     }
 
-    /// The tests that call this are left out.
+    /// The tests that call this are skipped.
     pub fn https(_with_certificate: bool) -> TestClient {
         unreachable!("it is built without TLS")
     }

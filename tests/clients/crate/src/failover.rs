@@ -1,4 +1,4 @@
-//! What a client sees that knows all members, when the first of them, the leader, is killed.
+//! A client that knows all members, when the first of them, the leader, is killed.
 
 use crate::members::{show, Member, Members};
 use etcd::kv::{self, Action, GetOptions, WatchOptions};
@@ -66,7 +66,7 @@ pub fn lose_the_leader(members: &mut Members, urls: &[&str]) {
     }
 }
 
-/// Watches again and again, as the crate's users do, until the end is set.
+/// Watches repeatedly, as users of the crate do, until the end is set.
 fn follow(client: &Member, mut index: u64) -> Vec<(Action, String, Option<String>)> {
     let mut runtime = Runtime::new().expect("an event loop");
     let mut seen = Vec::new();

@@ -1,10 +1,9 @@
-//! Every call of the `etcd` crate's own, against the servers at URLS; prints what each came to.
+//! Makes every call of the `etcd` crate against the servers at URLS, and prints each result.
 //!
 //!     etcd-crate-trial URL[,URL...]
 //!
-//! The output of two clusters that do the same is the same, if both start at the same index. With several members
-//! each call goes to the next one ([`members::Members`]), and at the end the leader is killed under a client that
-//! watches.
+//! Two clusters that behave alike give the same output if both start at the same index. With several members, each
+//! call goes to the next one ([`members::Members`]), and at the end the leader is killed while a client watches.
 
 mod failover;
 mod keys;
@@ -67,7 +66,7 @@ fn ask_about_the_cluster(members: &mut Members) {
     change_members(members);
 }
 
-/// The crate sends what it asks of members as a form, so no server since etcd 2 takes it.
+/// The crate sends requests about members as a form, which no server accepts since etcd 2.
 fn change_members(members: &mut Members) {
     let all = members.all();
     let listed = members

@@ -1,4 +1,4 @@
-//! The members of a cluster, a client of each, and the event loop on which the crate's futures run.
+//! The members of a cluster, a client for each, and the event loop for the crate's futures.
 
 use etcd::kv::{self, GetOptions, KeyValueInfo};
 use etcd::{stats, Client, Error, Response};
@@ -10,7 +10,7 @@ use tokio::runtime::{current_thread, Runtime};
 
 pub type Member = Client<HttpConnector>;
 
-/// What a change of a key, or a look at one, comes to.
+/// The result of a write or a read of a key.
 pub type Changed = Result<Response<KeyValueInfo>, Vec<Error>>;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -35,7 +35,7 @@ impl Members {
         }
     }
 
-    /// A client that knows all of them, and asks the next one where one does not answer.
+    /// A client that knows all members, and uses the next one if one does not answer.
     pub fn all(&self) -> Member {
         self.all.clone()
     }
@@ -48,8 +48,8 @@ impl Members {
         self.each.remove(number);
     }
 
-    /// The next member, once it has applied what the others have confirmed: a quorum read waits for that. The crate
-    /// has no such reads, but leaves a query in the key as it is.
+    /// The next member, once it has applied all acknowledged writes. A quorum read waits for that. The crate has no
+    /// such reads, but it leaves a query in the key unchanged.
     pub fn next(&mut self) -> Member {
         self.turn += 1;
         let member = self.each[self.turn % self.each.len()].clone();
@@ -67,7 +67,7 @@ impl Members {
         self.runtime.block_on(call)
     }
 
-    /// Some of the crate's futures stay in their thread: those get an event loop and connections of their own.
+    /// Some of the crate's futures must stay in their thread, so they get their own event loop and connections.
     pub fn wait_here<F: Future>(
         &self,
         make: impl FnOnce(&Member) -> F,
@@ -77,7 +77,7 @@ impl Members {
         runtime.block_on(make(&client(&urls)))
     }
 
-    /// Makes a call of the next member and prints what it came to.
+    /// Makes a call to the next member and prints the result.
     pub fn call<F>(&mut self, what: &str, make: impl FnOnce(&Member) -> F) -> Changed
     where
         F: Future<Item = Response<KeyValueInfo>, Error = Vec<Error>> + Send + 'static,
@@ -97,7 +97,7 @@ impl Members {
         futures::sync::oneshot::spawn(call, &self.runtime.executor())
     }
 
-    /// Waits until so many watches are open on all members together.
+    /// Waits until this many watches are open on all members together.
     pub fn wait_for_watchers(&mut self, count: u64) {
         let end = Instant::now() + DEADLINE;
         while self.watchers() != count {
@@ -119,7 +119,7 @@ fn client(urls: &[&str]) -> Member {
     Client::new(urls, None).expect("a client of these URLs")
 }
 
-/// The answer as JSON, an error with all that it carries.
+/// The response as JSON, or an error with all its details.
 pub fn show<E: Debug>(what: &str, result: &Result<Response<KeyValueInfo>, E>) {
     match result {
         Ok(answer) => {

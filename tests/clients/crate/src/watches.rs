@@ -1,4 +1,4 @@
-//! Watches: over what has happened, live, and without an event.
+//! Watches: of past events, of new events, and without an event.
 
 use crate::members::{show, Members};
 use etcd::kv::{self, WatchOptions};
@@ -33,7 +33,7 @@ pub fn watch(members: &mut Members) {
         timeout: Some(Duration::from_millis(200)),
         ..WatchOptions::default()
     };
-    past(members, "watch in vain", brief, "/w/none");
+    past(members, "watch without an event", brief, "/w/none");
     members.wait_for_watchers(0);
     live(
         members,
@@ -66,7 +66,7 @@ fn past(members: &mut Members, what: &str, options: WatchOptions, key: &str) {
     show(what, &seen);
 }
 
-/// Watches, and sets the keys in their order once the watch is open.
+/// Watches, and sets the keys in order once the watch is open.
 fn live(members: &mut Members, what: &str, options: WatchOptions, key: &str, set: &[&str]) {
     let member = members.next();
     let waiting = members.spawn(kv::watch(&member, key, options));
