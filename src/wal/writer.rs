@@ -284,7 +284,9 @@ impl<D: Disk> Wal<D> {
 
     /// Whether two more segments would use space of the next snapshot.
     pub(super) fn is_tight(&self) -> bool {
-        let two = 2 * self.active.file.bytes;
+        // The active segment may be a tiny one: only that still fitted.
+        let usual = self.home.options().segment_bytes;
+        let two = 2 * self.active.file.bytes.max(usual);
         self.free_for_segments().is_some_and(|free| free < two)
     }
 

@@ -4,7 +4,7 @@
 use crate::support::{
     self, DIR, ballot, edit, entries, mark, open, open_with, options, read_all, records, segments,
 };
-use edgetcd::wal::{Batch, Home, LyingDisk, Options, Wal, WalErrorKind, recover};
+use edgetcd::wal::{Batch, Disk, Home, LyingDisk, Options, Wal, WalErrorKind, recover};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -348,6 +348,43 @@ fn the_log_leaves_room_for_the_next_snapshot_and_a_snapshot_makes_room_for_the_l
     let (_home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
     let all = read_all(&wal, &recovered);
     assert_eq!(all.last().map(|entry| entry.position.index.0), Some(last));
+}
+
+/// Where room is scarce a segment has its batch alone. Measured by that one, there would be room for many.
+#[test]
+fn after_a_tiny_segment_room_is_no_less_scarce() {
+    const USUAL: u64 = 16 * SEGMENT;
+    let disk = LyingDisk::new(1);
+    let (_home, mut wal, _) = open(&disk, USUAL).expect("a new directory");
+    let snapshots = || {
+        let all = disk.files().into_iter();
+        all.filter(|file| file.extension().is_some_and(|name| name == "snap"))
+            .count()
+    };
+    let mut last = 0;
+    for _ in 0..2 {
+        wal.write(&entries(last + 1, last + 3, 1, 300))
+            .expect("room");
+        last += 3;
+        let writer = wal.begin_snapshot(&mark(last, 1)).expect("begun");
+        writer.finish().expect("room");
+        wal.compact(&mark(last, 1)).expect("compacted");
+    }
+    assert_eq!(snapshots(), 2);
+    disk.set_capacity(disk.used() + USUAL);
+    let newest = || {
+        let path = segments(&disk).pop().expect("a segment");
+        disk.bytes(&path).expect("bytes").len() as u64
+    };
+    while newest() >= USUAL {
+        wal.write(&entries(last + 1, last + 3, 1, 300))
+            .expect("room");
+        last += 3;
+    }
+    let free = disk.free_bytes(Path::new(DIR)).expect("it is known");
+    assert!(free > 2 * newest(), "{free}");
+    drop(wal.begin_snapshot(&mark(last, 1)).expect("begun"));
+    assert_eq!(snapshots(), 1, "only the newest one");
 }
 
 #[test]

@@ -208,6 +208,9 @@ impl World {
             84..88 => {
                 let room = self.random.below(20_000);
                 self.disk.set_capacity(self.disk.used() + room);
+                // Room that is scarce makes the log give up the snapshots before the newest.
+                let (_, wal) = self.open.as_mut().expect("open");
+                wal.set_reserve(self.random.below(20_000));
             }
             88..90 => self.disk.set_capacity(u64::MAX),
             90..94 => self.close(),
