@@ -55,7 +55,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
-use stored::Stored;
+use stored::{Disks, Stored};
 
 /// A log this long is cut by a snapshot; on a small disk an eighth of it.
 const LOG_BYTES_MAX: u64 = 64 << 20;
@@ -481,21 +481,27 @@ fn raft_settings(config: &Config, id: u64) -> raft::Settings {
 }
 
 fn replica_settings(config: &Config, snapshot_bytes: u64) -> Settings {
-    let disk_bytes = stored::disk_bytes(&config.data_dir);
+    let disks = Disks::of(config);
     Settings {
         tick: tick(config),
         request_timeout: Duration::from_secs(5) + 2 * config.election_timeout,
         leader_timeout: 2 * config.election_timeout,
         snapshot_count: config.snapshot_count,
         snapshot_bytes,
-        log_bytes_max: LOG_BYTES_MAX.min(disk_bytes / 8),
-        batch_bytes_max: stored::segment_bytes_max(disk_bytes) as usize / 2,
-        history_bytes: config.watch_history_bytes.unwrap_or(disk_bytes / 16) as usize,
+        log_bytes_max: LOG_BYTES_MAX.min(disks.smaller() / 8),
+        batch_bytes_max: stored::segment_bytes_max(disks.log) as usize / 2,
+        history_bytes: history_bytes(config, disks),
         stall: config.heartbeat_interval,
         election_ticks: ticks(config, config.election_timeout),
         strict_changes: config.strict_reconfig_check,
         first_tag: random(),
     }
+}
+
+/// What `--watch-history` says, or a sixteenth of the disk.
+fn history_bytes(config: &Config, disks: Disks) -> usize {
+    let bytes = config.watch_history_bytes.unwrap_or(disks.data / 16);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Five to a heartbeat: enough for members that wait for one to wait differently long, and not more, since an

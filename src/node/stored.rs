@@ -8,6 +8,7 @@ use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::raft::{Membership, NodeId, Payload, SnapshotMark, Start};
 use crate::wal::{self, Home, RealDisk, Recovered};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A disk with less room than this keeps no spare snapshots and segments.
@@ -119,18 +120,47 @@ fn addresses(members: &Members, log: &crate::raft::StoredLog) -> Members {
 
 /// On a small disk no more is kept than is needed: the log and two snapshots.
 fn options(config: &Config) -> wal::Options {
-    let is_small = disk_bytes(&config.data_dir) < SMALL_DISK_BYTES;
+    let disks = Disks::of(config);
+    let is_small = disks.smaller() < SMALL_DISK_BYTES;
     let kept = |count: usize, least: usize| if is_small { least } else { count };
     let usual = wal::Options::new(&config.data_dir);
-    let wal_dir = config.wal_dir.as_ref().unwrap_or(&config.data_dir);
-    let segment_bytes_max = segment_bytes_max(disk_bytes(wal_dir)).min(usual.segment_bytes_max);
+    let segment_bytes_max = segment_bytes_max(disks.log).min(usual.segment_bytes_max);
     wal::Options {
         wal_dir: config.wal_dir.clone(),
+        log_is_apart: disks.are_two,
         segment_bytes: usual.segment_bytes.min(segment_bytes_max),
         segment_bytes_max,
         max_snapshots: kept(config.max_snapshots, 2),
         max_wals: kept(config.max_wals, 1),
         ..usual
+    }
+}
+
+/// The sizes of the file systems that hold a member's files, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Disks {
+    /// Of the snapshots.
+    pub data: u64,
+    /// Of the log, which may lie elsewhere (`--wal-dir`).
+    pub log: u64,
+    /// Whether these are two file systems.
+    pub are_two: bool,
+}
+
+impl Disks {
+    pub fn of(config: &Config) -> Disks {
+        let data_dir = existing(&config.data_dir);
+        let wal_dir = config.wal_dir.as_deref().map_or(data_dir, existing);
+        let device = |dir: &Path| std::fs::metadata(dir).map(|dir| dir.dev()).ok();
+        Disks {
+            data: disk_bytes(data_dir),
+            log: disk_bytes(wal_dir),
+            are_two: device(data_dir) != device(wal_dir),
+        }
+    }
+
+    pub fn smaller(self) -> u64 {
+        self.data.min(self.log)
     }
 }
 
@@ -144,13 +174,15 @@ pub(super) fn segment_bytes_max(disk_bytes: u64) -> u64 {
         .next_multiple_of(LEAST)
 }
 
-/// The size of the file system that holds `dir`, or will; unlimited if it cannot be told (a ramfs says 0).
-pub(super) fn disk_bytes(dir: &Path) -> u64 {
-    let there = dir
-        .ancestors()
-        .find(|dir| dir.exists())
-        .unwrap_or(Path::new("."));
-    rustix::fs::statvfs(there)
+/// The folder, or what it will be made in.
+fn existing(dir: &Path) -> &Path {
+    let there = dir.ancestors().find(|dir| dir.exists());
+    there.unwrap_or(Path::new("."))
+}
+
+/// The size of the file system that holds `dir`; unlimited if it cannot be told (a ramfs says 0).
+fn disk_bytes(dir: &Path) -> u64 {
+    rustix::fs::statvfs(dir)
         .map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize))
         .ok()
         .filter(|&bytes| bytes > 0)

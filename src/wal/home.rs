@@ -37,6 +37,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Folder for segments, instead of `member/wal`.
     pub wal_dir: Option<PathBuf>,
+    /// Whether the log lies on another file system than the snapshots. Then the log leaves no room for them.
+    pub log_is_apart: bool,
     /// Number of snapshots to keep. The newest two are always kept. 0 keeps all.
     pub max_snapshots: usize,
     /// Number of segments to keep. Segments that are still needed are always kept. 0 keeps all.
@@ -56,6 +58,7 @@ impl Options {
         Options {
             dir: dir.into(),
             wal_dir: None,
+            log_is_apart: false,
             max_snapshots: 5,
             max_wals: 5,
             tail_bytes: 4 << 20,

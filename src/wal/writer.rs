@@ -270,9 +270,9 @@ impl<D: Disk> Wal<D> {
     /// Keeps `bytes` of the disk free for the next snapshot, because the log cannot be shortened without one. A log on
     /// another disk (`--wal-dir`) needs no reserve there.
     pub fn set_reserve(&mut self, bytes: u64) {
-        self.reserve = match self.home.options().wal_dir {
-            Some(_) => 0,
-            None => bytes,
+        self.reserve = match self.home.options().log_is_apart {
+            true => 0,
+            false => bytes,
         };
     }
 
