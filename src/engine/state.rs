@@ -267,6 +267,12 @@ impl Loader {
         }
     }
 
+    /// Keeps events of at most so many bytes ([`Settings::history_bytes`](super::Settings::history_bytes)).
+    pub fn limit_history(mut self, bytes: usize) -> Loader {
+        self.tree.limit_history(bytes);
+        self
+    }
+
     /// Takes the next slice.
     ///
     /// # Errors

@@ -403,6 +403,7 @@ fn link(config: &Config, stored: &Stored, to_raft: Sender<FromPeers>) -> peer::C
         timing: Timing::new(config.election_timeout),
         snapshots: stored.wal.snapshots(),
         history_events: config.watch_history,
+        history_bytes: history_bytes(config, Disks::of(config)),
         to_raft,
     }
 }

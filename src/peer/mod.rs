@@ -120,8 +120,10 @@ pub struct Config<D: Disk> {
     pub timing: Timing,
     /// Where snapshots are read from and written to.
     pub snapshots: Snapshots<D>,
-    /// How many past events a state keeps for watches.
+    /// How many past events a state keeps for watches…
     pub history_events: usize,
+    /// …and how many bytes of them.
+    pub history_bytes: usize,
     /// The raft thread's ear.
     pub to_raft: Sender<FromPeers>,
 }
@@ -158,7 +160,12 @@ impl<D: Disk> Link<D> {
         let snapshots = config.snapshots;
         let link = Arc::new(Link {
             transfers: Transfers::new(Arc::clone(&common), snapshots.clone()),
-            receiver: Receiver::new(Arc::clone(&common), snapshots, config.history_events),
+            receiver: Receiver::new(
+                Arc::clone(&common),
+                snapshots,
+                config.history_events,
+                config.history_bytes,
+            ),
             common,
         });
         let common = Arc::clone(&link.common);

@@ -2,6 +2,10 @@
 //!
 //! One comes in at a time. A newer leader's, or one that the same member begins anew, replaces it: the
 //! older one's sender may be long gone without this end having noticed.
+//!
+//! The sender may keep more events for watches than this member, whose disk may be smaller. If the disk has no room for
+//! the snapshot as it comes, it goes into the state only, which forgets the events that this member does not keep. A
+//! snapshot of that state is written when all has come.
 
 use super::common::Common;
 use super::crew::Held;
@@ -31,6 +35,7 @@ pub(super) struct Receiver<D: Disk> {
     common: Arc<Common>,
     snapshots: Snapshots<D>,
     history_events: usize,
+    history_bytes: usize,
     place: Mutex<Option<Place>>,
     freed: Condvar,
 }
@@ -52,11 +57,13 @@ impl<D: Disk> Receiver<D> {
         common: Arc<Common>,
         snapshots: Snapshots<D>,
         history_events: usize,
+        history_bytes: usize,
     ) -> Arc<Receiver<D>> {
         Arc::new(Receiver {
             common,
             snapshots,
             history_events,
+            history_bytes,
             place: Mutex::default(),
             freed: Condvar::new(),
         })
@@ -172,12 +179,14 @@ impl<D: Disk> Incoming<'_, D> {
         let (bytes, mark) = self.begin()?;
         let label = format!("{} ({bytes} bytes) of {:x}", mark.position, self.from.0);
         log::info!("receiving the snapshot {label}");
-        let mut writer = on_disk(self.receiver.snapshots.begin(&mark))?;
-        let mut loader = Loader::new(self.receiver.history_events);
+        let receiver = self.receiver;
+        let mut copy = Copy::begin(&receiver.snapshots, &mark, bytes);
+        let loader = Loader::new(receiver.history_events);
+        let mut loader = loader.limit_history(receiver.history_bytes);
         let mut come = 0;
         while let Some(slice) = self.next_slice()? {
             come += slice.len() as u64;
-            on_disk(writer.write(slice))?;
+            copy.write(slice);
             let taken = loader.push(slice);
             taken.map_err(|error| format!("its state cannot be read: {}", error.0))?;
         }
@@ -189,13 +198,32 @@ impl<D: Disk> Incoming<'_, D> {
         if state.members.cluster != self.receiver.common.me.cluster {
             return Err("it is of another cluster".into());
         }
-        on_disk(writer.seal())?;
+        let (writer, bytes) = match copy.seal() {
+            Some(writer) => (writer, bytes),
+            None => self.write_state(&mark, &state)?,
+        };
         Ok(Whole {
             mark,
             state,
             bytes,
             writer,
         })
+    }
+
+    /// Writes a snapshot of the state, and tells how many bytes of state that are.
+    fn write_state(
+        &self,
+        mark: &SnapshotMark,
+        state: &State,
+    ) -> Result<(SnapshotWriter<D>, u64), String> {
+        let mut writer = on_disk(self.receiver.snapshots.begin(mark))?;
+        let mut bytes = 0;
+        let saved = state.save(|slice| {
+            bytes += slice.len() as u64;
+            writer.write(slice)
+        });
+        on_disk(saved.and_then(|()| writer.seal()))?;
+        Ok((writer, bytes))
     }
 
     /// The first frame: what is to come.
@@ -242,6 +270,34 @@ impl<D: Disk> Incoming<'_, D> {
     }
 }
 
+/// The file of a snapshot as it comes. None: the disk has no room for it.
+struct Copy<D: Disk>(Option<SnapshotWriter<D>>);
+
+impl<D: Disk> Copy<D> {
+    fn begin(snapshots: &Snapshots<D>, mark: &SnapshotMark, bytes: u64) -> Copy<D> {
+        let has_room = snapshots.has_room(mark, bytes);
+        Copy(if has_room {
+            or_full(snapshots.begin(mark))
+        } else {
+            None
+        })
+    }
+
+    /// A file that does not fit is removed at once.
+    fn write(&mut self, slice: &[u8]) {
+        let written = self.0.as_mut().map(|writer| or_full(writer.write(slice)));
+        if written == Some(None) {
+            self.0 = None;
+        }
+    }
+
+    /// The file, durable under its temporary name.
+    fn seal(self) -> Option<SnapshotWriter<D>> {
+        let mut writer = self.0?;
+        or_full(writer.seal()).map(|()| writer)
+    }
+}
+
 /// The next frame, however long it takes if only bytes come.
 fn next<'a>(reader: &'a mut FrameReader, socket: &TcpStream) -> Result<(Kind, &'a [u8]), String> {
     while !reader.has_frame().map_err(|damage| damage.to_string())? {
@@ -261,4 +317,9 @@ fn on_disk<T>(result: Result<T, WalError>) -> Result<T, String> {
         WalErrorKind::Full => error.to_string(),
         _ => threads::fatal(&error.to_string()),
     })
+}
+
+/// None: there is no room.
+fn or_full<T>(result: Result<T, WalError>) -> Option<T> {
+    on_disk(result).ok()
 }

@@ -94,6 +94,7 @@ struct Setting {
     timing: Timing,
     /// Of raft's channel.
     room: usize,
+    history_bytes: usize,
 }
 
 impl Setting {
@@ -102,6 +103,7 @@ impl Setting {
             incarnation: incarnation(id),
             timing: Timing::new(Duration::from_secs(1)),
             room: 1024,
+            history_bytes: usize::MAX,
         }
     }
 }
@@ -126,6 +128,7 @@ impl Node {
             timing: setting.timing,
             snapshots: snapshots.clone(),
             history_events: 1000,
+            history_bytes: setting.history_bytes,
             to_raft,
         });
         let link = link.expect("threads");

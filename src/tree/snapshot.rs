@@ -310,6 +310,11 @@ impl Decoder {
         }
     }
 
+    /// Keeps events of at most so many bytes, the newest ones, but always one.
+    pub fn limit_history(&mut self, bytes: usize) {
+        self.parts.history.limit(bytes);
+    }
+
     /// Takes the next slice.
     ///
     /// # Errors

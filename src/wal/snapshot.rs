@@ -41,6 +41,12 @@ impl<D: Disk> Snapshots<D> {
         SnapshotWriter::begin(self.0.clone(), mark)
     }
 
+    /// Whether the disk has room for a snapshot of so many bytes of state. True if the free space is unknown.
+    pub fn has_room(&self, mark: &SnapshotMark, state_bytes: u64) -> bool {
+        let free = self.0.disk().free_bytes(self.0.snap());
+        free.is_none_or(|free| SliceEncoder::length(mark, state_bytes) < free)
+    }
+
     /// Opens the finished snapshot at this position.
     pub fn open(&self, position: Position) -> Result<SnapshotReader<D>, WalError> {
         SnapshotReader::open(&self.0, position)

@@ -52,7 +52,7 @@ fn a_leader_with_a_full_disk_lets_another_lead() {
 }
 
 /// The value of a metric of a node, summed over all labels.
-fn number(cluster: &Cluster, node: usize, name: &str) -> f64 {
+pub fn number(cluster: &Cluster, node: usize, name: &str) -> f64 {
     let page = cluster.node(node).ask("GET", "/metrics", None).text();
     let lines = page.lines().filter(|line| line.starts_with(name));
     let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());

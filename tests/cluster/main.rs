@@ -22,6 +22,7 @@
 //! | `catch_up.rs`      | a follower that was down; idle nodes                                       |
 //! | `full_disk.rs`     | the leader's disk is full: another member leads, and no write fails        |
 //! | `hung_disk.rs`     | a member's disk hangs: its health check fails, and the cluster continues   |
+//! | `small_disk.rs`    | a follower with a small disk: it keeps up, and catches up after a crash    |
 //! | `slow.rs`          | a follower on a slow line: memory and term of the leader                   |
 //! | `without_leader.rs`| responses without a majority, no stale reads, bounded memory               |
 //! | `time_to_live.rs`  | expiry across changes of the leader                                        |
@@ -51,6 +52,7 @@ mod recorded;
 mod rolling;
 mod search;
 mod slow;
+mod small_disk;
 mod support;
 mod time_to_live;
 mod watchers;

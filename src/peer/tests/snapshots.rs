@@ -221,6 +221,37 @@ fn a_full_disk_ends_the_transfer_and_not_the_process() {
     until("nothing is left", || snapshot_files(&two) == 0);
 }
 
+/// The leader's disk is larger, so its snapshot holds more events than this member keeps.
+#[test]
+fn a_snapshot_with_too_much_history_is_installed_with_less_of_it() {
+    for room in [1500 << 10, 3500 << 10] {
+        let (one, a) = listener();
+        let (two, b) = listener();
+        let members = members(&[(1, a), (2, b)]);
+        let setting = Setting {
+            history_bytes: 300 << 10,
+            ..Setting::of(2)
+        };
+        let one = Node::start(1, one, &members);
+        let two = Node::with(2, two, &members, setting);
+        // Each value is in the tree once, and in the history once.
+        store(&one, 100, 16);
+        two.disk.set_capacity(two.disk.used() + room);
+        one.link.send_snapshot(NodeId(2), Term(3));
+        let snapshot = received(&two);
+        let history = snapshot.state.tree.history();
+        assert!((1..6).contains(&history.len()), "{}", history.len());
+        (snapshot.finish)().expect("it fits");
+        let newest = two.snapshots.newest().expect("a disk").expect("one");
+        assert_eq!(newest.bytes(), snapshot.bytes);
+        assert_eq!(newest.mark(), &mark(100));
+        let full = one.snapshots.newest().expect("a disk").expect("one");
+        assert_eq!(newest.bytes() < full.bytes(), room < 2 << 20);
+        snapshot.installed.send(position(100)).expect("it waits");
+        assert_eq!(sent(&one), Some(position(100)));
+    }
+}
+
 /// A sector of the leader's newest snapshot has rotted. Sending it again would fail in the same place for ever.
 #[test]
 fn a_damaged_snapshot_is_set_aside_and_another_one_asked_for() {
