@@ -82,26 +82,56 @@ fn open(
 }
 
 fn no_socket(path: &Path, error: &io::Error) -> Stop {
-    let what = match error.kind() {
-        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
-        io::ErrorKind::AlreadyExists => "there is a file that is no socket".to_owned(),
-        _ => error.to_string(),
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let other = "or choose another file with --listen-client-urls";
+    let (what, hint) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            "address already in use".to_owned(),
+            format!("another server may run already (see: ss -lxp); {other}"),
+        ),
+        io::ErrorKind::AlreadyExists => (
+            "there is a file that is no socket".to_owned(),
+            format!("move it away, {other}"),
+        ),
+        io::ErrorKind::NotFound => (
+            "no such file or directory".to_owned(),
+            format!("type: mkdir -p {}; {other}", folder.display()),
+        ),
+        _ => (
+            error.to_string(),
+            other.trim_start_matches("or ").to_owned(),
+        ),
     };
     Stop::fatal(
         format!("listen unix {}: bind: {what}", path.display()),
-        "another server may run already (see: ss -lxp); or choose another file with --listen-client-urls",
+        &hint,
     )
 }
 
 fn taken(address: SocketAddr, error: &io::Error) -> Stop {
-    let what = match error.kind() {
-        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "cannot assign requested address".to_owned(),
-        _ => error.to_string(),
+    let urls = "--listen-client-urls (with --advertise-client-urls) and --listen-peer-urls";
+    let (what, hint) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            "address already in use".to_owned(),
+            format!(
+                "another server may run already (see: ss -ltnp); or choose other ports with {urls}"
+            ),
+        ),
+        io::ErrorKind::AddrNotAvailable => (
+            "cannot assign requested address".to_owned(),
+            "this machine has no such address (see: ip addr); 0.0.0.0 stands for all it has"
+                .to_owned(),
+        ),
+        io::ErrorKind::PermissionDenied => (
+            "permission denied".to_owned(),
+            format!(
+                "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose other ports with {urls}"
+            ),
+        ),
+        _ => (
+            error.to_string(),
+            format!("choose other addresses with {urls}"),
+        ),
     };
-    Stop::fatal(
-        format!("listen tcp {address}: bind: {what}"),
-        "another server may run already (see: ss -ltnp); or choose other ports with \
-         --listen-client-urls (with --advertise-client-urls) and --listen-peer-urls",
-    )
+    Stop::fatal(format!("listen tcp {address}: bind: {what}"), &hint)
 }

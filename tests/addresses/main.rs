@@ -139,6 +139,35 @@ fn a_unix_socket_serves_clients_and_goes_with_the_server() {
     assert_eq!(gone.status.code(), Some(2), "{gone:?}");
 }
 
+/// The hint is for the reason at hand.
+#[test]
+fn a_place_that_cannot_be_listened_on_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = folder.path().join("text");
+    std::fs::write(&text, "text").expect("a file");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let busy = listener.local_addr().expect("its address");
+    for (url, hint) in [
+        (
+            format!("unix://{}/no/s", folder.path().display()),
+            "mkdir -p",
+        ),
+        (format!("unix://{}", text.display()), "move it away"),
+        (format!("http://{busy}"), "ss -ltnp"),
+        ("http://192.0.2.1:2379".to_owned(), "ip addr"),
+    ] {
+        let server = Server::prepare(&[
+            &format!("--listen-client-urls={url}"),
+            &format!("--advertise-client-urls={url}"),
+        ]);
+        let refused = server.command().output().expect("a process");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains(hint), "{url}: {said}");
+        assert_eq!(refused.status.code(), Some(1), "{url}");
+        assert!(!server.data().exists());
+    }
+}
+
 #[test]
 fn what_watches_the_server_has_an_address_of_its_own() {
     let metrics = free_address();
