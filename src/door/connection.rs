@@ -26,6 +26,7 @@
 
 use super::Handler;
 use super::answer::Answer;
+use super::backlog::{Backlog, Excess, STALLED_MIN, Share};
 use super::call::Call;
 use super::head::{self, Framing, Parsed, Space};
 use super::inbox::{Address, Inbox, Mail, Resume};
@@ -71,6 +72,7 @@ pub(super) struct Tools {
     pub ledger: Arc<Ledger>,
     /// Bytes of chunks that wait in all parked answers of all workers.
     pub streams: Arc<AtomicUsize>,
+    pub backlog: Arc<Backlog>,
     pub stamp: Stamp,
     pub input: Scratch,
     pub output: Vec<u8>,
@@ -89,6 +91,8 @@ pub(super) struct Tools {
     pub stopping: bool,
     /// Memory was freed that others wait for.
     pub room: bool,
+    /// Answers hold too much memory.
+    pub excess: bool,
 }
 
 impl Tools {
@@ -245,6 +249,10 @@ pub(super) struct Connection {
     pub deadline: Option<Instant>,
     /// Bytes of chunks that are counted among those of all streams.
     streamed: usize,
+    /// What of it is counted in the backlog.
+    share: Share,
+    /// Bytes of a long head that the owner of a parked answer may keep.
+    kept: usize,
     /// The worker has it on its list of those that wait for room; of those that want another turn.
     pub awaits_room: bool,
     pub awaits_turn: bool,
@@ -279,6 +287,8 @@ impl Connection {
             used: false,
             deadline: None,
             streamed: 0,
+            share: Share::default(),
+            kept: 0,
             awaits_room: false,
             awaits_turn: false,
         }
@@ -347,7 +357,11 @@ impl Connection {
                 self.output.settle(&mut tools.output);
                 return Fate::Close;
             }
-            Mail::Adopt { .. } | Mail::Room | Mail::Evict { .. } | Mail::Stop { .. } => {
+            Mail::Adopt { .. }
+            | Mail::Room
+            | Mail::Relieve
+            | Mail::Evict { .. }
+            | Mail::Stop { .. } => {
                 unreachable!("mail to a worker was sent on to a connection")
             }
         }
@@ -454,12 +468,50 @@ impl Connection {
         self.input.settle(&mut tools.input);
         self.count(tools);
         self.count_chunks(tools);
+        self.count_output(tools);
         fate
     }
 
-    /// Brings the sum over all streams in line with the chunks that wait here.
+    /// Brings the backlog in line with the output that waits here.
+    fn count_output(&mut self, tools: &mut Tools) {
+        let is_parked = matches!(self.state, State::Parked(_));
+        let kept = if is_parked { self.kept } else { 0 };
+        if self.output.is_empty() && kept == 0 && self.share.is_empty() {
+            return;
+        }
+        let (held, pin) = (self.output.held() + kept, self.output.pin(!is_parked));
+        tools.backlog.update(&mut self.share, held, pin);
+        tools.excess |= tools.backlog.excess().is_some();
+    }
+
+    /// Whether cutting the answer here relieves the backlog, and how much: larger is more. None: the answer has nothing
+    /// of what is scarce, or its client reads.
+    pub fn relief(&self, excess: Excess, tools: &Tools) -> Option<(usize, Duration)> {
+        let is_parked = matches!(self.state, State::Parked(_));
+        if is_parked && self.kept > 0 && matches!(excess, Excess::Held { .. }) {
+            return Some((self.share.held(), Duration::ZERO));
+        }
+        if self.clock != Clock::Write {
+            return None;
+        }
+        let left = self.deadline?.saturating_duration_since(tools.stamp.now);
+        let stalled = tools.limits.write_time.saturating_sub(left);
+        let (size, far) = match excess {
+            Excess::Held { far } => (self.share.held(), far),
+            // The size of a version does not tell how much becomes free. The answer that has waited longest is likely
+            // to pin an old version, which shares least with the newest one.
+            Excess::Pinned { far } => (usize::from(self.share.is_pinning()), far),
+        };
+        (size > 0 && (far || stalled >= STALLED_MIN)).then_some((size, stalled))
+    }
+
+    /// Brings the sum over all streams in line with the chunks that wait here. What is left of a stream that has ended
+    /// counts in the backlog.
     fn count_chunks(&mut self, tools: &Tools) {
-        let bytes = self.output.backlog().1;
+        let bytes = match self.state {
+            State::Parked(_) => self.output.backlog().1,
+            _ => 0,
+        };
         // Modulo 2^64 this adds and subtracts alike.
         let change = bytes.wrapping_sub(self.streamed);
         if change != 0 {
@@ -567,7 +619,7 @@ impl Connection {
             socket: &self.socket,
             taken: &tools.sent_bytes,
         };
-        match self.output.flush(socket)? {
+        match self.output.flush(socket, tools.backlog.slice_bytes())? {
             Flushed::All => Ok(true),
             Flushed::Paused => {
                 self.paused = true;
@@ -875,6 +927,7 @@ impl Connection {
     /// The handler has been called.
     fn served(&mut self, outcome: Outcome, tools: &mut Tools) -> Taken {
         self.used = true;
+        self.kept = self.long_head.as_ref().map_or(0, |long| long.counted);
         self.end_head(tools);
         (self.seen, self.parsed) = (0, 0);
         self.unwind();
@@ -979,6 +1032,7 @@ impl Connection {
     pub fn ended(&mut self, tools: &mut Tools) {
         tools.streams.fetch_sub(self.streamed, Ordering::Relaxed);
         self.streamed = 0;
+        tools.backlog.update(&mut self.share, 0, None);
         self.end_head(tools);
         self.end_body(tools);
         if let State::Parked(watch) = std::mem::replace(&mut self.state, State::Open) {

@@ -66,6 +66,8 @@ pub(super) enum Mail {
     },
     /// Memory for bodies has become free.
     Room,
+    /// Answers hold too much memory.
+    Relieve,
     /// Connections are scarce: close up to so many idle ones.
     Evict {
         count: usize,

@@ -59,6 +59,12 @@ pub struct Limits {
     /// Bytes that the chunks of all parked answers may hold together. Beyond that the one with most of them is cut, of
     /// the worker that notices. A single event may hold tens of megabytes, so no answer has a limit of its own.
     pub streams_bytes: usize,
+    /// Bytes of all answers together that are rendered and not sent, without the chunks of parked answers. Above that,
+    /// answers whose clients read nothing are cut.
+    pub answers_bytes: usize,
+    /// Bytes of the handler's data that answers may keep alive ([`Slices::pin`](super::Slices::pin)), or four times the
+    /// largest part of it if that is more. Above that, answers whose clients read nothing are cut.
+    pub pinned_bytes: usize,
 }
 
 impl Default for Limits {
@@ -78,6 +84,8 @@ impl Default for Limits {
             linger_time: Duration::from_secs(2),
             stream_chunks: 100,
             streams_bytes: 64 << 20,
+            answers_bytes: 64 << 20,
+            pinned_bytes: 256 << 20,
         }
     }
 }

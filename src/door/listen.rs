@@ -22,6 +22,11 @@ const KEEPALIVE_PROBES: u32 = 3;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(90);
 
+/// So much that was not sent yet may wait in the system. A client that reads slowly is kept busy by less than that,
+/// and one that does not read would hold megabytes of the system's memory.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 256 << 10;
+
 /// Where clients connect.
 #[derive(Debug)]
 pub enum Listener {
@@ -174,7 +179,10 @@ fn bind_one(address: SocketAddr, is_one_family: bool) -> io::Result<Bound> {
         .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    {
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    }
     socket.bind(&address.into())?;
     Ok(Bound(socket))
 }
@@ -262,5 +270,7 @@ mod tests {
             socket.tcp_user_timeout().expect("timeout"),
             Some(UNACKNOWLEDGED_MAX)
         );
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_notsent_lowat().expect("unsent"), UNSENT_BYTES);
     }
 }

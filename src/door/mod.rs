@@ -37,7 +37,7 @@
 //!
 //! `worker.rs` (a round), `connection.rs` (a life), `head.rs`, `body.rs` and `incoming.rs` (strict
 //! framing), `call.rs` (the handler's turn), `input.rs` and `output.rs` (memory), `inbox.rs` (answers
-//! from elsewhere, wake-ups), `timers.rs`, `ledger.rs`, `accept.rs`.
+//! from elsewhere, wake-ups), `timers.rs`, `ledger.rs`, `backlog.rs`, `accept.rs`.
 //!
 //! # Invariants
 //!
@@ -51,6 +51,7 @@
 
 mod accept;
 mod answer;
+mod backlog;
 mod body;
 mod call;
 mod connection;
@@ -68,6 +69,7 @@ mod timers;
 mod worker;
 
 pub use answer::Answer;
+pub use backlog::Pin;
 pub use inbox::{Outbox, Parked, Ticket};
 pub use limits::{
     ConnectionCaps, HEADERS_MAX, Limits, connection_caps, descriptor_limit, raise_descriptor_limit,
@@ -79,6 +81,7 @@ pub use request::{BodyState, Request};
 
 use crate::threads;
 use accept::{Acceptor, Control};
+use backlog::Backlog;
 use connection::Tools;
 use inbox::{Inbox, Mail};
 use input::Scratch;
@@ -281,6 +284,7 @@ fn build_workers(
         limits.bodies_bytes,
         limits.head_bytes + limits.body_bytes,
     ));
+    let backlog = Arc::new(Backlog::new(limits.answers_bytes, limits.pinned_bytes));
     let streams = Arc::new(AtomicUsize::new(0));
     let mut polls = Vec::new();
     let mut inboxes = Vec::new();
@@ -289,32 +293,33 @@ fn build_workers(
         inboxes.push(Arc::new(Inbox::new(Waker::new(poll.registry(), INBOX)?)));
         polls.push(poll);
     }
-    let build = |(index, poll)| {
-        let all = inboxes.clone();
-        Worker {
-            poll,
-            tools: Tools {
-                handler: Arc::clone(handler),
-                limits: Arc::clone(limits),
-                inbox: Arc::clone(&inboxes[index]),
-                ledger: Arc::clone(&ledger),
-                streams: Arc::clone(&streams),
-                stamp: Stamp::new(),
-                input: Scratch::new(),
-                output: Vec::new(),
-                turn: 0,
-                worker: index,
-                requests: 0,
-                received_bytes: 0,
-                sent_bytes: Cell::new(0),
-                called: false,
-                stopping: false,
-                room: false,
-            },
-            gauges: Arc::new(Gauges::default()),
-            tell_room: Box::new(move || all.iter().for_each(|inbox| inbox.put(Mail::Room))),
-            connections: Connections::default(),
-        }
+    let build = |(index, poll)| Worker {
+        poll,
+        tools: Tools {
+            handler: Arc::clone(handler),
+            limits: Arc::clone(limits),
+            inbox: Arc::clone(&inboxes[index]),
+            ledger: Arc::clone(&ledger),
+            streams: Arc::clone(&streams),
+            backlog: Arc::clone(&backlog),
+            stamp: Stamp::new(),
+            input: Scratch::new(),
+            output: Vec::new(),
+            turn: 0,
+            worker: index,
+            requests: 0,
+            received_bytes: 0,
+            sent_bytes: Cell::new(0),
+            called: false,
+            stopping: false,
+            room: false,
+            excess: false,
+        },
+        gauges: Arc::new(Gauges::default()),
+        inboxes: inboxes.clone(),
+        relieve_at: None,
+        complained: None,
+        connections: Connections::default(),
     };
     Ok(polls.into_iter().enumerate().map(build).collect())
 }

@@ -3,7 +3,7 @@
 //! Small answers are printed into one buffer, which goes out in one write: an answer split over two
 //! small segments meets Nagle's algorithm and the delayed acknowledgement, 44 ms. Whatever is large
 //! stands in a queue behind the buffer and is copied, or rendered, into it as the socket drains. So a
-//! client that does not read holds about [`SLICE_BYTES`] of ours, whatever it asked for.
+//! client that does not read holds about [`SLICE_BYTES`] of ours, whatever it asked for (`backlog.rs`).
 //!
 //! Why not tiny_http's `Response::raw_print`: it allocates for each header, formats the date for each
 //! answer and prints through `write!`. To build and print an answer of six headers and 100 bytes took
@@ -11,6 +11,7 @@
 //! `Connection: close`, which a refusal must have. Its types stay in use ([`Answer`]).
 
 use super::answer::{Answer, decimal};
+use super::backlog::{Pin, SLICE_BYTES};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
@@ -26,10 +27,12 @@ pub trait Slices {
     /// # Errors
     /// There is no more, though there should be: the connection is ended.
     fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> io::Result<bool>;
-}
 
-/// How much of a large body is copied into the buffer at a time.
-pub(super) const SLICE_BYTES: usize = 64 << 10;
+    /// What of the handler's data it keeps alive until it has ended; always the same.
+    fn pin(&self) -> Option<Pin> {
+        None
+    }
+}
 
 /// A connection sends no more than this in one turn (and what one write takes beyond it): a client that
 /// takes a large body quickly must not keep the worker from its other connections.
@@ -72,6 +75,8 @@ enum Piece {
         source: Box<dyn Slices + Send>,
         left: u64,
     },
+    /// What follows the bytes of a chunk.
+    ChunkEnd,
 }
 
 /// What is to be sent.
@@ -253,6 +258,50 @@ impl Output {
         });
     }
 
+    /// Adds a chunk of `length` bytes, more than none, that is rendered while it is sent.
+    pub fn sliced_chunk(
+        &mut self,
+        length: u64,
+        source: Box<dyn Slices + Send>,
+        exchange: Exchange,
+    ) {
+        if exchange.head_only {
+            return;
+        }
+        let body = Piece::Slices {
+            source,
+            left: length,
+        };
+        if exchange.old {
+            return self.queue.push_back(body);
+        }
+        let size = format!("{length:x}\r\n").into_bytes();
+        self.queue.push_back(Piece::Bytes { bytes: size, at: 0 });
+        self.queue.push_back(body);
+        self.queue.push_back(Piece::ChunkEnd);
+    }
+
+    /// Bytes that are rendered, and held for this answer alone.
+    pub fn held(&self) -> usize {
+        let own = |piece: &Piece| match piece {
+            Piece::Bytes { bytes, .. } => bytes.len(),
+            _ => 0,
+        };
+        self.buffer.len() - self.sent + self.queue.iter().map(own).sum::<usize>()
+    }
+
+    /// What the answer keeps alive that others may have, too. Chunks count, once no more can come.
+    pub fn pin(&self, has_ended: bool) -> Option<Pin> {
+        self.queue.iter().rev().find_map(|piece| match piece {
+            Piece::Slices { source, .. } => source.pin(),
+            Piece::Chunk { bytes, .. } if has_ended => Some(Pin {
+                key: bytes.as_ptr().addr(),
+                bytes: bytes.len(),
+            }),
+            _ => None,
+        })
+    }
+
     /// Ends a parked answer.
     pub fn last_chunk(&mut self, exchange: Exchange) {
         if !exchange.old && !exchange.head_only {
@@ -260,14 +309,14 @@ impl Output {
         }
     }
 
-    /// Sends what the socket takes.
+    /// Sends what the socket takes, rendering about `slice` bytes at a time.
     ///
     /// Errors: the socket's; `InvalidData` if a body was not as long as it was said to be.
-    pub fn flush(&mut self, mut socket: impl Write) -> io::Result<Flushed> {
+    pub fn flush(&mut self, mut socket: impl Write, slice: usize) -> io::Result<Flushed> {
         let mut progress = false;
         let mut written = 0;
         loop {
-            self.top_up()?;
+            self.top_up(slice)?;
             if self.sent == self.buffer.len() {
                 return Ok(Flushed::All);
             }
@@ -291,18 +340,18 @@ impl Output {
     }
 
     /// Brings the queue's front into the buffer while that is short.
-    fn top_up(&mut self) -> io::Result<()> {
+    fn top_up(&mut self, slice: usize) -> io::Result<()> {
         if self.sent == self.buffer.len() {
             self.buffer.clear();
             self.sent = 0;
         }
-        while self.buffer.len() - self.sent < SLICE_BYTES / 4
+        while self.buffer.len() - self.sent < slice / 4
             && let Some(piece) = self.queue.front_mut()
         {
             // A client that takes little at a time never leaves the buffer empty.
             self.buffer.drain(..self.sent);
             self.sent = 0;
-            if piece.render(&mut self.buffer)? {
+            if piece.render(&mut self.buffer, slice)? {
                 if let Some(Piece::Chunk { bytes, .. }) = self.queue.pop_front() {
                     self.chunks -= 1;
                     self.chunk_bytes -= bytes.len();
@@ -318,14 +367,14 @@ impl Output {
 
 impl Piece {
     /// Appends the next slice; whether that was the last.
-    fn render(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
+    fn render(&mut self, out: &mut Vec<u8>, slice: usize) -> io::Result<bool> {
         match self {
-            Piece::Bytes { bytes, at } => Ok(copy_slice(bytes, at, out)),
+            Piece::Bytes { bytes, at } => Ok(copy_slice(bytes, at, out, slice)),
             Piece::Chunk {
                 bytes,
                 at,
                 plain: true,
-            } => Ok(copy_slice(bytes, at, out)),
+            } => Ok(copy_slice(bytes, at, out, slice)),
             Piece::Chunk {
                 bytes,
                 at,
@@ -334,7 +383,7 @@ impl Piece {
                 if *at == 0 {
                     write!(out, "{:x}\r\n", bytes.len())?;
                 }
-                let last = copy_slice(bytes, at, out);
+                let last = copy_slice(bytes, at, out, slice);
                 if last {
                     out.extend_from_slice(b"\r\n");
                 }
@@ -344,13 +393,17 @@ impl Piece {
                 out.extend_from_slice(b"0\r\n\r\n");
                 Ok(true)
             }
-            Piece::Slices { source, left } => render_slice(source.as_mut(), left, out),
+            Piece::Slices { source, left } => render_slice(source.as_mut(), left, out, slice),
+            Piece::ChunkEnd => {
+                out.extend_from_slice(b"\r\n");
+                Ok(true)
+            }
         }
     }
 }
 
-fn copy_slice(bytes: &[u8], at: &mut usize, out: &mut Vec<u8>) -> bool {
-    let end = bytes.len().min(*at + SLICE_BYTES);
+fn copy_slice(bytes: &[u8], at: &mut usize, out: &mut Vec<u8>, slice: usize) -> bool {
+    let end = bytes.len().min(*at + slice);
     out.extend_from_slice(&bytes[*at..end]);
     *at = end;
     end == bytes.len()
@@ -358,9 +411,14 @@ fn copy_slice(bytes: &[u8], at: &mut usize, out: &mut Vec<u8>) -> bool {
 
 /// A body shorter or longer than its `Content-Length` would shift every answer that follows, so it
 /// costs the connection.
-fn render_slice(source: &mut dyn Slices, left: &mut u64, out: &mut Vec<u8>) -> io::Result<bool> {
+fn render_slice(
+    source: &mut dyn Slices,
+    left: &mut u64,
+    out: &mut Vec<u8>,
+    slice: usize,
+) -> io::Result<bool> {
     let before = out.len();
-    let more = source.next(out, SLICE_BYTES)?;
+    let more = source.next(out, slice)?;
     let count = (out.len() - before) as u64;
     if count > *left || more != (count < *left) || (more && count == 0) {
         log::error!("a body has {count} bytes where {left} were left (more: {more})");
@@ -471,7 +529,9 @@ mod tests {
     fn sent(output: &mut Output) -> String {
         let mut wire = Vec::new();
         assert_eq!(
-            output.flush(&mut wire).expect("a vector takes all"),
+            output
+                .flush(&mut wire, SLICE_BYTES)
+                .expect("a vector takes all"),
             Flushed::All
         );
         let text = String::from_utf8(wire).expect("text");
@@ -540,9 +600,28 @@ mod tests {
             assert_eq!(output.backlog(), (2, 6));
             output.last_chunk(exchange);
             let mut wire = Vec::new();
-            output.flush(&mut wire).expect("a vector takes all");
+            output
+                .flush(&mut wire, SLICE_BYTES)
+                .expect("a vector takes all");
             assert_eq!(String::from_utf8_lossy(&wire), body);
             assert_eq!((output.backlog(), output.is_empty()), ((0, 0), true));
+        }
+    }
+
+    #[test]
+    fn a_chunk_may_be_rendered_while_it_is_sent() {
+        for (old, body) in [
+            (false, "a\r\nxxxxxxxxxx\r\n1\r\n!\r\n"),
+            (true, "xxxxxxxxxx!"),
+        ] {
+            let (mut output, exchange) = (Output::new(), Exchange { old, ..NEW });
+            output.sliced_chunk(10, Box::new(Counted(10)), exchange);
+            output.chunk(b"!".as_slice().into(), exchange);
+            let mut wire = Vec::new();
+            output
+                .flush(&mut wire, SLICE_BYTES)
+                .expect("a vector takes all");
+            assert_eq!(String::from_utf8_lossy(&wire), body);
         }
     }
 
@@ -587,7 +666,11 @@ mod tests {
             &Stamp::new(),
         );
         let mut flushes = 0;
-        while output.flush(Narrow(100_000)).expect("no error") != Flushed::All {
+        while output
+            .flush(Narrow(100_000), SLICE_BYTES)
+            .expect("no error")
+            != Flushed::All
+        {
             assert!(
                 output.buffer.len() <= 2 * SLICE_BYTES,
                 "{} bytes held",
@@ -604,7 +687,7 @@ mod tests {
         let length = 40 * SLICE_BYTES;
         let body = Box::new(Counted(length));
         output.stream(&Answer::new(200), length as u64, body, NEW, &Stamp::new());
-        while output.flush(Narrow(10_000)).expect("no error") != Flushed::All {
+        while output.flush(Narrow(10_000), SLICE_BYTES).expect("no error") != Flushed::All {
             let held = output.buffer.len();
             assert!(held <= 2 * SLICE_BYTES, "{held} bytes held");
         }
@@ -618,7 +701,11 @@ mod tests {
         output.stream(&Answer::new(200), length as u64, body, NEW, &Stamp::new());
         let mut wire = Vec::new();
         let mut turns = 1;
-        while output.flush(&mut wire).expect("a vector takes all") == Flushed::Paused {
+        while output
+            .flush(&mut wire, SLICE_BYTES)
+            .expect("a vector takes all")
+            == Flushed::Paused
+        {
             assert!(wire.len() <= turns * (BYTES_PER_TURN + 2 * SLICE_BYTES));
             turns += 1;
         }
@@ -640,7 +727,9 @@ mod tests {
                 NEW,
                 &Stamp::new(),
             );
-            let error = output.flush(Narrow(1000)).expect_err("wrong length");
+            let error = output
+                .flush(Narrow(1000), SLICE_BYTES)
+                .expect_err("wrong length");
             assert_eq!(error.kind(), ErrorKind::InvalidData);
         }
     }
@@ -651,7 +740,7 @@ mod tests {
         output.borrow(&mut scratch);
         output.raw(b"hello");
         assert_eq!(
-            output.flush(Narrow(2)).expect("no error"),
+            output.flush(Narrow(2), SLICE_BYTES).expect("no error"),
             Flushed::Blocked { progress: true }
         );
         output.settle(&mut scratch);

@@ -100,6 +100,22 @@ impl Reply<'_> {
         Parked::new(self.inbox, self.address)
     }
 
+    /// As [`Reply::park`], with a first chunk of exactly `length` bytes, more than none, that is rendered while it is
+    /// sent.
+    pub fn park_after(
+        self,
+        head: Answer,
+        gone: Arc<dyn Gone>,
+        token: u64,
+        length: u64,
+        first: Box<dyn Slices + Send>,
+    ) -> Parked {
+        let keep = self.output.park(&head, self.exchange, self.stamp);
+        self.output.sliced_chunk(length, first, self.exchange);
+        *self.outcome = Outcome::Parked { gone, token, keep };
+        Parked::new(self.inbox, self.address)
+    }
+
     /// Sends `head`, a 101 with its `Connection` and `Upgrade` headers; when it is out, the socket
     /// leaves the door, in blocking mode, with the bytes that were read past the request. `then` is
     /// called on the worker's thread and must not block: it hands the socket to a thread of its own.

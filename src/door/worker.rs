@@ -13,8 +13,9 @@
 //!
 //! A panic while a connection is looked at, be it in the handler or ours, ends that connection.
 
+use super::backlog::{Excess, RELIEVE_EVERY};
 use super::connection::{Connection, Fate, Tools};
-use super::inbox::Mail;
+use super::inbox::{Inbox, Mail};
 use super::timers::Timers;
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -30,6 +31,9 @@ pub(super) const INBOX: Token = Token(usize::MAX);
 
 const EVENTS_PER_ROUND: usize = 256;
 
+/// How often a worker warns that it cuts answers.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+
 /// What others may know of a worker.
 #[derive(Default)]
 pub(super) struct Gauges {
@@ -44,8 +48,12 @@ pub(super) struct Worker {
     pub poll: Poll,
     pub tools: Tools,
     pub gauges: Arc<Gauges>,
-    /// Tells every worker that there is room for bodies.
-    pub tell_room: Box<dyn Fn() + Send>,
+    /// The inboxes of all workers.
+    pub inboxes: Vec<Arc<Inbox>>,
+    /// When to look again for answers to cut.
+    pub relieve_at: Option<Instant>,
+    /// When cut answers were logged last.
+    pub complained: Option<Instant>,
     pub connections: Connections,
 }
 
@@ -80,8 +88,9 @@ impl Worker {
             self.run_again();
             self.run_timers();
             if std::mem::take(&mut self.tools.room) {
-                (self.tell_room)();
+                self.inboxes.iter().for_each(|inbox| inbox.put(Mail::Room));
             }
+            self.watch_backlog();
             self.end_round();
         }
         self.end_all();
@@ -119,7 +128,8 @@ impl Worker {
 
     fn time_to_wait(&self) -> Option<Duration> {
         let timer = self.connections.timers.next();
-        let next = timer.into_iter().chain(self.connections.deadline).min()?;
+        let others = self.connections.deadline.into_iter().chain(self.relieve_at);
+        let next = timer.into_iter().chain(others).min()?;
         Some(next.saturating_duration_since(self.tools.stamp.now))
     }
 
@@ -165,8 +175,67 @@ impl Worker {
                     });
                 }
             }
+            Mail::Relieve => self.relieve(),
             Mail::Evict { count } => self.evict(count),
             Mail::Stop { deadline } => self.stop(deadline),
+        }
+    }
+
+    /// When answers hold too much memory, every worker cuts some of its own and looks again later, until it is enough.
+    fn watch_backlog(&mut self) {
+        let is_new = std::mem::take(&mut self.tools.excess) && self.relieve_at.is_none();
+        if is_new {
+            self.inboxes
+                .iter()
+                .for_each(|inbox| inbox.put(Mail::Relieve));
+        }
+        if self
+            .relieve_at
+            .is_some_and(|time| time <= self.tools.stamp.now)
+        {
+            self.relieve();
+        }
+    }
+
+    /// Cuts answers whose clients read nothing, until no sum exceeds its limit.
+    fn relieve(&mut self) {
+        self.relieve_at = None;
+        let Some(excess) = self.tools.backlog.excess() else {
+            return;
+        };
+        let slots = self.connections.slots.iter().enumerate();
+        let waiting = slots.filter_map(|(slot, connection)| {
+            let relief = connection.as_ref()?.relief(excess, &self.tools)?;
+            Some((relief, slot as u32))
+        });
+        let mut waiting: Vec<_> = waiting.collect();
+        waiting.sort_unstable();
+        while self.tools.backlog.excess() == Some(excess)
+            && let Some((_, slot)) = waiting.pop()
+        {
+            self.complain(excess);
+            self.close(slot);
+        }
+        if self.tools.backlog.excess().is_some() {
+            self.relieve_at = Some(self.tools.stamp.now + RELIEVE_EVERY);
+        }
+    }
+
+    /// Logs that answers are cut.
+    fn complain(&mut self, excess: Excess) {
+        let now = self.tools.stamp.now;
+        let is_due = self
+            .complained
+            .is_none_or(|last| now.saturating_duration_since(last) >= COMPLAIN_EVERY);
+        if is_due {
+            self.complained = Some(now);
+            let what = match excess {
+                Excess::Held { .. } => "rendered bytes that are not sent",
+                Excess::Pinned { .. } => "old versions of the data that are not sent",
+            };
+            log::warn!(
+                "answers hold too much memory ({what}): cutting those whose clients do not read"
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! Limits on what a client may use: time, bytes, memory.
 
-use crate::support::{Client, Place, eventually};
+use crate::support::{Client, Pattern, Place, eventually};
 use edgetcd::door::Limits;
 use std::io::Write;
 use std::net::Shutdown;
@@ -486,6 +486,58 @@ fn who_gives_up_while_waiting_for_room_is_let_go() {
     }
 }
 
+/// Opens clients that do not read what they ask for, and waits until at most `most` are left. One that reads is served.
+fn unread(place: &Place, count: usize, path: impl Fn(usize) -> String, most: usize) {
+    let mut clients: Vec<_> = (0..count)
+        .map(|number| {
+            let mut client = place.client();
+            client.get(&path(number));
+            client
+        })
+        .collect();
+    eventually("some are cut", || place.door.stats().open <= most);
+    let mut reader = place.client();
+    reader.get("/stream?4000000");
+    let body = reader.answer().body;
+    assert!((0..4_000_000).all(|at| body[at] == Pattern::byte(at)));
+    clients.retain_mut(|client| client.socket.peek(&mut [0]).is_ok());
+    drop(clients);
+}
+
+#[test]
+fn answers_that_are_not_read_are_cut_when_memory_is_scarce() {
+    let limits = Limits {
+        answers_bytes: 10 << 20,
+        ..Limits::default()
+    };
+    let place = Place::open(2, limits);
+    // Answers that were rendered as a whole.
+    unread(&place, 20, |_| "/bytes?4000000".into(), 4);
+    eventually("all have gone", || place.door.stats().open == 0);
+    // Of these each client holds a slice.
+    unread(&place, 400, |_| "/stream?40000000".into(), 400);
+}
+
+#[test]
+fn what_unread_answers_keep_alive_has_a_limit() {
+    let limits = Limits {
+        pinned_bytes: 8 << 20,
+        ..Limits::default()
+    };
+    let place = Place::open(2, limits);
+    // Answers that keep the same data alive count once.
+    let mut same: Vec<_> = (0..40).map(|_| place.client()).collect();
+    same.iter_mut().for_each(|client| client.get("/pinned?1"));
+    same.iter_mut().for_each(|client| {
+        client.head();
+    });
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(place.door.stats().open, 40);
+    drop(same);
+    eventually("all have gone", || place.door.stats().open == 0);
+    unread(&place, 40, |number| format!("/pinned?{number}"), 8);
+}
+
 #[test]
 fn a_request_may_take_several_turns() {
     let place = Place::open(1, Limits::default());
@@ -519,4 +571,12 @@ fn a_request_may_take_several_turns() {
     drop(gone);
     eventually("it is let go", || place.door.stats().open == 1);
     client.is_served();
+}
+
+/// A pager, or a client between two requests, may do nothing for as long as nobody needs its place.
+#[test]
+fn by_default_a_client_may_pause() {
+    let limits = Limits::default();
+    assert!(limits.write_time >= Duration::from_secs(600));
+    assert_eq!(limits.idle_time, None);
 }

@@ -1,8 +1,8 @@
 //! A handler for tests, and a client that sends and receives bytes.
 
 use edgetcd::door::{
-    Answer, BodyState, Door, Gone, Handler, Limits, Outbox, Parked, Reply, Request, Slices, Ticket,
-    listen,
+    Answer, BodyState, Door, Gone, Handler, Limits, Outbox, Parked, Pin, Reply, Request, Slices,
+    Ticket, listen,
 };
 use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
@@ -109,6 +109,10 @@ impl Handler for Front {
             b"/panic" => panic!("the handler was asked to"),
             b"/silent" => {}
             b"/short" => reply.stream_from(Answer::new(200), 10, Box::new(Pattern::new(9))),
+            b"/pinned" => {
+                let body = Pinned(Pattern::new(4 << 20), number(&query));
+                reply.stream_from(Answer::new(200), 4 << 20, Box::new(body));
+            }
             b"/turns" => match request.work() {
                 None => reply.go_on(Box::new(number(&query))),
                 Some(work) => match *work.downcast::<usize>().expect("a number") {
@@ -118,6 +122,22 @@ impl Handler for Front {
             },
             _ => reply.send(Answer::text(200, describe(request))),
         }
+    }
+}
+
+/// A body that keeps a mebibyte alive, the same one for the same number.
+struct Pinned(Pattern, usize);
+
+impl Slices for Pinned {
+    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> std::io::Result<bool> {
+        self.0.next(out, at_least)
+    }
+
+    fn pin(&self) -> Option<Pin> {
+        Some(Pin {
+            key: self.1,
+            bytes: 1 << 20,
+        })
     }
 }
 

@@ -1,0 +1,221 @@
+//! Memory that answers hold while their clients do not read them, over all workers of one server.
+//!
+//! Two sums are kept. *Held* bytes are rendered and not sent yet. *Pinned* bytes belong to the handler's data: a long body
+//! is rendered from that data as its client reads. So a client that pauses holds a slice of rendered text, and it keeps a
+//! version of the data alive that others may have replaced meanwhile. Clients that are sent the same version pin it once.
+//!
+//! A parked answer whose request had a long head counts as holding that head, because the owner of the answer may keep
+//! what it says.
+//!
+//! Both sums may exceed their limits for a moment, because an answer that has begun cannot be taken back. Above a limit
+//! the workers cut answers whose clients have read nothing for [`STALLED_MIN`]. Above twice the limit they cut any that
+//! waits for its client. While `held` is above half of its limit, slices are small.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long a client may read nothing when memory is scarce.
+pub(super) const STALLED_MIN: Duration = Duration::from_secs(1);
+
+/// How often a worker looks for answers to cut while too much is held.
+pub(super) const RELIEVE_EVERY: Duration = Duration::from_millis(100);
+
+/// How much of a large body is rendered at a time, in bytes…
+pub(super) const SLICE_BYTES: usize = 64 << 10;
+/// …and when memory is scarce.
+const SMALL_SLICE_BYTES: usize = 8 << 10;
+
+/// The part of the handler's data that one answer keeps alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The same for all answers that keep the same data alive, such as the address of that data.
+    pub key: usize,
+    /// About how many bytes it has.
+    pub bytes: usize,
+}
+
+/// Which sum exceeds its limit. `far`: it exceeds twice its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    Held { far: bool },
+    Pinned { far: bool },
+}
+
+/// What is counted of one connection.
+#[derive(Default)]
+pub(super) struct Share {
+    held: usize,
+    /// The key of what it pins.
+    pinned: Option<usize>,
+}
+
+impl Share {
+    /// The bytes that the connection holds.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether the connection pins anything.
+    pub fn is_pinning(&self) -> bool {
+        self.pinned.is_some()
+    }
+
+    /// Whether nothing is counted.
+    pub fn is_empty(&self) -> bool {
+        self.held == 0 && self.pinned.is_none()
+    }
+}
+
+/// The sums of one server.
+pub(super) struct Backlog {
+    held: AtomicUsize,
+    held_max: usize,
+    pinned_max: usize,
+    /// Locked only for answers that wait for their clients and pin something.
+    pins: Mutex<Pins>,
+    /// Copies from `pins`, to be read without its lock.
+    pinned: AtomicUsize,
+    pinned_limit: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Pins {
+    /// By key: the bytes, and the number of answers.
+    by_key: HashMap<usize, (usize, usize)>,
+    bytes: usize,
+}
+
+impl Backlog {
+    pub fn new(held_max: usize, pinned_max: usize) -> Backlog {
+        Backlog {
+            held: AtomicUsize::new(0),
+            held_max,
+            pinned_max,
+            pins: Mutex::default(),
+            pinned: AtomicUsize::new(0),
+            pinned_limit: AtomicUsize::new(pinned_max),
+        }
+    }
+
+    /// A connection comes to hold `held` bytes and `pin`.
+    pub fn update(&self, share: &mut Share, held: usize, pin: Option<Pin>) {
+        if held != share.held {
+            // Modulo 2^64 this adds and subtracts alike.
+            let change = held.wrapping_sub(share.held);
+            self.held.fetch_add(change, Ordering::Relaxed);
+            share.held = held;
+        }
+        let key = pin.map(|pin| pin.key);
+        if key != share.pinned {
+            pin.inspect(|&pin| self.pin(pin));
+            share.pinned.inspect(|&key| self.unpin(key));
+            share.pinned = key;
+        }
+    }
+
+    fn pin(&self, pin: Pin) {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = pins.by_key.entry(pin.key).or_insert((pin.bytes, 0));
+        entry.1 += 1;
+        if entry.1 == 1 {
+            pins.bytes += pin.bytes;
+        }
+        self.publish(&pins);
+    }
+
+    fn unpin(&self, key: usize) {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = pins.by_key.get_mut(&key) else {
+            return;
+        };
+        entry.1 -= 1;
+        if let (bytes, 0) = *entry {
+            pins.by_key.remove(&key);
+            pins.bytes -= bytes;
+        }
+        self.publish(&pins);
+    }
+
+    /// Copies the sum. The limit is at least four times the largest version, so that several clients at once can read a
+    /// store whose listing alone exceeds it.
+    fn publish(&self, pins: &Pins) {
+        let largest = match pins.bytes > self.pinned_max {
+            true => pins.by_key.values().map(|entry| entry.0).max(),
+            false => None,
+        };
+        let limit = self.pinned_max.max(4 * largest.unwrap_or(0));
+        self.pinned.store(pins.bytes, Ordering::Relaxed);
+        self.pinned_limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// The sum that exceeds its limit, if one does.
+    pub fn excess(&self) -> Option<Excess> {
+        let held = self.held.load(Ordering::Relaxed);
+        if held > self.held_max {
+            let far = held / 2 > self.held_max;
+            return Some(Excess::Held { far });
+        }
+        let pinned = self.pinned.load(Ordering::Relaxed);
+        let limit = self.pinned_limit.load(Ordering::Relaxed);
+        let far = pinned / 2 > limit;
+        (pinned > limit).then_some(Excess::Pinned { far })
+    }
+
+    /// How much of a body to render at a time, in bytes.
+    pub fn slice_bytes(&self) -> usize {
+        match self.held.load(Ordering::Relaxed) > self.held_max / 2 {
+            true => SMALL_SLICE_BYTES,
+            false => SLICE_BYTES,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_many_answers_share_counts_once() {
+        let backlog = Backlog::new(100, 1000);
+        let hold = |key| {
+            let mut share = Share::default();
+            backlog.update(&mut share, 0, Some(Pin { key, bytes: 400 }));
+            share
+        };
+        let mut same: Vec<Share> = (0..50).map(|_| hold(1)).collect();
+        assert_eq!(backlog.excess(), None);
+        let mut others: Vec<Share> = (2..=4).map(hold).collect();
+        assert_eq!(backlog.excess(), None, "four times the largest is allowed");
+        others.push(hold(5));
+        assert_eq!(backlog.excess(), Some(Excess::Pinned { far: false }));
+        backlog.update(&mut same[0], 0, None);
+        assert_eq!(
+            backlog.excess(),
+            Some(Excess::Pinned { far: false }),
+            "49 others still pin the first"
+        );
+        for share in &mut same {
+            backlog.update(share, 0, None);
+        }
+        assert_eq!(backlog.excess(), None);
+    }
+
+    #[test]
+    fn slices_shrink_before_the_limit_is_reached() {
+        let backlog = Backlog::new(100, 1000);
+        let mut share = Share::default();
+        let mut seen = |held| {
+            backlog.update(&mut share, held, None);
+            (backlog.slice_bytes(), backlog.excess())
+        };
+        assert_eq!(seen(50), (SLICE_BYTES, None));
+        assert_eq!(seen(60), (SMALL_SLICE_BYTES, None));
+        let far = Some(Excess::Held { far: true });
+        assert_eq!(seen(202), (SMALL_SLICE_BYTES, far));
+        let near = Some(Excess::Held { far: false });
+        assert_eq!(seen(101), (SMALL_SLICE_BYTES, near));
+        assert_eq!(seen(0), (SLICE_BYTES, None));
+    }
+}
