@@ -6,19 +6,16 @@ use super::cors::Grant;
 use super::counts::{Counts, Method};
 use super::form::{Body, Form, Reading};
 use super::params::Params;
-use crate::door::{Answer, BodyState, Outbox, Reply, Request, Slices, Ticket};
+use super::slices::{self, SLICE_BYTES};
+use crate::door::{Answer, BodyState, Outbox, Reply, Request, Ticket};
 use crate::replica::{Done, Effect, Failure, Reader, Waiter};
 use crate::tree::error::INVALID_FORM;
 use crate::tree::{Action, ApiError, Command, Event, EventAction, Key, Listing, TreeIndex};
 use crate::watch::{Interest, Registered, View};
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 const ALLOW: &str = "HEAD,GET,PUT,POST,DELETE";
-
-/// A listing longer than this is sent in slices as the client takes it.
-const SLICE_BYTES: usize = 64 << 10;
 
 /// Answers a request whose decoded, cleaned path is `/v2/keys` and `rest`.
 pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: Grant, reply: Reply<'_>) {
@@ -142,6 +139,9 @@ impl Waiter<Outbox> for WriteAnswer {
             Effect::Event(applied) => {
                 let took = done.at.saturating_duration_since(self.asked);
                 self.counts.succeeded(self.method, took);
+                if applied.event.bytes() > SLICE_BYTES && self.shows_nodes(&applied.event) {
+                    return self.long_success(&applied.event, done, outbox);
+                }
                 self.success(&applied.event, done)
             }
             Effect::Refused(error) => {
@@ -164,22 +164,42 @@ impl Waiter<Outbox> for WriteAnswer {
 impl WriteAnswer {
     fn success(&self, event: &Event, done: &Done) -> Answer {
         let mut body = Vec::with_capacity(256);
-        let removes = matches!(
-            event.action,
-            EventAction::Delete | EventAction::CompareAndDelete
-        );
-        if self.no_value && !removes {
-            event.render_without_nodes(&mut body);
-        } else {
+        if self.shows_nodes(event) {
             event.render(&mut body);
+        } else {
+            event.render_without_nodes(&mut body);
         }
+        self.head(event, done).body(body)
+    }
+
+    /// The connection's worker renders a large event, because this is the raft thread.
+    fn long_success(self, event: &Arc<Event>, done: &Done, outbox: &mut Outbox) {
+        let (head, event) = (self.head(event, done), event.clone());
+        let answer = move |reply: Reply<'_>| send_long(reply, head, &event);
+        self.ticket.resume_in(Box::new(answer), outbox);
+    }
+
+    fn head(&self, event: &Event, done: &Done) -> Answer {
         let numbers = Numbers {
             index: event.index,
             applied: done.applied,
             term: done.term,
         };
-        answer::success(event.status(), &self.cluster, numbers, &self.grant).body(body)
+        answer::success(event.status(), &self.cluster, numbers, &self.grant)
     }
+
+    fn shows_nodes(&self, event: &Event) -> bool {
+        let removes = matches!(
+            event.action,
+            EventAction::Delete | EventAction::CompareAndDelete
+        );
+        removes || !self.no_value
+    }
+}
+
+/// Answers with a large event.
+fn send_long(reply: Reply<'_>, head: Answer, event: &Event) {
+    slices::send(reply, head, event.long_text(), event.source());
 }
 
 // Reads
@@ -209,59 +229,16 @@ impl Read {
         tally.answered(self.method, self.asked, reply.now());
         let head = answer::success(200, &api.cluster, numbers(view), grant);
         let mut body = Vec::with_capacity(256);
-        if node.render_file(&self.key, now, &mut body) {
+        if node.render_file(&self.key, now, &mut body, SLICE_BYTES) {
             return reply.send(head.body(body));
         }
         let listing = Listing::new(&view.tree, &self.key, self.recursive, now);
-        let listing = listing.expect("the directory was found in this very version");
-        let mut rest = listing.clone();
-        if !rest.render(&mut body, SLICE_BYTES) {
+        let listing = listing.expect("the node was found in this very version");
+        if !listing.clone().render(&mut body, SLICE_BYTES) {
             return reply.send(head.body(body));
         }
-        let length = body.len() as u64;
-        Measuring {
-            head,
-            listing,
-            rest,
-            length,
-            slice: body,
-        }
-        .go_on(reply);
-    }
-}
-
-/// A listing that is too long for one piece. It is measured first, since Content-Length is always exact;
-/// a slice at a time, so that the worker's other connections have their turn in between.
-struct Measuring {
-    head: Answer,
-    /// To be sent, and the part of it that is not measured yet.
-    listing: Listing,
-    rest: Listing,
-    length: u64,
-    slice: Vec<u8>,
-}
-
-impl Measuring {
-    fn go_on(mut self, reply: Reply<'_>) {
-        self.slice.clear();
-        let more = self.rest.render(&mut self.slice, SLICE_BYTES);
-        self.length += self.slice.len() as u64;
-        if !more {
-            return reply.stream_from(self.head, self.length, Box::new(Slice(self.listing)));
-        }
-        let mut outbox = Outbox::default();
-        let again = Box::new(move |reply: Reply<'_>| self.go_on(reply));
-        reply.later().resume_in(again, &mut outbox);
-        outbox.flush();
-    }
-}
-
-/// A listing that is rendered as the client takes it.
-struct Slice(Listing);
-
-impl Slices for Slice {
-    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> io::Result<bool> {
-        Ok(self.0.render(out, at_least))
+        let source = listing.source();
+        slices::send(reply, head, listing, source);
     }
 }
 
@@ -346,7 +323,7 @@ fn watch(api: &Api, key: Key, params: &Params<'_>, grant: &Grant, reply: Reply<'
     let Some(reply) = reply else { return };
     match registered {
         Ok(Registered::Parked) => unreachable!("a parked poll has taken its reply"),
-        Ok(Registered::Hit(event, view)) => hit(api, &interest, &event, &view, grant, reply),
+        Ok(Registered::Hit(event, view)) => hit(api, interest, &event, &view, grant, reply),
         Err(error) => {
             api.counts.failed(Method::Get, error.status());
             let answer = answer::error(&error, &api.cluster, grant);
@@ -357,26 +334,35 @@ fn watch(api: &Api, key: Key, params: &Params<'_>, grant: &Grant, reply: Reply<'
 
 /// The history had the event. A stream stays open after it, and is never told anything more: the
 /// reference does so, and clients that know it open a new one (spec §9, quirk).
-fn hit(
-    api: &Api,
-    interest: &Interest,
-    event: &Event,
-    view: &View,
-    grant: &Grant,
-    reply: Reply<'_>,
-) {
-    let mut body = Vec::with_capacity(256);
-    event.render(&mut body);
+fn hit(api: &Api, interest: Interest, event: &Event, view: &View, grant: &Grant, reply: Reply<'_>) {
     let head = answer::success(200, &api.cluster, numbers(view), grant);
     let head = with_first_kept(head, view);
+    let is_long = event.bytes() > SLICE_BYTES;
+    match (interest.stream, is_long) {
+        (false, true) => return send_long(reply, head, event),
+        (true, true) => return stream_long(api, interest, head, event, reply),
+        _ => {}
+    }
+    let mut body = Vec::with_capacity(256);
+    event.render(&mut body);
     if !interest.stream {
         return reply.send(head.body(body));
     }
-    api.hub.park_mute(interest, |token| {
+    api.hub.park_mute(&interest, |token| {
         let parked = reply.park(head, api.hub.clone(), token);
         let mut outbox = Outbox::default();
         parked.chunk_in(body.into(), &mut outbox);
         outbox.flush();
         parked
+    });
+}
+
+/// A stream that begins with a large event.
+fn stream_long(api: &Api, interest: Interest, head: Answer, event: &Event, reply: Reply<'_>) {
+    let (hub, text) = (api.hub.clone(), event.long_text());
+    slices::measure(reply, text, event.source(), move |reply, length, body| {
+        hub.park_mute(&interest, |token| {
+            reply.park_after(head, hub.clone(), token, length, Box::new(body))
+        });
     });
 }

@@ -7,6 +7,7 @@
 //! | `keys` | `/v2/keys`: writes, reads, watches |
 //! | `members`, `stats`, `auth`, `process`, `metrics` | the other pages |
 //! | `snapshot` | `/edgetcd/snapshot`: a backup |
+//! | `slices` | long bodies, rendered as they are sent |
 //! | `peers` | the pages of the peer port |
 //! | [`counts`] | requests, counted and timed |
 //! | [`cors`], [`answer`] | headers and bodies that answers share |
@@ -33,6 +34,7 @@ mod outbox;
 pub mod params;
 pub mod peers;
 mod process;
+mod slices;
 mod snapshot;
 mod stats;
 pub mod target;

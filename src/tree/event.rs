@@ -4,6 +4,7 @@ use super::bytes::Bytes;
 use super::clock::{ClusterTime, Expiry};
 use super::json;
 use super::key::Key;
+use super::long::{LongString, LongText};
 use super::node::{Dir, Node, TreeIndex};
 use std::sync::Arc;
 
@@ -127,12 +128,41 @@ impl Event {
 
     /// Appends the event as one line of JSON.
     pub fn render(&self, out: &mut Vec<u8>) {
+        self.render_with(out, |out, bytes| json::push_escaped(out, bytes));
+    }
+
+    /// The text of [`Event::render`], to be rendered in parts. It shares the event's long values.
+    pub fn long_text(&self) -> LongText {
+        let (mut text, mut strings) = (Vec::new(), Vec::new());
+        self.render_with(&mut text, |out, bytes| match LongString::new(bytes) {
+            Some(string) => strings.push((out.len(), string)),
+            None => json::push_escaped(out, bytes),
+        });
+        LongText::new(text, strings)
+    }
+
+    /// An address that identifies the value that the event keeps in memory. Events that share a long value have the
+    /// same one.
+    pub fn source(&self) -> usize {
+        let before = self.prev_node.as_ref();
+        let value = self
+            .node
+            .value
+            .as_ref()
+            .or(before.and_then(|view| view.value.as_ref()));
+        value.map_or(std::ptr::from_ref(self).addr(), |value| {
+            value.as_ptr().addr()
+        })
+    }
+
+    /// `push_string` appends the escaped text of a key or a value.
+    fn render_with(&self, out: &mut Vec<u8>, mut push_string: impl FnMut(&mut Vec<u8>, &Bytes)) {
         self.render_action(out);
         out.extend_from_slice(b",\"node\":");
-        self.render_view(&self.node, out);
+        self.render_view(&self.node, out, &mut push_string);
         if let Some(prev_node) = &self.prev_node {
             out.extend_from_slice(b",\"prevNode\":");
-            self.render_view(prev_node, out);
+            self.render_view(prev_node, out, &mut push_string);
         }
         out.extend_from_slice(b"}\n");
     }
@@ -149,12 +179,19 @@ impl Event {
         out.push(b'"');
     }
 
-    fn render_view(&self, view: &NodeView, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"key\":");
-        json::push_string(out, self.key.as_bytes());
+    fn render_view(
+        &self,
+        view: &NodeView,
+        out: &mut Vec<u8>,
+        push_string: &mut impl FnMut(&mut Vec<u8>, &Bytes),
+    ) {
+        out.extend_from_slice(b"{\"key\":\"");
+        push_string(out, self.key.bytes());
+        out.push(b'"');
         if let Some(value) = &view.value {
-            out.extend_from_slice(b",\"value\":");
-            json::push_string(out, value);
+            out.extend_from_slice(b",\"value\":\"");
+            push_string(out, value);
+            out.push(b'"');
         }
         if view.dir {
             out.extend_from_slice(b",\"dir\":true");

@@ -51,6 +51,22 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
+/// Appends the escaped text of about `most` bytes from `at` on, and returns where the next part begins. The parts together
+/// are what [`push_escaped`] appends at once, because no part ends within a character.
+pub(super) fn push_escaped_part(out: &mut Vec<u8>, text: &[u8], at: usize, most: usize) -> usize {
+    let end = text.len().min(at.saturating_add(most.max(UTF8_BYTES_MAX)));
+    // A byte that continues a character has its first byte at most three places before.
+    let is_inside = |&place: &usize| text.get(place).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let before = (end + 1 - UTF8_BYTES_MAX..=end)
+        .rev()
+        .find(|place| !is_inside(place));
+    let end = before.unwrap_or(end);
+    push_escaped(out, &text[at..end]);
+    end
+}
+
+const UTF8_BYTES_MAX: usize = 4;
+
 /// Appends UTF-8. The text between characters that need an escape is copied.
 fn push_valid(out: &mut Vec<u8>, mut text: &[u8]) {
     while let Some(at) = find_special(text) {
@@ -249,6 +265,30 @@ mod tests {
                         format!("\"{before}{escaped}{after}\"")
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_together_are_the_whole() {
+        let texts: [&[u8]; 4] = [
+            "a<é키😀\u{2028}\"".as_bytes(),
+            b"\xe2\x80\xa8\x80\x80\x80\x80\x80\x80\xf0\x9f\x98",
+            b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\xff\xff",
+            b"\xf0\x9f\x98\x80\xf0\x9f\x98\xf0\x9f\xe2\x80",
+        ];
+        for text in texts {
+            let text = text.repeat(5);
+            let mut whole = Vec::new();
+            push_escaped(&mut whole, &text);
+            for most in 1..40 {
+                let (mut parts, mut at) = (Vec::new(), 0);
+                while at < text.len() {
+                    let next = push_escaped_part(&mut parts, &text, at, most);
+                    assert!(next > at && next <= at + most.max(4));
+                    at = next;
+                }
+                assert_eq!(parts, whole, "{most} bytes at a time");
             }
         }
     }

@@ -55,6 +55,11 @@ impl Key {
         &self.0
     }
 
+    /// As [`Key::as_bytes`], to be shared.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
     /// Whether this is `/`.
     pub fn is_root(&self) -> bool {
         self.0.len() == 1

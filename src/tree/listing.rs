@@ -2,7 +2,8 @@
 //!
 //! A listing owns a version of the part of the tree that it shows, so it can be written as slowly as a client reads.
 //! Later changes make other versions. The listing remembers its place by name, with one entry for each level, and
-//! continues from there. So it never recurses, at any depth.
+//! continues from there. So it never recurses, at any depth. Long values are written in
+//! parts, too, from the bytes that the tree holds.
 //!
 //! Nodes are always in key order, which is one of the orders that an unsorted listing may have.
 
@@ -12,6 +13,7 @@ use super::clock::ClusterTime;
 use super::error::ApiError;
 use super::json;
 use super::key::{HIDDEN, Key, PAST_HIDDEN};
+use super::long::LongString;
 use super::node::{Dir, File, Found, Node, NodeRef};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -27,6 +29,15 @@ pub struct Listing {
     open: Vec<Level>,
     /// The escaped path of the innermost open directory. Empty for the root.
     path: Vec<u8>,
+    /// The file whose long value is being written.
+    long: Option<Box<LongFile>>,
+}
+
+/// A file that is written up to some position in its value.
+#[derive(Clone)]
+struct LongFile {
+    value: LongString,
+    file: File,
 }
 
 /// The node that the listing begins with.
@@ -70,28 +81,66 @@ impl Listing {
             start: Some(start),
             open: Vec::new(),
             path: Vec::new(),
+            long: None,
         })
     }
 
-    /// Appends at least `at_least` more bytes (at least one), or all remaining bytes. Stops at most one node after
-    /// that. Returns whether bytes remain.
+    /// An address that identifies what the listing keeps in memory: the directory or the value that it shows. Zero when
+    /// rendering has begun.
+    pub fn source(&self) -> usize {
+        match &self.start {
+            Some(Start::File(_, file)) => file.value.as_ptr().addr(),
+            Some(Start::Dir(_, dir)) => Arc::as_ptr(dir).addr(),
+            None => 0,
+        }
+    }
+
+    /// Appends at least `at_least` more bytes (at least one), or all remaining bytes. Stops at most one path and 96 KiB
+    /// after that. Returns whether bytes remain.
     pub fn render(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
         let enough = out.len().saturating_add(at_least.max(1));
         match self.start.take() {
             Some(Start::File(key, file)) => {
-                render_file(&key, &file, self.now, out);
-                return false;
+                begin_file(&key, out);
+                self.push_file(&file, out);
             }
             Some(Start::Dir(key, dir)) => self.begin(&key, dir, out),
             None => {}
         }
-        while !self.open.is_empty() {
+        while self.long.is_some() || !self.open.is_empty() {
             if out.len() >= enough {
                 return true;
             }
-            self.advance(out, enough);
+            match self.long.take() {
+                Some(long) => self.go_on(long, out, enough),
+                None => self.advance(out, enough),
+            }
         }
+        out.extend_from_slice(b"}\n");
         false
+    }
+
+    /// Writes a file's fields after its key. A long value and what follows it are left to [`Listing::go_on`].
+    fn push_file(&mut self, file: &File, out: &mut Vec<u8>) {
+        match LongString::new(&file.value) {
+            None => push_file(out, file, self.now),
+            Some(value) => {
+                out.extend_from_slice(b",\"value\":\"");
+                let file = file.clone();
+                self.long = Some(Box::new(LongFile { value, file }));
+            }
+        }
+    }
+
+    /// Continues with a long value.
+    fn go_on(&mut self, mut long: Box<LongFile>, out: &mut Vec<u8>, enough: usize) {
+        match long.value.render(out, enough) {
+            true => {
+                out.push(b'"');
+                end_file(out, &long.file, self.now);
+            }
+            false => self.long = Some(long),
+        }
     }
 
     fn begin(&mut self, key: &Key, dir: Arc<Dir>, out: &mut Vec<u8>) {
@@ -124,7 +173,7 @@ impl Listing {
             out.extend_from_slice(if level.listed { b"," } else { b",\"nodes\":[" });
             level.listed = true;
             let inner = self.child(name, node, out);
-            if inner.is_some() || out.len() >= enough {
+            if inner.is_some() || self.long.is_some() || out.len() >= enough {
                 level.after = Some(name.clone());
                 self.open.push(level);
                 self.open.extend(inner);
@@ -145,7 +194,7 @@ impl Listing {
         let name_end = out.len();
         out.push(b'"');
         match node {
-            Node::File(file) => push_file(out, file, self.now),
+            Node::File(file) => self.push_file(file, out),
             Node::Dir(dir) => {
                 out.extend_from_slice(b",\"dir\":true");
                 json::push_expiry(out, dir.expiry, self.now);
@@ -175,9 +224,6 @@ impl Listing {
         }
         out.push(b'}');
         self.path.truncate(level.path_before);
-        if self.open.is_empty() {
-            out.extend_from_slice(b"}\n");
-        }
     }
 }
 
@@ -203,30 +249,35 @@ const HEAD: &[u8] = b"{\"action\":\"get\",\"node\":{";
 
 impl NodeRef<'_> {
     /// Fast path for files, which most reads are for: appends the complete body of the GET. Returns false and appends
-    /// nothing if this is a directory.
-    pub fn render_file(&self, key: &Key, now: ClusterTime, out: &mut Vec<u8>) -> bool {
+    /// nothing if this is a directory, or a file with a value longer than `most` bytes.
+    pub fn render_file(&self, key: &Key, now: ClusterTime, out: &mut Vec<u8>, most: usize) -> bool {
         match self.0 {
-            Found::File(file) => {
-                render_file(key, file, now, out);
+            Found::File(file) if file.value.len() <= most => {
+                begin_file(key, out);
+                push_file(out, file, now);
+                out.extend_from_slice(b"}\n");
                 true
             }
-            Found::Dir(_) => false,
+            _ => false,
         }
     }
 }
 
-fn render_file(key: &Key, file: &File, now: ClusterTime, out: &mut Vec<u8>) {
+fn begin_file(key: &Key, out: &mut Vec<u8>) {
     out.extend_from_slice(HEAD);
     out.extend_from_slice(b"\"key\":");
     json::push_string(out, key.as_bytes());
-    push_file(out, file, now);
-    out.extend_from_slice(b"}\n");
 }
 
 /// Appends a file's fields after its key, and the closing brace.
 fn push_file(out: &mut Vec<u8>, file: &File, now: ClusterTime) {
     out.extend_from_slice(b",\"value\":");
     json::push_string(out, &file.value);
+    end_file(out, file, now);
+}
+
+/// Appends a file's fields after its value, and the closing brace.
+fn end_file(out: &mut Vec<u8>, file: &File, now: ClusterTime) {
     json::push_expiry(out, file.expiry, now);
     json::push_indexes(out, file.modified, file.created);
     out.push(b'}');

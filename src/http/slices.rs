@@ -1,0 +1,110 @@
+//! Long bodies, rendered as their clients read them.
+//!
+//! `Content-Length` is always exact, so such a body is rendered twice: once to be measured, and once to be sent. Both
+//! happen a slice at a time, so that the worker's other connections have their turns in between. Between two slices the
+//! answer holds no text, only what the text is rendered from, which it shares with the tree.
+
+use crate::door::{Answer, Outbox, Pin, Reply, Slices};
+use crate::tree::{Listing, LongText};
+use std::io;
+
+/// Longer bodies, in bytes, are sent in slices.
+pub const SLICE_BYTES: usize = 64 << 10;
+
+/// About how many bytes are measured in one turn. That takes less than half a millisecond.
+const BYTES_PER_TURN: u64 = 256 << 10;
+
+/// A text that is rendered in slices. A clone continues where the original is.
+pub trait Sliced: Clone + Send + 'static {
+    /// Appends at least `at_least` more bytes, or all that are left. Returns whether there is more.
+    fn render(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool;
+}
+
+impl Sliced for Listing {
+    fn render(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
+        Listing::render(self, out, at_least)
+    }
+}
+
+impl Sliced for LongText {
+    fn render(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
+        LongText::render(self, out, at_least)
+    }
+}
+
+/// Called with the length of a measured body, and with the body.
+type Then<T> = Box<dyn FnOnce(Reply<'_>, u64, Body<T>) + Send>;
+
+/// Measures `text`, which keeps the data at the address `source` alive, and calls `then`. Everything happens on the
+/// worker's thread. If the client disconnects first, `then` is not called.
+pub fn measure<T: Sliced>(
+    reply: Reply<'_>,
+    text: T,
+    source: usize,
+    then: impl FnOnce(Reply<'_>, u64, Body<T>) + Send + 'static,
+) {
+    let measuring = Measuring {
+        rest: text.clone(),
+        text,
+        source,
+        length: 0,
+        then: Box::new(then),
+    };
+    measuring.go_on(reply);
+}
+
+/// Answers with `text`, as [`measure`] does.
+pub fn send<T: Sliced>(reply: Reply<'_>, head: Answer, text: T, source: usize) {
+    measure(reply, text, source, move |reply, length, body| {
+        reply.stream_from(head, length, Box::new(body));
+    });
+}
+
+struct Measuring<T> {
+    text: T,
+    /// The part that is not measured yet.
+    rest: T,
+    source: usize,
+    length: u64,
+    then: Then<T>,
+}
+
+impl<T: Sliced> Measuring<T> {
+    fn go_on(mut self, reply: Reply<'_>) {
+        let mut slice = Vec::new();
+        let enough = self.length + BYTES_PER_TURN;
+        while self.length < enough {
+            slice.clear();
+            let more = self.rest.render(&mut slice, SLICE_BYTES);
+            self.length += slice.len() as u64;
+            if !more {
+                let pin = Pin {
+                    key: self.source,
+                    bytes: usize::try_from(self.length).unwrap_or(usize::MAX),
+                };
+                let text = self.text;
+                return (self.then)(reply, self.length, Body { text, pin });
+            }
+        }
+        let mut outbox = Outbox::default();
+        let again = Box::new(move |reply: Reply<'_>| self.go_on(reply));
+        reply.later().resume_in(again, &mut outbox);
+        outbox.flush();
+    }
+}
+
+/// A measured body.
+pub struct Body<T> {
+    text: T,
+    pin: Pin,
+}
+
+impl<T: Sliced> Slices for Body<T> {
+    fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> io::Result<bool> {
+        Ok(self.text.render(out, at_least))
+    }
+
+    fn pin(&self) -> Option<Pin> {
+        Some(self.pin)
+    }
+}

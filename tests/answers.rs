@@ -1,0 +1,156 @@
+//! Large answers whose clients do not read them, or pause: memory stays small, others are served, and a client that
+//! reads on gets all of its answer.
+
+mod harness;
+
+use harness::client::{PATIENCE, form_request};
+use harness::{Connection, Line, Server, wait_for};
+use std::thread::sleep;
+use std::time::Duration;
+
+const VALUE_BYTES: usize = 3 << 19;
+const CLIENTS: usize = 40;
+/// Far below what the answers have together: 60 MiB, and twice that if they show two nodes.
+const MEMORY_BAR: u64 = 24 << 20;
+
+/// A value with something to escape at its beginning, in the middle and at its end.
+fn value(fill: char) -> String {
+    let half = fill.to_string().repeat(VALUE_BYTES / 2);
+    format!("<{half}\u{2028}{half}&")
+}
+
+fn escaped(value: &str) -> String {
+    value
+        .replace('<', "\\u003c")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+}
+
+fn put(server: &Server, key: &str, value: &str) -> u64 {
+    let text = value
+        .replace('&', "%26")
+        .replace('<', "%3C")
+        .replace('\u{2028}', "%E2%80%A8");
+    let answer = server.ask("PUT", key, Some(&format!("value={text}")));
+    assert!([200, 201].contains(&answer.status), "{}", answer.status);
+    answer.index()
+}
+
+fn ask(server: &Server, method: &str, target: &str, form: Option<&str>) -> Connection {
+    let mut client = server.connect();
+    client
+        .write(&form_request(method, target, form))
+        .expect("a request");
+    client
+}
+
+/// Asks on many connections, waits until each answer has begun, and measures the server's memory. Then reads some of the
+/// answers, each of which must have the `wanted` values.
+fn hold(server: &Server, what: &str, method: &str, target: &str, wanted: &[&str]) {
+    let before = server.process().resident_bytes();
+    let form = (method == "PUT").then_some("refresh=true&ttl=1000&prevExist=true");
+    let mut clients: Vec<Connection> = (0..CLIENTS)
+        .map(|_| ask(server, method, target, form))
+        .collect();
+    for client in &clients {
+        client
+            .stream()
+            .set_read_timeout(Some(4 * PATIENCE))
+            .expect("a timeout");
+        assert_eq!(
+            client.stream().peek(&mut [0]).expect("an answer"),
+            1,
+            "{what}"
+        );
+    }
+    let held = server.process().resident_bytes().saturating_sub(before);
+    println!("{what}: {} MiB held", held >> 20);
+    assert!(held < MEMORY_BAR, "{what}: {} MiB held", held >> 20);
+    assert_eq!(server.ask("GET", "/health", None).status, 200);
+    for client in clients.iter_mut().take(2) {
+        holds(&read(client, target.contains("stream=")), wanted, what);
+    }
+    drop(clients);
+    wait_for("the memory to go back to the system", PATIENCE, || {
+        let held = server.process().resident_bytes().saturating_sub(before);
+        (held < 16 << 20).then_some(())
+    });
+}
+
+fn read(client: &mut Connection, is_stream: bool) -> Vec<u8> {
+    if !is_stream {
+        let answer = client.answer(false, PATIENCE).expect("all of the answer");
+        assert_eq!(answer.status, 200);
+        return answer.body;
+    }
+    client.head(false, PATIENCE).expect("a head");
+    match client.line(PATIENCE) {
+        Line::Is(line) => line,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The body has each wanted value, one after the other, and nothing is left out.
+fn holds(body: &[u8], wanted: &[&str], what: &str) {
+    let mut rest = body;
+    for part in wanted {
+        let start = b"\"value\":\"";
+        let at = rest.windows(start.len()).position(|window| window == start);
+        rest = &rest[at.unwrap_or_else(|| panic!("{what}: no value")) + start.len()..];
+        assert!(rest.starts_with(part.as_bytes()), "{what}: another value");
+        rest = &rest[part.len()..];
+        assert!(rest.starts_with(b"\""), "{what}: more of a value");
+    }
+    assert!(rest.ends_with(b"}\n"), "{what}");
+}
+
+#[test]
+fn answers_that_are_not_read_hold_little() {
+    let server = Server::start(&[]);
+    let (old, new) = (value('o'), value('n'));
+    put(&server, "/v2/keys/large/a", &old);
+    let index = put(&server, "/v2/keys/large/a", &new);
+    let (old, new) = (escaped(&old), escaped(&new));
+    let key = "/v2/keys/large/a";
+    hold(&server, "a value", "GET", key, &[&new]);
+    hold(
+        &server,
+        "a quorum read",
+        "GET",
+        &format!("{key}?quorum=true"),
+        &[&new],
+    );
+    hold(&server, "a listing", "GET", "/v2/keys/large", &[&new]);
+    let past = format!("{key}?wait=true&waitIndex={index}");
+    hold(&server, "an event of the past", "GET", &past, &[&new, &old]);
+    let stream = format!("{past}&stream=true");
+    hold(
+        &server,
+        "a stream from the past",
+        "GET",
+        &stream,
+        &[&new, &old],
+    );
+    hold(
+        &server,
+        "a write that shows the values",
+        "PUT",
+        key,
+        &[&new, &new],
+    );
+}
+
+/// As in a pager: nothing is read for longer than a connection may be silent elsewhere.
+#[test]
+fn a_reader_may_pause_within_a_listing() {
+    let server = Server::start(&[]);
+    let text = "p".repeat(1 << 20);
+    for key in 0..12 {
+        put(&server, &format!("/v2/keys/book/{key}"), &text);
+    }
+    let mut reader = ask(&server, "GET", "/v2/keys/book", None);
+    sleep(Duration::from_secs(36));
+    let body = read(&mut reader, false);
+    let wanted: Vec<&str> = (0..12).map(|_| text.as_str()).collect();
+    holds(&body, &wanted, "a listing");
+}
