@@ -6,8 +6,9 @@
 //! and edge-triggered readiness will not be told again, so the thread tries again by itself: after 10
 //! ms, then 20, up to 100, and says so at most once a second.
 //!
-//! When the connection cap is near, the workers are asked to close idle connections. Above the cap a client is accepted all the same, told 503 and closed, so that it learns
-//! why. These few sockets stay open for a second at most ([`Refused`]): closing at once, with the
+//! When the connection cap is near, the workers are asked to close idle connections. A few connections above the cap are
+//! a reserve for clients on this machine that ask for what is vital, such as a health check. Beyond that a client is
+//! accepted all the same, told 503 and closed, so that it learns why. These few sockets stay open for a second at most ([`Refused`]): closing at once, with the
 //! client's request unread, would reset the connection and take the answer with it.
 
 use super::inbox::{Inbox, Mail, Outbox};
@@ -20,7 +21,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const STOP: Token = Token(usize::MAX);
@@ -55,6 +56,7 @@ pub(super) struct Acceptor {
     listeners: Vec<Source>,
     workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
     connections_max: usize,
+    reserve: usize,
     control: Arc<Control>,
     outbox: Outbox,
     /// The worker that has its turn among equals.
@@ -116,6 +118,7 @@ impl Acceptor {
         listeners: Vec<listen::Listener>,
         workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
         connections_max: usize,
+        reserve: usize,
     ) -> io::Result<(Acceptor, Arc<Control>)> {
         let poll = Poll::new()?;
         let control = Arc::new(Control {
@@ -136,6 +139,7 @@ impl Acceptor {
             listeners: sockets,
             workers,
             connections_max,
+            reserve,
             control: Arc::clone(&control),
             outbox: Outbox::new(),
             turn: 0,
@@ -196,11 +200,7 @@ impl Acceptor {
             match self.listeners[index].socket.accept() {
                 Ok((socket, remote)) => {
                     self.control.accepted.fetch_add(1, Ordering::Relaxed);
-                    self.hand_over(Mail::Adopt {
-                        socket,
-                        remote,
-                        listener: index,
-                    });
+                    self.hand_over(socket, remote, index);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => self.listeners[index].ready = false,
@@ -216,28 +216,55 @@ impl Acceptor {
         true
     }
 
-    fn hand_over(&mut self, mail: Mail) {
-        let open = |gauges: &Gauges| gauges.open.load(Ordering::Relaxed);
-        let total: usize = self.workers.iter().map(|(_, gauges)| open(gauges)).sum();
+    fn hand_over(&mut self, socket: TcpStream, remote: SocketAddr, listener: usize) {
+        let total = self.total(|gauges| &gauges.open);
         if total + self.connections_max / NEAR_CAP >= self.connections_max {
             self.evict();
         }
-        if total >= self.connections_max {
+        let is_full = total >= self.connections_max;
+        let reserved = is_full && remote.ip().to_canonical().is_loopback() && self.has_reserve();
+        if is_full && !reserved {
             self.control.refused.fetch_add(1, Ordering::Relaxed);
-            if let Mail::Adopt { socket, .. } = mail {
-                self.refused.add(socket);
-            }
-            return;
+            return self.refused.add(socket);
         }
         let count = self.workers.len();
         let turn = self.turn;
         self.turn = (turn + 1) % count;
+        let open = |index: &usize| self.workers[*index].1.open.load(Ordering::Relaxed);
         let least = (0..count).map(|step| (turn + step) % count);
-        if let Some(index) = least.min_by_key(|&index| open(&self.workers[index].1)) {
+        if let Some(index) = least.min_by_key(open) {
             let (inbox, gauges) = &self.workers[index];
-            gauges.open.fetch_add(1, Ordering::Relaxed);
+            let gauge = if reserved {
+                &gauges.reserved
+            } else {
+                &gauges.open
+            };
+            gauge.fetch_add(1, Ordering::Relaxed);
+            let mail = Mail::Adopt {
+                socket,
+                remote,
+                listener,
+                reserved,
+            };
             self.outbox.add(inbox, mail);
         }
+    }
+
+    fn total(&self, of: impl Fn(&Gauges) -> &AtomicUsize) -> usize {
+        let each = self.workers.iter().map(|(_, gauges)| of(gauges));
+        each.map(|gauge| gauge.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The reserve may pass its limit until its oldest connection is closed, so that a client that asks at once is
+    /// served, however many come that do not ask.
+    fn has_reserve(&mut self) -> bool {
+        let reserved = self.total(|gauges| &gauges.reserved);
+        if reserved >= self.reserve {
+            for (inbox, _) in &self.workers {
+                self.outbox.add(inbox, Mail::EvictReserved);
+            }
+        }
+        reserved < 2 * self.reserve
     }
 
     fn evict(&mut self) {
@@ -323,6 +350,7 @@ mod tests {
             vec![busy.into(), quiet.into()],
             vec![(Arc::clone(&inbox), gauges)],
             1000,
+            0,
         )
         .expect("acceptor");
         let connect = |address| TcpStream::connect(address).expect("connect");

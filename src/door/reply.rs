@@ -80,7 +80,7 @@ impl Reply<'_> {
 
     /// Lets the worker serve its other connections and then call the handler again, with the same request and with
     /// `work` in [`Request::work`](super::Request::work). Use it for requests that take longer than a millisecond or so
-    /// to read. If the client disconnects first, the handler is not called again.
+    /// to read. If the client resets the connection first, the handler is not called again.
     pub fn go_on(self, work: Box<dyn Any + Send>) {
         *self.outcome = Outcome::GoOn(work);
     }
