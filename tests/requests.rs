@@ -1,11 +1,13 @@
-//! Requests that are long or expensive to parse. The server must accept those within the limits, refuse the others,
-//! and serve other clients meanwhile.
+//! Requests that are long or expensive to parse, and crowds of connections. The server must accept
+//! what is within the limits, refuse the rest, and serve other clients meanwhile.
 
 mod harness;
 
-use harness::Server;
 use harness::client::{FORM, PATIENCE, form_request, request};
 use harness::server::is_release;
+use harness::{Connection, Server, wait_for};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -261,4 +263,80 @@ fn a_header_that_decides_must_not_come_twice() {
         let stored = server.ask("GET", &format!("/v2/keys/twice{number}"), None);
         assert_eq!(stored.status == 200, wanted == 201, "{lines}");
     }
+}
+
+/// A server that may open 256 descriptors.
+fn small_server(flags: &[&str]) -> Server {
+    let mut server = Server::prepare(flags);
+    server.wrap(&["sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]);
+    server.launch();
+    server
+}
+
+fn crowd(address: SocketAddr, count: usize, says: &[u8]) -> Vec<TcpStream> {
+    let connect = |_| {
+        let mut socket = TcpStream::connect(address).expect("connect");
+        // A refused one may be closed already.
+        let _ = socket.write_all(says);
+        socket
+    };
+    (0..count).map(connect).collect()
+}
+
+fn asks(server: &Server, target: &str) -> Option<u16> {
+    let mut client = Connection::open(server.address()).ok()?;
+    Some(client.ask("GET", target, None).ok()?.status)
+}
+
+#[test]
+fn silent_connections_lock_nobody_out() {
+    let server = small_server(&[]);
+    for says in [&b""[..], b"G", b"GET /v2/keys/ HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let crowd = crowd(server.address(), 250, says);
+        for target in ["/health", "/v2/keys/"] {
+            wait_for(target, Duration::from_secs(8), || {
+                (asks(&server, target) == Some(200)).then_some(())
+            });
+        }
+        drop(crowd);
+    }
+}
+
+/// No connection here is idle. A health check is answered all the same.
+#[test]
+fn health_is_told_when_all_connections_are_taken() {
+    let server = small_server(&[]);
+    let watch = b"GET /v2/keys/?wait=true&recursive=true HTTP/1.1\r\nHost: a\r\n\r\n";
+    let _crowd = crowd(server.address(), 250, watch);
+    wait_for("the places to be taken", PATIENCE, || {
+        (asks(&server, "/version") == Some(503)).then_some(())
+    });
+    for _ in 0..30 {
+        for target in ["/health", "/metrics"] {
+            assert_eq!(asks(&server, target), Some(200), "{target}");
+        }
+        assert_eq!(asks(&server, "/version"), Some(503));
+    }
+}
+
+/// Whatever clients and strangers hold, the log has descriptors for its next segment and for snapshots.
+#[test]
+fn crowds_at_both_ports_leave_the_log_its_descriptors() {
+    let mut server = small_server(&["--snapshot-count=20"]);
+    let mut writer = server.connect();
+    let write = |writer: &mut Connection, number: usize| {
+        let form = format!("value={}", "v".repeat(1 << 20));
+        let target = format!("/v2/keys/log/{}", number % 4);
+        let answer = writer.ask("PUT", &target, Some(&form)).expect("an answer");
+        assert!([200, 201].contains(&answer.status), "{}", answer.status);
+    };
+    write(&mut writer, 0);
+    let watch = b"GET /v2/keys/x?wait=true HTTP/1.1\r\nHost: a\r\n\r\n";
+    let clients = crowd(server.address(), 250, watch);
+    let peers = crowd(server.peer_address(), 250, b"");
+    for number in 1..60 {
+        write(&mut writer, number);
+    }
+    assert!(server.ended().is_none(), "{}", server.log());
+    drop((clients, peers));
 }

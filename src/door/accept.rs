@@ -7,9 +7,9 @@
 //! ms, then 20, up to 100, and says so at most once a second.
 //!
 //! When the connection cap is near, the workers are asked to close idle connections. A few connections above the cap are
-//! a reserve for clients on this machine that ask for what is vital, such as a health check. Beyond that a client is
-//! accepted all the same, told 503 and closed, so that it learns why. These few sockets stay open for a second at most ([`Refused`]): closing at once, with the
-//! client's request unread, would reset the connection and take the answer with it.
+//! a reserve for clients on this machine with a vital request, such as a health check. Further clients are accepted all
+//! the same, told 503 and closed, so that they learn why. These few sockets stay open for a second at most ([`Refused`]):
+//! closing at once, with the client's request unread, would reset the connection and take the answer with it.
 
 use super::inbox::{Inbox, Mail, Outbox};
 use super::listen;
@@ -255,8 +255,8 @@ impl Acceptor {
         each.map(|gauge| gauge.load(Ordering::Relaxed)).sum()
     }
 
-    /// The reserve may pass its limit until its oldest connection is closed, so that a client that asks at once is
-    /// served, however many come that do not ask.
+    /// The reserve may exceed its limit until its oldest connection is closed. So a client that asks at once is served,
+    /// however many connect and do not ask.
     fn has_reserve(&mut self) -> bool {
         let reserved = self.total(|gauges| &gauges.reserved);
         if reserved >= self.reserve {

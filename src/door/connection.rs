@@ -28,7 +28,7 @@ use super::Handler;
 use super::answer::Answer;
 use super::backlog::{Backlog, Excess, STALLED_MIN, Share};
 use super::call::Call;
-use super::head::{self, Framing, Parsed, Space};
+use super::head::{self, Framing, Head, Parsed, Space};
 use super::inbox::{Address, Inbox, Mail, Resume};
 use super::incoming::{Incoming, Shape};
 use super::input::{Input, Scratch};
@@ -36,9 +36,9 @@ use super::ledger::Ledger;
 use super::limits::{HEAD_BYTES_FREE, Limits};
 use super::output::{Exchange, Flushed, Output, Stamp};
 use super::reply::{Gone, Outcome, Reply, Then};
-use super::request::{BodyState, Work};
+use super::request::{BodyState, Request, Work};
 use mio::net::TcpStream;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -60,6 +60,20 @@ const UNUSED_IDLE_MIN: Duration = Duration::from_millis(200);
 
 /// …and so long between two requests.
 const USED_IDLE_MIN: Duration = Duration::from_secs(1);
+
+/// A head that has taken less is not given up when places are scarce.
+const HALF_HEAD_MIN: Duration = Duration::from_secs(2);
+
+/// What a connection that does nothing waits for, in the order in which they are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Idleness {
+    /// Its first request.
+    Unused,
+    /// Another request.
+    Used,
+    /// The rest of a head.
+    HalfHead,
+}
 
 /// As `linger_time`, while the door stops.
 const LINGER_STOPPING: Duration = Duration::from_millis(100);
@@ -245,6 +259,8 @@ pub(super) struct Connection {
     idle_since: Instant,
     /// A request was served.
     used: bool,
+    /// It belongs to the reserve and serves one vital request.
+    reserved: bool,
     /// When to be looked at.
     pub deadline: Option<Instant>,
     /// Bytes of chunks that are counted among those of all streams.
@@ -259,7 +275,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub fn new(socket: TcpStream, remote: SocketAddr, listener: usize, slot: u32) -> Connection {
+    pub fn new(
+        socket: TcpStream,
+        remote: SocketAddr,
+        listener: usize,
+        slot: u32,
+        reserved: bool,
+    ) -> Connection {
         Connection {
             socket,
             remote,
@@ -285,6 +307,7 @@ impl Connection {
             clock: Clock::None,
             idle_since: Instant::now(),
             used: false,
+            reserved,
             deadline: None,
             streamed: 0,
             share: Share::default(),
@@ -298,16 +321,32 @@ impl Connection {
         &mut self.socket
     }
 
-    /// How dear the connection is when others want its place, and since when it is idle; None: it is in use.
-    pub fn idleness(&self, now: Instant) -> Option<(bool, Instant)> {
-        let least = if self.used {
-            USED_IDLE_MIN
-        } else {
-            UNUSED_IDLE_MIN
+    /// What the connection waits for, and since when. None if it is in use, or belongs to the reserve.
+    pub fn idleness(&self, limits: &Limits, now: Instant) -> Option<(Idleness, Instant)> {
+        if self.readable || self.reserved {
+            return None;
+        }
+        let (idleness, since, least) = match self.clock {
+            Clock::Idle if !self.used => (Idleness::Unused, self.idle_since, UNUSED_IDLE_MIN),
+            Clock::Idle => (Idleness::Used, self.idle_since, USED_IDLE_MIN),
+            Clock::Head => {
+                let since = self.deadline?.checked_sub(limits.head_time)?;
+                (Idleness::HalfHead, since, HALF_HEAD_MIN)
+            }
+            _ => return None,
         };
-        let is_idle = self.clock == Clock::Idle && !self.readable;
-        let is_old = now.saturating_duration_since(self.idle_since) >= least;
-        (is_idle && is_old).then_some((self.used, self.idle_since))
+        let is_old = now.saturating_duration_since(since) >= least;
+        is_old.then_some((idleness, since))
+    }
+
+    pub fn is_reserved(&self) -> bool {
+        self.reserved
+    }
+
+    /// Since when a connection of the reserve waits for its request. None if it is another one, or is being served.
+    pub fn reserved_since(&self) -> Option<Instant> {
+        let waits = matches!(self.clock, Clock::Idle | Clock::Head | Clock::Linger);
+        (self.reserved && waits).then_some(self.idle_since)
     }
 
     /// Whether an answer with this address is awaited here.
@@ -361,6 +400,7 @@ impl Connection {
             | Mail::Room
             | Mail::Relieve
             | Mail::Evict { .. }
+            | Mail::EvictReserved
             | Mail::Stop { .. } => {
                 unreachable!("mail to a worker was sent on to a connection")
             }
@@ -428,6 +468,7 @@ impl Connection {
         }
         match self.clock {
             Clock::None => return Fate::Stay,
+            Clock::Idle | Clock::Head if self.reserved => self.refuse_late(503, tools),
             Clock::Idle | Clock::Write | Clock::Linger => return Fate::Close,
             Clock::Body if self.is_fast_enough(tools) => self.clock = Clock::None,
             Clock::Head | Clock::Body => self.refuse_late(408, tools),
@@ -735,9 +776,19 @@ impl Connection {
                 self.set_clock(Clock::Body, limits.body_time, tools);
             }
         } else if self.input.is_empty() {
-            self.idle_since = tools.stamp.now;
+            if !self.reserved || self.clock != Clock::Idle {
+                self.idle_since = tools.stamp.now;
+            }
             self.clock = Clock::Idle;
-            self.deadline = limits.idle_time.map(|time| tools.stamp.now + time);
+            let time = match self.reserved {
+                true => Some(limits.reserve_time),
+                false => limits.idle_time,
+            };
+            self.deadline = time.map(|time| self.idle_since + time);
+        } else if self.reserved {
+            // The time that runs includes the head.
+            self.clock = Clock::Head;
+            self.deadline = Some(self.idle_since + limits.reserve_time);
         } else if self.clock != Clock::Head {
             self.set_clock(Clock::Head, limits.head_time, tools);
         }
@@ -773,6 +824,9 @@ impl Connection {
             Parsed::Refused(status) => return self.refuse(status, tools),
             Parsed::Partial => return self.partial_head(tools),
         };
+        if self.reserved && !self.is_vital(&head, tools) {
+            return self.refuse(503, tools);
+        }
         let there = bytes.len() - head.length;
         let (body, body_state) = match head.framing {
             Framing::Length(length) if length > body_bytes as u64 => (&[][..], BodyState::TooLarge),
@@ -791,7 +845,8 @@ impl Connection {
             }
         };
         let used = head.length + body.len();
-        let call = Call::new(&head, body, body_state, self.work.take(), tools);
+        let mut call = Call::new(&head, body, body_state, self.work.take(), tools);
+        call.exchange.keep_alive &= !self.reserved;
         self.exchange = call.exchange;
         let outcome = call.make(
             self.remote,
@@ -805,6 +860,17 @@ impl Connection {
         }
         self.input.consume(used);
         self.served(outcome, tools)
+    }
+
+    fn is_vital(&self, head: &Head<'_, '_>, tools: &Tools) -> bool {
+        tools.handler.is_vital(&Request {
+            head,
+            body: &[],
+            body_state: BodyState::Complete,
+            remote: self.remote,
+            listener: self.listener,
+            work: RefCell::default(),
+        })
     }
 
     /// The request stays in the input, and its handler is called again in another turn. No time limit runs meanwhile,
@@ -885,7 +951,8 @@ impl Connection {
         } else {
             &[]
         };
-        let call = Call::new(&head, body, state, self.work.take(), tools);
+        let mut call = Call::new(&head, body, state, self.work.take(), tools);
+        call.exchange.keep_alive &= !self.reserved;
         self.exchange = call.exchange;
         let outcome = call.make(
             self.remote,

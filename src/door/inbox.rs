@@ -43,6 +43,8 @@ pub(super) enum Mail {
         socket: TcpStream,
         remote: SocketAddr,
         listener: usize,
+        /// It belongs to the reserve.
+        reserved: bool,
     },
     Answer {
         to: Address,
@@ -72,6 +74,8 @@ pub(super) enum Mail {
     Evict {
         count: usize,
     },
+    /// The reserve is full: close its oldest connection that waits.
+    EvictReserved,
     Stop {
         deadline: Duration,
     },

@@ -13,9 +13,13 @@ pub const HEADERS_MAX: usize = 1000;
 /// Bytes of a head that a connection may hold without asking; of a longer one the rest counts among the bodies.
 pub(super) const HEAD_BYTES_FREE: usize = 64 << 10;
 
-/// Descriptors that are left to the rest of the process: log segments, snapshots, links to peers, listeners,
-/// refused clients that still read why, standard streams.
-const DESCRIPTORS_KEPT: u64 = 96;
+/// Connections for health checks when all others are taken.
+const RESERVE: usize = 8;
+
+/// Descriptors that are left to the rest of the process: log segments and snapshots (16), links to peers and snapshots
+/// on their way (32), listeners, wakers and standard streams (32), `--listen-metrics-urls` (16), clients of three ports
+/// that are refused and still read why (48), the reserve, which may be twice as large for a moment (16).
+const DESCRIPTORS_KEPT: u64 = 160;
 
 /// Of the descriptors for connections, one in so many is for the peer port.
 const PEER_SHARE: u64 = 8;
@@ -39,6 +43,11 @@ pub struct Limits {
     pub room_time: Duration,
     /// Connections open at a time; one more is answered 503 and closed.
     pub connections: usize,
+    /// Connections beyond `connections` for clients on this machine. Each serves one request, which must be vital
+    /// ([`Handler::is_vital`](super::Handler::is_vital)).
+    pub reserve: usize,
+    /// Connections of the reserve that have not sent their request within this time are closed.
+    pub reserve_time: Duration,
     /// From the first byte of a head to its end.
     pub head_time: Duration,
     /// In each such span a body must bring at least `body_rate` bytes per second.
@@ -76,6 +85,8 @@ impl Default for Limits {
             bodies_bytes: 64 << 20,
             room_time: Duration::from_secs(60),
             connections: connection_caps(descriptor_limit()).clients,
+            reserve: RESERVE,
+            reserve_time: Duration::from_secs(1),
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(10),
             body_rate: 1024,
@@ -146,10 +157,10 @@ mod tests {
         for descriptors in [0, 1, 16, 64, 128, 256, 1024, 20_000, 1 << 20] {
             let ConnectionCaps { clients, peers } = connection_caps(descriptors);
             let rest = descriptors as usize - clients - peers;
-            assert!(rest >= 96.min(descriptors as usize / 2), "{descriptors}");
+            assert!(rest >= 160.min(descriptors as usize / 2), "{descriptors}");
         }
         let caps = connection_caps(1024);
-        assert_eq!((caps.clients, caps.peers), (812, 116));
+        assert_eq!((caps.clients, caps.peers), (756, 108));
         let caps = connection_caps(64);
         assert_eq!((caps.clients, caps.peers), (28, 4));
     }

@@ -103,6 +103,13 @@ pub trait Handler: Send + Sync + 'static {
     /// connection, nothing else.
     fn handle(&self, request: &Request<'_>, reply: Reply<'_>);
 
+    /// Whether the request is answered even when all connections are taken, if it comes from this machine. Meant for
+    /// health checks. The request has no body yet.
+    fn is_vital(&self, request: &Request<'_>) -> bool {
+        let _ = request;
+        false
+    }
+
     /// Called on a worker's thread at the end of a round in which it called the handler, or had an answer made
     /// there: what counts requests and times them does so here, for all of the round at once. It `took` so long,
     /// from when the worker saw what its sockets had.
@@ -191,7 +198,12 @@ impl Door {
             .iter()
             .map(|worker| (Arc::clone(&worker.tools.inbox), Arc::clone(&worker.gauges)))
             .collect();
-        let (acceptor, control) = Acceptor::new(listeners, shared.clone(), limits.connections)?;
+        let (acceptor, control) = Acceptor::new(
+            listeners,
+            shared.clone(),
+            limits.connections,
+            limits.reserve,
+        )?;
         // From here on a failure drops the door, which ends the threads that were started.
         let mut door = Door {
             addresses,

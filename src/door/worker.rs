@@ -39,6 +39,8 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Gauges {
     /// Connections it owns, those on their way included.
     pub open: AtomicUsize,
+    /// Those of the reserve, which `open` does not count.
+    pub reserved: AtomicUsize,
     pub requests: AtomicU64,
     pub received_bytes: AtomicU64,
     pub sent_bytes: AtomicU64,
@@ -151,7 +153,8 @@ impl Worker {
                 socket,
                 remote,
                 listener,
-            } => self.adopt(socket, remote, listener),
+                reserved,
+            } => self.adopt(socket, remote, listener, reserved),
             Mail::Answer { to, .. }
             | Mail::Resume { to, .. }
             | Mail::Chunk { to, .. }
@@ -177,6 +180,7 @@ impl Worker {
             }
             Mail::Relieve => self.relieve(),
             Mail::Evict { count } => self.evict(count),
+            Mail::EvictReserved => self.evict_reserved(),
             Mail::Stop { deadline } => self.stop(deadline),
         }
     }
@@ -257,12 +261,13 @@ impl Worker {
         }
     }
 
-    /// Closes idle connections: those first that never sent a request, then those that have been idle longest.
+    /// Closes idle connections: first those that never sent a request, then those that have served one, then those with
+    /// half a head. Of each kind, those that have waited longest come first.
     fn evict(&mut self, count: usize) {
         let now = self.tools.stamp.now;
         let slots = self.connections.slots.iter().enumerate();
         let idle = slots.filter_map(|(slot, connection)| {
-            let idleness = connection.as_ref()?.idleness(now)?;
+            let idleness = connection.as_ref()?.idleness(&self.tools.limits, now)?;
             Some((idleness, slot as u32))
         });
         let mut idle: Vec<_> = idle.collect();
@@ -273,7 +278,24 @@ impl Worker {
         }
     }
 
-    fn adopt(&mut self, mut socket: TcpStream, remote: SocketAddr, listener: usize) {
+    /// Closes the connection of the reserve that has waited longest for its request.
+    fn evict_reserved(&mut self) {
+        let slots = self.connections.slots.iter().enumerate();
+        let waiting = slots.filter_map(|(slot, connection)| {
+            Some((connection.as_ref()?.reserved_since()?, slot as u32))
+        });
+        if let Some((_, slot)) = waiting.min() {
+            self.close(slot);
+        }
+    }
+
+    fn adopt(
+        &mut self,
+        mut socket: TcpStream,
+        remote: SocketAddr,
+        listener: usize,
+        reserved: bool,
+    ) {
         let slots = &mut self.connections.slots;
         let slot = self.connections.free.pop().unwrap_or_else(|| {
             slots.push(None);
@@ -289,10 +311,10 @@ impl Worker {
                 .is_err()
         {
             self.connections.free.push(slot);
-            self.gauges.open.fetch_sub(1, Ordering::Relaxed);
+            self.uncount(reserved);
             return;
         }
-        let connection = Connection::new(socket, remote, listener, slot);
+        let connection = Connection::new(socket, remote, listener, slot, reserved);
         self.connections.slots[slot as usize] = Some(Box::new(connection));
         // Sets the clock for a client that never sends anything; what it has sent comes as an event.
         self.look(slot, Connection::run);
@@ -339,8 +361,18 @@ impl Worker {
     fn take(&mut self, slot: u32) -> Option<Box<Connection>> {
         let connection = self.connections.slots.get_mut(slot as usize)?.take()?;
         self.connections.free.push(slot);
-        self.gauges.open.fetch_sub(1, Ordering::Relaxed);
+        self.uncount(connection.is_reserved());
         Some(connection)
+    }
+
+    fn uncount(&self, reserved: bool) {
+        let Gauges {
+            open,
+            reserved: few,
+            ..
+        } = &*self.gauges;
+        let gauge = if reserved { few } else { open };
+        gauge.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn close(&mut self, slot: u32) {
@@ -443,7 +475,7 @@ mod tests {
         let near = socket2::SockRef::from(&client);
         near.set_send_buffer_size(2 << 20).expect("set");
         worker.gauges.open.fetch_add(1, Ordering::Relaxed);
-        worker.adopt(TcpStream::from_std(socket), remote, 0);
+        worker.adopt(TcpStream::from_std(socket), remote, 0, false);
         client
     }
 

@@ -136,6 +136,12 @@ impl Handler for Api {
     fn round(&self, worker: usize, took: Duration) {
         self.counts.round(worker, took);
     }
+
+    /// A supervisor on this machine must not take a node with too many clients for a dead one.
+    fn is_vital(&self, request: &Request<'_>) -> bool {
+        matches!(request.method(), "GET" | "HEAD")
+            && matches!(request.path(), b"/health" | b"/metrics")
+    }
 }
 
 /// The pages of `--listen-metrics-urls`: numbers and health, and nothing else.

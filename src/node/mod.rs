@@ -93,6 +93,7 @@ const METRICS_CONNECTIONS: usize = 16;
 fn metrics_limits() -> Limits {
     Limits {
         connections: METRICS_CONNECTIONS,
+        reserve: 0,
         ..Limits::default()
     }
 }

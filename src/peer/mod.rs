@@ -100,6 +100,7 @@ pub fn limits() -> Limits {
         head_time: HELLO_TIME,
         idle_time: Some(HELLO_TIME),
         connections: connection_caps(descriptor_limit()).peers,
+        reserve: 0,
         head_bytes: HEAD_BYTES,
         body_bytes: BODY_BYTES,
         ..Limits::default()

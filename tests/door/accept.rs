@@ -67,6 +67,7 @@ fn a_client_too_many_is_told_so() {
         2,
         Limits {
             connections: 10,
+            reserve: 0,
             ..Limits::default()
         },
     );
@@ -86,6 +87,46 @@ fn a_client_too_many_is_told_so() {
         client.is_closed();
         assert_eq!(place.door.stats().refused, refused);
     }
+}
+
+/// The front calls `/hello` vital.
+#[test]
+fn a_few_beyond_the_cap_are_served_what_is_vital() {
+    let limits = Limits {
+        connections: 10,
+        reserve: 2,
+        reserve_time: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let place = Place::open(2, limits);
+    let mut held: Vec<_> = (0..10).map(|_| place.client()).collect();
+    for client in &mut held {
+        client.get("/park");
+        client.head();
+    }
+    for _ in 0..20 {
+        let mut client = place.client();
+        client.is_served();
+        client.is_closed();
+        let mut other = place.client();
+        other.get("/bytes?1");
+        assert_eq!(other.answer().status, 503);
+    }
+    // Those that say nothing make way for those that ask, and are told why.
+    let mut silent: Vec<_> = (0..30).map(|_| place.client()).collect();
+    eventually("one that asks is served", || {
+        let mut client = place.client();
+        client.get("/hello");
+        client.rest().starts_with(b"HTTP/1.1 200 OK")
+    });
+    let last = silent.last_mut().expect("some").rest();
+    assert!(last.is_empty() || last.starts_with(b"HTTP/1.1 503 "));
+    eventually("the reserve is free", || {
+        let mut client = place.client();
+        client.get("/hello");
+        client.rest().starts_with(b"HTTP/1.1 200 OK")
+    });
+    assert_eq!(place.door.stats().open, 10);
 }
 
 #[test]
