@@ -186,58 +186,52 @@ fn a_costly_form_holds_nobody_up() {
 #[test]
 fn other_costly_requests_hold_nobody_up() {
     let server = Server::start(&[]);
+    let get = |target: &str| request("GET", target, &[], None);
+    let put =
+        |target: &str, kind: &str| request("PUT", target, &[(FORM.0, kind)], Some(b"value=x"));
     let parameters: String = (0..100_000).map(|number| format!(";a{number}=b")).collect();
-    let kind = format!("{}{parameters}", FORM.1);
     let urls = format!("{{\"peerURLs\":[{}\"\"]}}", "\"\",".repeat(3 << 20));
+    let json = ("Content-Type", "application/json");
+    let members = request("POST", "/v2/members", &[json], Some(urls.as_bytes()));
+    let chunks = format!(
+        "PUT /v2/keys/a HTTP/1.1\r\nHost: a\r\n{}: {}\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        FORM.0,
+        FORM.1,
+        "1\r\na\r\n".repeat(300_000)
+    );
+    let deep = format!("/v2/keys{}", "/d".repeat(2_000));
     let table = [
         (
-            request("PUT", "/v2/keys/a", &[(FORM.0, &kind)], Some(b"value=x")),
+            "content type",
+            put("/v2/keys/a", &format!("{}{parameters}", FORM.1)),
             400,
         ),
+        ("URLs of a member", members, 413),
         (
-            request(
-                "POST",
-                "/v2/members",
-                &[("Content-Type", "application/json")],
-                Some(urls.as_bytes()),
-            ),
-            413,
-        ),
-        (
-            request(
-                "GET",
-                &format!("/v2/keys/?{}", "a&".repeat(500_000)),
-                &[],
-                None,
-            ),
+            "query",
+            get(&format!("/v2/keys/?{}", "a&".repeat(500_000))),
             200,
         ),
         (
-            request(
-                "GET",
-                &format!("/v2/keys/{}", "%41".repeat(300_000)),
-                &[],
-                None,
-            ),
+            "escapes",
+            get(&format!("/v2/keys/{}", "%41".repeat(300_000))),
             404,
         ),
         (
-            request(
-                "GET",
-                &format!("/v2/keys/{}", "%FF".repeat(300_000)),
-                &[],
-                None,
-            ),
+            "no UTF-8",
+            get(&format!("/v2/keys/{}", "%FF".repeat(300_000))),
             404,
         ),
+        ("small chunks", chunks.into_bytes(), 201),
+        ("deep key", put(&deep, FORM.1), 201),
+        ("deep listing", get("/v2/keys/d?recursive=true"), 200),
     ];
-    for (bytes, wanted) in table {
-        let shown = String::from_utf8_lossy(&bytes[..40]).into_owned();
+    for (what, bytes, wanted) in table {
         let slowest = slowest_beside(&server, || {
-            assert_eq!(status_of(&server, &bytes), wanted, "{shown}");
+            assert_eq!(status_of(&server, &bytes), wanted, "{what}");
         });
-        println!("{shown}: slowest {slowest:?}");
-        assert!(!is_slow(slowest), "{shown}: {slowest:?}");
+        println!("{what}: slowest {slowest:?}");
+        assert!(!is_slow(slowest), "{what}: {slowest:?}");
     }
 }
 
