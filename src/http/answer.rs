@@ -53,12 +53,16 @@ pub fn success(status: u16, cluster: &ClusterId, numbers: Numbers, grant: &Grant
 pub fn error(error: &ApiError, cluster: &ClusterId, grant: &Grant) -> Answer {
     let mut body = Vec::with_capacity(128);
     error.render(&mut body);
+    error_head(error, cluster, grant).body(body)
+}
+
+/// The head of a key-space error.
+pub fn error_head(error: &ApiError, cluster: &ClusterId, grant: &Grant) -> Answer {
     grant.onto(
         Answer::new(error.status())
             .header("Content-Type", JSON)
             .header("X-Etcd-Cluster-Id", cluster.text())
-            .number("X-Etcd-Index", error.index)
-            .body(body),
+            .number("X-Etcd-Index", error.index),
     )
 }
 

@@ -146,6 +146,9 @@ impl Waiter<Outbox> for WriteAnswer {
             }
             Effect::Refused(error) => {
                 self.counts.failed(self.method, error.status());
+                if error.cause.len() > SLICE_BYTES {
+                    return self.long_error(error, outbox);
+                }
                 answer::error(error, &self.cluster, &self.grant)
             }
             Effect::Members(_) => unreachable!("a write to the keys changes no members"),
@@ -175,7 +178,15 @@ impl WriteAnswer {
     /// The connection's worker renders a large event, because this is the raft thread.
     fn long_success(self, event: &Arc<Event>, done: &Done, outbox: &mut Outbox) {
         let (head, event) = (self.head(event, done), event.clone());
-        let answer = move |reply: Reply<'_>| send_long(reply, head, &event);
+        let answer = move |reply: Reply<'_>| slices::send(reply, head, event.long_text());
+        self.ticket.resume_in(Box::new(answer), outbox);
+    }
+
+    /// As [`Self::long_success`], for a comparison of large values that failed.
+    fn long_error(self, error: &ApiError, outbox: &mut Outbox) {
+        let head = answer::error_head(error, &self.cluster, &self.grant);
+        let text = error.long_text();
+        let answer = move |reply: Reply<'_>| slices::send(reply, head, text);
         self.ticket.resume_in(Box::new(answer), outbox);
     }
 
@@ -195,11 +206,6 @@ impl WriteAnswer {
         );
         removes || !self.no_value
     }
-}
-
-/// Answers with a large event.
-fn send_long(reply: Reply<'_>, head: Answer, event: &Event) {
-    slices::send(reply, head, event.long_text(), event.source());
 }
 
 // Reads
@@ -237,8 +243,7 @@ impl Read {
         if !listing.clone().render(&mut body, SLICE_BYTES) {
             return reply.send(head.body(body));
         }
-        let source = listing.source();
-        slices::send(reply, head, listing, source);
+        slices::send(reply, head, listing);
     }
 }
 
@@ -339,7 +344,7 @@ fn hit(api: &Api, interest: Interest, event: &Event, view: &View, grant: &Grant,
     let head = with_first_kept(head, view);
     let is_long = event.bytes() > SLICE_BYTES;
     match (interest.stream, is_long) {
-        (false, true) => return send_long(reply, head, event),
+        (false, true) => return slices::send(reply, head, event.long_text()),
         (true, true) => return stream_long(api, interest, head, event, reply),
         _ => {}
     }
@@ -359,8 +364,8 @@ fn hit(api: &Api, interest: Interest, event: &Event, view: &View, grant: &Grant,
 
 /// A stream that begins with a large event.
 fn stream_long(api: &Api, interest: Interest, head: Answer, event: &Event, reply: Reply<'_>) {
-    let (hub, text) = (api.hub.clone(), event.long_text());
-    slices::measure(reply, text, event.source(), move |reply, length, body| {
+    let hub = api.hub.clone();
+    slices::measure(reply, event.long_text(), move |reply, length, body| {
         hub.park_mute(&interest, |token| {
             reply.park_after(head, hub.clone(), token, length, Box::new(body))
         });

@@ -1,6 +1,8 @@
 //! Errors of requests (spec §10). They are the same on every member, are sent as answers, and are never fatal.
 
+use super::bytes::Bytes;
 use super::json;
+use super::long::{LongString, LongText};
 use std::fmt;
 
 /// Key not found. The cause is the first missing path.
@@ -112,13 +114,31 @@ impl ApiError {
 
     /// Appends the body: `{"errorCode":…,"message":…,"cause":…,"index":…}` and a newline.
     pub fn render(&self, out: &mut Vec<u8>) {
+        self.render_with(out, json::push_escaped);
+    }
+
+    /// The text of [`ApiError::render`], to be rendered in parts. A cause that shows values may have megabytes.
+    pub fn long_text(&self) -> LongText {
+        let (mut text, mut strings) = (Vec::new(), Vec::new());
+        self.render_with(&mut text, |out, cause| {
+            match LongString::new(&Bytes::from(cause)) {
+                Some(string) => strings.push((out.len(), string)),
+                None => json::push_escaped(out, cause),
+            }
+        });
+        LongText::new(text, strings)
+    }
+
+    /// `push_cause` appends the escaped cause.
+    fn render_with(&self, out: &mut Vec<u8>, push_cause: impl FnOnce(&mut Vec<u8>, &[u8])) {
         out.extend_from_slice(b"{\"errorCode\":");
         json::push_number(out, u64::from(self.code));
         out.extend_from_slice(b",\"message\":");
         json::push_string(out, self.message().as_bytes());
         if !self.cause.is_empty() {
-            out.extend_from_slice(b",\"cause\":");
-            json::push_string(out, &self.cause);
+            out.extend_from_slice(b",\"cause\":\"");
+            push_cause(out, &self.cause);
+            out.push(b'"');
         }
         out.extend_from_slice(b",\"index\":");
         json::push_number(out, self.index);

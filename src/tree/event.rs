@@ -141,20 +141,6 @@ impl Event {
         LongText::new(text, strings)
     }
 
-    /// An address that identifies the value that the event keeps in memory. Events that share a long value have the
-    /// same one.
-    pub fn source(&self) -> usize {
-        let before = self.prev_node.as_ref();
-        let value = self
-            .node
-            .value
-            .as_ref()
-            .or(before.and_then(|view| view.value.as_ref()));
-        value.map_or(std::ptr::from_ref(self).addr(), |value| {
-            value.as_ptr().addr()
-        })
-    }
-
     /// `push_string` appends the escaped text of a key or a value.
     fn render_with(&self, out: &mut Vec<u8>, mut push_string: impl FnMut(&mut Vec<u8>, &Bytes)) {
         self.render_action(out);

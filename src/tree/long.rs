@@ -61,6 +61,14 @@ impl LongText {
         }
     }
 
+    /// An address that identifies the first long string, or the text if there is none.
+    pub fn source(&self) -> usize {
+        let first = self.strings.last();
+        first
+            .map_or(self.text.as_ptr(), |(_, string)| string.bytes.as_ptr())
+            .addr()
+    }
+
     /// Appends at least `at_least` more bytes (always some), or all that are left. Returns whether there is more.
     pub fn render(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool {
         let enough = out.len().saturating_add(at_least.max(1));
@@ -82,6 +90,33 @@ impl LongText {
                 && string.render(out, enough)
             {
                 self.strings.pop();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::{ApiError, COMPARE_FAILED};
+
+    #[test]
+    fn parts_together_are_the_whole() {
+        let long = "a<é\u{2028}\"\\".repeat(4000);
+        for cause in ["", "[a != b]", &long] {
+            let error = ApiError::new(COMPARE_FAILED, cause, 7);
+            let mut whole = Vec::new();
+            error.render(&mut whole);
+            for at_least in [1, 100, 20_000, 1 << 20] {
+                let (mut text, mut parts) = (error.long_text(), Vec::new());
+                loop {
+                    let before = parts.len();
+                    let more = text.render(&mut parts, at_least);
+                    assert!(!more || parts.len() - before >= at_least);
+                    if !more {
+                        break;
+                    }
+                }
+                assert_eq!(parts, whole, "{at_least} bytes at a time");
             }
         }
     }
