@@ -1,4 +1,4 @@
-//! The core: one step in, what to do out.
+//! The core: a step takes one input and returns what the driver must do.
 
 use super::conduct::Violation;
 use super::election::{Hint, Tally, Timer};
@@ -15,31 +15,31 @@ use crate::random::Random;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// What a core is told about itself before it may step.
+/// Parameters of a core.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Who this node is; a message that claims to be from it is ignored.
+    /// The id of this node. The core ignores messages that claim to be from this id.
     pub id: NodeId,
-    /// Ticks without a leader before an election; each wait is random in [this, 2 × this).
+    /// Ticks without a leader before an election. Each wait is random in [this, 2 × this).
     pub election_ticks: u32,
     /// Ticks between a leader's heartbeats.
     pub heartbeat_ticks: u32,
-    /// Seeds the timeouts: the same seed and inputs give the same outputs.
+    /// Seed of the random timeouts. The same seed and inputs give the same outputs.
     pub seed: u64,
-    /// Bytes of entries kept in memory (4 MiB); older ones are read back with [`Todo::read`].
+    /// Bytes of entries kept in memory (4 MiB). Older entries are read back with [`Todo::read`].
     pub memory_bytes: usize,
-    /// Bytes of uncommitted entries a leader takes before it refuses proposals (hazard D21; 40 MiB).
+    /// Bytes of uncommitted entries at which a leader refuses proposals (hazard D21; 40 MiB).
     pub uncommitted_bytes: usize,
-    /// About how many bytes of entries one append carries, and one answer to [`Todo::read`].
+    /// Approximate bytes of entries in one append, and in one answer to [`Todo::read`].
     pub batch_bytes: usize,
-    /// Bytes of appends on their way to one follower before the leader waits for an ack.
+    /// Bytes of appends that the leader sends to one follower before it waits for an acknowledgement.
     pub window_bytes: usize,
-    /// Whether a removal that leaves no living majority is refused (`--strict-reconfig-check`).
+    /// Whether the core refuses a removal that leaves no majority of reachable voters (`--strict-reconfig-check`).
     pub strict_changes: bool,
 }
 
 impl Settings {
-    /// The usual limits: 100 ticks of 10 ms to an election, heartbeats every 10, 4 MiB in memory.
+    /// The usual limits: an election after 100 ticks of 10 ms, a heartbeat every 10 ticks, 4 MiB in memory.
     pub fn new(id: NodeId, seed: u64) -> Settings {
         Settings {
             id,
@@ -55,24 +55,24 @@ impl Settings {
     }
 }
 
-/// What was on disk when the node started.
+/// The state on disk when the node started.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
-    /// As last stored: a node that forgot its vote could vote twice in a term (§5.2).
+    /// The hard state as last stored. A node that forgot its vote could vote twice in a term (§5.2).
     pub ballot: Ballot,
-    /// The newest snapshot; for a new cluster position 0 with the bootstrap members. With no
-    /// members at all the node is *blank*: it joins, and waits for a snapshot that names them.
+    /// Metadata of the newest snapshot. For a new cluster: position 0 with the bootstrap members. A node without any
+    /// members is *blank*: it joins a cluster, and waits for a snapshot that names the members.
     pub snapshot: SnapshotMark,
-    /// What follows the snapshot; empty on a new node.
+    /// The log after the snapshot; empty on a new node.
     pub log: StoredLog,
 }
 
-/// The log after the snapshot, as the WAL found it.
+/// The log after the snapshot, as found in the WAL.
 #[derive(Debug, Clone, Default)]
 pub struct StoredLog {
-    /// First index of each run of entries with one term, ascending. Empty: no entry after the snapshot.
+    /// First index of each run of entries with the same term, ascending. Empty if there is no entry after the snapshot.
     pub terms: Vec<(LogIndex, Term)>,
-    /// Last index; the snapshot's when there is no entry.
+    /// Index of the last entry; the snapshot's index if there is none.
     pub last: LogIndex,
     /// Every membership change among the entries.
     pub changes: Vec<Entry>,
@@ -80,185 +80,189 @@ pub struct StoredLog {
     pub tail: Vec<Entry>,
 }
 
-/// Everything that can happen to a core.
+/// Every event that a core can receive.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// The node is up. Does nothing by itself; but a core that is the only voter stands for
-    /// election in its first step, whatever that is, and this may be that step.
+    /// The node has started. The input itself does nothing. But a core that is the only voter starts an election in its
+    /// first step, whatever its input is, and this input can be that step.
     Start,
-    /// One tick of the driver's monotonic clock (10 a heartbeat interval or so).
+    /// One tick of the driver's monotonic clock (about 10 per heartbeat interval).
     Tick,
-    /// A message from another member, already checked to be of this cluster.
+    /// A message from another member. The driver has already checked that it belongs to this cluster.
     Message {
-        /// The sender, to whom the reply goes.
+        /// The sender. Replies are sent to it.
         from: NodeId,
-        /// Of any term: a newer one is joined, an older one refused (§5.1).
+        /// May be of any term: the core adopts a newer term and rejects an older one (§5.1).
         message: Message,
     },
-    /// Append these commands, in this order, as one run. With `term`, only if this node leads in that
-    /// term (a forwarded proposal). Answered in this step's `accepted` or `refused`.
+    /// Append these commands, in this order, as one run. If `term` is given, append them only if this node leads in
+    /// that term (used for forwarded proposals). Answered by `accepted` or `refused` in the output of the same step.
     Propose {
-        /// The term that the proposer believed in; None: whichever this node leads in.
+        /// The term in which the proposer expects this node to lead. `None` accepts any term.
         term: Option<Term>,
-        /// One entry each; raft does not look into them.
+        /// One entry per command. Raft does not interpret them.
         commands: Vec<Arc<[u8]>>,
     },
-    /// Everything handed out in `install` and `append` up to here is on disk. Reports (these and `BallotStored`)
-    /// come in the order of what they report; one may stand for several. Of a ballot and entries that were stored
-    /// together the entries are reported first.
+    /// Everything that `install` and `append` requested up to here is on disk. The driver sends these reports and
+    /// `BallotStored` in the order of the requests. One report may cover several requests. If a hard state and entries
+    /// were stored together, the entries are reported first.
     Stored {
-        /// With its term, so that a late report on entries since replaced is not taken for the new ones.
+        /// With its term, so that a late report about entries that were replaced since is not counted for the new ones.
         position: Position,
     },
-    /// The ballot handed out is on disk.
+    /// The hard state that was requested is on disk.
     BallotStored {
-        /// As it stood in [`Todo::ballot`].
+        /// As it was in [`Todo::ballot`].
         ballot: Ballot,
     },
-    /// The answer to `Todo::read`: the wanted entries, or the first of them (at least one; about
-    /// `batch_bytes` is a good measure: the rest is asked for again). Empty: they are gone.
+    /// The answer to `Todo::read`: the requested entries, or only the first of them (at least one; about `batch_bytes`
+    /// is a good amount). The core requests the rest again. Empty if the entries no longer exist.
     Read {
-        /// Consecutive, from the first index asked for.
+        /// Consecutive entries that begin with the first requested index.
         entries: Vec<Entry>,
     },
-    /// Confirm leadership and tell at which index a read is linearizable; answered in `reads`
-    /// (or `refused_reads`) with the same id. An id is never reused.
+    /// Confirm the leadership, and return the index at which a read is linearizable. Answered in `reads` (or
+    /// `refused_reads`) with the same id.
     ReadIndex {
-        /// The caller's own number for the question.
+        /// A number chosen by the caller, and never used again.
         id: u64,
     },
-    /// Change the membership; answered in `accepted` or `refused`.
+    /// Change the membership. Answered in `accepted` or `refused`.
     ProposeChange {
-        /// One node, by one step (diss. §4.1).
+        /// Changes one node by one step (diss. §4.1).
         change: Change,
     },
-    /// The state machine's snapshot at this point is on disk: the log before it may go. From here
-    /// on entries up to `mark` are not asked for from disk.
+    /// The state machine's own snapshot at this position is on disk, so the log before it may be deleted. From now on
+    /// the core requests no entries up to `mark` from disk.
     Compacted {
-        /// As [`Core::mark_at`] gave it.
+        /// As returned by [`Core::mark_at`].
         mark: SnapshotMark,
     },
-    /// A snapshot has come whole from `from`, which leads in `term`, and its file is synced under
-    /// a temporary name. [`Todo::install`] says whether it is to be used; if not, drop it.
+    /// A complete snapshot has arrived from `from`, which leads in `term`. Its file is synced under a temporary name.
+    /// [`Todo::install`] says whether to use it; if not, the driver deletes the file.
     Snapshot {
-        /// The leader, which is told how far this node has come.
+        /// The leader. It receives a reply with this node's progress.
         from: NodeId,
-        /// Older than this node's: the sender is told so, and the snapshot is not used (§5.1).
+        /// If it is older than this node's term, the core informs the sender and does not use the snapshot (§5.1).
         term: Term,
-        /// Used only if it is ahead of what is committed here (§7).
+        /// The snapshot is used only if it is ahead of this node's commit index (§7).
         mark: SnapshotMark,
     },
-    /// The snapshot sent to `to` was installed there (its position), or sending failed.
+    /// The snapshot for `to` was installed there (at `installed`), or could not be sent.
     SnapshotSent {
         /// A follower that [`Todo::send_snapshot`] named.
         to: NodeId,
-        /// None: sending failed.
+        /// `None` if sending failed.
         installed: Option<Position>,
     },
-    /// Hand leadership over (to the most up-to-date voter when none is named). Refused at once, or
-    /// under way: over when another node leads, or when proposals are taken again.
+    /// Transfer leadership to a voter. The core refuses at once or starts the transfer. The transfer ends when another
+    /// node leads, or when this leader accepts proposals again.
     Transfer {
-        /// None: the core chooses.
+        /// `None` selects the voter whose log is most up to date.
         to: Option<NodeId>,
     },
-    /// Lead no more, whether or not anybody has caught up: the best of the other voters that live is asked to stand.
-    /// For a leader that could not hand over with [`Input::Transfer`]. Refused where nobody else could lead.
+    /// Step down, even if no voter has caught up. The most up-to-date of the other reachable voters is asked to start
+    /// an election. For a leader that could not transfer its leadership with [`Input::Transfer`]. Refused if no other
+    /// voter could lead.
     StepDown,
-    /// The connection to `leader` was refused, or it says that it no longer leads. Clears this
-    /// node's own belief in it, nothing else.
+    /// The connection to `leader` was refused, or `leader` reports that it no longer leads. Clears this node's own
+    /// record of its leader, and nothing else.
     LeaderGone {
-        /// Ignored if this node believes in another.
+        /// Ignored if this node follows another leader.
         leader: NodeId,
     },
-    /// Messages to `node` were dropped, or its connection broke: what was on its way may be lost.
+    /// Messages to `node` were dropped, or its connection broke. Messages that were on their way may be lost.
     Unreachable {
-        /// Its stream of appends falls back to a probe.
+        /// The leader stops streaming appends to it and probes again.
         node: NodeId,
     },
 }
 
-/// Why a proposal was not appended.
+/// Why the core did not accept a proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// Only a leader appends (§5.1).
     NotLeader {
-        /// Where to ask instead, as far as this node knows; None between two leaders.
+        /// The node that leads as far as this node knows. `None` between two leaders.
         leader: Option<NodeId>,
     },
     /// The proposal named another term.
     OtherTerm,
-    /// Leadership is being handed over.
+    /// A leadership transfer is in progress.
     Transferring,
-    /// Too much is uncommitted already.
+    /// Too many bytes are uncommitted already.
     Full,
-    /// A membership change is pending, or no entry of this term is committed yet.
+    /// A membership change is uncommitted, or no entry of this term is committed yet.
     ChangePending,
-    /// The node to be promoted or removed is no (learner) member; or leadership cannot go to it.
+    /// The node to promote is not a learner, or the node to remove is not a member, or the transfer target is not
+    /// another voter.
     NoSuchMember,
-    /// The node to be added is a member already.
+    /// The node to add is a member already.
     AlreadyMember,
-    /// The learner has not caught up, or was not heard of lately.
+    /// The learner has not caught up, or the leader has not received a message from it lately.
     NotCaughtUp,
-    /// Too few living voters would be left to make a majority.
+    /// Too few reachable voters would be left for a majority.
     QuorumLost,
 }
 
-/// What one step of the core asks for, in the order of the fields.
+/// What the driver must do after a step, in the order of the fields.
 ///
-/// What concerns the disk (`install`, `ballot`, `append`, `send_stored`) goes through one queue, so
-/// that `send_stored` waits for what earlier steps wanted stored too, even if it comes alone.
+/// The driver sends everything that concerns the disk (`install`, `ballot`, `append`, `send_stored`) through one queue.
+/// Then `send_stored` also waits for what earlier steps have requested, even if its own step stores nothing.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Todo {
-    /// Messages that promise nothing about this node's disk (a leader's appends, heartbeats), or
-    /// nothing that is not there already.
+    /// Messages that promise nothing about this node's disk (a leader's appends, heartbeats), or only what is on disk
+    /// already.
     pub send_now: Vec<Envelope>,
-    /// Followers that need this node's newest snapshot (or a newer one made now; one after the
-    /// last entry applied always does). Answered with [`Input::SnapshotSent`], whatever comes of it.
+    /// Followers that need a snapshot: this node's newest one, or a newer one made now (one at the last applied entry
+    /// is always recent enough). The driver answers with [`Input::SnapshotSent`], also when it fails.
     pub send_snapshot: Vec<NodeId>,
-    /// Use the snapshot just received: first make it the newest (renamed, synced), only then drop
-    /// the whole log; replace the state machine by it before anything is applied. Reported as
-    /// [`Input::Stored`] with the mark's position.
+    /// Use the snapshot that was just received. First make it the newest snapshot (rename it and sync), and only then
+    /// delete the whole log. Replace the state machine with it before applying anything. Reported as [`Input::Stored`]
+    /// with the snapshot's position.
     pub install: Option<SnapshotMark>,
-    /// Term and vote, to be stored with (before) `append`.
+    /// The hard state (term and vote), to be stored with or before `append`.
     pub ballot: Option<Ballot>,
-    /// Entries that replace whatever is there from the first one's index on.
+    /// Entries to store. They replace all stored entries from the first one's index on.
     pub append: Vec<Entry>,
-    /// Messages that are true only once the three above are on disk.
+    /// Messages that are true only when the three fields above are on disk.
     pub send_stored: Vec<Envelope>,
-    /// Newly committed entries, in order, for the state machine. All are on this node's disk.
+    /// Newly committed entries, in order, for the state machine. All of them are on this node's disk.
     pub apply: Vec<Entry>,
-    /// Entries `[from, to]` wanted back from disk, as [`Input::Read`].
+    /// Entries `[from, to]` to read from disk. The driver answers with [`Input::Read`].
     pub read: Option<(LogIndex, LogIndex)>,
-    /// Where the first of the proposed commands (or the change) stands; the others follow it.
+    /// Position of the first of the proposed commands (or of the change). The others follow it.
     pub accepted: Option<Position>,
-    /// Why this step's proposal, change or transfer was not taken; nothing is left of it.
+    /// Why this step's proposal, change or transfer was refused. A refused one has no effect.
     pub refused: Option<Refusal>,
-    /// Reads that are linearizable once the state machine has applied the index.
+    /// Reads that are linearizable as soon as the state machine has applied the index.
     pub reads: Vec<(u64, LogIndex)>,
-    /// Followers that lack entries which they had acknowledged, with where their log ends now: their disks have lost
-    /// them. Told with each further probe, about a heartbeat apart.
+    /// Followers that lack entries which they had acknowledged, each with the index where its log ends now: their disks
+    /// have lost those entries. Reported after each further probe, about a heartbeat apart.
     pub lost_tail: Vec<(NodeId, LogIndex)>,
     /// Members whose message contradicts the protocol, and how. It had no effect. Their connections are to be closed.
     pub violations: Vec<(NodeId, Violation)>,
-    /// Reads asked of a node that does not lead, or does no more; may be asked elsewhere.
+    /// Reads that this node cannot confirm because it does not lead, or no longer leads. The caller may ask another
+    /// member.
     pub refused_reads: Vec<u64>,
 }
 
-/// What a node is in its term.
+/// The role of a node in its term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Copies the log of a leader, or waits for one (§5.2).
     Follower,
-    /// Asks whether it would be elected, still in its old term (diss. §9.6).
+    /// Asks whether it would be elected; it is still in its old term (diss. §9.6).
     PreCandidate,
-    /// Has begun a term, votes for itself and asks for votes (§5.2).
+    /// Has begun a term, votes for itself and requests votes (§5.2).
     Candidate,
-    /// Elected in its term: alone appends. Steps down if it hears no majority (diss. §6.2).
+    /// Was elected in its term. Only a leader appends. It steps down if it receives no messages from a majority (diss.
+    /// §6.2).
     Leader,
 }
 
-/// A role with what it needs to know.
+/// A role with the data it needs.
 #[derive(Debug)]
 pub(super) enum State {
     Follower,
@@ -267,8 +271,8 @@ pub(super) enum State {
     Leader(Box<Leading>),
 }
 
-/// The consensus core of one node. Everything it knows comes in by [`Core::step`]; everything it
-/// wants done comes out of it.
+/// The consensus core of one node. All its information arrives through [`Core::step`], and all its requests are
+/// returned by it.
 #[derive(Debug)]
 pub struct Core<R: Rules = AllRules> {
     pub(super) settings: Settings,
@@ -279,23 +283,23 @@ pub struct Core<R: Rules = AllRules> {
     pub(super) ballot: Ballot,
     pub(super) ballot_handed: Ballot,
     pub(super) ballot_stored: Ballot,
-    /// The snapshot that was handed out in `install` and is not known to be on disk.
+    /// The snapshot in the last `install` that is not known to be on disk yet.
     pub(super) installing: Option<Position>,
-    /// A report that came while the ballot was not stored (see `on_stored`).
+    /// A report that arrived before the hard state was stored (see `on_stored`).
     pub(super) held: Option<Position>,
     pub(super) state: State,
-    /// Whom this node believes to lead in its term; itself when it does.
+    /// The leader of this term as far as this node knows; itself while it leads.
     pub(super) leader: Option<NodeId>,
     pub(super) timer: Timer,
     pub(super) hint: Option<Hint>,
     pub(super) members: Members,
     pub(super) log: Log,
     pub(super) commit: LogIndex,
-    /// The newest commit heard of in this term; its entry may not have come yet.
+    /// The newest commit position that a leader of this term has announced. This node may not have that entry yet.
     pub(super) commit_heard: Position,
-    /// Everything up to here was handed out in `apply`, or was in the snapshot.
+    /// Everything up to here was returned in `apply`, or was part of the snapshot.
     pub(super) applied: LogIndex,
-    /// What was asked for in `read` and has not come yet.
+    /// The range requested in `read` and not answered yet.
     pub(super) reading: Option<(LogIndex, LogIndex)>,
     pub(super) todo: Todo,
     rules: PhantomData<R>,
@@ -305,13 +309,14 @@ impl Core {
     /// A core that keeps all rules.
     ///
     /// # Panics
-    /// If what is said to be stored is no log (a gap, terms that fall).
+    /// If the stored log is not valid (a gap, or decreasing terms).
     pub fn new(settings: Settings, start: Start) -> Core {
         Core::with_rules(settings, start)
     }
 }
 
-/// A log made elsewhere (a restored backup) may be ahead of an empty ballot; no term is led twice.
+/// A log that was made elsewhere (a restored backup) may have a later term than an empty hard state. Raising the term
+/// prevents a second leader in a term of that log.
 fn not_before(ballot: Ballot, term: Term) -> Ballot {
     match ballot.term < term {
         true => Ballot { term, vote: None },
@@ -320,7 +325,7 @@ fn not_before(ballot: Ballot, term: Term) -> Ballot {
 }
 
 impl<R: Rules> Core<R> {
-    /// A core that keeps the rules of `R`: for simulators (see [`Rules`]).
+    /// A core that keeps the rules of `R`, for simulators (see [`Rules`]).
     pub fn with_rules(settings: Settings, start: Start) -> Core<R> {
         let mut random = Random::new(settings.seed ^ settings.id.0.rotate_left(32));
         let Start {
@@ -357,7 +362,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Takes one input and tells what to do. Every `Todo` must be carried out, in order.
+    /// Processes one input and returns what to do. The driver must carry out every `Todo`, in order.
     pub fn step(&mut self, input: Input) -> Todo {
         let before = cfg!(debug_assertions).then(|| self.look());
         if !self.started {
@@ -395,7 +400,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// What follows from the input, whichever it was.
+    /// What every step does after its input.
     fn finish(&mut self) {
         self.advance_commit();
         self.promote_learner();
@@ -422,7 +427,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Sorts messages by term first (paper §5.1): a newer term is joined, an older one is refused.
+    /// Compares the term of a message first (paper §5.1): the node adopts a newer term and rejects an older one.
     fn receive(&mut self, from: NodeId, Message { term, body }: Message) {
         if from == self.settings.id {
             return;
@@ -435,7 +440,7 @@ impl<R: Rules> Core<R> {
             return;
         }
         let Message { term, body } = message;
-        // Pre-votes change no state, so they come before any look at the term.
+        // Pre-votes change no state, so they are handled before the terms are compared.
         match body {
             Body::PreVote { last } => return self.on_pre_vote(from, term, last),
             Body::PreVoteReply {
@@ -486,8 +491,8 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// A message of an earlier term. Leaders and candidates are told, so that they catch up; what
-    /// answers a question of an earlier term is of no use any more.
+    /// Handles a message of an earlier term. A leader or candidate of that term is informed, so that it catches up.
+    /// Replies of an earlier term are dropped.
     fn on_outdated(&mut self, from: NodeId, body: &Body) {
         match body {
             Body::Append { .. } | Body::Heartbeat { .. } | Body::Commit { .. } => {
@@ -498,9 +503,9 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Entries are on disk. While this term's ballot is not known to be, the report may speak of
-    /// an earlier write of an equal entry that was replaced since and then written again: it waits.
-    /// (Between the two writes the term has changed, and reports come in order.)
+    /// Entries are on disk. While the hard state of this term is not known to be stored, the report is held back: it
+    /// could refer to an earlier write of an equal entry that was replaced and then written again. (Between these two
+    /// writes the term has changed, and reports arrive in order.)
     fn on_stored(&mut self, position: Position) {
         if self.ballot_stored == self.ballot || !R::STORED_CHECKS_TERM {
             self.count_stored(position);
@@ -526,7 +531,7 @@ impl<R: Rules> Core<R> {
         self.count_own_vote();
     }
 
-    /// Whether everything handed out is known to be on disk.
+    /// Whether everything that the core wanted stored is known to be on disk.
     pub(super) fn disk_is_idle(&self) -> bool {
         self.installing.is_none()
             && self.ballot_stored == self.ballot
@@ -543,8 +548,8 @@ impl<R: Rules> Core<R> {
         self.commit = index;
     }
 
-    /// Hands committed entries to the state machine, those that this node has on its own disk:
-    /// what a restart shows is then never older than what was shown before it.
+    /// Returns committed entries for the state machine, but only those on this node's own disk. So a client never reads
+    /// an older state after a restart than before it.
     fn hand_out(&mut self) {
         let to = self.commit.min(self.log.stored());
         let from = self.applied.next();
@@ -556,7 +561,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Asks for entries that are no longer in memory: to apply them, or for a follower.
+    /// Requests entries that are no longer in memory: to apply them, or for a follower.
     fn ask_disk(&mut self) {
         const ENTRIES_AT_ONCE: usize = 8192;
         if self.reading.is_some() {
@@ -578,8 +583,8 @@ impl<R: Rules> Core<R> {
         self.todo.read = self.reading;
     }
 
-    /// Entries are back from disk: applied if they are next, and sent to whom they are missing.
-    /// The log may have changed since they were asked for; what does not fit it is left out.
+    /// Handles entries read from disk. They are applied if they are next, and sent to the followers that need them. The
+    /// log may have changed since the request; entries that do not match it are ignored.
     fn on_read(&mut self, mut entries: Vec<Entry>) {
         let Some((first, _)) = self.reading.take() else {
             return;
@@ -601,7 +606,8 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Sends what promises nothing about the log: at once, unless the term itself is not stored.
+    /// Sends a message that promises nothing about the log. It is sent at once, unless the term itself is not stored
+    /// yet.
     pub(super) fn send(&mut self, to: NodeId, body: Body) {
         let message = Message {
             term: self.ballot.term,
@@ -614,8 +620,8 @@ impl<R: Rules> Core<R> {
         queue.push(Envelope { to, message });
     }
 
-    /// Sends what is true only once the disk has what was handed out. With `wait` off it goes at
-    /// once (a rule switched off).
+    /// Sends a message that is true only when the disk has stored what this node has requested. `wait == false` sends
+    /// it at once (used by tests that switch the rule off).
     pub(super) fn send_when_stored(&mut self, to: NodeId, body: Body, wait: bool) {
         let message = Message {
             term: self.ballot.term,
@@ -634,32 +640,32 @@ impl<R: Rules> Core<R> {
         self.settings.id
     }
 
-    /// The newest term this node has seen; it may not be on disk yet. Never falls.
+    /// The newest term that this node has seen; it may not be on disk yet. Never decreases.
     pub fn term(&self) -> Term {
         self.ballot.term
     }
 
-    /// The newest term that is on disk: a restart knows it. Never falls.
+    /// The newest term that is on disk, and so known after a restart. Never decreases.
     pub fn stored_term(&self) -> Term {
         self.ballot_stored.term
     }
 
-    /// Term and vote, stored or not.
+    /// The hard state, stored or not.
     pub fn ballot(&self) -> Ballot {
         self.ballot
     }
 
-    /// Whom this node believes to lead in its term.
+    /// The leader of this term as far as this node knows.
     pub fn leader(&self) -> Option<NodeId> {
         self.leader
     }
 
-    /// Whether it was elected in its term; a newer term may have another leader already.
+    /// Whether this node was elected in its term. A newer term may already have another leader.
     pub fn is_leader(&self) -> bool {
         matches!(self.state, State::Leader(_))
     }
 
-    /// What it is in its term; learners and blank nodes are followers.
+    /// The role in this term. Learners and blank nodes are followers.
     pub fn role(&self) -> Role {
         match self.state {
             State::Follower => Role::Follower,
@@ -674,7 +680,7 @@ impl<R: Rules> Core<R> {
         self.commit
     }
 
-    /// Everything up to here was handed out in [`Todo::apply`].
+    /// Everything up to here was returned in [`Todo::apply`].
     pub fn applied(&self) -> LogIndex {
         self.applied
     }
@@ -684,22 +690,22 @@ impl<R: Rules> Core<R> {
         self.log.stored()
     }
 
-    /// Where this node's log ends.
+    /// Position of the last entry of this node's log.
     pub fn last_position(&self) -> Position {
         self.log.last_position()
     }
 
-    /// The position of the entry at `index`, unless it was compacted away or is not there.
+    /// The position of the entry at `index`, unless it was compacted away or does not exist.
     pub fn position_at(&self, index: LogIndex) -> Option<Position> {
         self.log.position_at(index)
     }
 
-    /// Bytes of entries in memory, and how many there are.
+    /// Size in bytes and number of the entries in memory.
     pub fn in_memory(&self) -> (usize, usize) {
         self.log.in_memory_size()
     }
 
-    /// Bytes that a leader has taken and not committed yet; 0 elsewhere.
+    /// Bytes that the leader has accepted and not committed yet; 0 on other nodes.
     pub fn uncommitted_bytes(&self) -> usize {
         match &self.state {
             State::Leader(leading) => leading.uncommitted_bytes(),
@@ -707,12 +713,12 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The membership in force: the newest in the log, committed or not.
+    /// The membership in effect: the newest one in the log, committed or not.
     pub fn membership(&self) -> &Membership {
         self.members.current()
     }
 
-    /// The mark of a snapshot taken at `index`, between the newest snapshot and the commit.
+    /// The metadata for a snapshot at `index`, which must be between the newest snapshot and the commit index.
     pub fn mark_at(&self, index: LogIndex) -> Option<SnapshotMark> {
         if index > self.commit {
             return None;
@@ -724,8 +730,8 @@ impl<R: Rules> Core<R> {
         })
     }
 
-    /// Whether this node leads, and the other voters that were heard within an election timeout are a majority: another
-    /// one could lead.
+    /// Whether this node leads, and has received messages from a majority of voters other than itself within an
+    /// election timeout. Then another node could lead.
     pub fn others_decide(&self) -> bool {
         let State::Leader(leading) = &self.state else {
             return false;
@@ -736,7 +742,7 @@ impl<R: Rules> Core<R> {
         living.count() >= members.majority()
     }
 
-    /// What the leader knows of the other members; empty elsewhere.
+    /// The leader's information about the other members; empty on other nodes.
     pub fn progress(&self) -> Vec<PeerProgress> {
         match &self.state {
             State::Leader(leading) => leading.overview(self.now),

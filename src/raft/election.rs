@@ -1,23 +1,23 @@
-//! Elections: a node asks, voters decide, a majority makes a leader.
+//! Elections: a node requests votes, voters decide, and a majority makes it leader.
 //!
-//! A node that hears no leader for a random time in `[T, 2T)` (`election_ticks`; paper §5.2) does
-//! not stand at once. It first asks whether it *could* win (pre-vote, dissertation §9.6), which
-//! changes nobody's state; so a node that was cut off comes back without a newer term, and a
-//! healthy leader stays. With a majority's yes it begins a new term, stores its vote for itself,
-//! and only then asks for votes. Its own vote counts when it is on disk, as everybody's does.
+//! A node that receives no message from a leader for a random time in `[T, 2T)` (`election_ticks`; paper §5.2) does not
+//! start an election at once. It first asks whether it *could* win (pre-vote, dissertation §9.6). A pre-vote changes no
+//! state. So a node that was cut off returns without a newer term, and a healthy leader stays. If a majority agrees,
+//! the node begins a new term and stores its vote for itself. Only then it requests votes. Its own vote counts when it
+//! is on disk, like every other vote.
 //!
-//! A voter says yes once a term, to a candidate whose log ends no earlier than its own (last term
-//! first, then length; paper §5.4.1): so a leader has every committed entry. While it has heard
-//! from a leader within `T` it refuses pre-votes and ignores votes, term and all (dissertation
-//! §4.2.3), so nobody unseats a leader that a majority hears. Two exceptions: a handover
-//! (`transfer`), and its own belief being taken away.
+//! A voter grants one vote per term, to a candidate whose log does not end before its own (compared by last term, then
+//! by length; paper §5.4.1). So a leader has every committed entry. For `T` after a message from its leader, a voter
+//! refuses pre-votes and ignores vote requests, including their term (dissertation §4.2.3). So nobody can replace a
+//! leader whose messages reach a majority. There are two exceptions: a leadership transfer (`transfer`), and a hint
+//! that the leader is gone.
 //!
-//! That is the hint ([`Input::LeaderGone`](super::Input::LeaderGone)). When the leader's process
-//! dies its host refuses connections, and the driver knows long before a timeout that this leader
-//! is gone. The hint clears the node's *own* belief: it may ask and grant from now on. A small
-//! random delay keeps the followers of one leader from asking all at once. What is asked is the
-//! usual pre-vote, under all the usual rules, so a wrong hint costs a few messages and nothing
-//! else: the others still believe and refuse, and a heartbeat brings the belief back.
+//! The hint is [`Input::LeaderGone`](super::Input::LeaderGone). When the leader's process dies, its host refuses
+//! connections. The driver then knows long before a timeout that this leader is gone. The hint clears only this node's
+//! *own* record of its leader: from now on the node may start a pre-vote and grant others theirs. A small random delay
+//! prevents all followers of one leader from starting at the same moment. Then the usual pre-vote runs under the usual
+//! rules, so a wrong hint only costs a few messages. The other voters still know their leader and refuse, and the next
+//! heartbeat restores the record.
 
 use super::core::{Core, State};
 use super::message::{Ballot, Body, Membership, NodeId, Payload, Position, Term};
@@ -25,12 +25,12 @@ use super::replication::Leading;
 use super::rules::Rules;
 use crate::random::Random;
 
-/// When a node that hears no leader stands for election.
+/// Decides when a node that receives nothing from a leader starts an election.
 #[derive(Debug)]
 pub(super) struct Timer {
-    /// Ticks since a leader was heard, a vote granted, or an election begun.
+    /// Ticks since the last message from a leader, granted vote or election of its own.
     elapsed: u32,
-    /// Random in `[T, 2T)`, drawn anew for each election.
+    /// Random in `[T, 2T)`, chosen again for each election.
     limit: u32,
 }
 
@@ -51,22 +51,22 @@ impl Timer {
     }
 }
 
-/// Elections tried early because the leader's process is known to be gone.
+/// State of early elections: this node knows that its leader's process is gone.
 #[derive(Debug)]
 pub(super) struct Hint {
     tries: u8,
     wait: u32,
 }
 
-/// How often an early election is tried again before the usual timeout has its turn.
+/// Number of retries of an early election before the usual timeout applies.
 const HINT_RETRIES: u8 = 3;
 
-/// Those who said yes.
+/// The voters that have granted their vote.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Vec<NodeId>);
 
 impl Tally {
-    /// Counts `voter`, once, and tells whether a majority has said yes.
+    /// Counts `voter` once, and returns whether a majority has granted.
     fn add(&mut self, voter: NodeId, members: &Membership) -> bool {
         if members.voters.contains(&voter) && !self.0.contains(&voter) {
             self.0.push(voter);
@@ -76,7 +76,7 @@ impl Tally {
 }
 
 impl<R: Rules> Core<R> {
-    /// The only voter need not wait to hear from anybody.
+    /// The only voter starts an election without waiting for a timeout.
     pub(super) fn lead_alone(&mut self) {
         if self.is_voter() && self.members.current().voters.len() == 1 {
             self.campaign(false);
@@ -117,7 +117,7 @@ impl<R: Rules> Core<R> {
         self.random.between(heartbeat.div_ceil(2), heartbeat + 1)
     }
 
-    /// `leader`'s process is gone, as far as this node can tell.
+    /// The driver reports that the process of `leader` is gone.
     pub(super) fn on_leader_gone(&mut self, leader: NodeId) {
         if self.leader == Some(leader) && leader != self.settings.id {
             self.leader = None;
@@ -131,8 +131,9 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Whether this node has reason to think that its leader leads: it leads itself (check-quorum
-    /// would have ended that), or has heard it within the shortest election timeout.
+    /// Whether this node has reason to assume that its leader still leads. Either it leads itself (otherwise
+    /// check-quorum would have made it step down), or it has received a message from the leader within the shortest
+    /// election timeout.
     pub(super) fn believes(&self) -> bool {
         let lately = self.timer.elapsed < self.settings.election_ticks;
         R::BELIEVES_ITS_LEADER && (self.is_leader() || (self.leader.is_some() && lately))
@@ -164,7 +165,7 @@ impl<R: Rules> Core<R> {
         voters.filter(|id| *id != self.settings.id).collect()
     }
 
-    /// Begins a new term as a candidate. Asks for votes once its own is on disk.
+    /// Begins a new term as a candidate. The vote requests are sent when its own vote is on disk.
     pub(super) fn campaign(&mut self, handover: bool) {
         self.enter(Ballot {
             term: self.ballot.term.next(),
@@ -178,7 +179,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Takes up a newer term; what belonged to the old one is dropped.
+    /// Adopts a newer term and drops what belonged to the old one.
     fn enter(&mut self, ballot: Ballot) {
         assert!(
             ballot.term > self.ballot.term,
@@ -190,14 +191,13 @@ impl<R: Rules> Core<R> {
         self.commit_heard = Position::default();
     }
 
-    /// Somebody is in a newer term.
+    /// Another node is in a newer term.
     pub(super) fn become_follower(&mut self, term: Term) {
         self.step_down();
         self.enter(Ballot { term, vote: None });
     }
 
-    /// Is a follower from now on. A leader's timer has stood still, so it starts afresh; that of
-    /// a candidate runs on.
+    /// Becomes a follower. A leader's timer did not run, so it is restarted. A candidate's timer continues.
     pub(super) fn step_down(&mut self) {
         let state = std::mem::replace(&mut self.state, State::Follower);
         if let State::Leader(leading) = state {
@@ -227,7 +227,7 @@ impl<R: Rules> Core<R> {
         self.send(from, Body::PreVoteReply { asked, granted });
     }
 
-    /// Whether a log that ends at `last` holds all that this node could have helped to commit.
+    /// Whether a log that ends at `last` has all entries that this node could have helped to commit.
     fn could_elect(&self, last: Position) -> bool {
         !self.is_blank() && (last >= self.log.last_position() || !R::VOTER_COMPARES_LOGS)
     }
@@ -241,7 +241,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// A candidate of this term asks.
+    /// A candidate of this term requests a vote.
     pub(super) fn on_vote(&mut self, from: NodeId, last: Position) {
         let free = self.ballot.vote.is_none_or(|vote| vote == from) || !R::ONE_VOTE_PER_TERM;
         let granted = free && self.leader.is_none() && self.could_elect(last);
@@ -268,7 +268,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The ballot is on disk; if it is a vote for this node itself, it counts now.
+    /// The hard state is on disk. If it contains a vote for this node itself, the vote counts now.
     pub(super) fn count_own_vote(&mut self) {
         if self.ballot.vote == Some(self.settings.id) {
             self.count_vote(self.settings.id);
@@ -284,8 +284,8 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Elected. The first entry is a no-op: committing it commits all before it (paper §8), which
-    /// by themselves may not be counted (§5.4.2).
+    /// The node was elected. It appends a no-op first: committing it also commits all entries before it (paper §8),
+    /// which may not be committed by counting replicas (§5.4.2).
     fn lead(&mut self) {
         self.leader = Some(self.settings.id);
         self.hint = None;

@@ -1,10 +1,10 @@
-//! A follower's side of replication: it checks, appends, acknowledges, learns of commits.
+//! The follower's side of replication: it checks entries, appends them, acknowledges them, and commits.
 //!
-//! Log matching (paper §5.3): a follower takes entries only if it has the very entry before them,
-//! so its log is as the leader's up to the last of them. It deletes only from the first entry that
-//! *conflicts*; an append that arrives late and holds less than the log does changes nothing.
-//! The acknowledgement names the last entry that was checked by this append, not the last of the
-//! log, and leaves when all of it is on disk.
+//! Log matching (paper §5.3): a follower accepts entries only if it has the entry just before them. Then its log is
+//! identical to the leader's up to the last of them. It deletes entries only from the first *conflicting* one on. An
+//! append that arrives late, and whose entries the log already has, changes nothing. The acknowledgement names the last
+//! entry that this append has checked, which is not always the last of the log. It is sent when the disk has stored
+//! everything up to that entry.
 
 use super::conduct::Violation;
 use super::core::Core;
@@ -51,8 +51,8 @@ impl<R: Rules> Core<R> {
         self.send_when_stored(from, Body::Accepted { matched }, R::ACK_AFTER_STORE);
     }
 
-    /// Leaves out what is committed here: every leader has that, so it needs no check, and its
-    /// terms may be compacted away.
+    /// Skips entries that this node has committed. Every leader has those, so they need no check, and their terms may
+    /// be compacted away.
     fn skip_committed(
         &self,
         previous: Position,
@@ -67,14 +67,14 @@ impl<R: Rules> Core<R> {
         (self.commit_position(), entries)
     }
 
-    /// Where this log could still agree with a leader's that has `previous`.
+    /// The last position at which this log could agree with the log of a leader that has `previous`.
     fn agree_at_most(&self, previous: Position) -> Position {
         self.log
             .last_at_most(previous.index, previous.term)
             .unwrap_or(self.log.base())
     }
 
-    /// Appends what is new of `entries`, which follow `previous`.
+    /// Appends those of `entries` that are new. The first one follows `previous`.
     fn take_entries(&mut self, previous: LogIndex, entries: Vec<Entry>) {
         if !R::TRUNCATE_ONLY_ON_CONFLICT {
             self.truncate(previous.next());
@@ -109,8 +109,8 @@ impl<R: Rules> Core<R> {
         self.try_commit_heard();
     }
 
-    /// Commits up to the newest commit heard of, if this log has that very entry. It may come
-    /// later than the news: small messages may overtake appends.
+    /// Commits up to the newest known commit position if this log has an entry there. The entry may arrive after the
+    /// announcement, because small messages may overtake appends.
     fn try_commit_heard(&mut self) {
         let heard = self.commit_heard;
         if heard.index > self.commit && self.log.has(heard) {

@@ -1,15 +1,14 @@
-//! What must hold after every step, whatever happened: within one node, and between nodes.
+//! Invariants that must hold after every step, within one node and between nodes.
 //!
-//! `check_step` and `check_todo` look at one node; a core calls them itself in debug builds.
-//! [`Witness`] looks at a whole cluster, for tests and simulators, and checks what the paper's
-//! figure 3 promises.
+//! `check_step` and `check_todo` check one node; the core calls them itself in debug builds. [`Witness`] checks a whole
+//! cluster in tests and simulators, for the guarantees of the paper's figure 3.
 
 use super::core::{Core, Todo};
 use super::message::{Ballot, Body, Entry, LogIndex, NodeId, Payload, Position, Term};
 use super::rules::Rules;
 use std::collections::BTreeMap;
 
-/// What is compared between two looks at one node.
+/// The values of one node that are compared before and after a step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) ballot: Ballot,
@@ -21,7 +20,7 @@ pub(super) struct Look {
     pub(super) base: Position,
 }
 
-/// What must hold between two looks at one node.
+/// Checks what must hold between two states of one node.
 pub(super) fn check_step(before: &Look, after: &Look) {
     let pair = || format!("{before:?} to {after:?}");
     assert!(
@@ -81,7 +80,7 @@ pub(super) fn check_step(before: &Look, after: &Look) {
     );
 }
 
-/// What one step asks for must be in order, and must not promise what is not stored.
+/// Checks that the output of one step is in order, and that it promises nothing that is not stored.
 pub(super) fn check_todo<R: Rules>(core: &Core<R>, todo: &Todo) {
     for entries in [&todo.append, &todo.apply] {
         let next = |pair: &[Entry]| pair[0].position.index.next() == pair[1].position.index;
@@ -118,29 +117,30 @@ pub(super) fn check_todo<R: Rules>(core: &Core<R>, todo: &Todo) {
     }
 }
 
-/// Watches a cluster and tells when a promise of paper figure 3 is broken.
+/// Watches a cluster and reports when a guarantee of the paper's figure 3 is violated.
 ///
-/// Show it every core after each of its steps, and every entry a node applies. An error is one
-/// line that says which promise broke, where.
+/// The caller passes every core after each of its steps. An error is one line that names the violated guarantee and
+/// where it happened.
 #[derive(Debug, Default)]
 pub struct Witness {
     leaders: BTreeMap<Term, NodeId>,
-    /// What was appended where: two entries at one position are the same (log matching).
+    /// All appended entries, each with its predecessor's position: two entries at one position must be equal (log
+    /// matching).
     entries: BTreeMap<Position, (Option<Position>, Payload)>,
-    /// What was applied, and so committed, with the lowest term of a node that did: it was committed
-    /// in that term or before.
+    /// All applied, and therefore committed, entries, each with the lowest term of a node that applied it. The entry
+    /// was committed in that term or an earlier one.
     committed: BTreeMap<LogIndex, (Position, Term)>,
 }
 
 impl Witness {
-    /// The highest index that anybody has applied.
+    /// The highest index that any node has applied.
     pub fn committed(&self) -> LogIndex {
         self.committed
             .last_key_value()
             .map_or(LogIndex(0), |last| *last.0)
     }
 
-    /// A node has stepped: `todo` came out of `core`.
+    /// Checks a step of a node: `todo` was returned by `core`.
     pub fn see<R: Rules>(&mut self, core: &Core<R>, todo: &Todo) -> Result<(), String> {
         todo.append
             .iter()
@@ -155,7 +155,7 @@ impl Witness {
         }
     }
 
-    /// Log matching: an entry has the same content and the same entry before it wherever it is.
+    /// Log matching: at every node, an entry has the same content and the same entry before it.
     fn see_append<R: Rules>(&mut self, core: &Core<R>, entry: &Entry) -> Result<(), String> {
         let previous = core.position_at(entry.position.index.previous());
         let seen = (previous, entry.payload.clone());
@@ -177,7 +177,7 @@ impl Witness {
         ))
     }
 
-    /// State machine safety: nobody applies another entry at an index.
+    /// State machine safety: no two nodes apply different entries at one index.
     fn see_apply<R: Rules>(&mut self, core: &Core<R>, entry: &Entry) -> Result<(), String> {
         let position = entry.position;
         let now = (position, core.term());
@@ -192,7 +192,7 @@ impl Witness {
         ))
     }
 
-    /// Election safety, and leader completeness when a leader is new.
+    /// Election safety; for a new leader also leader completeness.
     fn see_leader<R: Rules>(&mut self, core: &Core<R>) -> Result<(), String> {
         match self.leaders.insert(core.term(), core.id()) {
             Some(leader) if leader == core.id() => return Ok(()),
@@ -204,7 +204,7 @@ impl Witness {
             }
             None => {}
         }
-        // A leader that was slow to be elected need not have what a later term has committed since.
+        // A leader whose election was slow need not have entries that a later term has committed since.
         let missing = self.committed.values().rev().find(|(position, term)| {
             let found = core.position_at(position.index);
             *term < core.term()

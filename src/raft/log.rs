@@ -1,8 +1,8 @@
-//! The log as the core sees it: where every entry stands, and the newest of them in memory.
+//! The core's view of the log: the position of every entry, and the newest entries in memory.
 //!
-//! Positions are known for the whole log, as runs of entries with one term: a log of 100,000
-//! entries written under three leaders is three numbers here. Of the entries themselves only the
-//! newest stay, up to `memory_bytes`; older ones are on disk, and the core asks for them.
+//! The core knows the positions of the whole log as runs of entries with the same term. A log of 100,000 entries
+//! written under three leaders takes three runs. Only the newest entries are in memory, up to `memory_bytes`. Older
+//! entries are on disk, and the core requests them when it needs them.
 //!
 //! ```text
 //!    snapshot          tail_first            stored    last
@@ -11,24 +11,24 @@
 //! ```
 //!
 //! Invariants:
-//! - the tail is the newest entries without a gap: `tail_first + tail.len() == last + 1`;
-//! - an entry leaves memory only when it is stored, so `tail_first <= stored + 1`;
-//! - `base` is the entry before the first one that can still be had. It is the newest snapshot's,
-//!   or an earlier one while memory still reaches below the snapshot: that spares a follower that
-//!   is a little behind a whole snapshot when the log on disk is cut;
-//! - terms of entries never fall along the log (paper §5.3: they are appended in their order).
+//! - The tail contains the newest entries without a gap: `tail_first + tail.len() == last + 1`.
+//! - An entry leaves memory only when it is stored, so `tail_first <= stored + 1`.
+//! - `base` is the position before the first entry that is still available. It is the newest snapshot's position, or an
+//!   earlier one while memory still contains entries below the snapshot. Keeping them avoids sending a whole snapshot
+//!   to a follower that is only a little behind when the log on disk is compacted.
+//! - Terms never decrease along the log (paper §5.3: leaders append in the order of their terms).
 
 use super::core::StoredLog;
 use super::message::{Entry, LogIndex, Position, Term};
 use std::collections::VecDeque;
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug)]
 pub(super) struct Log {
     base: Position,
-    /// The newest snapshot: entries up to it can no longer be read from disk.
+    /// Position of the newest snapshot. Entries up to it can no longer be read from disk.
     snapshot: Position,
-    /// First index of each run of one term, after `base`.
+    /// First index of each run of entries with the same term, after `base`.
     runs: VecDeque<(LogIndex, Term)>,
     last: LogIndex,
     stored: LogIndex,
@@ -38,7 +38,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// The log as found on disk after the snapshot at `snapshot`.
+    /// The log that recovery found on disk, after the snapshot at `snapshot`.
     pub(super) fn new(snapshot: Position, found: StoredLog, memory_bytes: usize) -> Log {
         let last = found.last.max(snapshot.index);
         let mut log = Log {
@@ -58,7 +58,7 @@ impl Log {
         log
     }
 
-    /// What recovery hands over must be one log; anything else is a fault of ours.
+    /// Panics unless recovery handed over a valid log: an invalid one is a bug of this program.
     fn check_found(&self) {
         let first = self.base.index.next();
         let known = self
@@ -100,17 +100,17 @@ impl Log {
         self.last
     }
 
-    /// Everything up to here is on disk as it stands here.
+    /// The entries up to here are on disk, with the content that this log has.
     pub(super) fn stored(&self) -> LogIndex {
         self.stored
     }
 
-    /// Bytes and number of the entries in memory.
+    /// Size in bytes and number of the entries in memory.
     pub(super) fn in_memory_size(&self) -> (usize, usize) {
         (self.tail_bytes, self.tail.len())
     }
 
-    /// Where the log ends.
+    /// Position of the last entry.
     pub(super) fn last_position(&self) -> Position {
         let term = self.runs.back().map_or(self.base.term, |run| run.1);
         Position {
@@ -119,12 +119,12 @@ impl Log {
         }
     }
 
-    /// First index in memory; one past the last when none is.
+    /// First index in memory; `last + 1` if memory has none.
     pub(super) fn tail_first(&self) -> LogIndex {
         LogIndex(self.last.0 + 1 - self.tail.len() as u64)
     }
 
-    /// The term of the entry at `index`: known from `base` to the last.
+    /// The term of the entry at `index`. Known from `base` to the last entry.
     pub(super) fn term_at(&self, index: LogIndex) -> Option<Term> {
         if index == self.base.index {
             return Some(self.base.term);
@@ -141,18 +141,18 @@ impl Log {
         }
     }
 
-    /// The position of the entry at `index`, where known.
+    /// The position of the entry at `index`, if it is known.
     pub(super) fn position_at(&self, index: LogIndex) -> Option<Position> {
         self.term_at(index).map(|term| Position { term, index })
     }
 
-    /// Whether this log has that very entry (and so, by log matching, all before it).
+    /// Whether this log has an entry at this position. By log matching, it then has all entries before it too.
     pub(super) fn has(&self, position: Position) -> bool {
         self.term_at(position.index) == Some(position.term)
     }
 
-    /// The last entry at or before `index` whose term is at most `term`: where two logs could
-    /// still agree. None when that lies before `base`.
+    /// The last entry at or before `index` with a term of at most `term`: the last position at which two logs could
+    /// agree. `None` if it is before `base`.
     pub(super) fn last_at_most(&self, index: LogIndex, term: Term) -> Option<Position> {
         let mut end = index.min(self.last);
         for &(first, run) in self.runs.iter().rev() {
@@ -167,7 +167,7 @@ impl Log {
         (end >= self.base.index && self.base.term <= term).then_some(self.base)
     }
 
-    /// Puts an entry at the end.
+    /// Appends an entry.
     pub(super) fn push(&mut self, entry: Entry) {
         let Position { term, index } = entry.position;
         let end = self.last_position();
@@ -206,15 +206,15 @@ impl Log {
         self.stored = self.stored.min(self.last);
     }
 
-    /// Everything up to `position` is on disk, unless the entry there has changed since. With
-    /// `check_term` off that question is not asked (a rule switched off).
+    /// Records that everything up to `position` is on disk, unless the entry at that index has changed since.
+    /// `check_term == false` skips that comparison (used by tests that switch the rule off).
     pub(super) fn stored_to(&mut self, position: Position, check_term: bool) {
         if self.has(position) || !check_term {
             self.stored = self.stored.max(position.index.min(self.last));
         }
     }
 
-    /// Forgets everything and goes on after `snapshot`, which is on disk.
+    /// Drops all entries. The log continues after `snapshot`, which is on disk.
     pub(super) fn reset(&mut self, snapshot: Position) {
         self.tail.clear();
         self.runs.clear();
@@ -223,14 +223,14 @@ impl Log {
         (self.last, self.stored) = (snapshot.index, snapshot.index);
     }
 
-    /// A snapshot at `snapshot` is on disk, and the log before it no longer needs to be.
+    /// A snapshot at `snapshot` is on disk, so the log before it may be deleted from disk.
     pub(super) fn compact(&mut self, snapshot: Position) {
         self.snapshot = snapshot;
         self.raise_base();
     }
 
-    /// Drops entries from memory, oldest first, down to `memory_bytes`; never one that is not on
-    /// disk. Called at the end of a step, when what the step stored was sent and applied.
+    /// Drops the oldest entries from memory until `memory_bytes` is respected, but no entry that is not on disk. Called
+    /// at the end of a step, after the step has used its entries.
     pub(super) fn trim(&mut self) {
         let mut trimmed = false;
         while self.tail_bytes > self.memory_bytes && self.tail_first() <= self.stored {
@@ -243,7 +243,7 @@ impl Log {
         }
     }
 
-    /// Moves `base` to the snapshot, or as far towards it as memory no longer reaches.
+    /// Moves `base` to the snapshot, or as far towards it as entries are missing from memory.
     fn raise_base(&mut self) {
         let index = self.snapshot.index.min(self.tail_first().previous());
         if index <= self.base.index {
@@ -273,7 +273,7 @@ impl Log {
         }
     }
 
-    /// The entries in memory from `from` (which must be there) up to `to`.
+    /// The entries in memory from `from` (which must be in memory) up to `to`.
     pub(super) fn in_memory(&self, from: LogIndex, to: LogIndex) -> impl Iterator<Item = &Entry> {
         let first = self.tail_first();
         assert!(
@@ -285,7 +285,7 @@ impl Log {
             .range(start as usize..(end as usize).max(start as usize))
     }
 
-    /// Copies entries from memory, from `from` on, about `bytes` of them and at least one.
+    /// Copies entries from memory, starting with `from`: about `bytes` bytes, and at least one entry.
     pub(super) fn batch(&self, from: LogIndex, bytes: usize) -> Vec<Entry> {
         let mut left = bytes;
         let fits = |entry: &&Entry| {
@@ -322,7 +322,7 @@ mod tests {
 
     use std::sync::Arc;
 
-    /// A log as a plain list: what it begins after, and the term of each entry.
+    /// A log as a plain list: the position before it, and the term of each entry.
     struct Model {
         base: Position,
         terms: Vec<u64>,
@@ -349,8 +349,8 @@ mod tests {
         }
     }
 
-    /// Whatever is appended, truncated, stored, trimmed and compacted: the runs say the same as a
-    /// list of all terms, and the tail is the end of the log.
+    /// Appends, truncates, stores, trims and compacts at random. The runs must agree with a plain list of all terms,
+    /// and the tail must be the end of the log.
     #[test]
     fn it_is_as_a_list_of_terms() {
         for seed in 0..50 {

@@ -1,25 +1,25 @@
-//! Who takes part, and how that changes: one member at a time, through the log.
+//! The members of the cluster, and how they change: one member at a time, through the log.
 //!
-//! A change is an entry, and is in force on a node from the moment it is *appended* there, not
-//! when it is committed (dissertation §4.1): two majorities that differ by one member always share
-//! one, so old and new configuration cannot decide differently. When the entry is truncated the
-//! configuration before it is in force again; hence the history kept here.
+//! A change is an entry. It takes effect on a node when it is *appended* there, not when it is committed (dissertation
+//! §4.1). Two majorities that differ by one member always overlap, so the old and the new configuration cannot decide
+//! differently. If the entry is truncated, the previous configuration takes effect again. Therefore this module keeps a
+//! history of configurations.
 //!
-//! Two rules make this safe, and both were learnt the hard way. There is one change at a time: the
-//! next must wait until the one before it is committed. And a leader changes nothing before an
-//! entry of its own term is committed (the bug published in 2015: two leaders of different terms
-//! could each append one change, with majorities that do not meet). A transcript shows it.
+//! Two rules make this safe. There is only one change at a time: the next one must wait until the previous one is
+//! committed. And a leader changes nothing before an entry of its own term is committed. The second rule fixes a bug
+//! published in 2015: two leaders of different terms could each append one change, with majorities that do not overlap.
+//! A transcript shows it.
 //!
-//! A new member begins as a learner: it receives entries and has no vote, so a cluster of one or
-//! two does not stand still while it catches up, or if it never starts. The leader promotes it by
-//! itself once it has everything that was committed an election timeout ago (under load it never has
-//! all that is committed at one moment), was heard within an election timeout, and the voters known to
-//! live, with it, make the new majority.
+//! A new member begins as a learner: it receives entries and has no vote. So a cluster of one or two members continues
+//! to commit while the new member catches up, and also if it never starts. The leader promotes a learner automatically
+//! when three conditions hold. The learner has everything that was committed an election timeout ago (under load it
+//! never has everything that is committed at one moment). The learner has sent a message within an election timeout.
+//! And the reachable voters together with the learner are a majority of the new configuration.
 //!
-//! A removal is refused when the voters known to live would be no majority of what remains
-//! (unless `strict_changes` is off); adding is always possible, since a learner changes no
-//! majority. A leader that removes itself leads until that is committed, without counting itself
-//! (dissertation §4.2.2), and then asks the best voter to stand at once.
+//! A removal is refused if the reachable voters would not be a majority of the remaining ones (unless `strict_changes`
+//! is off). Adding a member is always possible, because a learner does not change the majority. A leader that removes
+//! itself leads until the removal is committed, without counting itself (dissertation §4.2.2). Then it asks the most
+//! up-to-date voter to start an election at once.
 
 use super::core::{Core, Refusal, State};
 use super::message::{
@@ -30,17 +30,17 @@ use super::rules::Rules;
 use std::sync::Arc;
 
 impl Membership {
-    /// Votes or acks needed to decide.
+    /// Number of votes or acknowledgements needed to decide.
     pub fn majority(&self) -> usize {
         self.voters.len() / 2 + 1
     }
 
-    /// Whether `id` takes part, as a voter or a learner.
+    /// Whether `id` is a voter or a learner.
     pub fn contains(&self, id: NodeId) -> bool {
         self.voters.contains(&id) || self.learners.contains(&id)
     }
 
-    /// Makes the change. What it asks for may be so already; then nothing happens.
+    /// Makes the change. Has no effect if the membership already is as requested.
     pub fn change(&mut self, change: &Change) {
         match change.kind {
             ChangeKind::AddLearner if self.voters.contains(&change.node) => {}
@@ -59,7 +59,7 @@ impl Membership {
     }
 }
 
-/// The membership at the newest snapshot and after every change since.
+/// The membership at the newest snapshot, and after every later change.
 #[derive(Debug)]
 pub(super) struct Members {
     at_snapshot: (LogIndex, Membership),
@@ -78,28 +78,28 @@ impl Members {
         members
     }
 
-    /// The membership in force.
+    /// The membership in effect.
     pub(super) fn current(&self) -> &Membership {
         self.changes
             .last()
             .map_or(&self.at_snapshot.1, |change| &change.1)
     }
 
-    /// Index of the newest change; the snapshot's when there is none after it.
+    /// Index of the newest change; the snapshot's index if there is no later change.
     pub(super) fn changed_at(&self) -> LogIndex {
         self.changes
             .last()
             .map_or(self.at_snapshot.0, |change| change.0)
     }
 
-    /// The membership as of `index`; None before the newest snapshot.
+    /// The membership as of `index`; `None` if it is before the newest snapshot.
     pub(super) fn at(&self, index: LogIndex) -> Option<&Membership> {
         let change = self.changes.iter().rev().find(|change| change.0 <= index);
         let at_snapshot = (self.at_snapshot.0 <= index).then_some(&self.at_snapshot.1);
         change.map(|change| &change.1).or(at_snapshot)
     }
 
-    /// An entry was appended; if it is a change, it is in force.
+    /// An entry was appended. If it is a change, it takes effect.
     pub(super) fn appended(&mut self, entry: &Entry) {
         if let Payload::Change(change) = &entry.payload {
             let mut membership = self.current().clone();
@@ -108,19 +108,19 @@ impl Members {
         }
     }
 
-    /// Entries from `from` on are gone, and their changes with them.
+    /// The entries from `from` on were removed, and their changes with them.
     pub(super) fn truncated(&mut self, from: LogIndex) {
         self.changes.retain(|change| change.0 < from);
     }
 
-    /// The log up to the snapshot is gone.
+    /// The log up to the snapshot was deleted.
     pub(super) fn compacted(&mut self, mark: SnapshotMark) {
         let index = mark.position.index;
         self.changes.retain(|change| change.0 > index);
         self.at_snapshot = (index, mark.membership);
     }
 
-    /// The whole log is gone, and the snapshot stands for it.
+    /// The whole log was deleted and replaced by the snapshot.
     pub(super) fn reset(&mut self, mark: SnapshotMark) {
         self.changes.clear();
         self.at_snapshot = (mark.position.index, mark.membership);
@@ -132,16 +132,16 @@ impl<R: Rules> Core<R> {
         self.members.current().voters.contains(&self.settings.id)
     }
 
-    /// Whether this node may stand for election: a voter may, and one whose removal is in its log
-    /// and not known to be committed. It may have the longest log, and then nobody else can win; it
-    /// does not count its own vote, and goes once the removal is committed (dissertation §4.2.2).
-    /// After a restart it cannot know that at once; its driver does, if it was applied.
+    /// Whether this node may start an election. A voter may. So may a node whose removal is in its log and not known to
+    /// be committed: it may have the longest log, and then no other node can win. It does not count its own vote, and
+    /// stops when the removal is committed (dissertation §4.2.2). After a restart the core cannot know at once whether
+    /// the removal was committed. The driver knows if it was applied.
     pub(super) fn may_stand(&self) -> bool {
         let committed = self.members.at(self.commit);
         self.is_voter() || committed.is_some_and(|members| members.voters.contains(&self.id()))
     }
 
-    /// A node that knows no members: it waits for a snapshot, and neither votes nor takes entries.
+    /// Whether this node does not know any members: it waits for a snapshot, and neither votes nor accepts entries.
     pub(super) fn is_blank(&self) -> bool {
         self.members.current().voters.is_empty() && self.log.last() == LogIndex(0)
     }
@@ -208,7 +208,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Whether those of `members` known to live could decide.
+    /// Whether the reachable nodes among `members` are a majority.
     fn living_majority(&self, leading: &Leading, members: &Membership) -> Result<(), Refusal> {
         let living = members
             .voters
@@ -220,7 +220,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The leader makes a voter of a learner that is ready.
+    /// The leader promotes a learner that has caught up.
     pub(super) fn promote_learner(&mut self) {
         let State::Leader(leading) = &self.state else {
             return;
@@ -238,8 +238,8 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Keeps the leader's list of followers as the membership asks for. One that was removed
-    /// stays until that is committed, and is told so by a last heartbeat.
+    /// Keeps the leader's list of followers in line with the membership. A removed member stays in the list until the
+    /// removal is committed. A last heartbeat informs it of that commit.
     pub(super) fn follow_membership(&mut self) {
         let State::Leader(leading) = &mut self.state else {
             return;
@@ -270,7 +270,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The leader leads no more, and everybody may know: it asks the best voter to stand.
+    /// The leader steps down and announces it: it asks the most up-to-date voter to start an election.
     pub(super) fn resign(&mut self) {
         let best = self.best_voter();
         self.heartbeat();

@@ -1,18 +1,18 @@
-//! The words of raft: numbers, entries, messages.
+//! Raft's data types: numbers, entries, messages.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-/// A member's id (etcd derives it from peer URLs and token). Never 0.
+/// A member's id. etcd derives it from peer URLs and token. Never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);
 
-/// An election period. Starts at 1; 0 is "before any election".
+/// An election period. Starts at 1; 0 means "before any election".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Term(pub u64);
 
-/// Position in the raft log. `X-Raft-Index` in responses. Starts at 1; 0 is "before the log".
+/// An index in the raft log (`X-Raft-Index` in responses). Starts at 1; 0 means "before the log".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LogIndex(pub u64);
 
@@ -29,7 +29,7 @@ impl LogIndex {
         LogIndex(self.0 + 1)
     }
 
-    /// The index before this one; that of 0 is 0.
+    /// The index before this one; for 0 it is 0.
     pub fn previous(self) -> LogIndex {
         LogIndex(self.0.saturating_sub(1))
     }
@@ -40,12 +40,12 @@ impl LogIndex {
     }
 }
 
-/// Where an entry stands. Ordered as paper §5.4.1 compares logs: last term first, then index.
+/// The position of an entry. Ordered as paper §5.4.1 compares logs: first by term, then by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
-    /// Of the leader that appended it, which later leaders do not change (paper §5.3).
+    /// Term of the leader that appended the entry. Later leaders do not change it (paper §5.3).
     pub term: Term,
-    /// From 1, without gaps; 0 is before the log.
+    /// Starts at 1, without gaps; 0 means "before the log".
     pub index: LogIndex,
 }
 
@@ -56,181 +56,185 @@ impl fmt::Display for Position {
     }
 }
 
-/// What a node must never forget about elections (paper §5.1, §5.2).
+/// A node's hard state: what it must never forget about elections (paper §5.1, §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ballot {
-    /// The newest seen; 0 on a new node. Never falls.
+    /// The newest term that this node has seen; 0 on a new node. Never decreases.
     pub term: Term,
-    /// Whom it voted for in that term: one node at most, itself perhaps.
+    /// The node it voted for in that term, possibly itself. At most one per term.
     pub vote: Option<NodeId>,
 }
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Two logs with the same one are the same up to there (log matching, paper §5.3).
+    /// If two logs have an entry at this position, they are identical up to it (log matching, paper §5.3).
     pub position: Position,
-    /// What is to be done once the entry is committed.
+    /// What every member does when the entry is committed.
     pub payload: Payload,
 }
 
 impl Entry {
-    /// What this entry counts for where bytes are limited: its payload, and the entry itself.
+    /// The entry's size for memory limits: its payload plus the struct itself.
     pub fn bytes_in_memory(&self) -> usize {
         self.payload.len() + size_of::<Entry>()
     }
 }
 
-/// What an entry says.
+/// The content of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// The first entry of a leader's term (paper §8).
     Noop,
-    /// Bytes for the state machine; raft does not look at them.
+    /// Bytes for the state machine. Raft does not interpret them.
     Command(Arc<[u8]>),
-    /// A single-server membership change (dissertation §4.1). In force once appended.
+    /// A single-server membership change (dissertation §4.1). It takes effect when it is appended.
     Change(Change),
 }
 
-/// A membership change with what the application wants to remember of it (URLs, a name).
+/// A membership change, with data of the application (URLs, a name).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Which of the three single steps.
+    /// Which of the three changes.
     pub kind: ChangeKind,
-    /// The one node concerned: only so do majorities before and after always meet (diss. §4.1).
+    /// The node to change. Because it is only one, majorities before and after the change always overlap (diss. §4.1).
     pub node: NodeId,
-    /// Not looked into by raft; may be empty.
+    /// Data of the application; may be empty. Raft does not interpret it.
     pub context: Arc<[u8]>,
 }
 
 /// The three single-server changes. A new member always begins as a learner (dissertation §4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// Replicated to, but without a vote until promoted.
+    /// Adds a member that receives entries, but has no vote until it is promoted.
     AddLearner,
-    /// A learner that has caught up becomes a voter.
+    /// Makes a voter of a learner that has caught up.
     Promote,
-    /// A voter or learner leaves.
+    /// Removes a voter or a learner.
     Remove,
 }
 
-/// Who takes part. Learners receive entries and do not vote.
+/// The members of the cluster. Learners receive entries and do not vote.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Membership {
-    /// Majorities are counted among these alone. Empty on a blank node.
+    /// The members that majorities are counted among. Empty on a blank node.
     pub voters: BTreeSet<NodeId>,
-    /// Get entries and count for no majority; none of them is a voter.
+    /// Members that receive entries and do not count for a majority. None of them is a voter.
     pub learners: BTreeSet<NodeId>,
 }
 
-/// The point a snapshot stands for, and who were members there.
+/// The metadata of a snapshot: its position, and the members at that position.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SnapshotMark {
-    /// The last entry that the snapshot stands for; the log goes on after it.
+    /// The last entry that the snapshot contains. The log continues after it.
     pub position: Position,
-    /// Kept here since the changes before that point are gone from the log (paper §7).
+    /// Stored with the snapshot, because the log no longer contains the changes before that position (paper §7).
     pub membership: Membership,
 }
 
-/// A message with its address.
+/// A message and its receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// Never the sender itself.
     pub to: NodeId,
-    /// May be lost, doubled or late on its way; none of that does harm.
+    /// The network may lose, duplicate or delay it. None of that breaks the protocol.
     pub message: Message,
 }
 
-/// What members say to each other.
+/// What raft nodes send each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The sender's current term, whatever the body.
+    /// The sender's current term, for every body.
     pub term: Term,
-    /// What is said. Looked at once `term` was (paper §5.1), but for pre-votes.
+    /// The content. The receiver compares `term` first (paper §5.1), except for pre-votes.
     pub body: Body,
 }
 
 impl Message {
-    /// Whether this belongs behind bulk data. Appends and what must not overtake them do; all else
-    /// is small and may go past them, so that a full pipe never looks like a dead leader.
+    /// Whether this message must stay in order with the entries (appends, and what must not overtake them). All other
+    /// messages are small and may overtake entries, so that a connection full of entries never looks like a dead
+    /// leader.
     pub fn is_bulk(&self) -> bool {
         matches!(self.body, Body::Append { .. } | Body::Commit { .. })
     }
 }
 
-/// The kinds of messages. A snapshot is not one of them: it is a file, which the driver streams
-/// (see [`super::Todo::send_snapshot`]).
+/// The kinds of messages. A snapshot is not one of them: it is a file that the driver streams (see
+/// [`super::Todo::send_snapshot`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// "Would you vote for me in the term after mine?" (dissertation §9.6). Changes no state.
+    /// Asks whether the receiver would vote for the sender in the term after the sender's (dissertation §9.6). Changes
+    /// no state.
     PreVote {
-        /// Where the asker's log ends; a voter whose own ends later says no (paper §5.4.1).
+        /// Last position of the sender's log. A voter whose own log ends later refuses (paper §5.4.1).
         last: Position,
     },
-    /// `asked` is the term that was asked about. Only a refusal matters for the sender's own term:
-    /// it tells a candidate that has fallen behind where the others are.
+    /// Reply to `PreVote`. The sender's own term (in the message) matters only in a refusal: it informs a candidate
+    /// that has fallen behind of the newer term.
     PreVoteReply {
-        /// A grant counts only while this is the term after the asker's own.
+        /// The term that the request was about. A grant counts only while this is the term after the candidate's own.
         asked: Term,
-        /// Binds to nothing: a node may say yes to several.
+        /// Whether the voter agrees. This is not a promise: a node may agree to several candidates.
         granted: bool,
     },
-    /// "Vote for me" (paper §5.2); `last` is where the candidate's log ends. `handover`: the
-    /// leader itself asked for this election, so belief in it is no reason to refuse.
+    /// Requests a vote (paper §5.2).
     Vote {
-        /// A voter whose own log ends later says no (paper §5.4.1).
+        /// Last position of the candidate's log. A voter whose own log ends later refuses (paper §5.4.1).
         last: Position,
-        /// Set in the election that a `CampaignNow` began (dissertation §3.10).
+        /// Whether the leader itself asked for this election with `CampaignNow` (dissertation §3.10). Then a voter does
+        /// not refuse because it has a leader.
         handover: bool,
     },
-    /// The answer to `Vote`; a yes leaves only once the vote is on disk (paper §5.2).
+    /// Reply to `Vote`. A granted vote is sent only when it is on disk (paper §5.2).
     VoteReply {
-        /// One candidate a term at most gets a yes from the same node.
+        /// A node grants at most one candidate per term.
         granted: bool,
     },
-    /// Entries that follow `previous` (paper §5.3), and how far the leader has committed.
+    /// Entries that follow `previous` (paper §5.3), and the leader's commit index.
     Append {
-        /// Position of the entry before the first; without it a follower refuses all.
+        /// Position of the entry before the first one. A follower without that entry refuses the append.
         previous: Position,
-        /// Consecutive; none if the append only asks where the logs meet.
+        /// Consecutive entries. Empty if the append only asks whether the follower has `previous`.
         entries: Vec<Entry>,
-        /// The leader's own; it may lie beyond the last of these entries.
+        /// The leader's commit index. It may be greater than the index of the last of these entries.
         commit: LogIndex,
     },
-    /// "My log is as yours up to `matched`, on disk."
+    /// The follower's log is on disk and identical to the leader's up to `matched`.
     Accepted {
-        /// An index; what the follower has beyond it was not compared.
+        /// An index. The follower may have later entries; they were not compared.
         matched: LogIndex,
     },
-    /// "I have no such entry at `previous`." `hint` is the last of mine that could be as yours.
+    /// The follower has no entry at `previous`.
     Refused {
-        /// The index of the append's `previous`: tells which one is answered.
+        /// The index of the append's `previous`. It identifies the append that this answers.
         previous: LogIndex,
-        /// Index and term, so that a probe can step back a whole term (paper §5.3, end).
+        /// The last position at which the follower's log could still agree with the leader's. Its term lets a probe
+        /// skip a whole term (paper §5.3, end).
         hint: Position,
     },
-    /// "I lead." `round` comes back in the reply; reads count the rounds (see `read_index`).
-    /// Whoever has the entry at `commit` has all before it too, and may commit it.
+    /// The sender is the leader. The reply returns `round`, and reads count the rounds (see `read_index`). A follower
+    /// that has the entry at `commit` also has all entries before it, and may commit them.
     Heartbeat {
-        /// Counts up in a term and is never used twice there.
+        /// Increases during a term; no number is used twice in a term.
         round: u64,
-        /// With its term: an entry at that index alone could be of another leader.
+        /// The commit index with its term: an entry with only the same index could come from another leader.
         commit: Position,
     },
-    /// "I follow you in this term." Says nothing of the log, so it waits for no entry's sync.
+    /// The sender follows this leader in this term. The reply promises nothing about the log, so it does not wait for a
+    /// sync of entries.
     HeartbeatReply {
-        /// As it came; confirms the reads of this round and those before (diss. §6.4).
+        /// The round of the heartbeat. Confirms the reads of this round and of earlier ones (diss. §6.4).
         round: u64,
     },
-    /// News of a commit when there is no entry to carry it. Not answered.
+    /// Announces a commit when no append can carry it. Not answered.
     Commit {
         /// As in [`Body::Heartbeat`].
         commit: Position,
     },
-    /// The leader hands over: stand for election at once (dissertation §3.10).
+    /// The leader transfers leadership: the receiver starts an election at once (dissertation §3.10).
     CampaignNow,
-    /// "I know no members yet: send me a snapshot before any entry."
+    /// The sender does not know any members yet: it needs a snapshot before any entry.
     Blank,
-    /// To a leader of an earlier term: the term of this message is the newer one.
+    /// Sent to a leader or candidate of an earlier term. The message's term is the newer one.
     Outdated,
 }

@@ -1,31 +1,31 @@
-//! Reads that see every write answered before them, without a log entry (dissertation §6.4).
+//! Reads that see every write that was answered before them, without a log entry (dissertation §6.4).
 //!
-//! The leader notes its commit index and asks the others, by a heartbeat, whether it still leads.
-//! Once a majority has answered, the state machine's value at that index is linearizable: no newer
-//! leader can have committed anything before the read was asked, or one of that majority would be
-//! in a newer term. Reads that come while a round is under way wait for the next one, together.
+//! The leader records its commit index and sends a heartbeat, to find out whether it still leads. When a majority has
+//! replied, a read of the state machine at that index is linearizable: if a newer leader had committed anything before
+//! the read arrived, a node of that majority would be in a newer term. Reads that arrive during a round wait for the
+//! next one, and share it.
 //!
-//! Three rules, each of which some implementation has missed:
-//! - no read before the no-op of the term is committed: until then the leader does not know how
-//!   far its predecessors had committed. Reads asked earlier wait for it;
-//! - only a round begun *after* a read was asked confirms it. Rounds are numbered, never reused in
-//!   a term, and the number comes back in the reply; an answer to an older round proves nothing
-//!   (a leader that was stopped for a while finds such answers waiting in its sockets);
-//! - when the leader steps down, all reads that wait are refused, and may be asked elsewhere.
+//! There are three rules, and each of them is missing in some implementation:
+//! - The leader answers no read before the no-op of its term is committed. Until then it does not know how far its
+//!   predecessors had committed. Earlier reads wait.
+//! - Only a round that began *after* the read arrived confirms it. Rounds are numbered, no number is used twice in a
+//!   term, and the reply contains the number. A reply to an older round proves nothing: a leader that was stopped for a
+//!   while finds such replies in its sockets.
+//! - When the leader steps down, it refuses all waiting reads. The caller may ask another member.
 //!
-//! Left out: leases, which save the round and trust clocks instead.
+//! Leases are not implemented. They would save the round, but depend on clocks.
 
 use super::core::{Core, State};
 use super::message::{LogIndex, NodeId};
 use super::rules::Rules;
 use std::collections::VecDeque;
 
-/// The reads of a leader that are not answered yet.
+/// A leader's unanswered reads.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    /// Asked, and in no round yet.
+    /// Reads that are not part of a round yet.
     waiting: Vec<u64>,
-    /// In a round, oldest first.
+    /// Reads that are part of a round, oldest round first.
     asked: VecDeque<Asked>,
 }
 
@@ -37,7 +37,7 @@ struct Asked {
 }
 
 impl Reads {
-    /// Every read that is not answered.
+    /// The ids of all unanswered reads.
     pub(super) fn all(self) -> impl Iterator<Item = u64> {
         self.asked
             .into_iter()
@@ -54,7 +54,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Puts the waiting reads into the round that has just begun.
+    /// Adds the waiting reads to the round that has just begun.
     pub(super) fn join_round(&mut self) {
         let State::Leader(leading) = &mut self.state else {
             return;
@@ -71,7 +71,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Begins a round if reads wait and none is under way; answers those that are confirmed.
+    /// Answers the confirmed reads, and begins a round if reads wait and no round is in progress.
     pub(super) fn serve_reads(&mut self) {
         let State::Leader(leading) = &self.state else {
             return;

@@ -1,26 +1,25 @@
-//! The leader's side of replication: it probes, sends, counts acks and commits.
+//! The leader's side of replication: it probes, sends entries, counts acknowledgements and commits.
 //!
-//! For each other member it keeps what it knows (`matched`: on that disk and as here) and what it
-//! will send next, and how:
+//! For each other member, the leader records the last entry that is on that member's disk and identical to its own
+//! (`matched`), the next entry it will send, and how it sends:
 //!
-//! | flow     | when                                  | sends                                        |
-//! |----------|---------------------------------------|----------------------------------------------|
-//! | probe    | where the logs meet is not known      | one append, then waits for its answer        |
-//! | stream   | the last answer was an ack            | appends without waiting, a window of them    |
-//! | snapshot | what it needs is no longer in the log | nothing; the driver streams a snapshot       |
+//! | flow     | when                                                      | what the leader sends                      |
+//! |----------|-----------------------------------------------------------|--------------------------------------------|
+//! | probe    | the leader does not know where the logs agree             | one append, then it waits for the reply    |
+//! | stream   | the last reply was an acknowledgement                     | appends without waiting, up to a window    |
+//! | snapshot | the entries it needs are no longer in the log             | nothing; the driver streams a snapshot     |
 //!
-//! A refused probe says where the follower's log could still agree (paper §5.3, end), so a probe
-//! steps back a whole term at a time, not an entry. A stream in which something was lost falls
-//! back to a probe: on a refusal, when the driver says that messages were dropped, or when an
-//! append stays unanswered for an election timeout while heartbeats are answered. A follower that
-//! does not answer heartbeats gets nothing but heartbeats.
+//! The reply to a refused probe contains the last position at which the follower's log could agree (paper §5.3, end).
+//! So a probe steps back by a whole term, not by one entry. A stream in which a message was lost becomes a probe again:
+//! after a refusal, when the driver reports dropped messages, or when an append is unanswered for an election timeout
+//! while heartbeats are answered. A follower that does not answer heartbeats receives only heartbeats.
 //!
-//! A refusal below `matched` contradicts an acknowledgement: the follower's disk has lost entries. It cannot be
-//! brought up to date, because its vote and its acks are worth nothing (as of a member whose data directory was
-//! wiped). The leader probes it once a heartbeat, without entries, and reports it.
+//! A refusal below `matched` contradicts an acknowledgement: the follower's disk has lost entries. Such a follower
+//! cannot be brought up to date, because its votes and acknowledgements are worth nothing (like those of a member whose
+//! data directory was wiped). The leader probes it once per heartbeat, without entries, and reports it.
 //!
-//! An append goes out while the leader's own disk still writes the entry: both take the same
-//! time. The leader counts as one more follower, whose `matched` is what its disk has confirmed.
+//! The leader sends an append while its own disk still writes the entry, because both take about the same time. The
+//! leader counts like one more follower. Its `matched` is what its own disk has confirmed.
 
 use super::core::{Core, Refusal, State};
 use super::message::{Body, Entry, LogIndex, Membership, NodeId, Payload, Position, Term};
@@ -30,17 +29,17 @@ use super::transfer::Transfer;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// How many appends may be on their way to one follower, however small.
+/// Maximum number of appends that are on their way to one follower, whatever their size.
 const WINDOW_MESSAGES: usize = 256;
 
-/// What a leader knows in its term.
+/// A leader's data in its term.
 #[derive(Debug)]
 pub(super) struct Leading {
-    /// Of all members but itself.
+    /// Progress of all members except the leader.
     pub(super) progress: BTreeMap<NodeId, Progress>,
-    /// Index of the no-op this term began with.
+    /// Index of the no-op that began this term.
     pub(super) term_start: LogIndex,
-    /// The tick at which it began to lead.
+    /// The tick at which this node became leader.
     since: u64,
     heartbeat_in: u32,
     /// Number of the newest heartbeat round.
@@ -48,32 +47,34 @@ pub(super) struct Leading {
     pub(super) reads: Reads,
     pub(super) transfer: Option<Transfer>,
     uncommitted: Uncommitted,
-    /// The follower that was last served from disk; the next in order has its turn.
+    /// The follower for which entries were last read from disk. The next one in order is served next.
     served: NodeId,
-    /// The commit an election timeout or more ago, the one noted last, and the tick of that.
+    /// The commit index of at least an election timeout ago, the one recorded last, and the tick at which it was
+    /// recorded.
     commits: (LogIndex, LogIndex, u64),
 }
 
-/// What a leader knows of one other member.
+/// The leader's information about one other member.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// Entries up to here are on its disk, as here.
+    /// Entries up to here are on its disk and identical to the leader's.
     pub(super) matched: LogIndex,
     /// The next entry to send.
     next: LogIndex,
     flow: Flow,
     /// The tick of the last message from it in this term.
     heard: Option<u64>,
-    /// The newest heartbeat round it answered.
+    /// The newest heartbeat round that it answered.
     pub(super) round: u64,
-    /// The newest commit it was told.
+    /// The newest commit index that the leader sent it.
     told: LogIndex,
-    /// How often in a row it said that it lacks what it had acknowledged. A message that was under way for long may say
-    /// so once.
+    /// How often in a row it reported that it lacks entries that it had acknowledged. A message that was on its way for
+    /// a long time can cause one such report.
     contradictions: u32,
 }
 
-/// So many refusals of an acknowledged entry, each to a probe of its own, mean that the follower has lost it.
+/// After this many refusals of an acknowledged entry, each in reply to a separate probe, the leader concludes that the
+/// follower has lost it.
 const CONTRADICTIONS_MIN: u32 = 3;
 
 #[derive(Debug)]
@@ -86,12 +87,12 @@ enum Flow {
     Snapshot,
 }
 
-/// Appends on their way: the last index and the bytes of each.
+/// Appends on their way: for each one the last index and the bytes.
 #[derive(Debug)]
 struct Window {
     sent: VecDeque<(LogIndex, usize)>,
     bytes: usize,
-    /// The tick of the last ack, or of the first append of an empty window.
+    /// The tick of the last acknowledgement, or of the first append of an empty window.
     moved: u64,
 }
 
@@ -119,11 +120,11 @@ impl Window {
     }
 }
 
-/// Entries proposed together are counted in runs of about so many bytes: those that are committed first make room before
-/// the others are.
+/// Entries that are proposed together are counted in runs of about this many bytes. So the entries that are committed
+/// first free their bytes before the rest is committed.
 const RUN_BYTES: usize = 256 << 10;
 
-/// Bytes proposed and not committed, by run of proposals.
+/// Bytes that are proposed and not committed, by run of proposals.
 #[derive(Debug, Default)]
 struct Uncommitted {
     bytes: usize,
@@ -148,27 +149,27 @@ impl Uncommitted {
     }
 }
 
-/// What a leader knows of another member, for statistics and for deciding when to compact.
+/// The leader's information about another member, for statistics and to decide when to compact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerProgress {
     /// A voter or a learner, never the leader itself.
     pub node: NodeId,
-    /// Entries up to here are on its disk, as here.
+    /// Entries up to here are on its disk and identical to the leader's.
     pub matched: LogIndex,
     /// The next entry to send.
     pub next: LogIndex,
-    /// What sending to it waits for.
+    /// How the leader sends entries to it.
     pub flow: PeerFlow,
-    /// Ticks since it was last heard in this term; None if never.
+    /// Ticks since the last message from it in this term; `None` if there was none.
     pub silent_ticks: Option<u64>,
 }
 
-/// How entries go to a member (see the module's table).
+/// How entries are sent to a member (see the table of the module).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerFlow {
-    /// One append at a time, until an answer shows where the logs meet.
+    /// One append at a time, until a reply shows where the logs agree.
     Probe,
-    /// Appends without waiting, at most a window of bytes.
+    /// Appends without waiting, up to a window of bytes.
     Stream,
     /// No entries, until the driver reports [`SnapshotSent`](super::Input::SnapshotSent).
     Snapshot,
@@ -186,17 +187,17 @@ impl Leading {
             transfer: None,
             uncommitted: Uncommitted::default(),
             served: NodeId(0),
-            // Nothing is known of the time before: a learner needs all up to this term's first entry.
+            // The leader has no earlier commit index, so a learner needs everything up to this term's first entry.
             commits: (term_start, term_start, now),
         }
     }
 
-    /// What was committed an election timeout ago, or when this node began to lead.
+    /// The commit index of an election timeout ago, or of the time when this node became leader.
     pub(super) fn commit_before(&self) -> LogIndex {
         self.commits.0
     }
 
-    /// With each tick: notes the commit, once an election timeout.
+    /// Runs with each tick. Records the commit index once per election timeout.
     fn note_commit(&mut self, commit: LogIndex, now: u64, election_ticks: u32) {
         let (_, last, since) = self.commits;
         if now - since >= u64::from(election_ticks) {
@@ -204,12 +205,12 @@ impl Leading {
         }
     }
 
-    /// Bytes proposed and not committed, or committed by others and not on this node's disk.
+    /// Bytes that are proposed and not committed, or committed but not yet on this node's disk.
     pub(super) fn uncommitted_bytes(&self) -> usize {
         self.uncommitted.bytes
     }
 
-    /// Begins to replicate to `id`, if that is new: as if it had all up to `last`.
+    /// Begins to replicate to `id`, unless it already does. The first probe asks for `last`.
     pub(super) fn add(&mut self, id: NodeId, last: LogIndex) {
         self.progress.entry(id).or_insert(Progress {
             matched: LogIndex(0),
@@ -222,7 +223,7 @@ impl Leading {
         });
     }
 
-    /// Whether `id` was heard within an election timeout, or is this node itself.
+    /// Whether `id` has sent a message within an election timeout, or is this node itself.
     pub(super) fn heard_lately<R: Rules>(&self, id: NodeId, core: &Core<R>) -> bool {
         let timeout = u64::from(core.settings.election_ticks);
         let heard = self.progress.get(&id).and_then(|progress| progress.heard);
@@ -246,13 +247,13 @@ impl Leading {
 }
 
 impl Progress {
-    /// Goes back to asking, from `next` on, at once.
+    /// Probes at once, beginning with `next`.
     fn probe(&mut self, next: LogIndex) {
         self.next = next.max(self.matched.next());
         self.flow = Flow::Probe { asked: None };
     }
 
-    /// The follower has all up to `matched`: from here on entries go out unasked.
+    /// The follower has all entries up to `matched`. From now on the leader sends without waiting for replies.
     fn stream(&mut self, now: u64) {
         self.next = self.matched.next();
         self.flow = Flow::Stream(Window {
@@ -264,7 +265,7 @@ impl Progress {
 }
 
 impl<R: Rules> Core<R> {
-    /// Appends an entry of the leader's own.
+    /// Appends an entry that the leader itself creates.
     pub(super) fn append_own(&mut self, payload: Payload) -> Position {
         let position = Position {
             term: self.ballot.term,
@@ -279,7 +280,7 @@ impl<R: Rules> Core<R> {
         position
     }
 
-    /// Appends an entry, to the log and to what the disk is to store.
+    /// Appends an entry to the log and to the entries that the disk must store.
     pub(super) fn append(&mut self, entry: Entry) {
         self.members.appended(&entry);
         self.log.push(entry.clone());
@@ -318,7 +319,7 @@ impl<R: Rules> Core<R> {
         self.count_uncommitted(run);
     }
 
-    /// The newest entries have so many bytes.
+    /// Counts `bytes` for the newest entries.
     fn count_uncommitted(&mut self, bytes: usize) {
         if let State::Leader(leading) = &mut self.state {
             leading.uncommitted.add(self.log.last(), bytes);
@@ -343,7 +344,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// A leader's tick: check-quorum, the deadline of a handover, heartbeats.
+    /// A leader's tick: check-quorum, the deadline of a transfer, heartbeats.
     pub(super) fn tick_leading(&mut self) {
         if self.lost_quorum() {
             return self.step_down();
@@ -364,8 +365,8 @@ impl<R: Rules> Core<R> {
         self.heartbeat();
     }
 
-    /// Whether no majority was heard for an election timeout (dissertation §6.2): somebody else
-    /// may lead by now, and clients had better ask there.
+    /// Whether the leader has received no messages from a majority for an election timeout (dissertation §6.2). Then
+    /// another node may lead already, and clients should ask that one.
     fn lost_quorum(&self) -> bool {
         let State::Leader(leading) = &self.state else {
             return false;
@@ -398,7 +399,7 @@ impl<R: Rules> Core<R> {
         self.join_round();
     }
 
-    /// A message of this term came from `from`.
+    /// A message of this term has arrived from `from`.
     pub(super) fn heard(&mut self, from: NodeId) {
         let now = self.now;
         if let Some(progress) = self.progress_of(from) {
@@ -413,7 +414,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The follower's log is as ours up to `matched`, on its disk.
+    /// The follower's log is on its disk and identical to this one up to `matched`.
     pub(super) fn on_accepted(&mut self, from: NodeId, matched: LogIndex) {
         let (now, base) = (self.now, self.log.base().index);
         let matched = matched.min(self.log.last());
@@ -434,7 +435,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The follower has no entry as ours at `previous`.
+    /// The follower does not have this log's entry at `previous`.
     pub(super) fn on_refused(&mut self, from: NodeId, previous: LogIndex, hint: Position) {
         let meet = self.log.last_at_most(hint.index, hint.term);
         let (base, now) = (self.log.base().index, self.now);
@@ -447,9 +448,9 @@ impl<R: Rules> Core<R> {
                 if previous <= progress.matched {
                     return self.on_contradiction(from, hint.index);
                 }
-                // Without a place to meet: one before the base, so that a snapshot is sent.
+                // If the logs agree nowhere above the base, probe before it, so that a snapshot is sent.
                 progress.probe(meet.map_or(base, |position| position.index.next()));
-                // The same question gets the same answer: it is asked again after a pause.
+                // The same probe would get the same refusal, so it is sent again only after a pause.
                 if progress.next > previous && R::REPEATED_PROBES_WAIT {
                     progress.flow = Flow::Probe { asked: Some(now) };
                 }
@@ -458,9 +459,9 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The follower says that its log ends at `last`, before what it has acknowledged. A message that was under way
-    /// for long may say so once. Otherwise its disk has lost entries, and nothing but a heartbeat's wait keeps the
-    /// question and its answer from going around as fast as the network is.
+    /// The follower reports that its log ends at `last`, before an entry that it has acknowledged. A message that was
+    /// on its way for a long time can cause this once. Otherwise its disk has lost entries. Then only the wait for the
+    /// next heartbeat keeps probe and refusal from repeating as fast as the network allows.
     fn on_contradiction(&mut self, from: NodeId, last: LogIndex) {
         let now = self.now;
         let Some(progress) = self.progress_of(from) else {
@@ -476,7 +477,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The follower lives. What seems lost on the way to it is sent again.
+    /// The follower is alive. Messages to it that seem lost are sent again.
     pub(super) fn on_heartbeat_reply(&mut self, from: NodeId, round: u64) {
         let (now, settings) = (self.now, &self.settings);
         let begun = match &self.state {
@@ -511,7 +512,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The follower knows no members yet. One that has acknowledged entries has lost them all since.
+    /// The follower does not know any members yet. If it has acknowledged entries before, it has lost all of them.
     pub(super) fn on_blank(&mut self, from: NodeId) {
         let Some(progress) = self.progress_of(from) else {
             return;
@@ -528,8 +529,8 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The driver's answer to `send_snapshot`. If it failed, the next probe (a heartbeat later)
-    /// finds out what is needed.
+    /// The driver's answer to `send_snapshot`. If it failed, the next probe (a heartbeat later) finds out what the
+    /// follower needs.
     pub(super) fn on_snapshot_sent(&mut self, to: NodeId, installed: Option<Position>) {
         let (now, last) = (self.now, self.log.last());
         let Some(progress) = self.progress_of(to) else {
@@ -544,11 +545,11 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Commits what a majority has on disk, if the newest of it is of this term (paper §5.4.2):
-    /// an older entry that a majority has may still be replaced; figure 8 shows how.
+    /// Commits what a majority has on disk, if the newest of these entries is of this term (paper §5.4.2). An older
+    /// entry could still be replaced although a majority has it; figure 8 shows how.
     pub(super) fn advance_commit(&mut self) {
         self.commit_what_a_majority_has();
-        // What this node's own disk does not have stays in memory, committed or not.
+        // Entries that this node's own disk does not have yet stay in memory, committed or not.
         let done = self.commit.min(self.log.stored());
         if let State::Leader(leading) = &mut self.state {
             leading.uncommitted.committed(done);
@@ -584,7 +585,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// Sends every follower what it may have, and news of the commit.
+    /// Sends every follower the entries it may receive, and the commit index.
     pub(super) fn replicate(&mut self) {
         let State::Leader(leading) = &mut self.state else {
             return;
@@ -608,8 +609,8 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The next append for a follower, from memory. A follower that needs what the log no longer
-    /// has is sent to the driver for a snapshot instead.
+    /// The next append for a follower, from memory. If the log no longer has the entries that the follower needs, the
+    /// driver must send a snapshot.
     fn next_append(&mut self, id: NodeId) -> Option<(Position, Vec<Entry>)> {
         let State::Leader(leading) = &mut self.state else {
             return None;
@@ -626,7 +627,8 @@ impl<R: Rules> Core<R> {
             return None;
         };
         let here = progress.next >= self.log.tail_first() && progress.next <= self.log.last();
-        // Entries for a follower that will refuse them again would only fill the link.
+        // A follower that contradicts its acknowledgements would refuse the entries again, and they would only fill the
+        // connection.
         match (here && progress.contradictions == 0, probing) {
             (true, _) => Some((
                 previous,
@@ -663,7 +665,7 @@ impl<R: Rules> Core<R> {
         );
     }
 
-    /// The first index that a follower waits for and memory no longer has; they take turns.
+    /// The first index that a follower needs and that is no longer in memory. The followers take turns.
     pub(super) fn follower_wants(&mut self) -> Option<LogIndex> {
         let State::Leader(leading) = &mut self.state else {
             return None;
@@ -687,7 +689,7 @@ impl<R: Rules> Core<R> {
         Some(index)
     }
 
-    /// Sends entries that came back from disk to the followers that wait for them.
+    /// Sends entries that were read from disk to the followers that wait for them.
     pub(super) fn send_read(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first().map(|entry| entry.position.index) else {
             return;

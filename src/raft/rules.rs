@@ -1,11 +1,10 @@
 //! The safety rules, each with a switch.
 //!
-//! A test that has never failed proves little. So each rule the core keeps is a constant of a type
-//! parameter: the simulator builds a core without one rule and must then find the harm. The
-//! switches are constants, so the compiler removes them, and [`AllRules`] cannot be weakened: a
-//! server is built from `Core`, which is `Core<AllRules>`.
+//! A test that has never failed proves little. So each rule that the core keeps is a constant of a type parameter: the
+//! simulator builds a core without one rule, and must then find a violation. The switches are constants, so the
+//! compiler removes them. A server uses `Core`, which is `Core<AllRules>`, and [`AllRules`] cannot be weakened.
 
-/// Which rules a core keeps. All of them unless an implementation says otherwise.
+/// The rules that a core keeps. An implementation keeps all of them except those that it switches off.
 ///
 /// ```
 /// use edgetcd::raft::Rules;
@@ -17,55 +16,57 @@
 /// assert!(Forgetful::ACK_AFTER_STORE);
 /// ```
 pub trait Rules: std::fmt::Debug + 'static {
-    /// A vote is on disk before its answer goes out (paper §5.2, figure 2 "updated on stable
-    /// storage before responding"). Without: a voter that restarts votes twice in a term.
+    /// A vote is on disk before the reply is sent (paper §5.2, figure 2 "updated on stable storage before responding").
+    /// Without this rule, a voter that restarts can vote twice in a term.
     const VOTE_STORED_BEFORE_ANSWER: bool = true;
     /// A node votes once in a term (paper §5.2).
     const ONE_VOTE_PER_TERM: bool = true;
     /// A voter refuses a candidate whose log ends before its own (paper §5.4.1).
     const VOTER_COMPARES_LOGS: bool = true;
-    /// A candidate first asks whether it could win (dissertation §9.6). Without: a node that comes
-    /// back from a partition unseats a healthy leader.
+    /// A candidate first asks whether it could win (dissertation §9.6). Without this rule, a node that returns from a
+    /// partition replaces a healthy leader.
     const PRE_VOTE: bool = true;
-    /// A voter that has heard its leader lately ignores other candidates (dissertation §4.2.3).
-    /// Without: a removed member disturbs the others for ever.
+    /// A voter that has received a message from its leader within the election timeout ignores other candidates
+    /// (dissertation §4.2.3). Without this rule, a removed member disturbs the others forever.
     const BELIEVES_ITS_LEADER: bool = true;
-    /// A leader that hears no majority for an election timeout steps down (dissertation §6.2).
+    /// A leader that receives no messages from a majority for an election timeout steps down (dissertation §6.2).
     const CHECK_QUORUM: bool = true;
-    /// Only a valid leader, or a vote granted, restarts the election timer (paper §5.2).
+    /// Only a message from a valid leader, or a granted vote, restarts the election timer (paper §5.2).
     const TIMER_RESET_BY_LEADER_ONLY: bool = true;
-    /// A follower acknowledges entries once they are on its disk.
+    /// A follower acknowledges entries only when they are on its disk.
     const ACK_AFTER_STORE: bool = true;
-    /// A leader counts itself among those that have an entry once it is on its own disk.
+    /// A leader counts itself as having an entry only when the entry is on its own disk.
     const OWN_STORE_COUNTS: bool = true;
-    /// `Stored` counts only while the entry it names still has that term.
+    /// `Stored` counts only if the log still has an entry at the position it names.
     const STORED_CHECKS_TERM: bool = true;
-    /// A follower takes entries only if it has the one before them (paper §5.3).
+    /// A follower accepts entries only if it has the entry before them (paper §5.3).
     const PREVIOUS_MUST_MATCH: bool = true;
-    /// A follower deletes entries only from the first conflict on (paper §5.3). Without: a stale
-    /// message that arrives late removes entries that were acknowledged.
+    /// A follower deletes entries only from the first conflict on (paper §5.3). Without this rule, an old message that
+    /// arrives late removes acknowledged entries.
     const TRUNCATE_ONLY_ON_CONFLICT: bool = true;
     /// Replicas are counted only for entries of the leader's own term (paper §5.4.2, figure 8).
     const COMMIT_OWN_TERM_ONLY: bool = true;
-    /// No membership change before an entry of the own term is committed (the bug found in 2015).
+    /// A leader makes no membership change before an entry of its own term is committed (the bug found in 2015).
     const CHANGE_AFTER_OWN_TERM: bool = true;
-    /// No membership change while another is uncommitted (dissertation §4.1).
+    /// A leader makes no membership change while another is uncommitted (dissertation §4.1).
     const ONE_CHANGE_AT_A_TIME: bool = true;
-    /// No read index before the no-op of the term is committed (dissertation §6.4).
+    /// A leader returns no read index before the no-op of its term is committed (dissertation §6.4).
     const READ_AFTER_NOOP: bool = true;
-    /// A read is confirmed only by a heartbeat round begun after it was asked.
+    /// A read is confirmed only by a heartbeat round that began after the read arrived.
     const READ_ROUND_IS_NEW: bool = true;
-    /// A probe that was refused is sent again at once only if it asks for an earlier entry. Without: a follower that lost
-    /// what it had acknowledged is asked the same as fast as the network is.
+    /// After a refused probe, the leader sends the next probe at once only if it asks for an earlier entry. Without
+    /// this rule, a follower that lost entries it had acknowledged gets the same probe again as fast as the network
+    /// allows.
     const REPEATED_PROBES_WAIT: bool = true;
-    /// A learner has caught up once it has what was committed an election timeout ago (in the spirit of dissertation
-    /// §4.2.1). Without: it must have all that is committed at one moment, which it never has under load.
+    /// A learner has caught up when it has the entries that were committed an election timeout ago (similar to
+    /// dissertation §4.2.1). Without this rule it must have all entries that are committed at one moment, and under
+    /// load it never has.
     const LEARNER_MAY_LAG: bool = true;
-    /// A received snapshot is installed only when it is ahead of what is committed here.
+    /// A received snapshot is installed only if it is ahead of this node's commit index.
     const SNAPSHOT_ONLY_AHEAD: bool = true;
 }
 
-/// Every rule kept: what servers run.
+/// Keeps every rule. Servers use this.
 #[derive(Debug)]
 pub struct AllRules;
 

@@ -1,15 +1,15 @@
-//! Snapshots: the log is cut behind one, and a follower that needs what was cut is sent one.
+//! Snapshots: the log before a snapshot is deleted, and a follower that needs deleted entries receives the snapshot.
 //!
-//! Making, streaming and storing them is the driver's; the core decides who needs one and whether
-//! one that was received may be used (paper §7):
-//! - only when it is ahead of what is committed here: an old one would take the state back;
-//! - when the log has the very entry the snapshot ends with, nothing is installed: what the
-//!   snapshot holds is in the log, so it is committed up to there and what follows is kept;
-//! - otherwise the log conflicts with it or ends before it, and all of it goes.
+//! The driver makes, streams and stores snapshots. The core decides which follower needs one, and whether a received
+//! one may be used (paper §7):
+//! - It is used only if it is ahead of this node's commit index. An older one would take the state back.
+//! - If the log has an entry at the snapshot's position, nothing is installed. The log contains everything that the
+//!   snapshot contains, so the node commits up to that position and keeps the entries after it.
+//! - Otherwise the log conflicts with the snapshot or ends before it, and the whole log is dropped.
 //!
-//! The order on disk is the driver's part: the snapshot is durable before the log is cut. A crash
-//! between the two leaves the old log after the new snapshot; recovery must then keep the entries
-//! after the mark only if the log has the mark's very entry.
+//! The driver must keep the order on disk: the snapshot is durable before the log is deleted. After a crash between
+//! these two steps, the old log is next to the new snapshot. Recovery may then keep the entries after the snapshot's
+//! position only if the log has an entry at exactly that position.
 
 use super::core::Core;
 use super::message::{Body, NodeId, SnapshotMark, Term};
@@ -39,7 +39,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// A leader's snapshot has come.
+    /// A complete snapshot from a leader has arrived.
     pub(super) fn on_snapshot(&mut self, from: NodeId, term: Term, mark: SnapshotMark) {
         if term < self.ballot.term {
             return self.send(from, Body::Outdated);

@@ -1,28 +1,28 @@
-//! Handing leadership over (dissertation §3.10).
+//! Leadership transfer (dissertation §3.10).
 //!
-//! The leader stops taking proposals, brings the target's log up to its own, and tells it to stand
-//! for election at once. The target skips the pre-vote (everybody would refuse: the leader lives),
-//! and its vote requests say that this is a handover, so that belief in the leader is no reason to
-//! ignore them. All else is an ordinary election: a target that lags cannot win it.
+//! The leader stops accepting proposals, brings the target's log up to date, and asks the target to start an election
+//! at once. The target skips the pre-vote, because every voter would refuse it while the leader is alive. Its vote
+//! requests are marked as part of a transfer, so that voters do not ignore them because they have a leader. Apart from
+//! that it is an ordinary election: a target whose log is behind cannot win it.
 //!
-//! The word to stand may get lost, or the target may be gone. So it is repeated with each heartbeat,
-//! and after an election timeout the leader takes proposals again.
+//! The request to the target may be lost, or the target may be down. So the leader repeats it with each heartbeat, and
+//! accepts proposals again after an election timeout.
 //!
-//! A target catches up from the leader's memory and disk. If that disk hangs, it may never do. So a driver may also ask
-//! a leader to step down at once, with the best of the other voters asked to stand: it has what is committed, if
-//! anybody has.
+//! The target catches up from the leader's memory and disk. If the leader's disk hangs, it may never catch up. So a
+//! driver may also ask a leader to step down at once. The leader then asks the most up-to-date of the other reachable
+//! voters to start an election. That voter has all committed entries if any reachable voter has.
 
 use super::core::{Core, Refusal, State};
 use super::message::{Body, NodeId};
 use super::rules::Rules;
 
-/// A handover under way.
+/// A transfer in progress.
 #[derive(Debug)]
 pub(super) struct Transfer {
     pub(super) to: NodeId,
-    /// The tick at which the leader gives up.
+    /// The tick at which the leader aborts the transfer.
     pub(super) deadline: u64,
-    /// Whether the target was told to stand.
+    /// Whether the target was asked to start an election.
     pub(super) told: bool,
 }
 
@@ -76,7 +76,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The other voter, heard of lately, that has most of the log.
+    /// The other voter that has sent a message within an election timeout and has most of the log.
     pub(super) fn best_voter(&self) -> Option<NodeId> {
         let State::Leader(leading) = &self.state else {
             return None;
@@ -87,7 +87,7 @@ impl<R: Rules> Core<R> {
         living.max_by_key(|id| leading.progress.get(id).map(|progress| progress.matched))
     }
 
-    /// Tells the target to stand once it has the whole log.
+    /// Asks the target to start an election when it has the whole log.
     pub(super) fn hand_over(&mut self) {
         let State::Leader(leading) = &mut self.state else {
             return;
@@ -106,7 +106,7 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// With each tick: gives up at the deadline, or when the target is no voter any more.
+    /// Runs with each tick. Aborts the transfer at its deadline, or when the target is no longer a voter.
     pub(super) fn tick_transfer(&mut self) {
         let State::Leader(leading) = &mut self.state else {
             return;
@@ -121,7 +121,8 @@ impl<R: Rules> Core<R> {
         }
     }
 
-    /// The leader asks this node to stand. Only the leader may: anybody else's word would unseat it.
+    /// The leader asks this node to start an election. Only a request of the leader counts; with any other, a node
+    /// could replace the leader.
     pub(super) fn on_campaign_now(&mut self, from: NodeId) {
         if self.is_voter() && self.leader == Some(from) && !self.is_leader() {
             self.campaign(true);

@@ -1,23 +1,22 @@
-//! Raft's values as bytes, for the log on disk and for the link between members.
+//! Encoding of raft's values, for the log on disk and for the connections between members.
 //!
-//! All numbers are little-endian and of fixed width. Decoding trusts nothing: a length is checked
-//! against what is there before anything is reserved, sets must be strictly ascending (so a value
-//! has one encoding only), and bytes left over are an error. What fails is [`Malformed`]; no bytes
-//! make a decoder panic.
+//! All numbers are little-endian and have a fixed width. The decoder trusts nothing. It checks each length against the
+//! remaining bytes before it reserves memory. Sets must be strictly ascending, so that a value has only one encoding.
+//! Remaining bytes are an error. Every failure is a [`Malformed`]; no input makes a decoder panic.
 //!
 //! | payload kind | bytes                                                     |
 //! |-------------:|-----------------------------------------------------------|
 //! |            1 | `Noop`: none                                              |
-//! |            2 | `Command`: as given                                       |
+//! |            2 | `Command`: the given bytes                                |
 //! |            3 | `Change`: kind (1), node (8), the context up to the end   |
 //!
-//! A message is its term (8), its kind (1) and the fields of its body in their order; a flag is a
-//! byte 0 or 1. An append has, after `previous` and `commit`, the number of its entries (4) and for
-//! each the term (8), the payload's kind (1) and length (4), and the payload. Indexes are not sent:
-//! entries follow `previous`. Terms must not fall from entry to entry, nor pass the message's own.
+//! A message consists of its term (8), its kind (1), and the fields of its body in their order. A flag is a byte 0 or
+//! 1. In an append, `previous` and `commit` are followed by the number of entries (4), and for each entry its term (8),
+//! the payload's kind (1), the payload's length (4), and the payload. Indexes are not sent: the entries follow
+//! `previous`. Terms must not decrease from entry to entry, and must not exceed the message's term.
 //!
-//! A membership is the number of voters (4), their ids (8 each), the number of learners (4) and
-//! theirs. A snapshot's mark is term (8), index (8), membership.
+//! A membership consists of the number of voters (4), their ids (8 each), the number of learners (4) and their ids.
+//! Snapshot metadata consists of term (8), index (8) and membership.
 
 use super::message::{
     Body, Change, ChangeKind, Entry, LogIndex, Membership, Message, NodeId, Payload, Position,
@@ -31,11 +30,10 @@ const NOOP: u8 = 1;
 const COMMAND: u8 = 2;
 const CHANGE: u8 = 3;
 
-/// Terms, indexes and rounds are below this. No log gets there, and sums of such numbers cannot
-/// overflow.
+/// Terms, indexes and rounds are below this limit. No log reaches it, and sums of such numbers cannot overflow.
 const NUMBER_LIMIT: u64 = 1 << 62;
 
-/// Bytes that are not what they should be; says what was expected.
+/// Input bytes that are not valid; names what was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
@@ -48,7 +46,7 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 impl Payload {
-    /// The kind byte that goes beside [`Payload::bytes`] (see the module's table).
+    /// The kind byte that is stored together with [`Payload::bytes`] (see the table of the module).
     pub fn kind(&self) -> u8 {
         match self {
             Payload::Noop => NOOP,
@@ -70,7 +68,7 @@ impl Payload {
         }
     }
 
-    /// How many bytes [`Payload::bytes`] appends. This is also what limits of memory count.
+    /// How many bytes [`Payload::bytes`] appends. Memory limits count this number too.
     pub fn len(&self) -> usize {
         match self {
             Payload::Noop => 0,
@@ -84,7 +82,7 @@ impl Payload {
         self.len() == 0
     }
 
-    /// Reads back what [`Payload::kind`] and [`Payload::bytes`] gave.
+    /// Decodes the values of [`Payload::kind`] and [`Payload::bytes`].
     pub fn decode(kind: u8, bytes: &[u8]) -> Result<Payload, Malformed> {
         match kind {
             NOOP if bytes.is_empty() => Ok(Payload::Noop),
@@ -131,7 +129,7 @@ impl Membership {
         }
     }
 
-    /// Reads back what [`Membership::encode`] gave; `bytes` must hold nothing else.
+    /// Decodes the bytes of [`Membership::encode`]. `bytes` must contain nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Membership, Malformed> {
         let mut cursor = Cursor(bytes);
         let membership = cursor.membership()?;
@@ -140,13 +138,13 @@ impl Membership {
 }
 
 impl SnapshotMark {
-    /// Appends the mark's bytes to `out`.
+    /// Appends the encoded metadata to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_position(self.position, out);
         self.membership.encode(out);
     }
 
-    /// Reads back what [`SnapshotMark::encode`] gave; `bytes` must hold nothing else.
+    /// Decodes the bytes of [`SnapshotMark::encode`]. `bytes` must contain nothing else.
     pub fn decode(bytes: &[u8]) -> Result<SnapshotMark, Malformed> {
         let mut cursor = Cursor(bytes);
         let mark = cursor.mark()?;
@@ -217,7 +215,7 @@ impl Message {
         }
     }
 
-    /// Reads back what [`Message::encode`] gave; `bytes` must hold nothing else.
+    /// Decodes the bytes of [`Message::encode`]. `bytes` must contain nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
         let mut cursor = Cursor(bytes);
         let term = cursor.term()?;
@@ -336,7 +334,7 @@ fn limited(number: u64) -> Result<u64, Malformed> {
     }
 }
 
-/// What is left to read.
+/// The bytes that are not decoded yet.
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -435,7 +433,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// `value`, if nothing is left.
+    /// Returns `value` if no bytes are left.
     fn end<T>(&self, value: T) -> Result<T, Malformed> {
         if self.0.is_empty() {
             Ok(value)
@@ -589,7 +587,7 @@ mod tests {
         }
     }
 
-    /// Messages that carry `number` once each: in every place there is for a number.
+    /// One message for each field that can contain a number, with `number` in that field.
     fn messages_with(number: u64) -> Vec<Message> {
         let (term, index) = (Term(number), LogIndex(number));
         let none = Position::default();
