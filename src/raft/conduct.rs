@@ -1,49 +1,49 @@
-//! What no sound member sends, and what happens to it.
+//! Messages that a correct member never sends, and what happens to them.
 //!
-//! A message comes from another process, and perhaps from somebody who only claims to be a member. So a message
-//! that contradicts the protocol never ends this process: it changes nothing, and the driver hears of it
-//! ([`super::Todo::violations`]) and closes the connection. The assertions of this module tree are about this
-//! node's own state, which no message may bring about.
+//! A message comes from another process, possibly from one that only claims to be a member. So a message that
+//! contradicts the protocol never ends this process. It changes nothing, and the core reports it to the driver
+//! ([`super::Todo::violations`]), which closes the connection. The assertions in the other files of this module are
+//! about this node's own state. No message can make them fail.
 //!
-//! | violation | why it is none of a sound member |
+//! | violation | why a correct member does not send it |
 //! |---|---|
-//! | a term far ahead | a term grows by one with each election |
-//! | a second leader in one term | a voter has one vote in a term (paper §5.2) |
-//! | entries or a commit that contradict what is committed here | every leader has what is committed (§5.4) |
+//! | a term far ahead of this node's | each election increases the term by one |
+//! | a second leader in one term | a voter has one vote per term (paper §5.2) |
+//! | entries or a commit position that contradict this node's committed entries | every leader has all committed entries (§5.4) |
 //!
-//! A follower stays with the leader that it heard first in a term. If the other one is real, a rule was broken
-//! elsewhere, and an operator has to look at both: the driver says so.
+//! A follower keeps the first leader that it knows in a term. If the other one is a real member, a rule was broken
+//! elsewhere, and the operator must inspect both. The driver logs that.
 
 use super::core::Core;
 use super::message::{Body, Message, NodeId, Position, Term};
 use super::rules::Rules;
 use std::fmt;
 
-/// How far one message may be ahead of this node's term. A term is an election that a majority took part in: even a
-/// new member of a cluster that has elected a leader each second for a century is not so far behind. Whoever counts up
-/// by this much at a time needs a billion messages to use up all terms.
+/// How far a message's term may be ahead of this node's term. Each term is an election that a majority took part in. A
+/// cluster that has elected a leader each second for a century is not this far ahead of a new member. A sender that
+/// increases the term by this much with each message needs a billion messages to use up all terms.
 const TERM_JUMP_MAX: u64 = 1 << 32;
 
 /// How a message contradicts the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
-    /// It is of a term that nobody can have reached since this node was last in touch.
+    /// The message's term cannot have been reached since this node was last in contact with the cluster.
     TermTooFar {
         /// The message's term.
         claimed: Term,
-        /// This node's.
+        /// This node's term.
         own: Term,
     },
-    /// Its sender claims to lead in a term in which this node follows another one, or leads.
+    /// The sender claims to lead in a term in which this node leads or follows another leader.
     SecondLeader {
         /// The term.
         term: Term,
-        /// Whom this node knows as its leader.
+        /// The leader that this node knows.
         leader: NodeId,
     },
-    /// Its entries, or the commit that it reports, contradict this node's committed entries.
+    /// The message's entries, or its commit position, contradict this node's committed entries.
     NotOurLog {
-        /// The last committed entry here.
+        /// Position of the last entry that is committed on this node.
         commit: Position,
     },
 }
@@ -74,7 +74,8 @@ impl fmt::Display for Violation {
 }
 
 impl<R: Rules> Core<R> {
-    /// Whether a member may send this; false: it is reported, and must not be looked at any further.
+    /// Whether a correct member can send this message. If not, the message is reported, and must not be processed
+    /// further.
     pub(super) fn is_sound(&mut self, from: NodeId, message: &Message) -> bool {
         let leads = message.body.is_leaders();
         let commit = match &message.body {
@@ -88,7 +89,7 @@ impl<R: Rules> Core<R> {
         self.is_sound_term(from, message.term, leads)
     }
 
-    /// The same for what carries a term and is no message: a leader's snapshot.
+    /// The same check for a leader's snapshot, which has a term but is not a message.
     pub(super) fn is_sound_term(&mut self, from: NodeId, term: Term, leads: bool) -> bool {
         let own = self.ballot.term;
         if term.0 > own.0.saturating_add(TERM_JUMP_MAX) {
@@ -110,7 +111,7 @@ impl<R: Rules> Core<R> {
 }
 
 impl Body {
-    /// Whether only the leader of its term sends this.
+    /// Whether only a leader sends this kind of message.
     fn is_leaders(&self) -> bool {
         matches!(
             self,

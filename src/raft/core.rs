@@ -241,7 +241,8 @@ pub struct Todo {
     /// Followers that lack entries which they had acknowledged, each with the index where its log ends now: their disks
     /// have lost those entries. Reported after each further probe, about a heartbeat apart.
     pub lost_tail: Vec<(NodeId, LogIndex)>,
-    /// Members whose message contradicts the protocol, and how. It had no effect. Their connections are to be closed.
+    /// Members whose message contradicts the protocol, and how. The message had no effect. The driver closes their
+    /// connections.
     pub violations: Vec<(NodeId, Violation)>,
     /// Reads that this node cannot confirm because it does not lead, or no longer leads. The caller may ask another
     /// member.

@@ -1,96 +1,96 @@
-//! Consensus: several nodes that keep one log, whatever happens to some of them.
+//! The raft consensus protocol: several nodes keep identical copies of one log, and a minority of them may fail.
 //!
-//! This is a chapter to read beside "In Search of an Understandable Consensus Algorithm" (Ongaro and
-//! Ousterhout, 2014; *the paper*) and Ongaro's dissertation "Consensus: Bridging Theory and Practice"
-//! (2014; *the dissertation*). Sections named here are theirs.
+//! Read this chapter together with "In Search of an Understandable Consensus Algorithm" (Ongaro and Ousterhout, 2014;
+//! *the paper*) and Ongaro's dissertation "Consensus: Bridging Theory and Practice" (2014; *the dissertation*,
+//! *diss.*). Section numbers refer to these two.
 //!
-//! # What it is for
+//! # Purpose
 //!
-//! A service that must not lose what it has confirmed keeps it on several machines. They must agree
-//! on the order of the changes, for a state machine (here: the key tree) to be the same everywhere.
-//! Raft makes them agree on a *log*. One node is the *leader*: it alone appends, the others copy. An
-//! entry that a *majority* has on disk is *committed*: it stays, though a minority may be lost for
-//! good. As two majorities always share a node, whoever leads next learns of every committed entry
-//! from one of those that elected it.
+//! A service that must not lose confirmed data stores it on several machines. The machines must agree on the order of
+//! the changes, so that the state machine (here: the key tree) is the same on all of them. Raft makes them agree on a
+//! *log*. One node is the *leader*. Only the leader appends entries; the other nodes copy them. An entry is *committed*
+//! when a *majority* has it on disk. A committed entry survives even if a minority of the nodes is lost for good: two
+//! majorities always have a node in common, so each new leader gets the votes of a majority in which some node has the
+//! entry.
 //!
-//! # The words
+//! # Terms
 //!
-//! | word | meaning |
+//! | term | meaning |
 //! |---|---|
-//! | term | an election period, numbered. It has one leader or none. The one clock of raft: every message bears its sender's term; a newer one is joined at once, an older one refused (§5.1) |
-//! | ballot | a node's term and whom it has voted for there. Must never be forgotten |
-//! | log, entry, index, position | entries are numbered from 1; a position is index and term, written `12@3`. Two logs with the same position are the same up to there (*log matching*, §5.3) |
-//! | commit, apply | committed: never taken back. Applied: handed to the state machine, in order |
-//! | matched, next | what the leader knows a follower has, and what it sends next |
-//! | voter, learner | members; a learner gets entries and has no vote |
-//! | snapshot, mark | the state machine at a position, which stands for the log up to there; its mark is the position and the membership there |
-//! | round | a numbered heartbeat to all, to which the answers bear the number |
-//! | blank | a node that knows no members yet; it waits for a snapshot |
+//! | term | a numbered election period. It has one leader or none. Terms are raft's only clock: every message carries its sender's term. A node adopts a newer term at once, and rejects messages of an older term (§5.1) |
+//! | hard state ([`Ballot`]) | a node's term, and the node it voted for in that term. A node must never forget it |
+//! | log, entry, index, position | entries are numbered from 1. A position is an index and a term, written `12@3`. If two logs have an entry at the same position, they are identical up to it (*log matching*, §5.3) |
+//! | commit, apply | a committed entry is never removed. An applied entry was passed to the state machine. Entries are applied in order |
+//! | matched, next | per follower: the last entry that the leader knows the follower has, and the entry it sends next |
+//! | voter, learner | the two kinds of members. A learner receives entries and has no vote |
+//! | snapshot | the state machine at one position. It replaces the log up to that position. Its metadata ([`SnapshotMark`]) is that position and the membership there |
+//! | round | a numbered heartbeat to all members. Their replies contain the number |
+//! | blank | a node that does not know any members yet. It waits for a snapshot |
 //!
-//! # How to read it
+//! # Reading order
 //!
-//! [`Core`] is a value. [`Input`]s go in one at a time by [`Core::step`]; a [`Todo`] comes out. It
-//! opens no file and no socket, starts no thread, reads no clock and draws random numbers from a seed,
-//! so a test, a simulator and a server run the very same code, and a run can be repeated.
+//! [`Core`] is a pure value. [`Core::step`] takes one [`Input`] and returns a [`Todo`]. The core opens no file and no
+//! socket, starts no thread, reads no clock, and gets its random numbers from a seed. So a test, a simulator and a
+//! server run the same code, and a run can be repeated exactly.
 //!
-//! 1. `message.rs`: what there is to talk about.
-//! 2. `core.rs`: inputs, outputs and the order of their effects; how a step goes.
+//! 1. `message.rs`: the data types: numbers, entries, messages.
+//! 2. `core.rs`: inputs, outputs, the order of their effects, and what one step does.
 //! 3. `log.rs`: the log, of which only the end is in memory.
-//! 4. `election.rs`: who leads.
-//! 5. `follower.rs`, then `replication.rs`: both sides of copying.
+//! 4. `election.rs`: how a leader is elected.
+//! 5. `follower.rs`, then `replication.rs`: the two sides of copying the log.
 //! 6. `read_index.rs`, `membership.rs`, `transfer.rs`, `snapshot.rs`: one idea each, in any order.
-//! 7. `rules.rs` and `invariants.rs`: what must hold, and how a test turns a rule off to see what
-//!    it was good for. `wire.rs` and `random.rs` can wait.
+//! 7. `rules.rs` and `invariants.rs`: the safety rules, how a test switches one off to show what it prevents, and what
+//!    must always hold. Read `wire.rs` and `random.rs` last.
 //!
-//! Beside the code, `tests/transcripts/raft` has a lesson a file: commands, and all that the nodes then
-//! said and did. Begin with `first-election`, `split-vote`, `divergent-log`, `figure-8`.
+//! Each file in `tests/transcripts/raft` is a lesson: it lists commands and everything that the nodes then sent and
+//! did. Begin with `first-election`, `split-vote`, `divergent-log` and `figure-8`.
 //!
-//! # The rules, and where they are from
+//! # The rules and their sources
 //!
-//! | rule | from | kept in | seen in |
+//! | rule | source | code | transcript |
 //! |---|---|---|---|
-//! | one vote a term, on disk before it is answered | §5.2, figure 2 | `election` | `vote-not-stored` |
-//! | a voter's log must not end after the candidate's | §5.4.1 | `election` | `divergent-log` |
-//! | timeouts are random in `[T, 2T)`; only a leader heard or a vote granted restarts them | §5.2 | `election` | `split-vote`, `timer-of-a-voter` |
-//! | ask before standing (pre-vote); a refusal tells a newer term | diss. §9.6 | `election` | `rejoin-after-isolation`, `newer-term-from-a-refusal` |
-//! | who hears its leader refuses others | diss. §4.2.3 | `election` | `one-way-cut`, `removed-member-does-not-disturb` |
-//! | a leader that hears no majority steps down | diss. §6.2 | `replication` | `check-quorum` |
-//! | entries are taken only after one both have; deleted only from a conflict on | §5.3 | `follower` | `divergent-log`, `stale-longer-append` |
-//! | an ack means: checked, and on disk | figure 2 | `follower`, `core` | `ack-only-after-store`, `late-report-from-the-disk` |
-//! | a leader counts its own disk, not its memory | diss. §10.2.1 | `replication` | `leader-counts-its-own-disk` |
-//! | only entries of the own term are committed by counting; a term begins with a no-op | §5.4.2, §8 | `replication` | `figure-8`, `commit-needs-own-term` |
-//! | a read needs the no-op committed, and a round begun after it was asked | diss. §6.4 | `read_index` | `read-index`, `read-index-stale-leader` |
-//! | one membership change at a time, in force when appended, none before an entry of the own term is committed | diss. §4.1, and the note of 2015 | `membership` | `membership`, `two-changes-at-once`, `membership-of-an-unproven-leader` |
-//! | a leader that is removed leads until that is committed, and may be needed to commit it | diss. §4.2.2 | `membership` | `leader-removes-itself`, `removed-leader-is-needed` |
-//! | new members learn before they vote | diss. §4.2.1 | `membership` | `membership` |
-//! | a snapshot is installed only if it is ahead | §7 | `snapshot` | `snapshot-catch-up`, `snapshot-behind-is-ignored` |
-//! | leadership can be handed over | diss. §3.10 | `transfer` | `transfer` |
+//! | a node votes once per term, and its vote is on disk before it answers | §5.2, figure 2 | `election` | `vote-not-stored` |
+//! | a voter refuses a candidate whose log ends before its own | §5.4.1 | `election` | `divergent-log` |
+//! | election timeouts are random in `[T, 2T)`; only a message from the leader or a granted vote restarts them | §5.2 | `election` | `split-vote`, `timer-of-a-voter` |
+//! | a candidate first asks whether it could win (pre-vote); a refusal informs it of a newer term | diss. §9.6 | `election` | `rejoin-after-isolation`, `newer-term-from-a-refusal` |
+//! | a voter that receives messages from its leader refuses other candidates | diss. §4.2.3 | `election` | `one-way-cut`, `removed-member-does-not-disturb` |
+//! | a leader that receives no messages from a majority steps down | diss. §6.2 | `replication` | `check-quorum` |
+//! | a follower accepts entries only after an entry that both logs have, and deletes entries only from a conflict on | §5.3 | `follower` | `divergent-log`, `stale-longer-append` |
+//! | a follower acknowledges entries that it has checked and stored on disk | figure 2 | `follower`, `core` | `ack-only-after-store`, `late-report-from-the-disk` |
+//! | a leader counts an entry for itself when it is on its disk, not when it is in memory | diss. §10.2.1 | `replication` | `leader-counts-its-own-disk` |
+//! | a leader counts replicas only for entries of its own term; a term begins with a no-op | §5.4.2, §8 | `replication` | `figure-8`, `commit-needs-own-term` |
+//! | a read needs a committed no-op, and a heartbeat round that began after the read arrived | diss. §6.4 | `read_index` | `read-index`, `read-index-stale-leader` |
+//! | there is one membership change at a time; it takes effect when appended; a leader makes none before an entry of its own term is committed | diss. §4.1, and the note of 2015 | `membership` | `membership`, `two-changes-at-once`, `membership-of-an-unproven-leader` |
+//! | a leader that is removed leads until the removal is committed, and may be needed to commit it | diss. §4.2.2 | `membership` | `leader-removes-itself`, `removed-leader-is-needed` |
+//! | a new member is a learner before it is a voter | diss. §4.2.1 | `membership` | `membership` |
+//! | a snapshot is installed only if it is ahead of the node's commit index | §7 | `snapshot` | `snapshot-catch-up`, `snapshot-behind-is-ignored` |
+//! | a leader can transfer its leadership | diss. §3.10 | `transfer` | `transfer` |
 //!
-//! # What was added
+//! # Additions
 //!
-//! - **The disk is slow, the network is not.** Syncing is not part of a step: the core hands out what
-//!   to store and goes on. Appends go out while the leader's own disk still writes; heartbeats never
-//!   wait for a disk. What a node may only say once its disk has it waits in [`Todo::send_stored`].
-//! - **Memory is bounded.** The end of the log is in memory, older entries are read back
-//!   ([`Todo::read`]) to be applied after a restart, or for a follower that is behind.
-//! - **A crash costs tens of milliseconds.** [`Input::LeaderGone`] clears this node's belief in a
-//!   leader whose process is known to be gone. It asks under the usual rules, only earlier.
-//! - **A node applies what is on its own disk.** The paper lets a follower apply what others have
-//!   stored. Then a restart could show an older state than was shown before. The cost: a leader with
-//!   the slowest disk answers later than it might.
+//! - **The disk is slow, the network is not.** A step does not wait for a sync: the core returns what must be stored
+//!   and continues. The leader sends appends while its own disk still writes, and heartbeats never wait for a disk.
+//!   Messages that are true only when the node's disk has stored something are in [`Todo::send_stored`].
+//! - **Memory is bounded.** Only the end of the log is in memory. Older entries are read back from disk
+//!   ([`Todo::read`]): to apply them after a restart, or to send them to a follower that is behind.
+//! - **If the leader's process dies, a new leader is elected after some tens of milliseconds.** [`Input::LeaderGone`]
+//!   informs a node that its leader's process no longer exists. The node then starts a pre-vote at once instead of
+//!   waiting for the timeout. All rules apply as usual.
+//! - **A node applies only entries that are on its own disk.** The paper lets a follower apply an entry as soon as a
+//!   majority has stored it. With that rule, a client could read an older state after a restart than before it. The
+//!   cost: a leader with the slowest disk of the cluster replies later than it could.
 //!
-//! # What was left out, and what that costs
+//! # Not implemented, and what that costs
 //!
-//! - *Leases for reads* (diss. §6.4.1): a quorum read costs a round of heartbeats. Leases would trust
-//!   clocks.
-//! - *Joint consensus* (paper §6): several members are exchanged one after the other.
-//! - *Incremental snapshots in messages*: a snapshot is a file that the driver streams, whole.
-//! - *Parallel disk writes of the leader's ballot*: standing for election costs one sync before votes
-//!   are asked; a node alone syncs twice (vote, no-op) before its first write is confirmed.
-//! - *Byzantine members*: a member that lies breaks it. Bytes from outside are checked to be
-//!   well-formed ([`Message::decode`]), and what no sound member sends is refused and reported (`conduct`):
-//!   no message ends the process.
-//! - *Priorities*: any voter with the newest log may lead.
+//! - *Leases for reads* (diss. §6.4.1). Each quorum read costs a heartbeat round. Leases would depend on clocks.
+//! - *Joint consensus* (paper §6). Several members are replaced one after the other.
+//! - *Incremental snapshots in messages*. A snapshot is one file, and the driver streams it whole.
+//! - *Storing the hard state in parallel*. An election costs one sync before the candidate requests votes. A node that
+//!   runs alone syncs twice (vote, no-op) before it confirms its first write.
+//! - *Protection against malicious members*. A member that sends false messages breaks the protocol. The decoder checks
+//!   that bytes from outside are well-formed ([`Message::decode`]). A message that a correct member never sends has no
+//!   effect and is reported (`conduct`). No message ends the process.
+//! - *Priorities*. Any voter whose log is up to date can become leader.
 
 mod conduct;
 mod core;

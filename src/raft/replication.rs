@@ -488,7 +488,7 @@ impl<R: Rules> Core<R> {
         let Some(progress) = self.progress_of(from) else {
             return;
         };
-        // A round that was not begun confirms nothing.
+        // A reply to a round that this leader has not begun confirms nothing.
         progress.round = progress.round.max(round.min(begun));
         match &mut progress.flow {
             Flow::Probe { asked } => *asked = asked.filter(|tick| now - *tick < patience[0]),
