@@ -1,9 +1,9 @@
-//! A first start: the flags, and the members that run already, say who this node is.
+//! A first start: the flags and the running members determine the identity of this node.
 //!
-//! | `--initial-cluster-state` | this node is | the others are asked |
+//! | `--initial-cluster-state` | this node is | it asks the other members |
 //! |---|---|---|
-//! | `new` | a founder: its id follows from the flags | whether they know it already: then its data was lost; and whether they are in another cluster |
-//! | `existing` | a member that the cluster has added | who are members; its id is that of its peer URLs |
+//! | `new` | a founder; its id is derived from the flags | whether they already know this member (then its data was lost), and whether they belong to another cluster |
+//! | `existing` | a member that the cluster has added | for the list of members; its id is the one listed with its peer URLs |
 
 use super::random;
 use crate::config::{self, ClusterState, Config, Stop};
@@ -15,13 +15,13 @@ use crate::urls::Url;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// A member that does not answer within this is asked no more.
+/// How long this node waits for a member's answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Who this node is, by its flags and by what the other members say.
+/// Determines the identity of this node from its flags and the answers of the other members.
 ///
 /// # Errors
-/// The flags contradict each other, or what the cluster says; nothing was written yet.
+/// The flags contradict each other, or contradict the answer of the cluster. At this point no file was written.
 pub(super) fn identity(config: &Config) -> Result<Identity, Stop> {
     config::check_first_start(config)?;
     match config.initial_cluster_state {
@@ -48,8 +48,9 @@ fn found(config: &Config) -> Result<Identity, Stop> {
     }
 }
 
-/// Whoever is to found the cluster with this one is in another already: the flags are those of its first days, and it was
-/// restored from a backup since, or they name the wrong machine. Without it the rest would found an empty cluster.
+/// The error when a member that should be founded together with this one already belongs to another cluster. Either the
+/// cluster was restored from a backup and the flags are those of its first start, or the flags name the wrong machine.
+/// Without this check, the remaining nodes would found an empty cluster.
 fn founded_already(config: &Config, cluster: u64, told: &Told) -> Stop {
     Stop::fatal(
         format!(
@@ -65,8 +66,8 @@ fn founded_already(config: &Config, cluster: u64, told: &Told) -> Stop {
     )
 }
 
-/// The cluster runs with this member in it, which comes without what it has confirmed: it must not take part
-/// under the same id (hazard D12).
+/// The error when this member belongs to a running cluster, but no longer has the data that it has confirmed. It must
+/// not rejoin with the same id (hazard D12).
 fn lost_data(config: &Config, id: u64, told: &Told) -> Stop {
     let urls = config
         .initial_advertise_peer_urls
@@ -92,7 +93,8 @@ fn lost_data(config: &Config, id: u64, told: &Told) -> Stop {
 fn join(config: &Config) -> Result<Identity, Stop> {
     let own = own_urls(config);
     let lists_us = |told: &Told| told.members.iter().any(|member| member.peer_urls == own);
-    // One that has not applied our addition yet does not count, while another one has.
+    // The first answer that lists this node. A member that has not applied the addition yet does not list it; another
+    // one may.
     let mut all: Vec<Told> = others(config).iter().filter_map(ask).collect();
     let at = all.iter().position(lists_us).unwrap_or(0);
     if all.is_empty() {
@@ -126,14 +128,14 @@ fn not_added(config: &Config, own: &[String], told: &Told) -> Stop {
     )
 }
 
-/// This node's peer URLs, sorted, as members are listed.
+/// This node's peer URLs, sorted in the order in which members list them.
 fn own_urls(config: &Config) -> Vec<String> {
     let own = (config.initial_cluster.iter()).find(|(name, _)| *name == config.name);
     own.map(|(_, urls)| urls.iter().map(|url| url.as_str().to_owned()).collect())
         .unwrap_or_default()
 }
 
-/// The peer URLs of all others in the initial cluster.
+/// The peer URLs of all other members in the initial cluster.
 fn others(config: &Config) -> Vec<Url> {
     let others = config.initial_cluster.iter();
     others
@@ -142,15 +144,15 @@ fn others(config: &Config) -> Vec<Url> {
         .collect()
 }
 
-/// What a member says of its cluster.
+/// A member's answer about its cluster.
 struct Told {
-    /// Where.
+    /// The URL of the answering member.
     url: String,
     cluster: u64,
     members: Vec<Listed>,
 }
 
-/// A member as the peer port lists it.
+/// A member in the list that the peer port returns.
 #[derive(Debug, Deserialize)]
 struct Listed {
     id: u64,
@@ -173,7 +175,7 @@ impl Listed {
     }
 }
 
-/// None: nobody there, or nobody that speaks for a cluster.
+/// Asks the member at `url`; `None` if there is no answer, or it is not that of a cluster member.
 fn ask(url: &Url) -> Option<Told> {
     let config = dial::config().timeout_global(Some(ANSWER_TIMEOUT)).build();
     let agent = dial::agent(config, url).ok()?;

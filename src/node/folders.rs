@@ -1,4 +1,4 @@
-//! Who else can change the files of a node: whoever can write a folder can replace what is in it.
+//! Finds other users that can change a node's files. A user who can write to a folder can replace the files in it.
 
 use crate::config::Config;
 use crate::wal;
@@ -6,7 +6,7 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Warns about what an operator should change, though the node starts.
+/// Warns about permissions and leftover files that an operator should change. The node starts nevertheless.
 pub(super) fn warn(config: &Config) {
     let left = config.data_dir.join(wal::RESTORE);
     if left.exists() {
@@ -17,7 +17,8 @@ pub(super) fn warn(config: &Config) {
         );
     }
     for folder in folders(config) {
-        // One warning for each folder: if others can write the folder, its files do not matter.
+        // At most one warning per folder: if other users can write to the folder, the permissions of its files do not
+        // matter.
         let found = exposed(&folder).or_else(|| files(&folder).find_map(|file| exposed(&file)));
         if let Some(Exposed { path, who, remedy }) = found {
             log::warn!(
@@ -42,11 +43,11 @@ fn files(folder: &Path) -> impl Iterator<Item = PathBuf> {
         .map(|entry| entry.path())
 }
 
-/// A file or folder that somebody else can write.
+/// A file or folder that another user can write to.
 struct Exposed {
     path: PathBuf,
     who: String,
-    /// The command that changes it, up to the path.
+    /// The command that changes the permission, without the path.
     remedy: String,
 }
 
@@ -59,7 +60,7 @@ fn exposed(path: &Path) -> Option<Exposed> {
     })
 }
 
-/// Who can write this besides root and the user of this process, and the command that ends it.
+/// The users that can write this, other than root and the user of this process, and the command that revokes it.
 fn other_writer(about: &Metadata) -> Option<(String, String)> {
     let mode = about.permissions().mode();
     let (own, owner) = (rustix::process::geteuid().as_raw(), about.uid());
@@ -67,7 +68,7 @@ fn other_writer(about: &Metadata) -> Option<(String, String)> {
     match () {
         () if mode & 0o002 != 0 => Some(("every user of this machine".into(), chmod())),
         () if mode & 0o020 != 0 => Some(("every user of its group".into(), chmod())),
-        // An owner can give itself the permission at any time.
+        // An owner can grant itself the permission at any time.
         () if owner != own && owner != 0 => {
             let who = format!("its owner, the user with the number {owner},");
             Some((who, format!("chown -R {own}")))

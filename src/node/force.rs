@@ -1,8 +1,8 @@
-//! `--force-new-cluster`: a member goes on alone with its data, when the majority is lost for good.
+//! `--force-new-cluster`: a member continues alone with its data when the majority is lost for good.
 //!
-//! Entries that remove all other members are put at the end of the log before raft starts. From there on this
-//! member is the only voter, so it leads, and whatever its log holds is committed. What the lost members alone
-//! had confirmed is lost with them.
+//! Before raft starts, this module appends entries to the log that remove all other members. Then this member is the
+//! only voter, so it becomes leader and commits everything in its log. Writes that only the lost members had are lost
+//! with them.
 
 use super::stored::refused;
 use crate::config::Stop;
@@ -15,10 +15,10 @@ use crate::wal::{Batch, RealDisk, Recovered, Wal};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Appends the removals, durably, to the log on disk and to what was recovered from it.
+/// Appends the removals, synced, to the log on disk and to the recovered log in memory.
 ///
 /// # Errors
-/// The disk takes no more, or nothing is there to go on with.
+/// The disk is full, or the directory has no data to continue with.
 pub(super) fn alone(
     identity: &Identity,
     wal: &mut Wal<RealDisk>,
@@ -94,8 +94,8 @@ fn change(kind: ChangeKind, node: NodeId) -> Change {
     }
 }
 
-/// The changes as the entries that follow the log, in a term that nobody has led: another member may have other
-/// entries at these indexes in the last one.
+/// Turns the changes into entries that follow the log, in a term without a leader: in the last term, another member may
+/// have other entries at these indexes.
 fn number(changes: Vec<Change>, recovered: &Recovered<RealDisk>) -> Vec<Entry> {
     let log = &recovered.log;
     let at_snapshot = recovered

@@ -1,4 +1,4 @@
-//! What the log begins with: what this node is, where it listens, and what it has to live on.
+//! The first lines of the log: the identity of this node, its addresses, and its resources.
 
 use super::stored::Stored;
 use crate::config::Config;
@@ -9,7 +9,7 @@ use crate::{ETCD_VERSION, door, usage};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
-/// One line for each thing, as one block.
+/// Logs one line per item, as one block.
 pub(super) fn introduce(
     config: &Config,
     clients: &[Listener],
@@ -78,7 +78,8 @@ pub(super) fn introduce(
     tell_other_urls(config, stored);
 }
 
-/// Who has been told other URLs than the cluster knows would be looked for in vain. They count at a first start only.
+/// Warns if the flags contain other peer URLs than the member table. These flags count only at a first start, so the
+/// other members would not use the URLs in them.
 fn tell_other_urls(config: &Config, stored: &Stored) {
     let me = NodeId(stored.identity.id);
     let Some(known) = stored
@@ -106,7 +107,7 @@ fn tell_other_urls(config: &Config, stored: &Stored) {
     }
 }
 
-/// A folder, and how full its disk is.
+/// A folder, and the space on its disk.
 fn place(dir: &Path) -> String {
     let room = usage::room(dir).map_or_else(String::new, |room| {
         format!(" ({} of {} free)", mib(room.free_bytes), mib(room.bytes))

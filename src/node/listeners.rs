@@ -1,8 +1,10 @@
-//! The sockets, bound before anything else: a port in use must not leave a directory behind.
+//! The listening sockets. They are bound before anything else, so that a port in use does not leave a new directory
+//! behind.
 //!
-//! Clients may connect at once, and wait until the node is ready. Members may not before this node knows who it is:
-//! founders that are started together ask each other whether they are known ([`super::first_start`]), and each
-//! would wait in vain for the answer of one that waits itself. A refusal is an answer.
+//! Clients may connect at once; their requests wait until the node is ready. Other members may connect only when this
+//! node knows its identity. The reason: founders that start together ask each other whether they are known
+//! ([`super::first_start`]). If a founder accepted such a connection before it can answer, both would wait for each
+//! other until the timeout. A refused connection is an answer at once.
 
 use crate::config::{Config, Stop};
 use crate::door::{self, Bound, Listener, SocketFile};
@@ -44,7 +46,7 @@ impl Listeners {
         })
     }
 
-    /// Lets members connect.
+    /// Starts to accept connections of other members.
     pub fn open_to_peers(&mut self) -> Result<Vec<TcpListener>, Stop> {
         let bound = self.peers.drain(..);
         bound

@@ -1,9 +1,9 @@
-//! What a start would find in a data directory, told without starting.
+//! Inspects a data directory: reports what a start would find in it, without starting.
 //!
-//! [`wal::look`] decides about the files as a start does; here what is in them is read by the same
-//! functions as at a start. So a directory that is refused here is one on which a node does not start,
-//! and it says the same. Nothing is changed, no lock is kept, and a node may run on the directory.
-//! [`read`] is for those who want what is in it, whether or not a node may still go on from it.
+//! [`wal::look`] makes the same decisions about the files as a start. The content of the files is read by the same
+//! functions as at a start. So if this inspection refuses a directory, a node does not start on it and reports the same
+//! error. Nothing is changed, no lock is held, and a node may run on the directory. [`read`] returns the content even
+//! if a node may no longer start from it.
 
 use super::stored::first_mark;
 use crate::config::Stop;
@@ -17,52 +17,53 @@ use crate::wal::{self, Disk, Holder, RealDisk, SeenSegment, SnapshotReader, WalE
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What a data directory holds, all of it read and good.
+/// The content of a data directory, all of it read and verified.
 pub struct Look {
-    /// The process that has the directory: then all this is a moment of it.
+    /// The process that uses the directory now. If there is one, the result shows the state at one moment.
     pub running: Option<Holder>,
-    /// Whose the directory is; None where a first start was cut short: then a start takes it from its flags.
+    /// The identity of the directory's member. `None` if a first start was cut short; the next start then takes the
+    /// identity from its flags.
     pub identity: Option<Identity>,
-    /// The newest term and vote.
+    /// The newest hard state (term and vote).
     pub ballot: Ballot,
-    /// The newest good snapshot's file and length of its state, if there is one.
+    /// File and state length of the newest valid snapshot, if there is one.
     pub snapshot: Option<(PathBuf, u64)>,
-    /// Where it stands, and who votes there; without a snapshot position 0 and the founders.
+    /// Its metadata. Without a snapshot: position 0, and the founders as voters.
     pub mark: SnapshotMark,
     /// The same at the end of the log.
     pub end: SnapshotMark,
-    /// By the snapshot this member was removed: a start refuses that.
+    /// Whether the snapshot says that this member was removed. A start refuses that.
     pub was_removed: bool,
-    /// The oldest entry still in the log; above `last` when there is none.
+    /// The oldest entry that is still in the log; greater than `last` if there is none.
     pub first: LogIndex,
-    /// Where the log ends.
+    /// Position of the last entry.
     pub last: Position,
-    /// The files of the log, oldest first.
+    /// The segments of the log, oldest first.
     pub segments: Vec<SeenSegment>,
-    /// Records in them.
+    /// Number of records in them.
     pub records: u64,
-    /// What the clocks showed when something was written last.
+    /// The clock readings of the last write.
     pub clock: Option<wal::Clock>,
-    /// What a start would say of what it mends.
+    /// The warnings that a start would log about its repairs.
     pub warnings: Vec<String>,
     /// Files that a start would remove.
     pub leftovers: Vec<PathBuf>,
-    /// The state machine at the end of the log: what is committed, and what may yet be.
+    /// The state machine after all entries of the log, including those that may not be committed yet.
     pub state: State,
 }
 
 /// Why a start would refuse the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The file or folder concerned.
+    /// The file or folder with the problem.
     pub path: PathBuf,
-    /// The byte in it, where there is one.
+    /// The offset in the file, if there is one.
     pub offset: Option<u64>,
-    /// The first entry that is lost, where it is known.
+    /// The first lost entry, if it is known.
     pub index: Option<LogIndex>,
-    /// The whole message, which names the place.
+    /// The whole message. It names the place.
     pub reason: String,
-    /// What to do, where the message does not say it.
+    /// What the operator can do, if the message does not say so.
     pub hint: String,
 }
 
@@ -93,11 +94,11 @@ impl From<Refusal> for Stop {
     }
 }
 
-/// Reads a data directory, and its log elsewhere if it is. `history_events`: how many past events the
-/// tree keeps. None: nothing is there, and a start would begin a new member.
+/// Inspects a data directory and its log, which may be in another folder. `history_events`: the number of past events
+/// that the tree keeps. Returns `None` if the directory is empty, so that a start would create a new member.
 ///
 /// # Errors
-/// What a start would say.
+/// The error that a start would report.
 pub fn look(
     dir: &Path,
     wal_dir: Option<&Path>,
@@ -106,10 +107,10 @@ pub fn look(
     look_on(RealDisk::default(), dir, wal_dir, history_events)
 }
 
-/// As [`look`], on any disk.
+/// Like [`look`], on any disk.
 ///
 /// # Errors
-/// What a start would say.
+/// The error that a start would report.
 pub fn look_on<D: Disk>(
     disk: D,
     dir: &Path,
@@ -125,10 +126,10 @@ pub fn look_on<D: Disk>(
     }
 }
 
-/// As [`look`], but the directory of a member that was removed is read as any other.
+/// Like [`look`], but also reads the directory of a removed member.
 ///
 /// # Errors
-/// What a start would say of what is there.
+/// The error that a start would report about the rest.
 pub fn read(
     dir: &Path,
     wal_dir: Option<&Path>,
@@ -213,7 +214,7 @@ fn apply(mark: &mut SnapshotMark, state: &mut State, entry: &Entry) -> Result<()
     Ok(())
 }
 
-/// Reads whose directory it is.
+/// Decodes the identity of a directory.
 pub(super) fn identity(dir: &Path, bytes: &[u8]) -> Result<Identity, Refusal> {
     Identity::from_bytes(bytes).map_err(|what| {
         let path = dir.join("member/identity");
@@ -227,8 +228,9 @@ pub(super) fn identity(dir: &Path, bytes: &[u8]) -> Result<Identity, Refusal> {
     })
 }
 
-/// Without an identity a start would make a new one from its flags, and go on with the entries and the
-/// votes of whom it may not be. It is written before the first of either.
+/// The error for a missing identity. A start would otherwise create a new identity from its flags, and continue with
+/// the entries and votes of a member that may be another one. The identity is written before the first entry and the
+/// first vote.
 pub(super) fn lost_identity(dir: &Path) -> Refusal {
     let path = dir.join("member/identity");
     Refusal {
@@ -245,7 +247,7 @@ pub(super) fn lost_identity(dir: &Path) -> Refusal {
     }
 }
 
-/// Reads a snapshot into a state; with the length of the state's bytes.
+/// Reads a snapshot into a state. Also returns the length of the encoded state.
 pub(super) fn load<D: Disk>(
     mut reader: SnapshotReader<D>,
     history_events: usize,
@@ -267,7 +269,7 @@ pub(super) fn load<D: Disk>(
     }
 }
 
-/// A member that was removed may not come back under its id (spec §13).
+/// The error for a removed member: it must not return under its id (spec §13).
 pub(super) fn was_removed(dir: &Path, id: u64) -> Refusal {
     Refusal {
         reason: format!("member {id:x} was permanently removed from its cluster"),
@@ -282,15 +284,16 @@ pub(super) fn was_removed(dir: &Path, id: u64) -> Refusal {
     }
 }
 
-/// The same as what ends the process, with a status of its own: no restart mends it.
+/// The same as the error that ends the process, with its own exit status: a restart cannot solve it.
 pub(super) fn stop_removed(dir: &Path, id: u64) -> Stop {
     let refusal = was_removed(dir, id);
     Stop::removed(refusal.reason, &refusal.hint)
 }
 
-/// An entry that is whole and says nothing that we know: only another version writes such.
+/// The error for a complete entry with unknown content: only another version writes such entries.
 fn strange_entry(segments: &[SeenSegment], at: Position, Malformed(what): Malformed) -> Refusal {
-    // The last file that begins before the entry, or again with it, is the one that has it.
+    // The entry is in the last file that begins before it. An earlier file may contain a replaced entry with the same
+    // index.
     let has_it = |segment: &&SeenSegment| segment.before.index < at.index;
     let path = segments.iter().rev().find(has_it);
     let path = path.map(|segment| segment.path.clone()).unwrap_or_default();

@@ -1,25 +1,25 @@
-//! A node: the rooms wired together, from a checked configuration.
+//! A node: starts all modules from a checked configuration and connects them.
 //!
 //! ```text
 //!   clients ──▶ accept ──▶ http-N ──▶ raft ──▶ wal
 //!                            ▲  ▲      │ ▲
-//!                            │  └──────┤ │ answers, by inbox
+//!                            │  └──────┤ │ replies, by inbox
 //!                            └─ watch ◀┘ └──▶ peer-out, peer-in ◀──▶ other members
 //! ```
 //!
-//! This is also how another program embeds a server: [`Node::start`] returns once the node is ready,
-//! [`Node::stop`] ends it. What cannot go on (a failed disk, a panic in a thread that everything depends
-//! on) ends the process: see [`crate::threads`].
+//! Another program can also use this module to embed a server: [`Node::start`] returns when the node is ready, and
+//! [`Node::stop`] ends it. A failure that the node cannot survive (a failed disk, a panic in a thread that everything
+//! depends on) ends the process: see [`crate::threads`].
 //!
-//! | file | what |
+//! | file | purpose |
 //! |---|---|
-//! | `mod.rs` | the wiring, in order, and its end |
-//! | `listeners.rs` | sockets |
-//! | `introduce.rs` | what the log begins with |
-//! | `stored.rs` | what is on disk |
-//! | `folders.rs` | who else can change that |
-//! | `look.rs` | the same, for those who only look |
-//! | `first_start.rs` | who this node is, when nothing is |
+//! | `mod.rs` | connects the modules, in order, and stops them |
+//! | `listeners.rs` | binds the sockets |
+//! | `introduce.rs` | writes the first lines of the log |
+//! | `stored.rs` | recovers the data directory, or creates it |
+//! | `folders.rs` | warns about other users that can change the files |
+//! | `look.rs` | inspects a data directory |
+//! | `first_start.rs` | determines the identity at a first start |
 //! | `force.rs` | `--force-new-cluster` |
 
 mod first_start;
@@ -57,22 +57,23 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use stored::{Disks, Stored};
 
-/// A log this long is cut by a snapshot; on a small disk an eighth of it.
+/// Log size at which a snapshot is made and the log is compacted; on a small disk an eighth of the disk.
 const LOG_BYTES_MAX: u64 = 64 << 20;
 
-/// A lone node leads at once; this is for a disk that takes its time.
+/// How long a node that runs alone may make no progress before its start fails. It leads at once, so this is for a slow
+/// disk.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often a node that waits for others says so.
+/// Interval between log lines of a node that waits for other members.
 const WAITING_SAID_EVERY: Duration = Duration::from_secs(30);
 
-/// A question that failed is asked again after this long.
+/// Wait before a failed request is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// How long stopping may take, in all; the links to other members may take a second more.
+/// Total time limit for stopping. Closing the connections to other members may take a second more.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Events from other members that wait for the raft thread; further ones wait in their sockets.
+/// Capacity of the queue of events from other members to the raft thread. Further events wait in their sockets.
 const PEER_EVENTS: usize = 256;
 
 /// A running node.
@@ -87,7 +88,7 @@ pub struct Node {
     _socket_files: Vec<SocketFile>,
 }
 
-/// Whoever watches this process asks a few times a minute.
+/// Connections to the metrics port. Monitoring systems send a few requests per minute.
 const METRICS_CONNECTIONS: usize = 16;
 
 fn metrics_limits() -> Limits {
@@ -99,24 +100,24 @@ fn metrics_limits() -> Limits {
 }
 
 impl Node {
-    /// Starts a node and waits until it shows all that it has ever acknowledged: with others, until a majority
-    /// of them runs.
+    /// Starts a node and waits until it can return everything that it has ever acknowledged. In a cluster, this needs a
+    /// running majority.
     ///
     /// # Errors
-    /// A [`Stop`] that says what to change: a port in use, a locked or damaged data directory, flags that
-    /// contradict each other.
+    /// A [`Stop`] that says what to change: a port in use, a locked or damaged data directory, flags that contradict
+    /// each other.
     pub fn start(config: &Config) -> Result<Node, Stop> {
         Node::start_telling(config, &|_| {})
     }
 
-    /// The same; `told` hears what it is about, in a few words, whenever that changes.
+    /// Like [`Node::start`]. `told` is called with a short description of the current step whenever it changes.
     ///
     /// # Errors
-    /// As above.
+    /// Like [`Node::start`].
     pub fn start_telling(config: &Config, told: &dyn Fn(&str)) -> Result<Node, Stop> {
         door::raise_descriptor_limit();
         let mut listeners = Listeners::open(config)?;
-        // A wiped member that asks this one while it starts again has to be told, not turned away.
+        // A wiped member may ask this one while it restarts. It must get an answer, not a refused connection.
         let at_once = wal::has_identity(&config.data_dir)
             .then(|| listeners.open_to_peers())
             .transpose()?;
@@ -134,7 +135,7 @@ impl Node {
         let api = engine.api(config);
         let peer_handler = engine.link.handler(Arc::new(Pages(api.clone())));
         let peer_door = Door::open(peers, 1, peer::limits(), peer_handler).map_err(no_threads)?;
-        // Who watches this process learns from the first moment on that it is not ready.
+        // Monitoring systems can see from the beginning that the node is not ready.
         let metrics_door = match listeners.metrics.is_empty() {
             true => None,
             false => {
@@ -147,7 +148,7 @@ impl Node {
         engine.tell_members(published);
         let door = Door::open(listeners.clients, workers(), Limits::default(), api.clone())
             .map_err(no_threads)?;
-        // Set once, here; a page that is asked for before shows no numbers of the door.
+        // Set only here. A metrics page that is requested earlier contains no numbers of the HTTP server.
         let _ = api.door.set(door.counters());
         Ok(Node {
             door,
@@ -160,17 +161,18 @@ impl Node {
         })
     }
 
-    /// Where clients are listened to; with port 0 in the flags, the port that was given.
+    /// The addresses for clients. If the flags contain port 0, the port that the system has chosen.
     pub fn client_addresses(&self) -> &[SocketAddr] {
         &self.client_addresses
     }
 
-    /// The same as URLs, Unix sockets among them.
+    /// The same as URLs, including Unix sockets.
     pub fn client_urls(&self) -> &[String] {
         &self.client_urls
     }
 
-    /// A number that changes as long as the raft thread turns: at least every 100 ms, or every tick if that is more.
+    /// A function that returns a number which changes while the raft thread makes progress: at least every 100 ms, or
+    /// every tick if a tick is longer.
     pub fn turns(&self) -> impl Fn() -> u64 + Send + 'static {
         let replica = self.engine.replica.clone();
         move || replica.status().turns()
@@ -182,14 +184,14 @@ impl Node {
         look::stop_removed(&config.data_dir, id)
     }
 
-    /// Told once when this member was removed from its cluster: there is nothing left for it to do.
+    /// Receives one notification when this member was removed from its cluster. Then the node has nothing left to do.
     pub fn removed(&self) -> &Receiver<()> {
         &self.engine.removed
     }
 
-    /// Ends the node: no new connections, what was handed to raft is finished, a leader hands over, parked
-    /// watches are closed without a final chunk, the log gets its clean end. Takes less than two seconds, if no link
-    /// hangs in a name's resolution.
+    /// Stops the node. It accepts no new connections, finishes the requests that raft has received, transfers
+    /// leadership if it leads, closes open watches without a final chunk, and writes the clean end of the log. Takes
+    /// less than two seconds, unless a connection attempt to a member hangs in name resolution.
     pub fn stop(self) {
         let end = Instant::now() + STOP_TIMEOUT;
         self.door.stop_accepting();
@@ -207,12 +209,12 @@ impl Node {
         self.engine.hub.close();
         self.door.stop(left(end));
         self.peer_door.stop(left(end));
-        // The hub is closed, so its thread has ended or is about to.
+        // The hub is closed, so its thread has ended or is about to end.
         let _ = self.engine.watch_thread.join();
     }
 }
 
-/// Everything behind the doors, running.
+/// All running parts except the HTTP servers.
 struct Engine {
     replica: Replica,
     replica_threads: Threads,
@@ -300,9 +302,9 @@ impl Engine {
         })
     }
 
-    /// Waits until this node shows everything it has ever acknowledged: until a quorum read gets through,
-    /// which takes a leader, an entry of its term, and all of the log applied. With others that takes as long
-    /// as they take to start; alone it is given up when nothing moves any more.
+    /// Waits until this node can return everything that it has ever acknowledged. That is the case when a quorum read
+    /// succeeds: it needs a leader, a committed entry of its term, and a completely applied log. In a cluster, this
+    /// waits until a majority of the members runs. A node that runs alone fails when nothing makes progress any longer.
     fn ready(&self, config: &Config, told: &dyn Fn(&str)) -> Result<(), Stop> {
         let mut said: Option<Instant> = None;
         let mut moved = (self.replica.status().applied(), Instant::now());
@@ -327,12 +329,12 @@ impl Engine {
                     "waiting for a majority of the {members} members ({why})"
                 ));
             }
-            // A failure may come at once, and nothing changes within a moment.
+            // A failure may be returned at once, and the cause does not change immediately.
             std::thread::sleep(AGAIN_AFTER);
         }
     }
 
-    /// None: the read got through; otherwise why not.
+    /// Sends one quorum read. Returns `None` if it succeeded, otherwise the reason for the failure.
     fn ask_once(&self, config: &Config) -> Result<Option<&'static str>, Stop> {
         let (told, answer) = bounded(1);
         self.replica.read(Box::new(Starting { told }));
@@ -354,7 +356,8 @@ impl Engine {
         }
     }
 
-    /// Lets the members know this node's name and client URLs, if they do not yet; tries until it is done.
+    /// Publishes this node's name and client URLs to the members, unless they know them already. Repeats until it
+    /// succeeds.
     fn tell_members(&self, published: Published) {
         if is_known(&self.replica, &published) || self.tell_members_once(&published) {
             return;
@@ -409,7 +412,7 @@ fn link(config: &Config, stored: &Stored, to_raft: Sender<FromPeers>) -> peer::C
     }
 }
 
-/// The pages of the peer port.
+/// The endpoints of the peer port.
 struct Pages(Arc<Api>);
 
 impl Handler for Pages {
@@ -429,7 +432,7 @@ fn left(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now())
 }
 
-/// As many as cores, at least two, so that one long answer holds up half of the clients at most.
+/// As many workers as cores, but at least two, so that one long response delays at most half of the clients.
 fn workers() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
 }
@@ -441,13 +444,13 @@ fn not_ready(why: &str) -> Stop {
     )
 }
 
-/// The starting thread, which waits for an answer of the raft thread.
+/// Notifies the starting thread, which waits for an answer of the raft thread.
 struct Starting {
     told: Sender<Result<(), Failure>>,
 }
 
 impl Starting {
-    /// The starting thread may have given up.
+    /// The starting thread may have stopped waiting.
     fn tell(&self, result: Result<(), Failure>) {
         let _ = self.told.try_send(result);
     }
@@ -506,8 +509,8 @@ fn history_bytes(config: &Config, disks: Disks) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// Five to a heartbeat: enough for members that wait for one to wait differently long, and not more, since an
-/// idle node wakes for each. At least a millisecond.
+/// Five ticks per heartbeat interval, and at least one millisecond. With fewer ticks, the random timeouts of the
+/// members would be too equal. With more, an idle node would wake up more often.
 fn tick(config: &Config) -> Duration {
     (config.heartbeat_interval / 5).max(Duration::from_millis(1))
 }
@@ -516,7 +519,7 @@ fn ticks(config: &Config, span: Duration) -> u32 {
     (span.as_millis() / tick(config).as_millis()).max(1) as u32
 }
 
-/// Eight bytes that nobody can guess, for the incarnation and for raft's timeouts.
+/// Eight unpredictable bytes, for the incarnation and for raft's timeouts.
 fn random() -> u64 {
     let mut bytes = [0; 8];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());

@@ -1,4 +1,4 @@
-//! What is on disk, recovered; on a first start, made.
+//! The state on disk: recovered, or created at a first start.
 
 use super::{first_start, folders, force, look};
 use crate::config::{Config, Stop};
@@ -11,7 +11,7 @@ use crate::wal::{self, Home, RealDisk, Recovered};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// A disk with less room than this keeps no spare snapshots and segments.
+/// On disks smaller than this, no additional snapshots and segments are kept.
 const SMALL_DISK_BYTES: u64 = 1 << 30;
 
 pub(super) struct Stored {
@@ -19,8 +19,8 @@ pub(super) struct Stored {
     pub wal: wal::Wal<RealDisk>,
     pub start: Start,
     pub state: State,
-    /// Who may be reached where, as the end of the log says: entries that are not known to be committed
-    /// count, too, since without those members nothing ever would be.
+    /// Members and their addresses as of the end of the log. Uncommitted entries count too: without these members, such
+    /// entries could never be committed.
     pub addresses: Members,
     pub clock: Option<wal::Clock>,
     pub snapshot_bytes: u64,
@@ -30,7 +30,7 @@ impl Stored {
     pub fn open(config: &Config) -> Result<Stored, Stop> {
         let mut found = None;
         if !config.data_dir.exists() {
-            // Flags that contradict each other must not leave a directory behind.
+            // Flags that contradict each other must not leave a new directory behind.
             found = Some(first_start::identity(config)?);
         }
         let home = Home::open(RealDisk::default(), options(config)).map_err(refused)?;
@@ -46,7 +46,7 @@ impl Stored {
             found = Some(first_start::identity(config)?);
         }
         let (mut wal, mut recovered) = wal::recover(&home).map_err(refused)?;
-        // Written after the log: an identity says that there was one.
+        // The identity is written after the log: an identity proves that there was a log.
         let identity = match (known, found) {
             (Some(identity), _) => identity,
             (None, Some(identity)) => {
@@ -105,7 +105,7 @@ impl Stored {
     }
 }
 
-/// The members at the snapshot, and those that the log after it adds.
+/// The members of the snapshot, and the ones added in the log after it.
 fn addresses(members: &Members, log: &crate::raft::StoredLog) -> Members {
     let mut members = members.clone();
     for change in &log.changes {
@@ -118,7 +118,7 @@ fn addresses(members: &Members, log: &crate::raft::StoredLog) -> Members {
     members
 }
 
-/// On a small disk no more is kept than is needed: the log and two snapshots.
+/// On a small disk, only the necessary files are kept: the log and two snapshots.
 fn options(config: &Config) -> wal::Options {
     let disks = Disks::of(config);
     let is_small = disks.smaller() < SMALL_DISK_BYTES;
@@ -164,7 +164,7 @@ impl Disks {
     }
 }
 
-/// How large segments of the log may become on a disk of so many bytes.
+/// Maximum size of a segment on a disk of `disk_bytes`.
 pub(super) fn segment_bytes_max(disk_bytes: u64) -> u64 {
     const PART: u64 = 32;
     const LEAST: u64 = 64 << 10;
@@ -189,8 +189,8 @@ fn disk_bytes(dir: &Path) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// The point before the first entry: the founders as voters, or nobody for a member that joins and waits to
-/// be told.
+/// The metadata before the first entry: the founders as voters, or no members for a node that joins and waits for a
+/// snapshot.
 pub(super) fn first_mark(identity: &Identity) -> SnapshotMark {
     let founders = identity.founders.iter();
     let voters = founders.map(|member| NodeId(member.id)).collect();
