@@ -1,21 +1,21 @@
-//! Answers as etcd shapes them: content types, its headers, its error bodies.
+//! Responses in etcd's form: content types, headers, error bodies.
 
 use super::cors::Grant;
 use crate::door::Answer;
 use crate::raft::{LogIndex, Term};
 use crate::tree::{ApiError, TreeIndex};
 
-/// Content type of the key space's answers, errors included, and of most other pages.
+/// Content type of responses of the key space, including errors, and of most other endpoints.
 pub const JSON: &str = "application/json";
-/// Content type of plain refusals (403, 404, 405, 421), `/health` and `/v2/machines`.
+/// Content type of plain text errors (403, 404, 405, 421), `/health` and `/v2/machines`.
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The cluster id as every key-space answer carries it.
+/// The cluster id as printed in every response of the key space.
 #[derive(Debug, Clone)]
 pub struct ClusterId(std::sync::Arc<str>);
 
 impl ClusterId {
-    /// Lower-case hex without leading zeros, as etcd prints ids.
+    /// Lower-case hexadecimal without leading zeros, like all ids that etcd prints.
     pub fn new(id: u64) -> ClusterId {
         ClusterId(format!("{id:x}").into())
     }
@@ -26,18 +26,18 @@ impl ClusterId {
     }
 }
 
-/// The numbers in the headers of a key-space success.
+/// The numbers in the headers of a successful key-space response.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbers {
-    /// `X-Etcd-Index`: of the event that a write made, or of the tree that was read.
+    /// `X-Etcd-Index`: the index of the event that a write made, or of the tree that was read.
     pub index: TreeIndex,
-    /// `X-Raft-Index`: the last entry in the state that the answer was made from.
+    /// `X-Raft-Index`: the last entry in the state from which the response was made.
     pub applied: LogIndex,
-    /// `X-Raft-Term`: this member's term, which may be newer than the entry's.
+    /// `X-Raft-Term`: this member's term. It may be newer than the entry's.
     pub term: Term,
 }
 
-/// The head of a key-space success.
+/// The headers of a successful key-space response.
 pub fn success(status: u16, cluster: &ClusterId, numbers: Numbers, grant: &Grant) -> Answer {
     grant.onto(
         Answer::new(status)
@@ -66,7 +66,7 @@ pub fn error_head(error: &ApiError, cluster: &ClusterId, grant: &Grant) -> Answe
     )
 }
 
-/// Plain text, which no browser may take for anything else.
+/// A plain text response that no browser interprets as another type.
 pub fn text(status: u16, body: &str, grant: &Grant) -> Answer {
     grant.onto(
         Answer::new(status)
@@ -76,23 +76,23 @@ pub fn text(status: u16, body: &str, grant: &Grant) -> Answer {
     )
 }
 
-/// A path that leads nowhere.
+/// The response to a path that does not exist.
 pub fn not_found(grant: &Grant) -> Answer {
     text(404, "404 page not found\n", grant)
 }
 
-/// A method that a path does not take.
+/// The response to a method that the path does not support.
 pub fn method_not_allowed(allow: &'static str, grant: &Grant) -> Answer {
     text(405, "Method Not Allowed\n", grant).header("Allow", allow)
 }
 
-/// A JSON body as it is, without etcd's headers.
+/// A JSON response without etcd's headers.
 pub fn json(status: u16, body: Vec<u8>, grant: &Grant) -> Answer {
     grant.onto(Answer::new(status).header("Content-Type", JSON).body(body))
 }
 
-/// `{"message":"…"}`: the errors of members, auth, stats and the log level. A message may quote bytes that are not
-/// UTF-8, which are escaped like those of a value.
+/// `{"message":"…"}`: an error of members, auth, stats or the log level. A message may quote bytes that are not UTF-8.
+/// They are escaped like those of a value.
 pub fn message(status: u16, message: impl AsRef<[u8]>, grant: &Grant) -> Answer {
     let mut body = b"{\"message\":".to_vec();
     crate::tree::json::push_string(&mut body, message.as_ref());

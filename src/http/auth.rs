@@ -1,8 +1,7 @@
-//! `/v2/auth`: what can be asked of authentication while there is none (spec §15).
+//! `/v2/auth`: the answers while there is no authentication (spec §15).
 //!
-//! Authentication is off and cannot be enabled yet. What is asked about it is answered truthfully: it is
-//! disabled, there are no users, and of the roles only the built-in `root` exists. Changes are refused
-//! with 501, so that nobody believes to be protected.
+//! Authentication is off and cannot be enabled yet. Queries are answered correctly: it is disabled, there are no users,
+//! and the only role is the built-in `root`. Changes are refused with 501, so that nobody believes to be protected.
 
 use super::Api;
 use super::answer;

@@ -1,14 +1,14 @@
-//! The content type of a request: is its body a form (spec §4.1)?
+//! The content type of a request: whether its body is a form (spec §4.1).
 
 use std::collections::HashSet;
 
-/// The longest content type that is read.
+/// Longer content types are refused.
 const CONTENT_TYPE_BYTES_MAX: usize = 8 << 10;
 
 /// Whether the content type says that the body is a form.
 ///
 /// # Errors
-/// What is wrong with a content type that cannot be parsed.
+/// A description of the problem if the content type cannot be parsed.
 pub fn is_form(content_type: Option<&[u8]>) -> Result<bool, String> {
     const FORM: &[u8] = b"application/x-www-form-urlencoded";
     let Some(text) = content_type else {
@@ -54,7 +54,7 @@ fn check_media_type(media_type: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// `; name=value` any number of times, a last `;` allowed.
+/// Checks `; name=value`, any number of times. A final `;` is allowed.
 fn check_parameters(text: &[u8]) -> Result<(), String> {
     let mut names = HashSet::new();
     let mut rest = text.trim_ascii_start();
@@ -73,7 +73,7 @@ fn check_parameters(text: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// One `; name=value`: the lower-cased name, and what follows.
+/// Parses one `; name=value`. Returns the name in lower case, and the rest of the text.
 fn parameter(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let (name, rest) = token(text.strip_prefix(b";")?.trim_ascii_start());
     let rest = rest
@@ -90,7 +90,7 @@ fn parameter(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     (!name.is_empty()).then(|| (name.to_ascii_lowercase(), rest))
 }
 
-/// What follows the closing quote of a quoted string.
+/// The text after the closing quote of a quoted string.
 fn after_quoted(text: &[u8]) -> Option<&[u8]> {
     let mut escaped = false;
     for (at, &byte) in text.iter().enumerate() {

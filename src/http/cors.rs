@@ -1,8 +1,8 @@
-//! Cross-origin rules: who may read answers in a browser, and whose writes are refused.
+//! Cross-origin rules: which web pages may read responses in a browser, and which pages' writes are refused.
 //!
-//! A page from anywhere can make a browser send a form to this server (CVE-2018-1098). So a write whose
-//! `Origin` names another authority than its `Host` is refused, unless `--cors` admits that origin.
-//! Requests without `Origin`, which is all that curl and client libraries send, are not concerned.
+//! A web page of any origin can make a browser send a form to this server (CVE-2018-1098). So a write whose `Origin`
+//! names another authority than its `Host` is refused, unless `--cors` allows that origin. Requests without `Origin`
+//! are not affected: curl and client libraries send none.
 
 use crate::allowed::Allowed;
 use crate::door::{Answer, Request};
@@ -16,24 +16,24 @@ pub struct Cors {
     origins: Allowed,
 }
 
-/// What one request's answer says of cross-origin reads; kept with an answer that is given later.
+/// The cross-origin headers of one response. Stored with a response that is sent later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
-    /// No header: a browser shows the answer to no page of another origin.
+    /// No header: no browser shows the response to a page of another origin.
     Nothing,
     /// `Access-Control-Allow-Origin: *`.
     Everybody,
-    /// The request's own origin, which `--cors` names; it is said back to it.
+    /// The request's own origin, which `--cors` contains. The response repeats it.
     Origin(Box<str>),
 }
 
 impl Cors {
-    /// `origins` as `--cors` gives them: compared whole, with scheme and port.
+    /// `origins` as in `--cors`. They are compared completely, with scheme and port.
     pub fn new(origins: Allowed) -> Cors {
         Cors { origins }
     }
 
-    /// What the answer to this request may say.
+    /// The headers for the response to this request.
     pub fn grant(&self, request: &Request<'_>) -> Grant {
         match &self.origins {
             Allowed::Nobody => Grant::Nothing,
@@ -45,7 +45,7 @@ impl Cors {
         }
     }
 
-    /// Whether this is a write from a foreign page.
+    /// Whether this is a write by a web page of another origin that `--cors` does not allow.
     pub fn refuses(&self, request: &Request<'_>) -> bool {
         if !matches!(request.method(), "PUT" | "POST" | "DELETE") {
             return false;
@@ -53,7 +53,7 @@ impl Cors {
         let Some(origin) = origin(request) else {
             return false;
         };
-        // `null`, the origin of a page that shall not tell where it is from, is nobody's.
+        // `null` is the origin of a page that hides where it comes from. It never equals a host.
         let authority = origin.split_once("://").map(|(_, authority)| authority);
         let host = request.authority();
         let same = authority.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(host));

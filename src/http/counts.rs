@@ -1,39 +1,39 @@
-//! Requests of the key space, counted and timed: etcd's `etcd_http_*`, the reads of `/v2/stats/store`.
+//! Counts and times requests of the key space: etcd's `etcd_http_*`, and the reads in `/v2/stats/store`.
 //!
-//! A plain read costs about as much as a few cache misses, so it must not pay for being counted: each worker of
-//! the door has a [`Tally`] of its own, which no other thread writes. A counter there is a load and a store, and
-//! plain reads are timed by the round: all that were answered in one took as long as the round, which is one
-//! look at the clock for all of them.
+//! A plain read costs about as much as a few cache misses, so counting it must be cheap. Each worker of the HTTP server
+//! has a [`Tally`] of its own, and no other thread writes to it. So incrementing a counter is a load and a store. Plain
+//! reads are timed per round: all reads answered in one round count with the duration of the round, so the worker reads
+//! the clock once for all of them.
 //!
-//! Counted are the requests that etcd counts, as it counts them: those whose parameters are good, but no
-//! watches, unless they fail. A quorum read has the method `QGET`. What is answered on another thread than the
-//! worker's (writes, by the raft thread) goes to one tally that all share.
+//! The requests counted are those that etcd counts: requests with valid parameters. Watches count only if they fail. A
+//! quorum read has the method `QGET`. Requests that are answered on other threads (writes, on the raft thread) are
+//! counted in one tally that these threads share.
 
 use crate::histogram::{Histogram, Observed};
 use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// 0.5 ms to 2.048 s, as etcd's `etcd_http_successful_duration_seconds` has them.
+/// Buckets from 0.5 ms to 2.048 s, as in etcd's `etcd_http_successful_duration_seconds`.
 const TIMES: usize = 14;
 
-/// What answers took.
+/// Durations of requests.
 pub type Times = Histogram<500, TIMES>;
 
 /// Statuses of key-space errors.
 const CODES: [u16; 7] = [400, 401, 403, 404, 412, 500, 503];
 
-/// What a request is, as etcd's label `method` has it.
+/// The kind of a request, as in etcd's label `method`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Method {
     /// A plain read, from this member's newest view.
     Get,
-    /// A plain read's head.
+    /// A plain read with the method HEAD.
     Head,
-    /// A read through consensus.
+    /// A quorum read.
     QGet,
-    /// A write, as the next two.
+    /// A write, like the next two.
     Put,
     /// In-order creation.
     Post,
@@ -42,7 +42,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// All of them, in the order of their numbers.
+    /// All methods, in the order of their numbers.
     pub const ALL: [Method; 6] = [
         Method::Get,
         Method::Head,
@@ -68,54 +68,54 @@ impl Method {
 /// The counts of a node.
 #[derive(Debug)]
 pub struct Counts {
-    /// By worker of the door.
+    /// One tally per worker of the HTTP server.
     tallies: Box<[Tally]>,
     elsewhere: Tally,
 }
 
-/// What one worker has counted. Alone in its cache lines.
+/// The counts of one worker. Aligned, so that it shares no cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Tally {
-    /// Plain reads that this round has answered with success; see [`Counts::round`].
+    /// Plain reads that succeeded in this round; see [`Counts::round`].
     in_round: [AtomicU64; 2],
     received: [AtomicU64; Method::ALL.len()],
-    /// Nodes looked up in the tree: found or not, then recursively or not.
+    /// Lookups of nodes in the tree, by result (found or not), then by kind (recursive or not).
     reads: [[AtomicU64; 2]; 2],
     watches: AtomicU64,
     failed: [[AtomicU64; CODES.len()]; Method::ALL.len()],
     times: [Times; Method::ALL.len()],
 }
 
-/// Only one thread writes `counter`.
+/// Only one thread writes to `counter`.
 fn bump(counter: &AtomicU64) {
     counter.store(counter.load(Relaxed) + 1, Relaxed);
 }
 
-/// To be called on the tally's own thread only.
+/// These functions may only be called on the thread that owns the tally.
 impl Tally {
-    /// A request with good parameters has come.
+    /// Counts a request with valid parameters.
     pub fn received(&self, method: Method) {
         bump(&self.received[method as usize]);
     }
 
-    /// A watch with good parameters has come.
+    /// Counts a watch with valid parameters.
     pub fn watch(&self) {
         bump(&self.watches);
     }
 
-    /// A node was looked up in the tree.
+    /// Counts a lookup in the tree.
     pub fn read(&self, found: bool, recursive: bool) {
         bump(&self.reads[usize::from(!found)][usize::from(recursive)]);
     }
 
-    /// A request is answered with this status of an error.
+    /// Counts a request that failed with this status.
     pub fn failed(&self, method: Method, status: u16) {
         bump(&self.failed[method as usize][place(status)]);
     }
 
-    /// A read is answered with success, in the round that began `now`. One that came in this round takes as
-    /// long as the round; another has been `asked` before.
+    /// Counts a read that succeeded in the round that began `now`. If it was received in this round, its duration is
+    /// that of the round. Otherwise it began at `asked`.
     pub fn answered(&self, method: Method, asked: Instant, now: Instant) {
         match self.in_round.get(method as usize) {
             Some(counter) => bump(counter),
@@ -124,14 +124,14 @@ impl Tally {
     }
 }
 
-/// Where a status is in [`CODES`].
+/// The position of a status in [`CODES`].
 fn place(status: u16) -> usize {
     let found = CODES.iter().position(|code| *code == status);
     found.unwrap_or_else(|| unreachable!("no error of the key space has status {status}"))
 }
 
 impl Counts {
-    /// Nothing counted yet, for so many workers.
+    /// All counts at zero, for this many workers.
     pub fn new(workers: usize) -> Counts {
         Counts {
             tallies: iter::repeat_with(Tally::default).take(workers).collect(),
@@ -139,12 +139,12 @@ impl Counts {
         }
     }
 
-    /// The tally of the worker on whose thread this is.
+    /// The tally of the calling worker.
     pub fn of(&self, worker: usize) -> &Tally {
         self.tallies.get(worker).unwrap_or(&self.elsewhere)
     }
 
-    /// A worker's round has ended: what it has answered took so long.
+    /// A worker's round has ended: each read that it answered took this long.
     pub fn round(&self, worker: usize, took: Duration) {
         let tally = self.of(worker);
         for (counter, times) in tally.in_round.iter().zip(&tally.times) {
@@ -156,12 +156,12 @@ impl Counts {
         }
     }
 
-    /// A request took so long to be answered with success. On any thread.
+    /// Counts a request that succeeded after this time. May be called on any thread.
     pub fn succeeded(&self, method: Method, took: Duration) {
         self.elsewhere.times[method as usize].add(took);
     }
 
-    /// A request is answered with this status of an error. On any thread.
+    /// Counts a request that failed with this status. May be called on any thread.
     pub fn failed(&self, method: Method, status: u16) {
         self.elsewhere.failed[method as usize][place(status)].fetch_add(1, Relaxed);
     }
@@ -174,22 +174,22 @@ impl Counts {
         self.all().map(|tally| of(tally).load(Relaxed)).sum()
     }
 
-    /// Requests with good parameters.
+    /// Number of requests with valid parameters.
     pub fn received(&self, method: Method) -> u64 {
         self.sum(|tally| &tally.received[method as usize])
     }
 
-    /// Watches with good parameters.
+    /// Number of watches with valid parameters.
     pub fn watches(&self) -> u64 {
         self.sum(|tally| &tally.watches)
     }
 
-    /// Nodes looked up in the tree.
+    /// Number of lookups in the tree.
     pub fn reads(&self, found: bool, recursive: bool) -> u64 {
         self.sum(|tally| &tally.reads[usize::from(!found)][usize::from(recursive)])
     }
 
-    /// Requests answered with an error, by its status; those that there were.
+    /// Number of failed requests by status, without zeros.
     pub fn failures(&self, method: Method) -> impl Iterator<Item = (u16, u64)> {
         let codes = CODES.iter().enumerate();
         let counts = codes.map(move |(n, code)| {
@@ -199,7 +199,7 @@ impl Counts {
         counts.filter(|(_, count)| *count > 0)
     }
 
-    /// How long requests took that were answered with success, as far as this member saw them.
+    /// Durations of successful requests on this member.
     pub fn times(&self, method: Method) -> Observed<TIMES> {
         let zero = Times::default().read();
         let times = self.all().map(|tally| tally.times[method as usize].read());

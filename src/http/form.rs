@@ -1,13 +1,13 @@
-//! Names and values of a request: query and form body as one list (spec §4.1).
+//! Names and values of a request: the query and the form body as one list (spec §4.1).
 
 use super::content_type::is_form;
 use super::target::hex;
 
-/// The largest form body that is read.
+/// Larger form bodies are refused.
 pub const FORM_BYTES_MAX: usize = 10 << 20;
 
-/// The names that any request looks at. Only their first values are kept, so that memory and time do not depend on
-/// how many pairs a client sends.
+/// The names that any endpoint uses. Only their first values are stored, so memory and time do not depend on how many
+/// pairs a client sends.
 const NAMES: [&str; 15] = [
     "value",
     "prevValue",
@@ -26,14 +26,14 @@ const NAMES: [&str; 15] = [
     "local",
 ];
 
-/// The longest known name, each of its bytes escaped.
+/// Length of the longest known name with every byte escaped.
 const NAME_BYTES_MAX: usize = 3 * 16;
 
-/// How much of a form is read in one turn, in bytes. The slowest forms take about ten nanoseconds a byte, so a turn
-/// takes about a millisecond.
+/// Bytes of a form that are read in one turn. The slowest forms take about ten nanoseconds per byte, so a turn takes
+/// about a millisecond.
 const TURN_BYTES: usize = 128 << 10;
 
-/// The first value of each known name. A value of the body comes before one of the query.
+/// The first value of each known name. A value in the body has precedence over one in the query.
 #[derive(Debug, Default)]
 pub struct Form<'a> {
     texts: [&'a [u8]; TEXTS],
@@ -49,27 +49,27 @@ type Values = [Option<Value>; NAMES.len()];
 /// An unescaped value.
 #[derive(Debug)]
 enum Value {
-    /// Nothing in it was escaped: it is this part of that text.
+    /// Contained no escapes: it is this range of that text.
     Plain { text: usize, from: usize, to: usize },
     /// A copy without the escapes.
     Unescaped(Vec<u8>),
 }
 
-/// Where the body of a request stands.
+/// The state of a request's body.
 #[derive(Debug, Clone, Copy)]
 pub enum Body<'a> {
-    /// This method's body is not read.
+    /// The body is not read for this method.
     Ignored,
-    /// All of it is there: at most [`FORM_BYTES_MAX`].
+    /// The complete body: at most [`FORM_BYTES_MAX`].
     Complete {
-        /// The header as it came; absent or empty: the body is no form and is not parsed.
+        /// The header as received. If it is absent or empty, the body is not a form and is not parsed.
         content_type: Option<&'a [u8]>,
-        /// Without any transfer coding.
+        /// The body without transfer coding.
         bytes: &'a [u8],
     },
-    /// Longer than [`FORM_BYTES_MAX`]: an error if it is a form, else of no concern.
+    /// Longer than [`FORM_BYTES_MAX`]. That is an error if it is a form, and has no effect otherwise.
     TooLarge {
-        /// As in [`Body::Complete`]; one that cannot be parsed is an error before the length is.
+        /// As in [`Body::Complete`]. An invalid content type is reported before the length.
         content_type: Option<&'a [u8]>,
     },
 }
@@ -81,13 +81,13 @@ pub enum Body<'a> {
     reason = "each request makes a form, which is moved once; a box would cost each an allocation"
 )]
 pub enum Reading<'a> {
-    /// Everything is read.
+    /// The form is read completely.
     Whole(Form<'a>),
-    /// More is to be read, in another turn.
+    /// Reading continues in another turn.
     Part(Box<Progress>),
 }
 
-/// How far a form is read.
+/// How far a form has been read.
 #[derive(Debug, Default)]
 pub struct Progress {
     values: Values,
@@ -97,18 +97,18 @@ pub struct Progress {
     place: Place,
 }
 
-/// Where in a pair the reader is.
+/// The reader's position within a pair.
 #[derive(Debug, Default)]
 enum Place {
     /// At its beginning.
     #[default]
     Start,
-    /// In a name that is too long to be known.
+    /// In a name that is too long to be a known one.
     Name,
-    /// In a value that is not kept. An invalid escape in it is an error nevertheless.
+    /// In a value that is not stored. An invalid escape in it is an error nevertheless.
     Skipped,
-    /// In the value of a known name, which begins at `from`. `copy` is its unescaped part so far; none if nothing was
-    /// escaped.
+    /// In the value of a known name, which begins at `from`. `copy` contains its unescaped part so far; `None` if
+    /// nothing was escaped.
     Kept {
         name: usize,
         from: usize,
@@ -117,7 +117,8 @@ enum Place {
 }
 
 impl<'a> Form<'a> {
-    /// Reads body and query in one turn, however long they are. An error of the body comes before one of the query.
+    /// Reads body and query in one turn, whatever their length. An error in the body is reported before one in the
+    /// query.
     ///
     /// # Errors
     /// The cause text of error 210.
@@ -131,11 +132,11 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// Does one turn's work of [`Form::parse`]. The caller passes the same query and body in each turn, and the progress
-    /// that the turn before returned.
+    /// Does one turn of [`Form::parse`]. The caller passes the same query and body in each turn, and the progress that
+    /// the previous turn returned.
     ///
     /// # Errors
-    /// As [`Form::parse`].
+    /// Like [`Form::parse`].
     pub fn read(
         query: Option<&'a [u8]>,
         body: Body<'a>,
@@ -165,10 +166,10 @@ impl<'a> Form<'a> {
         Ok(Reading::Whole(Form { texts, values }))
     }
 
-    /// The first value of that name, which may be empty.
+    /// The first value of that name. It may be empty.
     ///
     /// # Panics
-    /// When it is none of the names that are kept.
+    /// If the name is not one of the known names.
     pub fn first(&self, name: &str) -> Option<&[u8]> {
         let Some(at) = known(name.as_bytes()) else {
             unreachable!("{name} is not kept by forms")
@@ -181,9 +182,9 @@ impl<'a> Form<'a> {
 }
 
 impl Progress {
-    /// Continues in `text` until it ends or the budget is spent.
+    /// Continues in `text` until it ends or the budget is used up.
     fn read(&mut self, text: &[u8], budget: &mut usize) -> Result<(), String> {
-        // The reference reports a semicolon anywhere rather than a bad escape before it.
+        // The reference checks for a semicolon in the whole text before it reports an invalid escape.
         if self.at == 0 && text.contains(&b';') {
             return Err("invalid semicolon separator in query".into());
         }
@@ -202,7 +203,7 @@ impl Progress {
         Ok(())
     }
 
-    /// At the beginning of a pair: reads the name, unless it is too long to be known.
+    /// At the beginning of a pair: reads the name, unless it is too long to be a known one.
     fn read_name(&mut self, text: &[u8]) -> Result<(), String> {
         let rest = &text[self.at..];
         let near = &rest[..rest.len().min(NAME_BYTES_MAX + 1)];
@@ -224,7 +225,7 @@ impl Progress {
         Ok(())
     }
 
-    /// In a name or a value: reads up to its end or past an escape, or as much as the budget allows.
+    /// In a name or a value: reads to its end or past an escape, or as far as the budget allows.
     fn read_run(&mut self, text: &[u8], budget: usize) -> Result<(), String> {
         let from = self.at;
         let most = &text[from..text.len().min(from + budget)];
@@ -261,7 +262,7 @@ impl Progress {
         Ok(())
     }
 
-    /// At a `%` or, in a value that is kept, a `+`.
+    /// At a `%` or, in a value that is stored, a `+`.
     fn read_escape(&mut self, text: &[u8]) -> Result<(), String> {
         let near = &text[self.at..text.len().min(self.at + 3)];
         let in_name = matches!(self.place, Place::Name);
@@ -292,7 +293,7 @@ impl Progress {
     }
 }
 
-/// The number among the known names of one that may be escaped.
+/// The number of a name that may contain escapes, if it is a known one.
 fn number_of(name: &[u8]) -> Result<Option<usize>, String> {
     if !name.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return Ok(known(name));
@@ -312,7 +313,7 @@ fn known(name: &[u8]) -> Option<usize> {
     NAMES.iter().position(|known| known.as_bytes() == name)
 }
 
-/// The byte that `text`, which is not empty, begins with, and how many bytes it takes there.
+/// The first byte that `text` encodes, and the length of its encoding. `text` is not empty.
 fn unescape_one(text: &[u8]) -> Result<(u8, usize), String> {
     match text[0] {
         b'+' => Ok((b' ', 1)),
@@ -321,7 +322,7 @@ fn unescape_one(text: &[u8]) -> Result<(u8, usize), String> {
     }
 }
 
-/// The byte of the `%XX` that `text` begins with.
+/// The byte encoded by the `%XX` at the start of `text`.
 fn escape(text: &[u8]) -> Result<u8, String> {
     let digits = text
         .get(1..3)
@@ -335,7 +336,7 @@ fn escape(text: &[u8]) -> Result<u8, String> {
     }
 }
 
-/// Text in double quotes, what cannot be printed escaped.
+/// Text in double quotes, with non-printable bytes escaped.
 fn quote(bytes: &[u8]) -> String {
     let mut quoted = String::from("\"");
     for chunk in bytes.utf8_chunks() {
@@ -473,7 +474,7 @@ mod tests {
         }
     }
 
-    /// However many pairs a form has, a turn is short.
+    /// A turn is short, however many pairs the form has.
     #[test]
     fn long_forms_are_read_in_turns() {
         let table = [

@@ -1,13 +1,13 @@
-//! `/metrics`: numbers in Prometheus' text format, under etcd's names where etcd has one (spec §14), so that
-//! its published dashboards show this server; under `edgetcd_…` where it has none.
+//! `/metrics`: metrics in Prometheus' text format. Where etcd has a metric, its name is used (spec §14), so that etcd's
+//! published dashboards work with this server. Other metrics are named `edgetcd_…`.
 //!
-//! A number that etcd has no equal of here keeps its name where a dashboard asks for it and says in its `HELP`
-//! what it is here: the disk of the keys is the log with its snapshots, a backend's commit is a batch applied to
-//! the tree in memory and shown, the clients' gRPC is HTTP. Where etcd's type is not what the name says (a gauge
-//! that ends in `_total`), the type is the clean one: `promtool check metrics` finds nothing.
+//! Some of etcd's metrics have no exact equivalent here. A metric that dashboards use keeps its name, and its `HELP`
+//! says what it measures here. The disk of the keys is the log with its snapshots. A backend commit is a batch that was
+//! applied to the tree in memory and published. The clients' gRPC is HTTP. If etcd's type contradicts the name (a gauge
+//! whose name ends in `_total`), the type here follows the name: `promtool check metrics` reports nothing.
 //!
-//! Beside looks at memory a page takes a few short system calls (the process, the room on the disk). What grows with
-//! the number of files, how much they take, is looked at once a second at most.
+//! A page reads memory and makes a few short system calls (the process, the space on the disk). The total size of the
+//! files takes time that grows with their number, so it is measured at most once per second.
 
 mod page;
 
@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Any method is answered, as in the reference.
+/// Answers any method, like the reference.
 pub fn handle(api: &Api, grant: &Grant, reply: Reply<'_>) {
     let mut page = Page::default();
     identity(api, &mut page);
@@ -273,7 +273,7 @@ fn log(api: &Api, page: &mut Page) {
     );
 }
 
-/// What is written to the disk for what clients write.
+/// Bytes written to the disk, compared with the bytes that clients write.
 fn wear(api: &Api, page: &mut Page) {
     let wal = &api.wal;
     let (log, zeros) = (read(&wal.synced_bytes), read(&wal.zeroed_bytes));

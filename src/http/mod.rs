@@ -52,48 +52,48 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 use target::Target;
 
-/// What the answers are made from.
+/// What the endpoints need to answer requests.
 pub struct Api {
-    /// Takes writes and quorum reads; tells who leads.
+    /// Accepts writes and quorum reads; knows the leader.
     pub replica: Replica,
-    /// Holds the newest view, for plain reads, and the parked watches.
+    /// Holds the newest view, for plain reads, and the waiting watches.
     pub hub: Arc<WatchHub>,
-    /// Cluster time now, from which a read counts the `ttl` that is left.
+    /// The current cluster time, from which a read computes the remaining `ttl`.
     pub estimate: Arc<SharedEstimate>,
-    /// Time since boot, which `estimate` is asked with.
+    /// Time since boot, the input of `estimate`.
     pub clock: Arc<dyn Clock>,
-    /// The log's counters, for `/metrics`.
+    /// The WAL's counters, for `/metrics`.
     pub wal: Arc<WalStats>,
-    /// Set once: a cluster's id never changes.
+    /// The cluster's id. It never changes.
     pub cluster: ClusterId,
-    /// `--cors`: whose pages may read answers, and may write.
+    /// `--cors`: the origins whose web pages may read responses and write.
     pub cors: Cors,
-    /// `--host-whitelist`: a request to another Host gets 421.
+    /// `--host-whitelist`: a request with another Host gets 421.
     pub hosts: crate::allowed::Allowed,
-    /// Set at the start, shown in `/v2/stats/self` and `/debug/vars`.
+    /// Set at the start; shown in `/v2/stats/self` and `/debug/vars`.
     pub info: Info,
-    /// This member's own, lost at a restart.
+    /// This member's own counts. A restart resets them.
     pub counts: Arc<Counts>,
-    /// What has gone to other members and come from them.
+    /// Counters of the traffic from and to other members.
     pub traffic: Arc<crate::peer::Counters>,
-    /// Backups that are being sent.
+    /// The backups that are being sent.
     pub snapshots: Arc<snapshot::Slots>,
-    /// Known once the door is open.
+    /// The HTTP server's counters. Set when the server accepts connections.
     pub door: OnceLock<Counters>,
-    /// Itself, for requests that outlive their handler.
+    /// A pointer to this value itself, for requests that outlive their handler.
     pub this: Weak<Api>,
 }
 
-/// What a node says of itself.
+/// Information about this node.
 #[derive(Debug, Clone)]
 pub struct Info {
-    /// `--name`; two members may have the same.
+    /// `--name`. Two members may have the same name.
     pub name: String,
-    /// Wall clock at the start of the process: `startTime`.
+    /// Wall-clock time of the start of the process: `startTime`.
     pub started: SystemTime,
-    /// `--data-dir` and, if it is elsewhere, `--wal-dir`: how full are their disks?
+    /// `--data-dir`, to measure how full its disk is.
     pub data_dir: PathBuf,
-    /// As above.
+    /// `--wal-dir` if it is elsewhere, for the same purpose.
     pub wal_dir: Option<PathBuf>,
 }
 
@@ -144,7 +144,7 @@ impl Handler for Api {
     }
 }
 
-/// The pages of `--listen-metrics-urls`: numbers and health, and nothing else.
+/// The endpoints of `--listen-metrics-urls`: metrics and health only.
 pub struct MetricsOnly(pub Arc<Api>);
 
 impl Handler for MetricsOnly {
@@ -156,7 +156,7 @@ impl Handler for MetricsOnly {
     }
 }
 
-/// A longer Host header is refused when there is a list. Names have at most 253 bytes.
+/// If there is a whitelist, a longer Host header is refused. Names have at most 253 bytes.
 const HOST_BYTES_MAX: usize = 512;
 
 const FOREIGN_ORIGIN: &str =
@@ -188,7 +188,7 @@ impl Api {
         }
     }
 
-    /// 421 for a Host that `--host-whitelist` does not name.
+    /// Returns 421 for a Host that `--host-whitelist` does not contain.
     fn refuse_host(&self, request: &Request<'_>) -> Option<Answer> {
         if self.hosts == crate::allowed::Allowed::Anybody {
             return None;
@@ -205,8 +205,8 @@ impl Api {
     }
 }
 
-/// `OPTIONS *` asks about the server as a whole, which no page of another origin has to know; no other
-/// method has that target. Both as the reference answers them.
+/// `OPTIONS *` asks about the server as a whole. Web pages of other origins need no answer to it, and no other method
+/// has this target. Both responses are those of the reference.
 fn asterisk(request: &Request<'_>, grant: &Grant) -> Answer {
     match request.method() {
         "OPTIONS" => Answer::new(200),
@@ -214,7 +214,7 @@ fn asterisk(request: &Request<'_>, grant: &Grant) -> Answer {
     }
 }
 
-/// What follows a page's path: nothing, or something that begins with a slash.
+/// The part of `path` after the endpoint's path `page`: nothing, or something that begins with a slash.
 fn below<'a>(path: &'a [u8], page: &[u8]) -> Option<&'a [u8]> {
     path.strip_prefix(page)
         .filter(|rest| rest.is_empty() || rest[0] == b'/')
@@ -228,7 +228,7 @@ fn without_port(host: &str) -> &str {
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
-/// 301 to the cleaned path. Nothing is executed.
+/// Redirects (301) to the cleaned path. The request is not executed.
 fn redirect(request: &Request<'_>, location: &str, grant: &Grant) -> Answer {
     let answer = grant.onto(Answer::new(301).header("Location", location));
     if !matches!(request.method(), "GET" | "HEAD") {

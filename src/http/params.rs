@@ -11,38 +11,38 @@ use crate::tree::error::{
 /// Parameters that passed every check.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Params<'a> {
-    /// Any bytes; None: not given, which a write takes for the empty value.
+    /// Any bytes. `None` if it is not given; a write then uses the empty value.
     pub value: Option<&'a [u8]>,
     /// Seconds.
     pub ttl: Option<u64>,
-    /// PUT and POST make a directory; DELETE may remove an empty one.
+    /// PUT and POST create a directory; DELETE may remove an empty one.
     pub dir: bool,
-    /// GET lists, watches or DELETE removes all that is below, too.
+    /// GET lists, watches, and DELETE removes the whole subtree.
     pub recursive: bool,
-    /// Checked only: listings are always sorted.
+    /// Only checked: listings are always sorted.
     pub sorted: bool,
-    /// GET goes through consensus (spec §4.4); `wait` is not looked at then.
+    /// GET is a quorum read (spec §4.4). Then `wait` is ignored.
     pub quorum: bool,
-    /// GET waits for an event (spec §9); an error with any other method.
+    /// GET waits for an event (spec §9). An error with any other method.
     pub wait: bool,
-    /// With `wait`: many events in one answer, until the client goes.
+    /// With `wait`: many events in one response, until the client disconnects.
     pub stream: bool,
-    /// Keeps the value and takes a new `ttl`, which must be given; a `value` must not.
+    /// Keeps the value and sets a new `ttl`, which is required. `value` is not allowed.
     pub refresh: bool,
-    /// A write is answered with its action alone; a delete is answered in full all the same.
+    /// The response to a write contains only its action. A delete gets the full response nevertheless.
     pub no_value_on_success: bool,
-    /// 0: from now on.
+    /// 0 means from now on.
     pub wait_index: u64,
-    /// 0: no condition.
+    /// 0 means no condition.
     pub prev_index: u64,
-    /// The write is done only if this is the value (spec §6); never empty.
+    /// The write is done only if this is the present value (spec §6). Never empty.
     pub prev_value: Option<&'a [u8]>,
-    /// PUT: `true` only updates, `false` only creates; None: either.
+    /// PUT: `true` only updates, `false` only creates; `None` does either.
     pub prev_exist: Option<bool>,
 }
 
 impl<'a> Params<'a> {
-    /// Checks everything, for every method, also what has no effect there.
+    /// Checks all parameters for every method, also those that have no effect there.
     ///
     /// # Errors
     /// The first failure in the order of spec §4.3.
@@ -92,7 +92,7 @@ impl<'a> Params<'a> {
     }
 }
 
-/// Decimal digits, up to 2^64-1; absent is 0.
+/// Decimal digits up to 2^64-1; 0 if absent.
 fn index(form: &Form<'_>, name: &str) -> Result<u64, ApiError> {
     let Some(text) = form.first(name) else {
         return Ok(0);
@@ -116,7 +116,7 @@ fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    // Megabytes of leading zeros would take milliseconds one by one.
+    // Skips leading zeros in large steps: one by one, megabytes of them would take milliseconds.
     let zeros = text
         .chunks_exact(64)
         .take_while(|chunk| **chunk == [b'0'; 64]);
@@ -135,7 +135,7 @@ fn boolean(form: &Form<'_>, name: &str) -> Result<bool, ApiError> {
         .ok_or_else(|| ApiError::parameter(INVALID_FIELD, format!("invalid value for \"{name}\"")))
 }
 
-/// Two of the booleans are named without quotes in their error.
+/// Two of the booleans are not quoted in their error messages.
 fn unquoted_boolean(form: &Form<'_>, name: &str) -> Result<Option<bool>, ApiError> {
     let Some(text) = form.first(name) else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The pages of the peer port: what a node that wants to join asks first (spec §14).
+//! The endpoints of the peer port, which a node that wants to join reads first (spec §14).
 
 use super::answer;
 use super::cors::Grant;
@@ -7,7 +7,7 @@ use crate::door::{Answer, Reply, Request};
 use crate::engine::members::Member;
 use serde_json::{Map, Value, json};
 
-/// `GET /members` and `/version`; all else is 404.
+/// Handles `GET /members` and `/version`; everything else is 404.
 pub fn handle(api: &Api, request: &Request<'_>, reply: Reply<'_>) {
     let grant = Grant::Nothing;
     match (request.method(), request.path()) {
@@ -25,7 +25,7 @@ fn members(api: &Api) -> Answer {
         .header("X-Etcd-Cluster-Id", api.cluster.text())
 }
 
-/// The id as a number; what a member has not told yet is left out.
+/// The id is a number. Fields that the member has not published yet are left out.
 fn member(member: &Member) -> Value {
     let mut shown = Map::new();
     shown.insert("id".into(), json!(member.id));

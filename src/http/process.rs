@@ -1,4 +1,4 @@
-//! The pages about the process: `/version`, `/health`, `/debug/vars`, `/config/local/log` (spec §14).
+//! The endpoints about the process: `/version`, `/health`, `/debug/vars`, `/config/local/log` (spec §14).
 
 use super::answer;
 use super::cors::Grant;
@@ -25,11 +25,12 @@ pub fn version(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
     reply.send(answer::json(200, body.into_bytes(), grant));
 }
 
-/// `/health`: there is a leader, a quorum read gets through, and the disk takes writes: it has room (the reference is
-/// not healthy either while it refuses them), and has synced within the request timeout what it was given.
+/// `/health`. The node is healthy if there is a leader, if a quorum read succeeds, and if the disk accepts writes. The
+/// disk accepts writes if it has space (the reference is unhealthy too while it refuses writes), and if it has synced
+/// all data within the request timeout.
 ///
-/// That writes nothing, so a disk that hangs while nobody writes is not noticed. `?probe=true` writes one record and
-/// waits until it is synced, for at most the request timeout.
+/// This check writes nothing, so it does not notice a disk that hangs while there are no writes. `?probe=true` writes
+/// one record and waits until it is synced, at most for the request timeout.
 pub fn health(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) {
     if request.method() != "GET" {
         return reply.send(answer::method_not_allowed(GET, &grant));
@@ -50,13 +51,13 @@ pub fn health(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) 
     }
 }
 
-/// Other parameters are ignored, as the reference ignores all of them here.
+/// Ignores all other parameters, like the reference.
 fn asks_to_probe(query: Option<&[u8]>) -> bool {
     let mut pairs = query.unwrap_or_default().split(|&byte| byte == b'&');
     pairs.any(|pair| matches!(pair, b"probe" | b"probe=true" | b"probe=1"))
 }
 
-/// Waits for the disk first, then for the quorum read.
+/// A health check that waits for the disk first, then for the quorum read.
 struct Probe {
     api: Arc<Api>,
     health: Health,
@@ -72,7 +73,7 @@ impl Reader<Outbox> for Probe {
     }
 }
 
-/// A node whose quorum read takes longer is not healthy (spec §14).
+/// A node whose quorum read takes longer is unhealthy (spec §14).
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Health {
@@ -102,7 +103,7 @@ fn unhealthy(grant: &Grant) -> Answer {
     answer::text(503, "{\"health\":\"false\"}\n", grant)
 }
 
-/// `/debug/vars`: one variable a line, in the form of the reference.
+/// `/debug/vars`: one variable per line, in the reference's format.
 pub fn vars(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
     if request.method() != "GET" {
         return reply.send(answer::method_not_allowed(GET, grant));
@@ -127,7 +128,7 @@ pub fn vars(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
     reply.send(grant.onto(answer.body(body.into_bytes())));
 }
 
-/// Bytes, by the reference's names for the two that mean the same here.
+/// In bytes, with the reference's names for the two values that mean the same here.
 fn memory() -> Value {
     let usage = crate::usage::read();
     json!({ "Sys": usage.virtual_bytes, "HeapInuse": usage.resident_bytes })
@@ -147,7 +148,7 @@ fn raft(api: &Api) -> Value {
     })
 }
 
-/// A longer body names no level.
+/// A longer body cannot contain a level name.
 const LOG_LEVEL_BYTES_MAX: usize = 4 << 10;
 
 /// `PUT /config/local/log` with `{"Level":"DEBUG"}`.
@@ -183,7 +184,7 @@ pub fn log_level(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
     }
 }
 
-/// The reference's level names, longer and shorter ones, as this server's levels.
+/// The level for one of the reference's names, for their short and long forms.
 fn level(name: &str) -> Option<LevelFilter> {
     Some(match name.to_ascii_uppercase().as_str() {
         "CRITICAL" | "C" | "ERROR" | "E" | "0" | "1" => LevelFilter::Error,

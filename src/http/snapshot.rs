@@ -1,36 +1,38 @@
-//! `GET /edgetcd/snapshot`: all keys at one index, as a file to keep. Our own; the reference has no such page.
+//! `GET /edgetcd/snapshot`: all keys at one index, as a backup file. This endpoint is our own; the reference does not
+//! have it.
 //!
-//! The body is what a snapshot file of the data directory is: the state that a member is started from, with a
-//! checksum every 64 KiB and an end that says that it is whole. `edgetcdctl snapshot save` fetches, checks and
-//! keeps it; so does `curl -o FILE`, and `edgetcdctl snapshot check FILE` tells afterwards.
+//! The body has the format of a snapshot file in the data directory: the state from which a member starts, with a
+//! checksum every 64 KiB and an end marker that shows that the file is complete. `edgetcdctl snapshot save` downloads,
+//! checks and stores it. `curl -o FILE` works too; then `edgetcdctl snapshot check FILE` checks it.
 //!
 //! | query | the state is |
 //! |---|---|
-//! | none | confirmed by a majority: everything acknowledged before the request is in it |
-//! | `local=true` | what this member has applied: for when there is no majority any more |
+//! | none | confirmed by a majority: it contains everything that was acknowledged before the request |
+//! | `local=true` | what this member has applied: for clusters that have lost their majority |
 //!
-//! | header | |
+//! | header | value |
 //! |---|---|
-//! | `X-Etcd-Index`, `X-Raft-Index`, `X-Raft-Term`, `X-Etcd-Cluster-Id` | as on every answer about keys |
-//! | `X-Edgetcd-Keys`, `X-Edgetcd-Directories` | how many are in it, hidden ones included |
-//! | `Content-Length` | exact, since the state is encoded once before to measure it |
+//! | `X-Etcd-Index`, `X-Raft-Index`, `X-Raft-Term`, `X-Etcd-Cluster-Id` | as in every response about keys |
+//! | `X-Edgetcd-Keys`, `X-Edgetcd-Directories` | their number in the backup, including hidden ones |
+//! | `Content-Length` | exact: the state is encoded once before, to measure it |
 //!
-//! | status | |
+//! | status | reason |
 //! |---|---|
-//! | 405 | any other method than GET |
-//! | 500, error 300 | no majority has confirmed it |
-//! | 503 with `Retry-After` | [`SNAPSHOTS_MAX`] are on their way already |
+//! | 405 | any method other than GET |
+//! | 500, error 300 | no majority has confirmed the state |
+//! | 503 with `Retry-After` | [`SNAPSHOTS_MAX`] backups are being sent already |
 //!
-//! # What it costs
+//! # Costs
 //!
-//! The raft thread clones the state, which is a few pointers, and goes on. Encoding is done by the
-//! connection's worker, 64 KiB at a time, other connections in between, and only as fast as the client takes
-//! it. So nothing is written to a disk, no thread waits, and a client holds a slice of memory, and what the
-//! tree has replaced since: at most the size of the tree when all of it was written anew meanwhile. That is
-//! why their number is bounded. One that takes nothing for ten minutes is cut, as any answer is. One that takes less
-//! than 64 KiB a second gives its place up, 30 s after its beginning, when another asks ([`Slots`]).
+//! The raft thread clones the state, which copies a few pointers, and continues. The connection's worker encodes the
+//! state, 64 KiB at a time. Between two slices it serves other connections, and it encodes only as fast as the client
+//! reads. So the server writes nothing to a disk, and no thread waits. Per client it needs memory for one slice, and
+//! for the parts of the tree that were replaced since the clone: at most the size of the tree, if all of it is
+//! rewritten meanwhile. Therefore the number of backups is limited. A client that reads nothing for ten minutes is
+//! disconnected, as for any response. A client that reads less than 64 KiB per second loses its slot to another client,
+//! but not before 30 s ([`Slots`]).
 //!
-//! Left out: who may ask. All keys are in the answer, so with users it is to be root's alone.
+//! There is no access control. The response contains all keys, so when the server gets users, only root may have it.
 
 mod slots;
 
@@ -53,19 +55,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// So many at once: each may hold a version of the tree.
+/// Maximum number of backups at a time: each may hold a version of the tree.
 pub const SNAPSHOTS_MAX: usize = 2;
 
-/// How long a client is asked to wait when there are so many, in seconds.
+/// Seconds a client should wait if all slots are in use.
 const RETRY_AFTER: u64 = 5;
 
-/// Measured and sent in pieces of about this many bytes.
+/// The state is measured and sent in slices of about this many bytes.
 const SLICE_BYTES: usize = 64 << 10;
 
-/// The path, with nothing behind it.
+/// The exact path.
 pub const PATH: &[u8] = b"/edgetcd/snapshot";
 
-/// Answers with the newest state.
+/// Sends the newest state.
 pub fn handle(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) {
     if request.method() != "GET" {
         return reply.send(answer::method_not_allowed("GET", &grant));
@@ -90,7 +92,7 @@ pub fn handle(api: &Api, request: &Request<'_>, grant: Grant, reply: Reply<'_>) 
     }
 }
 
-/// The longest query that is read.
+/// Longer queries are refused.
 const QUERY_BYTES_MAX: usize = 64 << 10;
 
 fn is_local(request: &Request<'_>) -> Result<bool, ApiError> {
@@ -118,7 +120,7 @@ fn too_many(grant: &Grant) -> Answer {
     answer::text(503, &body, grant).number("Retry-After", RETRY_AFTER)
 }
 
-/// A client that waits for a majority to confirm, then for the raft thread to copy.
+/// A client that waits: first for a majority's confirmation, then for the raft thread's copy.
 struct Asking {
     ticket: Ticket,
     api: Arc<Api>,
@@ -135,7 +137,8 @@ impl Asking {
 }
 
 impl Reader<Outbox> for Asking {
-    /// The view has no members and no mark: the raft thread is asked for them, which has gone on since.
+    /// The view contains no members and no snapshot metadata. So the raft thread is asked for a copy. Its state may be
+    /// newer by now.
     fn ready(self: Box<Self>, _: &Arc<View>, _: &mut Outbox) {
         let replica = self.api.replica.clone();
         replica.copy(self);
@@ -176,8 +179,8 @@ fn head(api: &Api, copy: &Task, term: Term, grant: &Grant) -> Answer {
     grant.onto(head)
 }
 
-/// A state that is encoded to see how long it will be, a slice at a time, so that the worker's other
-/// connections have their turn in between.
+/// A state that is encoded to measure its size, one slice at a time, so that the worker can serve other connections in
+/// between.
 struct Measuring {
     head: Answer,
     copy: Task,
@@ -240,14 +243,14 @@ impl Measuring {
     }
 }
 
-/// A state that is encoded, and its checksums made, as the client takes it.
+/// A state that is encoded, with checksums, as fast as the client reads.
 struct Sending {
     slices: SliceEncoder,
-    /// What comes before the state, until it has gone.
+    /// The bytes before the state, until they were sent.
     begin: Vec<u8>,
     piece: Vec<u8>,
     left: u64,
-    /// It has the state, so that another can end this.
+    /// Contains the state, so that another request can end this transfer.
     slot: Slot,
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 const ALLOW: &str = "GET";
 
-/// The path below `/v2/stats`; `None` if there is no such page.
+/// Handles a request for one page of `/v2/stats`.
 pub fn handle(api: &Api, request: &Request<'_>, page: Page, grant: &Grant, reply: Reply<'_>) {
     if request.method() != "GET" {
         return reply.send(answer::method_not_allowed(ALLOW, grant));
@@ -26,7 +26,7 @@ pub fn handle(api: &Api, request: &Request<'_>, page: Page, grant: &Grant, reply
     });
 }
 
-/// Which statistics.
+/// The three pages.
 #[derive(Debug, Clone, Copy)]
 pub enum Page {
     Itself,
@@ -127,10 +127,10 @@ struct Counts {
     success: u64,
 }
 
-/// What the reference shows as the minimum before there is any: the largest of its integers, rounded.
+/// The reference's value for the minimum before the first sample: its largest integer, rounded.
 const NO_MINIMUM: u64 = 1 << 63;
 
-/// A cluster of one leads itself and has no followers.
+/// In a cluster of one, this node is the leader and has no followers.
 fn leader(api: &Api, grant: &Grant) -> Answer {
     let status = api.replica.status();
     if !status.is_leader() {
@@ -182,7 +182,7 @@ fn json(page: &impl Serialize, grant: &Grant) -> Answer {
     answer::json(200, body, grant)
 }
 
-/// A role as etcd names it.
+/// etcd's name for a role.
 pub fn role(role: Role) -> &'static str {
     match role {
         Role::Leader => "StateLeader",
@@ -192,13 +192,13 @@ pub fn role(role: Role) -> &'static str {
     }
 }
 
-/// A time as etcd shows it, in UTC.
+/// A time in etcd's format, in UTC.
 pub fn rfc3339(time: SystemTime) -> String {
-    // Only a clock far outside of the calendar has no such form.
+    // Conversion fails only for a clock far outside the calendar.
     jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |time| time.to_string())
 }
 
-/// A duration as etcd shows it: `1h2m3.5s`, `1.5ms`, `0s`.
+/// A duration in etcd's format: `1h2m3.5s`, `1.5ms`, `0s`.
 fn duration(span: Duration) -> String {
     let nanos = span.as_nanos();
     if nanos < 1_000_000_000 {
@@ -221,7 +221,7 @@ fn duration(span: Duration) -> String {
     text + &decimal(nanos % 60_000_000_000, 1_000_000_000) + "s"
 }
 
-/// `number / unit`, trailing zeros cut.
+/// `number / unit` without trailing zeros.
 fn decimal(number: u128, unit: u128) -> String {
     let width = unit.ilog10() as usize;
     let text = format!("{}.{:0width$}", number / unit, number % unit);

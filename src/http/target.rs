@@ -1,8 +1,8 @@
-//! The request target: its path decoded and cleaned (spec §2, path cleaning).
+//! The request target: decodes and cleans its path (spec §2, path cleaning).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// What stays as it is in a `Location`; the rest is escaped. The set is the reference's.
+/// Characters that are not escaped in a `Location`, in addition to letters and digits. The set is the reference's.
 const PATH_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -18,20 +18,20 @@ const PATH_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'=')
     .remove(b'@');
 
-/// A path as the router wants it.
+/// A request path, as the router needs it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Decoded, and clean already.
+    /// The decoded path. It is clean.
     Clean(Vec<u8>),
-    /// Not clean: the client is sent to this location, query included.
+    /// The path is not clean: the client is redirected to this location, including the query.
     Redirect(String),
-    /// A `%` that no two hex digits follow.
+    /// A `%` that is not followed by two hexadecimal digits.
     Malformed,
     /// More than [`SLASHES_MAX`] slashes.
     TooDeep,
 }
 
-/// The most slashes in a path. Each costs a worker about 0.1 µs when it walks down the tree.
+/// Maximum number of slashes in a path. Each costs a worker about 0.1 µs when it searches the tree.
 pub const SLASHES_MAX: usize = 32 << 10;
 
 /// Decodes and cleans the raw path.
@@ -53,7 +53,8 @@ pub fn target(raw: &[u8], query: Option<&[u8]>) -> Target {
     Target::Redirect(location)
 }
 
-/// The query as it came, but for what no header line may hold: the reference escapes it in lower case.
+/// Copies the query unchanged, except for bytes that a header line must not contain: like the reference, it escapes
+/// them in lower case.
 fn push_query(query: &[u8], location: &mut String) {
     for &byte in query {
         if byte.is_ascii() {
@@ -64,7 +65,7 @@ fn push_query(query: &[u8], location: &mut String) {
     }
 }
 
-/// Percent-decoding as for paths: `+` stays.
+/// Percent-decoding for paths: `+` is not changed.
 fn decode(raw: &[u8]) -> Option<Vec<u8>> {
     let mut path = Vec::with_capacity(raw.len());
     let mut rest = raw;
@@ -78,12 +79,12 @@ fn decode(raw: &[u8]) -> Option<Vec<u8>> {
     Some(path)
 }
 
-/// The value of a hex digit.
+/// The value of a hexadecimal digit.
 pub fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
-/// Nothing to clean: rooted, no empty component but a last one, no `.` and no `..`.
+/// Whether the path is clean: it begins with a slash, has no empty component except the last, and no `.` or `..`.
 fn is_clean(path: &[u8]) -> bool {
     let Some(rest) = path.strip_prefix(b"/") else {
         return false;
@@ -98,7 +99,7 @@ fn is_clean(path: &[u8]) -> bool {
     true
 }
 
-/// Rooted, without empty, `.` and `..` components; a slash at the end is kept.
+/// The path with a slash at the start, without empty, `.` and `..` components. A slash at the end is kept.
 fn clean(path: &[u8]) -> Vec<u8> {
     let mut cleaned = Vec::with_capacity(path.len() + 1);
     for component in path.split(|&byte| byte == b'/') {

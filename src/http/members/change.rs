@@ -1,6 +1,6 @@
-//! The members API, its writing half: add, update and remove (spec §13).
+//! The write part of the members API: add, update and remove (spec §13).
 //!
-//! The order of checks is the reference's: content type, JSON, URLs; then what the leader says.
+//! The order of checks is the reference's: content type, JSON, URLs, and then the checks of the leader.
 
 use super::with_cluster;
 use crate::door::{BodyState, Outbox, Reply, Request, Ticket};
@@ -20,11 +20,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const ACCEPTED: &str = "application/json";
 
-/// The longest body that is read as JSON, on the thread that serves other connections. The longest that a member can
-/// need is far shorter.
+/// Longer JSON bodies are refused, because they are parsed on a thread that serves other connections. No member needs a
+/// body of this length.
 const JSON_BYTES_MAX: usize = 64 << 10;
 
-/// `POST /v2/members`, whatever follows.
+/// `POST /v2/members`, also with a longer path.
 pub fn add(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
     let urls = match peer_urls(request) {
         Ok(urls) => urls,
@@ -98,11 +98,11 @@ fn texts(urls: &[Url]) -> Vec<String> {
     urls.iter().map(|url| url.as_str().to_owned()).collect()
 }
 
-/// A request that is refused before the leader sees it.
+/// A refusal before the request is sent to the leader.
 #[derive(Debug, PartialEq, Eq)]
 struct Refusal {
     status: u16,
-    /// It may quote the request, whose bytes need not be UTF-8.
+    /// May quote the request, whose bytes need not be UTF-8.
     message: Vec<u8>,
 }
 
@@ -128,7 +128,7 @@ fn member_id(text: &[u8]) -> Result<u64, Refusal> {
     })
 }
 
-/// The URLs of a body `{"peerURLs":[…]}`, sorted.
+/// The sorted URLs of a body `{"peerURLs":[…]}`.
 fn peer_urls(request: &Request<'_>) -> Result<Vec<Url>, Refusal> {
     let kind = request.header("Content-Type").unwrap_or_default();
     check_type(kind)?;
@@ -154,7 +154,7 @@ fn member_urls(texts: &[String]) -> Result<Vec<Url>, Refusal> {
     }
 }
 
-/// Compared as it stands; only one with parameters is read in lower case, without them (spec §13).
+/// The type is compared exactly. Only a type with parameters is compared in lower case and without them (spec §13).
 fn check_type(given: &[u8]) -> Result<(), Refusal> {
     let kind = match given.iter().position(|&byte| byte == b';') {
         Some(end) => {
@@ -178,7 +178,7 @@ fn check_type(given: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// The list as it was sent. Complaints are worded as the recorded ones where those are part of the contract.
+/// The list as the client sent it. Error messages that are part of the contract have the recorded wording.
 fn url_texts(body: &[u8]) -> Result<Vec<String>, Refusal> {
     let value: Value =
         serde_json::from_str(&json::readable(body)).map_err(|error| match error.is_eof() {
@@ -229,7 +229,7 @@ enum Asked {
     Remove,
 }
 
-/// A client that waits for its change.
+/// A client that waits for its membership change.
 struct ChangeAnswer {
     ticket: Ticket,
     cluster: ClusterId,

@@ -1,4 +1,4 @@
-//! The members API: `/v2/members` and `/v2/machines` (spec §13). Here its reading half.
+//! The members API: `/v2/members` and `/v2/machines` (spec §13). This file contains the read part.
 
 mod change;
 
@@ -11,7 +11,7 @@ use crate::engine::members::Member;
 const MEMBERS_ALLOW: &str = "GET,POST,DELETE,PUT";
 const MACHINES_ALLOW: &str = "GET,HEAD";
 
-/// `/v2/members` and `rest`, which is empty or begins with a slash.
+/// Handles `/v2/members` followed by `rest`, which is empty or begins with a slash.
 pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: &Grant, reply: Reply<'_>) {
     let id = rest.strip_prefix(b"/").unwrap_or(rest);
     match request.method() {
@@ -60,7 +60,7 @@ fn leader(api: &Api, grant: &Grant) -> Answer {
     }
 }
 
-/// A JSON body that ends with a newline, as successes do here.
+/// A JSON body with a newline at the end, as in all successful responses of this API.
 fn line(api: &Api, value: &impl serde::Serialize, grant: &Grant) -> Answer {
     let mut body = crate::tree::json::to_vec(value).expect("members are plain data");
     body.push(b'\n');

@@ -1,50 +1,50 @@
-//! The page as it grows: families of samples in Prometheus' text format, each family once, its `HELP` and `TYPE`
-//! first.
+//! The page under construction: families of samples in Prometheus' text format. Each family appears once and begins
+//! with its `HELP` and `TYPE`.
 
 use crate::histogram::Observed;
 use std::fmt::{Display, Write};
 
-/// The page as it grows. Writing to a string does not fail.
+/// The page under construction. Writing to a string cannot fail.
 #[derive(Default)]
 pub struct Page {
     text: String,
 }
 
-/// The labels of a sample: names and values. Values have no quotes, backslashes or ends of lines.
+/// The labels of a sample: names and values. Values contain no quotes, backslashes or newlines.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
 impl Page {
-    /// What has been written.
+    /// The text written so far.
     pub fn into_bytes(self) -> Vec<u8> {
         self.text.into_bytes()
     }
 
-    /// A family of one sample that goes up and down.
+    /// Adds a family with one sample that can increase and decrease.
     pub fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.gauges(name, help).sample(&[], value);
     }
 
-    /// A family of one sample that never falls while the process lives.
+    /// Adds a family with one sample that never decreases while the process runs.
     pub fn counter(&mut self, name: &str, help: &str, value: impl Display) {
         self.counters(name, help).sample(&[], value);
     }
 
-    /// A family of one histogram.
+    /// Adds a family with one histogram.
     pub fn histogram<const B: usize>(&mut self, name: &str, help: &str, observed: &Observed<B>) {
         self.histograms(name, help).observed(&[], observed);
     }
 
-    /// A family of gauges, to be added.
+    /// Begins a family of gauges. The caller adds the samples.
     pub fn gauges<'a>(&'a mut self, name: &'a str, help: &'a str) -> Family<'a> {
         self.family(name, help, "gauge")
     }
 
-    /// A family of counters, to be added.
+    /// Begins a family of counters. The caller adds the samples.
     pub fn counters<'a>(&'a mut self, name: &'a str, help: &'a str) -> Family<'a> {
         self.family(name, help, "counter")
     }
 
-    /// A family of histograms, to be added.
+    /// Begins a family of histograms. The caller adds them.
     pub fn histograms<'a>(&'a mut self, name: &'a str, help: &'a str) -> Family<'a> {
         self.family(name, help, "histogram")
     }
@@ -58,11 +58,11 @@ impl Page {
     }
 }
 
-/// A family that is being written. Without a sample nothing is written of it.
+/// A family under construction. Nothing is written for a family without samples.
 pub struct Family<'a> {
     text: &'a mut String,
     name: &'a str,
-    /// What is still to be said first.
+    /// Help and type, until the first sample is written.
     head: Option<(&'a str, &'static str)>,
 }
 
@@ -72,7 +72,7 @@ impl Family<'_> {
         self.line("", labels, value);
     }
 
-    /// Adds a histogram: its buckets, each with all that are below it, their sum and count.
+    /// Adds a histogram: its buckets (each counts all smaller values too), its sum and its count.
     pub fn observed<const B: usize>(&mut self, labels: Labels<'_>, observed: &Observed<B>) {
         for (bound, count) in observed.bounds.iter().zip(observed.counts) {
             let bound = match bound {

@@ -1,14 +1,14 @@
-//! The few places of backups that are being sent, and who gives theirs up for another.
+//! The slots of backups that are being sent, and the rule by which a slow client loses its slot.
 //!
-//! A client that takes its backup slowly holds a place and a version of the tree for a long time. As long as
-//! nobody else asks that is no harm: a slow link is no fault. But two clients that take a few hundred bytes a
-//! second would keep all others from a backup for hours. So where no place is free, the slowest of those that
-//! have taken less than [`RATE_MIN`] on average since they began is cut, after a grace of [`GRACE`]; what it
-//! holds of the tree is let go at once, and its connection ends when it next takes something. Where all are
-//! fast enough, the new one has to wait.
+//! A client that reads its backup slowly occupies a slot and a version of the tree for a long time. That is no problem
+//! while no other client wants a backup: a slow connection is not the client's fault. But two clients that read a few
+//! hundred bytes per second would prevent all other backups for hours. So if all slots are in use, a new request takes
+//! the slot of the slowest client that has read less than [`RATE_MIN`] on average since its start, after a grace period
+//! of [`GRACE`]. The version of the tree is released at once. The slow client's connection ends the next time it reads.
+//! If all clients are fast enough, the new one has to wait.
 //!
-//! What the kernel has buffered for a client counts as taken, up to a few MiB: a client that takes nothing may
-//! look fast for a minute.
+//! Bytes in the kernel's send buffer count as read, up to a few MiB. So a client that reads nothing may look fast for a
+//! minute.
 
 use super::SNAPSHOTS_MAX;
 use crate::engine::state::Encoder;
@@ -16,31 +16,31 @@ use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes a second below which a place is given up for another: half of what a link of 1 Mbit/s carries, the
-/// slowest over which a tree that is worth the name is copied in a bearable time.
+/// Bytes per second below which a client can lose its slot. This is half of what a connection of 1 Mbit/s carries. A
+/// tree of useful size takes too long to copy over a slower one.
 const RATE_MIN: u64 = 64 << 10;
 
-/// How long a place is nobody else's, whatever the rate: a link may begin slowly.
+/// How long a client keeps its slot at any rate, because a connection may start slowly.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// All places of this member. A lock is held for a look; of the two kinds this one is taken first.
+/// All slots of this member. Locks are held only briefly. Lock order: first this one, then a transfer's.
 #[derive(Default)]
 pub struct Slots(Mutex<Vec<Arc<Transfer>>>);
 
-/// None before the first byte is sent, and once it was cut.
+/// `None` before the first byte is sent, and after the slot was lost.
 #[derive(Default)]
 struct Transfer(Mutex<Option<Sending>>);
 
-/// What is on its way.
+/// The state of a transfer that has begun.
 struct Sending {
     since: Instant,
-    /// Bytes of the state, as far as the client has made room for them.
+    /// Bytes of the state that the client has made room for.
     taken: u64,
     state: Encoder,
 }
 
 impl Sending {
-    /// Bytes a second, if it is so slow that it must give way.
+    /// The rate in bytes per second if the client is slow enough to lose its slot.
     fn slow_rate(&self, now: Instant) -> Option<u64> {
         let age = now.saturating_duration_since(self.since);
         let rate = self.taken / age.as_secs().max(1);
@@ -48,14 +48,14 @@ impl Sending {
     }
 }
 
-/// One of the places; given back when it is dropped.
+/// One slot. Dropping it makes it available again.
 pub(super) struct Slot {
     slots: Arc<Slots>,
     transfer: Arc<Transfer>,
 }
 
 impl Slots {
-    /// A free place, or that of a client that is too slow. None: all are taken.
+    /// Takes a free slot, or the slot of a client that is too slow. `None` if neither exists.
     pub(super) fn take(self: &Arc<Slots>, now: Instant) -> Option<Slot> {
         let transfer = Arc::<Transfer>::default();
         let mut taken = lock(&self.0);
@@ -65,7 +65,7 @@ impl Slots {
         };
         taken.push(Arc::clone(&transfer));
         drop(taken);
-        // A version of the tree: it may be long in going.
+        // Dropping a version of the tree may take long, so it happens outside the lock.
         if let Some(sending) = cut.and_then(|cut| lock(&cut.0).take()) {
             let seconds = now.saturating_duration_since(sending.since).as_secs();
             let taken = sending.taken;
@@ -81,7 +81,7 @@ impl Slots {
     }
 }
 
-/// Which of them must give way, if any must.
+/// The transfer that must end, if any is too slow.
 fn slowest(taken: &[Arc<Transfer>], now: Instant) -> Option<usize> {
     let slow = taken.iter().enumerate().filter_map(|(at, transfer)| {
         let rate = lock(&transfer.0).as_ref()?.slow_rate(now)?;
@@ -91,7 +91,7 @@ fn slowest(taken: &[Arc<Transfer>], now: Instant) -> Option<usize> {
 }
 
 impl Slot {
-    /// From now on the client is measured.
+    /// Starts the measurement of the client's rate.
     pub fn begin(&self, state: Encoder, now: Instant) {
         *lock(&self.transfer.0) = Some(Sending {
             since: now,
@@ -100,10 +100,10 @@ impl Slot {
         });
     }
 
-    /// Appends the next slice of the state, as [`Encoder::next`].
+    /// Appends the next slice of the state, like [`Encoder::next`].
     ///
     /// # Errors
-    /// `ConnectionAborted` when the place was given to another.
+    /// `ConnectionAborted` if another request has taken the slot.
     pub fn next(&self, out: &mut Vec<u8>) -> io::Result<bool> {
         let mut sending = lock(&self.transfer.0);
         let Some(sending) = sending.as_mut() else {
@@ -115,7 +115,7 @@ impl Slot {
         Ok(more)
     }
 
-    /// Whether the place was given to another.
+    /// Whether another request has taken the slot.
     pub fn is_cut(&self) -> bool {
         lock(&self.transfer.0).is_none()
     }
@@ -164,7 +164,7 @@ mod tests {
         let error = slower.next(&mut Vec::new()).expect_err("it is cut");
         assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
         assert!(slow.next(&mut Vec::new()).is_ok());
-        // Its end gives nothing back: the place is another's.
+        // Dropping the slower one does not free the slot, because another request has it now.
         drop(slower);
         has_taken(&slow, RATE_MIN * 60);
         assert!(slots.take(later).is_none(), "one is fast, one is new");
@@ -184,7 +184,7 @@ mod tests {
         }
     }
 
-    /// Before its first byte it waits for others, not for its client.
+    /// Before its first byte, a transfer waits for the server, not for its client.
     #[test]
     fn what_has_not_begun_is_not_slow() {
         let (slots, start) = (Arc::<Slots>::default(), Instant::now());
