@@ -1,4 +1,4 @@
-//! What the bytes of a raft command, or the context of a membership change, say to the state machine.
+//! Encoding of commands: the bytes of a raft command, or of the context of a membership change.
 //!
 //! | offset | size | field | |
 //! |---:|---:|---|---|
@@ -6,21 +6,21 @@
 //! | 1 | 8 | cluster | cluster time in nanoseconds, little-endian |
 //! | 9 | 8 | wall | the leader's wall clock in nanoseconds since 1970 |
 //! | 17 | 8 | tag | only with 128 in the kind |
-//! | 17 or 25 | n | body | a tree command ([`Command::encode`]); JSON for 3, 5 and 6; the member's id for 7; for 8 how many at most (4); otherwise nothing |
+//! | 17 or 25 | n | body | a tree command ([`Command::encode`]); JSON for 3, 5 and 6; the member's id for 7; the maximum number of nodes (4) for 8; otherwise nothing |
 //!
-//! The two times are filled in by the leader when it appends, so that every member applies the same.
+//! The leader fills in the two times when it appends the command, so that every member applies the same values.
 //!
-//! Changes of the members take an index of the tree, as in the reference. Logs that were written before that was so
-//! hold them without the 64, and mean what they meant.
+//! Membership changes take an index of the tree, as in the reference. Logs that were written by earlier versions
+//! contain them without the 64. Such entries keep their meaning.
 //!
-//! A *tag* is drawn by the member that forwards an order to its leader: by it the member knows its own order
-//! again when it applies it. The leader's own orders need none, it knows where they stand.
+//! The member that forwards a command to its leader chooses a *tag*. By the tag it recognises its own command when it
+//! applies the entry. The leader's own commands need no tag, because the leader knows their positions.
 
 use super::members::{Member, Published};
 use crate::raft::{Change, ChangeKind, NodeId, Payload};
 use crate::tree::{Action, ClusterTime, Command, EXPIRED_AT_ONCE, Stamp, WallTime};
 
-/// Bytes before the tag or the body.
+/// Length of the part before the tag or the body.
 pub const HEAD_BYTES: usize = 17;
 
 const TREE: u8 = 1;
@@ -32,7 +32,7 @@ const ADD: u8 = 6;
 const REMOVE: u8 = 7;
 const EXPIRE_SOME: u8 = 8;
 
-/// A change of the members that takes an index of the tree.
+/// Flag of a membership change that takes an index of the tree.
 const COUNTED: u8 = 64;
 const TAGGED: u8 = 128;
 const TAG_BYTES: usize = 8;
@@ -42,25 +42,25 @@ const TAG_BYTES: usize = 8;
 pub enum Order {
     /// A client's write.
     Tree(Command),
-    /// What is due at the stamp's cluster time expires, so many nodes at most.
+    /// Expires nodes that are due at the stamp's cluster time, at most this many.
     Expire(usize),
-    /// A member tells its name, client URLs and incarnation.
+    /// A member publishes its name, client URLs and incarnation.
     Publish(Published),
-    /// Nothing but the time: logged while keys with a TTL exist, so that a restart knows it.
+    /// Only records the time. Appended while keys with a TTL exist, so that a restart knows the time.
     Time,
-    /// A member's peer URLs are replaced.
+    /// Replaces a member's peer URLs.
     Update(Member),
-    /// The context of an [`AddLearner`](crate::raft::ChangeKind::AddLearner): who it is.
+    /// The context of an [`AddLearner`](crate::raft::ChangeKind::AddLearner): the new member.
     Add(Member),
     /// The context of a [`Remove`](crate::raft::ChangeKind::Remove).
     Remove(NodeId),
 }
 
-/// Bytes that are no command: a bug of ours, or of a future version that wrote the log.
+/// Bytes that are not a command: a bug, or an entry of a later version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed(pub String);
 
-/// A client's write, its stamp still open.
+/// Encodes a client's write, without its stamp.
 pub fn tree(command: &Command) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_BYTES + TAG_BYTES + 64 + command.value.len());
     bytes.push(TREE);
@@ -69,12 +69,13 @@ pub fn tree(command: &Command) -> Vec<u8> {
     bytes
 }
 
-/// "Expire what is due", [`EXPIRED_AT_ONCE`] nodes at most.
+/// Encodes an expiry of at most [`EXPIRED_AT_ONCE`] nodes.
 pub fn expire() -> Vec<u8> {
     without_body(EXPIRE)
 }
 
-/// "Expire what is due", so many nodes at most: 1 to [`EXPIRED_AT_ONCE`]. The leader decides, by what it has time for.
+/// Encodes an expiry of at most `most` nodes: 1 to [`EXPIRED_AT_ONCE`]. The leader chooses the number so that applying
+/// it does not take too long.
 pub fn expire_some(most: usize) -> Vec<u8> {
     let mut bytes = without_body(EXPIRE_SOME);
     let most = most.clamp(1, EXPIRED_AT_ONCE) as u32;
@@ -82,37 +83,38 @@ pub fn expire_some(most: usize) -> Vec<u8> {
     bytes
 }
 
-/// "It is now".
+/// Encodes a record of the time.
 pub fn time() -> Vec<u8> {
     without_body(TIME)
 }
 
-/// What a member tells of itself.
+/// Encodes what a member publishes about itself.
 pub fn publish(published: &Published) -> Vec<u8> {
     with_json(COUNTED | PUBLISH, published)
 }
 
-/// New peer URLs for a member.
+/// Encodes new peer URLs for a member.
 pub fn update(member: &Member) -> Vec<u8> {
     with_json(COUNTED | UPDATE, member)
 }
 
-/// Whether an order gives a member new peer URLs.
+/// Whether the command gives a member new peer URLs.
 pub fn is_update(bytes: &[u8]) -> bool {
     is(UPDATE, bytes)
 }
 
-/// Whether the change of the members takes an index of the tree.
+/// Whether the membership change takes an index of the tree.
 pub fn is_counted(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| first & COUNTED != 0)
 }
 
-/// Whether a member tells of itself.
+/// Whether the command publishes a member's data.
 pub fn is_publish(bytes: &[u8]) -> bool {
     is(PUBLISH, bytes)
 }
 
-/// Whether a command can only remove keys: it needs room for itself in the log, and gives back what it removes.
+/// Whether a command can only remove keys. It needs space for itself in the log, and frees the space of the removed
+/// keys.
 pub fn removes(bytes: &[u8]) -> bool {
     let action = decode(bytes).map(|(_, order)| match order {
         Order::Tree(command) => Some(command.action),
@@ -124,7 +126,7 @@ pub fn removes(bytes: &[u8]) -> bool {
     )
 }
 
-/// Whether an order is about a new member.
+/// Whether the command adds a member.
 pub fn is_add(bytes: &[u8]) -> bool {
     is(ADD, bytes)
 }
@@ -135,12 +137,12 @@ fn is(kind: u8, bytes: &[u8]) -> bool {
         .is_some_and(|first| first & !(TAGGED | COUNTED) == kind)
 }
 
-/// A new member.
+/// Encodes the addition of a member.
 pub fn add(member: &Member) -> Vec<u8> {
     with_json(COUNTED | ADD, member)
 }
 
-/// A member that goes.
+/// Encodes the removal of a member.
 pub fn remove(id: NodeId) -> Vec<u8> {
     let mut bytes = without_body(COUNTED | REMOVE);
     bytes.extend_from_slice(&id.0.to_le_bytes());
@@ -160,23 +162,23 @@ fn without_body(kind: u8) -> Vec<u8> {
     bytes
 }
 
-/// Fills in the times. Called once, by the leader that appends.
+/// Fills in the times. The leader that appends the command calls this once.
 ///
 /// # Panics
-/// When there is no head: [`decode`] what comes from outside first.
+/// If the head is missing. Bytes from outside must pass [`decode`] first.
 pub fn stamp(bytes: &mut [u8], stamp: Stamp) {
     bytes[1..9].copy_from_slice(&stamp.cluster.0.to_le_bytes());
     bytes[9..17].copy_from_slice(&stamp.wall.0.to_le_bytes());
 }
 
-/// Puts a tag on an order that has none.
+/// Adds a tag to a command without one.
 pub fn put_tag(bytes: &mut Vec<u8>, tag: u64) {
     assert_eq!(bytes[0] & TAGGED, 0, "an order is tagged once");
     bytes[0] |= TAGGED;
     bytes.splice(HEAD_BYTES..HEAD_BYTES, tag.to_le_bytes());
 }
 
-/// Takes the tag off an order, for another attempt with another tag.
+/// Removes the tag from a command, for another attempt with another tag.
 pub fn without_tag(bytes: &[u8]) -> Vec<u8> {
     let mut plain = bytes.to_vec();
     if plain[0] & TAGGED != 0 {
@@ -192,10 +194,10 @@ pub fn tag(bytes: &[u8]) -> Option<u64> {
     (bytes[0] & TAGGED != 0).then(|| u64::from_le_bytes(*tag))
 }
 
-/// Reads a command back.
+/// Decodes a command.
 ///
 /// # Errors
-/// [`Malformed`] says what is wrong with the bytes.
+/// [`Malformed`] describes what is wrong with the bytes.
 pub fn decode(bytes: &[u8]) -> Result<(Stamp, Order), Malformed> {
     let (kind, stamp, body) = split(bytes)?;
     Ok((stamp, decode_body(kind, body)?))
@@ -222,14 +224,14 @@ fn split(bytes: &[u8]) -> Result<(u8, Stamp, &[u8]), Malformed> {
     Ok((kind, stamp, body))
 }
 
-/// Times beyond this are none of an honest leader: nanoseconds of 146 years.
+/// No correct leader uses times beyond this limit: nanoseconds of 146 years.
 const TIME_LIMIT: ClusterTime = ClusterTime(1 << 62);
 
-/// Whether a member may send this as an entry, so that it can be applied once it is committed. An entry that cannot
-/// would end every member that applies it.
+/// Whether an entry from another member can be applied when it is committed. An entry that cannot would end every
+/// member that applies it.
 ///
 /// # Errors
-/// [`Malformed`]: nobody of this version writes such an entry.
+/// [`Malformed`]: no member of this version writes such an entry.
 pub fn check(payload: &Payload) -> Result<(), Malformed> {
     match payload {
         Payload::Noop => Ok(()),
@@ -238,7 +240,7 @@ pub fn check(payload: &Payload) -> Result<(), Malformed> {
     }
 }
 
-/// Writes are many: they are checked without a copy.
+/// Writes are frequent, so they are checked without a copy.
 fn check_command(bytes: &[u8]) -> Result<(), Malformed> {
     let (kind, stamp, body) = split(bytes)?;
     check_time(stamp)?;
@@ -257,8 +259,8 @@ fn check_command(bytes: &[u8]) -> Result<(), Malformed> {
     }
 }
 
-/// What raft does with a change and what its context does to the member table must be the same. A promotion has no
-/// context that matters.
+/// What raft does with a change, and what its context does to the member table, must agree. The context of a promotion
+/// does not matter.
 fn check_change(change: &Change) -> Result<(), Malformed> {
     if change.kind == ChangeKind::Promote {
         return Ok(());
@@ -274,7 +276,7 @@ fn check_change(change: &Change) -> Result<(), Malformed> {
     fits.then_some(()).ok_or_else(misfit)
 }
 
-/// Whether a cluster time may come from another member.
+/// Whether a cluster time from another member can be valid.
 pub fn check_time(stamp: Stamp) -> Result<(), Malformed> {
     match stamp.cluster < TIME_LIMIT {
         true => Ok(()),

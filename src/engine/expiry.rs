@@ -1,31 +1,31 @@
 //! When keys expire, and how many at once.
 //!
-//! The leader proposes an entry that expires what is due. A million keys may be due together, and while an entry is
-//! applied nothing else is done. So an entry expires a number of keys that takes about [`WORK`], requests are taken
-//! before the next one, and the next one shares a batch with them. The leader measures what its entries take, and says
-//! the number in the entry: all members expire the same keys, whatever their speed.
+//! The leader proposes an entry that expires due keys. A million keys may be due together, and a member does nothing
+//! else while it applies an entry. So an entry expires only as many keys as take about [`WORK`]. Requests are accepted
+//! before the next entry, and share a batch with it. The leader measures how long its entries take, and writes the
+//! number into the entry: all members expire the same keys, whatever their speed.
 
 use super::time::Monotonic;
 use crate::tree::EXPIRED_AT_ONCE;
 use core::time::Duration;
 
-/// How long applying and publishing one entry may take: a request waits for two of them.
+/// Maximum time for applying and publishing one entry. A request waits for at most two of them.
 const WORK: Duration = Duration::from_millis(15);
 
-/// Fewer are not worth an entry and a sync.
+/// Minimum number of keys per entry: fewer are not worth an entry and a sync.
 const LEAST: usize = 100;
 
-/// What a leader knows of its expiry.
+/// The leader's data about expiry.
 pub(super) struct Expiry {
-    /// When the last one was proposed.
+    /// When the last entry was proposed.
     pub ran: Monotonic,
-    /// How many keys the next entry may expire.
+    /// Maximum number of keys that the next entry expires.
     most: usize,
-    /// The last entry took as many keys as it might: more may be due.
+    /// Whether the last entry reached its maximum, so that more keys may be due.
     is_cut: bool,
-    /// An entry is proposed and not applied.
+    /// Whether an entry is proposed and not applied yet.
     is_proposed: bool,
-    /// When the last entry began to be applied, and how many keys it took.
+    /// When the last entry began to be applied, and how many keys it expired.
     measured: Option<(Monotonic, usize)>,
 }
 
@@ -40,12 +40,12 @@ impl Expiry {
         }
     }
 
-    /// Whether there is more to do, at once.
+    /// Whether another entry should be proposed at once.
     pub fn goes_on(&self) -> bool {
         self.is_cut && !self.is_proposed
     }
 
-    /// An entry is proposed; how many keys it may expire.
+    /// Records that an entry is proposed, and returns how many keys it may expire.
     pub fn propose(&mut self, now: Monotonic) -> usize {
         self.ran = now;
         self.is_cut = false;
@@ -53,7 +53,7 @@ impl Expiry {
         self.most
     }
 
-    /// This member leads no more, or has nothing to expire.
+    /// This member no longer leads, or has no keys to expire.
     pub fn rest(&mut self) {
         self.is_cut = false;
         self.is_proposed = false;
@@ -66,13 +66,14 @@ impl Expiry {
         self.measured = Some((now, count));
     }
 
-    /// The disk works, so the next step may have to wait for it: that says nothing of this member's work.
+    /// The disk works, so the next step may have to wait for it. That wait is not this member's work, so it is not
+    /// measured.
     pub fn skip_measure(&mut self) {
         self.measured = None;
     }
 
-    /// The next step begins. If an entry was applied in the one before, that took until now: there was no waiting,
-    /// since there is more to do.
+    /// The next step begins. If the previous one applied an entry, that took until now: there was no waiting in
+    /// between, because there is more to do.
     pub fn measure(&mut self, now: Monotonic) {
         let Some((since, count)) = self.measured.take().filter(|_| self.is_cut) else {
             return;
@@ -90,7 +91,7 @@ impl Expiry {
 mod tests {
     use super::*;
 
-    /// Entries on a machine that takes so long for each key; the numbers that they expire.
+    /// Runs entries on a machine that needs `a_key` per key, and returns how many keys each expires.
     fn numbers(expiry: &mut Expiry, a_key: Duration) -> Vec<usize> {
         let mut now = Monotonic(1 << 40);
         let one = |_| {

@@ -1,32 +1,32 @@
-//! What a leader sees of the others: how fast they answer, and how often (spec §12).
+//! A leader's statistics of its followers: how fast they reply, and how often (spec §12).
 //!
-//! The time from a heartbeat to its answer is the latency that `/v2/stats/leader` shows. Every answer to
-//! what was sent counts as a success, every break of the link as a failure.
+//! The time from a heartbeat to its reply is the latency in `/v2/stats/leader`. Every reply counts as a success, and
+//! every broken connection as a failure.
 
 use super::time::Monotonic;
 use crate::raft::{Body, NodeId};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-/// Since this member leads; empty elsewhere.
+/// Statistics since this member became leader; empty if it does not lead.
 #[derive(Debug, Clone, Default)]
 pub struct Followers(BTreeMap<u64, Follower>);
 
-/// What is known of one follower.
+/// Statistics of one follower.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Follower {
     /// The newest heartbeat that is not answered yet.
     asked: Option<(u64, Monotonic)>,
-    /// Of the last answer, in milliseconds.
+    /// The last latency in milliseconds.
     pub current: f64,
-    /// The shortest and the longest, in milliseconds; None before the first.
+    /// The shortest and the longest latency in milliseconds; `None` before the first.
     pub range: Option<(f64, f64)>,
     sum: f64,
     sum_of_squares: f64,
     measured: u64,
-    /// Answers.
+    /// Number of replies.
     pub success: u64,
-    /// Broken or refused connections, and letters dropped.
+    /// Number of broken or refused connections, and of dropped messages.
     pub fail: u64,
 }
 
@@ -39,7 +39,7 @@ impl Follower {
         }
     }
 
-    /// Their standard deviation, in milliseconds.
+    /// Standard deviation of the latencies in milliseconds.
     pub fn standard_deviation(&self) -> f64 {
         match self.measured {
             0 => 0.0,
@@ -62,17 +62,18 @@ impl Follower {
 }
 
 impl Followers {
-    /// By id.
+    /// The followers with their ids, in order.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Follower)> {
         self.0.iter().map(|(id, follower)| (NodeId(*id), follower))
     }
 
-    /// Another term, other followers.
+    /// Clears the statistics when the term or the leader changes.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// A message goes to a follower. A heartbeat is measured if none is under way.
+    /// A message is sent to a follower. If it is a heartbeat, and no other one is being measured, its latency is
+    /// measured.
     pub(super) fn told(&mut self, to: NodeId, body: &Body, now: Monotonic) {
         let follower = self.0.entry(to.0).or_default();
         if let Body::Heartbeat { round, .. } = body
@@ -82,8 +83,8 @@ impl Followers {
         }
     }
 
-    /// A message has come; those of members that are no followers count nowhere. If it answers the heartbeat
-    /// that is measured: how long that took.
+    /// A message has arrived. Messages of other nodes than followers are not counted. If it answers the heartbeat that
+    /// is being measured, returns the latency.
     pub(super) fn heard(&mut self, from: NodeId, body: &Body, now: Monotonic) -> Option<Duration> {
         let follower = self.0.get_mut(&from.0)?;
         match body {
@@ -103,7 +104,7 @@ impl Followers {
         None
     }
 
-    /// The link broke, or letters were dropped.
+    /// The connection broke, or messages were dropped.
     pub(super) fn failed(&mut self, node: NodeId) {
         if let Some(follower) = self.0.get_mut(&node.0) {
             follower.fail += 1;
@@ -111,7 +112,7 @@ impl Followers {
         }
     }
 
-    /// Those that are members no more are not shown.
+    /// Removes the statistics of nodes that are no longer members.
     pub(super) fn retain(&mut self, is_member: impl Fn(NodeId) -> bool) {
         self.0.retain(|id, _| is_member(NodeId(*id)));
     }

@@ -1,16 +1,16 @@
-//! Orders on their way to a leader elsewhere (design: forwarding).
+//! Commands that were forwarded to a leader on another member.
 //!
-//! An order is sent with the term in which the sender believes its leader to lead, and is appended only in
-//! that term. So one of these happens to it:
+//! A command is sent with the term in which the sender expects its leader to lead, and is appended only in that term.
+//! So one of these happens:
 //!
-//! | what happens | and so |
+//! | event | result |
 //! |---|---|
-//! | it is applied here, known by its tag | it is answered |
-//! | the leader says that it was not taken, or it never left | it may be sent again |
-//! | an entry of a newer term is applied, and it was not | it is in no log and never will be, or it was lost with its leader: answered so, at once |
-//! | its time runs out | it may be applied yet: answered so |
+//! | this member applies an entry with its tag | the caller gets the outcome |
+//! | the leader replies that it did not append it, or it was never sent | it may be sent again |
+//! | this member applies an entry of a newer term first | it is in no log, or was lost with its leader: it fails at once |
+//! | its deadline passes | it fails, but may be applied later |
 //!
-//! Nobody sends an order again that may have been taken (hazard D16).
+//! A command that the leader may have appended is never sent again (hazard D16).
 
 use super::entry;
 use super::letter::Letter;
@@ -20,35 +20,35 @@ use crate::raft::Term;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// A letter is sent once it holds this much; a single order may be larger.
+/// A message is complete when it holds this many bytes. A single command may be larger.
 const LETTER_BYTES: usize = 256 << 10;
 
-/// What an order asks for: a letter of its own kind carries it.
+/// The kinds of commands. Each has its own kind of peer message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// An entry of the log.
     Order,
-    /// A change of the membership.
+    /// A membership change.
     Change,
 }
 
-/// Orders under way, by tag; tags grow.
+/// Forwarded commands that have no outcome yet, by tag. Tags increase.
 pub struct Forwards<T> {
     next_tag: u64,
     next_number: u64,
     waiting: VecDeque<Forward<T>>,
-    /// Those of `waiting` that are not settled.
+    /// How many of `waiting` have no outcome yet.
     open: usize,
 }
 
 struct Forward<T> {
     tag: u64,
-    /// Of the letter it is in.
+    /// Number of the peer message that contains it.
     number: u64,
     term: Term,
     kind: Kind,
     deadline: Monotonic,
-    /// None: it is settled, and goes once it is the oldest.
+    /// `None` if it has an outcome. It is removed when it is the oldest.
     open: Option<Open<T>>,
 }
 
@@ -58,20 +58,20 @@ struct Open<T> {
 }
 
 impl<T> Forwards<T> {
-    /// Tags count up from `first_tag`: drawn at random at each start, they meet those of no other member and
-    /// of no other start.
+    /// Tags count up from `first_tag`, which is random at each start. So they differ from the tags of other members and
+    /// of earlier starts.
     pub fn new(first_tag: u64) -> Forwards<T> {
         Forwards {
             next_tag: first_tag,
-            // Below the ids of reads, see `reads`.
+            // Less than the ids of reads, see `reads`.
             next_number: first_tag >> 1,
             waiting: VecDeque::new(),
             open: 0,
         }
     }
 
-    /// Proposals to be sent, many in one letter; changes of the membership have one each. Those without a deadline
-    /// of their own are given up at `latest`.
+    /// Prepares messages for proposals, many in one message; each membership change has a message of its own. Proposals
+    /// without a deadline get the deadline `latest`.
     pub fn send(
         &mut self,
         kind: Kind,
@@ -96,7 +96,7 @@ impl<T> Forwards<T> {
         letters
     }
 
-    /// The letter that these orders were noted for; the next has another number.
+    /// The message for the commands that were just recorded. The next message gets another number.
     fn letter(&mut self, kind: Kind, term: Term, orders: Vec<Arc<[u8]>>) -> Letter {
         let number = self.next_number;
         self.next_number += 1;
@@ -140,7 +140,7 @@ impl<T> Forwards<T> {
         order
     }
 
-    /// The caller of an order of ours that is applied.
+    /// An entry with this tag is applied. Returns the caller of the command.
     pub fn applied(&mut self, tag: u64) -> Option<T> {
         let first = self.waiting.front()?.tag;
         let at = usize::try_from(tag.wrapping_sub(first)).ok()?;
@@ -150,7 +150,7 @@ impl<T> Forwards<T> {
         open.caller
     }
 
-    /// The orders of a letter that was not taken, as they were handed over.
+    /// The commands of a message that the leader did not accept, unchanged.
     pub fn not_taken(&mut self, number: u64) -> Vec<(Kind, Proposal<T>)> {
         let taken = self.take(|forward| forward.number == number);
         let write = |open: Open<T>, deadline| Proposal {
@@ -164,17 +164,18 @@ impl<T> Forwards<T> {
             .collect()
     }
 
-    /// The callers of a letter whose change is refused for good.
+    /// The callers of a message whose membership change is refused finally.
     pub fn refused(&mut self, number: u64) -> Vec<T> {
         self.callers(|forward| forward.number == number)
     }
 
-    /// An entry of `term` is applied: those sent in earlier terms that were not seen will never be.
+    /// An entry of `term` is applied. Commands that were sent in earlier terms and not applied yet never will be.
+    /// Returns their callers.
     pub fn outdated(&mut self, term: Term) -> Vec<T> {
         self.callers(|forward| forward.term < term)
     }
 
-    /// The number of the first letter of an earlier term ([`super::rules::Rule::SentOnce`]).
+    /// The number of the first message of an earlier term ([`super::rules::Rule::SentOnce`]).
     pub fn first_outdated(&self, term: Term) -> Option<u64> {
         let open = self.waiting.iter().filter(|forward| forward.open.is_some());
         open.filter(|forward| forward.term < term)
@@ -182,12 +183,12 @@ impl<T> Forwards<T> {
             .next()
     }
 
-    /// Those whose time is up.
+    /// The callers whose deadline has passed.
     pub fn expired(&mut self, now: Monotonic) -> Vec<T> {
         self.callers(|forward| forward.deadline <= now)
     }
 
-    /// Everybody, to be told of a failure that concerns all.
+    /// All callers, for a failure that concerns all of them.
     pub fn drain(&mut self) -> Vec<T> {
         self.callers(|_| true)
     }

@@ -1,44 +1,44 @@
-//! Whether a leader's disk lags behind those of the others.
+//! Whether a leader's disk is much slower than those of the other members.
 //!
-//! Heartbeats need no disk, so a leader whose disk hangs keeps its majority, and every client waits for it. A disk that
-//! is merely slow is no reason to make way if the others' are as slow: the members would pass the leadership around.
-//! So two times are compared, both from the moment at which an entry was in the log: how long this disk has not stored
-//! one, and how long it took until others were committed. The second one is how fast a majority is. It is remembered,
-//! halved with each measurement, so that one quick sync among slow ones does not count for much.
+//! Heartbeats need no disk. So a leader whose disk hangs keeps its majority, and every client waits for it. But if the
+//! other disks are equally slow, a slow disk is no reason to give up leadership: the members would transfer it around.
+//! So this module compares two times. Both begin when an entry was appended: how long this disk has not stored it, and
+//! how long it took until a majority had committed it. The second time is the speed of a majority. It is averaged, with
+//! half the weight for the newest measurement, so that one quick sync among slow ones does not count for much.
 
 use super::time::Monotonic;
 use crate::raft::LogIndex;
 use core::time::Duration;
 
-/// This disk may take so many times as long as a majority does, beside an election timeout. An entry that comes while
-/// the disk is busy waits for one sync and takes part in the next. So disks that are equally slow differ by a factor of
+/// This disk may take this many times as long as a majority, in addition to an election timeout. An entry that arrives
+/// while the disk is busy waits for one sync and is part of the next. So equally slow disks can differ by a factor of
 /// two, and syncs differ among themselves.
 const FACTOR: u32 = 4;
 
-/// What a leader's disk is compared by; looked at with each tick.
+/// The measurements of a leader's disk, updated with each tick.
 #[derive(Debug, Default)]
 pub struct Lag {
-    /// The last entry of the log at that time, followed until this disk has it.
+    /// The last entry of the log at one time, observed until this disk has stored it.
     own: Option<(LogIndex, Monotonic)>,
-    /// The same, followed until it is committed.
+    /// The same, observed until it is committed.
     majority: Option<(LogIndex, Monotonic)>,
-    /// How long that takes.
+    /// Average of the time until an entry is committed.
     usual: Duration,
-    /// Since when this leader makes way.
+    /// When this leader began to give up leadership.
     since: Option<Monotonic>,
 }
 
-/// How a leader makes way.
+/// How a leader gives up leadership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MakeWay {
     /// It transfers its leadership.
     Transfer,
-    /// It steps down: a transfer came to nothing.
+    /// It steps down, because a transfer failed.
     StepDown,
 }
 
 impl Lag {
-    /// Looks at a leader's log at `now`: its last entry, what its disk has, what is committed.
+    /// Observes a leader's log at `now`: its last entry, the last stored one, and the last committed one.
     pub fn look(&mut self, now: Monotonic, last: LogIndex, stored: LogIndex, commit: LogIndex) {
         if let Some(took) = follow(&mut self.majority, now, last, commit) {
             self.usual = took.max(self.usual / 2);
@@ -46,9 +46,9 @@ impl Lag {
         follow(&mut self.own, now, last, stored);
     }
 
-    /// What a leader is to do now. `patience` is an election timeout, which is also how long a transfer may take.
-    /// Whoever is to lead may lack entries that only the hanging disk has, so a leader steps down if it could not
-    /// transfer its leadership. It does nothing unless `others_decide`: then another one could lead.
+    /// What a leader must do now. `patience` is an election timeout. A transfer may take as long. The next leader may
+    /// lack entries that only the hanging disk has. Therefore a leader steps down if it could not transfer its
+    /// leadership. It does nothing unless `others_decide`: only then another member could lead.
     pub fn makes_way(
         &mut self,
         now: Monotonic,
@@ -67,8 +67,8 @@ impl Lag {
         })
     }
 
-    /// Whether this disk does not store what a majority has committed, for longer than `patience` and far longer than
-    /// the majority took.
+    /// Whether this disk does not store what a majority has committed, for longer than `patience` and for much longer
+    /// than the majority took.
     fn is_slow(&self, now: Monotonic, patience: Duration, commit: LogIndex) -> bool {
         let waits =
             |followed: Option<(LogIndex, Monotonic)>| followed.map(|(_, since)| now - since);
@@ -79,7 +79,7 @@ impl Lag {
     }
 }
 
-/// Follows an entry until `reached` is as far; then tells how long that took, and follows the last one.
+/// Observes an entry until `reached` is as far. Then returns how long that took, and observes the last entry.
 fn follow(
     followed: &mut Option<(LogIndex, Monotonic)>,
     now: Monotonic,
@@ -102,7 +102,8 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(1);
     const TICK: u64 = 10;
 
-    /// A leader under load: at each tick so many entries. The disks sync one batch after the other, in milliseconds.
+    /// A leader under load, with a number of entries at each tick. The disks sync one batch after the other. Times are
+    /// in milliseconds.
     struct Cluster {
         lag: Lag,
         now: u64,
@@ -111,7 +112,7 @@ mod tests {
         other: Disk,
     }
 
-    /// Stores all that there is at the begin of a sync by its end.
+    /// A disk that stores everything that exists at the start of a sync when that sync ends.
     struct Disk {
         sync: fn(u64) -> u64,
         syncs: u64,
@@ -148,8 +149,8 @@ mod tests {
     }
 
     impl Cluster {
-        /// How long a sync of the leader's took when it was found slow, in milliseconds; None: it was not, within ten
-        /// minutes.
+        /// How long a sync of the leader took when its disk was found slow, in milliseconds. `None` if it was not
+        /// within ten minutes.
         fn slow_at(leader: fn(u64) -> u64, other: fn(u64) -> u64, every: u64) -> Option<u64> {
             let mut cluster = Cluster {
                 lag: Lag::default(),
@@ -175,7 +176,7 @@ mod tests {
         }
     }
 
-    /// Between one and three times `base`, by the number of the sync.
+    /// Between one and three times `base`, depending on the number of the sync.
     fn uneven(base: u64, sync: u64) -> u64 {
         base + base * 2 * (sync * 7919 % 101) / 100
     }
@@ -187,7 +188,7 @@ mod tests {
             let hung = Cluster::slow_at(hangs, |_| 20, every).expect("it hangs");
             assert!((1000..1300).contains(&hung), "every {every} ms: {hung}");
         }
-        // One entry, and never another one: nothing else tells that the disk hangs.
+        // There is only one entry, so only its missing sync shows that the disk hangs.
         let hung = Cluster::slow_at(|_| u64::MAX / 2, |_| 20, 500_000);
         assert!((1000..1300).contains(&hung.expect("it hangs")), "{hung:?}");
     }
@@ -207,7 +208,7 @@ mod tests {
         }
     }
 
-    /// However slow it is, it is fast enough: nobody waits for longer than an election would take.
+    /// A disk that syncs within an election timeout is fast enough: no client waits longer than for an election.
     #[test]
     fn a_disk_that_syncs_within_an_election_timeout_is_not_slow() {
         for every in [10, 50, 500] {

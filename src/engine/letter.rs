@@ -1,15 +1,15 @@
-//! What members say to each other: raft's messages, and what a follower asks of its leader.
+//! Peer messages: what members send each other. These are raft's messages, and a follower's requests to its leader.
 //!
-//! | byte 0 | letter | then |
+//! | byte 0 | message | then |
 //! |---:|---|---|
-//! | 1 | [`Letter::Raft`] | cluster time (8), the message as raft encodes it |
-//! | 2 | [`Letter::Forward`] | number (8), term (8), then each order: length (4), bytes |
-//! | 3 | [`Letter::Change`] | number (8), term (8), the order's bytes |
+//! | 1 | [`Letter::Raft`] | cluster time (8), the message in raft's encoding |
+//! | 2 | [`Letter::Forward`] | number (8), term (8), then for each command: length (4), bytes |
+//! | 3 | [`Letter::Change`] | number (8), term (8), the bytes of the command |
 //! | 4 | [`Letter::AskIndex`] | number (8) |
 //! | 5 | [`Letter::Reply`] | number (8), verdict (1), for a read its index (8) |
 //!
-//! Numbers are little-endian. Letters may be lost, and only raft's may be doubled or come late: a
-//! forwarded order is handed to a connection once, and after that nobody sends it again (hazard D16).
+//! Numbers are little-endian. Any message may be lost, but only raft's messages may be duplicated or arrive late. A
+//! forwarded command is handed to a connection once, and is never sent again after that (hazard D16).
 
 use super::entry;
 use super::members::MemberError;
@@ -17,57 +17,57 @@ use crate::raft::{Body, Entry, LogIndex, Malformed, Message, Term};
 use crate::tree::{ClusterTime, Stamp, WallTime};
 use std::sync::Arc;
 
-/// One thing said to one member.
+/// One peer message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Letter {
-    /// Raft's own.
+    /// A message of raft.
     Raft {
-        /// Of any term; raft sorts them.
+        /// May be of any term; raft checks it.
         message: Message,
-        /// The sender's cluster time if it leads, so that every member knows it between entries; otherwise 0.
+        /// The sender's cluster time if it leads, so that every member knows the time between entries; otherwise 0.
         time: ClusterTime,
     },
-    /// "Append these, if you lead in this term." Answered only if nothing was done with them
-    /// ([`Verdict::NotTaken`]): otherwise the sender sees its orders applied.
+    /// Asks the leader to append these commands if it leads in this term. The leader replies only if it did not append
+    /// them ([`Verdict::NotTaken`]). Otherwise the sender recognises its commands when it applies them.
     Forward {
-        /// The sender's own number for this letter.
+        /// A number that the sender chooses for this message.
         number: u64,
-        /// The term in which the sender believes the receiver to lead.
+        /// The term in which the sender expects the receiver to lead.
         term: Term,
-        /// As [`super::entry`] writes them, with their tags and without a stamp.
+        /// Commands in the encoding of [`super::entry`], with their tags and without a stamp.
         orders: Vec<Arc<[u8]>>,
     },
-    /// "Change the members so, if you lead in this term." Answered if nothing came of it.
+    /// Asks the leader to change the membership if it leads in this term. The leader replies if it did not.
     Change {
-        /// The sender's own number for this letter.
+        /// A number that the sender chooses for this message.
         number: u64,
         /// As in [`Letter::Forward`].
         term: Term,
-        /// A member order as [`super::entry`] writes it.
+        /// A membership command in the encoding of [`super::entry`].
         order: Vec<u8>,
     },
-    /// "From which index on is a read linearizable?" Always answered.
+    /// Asks for the index from which a read is linearizable. Always answered.
     AskIndex {
-        /// The sender's own number; never used again.
+        /// A number that the sender chooses and never uses again.
         number: u64,
     },
-    /// What became of the letter with this number.
+    /// The outcome of the message with this number.
     Reply {
-        /// As it came.
+        /// The number in the request.
         number: u64,
-        /// What the leader says.
+        /// The leader's answer.
         verdict: Verdict,
     },
 }
 
-/// A leader's answer to what a member asked of it.
+/// A leader's answer to another member's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Reads are linearizable once this index is applied.
+    /// Reads are linearizable when this index is applied.
     Index(LogIndex),
-    /// Nothing was done: it may be asked again, here later or elsewhere.
+    /// The leader did nothing. The sender may ask again, here or elsewhere.
     NotTaken,
-    /// The change of members is refused for good.
+    /// The membership change is refused finally.
     Refused(MemberError),
 }
 
@@ -79,11 +79,11 @@ const REPLY: u8 = 5;
 
 const INDEX: u8 = 1;
 const NOT_TAKEN: u8 = 2;
-/// A refusal is this plus the error's own code.
+/// A refusal is encoded as this plus the error's own code.
 const REFUSED: u8 = 16;
 
 impl Letter {
-    /// Whether it belongs behind bulk data; all else may go past it ([`Message::is_bulk`]).
+    /// Whether this message must stay in order with the entries; all others may overtake them ([`Message::is_bulk`]).
     pub fn is_bulk(&self) -> bool {
         match self {
             Letter::Raft { message, .. } => message.is_bulk(),
@@ -92,7 +92,7 @@ impl Letter {
         }
     }
 
-    /// The number of what is asked of a leader: if it was never handed to a connection, it may be asked again.
+    /// The number of a request to a leader. If it never reached a connection, it may be sent again.
     pub fn question(&self) -> Option<u64> {
         match self {
             Letter::Forward { number, .. }
@@ -102,7 +102,7 @@ impl Letter {
         }
     }
 
-    /// Appends the letter's bytes.
+    /// Appends the encoded message to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Letter::Raft { message, time } => {
@@ -139,10 +139,10 @@ impl Letter {
         }
     }
 
-    /// Reads a letter back; it must take up all of the bytes.
+    /// Decodes a message. It must use all of the bytes.
     ///
     /// # Errors
-    /// [`Malformed`] says what is wrong with the bytes.
+    /// [`Malformed`] describes what is wrong with the bytes.
     pub fn decode(bytes: &[u8]) -> Result<Letter, Malformed> {
         let (&kind, rest) = bytes.split_first().ok_or(EARLY)?;
         let (number, rest) = number(rest)?;
@@ -176,7 +176,7 @@ impl Letter {
     }
 }
 
-/// What could not be applied is refused before it is stored.
+/// Refuses entries that could not be applied before they are stored.
 fn raft(message: Message, time: ClusterTime) -> Result<Letter, Malformed> {
     let at = Stamp {
         cluster: time,
@@ -322,7 +322,7 @@ mod tests {
         })
     }
 
-    /// A committed entry that cannot be read would end every member that applies it.
+    /// A committed entry that cannot be decoded would end every member that applies it.
     #[test]
     fn an_entry_that_cannot_be_applied_is_no_letter() {
         let mut late = entry::time();

@@ -1,4 +1,4 @@
-//! What other members say, and what they ask of this one.
+//! Peer messages from other members, and the replies to their requests.
 
 use super::forwards::Kind;
 use super::letter::{Letter, Verdict};
@@ -88,7 +88,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// A follower's orders: appended in the term they name, or handed back.
+    /// A follower's commands: appended in the term that they name, or refused.
     fn take_forward(&mut self, from: NodeId, number: u64, term: Term, orders: Vec<Arc<[u8]>>) {
         if !orders.iter().all(|order| self.may_forward(from, order)) {
             self.note(Note::BadForward { from });
@@ -102,8 +102,9 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Whether another member may have this appended: what it holds must be readable when it is applied, and a member
-    /// speaks for itself alone. An incarnation is published once: another one is of a process without its data.
+    /// Whether another member may have this command appended. The command must be valid when it is applied. A member
+    /// may publish only its own data. Its incarnation is published once: another incarnation belongs to a process that
+    /// has lost the data.
     fn may_forward(&self, from: NodeId, order: &[u8]) -> bool {
         use entry::Order;
         match entry::decode(order) {
@@ -154,7 +155,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// What is in the letter may be asked again, once there is a leader that takes it.
+    /// The commands in this message wait again until there is a leader that accepts them.
     pub(super) fn not_taken(&mut self, number: u64) {
         for (kind, proposal) in self.forwards.not_taken(number) {
             self.try_again(match kind {
@@ -171,7 +172,7 @@ impl<T, R: Rules> Engine<T, R> {
             .push((to, Letter::Reply { number, verdict }));
     }
 
-    /// Raft's messages as letters; a leader's tell the time.
+    /// Converts raft's messages to peer messages. Those of a leader contain the cluster time.
     pub(super) fn letters(&mut self, envelopes: Vec<Envelope>) -> Vec<(NodeId, Letter)> {
         let leads = self.core.is_leader();
         let time = match leads {

@@ -1,7 +1,7 @@
-//! Who is in the cluster, by id, name and URL (spec §13).
+//! The member table: who is in the cluster, by id, name and URL (spec §13).
 //!
-//! Raft knows members as numbers; this table knows how to reach and show them. It changes only by
-//! applied entries, is part of snapshots, and is the same on every member at the same index.
+//! Raft knows members as numbers. This table adds how to reach them and how the API shows them. It changes only when
+//! entries are applied, is part of snapshots, and is the same on every member at the same index.
 
 use crate::raft::NodeId;
 use serde::{Deserialize, Serialize};
@@ -10,40 +10,40 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One member, as the members API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Printed as lower-case hex without leading zeros.
+    /// Shown in lower-case hexadecimal without leading zeros.
     #[serde(serialize_with = "hex", deserialize_with = "unhex")]
     pub id: u64,
     /// Empty until the member has started.
     pub name: String,
-    /// Where other members reach it; changed by raft only, never by what it publishes.
+    /// Where other members reach it. Only raft commands change these; publishing does not.
     #[serde(rename = "peerURLs")]
     pub peer_urls: Vec<String>,
-    /// What it has published of itself; empty until then.
+    /// As published by the member; empty until then.
     #[serde(rename = "clientURLs")]
     pub client_urls: Vec<String>,
 }
 
-/// What a member tells of itself once it runs.
+/// What a member publishes about itself when it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// Its name and client URLs; its peer URLs are not looked at.
+    /// Its name and client URLs. Its peer URLs are ignored.
     pub member: Member,
-    /// Drawn when its data directory was made.
+    /// A random number, chosen when its data directory was created.
     pub incarnation: u64,
 }
 
-/// Why a change of the members is refused for good (spec §13).
+/// Why a membership change is refused finally (spec §13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberError {
-    /// A member with this id is there already.
+    /// A member with this id exists already.
     IdExists,
     /// Another member has one of the peer URLs.
     UrlExists,
-    /// There is no such member.
+    /// There is no member with this id.
     NotFound,
-    /// It was removed, and ids are never used again.
+    /// It was removed. Ids are never used again.
     Removed,
-    /// Too few members would be left, or are connected, to make a majority (`--strict-reconfig-check`).
+    /// Too few members would be left, or are connected, for a majority (`--strict-reconfig-check`).
     Unhealthy,
 }
 
@@ -56,12 +56,12 @@ impl MemberError {
         MemberError::Unhealthy,
     ];
 
-    /// Its number between members.
+    /// Its number in peer messages.
     pub fn code(self) -> u8 {
         self as u8
     }
 
-    /// None: a code of another version.
+    /// `None` for a code of another version.
     pub fn from_code(code: u8) -> Option<MemberError> {
         MemberError::CODES.get(usize::from(code)).copied()
     }
@@ -70,20 +70,20 @@ impl MemberError {
 /// The table of members.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Members {
-    /// Cluster id: constant for a cluster's life.
+    /// The cluster id. It never changes.
     pub cluster: u64,
-    /// Sorted by id as a number, as the API lists them.
+    /// Sorted by id as a number, in the order of the API.
     list: BTreeMap<u64, Member>,
-    /// Ids are never used again.
+    /// Ids of removed members. They are never used again.
     removed: BTreeSet<u64>,
-    /// By id, of those that have told. A member that comes back with another one has lost its data, and
-    /// with it the votes and entries it had confirmed (hazard D12).
+    /// By id, for members that have published one. A member that returns with another incarnation has lost its data,
+    /// and with it the votes and entries that it had confirmed (hazard D12).
     #[serde(default)]
     incarnations: BTreeMap<u64, u64>,
 }
 
 impl Members {
-    /// A table from which nobody was removed yet; of two with one id the later stays.
+    /// A table without removed members. If two members have the same id, the later one counts.
     pub fn new(cluster: u64, members: impl IntoIterator<Item = Member>) -> Members {
         let list = members
             .into_iter()
@@ -102,27 +102,28 @@ impl Members {
         self.list.values()
     }
 
-    /// None: it never was a member, or was removed.
+    /// `None` if it never was a member, or was removed.
     pub fn get(&self, id: NodeId) -> Option<&Member> {
         self.list.get(&id.0)
     }
 
-    /// Whether it was a member and is no more.
+    /// Whether it was a member and has been removed.
     pub fn was_removed(&self, id: NodeId) -> bool {
         self.removed.contains(&id.0)
     }
 
-    /// As the member has told it; None: it has not yet.
+    /// As published by the member; `None` if it has not published one yet.
     pub fn incarnation(&self, id: NodeId) -> Option<u64> {
         self.incarnations.get(&id.0).copied()
     }
 
-    /// Forgets all incarnations: whoever knows them can pass for a member, so they are for members alone.
+    /// Removes all incarnations. A process that knows one can claim to be that member, so only members may know them.
     pub fn hide_incarnations(&mut self) {
         self.incarnations.clear();
     }
 
-    /// Takes what a member says of itself. False: nothing is new. A member that is no longer in the table stays out.
+    /// Applies what a member publishes about itself. Returns false if nothing changes. A member that is no longer in
+    /// the table is not added.
     pub fn publish(&mut self, told: Published) -> bool {
         let Some(member) = self.list.get_mut(&told.member.id) else {
             return false;
@@ -140,10 +141,10 @@ impl Members {
         !self.incarnations.is_empty()
     }
 
-    /// Why `member` cannot be added: its id was used, or a peer URL is in use.
+    /// Checks whether `member` can be added: its id must be unused, and its peer URLs too.
     ///
     /// # Errors
-    /// The first reason, in the reference's order.
+    /// The first reason against it, in the reference's order.
     pub fn may_add(&self, member: &Member) -> Result<(), MemberError> {
         let id = NodeId(member.id);
         if self.was_removed(id) {
@@ -155,10 +156,10 @@ impl Members {
         }
     }
 
-    /// Why `id` cannot be removed.
+    /// Checks whether `id` can be removed.
     ///
     /// # Errors
-    /// It is no member, or was removed before.
+    /// It is not a member, or was removed before.
     pub fn may_remove(&self, id: NodeId) -> Result<(), MemberError> {
         match self.get(id) {
             Some(_) => Ok(()),
@@ -167,31 +168,31 @@ impl Members {
         }
     }
 
-    /// Why a member cannot have these peer URLs.
+    /// Checks whether a member can have these peer URLs.
     ///
     /// # Errors
-    /// It is no member, was removed, or another one has a URL.
+    /// It is not a member, was removed, or another member has one of the URLs.
     pub fn may_update(&self, told: &Member) -> Result<(), MemberError> {
         self.may_remove(NodeId(told.id))?;
         self.urls_are_free(told)
     }
 
-    /// A committed addition.
+    /// Applies a committed addition.
     pub fn add(&mut self, member: Member) {
         self.list.insert(member.id, member);
     }
 
-    /// A committed removal; nobody gets this id again.
+    /// Applies a committed removal. This id is never used again.
     pub fn remove(&mut self, id: NodeId) {
         self.list.remove(&id.0);
         self.incarnations.remove(&id.0);
         self.removed.insert(id.0);
     }
 
-    /// A committed change of peer URLs.
+    /// Applies a committed change of peer URLs.
     ///
     /// # Errors
-    /// There is no such member, or another one has a URL. The table is as before.
+    /// There is no such member, or another one has one of the URLs. The table is unchanged.
     pub fn update(&mut self, told: &Member) -> Result<(), MemberError> {
         self.may_update(told)?;
         if let Some(member) = self.list.get_mut(&told.id) {

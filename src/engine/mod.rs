@@ -1,10 +1,10 @@
-//! One member of a cluster as a pure value: an event comes in, effects come out.
+//! One member of a cluster as a pure value: events in, effects out.
 //!
-//! The engine joins the raft core to the state machine. It owns what a member decides: which proposals wait for
-//! which entries, what is forwarded to the leader and may be sent again, which reads are confirmed, who may join or
-//! leave, when a snapshot is due, when keys expire, and how a member stops. It has no thread, channel, clock, file or
-//! socket. The raft thread ([`crate::replica`]) performs its effects with real disks and links, and the simulator
-//! ([`crate::sim`]) with simulated ones, so that both run the same code.
+//! The engine connects the raft core with the state machine. It makes all decisions of a member: which proposals wait
+//! for which entries, which commands are forwarded to the leader and may be sent again, which reads are confirmed,
+//! which members may join or leave, when a snapshot is due, when keys expire, and how the member stops. It has no
+//! thread, channel, clock, file or socket. The raft thread ([`crate::replica`]) carries out its effects with real disks
+//! and connections, and the simulator ([`crate::sim`]) with simulated ones. So both run the same code.
 //!
 //! # The path of a write
 //!
@@ -16,9 +16,9 @@
 //!  client ◀── Reply ────────────── commit → apply → publish → reply
 //! ```
 //!
-//! A member that does not lead sends the command to the leader with a tag ([`letter`]), and replies when it applies
-//! the entry with that tag. So a client reads its own write. The module `forwards` says when a command may be sent
-//! again, and when it fails.
+//! A member that does not lead sends the command with a tag to the leader ([`letter`]), and replies when it applies the
+//! entry with that tag. So a client can read its own write at the member that it wrote to. The module `forwards`
+//! documents when a command may be sent again, and when it fails.
 //!
 //! ```text
 //!  follower:  Request ──▶ forwards ══ Forward ══▶ leader: append in that term ══ Append ══▶ all
@@ -27,25 +27,25 @@
 //!
 //! # Invariants
 //!
-//! * An entry counts for this member only after its own sync ([`DiskReport::Stored`]).
-//! * A view is published before anybody is answered: who has a reply reads what it says.
-//! * Each request gets one reply: from its entry, from a failure, or because its time ran out.
-//! * No command is appended twice: it is sent again only if it certainly was not taken (hazard D16).
-//! * At most one batch is with the WAL at a time. What comes meanwhile goes into the next one, except that an
-//!   installed snapshot is preceded by what was handed out before it.
+//! * An entry counts for this member only after this member's own sync ([`DiskReport::Stored`]).
+//! * A view is published before any reply that belongs to it. So a client that has a reply can read its effect.
+//! * Each request gets exactly one reply: because of its entry, because of a failure, or because its deadline passed.
+//! * No command is appended twice: it is sent again only if the leader certainly did not append it (hazard D16).
+//! * At most one batch is with the WAL at a time. Later records go into the next batch. The one exception: before a
+//!   snapshot is installed, all earlier records are handed to the WAL.
 //!
 //! | file | content |
 //! |---|---|
 //! | `mod.rs` | the engine, its events and effects; ticks; the end of a step |
-//! | `requests.rs` | what clients ask: appended here, or forwarded to the leader |
-//! | `letters.rs` | what other members send |
-//! | `reports.rs` | what the disk reports; snapshots made, sent and installed |
-//! | `todo.rs` | what the core asks for; entries applied |
-//! | `notes.rs` | what an operator is told of all that |
+//! | `requests.rs` | client requests: appended here, or forwarded to the leader |
+//! | `letters.rs` | peer messages from other members |
+//! | `reports.rs` | the disk's reports; snapshots made, sent and installed |
+//! | `todo.rs` | carries out what the core requests; applies entries |
+//! | `notes.rs` | the log lines for operators |
 //! | `rules.rs` | the rules that the simulator can switch off |
 //! | `expiry.rs` | how many keys expire at once |
-//! | `trust.rs` | whose messages are taken |
-//! | `stopping.rs` | leadership handed over, and the last replies |
+//! | `trust.rs` | which messages are accepted from which sender |
+//! | `stopping.rs` | leadership transfer at the end, and the last replies |
 
 pub mod entry;
 mod expiry;
@@ -95,107 +95,110 @@ use stopping::Stopping;
 use tickets::Tickets;
 use time::{Estimate, Monotonic, Now};
 
-/// Requests that a caller should hand over at most at once.
+/// Maximum number of requests that a caller should pass in one event.
 pub const REQUESTS_MAX: usize = 4096;
 
-/// Proposals that may wait for their entries; more are refused.
+/// Maximum number of proposals that wait for their entries. More are refused.
 const TICKETS_MAX: usize = 2 * REQUESTS_MAX;
 
-/// Bytes of the commands that wait for a leader; one alone may be larger.
+/// Maximum bytes of the commands that wait for a leader. A single command may be larger.
 const LEADERLESS_BYTES_MAX: usize = 32 << 20;
 
-/// Expiry runs at most this often, as in the reference.
+/// Minimum time between two expiry runs, as in the reference.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// While keys with a TTL exist, the log records the time at least this often.
+/// Maximum time between two records of the cluster time in the log, while keys with a TTL exist.
 const TIME_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A node without others to hear or to tell needs no finer time than this.
+/// Tick of a member without other members: it sends and receives no heartbeats.
 const ALONE_TICK: Duration = Duration::from_millis(100);
 
-/// How a member behaves.
+/// Parameters of a member.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Between two [`Event::Tick`].
+    /// Time between two [`Event::Tick`].
     pub tick: Duration,
-    /// A request fails after this long (spec §11: 5 s + 2 × election timeout).
+    /// Deadline of a request (spec §11: 5 s + 2 × election timeout).
     pub request_timeout: Duration,
-    /// Without a leader a request waits this long (2 × election timeout).
+    /// How long a request waits while there is no leader (2 × election timeout).
     pub leader_timeout: Duration,
     /// Entries between two snapshots.
     pub snapshot_count: u64,
-    /// Bytes of the newest snapshot, 0 without one.
+    /// Bytes of the newest snapshot; 0 if there is none.
     pub snapshot_bytes: u64,
-    /// A log this long is cut whatever the count of its entries.
+    /// Log size at which a snapshot is made, whatever the number of entries.
     pub log_bytes_max: u64,
-    /// Bytes of entries that are stored together; a single entry may have more. A batch goes into one segment, which
-    /// must not be larger than what a small disk has.
+    /// Maximum bytes of entries in one batch; a single entry may be larger. A batch goes into one segment, and a small
+    /// disk has only small segments.
     pub batch_bytes_max: usize,
-    /// Bytes of events that this member keeps for watches; one event is always kept.
+    /// Bytes of events that this member keeps for watches. One event is always kept.
     pub history_bytes: usize,
-    /// A batch that is with the disk for longer no longer holds up requests.
+    /// How long a batch with the disk delays requests. After that, requests are accepted again.
     pub stall: Duration,
-    /// Ticks after which a member that was not heard counts as gone.
+    /// Ticks after which a member that sends no messages counts as unreachable.
     pub election_ticks: u32,
-    /// Whether changes of the members that could cost the majority are refused
-    /// (`--strict-reconfig-check`).
+    /// Whether membership changes that could cost the majority are refused (`--strict-reconfig-check`).
     pub strict_changes: bool,
-    /// Drawn at random at each start: by tags from here on this member recognises its forwarded commands.
+    /// The first tag of forwarded commands, random at each start. This member recognises its own commands by their
+    /// tags.
     pub first_tag: u64,
 }
 
-/// What happens to a member.
+/// Events that a member receives.
 pub enum Event<T> {
-    /// The process is up. The first event.
+    /// The process has started. Always the first event.
     Start,
     /// [`Engine::deadline`] has passed.
     Tick,
-    /// Nothing else has happened, and [`Engine::goes_on`]: the next of what is done in pieces.
+    /// No other event has happened, and [`Engine::goes_on`] is true: do the next piece of the work that is done in
+    /// pieces.
     GoOn,
-    /// Clients ask. All proposals of one event become one run of entries, all reads share one question.
+    /// Requests of clients. All proposals of one event become one run of entries, and all reads share one confirmation.
     Requests(Vec<Request<T>>),
-    /// The transport reports, in order.
+    /// Reports of the transport, in order.
     Peers(Vec<PeerEvent>),
-    /// The disk reports.
+    /// A report of the disk.
     Disk(DiskReport),
-    /// A leader is to transfer its leadership to this member, or to the one that it thinks best. Of no effect on a member
-    /// that does not lead, or that cannot.
+    /// Transfer leadership to this member, or to the most up-to-date one. Has no effect on a member that does not lead
+    /// or cannot transfer.
     Transfer(Option<NodeId>),
-    /// Finish what was handed over, and stop. Once.
+    /// Finish the requests received so far, and stop. Sent once.
     Stop,
 }
 
-/// What the transport reports.
+/// Reports of the transport.
 pub enum PeerEvent {
-    /// What one member sent, in order.
+    /// Peer messages from one member, in order.
     Letters {
-        /// Checked to be a member of this cluster, with the incarnation that it is known by.
+        /// The sender. The transport has checked that it is a member of this cluster, with the incarnation that is
+        /// published.
         from: NodeId,
-        /// As many as came at once.
+        /// All messages that arrived together.
         letters: Vec<Letter>,
     },
-    /// What was asked of a leader under these numbers (commands, changes, indexes of reads) was never handed to a
-    /// connection.
+    /// None of the bytes of these requests to a leader (commands, membership changes, read indexes) reached a
+    /// connection. The values are their numbers.
     Unsent(Vec<u64>),
-    /// Raft's messages to this member were dropped, or its connection broke.
+    /// Raft messages to this member were dropped, or its connection broke.
     Unreachable(NodeId),
-    /// Its process is gone: the connection ended, and a new one was refused by its machine.
+    /// The member's process no longer exists: its connection ended, and its machine refused a new one.
     Gone(NodeId),
-    /// A snapshot has come whole and is synced under a temporary name. If the effects of this step hold no
-    /// [`DiskJob::Install`], it is of no use.
+    /// A complete snapshot has arrived and is synced under a temporary name. If the effects of this step contain no
+    /// [`DiskJob::Install`], the caller deletes it.
     Snapshot(Box<Incoming>),
-    /// The snapshot sent to `to` was installed there, or not.
+    /// The snapshot for `to` was installed there, or not.
     SnapshotSent {
         /// The follower.
         to: NodeId,
-        /// The snapshot's position; None: it was not sent, or not used.
+        /// The snapshot's position; `None` if it was not sent or not used.
         installed: Option<Position>,
     },
-    /// This member's newest snapshot cannot be read back: there is none to send until another one is made.
+    /// This member's newest snapshot cannot be read. None can be sent until another one is made.
     SnapshotUnreadable,
-    /// A member says that this one was removed from the cluster. It may be mistaken, or speak of a cluster of its own.
+    /// A member reports that this one was removed from the cluster. The member may be wrong, or belong to a cluster of
+    /// its own by now.
     Removed {
-        /// The member.
+        /// The reporting member.
         by: NodeId,
     },
 }
@@ -203,64 +206,65 @@ pub enum PeerEvent {
 /// A snapshot that another member has sent.
 #[derive(Clone)]
 pub struct Incoming {
-    /// Who sent it: the leader of `term`.
+    /// The sender: the leader of `term`.
     pub from: NodeId,
-    /// As the sender said.
+    /// The term that the sender stated.
     pub term: Term,
-    /// What it stands for.
+    /// The snapshot's metadata.
     pub mark: SnapshotMark,
-    /// What it holds.
+    /// The snapshot's content.
     pub state: State,
-    /// Bytes of that state in the file.
+    /// Bytes of that content in the file.
     pub bytes: u64,
 }
 
-/// What the disk reports.
+/// Reports of the disk.
 pub enum DiskReport {
     /// Everything handed over so far is on disk: these batches since the last report, in order.
     Stored(Vec<Stored>),
-    /// The disk is full. The caller goes on trying.
+    /// The disk is full. The caller continues to try.
     Full,
-    /// The first of the entries asked for, in order; none if they were compacted away.
+    /// The requested entries, or the first of them, in order. Empty if they were compacted away.
     Read(Vec<Entry>),
     /// A snapshot of this member's own state is durable.
     Snapshot {
-        /// The point that the snapshot stands for: the log before it may go.
+        /// Its metadata: the log before its position may be deleted.
         mark: SnapshotMark,
-        /// Of the state as saved, without what the file adds.
+        /// Bytes of the state, without the overhead of the file.
         bytes: u64,
-        /// How long that took.
+        /// Duration of making the snapshot.
         took: Duration,
     },
-    /// The snapshot at this position is the log now.
+    /// The log now begins after the installed snapshot at this position.
     Installed(Position),
-    /// No snapshot came of it (a full disk); it may be tried again later.
+    /// The snapshot could not be made (a full disk). It may be tried again later.
     NoSnapshot,
 }
 
 /// One batch that is on disk.
 #[derive(Debug, Clone, Copy)]
 pub struct Stored {
-    /// Its hard state, stored before its entries; None: it had none.
+    /// Its hard state, which is stored before its entries; `None` if it had none.
     pub ballot: Option<Ballot>,
-    /// Its last entry; None: it had none.
+    /// Position of its last entry; `None` if it had none.
     pub last: Option<Position>,
 }
 
-/// What is to be stored together.
+/// Records to store together.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// Term and vote, if they changed. Stored before the entries.
+    /// The hard state (term and vote), if it changed. Stored before the entries.
     pub ballot: Option<Ballot>,
-    /// Consecutive entries. They take the place of all from the first one's index on.
+    /// Consecutive entries. They replace all stored entries from the first one's index on.
     pub entries: Vec<Entry>,
-    /// With entries, or for a probe: cluster time at the machine's time, so that a restart knows how long it was down.
+    /// Given with entries, or for a disk probe: the cluster time and the machine's time of the same moment. A restart
+    /// uses them to compute how long the member was down.
     pub noted: Option<(ClusterTime, Monotonic)>,
 }
 
 impl Batch {
-    /// Adds entries. They replace those from the first one's index on, in the batch too: a new leader's may
-    /// come before the batch with the old one's is written.
+    /// Adds entries. They replace all entries from the first one's index on, also those in this batch: entries of a new
+    /// leader may arrive before the batch with the old leader's entries is written.
     fn add(&mut self, entries: Vec<Entry>) {
         if let Some(first) = entries.first().map(|entry| entry.position.index) {
             let kept = (self.entries).partition_point(|entry| entry.position.index < first);
@@ -269,7 +273,8 @@ impl Batch {
         self.entries.extend(entries);
     }
 
-    /// The first entries, with all else, and the rest if they have more bytes than that together.
+    /// Splits the batch if its entries are larger than `bytes_max`: the first entries with everything else, and the
+    /// rest.
     fn split(mut self, bytes_max: usize) -> (Batch, Option<Batch>) {
         let mut bytes = 0;
         let fits = self.entries.iter().take_while(|entry| {
@@ -289,43 +294,43 @@ impl Batch {
     }
 }
 
-/// The tree has grown beyond what the disk can take a snapshot of.
+/// The state that the tree is too large for a snapshot on this disk.
 struct NoRoom {
-    /// When a snapshot is tried again…
+    /// When the next snapshot is tried.
     again: Monotonic,
-    /// …and how long after that.
+    /// The wait before the one after that.
     pause: Duration,
     /// Bytes of the state that did not fit.
     bytes: u64,
-    /// What was applied when it was measured.
+    /// The last applied entry when it was measured.
     measured: LogIndex,
 }
 
-/// What the disk is to do. Jobs are done in order.
+/// What the disk must do. Jobs are done in order.
 pub enum DiskJob {
-    /// Store the batch, then let the messages go. Several that wait may share one sync.
+    /// Store the batch, then send the messages. Several waiting jobs may share one sync.
     Save {
-        /// May be empty: then the messages wait for what was handed over before.
+        /// May be empty: then the messages wait for the batches before it.
         batch: Batch,
-        /// True only once the batch is on disk.
+        /// Messages that are true only when the batch is on disk.
         then: Vec<(NodeId, Letter)>,
-        /// Bytes of the disk that the next snapshot may need: the log must not take them.
+        /// Bytes of the disk that the next snapshot may need. The log must not use them.
         reserve: u64,
     },
-    /// Keep so many bytes for the next snapshot from now on, and try again what had no room.
+    /// From now on keep this many bytes free for the next snapshot, and try again the batches that did not fit.
     Reserve(u64),
-    /// Read entries `[from, to]` back, or the first of them.
+    /// Read the entries `[from, to]`, or the first of them.
     Read {
         /// The first index, at least 1.
         from: LogIndex,
-        /// The last index wanted.
+        /// The last index.
         to: LogIndex,
     },
-    /// Write a snapshot of this state beside everything else.
+    /// Write a snapshot of this state in parallel to all other jobs.
     Snapshot(Box<Task>),
-    /// The snapshot is durable and the core has let go of the log before it: remove files.
+    /// The snapshot is durable, and the core no longer uses the log before it: delete files.
     Compact(SnapshotMark),
-    /// Make the received snapshot the newest one, durably. Only then cut the log.
+    /// Make the received snapshot the newest one, and sync. Only after that, delete the log.
     Install(SnapshotMark),
 }
 
@@ -335,42 +340,42 @@ pub struct Publication {
     pub tree: Tree,
     /// The last entry applied to it.
     pub applied: LogIndex,
-    /// This member's term, as it is on disk.
+    /// This member's term, as stored on disk.
     pub term: Term,
-    /// The changes that led to it, in order.
+    /// The changes since the previous version, in order.
     pub events: Vec<Applied>,
-    /// The tree came with a snapshot of another member: the changes that led to it are not known one by one.
+    /// The tree is from a snapshot of another member, so the individual changes are not known.
     pub is_jump: bool,
 }
 
-/// What a step asks for. **The order of the fields is the order in which they take effect.**
+/// The output of a step. **The order of the fields is the order in which they take effect.**
 pub struct Effects<T> {
-    /// What an operator is told.
+    /// Log lines for operators.
     pub notes: Vec<Note>,
-    /// Messages that may leave at once.
+    /// Messages that may be sent at once.
     pub send: Vec<(NodeId, Letter)>,
-    /// Followers to stream the newest snapshot to, in the name of the leader of the term. Each is answered with
+    /// Followers to which the newest snapshot must be streamed, with the leader's term. The caller answers each with
     /// [`PeerEvent::SnapshotSent`].
     pub send_snapshot: Vec<(NodeId, Term)>,
-    /// Members whose connections to this one are to be closed: what came by them contradicts the protocol.
+    /// Members whose connections to this one must be closed, because their messages contradict the protocol.
     pub cut: Vec<NodeId>,
-    /// For the disk, in order. The disk works while what was applied is published and answered.
+    /// Jobs for the disk, in order. The disk works while the applied entries are published and answered.
     pub disk: Vec<DiskJob>,
-    /// The member table has changed: the transport is told.
+    /// The member table has changed: the caller informs the transport.
     pub members_changed: bool,
-    /// What readers see from now on, in order.
+    /// New versions for readers, in order.
     pub publish: Vec<Publication>,
-    /// To callers, after the view that shows what they did.
+    /// Replies to callers. They are sent after the versions that contain their effects are published.
     pub replies: Vec<Reply<T>>,
-    /// Round trips of heartbeats that ended in this step.
+    /// Round-trip times of heartbeats that were answered in this step.
     pub round_trips: Vec<(NodeId, Duration)>,
-    /// The statistics of the followers changed ([`Engine::followers`]).
+    /// The statistics of the followers have changed ([`Engine::followers`]).
     pub followers_changed: bool,
-    /// Bytes of keys and values of the clients' changes that were applied.
+    /// Bytes of keys and values in the client changes that were applied.
     pub accepted_bytes: u64,
-    /// This member was removed from its cluster, and the others have had time to learn of it: the process ends.
+    /// This member was removed from its cluster, and the others have had time to learn of it: the process should end.
     pub removed: bool,
-    /// The engine has stopped, and everybody was answered. Nothing may be handed to it any more.
+    /// The engine has stopped, and every request has its reply. The caller must not pass it any more events.
     pub stopped: bool,
 }
 
@@ -394,85 +399,85 @@ impl<T> Default for Effects<T> {
     }
 }
 
-/// One member of a cluster. `T` is what the caller attaches to a request; it comes back with the reply.
+/// One member of a cluster. `T` is a value that the caller attaches to a request; the reply returns it.
 pub struct Engine<T, R: Rules = AllRules> {
     rules: R,
     core: Core<R::Core>,
     state: State,
     settings: Settings,
-    /// As of this step.
+    /// The time of this step.
     now: Now,
-    /// What this step has asked for so far.
+    /// The effects of this step so far.
     effects: Effects<T>,
     estimate: Estimate,
     tickets: Tickets<T>,
     forwards: Forwards<T>,
     reads: Reads<T>,
-    /// What other members asked of this one.
+    /// Requests of other members to this one.
     asked: Asked,
-    /// Requests that wait for a leader, with the time at which they fail.
+    /// Requests that wait for a leader, with their deadlines.
     leaderless: VecDeque<(Monotonic, Request<T>)>,
     /// Bytes of their commands.
     leaderless_bytes: usize,
     followers: Followers,
     schedule: Schedule,
-    /// A snapshot on disk up to which the log may go, once no follower needs that part any more.
+    /// A snapshot on disk. The log before it may be deleted when no follower needs that part any longer.
     compacting: Option<(SnapshotMark, Monotonic)>,
-    /// The last change of the members that was appended here.
+    /// The last membership change that was appended here.
     changing: Option<Position>,
-    /// A snapshot that can be sent is on disk.
+    /// Whether a snapshot that can be sent is on disk.
     has_snapshot: bool,
-    /// Followers that wait until there is one.
+    /// Followers that wait for such a snapshot.
     want_snapshot: Vec<NodeId>,
-    /// Followers that did not take one, before it is sent again.
+    /// Followers that did not accept a snapshot, with the wait before it is sent again.
     pauses: Pauses,
-    /// A snapshot that has come and is being installed.
+    /// The received snapshot that is being installed.
     installing: Option<Box<Incoming>>,
-    /// What the next batch will hold.
+    /// The content of the next batch.
     batch: Batch,
     then: Vec<(NodeId, Letter)>,
-    /// Since when a batch is with the disk.
+    /// When the present batch was handed to the disk.
     saving: Option<Monotonic>,
     probes: Probes<T>,
-    /// Since when the disk has had no room for the oldest batch.
+    /// When the disk first had no space for the oldest batch.
     full_since: Option<Monotonic>,
     /// Writes are refused: the disk is full, and no snapshot could shorten the log.
     disk_full: bool,
-    /// Writes that grow the tree are refused: a snapshot of it would not fit on the disk.
+    /// Writes that enlarge the tree are refused: a snapshot of it would not fit on the disk.
     no_room: Option<NoRoom>,
-    /// What this step's entries led to, in order.
+    /// The outcomes of this step's entries, in order.
     results: Vec<Applying<T>>,
     lost: Vec<T>,
-    /// Something was applied since the last view.
+    /// An entry was applied since the last publication.
     unpublished: bool,
-    /// Published too late, without [`Rule::PublishedBeforeReply`].
+    /// A view that is published too late, when [`Rule::PublishedBeforeReply`] is switched off.
     late_view: Option<Publication>,
-    /// The term of the last entry applied.
+    /// The term of the last applied entry.
     applied_term: Term,
-    /// As of the last step's end.
+    /// The leader at the end of the last step.
     leader: Option<NodeId>,
-    /// The latest cluster time heard from a leader, and that leader's term: messages overtake each other.
+    /// The latest cluster time received from a leader, with that leader's term: messages can overtake each other.
     time_heard: (Term, ClusterTime),
     next_tick: Monotonic,
     expiry: Expiry,
     time_logged: Monotonic,
     stopping: Option<Stopping>,
     noted: Noted,
-    /// When it was first seen that this member was removed.
+    /// When this member first noticed that it was removed.
     removed: Option<Monotonic>,
-    /// Members that say so, while no leader is heard.
+    /// Members that report this member's removal, while there is no leader.
     removed_by: BTreeSet<NodeId>,
-    /// When it was last noted that a member's message contradicts the protocol.
+    /// Per member: when a violation of the protocol was last logged.
     violations: BTreeMap<NodeId, Monotonic>,
-    /// When it was last noted of a follower that it has lost its tail.
+    /// Per follower: when the loss of its log's tail was last logged.
     lost_tails: BTreeMap<NodeId, Monotonic>,
-    /// How this leader's disk compares with the others'.
+    /// Comparison of this leader's disk with those of the others.
     lag: Lag,
 }
 
-/// Callers who want to know whether the disk syncs, each with the time at which that question fails.
+/// Callers that want to know whether the disk syncs, each with its deadline.
 struct Probes<T> {
-    /// They need a batch that begins after their question.
+    /// They wait for a batch that begins after their request.
     waiting: Vec<(Monotonic, T)>,
     /// Their batch is with the disk.
     saving: Vec<(Monotonic, T)>,
@@ -488,7 +493,7 @@ impl<T> Default for Probes<T> {
 }
 
 impl<T> Probes<T> {
-    /// Takes those out whose time is over.
+    /// Removes and returns the callers whose deadline has passed.
     fn expired(&mut self, now: Monotonic) -> Vec<T> {
         let late = |(deadline, _): &mut (Monotonic, T)| *deadline <= now;
         let waiting = self.waiting.extract_if(.., late);
@@ -502,7 +507,7 @@ impl<T> Probes<T> {
     }
 }
 
-/// What one entry led to, until the view that shows it is published.
+/// The outcome of one entry, until the view that contains it is published.
 struct Applying<T> {
     caller: Option<T>,
     effect: Effect,
@@ -511,8 +516,8 @@ struct Applying<T> {
 }
 
 impl<T> Engine<T> {
-    /// A member that is about to start, recovered from its disk: `state` is as of the newest snapshot, and `estimate`
-    /// continues the cluster time of its log.
+    /// A member that is about to start. `state` is that of the newest snapshot, and `estimate` continues the cluster
+    /// time of the log.
     pub fn new(
         core: Core,
         state: State,
@@ -525,7 +530,7 @@ impl<T> Engine<T> {
 }
 
 impl<T, R: Rules> Engine<T, R> {
-    /// As [`Engine::new`], under other rules.
+    /// Like [`Engine::new`], with other rules.
     pub fn with_rules(
         rules: R,
         core: Core<R::Core>,
@@ -590,7 +595,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Takes one event and returns what must be done, in the order that [`Effects`] documents.
+    /// Processes one event and returns what must be done, in the order that [`Effects`] documents.
     pub fn step(&mut self, now: Now, event: Event<T>) -> Effects<T> {
         debug_assert!(now.monotonic >= self.now.monotonic, "time went back");
         self.now = now;
@@ -603,7 +608,8 @@ impl<T, R: Rules> Engine<T, R> {
             Event::GoOn => self.expire_more(),
             Event::Requests(requests) => {
                 self.serve(requests);
-                // In the batch of these requests: they come first, and however many there are, keys expire.
+                // This expiry entry goes into the same batch, after the requests. So keys expire even under a constant
+                // load.
                 self.expire_more();
             }
             Event::Peers(events) => events.into_iter().for_each(|event| self.take_event(event)),
@@ -617,20 +623,20 @@ impl<T, R: Rules> Engine<T, R> {
         std::mem::take(&mut self.effects)
     }
 
-    /// When [`Event::Tick`] is due next.
+    /// When the next [`Event::Tick`] is due.
     pub fn deadline(&self) -> Monotonic {
         self.next_tick
     }
 
-    /// Whether requests should be handed over at `now`. While a batch is with the disk they could not be stored
-    /// earlier anyway, and one step takes many of them. A batch that takes long holds nobody up: time-outs run, and
-    /// quorum reads need no disk.
+    /// Whether the caller should pass requests at `now`. While a batch is with the disk, they could not be stored
+    /// earlier anyway, and one later step processes many of them. But a batch that takes long does not delay requests:
+    /// their deadlines pass, and quorum reads need no disk.
     pub fn takes_requests(&self, now: Monotonic) -> bool {
         self.saving.is_none() || self.disk_full || self.stopping.is_some() || self.is_stalled(now)
     }
 
-    /// Whether there is work left that is done in pieces. The caller gives each other event its turn, and when there is
-    /// none steps [`Event::GoOn`].
+    /// Whether there is work left that is done in pieces. The caller passes all other events first. If there is none,
+    /// it passes [`Event::GoOn`].
     pub fn goes_on(&self) -> bool {
         self.expiry.goes_on() && self.saving.is_none() && self.keeps_time()
     }
@@ -641,50 +647,50 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// The batch is with the disk for so long that nobody waits for its end.
+    /// Whether the present batch has been with the disk for so long that requests no longer wait for it.
     fn is_stalled(&self, now: Monotonic) -> bool {
         let stall = self.settings.stall;
         self.saving.is_some_and(|since| now - since >= stall)
     }
 
-    // What a caller may look at
+    // Read access for the caller
 
     /// The raft core.
     pub fn core(&self) -> &Core<R::Core> {
         &self.core
     }
 
-    /// What the log adds up to.
+    /// The state machine.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// What this member takes for cluster time.
+    /// This member's estimate of cluster time.
     pub fn estimate(&self) -> Estimate {
         self.estimate
     }
 
-    /// How the followers answer; empty if this member does not lead.
+    /// Statistics of the followers; empty if this member does not lead.
     pub fn followers(&self) -> &Followers {
         &self.followers
     }
 
-    /// Writes are refused until there is space; reads go on.
+    /// Whether writes are refused until there is space. Reads continue.
     pub fn is_disk_full(&self) -> bool {
         self.disk_full || self.no_room.is_some()
     }
 
-    /// Since when the oldest batch that is not synced is with the disk; None: all that was handed over is synced.
+    /// When the oldest batch that is not synced was handed to the disk. `None` if everything is synced.
     pub fn disk_waits_since(&self) -> Option<Monotonic> {
         self.saving
     }
 
-    /// A snapshot that came is being installed. Another one is of no use meanwhile.
+    /// Whether a received snapshot is being installed. Another one cannot be used meanwhile.
     pub fn is_installing(&self) -> bool {
         self.installing.is_some()
     }
 
-    /// Requests that wait for their entry or for a leader.
+    /// Number of requests that wait for their entry or for a leader.
     pub fn pending(&self) -> usize {
         self.tickets.len() + self.forwards.len() + self.leaderless.len()
     }
@@ -748,8 +754,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Expires what is due, and lets the log know the time while that matters. Not more often while a batch
-    /// takes its time: the entry asked for before is on its way.
+    /// Proposes the expiry of due keys, and records the time in the log while keys with a TTL exist. Does neither while
+    /// a batch is with the disk for long: the entry proposed before is not stored yet.
     fn keep_time(&mut self, now: Monotonic) {
         let cluster = self.estimate.at(now);
         let due = self
@@ -790,7 +796,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// With another leader, what waits for one has its turn at once, and reads are asked again.
+    /// After a change of leader: processes the requests that waited for a leader, and asks for read indexes again.
     fn look_for_leader(&mut self) {
         let leader = self.core.leader();
         if leader == self.leader {
@@ -814,7 +820,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Publishes the new state, then answers those who brought it about.
+    /// Publishes the new state, then replies to the callers of its entries.
     fn publish(&mut self) {
         self.unpublished = false;
         let events = self
@@ -866,7 +872,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Hands the disk what has gathered, unless it is still busy with the batch before.
+    /// Hands the collected records to the disk, unless the previous batch is still there.
     fn save(&mut self) {
         if self.saving.is_none() {
             self.save_now();
@@ -886,12 +892,12 @@ impl<T, R: Rules> Engine<T, R> {
         if !batch.entries.is_empty() {
             self.time_logged = self.now.monotonic;
         }
-        // Without a record of its own an empty batch would need no sync, and would tell a probe nothing.
+        // An empty batch needs no sync, so it would prove nothing to a disk probe. This record makes it non-empty.
         if !batch.entries.is_empty() || !self.probes.waiting.is_empty() {
             batch.noted = Some((self.estimate.at(self.now.monotonic), self.now.monotonic));
         }
         self.probes.saving.append(&mut self.probes.waiting);
-        // Messages may promise what is in the rest.
+        // The messages may depend on entries in the rest.
         let then = match &rest {
             Some(_) => Vec::new(),
             None => std::mem::take(&mut self.then),

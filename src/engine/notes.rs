@@ -1,9 +1,9 @@
-//! What an operator is told: one note for each event in raft, on the disk and among the members.
+//! Log lines for operators: one note for each event in raft, on the disk and in the membership.
 //!
-//! The core says nothing by itself. So after each step the engine compares the term, the vote, the role and the leader
-//! with what they were. A note is a value. The raft thread logs it as one line, at the level that [`Note::level`]
-//! gives: what changes is `info`, what an operator has to look at is `warn`, and what only explains why nothing
-//! happened (a refused vote) is `debug`. Changes of the members that a restart applies again are `debug`, too.
+//! The core logs nothing. So after each step, the engine compares term, vote, role and leader with their previous
+//! values. A note is a value. The raft thread logs it as one line, at the level given by [`Note::level`]. Changes are
+//! `info`. Problems that an operator must look at are `warn`. Explanations of why nothing happened (a refused vote) are
+//! `debug`. So are membership changes that are applied again after a restart.
 
 use super::Engine;
 use super::entry::{self, Order};
@@ -17,115 +17,115 @@ use crate::raft::{
 use core::fmt;
 use core::time::Duration;
 
-/// How often a member without a leader says so.
+/// How often a member without a leader logs that.
 const NO_LEADER_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// This member no longer believes in its leader.
+    /// This member no longer has a leader.
     LostLeader {
-        /// Who led.
+        /// The previous leader.
         leader: NodeId,
-        /// In this term.
+        /// The term in which it led.
         term: Term,
     },
     /// A newer term.
     Term {
         /// The new one.
         now: Term,
-        /// The one before.
+        /// The previous one.
         before: Term,
-        /// The member whose message carried it; None: this member begins it.
+        /// The member whose message contained the new term. `None` if this member begins it.
         from: Option<NodeId>,
     },
     /// This member is a candidate, and votes for itself.
     Stands {
-        /// In this term.
+        /// The new term.
         term: Term,
     },
     /// This member votes for another one.
     Vote {
         /// The candidate.
         candidate: NodeId,
-        /// In this term.
+        /// The term of the vote.
         term: Term,
     },
     /// This member's role changed.
     Role {
-        /// What it was.
+        /// The previous role.
         before: Role,
-        /// What it is.
+        /// The new role.
         now: Role,
-        /// In this term.
+        /// The present term.
         term: Term,
     },
-    /// Another leader.
+    /// There is a new leader.
     Leads {
-        /// Who leads.
+        /// The leader.
         leader: NodeId,
-        /// In this term.
+        /// Its term.
         term: Term,
     },
-    /// A candidate does not get what it asks for.
+    /// This member refuses a candidate's request.
     Refuses {
-        /// Who asked.
+        /// The candidate.
         candidate: NodeId,
-        /// It asked whether it would get the vote, not yet for the vote.
+        /// Whether it was a pre-vote.
         pre_vote: bool,
         /// This member's term.
         term: Term,
-        /// For whom it has voted in that term.
+        /// The member that this one has voted for in that term.
         vote: Option<NodeId>,
-        /// Whom it believes to lead.
+        /// The leader that this member follows.
         leader: Option<NodeId>,
-        /// Where its log ends.
+        /// Last position of this member's log.
         last: Position,
     },
-    /// Nobody has led for a while.
+    /// There has been no leader for a while.
     NoLeader {
-        /// For how long.
+        /// For this long.
         since: Duration,
-        /// How many members vote.
+        /// Number of voters.
         voters: usize,
     },
-    /// An applied entry changed the members.
+    /// An applied entry changed the membership.
     Members {
-        /// The entry.
+        /// The index of the entry.
         index: LogIndex,
-        /// What it did.
+        /// The change.
         change: MemberChange,
-        /// It was in the log when this process began, and is applied once more.
+        /// Whether the entry was in the log when the process started, and is applied again.
         is_old: bool,
     },
     /// A snapshot of this member's state is on disk.
     SnapshotMade {
-        /// What it stands for.
+        /// Its position.
         at: Position,
         /// Bytes of the state.
         bytes: u64,
-        /// How long that took.
+        /// Duration of making the snapshot.
         took: Duration,
     },
-    /// A snapshot of another member begins to take the place of the log.
+    /// The installation of another member's snapshot begins.
     Installs {
-        /// What it stands for.
+        /// Its position.
         at: Position,
         /// Bytes of the state.
         bytes: u64,
     },
-    /// It has taken the place of the log.
+    /// The snapshot has replaced the log.
     Installed {
-        /// What it stands for.
+        /// Its position.
         at: Position,
-        /// Who sent it.
+        /// The sender.
         from: NodeId,
         /// Bytes of the state.
         bytes: u64,
     },
-    /// The disk has no room for what is to be stored.
+    /// The disk has no space for the next batch.
     DiskFull,
-    /// The disk was full and is not any more.
+    /// The disk was full and has space again.
     SpaceAgain,
     /// A snapshot of the tree does not fit on the disk.
     NoRoom,
@@ -134,23 +134,23 @@ pub enum Note {
     /// This leader's disk has not stored a batch for an election timeout, and the others are ahead: it transfers its
     /// leadership.
     HandsOverSlowDisk,
-    /// That came to nothing, and this leader steps down.
+    /// The transfer failed, and this leader steps down.
     StepsDownSlowDisk,
     /// A follower lacks entries that it had acknowledged.
     LostTail {
         /// The follower.
         node: NodeId,
-        /// Its log ends here.
+        /// The last index of its log.
         last: LogIndex,
     },
     /// A member's message contradicts the protocol.
     Violation {
         /// The member.
         from: NodeId,
-        /// How.
+        /// The violation.
         violation: Violation,
     },
-    /// A member forwards what is no command.
+    /// A member forwarded bytes that are not a command.
     BadForward {
         /// The member.
         from: NodeId,
@@ -159,14 +159,14 @@ pub enum Note {
     Removed,
 }
 
-/// What an entry did to the members.
+/// A change of the membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemberChange {
-    /// A member without a vote is new.
+    /// A member without a vote was added.
     Added(Member),
-    /// A member votes from now on.
+    /// A member was promoted to a voter.
     Promoted(NodeId),
-    /// A member is gone, and the member table no longer knows its name.
+    /// A member was removed. The member table no longer contains its name.
     Removed {
         /// The member.
         node: NodeId,
@@ -175,12 +175,12 @@ pub enum MemberChange {
     },
     /// A member has other peer URLs.
     Moved(Member),
-    /// A member told its name and client URLs.
+    /// A member published its name and client URLs.
     Published(Member),
 }
 
 impl Note {
-    /// How important it is.
+    /// The log level.
     pub fn level(&self) -> log::Level {
         match self {
             Note::Refuses { .. } | Note::Members { is_old: true, .. } => log::Level::Debug,
@@ -204,7 +204,7 @@ impl Note {
         }
     }
 
-    /// The line, with the members' names as of `members`.
+    /// The log line, with the members' names from `members`.
     pub fn text<'a>(&'a self, members: &'a Members) -> impl fmt::Display + 'a {
         Text {
             note: self,
@@ -404,12 +404,12 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// What was noted last.
+/// The previous values.
 pub(super) struct Noted {
     ballot: Ballot,
     role: Role,
     leader: Option<NodeId>,
-    /// Entries up to here were in the log when this process began.
+    /// Entries up to here were in the log when the process started.
     old: LogIndex,
     no_leader: Option<NoLeader>,
 }
@@ -436,12 +436,13 @@ impl<T, R: Rules> Engine<T, R> {
         self.effects.notes.push(note);
     }
 
-    /// Whether this entry was in the log when the process began: it is applied once more.
+    /// Whether this entry was in the log when the process started, so that it is applied again.
     pub(super) fn is_old(&self, index: LogIndex) -> bool {
         index <= self.noted.old
     }
 
-    /// Notes what the last input to the core has changed. It was a message `from` another member, or something else.
+    /// Creates notes for the changes made by the core's last input, which was a message `from` another member, or
+    /// something else.
     pub(super) fn note_changes(&mut self, from: Option<NodeId>) {
         let core = &self.core;
         let (ballot, role, leader) = (core.ballot(), core.role(), core.leader());
@@ -449,13 +450,13 @@ impl<T, R: Rules> Engine<T, R> {
         let before_role = std::mem::replace(&mut self.noted.role, role);
         let before_leader = std::mem::replace(&mut self.noted.leader, leader);
         let term = ballot.term;
-        // A leader is lost before another one is looked for, and found after it was elected.
+        // The loss of a leader is logged before the election, and the new leader after it.
         if let Some(led) = before_leader.filter(|_| leader.is_none()) {
             let term = before_ballot.term;
             self.note(Note::LostLeader { leader: led, term });
         }
         self.note_term(before_ballot, ballot, from);
-        // A candidate votes for itself, and that vote is noted already.
+        // A candidate votes for itself, and that vote has a note already.
         if role != before_role && role != Role::Candidate {
             self.note(Note::Role {
                 before: before_role,
@@ -483,7 +484,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Notes who is refused a vote, and what explains it.
+    /// Creates notes for refused vote requests, with the reasons.
     pub(super) fn note_refusals(&mut self, envelopes: &[Envelope]) {
         for Envelope { to, message } in envelopes {
             let pre_vote = match message.body {
@@ -504,7 +505,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Notes now and then that nobody leads.
+    /// Logs at intervals that there is no leader.
     pub(super) fn note_no_leader(&mut self, now: Monotonic) {
         if self.core.leader().is_some() {
             self.noted.no_leader = None;
@@ -523,7 +524,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Notes now and then that a follower has lost what it had acknowledged.
+    /// Logs at intervals that a follower has lost entries that it had acknowledged.
     pub(super) fn note_lost_tail(&mut self, node: NodeId, last: LogIndex) {
         let now = self.now.monotonic;
         let is_due = |noted: &Monotonic| now - *noted >= NO_LEADER_INTERVAL;
@@ -533,7 +534,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// What an entry is about to do to the members; None: nothing that is noted.
+    /// The membership change that an entry is about to make; `None` if it is none that is logged.
     pub(super) fn member_change(&self, entry: &Entry) -> Option<MemberChange> {
         let command = match &entry.payload {
             Payload::Command(bytes) if entry::is_update(bytes) || entry::is_publish(bytes) => bytes,
@@ -582,7 +583,7 @@ mod tests {
         }
     }
 
-    /// One note of each kind that is a warning.
+    /// One note for each kind of warning.
     fn warnings() -> Vec<Note> {
         let (leader, node, term) = (NodeId(1), NodeId(2), Term(7));
         vec![
@@ -611,7 +612,7 @@ mod tests {
         ]
     }
 
-    /// The page for operators has each warning word for word, and no other line.
+    /// The operators' page in the guide contains each warning word for word, and no other line.
     #[test]
     fn the_guide_lists_every_warning() {
         let members = [

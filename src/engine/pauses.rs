@@ -1,11 +1,11 @@
-//! How long a leader waits before it sends a snapshot again to a follower that did not take it.
+//! How long a leader waits before it sends a snapshot again to a follower that did not accept it.
 //!
-//! A follower whose disk is full cannot store one, and the next try right after it costs both the same again:
-//! the leader reads its disk, the link carries all of it. So each failure in a row doubles a pause, for each
-//! follower by itself, from 100 ms up to 30 s. The core hears of the failure when the pause is over, and sends
-//! that follower nothing but heartbeats until then.
+//! A follower whose disk is full cannot store a snapshot, and an immediate retry would cost the same again: the leader
+//! reads its disk, and the connection carries the whole snapshot. So for each follower separately, each failure in a
+//! row doubles a pause, from 100 ms to 30 s. The core is informed of the failure when the pause is over. Until then it
+//! sends that follower only heartbeats.
 //!
-//! A value without a clock: times are given.
+//! This is a value without a clock: the caller passes the time.
 
 use super::time::Monotonic;
 use crate::raft::NodeId;
@@ -15,20 +15,20 @@ use std::collections::BTreeMap;
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The followers that failed since this member leads.
+/// The followers that failed since this member became leader.
 #[derive(Debug, Default)]
 pub struct Pauses(BTreeMap<NodeId, Pause>);
 
 #[derive(Debug)]
 struct Pause {
-    /// The next one is so long.
+    /// The length of the next pause.
     next: Duration,
-    /// When the core is told; None: it was.
+    /// When the core must be informed; `None` if it was.
     until: Option<Monotonic>,
 }
 
 impl Pauses {
-    /// A snapshot for `to` failed.
+    /// Sending a snapshot to `to` failed.
     pub fn failed(&mut self, to: NodeId, now: Monotonic) {
         let first = Pause {
             next: SHORTEST,
@@ -39,25 +39,25 @@ impl Pauses {
         pause.next = (2 * pause.next).min(LONGEST);
     }
 
-    /// `to` has installed one.
+    /// `to` has installed a snapshot.
     pub fn succeeded(&mut self, to: NodeId) {
         self.0.remove(&to);
     }
 
-    /// The link to `to` broke: it may have been started anew, with space. What waits is due now; the next pause is as
-    /// long as ever, since a link may break again and again.
+    /// The connection to `to` broke. It may have restarted, with space on its disk. So a running pause ends now. The
+    /// length of the next pause does not change, because connections may break repeatedly.
     pub fn restarted(&mut self, to: NodeId, now: Monotonic) {
         if let Some(pause) = self.0.get_mut(&to) {
             pause.until = pause.until.map(|until| until.min(now));
         }
     }
 
-    /// Another leader, other followers. What waited is told to nobody.
+    /// The leader changed. The core is not informed of waiting failures.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Those whose pause is over, each once.
+    /// The followers whose pause is over. Each is returned once.
     pub fn over(&mut self, now: Monotonic) -> Vec<NodeId> {
         let over = self.0.iter_mut().filter_map(|(to, pause)| {
             pause.until.filter(|until| *until <= now)?;
@@ -75,7 +75,7 @@ mod tests {
     const ONE: NodeId = NodeId(1);
     const TWO: NodeId = NodeId(2);
 
-    /// How long after a failure at `now` it is over, to 100 ms.
+    /// The length of the pause after a failure at `now`, to 100 ms.
     fn length(pauses: &mut Pauses, now: Monotonic) -> u64 {
         pauses.failed(ONE, now);
         let tenth = |n| now + Duration::from_millis(100) * n;
@@ -129,7 +129,7 @@ mod tests {
         assert!(pauses.over(now).is_empty());
     }
 
-    /// Else the core would hear that a transfer under way has failed.
+    /// Otherwise the core would be informed that a transfer in progress has failed.
     #[test]
     fn what_was_told_is_not_told_again_when_the_link_breaks() {
         let (mut pauses, now) = (Pauses::default(), Monotonic(1 << 40));

@@ -1,23 +1,23 @@
-//! Quorum reads on their way (paper §8, dissertation §6.4).
+//! Quorum reads in progress (paper §8, dissertation §6.4).
 //!
-//! All reads that come in one turn share one question to the core: "do I still lead, and at which
-//! index?". Once it is confirmed, they wait for the state machine to reach that index. A question that
-//! was refused (another leads) is handed back; its id is never used again.
+//! All reads of one step share one question to the core: whether this member still leads, and at which index. When the
+//! question is confirmed, the reads wait until the state machine reaches that index. A refused question (another member
+//! leads) is returned to the caller, and its id is never used again.
 //!
-//! A member that does not lead asks its leader. Reads change nothing, so a question that may be lost is
-//! simply asked again, under a new id (hazard D6).
+//! A member that does not lead asks its leader. Reads change nothing, so a question that may be lost is asked again
+//! under a new id (hazard D6).
 
 use super::time::Monotonic;
 use crate::raft::{LogIndex, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Readers in the order of their questions.
+/// The readers, in the order of their questions.
 pub struct Reads<T> {
     waiting: VecDeque<Question<T>>,
     last_id: u64,
 }
 
-/// Questions that other members asked of this one: by our id, theirs.
+/// Questions of other members to this one: this member's id for it, then the member and its own number for it.
 #[derive(Default)]
 pub struct Asked(BTreeMap<u64, (NodeId, u64)>);
 
@@ -26,18 +26,18 @@ impl Asked {
         self.0.insert(id, (from, number));
     }
 
-    /// None: the question is one of ours.
+    /// `None` if the question is this member's own.
     pub fn take(&mut self, id: u64) -> Option<(NodeId, u64)> {
         self.0.remove(&id)
     }
 }
 
-/// Ids of questions have this bit, numbers of forwarded letters do not: both are answered alike.
+/// Ids of questions have this bit, and numbers of forwarded messages do not: the replies to both have the same form.
 const QUESTION: u64 = 1 << 63;
 
 struct Question<T> {
     id: u64,
-    /// Once confirmed: what the state machine must have applied.
+    /// The index that must be applied; `None` until the question is confirmed.
     index: Option<LogIndex>,
     asked: Monotonic,
     deadline: Monotonic,
@@ -45,7 +45,7 @@ struct Question<T> {
 }
 
 impl<T> Reads<T> {
-    /// Ids count up from `seed`, drawn at random: an answer to a question of an earlier start fits none.
+    /// Ids count up from `seed`, which is random. So a reply to a question of an earlier start matches none.
     pub fn new(seed: u64) -> Reads<T> {
         Reads {
             waiting: VecDeque::new(),
@@ -53,18 +53,18 @@ impl<T> Reads<T> {
         }
     }
 
-    /// An id that was never used.
+    /// A new id.
     pub fn fresh_id(&mut self) -> u64 {
         self.last_id = self.last_id.wrapping_add(1) | QUESTION;
         self.last_id
     }
 
-    /// The next id is one that was used before ([`super::rules::Rule::ReadIdIsNew`]).
+    /// Makes the next id one that was used before ([`super::rules::Rule::ReadIdIsNew`]).
     pub fn use_ids_again(&mut self) {
         self.last_id = QUESTION;
     }
 
-    /// Readers that share a question: its id.
+    /// Adds readers that share one question, and returns its id.
     pub fn ask(&mut self, readers: Vec<T>, now: Monotonic, deadline: Monotonic) -> u64 {
         let id = self.fresh_id();
         self.waiting.push_back(Question {
@@ -77,7 +77,7 @@ impl<T> Reads<T> {
         id
     }
 
-    /// Gives new ids to the questions that were asked before `time` and are not confirmed: these.
+    /// Gives new ids to the questions that were asked before `time` and are not confirmed. Returns the new ids.
     pub fn renumber(&mut self, time: Monotonic, now: Monotonic) -> Vec<u64> {
         let mut ids = Vec::new();
         for at in 0..self.waiting.len() {
@@ -91,13 +91,13 @@ impl<T> Reads<T> {
     }
 
     pub fn confirmed(&mut self, id: u64, index: LogIndex) {
-        // A question whose time ran out is not here any more.
+        // A question whose deadline has passed is no longer in the list.
         if let Some(question) = self.waiting.iter_mut().find(|question| question.id == id) {
             question.index = Some(index);
         }
     }
 
-    /// The readers of refused questions, each with the time it waits until.
+    /// Removes refused questions, and returns their readers with their deadlines.
     pub fn refused(&mut self, ids: &[u64]) -> Vec<(Monotonic, T)> {
         let refused = self.take_questions(|question| ids.contains(&question.id));
         let readers = refused.into_iter().flat_map(|question| {
@@ -110,12 +110,12 @@ impl<T> Reads<T> {
         readers.collect()
     }
 
-    /// The readers whose index is applied.
+    /// Removes and returns the readers whose index is applied.
     pub fn ready(&mut self, applied: LogIndex) -> Vec<T> {
         self.take(|question| question.index.is_some_and(|index| index <= applied))
     }
 
-    /// The readers whose time is up.
+    /// Removes and returns the readers whose deadline has passed.
     pub fn expired(&mut self, now: Monotonic) -> Vec<T> {
         self.take(|question| question.deadline <= now)
     }

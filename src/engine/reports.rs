@@ -1,4 +1,5 @@
-//! What the log and snapshot threads tell, and snapshots: made, sent, received, and the log cut behind them.
+//! Reports of the WAL thread and the snapshot thread. Snapshots: made, sent, received and installed; and the deletion
+//! of the log before them.
 
 use super::lag::MakeWay;
 use super::request::{Failure, Outcome, Task};
@@ -8,19 +9,19 @@ use super::{DiskJob, DiskReport, Engine, Incoming, NoRoom, Note, Publication, St
 use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, SnapshotMark};
 use core::time::Duration;
 
-/// The log behind a new snapshot is kept this long for a follower that lives and needs it…
+/// How long the log before a new snapshot is kept for a reachable follower that still needs it.
 const KEEP_TAIL: Duration = Duration::from_secs(30);
 
-/// …unless it grows by more than this beside the snapshot.
+/// Maximum bytes of that log, in addition to the size of the snapshot.
 const KEEP_TAIL_BYTES: u64 = 64 << 20;
 
-/// What a full disk has no room for waits so long for a snapshot before writes are refused.
+/// How long a batch without space waits for a snapshot before writes are refused.
 const FULL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A snapshot that did not fit is tried again after this, and after ever longer pauses…
+/// The first wait before a snapshot that did not fit is tried again. Later waits are longer.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
-/// …up to this.
+/// The longest of these waits.
 const ROOM_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 impl<T, R: Rules> Engine<T, R> {
@@ -51,9 +52,9 @@ impl<T, R: Rules> Engine<T, R> {
             self.note(Note::SpaceAgain);
         }
         for Stored { ballot, last } in batches {
-            // The position first: while the core does not know the hard state to be stored, it holds back the last
-            // position it heard of. One of an earlier batch may have been overwritten by this one, and must not be
-            // what the hard state releases.
+            // Reports the position first. Until the core knows that the hard state is stored, it holds back the last
+            // reported position. If it held a position from an earlier batch, this batch may have overwritten that
+            // entry, and the hard state must not release it.
             let early = ballot.filter(|_| !self.rules.keeps(Rule::EntriesBeforeBallot));
             if let Some(ballot) = early {
                 self.input(Input::BallotStored { ballot });
@@ -67,9 +68,9 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// The disk has no room for a batch beside the room that the next snapshot needs; told with each attempt. A snapshot
-    /// shortens the log, and what waits is stored then, so nobody is refused yet. Only if none can be made, writes are
-    /// refused.
+    /// The disk has no space for a batch, apart from the space reserved for the next snapshot. Reported with each
+    /// attempt. A snapshot shortens the log, and then the waiting batch can be stored. So requests are not refused yet.
+    /// Writes are refused only if no snapshot can be made.
     fn disk_is_full(&mut self) {
         let now = self.now.monotonic;
         self.full_since.get_or_insert(now);
@@ -85,7 +86,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.installing.is_none() && !self.schedule.is_running() && self.schedule.has_news()
     }
 
-    /// A snapshot takes its time, and so does what it frees, but not for ever.
+    /// Refuses writes if a snapshot, and the space it frees, take too long.
     pub(super) fn refuse_if_full_for_long(&mut self, now: Monotonic) {
         let is_long = |since: Monotonic| now - since >= FULL_PATIENCE;
         if self.disk_full || !self.full_since.is_some_and(is_long) {
@@ -93,19 +94,19 @@ impl<T, R: Rules> Engine<T, R> {
         }
         match self.schedule.is_running() || self.no_room.is_some() {
             true => self.refuse_writes(),
-            // All is in the newest snapshot already.
+            // The newest snapshot already contains everything.
             false => self.is_out_of_room(),
         }
     }
 
-    /// Whoever waits for a write is told at once; what was handed to the log may be applied once there is
-    /// space. Reads go on.
+    /// Fails the waiting writes at once. The ones in the batch may still be applied when there is space. Reads
+    /// continue.
     fn refuse_writes(&mut self) {
         if std::mem::replace(&mut self.disk_full, true) {
             return;
         }
         self.note(Note::DiskFull);
-        // What was forwarded is answered when it is applied here, which takes this disk, too.
+        // Forwarded commands fail too: their outcome is known when they are applied here, and that needs this disk.
         let mut callers = self.tickets.drain();
         callers.extend(self.forwards.drain());
         callers.extend(self.probes.drain());
@@ -116,8 +117,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// What the next snapshot may need: the last one, and twice what came since, since an event holds the value before
-    /// as well.
+    /// Bytes that the next snapshot may need: the size of the last one, and twice the log since then, because an event
+    /// also contains the previous value.
     pub(super) fn reserve(&self) -> u64 {
         match self.no_room {
             Some(_) => 0,
@@ -125,8 +126,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// No snapshot fits. What waits may take the room that was kept for one, and from now on only commands are taken
-    /// that remove keys.
+    /// No snapshot fits. The waiting batch may use the space reserved for one. From now on, only commands that remove
+    /// keys are accepted.
     fn is_out_of_room(&mut self) {
         let now = self.now.monotonic;
         let first = self.no_room.is_none();
@@ -145,13 +146,14 @@ impl<T, R: Rules> Engine<T, R> {
         }
         self.note(Note::NoRoom);
         self.effects.disk.push(DiskJob::Reserve(0));
-        // Another member may have a larger disk. Only once: if theirs are no larger, the leadership stays where it goes.
+        // Another member may have a larger disk. This is tried only once: if the other disks are not larger, leadership
+        // stays with the new leader.
         if self.core.is_leader() && self.core.others_decide() {
             let _ = self.input(Input::Transfer { to: None });
         }
     }
 
-    /// With keys removed, or space given back, a snapshot may fit after all.
+    /// After keys were removed or the disk got more space, a snapshot may fit again.
     pub(super) fn seek_room(&mut self, now: Monotonic) {
         let applied = self.state.applied;
         let has_news = self.schedule.has_news();
@@ -171,7 +173,7 @@ impl<T, R: Rules> Engine<T, R> {
         if self.may_begin_snapshot() {
             self.begin_snapshot();
         } else if !has_news && self.full_since.is_none() {
-            // All is in the newest snapshot, and what waited is stored.
+            // The newest snapshot contains everything, and the waiting batch is stored.
             self.has_room();
         }
     }
@@ -182,8 +184,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// A leader whose disk is full takes no writes: another member shall lead, if those that live are a majority
-    /// without this one. Asked with each tick; the core refuses while it is at it.
+    /// A leader whose disk is full cannot accept writes. It transfers leadership if the reachable members are a
+    /// majority without it. Called with each tick; the core refuses a transfer while one is in progress.
     pub(super) fn hand_over_if_full(&mut self) {
         if !self.disk_full || !self.core.others_decide() {
             return;
@@ -194,8 +196,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// A leader whose disk hangs, or is far slower than the others', makes way. Looked at with each tick; the core
-    /// refuses a transfer while one is under way.
+    /// A leader whose disk hangs, or is much slower than the others' disks, gives up leadership. Called with each tick;
+    /// the core refuses a transfer while one is in progress.
     pub(super) fn make_way_if_slow(&mut self, now: Monotonic) {
         let core = &self.core;
         if !core.is_leader() {
@@ -232,7 +234,7 @@ impl<T, R: Rules> Engine<T, R> {
             .is_some_and(|since| self.now.monotonic - since > patience)
     }
 
-    /// Whether a follower was heard within an election timeout.
+    /// Whether a follower has sent a message within an election timeout.
     fn lives(&self, follower: &PeerProgress) -> bool {
         let patience = self.settings.election_ticks;
         follower
@@ -240,7 +242,7 @@ impl<T, R: Rules> Engine<T, R> {
             .is_some_and(|ticks| ticks < u64::from(patience))
     }
 
-    // Snapshots of our own
+    // This member's own snapshots
 
     fn begin_snapshot(&mut self) {
         let applied = self.state.applied;
@@ -262,14 +264,14 @@ impl<T, R: Rules> Engine<T, R> {
         if self.core.is_leader() {
             wanted.into_iter().for_each(|to| self.send_snapshot(to));
         }
-        // Another member's snapshot may have taken the log's place meanwhile.
+        // Meanwhile, another member's snapshot may have replaced the log.
         if self.core.position_at(mark.position.index) == Some(mark.position) {
             let now = self.now.monotonic;
             self.compacting = Some((mark, now));
             self.compact_when_possible(now);
         }
         if self.full_since.is_some() {
-            // What waits was given to the disk with what the snapshot before this one needed.
+            // The waiting batch was given to the disk with the reserve of the previous snapshot.
             let reserve = self.reserve();
             self.effects.disk.push(DiskJob::Reserve(reserve));
         }
@@ -285,8 +287,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Cuts the log behind the newest snapshot, unless a follower that lives still copies that part: it
-    /// would need the whole snapshot instead (hazard D22).
+    /// Deletes the log before the newest snapshot, unless a reachable follower still copies that part. Otherwise that
+    /// follower would need the whole snapshot (hazard D22).
     pub(super) fn compact_when_possible(&mut self, now: Monotonic) {
         let Some((mark, since)) = &self.compacting else {
             return;
@@ -309,9 +311,9 @@ impl<T, R: Rules> Engine<T, R> {
         })
     }
 
-    // Snapshots between members
+    // Snapshots sent between members
 
-    /// A follower needs one: the newest there is, or the first, made now.
+    /// A follower needs a snapshot: sends the newest one, or makes the first one now.
     pub(super) fn send_snapshot(&mut self, to: NodeId) {
         if self.has_snapshot {
             let term = self.core.term();
@@ -321,7 +323,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// A follower has installed a snapshot, or has not: then the core hears of it after a pause.
+    /// A follower has installed a snapshot, or has not. In the second case the core is informed after a pause.
     pub(super) fn snapshot_sent(&mut self, to: NodeId, installed: Option<Position>) {
         if installed.is_none() {
             return self.pauses.failed(to, self.now.monotonic);
@@ -330,7 +332,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.input(Input::SnapshotSent { to, installed });
     }
 
-    /// The core may ask for another one, of those whose pause is over.
+    /// Informs the core of failures whose pause is over. It may then request another snapshot.
     pub(super) fn end_pauses(&mut self, now: Monotonic) {
         for to in self.pauses.over(now) {
             let installed = None;
@@ -338,8 +340,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Begins a snapshot if one is due, or if a follower needs the first. There is none of nothing: the first
-    /// entry of a term is applied soon.
+    /// Begins a snapshot if one is due, or if a follower needs the first one. Nothing is applied yet at a new cluster's
+    /// start, so there is nothing to save; the first entry of a term is applied soon.
     pub(super) fn begin_snapshot_if_due(&mut self) {
         let wanted = self.schedule.is_due() || !self.want_snapshot.is_empty();
         let may = self.installing.is_none() && !self.schedule.is_running();
@@ -348,7 +350,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// One at a time: another that comes while one is being installed is dropped, and its sender told.
+    /// Only one snapshot is installed at a time. Another one that arrives meanwhile is dropped, and its sender is
+    /// informed.
     pub(super) fn snapshot_received(&mut self, incoming: Box<Incoming>) {
         if self.installing.is_some() {
             return;
@@ -363,7 +366,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.perform(todo);
     }
 
-    /// What was handed out before goes to the log first, then the snapshot takes the log's place.
+    /// First hands all collected records to the WAL, then replaces the log by the snapshot.
     pub(super) fn install(&mut self, mark: SnapshotMark) {
         let Some(incoming) = &self.installing else {
             unreachable!("the core installs a snapshot when one was received")
@@ -383,7 +386,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// The snapshot is this member's log now: only then is it shown.
+    /// The snapshot has replaced the log on disk. Only now its state is used and published.
     fn installed(&mut self, position: Position) {
         let Some(incoming) = self.installing.take() else {
             if !self.rules.keeps(Rule::InstalledByTheDisk) {
@@ -404,7 +407,7 @@ impl<T, R: Rules> Engine<T, R> {
         });
         self.schedule.replaced(bytes);
         self.has_snapshot = true;
-        // Each step publishes what it has applied before it ends.
+        // Each step publishes the entries that it has applied before it ends.
         assert!(
             !self.unpublished,
             "{position} replaces what nobody was shown"
@@ -419,7 +422,7 @@ impl<T, R: Rules> Engine<T, R> {
             is_jump: true,
             ..publication
         });
-        // Those who waited for entries that the snapshot stands for will not see them.
+        // Callers whose entries are part of the snapshot will not see them applied.
         if self.rules.keeps(Rule::InstallEndsWaiting) {
             let mut callers = self.tickets.drain();
             callers.extend(self.forwards.drain());

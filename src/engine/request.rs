@@ -1,7 +1,7 @@
-//! What is asked of a member, and what it answers.
+//! Requests to a member, and its replies.
 //!
-//! `T` is the caller's own value: the server attaches a handle to a waiting connection, the simulator a number. It
-//! comes back with the one reply that each request gets.
+//! `T` is the caller's own value: the server attaches a handle to a waiting connection, the simulator a number. Each
+//! request gets one reply, which returns the value.
 
 use super::members::MemberError;
 use super::state::State;
@@ -10,19 +10,19 @@ use crate::raft::{LogIndex, SnapshotMark, Term};
 use crate::tree::{ApiError, Applied};
 use core::time::Duration;
 
-/// A command for the log, with whoever waits for it.
+/// A command for the log, with its caller.
 #[derive(Debug)]
 pub struct Proposal<T> {
-    /// The command without its stamp, as [`super::entry`] writes it.
+    /// The command in the encoding of [`super::entry`], without its stamp.
     pub bytes: Vec<u8>,
-    /// None: nobody is answered.
+    /// `None` if no reply is needed.
     pub caller: Option<T>,
-    /// When it fails, however often it was handed back before; None until the engine takes it.
+    /// When it fails, however often it was tried before. `None` until the engine accepts it.
     pub(super) deadline: Option<Monotonic>,
 }
 
 impl<T> Proposal<T> {
-    /// One that nobody waits for.
+    /// A proposal without a caller.
     pub fn own(bytes: Vec<u8>) -> Proposal<T> {
         Proposal {
             bytes,
@@ -31,7 +31,7 @@ impl<T> Proposal<T> {
         }
     }
 
-    /// One that is answered to `caller`.
+    /// A proposal whose reply goes to `caller`.
     pub fn of(bytes: Vec<u8>, caller: T) -> Proposal<T> {
         Proposal {
             caller: Some(caller),
@@ -43,16 +43,16 @@ impl<T> Proposal<T> {
 /// A quorum read.
 #[derive(Debug)]
 pub struct Query<T> {
-    /// Who asks.
+    /// The caller.
     pub caller: T,
-    /// How long it waits at most, if less than the request timeout.
+    /// Its maximum wait, if shorter than the request timeout.
     pub patience: Option<Duration>,
-    /// As in [`Proposal`].
+    /// Like the deadline of a [`Proposal`].
     pub(super) deadline: Option<Monotonic>,
 }
 
 impl<T> Query<T> {
-    /// A query that fails after `patience`, or after the request timeout.
+    /// A read that fails after `patience`, or after the request timeout.
     pub fn new(caller: T, patience: Option<Duration>) -> Query<T> {
         Query {
             caller,
@@ -62,24 +62,24 @@ impl<T> Query<T> {
     }
 }
 
-/// What is asked of a member.
+/// A request to a member.
 #[derive(Debug)]
 pub enum Request<T> {
-    /// Replicate and apply.
+    /// Replicate the command and apply it.
     Propose(Proposal<T>),
-    /// Change who takes part, and where members are reached.
+    /// Change the membership, or a member's peer URLs.
     Change(Proposal<T>),
     /// A quorum read.
     Read(Query<T>),
-    /// The state that is applied here, whoever leads.
+    /// Return a copy of the state that this member has applied, whether or not it leads.
     Copy(T),
-    /// Whether this member's disk syncs: the next batch carries a record for this, even if nothing else is to be
-    /// stored. Answered with [`Outcome::Confirmed`] after that sync.
+    /// Check whether this member's disk syncs: the next batch contains a record for this check, even if nothing else
+    /// must be stored. Answered with [`Outcome::Confirmed`] after that sync.
     Probe(T),
 }
 
 impl<T> Request<T> {
-    /// Bytes of the command; what is no command has none.
+    /// Bytes of the command; 0 for requests without one.
     pub fn bytes(&self) -> usize {
         match self {
             Request::Propose(proposal) | Request::Change(proposal) => proposal.bytes.len(),
@@ -87,7 +87,7 @@ impl<T> Request<T> {
         }
     }
 
-    /// Who is to be answered.
+    /// The caller, if there is one.
     pub fn into_caller(self) -> Option<T> {
         match self {
             Request::Propose(proposal) | Request::Change(proposal) => proposal.caller,
@@ -96,12 +96,12 @@ impl<T> Request<T> {
         }
     }
 
-    /// When it fails: at `latest`, unless it was taken before.
+    /// When it fails: at `latest`, unless it already has a deadline.
     pub(super) fn deadline(&mut self, latest: Monotonic) -> Monotonic {
         match self {
             Request::Propose(proposal) | Request::Change(proposal) => &mut proposal.deadline,
             Request::Read(query) => &mut query.deadline,
-            // These wait for no leader.
+            // These do not wait for a leader.
             Request::Copy(_) | Request::Probe(_) => return latest,
         }
         .get_or_insert(latest)
@@ -109,14 +109,14 @@ impl<T> Request<T> {
     }
 }
 
-/// What a request's entry did.
+/// The effect of a request's entry.
 #[derive(Debug)]
 pub enum Effect {
-    /// A change of the tree.
+    /// The tree changed.
     Event(Applied),
-    /// The tree refused it. All members refuse it alike.
+    /// The tree refused the command. All members refuse it.
     Refused(ApiError),
-    /// The member table is as asked, or the change was refused.
+    /// The member table changed as requested, or the change was refused.
     Members(Result<(), MemberError>),
 }
 
@@ -129,23 +129,23 @@ impl Effect {
     }
 }
 
-/// Why a request got no result.
+/// Why a request has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// It may have been applied, or may be applied later.
     TimedOut,
-    /// A new leader replaced its entry, or it is not known what became of it.
+    /// A new leader's entry replaced its entry, or its outcome is unknown.
     LeaderLost,
-    /// This member stops: the request may have been applied, or may be applied later.
+    /// This member stops. The request may have been applied, or may be applied later.
     Stopped,
-    /// Refused before anything was done with it.
+    /// It was refused before any processing.
     Overloaded,
-    /// Like [`Failure::TimedOut`] for a request that was under way; a later one was refused.
+    /// If the request was in progress: like [`Failure::TimedOut`]. A later request was refused.
     DiskFull,
 }
 
 impl Failure {
-    /// The `cause` of the error 300 that the client gets. The texts are etcd's where it has one (spec §10).
+    /// The `cause` of the error 300 that the client gets. The text is etcd's if etcd has one (spec §10).
     pub fn cause(self) -> &'static str {
         match self {
             Failure::TimedOut => "etcdserver: request timed out",
@@ -161,40 +161,40 @@ impl Failure {
     }
 }
 
-/// The state at one index, and where that is in the log. A clone of the state costs a few pointers.
+/// The state at one index, with its position in the log. A clone of the state copies a few pointers.
 #[derive(Clone)]
 pub struct Task {
     /// The position of the last entry in `state`, and the membership there.
     pub mark: SnapshotMark,
-    /// The engine goes on beside it.
+    /// The state. The engine continues independently.
     pub state: State,
 }
 
-/// The answer to one request.
+/// The outcome of one request.
 pub enum Outcome {
-    /// A proposal or a change: its entry is applied, and the view that shows it is published before this reply.
+    /// For a proposal or a change: its entry is applied, and the view that contains it is published before this reply.
     Done {
-        /// A refusal by the tree is an effect too: its entry was committed.
+        /// A refusal by the tree is an effect too, because its entry was committed.
         effect: Effect,
         /// The entry's index: `X-Raft-Index`.
         applied: LogIndex,
-        /// This member's term: `X-Raft-Term`. May be newer than the term in which the entry was appended. It is
-        /// on disk, so what a client was shown does not go back with a restart.
+        /// This member's term: `X-Raft-Term`. It may be newer than the term in which the entry was appended. It is on
+        /// disk, so a client never sees an older term after a restart.
         term: Term,
     },
-    /// A quorum read: the view last published holds everything that was acknowledged before the question
-    /// (dissertation §6.4). A probe: the disk has synced a batch that began after the question.
+    /// For a quorum read: the last published view contains everything that was acknowledged before the request
+    /// (dissertation §6.4). For a probe: the disk has synced a batch that began after the request.
     Confirmed,
-    /// The state asked for, with this member's term.
+    /// The requested state, with this member's term.
     Copy(Box<Task>, Term),
-    /// There is no result. Whether the entry is applied depends on the [`Failure`].
+    /// There is no result. The [`Failure`] says whether the entry can still be applied.
     Failed(Failure),
 }
 
-/// A reply to whoever asked.
+/// A reply to a caller.
 pub struct Reply<T> {
-    /// What came with the request.
+    /// The value that came with the request.
     pub caller: T,
-    /// What became of it.
+    /// The outcome of the request.
     pub outcome: Outcome,
 }

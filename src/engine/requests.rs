@@ -1,5 +1,5 @@
-//! What clients ask: writes and changes of members are appended here or forwarded to the leader, reads are
-//! confirmed by it.
+//! Client requests. Writes and membership changes are appended here or forwarded to the leader. Reads are confirmed by
+//! the leader.
 
 use super::forwards::Kind;
 use super::letter::Letter;
@@ -14,7 +14,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 impl<T, R: Rules> Engine<T, R> {
-    /// All writes become one run of entries, all reads share one question.
+    /// Processes requests. All writes become one run of entries, and all reads share one question.
     pub(super) fn serve(&mut self, requests: Vec<Request<T>>) {
         let (mut writes, mut queries) = (Vec::new(), Vec::new());
         for request in requests {
@@ -34,7 +34,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.ask_reads(queries);
     }
 
-    /// A clone of the state costs a few pointers; all else is done by whoever has asked.
+    /// A clone of the state copies a few pointers. The caller does the rest of the work.
     fn copy(&mut self, caller: T) {
         let mut state = self.state.clone();
         state.members.hide_incarnations();
@@ -48,13 +48,13 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// The next batch answers it. That batch may have to wait for the one before.
+    /// The next batch answers it. That batch may have to wait for the present one.
     fn probe(&mut self, caller: T) {
         let deadline = self.now.monotonic + self.settings.request_timeout;
         self.probes.waiting.push((deadline, caller));
     }
 
-    /// A read is asked now, or once there is a leader to ask.
+    /// Collects a read that can be asked now; other reads wait for a leader.
     fn sort_read(&mut self, query: Query<T>, now: &mut Vec<Query<T>>) {
         if self.core.leader().is_some() {
             return now.push(query);
@@ -64,12 +64,12 @@ impl<T, R: Rules> Engine<T, R> {
         self.await_leader_for(patience.min(most), Request::Read(query));
     }
 
-    /// Whether there is room for what this command may add.
+    /// Whether there is space for the keys that this command may add.
     pub(super) fn admits(&self, command: &[u8]) -> bool {
         self.no_room.is_none() || entry::removes(command)
     }
 
-    /// Why writes are not taken now, with so many taken in this turn already.
+    /// Why writes are refused now, if `taken` were already accepted in this step.
     pub(super) fn refusal(&self, taken: usize) -> Option<Failure> {
         if self.stopping.is_some() {
             Some(Failure::Stopped)
@@ -82,7 +82,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Quorum reads need no disk, once the log knows an entry of this term.
+    /// Quorum reads need no disk as soon as an entry of this term is committed.
     pub(super) fn serves_reads(&self) -> bool {
         let core = &self.core;
         let committed = core.position_at(core.commit());
@@ -100,7 +100,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// The leader, if this member knows of another one.
+    /// The leader, if another member leads.
     fn led_elsewhere(&self) -> Option<NodeId> {
         let core = &self.core;
         core.leader().filter(|leader| *leader != core.id())
@@ -149,7 +149,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// `askers` are the writes, whose bytes went into `commands`.
+    /// `askers` are the writes whose bytes were moved into `commands`.
     fn refused(&mut self, refusal: Refusal, commands: &[Arc<[u8]>], askers: Vec<Proposal<T>>) {
         for (bytes, asker) in commands.iter().zip(askers) {
             let request = Request::Propose(Proposal {
@@ -163,7 +163,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// The times that the entries of this batch carry.
+    /// The times for the entries of this batch.
     pub(super) fn stamp(&self) -> Stamp {
         let wall = self.now.wall;
         let cluster = match self.rules.keeps(Rule::TimeIsMonotonic) {
@@ -173,7 +173,7 @@ impl<T, R: Rules> Engine<T, R> {
         Stamp { cluster, wall }
     }
 
-    /// Never before the time of an entry that was applied.
+    /// Never earlier than the time of an applied entry.
     pub(super) fn cluster_time(&self) -> ClusterTime {
         let time = self.estimate.at(self.now.monotonic);
         match self.rules.keeps(Rule::TimeGoesOn) {
@@ -182,7 +182,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// The term that clients are shown: what they have seen does not go back with a restart.
+    /// The term that clients see. A client never sees an older term after a restart.
     pub(super) fn shown_term(&self) -> Term {
         match self.rules.keeps(Rule::ShownTermIsStored) {
             true => self.core.stored_term(),
@@ -190,14 +190,14 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    // Changes of the members
+    // Membership changes
 
     fn ask_change(&mut self, write: Proposal<T>) {
         let strict = self.settings.strict_changes;
         let led = self.core.leader().is_some();
         match self.led_elsewhere() {
             Some(leader) => self.forward(leader, Kind::Change, vec![write]),
-            // Nobody is added while there is no majority to be seen: told at once (spec §11).
+            // Without a reachable majority, an addition is refused at once (spec §11).
             None if strict && !led && entry::is_add(&write.bytes) => {
                 self.tell_refused(MemberError::Unhealthy, write.caller.into_iter().collect());
             }
@@ -216,7 +216,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Appends a change of the members, if it may be made.
+    /// Appends a membership change, if it is allowed.
     pub(super) fn change(&mut self, order: &[u8]) -> Result<Position, Unchanged> {
         let change = self.may_change(order)?;
         let mut order = order.to_vec();
@@ -246,16 +246,16 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// What the order asks of raft's membership; None: nothing, it changes where a member is reached. A member
-    /// that was added and is no voter yet bars further ones; that check comes first, as in the reference.
+    /// The change that the command makes to raft's membership; `None` if it only changes a member's peer URLs. A member
+    /// that was added and is not a voter yet prevents further additions. That check is first, as in the reference.
     ///
-    /// Members may be added while a minority is down, which the reference refuses: here the new one has no
-    /// vote before it has caught up, so it cannot cost the majority (hazard D11).
+    /// Members may be added while a minority is down. The reference refuses that. Here the new member has no vote
+    /// before it has caught up, so it cannot cost the majority (hazard D11).
     fn may_change(&self, order: &[u8]) -> Result<Option<(ChangeKind, NodeId)>, Unchanged> {
         let core = &self.core;
-        // The table shows what is applied: it must know of all changes before this one, also of those that an
-        // earlier leader has acknowledged. They are before the first entry of this term. It need not know of all that
-        // is committed: a leader with the slowest disk of all is always behind.
+        // The table shows the applied state. It must contain all earlier changes, including those that an earlier
+        // leader has acknowledged. Those are before the first entry of this term. The table need not contain everything
+        // that is committed: a leader with the slowest disk is always behind.
         let applied = self.state.applied;
         let changing = self
             .changing
@@ -279,7 +279,7 @@ impl<T, R: Rules> Engine<T, R> {
                 .may_remove(id)
                 .map(|()| Some((ChangeKind::Remove, id))),
             Ok((_, entry::Order::Update(member))) => members.may_update(&member).map(|()| None),
-            // Another version's: it was decoded where it came from.
+            // A command of another version. It was decoded by the member that received it.
             _ => Err(MemberError::Unhealthy),
         }
         .map_err(Unchanged::Refused)
@@ -304,12 +304,12 @@ impl<T, R: Rules> Engine<T, R> {
 
     // Waiting for a leader
 
-    /// What was handed back waits for a leader that takes it, for as long as without one.
+    /// A returned request waits for a leader that accepts it, for as long as a request without a leader.
     pub(super) fn try_again(&mut self, request: Request<T>) {
         self.await_leader_for(self.settings.leader_timeout, request);
     }
 
-    /// However often it is handed back, a request waits no longer than the request timeout in all.
+    /// The deadline of a request does not change, however often the request is returned.
     fn await_leader_for(&mut self, patience: Duration, mut request: Request<T>) {
         let now = self.now.monotonic;
         let latest = now + self.settings.request_timeout;
@@ -327,7 +327,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Whoever waits for a leader is served if there is one, or given up when its time is over.
+    /// Processes the requests that wait for a leader if there is one, and fails those whose deadline has passed.
     pub(super) fn retry_leaderless(&mut self, now: Monotonic) {
         let led = self.core.leader().is_some();
         let mut served = Vec::new();
@@ -344,7 +344,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     // Reads
 
-    /// One question for all, and one for each that waits less long than they.
+    /// One question for all reads with the full timeout, and one for each read with a shorter one.
     fn ask_reads(&mut self, queries: Vec<Query<T>>) {
         let latest = self.now.monotonic + self.settings.request_timeout;
         let mut patient = Vec::new();
@@ -378,7 +378,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.ask_leader(number);
     }
 
-    /// A question is asked of the leader, wherever it is; if there is none, once there is.
+    /// Sends a question to the leader, which may be this member. Without a leader it waits.
     fn ask_leader(&mut self, number: u64) {
         match self.led_elsewhere() {
             Some(leader) => self
@@ -392,13 +392,13 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// All questions that nobody has answered are asked again, under new numbers: whoever was asked leads no
-    /// more, or the letter was lost.
+    /// Asks all unanswered questions again, under new numbers: the member that was asked no longer leads, or the
+    /// message was lost.
     pub(super) fn ask_again(&mut self) {
         self.ask_again_since(self.now.monotonic);
     }
 
-    /// Nor is an answer sure to come: what has none after an election timeout is asked again.
+    /// A reply may also get lost. So questions that are unanswered for an election timeout are asked again.
     pub(super) fn ask_again_unanswered(&mut self, now: Monotonic) {
         if let Some(time) = now.checked_sub(self.settings.leader_timeout / 2) {
             self.ask_again_since(time);
@@ -415,7 +415,7 @@ impl<T, R: Rules> Engine<T, R> {
 /// Why a change was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unchanged {
-    /// It may be asked again.
+    /// It may be requested again.
     NotTaken,
     Refused(MemberError),
 }

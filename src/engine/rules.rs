@@ -1,15 +1,16 @@
-//! The rules that a member keeps beside raft's own, each with a switch.
+//! The rules that a member keeps in addition to raft's own, each with a switch.
 //!
 //! A test that has never failed proves little. The simulator switches one rule off, runs the same engine, and must find
-//! the harm ([`crate::sim`]). A server keeps all of them: for [`AllRules`] every question is answered by a constant, so
-//! the compiler removes the other branch.
+//! a violation ([`crate::sim`]). A server keeps all rules: [`AllRules`] answers with constants, so the compiler removes
+//! the other branch.
 //!
-//! The rules of the WAL thread ([`crate::replica`]) are here too, so that one list holds all that can be switched off.
+//! The rules of the WAL thread ([`crate::replica`]) are listed here too, so that one list contains everything that can
+//! be switched off.
 
 use super::state::{Outcome, State};
 use crate::raft::{self, AllRules, Core, Entry, Todo};
 
-/// What an engine asks about the rules, and whom it shows its steps.
+/// The interface through which an engine asks for its rules and shows its steps.
 pub trait Rules: Sized + 'static {
     /// The rules of raft's core.
     type Core: raft::Rules;
@@ -19,10 +20,10 @@ pub trait Rules: Sized + 'static {
         true
     }
 
-    /// The core has taken one step.
+    /// Called after each step of the core.
     fn stepped(&self, _core: &Core<Self::Core>, _todo: &Todo) {}
 
-    /// The state machine has applied the entry.
+    /// Called after the state machine has applied an entry.
     fn applied(&self, _entry: &Entry, _state: &State, _outcome: &Outcome) {}
 }
 
@@ -32,104 +33,107 @@ impl Rules for AllRules {
 
 macro_rules! listed {
     ($($(#[$doc:meta])* $rule:ident,)+) => {
-        /// One rule.
+        /// A rule.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Rule {
             $($(#[$doc])* $rule,)+
         }
 
         impl Rule {
-            /// All of them.
+            /// All rules.
             pub const ALL: &[Rule] = &[$(Rule::$rule,)+];
         }
     };
 }
 
 listed! {
-    // Writes and changes of the members.
+    // Writes and membership changes.
 
-    /// A forwarded command that was not applied by the first entry of a newer term fails then. Without: its client waits
-    /// until its time is over.
+    /// A forwarded command fails if an entry of a newer term is applied before it. Without this rule, its client waits
+    /// until the deadline.
     ForwardsEndWithTheirTerm,
-    /// Such a command is not sent again: its entry may be in the log of the leader to come (hazard D16).
+    /// Such a command is not sent again: its entry may be in the next leader's log (hazard D16).
     SentOnce,
-    /// An entry answers the request whose entry it is, not whoever waits for its index.
+    /// An entry answers the request that it belongs to, not any request that waits for its index.
     TicketNamesItsTerm,
-    /// The table of members is as of all earlier changes when the next one is decided.
+    /// When a membership change is decided, the member table contains all earlier changes.
     ChangesOneByOne,
-    /// A forwarded command that was not taken is reported as such only if it was not appended.
+    /// A leader reports a forwarded command as not accepted only if it did not append it.
     NotTakenMeansNotAppended,
 
     // Reads.
 
-    /// A quorum read asks whether its leader still leads. Without: a leader answers at once (hazard D5).
+    /// For a quorum read, the leader confirms that it still leads. Without this rule, a leader answers at once (hazard
+    /// D5).
     ReadAsks,
-    /// Each question has an id of its own (etcd #20418).
+    /// Each question has a new id (etcd #20418).
     ReadIdIsNew,
     /// A confirmed read waits until its index is applied.
     ReadWaitsForItsIndex,
-    /// A read fails when its time is over.
+    /// A read fails when its deadline has passed.
     ReadsTimeOut,
 
     // Snapshots.
 
-    /// A received snapshot is shown once the disk has reported it. Without: at once.
+    /// A received snapshot is published when the disk has reported it. Without this rule, it is published at once.
     InstalledByTheDisk,
-    /// Requests whose entries may be in an installed snapshot fail.
+    /// Requests whose entries may be part of an installed snapshot fail.
     InstallEndsWaiting,
-    /// Once a snapshot is installed, the next one can be.
+    /// After a snapshot is installed, another one can be installed.
     InstallEnds,
 
     // Time.
 
-    /// Cluster time comes from the leader's monotonic clock, not from its wall clock (etcd #7565).
+    /// Cluster time advances with the leader's monotonic clock, not with its wall clock (etcd #7565).
     TimeIsMonotonic,
-    /// A new leader continues the cluster's time. Without: it counts from its own boot (etcd #2508).
+    /// A new leader continues the cluster's time. Without this rule, it counts from its own boot (etcd #2508).
     TimeIsTheClusters,
     /// An older message of a leader does not set the time back.
     TimeHeardGrows,
-    /// A leader that was behind the time of its log goes on from there. Without: it stands still until it has caught up.
+    /// The time of a leader that was behind its log continues from the log's time. Without this rule, it stands still
+    /// until the leader's clock has caught up.
     TimeGoesOn,
-    /// Only a leader lets keys expire.
+    /// Only a leader proposes the expiry of keys.
     LeaderExpires,
     /// Applying reads no clock.
     ApplyReadsNoClock,
 
-    // What a client is shown.
+    // What clients see.
 
     /// The term in a reply or a view is on disk.
     ShownTermIsStored,
     /// A view is published before the replies that it belongs to.
     PublishedBeforeReply,
 
-    // Leadership and the end.
+    // Leadership and stopping.
 
-    /// A leader whose disk hangs makes way.
+    /// A leader whose disk hangs gives up leadership.
     HungLeaderMakesWay,
-    /// A leader whose disk is as slow as the others' stays.
+    /// A leader whose disk is as slow as the others' keeps leadership.
     EqualsStay,
-    /// A leader that stops hands over first.
+    /// A leader that stops transfers leadership first.
     StopHandsOver,
-    /// A member that stops answers first what it was asked before.
+    /// A member that stops first answers the requests that it has received before.
     StopFinishes,
 
     // Reports of the disk.
 
-    /// The entries of a batch are reported to the core before its hard state, which releases what was held back.
+    /// The entries of a batch are reported to the core before its hard state, which releases a report that was held
+    /// back.
     EntriesBeforeBallot,
 
     // The WAL thread.
 
-    /// A batch that holds only a hard state is synced.
+    /// A batch that contains only a hard state is synced.
     BallotIsSynced,
-    /// What depends on a batch is sent after its sync (etcd #14370).
+    /// Messages that depend on a batch are sent after its sync (etcd #14370).
     SyncBeforeSend,
     /// A batch is reported after its sync.
     SyncBeforeReport,
     /// A failed sync ends the process ("fsyncgate").
     FailedSyncIsFinal,
-    /// The log is cut after the snapshot that stands for it has its name (camunda #6092).
+    /// The log is deleted only after the snapshot that replaces it has its final name (camunda #6092).
     SnapshotBeforeCut,
-    /// An installed snapshot is reported after it has its name.
+    /// An installed snapshot is reported only after it has its final name.
     InstallBeforeReport,
 }

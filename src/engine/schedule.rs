@@ -1,33 +1,34 @@
 //! When this member makes a snapshot of its own state.
 
-/// When a snapshot is due (design: at most doubling what is written to the disk).
+/// Decides when a snapshot is due. The snapshots should at most double the bytes written to the disk.
 ///
-/// After `count` entries, but not before the log since the last snapshot has outgrown that snapshot; in
-/// any case once the log holds `log_bytes_max` or the last snapshot's size, whichever is more.
+/// A snapshot is due after `count` entries, but not before the log since the last snapshot is larger than that
+/// snapshot. In any case it is due when the log holds `log_bytes_max`, or the size of the last snapshot if that is
+/// more.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
     count: u64,
     log_bytes_max: u64,
-    /// Since the last snapshot.
+    /// Entries since the last snapshot.
     entries: u64,
     log_bytes: u64,
     snapshot_bytes: u64,
-    /// What the snapshot under way covers. One at a time.
+    /// What the running snapshot covers. There is at most one.
     running: Option<(u64, u64)>,
-    /// After one that failed: not before the log holds this much.
+    /// After a failure: the size that the log must have before the next attempt.
     not_before: u64,
-    /// Something must be in a snapshot soon, whatever the log's length.
+    /// A snapshot is needed soon, whatever the size of the log.
     hurried: bool,
 }
 
-/// What the log must grow by before a failed snapshot is tried again, unless room is sought for a full disk.
+/// How much the log must grow before a failed snapshot is tried again, unless a full disk needs space.
 const RETRY_BYTES: u64 = 1 << 20;
 
-/// Beside the state: the file's own head and checksums, and the file system's blocks.
+/// The overhead of a snapshot file: its head and checksums, and the file system's blocks.
 const RESERVE_BYTES: u64 = 128 << 10;
 
 impl Schedule {
-    /// `snapshot_bytes`: of the newest snapshot, 0 without one; the log after it counts as empty.
+    /// `snapshot_bytes`: the size of the newest snapshot, 0 if there is none. The log after it counts as empty.
     pub fn new(count: u64, log_bytes_max: u64, snapshot_bytes: u64) -> Schedule {
         Schedule {
             count,
@@ -41,13 +42,13 @@ impl Schedule {
         }
     }
 
-    /// An entry of so many bytes was applied.
+    /// An entry of this many bytes was applied.
     pub fn applied(&mut self, bytes: usize) {
         self.entries += 1;
         self.log_bytes += bytes as u64;
     }
 
-    /// Whether to begin one now; never while one is under way or nothing new was applied.
+    /// Whether to begin one now. False while one is running, or if nothing new was applied.
     pub fn is_due(&self) -> bool {
         let counted = self.entries >= self.count && self.log_bytes >= self.snapshot_bytes;
         let long = self.log_bytes >= self.log_bytes_max.max(self.snapshot_bytes);
@@ -55,19 +56,19 @@ impl Schedule {
         may && self.entries > 0 && (counted || long || self.hurried)
     }
 
-    /// Wants a snapshot of what is applied now. A member's new peer URL is known to those alone that have
-    /// applied it, and after a restart they apply nothing before they have reached each other.
+    /// Requests a snapshot of the present state. Only members that have applied it know a member's new peer URL. After
+    /// a restart, members apply nothing before they have reached each other, so the URL must be in a snapshot.
     pub fn hurry(&mut self) {
         self.hurried = true;
     }
 
-    /// Whether anything was applied since the last snapshot: only then a new one frees log.
+    /// Whether anything was applied since the last snapshot. Only then a new one can shorten the log.
     pub fn has_news(&self) -> bool {
         self.entries > 0
     }
 
-    /// Bytes that the next snapshot may have: the last one, and twice what came since, since an event holds the value
-    /// before as well.
+    /// Bytes that the next snapshot may need: the size of the last one, and twice the log since then, because an event
+    /// also contains the previous value.
     pub fn reserve(&self) -> u64 {
         let since = self.log_bytes.saturating_mul(2);
         self.snapshot_bytes
@@ -75,7 +76,7 @@ impl Schedule {
             .saturating_add(RESERVE_BYTES)
     }
 
-    /// Whether one is under way.
+    /// Whether a snapshot is running.
     pub fn is_running(&self) -> bool {
         self.running.is_some()
     }
@@ -85,21 +86,21 @@ impl Schedule {
         self.log_bytes
     }
 
-    /// Another member's snapshot of so many bytes took the place of the log.
+    /// Another member's snapshot of this size has replaced the log.
     pub fn replaced(&mut self, bytes: u64) {
         (self.entries, self.log_bytes) = (0, 0);
         self.snapshot_bytes = bytes;
-        // One of our own that is under way is of an older state.
+        // A running snapshot of this member's own is of an older state.
         self.running = self.running.map(|_| (0, 0));
     }
 
-    /// One is under way that covers all that was applied so far.
+    /// A snapshot is running. It covers everything applied so far.
     pub fn begun(&mut self) {
         self.hurried = false;
         self.running = Some((self.entries, self.log_bytes));
     }
 
-    /// The snapshot under way has become so many bytes; or nothing, and its log is still needed.
+    /// The running snapshot ended with this size. `None` if it failed, so that its log is still needed.
     pub fn ended(&mut self, bytes: Option<u64>) {
         let covered = self.running.take();
         match (bytes, covered) {

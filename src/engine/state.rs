@@ -1,25 +1,25 @@
-//! The state machine: what the committed log adds up to.
+//! The state machine: the result of the committed log.
 //!
-//! Applying is deterministic: the outcome depends on the entries alone, never on a clock or on chance,
-//! so all members are equal at equal indexes. A snapshot is this state at one index.
+//! Applying is deterministic. The outcome depends only on the entries, not on a clock or on random numbers. So all
+//! members have the same state at the same index. A snapshot is this state at one index.
 //!
-//! # What the tree's index counts beside changes of keys
+//! # What the tree's index counts in addition to key changes
 //!
-//! Changes of the members take indexes, and places in the history, as in the reference:
+//! Membership changes take indexes, and places in the history, as in the reference:
 //!
 //! | change | indexes |
 //! |---|---|
 //! | the cluster is founded | one for each founder, one for the version of the cluster |
-//! | a member publishes a name or client URLs that are new | 1 |
+//! | a member publishes a new name or new client URLs | 1 |
 //! | a member is added | 1 |
 //! | a member gets other peer URLs, or the same again | 1 |
 //! | a member is removed | 2 |
-//! | a learner is promoted, a change is refused, a member publishes what is known | 0 |
+//! | a learner is promoted, a change is refused, a member publishes known values | 0 |
 //!
-//! So the first key has index 4 in a cluster of one, and 8 in a cluster of three. An entry of an earlier version counts
-//! nothing ([`entry::is_counted`]).
+//! So the first key has index 4 in a cluster of one, and 8 in a cluster of three. An entry of an earlier version of
+//! this program takes no index ([`entry::is_counted`]).
 //!
-//! # The state's bytes in a snapshot
+//! # Encoding of the state in a snapshot
 //!
 //! | size | field |
 //! |---:|---|
@@ -38,33 +38,33 @@ const VERSION: u8 = 1;
 /// Version, time and the length of the members' JSON.
 const HEAD_BYTES: usize = 13;
 
-/// What the log adds up to at [`State::applied`]. A clone is cheap and keeps its content.
+/// The state machine at [`State::applied`]. A clone is cheap and keeps its content.
 #[derive(Clone)]
 pub struct State {
-    /// The keys, and the events that watches may still ask for.
+    /// The keys, and the events that watches may still request.
     pub tree: Tree,
-    /// The table that the members API shows; who votes is for raft's own membership to say.
+    /// The table that the members API shows. Only raft's own membership decides who votes.
     pub members: Members,
-    /// The last entry that is in it; 0 before the first.
+    /// The last applied entry; 0 before the first.
     pub applied: LogIndex,
     /// Cluster time of the last stamped entry.
     pub time: ClusterTime,
 }
 
-/// What one entry did.
+/// The outcome of one entry.
 pub enum Outcome {
-    /// A client's write, which may have been refused; equal on every member.
+    /// A client's write, which may have been refused. The same on every member.
     Tree(Result<Applied, ApiError>),
-    /// What was removed because its time was up, in order; may be empty.
+    /// The nodes that expired, in order; may be empty.
     Expired {
         /// One event for each node.
         all: Vec<Applied>,
-        /// As many as the entry may expire: more may be due.
+        /// Whether the limit of the entry was reached, so that more nodes may be due.
         is_cut: bool,
     },
-    /// The members' table changed, unless the change was refused; equal on every member.
+    /// A change of the member table, which may have been refused. The same on every member.
     Members(Result<(), MemberError>),
-    /// Nothing that a client sees.
+    /// No effect that a client can see.
     Quiet,
 }
 
@@ -82,8 +82,8 @@ impl State {
     /// Applies the next committed entry.
     ///
     /// # Panics
-    /// When an entry is skipped, or holds what no version wrote: going on would make this member differ
-    /// from the others.
+    /// If an entry was skipped, or has content that no version of this program writes. If this member continued, it
+    /// would differ from the others.
     pub fn apply(&mut self, entry: &Entry) -> Outcome {
         self.try_apply(entry).unwrap_or_else(|Malformed(what)| {
             let index = entry.position.index.0;
@@ -91,13 +91,13 @@ impl State {
         })
     }
 
-    /// As [`State::apply`], for whoever only reads a log that another version may have written.
+    /// Like [`State::apply`], for callers that only read a log which another version may have written.
     ///
     /// # Errors
-    /// [`Malformed`] when the entry holds what no version known here wrote; the state is of no use then.
+    /// [`Malformed`] if the entry has content that no known version writes. The state cannot be used after that.
     ///
     /// # Panics
-    /// When an entry is skipped.
+    /// If an entry was skipped.
     pub fn try_apply(&mut self, entry: &Entry) -> Result<Outcome, Malformed> {
         let index = entry.position.index;
         assert_eq!(
@@ -108,7 +108,7 @@ impl State {
         self.applied = index;
         match &entry.payload {
             Payload::Command(bytes) => self.order(bytes),
-            // The leader promotes by itself, and raft's own membership says so.
+            // The leader promotes learners automatically. Only raft's own membership changes.
             Payload::Change(change) if change.kind == ChangeKind::Promote => Ok(Outcome::Quiet),
             Payload::Change(change) => self.order(&change.context),
             Payload::Noop => Ok(Outcome::Quiet),
@@ -119,8 +119,8 @@ impl State {
         let (mut stamp, order) = entry::decode(bytes)?;
         let asked = stamp.cluster;
         self.time = self.time.max(stamp.cluster);
-        // A new leader may stamp with an earlier time than the one before. What is to live for a while lives from the
-        // latest time that the log knows, or it would end early by the difference.
+        // A new leader may stamp an entry with an earlier time than its predecessor. A time to live counts from the
+        // latest time in the log. Otherwise the key would expire early by the difference.
         stamp.cluster = self.time;
         let counted = entry::is_counted(bytes);
         Ok(match order {
@@ -151,7 +151,7 @@ impl State {
             }
             Order::Remove(id) => {
                 self.members.remove(id);
-                // The reference deletes the member, and notes that its id is never used again.
+                // The reference deletes the member, and records that its id must never be used again.
                 let actions = [Action::Delete, Action::Create];
                 self.members_outcome(Ok(()), counted.then_some(&actions), stamp.cluster)
             }
@@ -159,15 +159,16 @@ impl State {
         })
     }
 
-    /// In the reference each founder takes an index, and so does the first cluster version. Here they take theirs
-    /// when the first member publishes itself: before that no member answers a client.
+    /// In the reference, each founder takes an index, and so does the first cluster version. Here these indexes are
+    /// taken when the first member publishes itself. Before that, no member answers a client.
     fn count_foundation(&mut self, at: ClusterTime) {
         let founders = self.members.iter().count();
         (0..founders).for_each(|_| self.tree.take_index(Action::Create, at));
         self.tree.take_index(Action::Set, at);
     }
 
-    /// `actions`: what the reference does in its store for this change, each with an index; None if none is counted.
+    /// `actions`: the reference's store operations for this change. Each takes an index. `None` if the entry takes
+    /// none.
     fn members_outcome(
         &mut self,
         result: Result<(), MemberError>,
@@ -182,7 +183,7 @@ impl State {
         Outcome::Members(result)
     }
 
-    /// How many bytes [`State::save`] would write. Takes about as long.
+    /// The number of bytes that [`State::save`] would write. Takes about as long as `save`.
     pub fn saved_bytes(&self) -> u64 {
         let mut encoder = Encoder::new(self);
         let (mut bytes, mut slice) = (0, Vec::new());
@@ -196,10 +197,10 @@ impl State {
         }
     }
 
-    /// The state as bytes, slice by slice; `save` takes them one after the other.
+    /// Encodes the state in slices, and passes each to `save`.
     ///
     /// # Errors
-    /// The first one of `save`, which ends the writing.
+    /// The first error of `save`, which ends the encoding.
     pub fn save<E>(&self, mut save: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let mut encoder = Encoder::new(self);
         let mut slice = Vec::new();
@@ -214,15 +215,15 @@ impl State {
     }
 }
 
-/// Makes the bytes of one version of the state, as they are asked for.
+/// Encodes one version of the state on request, slice by slice.
 pub struct Encoder {
-    /// The version, the time and the members, until they are handed out.
+    /// Version, time and members, until they are returned.
     head: Vec<u8>,
     tree: tree::Encoder,
 }
 
 impl Encoder {
-    /// Keeps that version of the tree until it is dropped.
+    /// Keeps this version of the tree alive until the encoder is dropped.
     pub fn new(state: &State) -> Encoder {
         let members = serde_json::to_vec(&state.members).expect("members are plain data");
         let mut head = Vec::with_capacity(HEAD_BYTES + members.len());
@@ -236,29 +237,29 @@ impl Encoder {
         }
     }
 
-    /// Appends the next slice, of about 64 KiB. False: that was all.
+    /// Appends the next slice, of about 64 KiB. Returns false after the last one.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self, out: &mut Vec<u8>) -> bool {
         out.append(&mut self.head);
         self.tree.next(out)
     }
 
-    /// What the slices so far hold.
+    /// Numbers of keys and directories in the slices so far.
     pub fn census(&self) -> Census {
         self.tree.census()
     }
 }
 
-/// Reads a state back from the slices of a snapshot, however they are cut.
+/// Decodes a state from the slices of a snapshot, wherever the slices are cut.
 pub struct Loader {
-    /// The head and the members, until they are complete.
+    /// Head and members, until they are complete.
     head: Vec<u8>,
     begun: Option<(Members, ClusterTime)>,
     tree: tree::Decoder,
 }
 
 impl Loader {
-    /// `history_events`: how many past events the tree keeps for watches.
+    /// `history_events`: the number of past events that the tree keeps for watches.
     pub fn new(history_events: usize) -> Loader {
         Loader {
             head: Vec::new(),
@@ -273,10 +274,10 @@ impl Loader {
         self
     }
 
-    /// Takes the next slice.
+    /// Processes the next slice.
     ///
     /// # Errors
-    /// [`Malformed`] when the bytes are not what [`State::save`] writes.
+    /// [`Malformed`] if the bytes are not the output of [`State::save`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         if self.begun.is_some() {
             return self.push_tree(bytes);
@@ -294,10 +295,10 @@ impl Loader {
         self.push_tree(&rest)
     }
 
-    /// Ends the reading: the state as of `applied`.
+    /// Ends the decoding and returns the state as of `applied`.
     ///
     /// # Errors
-    /// [`Malformed`] when bytes are missing.
+    /// [`Malformed`] if bytes are missing.
     pub fn finish(self, applied: LogIndex) -> Result<State, Malformed> {
         let (members, time) = self
             .begun
@@ -320,7 +321,7 @@ impl Loader {
             .map_err(|error| Malformed(format!("tree: {error:?}")))
     }
 
-    /// Where the members end, once that many bytes are there.
+    /// The end of the members, when their length is known.
     fn members_end(&self) -> Result<Option<usize>, Malformed> {
         match self.head.first() {
             Some(&VERSION) | None => {}
@@ -401,7 +402,7 @@ mod tests {
         assert_eq!(counted, [4, 3, 1, 1]);
     }
 
-    /// Whatever a member starts from, it counts on as the others do.
+    /// A member that starts from a snapshot assigns the same indexes as the others.
     #[test]
     fn a_snapshot_between_any_two_entries_changes_no_index() {
         let mut state = State::new(Members::new(1, [member(1), member(2)]), 100);
@@ -417,19 +418,19 @@ mod tests {
         assert_eq!(state.tree.stats().create_success, 4);
     }
 
-    /// A log that was written before they were counted keeps its indexes.
+    /// A log that was written before membership changes took indexes keeps its indexes.
     #[test]
     fn an_old_log_means_what_it_meant() {
         let mut state = State::new(Members::new(1, [member(1), member(2)]), 100);
         let mut old = commands();
-        // The first byte is the kind, and 64 says that it is counted.
+        // The first byte is the kind; 64 marks an entry that takes an index.
         old.iter_mut().for_each(|command| command[0] &= !64);
         assert_eq!(apply(&mut state, &old), [0; 8]);
         assert_eq!(state.tree.stats().create_success, 0);
         assert_eq!(apply(&mut state, &[entry::add(&member(4))]), [1]);
     }
 
-    /// A new leader whose time is behind that of the one before stamps its first entries with less.
+    /// A new leader whose time is behind its predecessor's stamps its first entries with an earlier time.
     #[test]
     fn a_key_lives_from_the_latest_time_that_the_log_knows() {
         use crate::tree::{Action, Command, Key, Stamp, WallTime};

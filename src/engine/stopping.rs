@@ -1,4 +1,4 @@
-//! The end: leadership is handed over, what is under way is finished, and the last answers are given.
+//! How a member stops: it transfers leadership, finishes the requests in progress, and sends the last replies.
 
 use super::rules::{Rule, Rules};
 use super::time::Monotonic;
@@ -6,26 +6,27 @@ use super::{Engine, Note};
 use crate::raft::{Input, NodeId};
 use core::time::Duration;
 
-/// A stopping replica waits this long for what was handed to it.
+/// How long a stopping member waits for the requests in progress.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A leader that has handed over stays this long, to hand back what followers still forward to it.
+/// How long a leader stays after it has transferred leadership, to return the commands that followers still forward to
+/// it.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// A member that is removed stays this long, so that the others learn of it too.
+/// How long a removed member stays, so that the others learn of the removal too.
 const REMOVED_LINGER: Duration = Duration::from_millis(500);
 
-/// How far stopping has come.
+/// The progress of stopping.
 pub(super) struct Stopping {
     since: Monotonic,
-    /// It led others when it was told to stop.
+    /// Whether it led other members when stopping began.
     led: bool,
-    /// Since when another leads.
+    /// When another member became leader.
     handed_over: Option<Monotonic>,
 }
 
 impl<T, R: Rules> Engine<T, R> {
-    /// What was handed over until now is finished; what comes after is refused.
+    /// Requests received before this call are finished. Later ones are refused.
     pub(super) fn begin_stop(&mut self) {
         let led = self.core.is_leader() && self.core.membership().voters.len() > 1;
         if led && self.rules.keeps(Rule::StopHandsOver) {
@@ -38,7 +39,7 @@ impl<T, R: Rules> Engine<T, R> {
         });
     }
 
-    /// Nothing that was handed to this thread is still under way, or it took too long.
+    /// Whether no request is in progress any longer, or the wait took too long.
     pub(super) fn has_stopped(&mut self) -> bool {
         let saved = self.saving.is_none() || self.disk_full;
         let asked = self.tickets.is_empty() && self.forwards.is_empty() && self.reads.is_empty();
@@ -62,7 +63,7 @@ impl<T, R: Rules> Engine<T, R> {
         core.leader().is_some_and(|NodeId(id)| id != core.id().0)
     }
 
-    /// This member is no longer one: it will be told to stop.
+    /// This member was removed from the cluster. Its process will be asked to stop.
     pub(super) fn was_removed(&mut self) {
         if self.removed.is_none() {
             self.removed = Some(self.now.monotonic);
@@ -70,9 +71,9 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// A member says that this one was removed. One that leads or hears a leader is none: whoever says so has left the
-    /// cluster, such as one that was told to go on alone. One that hears no leader may have been away when it was
-    /// removed: it believes two members, or the only other one there is.
+    /// Another member reports that this one was removed. If this member leads or has a leader, the report is wrong: the
+    /// reporting member has left the cluster, for example because it was told to continue alone. If there is no leader,
+    /// this member may have been away when it was removed. Then it believes two members, or the only other one.
     pub(super) fn is_told_removed(&mut self, by: NodeId) {
         if self.core.leader().is_some() || by == self.core.id() || !self.knows(by) {
             return;

@@ -1,4 +1,4 @@
-//! One engine, stepped by hand: the test is the disk, the clock and the other members.
+//! Tests that step one engine by hand. The test plays the disk, the clock and the other members.
 
 use super::letter::Letter;
 use super::members::{Member, Members, Published};
@@ -49,22 +49,22 @@ fn settings() -> Settings {
     }
 }
 
-/// A member of three, with a learner if the test wants one.
+/// A member of a cluster of three, with a learner if the test needs one.
 struct Bench {
     engine: Engine<u64>,
     now: Monotonic,
-    /// With the disk: each is reported stored by [`Bench::store`].
+    /// Batches with the disk. [`Bench::store`] reports each as stored.
     at_disk: VecDeque<Batch>,
-    /// What left for other members, messages that waited for the disk included.
+    /// Messages sent to other members, including those that waited for the disk.
     sent: Vec<(NodeId, Body)>,
     waiting: VecDeque<Vec<(NodeId, Letter)>>,
-    /// The newest cluster time that left with a message.
+    /// The newest cluster time in a sent message.
     told: ClusterTime,
     notes: Vec<Note>,
     removed: bool,
-    /// How many were begun.
+    /// Number of snapshots begun.
     snapshots: usize,
-    /// What was to be kept for the next one, apart from what each batch says.
+    /// The reserves requested for the next snapshot, except those in batches.
     reserves: Vec<u64>,
 }
 
@@ -137,7 +137,7 @@ impl Bench {
         }
     }
 
-    /// The oldest batch that is with the disk is synced.
+    /// Syncs the oldest batch that is with the disk.
     fn store(&mut self) {
         let batch = self.at_disk.pop_front().expect("a batch is with the disk");
         let then = self.waiting.pop_front().expect("with its messages");
@@ -176,7 +176,7 @@ impl Bench {
         self.step(Event::Tick);
     }
 
-    /// Ticks, with followers that answer heartbeats.
+    /// Ticks, while the followers answer heartbeats.
     fn tick_led(&mut self, ticks: u32) {
         for _ in 0..ticks {
             self.tick();
@@ -195,7 +195,7 @@ impl Bench {
         self.engine.core().term().0
     }
 
-    /// Is elected, with the first entry of its term committed.
+    /// Makes this member leader, with a committed first entry of its term.
     fn lead(&mut self) {
         while !self
             .sent
@@ -226,7 +226,7 @@ impl Bench {
         self.engine.core().last_position().index
     }
 
-    /// These followers have all that the leader has.
+    /// These followers acknowledge all entries of the leader.
     fn acknowledge(&mut self, followers: &[NodeId]) {
         let matched = self.last();
         for follower in followers {
@@ -234,14 +234,14 @@ impl Bench {
         }
     }
 
-    /// All that was handed out is stored everywhere.
+    /// Every member stores everything.
     fn commit(&mut self) {
         self.store_all();
         self.acknowledge(&[TWO, THREE]);
         self.store_all();
     }
 
-    /// Expiries with the disk.
+    /// Number of expiry entries with the disk.
     fn expiries(&self) -> usize {
         let entries = self.at_disk.iter().flat_map(|batch| &batch.entries);
         let orders = entries.filter_map(|entry| match &entry.payload {
@@ -264,7 +264,7 @@ impl Bench {
         self.step(Event::Requests(vec![Request::Propose(proposal)]))
     }
 
-    /// The disk has no room for what it was given.
+    /// The disk has no space for the batch.
     fn is_full(&mut self) -> Effects<u64> {
         self.step(Event::Disk(DiskReport::Full))
     }
@@ -307,8 +307,8 @@ fn append(entries: Vec<Entry>, commit: u64) -> Body {
     }
 }
 
-/// Two leaders replace each other's first entry while the disk is busy, so that the newest hard state is stored
-/// together with an entry of before.
+/// Two leaders replace each other's first entry while the disk is busy. So the newest hard state is stored together
+/// with an entry of an earlier term.
 #[test]
 fn a_batch_that_overwrote_an_entry_does_not_count_for_it() {
     let mut bench = Bench::new(&[]);
@@ -332,13 +332,14 @@ fn a_batch_that_overwrote_an_entry_does_not_count_for_it() {
     assert_eq!((core.stored(), core.applied()), (LogIndex(1), LogIndex(1)));
 }
 
-/// Heartbeats need no disk, so a leader whose disk hangs keeps its majority. The others' disks work: they commit.
+/// Heartbeats need no disk, so a leader whose disk hangs keeps its majority. The others' disks work, so entries are
+/// committed.
 #[test]
 fn a_leader_whose_disk_hangs_makes_way_and_takes_no_more_than_it_may() {
     let mut bench = Bench::new(&[]);
     bench.lead();
     bench.propose(1, 10_000);
-    // From here on nothing that this member writes is reported stored.
+    // From here on, nothing that this member writes is reported as stored.
     bench.acknowledge(&[TWO, THREE]);
     assert!(bench.engine.core().commit() > bench.engine.core().stored());
     let mut refused = 0;
@@ -363,7 +364,7 @@ fn a_leader_whose_disk_hangs_makes_way_and_takes_no_more_than_it_may() {
     assert!(bench.notes.contains(&Note::HandsOverSlowDisk));
 }
 
-/// The target may never get all that only the hanging disk has.
+/// The transfer target may never receive the entries that only the hanging disk has.
 #[test]
 fn a_leader_whose_disk_hangs_steps_down_if_nobody_takes_over() {
     let mut bench = Bench::new(&[]);
@@ -385,7 +386,7 @@ fn a_leader_whose_disk_hangs_steps_down_if_nobody_takes_over() {
     );
 }
 
-/// Where the others are no majority, nobody else can lead.
+/// If the others are not a majority, none of them can lead.
 #[test]
 fn a_leader_whose_disk_hangs_stays_while_the_others_are_no_majority() {
     let mut bench = Bench::new(&[]);
@@ -405,7 +406,7 @@ fn a_leader_whose_disk_hangs_stays_while_the_others_are_no_majority() {
     assert!(!bench.notes.contains(&Note::HandsOverSlowDisk));
 }
 
-/// Where all disks are slow, none is better: nothing is committed that this member's disk does not have.
+/// If all disks are slow, no member is better: no entry is committed that this member's disk does not have.
 #[test]
 fn equally_slow_members_do_not_pass_the_leadership_around() {
     let mut bench = Bench::new(&[]);
@@ -416,7 +417,7 @@ fn equally_slow_members_do_not_pass_the_leadership_around() {
     assert!(bench.engine.core().is_leader());
 }
 
-/// A disk that lies about its cache, or an older copy of the data directory.
+/// The follower's disk confirmed a sync that it had not done, or its data directory is an older copy.
 #[test]
 fn a_follower_without_its_acknowledged_tail_is_noted_and_not_flooded() {
     let mut bench = Bench::new(&[]);
@@ -447,13 +448,13 @@ fn a_follower_without_its_acknowledged_tail_is_noted_and_not_flooded() {
         1,
         "once in ten seconds"
     );
-    // It was a message that was under way for long, after all: it goes on.
+    // The contradiction was caused by one late message: replication continues.
     bench.acknowledge(&[TWO]);
     bench.propose(2, 10);
     assert_eq!(bench.appends_to(TWO), 1);
 }
 
-/// An older copy of the data directory, of before it had anything.
+/// The follower's data directory is a copy from before its first entry.
 #[test]
 fn a_follower_without_anything_that_it_acknowledged_gets_no_snapshot() {
     let mut bench = Bench::new(&[]);
@@ -474,7 +475,7 @@ fn a_follower_without_anything_that_it_acknowledged_gets_no_snapshot() {
     assert!(bench.notes.iter().any(is_noted));
 }
 
-/// Under load a learner never has all that is committed at one moment.
+/// Under load a learner never has everything that is committed at one moment.
 #[test]
 fn a_learner_that_keeps_up_is_promoted_under_load() {
     let mut bench = Bench::new(&[LEARNER]);
@@ -506,7 +507,7 @@ fn a_learner_that_falls_behind_is_not() {
     assert!(!bench.engine.core().membership().voters.contains(&LEARNER));
 }
 
-/// The others commit faster than this leader's disk stores, all the time.
+/// The others always commit faster than this leader's disk stores.
 #[test]
 fn a_leader_with_the_slowest_disk_changes_members() {
     let mut bench = Bench::new(&[]);
@@ -518,7 +519,8 @@ fn a_leader_with_the_slowest_disk_changes_members() {
     let add = |id: u64| Request::Change(Proposal::of(entry::add(&member(id)), id));
     bench.step(Event::Requests(vec![add(8)]));
     assert_eq!(bench.last(), LogIndex(before.0 + 1), "it is appended");
-    // Not applied yet, so the table does not know it: no other one with its URLs gets in.
+    // The addition is not applied yet, so the table does not contain it. Another member with the same URLs is refused
+    // nevertheless.
     bench.acknowledge(&[TWO, THREE]);
     let twin = Member { id: 9, ..member(8) };
     let twin = Request::Change(Proposal::of(entry::add(&twin), 9));
@@ -618,8 +620,8 @@ fn stamped(mut command: Vec<u8>, cluster: ClusterTime) -> Payload {
     Payload::Command(command.into())
 }
 
-/// A member that was rebooted is behind the time of its log when it is elected. If its time stood still until its clock
-/// has caught up, that of the others would go on, and the next leader would be ahead by all that.
+/// A rebooted member is behind the time of its log when it is elected. If its time stood still until its clock has
+/// caught up, the others' time would continue, and the next leader would be ahead by the difference.
 #[test]
 fn the_time_of_a_leader_goes_on_from_the_latest_in_its_log() {
     const AHEAD: u64 = 28_000_000_000;
@@ -644,7 +646,7 @@ fn the_time_of_a_leader_goes_on_from_the_latest_in_its_log() {
     );
 }
 
-/// The time of a new leader counts, even if it is behind that of the one before, and both are heard in one step.
+/// The time of a new leader counts, even if it is behind its predecessor's and both arrive in one step.
 #[test]
 fn a_follower_has_the_time_of_the_newest_leader() {
     let mut bench = Bench::new(&[]);
@@ -697,7 +699,7 @@ fn a_log_that_fills_the_disk_is_shortened_and_nobody_is_refused() {
         "the room for the next one is told: {:?}",
         bench.reserves
     );
-    // No sooner than the disk has done that, the attempt before it may be reported.
+    // The previous attempt can be reported only after the disk has done that.
     assert!(bench.is_full().replies.is_empty());
     bench.store_all();
     bench.acknowledge(&[TWO, THREE]);
@@ -720,7 +722,7 @@ fn without_room_for_a_snapshot_only_removals_are_taken() {
         "what waits may take the room of the snapshot"
     );
     bench.store_all();
-    // Until then it asks another member to lead.
+    // Until then it tries to transfer leadership.
     bench.tick_led(2 * ELECTION_TICKS);
     bench.store_all();
     assert_eq!(bench.snapshots, 2, "a snapshot is tried again");
@@ -743,7 +745,7 @@ fn without_room_for_a_snapshot_only_removals_are_taken() {
     assert_eq!(bench.last(), last.next(), "writes are taken again");
 }
 
-/// A batch goes into one segment, and a small disk has only small ones.
+/// A batch goes into one segment, and a small disk has only small segments.
 #[test]
 fn a_large_batch_is_stored_in_parts_and_promised_as_a_whole() {
     let mut bench = Bench::new(&[]);
@@ -772,7 +774,7 @@ fn a_large_batch_is_stored_in_parts_and_promised_as_a_whole() {
     assert_eq!(accepted(&bench), LogIndex(10));
 }
 
-/// A newcomer is heard as a leader or a candidate. What it says otherwise could only do harm.
+/// A newcomer's messages are accepted if a leader or a candidate sends them. Its other messages could only do harm.
 #[test]
 fn what_only_members_may_say_is_taken_from_members_only() {
     const STRANGER: NodeId = NodeId(99);
@@ -845,7 +847,7 @@ fn a_message_that_contradicts_the_protocol_cuts_the_link_and_nothing_else() {
     assert_eq!(noted.count(), 1, "it is said once, not each time");
 }
 
-/// Otherwise one member could have the others take a false incarnation for another one's.
+/// Otherwise one member could make the others accept a false incarnation for another member.
 #[test]
 fn a_member_publishes_for_itself_alone_and_one_incarnation() {
     let mut bench = Bench::new(&[]);
@@ -872,7 +874,7 @@ fn a_member_publishes_for_itself_alone_and_one_incarnation() {
     assert!(!publishes(TWO, 2, 6), "of a process without its data");
 }
 
-/// Otherwise a million keys that are due together would hold up every write until the last one has expired.
+/// Otherwise a million keys that are due together would delay every write until the last one has expired.
 #[test]
 fn requests_are_taken_between_two_expiries() {
     const KEYS: usize = 3 * EXPIRED_AT_ONCE;

@@ -1,9 +1,9 @@
-//! Tickets: who waits for which entry.
+//! Pending requests: which caller waits for which entry.
 //!
-//! A write gets a ticket when the core has appended it. The entry that is later applied at that index
-//! answers it, if it still has the ticket's term; another term there means that a new leader replaced
-//! it. A ticket that has waited too long is answered so, and its entry may still be applied: a time-out
-//! is not a failure, and nobody sends the write again.
+//! A write is recorded here when the core has appended it. The entry that is later applied at that index answers it if
+//! it still has the recorded term. If it has another term, a new leader has replaced the recorded entry. A write whose
+//! deadline passes gets a timeout, but its entry may still be applied: a timeout is not a failure, and the write is not
+//! sent again.
 
 use super::time::Monotonic;
 use crate::raft::{LogIndex, Position};
@@ -16,7 +16,7 @@ struct Ticket<T> {
     waiter: T,
 }
 
-/// Tickets in the order of their entries.
+/// The writes in the order of their entries.
 pub struct Tickets<T> {
     waiting: VecDeque<Ticket<T>>,
 }
@@ -29,7 +29,7 @@ impl<T> Default for Tickets<T> {
 }
 
 impl<T> Tickets<T> {
-    /// Hands out a ticket. Positions grow, and so do deadlines.
+    /// Adds a write. Positions increase, and so do deadlines.
     pub fn push(&mut self, position: Position, deadline: Monotonic, waiter: T) {
         debug_assert!(
             self.waiting
@@ -43,9 +43,10 @@ impl<T> Tickets<T> {
         });
     }
 
-    /// The waiter of the entry applied at `position`; whoever waited for another entry there has failed.
+    /// Returns the caller whose entry is applied at `position`. Callers that waited for another entry at that index are
+    /// added to `lost`.
     pub fn take(&mut self, position: Position, lost: &mut Vec<T>) -> Option<T> {
-        // Terms never fall along the log: whoever waits for an entry of an earlier one waits in vain.
+        // Terms never decrease along the log, so an entry of an earlier term can no longer be applied.
         let is_over = |at: Position| at <= position || at.index <= position.index;
         while is_over(self.waiting.front()?.position) {
             let ticket = self.waiting.pop_front()?;
@@ -57,14 +58,14 @@ impl<T> Tickets<T> {
         None
     }
 
-    /// Whoever waits at `index`, for whichever entry ([`super::rules::Rule::TicketNamesItsTerm`]).
+    /// Returns the caller that waits at `index`, for any entry ([`super::rules::Rule::TicketNamesItsTerm`]).
     pub fn take_at(&mut self, index: LogIndex) -> Option<T> {
         let at = |ticket: &Ticket<T>| ticket.position.index == index;
         let place = self.waiting.iter().position(at)?;
         self.waiting.remove(place).map(|ticket| ticket.waiter)
     }
 
-    /// Those whose time is up.
+    /// Removes and returns the callers whose deadline has passed.
     pub fn expired(&mut self, now: Monotonic) -> Vec<T> {
         let count = self
             .waiting
@@ -75,7 +76,7 @@ impl<T> Tickets<T> {
             .collect()
     }
 
-    /// Everybody, to be told of a failure that concerns all.
+    /// All callers, for a failure that concerns all of them.
     pub fn drain(&mut self) -> Vec<T> {
         self.waiting.drain(..).map(|ticket| ticket.waiter).collect()
     }

@@ -1,12 +1,12 @@
-//! Time as the engine is told it.
+//! Time in the engine.
 //!
-//! The engine reads no clock. Each step is told a [`Now`], and everything that has to wait is compared with it.
+//! The engine reads no clock. Each step receives a [`Now`], and every deadline is compared with it.
 
 use crate::tree::{ClusterTime, WallTime};
 use core::ops::{Add, Sub};
 use core::time::Duration;
 
-/// Nanoseconds since the machine's boot, sleep included. Never goes back while the process runs.
+/// Nanoseconds since the machine's boot, including sleep. Never goes back while the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Monotonic(pub u64);
 
@@ -30,23 +30,23 @@ impl Sub for Monotonic {
 }
 
 impl Monotonic {
-    /// The time `span` before this one; None: that was before the boot.
+    /// The time `span` before this one; `None` if it is before the boot.
     pub fn checked_sub(self, span: Duration) -> Option<Monotonic> {
         let nanoseconds = u64::try_from(span.as_nanos()).ok()?;
         self.0.checked_sub(nanoseconds).map(Monotonic)
     }
 }
 
-/// What the clocks say when an event is handled.
+/// The clock readings when an event is processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
-    /// All waiting is measured by it, and cluster time is derived from it.
+    /// For deadlines. Cluster time is derived from it too.
     pub monotonic: Monotonic,
     /// Only displayed (`expiration`). May jump.
     pub wall: WallTime,
 }
 
-/// How cluster time relates to this machine's monotonic clock, as far as this member knows.
+/// This member's estimate of the relation between cluster time and its machine's monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Estimate {
     /// Cluster time minus time since boot, modulo 2^64.
@@ -54,7 +54,7 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// An estimate by which it is `cluster` at `now`.
+    /// An estimate according to which it is `cluster` at `now`.
     pub fn new(cluster: ClusterTime, now: Monotonic) -> Estimate {
         Estimate {
             offset: cluster.0.wrapping_sub(now.0),
@@ -71,8 +71,8 @@ impl Estimate {
         Estimate { offset }
     }
 
-    /// This estimate, or a later one by which it is `least` at `now`. From then on time goes on from there: an
-    /// estimate that stood still until the clock has caught up would let the other members' estimates overtake it.
+    /// This estimate, or a later one according to which it is `least` at `now`. The time continues from there. If the
+    /// estimate stood still until the clock has caught up, the other members' estimates would overtake it.
     #[must_use]
     pub fn at_least(self, least: ClusterTime, now: Monotonic) -> Estimate {
         match self.at(now) < least {

@@ -1,4 +1,4 @@
-//! What the core asks for.
+//! Carries out what the core requests.
 
 use super::letter::Verdict;
 use super::request::{Effect, Query, Request};
@@ -8,14 +8,14 @@ use super::{Applying, DiskJob, Engine, entry};
 use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Term, Todo};
 use crate::tree::Event;
 
-/// What a record costs in the WAL beside its command, roughly.
+/// Approximate overhead of a record in the WAL, without its command.
 const ENTRY_OVERHEAD: usize = 40;
 
-/// Letters that wait for the disk; of more, the oldest are dropped.
+/// Maximum number of messages that wait for the disk. The oldest are dropped first.
 const LETTERS_MAX: usize = 4096;
 
 impl<T, R: Rules> Engine<T, R> {
-    /// Steps the core and takes up what it asks for; the answers to a proposal are handed back.
+    /// Steps the core and processes its output. Returns the answers to a proposal.
     pub(super) fn input(&mut self, input: Input) -> (Option<Position>, Option<Refusal>) {
         let from = match &input {
             Input::Message { from, .. } => Some(*from),
@@ -55,7 +55,7 @@ impl<T, R: Rules> Engine<T, R> {
         if !todo.send_stored.is_empty() {
             let letters = self.letters(todo.send_stored);
             self.then.extend(letters);
-            // With a full disk they would gather for ever, and raft sends again.
+            // While the disk is full, they would accumulate without limit. Raft sends them again.
             let over = self.then.len().saturating_sub(LETTERS_MAX);
             self.then.drain(..over);
         }
@@ -138,8 +138,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Whoever waits for this entry. The first one of a term tells that what was sent in earlier ones and was
-    /// not seen is lost.
+    /// The caller that waits for this entry. The first entry of a term shows that commands which were forwarded in
+    /// earlier terms and not applied yet are lost.
     fn caller_of(&mut self, entry: &Entry) -> Option<T> {
         let Position { term, .. } = entry.position;
         if term > self.applied_term {
@@ -169,7 +169,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// What no engine may do ([`Rule::SentOnce`]).
+    /// Violates [`Rule::SentOnce`], for the simulator.
     fn send_again_before(&mut self, term: Term) {
         while let Some(number) = self.forwards.first_outdated(term) {
             self.not_taken(number);
@@ -217,7 +217,7 @@ impl<T, R: Rules> Engine<T, R> {
     }
 }
 
-/// What a client has asked to be kept: a key, and its value unless that stays.
+/// The bytes that a client wants to store: a key, and its value unless the value is kept.
 fn client_bytes(event: &Event) -> usize {
     let value = event.node.value.as_ref().filter(|_| !event.refresh);
     event.key.as_bytes().len() + value.map_or(0, |value| value.len())

@@ -1,20 +1,20 @@
-//! Whose messages this member takes.
+//! Decides which messages this member accepts from which sender.
 //!
-//! The transport admits members: processes that the member table names, with the incarnation that the log has
-//! published. It also admits a *newcomer*, which the table here does not name: it has shown that it knows this cluster
-//! from inside, or a member names it (module `peer`). Newcomers are needed because a member may have been away while
-//! others were added, and one of them may lead by now.
+//! The transport admits members: processes that the member table contains, with the incarnation that is published in
+//! the log. It also admits *newcomers*, which this table does not contain. A newcomer has proved that it knows data
+//! which only members have, or another member names it (module `peer`). Newcomers are necessary because a member may
+//! have been away while others were added, and one of these may be the leader by now.
 //!
-//! | sender | what is taken |
+//! | sender | accepted messages |
 //! |---|---|
-//! | named by the applied table, by the membership at the end of the log, or followed as leader | everything |
-//! | a newcomer | what a leader sends (appends, heartbeats, commits, a snapshot): a member that is behind learns of the newcomer only from the log, and only a leader sends that. What a candidate sends (votes, pre-votes): without this member's vote the others may have no majority |
+//! | in the applied table, in the membership at the end of the log, or followed as leader | all |
+//! | a newcomer | the messages of a leader (appends, heartbeats, commits, a snapshot): a member that is behind learns of the newcomer only from the log, and only a leader sends entries. The messages of a candidate (votes, pre-votes): without this member's vote the others may have no majority |
 //!
-//! Everything else from a newcomer is of no use: it answers a question that nobody asked it, or asks a leader for what
-//! only members get.
+//! All other messages of a newcomer are useless: they answer requests that this member did not send, or ask a leader
+//! for things that only members get.
 //!
-//! A message that contradicts the protocol has no effect, whoever sends it. The connection it came by is closed, and
-//! the log says why.
+//! A message that contradicts the protocol has no effect, whoever sends it. The connection on which it arrived is
+//! closed, and a log line names the reason.
 
 use super::letter::Letter;
 use super::rules::Rules;
@@ -24,18 +24,18 @@ use crate::raft::{Body, NodeId, Violation};
 use core::time::Duration;
 use std::collections::btree_map::Entry;
 
-/// How often the same member's violations are noted.
+/// Minimum time between two log lines about the same member's violations.
 const VIOLATION_INTERVAL: Duration = Duration::from_secs(10);
 
 impl<T, R: Rules> Engine<T, R> {
-    /// Whether this member knows `node` for a member, from what is applied or from what is only in its log.
+    /// Whether `node` is a member, according to the applied table or the end of the log.
     pub(super) fn knows(&self, node: NodeId) -> bool {
         self.core.membership().contains(node)
             || self.state.members.get(node).is_some()
             || self.core.leader() == Some(node)
     }
 
-    /// Whether this is taken from this sender.
+    /// Whether this message is accepted from this sender.
     pub(super) fn may_send(&self, from: NodeId, letter: &Letter) -> bool {
         let is_for_anybody = match letter {
             Letter::Raft { message, .. } => is_of_newcomers(&message.body),
@@ -44,7 +44,7 @@ impl<T, R: Rules> Engine<T, R> {
         is_for_anybody || self.knows(from)
     }
 
-    /// Closes the connection, and says why now and then.
+    /// Closes the connection, and logs the reason at intervals.
     pub(super) fn violated(&mut self, from: NodeId, violation: Violation) {
         self.effects.cut.push(from);
         let now = self.now.monotonic;
@@ -57,7 +57,7 @@ impl<T, R: Rules> Engine<T, R> {
     }
 }
 
-/// What a member that is behind needs of somebody it does not know (see the table above).
+/// Whether this is a message that a member which is behind needs from an unknown sender (see the table above).
 fn is_of_newcomers(body: &Body) -> bool {
     matches!(
         body,

@@ -10,9 +10,9 @@
 //! |            2 | `Command`: the given bytes                                |
 //! |            3 | `Change`: kind (1), node (8), the context up to the end   |
 //!
-//! A message consists of its term (8), its kind (1), and the fields of its body in their order. A flag is a byte 0 or
-//! 1. In an append, `previous` and `commit` are followed by the number of entries (4), and for each entry its term (8),
-//! the payload's kind (1), the payload's length (4), and the payload. Indexes are not sent: the entries follow
+//! A message consists of its term (8), its kind (1), and the fields of its body in their order. A flag is one byte: 0
+//! or 1. In an append, `previous` and `commit` are followed by the number of entries (4), and for each entry its term
+//! (8), the payload's kind (1), the payload's length (4), and the payload. Indexes are not sent: the entries follow
 //! `previous`. Terms must not decrease from entry to entry, and must not exceed the message's term.
 //!
 //! A membership consists of the number of voters (4), their ids (8 each), the number of learners (4) and their ids.
