@@ -1,32 +1,33 @@
-//! The watch hub: where long polls wait, and the one place that shows the newest tree.
+//! The watch hub: holds the waiting watchers, and publishes the newest tree.
 //!
 //! # What it owns
 //!
-//! * The **view**: the newest version of the tree with the raft numbers that belong to it. The raft
-//!   thread replaces it once a batch ([`WatchHub::publish`]); every reader clones one pointer.
-//! * The **polls**: a parked long-poll is an entry here of a few hundred bytes, found by its path. It
-//!   is not a thread.
+//! * The **view**: the newest version of the tree, with its raft index and term. The raft thread replaces it once per
+//!   batch ([`WatchHub::publish`]). A reader clones one pointer.
+//! * The **watchers**: a waiting long-poll or stream (`Poll` in the code) is an entry of a few hundred bytes here,
+//!   which is found by its path. It is not a thread.
 //!
 //! # Invariants
 //!
-//! * *No event is missed or told twice.* A watch is registered under the same lock under which events
-//!   are published: it looks through the history of the very version it registers at, and is then told
-//!   of events with a larger index only (`Poll::from`).
-//! * *Events reach a poll in index order*: published in that order, matched in that order by one thread.
-//! * *A poll leaves the hub once*: answered, cut, or gone. Its token carries a generation, so a late
-//!   word about an old poll cannot touch a new one in the same slot.
-//! * Nothing is rendered or sent while the lock is held, but for the head of a poll that parks (bytes
-//!   into its own worker's buffer). The watch thread matches a few events at a time, so the raft thread
-//!   never waits long for the lock.
-//! * *What waits is bounded.* When the workers do not keep up with the mail for their streams, the watch
-//!   thread waits for them; when too many events have gathered here and that lasts, all streams are cut, as
-//!   clients that lag are (spec §9). One-shot polls are told once each, so they cannot hold anything up.
+//! * *A watcher misses no event and gets none twice.* A watcher is registered under the same lock under which events
+//!   are published. It searches the history of exactly that version, and afterwards receives only events with a larger
+//!   index (`Poll::from`).
+//! * *A watcher gets events in index order.* Events are published in that order, and one thread matches them in that
+//!   order.
+//! * *A watcher leaves the hub once*: it is answered, cut, or its client disconnects. Its token contains a generation.
+//!   So a late report about an old watcher does not affect a new one in the same slot.
+//! * Nothing is rendered or sent while the lock is held, with one exception: the head of a watcher's response, which
+//!   goes into the buffer of the worker that registers it. The watch thread matches a few events at a time, so the raft
+//!   thread never waits long for the lock.
+//! * *Memory is bounded.* If the workers are too slow for the events of their streams, the watch thread waits for them.
+//!   If too many events are queued here for too long, all streams are cut, like clients that lag (spec §9). One-shot
+//!   watchers get one event each, so they cannot delay anything.
 //!
-//! # Whom an event concerns (spec §9)
+//! # Which watchers receive an event (spec §9)
 //!
-//! Polls on the event's key; recursive polls above it unless a hidden component lies between; and,
-//! when a directory went, polls below it whose node went with it. The tree room decides each match
-//! ([`Event::matches`]); this room only finds the candidates by path.
+//! Watchers on the event's key. Recursive watchers above it, unless there is a hidden component in between. And if a
+//! directory was removed, watchers below it whose node was removed with it. The tree decides each match
+//! ([`Event::matches`]). This module only finds the candidates by path.
 
 #[cfg(test)]
 mod tests;
@@ -38,86 +39,87 @@ use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// So many events wait to be matched only in a burst: many keys that expire at once…
+/// There are more queued events than this only in a burst (many keys expire at once), or if the workers are too slow.
 const FRESH_MAX: usize = 32 << 10;
 
-/// …or when the workers do not keep up. After this long it is no burst.
+/// After this time it is not a burst: all streams are cut.
 const BURST_MAX: Duration = Duration::from_secs(1);
 
-/// Under one hold of the lock no more events are matched…
+/// Maximum number of events that are matched while the lock is held once.
 const EVENTS_AT_ONCE: usize = 64;
 
-/// …and no further one once so many polls were found.
+/// Number of watchers after which no further event is matched while the lock is held.
 const TOLD_AT_ONCE: usize = 4096;
 
-/// While more mail than this waits in a worker's inbox, nothing is added to it.
+/// If a worker's inbox contains more messages than this, none are added.
 const MAIL_MAX: usize = 32 << 10;
 
-/// How soon such a worker is looked at again.
+/// Wait before such a worker's inbox is checked again.
 const MAIL_RETRY: Duration = Duration::from_millis(1);
 
-/// One published state: everything an answer's body and headers are made from.
+/// One published state: the source of a response's body and headers.
 #[derive(Clone)]
 pub struct View {
     /// This version of the tree.
     pub tree: Tree,
     /// The last entry applied to it: `X-Raft-Index`.
     pub applied: LogIndex,
-    /// This member's term: `X-Raft-Term`. Never falls.
+    /// This member's term: `X-Raft-Term`. Never decreases.
     pub term: Term,
 }
 
-/// What a client asked to be told of.
+/// The events that a client wants to receive.
 #[derive(Debug, Clone)]
 pub struct Interest {
-    /// Events on this key; also those that remove a directory above it.
+    /// Events on this key, including those that remove a directory above it.
     pub key: Key,
-    /// Events below the key as well, unless a hidden component lies between.
+    /// Also events below the key, unless there is a hidden component in between.
     pub recursive: bool,
-    /// Many events in one answer, until the client goes.
+    /// Many events in one response, until the client disconnects.
     pub stream: bool,
-    /// `waitIndex`; 0: from now on.
+    /// `waitIndex`; 0 means from now on.
     pub from: TreeIndex,
 }
 
-/// What became of a registration.
+/// The result of a registration.
 pub enum Registered {
-    /// The poll waits in the hub.
+    /// The watcher waits in the hub.
     Parked,
-    /// The history had the event: answer it now.
+    /// The history contains the event: the caller answers now.
     Hit(Arc<Event>, Arc<View>),
 }
 
-/// How answers reach clients: collected, then handed over at once, so that each thread that writes to sockets is woken
-/// once for many answers.
+/// How events reach clients. They are collected and then handed over at once, so that each thread that writes to
+/// sockets is woken once for many messages.
 pub trait Outbox: Default + Send + 'static {
-    /// The answer of a watcher whose head was sent. Dropping it closes the connection without the end of the answer.
+    /// The response to a watcher whose head was sent. Dropping it closes the connection without the end of the
+    /// response.
     type Watcher: Send;
 
-    /// Sends a piece of a watcher's answer.
+    /// Sends a piece of a watcher's response.
     fn chunk(&mut self, watcher: &Self::Watcher, bytes: Arc<[u8]>);
-    /// Sends the last piece of a watcher's answer, and its end.
+    /// Sends the last piece of a watcher's response, and its end.
     fn end(&mut self, watcher: Self::Watcher, bytes: Arc<[u8]>);
-    /// Hands over all that was collected.
+    /// Hands over everything that was collected.
     fn flush(&mut self);
-    /// How many answers wait for the thread that has most of them waiting, among those that this outbox has sent to.
+    /// The largest number of messages that wait for one thread, among those that this outbox has sent to.
     fn waiting(&self) -> usize;
 }
 
-/// What publishes a new view. The raft thread knows the hub as this.
+/// Publishes new views. The raft thread knows the hub only by this trait.
 pub trait Views: Send + Sync {
     /// The newest view.
     fn view(&self) -> Arc<View>;
-    /// Shows a new view together with the events that led to it, before anybody is answered.
+    /// Publishes a new view together with the events that led to it, before any reply is sent.
     fn publish(&self, view: View, events: Vec<Applied>);
-    /// Shows a view that another member's snapshot has brought: the events up to it did not pass here one by
-    /// one. One-shot polls get theirs from its history, if that reaches back far enough; all others are cut,
-    /// and their clients look for themselves.
+    /// Publishes a view from another member's snapshot: the events up to it are not known one by one. One-shot watchers
+    /// get their event from its history, if the history is long enough. All others are cut, and their clients must read
+    /// the present state.
     fn jump(&self, view: View);
 }
 
-/// Where long polls wait. `published` is notified by [`WatchHub::publish`] (new events) and
-/// [`WatchHub::close`]; only the watch thread waits on it.
+/// The hub of all watchers. `published` is notified by [`WatchHub::publish`] (new events) and [`WatchHub::close`]. Only
+/// the watch thread waits on it.
 pub struct WatchHub<O: Outbox> {
     view: RwLock<Arc<View>>,
     state: Mutex<State<O::Watcher>>,
@@ -126,15 +128,15 @@ pub struct WatchHub<O: Outbox> {
 
 struct State<W> {
     polls: Polls<W>,
-    /// Published, not yet matched. Nothing is added while nobody waits.
+    /// Published and not matched yet. Nothing is added while there are no watchers.
     fresh: VecDeque<Applied>,
-    /// Matched, not yet told; older than everything in `fresh`.
+    /// Matched and not sent yet; older than everything in `fresh`.
     told: VecDeque<Told<W>>,
     closing: bool,
 }
 
 impl<O: Outbox> WatchHub<O> {
-    /// A hub that shows `view` and in which nobody waits.
+    /// A hub with this view and without watchers.
     pub fn new(view: View) -> WatchHub<O> {
         WatchHub {
             view: RwLock::new(Arc::new(view)),
@@ -153,8 +155,8 @@ impl<O: Outbox> WatchHub<O> {
         Views::view(self)
     }
 
-    /// Polls waiting now (`watchers` in `/v2/stats/store`). One whose event is published does not wait any
-    /// more, even if the watch thread has not come to it yet.
+    /// Number of waiting watchers (`watchers` in `/v2/stats/store`). A watcher whose event is published no longer
+    /// counts, even if the watch thread has not processed it yet.
     pub fn watchers(&self) -> usize {
         loop {
             let mut state = self.lock();
@@ -164,13 +166,13 @@ impl<O: Outbox> WatchHub<O> {
         }
     }
 
-    /// Looks through the history and, if nothing there answers the interest, parks it.
+    /// Searches the history. If it contains no matching event, registers a watcher.
     ///
-    /// `park` is called with the poll's token and the view it registers at, and gives the parked
-    /// answer, whose head it has sent.
+    /// `park` is called with the watcher's token and the view at which it is registered. It sends the head of the
+    /// response, and returns the open response.
     ///
     /// # Errors
-    /// 401 when `from` is older than the oldest event kept.
+    /// 401 if `from` is older than the oldest event in the history.
     pub fn register(
         &self,
         interest: &Interest,
@@ -196,15 +198,15 @@ impl<O: Outbox> WatchHub<O> {
         Ok(Registered::Parked)
     }
 
-    /// Keeps an answer open without ever telling it anything: the reference's stream that was answered
-    /// from the history (spec §9, quirk). It counts as a watcher until its client goes.
+    /// Keeps a response open without ever sending an event. The reference does this with a stream that was answered
+    /// from the history (spec §9, quirk). It counts as a watcher until its client disconnects.
     pub fn park_mute(&self, interest: &Interest, park: impl FnOnce(u64) -> O::Watcher) {
         let mut state = self.lock();
         state.polls.insert(interest, TreeIndex(u64::MAX), park);
     }
 
-    /// The watch thread: sleeps until events are published, then answers the polls they concern.
-    /// Returns after [`Self::close`].
+    /// The watch thread: waits until events are published, then sends them to the matching watchers. Returns after
+    /// [`Self::close`].
     pub fn deliver(&self) {
         let mut outbox = O::default();
         let mut state = self.lock();
@@ -244,7 +246,7 @@ impl<O: Outbox> WatchHub<O> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while a worker has its hands full; false if that takes too long.
+    /// Waits while a worker has too many messages; returns false if that takes too long.
     fn wait_for_workers<'a>(
         &self,
         mut state: MutexGuard<'a, State<O::Watcher>>,
@@ -261,7 +263,7 @@ impl<O: Outbox> WatchHub<O> {
         (state, true)
     }
 
-    /// Renders an event once and shares the bytes.
+    /// Renders an event once, and shares the bytes.
     fn tell(&self, told: Told<O::Watcher>, outbox: &mut O) {
         let mut bytes = Vec::with_capacity(256);
         told.event.render(&mut bytes);
@@ -274,23 +276,23 @@ impl<O: Outbox> WatchHub<O> {
         }
         let state = self.lock();
         for token in told.more {
-            // A stream whose client has gone in between is not in its slot any more.
+            // If a stream's client has disconnected in between, it is no longer in its slot.
             if let Some(poll) = state.polls.by_token(token) {
                 outbox.chunk(&poll.parked, bytes.clone());
             }
         }
     }
 
-    /// Ends [`Self::deliver`]. Polls stay parked: the door closes them without a final chunk, which is
-    /// how clients know that no event was meant.
+    /// Ends [`Self::deliver`]. The watchers stay registered. The HTTP server closes their connections without a final
+    /// chunk, and so clients know that there was no event.
     pub fn close(&self) {
         self.lock().closing = true;
         self.published.notify_all();
     }
 
-    /// The client of a watcher has gone: its poll, if it still waits, is dropped.
+    /// A watcher's client has disconnected: removes the watcher if it is still registered.
     pub fn gone(&self, token: u64) {
-        // What the poll held is freed after the lock is let go.
+        // The watcher's memory is freed after the lock is released.
         let removed = self.lock().polls.remove_token(token);
         drop(removed);
     }
@@ -309,7 +311,7 @@ impl<O: Outbox> Views for WatchHub<O> {
     }
 
     fn publish(&self, view: View, events: Vec<Applied>) {
-        // The old version may be the last of its kind: it is freed after both locks are let go.
+        // The old version may be the last clone of a tree, so it is freed after both locks are released.
         let mut view = Arc::new(view);
         let mut state = self.lock();
         std::mem::swap(
@@ -352,12 +354,12 @@ impl<O: Outbox> Views for WatchHub<O> {
     }
 }
 
-/// An event and whom it concerns.
+/// An event, and the watchers that receive it.
 struct Told<W> {
     event: Arc<Event>,
-    /// One-shot polls: the event, then the end. They have left the hub.
+    /// One-shot watchers: they receive the event and then the end. They have left the hub.
     last: Vec<W>,
-    /// Tokens of streams: the event, and they go on.
+    /// Tokens of streams: they receive the event and stay.
     more: Vec<u64>,
 }
 
@@ -368,7 +370,7 @@ impl<W> Told<W> {
 }
 
 impl<W> State<W> {
-    /// Takes some of what is to be told, in index order; matches what is needed for that.
+    /// Takes some of the matched events, in index order; matches more as needed.
     fn take_told(&mut self) -> Vec<Told<W>> {
         let (mut all, mut polls) = (Vec::new(), 0);
         for _ in 0..EVENTS_AT_ONCE {
@@ -382,7 +384,7 @@ impl<W> State<W> {
         all
     }
 
-    /// Finds whom the oldest fresh event concerns; false if there is none.
+    /// Finds the watchers for the oldest event in `fresh`; returns false if there is none.
     fn match_one(&mut self) -> bool {
         let Some(applied) = self.fresh.pop_front() else {
             return false;
@@ -392,22 +394,23 @@ impl<W> State<W> {
         true
     }
 
-    /// Events that the watch thread has yet to look at.
+    /// Number of events that the watch thread has not processed yet.
     fn waiting(&self) -> usize {
         self.fresh.len() + self.told.len()
     }
 }
 
-/// The parked polls, found by path and by token.
+/// The registered watchers, by path and by token.
 struct Polls<W> {
     slots: Vec<Slot<W>>,
     free: Vec<u32>,
-    /// A path without polls has no entry.
+    /// A path without watchers has no entry.
     by_path: BTreeMap<Key, Lists>,
     count: usize,
 }
 
-/// Slots of the polls on one path, apart, since what happens below it concerns the recursive ones only.
+/// Slots of the watchers on one path. They are in two lists, because events below the path concern only the recursive
+/// ones.
 #[derive(Default)]
 struct Lists {
     plain: Vec<u32>,
@@ -428,7 +431,7 @@ impl Lists {
     }
 }
 
-/// A place for a poll. `generation` counts its tenants.
+/// A place for a watcher. `generation` counts the watchers that have used it.
 struct Slot<W> {
     generation: u32,
     poll: Option<Poll<W>>,
@@ -438,9 +441,9 @@ struct Poll<W> {
     key: Key,
     recursive: bool,
     stream: bool,
-    /// Events with a smaller index are not for it.
+    /// The watcher does not receive events with a smaller index.
     from: TreeIndex,
-    /// Where its slot stands in the list of its path.
+    /// Position of its slot in the list of its path.
     place: u32,
     parked: W,
 }
@@ -486,7 +489,7 @@ impl<W> Polls<W> {
         self.count += 1;
     }
 
-    /// The poll a token was given for, while it is here.
+    /// The watcher with this token, if it is still registered.
     fn by_token(&self, token: u64) -> Option<&Poll<W>> {
         let slot = self.slots.get(token as u32 as usize)?;
         slot.poll
@@ -499,7 +502,7 @@ impl<W> Polls<W> {
         Some(self.remove(token as u32))
     }
 
-    /// Takes a poll out of its slot and its path's list, each in constant time.
+    /// Removes a watcher from its slot and from its path's list, each in constant time.
     fn remove(&mut self, number: u32) -> Poll<W> {
         let poll = self.slots[number as usize]
             .poll
@@ -523,7 +526,7 @@ impl<W> Polls<W> {
         poll
     }
 
-    /// All streams. Dropping them ends them without a final chunk.
+    /// Removes all streams. Dropping them ends them without a final chunk.
     fn remove_streams(&mut self) -> Vec<Poll<W>> {
         self.remove_where(|poll| poll.stream)
     }
@@ -542,7 +545,7 @@ impl<W> Polls<W> {
             .collect()
     }
 
-    /// Whom one event concerns; one-shot polls among them leave the hub.
+    /// The watchers that receive one event. One-shot watchers among them leave the hub.
     fn take_for(&mut self, applied: &Applied) -> Option<Told<W>> {
         let mut numbers = Vec::new();
         self.find_above(applied, &mut numbers);
@@ -566,7 +569,7 @@ impl<W> Polls<W> {
         Some(told)
     }
 
-    /// Polls on the key itself, and on each directory above it.
+    /// Watchers on the key itself, and on each directory above it.
     fn find_above(&self, applied: &Applied, numbers: &mut Vec<u32>) {
         let key = applied.event.key.as_bytes();
         let ends = (1..key.len()).filter(|&at| key[at] == b'/');
@@ -578,7 +581,7 @@ impl<W> Polls<W> {
         }
     }
 
-    /// Polls below a directory that went.
+    /// Watchers below a removed directory.
     fn find_below(&self, applied: &Applied, numbers: &mut Vec<u32>) {
         let Some(removed) = &applied.removed else {
             return;
@@ -591,7 +594,7 @@ impl<W> Polls<W> {
         }
     }
 
-    /// Polls on one path; whether the event matches there is asked once for all of them.
+    /// Watchers on one path. One check decides for all of them whether the event matches there.
     fn find_on(&self, path: &Key, lists: &Lists, applied: &Applied, numbers: &mut Vec<u32>) {
         let Applied { event, removed } = applied;
         for (list, recursive) in [(&lists.plain, false), (&lists.recursive, true)] {
@@ -602,14 +605,14 @@ impl<W> Polls<W> {
         }
     }
 
-    /// Events with a smaller index are not for the poll in this slot.
+    /// The watcher in this slot does not receive events with a smaller index.
     fn from(&self, number: u32) -> TreeIndex {
         let poll = self.slots[number as usize].poll.as_ref();
         poll.expect("listed slots hold polls").from
     }
 }
 
-/// What stands for a poll outside of the hub.
+/// The handle of a watcher outside of the hub.
 fn token(generation: u32, number: u32) -> u64 {
     u64::from(generation) << 32 | u64::from(number)
 }

@@ -1,31 +1,31 @@
-//! Clocks, and cluster time made from them.
+//! Clocks, and the cluster time that is derived from them.
 //!
-//! *Cluster time* decides when keys expire. It is a count of nanoseconds that belongs to the cluster,
-//! not to a machine: the leader's monotonic clock moves it on, every entry carries it, and it never
-//! goes back. The wall clock is only ever shown (`expiration`), so setting it harms no key.
+//! *Cluster time* decides when keys expire. It is a count of nanoseconds that belongs to the cluster, not to a machine.
+//! It advances with the leader's monotonic clock, every entry contains it, and it never goes back. The wall clock is
+//! only displayed (`expiration`), so setting it harms no key.
 //!
-//! A member estimates cluster time between entries as "my monotonic clock plus an offset". The offset is set
-//! when the member learns the time: at its start from its log, then from each of its leader's messages. A new
-//! leader goes on from its own estimate, or from the last time in its log if that is later.
+//! Between entries, a member estimates cluster time as its monotonic clock plus an offset. It sets the offset whenever
+//! it learns the time: at its start from its log, then from each message of its leader. A new leader continues from its
+//! own estimate, or from the last time in its log if that is later.
 //!
-//! The monotonic clock is the time since boot, sleep included (`CLOCK_BOOTTIME`). With the boot's id
-//! noted beside it in the WAL, a restart of the process counts its downtime; after a reboot the two
-//! clocks cannot be compared, and the downtime does not count.
+//! The monotonic clock is the time since boot, including sleep (`CLOCK_BOOTTIME`). The WAL records it together with the
+//! boot's id. So a restart of the process counts its downtime. After a reboot the two readings cannot be compared, and
+//! the downtime does not count.
 
 use crate::engine::time::{Estimate, Monotonic, Now};
 use crate::tree::{ClusterTime, WallTime};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where time comes from. Tests and the simulator bring their own.
+/// The source of time. Tests and the simulator have their own.
 pub trait Clock: Send + Sync + 'static {
-    /// Nanoseconds since boot; never goes back while the process runs.
+    /// Nanoseconds since boot. Never goes back while the process runs.
     fn since_boot(&self) -> u64;
     /// Nanoseconds since 1970, UTC. May jump.
     fn wall(&self) -> WallTime;
-    /// Tells one boot of the machine from another; all zero if the system has no such id.
+    /// An id that differs for each boot of the machine; all zero if the system has none.
     fn boot_id(&self) -> [u8; 16];
 
-    /// Both times, for a step of the engine.
+    /// Both times, as input for a step of the engine.
     fn now(&self) -> Now {
         Now {
             monotonic: Monotonic(self.since_boot()),
@@ -47,7 +47,7 @@ impl Clock for SystemClock {
 
     fn wall(&self) -> WallTime {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        // A clock set before 1970 shows 1970.
+        // A clock set before 1970 is shown as 1970.
         WallTime(since.map_or(0, |since| {
             i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
         }))
@@ -70,7 +70,7 @@ const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
-/// The raft thread's [`engine::time::Estimate`](Estimate) for everybody to read. One writer, many readers.
+/// The raft thread's [`engine::time::Estimate`](Estimate), readable by all threads. One writer, many readers.
 #[derive(Debug, Default)]
 pub struct SharedEstimate(AtomicU64);
 
@@ -80,18 +80,18 @@ impl SharedEstimate {
         self.0.store(estimate.offset(), Ordering::Relaxed);
     }
 
-    /// The newest one.
+    /// The newest estimate.
     pub fn get(&self) -> Estimate {
         Estimate::from_offset(self.0.load(Ordering::Relaxed))
     }
 
-    /// Cluster time as far as this member knows, so many nanoseconds after the boot.
+    /// Cluster time as estimated by this member, this many nanoseconds after the boot.
     pub fn at(&self, since_boot: u64) -> ClusterTime {
         self.get().at(Monotonic(since_boot))
     }
 }
 
-/// Cluster time as of now, given what a WAL batch noted and the largest time in the log or snapshot.
+/// The present cluster time, given the clock readings in the last WAL batch and the latest time in the log or snapshot.
 pub fn resume(
     noted: Option<&crate::wal::Clock>,
     logged: ClusterTime,

@@ -1,15 +1,15 @@
-//! What the WAL thread does with each job, without the thread.
+//! How the WAL thread does each job, as a value without the thread.
 //!
-//! [`LogJobs`] takes the jobs in order, writes batches, and syncs **once** for all that wait (group commit). Only then
-//! does it let the messages go that are true only once stored, and reports how far the log reaches. The WAL thread
-//! ([`super::log_thread`]) feeds it from a channel, the simulator from its queue of events. What comes of a job goes to
-//! an [`Outlet`], at once and in order.
+//! [`LogJobs`] does the jobs in order, writes batches, and syncs **once** for all waiting batches (group commit). Only
+//! after that, it sends the messages that are true only when stored, and reports the stored position. The WAL thread
+//! ([`super::log_thread`]) passes it jobs from a channel, the simulator from its event queue. The results of a job are
+//! passed to an [`Outlet`], immediately and in order.
 //!
-//! | what happens | and so |
+//! | event | result |
 //! |---|---|
-//! | the disk is full | the log is as before; the batch stays pending and is tried again; the engine makes a snapshot, and refuses writes if that makes no room |
-//! | a write or sync fails | nobody knows what is on disk: the caller ends the process, naming file and offset |
-//! | an entry is asked back | it is read here, so that the raft thread never waits for the disk |
+//! | the disk is full | the log is unchanged; the batch stays pending and is tried again; the engine makes a snapshot, and refuses writes if that frees no space |
+//! | a write or sync fails | nobody knows what is on disk: the caller ends the process, and the error names file and offset |
+//! | entries are requested | they are read here, so that the raft thread never waits for the disk |
 
 use super::snapshot::Begun;
 use crate::engine::letter::Letter;
@@ -19,64 +19,65 @@ use crate::engine::{DiskReport as Report, Stored};
 use crate::raft::{AllRules, LogIndex, NodeId, SnapshotMark};
 use crate::wal::{Batch, Disk, Wal, WalError, WalErrorKind};
 
-/// What the raft thread asks for. Jobs are done in order.
+/// The raft thread's jobs. They are done in order.
 pub enum Job {
-    /// Store the batch, then let the messages go.
+    /// Store the batch, then send the messages.
     Save {
-        /// Synced together with the batches of other jobs that wait.
+        /// Synced together with the batches of other waiting jobs.
         batch: Batch,
         /// Sent only after that sync ([`Todo::send_stored`](crate::raft::Todo::send_stored)).
         then: Vec<(NodeId, Letter)>,
-        /// Room to keep for the next snapshot ([`Wal::set_reserve`]).
+        /// Space to reserve for the next snapshot ([`Wal::set_reserve`]).
         reserve: u64,
     },
-    /// Keep so much room from now on, and try again at once what had none.
+    /// From now on reserve this much space, and at once try again the batches that did not fit.
     Reserve(u64),
-    /// Read entries `[from, to]` back.
+    /// Read entries `[from, to]`.
     Read {
         /// The first index, at least 1.
         from: LogIndex,
-        /// The last index wanted; the core asks again for what is not read at once.
+        /// The last index. The core requests again what is not read at once.
         to: LogIndex,
     },
-    /// Begin a snapshot; the snapshot thread writes it.
+    /// Begin a snapshot. The snapshot thread writes it.
     Snapshot(Box<Task>),
-    /// The snapshot is durable and the core has let go of the log before it: remove files.
+    /// The snapshot is durable, and the core no longer uses the log before it: delete files.
     Compact(SnapshotMark),
-    /// A snapshot that another member has sent takes the place of the log.
+    /// Replace the log by a snapshot that another member has sent.
     Install {
-        /// What it stands for.
+        /// The snapshot's metadata.
         mark: SnapshotMark,
-        /// Makes it the newest one, durably ([`super::peers::Received::finish`]). Only then is the log cut.
+        /// Makes it the newest snapshot and syncs ([`super::peers::Received::finish`]). Only after that, the log is
+        /// deleted.
         finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
     },
-    /// Write the last record, which calls everything before it durable, and end.
+    /// Write the last record, which declares everything before it durable, and end.
     Close,
 }
 
-/// Who takes what comes of the jobs.
+/// Receives the results of the jobs.
 pub trait Outlet<D: Disk> {
-    /// Messages that may leave.
+    /// Messages that may be sent.
     fn send(&mut self, letters: Vec<(NodeId, Letter)>);
 
-    /// For the engine.
+    /// A report for the engine.
     fn report(&mut self, report: Report);
 
-    /// A snapshot was begun: its file is to be filled.
+    /// A snapshot was begun: its file must be filled.
     fn begun(&mut self, begun: Begun<D>);
 
     /// Everything in these batches is on disk, in this order.
     fn batches_synced(&mut self, _batches: &[Batch]) {}
 
-    /// The snapshot has taken the log's place.
+    /// The snapshot has replaced the log.
     fn snapshot_installed(&mut self, _mark: &SnapshotMark) {}
 }
 
-/// Batches that are not yet synced, and what may be said once they are.
+/// Batches that are not synced yet, and the messages that wait for them.
 #[derive(Default)]
 struct Pending {
     batches: Vec<Batch>,
-    /// So many of them are written.
+    /// Number of batches that are written.
     written: usize,
     then: Vec<(NodeId, Letter)>,
 }
@@ -86,9 +87,9 @@ impl Pending {
         self.batches.is_empty() && self.then.is_empty()
     }
 
-    /// A snapshot takes the place of the log: what a full disk had no room for is in it, or was replaced. The
-    /// ballot stays; letters may be lost. A batch without anything stays, too: the raft thread hands over the next one
-    /// only when it hears that the one before is stored.
+    /// A snapshot replaces the log: the entries that did not fit on a full disk are part of it, or were replaced. The
+    /// hard state stays; messages may be lost. An empty batch stays too, because the raft thread hands over the next
+    /// batch only after the report that the previous one is stored.
     fn supersede(&mut self) {
         if self.batches.is_empty() {
             return;
@@ -104,19 +105,19 @@ impl Pending {
     }
 }
 
-/// The WAL with the jobs that are under way.
+/// The WAL with its jobs in progress.
 pub struct LogJobs<D: Disk, R: Rules = AllRules> {
     rules: R,
     wal: Wal<D>,
     pending: Pending,
-    /// The disk was full when last tried, and the log says so.
+    /// Whether the disk was full at the last attempt. The log says so once.
     full: bool,
-    /// About how many bytes of entries are read back at once.
+    /// Approximate bytes of entries per read.
     read_bytes: usize,
 }
 
 impl<D: Disk, R: Rules> LogJobs<D, R> {
-    /// Nothing is pending yet.
+    /// Starts without pending batches.
     pub fn new(wal: Wal<D>, read_bytes: usize, rules: R) -> LogJobs<D, R> {
         LogJobs {
             rules,
@@ -127,17 +128,17 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
         }
     }
 
-    /// The log that it writes.
+    /// The WAL.
     pub fn wal(&self) -> &Wal<D> {
         &self.wal
     }
 
-    /// Whether something waits for a sync: a full disk is to be tried again.
+    /// Whether a batch waits for a sync, so that a full disk must be tried again.
     pub fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Does one job that is not [`Job::Close`]. Batches are kept for a common sync while `more_jobs` wait.
+    /// Does one job other than [`Job::Close`]. While `more_jobs` are waiting, batches are collected for a common sync.
     ///
     /// # Errors
     /// The process must end: nobody knows what is on disk.
@@ -165,10 +166,10 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
         self.do_other(job, outlet)
     }
 
-    /// Writes what is pending and the last record, which calls everything before it durable.
+    /// Writes the pending batches and the last record, which declares everything before it durable.
     ///
     /// # Errors
-    /// As [`LogJobs::take`], from what is pending.
+    /// Like [`LogJobs::take`], for the pending batches.
     pub fn close(mut self, outlet: &mut impl Outlet<D>) -> Result<(), WalError> {
         self.store(outlet)?;
         if let Err(error) = self.wal.close() {
@@ -177,10 +178,10 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
         Ok(())
     }
 
-    /// Writes what is pending, with one sync, and tells so. On a full disk it stays pending.
+    /// Writes the pending batches with one sync, and reports them. On a full disk they stay pending.
     ///
     /// # Errors
-    /// As [`LogJobs::take`].
+    /// Like [`LogJobs::take`].
     pub fn store(&mut self, outlet: &mut impl Outlet<D>) -> Result<(), WalError> {
         if self.pending.is_empty() {
             return Ok(());
@@ -259,18 +260,18 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
             }
             Job::Compact(mark) => {
                 match self.wal.compact(&mark) {
-                    // Work that may fail for want of space without harm to the log.
+                    // This work may fail for lack of space without harm to the log.
                     Err(error) if error.kind == WalErrorKind::Full => log::warn!("{error}"),
                     compacted => compacted?,
                 }
-                // What had no room may have it now.
+                // The pending batches may fit now.
                 self.store(outlet)
             }
             Job::Install { mark, finish } => self.install(&mark, finish, outlet),
         }
     }
 
-    /// The raft core goes on from the snapshot, so it must be there: what fails here ends the process, and the
+    /// The raft core continues from the snapshot, so the snapshot must be on disk. A failure here ends the process. The
     /// next start finds either the old log or the snapshot.
     fn install(
         &mut self,

@@ -1,7 +1,7 @@
-//! The log thread: the only one that writes and syncs the WAL.
+//! The WAL thread: the only thread that writes and syncs the WAL.
 //!
-//! It waits for jobs and does them ([`super::log_jobs`]), and tries a full disk again now and then. So a slow disk
-//! delays commits, never heartbeats. A write or sync that fails ends the process.
+//! It waits for jobs, does them ([`super::log_jobs`]), and tries a full disk again at intervals. So a slow disk delays
+//! commits, but not heartbeats. A failed write or sync ends the process.
 
 use super::log_jobs::{Job, LogJobs, Outlet};
 use super::peers::Peers;
@@ -15,23 +15,23 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a full disk is tried again.
+/// Interval between attempts on a full disk.
 const FULL_RETRY: Duration = Duration::from_millis(100);
 
-/// About how much of the log is read back at once.
+/// Approximate bytes of the log per read.
 const READ_BYTES: usize = 256 << 10;
 
-/// What the thread is given.
+/// The thread's inputs and outputs.
 pub struct Wiring<D: Disk> {
-    /// Written and synced by this thread alone.
+    /// Only this thread writes and syncs it.
     pub wal: Wal<D>,
-    /// From the raft thread; when its end is gone, this thread ends too.
+    /// Jobs from the raft thread. This thread ends when the sender is dropped.
     pub jobs: Receiver<Job>,
-    /// To the raft thread. Unbounded, so that the disk never waits for it.
+    /// Reports to the raft thread. Unbounded, so that the disk never waits for that thread.
     pub reports: Sender<DiskReport>,
-    /// To the snapshot thread: files begun here, to be filled there.
+    /// Snapshot files begun here, which the snapshot thread fills.
     pub snapshots: Sender<Begun<D>>,
-    /// Gets the messages of a [`Job::Save`] once it is synced.
+    /// Sends the messages of a [`Job::Save`] after its sync.
     pub peers: Arc<dyn Peers>,
 }
 
@@ -42,7 +42,7 @@ pub struct LogThread<D: Disk> {
     out: Out<D>,
 }
 
-/// The other threads.
+/// The channels to the other threads.
 struct Out<D: Disk> {
     reports: Sender<DiskReport>,
     snapshots: Sender<Begun<D>>,
@@ -54,19 +54,19 @@ impl<D: Disk> Outlet<D> for Out<D> {
         self.peers.send(letters);
     }
 
-    /// A raft thread that is gone needs no reports.
+    /// If the raft thread has ended, nobody needs the reports.
     fn report(&mut self, report: DiskReport) {
         let _ = self.reports.send(report);
     }
 
-    /// The snapshot thread lives as long as this one; if it is gone, the node is stopping.
+    /// The snapshot thread runs as long as this one. If it has ended, the node is stopping.
     fn begun(&mut self, begun: Begun<D>) {
         let _ = self.snapshots.send(begun);
     }
 }
 
 impl<D: Disk> LogThread<D> {
-    /// Takes the WAL over; nothing happens before [`LogThread::run`].
+    /// Takes ownership of the WAL. Nothing happens before [`LogThread::run`].
     pub fn new(wiring: Wiring<D>) -> LogThread<D> {
         LogThread {
             log: LogJobs::new(wiring.wal, READ_BYTES, AllRules),
@@ -79,7 +79,7 @@ impl<D: Disk> LogThread<D> {
         }
     }
 
-    /// Waits for jobs until [`Job::Close`], or until the raft thread is gone.
+    /// Does jobs until [`Job::Close`], or until the raft thread has ended.
     pub fn run(mut self) {
         while let Some(job) = self.next_job() {
             if matches!(job, Job::Close) {
@@ -89,7 +89,7 @@ impl<D: Disk> LogThread<D> {
         }
     }
 
-    /// `None`: the raft thread is gone. Until there is a job, a full disk is tried again and again.
+    /// Waits for a job; meanwhile tries a full disk again. `None` if the raft thread has ended.
     fn next_job(&mut self) -> Option<Job> {
         while self.log.is_waiting() {
             match self.jobs.recv_timeout(FULL_RETRY) {
@@ -102,7 +102,7 @@ impl<D: Disk> LogThread<D> {
     }
 }
 
-/// Nobody knows what is on disk after a failed write.
+/// After a failed write nobody knows what is on disk, so the process ends.
 fn or_end(done: Result<(), WalError>) {
     if let Err(error) = done {
         threads::fatal(&error.to_string());
@@ -138,8 +138,8 @@ mod tests {
         }
     }
 
-    /// A follower's disk has no room for a batch, and its leader sends a snapshot, which is small and fits. The raft
-    /// thread waits to hear of that batch before it hands over the next one.
+    /// A follower's disk has no space for a batch. Its leader sends a snapshot, which is smaller and fits. The raft
+    /// thread waits for the report about that batch before it hands over the next one.
     #[test]
     fn a_batch_that_a_snapshot_has_superseded_is_reported_stored() {
         let disk = LyingDisk::new(1);
@@ -185,7 +185,7 @@ mod tests {
         assert!(matches!(report(), Report::Full));
         let finish = Box::new(move || snapshot.finish());
         jobs.send(Job::Install { mark, finish }).expect("it runs");
-        // It is tried again until then, and said each time.
+        // Until then the batch is tried again, and each attempt is reported.
         let next = std::iter::repeat_with(report).find(|report| !matches!(report, Report::Full));
         assert!(matches!(next, Some(Report::Installed(position)) if position == at(50)));
         match report() {

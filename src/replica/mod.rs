@@ -1,20 +1,20 @@
-//! The replica: the threads around an [`Engine`], which decides, and the handle by which the process asks it.
+//! The replica: the threads around an [`Engine`], and the handle through which the rest of the process uses it. The
+//! engine makes the decisions.
 //!
-//! # What it owns
+//! # Threads
 //!
 //! | thread | file | owns |
 //! |---|---|---|
 //! | `raft` | `raft_thread` | the engine |
-//! | `wal` | [`log_thread`] | the WAL; what it does with each job is a value, [`log_jobs`] |
+//! | `wal` | [`log_thread`] | the WAL; [`log_jobs`] does the jobs as a value |
 //! | `snapshot` | [`snapshot`] | the version of the state that it writes |
 //!
 //! # Invariants
 //!
 //! * The effects of a step take place in the order that [`crate::engine::Effects`] documents.
-//! * The raft thread never waits for a worker, the disk or a client. Requests come by a channel that is
-//!   bounded in their number and their bytes; what does not fit is refused at once
-//!   ([`Failure::Overloaded`]).
-//! * Each caller is called once, whatever happens.
+//! * The raft thread never waits for a worker, the disk or a client. Requests arrive through a channel that is bounded
+//!   by number and by bytes. A request that does not fit is refused at once ([`Failure::Overloaded`]).
+//! * Each caller is called exactly once, in every case.
 
 pub mod clock;
 pub mod log_jobs;
@@ -50,58 +50,60 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Bytes that they may hold together; one alone may be larger. 32 clients may each wait with a value of 1 MiB.
+/// Maximum bytes of the queued requests. A single request may be larger. 32 clients may each wait with a value of 1
+/// MiB.
 const BACKLOG_BYTES: usize = 40 << 20;
 
-/// What an answer to a write is made from.
+/// The data for the response to a write.
 pub struct Done {
     /// A refusal by the tree is an effect too: its entry was committed.
     pub effect: Effect,
-    /// The entry's index, and the member's term: `X-Raft-Index`, `X-Raft-Term`.
+    /// The entry's index: `X-Raft-Index`.
     pub applied: LogIndex,
-    /// May be newer than the term that the entry was appended in. It is on disk: what a client was shown does
-    /// not go back with a restart.
+    /// The member's term: `X-Raft-Term`. It may be newer than the term in which the entry was appended. It is on disk,
+    /// so a client never sees an older term after a restart.
     pub term: Term,
-    /// When that was shown: what was done together has one look at the clock.
+    /// When the view was published. One reading of the clock serves all entries that are applied together.
     pub at: Instant,
 }
 
-/// Somebody who waits for a write. Called on the raft thread, so it must not wait or do much.
+/// A caller that waits for a write. Called on the raft thread, so it must not wait, and must return quickly.
 pub trait Waiter<O>: Send {
-    /// Its entry is applied, and the view that shows it published.
+    /// Its entry is applied, and the view that contains it is published.
     fn done(self: Box<Self>, done: &Done, outbox: &mut O);
-    /// There is no result; whether the entry is applied depends on the [`Failure`].
+    /// There is no result. The [`Failure`] says whether the entry can still be applied.
     fn failed(self: Box<Self>, failure: Failure, outbox: &mut O);
 }
 
-/// Somebody who waits for a linearizable view. Called on the raft thread.
+/// A caller that waits for a linearizable view. Called on the raft thread.
 pub trait Reader<O>: Send {
-    /// `view` has all that was acknowledged before the question (dissertation §6.4).
+    /// `view` contains everything that was acknowledged before the request (dissertation §6.4).
     fn ready(self: Box<Self>, view: &Arc<View>, outbox: &mut O);
-    /// The read was not confirmed; the [`Failure`] says why. Nothing was read.
+    /// The read was not confirmed, for the reason in the [`Failure`]. Nothing was read.
     fn failed(self: Box<Self>, failure: Failure, outbox: &mut O);
 
-    /// How long it waits at most, if less than the request timeout.
+    /// Its maximum wait, if shorter than the request timeout.
     fn patience(&self) -> Option<Duration> {
         None
     }
 }
 
-/// Somebody who wants all that this member has applied, as of one index. Called on the raft thread.
+/// A caller that waits for a copy of everything that this member has applied, as of one index. Called on the raft
+/// thread.
 pub trait Copier<O>: Send {
-    /// The state stays as it is while the member goes on; `term` is the member's own.
+    /// The copy does not change while the member continues. `term` is the member's own.
     fn ready(self: Box<Self>, copy: Task, term: Term, outbox: &mut O);
-    /// There is none; the [`Failure`] says why.
+    /// There is no copy, for the reason in the [`Failure`].
     fn failed(self: Box<Self>, failure: Failure, outbox: &mut O);
 }
 
-/// Somebody who waits for a reply of the engine.
+/// A caller that waits for a reply of the engine.
 pub enum Caller<O> {
-    /// For a write, or a change of the members.
+    /// For a write, or a membership change.
     Write(Box<dyn Waiter<O>>),
     /// For a quorum read.
     Read(Box<dyn Reader<O>>),
-    /// For the state.
+    /// For a copy of the state.
     Copy(Box<dyn Copier<O>>),
 }
 
@@ -147,37 +149,37 @@ fn fail<O>(request: Request<Caller<O>>, failure: Failure, outbox: &mut O) {
     }
 }
 
-/// The parts a replica is made of, recovered and ready.
+/// The parts of a replica, recovered and ready.
 pub struct Parts<D: Disk> {
-    /// Recovered and not stepped yet.
+    /// Recovered; no step was taken yet.
     pub core: Core,
-    /// As of the newest snapshot; later entries are applied once they are known to be committed.
+    /// The state of the newest snapshot. Later entries are applied when they are known to be committed.
     pub state: State,
-    /// Goes to the log thread, the only one that writes it.
+    /// For the WAL thread, the only thread that writes it.
     pub wal: Wal<D>,
-    /// Gets each new view before anybody is answered.
+    /// Receives each new view before any reply is sent.
     pub views: Arc<dyn Views>,
-    /// What a leader stamps entries with.
+    /// The clock for the times in entries.
     pub clock: Arc<dyn Clock>,
-    /// Set by the raft thread, read by everybody.
+    /// Set by the raft thread, read by all threads.
     pub estimate: Arc<SharedEstimate>,
-    /// Do not change while the replica runs.
+    /// They do not change while the replica runs.
     pub settings: Settings,
-    /// The way to the other members…
+    /// Sends to the other members.
     pub peers: Arc<dyn Peers>,
-    /// …and what comes from them. Bounded.
+    /// Receives from the other members. Bounded.
     pub from_peers: Receiver<FromPeers>,
-    /// Told once when this member was removed from its cluster.
+    /// Gets one notification when this member was removed from its cluster.
     pub removed: Sender<()>,
 }
 
-/// A running replica. Clones are handles on the same one.
+/// A handle on a running replica. Clones use the same replica.
 pub struct Replica<O> {
     requests: Sender<Request<Caller<O>>>,
-    /// The other end: for what the raft thread has not taken when it ended.
+    /// The receiving end, for requests that are still in the channel when the raft thread has ended.
     untaken: Receiver<Request<Caller<O>>>,
-    /// The raft thread takes no more requests. Set before it looks for the last ones, and looked at after
-    /// one was sent: so one of the two sees it.
+    /// Whether the raft thread accepts no more requests. The raft thread sets it before it reads the last requests. A
+    /// caller reads it after sending a request. So at least one of the two notices the other.
     ended: Arc<AtomicBool>,
     backlog: Arc<Backlog>,
     stop: Sender<()>,
@@ -197,11 +199,11 @@ impl<O> Clone for Replica<O> {
     }
 }
 
-/// The threads of a replica, to be waited for after [`Replica::stop`].
+/// The threads of a replica. Wait for them after [`Replica::stop`].
 pub struct Threads(Vec<JoinHandle<()>>);
 
 impl Threads {
-    /// Waits for at most `deadline`; true if all have ended.
+    /// Waits for at most `deadline`; returns whether all have ended.
     pub fn join(self, deadline: Duration) -> bool {
         let end = Instant::now() + deadline;
         let (done, all_done) = bounded(1);
@@ -219,7 +221,7 @@ impl<O: Outbox> Replica<O> {
     /// Starts the threads.
     ///
     /// # Errors
-    /// The system has no thread left to give.
+    /// The system cannot create another thread.
     pub fn start<D: Disk>(parts: Parts<D>) -> io::Result<(Replica<O>, Threads)> {
         let (requests, waiting) = bounded(REQUESTS_MAX);
         let untaken = waiting.clone();
@@ -280,42 +282,41 @@ impl<O: Outbox> Replica<O> {
         Ok((replica, Threads(threads)))
     }
 
-    /// Replicates a client's write. The waiter is called once, whatever happens.
+    /// Replicates a client's write. The waiter is called exactly once.
     pub fn propose(&self, command: &Command, waiter: Box<dyn Waiter<O>>) {
         self.order(entry::tree(command), waiter);
     }
 
-    /// A view that holds everything acknowledged before this call. The reader is called once.
+    /// Requests a view that contains everything acknowledged before this call. The reader is called once.
     pub fn read(&self, reader: Box<dyn Reader<O>>) {
         let patience = reader.patience();
         let query = Query::new(Caller::Read(reader), patience);
         self.request(Request::Read(query));
     }
 
-    /// Writes a record to this member's log and calls the reader once that is synced, or after the request timeout. This
-    /// tells whether the disk still answers. The view is not confirmed by a majority.
+    /// Writes a record to this member's log, and calls the reader when it is synced, or after the request timeout. This
+    /// checks whether the disk still works. No majority confirms the view.
     pub fn probe(&self, reader: Box<dyn Reader<O>>) {
         self.request(Request::Probe(Caller::Read(reader)));
     }
 
-    /// All that this member has applied, with the point it stands for, whether or not there is a leader. The
-    /// copier is called once.
+    /// Requests a copy of everything that this member has applied, with its snapshot metadata, whether or not there is
+    /// a leader. The copier is called once.
     pub fn copy(&self, copier: Box<dyn Copier<O>>) {
         self.request(Request::Copy(Caller::Copy(copier)));
     }
 
-    /// Replicates what a member tells of itself. The waiter is called once.
+    /// Replicates what a member publishes about itself. The waiter is called once.
     pub fn publish(&self, published: &Published, waiter: Box<dyn Waiter<O>>) {
         self.order(entry::publish(published), waiter);
     }
 
-    /// Gives a member other peer URLs. The waiter is called once, with [`Effect::Members`].
+    /// Changes a member's peer URLs. The waiter is called once, with [`Effect::Members`].
     pub fn update_member(&self, member: &Member, waiter: Box<dyn Waiter<O>>) {
         self.change(entry::update(member), waiter);
     }
 
-    /// Adds a member: first without a vote, until it has caught up. The waiter is called once, with
-    /// [`Effect::Members`].
+    /// Adds a member, which has no vote until it has caught up. The waiter is called once, with [`Effect::Members`].
     pub fn add_member(&self, member: &Member, waiter: Box<dyn Waiter<O>>) {
         self.change(entry::add(member), waiter);
     }
@@ -335,22 +336,22 @@ impl<O: Outbox> Replica<O> {
         self.request(Request::Change(proposal));
     }
 
-    /// Bytes of requests that wait for the raft thread, or there for a leader.
+    /// Bytes of the requests that wait for the raft thread, or in the engine for a leader.
     pub fn backlog_bytes(&self) -> usize {
         self.backlog.bytes()
     }
 
-    /// Who leads, in which term, and so on.
+    /// The present state of this member: leader, term, and so on.
     pub fn status(&self) -> &Status {
         &self.status
     }
 
-    /// Asks the threads to finish what was handed to them and to end.
+    /// Asks the threads to finish the requests in progress, and to end.
     pub fn stop(&self) {
         let _ = self.stop.try_send(());
     }
 
-    /// Whether the threads take nothing any more.
+    /// Whether the threads accept no more requests.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }
@@ -398,7 +399,7 @@ impl Backlog {
         self.queued.load(Ordering::Relaxed) + self.leaderless.load(Ordering::Relaxed)
     }
 
-    /// Counts the request, unless there is no room for it.
+    /// Counts the request, unless the limit is reached.
     fn add<O>(&self, request: &Request<Caller<O>>) -> bool {
         let bytes = request.bytes();
         let queued = self.queued.fetch_add(bytes, Ordering::Relaxed);
@@ -410,7 +411,7 @@ impl Backlog {
         fits
     }
 
-    /// A request that was counted was taken from the queue.
+    /// A counted request was taken from the queue.
     fn remove<O>(&self, request: &Request<Caller<O>>) {
         self.queued.fetch_sub(request.bytes(), Ordering::Relaxed);
     }
@@ -420,7 +421,7 @@ impl Backlog {
     }
 }
 
-/// A channel that never has anything, in place of one that must wait.
+/// A channel that never receives anything. It replaces one that must not be read now.
 fn closed_for_now<T>() -> Receiver<T> {
     crossbeam_channel::never()
 }

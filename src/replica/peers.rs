@@ -1,7 +1,7 @@
-//! Where the raft thread meets the other members: what it hands out, and what it is told.
+//! The raft thread's interface to the other members: what it sends, and the events it receives.
 //!
-//! The room that carries letters (`peer`) lies above this one and implements [`Peers`]. Nothing here waits:
-//! what a queue has no room for is dropped, and raft sends again.
+//! The module that transports the messages (`peer`) is in a higher layer and implements [`Peers`]. No function here
+//! waits: if a queue is full, the message is dropped, and raft sends again.
 
 use crate::engine::letter::Letter;
 use crate::engine::members::Members;
@@ -10,25 +10,25 @@ use crate::raft::{NodeId, Position, SnapshotMark, Term};
 use crate::wal::WalError;
 use crossbeam_channel::Sender;
 
-/// The way to the other members. Called on the raft and the log thread: must not wait for anybody.
+/// Sends to the other members. Called on the raft thread and the WAL thread, so it must not wait.
 pub trait Peers: Send + Sync + 'static {
-    /// Takes letters, in order for each receiver. Full queues and members out of reach drop them; a
-    /// dropped forward is told by [`FromPeers::Unsent`], the loss of anything else by
+    /// Sends messages, in order for each receiver. They are dropped if a queue is full or the member is unreachable. A
+    /// dropped forward is reported by [`FromPeers::Unsent`], the loss of any other message by
     /// [`FromPeers::Unreachable`].
     fn send(&self, letters: Vec<(NodeId, Letter)>);
 
-    /// Streams this member's newest snapshot to `to`, in the name of the leader of `term`. Always ends in one
+    /// Streams this member's newest snapshot to `to`, with the leader's `term`. Always ends in one
     /// [`FromPeers::SnapshotSent`]. One at a time for each member.
     fn send_snapshot(&self, to: NodeId, term: Term);
 
-    /// Closes the connection from a member: what came by it contradicts the protocol. It may come again.
+    /// Closes the connection from a member, because its messages contradict the protocol. The member may connect again.
     fn cut(&self, from: NodeId);
 
-    /// The members have changed: links to new ones begin, those to others end.
+    /// The member table has changed: connections to new members begin, and those to removed members end.
     fn set_members(&self, members: &Members);
 }
 
-/// A cluster of one has nobody to talk to.
+/// For a cluster of one.
 pub struct NoPeers;
 
 impl Peers for NoPeers {
@@ -38,55 +38,56 @@ impl Peers for NoPeers {
     fn set_members(&self, _members: &Members) {}
 }
 
-/// What the raft thread is told of the other members. The channel is bounded: whoever reads from a socket
-/// waits for room in it, and so does the other end of that socket.
+/// Events of the other members for the raft thread. The channel is bounded: a thread that reads from a socket waits for
+/// space in it, and then the sender at the other end of the socket waits too.
 pub enum FromPeers {
-    /// What one member said, in order.
+    /// Peer messages from one member, in order.
     Letters {
-        /// Checked to be a member of this cluster, with the incarnation that it is known by.
+        /// The sender. The transport has checked that it is a member of this cluster, with the incarnation that is
+        /// published.
         from: NodeId,
-        /// As many as came at once.
+        /// All messages that arrived together.
         letters: Vec<Letter>,
     },
-    /// What was asked of a leader under these numbers (orders, changes, indexes of reads) was never handed to a
-    /// connection.
+    /// None of the bytes of these requests to a leader (commands, membership changes, read indexes) reached a
+    /// connection. The values are their numbers.
     Unsent(Vec<u64>),
-    /// Raft's letters to this member were dropped, or its connection broke.
+    /// Raft messages to this member were dropped, or its connection broke.
     Unreachable(NodeId),
-    /// Its process is gone: the connection ended, and a new one was refused by its machine.
+    /// The member's process no longer exists: its connection ended, and its machine refused a new one.
     Gone(NodeId),
-    /// A snapshot has come whole, is read and synced under a temporary name.
+    /// A complete snapshot has arrived. It was read, and is synced under a temporary name.
     Snapshot(Box<Received>),
-    /// The snapshot sent to `to` was installed there, or not.
+    /// The snapshot for `to` was installed there, or not.
     SnapshotSent {
         /// The follower.
         to: NodeId,
-        /// The snapshot's position; None: it was not sent, or not used.
+        /// The snapshot's position; `None` if it was not sent or not used.
         installed: Option<Position>,
     },
-    /// This member's newest snapshot cannot be read back, and was set aside: there is none to send.
+    /// This member's newest snapshot could not be read and was set aside. None can be sent.
     SnapshotUnreadable,
-    /// A member says that this one was removed from the cluster.
+    /// A member reports that this one was removed from the cluster.
     Removed {
-        /// The member, as it was dialled.
+        /// The member whose address was dialled.
         by: NodeId,
     },
 }
 
 /// A snapshot that another member has sent.
 pub struct Received {
-    /// Who sent it: the leader of `term`.
+    /// The sender: the leader of `term`.
     pub from: NodeId,
-    /// As the sender said.
+    /// The term that the sender stated.
     pub term: Term,
-    /// What it stands for.
+    /// The snapshot's metadata.
     pub mark: SnapshotMark,
-    /// What it holds.
+    /// The snapshot's content.
     pub state: State,
-    /// Bytes of that state in the file.
+    /// Bytes of that content in the file.
     pub bytes: u64,
-    /// Gives the file its final name, durably. Dropped uncalled, it removes the file.
+    /// Gives the file its final name, and syncs. If it is dropped without a call, the file is removed.
     pub finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
-    /// Told once it is installed; dropped if it is not used.
+    /// Receives the position when the snapshot is installed. Dropped if it is not used.
     pub installed: Sender<Position>,
 }

@@ -1,16 +1,16 @@
-//! The raft thread: waits for something, steps the engine, performs the effects.
+//! The raft thread: waits for an event, steps the engine, and carries out the effects.
 //!
-//! It owns the engine. It waits for (one `select!`, the engine's next tick as its deadline; while the engine has work
-//! that it does in pieces, the next piece is done as soon as nothing else waits):
+//! It owns the engine. It waits in one `select!` with the engine's next tick as its deadline. While the engine has work
+//! that is done in pieces, the thread does the next piece as soon as no other event waits. The channels are:
 //!
-//! | channel | sender | while |
+//! | channel | sender | read |
 //! |---|---|---|
-//! | `requests` | HTTP workers | the engine takes requests ([`Engine::takes_requests`]) |
-//! | `from_peers` | the links to other members | always |
+//! | `requests` | HTTP workers | while the engine accepts requests ([`Engine::takes_requests`]) |
+//! | `from_peers` | the connections to other members | always |
 //! | `reports` | WAL and snapshot threads | always |
 //! | `stop` | [`super::Replica::stop`] | once |
 //!
-//! It ends when the engine has stopped, or when nobody is left who could send it anything.
+//! It ends when the engine has stopped, or when all senders are dropped.
 
 use super::clock::{Clock, SharedEstimate};
 use super::log_jobs::Job;
@@ -30,13 +30,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// At most this many requests are taken in one step, so that reports and ticks get their turn.
+/// Maximum number of requests per step, so that reports and ticks are not delayed.
 const REQUESTS_PER_STEP: usize = 1024;
 
-/// At most this many events of peers are taken in one step; each holds what one link read at once.
+/// Maximum number of peer events per step. Each contains what one connection has read at once.
 const PEER_EVENTS_PER_STEP: usize = 64;
 
-/// What the thread is given.
+/// The thread's inputs and outputs.
 pub struct Wiring<O> {
     pub engine: Engine<Caller<O>>,
     pub views: Arc<dyn Views>,
@@ -51,14 +51,14 @@ pub struct Wiring<O> {
     pub reports: Receiver<DiskReport>,
     pub jobs: Sender<Job>,
     pub peers: Arc<dyn Peers>,
-    /// Told once when this member is no longer one.
+    /// Gets one notification when this member was removed.
     pub removed: Sender<()>,
 }
 
 pub struct RaftThread<O> {
     wiring: Wiring<O>,
     boot_id: [u8; 16],
-    /// How the snapshot that is being installed becomes the newest one, and who waits for that.
+    /// How to make the snapshot that is being installed the newest one, and who waits for that.
     installing: Option<Installing>,
     stop_seen: bool,
     outbox: O,
@@ -69,7 +69,7 @@ struct Installing {
     installed: Sender<Position>,
 }
 
-/// What woke the thread.
+/// The event that ended the wait.
 enum Woken<O> {
     Request(Request<Caller<O>>),
     FromPeers(FromPeers),
@@ -77,7 +77,7 @@ enum Woken<O> {
     Stop,
     Tick,
     GoOn,
-    /// Nobody can ask anything any more.
+    /// All senders are dropped.
     Abandoned,
 }
 
@@ -102,7 +102,7 @@ impl<O: Outbox> RaftThread<O> {
                 Woken::Report(report) => self.take_report(report),
                 Woken::Stop => {
                     self.stop_seen = true;
-                    // What was handed over until now is finished; what comes later is refused.
+                    // The requests received so far are finished. Later ones are refused.
                     self.take_requests(None) || self.step(Event::Stop)
                 }
                 Woken::Tick => self.step(Event::Tick),
@@ -122,7 +122,7 @@ impl<O: Outbox> RaftThread<O> {
     fn wait(&self) -> Woken<O> {
         let now = self.wiring.clock.now().monotonic;
         let engine = &self.wiring.engine;
-        // Whatever waits besides: a tick comes in its time.
+        // A due tick has precedence over all channels.
         if now >= engine.deadline() {
             return Woken::Tick;
         }
@@ -132,14 +132,14 @@ impl<O: Outbox> RaftThread<O> {
         } else {
             &never
         };
-        // Only one stop is ever sent; after it the channel would be ready for ever.
+        // Stop is sent only once. After that, the closed channel would be ready forever.
         let never_again = closed_for_now();
         let stop = if self.stop_seen {
             &never_again
         } else {
             &self.wiring.stop
         };
-        // What is done in pieces goes on when nothing else waits.
+        // Work that is done in pieces continues when no other event waits.
         let (wait, then) = match engine.goes_on() {
             true => (Duration::ZERO, Woken::GoOn),
             false => (engine.deadline() - now, Woken::Tick),
@@ -171,14 +171,15 @@ impl<O: Outbox> RaftThread<O> {
         let events = all.into_iter().filter_map(|event| self.peer_event(event));
         let events = events.collect();
         let stopped = self.step(Event::Peers(events));
-        // The engine had no use for what came: dropping it removes the file and tells the sender.
+        // The engine did not use the snapshot. Dropping it removes the file and informs the sender.
         if !self.wiring.engine.is_installing() {
             self.installing = None;
         }
         stopped
     }
 
-    /// None: a snapshot that is of no use, because another one is being installed. Dropping it tells its sender.
+    /// `None` for a snapshot that cannot be used because another one is being installed. Dropping it informs its
+    /// sender.
     fn peer_event(&mut self, event: FromPeers) -> Option<PeerEvent> {
         Some(match event {
             FromPeers::Letters { from, letters } => PeerEvent::Letters { from, letters },
@@ -193,7 +194,7 @@ impl<O: Outbox> RaftThread<O> {
         })
     }
 
-    /// The engine gets what the snapshot holds; the file stays here until the engine installs it.
+    /// The engine gets the content of the snapshot. The file stays here until the engine installs it.
     fn receive(&mut self, received: Received) -> Box<Incoming> {
         let Received {
             from,
@@ -227,13 +228,13 @@ impl<O: Outbox> RaftThread<O> {
         if let (Some(position), Some(installing)) =
             (installed, self.installing.take_if(|_| installed.is_some()))
         {
-            // The sender may have gone meanwhile.
+            // The sender may have disconnected meanwhile.
             let _ = installing.installed.send(position);
         }
         stopped
     }
 
-    /// Steps the engine and performs the effects. True: the engine has stopped.
+    /// Steps the engine and carries out the effects. Returns whether the engine has stopped.
     fn step(&mut self, event: Event<Caller<O>>) -> bool {
         let begun = Instant::now();
         let now = self.wiring.clock.now();
@@ -243,7 +244,7 @@ impl<O: Outbox> RaftThread<O> {
         stopped
     }
 
-    /// In the order of the fields of [`Effects`].
+    /// Carries out the effects in the order of the fields of [`Effects`].
     fn perform(&mut self, effects: Effects<Caller<O>>, begun: Instant) {
         effects.notes.iter().for_each(|note| self.log(note));
         if !effects.send.is_empty() {
@@ -285,7 +286,7 @@ impl<O: Outbox> RaftThread<O> {
             self.wiring.status.set_followers(engine.followers());
         }
         if effects.removed {
-            // Once is enough; whoever listens may have heard it, or be stopping anyway.
+            // One notification is enough. The receiver may have it already, or be stopping.
             let _ = self.wiring.removed.try_send(());
         }
         self.wiring
@@ -373,7 +374,7 @@ impl<O: Outbox> RaftThread<O> {
         }
     }
 
-    /// The WAL thread outlives this one, or the process is about to end.
+    /// Sending fails only if the WAL thread has ended, and then the process is about to end.
     fn send_job(&self, job: Job) {
         let _ = self.wiring.jobs.send(job);
     }

@@ -1,4 +1,4 @@
-//! The snapshot thread: writes one version of the state to a file while everything else goes on.
+//! The snapshot thread: writes one version of the state to a file while the other threads continue.
 
 use crate::engine::DiskReport as Report;
 use crate::engine::entry::Malformed;
@@ -9,10 +9,10 @@ use crate::wal::{Disk, SnapshotReader, SnapshotWriter, WalError, WalErrorKind};
 use crossbeam_channel::{Receiver, Sender};
 use std::time::Instant;
 
-/// A task with the file it goes to.
+/// A task with its file.
 pub type Begun<D> = (SnapshotWriter<D>, Task);
 
-/// Writes snapshots one after the other until the log thread is gone.
+/// Writes snapshots one after the other until the WAL thread has ended.
 pub fn run<D: Disk>(tasks: &Receiver<Begun<D>>, reports: &Sender<Report>) {
     for (writer, task) in tasks {
         let begun = Instant::now();
@@ -34,10 +34,10 @@ pub fn run<D: Disk>(tasks: &Receiver<Begun<D>>, reports: &Sender<Report>) {
     }
 }
 
-/// Fills the file and gives it its name; the bytes of the state in it.
+/// Fills the file and gives it its final name. Returns the bytes of the state in it.
 ///
 /// # Errors
-/// Those of the disk. A full one harms nothing; after any other the process must end.
+/// Those of the disk. A full disk harms nothing. After any other error the process must end.
 pub fn write<D: Disk>(mut writer: SnapshotWriter<D>, task: &Task) -> Result<u64, WalError> {
     let mut bytes = 0;
     task.state.save(|slice| {
@@ -48,7 +48,7 @@ pub fn write<D: Disk>(mut writer: SnapshotWriter<D>, task: &Task) -> Result<u64,
     Ok(bytes)
 }
 
-/// Reads all of a snapshot, as a node does when it starts.
+/// Reads a whole snapshot, as a node does when it starts.
 ///
 /// # Errors
 /// [`Unloaded`]: it is damaged, cannot be read, or was written by another version.
@@ -66,11 +66,12 @@ pub fn load<D: Disk>(
     loader.finish(applied).map_err(Unloaded::Malformed)
 }
 
-/// Why a snapshot gives no state.
+/// Why a snapshot could not be loaded.
 #[derive(Debug)]
 pub enum Unloaded {
-    /// It cannot be read, or is not as it was written.
+    /// It cannot be read, or its content has changed since it was written.
     Disk(WalError),
-    /// It is as it was written, and not understood: by another version, since checksums guard against damage.
+    /// Its content is as written, but not understood. Because of the checksums this is not damage: another version
+    /// wrote it.
     Malformed(Malformed),
 }

@@ -1,4 +1,4 @@
-//! What the raft thread tells the rest of the process about itself, without being asked.
+//! The state of the raft thread, for all other threads to read without a request.
 
 use crate::engine::Engine;
 use crate::engine::followers::Followers;
@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Written by the raft thread once a turn, read by anybody. Each value is true by itself; two of them
-/// read together may be of different turns.
+/// Written by the raft thread once per step, read by any thread. Each value is correct by itself. Two values that are
+/// read together may be from different steps.
 #[derive(Debug)]
 pub struct Status {
     id: NodeId,
-    /// 0: none known.
+    /// 0 if no leader is known.
     leader: AtomicU64,
     term: AtomicU64,
     commit: AtomicU64,
@@ -26,7 +26,7 @@ pub struct Status {
     proposals_failed: AtomicU64,
     proposals_pending: AtomicU64,
     disk_full: AtomicBool,
-    /// Since when a batch is with the disk, in nanoseconds since boot; 0: none is.
+    /// When the present batch was handed to the disk, in nanoseconds since boot; 0 if there is none.
     disk_waits_since: AtomicU64,
     /// A batch that is with the disk for longer cannot be acknowledged in time.
     request_timeout: Duration,
@@ -46,7 +46,8 @@ pub struct Status {
     round_trips: Mutex<BTreeMap<u64, Arc<RoundTrips>>>,
 }
 
-/// A committed entry that was not applied when it was looked at, and since when; followed until it is.
+/// A committed entry that was not applied when it was observed, and the time of that. It is observed until it is
+/// applied.
 #[derive(Debug, Default)]
 struct Behind(Option<(LogIndex, Instant)>);
 
@@ -59,23 +60,23 @@ impl Behind {
     }
 }
 
-/// From a leader's heartbeat to its answer: 0.1 ms to 3.2768 s, as etcd's
-/// `etcd_network_peer_round_trip_time_seconds` has them.
+/// Round-trip times of a leader's heartbeats: buckets from 0.1 ms to 3.2768 s, as in etcd's
+/// `etcd_network_peer_round_trip_time_seconds`.
 pub type RoundTrips = Histogram<100, 17>;
 
-/// A snapshot that this member has made of its own state.
+/// A snapshot of this member's own state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Of the state as saved.
+    /// Bytes of the state.
     pub bytes: u64,
-    /// From the state as it was to a file that a start can use.
+    /// Time from the request to a complete file that a start can use.
     pub took: Duration,
-    /// When that was so.
+    /// When it was complete.
     pub at: SystemTime,
 }
 
 impl Status {
-    /// As of the start: no leader known, nothing counted.
+    /// The state at the start: no leader, all counts zero.
     pub fn new(core: &Core, state: &State, request_timeout: Duration) -> Status {
         Status {
             id: core.id(),
@@ -106,42 +107,42 @@ impl Status {
         }
     }
 
-    /// This member.
+    /// This member's id.
     pub fn id(&self) -> NodeId {
         self.id
     }
 
-    /// Whom this member believes to lead; None: nobody, as between two leaders.
+    /// The leader as far as this member knows; `None` if there is none, as between two leaders.
     pub fn leader(&self) -> Option<NodeId> {
         Some(NodeId(self.leader.load(Ordering::Relaxed))).filter(|id| id.0 != 0)
     }
 
-    /// Whether this member leads as far as it knows; a newer term may have another already.
+    /// Whether this member leads, as far as it knows. A newer term may already have another leader.
     pub fn is_leader(&self) -> bool {
         self.leader() == Some(self.id)
     }
 
-    /// The newest term that this member has seen. Never falls.
+    /// The newest term that this member has seen. Never decreases.
     pub fn term(&self) -> Term {
         Term(self.term.load(Ordering::Relaxed))
     }
 
-    /// Everything up to here is committed; it may be ahead of `applied`.
+    /// The commit index. It may be ahead of `applied`.
     pub fn commit(&self) -> LogIndex {
         LogIndex(self.commit.load(Ordering::Relaxed))
     }
 
-    /// As of the last turn; the newest view may have more.
+    /// The last applied entry as of the last step. The newest view may contain more.
     pub fn applied(&self) -> LogIndex {
         LogIndex(self.applied.load(Ordering::Relaxed))
     }
 
-    /// How often this process has seen a new leader.
+    /// How many new leaders this process has seen.
     pub fn leader_changes(&self) -> u64 {
         self.leader_changes.load(Ordering::Relaxed)
     }
 
-    /// Requests answered with a failure of raft (error 300).
+    /// Requests that failed because of raft (error 300).
     pub fn proposals_failed(&self) -> u64 {
         self.proposals_failed.load(Ordering::Relaxed)
     }
@@ -151,24 +152,24 @@ impl Status {
         self.proposals_pending.load(Ordering::Relaxed)
     }
 
-    /// Writes are refused until there is space; reads go on.
+    /// Whether writes are refused until there is space. Reads continue.
     pub fn disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed)
     }
 
-    /// The disk has not synced a batch within the request timeout, so no write can be acknowledged in time. A disk that
-    /// hangs while nothing is written is not noticed: nothing is written to find out.
+    /// Whether the disk has not synced a batch within the request timeout, so that no write can be acknowledged in
+    /// time. A disk that hangs while there are no writes is not noticed, because no test record is written.
     pub fn is_disk_stuck(&self, now: Monotonic) -> bool {
         let since = self.disk_waits_since.load(Ordering::Relaxed);
         since > 0 && now - Monotonic(since) >= self.request_timeout
     }
 
-    /// What this member was at the end of the last turn.
+    /// This member's role at the end of the last step.
     pub fn role(&self) -> Role {
         *lock(&self.role)
     }
 
-    /// When this member first saw its leader.
+    /// When this member first noticed its leader.
     pub fn leader_since(&self) -> SystemTime {
         *lock(&self.leader_since)
     }
@@ -181,44 +182,44 @@ impl Status {
             .clone()
     }
 
-    /// How the followers answer, as of about a tick ago; empty if this member does not lead.
+    /// Statistics of the followers, about a tick old; empty if this member does not lead.
     pub fn followers(&self) -> Followers {
         lock(&self.followers).clone()
     }
 
-    /// How long an entry that is known to be committed waits to be applied; zero if none does. Under load the last one
-    /// that is committed is seldom applied at the same moment: what counts is how far behind this member is.
+    /// How long an entry that is known to be committed has waited to be applied; zero if there is none. Under load the
+    /// last committed entry is rarely applied at the same moment. The value shows how far this member is behind.
     pub fn apply_lag(&self) -> Duration {
         let since = lock(&self.behind).0.map(|(_, since)| since);
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Turns of the raft thread's loop. It turns at each tick, so this stands still only if the thread does.
+    /// Number of loops of the raft thread. It loops at each tick, so this value stands still only if the thread hangs.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// How many members have no vote.
+    /// Number of members without a vote.
     pub fn learners(&self) -> u64 {
         self.learners.load(Ordering::Relaxed)
     }
 
-    /// Whether this member is one of them.
+    /// Whether this member has no vote.
     pub fn is_learner(&self) -> bool {
         self.is_learner.load(Ordering::Relaxed)
     }
 
-    /// Bytes that this member has taken as the leader, and not committed yet.
+    /// Bytes that this member has accepted as the leader, and not committed yet.
     pub fn uncommitted_bytes(&self) -> u64 {
         self.uncommitted_bytes.load(Ordering::Relaxed)
     }
 
-    /// Keys and values of the clients' changes that were applied here, whichever member they asked.
+    /// Bytes of keys and values in the client changes that were applied here, whichever member received them.
     pub fn accepted_bytes(&self) -> u64 {
         self.accepted_bytes.load(Ordering::Relaxed)
     }
 
-    /// How long it took to apply what was committed together, and to show it.
+    /// How long it took to apply and publish the entries of one commit.
     pub fn commits(&self) -> &DiskTimes {
         &self.commits
     }
@@ -228,12 +229,12 @@ impl Status {
         &self.snapshots
     }
 
-    /// The last of them since the start.
+    /// The last of them since the start of the process.
     pub fn last_snapshot(&self) -> Option<Snapshot> {
         *lock(&self.last_snapshot)
     }
 
-    /// How fast other members answered this one's heartbeats while it led.
+    /// Round-trip times of this member's heartbeats while it led.
     pub fn round_trips(&self) -> Vec<(NodeId, Arc<RoundTrips>)> {
         let trips = lock(&self.round_trips);
         let each = trips.iter().map(|(id, times)| (NodeId(*id), times.clone()));
@@ -244,7 +245,7 @@ impl Status {
         lock(&self.round_trips).entry(of.0).or_default().add(took);
     }
 
-    /// A client's change of so many bytes was applied.
+    /// A client's change of this size was applied.
     pub(super) fn accepted(&self, bytes: u64) {
         self.accepted_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -259,7 +260,7 @@ impl Status {
         lock(&self.followers).clone_from(followers);
     }
 
-    /// Called by the raft thread after each turn.
+    /// Called by the raft thread after each step.
     pub(super) fn update<T>(&self, engine: &Engine<T>) {
         let (core, applied) = (engine.core(), engine.state().applied);
         self.disk_full
@@ -314,7 +315,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    /// The member applies all that was committed a second ago, again and again.
+    /// The member always applies what was committed a second ago.
     #[test]
     fn a_member_that_keeps_up_under_load_is_not_behind_for_long() {
         let (mut behind, begin) = (Behind::default(), Instant::now());

@@ -1,4 +1,4 @@
-//! A whole replica of one, over a disk that can be slow, full, or without power.
+//! Tests of a whole replica in a cluster of one, on a disk that can be slow, full, or without power.
 
 use super::clock::{Clock, SharedEstimate};
 use super::peers::NoPeers;
@@ -20,7 +20,7 @@ const ME: NodeId = NodeId(7);
 const PATIENCE: Duration = Duration::from_secs(20);
 const SECOND: u64 = 1_000_000_000;
 
-/// A clock that can be moved ahead; its wall clock stands where it is set.
+/// A clock that tests can advance. Its wall clock shows what a test sets.
 struct Hand(AtomicU64, AtomicI64, Instant);
 
 impl Default for Hand {
@@ -41,7 +41,7 @@ impl Clock for Hand {
     }
 }
 
-/// A running replica, and where its answers come.
+/// A running replica, and the channel of its replies.
 struct Node {
     replica: Replica,
     threads: Threads,
@@ -56,7 +56,7 @@ enum Said {
     Done(TreeIndex),
     Refused(u16),
     Members(Result<(), MemberError>),
-    /// A quorum read, with the tree's index it saw.
+    /// A quorum read, with the tree's index that it saw.
     Read(TreeIndex),
     Failed(Failure),
 }
@@ -106,7 +106,7 @@ fn settings() -> Settings {
 }
 
 impl Node {
-    /// Starts on what the disk holds, and waits until it serves.
+    /// Starts with the content of the disk, and waits until it serves.
     fn start(disk: &LyingDisk, settings: Settings) -> Node {
         let node = Node::launch(disk, settings);
         node.read();
@@ -202,7 +202,7 @@ impl Node {
         self.hub.view().tree.get(&Key::new(key.as_bytes())).is_ok()
     }
 
-    /// Stops it; how long that took.
+    /// Stops it; returns how long that took.
     fn stop(self) -> Duration {
         let begin = Instant::now();
         self.replica.stop();
@@ -254,14 +254,14 @@ fn an_answer_comes_after_the_sync_and_survives_a_power_cut() {
     disk.hold_syncs();
     node.put("/a", b"1");
     eventually("its sync has begun", || disk.held_syncs() == 1);
-    // A read passes the raft thread after the write, so that one would have been answered by now.
+    // A read passes the raft thread after the write. If the write could be answered already, its answer would be here.
     node.read();
     assert_eq!(node.next(), Said::Read(TreeIndex(0)));
     assert!(node.silent() && !node.has("/a"), "its sync is not over");
     disk.release_syncs();
     assert_eq!(node.next(), Said::Done(TreeIndex(1)));
     assert!(node.has("/a"), "who has an answer reads what it says");
-    // As it was at the moment of the answer, without power.
+    // The disk's content at the moment of the answer, after a power cut.
     let after = disk.fork(2);
     after.crash();
     let again = Node::start(&after, settings());
@@ -306,7 +306,7 @@ fn a_full_disk_refuses_writes_serves_quorum_reads_and_recovers() {
         !node.replica.status().disk_full()
     });
     node.put("/b", b"1");
-    // The write that met the full disk was not lost: it may be applied, and it is.
+    // The write that met the full disk was not lost. It may be applied, and here it is.
     assert_eq!(node.next(), Said::Done(TreeIndex(written + 2)));
     node.stop();
 }
@@ -323,7 +323,7 @@ fn a_start_with_a_full_disk_says_so_at_once() {
         failed = node.next() == Said::Failed(Failure::DiskFull);
     }
     node.stop();
-    // What is left of the segment takes some more starts.
+    // The rest of the segment has space for some more starts.
     let again = (0..20).find_map(|_| {
         let again = Node::launch(&disk, settings());
         again.read();
@@ -375,7 +375,7 @@ fn a_stop_finishes_what_was_handed_over() {
     again.stop();
 }
 
-/// Writes again as soon as it is answered, until it is told to stop or was refused.
+/// A client that writes again at each answer, until it is stopped or refused.
 struct Eager {
     replica: Replica,
     going: Arc<AtomicBool>,
@@ -396,7 +396,7 @@ impl Waiter<Outbox> for Eager {
 }
 
 impl Node {
-    /// So many writers that never pause.
+    /// Starts this many writers that never pause.
     fn load(&self, writers: usize) -> (Arc<AtomicBool>, Receiver<Failure>) {
         let going = Arc::new(AtomicBool::new(true));
         let (refused, refusals) = unbounded();
@@ -465,7 +465,7 @@ fn keys_expire_under_load_too() {
         ..set("/short", b"1")
     });
     assert!(matches!(node.next(), Said::Done(_)));
-    // Slow enough that a batch is with the log almost all of the time.
+    // Slow enough that the WAL almost always has a batch.
     disk.set_sync_delay(Duration::from_millis(30));
     let (going, _refusals) = node.load(16);
     node.clock.0.store(6 * SECOND, Ordering::Relaxed);
@@ -478,7 +478,7 @@ fn keys_expire_under_load_too() {
     node.stop();
 }
 
-/// More than one entry may expire; and ticks are so rare that a wait for the next one would show.
+/// More keys expire than one entry may remove. Ticks are so rare that a wait for the next one would be noticed.
 #[test]
 fn what_one_expiry_leaves_over_goes_at_once() {
     let tick = Duration::from_secs(3);
@@ -512,7 +512,7 @@ fn a_wall_clock_that_is_set_expires_nothing() {
         assert!(matches!(node.next(), Said::Done(_)));
         node.clock.1.store(step, Ordering::Relaxed);
     }
-    // The time that counts goes on, then past the end; expiry runs on the way.
+    // The cluster time advances, then past the deadline. Expiry runs on the way.
     node.clock.0.store(50 * SECOND, Ordering::Relaxed);
     node.propose(&Command {
         ttl: Some(0),
@@ -583,7 +583,7 @@ fn a_probe_tells_whether_an_idle_disk_syncs() {
     assert_eq!(node.next(), Said::Read(TreeIndex(0)));
     assert!(disk.changes() > changes, "it was written");
     disk.hold_syncs();
-    // The second one needs a batch after the one that hangs.
+    // The second probe needs a batch after the one that hangs.
     probe();
     eventually("its sync has begun", || disk.held_syncs() == 1);
     probe();
@@ -609,7 +609,7 @@ fn a_probe_tells_whether_an_idle_disk_syncs() {
     assert_eq!(node.next(), Said::Failed(Failure::DiskFull));
     disk.set_capacity(u64::MAX);
     node.stop();
-    // Nothing but records of the time was added.
+    // Only records of the time were added.
     let again = Node::start(&disk, settings());
     assert!(again.has("/a"));
     again.stop();
@@ -622,7 +622,7 @@ fn a_member_gets_no_url_that_another_is_about_to_get() {
     disk.hold_syncs();
     let client = || Box::new(Client(node.said.clone()));
     let (mine, theirs) = (member(ME.0, &["http://a:1"]), member(8, &["http://a:1"]));
-    // The first is not on disk yet when the second is looked at.
+    // The first change is not on disk yet when the second is decided.
     node.replica.update_member(&mine, client());
     eventually("its sync has begun", || disk.held_syncs() == 1);
     node.replica.add_member(&theirs, client());
@@ -643,7 +643,7 @@ fn a_new_leader_denies_no_member_that_was_acknowledged() {
     node.replica.add_member(&newcomer, client(&node));
     assert_eq!(node.next(), Said::Members(Ok(())));
     node.stop();
-    // It leads before its first entry is on disk; until that is applied it knows nobody of its log.
+    // It leads before its first entry is on disk. Until that entry is applied, it does not know the members in its log.
     disk.set_sync_delay(Duration::from_millis(300));
     let node = Node::launch(&disk, settings());
     node.replica.remove_member(NodeId(8), client(&node));
@@ -665,8 +665,8 @@ fn what_waits_for_a_stalled_disk_is_bounded() {
     for _ in 0..300 {
         node.put("/large", &value);
     }
-    // A read comes to the raft thread after all of them, and is answered while the disk hangs. It is refused as well for
-    // as long as the raft thread has not taken enough of them.
+    // A read reaches the raft thread after all of them, and is answered while the disk hangs. It may be refused too
+    // until the raft thread has taken enough of them.
     let (said, answers) = unbounded();
     eventually("a read is served", || {
         node.replica.read(Box::new(Client(said.clone())));

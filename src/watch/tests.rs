@@ -1,4 +1,4 @@
-//! The hub over real parked answers: a door on loopback whose handler registers.
+//! Tests of the hub with real watchers: an HTTP server on loopback whose handler registers them.
 
 use super::{FRESH_MAX, Interest, MAIL_MAX, Registered, View, Views};
 use crate::door::{Answer, Door, Handler, Limits, Reply, Request, listen};
@@ -12,17 +12,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Long enough for an event that should not come.
+/// Long enough to notice an event that must not arrive.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Registers what the path and the query of each request ask for.
+/// A handler that registers the watch described by the path and the query of each request.
 struct Watches(Arc<WatchHub>, Arc<Mutex<()>>);
 
 impl Handler for Watches {
     fn handle(&self, request: &Request<'_>, reply: Reply<'_>) {
         let query = String::from_utf8_lossy(request.query().unwrap_or_default()).into_owned();
         if query.contains("block") {
-            // A second owner of the gate: the test sees by it that this worker waits.
+            // A second reference to the gate shows the test that this worker waits.
             let gate = self.1.clone();
             drop(gate.lock());
         }
@@ -57,25 +57,25 @@ impl Handler for Watches {
     }
 }
 
-/// A hub with its thread, a tree whose changes it publishes, and a door.
+/// A hub with its thread, a tree whose changes it publishes, and an HTTP server.
 struct Stand {
     hub: Arc<WatchHub>,
     tree: Mutex<Tree>,
     door: Door,
     thread: Option<JoinHandle<()>>,
-    /// While somebody has it, a request to block does.
+    /// While the test holds it, a request to block waits.
     gate: Arc<Mutex<()>>,
 }
 
 impl Stand {
-    /// Whose thread runs.
+    /// With a running watch thread.
     fn new() -> Stand {
         let mut stand = Stand::asleep(2);
         stand.wake();
         stand
     }
 
-    /// Whose thread does not run yet.
+    /// Without a running watch thread.
     fn asleep(workers: usize) -> Stand {
         let gate = Arc::new(Mutex::new(()));
         let tree = Tree::new(1000);
@@ -97,7 +97,7 @@ impl Stand {
         self.thread = Some(std::thread::spawn(move || hub.deliver()));
     }
 
-    /// Opens a watch and waits until it is parked, or answered.
+    /// Opens a watch, and waits until it is registered or answered.
     fn watch(&self, target: &str) -> Client {
         let mut client = Client::open(self.door.addresses()[0]);
         client.ask(target);
@@ -157,7 +157,7 @@ fn command(action: Action, key: &str) -> Command {
     Command::new(action, Key::new(key.as_bytes()))
 }
 
-/// A client that reads answers line by line.
+/// A client that reads responses line by line.
 struct Client {
     stream: BufReader<TcpStream>,
     chunked: bool,
@@ -196,7 +196,7 @@ impl Client {
         socket.set_read_timeout(Some(time)).expect("a time limit");
     }
 
-    /// Nothing: the connection is closed, or silent for as long as the patience lasts.
+    /// `None` if the connection is closed, or silent until the timeout.
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {
@@ -205,7 +205,7 @@ impl Client {
         }
     }
 
-    /// The index of the next event; nothing at the end of the answer, or when it was cut.
+    /// The index of the next event; `None` at the end of the response, or if it was cut.
     fn event(&mut self) -> Option<u64> {
         if self.chunked && self.line()? == "0\r\n" {
             self.line()?;
@@ -228,7 +228,7 @@ impl Client {
         self.patience(PATIENCE);
     }
 
-    /// Reads on until the connection is closed.
+    /// Reads until the connection is closed.
     fn ends(&mut self) -> bool {
         self.stream.read_to_end(&mut Vec::new()).is_ok()
     }
@@ -244,7 +244,7 @@ fn a_poll_is_told_once_and_leaves() {
     assert_eq!(client.event(), Some(index));
     assert_eq!(client.event(), None, "its answer ends");
     stand.waits_for(0);
-    // Its connection asks again.
+    // Its connection sends another request.
     client.ask("/a?from=2");
     assert_eq!(client.event(), Some(2), "from the history");
     assert_eq!(stand.hub.watchers(), 0);
@@ -253,7 +253,7 @@ fn a_poll_is_told_once_and_leaves() {
 #[test]
 fn only_what_comes_after_registering_is_told_and_not_before_its_index() {
     let mut stand = Stand::asleep(2);
-    // Somebody must wait, or events are not kept for matching at all.
+    // Without any watcher, events are not queued for matching.
     let _other = stand.watch("/other");
     stand.put("/a");
     let mut now = stand.watch("/a");
@@ -276,7 +276,7 @@ fn a_stream_has_every_event_in_order() {
     for number in 1..=200 {
         stand.put(&format!("/d/{}", number % 10));
         if number % 50 == 0 {
-            // No client falls a hundred events behind.
+            // No client is ever a hundred events behind.
             let told: Vec<_> = (0..50).map(|_| stream.event()).collect();
             let wanted: Vec<_> = (number - 49..=number).map(Some).collect();
             assert_eq!(told, wanted);
@@ -337,7 +337,7 @@ fn the_end_of_a_directory_is_told_below_it_where_something_was() {
     untold.iter_mut().for_each(Client::is_silent);
 }
 
-/// Keys of thousands of levels hold up nobody.
+/// Keys with thousands of levels delay no one.
 #[test]
 fn deep_keys_are_matched_fast() {
     let stand = Stand::new();
@@ -387,7 +387,7 @@ fn those_who_go_leave_nothing_and_take_nobody_with_them() {
     let mut leaving: Vec<Client> = (0..50).map(|_| stand.watch("/a?recursive")).collect();
     let mut staying: Vec<Client> = (0..50).map(|_| stand.watch("/a?recursive")).collect();
     stand.waits_for(100);
-    // Some close, some only their sending side.
+    // Some clients close the connection, others only their sending side.
     for (number, client) in leaving.drain(..).enumerate() {
         if number % 2 == 0 {
             let socket = client.stream.get_ref();
@@ -396,7 +396,7 @@ fn those_who_go_leave_nothing_and_take_nobody_with_them() {
         }
     }
     stand.waits_for(50);
-    // Others take their slots; late words about the former tenants must not touch them.
+    // Other watchers use their slots. Late reports about the previous watchers must not affect them.
     let mut new: Vec<Client> = (0..50).map(|_| stand.watch("/b")).collect();
     stand.waits_for(100);
     let generations: u32 = {
