@@ -1,31 +1,30 @@
-//! An answer before it is printed.
+//! A response before it is printed.
 //!
-//! The vocabulary is tiny_http's ([`StatusCode`], [`Header`], [`Response`]); a `Response` becomes an
-//! [`Answer`] by [`Answer::from_response`]. The printing is our own (`output.rs`).
+//! The types are those of tiny_http ([`StatusCode`], [`Header`], [`Response`]). [`Answer::from_response`] converts a
+//! `Response` to an [`Answer`]. The printing is our own (`output.rs`).
 
 use std::io::{self, Read};
 use tiny_http::{Header, Response, StatusCode};
 
-/// Room made for header lines at first: about six of them.
+/// Initial space for header lines: about six of them.
 const LINES_BYTES: usize = 256;
 
-/// Status, headers and body of an answer; `Content-Length`, `Date`, `Server` and `Connection` are the
-/// door's to add.
+/// Status, headers and body of a response. The server adds `Content-Length`, `Date`, `Server` and `Connection`.
 ///
-/// The header lines are kept as they will be sent, in one buffer: an answer costs two allocations
-/// whatever the number of its headers.
+/// The header lines are stored in one buffer as they will be sent. So a response costs two allocations, whatever the
+/// number of its headers.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub(super) status: u16,
-    /// Header lines, each ending in CR LF.
+    /// Header lines; each ends with CR LF.
     pub(super) lines: Vec<u8>,
     pub(super) body: Vec<u8>,
-    /// The connection ends after this answer.
+    /// The connection closes after this response.
     pub(super) close: bool,
 }
 
 impl Answer {
-    /// An answer without headers and body.
+    /// A response without headers and body.
     pub fn new(status: impl Into<StatusCode>) -> Answer {
         Answer {
             status: status.into().0,
@@ -35,28 +34,27 @@ impl Answer {
         }
     }
 
-    /// A line of plain text, as the door itself answers what it cannot accept.
+    /// A line of plain text. The server itself answers unacceptable requests with it.
     pub fn text(status: impl Into<StatusCode>, body: impl Into<Vec<u8>>) -> Answer {
         Answer::new(status)
             .header("Content-Type", "text/plain; charset=utf-8")
             .body(body)
     }
 
-    /// 400 for a request that is malformed, and the end of its connection: whatever follows on it
-    /// cannot be trusted to be a request.
+    /// 400 for a malformed request, and the end of its connection: the bytes that follow may not be a request.
     pub fn bad_request() -> Answer {
         Answer::refusal(400)
     }
 
-    /// The status as its own text, and the end of the connection.
+    /// A response with the status as its text, and the end of the connection.
     pub(super) fn refusal(status: u16) -> Answer {
         let reason = StatusCode(status).default_reason_phrase();
         Answer::text(status, format!("{status} {reason}")).closing()
     }
 
-    /// Takes over status, headers and body of a tiny_http response.
+    /// Converts status, headers and body of a tiny_http response.
     ///
-    /// Errors: what reading its body gives.
+    /// Errors: those of reading its body.
     pub fn from_response<R: Read>(response: Response<R>) -> io::Result<Answer> {
         let mut answer = Answer::new(response.status_code());
         for header in response.headers() {
@@ -66,14 +64,14 @@ impl Answer {
         Ok(answer)
     }
 
-    /// Adds a header. Control characters in the value, which could end the line and begin another
-    /// one, become blanks. `name` is the caller's own and must be a token.
+    /// Adds a header. Control characters in the value are replaced by spaces, because they could end the line and begin
+    /// another header. `name` comes from this program and must be a token.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Answer {
         self.add_header(name, value);
         self
     }
 
-    /// As [`Answer::header`], in place.
+    /// Like [`Answer::header`], in place.
     pub fn add_header(&mut self, name: &str, value: impl AsRef<[u8]>) {
         debug_assert!(!name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':'));
         let value = value.as_ref();
@@ -113,7 +111,7 @@ impl Answer {
         self
     }
 
-    /// Ends the connection after this answer.
+    /// Closes the connection after this response.
     pub fn closing(mut self) -> Answer {
         self.close = true;
         self
@@ -125,7 +123,7 @@ impl Answer {
     }
 }
 
-/// The digits of a number, at the end of the array from the index on.
+/// The digits of a number: the array from the returned index to its end.
 pub(super) fn decimal(mut number: u64) -> ([u8; 20], usize) {
     let mut digits = [b'0'; 20];
     let mut start = digits.len();

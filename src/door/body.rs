@@ -1,24 +1,23 @@
-//! Chunked request bodies, decoded in place.
+//! Decodes chunked request bodies in place.
 //!
-//! The decoder is fed what has come and moves the data of the chunks together, to where the body
-//! begins; what is left of the framing is a few bytes at most, so a buffer never holds more than the
-//! body itself. As strict as the head: a size is hexadecimal digits and nothing else before CR LF or
-//! an extension, and a line ends in CR LF. Extensions and trailers are dropped, but they may not be
-//! much more than the data they come with: a body of one-byte chunks with long extensions would
-//! cost its sender nothing and us a scan.
+//! The decoder gets the bytes that have arrived, and moves the data of the chunks together, to the beginning of the
+//! body. At most a few bytes of framing remain, so a buffer never holds more than the body itself. The decoder is as
+//! strict as the one for the head: a size consists only of hexadecimal digits before CR LF or an extension, and a line
+//! ends with CR LF. Extensions and trailers are dropped, but their total size is limited in relation to the data.
+//! Otherwise a body of one-byte chunks with long extensions would cost its sender little and this server a long scan.
 
-/// Framing bytes a body may have beyond what its data accounts for.
+/// Bytes of framing that a body may have in addition to what its data allows.
 const FRAMING_BYTES_MAX: usize = 16 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// In the digits of a size; how many there were.
+    /// In the digits of a size; the number of digits so far.
     Size(u8),
-    /// After `;`, up to the CR.
+    /// After `;`, before the CR.
     Extension,
     /// After the CR of a size line.
     SizeEnd,
-    /// In the data; the size counts down.
+    /// In the data; the remaining size counts down.
     Data,
     /// After the data: CR, then LF.
     DataCr,
@@ -31,20 +30,20 @@ enum Place {
     Done,
 }
 
-/// What the decoder has made of the bytes it was given.
+/// The result of a call of the decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Decoded {
-    /// Bytes taken from the input.
+    /// Bytes consumed from the input.
     pub taken: usize,
     /// Bytes of data written.
     pub data: usize,
 }
 
-/// The framing is broken: 400, and the end of the connection.
+/// The framing is invalid: 400, and the end of the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// The decoder's place in a chunked body.
+/// The decoder's position in a chunked body.
 #[derive(Debug)]
 pub(super) struct Chunked {
     place: Place,
@@ -61,18 +60,18 @@ impl Chunked {
         }
     }
 
-    /// The body is complete.
+    /// Whether the body is complete.
     pub fn is_done(&self) -> bool {
         self.place == Place::Done
     }
 
-    /// Bytes of data the current chunk still promises; a body is at least so much longer.
+    /// Remaining bytes of the present chunk. The body is longer by at least this number.
     pub fn promised(&self) -> u64 {
         self.size
     }
 
-    /// Decodes `bytes[from..]`, writing the data to `bytes[to..]`; `to` is at most `from`. Takes all
-    /// there is, up to the body's end.
+    /// Decodes `bytes[from..]`, and writes the data to `bytes[to..]`; `to` is at most `from`. Consumes everything up to
+    /// the body's end.
     pub fn decode(
         &mut self,
         bytes: &mut [u8],
@@ -101,14 +100,14 @@ impl Chunked {
 
     fn took_data(&mut self, length: usize) {
         self.size -= length as u64;
-        // Data pays for framing: a sender may use as many small chunks as it likes.
+        // Data allows more framing: a sender may use any number of small chunks.
         self.framing = self.framing.saturating_sub(2 * length);
         if self.size == 0 {
             self.place = Place::DataCr;
         }
     }
 
-    /// One byte outside of the data.
+    /// Processes one byte outside of the data.
     fn frame(&mut self, byte: u8) -> Result<(), Malformed> {
         self.framing += 1;
         if self.framing > FRAMING_BYTES_MAX {

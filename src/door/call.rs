@@ -1,4 +1,4 @@
-//! One call of the handler: the request and its reply, put together from the connection's parts.
+//! One call of the handler: builds the request and its reply from the connection's parts.
 
 use super::connection::Tools;
 use super::head::Head;
@@ -15,7 +15,7 @@ pub(super) struct Call<'a> {
     body: &'a [u8],
     body_state: BodyState,
     pub exchange: Exchange,
-    /// What the handler did in earlier turns.
+    /// The handler's work in earlier turns.
     work: Option<Work>,
 }
 

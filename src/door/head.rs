@@ -1,22 +1,22 @@
-//! The head of a request, framed strictly.
+//! Parses the head of a request, with strict framing.
 //!
-//! Two readers that disagree about where a request ends are how one client's bytes become another
-//! one's request. So whatever RFC 9112 leaves to a recipient's goodwill is refused with 400, and the
-//! connection ends: a sign, a blank or a list in `Content-Length`; a second one, even if equal;
-//! `Content-Length` beside `Transfer-Encoding`; folded header lines; a control character anywhere. The same goes for a
-//! second `Host` or `Origin`, which decide who may do what: a proxy may have checked the other one.
+//! If two programs disagree about where a request ends, the bytes of one client can become the request of another. So
+//! whatever RFC 9112 allows a recipient to tolerate is refused with 400, and the connection ends. Refused are: a sign,
+//! a space or a list in `Content-Length`; a second `Content-Length`, even an equal one; `Content-Length` together with
+//! `Transfer-Encoding`; folded header lines; a control character anywhere. A second `Host` or `Origin` is refused too.
+//! These headers decide about access, and a proxy may have checked the other one.
 //!
-//! httparse reads the common head in one pass. It wants targets to be UTF-8, which the reference does
-//! not, and answers every version but 1.0 and 1.1 alike; such request lines are read by hand.
+//! httparse reads a common head in one pass. It requires targets to be UTF-8, which the reference does not, and it
+//! reports all versions other than 1.0 and 1.1 in the same way. Such request lines are parsed by this module.
 //!
-//! Left out: transfer codings other than `chunked` (501), expectations other than `100-continue` (417).
+//! Not supported: transfer codings other than `chunked` (501), and expectations other than `100-continue` (417).
 
 use super::limits::HEADERS_MAX;
 use httparse::{EMPTY_HEADER, Error, Header, Status};
 use std::mem::MaybeUninit;
 
-/// Room for the headers of one request, for the caller's stack. Zeroing it would cost as much as
-/// parsing the common head, so only the rare second reading does that.
+/// Space for the headers of one request, on the caller's stack. Zeroing it would cost as much as parsing a common head.
+/// Only the rare second parse needs that.
 pub(super) struct Space<'b> {
     common: [MaybeUninit<Header<'b>>; HEADERS_MAX],
     rare: Option<[Header<'b>; HEADERS_MAX]>,
@@ -31,7 +31,7 @@ impl Space<'_> {
     }
 }
 
-/// How the body of a request is delimited.
+/// How the end of a request's body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     Length(u64),
@@ -42,28 +42,28 @@ pub(super) enum Framing {
 #[derive(Debug)]
 pub(super) struct Head<'h, 'b> {
     pub method: &'b str,
-    /// Any bytes but controls and blanks.
+    /// Any bytes except control characters and spaces.
     pub target: &'b [u8],
     /// 1 for HTTP/1.1 and later 1.x, 0 for HTTP/1.0.
     pub minor: u8,
     pub headers: &'h [Header<'b>],
-    /// Bytes of the head, empty line included.
+    /// Bytes of the head, including the empty line.
     pub length: usize,
     pub framing: Framing,
     pub keep_alive: bool,
     pub expects_continue: bool,
 }
 
-/// What the bytes so far amount to.
+/// The result of parsing the bytes so far.
 #[derive(Debug)]
 pub(super) enum Parsed<'h, 'b> {
     Complete(Head<'h, 'b>),
     Partial,
-    /// Not a request this door accepts: the status of the answer that ends the connection.
+    /// A request that this server does not accept, with the status of the response. The response ends the connection.
     Refused(u16),
 }
 
-/// Reads a head from the beginning of `bytes`.
+/// Parses a head at the beginning of `bytes`.
 pub(super) fn parse<'h, 'b>(bytes: &'b [u8], space: &'h mut Space<'b>) -> Parsed<'h, 'b> {
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut space.common) {
@@ -86,7 +86,7 @@ pub(super) fn parse<'h, 'b>(bytes: &'b [u8], space: &'h mut Space<'b>) -> Parsed
     }
 }
 
-/// The second reading, for what httparse refuses in a request line.
+/// The second parse, for request lines that httparse refuses.
 fn parse_by_line<'h, 'b>(
     bytes: &'b [u8],
     rare: &'h mut Option<[Header<'b>; HEADERS_MAX]>,
@@ -108,7 +108,7 @@ fn parse_by_line<'h, 'b>(
     }
 }
 
-/// A request line, and the bytes up to its end.
+/// A request line, and its length.
 struct Line<'b> {
     method: &'b str,
     target: &'b [u8],
@@ -116,7 +116,7 @@ struct Line<'b> {
     length: usize,
 }
 
-/// `Ok(None)`: not complete yet, and nothing wrong so far. `Err`: the status to refuse it with.
+/// `Ok(None)`: not complete yet, and valid so far. `Err`: the status for the refusal.
 fn request_line(bytes: &[u8]) -> Result<Option<Line<'_>>, u16> {
     let empty = bytes
         .iter()
@@ -150,7 +150,7 @@ fn request_line(bytes: &[u8]) -> Result<Option<Line<'_>>, u16> {
     }))
 }
 
-/// The bytes up to the first blank, all of which must be `allowed`.
+/// The bytes before the first space. All of them must be `allowed`.
 fn word(bytes: &[u8], allowed: impl Fn(u8) -> bool) -> Result<Option<&[u8]>, u16> {
     let length = bytes.iter().take_while(|&&b| allowed(b)).count();
     match bytes.get(length) {
@@ -162,7 +162,7 @@ fn word(bytes: &[u8], allowed: impl Fn(u8) -> bool) -> Result<Option<&[u8]>, u16
 
 const VERSION_BYTES: usize = b"HTTP/1.1".len();
 
-/// The minor version of HTTP/1; 505 for another major one.
+/// The minor version of HTTP/1; 505 for another major version.
 fn version(bytes: &[u8]) -> Result<Option<u8>, u16> {
     const PREFIX: &[u8] = b"HTTP/";
     let known = bytes.len().min(PREFIX.len());
@@ -177,7 +177,7 @@ fn version(bytes: &[u8]) -> Result<Option<u8>, u16> {
     }
 }
 
-/// What the headers say about the message itself.
+/// The headers that concern the message itself.
 #[derive(Default)]
 struct Fields<'b> {
     length: Option<&'b [u8]>,
@@ -231,7 +231,7 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Looks at each header once, by the length of its name first.
+/// Examines each header once, by the length of its name first.
 fn fields<'b>(headers: &[Header<'b>]) -> Result<Fields<'b>, u16> {
     let mut fields = Fields::default();
     for header in headers {
@@ -254,7 +254,7 @@ fn fields<'b>(headers: &[Header<'b>]) -> Result<Fields<'b>, u16> {
     Ok(fields)
 }
 
-/// A header that delimits the body, or that decides who may do what, must not come twice, not even equal.
+/// A header that decides about the body's end or about access must not occur twice, even with equal values.
 fn once<'b>(field: &mut Option<&'b [u8]>, value: &'b [u8]) -> Result<(), u16> {
     match field.replace(value) {
         None => Ok(()),
@@ -262,7 +262,7 @@ fn once<'b>(field: &mut Option<&'b [u8]>, value: &'b [u8]) -> Result<(), u16> {
     }
 }
 
-/// Whether a comma-separated list names `token`, in any case.
+/// Whether a comma-separated list contains `token`, in any case.
 fn lists(value: &[u8], token: &[u8]) -> bool {
     value
         .split(|&b| b == b',')
@@ -273,8 +273,8 @@ fn framing(fields: &Fields<'_>, minor: u8) -> Result<Framing, u16> {
     match (fields.length, fields.coding) {
         (None, None) => Ok(Framing::Length(0)),
         (Some(length), None) => content_length(length).map(Framing::Length).ok_or(400),
-        // HTTP/1.0 knows no transfer codings: what stands between us and the client may read it
-        // otherwise than we do.
+        // HTTP/1.0 has no transfer codings. A proxy between this server and the client may understand such a request
+        // differently.
         (Some(_), Some(_)) => Err(400),
         (None, Some(_)) if minor == 0 => Err(400),
         (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
@@ -282,7 +282,7 @@ fn framing(fields: &Fields<'_>, minor: u8) -> Result<Framing, u16> {
     }
 }
 
-/// Digits only, and no more than 2^63 - 1 as in the reference.
+/// Only digits, and at most 2^63 - 1, as in the reference.
 fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -291,7 +291,7 @@ fn content_length(value: &[u8]) -> Option<u64> {
     (length <= i64::MAX as u64).then_some(length)
 }
 
-/// Whether `bytes` may hold the end of a head, looking only at what came after `seen`.
+/// Whether `bytes` may contain the end of a head. Examines only the bytes after `seen`.
 pub(super) fn may_end(bytes: &[u8], seen: usize) -> bool {
     let fresh = &bytes[seen.saturating_sub(3)..];
     fresh.windows(2).any(|w| w == b"\n\n") || fresh.windows(3).any(|w| w == b"\n\r\n")
@@ -301,7 +301,7 @@ pub(super) fn may_end(bytes: &[u8], seen: usize) -> bool {
 mod tests {
     use super::*;
 
-    /// The status a head is refused with, or 0 with what was read from it.
+    /// The status with which a head is refused, or 0 with its parsed content.
     fn read(head: &[u8]) -> (u16, String) {
         let mut space = Space::new();
         match parse(head, &mut space) {

@@ -1,4 +1,4 @@
-//! A body that is coming in: what of it is there, how much memory it holds, how fast it comes.
+//! A body that is being received: its bytes so far, the memory that it holds, and its speed.
 
 use super::body::Chunked;
 use super::connection::Tools;
@@ -6,18 +6,18 @@ use super::head::Head;
 use super::input::Input;
 use super::request::BodyState;
 
-/// A body that is coming in. The buffer begins with its head, behind which lies what is decoded.
+/// A body that is being received. The buffer begins with the head; the decoded part of the body follows it.
 pub(super) struct Incoming {
     pub head_length: usize,
     shape: Shape,
-    /// Bytes of the body that are there.
+    /// Bytes of the body so far.
     pub data: usize,
     /// The client waits for a 100.
     pub owes_continue: bool,
-    /// In the ledger: under which name, how much.
+    /// The id in the memory ledger, and the bytes counted there.
     pub who: u64,
     pub counted: usize,
-    /// Bytes that have come, and how many of them had when the clock was last wound.
+    /// Bytes received so far, and their number when the present time span began.
     received: u64,
     received_before: u64,
 }
@@ -41,7 +41,7 @@ impl Incoming {
         }
     }
 
-    /// Takes what has come. `Ok(None)`: more is needed.
+    /// Processes the received bytes. `Ok(None)` if more are needed.
     pub fn take(&mut self, input: &mut Input, most: usize) -> Result<Option<BodyState>, u16> {
         match &mut self.shape {
             Shape::Length(length) => {
@@ -67,7 +67,7 @@ impl Incoming {
         }
     }
 
-    /// Bytes that have to come at least before the body is complete.
+    /// Minimum number of bytes until the body is complete.
     pub fn missing(&self, input: &Input) -> u64 {
         match &self.shape {
             Shape::Length(length) => length.saturating_sub((input.len() - self.head_length) as u64),
@@ -75,17 +75,17 @@ impl Incoming {
         }
     }
 
-    /// More has come.
+    /// More bytes have arrived.
     pub fn receive(&mut self, count: usize) {
         self.received += count as u64;
     }
 
-    /// Bytes that have come since the last [`Incoming::rewind`].
+    /// Bytes received since the last [`Incoming::rewind`].
     pub fn fresh(&self) -> u64 {
         self.received - self.received_before
     }
 
-    /// A new span of time begins, in which enough has to come.
+    /// Begins a new time span, in which enough bytes must arrive.
     pub fn rewind(&mut self) {
         self.received_before = self.received;
     }

@@ -1,21 +1,20 @@
-//! What has come and was not yet served, of one connection.
+//! Received bytes of one connection that are not processed yet.
 //!
-//! A worker lends its one buffer ([`Scratch`]) to the connection it is looking at; most requests come
-//! and go in it. Only bytes that must wait, such as half a head, move into memory of the
-//! connection's own ([`Input::settle`]), and that grows with what has come. From 256 KiB on this is
-//! an anonymous mapping: the heap keeps what was freed once a few large blocks have gone through it,
-//! a mapping goes back to the system.
+//! A worker lends its buffer ([`Scratch`]) to the connection that it serves. Most requests are read and processed
+//! within it. Only bytes that must wait, such as half a head, are moved to memory of the connection's own
+//! ([`Input::settle`]), which grows with the received bytes. From 256 KiB on, this memory is an anonymous mapping. The
+//! heap keeps memory that was freed after a few large blocks; the system gets a mapping back.
 
 use memmap2::MmapMut;
 use std::io::{self, Read};
 
-/// The worker's own buffer. Also what one read takes at most while a request is small.
+/// Size of the worker's buffer, and the maximum of one read while a request is small.
 pub(super) const SCRATCH_BYTES: usize = 16 << 10;
 const MAPPED_BYTES_MIN: usize = 256 << 10;
-/// What one read takes at most: a system call that copies for milliseconds is a turn of its own.
+/// Maximum of one read. A system call that copies for milliseconds would delay other connections.
 const READ_BYTES_MAX: usize = 256 << 10;
 
-/// Initialised memory, so that it can be read into without `unsafe`.
+/// Initialised memory, so that no `unsafe` is needed to read into it.
 #[derive(Debug)]
 enum Store {
     Heap(Box<[u8]>),
@@ -46,7 +45,7 @@ impl Store {
     }
 }
 
-/// The buffer a worker lends out; empty while it is lent.
+/// The buffer that a worker lends; empty while it is lent.
 #[derive(Debug)]
 pub(super) struct Scratch(Option<Box<[u8]>>);
 
@@ -56,18 +55,18 @@ impl Scratch {
     }
 }
 
-/// Bytes `start..end` of `store` have come and are not served.
+/// The bytes `start..end` of `store` are received and not processed.
 #[derive(Debug)]
 pub(super) struct Input {
     store: Store,
     start: usize,
     end: usize,
-    /// The store is the worker's.
+    /// Whether the store is the worker's.
     lent: bool,
 }
 
 impl Input {
-    /// Without memory.
+    /// An input without memory.
     pub fn new() -> Input {
         Input {
             store: Store::Heap(Box::default()),
@@ -93,7 +92,7 @@ impl Input {
         self.start == self.end
     }
 
-    /// Memory of the connection's own.
+    /// Bytes of the connection's own memory.
     pub fn owned(&self) -> usize {
         if self.lent {
             0
@@ -102,7 +101,7 @@ impl Input {
         }
     }
 
-    /// Forgets the first `count` bytes.
+    /// Drops the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
         assert!(count <= self.len(), "consumed {count} of {}", self.len());
         self.start += count;
@@ -111,31 +110,31 @@ impl Input {
         }
     }
 
-    /// Takes the bytes `from..to` out; what follows them moves up.
+    /// Removes the bytes `from..to`; the following bytes move up.
     pub fn remove(&mut self, from: usize, to: usize) {
         let length = self.len();
         self.bytes_mut().copy_within(to..length, from);
         self.end -= to - from;
     }
 
-    /// Forgets everything.
+    /// Drops everything.
     pub fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
     }
 
-    /// Room for at least one more byte, without new memory.
+    /// Whether at least one more byte fits without new memory.
     pub fn has_room(&self) -> bool {
         self.len() < SCRATCH_BYTES.max(self.store.bytes().len())
     }
 
-    /// The memory a growth to at least one more byte would take: twice what it has, at most `most`.
+    /// The size after growing by at least one byte: twice the present size, at most `most`.
     pub fn next_size(&self, most: usize) -> usize {
         (self.store.bytes().len() * 2)
             .max(SCRATCH_BYTES)
             .min(most.max(self.len() + 1))
     }
 
-    /// Moves into memory of `size` bytes of its own, giving lent memory back.
+    /// Moves the bytes to the connection's own memory of `size` bytes, and returns lent memory.
     pub fn grow(&mut self, size: usize, scratch: &mut Scratch) -> io::Result<()> {
         let length = self.len();
         assert!(size >= length, "{length} bytes do not fit into {size}");
@@ -155,9 +154,9 @@ impl Input {
         }
     }
 
-    /// Brings what waits into the worker's buffer.
+    /// Moves the waiting bytes to the worker's buffer.
     fn borrow(&mut self, scratch: &mut Scratch) {
-        // A connection that panicked took it along; then there is a new one.
+        // A connection that panicked has dropped the buffer; then there is a new one.
         let Scratch(Some(mut bytes)) = std::mem::replace(scratch, Scratch(None)) else {
             *scratch = Scratch::new();
             return self.borrow(scratch);
@@ -172,8 +171,8 @@ impl Input {
         };
     }
 
-    /// Reads once; small inputs are read into the worker's buffer. Returns what came, and whether
-    /// there may be more: a read that does not fill the room has emptied the socket.
+    /// Reads once; small inputs are read into the worker's buffer. Returns the number of bytes, and whether there may
+    /// be more: a read that does not fill the space has emptied the socket.
     pub fn fill(
         &mut self,
         mut socket: impl Read,
@@ -195,7 +194,7 @@ impl Input {
         Ok((count, count == size))
     }
 
-    /// The worker turns to another connection: lent memory goes back, bytes that must wait move into
+    /// Called when the worker turns to another connection. Returns lent memory, and moves bytes that must wait to
     /// memory of their own size.
     pub fn settle(&mut self, scratch: &mut Scratch) {
         if self.is_empty() {

@@ -1,28 +1,28 @@
-//! Memory that bodies in progress hold, over all workers.
+//! The memory ledger: the memory of all request bodies that are being received, over all workers.
 //!
-//! Memory is granted as a body grows, not by what it declares: otherwise seven clients that declare
-//! 10 MiB and send nothing would keep everybody else out. But then a full ledger could leave only
-//! bodies that all need more to complete. So room for one whole body is kept back for one
-//! connection at a time, the *elder*: it can always go on, completes or is cut for being slow, and
-//! the next one takes its place. Nobody starves for good, and the sum stays below the limit.
+//! Memory is granted as a body grows, not by its declared length. Otherwise seven clients that declare 10 MiB and send
+//! nothing would block all others. But then the limit could be reached while every body needs more memory to complete.
+//! So space for one whole body is reserved for one connection at a time, the *elder*. It can always continue: it
+//! completes, or is cut because it is slow, and then another connection takes its place. So no connection waits
+//! forever, and the sum stays below the limit.
 //!
-//! The first 16 KiB of a body, read before anything about it was known, are counted but not refused.
+//! The first 16 KiB of a body are read before anything about it is known. They are counted, but never refused.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 pub(super) struct Ledger {
-    /// Bytes held.
+    /// Bytes in use.
     held: AtomicUsize,
-    /// The connection that may use what is kept back: its ticket, or 0.
+    /// The id of the connection that may use the reserve, or 0.
     elder: AtomicU64,
-    /// Connections that were refused and wait for [`Ledger::release`].
+    /// Number of connections that were refused and wait for [`Ledger::release`].
     waiting: AtomicUsize,
-    /// What all but the elder may hold together.
+    /// Maximum bytes of all connections except the elder.
     common: usize,
 }
 
 impl Ledger {
-    /// For `total` bytes and bodies of `largest` bytes at most.
+    /// For `total` bytes, and bodies of at most `largest` bytes.
     pub fn new(total: usize, largest: usize) -> Ledger {
         Ledger {
             held: AtomicUsize::new(0),
@@ -32,12 +32,12 @@ impl Ledger {
         }
     }
 
-    /// Counts `bytes` that are held already.
+    /// Counts `bytes` that are in use already.
     pub fn add(&self, bytes: usize) {
         self.held.fetch_add(bytes, Ordering::SeqCst);
     }
 
-    /// Grants `bytes` more to `who` (not 0), or not.
+    /// Grants `bytes` more to `who` (not 0), or refuses.
     pub fn grant(&self, who: u64, bytes: usize) -> bool {
         let fits = |held: usize| held.checked_add(bytes).filter(|&sum| sum <= self.common);
         if self
@@ -57,10 +57,10 @@ impl Ledger {
         is_elder
     }
 
-    /// Takes `bytes` back; `ended` if `who` needs no more. Whether somebody waits for them.
+    /// Returns `bytes`; `ended` if `who` needs no more. Returns whether another connection waits for memory.
     ///
-    /// A refused connection counts itself as waiting *before* it asks once more, and here memory is
-    /// freed *before* the count is looked at: one of the two sees the other.
+    /// A refused connection counts itself as waiting *before* it asks once more. Here, memory is freed *before* that
+    /// count is read. So one of the two notices the other.
     pub fn release(&self, who: u64, bytes: usize, ended: bool) -> bool {
         self.held.fetch_sub(bytes, Ordering::SeqCst);
         if ended {

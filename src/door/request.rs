@@ -1,4 +1,4 @@
-//! A request as the handler sees it: borrowed from its connection's buffer, nothing copied.
+//! A request as the handler sees it. It borrows the connection's buffer; nothing is copied.
 
 use super::head::Head;
 use std::any::Any;
@@ -6,17 +6,17 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use tiny_http::Method;
 
-/// Whether a request came with all of its body.
+/// Whether a request has its complete body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyState {
-    /// It is there, possibly empty.
+    /// The whole body was received. It may be empty.
     Complete,
-    /// It is longer than [`Limits::body_bytes`](super::Limits::body_bytes), or will be: nothing of
-    /// it was kept, and the connection closes after the answer.
+    /// The body is longer than [`Limits::body_bytes`](super::Limits::body_bytes), or will be. None of it is kept, and
+    /// the connection closes after the response.
     TooLarge,
 }
 
-/// A request. Its bytes are those that came, nothing is decoded but the body's framing.
+/// A request. Its bytes are as received; only the body's framing is decoded.
 #[derive(Debug)]
 pub struct Request<'a> {
     pub(super) head: &'a Head<'a, 'a>,
@@ -27,43 +27,42 @@ pub struct Request<'a> {
     pub(super) work: RefCell<Option<Work>>,
 }
 
-/// What the handler has done so far of a request that takes several turns.
+/// The handler's work so far, for a request that takes several turns.
 pub(super) type Work = Box<dyn Any + Send>;
 
 impl<'a> Request<'a> {
-    /// The method as it was sent; methods are case sensitive.
+    /// The method as received. Methods are case sensitive.
     pub fn method(&self) -> &'a str {
         self.head.method
     }
 
-    /// The method in tiny_http's terms.
+    /// The method as a tiny_http type.
     pub fn method_kind(&self) -> Method {
         self.head.method.parse().expect("every token is a method")
     }
 
-    /// Whether the answer's body will be left out.
+    /// Whether the response's body is left out.
     pub fn is_head(&self) -> bool {
         self.head.method == "HEAD"
     }
 
-    /// The target as it was sent: `/path?query`, `http://authority/path?query`, `*`, or what
-    /// `CONNECT` names.
+    /// The target as received: `/path?query`, `http://authority/path?query`, `*`, or the target of `CONNECT`.
     pub fn target(&self) -> &'a [u8] {
         self.head.target
     }
 
-    /// The target's path, with its escapes: `*` stays `*`, of an absolute target what follows the
-    /// authority (`/` if that is nothing).
+    /// The target's path, with its escapes: `*` stays `*`; for an absolute target, the part after the authority (`/` if
+    /// that is empty).
     pub fn path(&self) -> &'a [u8] {
         split_target(self.head.target).path
     }
 
-    /// What follows the first `?` of the target.
+    /// The part of the target after the first `?`.
     pub fn query(&self) -> Option<&'a [u8]> {
         split_target(self.head.target).query
     }
 
-    /// The authority of an absolute target, otherwise the `Host` header; empty if there is none.
+    /// The authority of an absolute target, otherwise the `Host` header. Empty if there is neither.
     pub fn authority(&self) -> &'a [u8] {
         split_target(self.head.target)
             .authority
@@ -71,7 +70,7 @@ impl<'a> Request<'a> {
             .unwrap_or(b"")
     }
 
-    /// The value of the first header of that name, in any case, without blanks around it.
+    /// The value of the first header with this name, in any case, without spaces around it.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.head
             .headers
@@ -80,7 +79,7 @@ impl<'a> Request<'a> {
             .map(|header| header.value)
     }
 
-    /// All headers in the order they came.
+    /// All headers in the order received.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
         self.head
             .headers
@@ -88,18 +87,18 @@ impl<'a> Request<'a> {
             .map(|header| (header.name, header.value))
     }
 
-    /// The body, its framing taken off. Empty if it is too large.
+    /// The body without its framing. Empty if it is too large.
     pub fn body(&self) -> &'a [u8] {
         self.body
     }
 
-    /// Whether the body is all there.
+    /// Whether the body is complete.
     pub fn body_state(&self) -> BodyState {
         self.body_state
     }
 
-    /// What the handler passed to [`Reply::go_on`](super::Reply::go_on) in its last call for this request. None in the
-    /// first call, and when it has been taken.
+    /// The value that the handler passed to [`Reply::go_on`](super::Reply::go_on) in its last call for this request.
+    /// `None` in the first call, and after it was taken.
     pub fn work(&self) -> Option<Box<dyn Any + Send>> {
         self.work.take()
     }
@@ -114,7 +113,7 @@ impl<'a> Request<'a> {
         self.remote
     }
 
-    /// By which of the listeners given to [`Door::open`](super::Door::open) it came.
+    /// The index of the listener, as given to [`Door::open`](super::Door::open), that accepted the connection.
     pub fn listener(&self) -> usize {
         self.listener
     }
@@ -153,7 +152,7 @@ fn split_target(target: &[u8]) -> Target<'_> {
     }
 }
 
-/// What follows `scheme://`, for a target that does not begin with a path.
+/// The part after `scheme://`, for a target that does not begin with a path.
 fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     if target.first().is_none_or(|&b| b == b'/') {
         return None;

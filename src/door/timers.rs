@@ -1,12 +1,12 @@
-//! A worker's timers: when to look at which connection again.
+//! A worker's timers: when each connection must be checked again.
 //!
-//! A connection's deadline moves with every request. Moving it *back* costs nothing: the entry stays
-//! where it is, and when it comes up the connection says that its time has not come yet. Only a
-//! deadline that is earlier than the entry adds another one; the old one is then recognised by its time
-//! and ignored. So the common request touches no timer, and nothing is ever scanned.
+//! A connection's deadline changes with every request. Making it *later* costs nothing: the entry stays, and when its
+//! time is reached, the connection finds that its deadline has not passed yet. Only a deadline that is earlier than the
+//! entry adds another entry; the old one is then recognised by its time and ignored. So a common request changes no
+//! timer, and nothing is ever scanned.
 //!
-//! The entry is the slot's, not the connection's: the next connection in the slot goes on with it. So
-//! clients that come and go leave no entries behind, however many they are.
+//! The entry belongs to the slot, not to the connection: the next connection in the slot uses it too. So clients that
+//! connect and disconnect leave no entries behind, whatever their number.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,12 +15,12 @@ use std::time::Instant;
 #[derive(Default)]
 pub(super) struct Timers {
     entries: BinaryHeap<Reverse<(Instant, u32)>>,
-    /// Of each slot: when it comes up next, if at all.
+    /// For each slot: when its entry is reached next, if it has one.
     next_of: Vec<Option<Instant>>,
 }
 
 impl Timers {
-    /// Makes sure that `slot` comes up at `deadline` at the latest.
+    /// Makes sure that `slot` is checked at `deadline` at the latest.
     pub fn set(&mut self, slot: u32, deadline: Option<Instant>) {
         let Some(deadline) = deadline else { return };
         let at = slot as usize;
@@ -33,7 +33,7 @@ impl Timers {
         }
     }
 
-    /// The earliest time anything comes up.
+    /// The earliest time of an entry.
     pub fn next(&self) -> Option<Instant> {
         self.entries.peek().map(|Reverse((time, _))| *time)
     }
@@ -43,7 +43,7 @@ impl Timers {
         self.entries.len()
     }
 
-    /// Takes a slot that has come up by `now`. Its time may not have come yet.
+    /// Takes a slot whose entry was reached by `now`. Its deadline may be later.
     pub fn pop(&mut self, now: Instant) -> Option<u32> {
         while self.next()? <= now {
             let Reverse((time, slot)) = self.entries.pop()?;
