@@ -28,14 +28,14 @@ const STOP: Token = Token(usize::MAX);
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(100);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
-/// Clients of one listener that are accepted before those of the others have their turn.
+/// Clients of one listener that are accepted before those of the other listeners.
 const BATCH: usize = 64;
 const REFUSED_MAX: usize = 16;
 const REFUSED_TIME: Duration = Duration::from_secs(1);
 
-/// Idle connections are closed when fewer places than one in so many are free…
+/// Idle connections are closed when less than one in this many places is free.
 const NEAR_CAP: usize = 8;
-/// …so many of all at once, and no more often than this.
+/// How many of them are closed at once, and how often at most.
 const EVICTED: usize = 16;
 const EVICT_EVERY: Duration = Duration::from_millis(50);
 
@@ -43,7 +43,7 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 23\r\nConnection: close\r\n\r\n\
     503 Service Unavailable";
 
-/// What the accept thread shares with its door.
+/// The part that the accept thread shares with the [`Door`](super::Door).
 pub(super) struct Control {
     pub stop: AtomicBool,
     pub waker: Waker,
@@ -59,7 +59,7 @@ pub(super) struct Acceptor {
     reserve: usize,
     control: Arc<Control>,
     outbox: Outbox,
-    /// The worker that has its turn among equals.
+    /// The worker that is next among those with equally many connections.
     turn: usize,
     refused: Refused,
     retry: Duration,
@@ -69,7 +69,7 @@ pub(super) struct Acceptor {
 
 struct Source {
     socket: Socket,
-    /// Clients may be waiting.
+    /// Whether clients may be waiting.
     ready: bool,
 }
 
@@ -96,8 +96,8 @@ impl Socket {
         })
     }
 
-    /// The client's socket, and where it comes from. Both kinds are descriptors with the same calls, so a Unix socket
-    /// goes on as a `TcpStream`; its client counts as one of this machine.
+    /// The client's socket and its address. Both kinds of sockets are descriptors with the same calls, so a Unix socket
+    /// is used as a `TcpStream`. Its client counts as one of this machine.
     fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         match self {
             Socket::Tcp(socket) => socket.accept(),
@@ -151,7 +151,7 @@ impl Acceptor {
         Ok((acceptor, control))
     }
 
-    /// The thread's function.
+    /// The thread's main function.
     pub fn run(mut self) {
         let mut events = Events::with_capacity(16);
         while !self.control.stop.load(Ordering::SeqCst) {
@@ -182,7 +182,7 @@ impl Acceptor {
         }
     }
 
-    /// Accepts a batch from each listener; false if some could not be accepted for want of something.
+    /// Accepts a batch from each listener; returns false if some could not be accepted for lack of a resource.
     fn accept_some(&mut self) -> bool {
         let mut well = true;
         for index in 0..self.listeners.len() {
@@ -204,7 +204,7 @@ impl Acceptor {
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => self.listeners[index].ready = false,
-                    // The next client is not to blame for the one that gave up.
+                    // This error concerns only the client that disconnected; the next one can still be accepted.
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => {
                         self.complain(&error);
@@ -292,7 +292,7 @@ impl Acceptor {
     }
 }
 
-/// Clients that were told 503, for as long as it takes them to read it.
+/// Clients that got a 503, for as long as they need to read it.
 #[derive(Default)]
 struct Refused {
     sockets: VecDeque<(Instant, TcpStream)>,
@@ -310,7 +310,7 @@ impl Refused {
             .push_back((Instant::now() + REFUSED_TIME, socket));
     }
 
-    /// Reads what the client has sent, lest closing resets the connection.
+    /// Reads the bytes that the client has sent, because closing with unread bytes resets the connection.
     fn close_first(&mut self) {
         if let Some((_, mut socket)) = self.sockets.pop_front() {
             let _ = socket.read(&mut [0; 16 << 10]);

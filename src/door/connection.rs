@@ -1,27 +1,27 @@
-//! One connection's life.
+//! The life of one connection.
 //!
 //! ```text
-//!            ┌──────────────── the answer is printed, the connection kept ◄──┐
+//!            ┌─────────── the response is printed, the connection is kept ◄──┐
 //!            ▼                                                               │
 //!   ──► Open: a head, then its body, ──► handler ──┬─ send, stream_from ─────┤
-//!            come in                               ├─ later ──► Waiting ─────┤
+//!            are received                          ├─ later ──► Waiting ─────┤
 //!            │                                     ├─ park ───► Parked ──────┤
-//!            │ malformed, too slow                 └─ upgrade ► Leaving ──► the socket goes
+//!            │ malformed, too slow                 └─ upgrade ► Leaving ──► the socket is handed over
 //!            ▼                                                               │
 //!        Draining ◄───────────────── the connection closes ◄─────────────────┘
-//!            the answer goes out, the write side is shut, what still comes is thrown away
+//!            the response is sent, the write side is shut, further input is discarded
 //! ```
 //!
-//! A connection is looked at when its socket is ready, mail has come for it, or its time is up; it
-//! then goes as far as it can ([`Connection::run`]) and says what is to become of it ([`Fate`]). It
-//! never waits for anything itself.
+//! A connection is processed when its socket is ready, when a message for it is in the worker's inbox, or when its
+//! deadline has passed. It then continues as far as possible ([`Connection::run`]) and returns what the worker must do
+//! with it ([`Fate`]). It never waits.
 //!
-//! - Readiness is edge-triggered: it is told once, so [`Connection::readable`] remembers it until a
-//!   read came back short. No system call changes what is waited for, whatever the state.
-//! - Requests are served one at a time, in order. While one waits for its answer, or answers wait for
-//!   the socket, nothing is read: a client that pipelines without reading is stopped by TCP.
-//! - That the client has closed its sending side is told also while nothing is read. It ends a parked
-//!   answer at once; any other request is still answered (`printf … | nc`).
+//! - Readiness is edge-triggered, so it is reported once. [`Connection::readable`] remembers it until a read returns
+//!   fewer bytes than requested. So no state change needs a system call to change the events of interest.
+//! - Requests are served one at a time, in order. While a request waits for its response, or responses wait for the
+//!   socket, nothing is read. So TCP stops a client that sends requests without reading responses.
+//! - If the client closes its sending side, that is reported even while nothing is read. It ends a parked response at
+//!   once. Any other request is still answered (`printf … | nc`).
 //! - Each state has at most one time limit ([`Clock`]).
 
 use super::Handler;
@@ -45,20 +45,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Requests of one connection that are served before others have their turn.
+/// Maximum number of requests of one connection that are served before other connections are served.
 const REQUESTS_PER_TURN: usize = 64;
 
-/// Bytes of one connection that are read before others have their turn: a client that sends quickly
-/// must not keep the worker from its other connections.
+/// Maximum number of bytes of one connection that are read before other connections are served: a client that sends
+/// quickly must not keep the worker from its other connections.
 const BYTES_PER_TURN: usize = 256 << 10;
 
-/// How many times `linger_time` a client may go on sending to a connection that closes.
+/// How many times `linger_time` a client may continue to send to a connection that closes.
 const LINGERS_MAX: u32 = 15;
 
-/// A connection keeps its place so long without a first request, however scarce places are…
+/// How long a connection without a first request is kept at least, however many clients wait for a place.
 const UNUSED_IDLE_MIN: Duration = Duration::from_millis(200);
 
-/// …and so long between two requests.
+/// How long a connection is kept at least between two requests.
 const USED_IDLE_MIN: Duration = Duration::from_secs(1);
 
 /// A head that has taken less is not given up when places are scarce.
@@ -75,64 +75,64 @@ pub(super) enum Idleness {
     HalfHead,
 }
 
-/// As `linger_time`, while the door stops.
+/// The `linger_time` while the server stops.
 const LINGER_STOPPING: Duration = Duration::from_millis(100);
 
-/// What of its worker a connection uses.
+/// The parts of its worker that a connection uses.
 pub(super) struct Tools {
     pub handler: Arc<dyn Handler>,
     pub limits: Arc<Limits>,
     pub inbox: Arc<Inbox>,
     pub ledger: Arc<Ledger>,
-    /// Bytes of chunks that wait in all parked answers of all workers.
+    /// Bytes of the chunks that wait in the parked responses of all workers.
     pub streams: Arc<AtomicUsize>,
     pub backlog: Arc<Backlog>,
     pub stamp: Stamp,
     pub input: Scratch,
     pub output: Vec<u8>,
-    /// The last [`Address::turn`] given out.
+    /// The last [`Address::turn`] that was assigned.
     pub turn: u64,
-    /// Distinguishes this worker's bodies in the ledger from those of others.
+    /// Distinguishes this worker's bodies in the memory budget from those of other workers.
     pub worker: usize,
-    /// Requests handed to the handler.
+    /// Number of requests passed to the handler.
     pub requests: u64,
-    /// From sockets, and to them.
+    /// Bytes received from sockets, and sent to them.
     pub received_bytes: u64,
     pub sent_bytes: Cell<u64>,
-    /// In this round the handler was called, or an answer made here.
+    /// Whether the handler was called, or a response was made, in this round.
     pub called: bool,
-    /// No request is kept alive, no new one begun.
+    /// Whether the server stops: connections are closed after their response, and no new requests are read.
     pub stopping: bool,
-    /// Memory was freed that others wait for.
+    /// Whether memory was freed that other connections wait for.
     pub room: bool,
     /// Answers hold too much memory.
     pub excess: bool,
 }
 
 impl Tools {
-    /// A name in the ledger that nobody else has.
+    /// A new, unique id for the memory budget.
     pub fn next_who(&mut self) -> u64 {
         self.turn += 1;
         (self.worker as u64 + 1) << 48 | self.turn
     }
 }
 
-/// What a long head holds in the ledger beyond [`HEAD_BYTES_FREE`].
+/// The part of a long head that is counted in the memory budget, because it exceeds [`HEAD_BYTES_FREE`].
 struct LongHead {
     who: u64,
     counted: usize,
 }
 
-/// What is to become of a connection after it was looked at.
+/// What the worker must do with a connection after processing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Stay,
-    /// There is more to do without any further event.
+    /// Process it again without waiting for an event.
     Again,
-    /// As `Stay`, until there is room for its body.
+    /// Like `Stay`, until there is memory for its body.
     AwaitRoom,
     Close,
-    /// The socket leaves the door.
+    /// Hand its socket over.
     Leave,
 }
 
@@ -144,34 +144,33 @@ enum State {
     Draining(Drain),
 }
 
-/// A parked answer.
+/// A parked response.
 struct Watch {
     gone: Arc<dyn Gone>,
     token: u64,
     keep: bool,
 }
 
-/// A connection that closes: bytes still to be thrown away, and, once the write side was shut, until
-/// when at most.
+/// A connection that closes: the bytes still to be discarded, and, after the write side was shut, the latest end.
 struct Drain {
     left: u64,
     until: Option<Instant>,
 }
 
-/// What the connection's deadline is about.
+/// What the connection's deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Clock {
     None,
     Idle,
     Head,
     Body,
-    /// Of a body that waits for others to make room.
+    /// For a body that waits until other connections free memory.
     Room,
     Write,
     Linger,
 }
 
-/// What the input was good for.
+/// The result of processing the input.
 enum Taken {
     Request,
     NeedMore,
@@ -180,14 +179,14 @@ enum Taken {
 }
 
 enum Filled {
-    /// So many bytes.
+    /// This many bytes.
     More(usize),
     Nothing,
     End,
     NoRoom,
 }
 
-/// A socket whose worker counts what it takes.
+/// A socket whose sent bytes are counted by the worker.
 struct Counted<'a> {
     socket: &'a TcpStream,
     taken: &'a Cell<u64>,
@@ -205,7 +204,7 @@ impl Write for Counted<'_> {
     }
 }
 
-/// What is left of a connection's turn.
+/// The rest of a connection's turn.
 struct Turn {
     requests: usize,
     bytes: usize,
@@ -228,48 +227,49 @@ impl Turn {
     }
 }
 
-/// A connection, owned by its worker.
+/// A connection. Its worker owns it.
 pub(super) struct Connection {
     socket: TcpStream,
     remote: SocketAddr,
     listener: usize,
     slot: u32,
-    /// Whose answer is awaited ([`Address::turn`]), or 0.
+    /// The address of the response that is awaited ([`Address::turn`]), or 0.
     turn: u64,
     state: State,
-    /// Of the request that is being answered.
+    /// Belongs to the request that is being answered.
     exchange: Exchange,
     input: Input,
     output: Output,
     incoming: Option<Box<Incoming>>,
     long_head: Option<Box<LongHead>>,
-    /// What the handler has done of a request that it is not done with. The input still begins with that request.
+    /// The handler's work so far on a request that is not finished. The input still begins with that request.
     work: Option<Work>,
-    /// Bytes of a head that were looked at without finding its end, and those that were parsed.
+    /// Bytes of an incomplete head that were scanned for its end, and those that were parsed.
     seen: usize,
     parsed: usize,
-    /// The socket has, or may have, something to read.
+    /// Whether the socket has, or may have, bytes to read.
     readable: bool,
-    /// The client has closed its sending side.
+    /// Whether the client has closed its sending side.
     read_closed: bool,
-    /// The output would go on, in another turn.
+    /// Whether the output must be continued in another turn.
     paused: bool,
     clock: Clock,
-    /// Since when it has no request, while the clock is [`Clock::Idle`].
+    /// When it became idle, while the clock is [`Clock::Idle`].
     idle_since: Instant,
-    /// A request was served.
+    /// Whether a request was served.
     used: bool,
     /// It belongs to the reserve and serves one vital request.
     reserved: bool,
-    /// When to be looked at.
+    /// When it must be processed at the latest.
     pub deadline: Option<Instant>,
-    /// Bytes of chunks that are counted among those of all streams.
+    /// Bytes of its chunks that are counted in the sum over all streams.
     streamed: usize,
     /// What of it is counted in the backlog.
     share: Share,
     /// Bytes of a long head that the owner of a parked answer may keep.
     kept: usize,
-    /// The worker has it on its list of those that wait for room; of those that want another turn.
+    /// Whether the worker has it in its list of connections that wait for memory, and in the list of those that need
+    /// another turn.
     pub awaits_room: bool,
     pub awaits_turn: bool,
 }
@@ -349,12 +349,12 @@ impl Connection {
         (self.reserved && waits).then_some(self.idle_since)
     }
 
-    /// Whether an answer with this address is awaited here.
+    /// Whether a response with this address is awaited here.
     pub fn awaits(&self, to: Address) -> bool {
         self.turn == to.turn && to.turn != 0
     }
 
-    /// The socket is ready for something. `hung_up`: both of its sides are closed.
+    /// The socket is ready. `hung_up`: both of its sides are closed.
     pub fn ready(
         &mut self,
         readable: bool,
@@ -362,7 +362,7 @@ impl Connection {
         hung_up: bool,
         tools: &mut Tools,
     ) -> Fate {
-        // What a client sent before it closed must be read even then: see `drain`.
+        // Bytes that a client sent before it closed must be read even then: see `drain`.
         if hung_up && !matches!(self.state, State::Draining(_)) {
             return Fate::Close;
         }
@@ -371,7 +371,7 @@ impl Connection {
         self.run(tools)
     }
 
-    /// Mail has come, for which [`Connection::awaits`] holds.
+    /// A message has arrived for which [`Connection::awaits`] is true.
     pub fn deliver(&mut self, mail: Mail, tools: &mut Tools) -> Fate {
         self.output.borrow(&mut tools.output);
         if tools.stopping {
@@ -408,7 +408,7 @@ impl Connection {
         self.run(tools)
     }
 
-    /// The answer that was awaited is made here and now.
+    /// The awaited response is made now, on this thread.
     fn resume(&mut self, with: Resume, tools: &mut Tools) {
         tools.turn += 1;
         tools.called = true;
@@ -442,12 +442,12 @@ impl Connection {
         self.answered(keep, tools);
     }
 
-    /// The door stops: what is not about to be answered ends here.
+    /// The server stops: connections that do not wait for a response end here.
     pub fn stop(&mut self, tools: &mut Tools) -> Fate {
         match self.state {
             State::Parked(_) => return Fate::Close,
             State::Open if self.output.is_empty() => return Fate::Close,
-            // What it was told is sent to its end; what it has asked besides is not begun.
+            // Printed responses are sent to their end; further requests are not begun.
             State::Open => {
                 self.end_body(tools);
                 self.answered(false, tools);
@@ -458,7 +458,7 @@ impl Connection {
         self.run(tools)
     }
 
-    /// The deadline may have come.
+    /// The deadline may have passed.
     pub fn expired(&mut self, tools: &mut Tools) -> Fate {
         if self
             .deadline
@@ -494,7 +494,7 @@ impl Connection {
         })
     }
 
-    /// Goes as far as possible.
+    /// Continues as far as possible.
     pub fn run(&mut self, tools: &mut Tools) -> Fate {
         self.output.borrow(&mut tools.output);
         self.paused = false;
@@ -553,7 +553,7 @@ impl Connection {
             State::Parked(_) => self.output.backlog().1,
             _ => 0,
         };
-        // Modulo 2^64 this adds and subtracts alike.
+        // The addition is modulo 2^64, so it also subtracts.
         let change = bytes.wrapping_sub(self.streamed);
         if change != 0 {
             tools.streams.fetch_add(change, Ordering::Relaxed);
@@ -561,17 +561,17 @@ impl Connection {
         }
     }
 
-    /// Chunks that its client has not taken yet.
+    /// Number of chunks that the client has not accepted yet.
     pub fn lagging_chunks(&self) -> usize {
         self.output.backlog().0
     }
 
-    /// Bytes of chunks that its client has not taken yet.
+    /// Bytes of chunks that the client has not accepted yet.
     pub fn streamed(&self) -> usize {
         self.streamed
     }
 
-    /// Errors: the socket's; there is nobody left to tell.
+    /// Errors: those of the socket. The client cannot be informed of them.
     fn advance(&mut self, tools: &mut Tools) -> io::Result<Fate> {
         let mut turn = Turn::new();
         loop {
@@ -600,7 +600,7 @@ impl Connection {
         }
     }
 
-    /// Serves what is there, sends the answers, reads. `None`: go on.
+    /// Processes received requests, sends responses, reads. `None` means: continue.
     fn serve(&mut self, turn: &mut Turn, tools: &mut Tools) -> io::Result<Option<Fate>> {
         let (mut hungry, mut unfinished) = (false, false);
         while !hungry
@@ -654,7 +654,7 @@ impl Connection {
         })
     }
 
-    /// Whether everything is out. If not, the client's time to take some of it runs.
+    /// Returns whether everything was sent. If not, the time limit for the client to accept bytes begins.
     fn flush(&mut self, tools: &Tools) -> io::Result<bool> {
         let socket = Counted {
             socket: &self.socket,
@@ -676,7 +676,7 @@ impl Connection {
         }
     }
 
-    /// Reads once, making room first if there is none.
+    /// Reads once. Makes space first if there is none.
     fn fill(&mut self, tools: &mut Tools) -> io::Result<Filled> {
         if !self.input.has_room() && !self.make_room(tools)? {
             return Ok(Filled::NoRoom);
@@ -685,7 +685,7 @@ impl Connection {
             Ok((0, _)) => Ok(Filled::End),
             Ok((count, more)) => {
                 tools.received_bytes += count as u64;
-                // After the client's last byte comes no event that would tell of the end.
+                // After the client's last byte, no event reports the end.
                 self.readable = more || self.read_closed;
                 if let Some(incoming) = &mut self.incoming {
                     incoming.receive(count);
@@ -701,7 +701,7 @@ impl Connection {
         }
     }
 
-    /// Grows the buffer by what has come; false if the memory for bodies is used up.
+    /// Grows the buffer in proportion to the received bytes; returns false if the memory for bodies is used up.
     fn make_room(&mut self, tools: &mut Tools) -> io::Result<bool> {
         let Limits {
             head_bytes,
@@ -715,7 +715,7 @@ impl Connection {
                 false => Ok(false),
             };
         };
-        // A chunked body's next size line stands behind its data for a moment.
+        // In a chunked body, the next size line is behind the data for a moment.
         let size = self.input.next_size(incoming.head_length + body_bytes + 64);
         let more = size.saturating_sub(incoming.counted);
         if !tools.ledger.grant(incoming.who, more) {
@@ -728,7 +728,7 @@ impl Connection {
         self.input.grow(size, &mut tools.input).map(|()| true)
     }
 
-    /// Counts a head of so many bytes; false if the memory for long ones is used up.
+    /// Counts a head of `size` bytes; returns false if the memory for long heads is used up.
     fn grant_head(&mut self, size: usize, tools: &mut Tools) -> bool {
         let wanted = size.saturating_sub(HEAD_BYTES_FREE);
         if wanted == 0 {
@@ -751,23 +751,23 @@ impl Connection {
         true
     }
 
-    /// The head is read, or given up.
+    /// The head was read, or refused.
     fn end_head(&mut self, tools: &mut Tools) {
         if let Some(long) = self.long_head.take() {
             tools.room |= tools.ledger.release(long.who, long.counted, true);
         }
     }
 
-    /// Whether what the client has sent, all of which is there or in the socket, can be a whole body.
+    /// Whether the bytes received so far, including those in the socket, can be a whole body.
     fn may_complete(&self) -> bool {
-        // A system that cannot tell leaves it to the time limit.
+        // If the system does not report the unread bytes, the time limit decides.
         let unread = rustix::io::ioctl_fionread(&self.socket).unwrap_or(u64::MAX);
         self.incoming
             .as_ref()
             .is_none_or(|incoming| incoming.missing(&self.input) <= unread)
     }
 
-    /// Sets the clock of a connection that waits for its client to send.
+    /// Sets the deadline of a connection that waits for bytes from its client.
     fn wind(&mut self, tools: &Tools) {
         let limits = &tools.limits;
         if let Some(incoming) = &mut self.incoming {
@@ -802,7 +802,7 @@ impl Connection {
         (self.clock, self.deadline) = (clock, Some(tools.stamp.now + time));
     }
 
-    /// Takes the next request out of the input and has it answered.
+    /// Takes the next request from the input and passes it to the handler.
     fn take_request(&mut self, tools: &mut Tools) -> Taken {
         if self.incoming.is_some() {
             return self.take_body(tools);
@@ -873,8 +873,8 @@ impl Connection {
         })
     }
 
-    /// The request stays in the input, and its handler is called again in another turn. No time limit runs meanwhile,
-    /// because the connection does not wait for its client.
+    /// The request stays in the input, and the handler is called again in another turn. No time limit applies
+    /// meanwhile, because the connection does not wait for its client.
     fn go_on(&mut self, work: Work) -> Taken {
         self.unwind();
         self.work = Some(work);
@@ -891,8 +891,8 @@ impl Connection {
         self.input.consume(count);
     }
 
-    /// A head that comes in many small reads is not parsed at each of them: only when its end may
-    /// have come, or it has doubled, so that nonsense is still found early.
+    /// A head that arrives in many small reads is not parsed after each of them. It is parsed only if its end may have
+    /// arrived, or if it has doubled, so that invalid input is still noticed early.
     fn is_worth_parsing(&mut self, tools: &Tools) -> bool {
         let bytes = self.input.bytes();
         let is_enough = !bytes.is_empty()
@@ -925,7 +925,7 @@ impl Connection {
         self.take_body(tools)
     }
 
-    /// Goes on with the body; when it is complete, its request is answered.
+    /// Continues with the body. When it is complete, passes the request to the handler.
     fn take_body(&mut self, tools: &mut Tools) -> Taken {
         let Some(incoming) = &mut self.incoming else {
             return Taken::NeedMore;
@@ -975,7 +975,7 @@ impl Connection {
         }
     }
 
-    /// Brings the ledger in line with the memory that is really held.
+    /// Updates the memory budget with the memory actually in use.
     fn count(&mut self, tools: &mut Tools) {
         let Some(incoming) = &mut self.incoming else {
             return;
@@ -991,7 +991,7 @@ impl Connection {
         incoming.counted = owned;
     }
 
-    /// The handler has been called.
+    /// The handler was called.
     fn served(&mut self, outcome: Outcome, tools: &mut Tools) -> Taken {
         self.used = true;
         self.kept = self.long_head.as_ref().map_or(0, |long| long.counted);
@@ -1015,13 +1015,13 @@ impl Connection {
                 self.state = State::Parked(Box::new(Watch { gone, token, keep }));
             }
             Outcome::Upgrade(then) => self.state = State::Leaving(then),
-            // Only a call with the request may ask for another one, not an answer that is made later.
+            // Only a call with the request may ask for another call. A response that is made later may not.
             Outcome::GoOn(_) => return self.served(Outcome::Silent, tools),
         }
         Taken::Request
     }
 
-    /// An answer is complete in the output.
+    /// A complete response is in the output.
     fn answered(&mut self, keep: bool, tools: &Tools) {
         self.turn = 0;
         self.unwind();
@@ -1035,7 +1035,7 @@ impl Connection {
         };
     }
 
-    /// Answers with a status only, and ends the connection.
+    /// Responds with only a status, and ends the connection.
     fn refuse(&mut self, status: u16, tools: &mut Tools) -> Taken {
         self.end_head(tools);
         self.end_body(tools);
@@ -1050,8 +1050,8 @@ impl Connection {
         Taken::Request
     }
 
-    /// Sends what is left, shuts the write side, and throws away what still comes: closing with
-    /// unread bytes would reset the connection and take the answer from the client's hands.
+    /// Sends the rest, shuts the write side, and discards further input. Closing a socket with unread bytes would reset
+    /// the connection, and the client could lose the response.
     fn drain(&mut self, turn: &mut Turn, tools: &mut Tools) -> io::Result<Fate> {
         if !self.flush(tools)? {
             return Ok(Fate::Stay);
@@ -1095,7 +1095,7 @@ impl Connection {
         Ok(Fate::Stay)
     }
 
-    /// The connection has ended: frees what is not its own, tells a parked answer's owner.
+    /// The connection has ended: frees shared resources, and informs the owner of a parked response.
     pub fn ended(&mut self, tools: &mut Tools) {
         tools.streams.fetch_sub(self.streamed, Ordering::Relaxed);
         self.streamed = 0;

@@ -1,25 +1,24 @@
-//! How other threads reach a connection: by the inbox of the worker that owns it.
+//! How other threads reach a connection: through the inbox of the worker that owns it.
 //!
-//! A [`Ticket`] or a [`Parked`] names the connection by its slot *and* by a number that the worker
-//! gives out once ([`Address`]). When the connection has closed, or was answered, the number is no
-//! longer the slot's, and what comes for it is dropped: an answer never reaches the next client that
-//! got the slot.
+//! A [`Ticket`] or a [`Parked`] identifies the connection by its slot *and* by a number that the worker assigns only
+//! once ([`Address`]). When the connection has closed, or was answered, the slot no longer has that number, and a
+//! message for it is dropped. So a response never reaches the next client in the same slot.
 //!
-//! # No lost wake-up, and no needless one
+//! # No lost and no unnecessary wake-ups
 //!
-//! A worker is told to wake by a system call, which costs more than an answer. So whether it sleeps
-//! is kept in the inbox, **under the same lock as the mail**:
+//! Waking a worker takes a system call, which costs more than a response. So the inbox records whether the worker
+//! sleeps, **under the same lock as the messages**:
 //!
 //! | who | under the lock | then |
 //! |---|---|---|
-//! | a sender | adds mail; takes `asleep` (true becomes false) | wakes the worker if it was true |
-//! | the worker, before it waits | is there mail? then it stays awake; else sets `asleep` | waits for its sockets and the waker |
-//! | the worker, after it waited | takes all mail; clears `asleep` | works |
+//! | a sender | adds a message; clears `asleep` | wakes the worker if `asleep` was set |
+//! | the worker, before it waits | if there are messages, stays awake; otherwise sets `asleep` | waits for its sockets and the waker |
+//! | the worker, after it waited | takes all messages; clears `asleep` | processes them |
 //!
-//! The lock orders these steps. Mail added before the worker looks keeps it awake; mail added after
-//! it looked finds `asleep` set and wakes it, also if it has not begun to wait yet, because a wake-up
-//! stays with the poll until it is seen. Between two waits the flag is clear, so whoever sends while
-//! the worker works, or second after another sender, makes no system call: the worker will look again.
+//! The lock orders these steps. A message that is added before the worker checks keeps it awake. A message that is
+//! added after the check finds `asleep` set and wakes the worker, even if the worker has not begun to wait, because a
+//! wake-up stays pending until it is received. Between two waits, `asleep` is clear. So a sender makes no system call
+//! while the worker runs, or after another sender: the worker will check the inbox again.
 
 use super::answer::Answer;
 use super::reply::Reply;
@@ -29,15 +28,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// One answer that is waited for on one connection of a worker.
+/// A response that is awaited on one connection of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     pub slot: u32,
-    /// Never given twice by one worker; 0 is nobody's.
+    /// A worker assigns each value only once. 0 means none.
     pub turn: u64,
 }
 
-/// What a worker can be sent.
+/// Messages to a worker.
 pub(super) enum Mail {
     Adopt {
         socket: TcpStream,
@@ -50,7 +49,7 @@ pub(super) enum Mail {
         to: Address,
         answer: Answer,
     },
-    /// Answer now, on the worker's thread.
+    /// Make a response now, on the worker's thread.
     Resume {
         to: Address,
         with: Resume,
@@ -66,11 +65,11 @@ pub(super) enum Mail {
     Abort {
         to: Address,
     },
-    /// Memory for bodies has become free.
+    /// Memory for bodies was freed.
     Room,
     /// Answers hold too much memory.
     Relieve,
-    /// Connections are scarce: close up to so many idle ones.
+    /// Too many connections are open: close up to `count` idle ones.
     Evict {
         count: usize,
     },
@@ -81,7 +80,7 @@ pub(super) enum Mail {
     },
 }
 
-/// Makes an answer on the thread of the connection's worker; must not block.
+/// Makes a response on the thread of the connection's worker. Must not block.
 pub(super) type Resume = Box<dyn FnOnce(Reply<'_>) + Send>;
 
 #[derive(Default)]
@@ -90,8 +89,8 @@ struct State {
     asleep: bool,
 }
 
-/// A worker's inbox. Its size is bounded by the worker's open requests: each is answered once, and a
-/// stream whose client lags is cut.
+/// A worker's inbox. Its size is bounded by the worker's open requests: each gets one response, and a stream whose
+/// client lags is cut.
 pub(super) struct Inbox {
     state: Mutex<State>,
     waker: Waker,
@@ -105,12 +104,12 @@ impl Inbox {
         }
     }
 
-    /// Nothing that is done under this lock can panic, and if it could, the mail would be as good.
+    /// No code under this lock can panic. Even if it could, the messages would be valid.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds all of `mail`, leaving it empty, and wakes the worker if it sleeps.
+    /// Adds all of `mail`, which is empty afterwards, and wakes the worker if it sleeps.
     pub fn put_all(&self, mail: &mut Vec<Mail>) {
         let mut state = self.lock();
         if state.mail.is_empty() {
@@ -141,14 +140,14 @@ impl Inbox {
         self.lock().mail.len()
     }
 
-    /// The worker is about to wait; false if it must not, because there is mail.
+    /// Called before the worker waits; returns false if it must not wait, because there are messages.
     pub fn may_sleep(&self) -> bool {
         let mut state = self.lock();
         state.asleep = state.mail.is_empty();
         state.asleep
     }
 
-    /// The worker is awake again: takes all mail into `mail`, which must be empty.
+    /// Called after the worker waited: takes all messages into `mail`, which must be empty.
     pub fn take(&self, mail: &mut Vec<Mail>) {
         debug_assert!(mail.is_empty());
         let mut state = self.lock();
@@ -157,16 +156,16 @@ impl Inbox {
     }
 }
 
-/// Answers on their way to several workers; [`Outbox::flush`] takes the lock of each inbox once and
-/// wakes each worker at most once.
+/// Responses for several workers. [`Outbox::flush`] takes the lock of each inbox once, and wakes each worker at most
+/// once.
 #[derive(Default)]
 pub struct Outbox {
-    /// One for each worker met so far: a handful.
+    /// One entry for each worker so far: only a few.
     boxes: Vec<(Arc<Inbox>, Vec<Mail>)>,
 }
 
 impl Outbox {
-    /// An empty outbox; to be kept, because its memory is used again.
+    /// An empty outbox. Keep it, because its memory is reused.
     pub fn new() -> Outbox {
         Outbox::default()
     }
@@ -182,7 +181,7 @@ impl Outbox {
         }
     }
 
-    /// Hands everything to the workers.
+    /// Hands all messages to the workers.
     pub fn flush(&mut self) {
         for (inbox, mail) in &mut self.boxes {
             if !mail.is_empty() {
@@ -191,8 +190,8 @@ impl Outbox {
         }
     }
 
-    /// How much mail waits for the worker that has most, of those that were sent any by this outbox. Who
-    /// may wait does so while this is large.
+    /// The largest number of messages that wait for one worker, among those that this outbox has sent to. A thread that
+    /// can wait should wait while this is large.
     pub fn waiting(&self) -> usize {
         let waiting = self.boxes.iter().map(|(inbox, _)| inbox.waiting());
         waiting.max().unwrap_or(0)
@@ -200,17 +199,17 @@ impl Outbox {
 }
 
 impl Drop for Outbox {
-    /// What was put in is not lost.
+    /// Sends what was added.
     fn drop(&mut self) {
         self.flush();
     }
 }
 
-/// The right to answer one request later, once, from any thread. If the client has gone by then, the
-/// answer is dropped. Dropping a ticket answers 500 and closes.
+/// The right to answer one request later, once, from any thread. If the client has disconnected by then, the response
+/// is dropped. Dropping a ticket answers 500 and closes the connection.
 #[must_use = "a ticket that is dropped answers 500"]
 pub struct Ticket {
-    /// Taken when the answer was sent.
+    /// `None` after the response was sent.
     inbox: Option<Arc<Inbox>>,
     to: Address,
 }
@@ -223,7 +222,7 @@ impl Ticket {
         }
     }
 
-    /// Answers at once.
+    /// Sends the response at once.
     pub fn send(mut self, answer: Answer) {
         if let Some(inbox) = self.inbox.take() {
             inbox.put(Mail::Answer {
@@ -233,15 +232,15 @@ impl Ticket {
         }
     }
 
-    /// Has `with` answer on the worker's thread, once `outbox` is flushed: for an answer that is ready
-    /// to be made elsewhere and costs too much to be made there.
+    /// Runs `with` on the worker's thread when `outbox` is flushed. Use it for a response that is ready, but too
+    /// expensive to build on the calling thread.
     pub fn resume_in(mut self, with: Box<dyn FnOnce(Reply<'_>) + Send>, outbox: &mut Outbox) {
         if let Some(inbox) = self.inbox.take() {
             outbox.add(&inbox, Mail::Resume { to: self.to, with });
         }
     }
 
-    /// Answers when `outbox` is flushed.
+    /// Sends the response when `outbox` is flushed.
     pub fn send_in(mut self, answer: Answer, outbox: &mut Outbox) {
         if let Some(inbox) = self.inbox.take() {
             outbox.add(
@@ -266,11 +265,11 @@ impl Drop for Ticket {
     }
 }
 
-/// An answer whose head was sent and whose body comes in chunks, from any thread. 24 bytes at most. Dropping
-/// it closes the connection without the final chunk, so that the client knows its answer is cut.
+/// A response whose head was sent, and whose chunks any thread can add. At most 24 bytes large. Dropping it closes the
+/// connection without the final chunk, so that the client knows that the response was cut.
 #[must_use = "a parked answer that is dropped is cut"]
 pub struct Parked {
-    /// Taken when the answer has ended.
+    /// `None` after the response has ended.
     inbox: Option<Arc<Inbox>>,
     to: Address,
 }
@@ -283,15 +282,15 @@ impl Parked {
         }
     }
 
-    /// Sends a chunk when `outbox` is flushed. A client that lags too far behind is cut instead.
+    /// Sends a chunk when `outbox` is flushed. If the client lags too far behind, the response is cut.
     pub fn chunk_in(&self, bytes: Arc<[u8]>, outbox: &mut Outbox) {
         if let Some(inbox) = &self.inbox {
             outbox.add(inbox, Mail::Chunk { to: self.to, bytes });
         }
     }
 
-    /// Sends a last chunk, which may be empty, and ends the answer, when `outbox` is flushed. The
-    /// connection serves its next request.
+    /// Sends a last chunk, which may be empty, and ends the response, when `outbox` is flushed. The connection then
+    /// serves its next request.
     pub fn end_in(mut self, last: Arc<[u8]>, outbox: &mut Outbox) {
         if let Some(inbox) = self.inbox.take() {
             outbox.add(&inbox, Mail::End { to: self.to, last });
@@ -321,7 +320,7 @@ mod tests {
         (poll, Arc::new(Inbox::new(waker)))
     }
 
-    /// Whether a wake-up is waiting.
+    /// Whether a wake-up is pending.
     fn woken(poll: &mut Poll) -> bool {
         let mut events = Events::with_capacity(4);
         poll.poll(&mut events, Some(Duration::ZERO)).expect("poll");

@@ -14,7 +14,7 @@ pub(super) struct Incoming {
     pub data: usize,
     /// The client waits for a 100.
     pub owes_continue: bool,
-    /// The id in the memory ledger, and the bytes counted there.
+    /// The id in the memory budget, and the bytes counted there.
     pub who: u64,
     pub counted: usize,
     /// Bytes received so far, and their number when the present time span began.

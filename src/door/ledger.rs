@@ -1,9 +1,9 @@
-//! The memory ledger: the memory of all request bodies that are being received, over all workers.
+//! The memory budget ([`Ledger`]): the memory of all request bodies that are being received, over all workers.
 //!
 //! Memory is granted as a body grows, not by its declared length. Otherwise seven clients that declare 10 MiB and send
 //! nothing would block all others. But then the limit could be reached while every body needs more memory to complete.
-//! So space for one whole body is reserved for one connection at a time, the *elder*. It can always continue: it
-//! completes, or is cut because it is slow, and then another connection takes its place. So no connection waits
+//! So space for one whole body is reserved for one connection at a time (`elder`). That connection can always continue:
+//! it completes, or is cut because it is slow, and then another connection takes its place. So no connection waits
 //! forever, and the sum stays below the limit.
 //!
 //! The first 16 KiB of a body are read before anything about it is known. They are counted, but never refused.
@@ -17,7 +17,7 @@ pub(super) struct Ledger {
     elder: AtomicU64,
     /// Number of connections that were refused and wait for [`Ledger::release`].
     waiting: AtomicUsize,
-    /// Maximum bytes of all connections except the elder.
+    /// Maximum bytes of all connections except `elder`.
     common: usize,
 }
 

@@ -1,16 +1,15 @@
-//! What a client may cost.
+//! Limits on the resources that a client can use.
 //!
-//! Every limit is a field, so that a test can shorten it. None of them depends on what a client
-//! *declares*: a declared length decides only whether a body is admitted, never how much memory is
-//! set aside for it.
+//! Every limit is a field, so that a test can reduce it. None of them depends on a *declared* length: a declared length
+//! decides only whether a body is accepted, but not how much memory is reserved for it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::Duration;
 
-/// Most headers of one request; more are answered 431.
+/// Maximum number of headers in one request. More are answered 431.
 pub const HEADERS_MAX: usize = 1000;
 
-/// Bytes of a head that a connection may hold without asking; of a longer one the rest counts among the bodies.
+/// Bytes of a head that a connection may hold without a grant. The rest of a longer head is counted like a body.
 pub(super) const HEAD_BYTES_FREE: usize = 64 << 10;
 
 /// Connections for health checks when all others are taken.
@@ -21,52 +20,52 @@ const RESERVE: usize = 8;
 /// that are refused and still read why (48), the reserve, which may be twice as large for a moment (16).
 const DESCRIPTORS_KEPT: u64 = 160;
 
-/// Of the descriptors for connections, one in so many is for the peer port.
+/// One in this many descriptors for connections is for the peer port.
 const PEER_SHARE: u64 = 8;
 
-/// The limits of one door.
+/// The limits of one server.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes of a request's head (request line and headers): 431, or 414 if the line alone is longer.
+    /// Bytes of a request's head (request line and headers). A longer head gets 431, or 414 if the request line alone
+    /// is longer.
     pub head_bytes: usize,
-    /// Bytes of a body that are kept; of a longer one the handler is told
-    /// [`TooLarge`](super::BodyState::TooLarge).
+    /// Bytes of a body that are kept. For a longer body, the handler receives [`TooLarge`](super::BodyState::TooLarge).
     pub body_bytes: usize,
-    /// Bytes read and thrown away after an answer that closes, so that a client that is still sending
-    /// finds its answer rather than a reset.
+    /// Bytes that are read and discarded after a response that closes the connection. So a client that is still sending
+    /// receives the response, not a reset.
     pub discard_bytes: u64,
-    /// Bytes that all bodies in progress, and what heads hold beyond 64 KiB each, may hold together, on all
-    /// workers; past that their connections wait unread.
+    /// Total bytes of all bodies that are being received, and of the parts of heads beyond 64 KiB, on all workers. When
+    /// it is reached, their connections are not read until memory is freed.
     pub bodies_bytes: usize,
-    /// How long a body may wait for room without being granted any: 503. Longer than a slow body may
-    /// take to be found out, for it is often one that holds the room.
+    /// How long a body may wait for memory before it gets 503. This is longer than the time after which a slow body is
+    /// noticed, because often it is a slow body that holds the memory.
     pub room_time: Duration,
-    /// Connections open at a time; one more is answered 503 and closed.
+    /// Maximum number of open connections. Another client gets 503 and is disconnected.
     pub connections: usize,
     /// Connections beyond `connections` for clients on this machine. Each serves one request, which must be vital
     /// ([`Handler::is_vital`](super::Handler::is_vital)).
     pub reserve: usize,
     /// Connections of the reserve that have not sent their request within this time are closed.
     pub reserve_time: Duration,
-    /// From the first byte of a head to its end.
+    /// Time from the first byte of a head to its end.
     pub head_time: Duration,
-    /// In each such span a body must bring at least `body_rate` bytes per second.
+    /// In each time span of this length, a body must bring at least `body_rate` bytes per second.
     pub body_time: Duration,
     /// Bytes per second.
     pub body_rate: u64,
-    /// A connection without a request is closed after so long. None: only when connections are scarce, those first
-    /// that never sent a request.
+    /// Time after which a connection without a request is closed. `None`: only when too many connections are open,
+    /// first those that never sent a request.
     pub idle_time: Option<Duration>,
-    /// An answer of which the client takes nothing for so long is cut. A reader may pause for minutes (`| less`); what
-    /// waits for it is rendered on demand and holds little.
+    /// Time without progress after which a response is cut. A reader may pause for minutes (`| less`). The waiting part
+    /// is rendered on demand and uses little memory.
     pub write_time: Duration,
-    /// After the write side was shut: how long the client may stay silent, and fifteen times that is
-    /// how long it may go on sending.
+    /// After the write side was shut: how long the client may send nothing. It may continue to send for fifteen times
+    /// as long.
     pub linger_time: Duration,
-    /// A parked answer with so many chunks not yet taken by its client is cut.
+    /// Number of chunks that the client has not accepted, at which a parked response is cut.
     pub stream_chunks: usize,
-    /// Bytes that the chunks of all parked answers may hold together. Beyond that the one with most of them is cut, of
-    /// the worker that notices. A single event may hold tens of megabytes, so no answer has a limit of its own.
+    /// Total bytes of the chunks of all parked responses. Above that, the worker that notices it cuts its response with
+    /// the most bytes. A single event may have tens of megabytes, so a response has no limit of its own.
     pub streams_bytes: usize,
     /// Bytes of all answers together that are rendered and not sent, without the chunks of parked answers. Above that,
     /// answers whose clients read nothing are cut.
@@ -101,8 +100,8 @@ impl Default for Limits {
     }
 }
 
-/// Raises the number of descriptors this process may open to what it is allowed at most, and returns
-/// the limit that holds then. To be called once, before [`Limits::default`].
+/// Raises the number of descriptors that this process may open to its maximum, and returns the limit. Call it once,
+/// before [`Limits::default`].
 pub fn raise_descriptor_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
@@ -119,14 +118,14 @@ pub fn raise_descriptor_limit() -> u64 {
     descriptor_limit()
 }
 
-/// The number of descriptors this process may open; an unlimited one counts as `u32::MAX`.
+/// The number of descriptors that this process may open. Unlimited is returned as `u32::MAX`.
 pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile)
         .current
         .unwrap_or(u64::from(u32::MAX))
 }
 
-/// How many connections may be open on each port.
+/// Maximum number of open connections on each port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionCaps {
     /// On the client port.
@@ -135,8 +134,8 @@ pub struct ConnectionCaps {
     pub peers: usize,
 }
 
-/// How many connections fit below a descriptor limit. Both ports together leave what the rest of the process needs,
-/// so that no crowd of clients keeps the log from its next segment.
+/// How many connections fit below a descriptor limit. The sum for both ports leaves enough for the rest of the process,
+/// so that a large number of clients cannot prevent the next log segment.
 pub fn connection_caps(descriptors: u64) -> ConnectionCaps {
     let kept = DESCRIPTORS_KEPT.min(descriptors / 2);
     let all = descriptors - kept;

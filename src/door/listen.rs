@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const BACKLOG: i32 = 1024;
-/// A client whose host has vanished is noticed after about this and three probes more.
+/// A client whose host has vanished is noticed after about this time and three more probes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
-/// Sent bytes that nobody acknowledges for so long end the connection.
+/// A connection is closed if sent bytes are unacknowledged for this time.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(90);
 
@@ -27,7 +27,7 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(90);
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 256 << 10;
 
-/// Where clients connect.
+/// A listening socket for clients.
 #[derive(Debug)]
 pub enum Listener {
     /// An address and a port.
@@ -37,7 +37,7 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// As a client is told of it.
+    /// The URL that clients use.
     pub fn url(&self) -> String {
         match self {
             Listener::Tcp(socket) => socket
@@ -58,12 +58,12 @@ impl From<TcpListener> for Listener {
     }
 }
 
-/// The file of a Unix socket. Dropping this removes the file, if it is still the same.
+/// The file of a Unix socket. Dropping this value removes the file, unless another file has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
-    /// While it is open, the number of its inode is not given to another file.
+    /// While this is open, the system assigns the inode number to no other file.
     #[cfg(target_os = "linux")]
     _file: OwnedFd,
 }
@@ -82,11 +82,11 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Listens on a Unix socket. Who may connect is for the file's mode to say: 777 less the process's umask, so that by
-/// default it is the owner alone. What a process that was killed has left behind is replaced.
+/// Listens on a Unix socket. The file's mode decides who may connect: 777 without the process's umask, so by default
+/// only the owner. The socket file of a killed process is replaced.
 ///
-/// Errors: `AddrInUse` if somebody listens there, `AlreadyExists` if the file is no socket; else the system's, such as
-/// `PermissionDenied` for a socket of another user's, where somebody may listen or not.
+/// Errors: `AddrInUse` if a process listens there, `AlreadyExists` if the file is not a socket. Otherwise the system's,
+/// such as `PermissionDenied` for a socket of another user, whether or not a process listens there.
 pub fn listen_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(ErrorKind::AlreadyExists.into()),
@@ -111,36 +111,35 @@ pub fn listen_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((listener, file))
 }
 
-/// A socket that has its address, and that nobody can connect to yet: who tries is refused.
+/// A socket that has its address, but refuses connections.
 #[derive(Debug)]
 pub struct Bound(Socket);
 
 impl Bound {
-    /// From now on clients can connect; they wait until they are accepted.
+    /// Accepts connections from now on. They wait until they are accepted.
     ///
-    /// Errors: the system's, such as another socket with this address that was faster.
+    /// Errors: the system's, for example if another socket was faster to listen on this address.
     pub fn listen(self) -> io::Result<TcpListener> {
         self.0.listen(BACKLOG)?;
         Ok(self.0.into())
     }
 }
 
-/// Listens on `address`, as [`bind`] and [`Bound::listen`] do.
+/// Listens on `address`, like [`bind`] and [`Bound::listen`].
 ///
-/// Errors: the system's, such as an address that is in use.
+/// Errors: the system's, such as an address in use.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     bind(address, &[])?.listen()
 }
 
-/// Takes `address`. The options set here are inherited by accepted sockets, so that they cost no
-/// system call for each connection: no delay for small segments, keepalive for clients whose host has
-/// vanished.
+/// Binds `address`. Accepted sockets inherit the options set here, so that they cost no system call per connection: no
+/// delay for small segments, and keepalive to notice clients whose host has vanished.
 ///
-/// The unspecified address of either family (`0.0.0.0`, `[::]`) takes clients of both, as in the reference, unless the
-/// same list (`others`) has an address of the other family with this port: then the two can be listened on side by
-/// side. On a machine without IPv6 it takes IPv4 clients.
+/// The unspecified address of either family (`0.0.0.0`, `[::]`) accepts clients of both families, as in the reference.
+/// The exception: if the same list (`others`) contains an address of the other family with this port, each address
+/// accepts only its own family. On a machine without IPv6, it accepts IPv4 clients.
 ///
-/// Errors: the system's, such as an address where somebody listens.
+/// Errors: the system's, such as an address on which a process listens.
 pub fn bind(address: SocketAddr, others: &[SocketAddr]) -> io::Result<Bound> {
     let is_other =
         |other: &SocketAddr| other.is_ipv4() != address.is_ipv4() && other.port() == address.port();
@@ -154,7 +153,7 @@ pub fn bind(address: SocketAddr, others: &[SocketAddr]) -> io::Result<Bound> {
     }
 }
 
-/// Whether the machine has no IPv6 at all, or has it switched off.
+/// Whether the machine has no IPv6, or has it switched off.
 fn is_without_ipv6(error: &io::Error) -> bool {
     let kinds = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
     kinds
@@ -217,7 +216,7 @@ mod tests {
         drop(listeners);
     }
 
-    /// As of now. The listener that had it is closed.
+    /// The listener that had this port is closed, so it is free now.
     fn free_port() -> u16 {
         let any = listen(([0; 16], 0).into()).expect("listen");
         any.local_addr().expect("address").port()
@@ -233,7 +232,7 @@ mod tests {
             listen_unix(&path).map_err(kind).err(),
             Some(ErrorKind::AddrInUse)
         );
-        // As kill -9 does: the socket closes, the file stays.
+        // As after kill -9: the socket closes, the file stays.
         drop(first);
         let (second, other_file) = listen_unix(&path).expect("listen again");
         drop(file);

@@ -99,8 +99,8 @@ use worker::{Connections, Gauges, INBOX, Worker};
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Called on a worker's thread, once for each request; must not block. A panic ends the
-    /// connection, nothing else.
+    /// Called on a worker's thread, once for each request. Must not block. A panic ends the connection and nothing
+    /// else.
     fn handle(&self, request: &Request<'_>, reply: Reply<'_>);
 
     /// Whether the request is answered even when all connections are taken, if it comes from this machine. Meant for
@@ -110,32 +110,32 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
-    /// Called on a worker's thread at the end of a round in which it called the handler, or had an answer made
-    /// there: what counts requests and times them does so here, for all of the round at once. It `took` so long,
-    /// from when the worker saw what its sockets had.
+    /// Called on a worker's thread at the end of a round in which it called the handler, or made a response. A handler
+    /// that counts and times requests does so here, once for the whole round. `took` is the duration of the round,
+    /// beginning when the worker learned which sockets are ready.
     fn round(&self, worker: usize, took: Duration) {
         let _ = (worker, took);
     }
 }
 
-/// A snapshot of a door's counters.
+/// The server's counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Connections that are open now.
+    /// Number of open connections.
     pub open: usize,
-    /// Connections accepted so far, refused ones included.
+    /// Connections accepted so far, including refused ones.
     pub accepted: u64,
     /// Connections refused because too many were open.
     pub refused: u64,
-    /// Requests handed to the handler so far.
+    /// Requests passed to the handler so far.
     pub requests: u64,
-    /// Bytes read from the sockets of connections…
+    /// Bytes received on all connections.
     pub received_bytes: u64,
-    /// …and taken by them.
+    /// Bytes sent on all connections.
     pub sent_bytes: u64,
 }
 
-/// The counters of a door, to be read at any time.
+/// The server's counters. They can be read at any time.
 #[derive(Clone)]
 pub struct Counters {
     gauges: Vec<Arc<Gauges>>,
@@ -143,7 +143,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// As of now.
+    /// The present values.
     pub fn read(&self) -> Stats {
         let sum = |of: fn(&Gauges) -> &AtomicU64| {
             let values = self.gauges.iter().map(|g| of(g).load(Ordering::Relaxed));
@@ -164,7 +164,7 @@ impl Counters {
     }
 }
 
-/// An open door. Dropping it stops it at once.
+/// A running server. Dropping it stops it at once.
 pub struct Door {
     addresses: Vec<SocketAddr>,
     control: Arc<Control>,
@@ -176,7 +176,7 @@ pub struct Door {
 impl Door {
     /// Begins to serve `listeners` with a fixed number of workers (at least one).
     ///
-    /// Errors: what the system says when it has no descriptor or thread left.
+    /// Errors: those of the system if it has no descriptor or thread left.
     pub fn open(
         listeners: Vec<impl Into<Listener>>,
         workers: usize,
@@ -204,7 +204,7 @@ impl Door {
             limits.connections,
             limits.reserve,
         )?;
-        // From here on a failure drops the door, which ends the threads that were started.
+        // From here on, an error drops the server, which ends the threads started so far.
         let mut door = Door {
             addresses,
             control,
@@ -221,12 +221,12 @@ impl Door {
         Ok(door)
     }
 
-    /// The TCP addresses where it listens, in the order of the listeners.
+    /// The TCP addresses of the listeners, in their order.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// The door's counters, also for somebody who does not hold the door.
+    /// The server's counters, for code that does not own the server.
     pub fn counters(&self) -> Counters {
         let gauges = self.workers.iter().map(|(_, gauges)| Arc::clone(gauges));
         Counters {
@@ -235,12 +235,12 @@ impl Door {
         }
     }
 
-    /// The door's counters as of now.
+    /// The present values of the server's counters.
     pub fn stats(&self) -> Stats {
         self.counters().read()
     }
 
-    /// How many connections each worker owns now.
+    /// The number of connections of each worker.
     pub fn connections_by_worker(&self) -> Vec<usize> {
         self.workers
             .iter()
@@ -248,7 +248,7 @@ impl Door {
             .collect()
     }
 
-    /// Closes the listeners; connections that are open are served on. Returns when it is done.
+    /// Closes the listeners. Open connections are still served. Returns when the listeners are closed.
     pub fn stop_accepting(&self) {
         self.control.stop.store(true, Ordering::SeqCst);
         if let Err(error) = self.control.waker.wake() {
@@ -263,9 +263,9 @@ impl Door {
         }
     }
 
-    /// Stops: no new connections or requests; parked answers are cut without their final chunk; a
-    /// request that waits for its answer, and an answer that is being sent, have until `deadline`.
-    /// Returns when all threads have ended.
+    /// Stops the server. It accepts no new connections or requests. Parked responses are cut without their final chunk.
+    /// Requests that wait for their response, and responses that are being sent, have time until `deadline`. Returns
+    /// when all threads have ended.
     pub fn stop(mut self, deadline: Duration) {
         self.end(deadline);
     }

@@ -20,12 +20,12 @@ use tiny_http::StatusCode;
 
 /// A body that is rendered while it is sent.
 ///
-/// Called on the worker's thread: each call should be short.
+/// Called on the worker's thread; each call should be short.
 pub trait Slices {
-    /// Appends at least `at_least` more bytes to `out`, or all that is left. Whether there is more.
+    /// Appends at least `at_least` bytes to `out`, or all that are left. Returns whether there are more.
     ///
     /// # Errors
-    /// There is no more, though there should be: the connection is ended.
+    /// There are no more bytes although there should be. The connection is closed.
     fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> io::Result<bool>;
 
     /// What of the handler's data it keeps alive until it has ended; always the same.
@@ -34,37 +34,37 @@ pub trait Slices {
     }
 }
 
-/// A connection sends no more than this in one turn (and what one write takes beyond it): a client that
-/// takes a large body quickly must not keep the worker from its other connections.
+/// Maximum number of bytes that a connection sends in one turn, not counting the end of its last write. A client that
+/// reads a large body quickly must not keep the worker from its other connections.
 const BYTES_PER_TURN: usize = 256 << 10;
-/// A body up to here is printed right behind its head.
+/// A body up to this size is printed directly behind its head.
 const INLINE_BYTES_MAX: usize = 16 << 10;
 
-/// What of a request its answer depends on.
+/// The properties of a request that determine the form of its response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Exchange {
-    /// HTTP/1.0: no chunks; `keep-alive` is said.
+    /// HTTP/1.0: no chunks, and `keep-alive` is written.
     pub old: bool,
     /// HEAD: no body.
     pub head_only: bool,
     pub keep_alive: bool,
 }
 
-/// How the body follows its head.
+/// How the body of a response is delimited.
 enum Follows {
     Length(u64),
-    /// In chunks, or up to the end of the connection for HTTP/1.0.
+    /// In chunks; for HTTP/1.0, by the end of the connection.
     Parked,
     Nothing,
 }
 
-/// Something to send that stands behind the buffer.
+/// A part of the queue behind the buffer.
 enum Piece {
     Bytes {
         bytes: Vec<u8>,
         at: usize,
     },
-    /// One chunk; framed when its turn comes, unless `plain` (HTTP/1.0).
+    /// One chunk. It is framed when it is copied, unless `plain` (HTTP/1.0).
     Chunk {
         bytes: Arc<[u8]>,
         at: usize,
@@ -79,31 +79,31 @@ enum Piece {
     ChunkEnd,
 }
 
-/// What is to be sent.
+/// The bytes that are to be sent.
 pub(super) struct Output {
     buffer: Vec<u8>,
     sent: usize,
     queue: VecDeque<Piece>,
-    /// Of the chunks in the queue.
+    /// Number of chunks in the queue.
     chunks: usize,
     chunk_bytes: usize,
     lent: bool,
 }
 
-/// What a flush has come to.
+/// The result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flushed {
     All,
-    /// The socket takes no more for now; whether it took anything.
+    /// The socket accepts no more bytes for now. `progress`: whether it accepted any.
     Blocked {
         progress: bool,
     },
-    /// The socket would take more, but others have their turn first.
+    /// The socket would accept more, but other connections are served first.
     Paused,
 }
 
 impl Output {
-    /// Without memory.
+    /// An output without memory.
     pub fn new() -> Output {
         Output {
             buffer: Vec::new(),
@@ -119,17 +119,17 @@ impl Output {
         self.sent == self.buffer.len() && self.queue.is_empty()
     }
 
-    /// More is waiting than one write should carry: time to send before more is printed.
+    /// Whether more bytes wait than one write should send. Then they must be sent before more is printed.
     pub fn is_full(&self) -> bool {
         !self.queue.is_empty() || self.buffer.len() - self.sent >= SLICE_BYTES
     }
 
-    /// Chunks that wait behind the buffer, and their bytes.
+    /// Number of chunks behind the buffer, and their bytes.
     pub fn backlog(&self) -> (usize, usize) {
         (self.chunks, self.chunk_bytes)
     }
 
-    /// Takes the worker's buffer to print into.
+    /// Borrows the worker's buffer to print into.
     pub fn borrow(&mut self, scratch: &mut Vec<u8>) {
         if !self.lent && self.buffer.capacity() == 0 {
             self.buffer = std::mem::take(scratch);
@@ -137,8 +137,8 @@ impl Output {
         }
     }
 
-    /// The worker turns to another connection: its buffer goes back, unsent bytes move into memory
-    /// of their own size.
+    /// Called when the worker turns to another connection. Returns the buffer; unsent bytes move to memory of their own
+    /// size.
     pub fn settle(&mut self, scratch: &mut Vec<u8>) {
         if self.sent == self.buffer.len() {
             self.buffer.clear();
@@ -158,12 +158,12 @@ impl Output {
         }
     }
 
-    /// Bytes as they are.
+    /// Appends bytes unchanged.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Prints a complete answer. Whether the connection is kept after it.
+    /// Prints a complete response. Returns whether the connection is kept after it.
     pub fn answer(&mut self, answer: Answer, exchange: Exchange, stamp: &Stamp) -> bool {
         let length = Follows::Length(answer.body.len() as u64);
         let keep = exchange.keep_alive && !answer.close;
@@ -182,7 +182,7 @@ impl Output {
         keep
     }
 
-    /// Prints the head of an answer whose body of `length` bytes is rendered while it is sent.
+    /// Prints the head of a response whose body of `length` bytes is rendered while it is sent.
     pub fn stream(
         &mut self,
         head: &Answer,
@@ -202,7 +202,7 @@ impl Output {
         keep
     }
 
-    /// Prints the head of an answer that comes in chunks later.
+    /// Prints the head of a response whose chunks are added later.
     pub fn park(&mut self, head: &Answer, exchange: Exchange, stamp: &Stamp) -> bool {
         let keep = exchange.keep_alive && !head.close && !exchange.old;
         self.head(head, exchange, keep, Follows::Parked, stamp);
@@ -244,7 +244,7 @@ impl Output {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Adds a chunk of a parked answer. An empty one would end it, so it is nothing.
+    /// Adds a chunk of a parked response. An empty chunk would end the response, so it is ignored.
     pub fn chunk(&mut self, bytes: Arc<[u8]>, exchange: Exchange) {
         if bytes.is_empty() || exchange.head_only {
             return;
@@ -302,7 +302,7 @@ impl Output {
         })
     }
 
-    /// Ends a parked answer.
+    /// Ends a parked response.
     pub fn last_chunk(&mut self, exchange: Exchange) {
         if !exchange.old && !exchange.head_only {
             self.queue.push_back(Piece::LastChunk);
@@ -339,7 +339,7 @@ impl Output {
         }
     }
 
-    /// Brings the queue's front into the buffer while that is short.
+    /// Copies from the front of the queue while the buffer is short.
     fn top_up(&mut self, slice: usize) -> io::Result<()> {
         if self.sent == self.buffer.len() {
             self.buffer.clear();
@@ -348,7 +348,7 @@ impl Output {
         while self.buffer.len() - self.sent < slice / 4
             && let Some(piece) = self.queue.front_mut()
         {
-            // A client that takes little at a time never leaves the buffer empty.
+            // If a client always reads a little at a time, the buffer is never empty.
             self.buffer.drain(..self.sent);
             self.sent = 0;
             if piece.render(&mut self.buffer, slice)? {
@@ -366,7 +366,7 @@ impl Output {
 }
 
 impl Piece {
-    /// Appends the next slice; whether that was the last.
+    /// Appends the next slice; returns whether it was the last.
     fn render(&mut self, out: &mut Vec<u8>, slice: usize) -> io::Result<bool> {
         match self {
             Piece::Bytes { bytes, at } => Ok(copy_slice(bytes, at, out, slice)),
@@ -409,8 +409,8 @@ fn copy_slice(bytes: &[u8], at: &mut usize, out: &mut Vec<u8>, slice: usize) -> 
     end == bytes.len()
 }
 
-/// A body shorter or longer than its `Content-Length` would shift every answer that follows, so it
-/// costs the connection.
+/// A body with another length than its `Content-Length` would shift all following responses, so the connection is
+/// closed.
 fn render_slice(
     source: &mut dyn Slices,
     left: &mut u64,
@@ -428,7 +428,7 @@ fn render_slice(
     Ok(!more)
 }
 
-/// Answers that never have a body (RFC 9110 §6.4.1).
+/// Responses that never have a body (RFC 9110 §6.4.1).
 fn bodiless(status: u16) -> bool {
     matches!(status, 100..=199 | 204 | 304)
 }
@@ -452,14 +452,14 @@ fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
-/// How late a second may be seen to have passed.
+/// Maximum delay before a new second is noticed.
 const DATED_EVERY: Duration = Duration::from_millis(10);
 
-/// The lines that are equal in all answers of one second: `Server` and `Date`.
+/// The header lines that are equal in all responses of one second: `Server` and `Date`.
 pub(super) struct Stamp {
     lines: Vec<u8>,
     second: u64,
-    /// When the second one of the clocks was looked at.
+    /// When the wall clock was last read.
     dated: Instant,
     pub now: Instant,
 }
@@ -477,8 +477,8 @@ impl Stamp {
         stamp
     }
 
-    /// Looks at the clock, and now and then at the one on the wall: a busy worker has ten thousand rounds a
-    /// second, and no client minds a `Date` that changes a moment late.
+    /// Reads the monotonic clock, and from time to time the wall clock. A busy worker has ten thousand rounds per
+    /// second, and a `Date` that changes a moment late does no harm.
     pub fn refresh(&mut self) {
         self.now = Instant::now();
         if self.now - self.dated >= DATED_EVERY {
@@ -486,7 +486,7 @@ impl Stamp {
         }
     }
 
-    /// Prints the lines anew when a second has passed.
+    /// Prints the lines again when a second has passed.
     fn date(&mut self) {
         self.dated = self.now;
         let second = SystemTime::now()
@@ -507,7 +507,7 @@ impl Stamp {
     }
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`; nothing for a clock that no calendar can show.
+/// `Sun, 06 Nov 1994 08:49:37 GMT`; `None` for a time outside the calendar.
 fn http_date(second: u64) -> Option<String> {
     let time = jiff::Timestamp::from_second(i64::try_from(second).ok()?).ok()?;
     jiff::fmt::rfc2822::DateTimePrinter::new()
@@ -525,7 +525,7 @@ mod tests {
         keep_alive: true,
     };
 
-    /// What is sent, but for the two lines of the stamp.
+    /// The sent bytes without the two lines of the stamp.
     fn sent(output: &mut Output) -> String {
         let mut wire = Vec::new();
         assert_eq!(
@@ -625,7 +625,7 @@ mod tests {
         }
     }
 
-    /// Takes so many bytes, then no more.
+    /// Accepts this many bytes, then no more.
     struct Narrow(usize);
 
     impl Write for Narrow {

@@ -1,4 +1,4 @@
-//! How a handler answers: now, later, in chunks, or by taking the socket.
+//! How a handler answers: at once, later, in chunks, or by taking over the socket.
 
 use super::answer::Answer;
 use super::inbox::{Address, Inbox, Parked, Ticket};
@@ -9,23 +9,23 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Told when the client of a parked answer has gone.
+/// Is notified when the client of a parked response has disconnected.
 pub trait Gone: Send + Sync {
-    /// The connection of the parked answer with this token has ended: its client closed it (or only
-    /// its sending side), reset it, read too slowly, or the door stops. Called at most once, on the
-    /// worker's thread, so it must not block; and not after the worker has seen the answer's end.
-    /// An end that is still in the inbox does not count, so a token should not be used twice.
+    /// The connection of the parked response with this token has ended: its client closed it (or only its sending
+    /// side), reset it, or read too slowly, or the server stops. Called at most once, on the worker's thread, so it
+    /// must not block. It is not called after the worker has processed the end of the response. If that end is still in
+    /// the inbox, it is called, so a token should not be used twice.
     fn gone(&self, token: u64);
 }
 
-/// What becomes of a socket that leaves the door, and the bytes read from it past the request.
+/// Receives a socket that is handed over, and the bytes that were read after the request.
 pub(super) type Then = Box<dyn FnOnce(TcpStream, Vec<u8>) + Send>;
 
-/// What the handler has made of its reply.
+/// What the handler did with its reply.
 pub(super) enum Outcome {
-    /// Nothing: a fault of ours, answered 500.
+    /// Nothing. This is a bug of the handler, and is answered 500.
     Silent,
-    /// Printed, or queued; whether the connection is kept.
+    /// Printed or queued. `keep`: whether the connection is kept.
     Sent {
         keep: bool,
     },
@@ -36,12 +36,12 @@ pub(super) enum Outcome {
         keep: bool,
     },
     Upgrade(Then),
-    /// The handler wants to be called again, in another turn.
+    /// The handler must be called again, in another turn.
     GoOn(Work),
 }
 
-/// The answer to one request, to be given once while the handler is called, on the worker's thread:
-/// it is printed straight into the connection's output. Dropping it answers 500.
+/// The reply to one request. The handler uses it once, on the worker's thread: the response is printed directly into
+/// the connection's output. Dropping it answers 500.
 pub struct Reply<'a> {
     pub(super) output: &'a mut Output,
     pub(super) exchange: Exchange,
@@ -53,24 +53,24 @@ pub struct Reply<'a> {
 }
 
 impl Reply<'_> {
-    /// On which worker's thread this is, counted from 0.
+    /// The number of the worker that runs this thread, counted from 0.
     pub fn worker(&self) -> usize {
         self.worker
     }
 
-    /// When this round of the worker began; costs no look at the clock.
+    /// When this round of the worker began. Does not read the clock.
     pub fn now(&self) -> Instant {
         self.stamp.now
     }
 
-    /// Answers now.
+    /// Sends the response now.
     pub fn send(self, answer: Answer) {
         let keep = self.output.answer(answer, self.exchange, self.stamp);
         *self.outcome = Outcome::Sent { keep };
     }
 
-    /// Answers now with a body of exactly `length` bytes that is rendered while it is sent. A body
-    /// that turns out longer or shorter costs the connection. The body of `head` is not looked at.
+    /// Responds now with a body of exactly `length` bytes that is rendered while it is sent. If the body turns out
+    /// longer or shorter, the connection is closed. The body of `head` is ignored.
     pub fn stream_from(self, head: Answer, length: u64, body: Box<dyn Slices + Send>) {
         let keep = self
             .output
@@ -91,9 +91,9 @@ impl Reply<'_> {
         Ticket::new(self.inbox, self.address)
     }
 
-    /// Sends the head of an answer whose body comes in chunks later, as they are there. The body of
-    /// `head` is not looked at. `gone` is told when the client has gone before the end; a client that
-    /// closes only its sending side has gone, too.
+    /// Sends the head of a response whose chunks follow when they are available. The body of `head` is ignored. `gone`
+    /// is notified if the client disconnects before the end. A client that closes only its sending side counts as
+    /// disconnected too.
     pub fn park(self, head: Answer, gone: Arc<dyn Gone>, token: u64) -> Parked {
         let keep = self.output.park(&head, self.exchange, self.stamp);
         *self.outcome = Outcome::Parked { gone, token, keep };
@@ -116,9 +116,9 @@ impl Reply<'_> {
         Parked::new(self.inbox, self.address)
     }
 
-    /// Sends `head`, a 101 with its `Connection` and `Upgrade` headers; when it is out, the socket
-    /// leaves the door, in blocking mode, with the bytes that were read past the request. `then` is
-    /// called on the worker's thread and must not block: it hands the socket to a thread of its own.
+    /// Sends `head`, a 101 with its `Connection` and `Upgrade` headers. After it was sent, the socket is handed over in
+    /// blocking mode, with the bytes that were read after the request. `then` is called on the worker's thread and must
+    /// not block: it passes the socket to another thread.
     pub fn upgrade(self, head: Answer, then: Box<dyn FnOnce(TcpStream, Vec<u8>) + Send>) {
         self.output.upgrade(&head, self.exchange, self.stamp);
         *self.outcome = Outcome::Upgrade(then);

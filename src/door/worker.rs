@@ -1,17 +1,17 @@
 //! A worker: one thread that owns a set of connections.
 //!
-//! It owns its connections and their buffers, waits for their sockets and for its inbox, and ends
-//! when it was told to stop and its last connection has ended, or the deadline has come. One round:
+//! It owns its connections and their buffers, and waits for their sockets and for its inbox. After a stop, it ends when
+//! its last connection has ended, or when the deadline has passed. One round consists of these steps:
 //!
-//! 1. wait, unless there is mail or a connection wants another turn;
-//! 2. the sockets that are ready;
-//! 3. the mail, new connections among it;
-//! 4. connections that want another turn, then those whose time has come.
+//! 1. wait, unless there are messages or a connection needs another turn;
+//! 2. process the sockets that are ready;
+//! 3. process the messages, including new connections;
+//! 4. process the connections that need another turn, then those whose deadline has passed.
 //!
-//! A slot that became free in 2 is given to a new connection in 3 at the earliest, when no event of
-//! the old one can be left.
+//! A slot that becomes free in step 2 gets a new connection in step 3 at the earliest. Then no event of the old
+//! connection is left.
 //!
-//! A panic while a connection is looked at, be it in the handler or ours, ends that connection.
+//! A panic while a connection is processed, in the handler or in this server, ends that connection.
 
 use super::backlog::{Excess, RELIEVE_EVERY};
 use super::connection::{Connection, Fate, Tools};
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The inbox's token; no slot has it.
+/// The inbox's token. No slot has it.
 pub(super) const INBOX: Token = Token(usize::MAX);
 
 const EVENTS_PER_ROUND: usize = 256;
@@ -34,10 +34,10 @@ const EVENTS_PER_ROUND: usize = 256;
 /// How often a worker warns that it cuts answers.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
-/// What others may know of a worker.
+/// Values of a worker that other threads may read.
 #[derive(Default)]
 pub(super) struct Gauges {
-    /// Connections it owns, those on their way included.
+    /// Number of its connections, including those that are being handed over.
     pub open: AtomicUsize,
     /// Those of the reserve, which `open` does not count.
     pub reserved: AtomicUsize,
@@ -65,15 +65,15 @@ pub(super) struct Connections {
     slots: Vec<Option<Box<Connection>>>,
     free: Vec<u32>,
     timers: Timers,
-    /// Those that want another turn.
+    /// Slots of the connections that need another turn.
     again: Vec<u32>,
-    /// Those that wait for room for their bodies.
+    /// Slots of the connections that wait for memory for their bodies.
     no_room: Vec<u32>,
     deadline: Option<Instant>,
 }
 
 impl Worker {
-    /// The thread's function.
+    /// The thread's main function.
     pub fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_ROUND);
         let mut mail = Vec::new();
@@ -98,7 +98,7 @@ impl Worker {
         self.end_all();
     }
 
-    /// Shows what was counted. The clock is looked at only when there was something to do.
+    /// Publishes the counts. Reads the clock only if there was something to do.
     fn end_round(&mut self) {
         let (tools, gauges) = (&mut self.tools, &self.gauges);
         gauges.requests.store(tools.requests, Ordering::Relaxed);
@@ -243,8 +243,8 @@ impl Worker {
         }
     }
 
-    /// While all streams together hold too much, the one here that lags most is cut. One that holds a single event goes
-    /// on: the event is in the history anyway.
+    /// While all streams together use too much memory, cuts the stream of this worker that lags most. A stream with
+    /// only one waiting event continues, because that event is in the history anyway.
     fn bound_streams(&mut self) {
         let most = self.tools.limits.streams_bytes;
         while self.tools.streams.load(Ordering::Relaxed) > most {
@@ -316,11 +316,11 @@ impl Worker {
         }
         let connection = Connection::new(socket, remote, listener, slot, reserved);
         self.connections.slots[slot as usize] = Some(Box::new(connection));
-        // Sets the clock for a client that never sends anything; what it has sent comes as an event.
+        // Sets the deadline for a client that never sends anything. If it has sent bytes, an event follows.
         self.look(slot, Connection::run);
     }
 
-    /// Lets a connection go on, and does what it wants then.
+    /// Processes a connection, and does what it returns.
     fn look(&mut self, slot: u32, turn: impl FnOnce(&mut Connection, &mut Tools) -> Fate) {
         let Worker {
             connections, tools, ..
@@ -332,7 +332,7 @@ impl Worker {
         let fate = fate.unwrap_or(Fate::Close);
         match fate {
             Fate::Stay => {}
-            // Asked for twice it is one turn: otherwise each event would add another one a round.
+            // Two requests for another turn count as one. Otherwise each event would add another turn per round.
             Fate::Again => {
                 if !std::mem::replace(&mut connection.awaits_turn, true) {
                     connections.again.push(slot);
@@ -345,7 +345,7 @@ impl Worker {
         connections.timers.set(slot, connection.deadline);
     }
 
-    /// Counts the connection as waiting, then asks once more: see [`Ledger`](super::ledger::Ledger).
+    /// Counts the connection as waiting, then asks again: see [`Ledger`](super::ledger::Ledger).
     fn await_room(&mut self, slot: u32) {
         let Some(Some(connection)) = self.connections.slots.get_mut(slot as usize) else {
             return;
@@ -383,7 +383,7 @@ impl Worker {
         let _ = catch_unwind(AssertUnwindSafe(|| connection.ended(tools)));
     }
 
-    /// An upgraded connection's socket leaves the door.
+    /// Hands over the socket of an upgraded connection.
     fn let_go(&mut self, slot: u32) {
         let Some(mut connection) = self.take(slot) else {
             return;
@@ -462,14 +462,14 @@ mod tests {
         workers.pop().expect("one was asked for")
     }
 
-    /// A client, and its connection in slot 0 of the worker.
+    /// Connects a client to slot 0 of the worker.
     fn connect(worker: &mut Worker) -> std::net::TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let address = listener.local_addr().expect("an address");
         let client = std::net::TcpStream::connect(address).expect("connect");
         let (socket, remote) = listener.accept().expect("accept");
         socket.set_nonblocking(true).expect("set");
-        // The kernel holds a few turns' bytes between the two.
+        // The kernel buffers several turns' bytes between the two.
         let far = socket2::SockRef::from(&socket);
         far.set_recv_buffer_size(2 << 20).expect("set");
         let near = socket2::SockRef::from(&client);
@@ -504,7 +504,7 @@ mod tests {
             let mut client = connect(&mut worker);
             client.write_all(head.as_bytes()).expect("sent");
             let begun = Instant::now();
-            // As much as the sockets hold, again and again: more than one turn may read.
+            // Fills the sockets repeatedly: that is more than one turn may read.
             client.set_nonblocking(true).expect("set");
             while worker.connections.again.is_empty() {
                 while client.write(&[b'x'; 64 << 10]).is_ok() {}

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 const ALLOW: &str = "HEAD,GET,PUT,POST,DELETE";
 
-/// Answers a request whose decoded, cleaned path is `/v2/keys` and `rest`.
+/// Answers a request whose decoded, cleaned path is `/v2/keys` followed by `rest`.
 pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: Grant, reply: Reply<'_>) {
     if !matches!(request.method(), "HEAD" | "GET" | "PUT" | "POST" | "DELETE") {
         return reply.send(answer::method_not_allowed(ALLOW, &grant));
@@ -89,7 +89,7 @@ fn body_of<'a>(request: &Request<'a>) -> Body<'a> {
     }
 }
 
-/// Which action a write is (spec §6).
+/// Determines the action of a write (spec §6).
 fn command(method: &str, key: Key, params: &Params<'_>) -> Command {
     let compares = params.prev_value.is_some() || params.prev_index > 0;
     let action = match (method, params.prev_exist) {
@@ -210,7 +210,7 @@ impl WriteAnswer {
 
 // Reads
 
-/// A plain read. Listings are sorted anyway, so `sorted` has nothing to do.
+/// A plain read. Listings are always sorted, so `sorted` has no effect.
 struct Read {
     key: Key,
     recursive: bool,
@@ -219,7 +219,7 @@ struct Read {
 }
 
 impl Read {
-    /// Answers from one version of the tree. On the worker's own thread.
+    /// Answers from one version of the tree, on the worker's own thread.
     fn answer(self, api: &Api, view: &Arc<View>, grant: &Grant, reply: Reply<'_>) {
         let now = api.estimate.at(api.clock.since_boot());
         let tally = api.counts.of(reply.worker());
@@ -255,7 +255,7 @@ fn numbers(view: &View) -> Numbers {
     }
 }
 
-/// A read through consensus (spec §4.4, `quorum`).
+/// A quorum read (spec §4.4, `quorum`).
 fn quorum_read(api: &Api, read: Read, grant: Grant, reply: Reply<'_>) {
     let reader = QuorumAnswer {
         ticket: reply.later(),
@@ -274,7 +274,7 @@ struct QuorumAnswer {
 }
 
 impl Reader<Outbox> for QuorumAnswer {
-    /// The body is rendered by the connection's worker: it may be long, and this is the raft thread.
+    /// The connection's worker renders the body, because it may be long, and this is the raft thread.
     fn ready(self: Box<Self>, view: &Arc<View>, outbox: &mut Outbox) {
         let QuorumAnswer {
             ticket,
@@ -299,8 +299,8 @@ impl Reader<Outbox> for QuorumAnswer {
 
 // Watches
 
-/// Tells how far back `waitIndex` reaches now, so that a client can see a 401 coming (a difference from
-/// the reference, documented in README).
+/// Reports how far back `waitIndex` reaches now, so that a client can predict a 401. (This is a difference from the
+/// reference, documented in README.)
 const FIRST_KEPT: &str = "X-Edgetcd-First-Index";
 
 fn with_first_kept(answer: Answer, view: &View) -> Answer {
@@ -337,8 +337,8 @@ fn watch(api: &Api, key: Key, params: &Params<'_>, grant: &Grant, reply: Reply<'
     }
 }
 
-/// The history had the event. A stream stays open after it, and is never told anything more: the
-/// reference does so, and clients that know it open a new one (spec §9, quirk).
+/// The history contains the event. A stream stays open after it, and never receives another event. The reference does
+/// so, and clients that know it open a new stream (spec §9, quirk).
 fn hit(api: &Api, interest: Interest, event: &Event, view: &View, grant: &Grant, reply: Reply<'_>) {
     let head = answer::success(200, &api.cluster, numbers(view), grant);
     let head = with_first_kept(head, view);
