@@ -128,7 +128,7 @@ pub struct WatchHub<O: Outbox> {
 
 struct State<W> {
     polls: Polls<W>,
-    /// Published and not matched yet. Nothing is added while there are no watchers.
+    /// Published and not matched yet. Stays empty while there are no watchers.
     fresh: VecDeque<Applied>,
     /// Matched and not sent yet; older than everything in `fresh`.
     told: VecDeque<Told<W>>,

@@ -11,8 +11,8 @@ const LINES_BYTES: usize = 256;
 
 /// Status, headers and body of a response. The server adds `Content-Length`, `Date`, `Server` and `Connection`.
 ///
-/// The header lines are stored in one buffer as they will be sent. So a response costs two allocations, whatever the
-/// number of its headers.
+/// The header lines are stored in one buffer as they will be sent. So a response with any number of headers costs two
+/// allocations.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub(super) status: u16,

@@ -22,7 +22,7 @@ enum Place {
     /// After the data: CR, then LF.
     DataCr,
     DataLf,
-    /// At the beginning of a trailer line; in one; after the CR of one; after the CR of the last.
+    /// Four places: at the beginning of a trailer line, in one, after the CR of one, and after the CR of the last.
     Trailer,
     TrailerLine,
     TrailerEnd,

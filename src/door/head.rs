@@ -1,10 +1,10 @@
 //! Parses the head of a request, with strict framing.
 //!
 //! If two programs disagree about where a request ends, the bytes of one client can become the request of another. So
-//! whatever RFC 9112 allows a recipient to tolerate is refused with 400, and the connection ends. Refused are: a sign,
-//! a space or a list in `Content-Length`; a second `Content-Length`, even an equal one; `Content-Length` together with
-//! `Transfer-Encoding`; folded header lines; a control character anywhere. A second `Host` or `Origin` is refused too.
-//! These headers decide about access, and a proxy may have checked the other one.
+//! errors that RFC 9112 allows a recipient to tolerate are refused with 400, and the connection ends. Examples are a
+//! sign, a space or a list in `Content-Length`, a second `Content-Length` (even an equal one), `Content-Length`
+//! together with `Transfer-Encoding`, folded header lines, and a control character anywhere. A second `Host` or
+//! `Origin` is refused too. These headers decide about access, and a proxy may have checked the other one.
 //!
 //! httparse reads a common head in one pass. It requires targets to be UTF-8, which the reference does not, and it
 //! reports all versions other than 1.0 and 1.1 in the same way. Such request lines are parsed by this module.

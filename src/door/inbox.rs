@@ -109,7 +109,7 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds all of `mail`, which is empty afterwards, and wakes the worker if it sleeps.
+    /// Adds all messages, leaves `mail` empty, and wakes the worker if it sleeps.
     pub fn put_all(&self, mail: &mut Vec<Mail>) {
         let mut state = self.lock();
         if state.mail.is_empty() {

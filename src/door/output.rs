@@ -25,7 +25,7 @@ pub trait Slices {
     /// Appends at least `at_least` bytes to `out`, or all that are left. Returns whether there are more.
     ///
     /// # Errors
-    /// There are no more bytes although there should be. The connection is closed.
+    /// The source ended before the declared length. The connection is closed.
     fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> io::Result<bool>;
 
     /// What of the handler's data it keeps alive until it has ended; always the same.
@@ -94,7 +94,7 @@ pub(super) struct Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flushed {
     All,
-    /// The socket accepts no more bytes for now. `progress`: whether it accepted any.
+    /// The socket is full for now. `progress`: whether it accepted any bytes.
     Blocked {
         progress: bool,
     },
@@ -625,7 +625,7 @@ mod tests {
         }
     }
 
-    /// Accepts this many bytes, then no more.
+    /// Accepts only this many bytes.
     struct Narrow(usize);
 
     impl Write for Narrow {

@@ -5,8 +5,8 @@
 //! entry adds another entry; the old one is then recognised by its time and ignored. So a common request changes no
 //! timer, and nothing is ever scanned.
 //!
-//! The entry belongs to the slot, not to the connection: the next connection in the slot uses it too. So clients that
-//! connect and disconnect leave no entries behind, whatever their number.
+//! The entry belongs to the slot, not to the connection: the next connection in the slot uses it too. So any number of
+//! clients that connect and disconnect leave no entries behind.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

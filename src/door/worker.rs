@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The inbox's token. No slot has it.
+/// The inbox's token. It differs from all slots.
 pub(super) const INBOX: Token = Token(usize::MAX);
 
 const EVENTS_PER_ROUND: usize = 256;

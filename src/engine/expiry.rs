@@ -3,7 +3,7 @@
 //! The leader proposes an entry that expires due keys. A million keys may be due together, and a member does nothing
 //! else while it applies an entry. So an entry expires only as many keys as take about [`WORK`]. Requests are accepted
 //! before the next entry, and share a batch with it. The leader measures how long its entries take, and writes the
-//! number into the entry: all members expire the same keys, whatever their speed.
+//! number into the entry: fast and slow members expire the same keys.
 
 use super::time::Monotonic;
 use crate::tree::EXPIRED_AT_ONCE;

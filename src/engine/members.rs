@@ -1,4 +1,4 @@
-//! The member table: who is in the cluster, by id, name and URL (spec §13).
+//! The member table: ids, names and URLs of the cluster's members (spec §13).
 //!
 //! Raft knows members as numbers. This table adds how to reach them and how the API shows them. It changes only when
 //! entries are applied, is part of snapshots, and is the same on every member at the same index.

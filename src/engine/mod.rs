@@ -126,7 +126,7 @@ pub struct Settings {
     pub snapshot_count: u64,
     /// Bytes of the newest snapshot; 0 if there is none.
     pub snapshot_bytes: u64,
-    /// Log size at which a snapshot is made, whatever the number of entries.
+    /// Log size at which a snapshot is made with any number of entries.
     pub log_bytes_max: u64,
     /// Maximum bytes of entries in one batch; a single entry may be larger. A batch goes into one segment, and a small
     /// disk has only small segments.
@@ -375,7 +375,7 @@ pub struct Effects<T> {
     pub accepted_bytes: u64,
     /// This member was removed from its cluster, and the others have had time to learn of it: the process should end.
     pub removed: bool,
-    /// The engine has stopped, and every request has its reply. The caller must not pass it any more events.
+    /// The engine has stopped, and every request has its reply. The caller must not pass it further events.
     pub stopped: bool,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The core logs nothing. So after each step, the engine compares term, vote, role and leader with their previous
 //! values. A note is a value. The raft thread logs it as one line, at the level given by [`Note::level`]. Changes are
-//! `info`. Problems that an operator must look at are `warn`. Explanations of why nothing happened (a refused vote) are
-//! `debug`. So are membership changes that are applied again after a restart.
+//! `info`. Problems that an operator must look at are `warn`. Explanations of why nothing happened (a refused vote),
+//! and membership changes that are applied again after a restart, are `debug`.
 
 use super::Engine;
 use super::entry::{self, Order};

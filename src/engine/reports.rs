@@ -340,8 +340,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Begins a snapshot if one is due, or if a follower needs the first one. Nothing is applied yet at a new cluster's
-    /// start, so there is nothing to save; the first entry of a term is applied soon.
+    /// Begins a snapshot if one is due, or if a follower needs the first one. At the start of a new cluster there is no
+    /// applied entry to save yet. The first entry of a term is applied soon.
     pub(super) fn begin_snapshot_if_due(&mut self) {
         let wanted = self.schedule.is_due() || !self.want_snapshot.is_empty();
         let may = self.installing.is_none() && !self.schedule.is_running();

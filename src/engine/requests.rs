@@ -43,7 +43,7 @@ impl<T, R: Rules> Engine<T, R> {
                 let term = self.shown_term();
                 self.reply(caller, Outcome::Copy(Box::new(Task { mark, state }), term));
             }
-            // Nothing is applied yet, so there is nothing to copy.
+            // There is no applied entry to copy yet.
             None => self.fail(vec![caller], Failure::LeaderLost),
         }
     }

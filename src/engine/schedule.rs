@@ -17,7 +17,7 @@ pub struct Schedule {
     running: Option<(u64, u64)>,
     /// After a failure: the size that the log must have before the next attempt.
     not_before: u64,
-    /// A snapshot is needed soon, whatever the size of the log.
+    /// A snapshot is needed soon, independent of the size of the log.
     hurried: bool,
 }
 

@@ -72,8 +72,9 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     /// Another member reports that this one was removed. If this member leads or has a leader, the report is wrong: the
-    /// reporting member has left the cluster, for example because it was told to continue alone. If there is no leader,
-    /// this member may have been away when it was removed. Then it believes two members, or the only other one.
+    /// reporting member has left the cluster, for example because it was started with `--force-new-cluster`. If there
+    /// is no leader, this member may have been away when it was removed. Then it believes two members, or the only
+    /// other one.
     pub(super) fn is_told_removed(&mut self, by: NodeId) {
         if self.core.leader().is_some() || by == self.core.id() || !self.knows(by) {
             return;

@@ -13,8 +13,8 @@
 //! All other messages of a newcomer are useless: they answer requests that this member did not send, or ask a leader
 //! for things that only members get.
 //!
-//! A message that contradicts the protocol has no effect, whoever sends it. The connection on which it arrived is
-//! closed, and a log line names the reason.
+//! A message that contradicts the protocol has no effect, even if a member sends it. The connection on which it arrived
+//! is closed, and a log line names the reason.
 
 use super::letter::Letter;
 use super::rules::Rules;

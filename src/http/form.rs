@@ -117,8 +117,7 @@ enum Place {
 }
 
 impl<'a> Form<'a> {
-    /// Reads body and query in one turn, whatever their length. An error in the body is reported before one in the
-    /// query.
+    /// Reads body and query of any length in one turn. An error in the body is reported before one in the query.
     ///
     /// # Errors
     /// The cause text of error 210.

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// Characters that are not escaped in a `Location`, in addition to letters and digits. The set is the reference's.
+/// Characters that are not escaped in a `Location`, in addition to the alphanumeric ones. The set is the reference's.
 const PATH_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')

@@ -2,8 +2,8 @@
 //!
 //! [`wal::look`] makes the same decisions about the files as a start. The content of the files is read by the same
 //! functions as at a start. So if this inspection refuses a directory, a node does not start on it and reports the same
-//! error. Nothing is changed, no lock is held, and a node may run on the directory. [`read`] returns the content even
-//! if a node may no longer start from it.
+//! error. The inspection changes nothing and holds no lock, so a node may run on the directory. [`read`] returns the
+//! content even if a node may no longer start from it.
 
 use super::stored::first_mark;
 use crate::config::Stop;
@@ -63,7 +63,7 @@ pub struct Refusal {
     pub index: Option<LogIndex>,
     /// The whole message. It names the place.
     pub reason: String,
-    /// What the operator can do, if the message does not say so.
+    /// What the operator can do, if the message does not contain it.
     pub hint: String,
 }
 

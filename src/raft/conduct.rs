@@ -3,7 +3,7 @@
 //! A message comes from another process, possibly from one that only claims to be a member. So a message that
 //! contradicts the protocol never ends this process. It changes nothing, and the core reports it to the driver
 //! ([`super::Todo::violations`]), which closes the connection. The assertions in the other files of this module are
-//! about this node's own state. No message can make them fail.
+//! about this node's own state, so that no message makes them fail.
 //!
 //! | violation | why a correct member does not send it |
 //! |---|---|

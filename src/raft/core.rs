@@ -84,7 +84,7 @@ pub struct StoredLog {
 #[derive(Debug, Clone)]
 pub enum Input {
     /// The node has started. The input itself does nothing. But a core that is the only voter starts an election in its
-    /// first step, whatever its input is, and this input can be that step.
+    /// first step with any input, and this input can be the first.
     Start,
     /// One tick of the driver's monotonic clock (about 10 per heartbeat interval).
     Tick,

@@ -10,14 +10,14 @@
 //! by length; paper §5.4.1). So a leader has every committed entry. For `T` after a message from its leader, a voter
 //! refuses pre-votes and ignores vote requests, including their term (dissertation §4.2.3). So nobody can replace a
 //! leader whose messages reach a majority. There are two exceptions: a leadership transfer (`transfer`), and a hint
-//! that the leader is gone.
+//! that the leader's process is dead.
 //!
 //! The hint is [`Input::LeaderGone`](super::Input::LeaderGone). When the leader's process dies, its host refuses
-//! connections. The driver then knows long before a timeout that this leader is gone. The hint clears only this node's
-//! *own* record of its leader: from now on the node may start a pre-vote and grant others theirs. A small random delay
-//! prevents all followers of one leader from starting at the same moment. Then the usual pre-vote runs under the usual
-//! rules, so a wrong hint only costs a few messages. The other voters still know their leader and refuse, and the next
-//! heartbeat restores the record.
+//! connections. The driver then knows long before a timeout that this leader's process is dead. The hint clears only
+//! this node's *own* record of its leader: from now on the node may start a pre-vote and grant others theirs. A small
+//! random delay prevents all followers of one leader from starting at the same moment. Then the usual pre-vote runs
+//! under the usual rules, so a wrong hint only costs a few messages. The other voters still know their leader and
+//! refuse, and the next heartbeat restores the record.
 
 use super::core::{Core, State};
 use super::message::{Ballot, Body, Membership, NodeId, Payload, Position, Term};
@@ -51,7 +51,7 @@ impl Timer {
     }
 }
 
-/// State of early elections: this node knows that its leader's process is gone.
+/// State of early elections: this node knows that its leader's process is dead.
 #[derive(Debug)]
 pub(super) struct Hint {
     tries: u8,
@@ -117,7 +117,7 @@ impl<R: Rules> Core<R> {
         self.random.between(heartbeat.div_ceil(2), heartbeat + 1)
     }
 
-    /// The driver reports that the process of `leader` is gone.
+    /// The driver reports that the process of `leader` is dead.
     pub(super) fn on_leader_gone(&mut self, leader: NodeId) {
         if self.leader == Some(leader) && leader != self.settings.id {
             self.leader = None;

@@ -132,10 +132,10 @@ impl<R: Rules> Core<R> {
         self.members.current().voters.contains(&self.settings.id)
     }
 
-    /// Whether this node may start an election. A voter may. So may a node whose removal is in its log and not known to
-    /// be committed: it may have the longest log, and then no other node can win. It does not count its own vote, and
-    /// stops when the removal is committed (dissertation §4.2.2). After a restart the core cannot know at once whether
-    /// the removal was committed. The driver knows if it was applied.
+    /// Whether this node may start an election. A voter may, and also a node whose removal is in its log and not known
+    /// to be committed: it may have the longest log, and then no other node can win. It does not count its own vote,
+    /// and stops when the removal is committed (dissertation §4.2.2). After a restart the core cannot know at once
+    /// whether the removal was committed. The driver knows if it was applied.
     pub(super) fn may_stand(&self) -> bool {
         let committed = self.members.at(self.commit);
         self.is_voter() || committed.is_some_and(|members| members.voters.contains(&self.id()))

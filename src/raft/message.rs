@@ -56,7 +56,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// A node's hard state: what it must never forget about elections (paper §5.1, §5.2).
+/// A node's hard state. The node must never forget it, because elections depend on it (paper §5.1, §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ballot {
     /// The newest term that this node has seen; 0 on a new node. Never decreases.
@@ -151,9 +151,9 @@ pub struct Message {
 }
 
 impl Message {
-    /// Whether this message must stay in order with the entries (appends, and what must not overtake them). All other
-    /// messages are small and may overtake entries, so that a connection full of entries never looks like a dead
-    /// leader.
+    /// Whether this message must stay in order with the entries. That is true of appends, and of messages that must not
+    /// overtake them. All other messages are small and may overtake entries, so that a connection full of entries never
+    /// looks like a dead leader.
     pub fn is_bulk(&self) -> bool {
         matches!(self.body, Body::Append { .. } | Body::Commit { .. })
     }

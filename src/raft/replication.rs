@@ -29,7 +29,7 @@ use super::transfer::Transfer;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Maximum number of appends that are on their way to one follower, whatever their size.
+/// Maximum number of appends that are on their way to one follower, independent of their size.
 const WINDOW_MESSAGES: usize = 256;
 
 /// A leader's data in its term.

@@ -110,7 +110,7 @@ pub struct LogJobs<D: Disk, R: Rules = AllRules> {
     rules: R,
     wal: Wal<D>,
     pending: Pending,
-    /// Whether the disk was full at the last attempt. The log says so once.
+    /// Whether the disk was full at the last attempt. This is logged once.
     full: bool,
     /// Approximate bytes of entries per read.
     read_bytes: usize,

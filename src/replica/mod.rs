@@ -79,7 +79,7 @@ pub trait Waiter<O>: Send {
 pub trait Reader<O>: Send {
     /// `view` contains everything that was acknowledged before the request (dissertation §6.4).
     fn ready(self: Box<Self>, view: &Arc<View>, outbox: &mut O);
-    /// The read was not confirmed, for the reason in the [`Failure`]. Nothing was read.
+    /// The read was not confirmed, for the reason in the [`Failure`].
     fn failed(self: Box<Self>, failure: Failure, outbox: &mut O);
 
     /// Its maximum wait, if shorter than the request timeout.
@@ -178,8 +178,8 @@ pub struct Replica<O> {
     requests: Sender<Request<Caller<O>>>,
     /// The receiving end, for requests that are still in the channel when the raft thread has ended.
     untaken: Receiver<Request<Caller<O>>>,
-    /// Whether the raft thread accepts no more requests. The raft thread sets it before it reads the last requests. A
-    /// caller reads it after sending a request. So at least one of the two notices the other.
+    /// Whether the raft thread refuses all further requests. The raft thread sets it before it reads the last requests.
+    /// A caller reads it after sending a request. So at least one of the two notices the other.
     ended: Arc<AtomicBool>,
     backlog: Arc<Backlog>,
     stop: Sender<()>,
@@ -351,7 +351,7 @@ impl<O: Outbox> Replica<O> {
         let _ = self.stop.try_send(());
     }
 
-    /// Whether the threads accept no more requests.
+    /// Whether the threads refuse all further requests.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! The raft thread's interface to the other members: what it sends, and the events it receives.
+//! The raft thread's interface to the other members: the messages it sends, and the events it receives.
 //!
 //! The module that transports the messages (`peer`) is in a higher layer and implements [`Peers`]. No function here
 //! waits: if a queue is full, the message is dropped, and raft sends again.

@@ -58,7 +58,7 @@ pub struct Wiring<O> {
 pub struct RaftThread<O> {
     wiring: Wiring<O>,
     boot_id: [u8; 16],
-    /// How to make the snapshot that is being installed the newest one, and who waits for that.
+    /// The snapshot that is being installed: how to make it the newest one, and the sender that waits for that.
     installing: Option<Installing>,
     stop_seen: bool,
     outbox: O,

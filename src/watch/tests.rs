@@ -276,7 +276,7 @@ fn a_stream_has_every_event_in_order() {
     for number in 1..=200 {
         stand.put(&format!("/d/{}", number % 10));
         if number % 50 == 0 {
-            // No client is ever a hundred events behind.
+            // Each client is always less than a hundred events behind.
             let told: Vec<_> = (0..50).map(|_| stream.event()).collect();
             let wanted: Vec<_> = (number - 49..=number).map(Some).collect();
             assert_eq!(told, wanted);

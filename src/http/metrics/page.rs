@@ -58,7 +58,7 @@ impl Page {
     }
 }
 
-/// A family under construction. Nothing is written for a family without samples.
+/// A family under construction. A family without samples is not written.
 pub struct Family<'a> {
     text: &'a mut String,
     name: &'a str,
