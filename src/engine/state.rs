@@ -268,7 +268,7 @@ impl Loader {
         }
     }
 
-    /// Keeps events of at most so many bytes ([`Settings::history_bytes`](super::Settings::history_bytes)).
+    /// Keeps events of at most this many bytes ([`Settings::history_bytes`](super::Settings::history_bytes)).
     pub fn limit_history(mut self, bytes: usize) -> Loader {
         self.tree.limit_history(bytes);
         self

@@ -503,7 +503,7 @@ fn replica_settings(config: &Config, snapshot_bytes: u64) -> Settings {
     }
 }
 
-/// What `--watch-history` says, or a sixteenth of the disk.
+/// The limit of `--watch-history`, or a sixteenth of the disk.
 fn history_bytes(config: &Config, disks: Disks) -> usize {
     let bytes = config.watch_history_bytes.unwrap_or(disks.data / 16);
     usize::try_from(bytes).unwrap_or(usize::MAX)

@@ -139,9 +139,9 @@ fn options(config: &Config) -> wal::Options {
 /// The sizes of the file systems that hold a member's files, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Disks {
-    /// Of the snapshots.
+    /// The file system of the snapshots.
     pub data: u64,
-    /// Of the log, which may lie elsewhere (`--wal-dir`).
+    /// The file system of the log, which may be elsewhere (`--wal-dir`).
     pub log: u64,
     /// Whether these are two file systems.
     pub are_two: bool,
@@ -174,13 +174,13 @@ pub(super) fn segment_bytes_max(disk_bytes: u64) -> u64 {
         .next_multiple_of(LEAST)
 }
 
-/// The folder, or what it will be made in.
+/// The folder, or the existing folder in which it will be created.
 fn existing(dir: &Path) -> &Path {
     let there = dir.ancestors().find(|dir| dir.exists());
     there.unwrap_or(Path::new("."))
 }
 
-/// The size of the file system that holds `dir`; unlimited if it cannot be told (a ramfs says 0).
+/// Size of the file system that contains `dir`. Unlimited if it is unknown (a ramfs reports 0).
 fn disk_bytes(dir: &Path) -> u64 {
     rustix::fs::statvfs(dir)
         .map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize))

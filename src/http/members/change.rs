@@ -143,7 +143,8 @@ fn peer_urls(request: &Request<'_>) -> Result<Vec<Url>, Refusal> {
     member_urls(&url_texts(request.body())?)
 }
 
-/// A path is where clients find a server on the same machine. The reference knows none, and members reach no member there.
+/// Refuses paths of Unix sockets: they are only for clients on the same machine. The reference does not have them, and
+/// members cannot reach another member at a path.
 fn member_urls(texts: &[String]) -> Result<Vec<Url>, Refusal> {
     let bad = |error: UrlError| Refusal::bad(error.to_string());
     let urls = Url::parse_all(texts).map_err(bad)?;
