@@ -3,8 +3,8 @@
 //! Heartbeats need no disk. So a leader whose disk hangs keeps its majority, and every client waits for it. But if the
 //! other disks are equally slow, a slow disk is no reason to give up leadership: the members would transfer it around.
 //! So this module compares two times. Both begin when an entry was appended: how long this disk has not stored it, and
-//! how long it took until a majority had committed it. The second time is the speed of a majority. It is averaged, with
-//! half the weight for the newest measurement, so that one quick sync among slow ones does not count for much.
+//! how long it took until a majority had committed it. The second time is the speed of a majority. It never falls by
+//! more than half with one measurement, so that one quick sync among slow ones does not count for much.
 
 use super::time::Monotonic;
 use crate::raft::LogIndex;
@@ -22,7 +22,7 @@ pub struct Lag {
     own: Option<(LogIndex, Monotonic)>,
     /// The same, observed until it is committed.
     majority: Option<(LogIndex, Monotonic)>,
-    /// Average of the time until an entry is committed.
+    /// The time until an entry is committed: the last measurement, or half of the previous value if that is longer.
     usual: Duration,
     /// When this leader began to give up leadership.
     since: Option<Monotonic>,

@@ -754,8 +754,8 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// Proposes the expiry of due keys, and records the time in the log while keys with a TTL exist. Does neither while
-    /// a batch is with the disk for long: the entry proposed before is not stored yet.
+    /// Proposes the expiry of due keys, and records the time in the log while keys with a TTL exist. The minimum
+    /// intervals count from the proposal, so a slow disk that delays the previous entry does not cause more of them.
     fn keep_time(&mut self, now: Monotonic) {
         let cluster = self.estimate.at(now);
         let due = self
