@@ -3,7 +3,7 @@
 use super::counters::{Counters, Gauges};
 use super::crew::Crew;
 use super::dial;
-use super::frame::Origin;
+use super::frame::{Bounds, Budget, FrameReader, Origin};
 use super::hello::{Me, Refusal};
 use super::incoming::Streams;
 use super::lanes::Dropped;
@@ -24,6 +24,10 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// Different ones remembered for that.
 const COMPLAINTS_MAX: usize = 64;
 
+/// Bytes of incoming frames that are longer than a reader's buffer, of all connections together: one frame as long as
+/// there may be, and a third of that for the others.
+const FRAMES_BYTES: usize = 128 << 20;
+
 /// How long things may take. The defaults suit an election timeout of a second.
 #[derive(Debug, Clone)]
 pub struct Timing {
@@ -35,6 +39,8 @@ pub struct Timing {
     pub write: Duration,
     /// So is one whose other end acknowledges nothing for so long.
     pub unacknowledged: Duration,
+    /// A frame that has begun is complete after this long, and a second more for each MiB of it.
+    pub frame: Duration,
     /// A snapshot transfer without progress is given up.
     pub stall: Duration,
     /// The pause after the first failed dial; it doubles
@@ -55,6 +61,7 @@ impl Timing {
             // Short, since a connection that has lost segments falls silent for ever longer spans: after a
             // cut link is healed a new one is there sooner.
             unacknowledged: Duration::from_secs(3).max(3 * election_timeout),
+            frame: Duration::from_secs(30),
             stall: Duration::from_secs(30),
             retry_min: Duration::from_millis(10),
             retry_max: Duration::from_secs(1),
@@ -72,6 +79,7 @@ pub(super) struct Common {
     pub news: News,
     pub counters: Arc<Counters>,
     pub streams: Streams,
+    pub frames: Arc<Budget>,
     pub peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
     /// As the flags say; the table may know better.
     urls: Vec<String>,
@@ -140,6 +148,7 @@ impl Common {
             news: News::default(),
             counters: Arc::default(),
             streams: Streams::default(),
+            frames: Budget::new(FRAMES_BYTES),
             peers: Mutex::default(),
             urls,
             complaints: Complaints::default(),
@@ -223,6 +232,16 @@ impl Common {
             cluster: self.me.cluster,
             sender,
         }
+    }
+
+    /// A reader of what `sender` sends.
+    pub fn reader_of(&self, sender: NodeId, payload_max: usize, early: &[u8]) -> FrameReader {
+        let bounds = Bounds {
+            payload_max,
+            time: self.timing.frame,
+            budget: Arc::clone(&self.frames),
+        };
+        FrameReader::new(self.origin_of(sender), bounds, early)
     }
 
     /// Sets the options of a connection, on either end.

@@ -16,7 +16,10 @@
 use crate::raft::NodeId;
 use crc32fast::Hasher;
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
+use std::net::TcpStream;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The version of everything after the 101, told in the head as well.
 pub(super) const VERSION: u8 = 1;
@@ -112,10 +115,72 @@ impl fmt::Display for Damage {
     }
 }
 
+/// Bytes that the long frames of all connections may have together. A reader takes what a frame declares before it reads
+/// beyond its own buffer, and waits while there is not so much: the frame's time runs meanwhile, so whoever holds some
+/// gives it back. `freed` is notified with each byte that comes back; only readers of long frames wait there.
+pub(super) struct Budget {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Budget {
+    pub fn new(bytes: usize) -> Arc<Budget> {
+        Arc::new(Budget {
+            free: Mutex::new(bytes),
+            freed: Condvar::new(),
+        })
+    }
+
+    /// None: there was not so much within that time.
+    fn take(self: &Arc<Budget>, bytes: usize, within: Duration) -> Option<Share> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .freed
+            .wait_timeout_while(free, within, |free| *free < bytes);
+        let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *free = free.checked_sub(bytes)?;
+        Some(Share {
+            budget: Arc::clone(self),
+            bytes,
+        })
+    }
+}
+
+/// A part of the budget, until it is dropped.
+struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let free = self.budget.free.lock();
+        *free.unwrap_or_else(PoisonError::into_inner) += self.bytes;
+        self.budget.freed.notify_all();
+    }
+}
+
+/// What a reader may take, and how long.
+#[derive(Clone)]
+pub(super) struct Bounds {
+    /// Of a frame.
+    pub payload_max: usize,
+    /// A frame that has begun is complete after this long, and a second more for each MiB of it.
+    pub time: Duration,
+    /// Shared by all readers.
+    pub budget: Arc<Budget>,
+}
+
 /// Cuts what a socket brings into frames. Memory follows what has come, not what a length declares.
 pub(super) struct FrameReader {
     origin: Origin,
-    payload_max: usize,
+    bounds: Bounds,
+    /// When the first byte of the frame came that is not complete.
+    begun: Option<Instant>,
+    /// Held for that frame if it is a long one.
+    share: Option<Share>,
+    /// The socket has a time limit for reads.
+    is_timed: bool,
     /// All of it may be written to; `start..end` has come and is not yet taken.
     buffer: Vec<u8>,
     start: usize,
@@ -124,12 +189,15 @@ pub(super) struct FrameReader {
 
 impl FrameReader {
     /// `early`: what was read with the head.
-    pub fn new(origin: Origin, payload_max: usize, early: &[u8]) -> FrameReader {
+    pub fn new(origin: Origin, bounds: Bounds, early: &[u8]) -> FrameReader {
         let mut buffer = vec![0; BUFFER_BYTES.max(early.len())];
         buffer[..early.len()].copy_from_slice(early);
         FrameReader {
             origin,
-            payload_max,
+            bounds,
+            begun: None,
+            share: None,
+            is_timed: false,
             buffer,
             start: 0,
             end: early.len(),
@@ -138,15 +206,18 @@ impl FrameReader {
 
     /// Whether a whole frame waits, or one that can be none.
     pub fn has_frame(&self) -> Result<bool, Damage> {
-        let waiting = &self.buffer[self.start..self.end];
-        let Some(length) = waiting.first_chunk() else {
-            return Ok(false);
-        };
-        let length = u32::from_le_bytes(*length) as usize;
-        match length > self.payload_max {
-            true => Err(Damage::TooLong(length)),
-            false => Ok(waiting.len() >= HEADER_BYTES + length),
+        match self.declared() {
+            None => Ok(false),
+            Some(length) if length > self.bounds.payload_max => Err(Damage::TooLong(length)),
+            Some(length) => Ok(self.end - self.start >= HEADER_BYTES + length),
         }
+    }
+
+    /// The length of the payload that the next frame declares.
+    fn declared(&self) -> Option<usize> {
+        let waiting = &self.buffer[self.start..self.end];
+        let length = waiting.first_chunk()?;
+        Some(u32::from_le_bytes(*length) as usize)
     }
 
     /// The next whole frame that has come.
@@ -166,6 +237,7 @@ impl FrameReader {
         let kind = self.check(header)?;
         let payload = self.start + HEADER_BYTES;
         self.start = payload + length;
+        self.begun = None;
         Ok(Some((kind, &self.buffer[payload..payload + length])))
     }
 
@@ -182,6 +254,66 @@ impl FrameReader {
             return Err(Damage::Sender(sender));
         }
         Kind::from_byte(header[9]).ok_or(Damage::Kind(header[9]))
+    }
+
+    /// Waits for more, as [`FrameReader::fill`]; between frames for as long as `idle`, or for ever, and within one until
+    /// its time is over. Whole frames must have been taken out before.
+    pub fn fill_in_time(
+        &mut self,
+        socket: &TcpStream,
+        idle: Option<Duration>,
+    ) -> io::Result<usize> {
+        let Some(left) = self.time_left()? else {
+            if std::mem::take(&mut self.is_timed) || idle.is_some() {
+                socket.set_read_timeout(idle)?;
+            }
+            return self.fill(socket);
+        };
+        self.take_share(left)?;
+        let wait = idle.map_or(left, |idle| idle.min(left));
+        // What is left after the wait for memory may be nothing, which a socket would take for no limit.
+        let wait = wait.max(Duration::from_millis(1));
+        self.is_timed = true;
+        socket.set_read_timeout(Some(wait))?;
+        match self.fill(socket) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(too_slow()),
+            other => other,
+        }
+    }
+
+    /// How long the frame may still take that has begun; None: none has.
+    fn time_left(&mut self) -> io::Result<Option<Duration>> {
+        if self.start == self.end {
+            self.begun = None;
+            self.share = None;
+            return Ok(None);
+        }
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        let mib = self.declared().unwrap_or(0) >> 20;
+        let most = self.bounds.time + Duration::from_secs(mib as u64);
+        let left = most.saturating_sub(begun.elapsed());
+        match left.is_zero() {
+            true => Err(too_slow()),
+            false => Ok(Some(left)),
+        }
+    }
+
+    /// A long frame needs a share of the budget.
+    fn take_share(&mut self, within: Duration) -> io::Result<()> {
+        let needed = self.declared().unwrap_or(0);
+        let has = self.share.as_ref().map_or(0, |share| share.bytes);
+        if needed <= BUFFER_BYTES_KEPT || has >= needed {
+            return Ok(());
+        }
+        self.share = None;
+        self.share = self.bounds.budget.take(needed, within);
+        match &self.share {
+            Some(_) => Ok(()),
+            None => Err(io::Error::new(
+                ErrorKind::OutOfMemory,
+                "frames of other connections take all memory that there is for them",
+            )),
+        }
     }
 
     /// Waits for more; how much came, 0 at the end of the stream.
@@ -210,9 +342,16 @@ impl FrameReader {
             (self.start, self.end) = (0, self.end - self.start);
         }
         if self.buffer.len() - self.end < self.buffer.len() / 4 {
-            self.buffer.resize(2 * self.buffer.len(), 0);
+            // Doubling, but not far beyond the frame that grows.
+            let frame = HEADER_BYTES + self.declared().unwrap_or(0) + BUFFER_BYTES;
+            let length = (2 * self.buffer.len()).min(frame.max(self.end + BUFFER_BYTES));
+            self.buffer.resize(length, 0);
         }
     }
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "a frame takes too long")
 }
 
 /// `N` bytes of a header from `offset` on.
@@ -238,7 +377,69 @@ mod tests {
     }
 
     fn reader(early: &[u8]) -> FrameReader {
-        FrameReader::new(ORIGIN, 1 << 20, early)
+        FrameReader::new(ORIGIN, bounds(1 << 20), early)
+    }
+
+    fn bounds(payload_max: usize) -> Bounds {
+        Bounds {
+            payload_max,
+            time: Duration::from_secs(20),
+            budget: Budget::new(4 << 20),
+        }
+    }
+
+    /// A reader whose socket has brought the beginning of a frame, and the other end of that socket.
+    fn long_frame(bounds: &Bounds, payload: usize) -> (FrameReader, TcpStream, TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let there = TcpStream::connect(listener.local_addr().expect("its address"));
+        let (here, _) = listener.accept().expect("the connection");
+        let head = (payload as u32).to_le_bytes();
+        let reader = FrameReader::new(ORIGIN, bounds.clone(), &head);
+        (reader, here, there.expect("connect"))
+    }
+
+    /// Each of two connections begins a frame that takes more than half of what there is.
+    #[test]
+    fn long_frames_share_one_budget() {
+        let bounds = Bounds {
+            time: Duration::from_millis(300),
+            ..bounds(3 << 20)
+        };
+        let (mut first, socket, mut there) = long_frame(&bounds, 3 << 20);
+        std::io::Write::write_all(&mut there, &[0; 100]).expect("write");
+        first.fill_in_time(&socket, None).expect("it has its share");
+        let (mut second, other, _open) = long_frame(&bounds, 3 << 20);
+        let begun = second.time_left().expect("time").expect("a frame");
+        let error = second.take_share(begun).expect_err("no share is left");
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+        drop(first);
+        let (mut third, _, _also_open) = long_frame(&bounds, 3 << 20);
+        third.take_share(begun).expect("what was held is back");
+        drop((other, socket));
+    }
+
+    #[test]
+    fn a_frame_that_drips_is_given_up() {
+        let bounds = Bounds {
+            time: Duration::from_millis(200),
+            ..bounds(1 << 20)
+        };
+        let (mut reader, here, mut there) = long_frame(&bounds, 1000);
+        let begun = Instant::now();
+        let error = loop {
+            let written = std::io::Write::write_all(&mut there, &[0]);
+            written.expect("it is read");
+            match reader.fill_in_time(&here, None) {
+                Ok(count) => assert!(count > 0),
+                Err(error) => break error,
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "it goes on for ever"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
 
     #[test]

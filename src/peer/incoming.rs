@@ -12,6 +12,7 @@ use crate::raft::NodeId;
 use crate::replica::peers::FromPeers;
 use crate::wal::Disk;
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -189,8 +190,7 @@ impl Stream<'_> {
         alive.store(true, Ordering::SeqCst);
         // It is up: the way back is worth a dial.
         queue.call();
-        let origin = self.common.origin_of(*id);
-        let mut reader = FrameReader::new(origin, LETTER_BYTES_MAX, early);
+        let mut reader = self.common.reader_of(*id, LETTER_BYTES_MAX, early);
         if let Err(why) = self.read(&mut reader) {
             let label = self.peer.label();
             log::warn!("closing the connection from {label}: {why}");
@@ -211,11 +211,18 @@ impl Stream<'_> {
                     return Ok(());
                 }
             }
-            if reader.fill(&*self.socket).unwrap_or(0) == 0 {
-                return Ok(());
+            match reader.fill_in_time(&self.socket, None) {
+                Ok(1..) => {}
+                Err(error) if is_own_limit(&error) => return Err(error.to_string()),
+                Ok(0) | Err(_) => return Ok(()),
             }
         }
     }
+}
+
+/// Whether a limit of ours has ended the stream, which its sender does not see.
+fn is_own_limit(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::OutOfMemory)
 }
 
 /// The letters of all frames that have come whole.

@@ -32,7 +32,7 @@
 //! - Whoever comes in is of this cluster and still has its data, and means this member (D12). One that the
 //!   table does not have yet is heard as a guest: raft's log may be ahead of what is applied here.
 //! - A member is called gone only if its machine refused a connection; a timeout is no proof.
-//! - Memory is bounded: 8 MiB of bulk for each member, one frame that has really come, one slice.
+//! - Memory is bounded: 8 MiB of bulk for each member, one budget for the long frames of all that come in, one slice.
 //!
 //! # Reading order
 //!

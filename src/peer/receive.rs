@@ -86,7 +86,7 @@ impl<D: Disk> Receiver<D> {
         let Some(_taken) = self.take_place(from, term, &socket) else {
             return log::warn!("the snapshot of {:x} comes beside another one", from.0);
         };
-        let reader = FrameReader::new(self.common.origin_of(from), FRAME_BYTES_MAX, early);
+        let reader = self.common.reader_of(from, FRAME_BYTES_MAX, early);
         let incoming = Incoming {
             receiver: self,
             socket,
@@ -157,10 +157,8 @@ struct Whole<D: Disk> {
 impl<D: Disk> Incoming<'_, D> {
     fn run(mut self) -> Result<(), String> {
         let common = &self.receiver.common;
-        let stall = common.timing.stall;
         common
             .tune(&self.socket, true)
-            .and_then(|()| self.socket.set_read_timeout(Some(stall)))
             .map_err(|error| error.to_string())?;
         let whole = self.receive()?;
         let Some(position) = self.hand_over(whole)? else {
@@ -228,7 +226,8 @@ impl<D: Disk> Incoming<'_, D> {
 
     /// The first frame: what is to come.
     fn begin(&mut self) -> Result<(u64, SnapshotMark), String> {
-        let (kind, payload) = next(&mut self.reader, &self.socket)?;
+        let stall = self.receiver.common.timing.stall;
+        let (kind, payload) = next(&mut self.reader, &self.socket, stall)?;
         let Some((bytes, mark)) = payload.split_first_chunk().filter(|_| kind == Kind::Mark) else {
             return Err("it does not begin with its mark".into());
         };
@@ -238,7 +237,8 @@ impl<D: Disk> Incoming<'_, D> {
 
     /// None: the end.
     fn next_slice(&mut self) -> Result<Option<&[u8]>, String> {
-        match next(&mut self.reader, &self.socket)? {
+        let stall = self.receiver.common.timing.stall;
+        match next(&mut self.reader, &self.socket, stall)? {
             (Kind::Slice, slice) => Ok(Some(slice)),
             (Kind::End, []) => Ok(None),
             (kind, _) => Err(format!("a frame of kind {kind:?} among its slices")),
@@ -298,10 +298,14 @@ impl<D: Disk> Copy<D> {
     }
 }
 
-/// The next frame, however long it takes if only bytes come.
-fn next<'a>(reader: &'a mut FrameReader, socket: &TcpStream) -> Result<(Kind, &'a [u8]), String> {
+/// The next frame; `stall` is how long nothing may come.
+fn next<'a>(
+    reader: &'a mut FrameReader,
+    socket: &TcpStream,
+    stall: Duration,
+) -> Result<(Kind, &'a [u8]), String> {
     while !reader.has_frame().map_err(|damage| damage.to_string())? {
-        match reader.fill(socket) {
+        match reader.fill_in_time(socket, Some(stall)) {
             Ok(0) => return Err("its sender has ended it".into()),
             Ok(_) => {}
             Err(error) => return Err(plain(error).to_string()),

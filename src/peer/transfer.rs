@@ -11,7 +11,7 @@
 
 use super::common::Common;
 use super::dial::{Call, Failure};
-use super::frame::{FrameReader, Kind};
+use super::frame::Kind;
 use super::hello::SNAPSHOT_PATH;
 use crate::raft::{LogIndex, NodeId, Position, Term};
 use crate::wal::{Disk, SnapshotReader, Snapshots, WalError, WalErrorKind};
@@ -121,15 +121,13 @@ impl<D: Disk> Transfers<D> {
 
     fn await_answer(&self, socket: &TcpStream, to: NodeId) -> Result<Position, String> {
         let patience = ANSWER_STALLS * self.common.timing.stall;
-        let told = socket.set_read_timeout(Some(patience));
-        told.map_err(|error| error.to_string())?;
-        let mut reader = FrameReader::new(self.common.origin_of(to), POSITION_BYTES, &[]);
+        let mut reader = self.common.reader_of(to, POSITION_BYTES, &[]);
         loop {
             if let Some((kind, payload)) = reader.next().map_err(|damage| damage.to_string())? {
                 let position = decode_position(payload).filter(|_| kind == Kind::Installed);
                 return position.ok_or_else(|| "its answer is not to be understood".into());
             }
-            match reader.fill(socket) {
+            match reader.fill_in_time(socket, Some(patience)) {
                 Ok(0) => return Err("it was not used there".into()),
                 Ok(_) => {}
                 Err(error) => return Err(format!("no answer: {}", plain(error))),

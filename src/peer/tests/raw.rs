@@ -1,7 +1,7 @@
 //! The other end of a link as bare sockets, which do what no link does.
 
 use super::*;
-use crate::peer::frame::{FrameReader, Kind, Origin};
+use crate::peer::frame::{Bounds, Budget, FrameReader, Kind, Origin};
 use crate::peer::hello::{Me, SNAPSHOT_PATH, STREAM_PATH};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -123,6 +123,14 @@ impl Bare {
     }
 }
 
+fn bounds() -> Bounds {
+    Bounds {
+        payload_max: 64 << 20,
+        time: PATIENCE,
+        budget: Budget::new(128 << 20),
+    }
+}
+
 /// The frames that come on a socket, with their payloads.
 pub struct Frames {
     pub socket: TcpStream,
@@ -135,7 +143,7 @@ impl Frames {
     pub fn of(socket: TcpStream, sender: u64) -> Frames {
         Frames {
             socket,
-            reader: FrameReader::new(origin(sender), 64 << 20, &[]),
+            reader: FrameReader::new(origin(sender), bounds(), &[]),
             bytes: 0,
         }
     }
