@@ -45,6 +45,11 @@ pub fn parse(text: &str) -> Option<u64> {
         .then(|| u64::from_str_radix(text, 16).ok())?
 }
 
+/// The SHA-1 of these bytes, as hex.
+pub fn digest(bytes: &[u8]) -> String {
+    sha1_smol::Sha1::from(bytes).digest().to_string()
+}
+
 fn hash_urls(peer_urls: &[Url], suffix: &str) -> u64 {
     let mut urls: Vec<&str> = peer_urls.iter().map(Url::as_str).collect();
     urls.sort_unstable();

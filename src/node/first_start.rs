@@ -7,16 +7,11 @@
 
 use super::random;
 use crate::config::{self, ClusterState, Config, Stop};
-use crate::dial;
-use crate::engine::members::{Member, Members};
+use crate::engine::members::Members;
 use crate::identity::Identity;
 use crate::ids;
+use crate::peer::listing::{Listed, Told, ask};
 use crate::urls::Url;
-use serde::Deserialize;
-use std::time::Duration;
-
-/// How long this node waits for a member's answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Determines the identity of this node from its flags and the answers of the other members.
 ///
@@ -142,53 +137,4 @@ fn others(config: &Config) -> Vec<Url> {
         .filter(|(name, _)| *name != config.name)
         .flat_map(|(_, urls)| urls.clone())
         .collect()
-}
-
-/// A member's answer about its cluster.
-struct Told {
-    /// The URL of the answering member.
-    url: String,
-    cluster: u64,
-    members: Vec<Listed>,
-}
-
-/// A member in the list that the peer port returns.
-#[derive(Debug, Deserialize)]
-struct Listed {
-    id: u64,
-    #[serde(rename = "peerURLs")]
-    peer_urls: Vec<String>,
-    #[serde(default)]
-    name: String,
-    #[serde(default, rename = "clientURLs")]
-    client_urls: Vec<String>,
-}
-
-impl Listed {
-    fn member(&self) -> Member {
-        Member {
-            id: self.id,
-            name: self.name.clone(),
-            peer_urls: self.peer_urls.clone(),
-            client_urls: self.client_urls.clone(),
-        }
-    }
-}
-
-/// Asks the member at `url`; `None` if there is no answer, or it is not that of a cluster member.
-fn ask(url: &Url) -> Option<Told> {
-    let config = dial::config().timeout_global(Some(ANSWER_TIMEOUT)).build();
-    let agent = dial::agent(config, url).ok()?;
-    let mut answer = agent
-        .get(format!("{}/members", dial::base(url)))
-        .call()
-        .ok()?;
-    let cluster = answer.headers().get("X-Etcd-Cluster-Id")?.to_str().ok()?;
-    let cluster = ids::parse(cluster)?;
-    let text = answer.body_mut().read_to_string().ok()?;
-    Some(Told {
-        url: url.as_str().to_owned(),
-        cluster,
-        members: serde_json::from_str(&text).ok()?,
-    })
 }

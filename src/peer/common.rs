@@ -4,18 +4,21 @@ use super::counters::{Counters, Gauges};
 use super::crew::Crew;
 use super::dial;
 use super::frame::{Bounds, Budget, FrameReader, Origin};
-use super::hello::{Me, Refusal};
+use super::hello::{Hello, Me, Refusal};
 use super::incoming::Streams;
 use super::lanes::Dropped;
+use super::listing::Listing;
 use super::news::{Events, News};
 use super::outgoing::Outgoing;
 use super::queue::Queue;
 use super::table::{Known, Table};
+use super::vouch::Vouchers;
 use crate::raft::NodeId;
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,11 +82,15 @@ pub(super) struct Common {
     pub news: News,
     pub counters: Arc<Counters>,
     pub streams: Streams,
+    pub listing: Listing,
+    pub vouchers: Vouchers,
     pub frames: Arc<Budget>,
     pub peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
     /// As the flags say; the table may know better.
     urls: Vec<String>,
     complaints: Complaints,
+    random: RandomState,
+    drawn: AtomicU64,
 }
 
 /// One other member, as its threads share it.
@@ -93,20 +100,24 @@ pub(super) struct Peer {
     pub gauges: Arc<Gauges>,
     /// It was connected, in either direction, since it was called gone last.
     pub alive: AtomicBool,
+    /// What this member's connections to it name (`vouch.rs`).
+    pub token: u64,
     known: Mutex<Known>,
 }
 
 impl Peer {
-    pub fn new(id: NodeId, known: Known, gauges: Arc<Gauges>) -> io::Result<Peer> {
+    pub fn new(id: NodeId, known: Known, gauges: Arc<Gauges>, token: u64) -> io::Result<Peer> {
         Ok(Peer {
             id,
             queue: Queue::new()?,
             gauges,
             alive: AtomicBool::new(false),
+            token,
             known: Mutex::new(known),
         })
     }
 
+    /// Where it is dialled.
     pub fn urls(&self) -> Vec<String> {
         self.known().urls.clone()
     }
@@ -148,11 +159,21 @@ impl Common {
             news: News::default(),
             counters: Arc::default(),
             streams: Streams::default(),
+            listing: Listing::default(),
+            vouchers: Vouchers::default(),
             frames: Budget::new(FRAMES_BYTES),
             peers: Mutex::default(),
             urls,
             complaints: Complaints::default(),
+            random: RandomState::new(),
+            drawn: AtomicU64::new(0),
         }
+    }
+
+    /// A number that nobody can guess, and that is not 0.
+    fn draw_token(&self) -> u64 {
+        let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
+        self.random.hash_one(drawn).max(1)
     }
 
     pub fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Peer>>> {
@@ -170,7 +191,12 @@ impl Common {
 
     /// Begins a link to a member: it is dialled from now on.
     pub fn add(self: &Arc<Common>, id: NodeId, known: Known) -> io::Result<()> {
-        let peer = Arc::new(Peer::new(id, known, self.counters.begin(id))?);
+        let peer = Arc::new(Peer::new(
+            id,
+            known,
+            self.counters.begin(id),
+            self.draw_token(),
+        )?);
         let out = Outgoing::new(Arc::clone(self), Arc::clone(&peer));
         let name = format!("peer-out-{:x}", id.0);
         self.peers().insert(id, peer);
@@ -188,26 +214,32 @@ impl Common {
         self.counters.end(id);
     }
 
-    /// Links a member of this cluster that the table does not have yet.
-    pub fn invite(self: &Arc<Common>, from: NodeId, urls: &[String]) {
-        let Some(known) = self.table.invite(from, urls) else {
+    /// Links a newcomer: `why` tells who speaks for it.
+    pub fn introduce(self: &Arc<Common>, id: NodeId, urls: &[String], why: &str) {
+        let introduced = self
+            .table
+            .introduce(id, urls, |id| self.streams.is_open(id));
+        if let Some(forgotten) = introduced.forgotten {
+            self.remove(forgotten);
+        }
+        let Some(known) = introduced.new else {
             return;
         };
         log::info!(
-            "{:x} at {} is of this cluster, and not in the members' table here yet",
-            from.0,
+            "{:x} at {} is not in the member table here yet, and is heard: {why}",
+            id.0,
             known.urls.join(",")
         );
-        if let Some(peer) = self.peer(from) {
+        if let Some(peer) = self.peer(id) {
             peer.learn(known);
             return peer.queue.call();
         }
-        if let Err(error) = self.add(from, known) {
-            log::error!("no link to {:x}: {error}", from.0);
+        if let Err(error) = self.add(id, known) {
+            log::error!("no link to {:x}: {error}", id.0);
         }
     }
 
-    /// Dials a member at the URLs that it names as well, where the table has others.
+    /// Dials a member at the URLs that it names as well, where the table has others. It has shown itself.
     pub fn hear(&self, from: NodeId, urls: &[String]) {
         if let Some(known) = self.table.hear(from, urls)
             && let Some(peer) = self.peer(from)
@@ -220,6 +252,39 @@ impl Common {
             peer.learn(known);
             peer.queue.call();
         }
+    }
+
+    /// Forgets a newcomer whose connection has ended.
+    pub fn forget_newcomer(&self, id: NodeId) {
+        if self.table.forget(id) {
+            self.remove(id);
+        }
+    }
+
+    /// Whether the member vouches for the connection that begins so.
+    pub fn vouches(&self, hello: &Hello) -> bool {
+        let (Some(peer), Some(digest)) = (self.peer(hello.from), self.digest_of(hello)) else {
+            return false;
+        };
+        let ask = || dial::ask_digest(self, &peer);
+        self.vouchers.vouches(peer.id, &digest, ask)
+    }
+
+    /// Whether that is known, or may be asked now.
+    pub fn may_vouch(&self, hello: &Hello) -> bool {
+        let digest = self.digest_of(hello);
+        digest.is_some_and(|digest| self.vouchers.may_ask(hello.from, &digest))
+    }
+
+    fn digest_of(&self, hello: &Hello) -> Option<String> {
+        let token = hello.token?;
+        Some(self.me.digest(hello.from, self.me.id, token))
+    }
+
+    /// What this member answers to the question of another one which connections are its own.
+    pub fn own_digest(&self, asker: NodeId) -> Option<String> {
+        let peer = self.peer(asker)?;
+        Some(self.me.digest(self.me.id, asker, peer.token))
     }
 
     /// How frames of this member begin.
@@ -265,6 +330,18 @@ impl Common {
             self.news.unreachable(peer.id);
         }
         self.news.unsent(dropped.unsent);
+    }
+
+    /// Logs that a connection in a member's name was closed.
+    pub fn complain_unvouched(&self, from: NodeId, remote: Option<SocketAddr>) {
+        let Some(peer) = self.peer(from) else { return };
+        if self.complaints.is_new(Some(from), 0) {
+            let label = peer.label();
+            let remote = remote.map_or_else(|| "?".to_owned(), |remote| remote.to_string());
+            log::warn!(
+                "closed a connection as {label} from {remote}: {label}, asked at its peer URL, does not vouch for it"
+            );
+        }
     }
 
     /// Logs that `remote` was refused.

@@ -1,8 +1,8 @@
 //! Dialling a member: one TCP connection, the hello, and what came of it.
 
-use super::common::Common;
+use super::common::{Common, Peer};
 use super::crew::Held;
-use super::hello::{CLUSTER, INCARNATION, PROTOCOL, REMOVED};
+use super::hello::{CLUSTER, Greeting, INCARNATION, LINK_PATH, PROOF, PROTOCOL, REMOVED};
 use crate::ids;
 use crate::raft::{NodeId, Term};
 use crate::urls::{Scheme, Url};
@@ -30,6 +30,8 @@ pub(super) struct Call<'a> {
     pub urls: &'a [String],
     pub path: &'a str,
     pub term: Option<Term>,
+    /// What this member's connections to that one name.
+    pub token: u64,
     /// Asked while waiting: whether nobody wants the connection any more.
     pub given_up: &'a dyn Fn() -> bool,
 }
@@ -64,6 +66,12 @@ impl Call<'_> {
     }
 
     fn dial_url(&self, text: &str) -> Result<Held, Failure> {
+        let (socket, url) = self.reach(text)?;
+        self.greet(socket, &url)
+    }
+
+    /// Connects to the first address of a URL that takes a connection.
+    fn reach(&self, text: &str) -> Result<(TcpStream, Url), Failure> {
         let failed = |why: String| Failure::Failed(format!("{text}: {why}"));
         let url = Url::parse(text).map_err(|error| failed(error.to_string()))?;
         if url.scheme() != Scheme::Http {
@@ -74,7 +82,7 @@ impl Call<'_> {
         let mut refused = 0;
         for address in &addresses {
             match self.connect(*address) {
-                Ok(socket) => return self.greet(socket, &url),
+                Ok(socket) => return Ok((socket, url)),
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused += 1,
                 Err(error) => why = failed(error.to_string()),
             }
@@ -119,6 +127,23 @@ impl Call<'_> {
         }
     }
 
+    /// Asks for the digest of the member's token.
+    fn ask_digest(&self, text: &str) -> Result<Option<String>, Failure> {
+        let failed = |error: io::Error| Failure::Failed(error.to_string());
+        let (socket, url) = self.reach(text)?;
+        let common = self.common;
+        let Some(held) = common.crew.hold(socket) else {
+            return Ok(None);
+        };
+        let request = common.me.question(self.to, url.authority());
+        let answer = common
+            .tune(&held, false)
+            .and_then(|()| (&*held).write_all(&request))
+            .and_then(|()| Answer::read(&held, common.timing.greet))
+            .map_err(failed)?;
+        Ok(Some(answer.text).filter(|_| answer.status == 200))
+    }
+
     /// Says hello and reads the answer.
     fn greet(&self, socket: TcpStream, url: &Url) -> Result<Held, Failure> {
         let failed = |why: String| Failure::Failed(format!("{url}: {why}"));
@@ -126,13 +151,15 @@ impl Call<'_> {
         let Some(held) = common.crew.hold(socket) else {
             return Err(failed("stopping".into()));
         };
-        let request = common.me.request(
-            self.path,
-            url.authority(),
-            self.to,
-            self.term,
-            &common.own_urls(),
-        );
+        let greeting = Greeting {
+            path: self.path,
+            authority: url.authority(),
+            term: self.term,
+            urls: &common.own_urls(),
+            token: self.token,
+            known: common.table.incarnation(self.to),
+        };
+        let request = common.me.request(self.to, &greeting);
         let answer = common
             .tune(&held, self.term.is_some())
             .and_then(|()| (&*held).write_all(&request))
@@ -156,17 +183,45 @@ impl Call<'_> {
     fn judge(&self, answer: &Answer, url: &Url) -> Result<(), Failure> {
         let common = self.common;
         if answer.status == 101 && answer.upgrade {
-            let incarnation = answer.incarnation.unwrap_or_default();
-            let admitted = common.table.admits(self.to, incarnation);
+            let admitted = common.table.admits_answer(self.to, answer.incarnation);
             return admitted.map_err(|refusal| Failure::Refused(format!("{url}: {refusal}")));
         }
         let said = format!("{url} answers {}: {}", answer.status, answer.text);
-        let (me, cluster) = (common.me.id.0, common.me.cluster);
-        if answer.status == 410 && answer.removed == Some(me) && answer.cluster == Some(cluster) {
-            return Err(Failure::Removed(said));
+        match answer.status {
+            410 if self.is_removal(answer) => Err(Failure::Removed(said)),
+            // It passes by itself, and soon.
+            503 => Err(Failure::Failed(said)),
+            _ => Err(Failure::Refused(said)),
         }
-        Err(Failure::Refused(said))
     }
+
+    /// Whether it is the member itself that says that this one was removed. After a start, before a leader was heard, the
+    /// incarnations of the others may be unknown here: then whoever answers at a member's URL is believed.
+    fn is_removal(&self, answer: &Answer) -> bool {
+        let common = self.common;
+        let (me, to) = (common.me, self.to);
+        let told = answer.removed == Some(me.id.0) && answer.cluster == Some(me.cluster);
+        let is_proven = match common.table.incarnation(to) {
+            Some(own) => answer.proof == Some(me.removal(to, me.id, self.token, own)),
+            None => true,
+        };
+        told && is_proven
+    }
+}
+
+/// What a member, asked at the address of the table, says of its connections to this one; None: it does not answer.
+pub(super) fn ask_digest(common: &Common, peer: &Peer) -> Option<String> {
+    let urls = common.table.urls(peer.id);
+    let call = Call {
+        common,
+        to: peer.id,
+        urls: &urls,
+        path: LINK_PATH,
+        term: None,
+        token: 0,
+        given_up: &|| common.crew.is_stopping(),
+    };
+    urls.iter().find_map(|url| call.ask_digest(url).ok()?)
 }
 
 fn is_under_way(error: &io::Error) -> bool {
@@ -181,6 +236,7 @@ struct Answer {
     incarnation: Option<u64>,
     removed: Option<u64>,
     cluster: Option<u64>,
+    proof: Option<String>,
     length: usize,
     text: String,
 }
@@ -231,6 +287,7 @@ impl Answer {
             incarnation: value(INCARNATION).and_then(ids::parse),
             removed: value(REMOVED).and_then(ids::parse),
             cluster: value(CLUSTER).and_then(ids::parse),
+            proof: value(PROOF).map(str::to_owned),
             length: value("content-length")
                 .and_then(|length| length.parse().ok())
                 .unwrap_or(0),

@@ -10,14 +10,34 @@
 //!   X-Edgetcd-From: e9f7ea66e338d192
 //!   X-Edgetcd-Incarnation: 51c0…
 //!   X-Edgetcd-To: 61520bddc54224e5
+//!   X-Edgetcd-Token: 8a1f09…               (what the sender's connections to the receiver name)
+//!   X-Edgetcd-Proof: 0f3b…                 (the sender knows the receiver's incarnation)
 //!   X-Edgetcd-Urls: http://10.0.0.1:2380   (where the sender is reached)
 //!   X-Edgetcd-Term: 7                      (a snapshot's only)
 //! ```
 //!
 //! Ids and incarnations are hex, version and term decimal. Both ends look at the other's incarnation: a
 //! member without its data shall hear no leader either. A refusal is a status with a line of text; one to
-//! a member that was removed names it in `X-Edgetcd-Removed` beside the cluster, so that no stranger's 410
-//! ends a node.
+//! a member that was removed names it in `X-Edgetcd-Removed` beside the cluster.
+//!
+//! # What a stranger learns
+//!
+//! Anybody can connect to the peer port, and ids are public. An incarnation is not: members learn each other's from
+//! the log, and no page shows one. So it tells a member from a stranger, in two ways.
+//!
+//! - The sender names its own incarnation, which must be the one that the log has published. Before that nothing is
+//!   known of it and nothing is bound to it.
+//! - The *proof* is a SHA-1 over both ids, the token and the receiver's incarnation. Whoever can make it
+//!   has read this cluster's log, so a member is believed that the receiver's table does not name yet.
+//!
+//! The 101 names the receiver's incarnation only to a sender that has shown either. A refusal says nothing that
+//! `/members` on the same port does not say. What an operator needs is in the log of the member that refuses.
+//!
+//! The *token* lets the receiver ask the sender, at the address in its table, whether a connection is really the
+//! sender's (`GET /raft/link`, see `vouch.rs`).
+//!
+//! A member that was removed is told so with a proof of the same kind over the teller's own incarnation, which the
+//! removed member knows from the log. So only a member can say it.
 
 use super::frame::VERSION;
 use super::table::Known;
@@ -31,6 +51,8 @@ use std::fmt;
 pub(super) const STREAM_PATH: &str = "/raft/stream";
 /// One snapshot.
 pub(super) const SNAPSHOT_PATH: &str = "/raft/snapshot";
+/// Which connections are this member's own: the digest of their token.
+pub(super) const LINK_PATH: &str = "/raft/link";
 
 /// What `Upgrade` names, in both directions.
 pub(super) const PROTOCOL: &str = "edgetcd-raft";
@@ -43,6 +65,8 @@ const FROM: &str = "X-Edgetcd-From";
 const TO: &str = "X-Edgetcd-To";
 const TERM: &str = "X-Edgetcd-Term";
 const URLS: &str = "X-Edgetcd-Urls";
+const TOKEN: &str = "X-Edgetcd-Token";
+pub(super) const PROOF: &str = "X-Edgetcd-Proof";
 
 /// More peer URLs than any member has.
 const URLS_MAX: usize = 16;
@@ -55,12 +79,41 @@ pub(super) struct Me {
     pub incarnation: u64,
 }
 
+/// A connection that is about to be dialled.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Greeting<'a> {
+    pub path: &'a str,
+    pub authority: &'a str,
+    /// Of the leader that sends a snapshot.
+    pub term: Option<Term>,
+    /// Where this member is reached.
+    pub urls: &'a [String],
+    /// What this member's connections to the receiver name; 0: nothing.
+    pub token: u64,
+    /// The receiver's incarnation, once the log has published it.
+    pub known: Option<u64>,
+}
+
+/// What a sender shows of the receiver's incarnation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Nothing: it does not know one.
+    Missing,
+    /// It knows this member's.
+    Valid,
+    /// It knows another one: this member's data directory is not the one that the cluster knows.
+    Wrong,
+}
+
 /// What the head of a connection says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hello {
     pub from: NodeId,
     pub incarnation: u64,
-    /// Where it says it is reached: for a receiver whose table does not have it yet.
+    pub proof: Proof,
+    /// What the sender's connections to this member name; None: the sender is of an earlier version.
+    pub token: Option<u64>,
+    /// Where it says it is reached. Believed only of a sender that has shown that it belongs here.
     pub urls: Vec<String>,
     /// Of the leader that sends a snapshot.
     pub term: Option<Term>,
@@ -82,6 +135,8 @@ pub(super) enum Refusal {
     },
     Removed(NodeId),
     Unknown(NodeId),
+    /// The member has to say first which connections are its own, and enough of them wait for that.
+    Unvouched(NodeId),
     /// Its incarnation is not the one that it is known by.
     LostItsData(NodeId, Box<Known>),
     /// Another snapshot is coming in.
@@ -90,20 +145,21 @@ pub(super) enum Refusal {
 }
 
 impl Me {
-    /// The request that begins a connection to `to`; `urls` are this member's own.
-    pub fn request(
-        &self,
-        path: &str,
-        authority: &str,
-        to: NodeId,
-        term: Option<Term>,
-        urls: &[String],
-    ) -> Vec<u8> {
+    /// The request that begins a connection to `to`.
+    pub fn request(&self, to: NodeId, greeting: &Greeting<'_>) -> Vec<u8> {
         let Me {
             cluster,
             id,
             incarnation,
         } = self;
+        let Greeting {
+            path,
+            authority,
+            term,
+            urls,
+            token,
+            known,
+        } = greeting;
         let mut head = format!(
             "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\
              {VERSION_HEADER}: {VERSION}\r\n{CLUSTER}: {cluster:x}\r\n{FROM}: {:x}\r\n\
@@ -113,18 +169,52 @@ impl Me {
         if !urls.is_empty() {
             head += &format!("{URLS}: {}\r\n", urls.join(","));
         }
+        if *token != 0 {
+            head += &format!("{TOKEN}: {token:x}\r\n");
+        }
+        if let Some(incarnation) = known {
+            let proof = self.proof(self.id, to, *token, *incarnation);
+            head += &format!("{PROOF}: {proof}\r\n");
+        }
         if let Some(Term(term)) = term {
             head += &format!("{TERM}: {term}\r\n");
         }
         (head + "\r\n").into_bytes()
     }
 
-    /// The head of the 101.
-    pub fn welcome(&self) -> Answer {
-        Answer::new(101)
+    /// The question to `to` which connections are its own.
+    pub fn question(&self, to: NodeId, authority: &str) -> Vec<u8> {
+        format!(
+            "GET {LINK_PATH} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n{CLUSTER}: {:x}\r\n{FROM}: {:x}\r\n\
+             {TO}: {:x}\r\n\r\n",
+            self.cluster, self.id.0, to.0
+        )
+        .into_bytes()
+    }
+
+    /// Reads such a question: who asks.
+    pub fn read_question(&self, request: &Request<'_>) -> Result<NodeId, Refusal> {
+        let theirs = id(request, CLUSTER)?;
+        if theirs != self.cluster {
+            let ours = self.cluster;
+            return Err(Refusal::Cluster { theirs, ours });
+        }
+        let (meant, me) = (NodeId(id(request, TO)?), self.id);
+        if meant != me {
+            return Err(Refusal::NotMe { meant, me });
+        }
+        Ok(NodeId(id(request, FROM)?))
+    }
+
+    /// The head of the 101; with this member's incarnation only to who knows it already, or has shown its own.
+    pub fn welcome(&self, shows_incarnation: bool) -> Answer {
+        let answer = Answer::new(101)
             .header("Connection", "Upgrade")
-            .header("Upgrade", PROTOCOL)
-            .header(INCARNATION, ids::hex(self.incarnation))
+            .header("Upgrade", PROTOCOL);
+        match shows_incarnation {
+            true => answer.header(INCARNATION, ids::hex(self.incarnation)),
+            false => answer,
+        }
     }
 
     /// Reads the head of a connection that is meant for this member of this cluster.
@@ -149,14 +239,59 @@ impl Me {
         if meant != me {
             return Err(Refusal::NotMe { meant, me });
         }
+        let from = NodeId(id(request, FROM)?);
         let term = request.header(TERM).map(|_| number(request, TERM));
+        let token = token_of(request)?;
         Ok(Hello {
-            from: NodeId(id(request, FROM)?),
+            from,
             incarnation: id(request, INCARNATION)?,
+            proof: self.proof_of(request, from, token.unwrap_or(0)),
+            token,
             urls: urls(request)?,
             term: term.transpose()?.map(Term),
         })
     }
+
+    fn proof_of(&self, request: &Request<'_>, from: NodeId, token: u64) -> Proof {
+        let valid = self.proof(from, self.id, token, self.incarnation);
+        match request.header(PROOF) {
+            None => Proof::Missing,
+            Some(told) if told == valid.as_bytes() => Proof::Valid,
+            Some(_) => Proof::Wrong,
+        }
+    }
+
+    /// What only who knows the receiver's incarnation can say.
+    fn proof(&self, from: NodeId, to: NodeId, token: u64, incarnation: u64) -> String {
+        self.hash("knows", from, to, &[token, incarnation])
+    }
+
+    /// What only the member `by` with that incarnation can say: that `removed`, whose connection names that token, was
+    /// removed.
+    pub fn removal(&self, by: NodeId, removed: NodeId, token: u64, incarnation: u64) -> String {
+        self.hash("removed", by, removed, &[token, incarnation])
+    }
+
+    /// The digest of a token, which says nothing to who does not know the token.
+    pub fn digest(&self, from: NodeId, to: NodeId, token: u64) -> String {
+        self.hash("token", from, to, &[token])
+    }
+
+    fn hash(&self, what: &str, from: NodeId, to: NodeId, secrets: &[u64]) -> String {
+        let mut text = format!(
+            "{PROTOCOL} {what} {:x} {:x} {:x}",
+            self.cluster, from.0, to.0
+        );
+        for secret in secrets {
+            text += &format!(" {secret:x}");
+        }
+        ids::digest(text.as_bytes())
+    }
+}
+
+fn token_of(request: &Request<'_>) -> Result<Option<u64>, Refusal> {
+    let token = request.header(TOKEN).map(|_| id(request, TOKEN));
+    token.transpose()
 }
 
 fn text<'a>(request: &Request<'a>, name: &'static str) -> Result<&'a str, Refusal> {
@@ -190,6 +325,7 @@ impl Refusal {
         match self {
             Refusal::Malformed(_) => 400,
             Refusal::Unknown(_) => 403,
+            Refusal::Unvouched(_) => 503,
             Refusal::LostItsData(..) => 409,
             Refusal::Removed(_) => 410,
             Refusal::Cluster { .. } => 412,
@@ -199,15 +335,31 @@ impl Refusal {
         }
     }
 
-    /// The answer of `me`.
-    pub fn answer(&self, me: &Me) -> Answer {
-        let answer = Answer::text(self.status(), format!("{self}\n")).closing();
+    /// What the sender is told. Who names another cluster, or means another member, may be a stranger that tries.
+    fn told(&self) -> String {
         match self {
-            Refusal::Removed(id) => answer
-                .header(REMOVED, ids::hex(id.0))
-                .header(CLUSTER, ids::hex(me.cluster)),
-            _ => answer,
+            Refusal::Cluster { theirs, .. } => format!(
+                "this is no member of the cluster {theirs:x}: check the peer URLs; the log of this member says more"
+            ),
+            Refusal::NotMe { meant, .. } => format!(
+                "this is not the member {:x}: check the peer URLs; the log of this member says more",
+                meant.0
+            ),
+            other => other.to_string(),
         }
+    }
+
+    /// The answer of `me` to this request.
+    pub fn answer(&self, me: &Me, request: &Request<'_>) -> Answer {
+        let answer = Answer::text(self.status(), format!("{}\n", self.told())).closing();
+        let Refusal::Removed(id) = *self else {
+            return answer;
+        };
+        let token = token_of(request).ok().flatten().unwrap_or(0);
+        answer
+            .header(REMOVED, ids::hex(id.0))
+            .header(CLUSTER, ids::hex(me.cluster))
+            .header(PROOF, me.removal(me.id, id, token, me.incarnation))
     }
 }
 
@@ -236,6 +388,11 @@ impl fmt::Display for Refusal {
             Refusal::Unknown(id) => {
                 write!(f, "there is no other member {:x} in this cluster", id.0)
             }
+            Refusal::Unvouched(id) => write!(
+                f,
+                "the member {:x} is asked which connections are its own: come again",
+                id.0
+            ),
             Refusal::LostItsData(id, known) => lost_its_data(f, *id, known),
             Refusal::Busy => write!(f, "another snapshot is being received"),
             Refusal::Stopping => write!(f, "this member is stopping"),

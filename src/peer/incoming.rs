@@ -4,9 +4,10 @@ use super::common::{Common, Peer};
 use super::counters::Tally;
 use super::crew::Held;
 use super::frame::{FrameReader, HEADER_BYTES, Kind, LETTER_BYTES_MAX};
-use super::hello::{Hello, Refusal, SNAPSHOT_PATH, STREAM_PATH};
+use super::hello::{Hello, LINK_PATH, Refusal, SNAPSHOT_PATH, STREAM_PATH};
 use super::receive::Receiver;
-use crate::door::{Handler, Reply, Request};
+use super::table::Admitted;
+use crate::door::{Answer, Handler, Reply, Request};
 use crate::engine::letter::Letter;
 use crate::raft::NodeId;
 use crate::replica::peers::FromPeers;
@@ -30,63 +31,108 @@ impl<D: Disk> Handler for PeerPort<D> {
         let is_snapshot = match request.path() {
             path if path == STREAM_PATH.as_bytes() => false,
             path if path == SNAPSHOT_PATH.as_bytes() => true,
+            path if path == LINK_PATH.as_bytes() => return self.answer_link(request, reply),
             _ => return self.pages.handle(request, reply),
         };
         match self.admit(request, is_snapshot) {
-            Ok(hello) => self.welcome(hello, is_snapshot, reply),
-            Err((from, refusal)) => {
-                self.common.complain(from, request.remote(), &refusal);
-                reply.send(refusal.answer(&self.common.me));
-            }
+            Ok((hello, admitted)) => self.welcome(hello, &admitted, is_snapshot, reply),
+            Err((from, refusal)) => self.refuse(request, from, &refusal, reply),
         }
     }
 }
 
 impl<D: Disk> PeerPort<D> {
+    fn refuse(
+        &self,
+        request: &Request<'_>,
+        from: Option<NodeId>,
+        refusal: &Refusal,
+        reply: Reply<'_>,
+    ) {
+        self.common.complain(from, request.remote(), refusal);
+        reply.send(refusal.answer(&self.common.me, request));
+    }
+
+    /// Another member asks which connections are this one's own.
+    fn answer_link(&self, request: &Request<'_>, reply: Reply<'_>) {
+        match self.common.me.read_question(request) {
+            Ok(asker) => reply.send(match self.common.own_digest(asker) {
+                Some(digest) => Answer::text(200, digest).closing(),
+                None => Answer::text(404, "none\n").closing(),
+            }),
+            Err(refusal) => self.refuse(request, None, &refusal, reply),
+        }
+    }
+
     fn admit(
         &self,
         request: &Request<'_>,
         is_snapshot: bool,
-    ) -> Result<Hello, (Option<NodeId>, Refusal)> {
+    ) -> Result<(Hello, Admitted), (Option<NodeId>, Refusal)> {
         let common = &self.common;
         let hello = common.me.read(request).map_err(|refusal| (None, refusal))?;
         let refuse = |refusal| (Some(hello.from), refusal);
-        common.invite(hello.from, &hello.urls);
-        let admitted = common.table.admits(hello.from, hello.incarnation);
-        admitted.map_err(refuse)?;
-        common.hear(hello.from, &hello.urls);
+        let admitted = common.table.admits(&hello).map_err(|refusal| {
+            if matches!(refusal, Refusal::Unknown(_)) {
+                common.listing.want();
+            }
+            refuse(refusal)
+        })?;
         if common.crew.is_stopping() {
             return Err(refuse(Refusal::Stopping));
         }
-        match (is_snapshot, hello.term) {
-            (false, _) => Ok(hello),
-            (true, None) => Err(refuse(Refusal::Malformed("a snapshot is of no term"))),
-            (true, Some(term)) if self.receiver.has_room(hello.from, term) => Ok(hello),
-            (true, Some(_)) => Err(refuse(Refusal::Busy)),
+        let is_beside = match (is_snapshot, hello.term) {
+            (false, _) => common.streams.is_open(hello.from),
+            (true, None) => return Err(refuse(Refusal::Malformed("a snapshot is of no term"))),
+            (true, Some(term)) if !self.receiver.has_room(hello.from, term) => {
+                return Err(refuse(Refusal::Busy));
+            }
+            (true, Some(_)) => self.receiver.is_taken(),
+        };
+        if (is_beside || !admitted.is_shown) && !common.may_vouch(&hello) {
+            return Err(refuse(Refusal::Unvouched(hello.from)));
         }
+        Ok((hello, admitted))
     }
 
-    fn welcome(&self, hello: Hello, is_snapshot: bool, reply: Reply<'_>) {
+    fn welcome(&self, hello: Hello, admitted: &Admitted, is_snapshot: bool, reply: Reply<'_>) {
         let (common, receiver) = (Arc::clone(&self.common), Arc::clone(&self.receiver));
+        if admitted.is_newcomer && admitted.is_shown {
+            let why = "it knows this member from the log";
+            common.introduce(hello.from, &hello.urls, why);
+        } else if admitted.is_shown {
+            common.hear(hello.from, &hello.urls);
+        }
+        let is_shown = admitted.is_shown;
         let begin = move |socket: TcpStream, early: Vec<u8>| {
             let kind = if is_snapshot { "snap" } else { "peer" };
             let name = format!("{kind}-in-{:x}", hello.from.0);
             // Here, where connections come one after the other; their threads may begin in any order.
             let turn = common.streams.next_turn();
             let crew = Arc::clone(&common.crew);
-            let begun = crew.connection(&name, move || match is_snapshot {
-                true => receiver.run(&hello, socket, &early),
-                false => receive(&common, &hello, turn, socket, &early),
+            let begun = crew.connection(&name, move || {
+                if !is_shown && !common.vouches(&hello) {
+                    return common.complain_unvouched(hello.from, socket.peer_addr().ok());
+                }
+                match is_snapshot {
+                    true => receiver.run(&hello, socket, &early),
+                    false => receive(&common, &hello, turn, socket, &early),
+                }
             });
             if let Err(error) = begun {
                 log::warn!("the thread {name} does not start: {error}");
             }
         };
-        reply.upgrade(self.common.me.welcome(), Box::new(begin));
+        let welcome = self.common.me.welcome(is_shown);
+        reply.upgrade(welcome, Box::new(begin));
     }
 }
 
-/// The streams that are open, one for each member at most: the newest.
+/// The streams that are open, one for each member at most.
+///
+/// A member that has lost its connection dials again before this end has noticed. But somebody else may dial in its
+/// name. So an open stream gives way only to one that the member vouches for (`vouch.rs`). If it does not, the older
+/// stream stays until it ends or falls silent, which the keep-alive of its socket notices.
 #[derive(Default)]
 pub(super) struct Streams(Mutex<Open>);
 
@@ -94,6 +140,14 @@ pub(super) struct Streams(Mutex<Open>);
 struct Open {
     turn: u64,
     streams: BTreeMap<NodeId, (u64, Arc<TcpStream>)>,
+}
+
+/// What became of a stream that wants to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Yes,
+    /// An older one is open: the member has to be asked.
+    Occupied,
 }
 
 impl Streams {
@@ -115,19 +169,18 @@ impl Streams {
         open.turn
     }
 
-    /// An older one gives way: its member has lost it, even if this end has not noticed. False: there
-    /// is a newer one.
-    fn begin(&self, peer: &Peer, turn: u64, socket: Arc<TcpStream>) -> bool {
+    /// Begins a stream, in the place of an older one if its member vouches for it.
+    fn begin(&self, peer: &Peer, turn: u64, socket: Arc<TcpStream>, vouched: bool) -> Begun {
         let mut open = self.open();
-        if let Some((other, older)) = open.streams.get(&peer.id) {
-            if *other > turn {
-                return false;
+        if let Some((_, older)) = open.streams.get(&peer.id) {
+            if !vouched {
+                return Begun::Occupied;
             }
             let _ = older.shutdown(Shutdown::Both);
         }
         open.streams.insert(peer.id, (turn, socket));
         peer.gauges.set_receiving(Some(Instant::now()));
-        true
+        Begun::Yes
     }
 
     /// Whether it was still the newest.
@@ -158,8 +211,10 @@ fn receive(common: &Arc<Common>, hello: &Hello, turn: u64, socket: TcpStream, ea
     if let Err(error) = common.tune(&socket, false) {
         return log::warn!("the connection from {} is lost: {error}", peer.label());
     }
-    if !common.streams.begin(&peer, turn, socket.handle()) {
-        return;
+    let begin = |vouched| common.streams.begin(&peer, turn, socket.handle(), vouched);
+    // The older one may have ended while the member was asked.
+    if begin(false) == Begun::Occupied && begin(common.vouches(hello)) == Begun::Occupied {
+        return common.complain_unvouched(peer.id, socket.peer_addr().ok());
     }
     let stream = Stream {
         common,
@@ -168,7 +223,7 @@ fn receive(common: &Arc<Common>, hello: &Hello, turn: u64, socket: TcpStream, ea
         socket,
     };
     // The table may have changed since the hello was read; from `begin` on, a change shuts the socket.
-    if common.table.admits(hello.from, hello.incarnation).is_ok() {
+    if common.table.admits(hello).is_ok() {
         stream.run(early);
     }
 }
@@ -249,6 +304,7 @@ impl Drop for Stream<'_> {
             common.news.unreachable(peer.id);
             // Has its process ended, or only the connection? A dial tells.
             peer.queue.call();
+            common.forget_newcomer(peer.id);
         }
     }
 }

@@ -20,6 +20,7 @@
 //! | `peer-out-ID` | the connection to one member | its queue's bell, that connection's end, its next dial |
 //! | `peer-in-ID` | the connection from one member | bytes; room in raft's channel, and so does the other end |
 //! | `snap-out-ID`, `snap-in-ID` | one snapshot, its connection and file | the socket, the disk |
+//! | `peer-ask` | the questions to members about somebody whom the table does not name | its condition variable |
 //! | `peer-news` | what there is to tell raft beside letters | its condition variable; room in raft's channel |
 //!
 //! The raft and the log thread wait for none of these: they put letters into bounded queues (`queue.rs`).
@@ -29,15 +30,17 @@
 //! - Letters of one lane arrive in order or not at all; nothing is sent twice.
 //! - A forward is told unsent only if no byte of it was handed to a connection (hazard D16).
 //! - A heartbeat waits for about 256 KiB of bulk at most, and for no snapshot.
-//! - Whoever comes in is of this cluster and still has its data, and means this member (D12). One that the
-//!   table does not have yet is heard as a guest: raft's log may be ahead of what is applied here.
+//! - Whoever comes in is of this cluster and still has its data, and means this member (D12). Somebody whom the
+//!   table does not name is heard only if it proves that it knows the log, or if a member lists it (`table.rs`).
+//! - This member dials no address that a stranger named.
+//! - An open connection gives way only to one that its member vouches for (`vouch.rs`).
 //! - A member is called gone only if its machine refused a connection; a timeout is no proof.
 //! - Memory is bounded: 8 MiB of bulk for each member, one budget for the long frames of all that come in, one slice.
 //!
 //! # Reading order
 //!
 //! `hello.rs`, `frame.rs`, `lanes.rs`, `queue.rs`, `outgoing.rs` (with `dial.rs`), `incoming.rs`, `transfer.rs` and
-//! `receive.rs`; beside them `table.rs` (who belongs), `news.rs` (to raft), `crew.rs` (stopping),
+//! `receive.rs`; beside them `table.rs` (who belongs), `vouch.rs` (whose a connection is), `listing.rs` (whom the members list), `news.rs` (to raft), `crew.rs` (stopping),
 //! `counters.rs`.
 //!
 //! Left out: TLS; a name that takes long to resolve holds up its own member's thread only, but may outlive
@@ -51,6 +54,7 @@ mod frame;
 mod hello;
 mod incoming;
 mod lanes;
+pub mod listing;
 mod news;
 mod outgoing;
 mod queue;
@@ -59,6 +63,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod vouch;
 
 pub use common::Timing;
 pub use counters::{Appends, Counters, Flow, PeerStats};
@@ -149,7 +154,7 @@ impl<D: Disk> Link<D> {
         };
         let crew = Crew::new();
         let events = Events::new(config.to_raft, crew.stopped().clone());
-        let table = Table::new(config.id, &config.members);
+        let table = Table::new(me, &config.members);
         let common = Arc::new(Common::new(
             me,
             config.urls,
@@ -173,6 +178,10 @@ impl<D: Disk> Link<D> {
         link.common
             .crew
             .critical("peer-news", move || common.news.run(&common.events))?;
+        let common = Arc::clone(&link.common);
+        link.common
+            .crew
+            .critical("peer-ask", move || common.listing.run(&common))?;
         for (id, known) in link.common.table.others() {
             link.common.add(id, known)?;
         }
@@ -203,6 +212,7 @@ impl<D: Disk> Link<D> {
     pub fn stop(&self) {
         let common = &self.common;
         common.news.close();
+        common.listing.close();
         for peer in common.peers().values() {
             peer.queue.close();
         }

@@ -72,6 +72,7 @@ impl Outgoing {
             urls: &self.peer.urls(),
             path: STREAM_PATH,
             term: None,
+            token: self.peer.token,
             given_up: &|| self.peer.queue.is_closed(),
         };
         call.dial()

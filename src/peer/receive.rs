@@ -77,12 +77,23 @@ impl<D: Disk> Receiver<D> {
             .is_none_or(|older| older.gives_way(from, term))
     }
 
+    /// Whether a snapshot is coming in.
+    pub fn is_taken(&self) -> bool {
+        self.place().is_some()
+    }
+
     /// The thread `snap-in-ID`: owns the socket and the file.
     pub fn run(&self, hello: &Hello, socket: TcpStream, early: &[u8]) {
         let (from, term) = (hello.from, hello.term.unwrap_or_default());
         let Some(socket) = self.common.crew.hold(socket) else {
             return;
         };
+        // One that is coming in gives way only to a connection that its sender vouches for.
+        if self.is_taken() && !self.common.vouches(hello) {
+            return self
+                .common
+                .complain_unvouched(from, socket.peer_addr().ok());
+        }
         let Some(_taken) = self.take_place(from, term, &socket) else {
             return log::warn!("the snapshot of {:x} comes beside another one", from.0);
         };

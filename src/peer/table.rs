@@ -2,10 +2,22 @@
 //!
 //! A member's id follows from its URLs, so a member that has lost its data comes back with the id it had
 //! and an empty log: it has forgotten what it confirmed and whom it voted for, and one such member is
-//! enough to lose a write. The random incarnation in its directory tells the two apart (hazard D12). The
-//! members' table holds what each has published; until then the first one seen since the start counts.
+//! enough to lose a write. The random incarnation in its directory tells the two apart (hazard D12). Only what the
+//! log has published counts: a process that comes first under a member's id would otherwise keep the member out.
+//!
+//! # Newcomers
+//!
+//! The table shows what is applied here. A member may have been added after that, and may lead, and without hearing it
+//! this member would never learn of it. So somebody whom the table does not name is a *newcomer* if
+//!
+//! - its handshake proves that it knows this member's incarnation, which only members learn, from the log; or
+//! - a member of the table lists it, asked at the address that the table has for it (`listing.rs`). This is for a member
+//!   whose own incarnation is not published yet.
+//!
+//! Everybody else is refused, and no URL that a stranger names is dialled. A newcomer is forgotten when its connection
+//! ends, and there are few.
 
-use super::hello::Refusal;
+use super::hello::{Hello, Me, Proof, Refusal};
 use crate::engine::members::{Member, Members};
 use crate::raft::NodeId;
 use std::collections::BTreeMap;
@@ -16,30 +28,36 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(super) struct Known {
     pub name: String,
     pub urls: Vec<String>,
-    /// 0: it has not published one yet.
-    incarnation: u64,
+    /// None: the log has published none yet.
+    pub incarnation: Option<u64>,
 }
 
 /// The newest table, shared by all links.
 pub(super) struct Table {
-    me: NodeId,
+    me: Me,
     state: Mutex<State>,
 }
 
 struct State {
     members: Members,
-    /// The first incarnation heard of each member that has published none.
-    seen: BTreeMap<NodeId, u64>,
-    /// Members of this cluster by their own word, with their URLs: the table shows what is applied here, and a
-    /// leader may have been added after that. Without hearing it, this member would never learn of it.
-    guests: BTreeMap<NodeId, Vec<String>>,
+    /// Members that the table does not name yet, with their URLs.
+    newcomers: BTreeMap<NodeId, Vec<String>>,
     /// Where members of the table say that they are reached, if that differs from the table. A member that was down
     /// while others moved does not know their new URLs, and cannot learn them without answering these members.
     heard: BTreeMap<NodeId, Vec<String>>,
 }
 
-/// More would not be a cluster.
-const GUESTS_MAX: usize = 16;
+/// A member that is this far behind catches up from one of them.
+const NEWCOMERS_MAX: usize = 8;
+
+/// What became of a handshake that is not refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Admitted {
+    /// The sender has shown that it is a member: it knows this member's incarnation, or its own is the published one.
+    pub is_shown: bool,
+    /// The table does not name it.
+    pub is_newcomer: bool,
+}
 
 impl State {
     fn known(&self, member: &Member) -> Known {
@@ -50,25 +68,24 @@ impl State {
         Known {
             name: member.name.clone(),
             urls,
-            incarnation: self.members.incarnation(id).unwrap_or(0),
+            incarnation: self.members.incarnation(id),
         }
     }
 }
 
-fn guest(urls: &[String]) -> Known {
+fn newcomer(urls: &[String]) -> Known {
     Known {
         name: String::new(),
         urls: urls.to_vec(),
-        incarnation: 0,
+        incarnation: None,
     }
 }
 
 impl Table {
-    pub fn new(me: NodeId, members: &Members) -> Table {
+    pub fn new(me: Me, members: &Members) -> Table {
         let state = State {
             members: members.clone(),
-            seen: BTreeMap::new(),
-            guests: BTreeMap::new(),
+            newcomers: BTreeMap::new(),
             heard: BTreeMap::new(),
         };
         Table {
@@ -82,8 +99,7 @@ impl Table {
         let before = std::mem::replace(&mut state.members, members.clone());
         let State {
             members,
-            seen,
-            guests,
+            newcomers,
             heard,
         } = &mut *state;
         // New URLs in the table are newer than what was heard.
@@ -91,45 +107,51 @@ impl Table {
         heard.retain(|id, _| {
             urls(members, *id).is_some() && urls(members, *id) == urls(&before, *id)
         });
-        guests.retain(|id, _| members.get(*id).is_none() && !members.was_removed(*id));
-        seen.retain(|id, _| members.get(*id).is_some() || guests.contains_key(id));
+        newcomers.retain(|id, _| members.get(*id).is_none() && !members.was_removed(*id));
+    }
+
+    /// All members but this one, and the newcomers.
+    pub fn others(&self) -> BTreeMap<NodeId, Known> {
+        let state = self.state();
+        let newcomers = state.newcomers.iter();
+        let newcomers = newcomers.map(|(id, urls)| (*id, newcomer(urls)));
+        self.members_of(&state).chain(newcomers).collect()
     }
 
     /// All members but this one.
-    pub fn others(&self) -> BTreeMap<NodeId, Known> {
-        let state = self.state();
-        let others = state.members.iter().filter(|member| member.id != self.me.0);
-        let others = others.map(|member| (NodeId(member.id), state.known(member)));
-        let guests = state.guests.iter().map(|(id, urls)| (*id, guest(urls)));
-        others.chain(guests).collect()
+    pub fn members(&self) -> BTreeMap<NodeId, Known> {
+        self.members_of(&self.state()).collect()
+    }
+
+    fn members_of<'a>(&self, state: &'a State) -> impl Iterator<Item = (NodeId, Known)> + 'a {
+        let me = self.me.id;
+        let others = state.members.iter().filter(move |member| member.id != me.0);
+        others.map(move |member| (NodeId(member.id), state.known(member)))
     }
 
     /// Where the table says this member is reached; None: it is not in it yet.
     pub fn own_urls(&self) -> Option<Vec<String>> {
         let state = self.state();
-        state.members.get(self.me).map(|me| me.peer_urls.clone())
+        let me = state.members.get(self.me.id);
+        me.map(|me| me.peer_urls.clone())
     }
 
-    /// Somebody of this cluster whom the table has not named and not removed is heard until it does; Some: it
-    /// is new, and to be linked.
-    pub fn invite(&self, from: NodeId, urls: &[String]) -> Option<Known> {
-        let mut state = self.state();
-        let is_named = state.members.get(from).is_some() || state.members.was_removed(from);
-        let is_known = state.guests.get(&from).is_some_and(|known| known == urls);
-        let is_full = state.guests.len() >= GUESTS_MAX && !state.guests.contains_key(&from);
-        if from == self.me || is_named || is_known || is_full || urls.is_empty() {
-            return None;
-        }
-        state.guests.insert(from, urls.to_vec());
-        Some(guest(urls))
+    /// Where the table says that a member is reached, or where whoever speaks for a newcomer says it.
+    pub fn urls(&self, of: NodeId) -> Vec<String> {
+        let state = self.state();
+        let member = state.members.get(of).map(|member| &member.peer_urls);
+        let urls = member.or_else(|| state.newcomers.get(&of));
+        urls.cloned().unwrap_or_default()
     }
 
-    /// What a member that was admitted says of where it is reached; Some: it is to be dialled there, too.
+    /// What a member that has shown itself says of where it is reached; Some: it is to be dialled there, too.
     pub fn hear(&self, from: NodeId, urls: &[String]) -> Option<Known> {
         let mut state = self.state();
         let member = state.members.get(from)?.clone();
         let is_known = urls.iter().all(|url| member.peer_urls.contains(url));
-        if from == self.me || is_known || state.heard.get(&from).is_some_and(|heard| heard == urls)
+        if from == self.me.id
+            || is_known
+            || state.heard.get(&from).is_some_and(|heard| heard == urls)
         {
             return None;
         }
@@ -137,30 +159,115 @@ impl Table {
         Some(state.known(&member))
     }
 
-    /// Whether `from` may take part with this incarnation, on either end of a connection.
-    pub fn admits(&self, from: NodeId, incarnation: u64) -> Result<(), Refusal> {
+    /// A member's incarnation, once the log has published it.
+    pub fn incarnation(&self, of: NodeId) -> Option<u64> {
+        self.state().members.incarnation(of)
+    }
+
+    /// Takes in a newcomer for whom somebody speaks. `is_open` tells which newcomers are connected: others make room.
+    /// None: the table names it or has removed it, it is known at these URLs, or there are too many.
+    pub fn introduce(
+        &self,
+        id: NodeId,
+        urls: &[String],
+        is_open: impl Fn(NodeId) -> bool,
+    ) -> Introduced {
         let mut state = self.state();
+        let is_named = state.members.get(id).is_some() || state.members.was_removed(id);
+        let is_known = state.newcomers.get(&id).is_some_and(|known| known == urls);
+        if id == self.me.id || is_named || is_known || urls.is_empty() {
+            return Introduced::default();
+        }
+        let mut introduced = Introduced::default();
+        if state.newcomers.len() >= NEWCOMERS_MAX && !state.newcomers.contains_key(&id) {
+            let Some(idle) = state.newcomers.keys().copied().find(|id| !is_open(*id)) else {
+                return introduced;
+            };
+            state.newcomers.remove(&idle);
+            introduced.forgotten = Some(idle);
+        }
+        state.newcomers.insert(id, urls.to_vec());
+        introduced.new = Some(newcomer(urls));
+        introduced
+    }
+
+    /// Forgets a newcomer whose connection has ended; false: it is none.
+    pub fn forget(&self, id: NodeId) -> bool {
+        self.state().newcomers.remove(&id).is_some()
+    }
+
+    /// Whether the sender of this handshake may take part.
+    pub fn admits(&self, hello: &Hello) -> Result<Admitted, Refusal> {
+        let from = hello.from;
+        let state = self.state();
         if state.members.was_removed(from) {
             return Err(Refusal::Removed(from));
         }
-        let known = match (state.members.get(from), state.guests.get(&from)) {
-            (Some(member), _) if from != self.me => state.known(member),
-            (None, Some(urls)) => guest(urls),
-            _ => return Err(Refusal::Unknown(from)),
-        };
-        let wanted = match known.incarnation {
-            0 => *state.seen.entry(from).or_insert(incarnation),
-            published => published,
-        };
-        match wanted == incarnation {
-            true => Ok(()),
-            false => Err(Refusal::LostItsData(from, Box::new(known))),
+        if hello.proof == Proof::Wrong {
+            return Err(self.lost_its_data(&state));
         }
+        let is_proven = hello.proof == Proof::Valid;
+        let member = state.members.get(from).filter(|_| from != self.me.id);
+        match member.map(|member| state.known(member)) {
+            Some(known) => match known.incarnation {
+                Some(published) if published != hello.incarnation => {
+                    Err(Refusal::LostItsData(from, Box::new(known)))
+                }
+                published => Ok(Admitted {
+                    is_shown: is_proven || published.is_some(),
+                    is_newcomer: false,
+                }),
+            },
+            None if from != self.me.id && (is_proven || state.newcomers.contains_key(&from)) => {
+                Ok(Admitted {
+                    is_shown: is_proven,
+                    is_newcomer: true,
+                })
+            }
+            None => Err(Refusal::Unknown(from)),
+        }
+    }
+
+    /// Whether the process that answers as `to`, with this incarnation if it names one, is that member.
+    pub fn admits_answer(&self, to: NodeId, incarnation: Option<u64>) -> Result<(), Refusal> {
+        let state = self.state();
+        if state.members.was_removed(to) {
+            return Err(Refusal::Removed(to));
+        }
+        let member = state.members.get(to);
+        let known = member.map(|member| state.known(member));
+        match known {
+            Some(known) if known.incarnation.is_some() && known.incarnation != incarnation => {
+                Err(Refusal::LostItsData(to, Box::new(known)))
+            }
+            Some(_) => Ok(()),
+            None if state.newcomers.contains_key(&to) => Ok(()),
+            None => Err(Refusal::Unknown(to)),
+        }
+    }
+
+    /// Another member knows this one by another incarnation.
+    fn lost_its_data(&self, state: &State) -> Refusal {
+        let me = state.members.get(self.me.id);
+        let known = match me {
+            Some(me) => state.known(me),
+            None => newcomer(&[]),
+        };
+        Refusal::LostItsData(self.me.id, Box::new(known))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What [`Table::introduce`] did.
+#[derive(Debug, Default)]
+pub(super) struct Introduced {
+    /// To be linked.
+    pub new: Option<Known>,
+    /// It made room: its link ends.
+    pub forgotten: Option<NodeId>,
 }
 
 #[cfg(test)]
@@ -180,7 +287,12 @@ mod tests {
     fn what_a_member_says_of_itself_counts_until_the_table_says_something_new() {
         let (one, two) = (NodeId(1), NodeId(2));
         let mut members = Members::new(9, [member(1, "http://a:1"), member(2, "http://b:1")]);
-        let table = Table::new(one, &members);
+        let me = Me {
+            cluster: 9,
+            id: one,
+            incarnation: 1,
+        };
+        let table = Table::new(me, &members);
         let urls = || table.others().get(&two).map(|known| known.urls.clone());
         let said = ["http://b:2".to_owned()];
         assert!(table.hear(one, &said).is_none(), "it is this member");

@@ -27,12 +27,18 @@ fn incarnation(id: u64) -> u64 {
     0x1000 + id
 }
 
-/// All that a page says here.
-struct Pages;
+/// The pages of a peer port: whom the member lists.
+struct Pages(Members);
 
 impl Handler for Pages {
-    fn handle(&self, _: &Request<'_>, reply: Reply<'_>) {
-        reply.send(Answer::text(404, "a page"));
+    fn handle(&self, request: &Request<'_>, reply: Reply<'_>) {
+        if request.path() != b"/members" {
+            return reply.send(Answer::text(404, "a page"));
+        }
+        let listed = |member: &Member| serde_json::json!({"id": member.id, "peerURLs": member.peer_urls, "name": member.name});
+        let list: Vec<_> = self.0.iter().map(listed).collect();
+        let text = serde_json::Value::from(list).to_string();
+        reply.send(Answer::text(200, text).header("X-Etcd-Cluster-Id", "c1"));
     }
 }
 
@@ -133,7 +139,7 @@ impl Node {
         });
         let link = link.expect("threads");
         let address = listener.local_addr().expect("its address");
-        let handler = link.handler(Arc::new(Pages));
+        let handler = link.handler(Arc::new(Pages(members.clone())));
         let door = Door::open(vec![listener], 1, super::limits(), handler).expect("a door");
         Node {
             link,
@@ -218,7 +224,6 @@ fn heartbeat(round: u64) -> Letter {
     raft(Body::Heartbeat { round, commit })
 }
 
-/// One entry of so many bytes.
 /// An append of one write, whose value has so many bytes.
 fn append(index: u64, bytes: usize) -> Letter {
     let mut write = Command::new(Action::Set, Key::new(b"/a"));

@@ -72,6 +72,7 @@ impl<D: Disk> Transfers<D> {
             urls: &peer.urls(),
             path: SNAPSHOT_PATH,
             term: Some(term),
+            token: peer.token,
             given_up: &|| self.common.crew.is_stopping(),
         };
         let (socket, url) = call.dial().map_err(|failure| match failure {

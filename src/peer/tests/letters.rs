@@ -133,7 +133,7 @@ fn a_silent_machine_is_not_a_process_that_is_gone() {
 fn the_end_of_an_incoming_stream_makes_a_refused_dial_tell() {
     let (one, a) = listener();
     let two = Bare::listen();
-    let members = members(&[(1, a), (2, two.address)]);
+    let members = published(members(&[(1, a), (2, two.address)]));
     // So long a pause that only the hint can be what ends it.
     let timing = Timing {
         retry_min: 10 * PATIENCE,

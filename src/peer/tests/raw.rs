@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::peer::frame::{Bounds, Budget, FrameReader, Kind, Origin};
-use crate::peer::hello::{Me, SNAPSHOT_PATH, STREAM_PATH};
+use crate::peer::hello::{Greeting, Me, SNAPSHOT_PATH, STREAM_PATH};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -64,16 +64,71 @@ pub fn head(socket: &mut TcpStream) -> String {
 }
 
 pub fn stream(address: SocketAddr, me: &Me, to: u64) -> (TcpStream, String) {
-    ask(
-        address,
-        &me.request(STREAM_PATH, "x", NodeId(to), None, &[]),
-    )
+    linked(address, me, to, 0)
+}
+
+/// A stream that names this token.
+pub fn linked(address: SocketAddr, me: &Me, to: u64, token: u64) -> (TcpStream, String) {
+    let greeting = Greeting {
+        token,
+        ..greeting(STREAM_PATH)
+    };
+    ask(address, &me.request(NodeId(to), &greeting))
+}
+
+/// A greeting that shows nothing.
+pub fn greeting(path: &str) -> Greeting<'_> {
+    Greeting {
+        path,
+        authority: "x",
+        ..Greeting::default()
+    }
 }
 
 pub fn snapshot(address: SocketAddr, me: &Me, to: u64, term: u64) -> (TcpStream, String) {
-    ask(
-        address,
-        &me.request(SNAPSHOT_PATH, "x", NodeId(to), Some(Term(term)), &[]),
+    let greeting = Greeting {
+        term: Some(Term(term)),
+        token: TOKEN,
+        ..greeting(SNAPSHOT_PATH)
+    };
+    ask(address, &me.request(NodeId(to), &greeting))
+}
+
+/// What a member by hand names in its connections.
+pub const TOKEN: u64 = 3;
+
+/// The peer port of a member by hand: it vouches to member 1 for connections that name [`TOKEN`], and welcomes every
+/// stream and never reads it.
+pub fn vouching(id: u64) -> SocketAddr {
+    let (listener, address) = listener();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for socket in listener.incoming() {
+            let mut socket = socket.expect("a connection");
+            let answer = match head(&mut socket).starts_with("GET /raft/link ") {
+                false => welcome(id),
+                true => {
+                    let digest = claim(id).digest(NodeId(id), NodeId(1), TOKEN);
+                    format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{digest}",
+                        digest.len()
+                    )
+                }
+            };
+            // Who asked may have gone.
+            let _ = socket.write_all(answer.as_bytes());
+            open.push(socket);
+        }
+    });
+    address
+}
+
+/// The answer of this member to a stream.
+fn welcome(id: u64) -> String {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: edgetcd-raft\r\n\
+         X-Edgetcd-Incarnation: {:x}\r\n\r\n",
+        incarnation(id)
     )
 }
 
@@ -113,12 +168,7 @@ impl Bare {
     /// The next connection, welcomed as this member would.
     pub fn welcome(&self, id: u64) -> (TcpStream, String) {
         let (mut socket, head) = self.accept();
-        let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: edgetcd-raft\r\n\
-             X-Edgetcd-Incarnation: {:x}\r\n\r\n",
-            incarnation(id)
-        );
-        socket.write_all(answer.as_bytes()).expect("write");
+        socket.write_all(welcome(id).as_bytes()).expect("write");
         (socket, head)
     }
 }
@@ -173,7 +223,7 @@ impl Frames {
 pub fn with_bare(timing: Timing) -> (Node, Bare) {
     let (one, a) = listener();
     let two = Bare::listen();
-    let members = members(&[(1, a), (2, two.address)]);
+    let members = published(members(&[(1, a), (2, two.address)]));
     let setting = Setting {
         timing,
         ..Setting::of(1)

@@ -1,6 +1,6 @@
 //! Snapshots between members.
 
-use super::raw::{Frames, claim, frame, has_ended, snapshot, with_bare};
+use super::raw::{Frames, claim, frame, has_ended, snapshot, vouching, with_bare};
 use super::*;
 use crate::engine::state::State;
 use crate::peer::frame::Kind;
@@ -281,8 +281,8 @@ fn a_damaged_snapshot_is_set_aside_and_another_one_asked_for() {
 #[test]
 fn a_newer_leaders_snapshot_takes_the_place_of_an_older() {
     let (one, a) = listener();
-    let (_, b) = listener();
-    let one = Node::start(1, one, &members(&[(1, a), (2, b), (3, b)]));
+    let (two, three) = (vouching(2), vouching(3));
+    let one = Node::start(1, one, &members(&[(1, a), (2, two), (3, three)]));
     let (mut older, said) = snapshot(a, &claim(2), 1, 3);
     assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
     let mut payload = 0u64.to_le_bytes().to_vec();

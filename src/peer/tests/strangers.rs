@@ -1,10 +1,13 @@
 //! Who is refused, and how; and what is no sound stream.
 
-use super::raw::{Bare, ask, claim, has_ended, letter_frame, snapshot, stream, with_bare};
+use super::raw::{
+    Bare, TOKEN, ask, claim, greeting, has_ended, letter_frame, linked, snapshot, stream, vouching,
+    with_bare,
+};
 use super::*;
 use crate::peer::dial::{Call, Failure};
 use crate::peer::frame::Kind;
-use crate::peer::hello::{Me, STREAM_PATH};
+use crate::peer::hello::{Greeting, Me, STREAM_PATH};
 use std::io::{Read, Write};
 
 /// A table from which member 9 was removed.
@@ -22,6 +25,7 @@ fn dial(node: &Node, to: u64, address: SocketAddr) -> Result<(), Failure> {
         urls: &[format!("http://{address}")],
         path: STREAM_PATH,
         term: None,
+        token: 1,
         given_up: &|| false,
     };
     call.dial().map(drop)
@@ -32,7 +36,7 @@ fn whoever_does_not_belong_here_is_told_why() {
     let (one, a) = listener();
     let two = Bare::listen();
     let one = Node::start(1, one, &without_nine(&[(1, a), (2, two.address)]));
-    let table: [(Me, u64, &str, &str); 6] = [
+    let table: [(Me, u64, &str, &str); 5] = [
         (
             Me {
                 cluster: 0xbad,
@@ -40,19 +44,23 @@ fn whoever_does_not_belong_here_is_told_why() {
             },
             1,
             "412",
-            "of the cluster c1, not of bad",
+            "no member of the cluster bad",
         ),
-        (claim(2), 3, "421", "this is the member 1, not 3"),
+        (claim(2), 3, "421", "this is not the member 3"),
         (claim(9), 1, "410", "was removed from the cluster"),
         (claim(5), 1, "403", "no other member 5"),
         (claim(1), 1, "403", "no other member 1"),
-        (claim(2), 1, "101", ""),
     ];
     for (me, to, status, text) in table {
         let (_, said) = stream(a, &me, to);
         assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{said}");
         assert!(said.contains(text), "{said}");
+        let own = ["c1", "1001"];
+        let told = |secret: &&str| status != "410" && said.contains(*secret);
+        assert!(!own.iter().any(told), "{said}");
     }
+    one.link
+        .set_members(&published(members(&[(1, a), (2, two.address)])));
     let lost = Me {
         incarnation: 1,
         ..claim(2)
@@ -73,7 +81,7 @@ fn whoever_does_not_belong_here_is_told_why() {
 #[test]
 fn what_is_no_hello_is_refused_and_pages_are_served() {
     let (one, _two) = pair();
-    let hello = claim(2).request(STREAM_PATH, "x", NodeId(1), None, &[]);
+    let hello = claim(2).request(NodeId(1), &greeting(STREAM_PATH));
     let hello = String::from_utf8(hello).expect("text");
     let table = [
         (
@@ -128,7 +136,7 @@ fn garbage_ends_the_stream_and_nothing_else() {
     let (one, a) = listener();
     let two = Bare::listen();
     let members = members(&[(1, a), (2, two.address)]);
-    let one = Node::start(1, one, &members);
+    let one = Node::start(1, one, &published(members));
     let good = letter_frame(2, &heartbeat(1));
     let mut flipped = good.clone();
     *flipped.last_mut().expect("bytes") ^= 1;
@@ -168,19 +176,34 @@ fn a_removed_member_is_told_as_often_as_it_asks() {
     drop(one);
 }
 
+/// Whoever sits at a member's address can say it, but only the member can show that it is one.
 #[test]
 fn a_strangers_410_does_not_end_a_member() {
     let (one, two) = with_bare(Timing::new(Duration::from_secs(1)));
-    let (mut socket, _) = two.accept();
-    let answer = "HTTP/1.1 410 Gone\r\nX-Edgetcd-Removed: 1\r\nX-Edgetcd-Cluster: c2\r\nContent-Length: 0\r\n\r\n";
-    socket.write_all(answer.as_bytes()).expect("write");
-    // It dials again, and nothing was told meanwhile.
-    let _ = two.accept();
-    assert!(
-        one.events
-            .try_iter()
-            .all(|event| !matches!(event, FromPeers::Removed { .. }))
-    );
+    let token = one.link.common.peer(NodeId(2)).expect("a member").token;
+    let proof = |incarnation| claim(2).removal(NodeId(2), NodeId(1), token, incarnation);
+    let table = [
+        ("c2", proof(incarnation(2)), false),
+        ("c1", String::new(), false),
+        ("c1", proof(7), false),
+        ("c1", proof(incarnation(2)), true),
+    ];
+    for (cluster, proof, is_believed) in table {
+        let (mut socket, _) = two.accept();
+        let answer = format!(
+            "HTTP/1.1 410 Gone\r\nX-Edgetcd-Removed: 1\r\nX-Edgetcd-Cluster: {cluster}\r\nX-Edgetcd-Proof: {proof}\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        socket.write_all(answer.as_bytes()).expect("write");
+        if is_believed {
+            one.event(|event| matches!(event, FromPeers::Removed { .. }).then_some(()));
+            continue;
+        }
+        // It dials again, and nothing was told meanwhile.
+        let _ = two.accept();
+        let told = |event| matches!(event, FromPeers::Removed { .. });
+        assert!(!one.events.try_iter().any(told), "{answer}");
+    }
 }
 
 #[test]
@@ -210,33 +233,118 @@ fn a_member_without_its_data_hears_nothing_and_is_not_heard() {
     );
 }
 
+/// Somebody is there first under the name of a member that has not published yet, and comes again and again.
 #[test]
-fn the_first_incarnation_seen_counts_until_one_is_published() {
-    let (one, _two) = with_bare(Timing::new(Duration::from_secs(1)));
-    let (_first, said) = stream(
-        one.address,
-        &Me {
-            incarnation: 5,
-            ..claim(2)
-        },
-        1,
+fn a_member_that_has_not_published_is_heard_whoever_uses_its_name() {
+    let (one, a) = listener();
+    let two = vouching(2);
+    let one = Node::start(1, one, &members(&[(1, a), (2, two)]));
+    let false_claim = Me {
+        incarnation: 5,
+        ..claim(2)
+    };
+    for token in 100..130 {
+        let (mut other, said) = linked(a, &false_claim, 1, token);
+        if !said.starts_with("HTTP/1.1 503 ") {
+            assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
+            // It may have been closed already.
+            let _ = other.write_all(&letter_frame(2, &heartbeat(9)));
+            assert!(has_ended(&mut other));
+        }
+    }
+    let (mut own, said) = linked(a, &claim(2), 1, TOKEN);
+    assert!(
+        said.starts_with("HTTP/1.1 101 "),
+        "the member itself: {said}"
     );
-    assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
-    let (_, said) = stream(one.address, &claim(2), 1);
+    own.write_all(&letter_frame(2, &heartbeat(1)))
+        .expect("write");
+    assert_eq!(
+        one.letters(2, 1),
+        [heartbeat(1)],
+        "and nothing of the other"
+    );
+    one.link
+        .set_members(&published(members(&[(1, a), (2, two)])));
+    let (_, said) = stream(a, &false_claim, 1);
     assert!(said.starts_with("HTTP/1.1 409 "), "{said}");
 }
 
+/// It would be enough to pass for this member with the others.
 #[test]
-fn a_newer_stream_replaces_the_older() {
-    let (one, _two) = with_bare(Timing::new(Duration::from_secs(1)));
-    let (mut older, _) = stream(one.address, &claim(2), 1);
-    let (mut newer, _) = stream(one.address, &claim(2), 1);
-    assert!(has_ended(&mut older));
+fn the_incarnation_is_shown_to_members_only() {
+    let (one, a) = listener();
+    let two = vouching(2);
+    let all = members(&[(1, a), (2, two)]);
+    let one = Node::start(1, one, &all);
+    let shown = |said: &str| said.contains(&format!("{:x}", incarnation(1)));
+    let greeted = |known| {
+        let greeting = Greeting {
+            token: TOKEN,
+            known,
+            ..greeting(STREAM_PATH)
+        };
+        let (_, said) = ask(a, &claim(2).request(NodeId(1), &greeting));
+        assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
+        said
+    };
+    assert!(!shown(&greeted(None)));
+    assert!(shown(&greeted(Some(incarnation(1)))), "it knows it already");
+    one.link.set_members(&published(all));
+    assert!(shown(&greeted(None)), "it has shown its own");
+}
+
+/// Somebody dials in a member's name, again and again, and knows its incarnation.
+#[test]
+fn an_open_stream_gives_way_only_to_one_that_its_member_vouches_for() {
+    let (one, a) = listener();
+    let two = vouching(2);
+    let one = Node::start(1, one, &published(members(&[(1, a), (2, two)])));
+    let (mut older, _) = linked(a, &claim(2), 1, 1);
+    older
+        .write_all(&letter_frame(2, &heartbeat(1)))
+        .expect("write");
+    assert_eq!(one.letters(2, 1), [heartbeat(1)]);
+    for token in [0, 2].into_iter().cycle().take(30) {
+        let (mut other, said) = linked(a, &claim(2), 1, token);
+        assert!(
+            said.starts_with("HTTP/1.1 503 ") || has_ended(&mut other),
+            "{said}"
+        );
+    }
+    older
+        .write_all(&letter_frame(2, &heartbeat(2)))
+        .expect("write");
+    assert_eq!(one.letters(2, 1), [heartbeat(2)], "it is still heard");
+    let (mut newer, said) = linked(a, &claim(2), 1, TOKEN);
+    assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
     newer
         .write_all(&letter_frame(2, &heartbeat(4)))
         .expect("write");
+    assert!(has_ended(&mut older), "the member's own takes its place");
     assert_eq!(one.letters(2, 1), [heartbeat(4)]);
-    assert!(one.link.common.streams.is_open(NodeId(2)));
+}
+
+#[test]
+fn a_member_says_which_connections_are_its_own() {
+    let (one, two) = with_bare(Timing::new(Duration::from_secs(1)));
+    let (_stream, head) = two.welcome(2);
+    let (_, rest) = head.split_once("X-Edgetcd-Token: ").expect("its token");
+    let (token, _) = rest.split_once("\r\n").expect("a line");
+    let own = u64::from_str_radix(token, 16).expect("a number");
+    let (mut socket, said) = ask(one.address, &claim(2).question(NodeId(1), "x"));
+    assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+    let mut told = String::new();
+    socket.read_to_string(&mut told).expect("a text");
+    let told = said + &told;
+    let digest = claim(1).digest(NodeId(1), NodeId(2), own);
+    assert!(told.contains(&digest), "{told}");
+    assert!(
+        !told.contains(token),
+        "the token itself is for the member alone"
+    );
+    let (_, said) = ask(one.address, &claim(7).question(NodeId(1), "x"));
+    assert!(said.starts_with("HTTP/1.1 404 "), "{said}");
 }
 
 #[test]
@@ -269,6 +377,7 @@ fn a_url_that_cannot_be_dialled_is_named() {
             urls: &[url.to_owned()],
             path: STREAM_PATH,
             term: None,
+            token: 1,
             given_up: &|| false,
         };
         let failure = call.dial().map(drop);
@@ -279,16 +388,16 @@ fn a_url_that_cannot_be_dialled_is_named() {
     }
 }
 
-/// It was added after what is applied here, and may lead: without hearing it, this member would stay behind.
+/// It was added after what is applied here, and may lead: without hearing it, this member would stay behind. No other
+/// member runs, so it shows itself that it knows the log.
 #[test]
 fn a_member_that_the_table_does_not_name_yet_is_heard_and_answered() {
     let (one, a) = listener();
-    let (two, b) = listener();
+    let (_, b) = listener();
     let (three, c) = listener();
-    let behind = members(&[(1, a), (2, b)]);
-    let all = members(&[(1, a), (2, b), (3, c)]);
+    let behind = published(members(&[(1, a), (2, b)]));
+    let all = published(members(&[(1, a), (2, b), (3, c)]));
     let one = Node::start(1, one, &behind);
-    let _two = Node::start(2, two, &behind);
     let three = Node::start(3, three, &all);
     one.await_connected(3);
     three.send(1, [heartbeat(7)]);
@@ -304,4 +413,67 @@ fn a_member_that_the_table_does_not_name_yet_is_heard_and_answered() {
     one.link.set_members(&without);
     until("it is shut out", || one.link.connected(NodeId(3)).is_none());
     three.event(|event| matches!(event, FromPeers::Removed { .. }).then_some(()));
+}
+
+/// This member's incarnation is not published yet, so nobody can show that he knows it.
+#[test]
+fn a_member_that_another_one_lists_is_heard_and_forgotten_when_it_goes() {
+    let (one, a) = listener();
+    let (two, b) = listener();
+    let (three, c) = listener();
+    let behind = members(&[(1, a), (2, b)]);
+    let all = members(&[(1, a), (2, b), (3, c)]);
+    let one = Node::start(1, one, &behind);
+    let _two = Node::start(2, two, &all);
+    let three = Node::start(3, three, &all);
+    one.await_connected(3);
+    three.send(1, [heartbeat(7)]);
+    assert_eq!(one.letters(3, 1), [heartbeat(7)]);
+    three.stop();
+    until("it is forgotten", || {
+        let known = one.link.common.table.others();
+        !known.contains_key(&NodeId(3)) && one.link.common.peer(NodeId(3)).is_none()
+    });
+}
+
+/// Whoever names URLs would have this member connect to them, with a thread for each name.
+#[test]
+fn a_stranger_gets_no_link_and_its_urls_are_not_dialled() {
+    let (one, _two) = with_bare(Timing::new(Duration::from_secs(1)));
+    let trap = Bare::listen();
+    let urls = [format!("http://{}", trap.address)];
+    for id in 100..200 {
+        let greeting = Greeting {
+            urls: &urls,
+            token: id,
+            ..greeting(STREAM_PATH)
+        };
+        let (_, said) = ask(one.address, &claim(id).request(NodeId(1), &greeting));
+        assert!(said.starts_with("HTTP/1.1 403 "), "{said}");
+    }
+    let wrong = Greeting {
+        urls: &urls,
+        known: Some(7),
+        ..greeting(STREAM_PATH)
+    };
+    let (_, said) = ask(one.address, &claim(100).request(NodeId(1), &wrong));
+    assert!(said.starts_with("HTTP/1.1 409 "), "{said}");
+    let linked: Vec<NodeId> = one.link.common.peers().keys().copied().collect();
+    assert_eq!(linked, [NodeId(2)]);
+    assert!(trap.listener.accept().is_err(), "nobody has dialled it");
+}
+
+/// It moved while this member was away, and nobody else runs who could tell.
+#[test]
+fn a_member_that_moved_and_shows_itself_is_dialled_where_it_says() {
+    let (one, a) = listener();
+    let (gone, before) = listener();
+    drop(gone);
+    let (two, now) = listener();
+    let one = Node::start(1, one, &published(members(&[(1, a), (2, before)])));
+    let two = Node::start(2, two, &published(members(&[(1, a), (2, now)])));
+    two.send(1, [heartbeat(1)]);
+    one.await_connected(2);
+    one.send(2, [heartbeat(2)]);
+    assert_eq!(two.letters(1, 1), [heartbeat(2)]);
 }

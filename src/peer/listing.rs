@@ -1,0 +1,157 @@
+//! Whom the members list: asked of the pages of their peer ports.
+//!
+//! A node that starts asks who is in the cluster that its flags name. A member asks when somebody connects whom its
+//! table does not name: another member, asked at the address in the table, may know more. Whoever connects starts
+//! one question a second at most, of each member in turn, and never a connection to an address that it named itself.
+//! What the answer lists is linked, whoever has connected: so a crowd of strangers keeps no member out.
+
+use super::common::Common;
+use crate::dial;
+use crate::engine::members::Member;
+use crate::ids;
+use crate::raft::NodeId;
+use crate::urls::Url;
+use serde::Deserialize;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long this node waits for a member's answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A list of thousands of members fits.
+const LIST_BYTES_MAX: u64 = 1 << 20;
+
+/// Between two rounds of questions.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A member's answer about its cluster.
+pub struct Told {
+    /// The URL of the answering member.
+    pub url: String,
+    /// The id of its cluster.
+    pub cluster: u64,
+    /// The members of that cluster.
+    pub members: Vec<Listed>,
+}
+
+/// A member in the list that the peer port returns.
+#[derive(Debug, Deserialize)]
+pub struct Listed {
+    /// Its id.
+    pub id: u64,
+    /// Where it is reached.
+    #[serde(rename = "peerURLs")]
+    pub peer_urls: Vec<String>,
+    /// Empty if it has not started yet.
+    #[serde(default)]
+    pub name: String,
+    /// Empty if it has not started yet.
+    #[serde(default, rename = "clientURLs")]
+    pub client_urls: Vec<String>,
+}
+
+impl Listed {
+    /// The same as the member table has it.
+    pub fn member(&self) -> Member {
+        Member {
+            id: self.id,
+            name: self.name.clone(),
+            peer_urls: self.peer_urls.clone(),
+            client_urls: self.client_urls.clone(),
+        }
+    }
+}
+
+/// Asks the member at `url`; `None` if there is no answer, or it is not that of a cluster member.
+pub fn ask(url: &Url) -> Option<Told> {
+    let config = dial::config().timeout_global(Some(ANSWER_TIMEOUT)).build();
+    let agent = dial::agent(config, url).ok()?;
+    let mut answer = agent
+        .get(format!("{}/members", dial::base(url)))
+        .call()
+        .ok()?;
+    let cluster = answer.headers().get("X-Etcd-Cluster-Id")?.to_str().ok()?;
+    let cluster = ids::parse(cluster)?;
+    let body = answer.body_mut().with_config().limit(LIST_BYTES_MAX);
+    let text = body.read_to_string().ok()?;
+    Some(Told {
+        url: url.as_str().to_owned(),
+        cluster,
+        members: serde_json::from_str(&text).ok()?,
+    })
+}
+
+/// Whether somebody has connected whom the table does not name, since the members were asked last. `changed` is notified
+/// when that becomes so, and at the end; only the thread `peer-ask` waits on it.
+#[derive(Default)]
+pub(super) struct Listing {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    wanted: bool,
+    closed: bool,
+}
+
+impl Listing {
+    /// Asks the members soon: somebody has connected whom the table does not name.
+    pub fn want(&self) {
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.wanted, true) {
+            self.changed.notify_one();
+        }
+    }
+
+    pub fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// The thread `peer-ask`.
+    pub fn run(&self, common: &Arc<Common>) {
+        while self.next() {
+            introduce(common);
+            let state = self.state();
+            let waited = self
+                .changed
+                .wait_timeout_while(state, PAUSE, |state| !state.closed);
+            drop(waited);
+        }
+    }
+
+    /// False: the end.
+    fn next(&self) -> bool {
+        let state = self.state();
+        let state = self
+            .changed
+            .wait_while(state, |state| !state.wanted && !state.closed);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.wanted = false;
+        !state.closed
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks the members of the table, and links whom they list.
+fn introduce(common: &Arc<Common>) {
+    for known in common.table.members().into_values() {
+        let urls = known.urls.iter().filter_map(|url| Url::parse(url).ok());
+        for url in urls {
+            if common.crew.is_stopping() {
+                return;
+            }
+            let told = ask(&url).filter(|told| told.cluster == common.me.cluster);
+            let Some(told) = told else { continue };
+            let why = format!("{} at {} lists it", known.name, told.url);
+            for listed in &told.members {
+                common.introduce(NodeId(listed.id), &listed.peer_urls, &why);
+            }
+            break;
+        }
+    }
+}
