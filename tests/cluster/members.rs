@@ -102,6 +102,38 @@ fn a_member_that_was_down_while_it_was_removed_learns_it_when_it_starts() {
     cluster.put(leader, "/after", "1");
 }
 
+/// The member knows none of the members that are left, and all members that it knows are gone.
+#[test]
+fn a_member_that_was_away_while_all_others_were_replaced_comes_back() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let away = 0;
+    cluster.put(away, "/before", "1");
+    for node in 0..3 {
+        cluster.wait_value(node, "/before", "1", JOINED_WITHIN);
+    }
+    cluster.stop(away);
+    for old in [1, 2] {
+        let through = 3 - old;
+        let through = if cluster.node(through).runs() {
+            through
+        } else {
+            3
+        };
+        let new = cluster.add(through);
+        cluster.restart(new);
+        cluster.wait_value(new, "/before", "1", JOINED_WITHIN);
+        cluster.put(new, "/voter", "1");
+        cluster.remove(new, old);
+        cluster.node_mut(old).wait_end(Duration::from_secs(30));
+    }
+    cluster.put(4, "/replaced", "1");
+    cluster.restart(away);
+    cluster.wait_value(away, "/replaced", "1", JOINED_WITHIN);
+    cluster.put(away, "/after", "2");
+    cluster.wait_value(3, "/after", "2", JOINED_WITHIN);
+}
+
 /// The node was stopped when it was removed, so it does not know about its removal.
 #[test]
 fn a_removed_node_left_running_disturbs_nobody() {

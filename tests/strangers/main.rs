@@ -1,0 +1,360 @@
+//! Strangers on the peer ports of three members: they end no member, unseat no leader, change no term, keep no member
+//! out, and hold little memory.
+//!
+//! Without TLS whoever reaches a peer port may say that he is a member. These tests are about one who does not know the
+//! cluster from inside, and about one who has read a member's incarnation from its disk.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod stranger;
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use harness::{Cluster, wait_for};
+use stranger::{Claim, LAST_TERM, Trap, garbage, heartbeat, is_closed, vote};
+
+/// A write beside an attack, on a busy machine.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(4);
+
+/// Nobody stands for election because the machine is busy.
+const PATIENT: [&str; 2] = ["--election-timeout", "4000"];
+
+/// How much more memory a member may take for strangers.
+const MEMORY: u64 = 48 << 20;
+
+/// Three members and a stranger share this machine: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A cluster as its peer ports show it to anybody.
+struct Seen {
+    id: u64,
+    members: Vec<(u64, SocketAddr)>,
+}
+
+impl Seen {
+    fn of(cluster: &Cluster) -> Seen {
+        let answer = cluster.node(0).ask("GET", "/v2/members", None);
+        let id = answer.header("X-Etcd-Cluster-Id").expect("its cluster");
+        let member = |node: usize| {
+            let id = cluster.id(0, node).expect("a member");
+            (hex(&id), cluster.node(node).peer_address())
+        };
+        Seen {
+            id: hex(id),
+            members: (0..cluster.len()).map(member).collect(),
+        }
+    }
+
+    fn claim(&self, id: u64, incarnation: u64) -> Claim {
+        Claim {
+            cluster: self.id,
+            id,
+            incarnation,
+        }
+    }
+}
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn hex(text: &str) -> u64 {
+    u64::from_str_radix(text, 16).expect("an id")
+}
+
+/// As nobody but the machine's owner can read it.
+fn incarnation(cluster: &Cluster, node: usize) -> u64 {
+    let path = cluster.node(node).data().join("member/identity");
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = String::from_utf8_lossy(&bytes[12..]).into_owned();
+    let (_, rest) = text.split_once("\"incarnation\":").expect("a field");
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .expect("a number")
+}
+
+/// All members run, the same one leads in the same term, and a write through each is taken in time.
+struct Undisturbed {
+    leader: usize,
+    term: u64,
+}
+
+impl Undisturbed {
+    fn now(cluster: &Cluster) -> Undisturbed {
+        let leader = cluster.wait_leader();
+        Undisturbed {
+            leader,
+            term: cluster.term(leader),
+        }
+    }
+
+    #[track_caller]
+    fn check(&self, cluster: &mut Cluster, what: &str) {
+        for node in cluster.running() {
+            let ended = cluster.node_mut(node).ended();
+            assert_eq!(ended, None, "{what} has ended n{node}");
+            let begun = Instant::now();
+            cluster.put(node, "/beside", what);
+            let took = begun.elapsed();
+            assert!(took < WRITTEN_WITHIN, "{what}: a write took {took:?}");
+        }
+        assert_eq!(
+            cluster.wait_leader(),
+            self.leader,
+            "{what} has unseated the leader"
+        );
+        assert_eq!(
+            cluster.term(self.leader),
+            self.term,
+            "{what} has changed the term"
+        );
+    }
+}
+
+/// What one who reaches the peer port can say to a member, without knowing anything that is not public.
+#[test]
+fn a_stranger_ends_no_member_and_changes_no_term() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &PATIENT);
+    cluster.put(0, "/before", "1");
+    let seen = Seen::of(&cluster);
+    let undisturbed = Undisturbed::now(&cluster);
+    let term = undisturbed.term;
+    let letters = [
+        ("a heartbeat of the leader's term", heartbeat(term)),
+        ("a heartbeat of the last term", heartbeat(LAST_TERM)),
+        ("a request for votes", vote(term + 1)),
+        ("a request for votes in the last term", vote(LAST_TERM)),
+        ("a command that cannot be read", garbage(term, 4)),
+        ("a newer leader's command", garbage(term + 1, 4)),
+    ];
+    let mut traps = Vec::new();
+    for (victim, address) in &seen.members {
+        // As somebody new, as one of the others, and as the victim itself.
+        let others = seen.members.iter().map(|(id, _)| *id);
+        for id in others.chain([0xbad0 + victim % 7]) {
+            let claim = seen.claim(id, 0xbad);
+            let trap = Trap::at(any_port(), seen.id, *victim);
+            for (what, letter) in &letters {
+                let (mut socket, _) = claim.dial(*address, *victim, &trap.url());
+                // It may have been refused already.
+                let _ = socket.write_all(&claim.frame(letter));
+                assert!(is_closed(&mut socket), "{what} was taken");
+            }
+            traps.push(trap);
+        }
+    }
+    undisturbed.check(&mut cluster, "a stranger");
+    let dialled: usize = traps.iter().map(Trap::answered).sum();
+    assert_eq!(dialled, 0, "members dial where a stranger says");
+    for node in 0..3 {
+        let log = cluster.node(node).log();
+        assert!(!log.contains("panicked"), "{log}");
+        assert!(
+            log.contains("refused a connection"),
+            "n{node} says nothing of it:\n{log}"
+        );
+    }
+}
+
+/// He has read a follower's incarnation, and says in its name what it would never say.
+#[test]
+fn one_who_knows_a_members_incarnation_ends_nobody() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &PATIENT);
+    let seen = Seen::of(&cluster);
+    let undisturbed = Undisturbed::now(&cluster);
+    let (leader, term) = (undisturbed.leader, undisturbed.term);
+    let follower = cluster.others(leader)[0];
+    let claim = seen.claim(seen.members[follower].0, incarnation(&cluster, follower));
+    // While the follower stands still its place is free.
+    cluster.pause(follower);
+    let (victim, address) = seen.members[leader];
+    let letters = [
+        heartbeat(term),
+        heartbeat(LAST_TERM),
+        vote(LAST_TERM),
+        garbage(term, 2),
+        garbage(term + 1, 2),
+    ];
+    for letter in &letters {
+        let (mut socket, _) = claim.dial(address, victim, "http://127.0.0.1:1");
+        let _ = socket.write_all(&claim.frame(letter));
+    }
+    cluster.resume(follower);
+    undisturbed.check(&mut cluster, "a false follower");
+}
+
+/// Handshakes in a member's name, with its incarnation, as fast as they go.
+#[test]
+fn a_members_link_is_not_displaced() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &PATIENT);
+    let seen = Seen::of(&cluster);
+    let undisturbed = Undisturbed::now(&cluster);
+    let follower = cluster.others(undisturbed.leader)[0];
+    let claim = seen.claim(seen.members[follower].0, incarnation(&cluster, follower));
+    let (victim, address) = seen.members[undisturbed.leader];
+    cluster.put(follower, "/before", "1");
+    let mut open = Vec::new();
+    for _ in 0..500 {
+        let (socket, answer) = claim.dial(address, victim, "http://127.0.0.1:1");
+        if !answer.starts_with("HTTP/1.1 503 ") {
+            open.push(socket);
+        }
+    }
+    undisturbed.check(&mut cluster, "a flood of handshakes");
+    assert!(
+        open.iter_mut().all(is_closed),
+        "one is taken for the member"
+    );
+    let log = cluster.node(undisturbed.leader).log();
+    let name = format!("the connection from n{follower} (");
+    let lost = log
+        .lines()
+        .filter(|line| line.contains(&name) && line.contains("has ended"));
+    assert_eq!(lost.count(), 0, "{log}");
+}
+
+/// Long frames that are never finished, of many who say that they are new members.
+#[test]
+fn strangers_hold_little_memory_and_few_threads() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &PATIENT);
+    cluster.put(0, "/before", "1");
+    let seen = Seen::of(&cluster);
+    let undisturbed = Undisturbed::now(&cluster);
+    let (victim, address) = seen.members[0];
+    let before = cluster.node(0).process();
+    let (memory, threads) = (before.resident_bytes(), before.threads());
+    let mut open = Vec::new();
+    for id in 0xbad00..0xbad18 {
+        let claim = seen.claim(id, 1);
+        let (mut socket, _) = claim.dial(address, victim, "http://127.0.0.1:1");
+        let mut frame = claim.frame_head(96 << 20);
+        frame.resize(8 << 20, 7);
+        let _ = socket.write_all(&frame);
+        open.push(socket);
+    }
+    let after = cluster.node(0).process();
+    let grown = after.resident_bytes().saturating_sub(memory);
+    assert!(grown < MEMORY, "{} KiB more", grown >> 10);
+    assert!(
+        after.threads() <= threads + 2,
+        "{} threads, then {}",
+        threads,
+        after.threads()
+    );
+    undisturbed.check(&mut cluster, "long frames");
+}
+
+/// Whoever is there before a founder is, in its name, and comes again and again.
+#[test]
+fn a_founder_is_not_kept_out_by_who_was_there_first() {
+    let _alone = alone();
+    let mut cluster = Cluster::prepare(3, &PATIENT);
+    let founder = 2;
+    cluster.node_mut(0).spawn();
+    cluster.node_mut(1).spawn();
+    let leader = cluster.wait_leader_among(&[0, 1]);
+    let seen = Seen::of(&cluster);
+    let claim = seen.claim(seen.members[founder].0, 0xbad);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for (victim, address) in &seen.members[..2] {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut held = VecDeque::new();
+                while !stop.load(Ordering::SeqCst) {
+                    held.push_back(claim.dial(*address, *victim, "http://127.0.0.1:1"));
+                    if held.len() > 20 {
+                        held.pop_front();
+                    }
+                }
+            });
+        }
+        cluster.node_mut(founder).spawn();
+        let joined = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            cluster.put(leader, "/founded", "1");
+            cluster.wait_value(founder, "/founded", "1", Duration::from_secs(30));
+            wait_for("the founder is healthy", Duration::from_secs(30), || {
+                cluster.node(founder).is_healthy().then_some(())
+            });
+        }));
+        stop.store(true, Ordering::SeqCst);
+        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+/// A member that was added and not started has published nothing: anybody can use its name.
+#[test]
+fn nobody_speaks_for_a_member_that_has_not_started() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &PATIENT);
+    let added = cluster.add(0);
+    for node in 0..3 {
+        wait_for(
+            "the added member is listed",
+            Duration::from_secs(30),
+            || cluster.id(node, added),
+        );
+    }
+    let seen = Seen::of(&cluster);
+    let undisturbed = Undisturbed::now(&cluster);
+    let term = undisturbed.term;
+    let claim = seen.claim(seen.members[added].0, 0xbad);
+    for (victim, address) in &seen.members[..3] {
+        for letter in [heartbeat(term + 1), vote(term + 1), garbage(term + 1, 4)] {
+            let (mut socket, _) = claim.dial(*address, *victim, "http://127.0.0.1:1");
+            let _ = socket.write_all(&claim.frame(&letter));
+            assert!(is_closed(&mut socket), "it is heard");
+        }
+    }
+    undisturbed.check(&mut cluster, "somebody in the name of a new member");
+    cluster.restart(added);
+    cluster.wait_value(
+        added,
+        "/beside",
+        "somebody in the name of a new member",
+        Duration::from_secs(60),
+    );
+}
+
+/// Somebody has taken over the addresses of members that are down, and the last one hears no leader.
+#[test]
+fn who_sits_at_the_addresses_of_members_removes_nobody() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    cluster.put(0, "/before", "1");
+    let seen = Seen::of(&cluster);
+    let (victim, _) = seen.members[0];
+    let traps: Vec<Trap> = [1, 2]
+        .map(|node| {
+            cluster.stop(node);
+            Trap::at(seen.members[node].1, seen.id, victim)
+        })
+        .into();
+    wait_for(
+        "the member has heard it from both",
+        Duration::from_secs(30),
+        || traps.iter().all(|trap| trap.answered() >= 4).then_some(()),
+    );
+    let log = cluster.node(0).log();
+    assert!(!log.contains("this member was removed"), "{log}");
+    drop(traps);
+    for node in [1, 2] {
+        cluster.restart(node);
+    }
+    cluster.wait_leader();
+    cluster.put(0, "/after", "1");
+}

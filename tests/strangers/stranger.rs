@@ -1,0 +1,179 @@
+//! Somebody on the cluster's network who is no member: handshakes, frames and letters by hand.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// No answer takes longer on any machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The newest term that the wire format has.
+pub const LAST_TERM: u64 = (1 << 62) - 1;
+
+/// Whose name a stranger uses, and in which cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    pub cluster: u64,
+    pub id: u64,
+    pub incarnation: u64,
+}
+
+impl Claim {
+    /// Dials `address` as the member `to`'s, with this URL as its own. The socket, and the head of the answer.
+    pub fn dial(&self, address: SocketAddr, to: u64, url: &str) -> (TcpStream, String) {
+        let Claim {
+            cluster,
+            id,
+            incarnation,
+        } = self;
+        let head = format!(
+            "GET /raft/stream HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: edgetcd-raft\r\n\
+             X-Edgetcd-Protocol: 1\r\nX-Edgetcd-Cluster: {cluster:x}\r\nX-Edgetcd-From: {id:x}\r\n\
+             X-Edgetcd-Incarnation: {incarnation:x}\r\nX-Edgetcd-To: {to:x}\r\nX-Edgetcd-Urls: {url}\r\nX-Edgetcd-Token: bad\r\n\r\n"
+        );
+        let mut socket = TcpStream::connect(address).expect("the peer port listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("an option");
+        socket.set_write_timeout(Some(PATIENCE)).expect("an option");
+        socket.write_all(head.as_bytes()).expect("it is read");
+        let answer = read_head(&mut socket);
+        (socket, answer)
+    }
+
+    /// A frame with one letter, as this sender's.
+    pub fn frame(&self, letter: &[u8]) -> Vec<u8> {
+        let mut frame = self.frame_head(letter.len());
+        frame.extend_from_slice(letter);
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&frame[..4]);
+        hasher.update(&frame[8..]);
+        frame[4..8].copy_from_slice(&hasher.finalize().to_le_bytes());
+        frame
+    }
+
+    /// The first bytes of a frame with so many, without a checksum.
+    pub fn frame_head(&self, length: usize) -> Vec<u8> {
+        let mut frame = (length as u32).to_le_bytes().to_vec();
+        frame.extend_from_slice(&[0, 0, 0, 0, 1, 1]);
+        frame.extend_from_slice(&self.cluster.to_le_bytes());
+        frame.extend_from_slice(&self.id.to_le_bytes());
+        frame
+    }
+}
+
+/// A leader's heartbeat.
+pub fn heartbeat(term: u64) -> Vec<u8> {
+    let mut letter = message(term, 8);
+    [1, 0, 0].map(|number: u64| letter.extend_from_slice(&number.to_le_bytes()));
+    letter
+}
+
+/// A candidate's request, which says that the leader itself asked for the election.
+pub fn vote(term: u64) -> Vec<u8> {
+    let mut letter = message(term, 3);
+    [term, 1 << 40].map(|number: u64| letter.extend_from_slice(&number.to_le_bytes()));
+    letter.push(1);
+    letter
+}
+
+/// A leader's append of one committed command that says nothing.
+pub fn garbage(term: u64, index: u64) -> Vec<u8> {
+    let mut letter = message(term, 5);
+    [term, index, index + 1].map(|number: u64| letter.extend_from_slice(&number.to_le_bytes()));
+    letter.extend_from_slice(&1u32.to_le_bytes());
+    letter.extend_from_slice(&term.to_le_bytes());
+    letter.push(2);
+    letter.extend_from_slice(&7u32.to_le_bytes());
+    letter.extend_from_slice(b"garbage");
+    letter
+}
+
+fn message(term: u64, kind: u8) -> Vec<u8> {
+    let mut letter = vec![1];
+    letter.extend_from_slice(&0u64.to_le_bytes());
+    letter.extend_from_slice(&term.to_le_bytes());
+    letter.push(kind);
+    letter
+}
+
+/// Whether the other end has closed the connection.
+pub fn is_closed(socket: &mut TcpStream) -> bool {
+    !matches!(socket.read(&mut [0; 64]), Ok(1..))
+}
+
+/// A port at which everybody hears that the member `victim` was removed from the cluster, until it is dropped.
+pub struct Trap {
+    pub address: SocketAddr,
+    answered: Arc<AtomicUsize>,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Trap {
+    /// Port 0: one that is free.
+    pub fn at(address: SocketAddr, cluster: u64, victim: u64) -> Trap {
+        let listener = TcpListener::bind(address).expect("the port is free");
+        let address = listener.local_addr().expect("its address");
+        let (answered, ended) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (count, stop) = (Arc::clone(&answered), Arc::clone(&ended));
+        let answer = format!(
+            "HTTP/1.1 410 Gone\r\nX-Edgetcd-Removed: {victim:x}\r\nX-Edgetcd-Cluster: {cluster:x}\r\n\
+             X-Edgetcd-Proof: 0123456789abcdef0123456789abcdef01234567\r\nContent-Length: 0\r\n\r\n"
+        );
+        let thread = std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let Ok(mut socket) = socket else { return };
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                read_head(&mut socket);
+                // It may have gone.
+                let _ = socket.write_all(answer.as_bytes());
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Trap {
+            address,
+            answered,
+            ended,
+            thread: Some(thread),
+        }
+    }
+
+    /// How often it has answered.
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Trap {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        // Wakes the thread, which then gives the port back.
+        let woken = TcpStream::connect(self.address);
+        if woken.is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Empty: the other end has closed first.
+fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        match socket.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => break,
+        }
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
