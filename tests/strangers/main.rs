@@ -104,7 +104,7 @@ impl Undisturbed {
             let ended = cluster.node_mut(node).ended();
             assert_eq!(ended, None, "{what} has ended n{node}");
             let begun = Instant::now();
-            cluster.put(node, "/beside", what);
+            cluster.put(node, "/beside", &what.replace(' ', "-"));
             let took = begun.elapsed();
             assert!(took < WRITTEN_WITHIN, "{what}: a write took {took:?}");
         }
@@ -206,24 +206,33 @@ fn a_members_link_is_not_displaced() {
     let claim = seen.claim(seen.members[follower].0, incarnation(&cluster, follower));
     let (victim, address) = seen.members[undisturbed.leader];
     cluster.put(follower, "/before", "1");
-    let mut open = Vec::new();
-    for _ in 0..500 {
-        let (socket, answer) = claim.dial(address, victim, "http://127.0.0.1:1");
-        if !answer.starts_with("HTTP/1.1 503 ") {
-            open.push(socket);
-        }
+    // What the leader logs of the beginning and the end of connections from that follower.
+    let links = |cluster: &Cluster| {
+        let log = cluster.node(undisturbed.leader).log();
+        let name = format!("n{follower} (");
+        let tells = |line: &&str| {
+            line.contains(&name)
+                && (line.contains("is connected to this member") || line.contains("has ended"))
+        };
+        log.lines().filter(tells).count()
+    };
+    let before = links(&cluster);
+    let flood = std::thread::spawn(move || {
+        let dial = |_| claim.dial(address, victim, "http://127.0.0.1:1");
+        let dialled = (0..500).map(dial);
+        let welcomed = dialled.filter(|(_, answer)| !answer.starts_with("HTTP/1.1 503 "));
+        welcomed.map(|(socket, _)| socket).collect::<Vec<_>>()
+    });
+    while !flood.is_finished() {
+        undisturbed.check(&mut cluster, "a flood of handshakes");
     }
-    undisturbed.check(&mut cluster, "a flood of handshakes");
+    let mut welcomed = flood.join().expect("the stranger");
     assert!(
-        open.iter_mut().all(is_closed),
-        "one is taken for the member"
+        welcomed.iter_mut().all(is_closed),
+        "one is taken for the member's own"
     );
-    let log = cluster.node(undisturbed.leader).log();
-    let name = format!("the connection from n{follower} (");
-    let lost = log
-        .lines()
-        .filter(|line| line.contains(&name) && line.contains("has ended"));
-    assert_eq!(lost.count(), 0, "{log}");
+    undisturbed.check(&mut cluster, "a flood of handshakes");
+    assert_eq!(links(&cluster), before, "the member's link was replaced");
 }
 
 /// Long frames that are never finished, of many who say that they are new members.
@@ -322,12 +331,8 @@ fn nobody_speaks_for_a_member_that_has_not_started() {
     }
     undisturbed.check(&mut cluster, "somebody in the name of a new member");
     cluster.restart(added);
-    cluster.wait_value(
-        added,
-        "/beside",
-        "somebody in the name of a new member",
-        Duration::from_secs(60),
-    );
+    cluster.put(0, "/after", "1");
+    cluster.wait_value(added, "/after", "1", Duration::from_secs(60));
 }
 
 /// Somebody has taken over the addresses of members that are down, and the last one hears no leader.

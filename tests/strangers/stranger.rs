@@ -1,6 +1,6 @@
 //! Somebody on the cluster's network who is no member: handshakes, frames and letters by hand.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -66,14 +66,14 @@ impl Claim {
 /// A leader's heartbeat.
 pub fn heartbeat(term: u64) -> Vec<u8> {
     let mut letter = message(term, 8);
-    [1, 0, 0].map(|number: u64| letter.extend_from_slice(&number.to_le_bytes()));
+    numbers(&mut letter, &[1, 0, 0]);
     letter
 }
 
 /// A candidate's request, which says that the leader itself asked for the election.
 pub fn vote(term: u64) -> Vec<u8> {
     let mut letter = message(term, 3);
-    [term, 1 << 40].map(|number: u64| letter.extend_from_slice(&number.to_le_bytes()));
+    numbers(&mut letter, &[term, 1 << 40]);
     letter.push(1);
     letter
 }
@@ -81,13 +81,18 @@ pub fn vote(term: u64) -> Vec<u8> {
 /// A leader's append of one committed command that says nothing.
 pub fn garbage(term: u64, index: u64) -> Vec<u8> {
     let mut letter = message(term, 5);
-    [term, index, index + 1].map(|number: u64| letter.extend_from_slice(&number.to_le_bytes()));
+    numbers(&mut letter, &[term, index, index + 1]);
     letter.extend_from_slice(&1u32.to_le_bytes());
     letter.extend_from_slice(&term.to_le_bytes());
     letter.push(2);
     letter.extend_from_slice(&7u32.to_le_bytes());
     letter.extend_from_slice(b"garbage");
     letter
+}
+
+fn numbers(letter: &mut Vec<u8>, numbers: &[u64]) {
+    let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
+    letter.extend(bytes);
 }
 
 fn message(term: u64, kind: u8) -> Vec<u8> {
@@ -98,9 +103,17 @@ fn message(term: u64, kind: u8) -> Vec<u8> {
     letter
 }
 
-/// Whether the other end has closed the connection.
+/// Whether the other end closes the connection, after the text of a refusal.
 pub fn is_closed(socket: &mut TcpStream) -> bool {
-    !matches!(socket.read(&mut [0; 64]), Ok(1..))
+    loop {
+        match socket.read(&mut [0; 64]) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => {
+                return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+            }
+        }
+    }
 }
 
 /// A port at which everybody hears that the member `victim` was removed from the cluster, until it is dropped.
