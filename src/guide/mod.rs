@@ -25,3 +25,6 @@ pub mod lost_majority {}
 
 #[doc = include_str!("restore.md")]
 pub mod restore {}
+
+#[doc = include_str!("trust.md")]
+pub mod trust {}
