@@ -1,15 +1,16 @@
-//! The accept thread: owns all listeners, waits for them and for being stopped, and hands each socket
-//! to the worker with the fewest connections. Ends when it is told to stop; the listeners close then.
-//! Listeners take turns, so that a crowd at one of them keeps nobody from the others.
+//! The accept thread. It owns all listeners, waits for them and for the stop signal, and hands each socket to the
+//! worker with the fewest connections. It ends when it is stopped, and then the listeners close. Listeners take turns,
+//! so that many clients at one of them do not block the others.
 //!
-//! An error of `accept` is never the end. With no descriptor or memory left the listener stays ready,
-//! and edge-triggered readiness will not be told again, so the thread tries again by itself: after 10
-//! ms, then 20, up to 100, and says so at most once a second.
+//! An error of `accept` never ends the thread. If no descriptor or memory is left, the listener stays ready, and
+//! edge-triggered readiness is not reported again. So the thread tries again after 10 ms, then 20, up to 100, and logs
+//! it at most once per second.
 //!
-//! When the connection cap is near, the workers are asked to close idle connections. A few connections above the cap are
-//! a reserve for clients on this machine with a vital request, such as a health check. Further clients are accepted all
-//! the same, told 503 and closed, so that they learn why. These few sockets stay open for a second at most ([`Refused`]):
-//! closing at once, with the client's request unread, would reset the connection and take the answer with it.
+//! When the number of connections is near its limit, the workers are asked to close idle connections. A few connections
+//! above the limit are a reserve for clients on this machine with a vital request, such as a health check. Further
+//! clients are still accepted, get a 503, and are disconnected, so that they learn the reason. These few sockets stay
+//! open for at most a second ([`Refused`]). Closing at once, with the client's request unread, would reset the
+//! connection, and the client could lose the response.
 
 use super::inbox::{Inbox, Mail, Outbox};
 use super::listen;
@@ -255,8 +256,8 @@ impl Acceptor {
         each.map(|gauge| gauge.load(Ordering::Relaxed)).sum()
     }
 
-    /// The reserve may exceed its limit until its oldest connection is closed. So a client that asks at once is served,
-    /// however many connect and do not ask.
+    /// The reserve may exceed its limit until its oldest connection is closed. So a client that sends its request at
+    /// once is served, however many others connect and send nothing.
     fn has_reserve(&mut self) -> bool {
         let reserved = self.total(|gauges| &gauges.reserved);
         if reserved >= self.reserve {

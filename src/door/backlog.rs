@@ -1,53 +1,54 @@
-//! Memory that answers hold while their clients do not read them, over all workers of one server.
+//! The memory of responses that their clients have not read yet, over all workers of one server.
 //!
-//! Two sums are kept. *Held* bytes are rendered and not sent yet. *Pinned* bytes belong to the handler's data: a long body
-//! is rendered from that data as its client reads. So a client that pauses holds a slice of rendered text, and it keeps a
-//! version of the data alive that others may have replaced meanwhile. Clients that are sent the same version pin it once.
+//! There are two sums. *Held* bytes are rendered and not sent yet. *Pinned* bytes belong to the handler's data: a long
+//! body is rendered from that data while its client reads. So a client that pauses holds one slice of rendered text,
+//! and it keeps a version of the data alive that may have been replaced meanwhile. If several clients receive the same
+//! version, it counts once.
 //!
-//! A parked answer whose request had a long head counts as holding that head, because the owner of the answer may keep
-//! what it says.
+//! A parked response to a request with a long head also counts as holding that head, because the owner of the response
+//! may keep parts of it.
 //!
-//! Both sums may exceed their limits for a moment, because an answer that has begun cannot be taken back. Above a limit
-//! the workers cut answers whose clients have read nothing for [`STALLED_MIN`]. Above twice the limit they cut any that
-//! waits for its client. While `held` is above half of its limit, slices are small.
+//! Both sums may exceed their limits for a moment, because a response that has begun cannot be undone. Above a limit,
+//! the workers cut responses whose clients have read nothing for [`STALLED_MIN`]. Above twice the limit, they cut any
+//! response that waits for its client. While `held` is above half of its limit, slices are small.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long a client may read nothing when memory is scarce.
+/// How long a client may read nothing while memory is scarce.
 pub(super) const STALLED_MIN: Duration = Duration::from_secs(1);
 
-/// How often a worker looks for answers to cut while too much is held.
+/// How often a worker searches for responses to cut while a sum is too large.
 pub(super) const RELIEVE_EVERY: Duration = Duration::from_millis(100);
 
-/// How much of a large body is rendered at a time, in bytes…
+/// Bytes of a large body that are rendered at a time.
 pub(super) const SLICE_BYTES: usize = 64 << 10;
-/// …and when memory is scarce.
+/// The same while memory is scarce.
 const SMALL_SLICE_BYTES: usize = 8 << 10;
 
-/// The part of the handler's data that one answer keeps alive.
+/// The part of the handler's data that one response keeps alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// The same for all answers that keep the same data alive, such as the address of that data.
+    /// Equal for all responses that keep the same data alive, for example the address of that data.
     pub key: usize,
-    /// About how many bytes it has.
+    /// Its approximate size in bytes.
     pub bytes: usize,
 }
 
-/// Which sum exceeds its limit. `far`: it exceeds twice its limit.
+/// The sum that exceeds its limit. `far`: it exceeds twice its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Excess {
     Held { far: bool },
     Pinned { far: bool },
 }
 
-/// What is counted of one connection.
+/// The part of the sums that one connection causes.
 #[derive(Default)]
 pub(super) struct Share {
     held: usize,
-    /// The key of what it pins.
+    /// The key of its pinned data.
     pinned: Option<usize>,
 }
 
@@ -73,16 +74,16 @@ pub(super) struct Backlog {
     held: AtomicUsize,
     held_max: usize,
     pinned_max: usize,
-    /// Locked only for answers that wait for their clients and pin something.
+    /// Locked only for responses that wait for their clients and pin data.
     pins: Mutex<Pins>,
-    /// Copies from `pins`, to be read without its lock.
+    /// Copies of values in `pins`, so that they can be read without its lock.
     pinned: AtomicUsize,
     pinned_limit: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Pins {
-    /// By key: the bytes, and the number of answers.
+    /// By key: the bytes, and the number of responses.
     by_key: HashMap<usize, (usize, usize)>,
     bytes: usize,
 }
@@ -99,10 +100,10 @@ impl Backlog {
         }
     }
 
-    /// A connection comes to hold `held` bytes and `pin`.
+    /// From now on, a connection holds `held` bytes and pins `pin`.
     pub fn update(&self, share: &mut Share, held: usize, pin: Option<Pin>) {
         if held != share.held {
-            // Modulo 2^64 this adds and subtracts alike.
+            // The addition is modulo 2^64, so it also subtracts.
             let change = held.wrapping_sub(share.held);
             self.held.fetch_add(change, Ordering::Relaxed);
             share.held = held;
@@ -138,8 +139,8 @@ impl Backlog {
         self.publish(&pins);
     }
 
-    /// Copies the sum. The limit is at least four times the largest version, so that several clients at once can read a
-    /// store whose listing alone exceeds it.
+    /// Copies the sum. The limit is at least four times the largest version, so that several clients can read a large
+    /// store at the same time even if its listing alone exceeds the limit.
     fn publish(&self, pins: &Pins) {
         let largest = match pins.bytes > self.pinned_max {
             true => pins.by_key.values().map(|entry| entry.0).max(),
@@ -163,7 +164,7 @@ impl Backlog {
         (pinned > limit).then_some(Excess::Pinned { far })
     }
 
-    /// How much of a body to render at a time, in bytes.
+    /// Bytes of a body to render at a time.
     pub fn slice_bytes(&self) -> usize {
         match self.held.load(Ordering::Relaxed) > self.held_max / 2 {
             true => SMALL_SLICE_BYTES,

@@ -61,10 +61,10 @@ const UNUSED_IDLE_MIN: Duration = Duration::from_millis(200);
 /// How long a connection is kept at least between two requests.
 const USED_IDLE_MIN: Duration = Duration::from_secs(1);
 
-/// A head that has taken less is not given up when places are scarce.
+/// A head that has been incomplete for a shorter time is not dropped when connections are scarce.
 const HALF_HEAD_MIN: Duration = Duration::from_secs(2);
 
-/// What a connection that does nothing waits for, in the order in which they are closed.
+/// What an idle connection waits for, in the order in which they are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Idleness {
     /// Its first request.
@@ -105,7 +105,7 @@ pub(super) struct Tools {
     pub stopping: bool,
     /// Whether memory was freed that other connections wait for.
     pub room: bool,
-    /// Answers hold too much memory.
+    /// Whether responses use too much memory.
     pub excess: bool,
 }
 
@@ -258,15 +258,15 @@ pub(super) struct Connection {
     idle_since: Instant,
     /// Whether a request was served.
     used: bool,
-    /// It belongs to the reserve and serves one vital request.
+    /// Whether it belongs to the reserve and serves one vital request.
     reserved: bool,
     /// When it must be processed at the latest.
     pub deadline: Option<Instant>,
     /// Bytes of its chunks that are counted in the sum over all streams.
     streamed: usize,
-    /// What of it is counted in the backlog.
+    /// Its part of the backlog's sums.
     share: Share,
-    /// Bytes of a long head that the owner of a parked answer may keep.
+    /// Bytes of a long head that the owner of a parked response may keep.
     kept: usize,
     /// Whether the worker has it in its list of connections that wait for memory, and in the list of those that need
     /// another turn.
@@ -321,7 +321,7 @@ impl Connection {
         &mut self.socket
     }
 
-    /// What the connection waits for, and since when. None if it is in use, or belongs to the reserve.
+    /// What the connection waits for, and since when. `None` if it is in use, or belongs to the reserve.
     pub fn idleness(&self, limits: &Limits, now: Instant) -> Option<(Idleness, Instant)> {
         if self.readable || self.reserved {
             return None;
@@ -343,7 +343,8 @@ impl Connection {
         self.reserved
     }
 
-    /// Since when a connection of the reserve waits for its request. None if it is another one, or is being served.
+    /// Since when a connection of the reserve waits for its request. `None` if it does not belong to the reserve, or is
+    /// being served.
     pub fn reserved_since(&self) -> Option<Instant> {
         let waits = matches!(self.clock, Clock::Idle | Clock::Head | Clock::Linger);
         (self.reserved && waits).then_some(self.idle_since)
@@ -513,7 +514,7 @@ impl Connection {
         fate
     }
 
-    /// Brings the backlog in line with the output that waits here.
+    /// Updates the backlog with the output that waits here.
     fn count_output(&mut self, tools: &mut Tools) {
         let is_parked = matches!(self.state, State::Parked(_));
         let kept = if is_parked { self.kept } else { 0 };
@@ -525,8 +526,8 @@ impl Connection {
         tools.excess |= tools.backlog.excess().is_some();
     }
 
-    /// Whether cutting the answer here relieves the backlog, and how much: larger is more. None: the answer has nothing
-    /// of what is scarce, or its client reads.
+    /// How much cutting this response would reduce the sum: larger is more. `None` if the response does not contribute
+    /// to it, or if its client reads.
     pub fn relief(&self, excess: Excess, tools: &Tools) -> Option<(usize, Duration)> {
         let is_parked = matches!(self.state, State::Parked(_));
         if is_parked && self.kept > 0 && matches!(excess, Excess::Held { .. }) {
@@ -539,15 +540,15 @@ impl Connection {
         let stalled = tools.limits.write_time.saturating_sub(left);
         let (size, far) = match excess {
             Excess::Held { far } => (self.share.held(), far),
-            // The size of a version does not tell how much becomes free. The answer that has waited longest is likely
-            // to pin an old version, which shares least with the newest one.
+            // The size of a version does not show how much memory is freed. The response that has waited longest
+            // probably pins an old version, which shares least with the newest one.
             Excess::Pinned { far } => (usize::from(self.share.is_pinning()), far),
         };
         (size > 0 && (far || stalled >= STALLED_MIN)).then_some((size, stalled))
     }
 
-    /// Brings the sum over all streams in line with the chunks that wait here. What is left of a stream that has ended
-    /// counts in the backlog.
+    /// Updates the sum over all streams with the chunks that wait here. The rest of a stream that has ended counts in
+    /// the backlog.
     fn count_chunks(&mut self, tools: &Tools) {
         let bytes = match self.state {
             State::Parked(_) => self.output.backlog().1,
@@ -786,7 +787,7 @@ impl Connection {
             };
             self.deadline = time.map(|time| self.idle_since + time);
         } else if self.reserved {
-            // The time that runs includes the head.
+            // The running time limit includes the head.
             self.clock = Clock::Head;
             self.deadline = Some(self.idle_since + limits.reserve_time);
         } else if self.clock != Clock::Head {

@@ -42,7 +42,7 @@ pub(super) enum Mail {
         socket: TcpStream,
         remote: SocketAddr,
         listener: usize,
-        /// It belongs to the reserve.
+        /// Whether it belongs to the reserve.
         reserved: bool,
     },
     Answer {
@@ -67,13 +67,13 @@ pub(super) enum Mail {
     },
     /// Memory for bodies was freed.
     Room,
-    /// Answers hold too much memory.
+    /// Responses use too much memory.
     Relieve,
     /// Too many connections are open: close up to `count` idle ones.
     Evict {
         count: usize,
     },
-    /// The reserve is full: close its oldest connection that waits.
+    /// The reserve is full: close its oldest waiting connection.
     EvictReserved,
     Stop {
         deadline: Duration,

@@ -12,12 +12,13 @@ pub const HEADERS_MAX: usize = 1000;
 /// Bytes of a head that a connection may hold without a grant. The rest of a longer head is counted like a body.
 pub(super) const HEAD_BYTES_FREE: usize = 64 << 10;
 
-/// Connections for health checks when all others are taken.
+/// Connections for health checks when all others are in use.
 const RESERVE: usize = 8;
 
-/// Descriptors that are left to the rest of the process: log segments and snapshots (16), links to peers and snapshots
-/// on their way (32), listeners, wakers and standard streams (32), `--listen-metrics-urls` (16), clients of three ports
-/// that are refused and still read why (48), the reserve, which may be twice as large for a moment (16).
+/// Descriptors that are left to the rest of the process: log segments and snapshots (16), connections to other members
+/// and snapshots in transfer (32), listeners, wakers and standard streams (32), `--listen-metrics-urls` (16), refused
+/// clients on three ports that still read the reason (48), and the reserve, which may be twice as large for a moment
+/// (16).
 const DESCRIPTORS_KEPT: u64 = 160;
 
 /// One in this many descriptors for connections is for the peer port.
@@ -67,11 +68,11 @@ pub struct Limits {
     /// Total bytes of the chunks of all parked responses. Above that, the worker that notices it cuts its response with
     /// the most bytes. A single event may have tens of megabytes, so a response has no limit of its own.
     pub streams_bytes: usize,
-    /// Bytes of all answers together that are rendered and not sent, without the chunks of parked answers. Above that,
-    /// answers whose clients read nothing are cut.
+    /// Total bytes of all responses that are rendered and not sent, without the chunks of parked responses. Above that,
+    /// responses whose clients read nothing are cut.
     pub answers_bytes: usize,
-    /// Bytes of the handler's data that answers may keep alive ([`Slices::pin`](super::Slices::pin)), or four times the
-    /// largest part of it if that is more. Above that, answers whose clients read nothing are cut.
+    /// Bytes of the handler's data that responses may keep alive ([`Slices::pin`](super::Slices::pin)), or four times
+    /// the largest part of it if that is more. Above that, responses whose clients read nothing are cut.
     pub pinned_bytes: usize,
 }
 

@@ -22,8 +22,8 @@ const KEEPALIVE_PROBES: u32 = 3;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(90);
 
-/// So much that was not sent yet may wait in the system. A client that reads slowly is kept busy by less than that,
-/// and one that does not read would hold megabytes of the system's memory.
+/// Maximum of unsent bytes in the system's buffer. A client that reads slowly needs less, and a client that does not
+/// read would otherwise occupy megabytes of the system's memory.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 256 << 10;
 

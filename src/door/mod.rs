@@ -1,18 +1,18 @@
-//! HTTP/1.1 over sockets. It knows nothing of etcd.
+//! An HTTP/1.1 server over sockets. It knows nothing of etcd.
 //!
-//! # The whole face
+//! # The interface
 //!
-//! A [`Door`] is opened on listeners with a [`Handler`]. For each request the handler is called with
-//! the [`Request`], borrowed from the connection's buffer, and a [`Reply`], which it answers
+//! A [`Door`] is a running server. It is opened on listeners with a [`Handler`]. For each request, the server calls the
+//! handler with the [`Request`], which borrows the connection's buffer, and a [`Reply`]. The handler answers in one of
+//! these ways:
 //!
-//! - now ([`Reply::send`], or [`Reply::stream_from`] for what is large),
-//! - later, from any thread ([`Reply::later`] gives a [`Ticket`]),
-//! - in chunks as they come ([`Reply::park`] gives a [`Parked`]), or
-//! - by taking the socket ([`Reply::upgrade`]).
+//! - at once ([`Reply::send`], or [`Reply::stream_from`] for a large body),
+//! - later, from any thread ([`Reply::later`] returns a [`Ticket`]),
+//! - in chunks, as they become available ([`Reply::park`] returns a [`Parked`]), or
+//! - by taking over the socket ([`Reply::upgrade`]).
 //!
-//! The handler runs on the thread that serves many other connections, so **it must not block**: no
-//! commit, no lock that is held over input or output, no slow reckoning. What takes time leaves with
-//! a ticket.
+//! The handler runs on a thread that serves many other connections, so **it must not block**: it must not wait for a
+//! commit, hold a lock during input or output, or compute for long. Work that takes time is passed on with a ticket.
 //!
 //! # Threads
 //!
@@ -20,34 +20,33 @@
 //!   listeners ─► accept ──► http-0   its connections, buffers, timers, inbox
 //!                     └───► http-1   …
 //!                              ▲
-//!   any thread ── Ticket, Parked, Outbox ── inbox, at most one wake-up a batch
+//!   any thread ── Ticket, Parked, Outbox ── inbox, at most one wake-up per batch
 //! ```
 //!
-//! A fixed number of workers; each connection belongs to one of them, to the one that had fewest when
-//! it came. So nothing about a connection is shared or locked, and however many come at once, every
-//! one is served. Workers wait for readiness of their sockets (`mio`); a connection is a state machine
-//! that goes as far as it can whenever it is looked at (`connection.rs`). Nothing a client does, or
-//! leaves undone, holds a thread.
+//! The number of workers is fixed. Each connection belongs to the worker that had the fewest connections when it was
+//! accepted. So nothing about a connection is shared or locked, and any number of connections is served. A worker waits
+//! until its sockets are ready (`mio`). A connection is a state machine: whenever it is processed, it continues as far
+//! as possible (`connection.rs`). So no client can block a thread.
 //!
-//! Why not tiny_http's server, whose types are used here: it leaves connections unserved when many
-//! come at once, ends the process on one crafted `Content-Length`, stops accepting after the first
-//! error, and takes three times the processor time (`cargo bench --bench door`).
+//! tiny_http's types are used here, but not its server, for these reasons: it leaves connections unserved when many are
+//! opened at once, ends the process on one crafted `Content-Length`, stops accepting after the first error, and takes
+//! three times the processor time (`cargo bench --bench door`).
 //!
 //! # Reading order
 //!
-//! `worker.rs` (a round), `connection.rs` (a life), `head.rs`, `body.rs` and `incoming.rs` (strict
-//! framing), `call.rs` (the handler's turn), `input.rs` and `output.rs` (memory), `inbox.rs` (answers
-//! from elsewhere, wake-ups), `timers.rs`, `ledger.rs`, `backlog.rs`, `accept.rs`.
+//! `worker.rs` (one round), `connection.rs` (the life of a connection), `head.rs`, `body.rs` and `incoming.rs` (strict
+//! framing), `call.rs` (the call of the handler), `input.rs` and `output.rs` (memory), `inbox.rs` (responses from other
+//! threads, wake-ups), `timers.rs`, `ledger.rs`, `backlog.rs`, `accept.rs`.
 //!
 //! # Invariants
 //!
-//! - An answer reaches the request it is for, or nobody (`inbox.rs`).
-//! - Answers of one connection are in the order of its requests.
-//! - Memory follows what a client has sent or is being sent, never what it declares; an idle or
-//!   parked connection has no buffer.
-//! - After whatever cannot be framed without doubt, nothing more is read as a request.
+//! - A response reaches the request that it belongs to, or it is dropped (`inbox.rs`).
+//! - The responses on a connection are in the order of its requests.
+//! - Memory depends on the bytes that a client has sent or is receiving, not on declared lengths. An idle or parked
+//!   connection has no buffer.
+//! - After bytes whose framing is ambiguous, nothing on that connection is read as a request.
 //!
-//! Left out: TLS (its handshake will be a state of the connection), HTTP/2, `Range`, compression.
+//! Not supported: TLS (its handshake will be a state of the connection), HTTP/2, `Range`, compression.
 
 mod accept;
 mod answer;
@@ -103,8 +102,8 @@ pub trait Handler: Send + Sync + 'static {
     /// else.
     fn handle(&self, request: &Request<'_>, reply: Reply<'_>);
 
-    /// Whether the request is answered even when all connections are taken, if it comes from this machine. Meant for
-    /// health checks. The request has no body yet.
+    /// Whether the request is answered even if all connections are in use, provided that it comes from this machine.
+    /// Intended for health checks. The request has no body yet.
     fn is_vital(&self, request: &Request<'_>) -> bool {
         let _ = request;
         false

@@ -1,14 +1,14 @@
-//! What is to be sent on one connection, and how an answer is printed.
+//! Prints responses, and holds the bytes that are to be sent on one connection.
 //!
-//! Small answers are printed into one buffer, which goes out in one write: an answer split over two
-//! small segments meets Nagle's algorithm and the delayed acknowledgement, 44 ms. Whatever is large
-//! stands in a queue behind the buffer and is copied, or rendered, into it as the socket drains. So a
-//! client that does not read holds about [`SLICE_BYTES`] of ours, whatever it asked for (`backlog.rs`).
+//! A small response is printed into one buffer and sent with one write. If it were sent in two small segments, Nagle's
+//! algorithm and the delayed acknowledgement would cost 44 ms. A large body is in a queue behind the buffer. It is
+//! copied or rendered into the buffer as the socket accepts bytes. So a client that does not read occupies about
+//! [`SLICE_BYTES`] of memory, even if it requested much more (`backlog.rs`).
 //!
-//! Why not tiny_http's `Response::raw_print`: it allocates for each header, formats the date for each
-//! answer and prints through `write!`. To build and print an answer of six headers and 100 bytes took
-//! 1.8 µs so, and takes 0.25 µs here; a whole request costs about 5 µs. And it drops the header
-//! `Connection: close`, which a refusal must have. Its types stay in use ([`Answer`]).
+//! tiny_http's `Response::raw_print` is not used, because it allocates for each header, formats the date for each
+//! response, and prints with `write!`. Building and printing a response with six headers and 100 bytes took 1.8 µs with
+//! it, and takes 0.25 µs here. A whole request costs about 5 µs. It also drops the header `Connection: close`, which a
+//! refusal needs. Its types are still used ([`Answer`]).
 
 use super::answer::{Answer, decimal};
 use super::backlog::{Pin, SLICE_BYTES};
@@ -28,7 +28,7 @@ pub trait Slices {
     /// The source ended before the declared length. The connection is closed.
     fn next(&mut self, out: &mut Vec<u8>, at_least: usize) -> io::Result<bool>;
 
-    /// What of the handler's data it keeps alive until it has ended; always the same.
+    /// The part of the handler's data that this body keeps alive until it has ended. Always returns the same value.
     fn pin(&self) -> Option<Pin> {
         None
     }
@@ -75,7 +75,7 @@ enum Piece {
         source: Box<dyn Slices + Send>,
         left: u64,
     },
-    /// What follows the bytes of a chunk.
+    /// The bytes after a chunk's data.
     ChunkEnd,
 }
 
@@ -258,7 +258,7 @@ impl Output {
         });
     }
 
-    /// Adds a chunk of `length` bytes, more than none, that is rendered while it is sent.
+    /// Adds a chunk of `length` bytes (at least one) that is rendered while it is sent.
     pub fn sliced_chunk(
         &mut self,
         length: u64,
@@ -281,7 +281,7 @@ impl Output {
         self.queue.push_back(Piece::ChunkEnd);
     }
 
-    /// Bytes that are rendered, and held for this answer alone.
+    /// Bytes that are rendered and belong only to this response.
     pub fn held(&self) -> usize {
         let own = |piece: &Piece| match piece {
             Piece::Bytes { bytes, .. } => bytes.len(),
@@ -290,7 +290,8 @@ impl Output {
         self.buffer.len() - self.sent + self.queue.iter().map(own).sum::<usize>()
     }
 
-    /// What the answer keeps alive that others may have, too. Chunks count, once no more can come.
+    /// The data that the response keeps alive and may share with other responses. For a parked response, this counts
+    /// only if `has_ended`: no more chunks can follow.
     pub fn pin(&self, has_ended: bool) -> Option<Pin> {
         self.queue.iter().rev().find_map(|piece| match piece {
             Piece::Slices { source, .. } => source.pin(),
@@ -309,9 +310,9 @@ impl Output {
         }
     }
 
-    /// Sends what the socket takes, rendering about `slice` bytes at a time.
+    /// Sends as many bytes as the socket accepts, and renders about `slice` bytes at a time.
     ///
-    /// Errors: the socket's; `InvalidData` if a body was not as long as it was said to be.
+    /// Errors: those of the socket; `InvalidData` if a body did not have its declared length.
     pub fn flush(&mut self, mut socket: impl Write, slice: usize) -> io::Result<Flushed> {
         let mut progress = false;
         let mut written = 0;

@@ -78,8 +78,8 @@ impl Reply<'_> {
         *self.outcome = Outcome::Sent { keep };
     }
 
-    /// Lets the worker serve its other connections and then call the handler again, with the same request and with
-    /// `work` in [`Request::work`](super::Request::work). Use it for requests that take longer than a millisecond or so
+    /// Lets the worker serve its other connections, and then call the handler again with the same request and with
+    /// `work` in [`Request::work`](super::Request::work). Use it for requests that take more than about a millisecond
     /// to read. If the client resets the connection first, the handler is not called again.
     pub fn go_on(self, work: Box<dyn Any + Send>) {
         *self.outcome = Outcome::GoOn(work);
@@ -100,7 +100,7 @@ impl Reply<'_> {
         Parked::new(self.inbox, self.address)
     }
 
-    /// As [`Reply::park`], with a first chunk of exactly `length` bytes, more than none, that is rendered while it is
+    /// Like [`Reply::park`], with a first chunk of exactly `length` bytes (at least one) that is rendered while it is
     /// sent.
     pub fn park_after(
         self,

@@ -31,7 +31,7 @@ pub(super) const INBOX: Token = Token(usize::MAX);
 
 const EVENTS_PER_ROUND: usize = 256;
 
-/// How often a worker warns that it cuts answers.
+/// How often a worker warns that it cuts responses.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Values of a worker that other threads may read.
@@ -39,7 +39,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Gauges {
     /// Number of its connections, including those that are being handed over.
     pub open: AtomicUsize,
-    /// Those of the reserve, which `open` does not count.
+    /// Number of connections of the reserve. `open` does not include them.
     pub reserved: AtomicUsize,
     pub requests: AtomicU64,
     pub received_bytes: AtomicU64,
@@ -52,9 +52,9 @@ pub(super) struct Worker {
     pub gauges: Arc<Gauges>,
     /// The inboxes of all workers.
     pub inboxes: Vec<Arc<Inbox>>,
-    /// When to look again for answers to cut.
+    /// When to search again for responses to cut.
     pub relieve_at: Option<Instant>,
-    /// When cut answers were logged last.
+    /// When cut responses were last logged.
     pub complained: Option<Instant>,
     pub connections: Connections,
 }
@@ -185,7 +185,8 @@ impl Worker {
         }
     }
 
-    /// When answers hold too much memory, every worker cuts some of its own and looks again later, until it is enough.
+    /// If responses use too much memory, each worker cuts some of its own and checks again later, until the sums are
+    /// below their limits.
     fn watch_backlog(&mut self) {
         let is_new = std::mem::take(&mut self.tools.excess) && self.relieve_at.is_none();
         if is_new {
@@ -201,7 +202,7 @@ impl Worker {
         }
     }
 
-    /// Cuts answers whose clients read nothing, until no sum exceeds its limit.
+    /// Cuts responses whose clients read nothing, until no sum exceeds its limit.
     fn relieve(&mut self) {
         self.relieve_at = None;
         let Some(excess) = self.tools.backlog.excess() else {
@@ -225,7 +226,7 @@ impl Worker {
         }
     }
 
-    /// Logs that answers are cut.
+    /// Logs that responses are cut.
     fn complain(&mut self, excess: Excess) {
         let now = self.tools.stamp.now;
         let is_due = self
@@ -262,7 +263,7 @@ impl Worker {
     }
 
     /// Closes idle connections: first those that never sent a request, then those that have served one, then those with
-    /// half a head. Of each kind, those that have waited longest come first.
+    /// an incomplete head. Of each kind, those that have waited longest come first.
     fn evict(&mut self, count: usize) {
         let now = self.tools.stamp.now;
         let slots = self.connections.slots.iter().enumerate();

@@ -182,7 +182,7 @@ impl WriteAnswer {
         self.ticket.resume_in(Box::new(answer), outbox);
     }
 
-    /// As [`Self::long_success`], for a comparison of large values that failed.
+    /// Like [`Self::long_success`], for a failed comparison of large values.
     fn long_error(self, error: &ApiError, outbox: &mut Outbox) {
         let head = answer::error_head(error, &self.cluster, &self.grant);
         let text = error.long_text();

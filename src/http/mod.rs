@@ -1,25 +1,25 @@
-//! What etcd says over HTTP: the client port's paths, checks and answers (spec §1–§14).
+//! etcd's v2 API over HTTP: the paths, checks and responses of the client port (spec §1–§14).
 //!
-//! | file | what |
+//! | file | purpose |
 //! |---|---|
-//! | [`target`] | the path, decoded and cleaned |
-//! | [`form`], `content_type`, [`params`] | names and values, checked in the contract's order |
+//! | [`target`] | decodes and cleans the path |
+//! | [`form`], `content_type`, [`params`] | names and values of a request, checked in the contract's order |
 //! | `keys` | `/v2/keys`: writes, reads, watches |
-//! | `members`, `stats`, `auth`, `process`, `metrics` | the other pages |
+//! | `members`, `stats`, `auth`, `process`, `metrics` | the other endpoints |
 //! | `snapshot` | `/edgetcd/snapshot`: a backup |
 //! | `slices` | long bodies, rendered as they are sent |
-//! | `peers` | the pages of the peer port |
-//! | [`counts`] | requests, counted and timed |
-//! | [`cors`], [`answer`] | headers and bodies that answers share |
+//! | `peers` | the endpoints of the peer port |
+//! | [`counts`] | counts and times the requests |
+//! | [`cors`], [`answer`] | headers and bodies that several responses share |
 //!
 //! # The order of checks
 //!
 //! Host (421) → a path that cannot be decoded (400) → a very deep path (414) → OPTIONS (200, any path and `*`) → a
-//! foreign page's write (403) → a path that is not clean (301) → the route (404) → the method (405) → the page's own
-//! checks.
+//! write by a web page of another origin (403) → a path that is not clean (301) → the route (404) → the method (405) →
+//! the checks of the endpoint.
 //!
-//! Nothing here waits: a read is answered from the newest view, a write and a quorum read leave with
-//! their reply, a watch is parked in the hub.
+//! No function here waits. A read is answered from the newest view. For a write or a quorum read, the reply object is
+//! passed on together with the request. A watch is stored in the watch hub.
 
 pub mod answer;
 mod auth;
@@ -137,7 +137,7 @@ impl Handler for Api {
         self.counts.round(worker, took);
     }
 
-    /// A supervisor on this machine must not take a node with too many clients for a dead one.
+    /// A supervisor on this machine must not conclude from too many clients that the node is dead.
     fn is_vital(&self, request: &Request<'_>) -> bool {
         matches!(request.method(), "GET" | "HEAD")
             && matches!(request.path(), b"/health" | b"/metrics")

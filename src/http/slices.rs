@@ -1,8 +1,8 @@
 //! Long bodies, rendered as their clients read them.
 //!
-//! `Content-Length` is always exact, so such a body is rendered twice: once to be measured, and once to be sent. Both
-//! happen a slice at a time, so that the worker's other connections have their turns in between. Between two slices the
-//! answer holds no text, only what the text is rendered from, which it shares with the tree.
+//! `Content-Length` is always exact, so such a body is rendered twice: once to measure it, and once to send it. Both
+//! are done one slice at a time, so that the worker can serve other connections in between. Between two slices, the
+//! response holds no text. It only holds the data from which the text is rendered, and shares it with the tree.
 
 use crate::door::{Answer, Outbox, Pin, Reply, Slices};
 use crate::tree::{Listing, LongText};
@@ -11,16 +11,16 @@ use std::io;
 /// Longer bodies, in bytes, are sent in slices.
 pub const SLICE_BYTES: usize = 64 << 10;
 
-/// About how many bytes are measured in one turn. That takes less than 0.1 ms, so that hundreds of clients who ask for
-/// large values hold up others little.
+/// Approximate bytes that are measured in one turn. That takes less than 0.1 ms, so hundreds of clients that request
+/// large values delay others only a little.
 const BYTES_PER_TURN: u64 = 64 << 10;
 
-/// A text that is rendered in slices. A clone continues where the original is.
+/// A text that is rendered in slices. A clone continues at the position of the original.
 pub trait Sliced: Clone + Send + 'static {
-    /// An address that identifies the data that the text keeps alive.
+    /// An address that identifies the data which the text keeps alive.
     fn source(&self) -> usize;
 
-    /// Appends at least `at_least` more bytes, or all that are left. Returns whether there is more.
+    /// Appends at least `at_least` bytes, or all that are left. Returns whether there are more.
     fn render(&mut self, out: &mut Vec<u8>, at_least: usize) -> bool;
 }
 
@@ -47,8 +47,7 @@ impl Sliced for LongText {
 /// Called with the length of a measured body, and with the body.
 type Then<T> = Box<dyn FnOnce(Reply<'_>, u64, Body<T>) + Send>;
 
-/// Measures `text` and calls `then`. Everything happens on the worker's thread. If the client disconnects first, `then`
-/// is not called.
+/// Measures `text` and calls `then`, all on the worker's thread. If the client disconnects first, `then` is not called.
 pub fn measure<T: Sliced>(
     reply: Reply<'_>,
     text: T,
@@ -63,7 +62,7 @@ pub fn measure<T: Sliced>(
     measuring.go_on(reply);
 }
 
-/// Answers with `text`.
+/// Sends a response with `text` as its body.
 pub fn send<T: Sliced>(reply: Reply<'_>, head: Answer, text: T) {
     measure(reply, text, move |reply, length, body| {
         reply.stream_from(head, length, Box::new(body));
