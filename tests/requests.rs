@@ -307,7 +307,10 @@ fn health_is_told_when_all_connections_are_taken() {
     });
     for _ in 0..30 {
         for target in ["/health", "/metrics"] {
-            assert_eq!(asks(&server, target), Some(200), "{target}");
+            // Right after the crowd has come, its last connections may fill the reserve for a moment.
+            wait_for(target, PATIENCE, || {
+                (asks(&server, target) == Some(200)).then_some(())
+            });
         }
         assert_eq!(asks(&server, "/version"), Some(503));
     }
