@@ -488,6 +488,7 @@ fn who_gives_up_while_waiting_for_room_is_let_go() {
 
 /// Opens clients that do not read what they ask for, and waits until at most `most` are left. One that reads is served.
 fn unread(place: &Place, count: usize, path: impl Fn(usize) -> String, most: usize) {
+    let before = place.door.stats().requests;
     let mut clients: Vec<_> = (0..count)
         .map(|number| {
             let mut client = place.client();
@@ -495,6 +496,9 @@ fn unread(place: &Place, count: usize, path: impl Fn(usize) -> String, most: usi
             client
         })
         .collect();
+    eventually("all have asked", || {
+        place.door.stats().requests >= before + count as u64
+    });
     eventually("some are cut", || place.door.stats().open <= most);
     let mut reader = place.client();
     reader.get("/stream?4000000");
