@@ -5,7 +5,7 @@ use super::cors::Grant;
 use super::{Api, process};
 use crate::door::{Answer, Reply, Request};
 use crate::engine::members::Member;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 /// Handles `GET /members` and `/version`; everything else is 404.
 pub fn handle(api: &Api, request: &Request<'_>, reply: Reply<'_>) {
@@ -19,22 +19,56 @@ pub fn handle(api: &Api, request: &Request<'_>, reply: Reply<'_>) {
 }
 
 fn members(api: &Api) -> Answer {
-    let list: Vec<Value> = api.replica.status().members().iter().map(member).collect();
-    let body = format!("{}\n", Value::from(list));
-    answer::json(200, body.into_bytes(), &Grant::Nothing)
+    let list: Vec<Shown> = api.replica.status().members().iter().map(shown).collect();
+    let body = serde_json::to_string(&list).expect("numbers and text become JSON");
+    answer::json(200, (body + "\n").into_bytes(), &Grant::Nothing)
         .header("X-Etcd-Cluster-Id", api.cluster.text())
 }
 
-/// The id is a number. Fields that the member has not published yet are left out.
-fn member(member: &Member) -> Value {
-    let mut shown = Map::new();
-    shown.insert("id".into(), json!(member.id));
-    shown.insert("peerURLs".into(), json!(member.peer_urls));
-    if !member.name.is_empty() {
-        shown.insert("name".into(), json!(member.name));
+/// A member, with its fields in the reference's order. The id is a number. Fields that the member has not published yet
+/// are left out.
+#[derive(Serialize)]
+struct Shown {
+    id: u64,
+    #[serde(rename = "peerURLs")]
+    peer_urls: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(rename = "clientURLs", skip_serializing_if = "Vec::is_empty")]
+    client_urls: Vec<String>,
+}
+
+fn shown(member: &Member) -> Shown {
+    Shown {
+        id: member.id,
+        peer_urls: member.peer_urls.clone(),
+        name: member.name.clone(),
+        client_urls: member.client_urls.clone(),
     }
-    if !member.client_urls.is_empty() {
-        shown.insert("clientURLs".into(), json!(member.client_urls));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_have_the_order_of_the_reference() {
+        let mut member = Member {
+            id: 1 << 63,
+            name: "n1".to_owned(),
+            peer_urls: vec!["http://a:1".to_owned()],
+            client_urls: vec!["http://a:2".to_owned()],
+        };
+        let text = |member: &Member| serde_json::to_string(&shown(member)).expect("JSON");
+        assert_eq!(
+            text(&member),
+            r#"{"id":9223372036854775808,"peerURLs":["http://a:1"],"name":"n1","clientURLs":["http://a:2"]}"#
+        );
+        member.name.clear();
+        member.client_urls.clear();
+        assert_eq!(
+            text(&member),
+            r#"{"id":9223372036854775808,"peerURLs":["http://a:1"]}"#
+        );
     }
-    shown.into()
 }
