@@ -144,14 +144,17 @@ impl Handler for Api {
     }
 }
 
-/// The endpoints of `--listen-metrics-urls`: metrics and health only.
+/// The endpoints of `--listen-metrics-urls`: metrics and health only. As in the reference, `--host-whitelist` does not
+/// apply, because a probe knows an address and no name. Neither endpoint changes anything.
 pub struct MetricsOnly(pub Arc<Api>);
 
 impl Handler for MetricsOnly {
     fn handle(&self, request: &Request<'_>, reply: Reply<'_>) {
+        let (api, grant) = (&self.0, Grant::Nothing);
         match request.path() {
-            b"/metrics" | b"/health" => self.0.handle(request, reply),
-            _ => reply.send(answer::not_found(&Grant::Nothing)),
+            b"/metrics" => metrics::handle(api, &grant, reply),
+            b"/health" => process::health(api, request, grant, reply),
+            _ => reply.send(answer::not_found(&grant)),
         }
     }
 }

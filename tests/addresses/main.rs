@@ -171,8 +171,14 @@ fn a_place_that_cannot_be_listened_on_is_told_with_what_to_do() {
 #[test]
 fn what_watches_the_server_has_an_address_of_its_own() {
     let metrics = free_address();
-    let server = Server::start(&[&format!("--listen-metrics-urls=http://{metrics}")]);
-    assert_eq!(status(metrics, "/health"), 200);
+    let listen = format!("--listen-metrics-urls=http://{metrics}");
+    // A probe asks for an address, whatever name clients use.
+    let server = Server::start(&[&listen, "--host-whitelist=localhost,127.0.0.1"]);
+    let mut probe = Connection::open(metrics).expect("a connection");
+    let request = b"GET /health HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n";
+    probe.write(request).expect("a request");
+    let health = probe.answer(false, PATIENCE).expect("an answer");
+    assert_eq!(health.status, 200, "{health:?}");
     assert_eq!(status(metrics, "/metrics"), 200);
     for other in [
         "/v2/keys/",
