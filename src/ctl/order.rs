@@ -131,6 +131,7 @@ impl Fields {
                 ..fields.named("expire")
             },
             Order::Time => fields.named("time"),
+            Order::NextFormat => fields.named("next format"),
             Order::Publish(published) => Fields {
                 incarnation: Some(hex(published.incarnation)),
                 member: Some(published.member),
@@ -211,6 +212,7 @@ fn order_text(bytes: &[u8], full: bool) -> String {
         Order::Expire(EXPIRED_AT_ONCE) => "expire".to_owned(),
         Order::Expire(most) => format!("expire {most} at most"),
         Order::Time => "time".to_owned(),
+        Order::NextFormat => "next format".to_owned(),
         Order::Publish(published) => format!("publish {}", member_text(&published.member)),
         Order::Update(member) => format!("update member {}", member_text(&member)),
         Order::Add(member) => format!("add member {}", member_text(&member)),

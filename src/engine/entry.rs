@@ -13,6 +13,14 @@
 //! Membership changes take an index of the tree, as in the reference. Logs that were written by earlier versions
 //! contain them without the 64. Such entries keep their meaning.
 //!
+//! # Formats
+//!
+//! A *format* is a set of kinds. Format 1 has the kinds above. A kind of a later format is written with the kind 9, and its
+//! body begins with the number of its format (2 bytes, little-endian), so that a program of an earlier format can say which
+//! one it needs. Members tell each other the newest format that they understand when they connect, and a leader appends a
+//! kind only if every member understands it ([`format_of`]). A member that finds a later format in its own log does not
+//! start.
+//!
 //! The member that forwards a command to its leader chooses a *tag*. By the tag it recognises its own command when it
 //! applies the entry. The leader's own commands need no tag, because the leader knows their positions.
 
@@ -31,6 +39,15 @@ const UPDATE: u8 = 5;
 const ADD: u8 = 6;
 const REMOVE: u8 = 7;
 const EXPIRE_SOME: u8 = 8;
+/// A kind of a later format than 1.
+const LATER: u8 = 9;
+const FORMAT_BYTES: usize = 2;
+
+/// The first format. It is what a member understands that does not say.
+pub const FIRST_FORMAT: u16 = 1;
+
+/// The newest format that this program understands. The tests build a program with one more.
+pub const FORMAT: u16 = FIRST_FORMAT + cfg!(edgetcd_next_format) as u16;
 
 /// Flag of a membership change that takes an index of the tree.
 const COUNTED: u8 = 64;
@@ -54,6 +71,8 @@ pub enum Order {
     Add(Member),
     /// The context of a [`Remove`](crate::raft::ChangeKind::Remove).
     Remove(NodeId),
+    /// Nothing: the kind of the next format, which only a program built for the tests writes.
+    NextFormat,
 }
 
 /// Bytes that are not a command: a bug, or an entry of a later version.
@@ -86,6 +105,21 @@ pub fn expire_some(most: usize) -> Vec<u8> {
 /// Encodes a record of the time.
 pub fn time() -> Vec<u8> {
     without_body(TIME)
+}
+
+/// The kind of the next format.
+pub fn next_format() -> Vec<u8> {
+    let mut bytes = without_body(LATER);
+    bytes.extend_from_slice(&(FIRST_FORMAT + 1).to_le_bytes());
+    bytes
+}
+
+/// The format that a member must understand to read a command. Bytes that are too short for a command are of the first
+/// format: [`decode`] says what is wrong with them.
+pub fn format_of(bytes: &[u8]) -> u16 {
+    let format = split(bytes).ok().filter(|(kind, _, _)| *kind == LATER);
+    let format = format.and_then(|(_, _, body)| body.first_chunk::<FORMAT_BYTES>());
+    format.map_or(FIRST_FORMAT, |format| u16::from_le_bytes(*format))
 }
 
 /// Encodes what a member publishes about itself.
@@ -306,8 +340,27 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Order, Malformed> {
                 .map_err(|_| Malformed(format!("an id of {} bytes", body.len())))?;
             Order::Remove(NodeId(u64::from_le_bytes(id)))
         }
+        LATER => return decode_later(body),
         kind => return Err(Malformed(format!("no command has kind {kind}"))),
     })
+}
+
+fn decode_later(body: &[u8]) -> Result<Order, Malformed> {
+    let format = body.first_chunk::<FORMAT_BYTES>();
+    let format = format.map(|format| u16::from_le_bytes(*format));
+    match format {
+        Some(format) if format > FORMAT => Err(Malformed(needs_format(format))),
+        Some(format) if format > FIRST_FORMAT => Ok(Order::NextFormat),
+        _ => Err(Malformed("a kind without a later format".into())),
+    }
+}
+
+/// What a program says that does not understand a format.
+pub fn needs_format(format: u16) -> String {
+    format!(
+        "it is of format {format}, and this edgetcd {} understands formats up to {FORMAT}: use a newer edgetcd",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
@@ -336,5 +389,20 @@ mod tests {
         }
         let whole = expire_some(9);
         assert_eq!(most(&whole[..whole.len() - 1]), None);
+    }
+
+    #[test]
+    fn a_later_format_says_which_one_it_is() {
+        let mut later = without_body(LATER);
+        later.extend_from_slice(&(FORMAT + 7).to_le_bytes());
+        put_tag(&mut later, 5);
+        assert_eq!(format_of(&later), FORMAT + 7);
+        let Malformed(text) = decode(&later).expect_err("it is not understood");
+        let wanted = format!("it is of format {}, and this edgetcd ", FORMAT + 7);
+        assert!(text.starts_with(&wanted), "{text}");
+        for earlier in [time(), expire(), expire_some(3), vec![LATER], Vec::new()] {
+            assert_eq!(format_of(&earlier), FIRST_FORMAT);
+        }
+        assert_eq!(format_of(&next_format()), FIRST_FORMAT + 1);
     }
 }

@@ -41,6 +41,9 @@ impl<T, R: Rules> Engine<T, R> {
             }
             PeerEvent::SnapshotUnreadable => self.has_snapshot = false,
             PeerEvent::Removed { by } => self.is_told_removed(by),
+            PeerEvent::Understands { member, format } => {
+                self.formats.insert(member, format);
+            }
         }
     }
 
@@ -94,7 +97,9 @@ impl<T, R: Rules> Engine<T, R> {
             self.note(Note::BadForward { from });
             return;
         }
-        let admitted = orders.iter().all(|order| self.admits(order));
+        let admitted = orders
+            .iter()
+            .all(|order| self.admits(order) && self.is_understood(order));
         let taken =
             admitted && self.refusal(orders.len()).is_none() && self.append_forward(term, orders);
         if !taken || !self.rules.keeps(Rule::NotTakenMeansNotAppended) {

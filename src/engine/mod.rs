@@ -43,6 +43,7 @@
 //! | `todo.rs` | carries out what the core requests; applies entries |
 //! | `notes.rs` | the log lines for operators |
 //! | `rules.rs` | the rules that the simulator can switch off |
+//! | `formats.rs` | which kinds of commands every member understands |
 //! | `expiry.rs` | how many keys expire at once |
 //! | `trust.rs` | which messages are accepted from which sender |
 //! | `stopping.rs` | leadership transfer at the end, and the last replies |
@@ -50,6 +51,7 @@
 pub mod entry;
 mod expiry;
 pub mod followers;
+mod formats;
 mod forwards;
 pub mod lag;
 pub mod letter;
@@ -195,6 +197,13 @@ pub enum PeerEvent {
     },
     /// This member's newest snapshot cannot be read. None can be sent until another one is made.
     SnapshotUnreadable,
+    /// The newest format of commands that a member understands, as it said when it connected.
+    Understands {
+        /// The member.
+        member: NodeId,
+        /// See [`entry`].
+        format: u16,
+    },
     /// A member reports that this one was removed from the cluster. The member may be wrong, or belong to a cluster of
     /// its own by now.
     Removed {
@@ -467,6 +476,10 @@ pub struct Engine<T, R: Rules = AllRules> {
     removed: Option<Monotonic>,
     /// Members that report this member's removal, while there is no leader.
     removed_by: BTreeSet<NodeId>,
+    #[cfg(edgetcd_next_format)]
+    has_proposed_next_format: bool,
+    /// The newest format of commands that each other member understands, once it has said so.
+    formats: BTreeMap<NodeId, u16>,
     /// Per member: when a violation of the protocol was last logged.
     violations: BTreeMap<NodeId, Monotonic>,
     /// Per follower: when the loss of its log's tail was last logged.
@@ -583,6 +596,9 @@ impl<T, R: Rules> Engine<T, R> {
             noted: Noted::new(&core),
             removed: None,
             removed_by: BTreeSet::new(),
+            #[cfg(edgetcd_next_format)]
+            has_proposed_next_format: false,
+            formats: BTreeMap::new(),
             violations: BTreeMap::new(),
             lost_tails: BTreeMap::new(),
             lag: Lag::default(),
@@ -757,6 +773,8 @@ impl<T, R: Rules> Engine<T, R> {
     /// Proposes the expiry of due keys, and records the time in the log while keys with a TTL exist. The minimum
     /// intervals count from the proposal, so a slow disk that delays the previous entry does not cause more of them.
     fn keep_time(&mut self, now: Monotonic) {
+        #[cfg(edgetcd_next_format)]
+        self.propose_next_format();
         let cluster = self.estimate.at(now);
         let due = self
             .state

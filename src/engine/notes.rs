@@ -553,7 +553,7 @@ impl<T, R: Rules> Engine<T, R> {
             }
             Order::Update(member) => Some(MemberChange::Moved(member)),
             Order::Publish(published) => Some(MemberChange::Published(published.member)),
-            Order::Tree(_) | Order::Expire(_) | Order::Time => None,
+            Order::Tree(_) | Order::Expire(_) | Order::Time | Order::NextFormat => None,
         }
     }
 

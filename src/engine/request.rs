@@ -142,6 +142,8 @@ pub enum Failure {
     Overloaded,
     /// If the request was in progress: like [`Failure::TimedOut`]. A later request was refused.
     DiskFull,
+    /// Refused before anything was done with it: a member of an earlier version could not apply it.
+    NotUnderstood,
 }
 
 impl Failure {
@@ -156,6 +158,9 @@ impl Failure {
             Failure::Overloaded => "etcdserver: too many requests",
             Failure::DiskFull => {
                 "etcdserver: no space left on the disk, writes are refused until there is"
+            }
+            Failure::NotUnderstood => {
+                "etcdserver: not all members understand this request, upgrade all of them first"
             }
         }
     }

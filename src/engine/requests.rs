@@ -25,6 +25,9 @@ impl<T, R: Rules> Engine<T, R> {
                 }
                 (Request::Copy(caller), _) => self.copy(caller),
                 (Request::Probe(caller), None) => self.probe(caller),
+                (Request::Propose(write), None) if !self.is_understood(&write.bytes) => {
+                    self.refuse(Request::Propose(write), Failure::NotUnderstood);
+                }
                 (Request::Propose(write), None) if self.admits(&write.bytes) => writes.push(write),
                 (Request::Change(write), None) => self.ask_change(write),
                 (request, refusal) => self.refuse(request, refusal.unwrap_or(Failure::DiskFull)),

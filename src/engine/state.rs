@@ -155,7 +155,7 @@ impl State {
                 let actions = [Action::Delete, Action::Create];
                 self.members_outcome(Ok(()), counted.then_some(&actions), stamp.cluster)
             }
-            Order::Time => Outcome::Quiet,
+            Order::Time | Order::NextFormat => Outcome::Quiet,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::letter::Letter;
 use super::members::{Member, Members, Published};
-use super::request::{Proposal, Request};
+use super::request::{Failure, Outcome, Proposal, Request};
 use super::state::State;
 use super::time::{Estimate, Monotonic, Now};
 use super::{
@@ -872,6 +872,34 @@ fn a_member_publishes_for_itself_alone_and_one_incarnation() {
     assert!(publishes(TWO, 2, 5));
     assert!(publishes(TWO, 2, 5), "the same again");
     assert!(!publishes(TWO, 2, 6), "of a process without its data");
+}
+
+/// A member of the first format, and this program itself, would stop at it.
+#[cfg(not(edgetcd_next_format))]
+#[test]
+fn a_command_that_not_all_members_understand_is_refused() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    let last = bench.last();
+    for member in [TWO, THREE] {
+        let format = entry::FORMAT + 1;
+        bench.step(Event::Peers(vec![PeerEvent::Understands {
+            member,
+            format,
+        }]));
+    }
+    assert_eq!(bench.engine.common_format(), entry::FORMAT);
+    let request = Request::Propose(Proposal::of(entry::next_format(), 5));
+    let effects = bench.step(Event::Requests(vec![request]));
+    let [reply] = &effects.replies[..] else {
+        panic!("one reply")
+    };
+    assert_eq!(reply.caller, 5);
+    assert!(matches!(
+        reply.outcome,
+        Outcome::Failed(Failure::NotUnderstood)
+    ));
+    assert_eq!(bench.last(), last);
 }
 
 /// Otherwise a million keys that are due together would delay every write until the last one has expired.

@@ -6,6 +6,7 @@
 //!   Connection: Upgrade                    Upgrade: edgetcd-raft
 //!   Upgrade: edgetcd-raft                  X-Edgetcd-Incarnation: 8f3c…
 //!   X-Edgetcd-Protocol: 1
+//!   X-Edgetcd-Format: 1                    (the newest format of entries that the sender understands)
 //!   X-Edgetcd-Cluster: 7dd4bd04f5146e69
 //!   X-Edgetcd-From: e9f7ea66e338d192
 //!   X-Edgetcd-Incarnation: 51c0…
@@ -42,6 +43,7 @@
 use super::frame::VERSION;
 use super::table::Known;
 use crate::door::{Answer, Request};
+use crate::engine::entry::{FIRST_FORMAT, FORMAT};
 use crate::ids;
 use crate::raft::{NodeId, Term};
 use crate::urls::Url;
@@ -61,6 +63,7 @@ pub(super) const INCARNATION: &str = "X-Edgetcd-Incarnation";
 pub(super) const REMOVED: &str = "X-Edgetcd-Removed";
 pub(super) const CLUSTER: &str = "X-Edgetcd-Cluster";
 const VERSION_HEADER: &str = "X-Edgetcd-Protocol";
+const FORMAT_HEADER: &str = "X-Edgetcd-Format";
 const FROM: &str = "X-Edgetcd-From";
 const TO: &str = "X-Edgetcd-To";
 const TERM: &str = "X-Edgetcd-Term";
@@ -111,6 +114,8 @@ pub(super) struct Hello {
     pub from: NodeId,
     pub incarnation: u64,
     pub proof: Proof,
+    /// The newest format of entries that the sender understands.
+    pub format: u16,
     /// What the sender's connections to this member name; None: the sender is of an earlier version.
     pub token: Option<u64>,
     /// Where it says it is reached. Believed only of a sender that has shown that it belongs here.
@@ -162,7 +167,7 @@ impl Me {
         } = greeting;
         let mut head = format!(
             "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\
-             {VERSION_HEADER}: {VERSION}\r\n{CLUSTER}: {cluster:x}\r\n{FROM}: {:x}\r\n\
+             {VERSION_HEADER}: {VERSION}\r\n{FORMAT_HEADER}: {FORMAT}\r\n{CLUSTER}: {cluster:x}\r\n{FROM}: {:x}\r\n\
              {INCARNATION}: {incarnation:x}\r\n{TO}: {:x}\r\n",
             id.0, to.0
         );
@@ -246,6 +251,7 @@ impl Me {
             from,
             incarnation: id(request, INCARNATION)?,
             proof: self.proof_of(request, from, token.unwrap_or(0)),
+            format: format(request)?,
             token,
             urls: urls(request)?,
             term: term.transpose()?.map(Term),
@@ -287,6 +293,15 @@ impl Me {
         }
         ids::digest(text.as_bytes())
     }
+}
+
+/// A sender that names no format understands the first one.
+fn format(request: &Request<'_>) -> Result<u16, Refusal> {
+    let format = request
+        .header(FORMAT_HEADER)
+        .map(|_| number(request, FORMAT_HEADER));
+    let format = format.transpose()?.unwrap_or(u64::from(FIRST_FORMAT));
+    Ok(u16::try_from(format).unwrap_or(u16::MAX))
 }
 
 fn token_of(request: &Request<'_>) -> Result<Option<u64>, Refusal> {

@@ -217,6 +217,7 @@ fn receive(common: &Arc<Common>, hello: &Hello, turn: u64, socket: TcpStream, ea
         return common.complain_unvouched(peer.id, socket.peer_addr().ok());
     }
     let stream = Stream {
+        format: hello.format,
         common,
         peer,
         turn,
@@ -230,6 +231,8 @@ fn receive(common: &Arc<Common>, hello: &Hello, turn: u64, socket: TcpStream, ea
 
 /// One stream of letters; its drop tells that it has ended, however that came.
 struct Stream<'a> {
+    /// The newest format of entries that the member understands.
+    format: u16,
     common: &'a Common,
     peer: Arc<Peer>,
     turn: u64,
@@ -245,6 +248,11 @@ impl Stream<'_> {
         alive.store(true, Ordering::SeqCst);
         // It is up: the way back is worth a dial.
         queue.call();
+        let (member, format) = (*id, self.format);
+        let event = FromPeers::Understands { member, format };
+        if self.common.events.tell(event).is_err() {
+            return;
+        }
         let mut reader = self.common.reader_of(*id, LETTER_BYTES_MAX, early);
         if let Err(why) = self.read(&mut reader) {
             let label = self.peer.label();

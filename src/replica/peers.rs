@@ -67,6 +67,13 @@ pub enum FromPeers {
     },
     /// This member's newest snapshot could not be read and was set aside. None can be sent.
     SnapshotUnreadable,
+    /// The newest format of commands that a member understands, as it said when it connected.
+    Understands {
+        /// The member.
+        member: NodeId,
+        /// See [`crate::engine::entry`].
+        format: u16,
+    },
     /// A member reports that this one was removed from the cluster.
     Removed {
         /// The member whose address was dialled.

@@ -189,6 +189,7 @@ impl<O: Outbox> RaftThread<O> {
             FromPeers::SnapshotSent { to, installed } => PeerEvent::SnapshotSent { to, installed },
             FromPeers::SnapshotUnreadable => PeerEvent::SnapshotUnreadable,
             FromPeers::Removed { by } => PeerEvent::Removed { by },
+            FromPeers::Understands { member, format } => PeerEvent::Understands { member, format },
             FromPeers::Snapshot(_) if self.installing.is_some() => return None,
             FromPeers::Snapshot(received) => PeerEvent::Snapshot(self.receive(*received)),
         })

@@ -25,6 +25,7 @@
 //! | `small_disk.rs`    | a follower with a small disk: it keeps up, and catches up after a crash    |
 //! | `slow.rs`          | a follower on a slow line: memory and term of the leader                   |
 //! | `without_leader.rs`| responses without a majority, no stale reads, bounded memory               |
+//! | `versions.rs`    | members of two versions: no entry that one of them cannot apply            |
 //! | `time_to_live.rs`  | expiry across changes of the leader                                        |
 //! | `recorded.rs`      | the recorded responses of a cluster of three                               |
 
@@ -55,5 +56,6 @@ mod slow;
 mod small_disk;
 mod support;
 mod time_to_live;
+mod versions;
 mod watchers;
 mod without_leader;

@@ -27,6 +27,8 @@ pub struct Server {
     /// The value of `--initial-cluster`. Empty: this server alone.
     cluster: String,
     flags: Vec<String>,
+    /// The program, if it is another one than that of all tests.
+    program: Option<PathBuf>,
     /// Words before the program, such as `ip netns exec NAME`.
     wrapper: Vec<String>,
     /// Environment variables in addition to those of the test.
@@ -88,6 +90,7 @@ impl Server {
             data: folder.path().join("data"),
             cluster: cluster.to_owned(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            program: None,
             wrapper: match &place.namespace {
                 Some(name) => ["ip", "netns", "exec", name].map(str::to_owned).to_vec(),
                 None => Vec::new(),
@@ -142,7 +145,11 @@ impl Server {
 
     /// The whole command line. Also used for a second process on the same data.
     pub fn command(&self) -> Command {
-        let words = [self.wrapper.clone(), program()].concat();
+        let program = match &self.program {
+            Some(path) => vec![path.to_string_lossy().into_owned()],
+            None => program(),
+        };
+        let words = [self.wrapper.clone(), program].concat();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir(self.folder.path());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
@@ -164,6 +171,11 @@ impl Server {
         command.arg(format!("--initial-cluster={cluster}"));
         command.args(&self.flags);
         command
+    }
+
+    /// Runs another program from the next start on; `None`: that of all tests.
+    pub fn use_program(&mut self, program: Option<PathBuf>) {
+        self.program = program;
     }
 
     /// Takes another free address for the peer URL, from the next start on. Returns it.
