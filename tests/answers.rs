@@ -1,5 +1,5 @@
-//! Large answers whose clients do not read them, or pause: memory stays small, others are served, and a client that
-//! reads on gets all of its answer.
+//! Large responses to clients that do not read, or that pause. The server's memory must stay small, other clients
+//! must be served, and a client that continues to read must get its whole response.
 
 mod harness;
 
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 const VALUE_BYTES: usize = 3 << 19;
 const CLIENTS: usize = 40;
-/// Far below what the answers have together: 60 MiB, and twice that if they show two nodes.
+/// Far below the total size of the responses: 60 MiB, and twice that if they contain two nodes.
 const MEMORY_BAR: u64 = 24 << 20;
 
-/// A value with something to escape at its beginning, in the middle and at its end.
+/// A value with characters to escape at its beginning, in the middle and at its end.
 fn value(fill: char) -> String {
     let half = fill.to_string().repeat(VALUE_BYTES / 2);
     format!("<{half}\u{2028}{half}&")
@@ -44,8 +44,8 @@ fn ask(server: &Server, method: &str, target: &str, form: Option<&str>) -> Conne
     client
 }
 
-/// Asks on many connections, waits until each answer has begun, and measures the server's memory. Then reads some of the
-/// answers, each of which must have the `wanted` values.
+/// Sends a request on many connections, waits until each response has begun, and measures the server's memory. Then
+/// reads some of the responses, each of which must contain the `wanted` values.
 fn hold(server: &Server, what: &str, method: &str, target: &str, wanted: &[&str]) {
     let before = server.process().resident_bytes();
     let form = (method == "PUT").then_some("refresh=true&ttl=1000&prevExist=true");
@@ -90,7 +90,7 @@ fn read(client: &mut Connection, is_stream: bool) -> Vec<u8> {
     }
 }
 
-/// The body has each wanted value, one after the other, and nothing is left out.
+/// Checks that the body contains the wanted values in order, without gaps.
 fn holds(body: &[u8], wanted: &[&str], what: &str) {
     let mut rest = body;
     for part in wanted {
@@ -140,7 +140,7 @@ fn answers_that_are_not_read_hold_little() {
     );
 }
 
-/// As in a pager: nothing is read for longer than a connection may be silent elsewhere.
+/// Like a pager: the client reads nothing for longer than the idle limit of a connection.
 #[test]
 fn a_reader_may_pause_within_a_listing() {
     let server = Server::start(&[]);

@@ -270,7 +270,7 @@ fn small_server(flags: &[&str]) -> Server {
 fn crowd(address: SocketAddr, count: usize, says: &[u8]) -> Vec<TcpStream> {
     let connect = |_| {
         let mut socket = TcpStream::connect(address).expect("connect");
-        // A refused one may be closed already.
+        // A refused connection may already be closed.
         let _ = socket.write_all(says);
         socket
     };
@@ -296,7 +296,7 @@ fn silent_connections_lock_nobody_out() {
     }
 }
 
-/// No connection here is idle. A health check is answered all the same.
+/// No connection here is idle, but a health check is still answered.
 #[test]
 fn health_is_told_when_all_connections_are_taken() {
     let server = small_server(&[]);
@@ -316,7 +316,8 @@ fn health_is_told_when_all_connections_are_taken() {
     }
 }
 
-/// Whatever clients and strangers hold, the log has descriptors for its next segment and for snapshots.
+/// However many connections clients and unknown peers hold, the log has descriptors for its next segment and for
+/// snapshots.
 #[test]
 fn crowds_at_both_ports_leave_the_log_its_descriptors() {
     let mut server = small_server(&["--snapshot-count=20"]);

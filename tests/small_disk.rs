@@ -47,7 +47,7 @@ fn no_write_is_refused_while_the_keys_fit() {
     }
 }
 
-/// The log may lie on the disk of the snapshots, or on another one, which may be smaller: neither is filled by it.
+/// The log may be on the disk of the snapshots, or on another, perhaps smaller one. It must not fill either of them.
 #[test]
 #[ignore = "needs root, to mount small file systems"]
 fn a_log_in_a_folder_of_its_own_counts_where_it_lies() {

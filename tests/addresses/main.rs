@@ -139,7 +139,7 @@ fn a_unix_socket_serves_clients_and_goes_with_the_server() {
     assert_eq!(gone.status.code(), Some(2), "{gone:?}");
 }
 
-/// The hint is for the reason at hand.
+/// The hint matches the reason.
 #[test]
 fn a_place_that_cannot_be_listened_on_is_told_with_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -193,7 +193,7 @@ fn what_is_damaged_on_the_way_is_not_saved_and_another_endpoint_is_asked() {
         let names = fs::read_dir(folder.path()).expect("the folder").count();
         assert_eq!(
             names, 1,
-            "{damage:?} left something beside the first backup"
+            "{damage:?} left a file in addition to the first backup"
         );
         let output = run(&format!("{bad},{good}"), &words);
         assert!(said(&output).contains(&good), "{damage:?}");

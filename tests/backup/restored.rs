@@ -96,7 +96,7 @@ fn all_is_there_again(count: usize) {
     }
     let mut connection = cluster.node(0).connect();
     let (now_expiration, now_ttl) = times(&mut connection, "/rich/lease");
-    assert_eq!(now_expiration, expiration, "what is shown stays");
+    assert_eq!(now_expiration, expiration, "the expiration does not change");
     let passed = saved_at.elapsed().as_secs();
     assert!(
         now_ttl <= ttl && now_ttl + passed + 15 >= ttl,
@@ -137,7 +137,7 @@ fn times_to_live_go_on_while_nothing_runs() {
         (ttl as f64 - left).abs() < 1.5,
         "{ttl} is shown, {left} is left to {expiration}"
     );
-    wait_for("the end of what is past", Duration::from_secs(5), || {
+    wait_for("overdue keys to expire", Duration::from_secs(5), || {
         (server.ask("GET", "/v2/keys/brief", None).status == 404).then_some(())
     });
 }

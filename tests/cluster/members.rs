@@ -97,7 +97,7 @@ fn a_member_that_was_down_while_it_was_removed_learns_it_when_it_starts() {
     let said = cluster.node(removed).log();
     own_bar(
         said.contains("permanently removed"),
-        "its last words say why",
+        "its last log line names the reason",
     );
     cluster.put(leader, "/after", "1");
 }

@@ -1,4 +1,5 @@
-//! The disk of one member is small, and its state fits three times on it: it keeps up, and it catches up.
+//! The disk of one member has room for three copies of its state. The member must keep up, and catch up after a
+//! crash.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -8,9 +9,9 @@ use crate::harness::Cluster;
 use crate::harness::mount::Mount;
 use crate::support::alone;
 
-/// For so long after its last answer the leader keeps the log that a follower lacks.
+/// After a follower's last answer, the leader keeps the log for it for this time.
 const BELIEVED_IN: Duration = Duration::from_secs(2);
-/// More than the history of the others holds.
+/// More writes than the history of the others keeps.
 const WRITES_AWAY: u64 = 1100;
 const CATCHES_UP_WITHIN: Duration = Duration::from_secs(60);
 const SMALL: usize = 2;
@@ -37,7 +38,7 @@ impl Load {
         }
     }
 
-    /// Checks each key at the small member, after writes with the numbers 0 to `count`.
+    /// Checks each key on the small member, after writes with the numbers 0 to `count`.
     fn check(&self, cluster: &Cluster, count: u64) {
         for key in 0..self.keys {
             let target = format!("/v2/keys/k{key}");
@@ -50,7 +51,7 @@ impl Load {
     }
 }
 
-/// The others have large disks, so that their snapshots hold 1000 events, which this disk has no room for.
+/// The others have large disks, so their snapshots contain 1000 events, for which this disk has no room.
 #[test]
 #[ignore = "needs root, to mount a small file system"]
 fn a_follower_with_a_small_disk_keeps_up_and_catches_up() {

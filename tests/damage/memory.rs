@@ -476,7 +476,7 @@ fn snapshots_are_replaced_by_the_log_or_refused() {
         assert_eq!(
             met,
             Met::Refused,
-            "both that the log goes on from are {how}"
+            "both snapshots from which the log continues are {how}"
         );
     }
     assert_eq!(

@@ -238,7 +238,7 @@ fn examine(bases: &Bases, case: &Case) {
     let json = text(&json.stdout);
     if case.ends == Refused {
         let Err(error) = started else {
-            panic!("{name}: it starts, though: {told}");
+            panic!("{name}: it starts, but this was reported: {told}");
         };
         assert!(
             contents(&data) == before,

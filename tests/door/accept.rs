@@ -89,7 +89,7 @@ fn a_client_too_many_is_told_so() {
     }
 }
 
-/// The front calls `/hello` vital.
+/// The handler marks `/hello` as vital.
 #[test]
 fn a_few_beyond_the_cap_are_served_what_is_vital() {
     let limits = Limits {
@@ -112,7 +112,7 @@ fn a_few_beyond_the_cap_are_served_what_is_vital() {
         other.get("/bytes?1");
         assert_eq!(other.answer().status, 503);
     }
-    // Those that say nothing make way for those that ask, and are told why.
+    // Connections that send nothing are closed, with a reason, to make room for those that send a request.
     let mut silent: Vec<_> = (0..30).map(|_| place.client()).collect();
     eventually("one that asks is served", || {
         let mut client = place.client();

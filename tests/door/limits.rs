@@ -486,7 +486,8 @@ fn who_gives_up_while_waiting_for_room_is_let_go() {
     }
 }
 
-/// Opens clients that do not read what they ask for, and waits until at most `most` are left. One that reads is served.
+/// Opens clients that do not read their responses, and waits until at most `most` are left. A client that reads is
+/// served.
 fn unread(place: &Place, count: usize, path: impl Fn(usize) -> String, most: usize) {
     let before = place.door.stats().requests;
     let mut clients: Vec<_> = (0..count)
@@ -515,10 +516,10 @@ fn answers_that_are_not_read_are_cut_when_memory_is_scarce() {
         ..Limits::default()
     };
     let place = Place::open(2, limits);
-    // Answers that were rendered as a whole.
+    // Responses that were rendered as a whole.
     unread(&place, 20, |_| "/bytes?4000000".into(), 4);
     eventually("all have gone", || place.door.stats().open == 0);
-    // Of these each client holds a slice.
+    // Each client holds a slice of these.
     unread(&place, 400, |_| "/stream?40000000".into(), 400);
 }
 
@@ -529,7 +530,7 @@ fn what_unread_answers_keep_alive_has_a_limit() {
         ..Limits::default()
     };
     let place = Place::open(2, limits);
-    // Answers that keep the same data alive count once.
+    // Data that several responses keep alive counts once.
     let mut same: Vec<_> = (0..40).map(|_| place.client()).collect();
     same.iter_mut().for_each(|client| client.get("/pinned?1"));
     same.iter_mut().for_each(|client| {
@@ -577,7 +578,7 @@ fn a_request_may_take_several_turns() {
     client.is_served();
 }
 
-/// A pager, or a client between two requests, may do nothing for as long as nobody needs its place.
+/// A pager, or a client between two requests, may be idle as long as no other client needs its place.
 #[test]
 fn by_default_a_client_may_pause() {
     let limits = Limits::default();

@@ -129,7 +129,7 @@ impl Handler for Front {
     }
 }
 
-/// A body that keeps a mebibyte alive, the same one for the same number.
+/// A body that keeps a mebibyte alive. It is the same one for the same number.
 struct Pinned(Pattern, usize);
 
 impl Slices for Pinned {

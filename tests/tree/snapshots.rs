@@ -167,7 +167,7 @@ fn any_bytes_may_be_decoded_as_a_command() {
             assert_eq!(
                 Command::decode(&again),
                 Ok(command),
-                "what was read can be written"
+                "the decoded state can be encoded"
             );
         }
         let noise: Vec<u8> = (0..random.below(40)).map(|_| random.next() as u8).collect();

@@ -36,7 +36,7 @@ fn must_recover(disk: &LyingDisk, what: &str) -> usize {
     let found = read_all(&wal, &recovered);
     assert!(
         found.len() >= 3,
-        "{what}: acknowledged entries are gone: {}",
+        "{what}: acknowledged entries are lost: {}",
         found.len()
     );
     assert_eq!(
@@ -280,7 +280,7 @@ fn a_zeroed_sector_before_the_last_sync_is_refused() {
             edit(&disk, path, |bytes| {
                 bytes[sector..(sector + 512).min(ends)].fill(0)
             });
-            let error = open(&disk, 4096).expect_err("confirmed bytes are gone");
+            let error = open(&disk, 4096).expect_err("confirmed bytes are lost");
             assert_eq!(
                 (error.kind, error.path),
                 (WalErrorKind::Damaged, path.clone())

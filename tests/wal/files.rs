@@ -350,7 +350,8 @@ fn the_log_leaves_room_for_the_next_snapshot_and_a_snapshot_makes_room_for_the_l
     assert_eq!(all.last().map(|entry| entry.position.index.0), Some(last));
 }
 
-/// Where room is scarce a segment has its batch alone. Measured by that one, there would be room for many.
+/// If space is short, a segment contains only one batch. The WAL must not compare the free space with such a small
+/// segment, because there would seem to be enough.
 #[test]
 fn after_a_tiny_segment_room_is_no_less_scarce() {
     const USUAL: u64 = 16 * SEGMENT;

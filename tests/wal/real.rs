@@ -221,7 +221,7 @@ fn write_until_killed(dir: OsString) {
             .and_then(|()| out.flush())
             .is_err()
         {
-            return; // the parent is gone
+            return; // the parent has ended
         }
         next = to + 1;
     }

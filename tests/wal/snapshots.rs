@@ -212,7 +212,7 @@ fn power_lost_at_every_step_of_a_snapshot() {
         assert_eq!(
             left.collect::<Vec<_>>(),
             Vec::<PathBuf>::new(),
-            "{what}: half-made files are gone"
+            "{what}: incomplete files are removed"
         );
     });
 }
@@ -415,7 +415,7 @@ fn old_files_go_and_needed_ones_stay() {
         assert_eq!(
             gone.is_empty(),
             max_wals != 0,
-            "what is gone is not there, and no error"
+            "a removed file is absent, not an error"
         );
     }
 }
@@ -436,7 +436,7 @@ fn the_newest_snapshot_can_be_sent_while_it_is_replaced() {
     save(&mut wal, 50, 1, 10).expect("saved");
     while reader
         .next(&mut bytes)
-        .expect("readable though it has no name any more")
+        .expect("readable although its name was removed")
     {}
     assert_eq!(bytes.len(), 25_000);
     assert_eq!(

@@ -112,7 +112,7 @@ impl Told {
             entries: seen
                 .entries
                 .collect::<Result<_, _>>()
-                .expect("what was seen reads back"),
+                .expect("inspected entries can be read back"),
         }
     }
 }
@@ -121,11 +121,11 @@ impl Told {
 fn check_told(told: Result<Option<Told>, WalError>, opened: &Result<Opened, WalError>) {
     let (told, recovered) = match (told, opened) {
         (Err(told), Err(error)) => return assert_eq!(&told, error),
-        (Err(told), Ok(_)) => panic!("it starts, though this was told: {told}"),
+        (Err(told), Ok(_)) => panic!("it starts, but this was reported: {told}"),
         // The disk failed during a repair, or another process holds the lock.
         (Ok(_), Err(error)) => {
             let refused = matches!(error.kind, WalErrorKind::Damaged | WalErrorKind::Foreign);
-            return assert!(!refused, "this was not told: {error}");
+            return assert!(!refused, "this was not reported: {error}");
         }
         (Ok(None), Ok((_, wal, recovered))) => {
             assert!(recovered.snapshot.is_none() && wal.last() == Position::default());
