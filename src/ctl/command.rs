@@ -44,7 +44,7 @@ pub(super) struct Run<'a, 'w> {
     pub world: &'a mut World<'w>,
 }
 
-pub(super) const HELP: Opt = Opt::flag(&["help", "h"], "print this");
+pub(super) const HELP: Opt = Opt::flag(&["help", "h"], "print this help");
 
 impl Run<'_, '_> {
     /// Finds the servers as etcdctl does. See [`Globals::connect`].

@@ -57,7 +57,7 @@ pub(super) fn of_all<'a>(commands: impl Iterator<Item = &'a Command>) -> String 
         .iter()
         .for_each(|option| out += &option.help());
     out += "\nThe variables ETCDCTL_ENDPOINTS, ETCDCTL_ENDPOINT, ETCDCTL_PEERS and ETCDCTL_USERNAME\n\
-            stand for the options of these names. HTTP_PROXY and NO_PROXY count as for etcdctl.\n\n\
+            set the options of the same names. HTTP_PROXY and NO_PROXY work as in etcdctl.\n\n\
             Examples:\n  edgetcdctl set /message Hello\n  edgetcdctl get /message\n  \
             edgetcdctl help set\n";
     out
