@@ -74,7 +74,7 @@ impl<D: Disk> PeerPort<D> {
         let refuse = |refusal| (Some(hello.from), refusal);
         let admitted = common.table.admits(&hello).map_err(|refusal| {
             if matches!(refusal, Refusal::Unknown(_)) {
-                common.listing.want();
+                common.listing.want(common);
             }
             refuse(refusal)
         })?;

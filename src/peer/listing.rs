@@ -81,41 +81,50 @@ pub fn ask(url: &Url) -> Option<Told> {
     })
 }
 
-/// Whether somebody has connected whom the table does not name, since the members were asked last. `changed` is notified
-/// when that becomes so, and at the end; only the thread `peer-ask` waits on it.
+/// Whether the members are asked, and whether they are to be asked again. The thread `peer-ask` runs only while there is
+/// something to ask. `closing` is notified once, at the end; only that thread waits on it.
 #[derive(Default)]
 pub(super) struct Listing {
     state: Mutex<State>,
-    changed: Condvar,
+    closing: Condvar,
 }
 
 #[derive(Default)]
 struct State {
+    /// Somebody has connected whom the table does not name, since the members were asked last.
     wanted: bool,
+    runs: bool,
     closed: bool,
 }
 
 impl Listing {
     /// Asks the members soon: somebody has connected whom the table does not name.
-    pub fn want(&self) {
+    pub fn want(&self, common: &Arc<Common>) {
         let mut state = self.state();
-        if !std::mem::replace(&mut state.wanted, true) {
-            self.changed.notify_one();
+        state.wanted = true;
+        if state.runs || state.closed {
+            return;
+        }
+        let thread = Arc::clone(common);
+        let begun = (common.crew).connection("peer-ask", move || thread.listing.run(&thread));
+        match begun {
+            Ok(()) => state.runs = true,
+            Err(error) => log::warn!("the thread peer-ask does not start: {error}"),
         }
     }
 
     pub fn close(&self) {
         self.state().closed = true;
-        self.changed.notify_one();
+        self.closing.notify_one();
     }
 
     /// The thread `peer-ask`.
-    pub fn run(&self, common: &Arc<Common>) {
+    fn run(&self, common: &Arc<Common>) {
         while self.next() {
             introduce(common);
             let state = self.state();
             let waited = self
-                .changed
+                .closing
                 .wait_timeout_while(state, PAUSE, |state| !state.closed);
             drop(waited);
         }
@@ -123,13 +132,9 @@ impl Listing {
 
     /// False: the end.
     fn next(&self) -> bool {
-        let state = self.state();
-        let state = self
-            .changed
-            .wait_while(state, |state| !state.wanted && !state.closed);
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
-        state.wanted = false;
-        !state.closed
+        let mut state = self.state();
+        state.runs = std::mem::take(&mut state.wanted) && !state.closed;
+        state.runs
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -20,7 +20,7 @@
 //! | `peer-out-ID` | the connection to one member | its queue's bell, that connection's end, its next dial |
 //! | `peer-in-ID` | the connection from one member | bytes; room in raft's channel, and so does the other end |
 //! | `snap-out-ID`, `snap-in-ID` | one snapshot, its connection and file | the socket, the disk |
-//! | `peer-ask` | the questions to members about somebody whom the table does not name | its condition variable |
+//! | `peer-ask` | the questions to members about somebody whom the table does not name; runs only then | members' answers |
 //! | `peer-news` | what there is to tell raft beside letters | its condition variable; room in raft's channel |
 //!
 //! The raft and the log thread wait for none of these: they put letters into bounded queues (`queue.rs`).
@@ -40,8 +40,8 @@
 //! # Reading order
 //!
 //! `hello.rs`, `frame.rs`, `lanes.rs`, `queue.rs`, `outgoing.rs` (with `dial.rs`), `incoming.rs`, `transfer.rs` and
-//! `receive.rs`; beside them `table.rs` (who belongs), `vouch.rs` (whose a connection is), `listing.rs` (whom the members list), `news.rs` (to raft), `crew.rs` (stopping),
-//! `counters.rs`.
+//! `receive.rs`; beside them `table.rs` (who belongs), `vouch.rs` (whose a connection is), `listing.rs` (whom the members
+//! list), `news.rs` (to raft), `crew.rs` (stopping), `counters.rs`.
 //!
 //! Left out: TLS; a name that takes long to resolve holds up its own member's thread only, but may outlive
 //! [`Link::stop`].
@@ -178,10 +178,6 @@ impl<D: Disk> Link<D> {
         link.common
             .crew
             .critical("peer-news", move || common.news.run(&common.events))?;
-        let common = Arc::clone(&link.common);
-        link.common
-            .crew
-            .critical("peer-ask", move || common.listing.run(&common))?;
         for (id, known) in link.common.table.others() {
             link.common.add(id, known)?;
         }
