@@ -3,7 +3,8 @@
 //! A text line begins with the record's offset, its length, and the position up to which the file was durable
 //! according to the record. `-o json` prints each record as one line with all its fields. A record that cannot be
 //! read is shown in its place. The dump continues after it, and the exit status is 1. An entry is marked *replaced*
-//! if the log contains a later entry with the same index, or a later entry before it.
+//! if it is no longer part of the log: a later record has its index or a lower one, or the log begins after it because
+//! a snapshot was installed.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
