@@ -137,6 +137,8 @@ pub struct Settings {
     pub history_bytes: usize,
     /// How long a batch with the disk delays requests. After that, requests are accepted again.
     pub stall: Duration,
+    /// How long the log before a new snapshot is kept for a reachable follower that still needs it.
+    pub keep_tail: Duration,
     /// Ticks after which a member that sends no messages counts as unreachable.
     pub election_ticks: u32,
     /// Whether membership changes that could cost the majority are refused (`--strict-reconfig-check`).
@@ -845,7 +847,10 @@ impl<T, R: Rules> Engine<T, R> {
             .results
             .iter()
             .filter_map(|applying| applying.effect.event());
-        let events = events.cloned().collect();
+        let mut events: Vec<Applied> = events.cloned().collect();
+        if !self.rules.keeps(Rule::EventsAreComplete) {
+            events.drain(..events.len().saturating_sub(1));
+        }
         let publication = self.publication(events);
         match self.rules.keeps(Rule::PublishedBeforeReply) {
             true => self.effects.publish.push(publication),

@@ -9,10 +9,8 @@ use super::{DiskJob, DiskReport, Engine, Incoming, NoRoom, Note, Publication, St
 use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, SnapshotMark};
 use core::time::Duration;
 
-/// How long the log before a new snapshot is kept for a reachable follower that still needs it.
-const KEEP_TAIL: Duration = Duration::from_secs(30);
-
-/// Maximum bytes of that log, in addition to the size of the snapshot.
+/// Maximum bytes of the log before a new snapshot that is kept for a follower ([`super::Settings::keep_tail`]), in addition
+/// to the size of the snapshot.
 const KEEP_TAIL_BYTES: u64 = 64 << 20;
 
 /// How long a batch without space waits for a snapshot before writes are refused.
@@ -55,14 +53,10 @@ impl<T, R: Rules> Engine<T, R> {
             // Reports the position first. Until the core knows that the hard state is stored, it holds back the last
             // reported position. If it held a position from an earlier batch, this batch may have overwritten that
             // entry, and the hard state must not release it.
-            let early = ballot.filter(|_| !self.rules.keeps(Rule::EntriesBeforeBallot));
-            if let Some(ballot) = early {
-                self.input(Input::BallotStored { ballot });
-            }
             if let Some(position) = *last {
                 self.input(Input::Stored { position });
             }
-            if let Some(ballot) = ballot.filter(|_| early.is_none()) {
+            if let Some(ballot) = *ballot {
                 self.input(Input::BallotStored { ballot });
             }
         }
@@ -293,7 +287,8 @@ impl<T, R: Rules> Engine<T, R> {
         let Some((mark, since)) = &self.compacting else {
             return;
         };
-        let waited = now - *since >= KEEP_TAIL || self.schedule.log_bytes() >= KEEP_TAIL_BYTES;
+        let waited =
+            now - *since >= self.settings.keep_tail || self.schedule.log_bytes() >= KEEP_TAIL_BYTES;
         if !waited && self.full_since.is_none() && self.is_needed(mark.position) {
             return;
         }

@@ -178,11 +178,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// Never earlier than the time of an applied entry.
     pub(super) fn cluster_time(&self) -> ClusterTime {
-        let time = self.estimate.at(self.now.monotonic);
-        match self.rules.keeps(Rule::TimeGoesOn) {
-            true => time,
-            false => time.max(self.state.time),
-        }
+        self.estimate.at(self.now.monotonic)
     }
 
     /// The term that clients see. A client never sees an older term after a restart.

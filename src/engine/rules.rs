@@ -90,9 +90,6 @@ listed! {
     TimeIsTheClusters,
     /// An older message of a leader does not set the time back.
     TimeHeardGrows,
-    /// The time of a leader that was behind its log continues from the log's time. Without this rule, it stands still
-    /// until the leader's clock has caught up.
-    TimeGoesOn,
     /// Only a leader proposes the expiry of keys.
     LeaderExpires,
     /// Applying reads no clock.
@@ -104,6 +101,8 @@ listed! {
     ShownTermIsStored,
     /// A view is published before the replies that it belongs to.
     PublishedBeforeReply,
+    /// Watchers are told of each change.
+    EventsAreComplete,
 
     // Leadership and stopping.
 
@@ -115,12 +114,6 @@ listed! {
     StopHandsOver,
     /// A member that stops first answers the requests that it has received before.
     StopFinishes,
-
-    // Reports of the disk.
-
-    /// The entries of a batch are reported to the core before its hard state, which releases a report that was held
-    /// back.
-    EntriesBeforeBallot,
 
     // The WAL thread.
 
@@ -136,4 +129,15 @@ listed! {
     SnapshotBeforeCut,
     /// An installed snapshot is reported only after it has its final name.
     InstallBeforeReport,
+
+    // The snapshot thread, the transport, and the start.
+
+    /// A snapshot holds what its mark says, although the state goes on while it is written.
+    SnapshotAtItsMark,
+    /// What is reported unsent was never handed to a connection.
+    UnsentMeansNotSent,
+    /// A start finds the vote.
+    VoteIsFound,
+    /// A start finds the last entry of the log.
+    TailIsFound,
 }

@@ -43,6 +43,7 @@ fn settings() -> Settings {
         batch_bytes_max: 1_000_000,
         history_bytes: usize::MAX,
         stall: Duration::from_millis(100),
+        keep_tail: Duration::from_secs(30),
         election_ticks: ELECTION_TICKS,
         strict_changes: true,
         first_tag: 7,

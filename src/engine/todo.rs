@@ -133,9 +133,7 @@ impl<T, R: Rules> Engine<T, R> {
             self.unpublished = true;
         }
         // The leader that stamped these entries was ahead of this member's estimate.
-        if self.rules.keeps(Rule::TimeGoesOn) {
-            self.estimate = self.estimate.at_least(self.state.time, self.now.monotonic);
-        }
+        self.estimate = self.estimate.at_least(self.state.time, self.now.monotonic);
     }
 
     /// The caller that waits for this entry. The first entry of a term shows that commands which were forwarded in

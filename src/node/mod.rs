@@ -60,6 +60,9 @@ use stored::{Disks, Stored};
 /// Log size at which a snapshot is made and the log is compacted; on a small disk an eighth of the disk.
 const LOG_BYTES_MAX: u64 = 64 << 20;
 
+/// How long the log before a new snapshot is kept for a reachable follower that still needs it.
+const KEEP_TAIL: Duration = Duration::from_secs(30);
+
 /// How long a node that runs alone may make no progress before its start fails. It leads at once, so this is for a slow
 /// disk.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -497,6 +500,7 @@ fn replica_settings(config: &Config, snapshot_bytes: u64) -> Settings {
         batch_bytes_max: stored::segment_bytes_max(disks.log) as usize / 2,
         history_bytes: history_bytes(config, disks),
         stall: config.heartbeat_interval,
+        keep_tail: KEEP_TAIL,
         election_ticks: ticks(config, config.election_timeout),
         strict_changes: config.strict_reconfig_check,
         first_tag: random(),

@@ -99,6 +99,7 @@ fn settings() -> Settings {
         batch_bytes_max: usize::MAX,
         history_bytes: usize::MAX,
         stall: Duration::from_millis(10),
+        keep_tail: Duration::from_secs(30),
         election_ticks: 100,
         strict_changes: true,
         first_tag: 7,
