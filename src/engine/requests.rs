@@ -133,19 +133,19 @@ impl<T, R: Rules> Engine<T, R> {
         });
         match (accepted, refused) {
             (Some(first), None) => {
-                let waiters = askers.into_iter().map(|write| write.caller);
-                self.hand_out_tickets(first, waiters.collect());
+                self.hand_out_tickets(first, askers);
             }
             (None, Some(refusal)) => self.refused(refusal, &commands, askers),
             both => unreachable!("a proposal is accepted or refused, not {both:?}"),
         }
     }
 
-    fn hand_out_tickets(&mut self, first: Position, callers: Vec<Option<T>>) {
-        let deadline = self.now.monotonic + self.settings.request_timeout;
-        for (offset, caller) in callers.into_iter().enumerate() {
+    fn hand_out_tickets(&mut self, first: Position, askers: Vec<Proposal<T>>) {
+        let latest = self.now.monotonic + self.settings.request_timeout;
+        for (offset, asker) in askers.into_iter().enumerate() {
             let index = LogIndex(first.index.0 + offset as u64);
-            if let Some(caller) = caller {
+            let deadline = asker.deadline.unwrap_or(latest);
+            if let Some(caller) = asker.caller {
                 self.tickets
                     .push(Position { index, ..first }, deadline, caller);
             }
@@ -206,7 +206,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     fn append_change(&mut self, write: Proposal<T>) {
         match self.change(&write.bytes) {
-            Ok(position) => self.hand_out_tickets(position, vec![write.caller]),
+            Ok(position) => self.hand_out_tickets(position, vec![write]),
             Err(Unchanged::NotTaken) => self.try_again(Request::Change(write)),
             Err(Unchanged::Refused(error)) => {
                 let waiters = write.caller.into_iter().collect();

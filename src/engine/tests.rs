@@ -59,6 +59,8 @@ struct Bench {
     /// Messages sent to other members, including those that waited for the disk.
     sent: Vec<(NodeId, Body)>,
     waiting: VecDeque<Vec<(NodeId, Letter)>>,
+    /// Commands in sent forwards.
+    forwarded: usize,
     /// The newest cluster time in a sent message.
     told: ClusterTime,
     notes: Vec<Note>,
@@ -100,6 +102,7 @@ impl Bench {
             at_disk: VecDeque::new(),
             sent: Vec::new(),
             waiting: VecDeque::new(),
+            forwarded: 0,
             told: ClusterTime(0),
             notes: Vec::new(),
             removed: false,
@@ -131,9 +134,13 @@ impl Bench {
 
     fn deliver(&mut self, letters: Vec<(NodeId, Letter)>) {
         for (to, letter) in letters {
-            if let Letter::Raft { message, time } = letter {
-                self.told = self.told.max(time);
-                self.sent.push((to, message.body));
+            match letter {
+                Letter::Raft { message, time } => {
+                    self.told = self.told.max(time);
+                    self.sent.push((to, message.body));
+                }
+                Letter::Forward { orders, .. } => self.forwarded += orders.len(),
+                _ => {}
             }
         }
     }
@@ -901,6 +908,46 @@ fn a_command_that_not_all_members_understand_is_refused() {
         Outcome::Failed(Failure::NotUnderstood)
     ));
     assert_eq!(bench.last(), last);
+}
+
+/// A request waits for a leader and then for its entry, and not longer than the request timeout for both.
+#[test]
+fn what_waited_for_a_leader_has_less_time_for_its_entry() {
+    let mut bench = Bench::new(&[]);
+    let is_pre_vote = |(_, body): &(NodeId, Body)| matches!(body, Body::PreVote { .. });
+    while !bench.sent.iter().any(is_pre_vote) {
+        bench.tick();
+    }
+    let asked = bench.now;
+    bench.propose(1, 10);
+    bench.now = bench.now + Duration::from_millis(500);
+    let term = Term(bench.term() + 1);
+    let granted = true;
+    let reply = Body::PreVoteReply {
+        asked: term,
+        granted,
+    };
+    bench.hear(TWO, bench.term(), reply);
+    bench.store_all();
+    bench.hear(TWO, bench.term(), Body::VoteReply { granted });
+    assert!(bench.engine.core().is_leader());
+    let failed = loop {
+        bench.now = bench.now + TICK;
+        let replies = bench.step(Event::Tick).replies;
+        let last = bench.last();
+        for (to, body) in std::mem::take(&mut bench.sent) {
+            if let Body::Heartbeat { round, .. } = body {
+                bench.hear(to, term.0, Body::HeartbeatReply { round });
+            }
+        }
+        assert_eq!(last, bench.last(), "it goes on to lead");
+        if let [reply] = &replies[..] {
+            assert!(matches!(reply.outcome, Outcome::Failed(Failure::TimedOut)));
+            break bench.now;
+        }
+    };
+    let timeout = settings().request_timeout;
+    assert!((timeout..timeout + 2 * TICK).contains(&(failed - asked)));
 }
 
 /// Otherwise a million keys that are due together would delay every write until the last one has expired.

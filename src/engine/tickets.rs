@@ -29,7 +29,7 @@ impl<T> Default for Tickets<T> {
 }
 
 impl<T> Tickets<T> {
-    /// Adds a write. Positions increase, and so do deadlines.
+    /// Adds a write. Positions increase. Deadlines do not: a request that has waited for a leader has less time left.
     pub fn push(&mut self, position: Position, deadline: Monotonic, waiter: T) {
         debug_assert!(
             self.waiting
@@ -67,13 +67,14 @@ impl<T> Tickets<T> {
 
     /// Removes and returns the callers whose deadline has passed.
     pub fn expired(&mut self, now: Monotonic) -> Vec<T> {
-        let count = self
-            .waiting
-            .partition_point(|ticket| ticket.deadline <= now);
-        self.waiting
-            .drain(..count)
-            .map(|ticket| ticket.waiter)
-            .collect()
+        let is_late = |ticket: &Ticket<T>| ticket.deadline <= now;
+        if !self.waiting.iter().any(is_late) {
+            return Vec::new();
+        }
+        let all = std::mem::take(&mut self.waiting);
+        let (late, kept): (VecDeque<_>, _) = all.into_iter().partition(is_late);
+        self.waiting = kept;
+        late.into_iter().map(|ticket| ticket.waiter).collect()
     }
 
     /// All callers, for a failure that concerns all of them.
@@ -136,13 +137,14 @@ mod tests {
     #[test]
     fn those_whose_time_is_up_are_taken_in_order() {
         let (mut tickets, start) = (Tickets::default(), Monotonic(1 << 40));
-        for (index, name) in [(1, "a"), (2, "b"), (3, "c")] {
-            let deadline = start + Duration::from_secs(index);
+        // The third one waited for a leader before.
+        for (index, seconds, name) in [(1, 1, "a"), (2, 3, "b"), (3, 2, "c")] {
+            let deadline = start + Duration::from_secs(seconds);
             tickets.push(at(1, index), deadline, name);
         }
         assert!(tickets.expired(start).is_empty());
         let late = tickets.expired(start + Duration::from_secs(2));
-        assert_eq!(late, ["a", "b"]);
+        assert_eq!(late, ["a", "c"]);
         assert!(!tickets.is_empty());
     }
 }
