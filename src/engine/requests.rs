@@ -154,7 +154,9 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// `askers` are the writes whose bytes were moved into `commands`.
     fn refused(&mut self, refusal: Refusal, commands: &[Arc<[u8]>], askers: Vec<Proposal<T>>) {
-        for (bytes, asker) in commands.iter().zip(askers) {
+        // What nobody waits for was this leader's own: it is no longer for it to decide.
+        let asked = |(_, asker): &(_, Proposal<T>)| asker.caller.is_some();
+        for (bytes, asker) in commands.iter().zip(askers).filter(asked) {
             let request = Request::Propose(Proposal {
                 bytes: bytes.to_vec(),
                 ..asker

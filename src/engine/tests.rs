@@ -910,6 +910,29 @@ fn a_command_that_not_all_members_understand_is_refused() {
     assert_eq!(bench.last(), last);
 }
 
+/// A leader that transfers its leadership takes no entries. What is due expires by the next leader's decision.
+#[test]
+fn an_expiry_that_a_leader_could_not_append_is_not_forwarded() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    let mut command = Command::new(Action::Set, Key::new(b"/a"));
+    command.ttl = Some(1);
+    let proposal = Proposal::of(entry::tree(&command), 1);
+    bench.step(Event::Requests(vec![Request::Propose(proposal)]));
+    bench.commit();
+    bench.now = bench.now + Duration::from_secs(2);
+    bench.step(Event::Transfer(Some(TWO)));
+    bench.tick();
+    assert_eq!(bench.expiries(), 0, "a leader that transfers appends it");
+    let heartbeat = Body::Heartbeat {
+        round: 1,
+        commit: Position::default(),
+    };
+    bench.hear(TWO, bench.term() + 1, heartbeat);
+    bench.tick();
+    assert_eq!(bench.forwarded, 0);
+}
+
 /// A request waits for a leader and then for its entry, and not longer than the request timeout for both.
 #[test]
 fn what_waited_for_a_leader_has_less_time_for_its_entry() {
