@@ -3,11 +3,13 @@
 //! Some rules keep nobody from a wrong answer: they keep a cluster from being disturbed, or from standing
 //! still. What they are good for shows only where nothing else is wrong, so here nothing else is.
 
+use super::client::Answer;
 use super::clock::Pace;
 use super::cluster::{Checked, Cluster, Event};
 use super::power::Down;
-use super::weather::{Calm, ELECTION};
-use crate::raft::{NodeId, Term};
+use super::weather::{Calm, ELECTION, TICK};
+use crate::engine::request::Failure;
+use crate::raft::{Body, NodeId, Term};
 
 /// How far it has come.
 #[derive(Debug, Default)]
@@ -18,7 +20,29 @@ pub(super) struct Progress {
     victim: Option<NodeId>,
     /// Clients ask nothing.
     pub quiet: bool,
+    /// Some core has reported that a follower has lost entries.
+    pub lost_tail: bool,
+    /// Appends that were sent to the victim.
+    appends: u64,
+    /// Operations that were begun before.
+    first_op: usize,
+    /// What the leader had been asked when it was told to stop.
+    owed: Vec<u64>,
 }
+
+impl Progress {
+    /// A message is sent.
+    pub fn count(&mut self, to: NodeId, body: &Body) {
+        let is_append = matches!(body, Body::Append { .. });
+        self.appends += u64::from(is_append && self.victim == Some(to));
+    }
+}
+
+/// Twice as many as there are heartbeats while it is looked at: a probe is sent once between two of them.
+const APPENDS_MAX: u64 = 6 * ELECTION / TICK;
+
+/// What a sync takes on a disk that is slower than an election is.
+const SLOW: (u64, u64) = (11 * ELECTION / 10, 3 * ELECTION / 2);
 
 impl Cluster {
     /// Goes on to the next stage.
@@ -50,7 +74,7 @@ impl Cluster {
         let term = self.nodes[&leader]
             .life
             .as_ref()
-            .map(|life| life.core.ballot().term);
+            .map(|life| life.engine.term());
         self.calm.led = term.map(|term| (leader, term));
         let others: Vec<NodeId> = self.up().into_iter().filter(|id| *id != leader).collect();
         let Some(victim) = self.random.pick(&others) else {
@@ -72,6 +96,26 @@ impl Cluster {
                     .extend(deaf.map(|id| (id, victim)).collect::<Vec<_>>());
                 return self.remove_member(leader, victim);
             }
+            Calm::HungDisk => {
+                let until = self.now + 12 * ELECTION;
+                self.node(leader).hung_disk_until = until;
+            }
+            Calm::SlowDisks => {
+                // One write at a time: a follower could catch up.
+                (self.weather.sync, self.weather.think) = (SLOW, (ELECTION, 3 * ELECTION));
+            }
+            Calm::LostTail => {
+                self.node(victim).loses_tail = 1 + self.random.below(5);
+                self.die(victim, Down::Kill("killed"))?;
+                return self.start(victim);
+            }
+            Calm::Shutdown => {
+                self.calm.first_op = self.ops.len();
+                let life = self.nodes[&leader].life.as_ref();
+                let owed = life.map(|life| life.pending.keys().copied().collect());
+                self.calm.owed = owed.unwrap_or_default();
+                return self.tell_to_stop(leader);
+            }
         }
         Ok(())
     }
@@ -82,30 +126,77 @@ impl Cluster {
             Calm::FastAndStale => {
                 self.cuts.clear();
                 if let Some((leader, _)) = self.calm.led {
-                    self.down(leader, Down::Kill("killed"));
+                    return self.die(leader, Down::Kill("killed"));
                 }
             }
-            Calm::DeafToLeader | Calm::DeafLeader | Calm::Removed => {}
+            // From here on only the leader's probes are counted.
+            Calm::LostTail => (self.calm.quiet, self.calm.appends) = (true, 0),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The member that has lost entries is told of, and was not flooded. It is taken out, as a person would do.
+    fn replace_victim(&mut self, leader: Option<NodeId>) -> Checked {
+        let (Some(victim), Some(leader)) = (self.calm.victim, leader) else {
+            return Ok(());
+        };
+        // All that it had is in its snapshot, perhaps.
+        let has_lost = self.checks.borrow().lost_tail;
+        let (told, appends) = (self.calm.lost_tail || !has_lost, self.calm.appends);
+        if !told || appends > APPENDS_MAX {
+            return Err(format!(
+                "calm: LostTail: reported: {told}, {appends} appends"
+            ));
+        }
+        self.node(victim).retired = true;
+        self.down(victim, Down::Stopped);
+        self.remove_member(leader, victim)
+    }
+
+    /// A leader that stops in good weather costs nobody a result.
+    fn all_were_served(&self) -> Checked {
+        for number in &self.calm.owed {
+            let answer = self.ops.get(*number as usize).map(|op| &op.answer);
+            if let Some(Some(Answer::Failed(failure))) = answer {
+                return Err(format!("calm: Shutdown: #{number} fails: {failure:?}"));
+            }
+        }
+        let since = self.ops.iter().zip(0..).skip(self.calm.first_op);
+        for (op, number) in since {
+            // Whoever asks a member that stops is told so.
+            let is_refusal = |failure: &&Failure| **failure == Failure::Stopped;
+            let failed = match &op.answer {
+                Some(Answer::Failed(failure)) => Some(failure),
+                _ => None,
+            };
+            if let Some(failure) = failed.filter(|failure| !is_refusal(failure)) {
+                return Err(format!("calm: Shutdown: #{number} fails: {failure:?}"));
+            }
         }
         Ok(())
     }
 
     fn judge(&mut self, calm: Calm) -> Checked {
         let leader = self.leader();
-        let term = |id: NodeId| {
-            self.nodes[&id]
-                .life
-                .as_ref()
-                .map(|life| life.core.ballot().term)
-        };
+        let term = |id: NodeId| self.nodes[&id].life.as_ref().map(|life| life.engine.term());
         let now = leader.and_then(|id| Some((id, term(id)?)));
         let before = self.calm.led;
         let good = match calm {
-            Calm::Isolated | Calm::DeafToLeader | Calm::Removed => now == before,
-            Calm::DeafLeader | Calm::FastAndStale => {
+            Calm::Isolated
+            | Calm::DeafToLeader
+            | Calm::Removed
+            | Calm::SlowDisks
+            | Calm::LostTail => now == before,
+            Calm::DeafLeader | Calm::FastAndStale | Calm::HungDisk | Calm::Shutdown => {
                 now.map(|now| now.0) != before.map(|led| led.0)
             }
         };
+        match calm {
+            Calm::LostTail => self.replace_victim(leader)?,
+            Calm::Shutdown => self.all_were_served()?,
+            _ => {}
+        }
         match good && now.is_some() {
             true => Ok(()),
             false => Err(format!("calm: {calm:?}: {before:?} led, now {now:?} does")),

@@ -3,29 +3,34 @@
 //! raft's own [`Witness`] looks for two leaders in a term, logs that do not match, another entry applied
 //! at an index, and a leader without a committed entry. What is added here needs the disk, the state
 //! machine or the clients: nothing is said before it is stored; what is committed is on a majority's
-//! disks; states are equal at equal indexes; no write is applied twice; no key goes before its time.
+//! disks; states are equal at equal indexes; no write is applied twice; no key goes before its time; a leader's time
+//! does not go back.
+//!
+//! The engines show each step of their cores and each entry that they apply, so the checks see what happens within a
+//! step of an engine, too. The first thing that is broken is kept until the cluster asks for it.
 
-use super::any_core::{AnyCore, term};
-use super::client::{Ask, Op};
 use super::clock::TTL_SECOND;
-use super::node::{Mirror, Node};
-use super::weather::{Kind, Weather};
+use super::mirror::Mirror;
 use crate::engine::entry::{self, Order};
+use crate::engine::letter::Letter;
 use crate::engine::state::{Outcome, State};
 use crate::raft::invariants::Witness;
 use crate::raft::{
-    Ballot, Body, Entry, Envelope, LogIndex, Membership, NodeId, Payload, Position, Todo,
+    Body, Core, Entry, LogIndex, Membership, Message, NodeId, Payload, Position, Refusal, Rules,
+    Term, Todo,
 };
 use crate::tree::{self, Applied, ClusterTime, TreeIndex};
 use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 
 /// One line that says what is broken.
 pub(super) type Broken = String;
 
 /// What is compared between two looks at one core.
 #[derive(Debug, Clone)]
-pub(super) struct Look {
-    ballot: Ballot,
+struct Look {
+    ballot: crate::raft::Ballot,
     leading: bool,
     commit: LogIndex,
     applied: LogIndex,
@@ -34,7 +39,7 @@ pub(super) struct Look {
 }
 
 impl Look {
-    pub fn at(core: &dyn AnyCore) -> Look {
+    fn at<R: Rules>(core: &Core<R>) -> Look {
         let leading = core.is_leader();
         Look {
             ballot: core.ballot(),
@@ -47,31 +52,175 @@ impl Look {
     }
 }
 
+/// What the last step of an engine has shown, beside what is checked at once.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// It was elected in this term.
+    pub leads: Option<Term>,
+    /// The first and the last entry that it has applied.
+    pub applied: Option<(Position, Position)>,
+    /// Why its core did not take what it was asked for.
+    pub refused: Option<Refusal>,
+    /// A follower was found to lack what it had acknowledged.
+    pub lost_tail: bool,
+}
+
 /// What the whole run has shown so far.
 #[derive(Default)]
 pub(super) struct Checks {
     witness: Witness,
+    looks: BTreeMap<NodeId, Look>,
+    mirrors: BTreeMap<NodeId, Mirror>,
+    /// The last entry that each has applied.
+    applied: BTreeMap<NodeId, Position>,
     /// The state at each applied index, as the first node that got there had it.
     states: BTreeMap<LogIndex, (TreeIndex, ClusterTime, Option<u64>)>,
     /// Where each client's write was applied.
     writes: BTreeMap<u64, LogIndex>,
+    /// The time that each leader has stamped last, with its term.
+    stamps: BTreeMap<NodeId, (Term, ClusterTime)>,
+    /// The events that readers were shown, by index.
+    events: BTreeMap<u64, u64>,
+    /// Virtual time, as of this step.
+    pub now: u64,
+    /// When the keys with a TTL are due at the earliest, by the write; where clocks are true.
+    pub leases: BTreeMap<u64, u64>,
+    /// A disk has lost what it had confirmed: what is called committed may be on fewer disks than it was.
+    pub lost_tail: bool,
+    pub shown: Shown,
+    broken: Option<Broken>,
 }
 
 impl Checks {
-    /// After a step of a core.
-    pub fn step(
-        &mut self,
-        id: NodeId,
+    pub fn mirror(&mut self, id: NodeId) -> &mut Mirror {
+        self.mirrors.entry(id).or_default()
+    }
+
+    /// What a node has applied, be it from its log or from a snapshot.
+    pub fn applied_by(&self, id: NodeId) -> Position {
+        self.applied.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Where a client's write was applied, if any node has.
+    pub fn write(&self, number: u64) -> Option<LogIndex> {
+        self.writes.get(&number).copied()
+    }
+
+    /// A process begins from this snapshot.
+    pub fn begins(&mut self, id: NodeId, snapshot: Position) {
+        self.looks.remove(&id);
+        self.stamps.remove(&id);
+        self.applied.insert(id, snapshot);
+    }
+
+    /// A process goes on from a snapshot.
+    pub fn goes_on(&mut self, id: NodeId, snapshot: Position) {
+        self.applied.insert(id, snapshot);
+    }
+
+    /// The first thing that is broken.
+    pub fn verdict(&mut self) -> Result<(), Broken> {
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
+    /// Keeps what is broken, unless something was before.
+    pub fn note(&mut self, result: Result<(), Broken>) {
+        if let Err(broken) = result {
+            self.broken.get_or_insert(broken);
+        }
+    }
+
+    /// A core has stepped.
+    pub fn stepped<R: Rules>(&mut self, id: NodeId, core: &Core<R>, todo: &Todo) {
+        let after = Look::at(core);
+        if let Some(before) = self.looks.get(&id) {
+            let held = one_node(id, before, &after, core.stored())
+                .and_then(|()| self.on_a_majority(before, &after, core));
+            let led = before.leading && before.ballot.term == after.ballot.term;
+            self.note(held);
+            if after.leading && !led {
+                self.shown.leads = Some(after.ballot.term);
+            }
+        }
+        let witnessed = self.witness.see(core, todo);
+        self.note(witnessed);
+        if after.leading {
+            let grows = self.stamps_grow(id, after.ballot.term, &todo.append);
+            self.note(grows);
+        }
+        self.shown.refused = todo.refused.or(self.shown.refused);
+        self.shown.lost_tail |= !todo.lost_tail.is_empty();
+        self.looks.insert(id, after);
+    }
+
+    /// What a leader newly calls committed must be on the disks of a majority, as it was or as it is now.
+    fn on_a_majority<R: Rules>(
+        &self,
         before: &Look,
-        core: &dyn AnyCore,
-        todo: &Todo,
+        after: &Look,
+        core: &Core<R>,
     ) -> Result<(), Broken> {
-        one_node(id, before, core)?;
-        core.witnessed(&mut self.witness, todo)
+        if !after.leading || after.commit <= before.commit || self.lost_tail {
+            return Ok(());
+        }
+        let Some(position) = core.position_at(after.commit) else {
+            return Ok(());
+        };
+        let stored = |members: &Membership| {
+            let has = |id: &&NodeId| {
+                let mirror = self.mirrors.get(id);
+                mirror.is_some_and(|mirror| mirror.holds(position))
+            };
+            members.voters.iter().filter(has).count() >= members.majority()
+        };
+        if after.membership.as_ref().is_some_and(stored)
+            || before.membership.as_ref().is_some_and(stored)
+        {
+            return Ok(());
+        }
+        Err(format!(
+            "durability: {position} is called committed and not on a majority's disks"
+        ))
+    }
+
+    fn stamps_grow(&mut self, id: NodeId, term: Term, entries: &[Entry]) -> Result<(), Broken> {
+        let stamps = entries.iter().filter_map(|entry| {
+            let bytes = bytes_of(entry)?;
+            Some(entry::decode(bytes).ok()?.0.cluster)
+        });
+        for stamp in stamps {
+            let last = self.stamps.insert(id, (term, stamp));
+            if let Some((before, last)) = last
+                && before == term
+                && stamp < last
+            {
+                return Err(format!(
+                    "time: n{} leads in t{} and stamps {stamp:?} after {last:?}",
+                    id.0, term.0
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The state machine of `id` has applied `entry`.
-    pub fn applied(&mut self, id: NodeId, entry: &Entry, state: &State) -> Result<(), Broken> {
+    pub fn applied(&mut self, id: NodeId, entry: &Entry, state: &State, outcome: &Outcome) {
+        let position = entry.position;
+        let first = self.shown.applied.map_or(position, |(first, _)| first);
+        self.shown.applied = Some((first, position));
+        self.applied.insert(id, position);
+        let stored = match self.mirror(id).holds(position) {
+            true => Ok(()),
+            false => Err(format!("applied before stored: n{} {position}", id.0)),
+        };
+        self.note(stored);
+        let equal = self.is_equal(id, entry, state);
+        self.note(equal);
+        let in_time = self.in_time(outcome, state);
+        self.note(in_time);
+    }
+
+    fn is_equal(&mut self, id: NodeId, entry: &Entry, state: &State) -> Result<(), Broken> {
         let index = entry.position.index;
         let hash = index.0.is_multiple_of(16).then(|| tree::hash(&state.tree));
         let now = (state.tree.index(), state.time, hash);
@@ -89,7 +238,7 @@ impl Checks {
     }
 
     fn applied_once(&mut self, entry: &Entry) -> Result<(), Broken> {
-        let Some(number) = write_number(entry) else {
+        let Some(number) = bytes_of(entry).and_then(write_number) else {
             return Ok(());
         };
         let index = entry.position.index;
@@ -100,13 +249,119 @@ impl Checks {
             )),
         }
     }
+
+    /// Keys go when their time is up by cluster time; and, where clocks are true, by real time.
+    fn in_time(&self, outcome: &Outcome, state: &State) -> Result<(), Broken> {
+        let Outcome::Expired { all, .. } = outcome else {
+            return Ok(());
+        };
+        all.iter().try_for_each(|applied| {
+            let Some(before) = &applied.event.prev_node else {
+                return Ok(());
+            };
+            let due = before.expiry.map(|expiry| expiry.deadline());
+            if due.is_none_or(|due| due > state.time) {
+                return Err(format!(
+                    "expired early: {:?} at {:?}",
+                    applied.event, state.time
+                ));
+            }
+            let number = before.value.as_ref().and_then(|value| number_in(value));
+            let due = number.and_then(|number| self.leases.get(&number));
+            match due.filter(|due| self.now + SLACK < **due) {
+                None => Ok(()),
+                Some(due) => Err(format!(
+                    "expired early: #{number:?}, due at {due}, at {}",
+                    self.now
+                )),
+            }
+        })
+    }
+
+    /// Readers of a node are shown these events after the one with index `last`: in order, and the same as everywhere.
+    pub fn published(&mut self, id: NodeId, last: TreeIndex, events: &[Applied]) {
+        let mut last = last.0;
+        for applied in events {
+            let index = applied.event.index.0;
+            let mut hasher = DefaultHasher::new();
+            let event = &applied.event;
+            (event.action as u8).hash(&mut hasher);
+            event.key.as_bytes().hash(&mut hasher);
+            event.node.value.as_deref().hash(&mut hasher);
+            let digest = hasher.finish();
+            let first = *self.events.entry(index).or_insert(digest);
+            if index <= last || first != digest {
+                let broken = format!("events: n{} shows {event:?} after {last}", id.0);
+                self.note(Err(broken));
+            }
+            last = index;
+        }
+    }
+
+    /// An event in `[from, to)`, which somebody was shown.
+    pub fn event_between(&self, from: u64, to: u64) -> Option<u64> {
+        let begun = from > 0;
+        let (missed, _) = self.events.range(from..to).next().filter(|_| begun)?;
+        Some(*missed)
+    }
+
+    /// What a message promises must be on its sender's disk when it leaves. `term` and `matched` are as the sender's core
+    /// has them now.
+    pub fn promise_is_stored(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        message: &Message,
+        term: Term,
+        position_at: impl Fn(LogIndex) -> Option<Position>,
+    ) {
+        let mirror = self.mirrors.entry(from).or_default();
+        let true_now = match &message.body {
+            Body::Vote { .. } => mirror.has_voted(message.term, from),
+            Body::VoteReply { granted: true } => mirror.has_voted(message.term, to),
+            Body::Accepted { matched } if message.term == term => {
+                position_at(*matched).is_none_or(|position| mirror.holds(position))
+            }
+            _ => true,
+        };
+        if true_now && message.term <= mirror.ballot.term {
+            return;
+        }
+        let broken = format!(
+            "said before stored: n{} to n{}: {message:?}, on disk {:?}",
+            from.0, to.0, mirror.ballot
+        );
+        self.note(Err(broken));
+    }
 }
 
-/// The number of the client's operation that this entry is.
-fn write_number(entry: &Entry) -> Option<u64> {
-    let Payload::Command(bytes) = &entry.payload else {
-        return None;
+/// What only a leader may ask for must not come from another member.
+pub(super) fn may_send(from: NodeId, letter: &Letter) -> Result<(), Broken> {
+    let Letter::Forward { orders, .. } = letter else {
+        return Ok(());
     };
+    let is_own = |bytes: &[u8]| {
+        let order = entry::decode(bytes).map(|(_, order)| order);
+        matches!(order, Ok(Order::Expire(_) | Order::Time))
+    };
+    match orders.iter().any(|order| is_own(order)) {
+        true => Err(format!(
+            "forwards: n{} asks for what a leader decides",
+            from.0
+        )),
+        false => Ok(()),
+    }
+}
+
+fn bytes_of(entry: &Entry) -> Option<&[u8]> {
+    match &entry.payload {
+        Payload::Command(bytes) => Some(bytes),
+        Payload::Change(_) | Payload::Noop => None,
+    }
+}
+
+/// The number of the client's operation that this command is.
+pub(super) fn write_number(bytes: &[u8]) -> Option<u64> {
     match entry::decode(bytes).ok()?.1 {
         Order::Tree(command) => number_in(&command.value),
         _ => None,
@@ -119,8 +374,7 @@ pub(super) fn number_in(value: &[u8]) -> Option<u64> {
 }
 
 /// What must hold between two looks at one node.
-fn one_node(id: NodeId, before: &Look, core: &dyn AnyCore) -> Result<(), Broken> {
-    let after = Look::at(core);
+fn one_node(id: NodeId, before: &Look, after: &Look, stored: LogIndex) -> Result<(), Broken> {
     let same_term = before.ballot.term == after.ballot.term;
     let wrong = if after.ballot.term < before.ballot.term {
         "its term went back"
@@ -132,7 +386,7 @@ fn one_node(id: NodeId, before: &Look, core: &dyn AnyCore) -> Result<(), Broken>
         "what it applied went back"
     } else if same_term && before.leading && after.leading && after.last < before.last {
         "it leads and its log got shorter"
-    } else if after.applied > after.commit || after.applied > core.stored() {
+    } else if after.applied > after.commit || after.applied > stored {
         "it applied what is not committed or not stored"
     } else {
         return Ok(());
@@ -140,112 +394,9 @@ fn one_node(id: NodeId, before: &Look, core: &dyn AnyCore) -> Result<(), Broken>
     Err(format!("n{}: {wrong}: {before:?} to {after:?}", id.0))
 }
 
-/// What a leader newly calls committed must be on the disks of a majority, as it was or as it is now.
-pub(super) fn on_a_majority(
-    before: &Look,
-    core: &dyn AnyCore,
-    nodes: &BTreeMap<NodeId, Node>,
-) -> Result<(), Broken> {
-    let Some(position) = core.position_at(core.commit()) else {
-        return Ok(());
-    };
-    if !core.is_leader() || core.commit() <= before.commit {
-        return Ok(());
-    }
-    let stored = |members: &Membership| {
-        let has = |id: &&NodeId| {
-            nodes
-                .get(id)
-                .is_some_and(|node| node.mirror.holds(position))
-        };
-        members.voters.iter().filter(has).count() >= members.majority()
-    };
-    if stored(core.membership()) || before.membership.as_ref().is_some_and(stored) {
-        return Ok(());
-    }
-    Err(format!(
-        "durability: {position} is called committed and not on a majority's disks"
-    ))
-}
-
-/// What a message promises must be on its sender's disk when it leaves.
-pub(super) fn promise_is_stored(
-    from: NodeId,
-    core: &dyn AnyCore,
-    mirror: &Mirror,
-    envelope: &Envelope,
-) -> Result<(), Broken> {
-    let message = &envelope.message;
-    let voted = |for_whom: NodeId| {
-        mirror.ballot
-            == (Ballot {
-                term: message.term,
-                vote: Some(for_whom),
-            })
-            || mirror.ballot.term > message.term
-    };
-    let true_now = match &message.body {
-        Body::Vote { .. } => voted(from),
-        Body::VoteReply { granted: true } => voted(envelope.to),
-        Body::Accepted { matched } if message.term == term(core) => {
-            let position = core.position_at(*matched);
-            position.is_none_or(|position| mirror.holds(position))
-        }
-        _ => true,
-    };
-    if true_now && message.term <= mirror.ballot.term {
-        return Ok(());
-    }
-    Err(format!(
-        "said before stored: n{} to n{}: {message:?}, on disk {:?}",
-        from.0, envelope.to.0, mirror.ballot
-    ))
-}
-
-/// Keys go when their time is up by cluster time; and, where clocks are true, by real time.
-pub(super) fn in_time(
-    outcome: &Outcome,
-    state: &State,
-    now: u64,
-    ops: &[Op],
-    weather: &Weather,
-) -> Result<(), Broken> {
-    let Outcome::Expired { all, .. } = outcome else {
-        return Ok(());
-    };
-    all.iter().try_for_each(|applied| {
-        let Some(before) = &applied.event.prev_node else {
-            return Ok(());
-        };
-        let due = before.expiry.map(|expiry| expiry.deadline());
-        if due.is_none_or(|due| due > state.time) {
-            return Err(format!(
-                "expired early: {:?} at {:?}",
-                applied.event, state.time
-            ));
-        }
-        really_due(applied, now, ops, weather)
-    })
-}
-
-fn really_due(applied: &Applied, now: u64, ops: &[Op], weather: &Weather) -> Result<(), Broken> {
-    let value = applied
-        .event
-        .prev_node
-        .as_ref()
-        .and_then(|node| node.value.clone());
-    let number = value.and_then(|value| number_in(&value));
-    let op = number.and_then(|number| ops.get(number as usize));
-    match op {
-        Some(Op {
-            ask: Ask::Lease(_, ttl),
-            called,
-            ..
-        }) if weather.kind == Kind::TimesToLive && now + SLACK < called + ttl * TTL_SECOND => {
-            Err(format!("expired early: #{number:?} of {called}, at {now}"))
-        }
-        _ => Ok(()),
-    }
+/// When a key written at `called` is due at the earliest.
+pub(super) fn due(called: u64, ttl: u64) -> u64 {
+    called + ttl * TTL_SECOND
 }
 
 /// Members' estimates of cluster time differ by what messages take, so a new leader may be ahead.

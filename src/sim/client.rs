@@ -1,12 +1,13 @@
 //! Clients: each does one thing after the other, and notes what it saw.
 //!
-//! A client goes to the node that it believes to lead, or to any; is told to go elsewhere; and gives up
-//! after a while. Then nobody knows whether its write happened. What a node refused before appending
-//! it the client asks again elsewhere: nothing else is ever repeated.
+//! A client goes to any node, stays with it while it is served, and gives up after a while. Then nobody knows whether
+//! its write happened. What a node refused before anything was done with it the client asks again elsewhere: nothing
+//! else is ever repeated.
 
 use super::linear::{Action, Condition, Operation, Outcome};
 use super::random::Random;
 use super::weather::{Kind, Plot, Weather};
+use crate::engine::request::Failure;
 use crate::raft::NodeId;
 use crate::tree;
 use std::collections::BTreeMap;
@@ -101,10 +102,10 @@ pub enum Answer {
     Refused,
     /// What a read found: the value and its index.
     Found(Option<(u64, u64)>),
-    /// Nothing was done; somebody else may lead.
-    NotTaken(Option<NodeId>),
-    /// Another entry has the place that this write had: it will never happen.
-    Lost,
+    /// Nothing was done: it may be asked elsewhere.
+    NotTaken,
+    /// No result; a write may have happened, or may happen yet.
+    Failed(Failure),
 }
 
 /// One operation of a client.
@@ -132,9 +133,11 @@ impl Op {
             Some(Answer::Done(before, _)) => Outcome::Replaced(*before),
             Some(Answer::Refused) => Outcome::Refused,
             Some(Answer::Found(found)) => Outcome::Found(found.map(|(value, _)| value)),
-            Some(Answer::Lost | Answer::NotTaken(_)) => return None,
-            None if self.maybe && action != Action::Read => Outcome::Unknown,
-            None => return None,
+            Some(Answer::NotTaken) => return None,
+            None | Some(Answer::Failed(_)) if self.maybe && action != Action::Read => {
+                Outcome::Unknown
+            }
+            None | Some(Answer::Failed(_)) => return None,
         };
         Some(Operation {
             client: self.client,
@@ -151,8 +154,8 @@ impl Op {
 #[derive(Debug)]
 pub(super) struct Client {
     pub id: u64,
-    /// Whom it believes to lead.
-    pub believes: Option<NodeId>,
+    /// The node that it asks as long as that one answers.
+    pub stays_with: Option<NodeId>,
     /// The number of the operation under way.
     pub busy: Option<u64>,
     /// What it saw last of each key.
@@ -167,7 +170,7 @@ impl Client {
     pub fn new(id: u64) -> Client {
         Client {
             id,
-            believes: None,
+            stays_with: None,
             busy: None,
             seen: BTreeMap::new(),
             lease: id * 1000,
@@ -210,6 +213,14 @@ impl Client {
             (16, _) => Ask::Lease(self.lease, random.within((2, 5))),
             (17, _) => Ask::ReadLease(self.lease),
             _ => Ask::Create(key),
+        }
+    }
+
+    /// Nobody knows what became of this.
+    pub fn fails(&mut self, ask: &Ask) {
+        self.stays_with = None;
+        if matches!(ask, Ask::Lease(..)) {
+            self.lease += 1;
         }
     }
 

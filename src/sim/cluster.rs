@@ -4,18 +4,22 @@
 //! one that was ordered first. Nothing else moves time, and all chance comes from one generator, so a seed
 //! gives the same run again, event for event.
 
-use super::any_core::Keeping;
+use super::any_engine::Keeping;
 use super::checks::{Broken, Checks};
 use super::client::{Answer, Client, Op};
 use super::clock::Machine;
-use super::flaw::Flaw;
+use super::desk::Change;
 use super::node::Node;
 use super::random::Random;
 use super::trace::{Happening, Line};
 use super::weather::{Handovers, Kind, TICK, Weather};
-use crate::raft::{Entry, Membership, Message, NodeId, Position, SnapshotMark, Term};
-use crate::tree::ClusterTime;
+use crate::engine::PeerEvent;
+use crate::engine::letter::Letter;
+use crate::engine::rules::Rule;
+use crate::raft::{Membership, NodeId, Position, Refusal, SnapshotMark, Term};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 pub(super) type Checked = Result<(), Broken>;
@@ -29,24 +33,26 @@ pub struct Settings {
     pub nodes: u64,
     /// The rules that the cores keep.
     pub keeping: Keeping,
-    /// A mistake of the driver.
-    pub flaw: Option<Flaw>,
+    /// The rule that the engines, and what is around them, do not keep.
+    pub without: Option<Rule>,
     /// Whether to keep a trace.
     pub tracing: bool,
 }
 
 /// Something that is to happen.
-#[derive(Debug)]
 pub(super) enum Event {
     Tick {
         node: NodeId,
         life: u64,
     },
-    Message {
+    Letter {
         from: NodeId,
         to: NodeId,
-        message: Message,
-        time: ClusterTime,
+        letter: Box<Letter>,
+    },
+    Peers {
+        node: NodeId,
+        event: Box<PeerEvent>,
     },
     Stream(Stream),
     StreamEnd {
@@ -59,16 +65,16 @@ pub(super) enum Event {
         node: NodeId,
         life: u64,
     },
+    DiskRetry {
+        node: NodeId,
+        life: u64,
+    },
     Written {
         node: NodeId,
         life: u64,
     },
     Start {
         node: NodeId,
-    },
-    Gone {
-        node: NodeId,
-        leader: NodeId,
     },
     Call {
         client: usize,
@@ -86,6 +92,9 @@ pub(super) enum Event {
     },
     Hasty {
         node: NodeId,
+    },
+    Watch {
+        watcher: usize,
     },
     Nemesis,
     Mend,
@@ -108,11 +117,12 @@ impl Event {
         match self {
             Event::Tick { node, .. }
             | Event::Disk { node, .. }
+            | Event::DiskRetry { node, .. }
+            | Event::Peers { node, .. }
             | Event::Written { node, .. }
             | Event::Start { node }
-            | Event::Gone { node, .. }
             | Event::Request { node, .. } => Some(*node),
-            Event::Message { to, .. } => Some(*to),
+            Event::Letter { to, .. } => Some(*to),
             Event::Stream(stream) => Some(stream.to),
             Event::StreamEnd { at, .. } => Some(*at),
             _ => None,
@@ -132,7 +142,13 @@ pub struct Cluster {
     pub(super) cuts: BTreeSet<(NodeId, NodeId)>,
     pub(super) clients: Vec<Client>,
     pub(super) ops: Vec<Op>,
-    pub(super) checks: Checks,
+    pub(super) checks: Rc<RefCell<Checks>>,
+    /// Why the core that stepped last did not take what it was asked for.
+    pub(super) refused: Option<Refusal>,
+    /// Changes of the members that were asked for and not answered.
+    pub(super) changes: BTreeMap<u64, Change>,
+    pub(super) last_change: u64,
+    pub(super) watchers: Vec<super::watchers::Watcher>,
     pub(super) streams: u64,
     pub(super) next_node: u64,
     /// When all was mended.
@@ -176,7 +192,11 @@ impl Cluster {
             nodes: BTreeMap::new(),
             cuts: BTreeSet::new(),
             ops: Vec::new(),
-            checks: Checks::default(),
+            checks: Rc::default(),
+            refused: None,
+            changes: BTreeMap::new(),
+            last_change: 0,
+            watchers: Vec::new(),
             streams: 0,
             next_node: settings.nodes + 1,
             mended: None,
@@ -199,6 +219,7 @@ impl Cluster {
         }
         let storm = cluster.weather.storm;
         cluster.after(storm, Event::Mend);
+        cluster.begin_watchers();
         cluster.begin_nemesis();
         cluster
     }
@@ -252,6 +273,7 @@ impl Cluster {
             return Err("nothing will ever happen again".into());
         };
         self.now = time;
+        self.checks.borrow_mut().now = time;
         self.events += 1;
         let paused = event.node().and_then(|id| self.nodes.get(&id));
         match paused.map(|node| node.paused_until) {
@@ -271,12 +293,8 @@ impl Cluster {
     fn take(&mut self, event: Event) -> Checked {
         match event {
             Event::Tick { node, life } => self.tick(node, life),
-            Event::Message {
-                from,
-                to,
-                message,
-                time,
-            } => self.deliver(from, to, message, time),
+            Event::Letter { from, to, letter } => self.deliver(from, to, *letter),
+            Event::Peers { node, event } => self.peers(node, *event),
             Event::Stream(stream) => self.receive_snapshot(stream),
             Event::StreamEnd {
                 at,
@@ -285,14 +303,15 @@ impl Cluster {
                 installed,
             } => self.snapshot_sent(at, to, stream, installed),
             Event::Disk { node, life } => self.disk_done(node, life),
+            Event::DiskRetry { node, life } => self.retry_disk(node, life),
             Event::Written { node, life } => self.snapshot_written(node, life),
             Event::Start { node } => self.start(node),
-            Event::Gone { node, leader } => self.leader_gone(node, leader),
             Event::Call { client } => self.call(client),
             Event::Request { number, node } => self.request(number, node),
             Event::Answer { number, answer } => self.answered(number, answer),
             Event::GiveUp { number } => self.give_up(number),
             Event::Hasty { node } => self.hasty(node),
+            Event::Watch { watcher } => self.watch(watcher),
             Event::Nemesis => self.nemesis(),
             Event::Mend => self.mend(),
         }
@@ -310,8 +329,8 @@ impl Cluster {
         }
     }
 
-    pub(super) fn has_flaw(&self, flaw: Flaw) -> bool {
-        self.settings.flaw == Some(flaw)
+    pub(super) fn is_without(&self, rule: Rule) -> bool {
+        self.settings.without == Some(rule)
     }
 
     pub(super) fn node(&mut self, id: NodeId) -> &mut Node {
@@ -323,8 +342,8 @@ impl Cluster {
     /// The node that leads in the newest term, if it runs.
     pub(super) fn leader(&self) -> Option<NodeId> {
         let leading = self.nodes.values().filter_map(|node| {
-            let core = &node.life.as_ref()?.core;
-            core.is_leader().then(|| (core.ballot().term, node.id))
+            let engine = &node.life.as_ref()?.engine;
+            engine.is_leader().then(|| (engine.term(), node.id))
         });
         leading.max().map(|(_, id)| id)
     }
@@ -349,9 +368,4 @@ impl Cluster {
         }
         delay
     }
-}
-
-/// Entries in a row, for a trace.
-pub(super) fn ends(entries: &[Entry]) -> Option<(Position, Position)> {
-    Some((entries.first()?.position, entries.last()?.position))
 }

@@ -1,10 +1,18 @@
 //! Where clients meet the cluster: what they ask, where, and what they hear.
+//!
+//! A client asks any node, whoever leads. It stays with that node until it gets no result there.
 
 use super::client::{Answer, Ask, Op};
 use super::cluster::{Checked, Cluster, Event};
 use super::trace::Happening;
-use super::weather::TICK;
-use crate::raft::NodeId;
+use super::weather::{Kind, TICK};
+use crate::engine::entry;
+use crate::engine::request::{Effect, Failure, Outcome, Proposal, Query, Request};
+use crate::raft::{Membership, NodeId};
+use crate::tree::NodeView;
+
+/// Changes of the members are numbered from here on.
+pub(super) const CHANGES: u64 = 1 << 40;
 
 impl Cluster {
     /// A client begins its next operation.
@@ -18,6 +26,10 @@ impl Cluster {
         }
         let ask = self.clients[client].next(&self.weather, &mut self.random);
         let number = self.ops.len() as u64;
+        if let (Ask::Lease(_, ttl), Kind::TimesToLive) = (&ask, self.weather.kind) {
+            let due = super::checks::due(self.now, *ttl);
+            self.checks.borrow_mut().leases.insert(number, due);
+        }
         self.ops.push(Op {
             client: client as u64,
             ask,
@@ -28,51 +40,131 @@ impl Cluster {
         });
         self.clients[client].busy = Some(number);
         self.after(self.weather.patience, Event::GiveUp { number });
-        self.ask(number);
+        let delay = self.random.within((100, 2_000));
+        self.ask(number, delay);
         Ok(())
     }
 
-    /// Sends a request to the node that the client believes to lead, or to any.
-    fn ask(&mut self, number: u64) {
+    /// Sends a request to the node that the client stays with, or to any.
+    fn ask(&mut self, number: u64, delay: u64) {
         let client = self.ops[number as usize].client as usize;
         let any: Vec<NodeId> = self.nodes.keys().copied().collect();
         let stray = self.random.one_in(self.weather.stray_one_in);
-        let believed = self.clients[client].believes.filter(|_| !stray);
-        let Some(node) = believed.or_else(|| self.random.pick(&any)) else {
+        let stays_with = self.clients[client].stays_with.filter(|_| !stray);
+        let Some(node) = stays_with.or_else(|| self.random.pick(&any)) else {
             return;
         };
-        self.ops[number as usize].maybe = true;
-        let ask = self.ops[number as usize].ask.clone();
+        let op = &mut self.ops[number as usize];
+        op.maybe = true;
+        let ask = op.ask.clone();
         self.note(|_| Happening::Asked {
             client: client as u64,
             number,
             node,
             ask,
         });
-        self.clients[client].believes = Some(node);
-        let delay = self.random.within((100, 2_000));
+        self.clients[client].stays_with = Some(node);
         self.after(delay, Event::Request { number, node });
     }
 
+    /// A client's request has come.
+    pub(super) fn request(&mut self, number: u64, id: NodeId) -> Checked {
+        let ask = self.ops[number as usize].ask.clone();
+        let Some(life) = self.life(id) else {
+            // Nobody listens: the client hears that soon, or hears nothing.
+            if self.mended.is_some() || self.random.one_in(2) {
+                self.refused_at_the_door(number);
+            }
+            return Ok(());
+        };
+        life.requests.push_back(match ask.is_read() {
+            true => Request::Read(Query::new(number, None)),
+            false => Request::Propose(Proposal::of(entry::tree(&ask.command(number)), number)),
+        });
+        self.hand_over_requests(id)
+    }
+
+    /// Nothing was done with a request, and nothing will be.
+    pub(super) fn refused_at_the_door(&mut self, number: u64) {
+        match number >= CHANGES {
+            true => drop(self.changes.remove(&number)),
+            false => self.answer(number, Answer::NotTaken),
+        }
+    }
+
     /// A node answers; the answer takes a while.
-    pub(super) fn answer(&mut self, number: u64, answer: Answer) {
+    fn answer(&mut self, number: u64, answer: Answer) {
         let delay = self.random.within((100, 2_000));
         self.after(delay, Event::Answer { number, answer });
     }
 
+    /// An engine replies.
+    pub(super) fn answered_by(&mut self, id: NodeId, number: u64, outcome: Outcome) -> Checked {
+        if number >= CHANGES {
+            self.changed(number, &outcome);
+            return Ok(());
+        }
+        let answer = match outcome {
+            Outcome::Done {
+                effect: Effect::Event(applied),
+                ..
+            } => {
+                let event = &applied.event;
+                let value = |node: &NodeView| {
+                    let value = node.value.as_ref()?;
+                    super::checks::number_in(value)
+                };
+                let wrote = value(&event.node);
+                if wrote.is_some_and(|wrote| wrote != number) {
+                    return Err(format!(
+                        "replies: n{} answers #{number} with what #{wrote:?} did",
+                        id.0
+                    ));
+                }
+                let before = event.prev_node.as_ref().and_then(value);
+                Answer::Done(before, event.index.0)
+            }
+            Outcome::Done {
+                effect: Effect::Refused(_),
+                ..
+            } => Answer::Refused,
+            Outcome::Confirmed => self.found(id, number),
+            Outcome::Failed(Failure::Overloaded) => Answer::NotTaken,
+            Outcome::Failed(failure) => Answer::Failed(failure),
+            Outcome::Done { .. } | Outcome::Copy(..) => {
+                return Err(format!("replies: n{} gives #{number} another kind", id.0));
+            }
+        };
+        self.answer(number, answer);
+        Ok(())
+    }
+
+    /// What a reader of this node sees.
+    fn found(&mut self, id: NodeId, number: u64) -> Answer {
+        let key = self.ops[number as usize].ask.key();
+        let life = self.nodes[&id].life.as_ref();
+        let found = life.and_then(|life| {
+            let node = life.view.tree.get(&key).ok()?;
+            let value = super::checks::number_in(node.value()?)?;
+            Some((value, node.view().modified.0))
+        });
+        Answer::Found(found)
+    }
+
     /// An answer has come.
     pub(super) fn answered(&mut self, number: u64, answer: Answer) -> Checked {
+        let now = self.now;
         let op = &mut self.ops[number as usize];
-        let (client, now) = (op.client as usize, self.now);
+        let client = op.client as usize;
         if self.clients[client].busy != Some(number) {
             return Ok(());
         }
-        if let Answer::NotTaken(leader) = answer {
+        if answer == Answer::NotTaken {
             op.maybe = false;
-            self.clients[client].believes = leader;
+            self.clients[client].stays_with = None;
             let wait = self.random.within((1_000, TICK));
             if self.now + wait < self.ops[number as usize].called + self.weather.patience {
-                self.ask_again(number, wait);
+                self.ask(number, wait);
             }
             return Ok(());
         }
@@ -85,32 +177,15 @@ impl Cluster {
             number,
             answer: answer.clone(),
         });
-        let client = &mut self.clients[client];
-        client.learn(number, &ask, &answer);
-        client.served += u64::from(self.mended.is_some());
-        self.done(client_id as usize);
+        if let Answer::Failed(_) = answer {
+            self.clients[client].fails(&ask);
+        } else {
+            let client = &mut self.clients[client];
+            client.learn(number, &ask, &answer);
+            client.served += u64::from(self.mended.is_some());
+        }
+        self.done(client);
         Ok(())
-    }
-
-    fn ask_again(&mut self, number: u64, wait: u64) {
-        // Asked at once; on its way a little longer.
-        let client = self.ops[number as usize].client as usize;
-        let any: Vec<NodeId> = self.nodes.keys().copied().collect();
-        let node = self.clients[client]
-            .believes
-            .or_else(|| self.random.pick(&any));
-        let Some(node) = node else { return };
-        let op = &mut self.ops[number as usize];
-        op.maybe = true;
-        let ask = op.ask.clone();
-        self.note(|_| Happening::Asked {
-            client: client as u64,
-            number,
-            node,
-            ask,
-        });
-        self.clients[client].believes = Some(node);
-        self.after(wait, Event::Request { number, node });
     }
 
     /// The client has waited long enough.
@@ -123,11 +198,10 @@ impl Cluster {
             client: client as u64,
             number,
         });
-        self.ops[number as usize].returned = Some(self.now);
-        self.clients[client].believes = None;
-        if matches!(self.ops[number as usize].ask, Ask::Lease(..)) {
-            self.clients[client].lease += 1;
-        }
+        let op = &mut self.ops[number as usize];
+        op.returned = Some(self.now);
+        let ask = op.ask.clone();
+        self.clients[client].fails(&ask);
         self.done(client);
         Ok(())
     }
@@ -137,4 +211,57 @@ impl Cluster {
         let think = self.random.within(self.weather.think);
         self.after(think, Event::Call { client });
     }
+
+    // Changes of the members
+
+    /// Somebody asks a node to add a member, or to remove one.
+    pub(super) fn ask_change(&mut self, at: NodeId, change: Change) -> Checked {
+        self.last_change += 1;
+        let number = CHANGES + self.last_change;
+        let order = match change {
+            Change::Add(id) => entry::add(&super::node::member(id)),
+            Change::Remove(id) => entry::remove(id),
+        };
+        self.note(|_| Happening::Nemesis(format!("n{} is asked: {change:?}", at.0)));
+        let Some(life) = self.life(at) else {
+            return Ok(());
+        };
+        let request = Request::Change(Proposal::of(order, number));
+        life.requests.push_back(request);
+        self.changes.insert(number, change);
+        self.hand_over_requests(at)
+    }
+
+    fn changed(&mut self, number: u64, outcome: &Outcome) {
+        let refused = matches!(
+            outcome,
+            Outcome::Done {
+                effect: Effect::Members(Err(_)),
+                ..
+            }
+        );
+        match refused {
+            true => drop(self.changes.remove(&number)),
+            false => self.forget_changes([number].into_iter()),
+        }
+    }
+
+    /// These changes are made, or may be: a member that may have been added is started.
+    pub(super) fn forget_changes(&mut self, numbers: impl Iterator<Item = u64>) {
+        for number in numbers {
+            if let Some(Change::Add(id)) = self.changes.remove(&number)
+                && !self.nodes.contains_key(&id)
+            {
+                self.next_node = self.next_node.max(id.0 + 1);
+                self.add_node(id, Membership::default());
+            }
+        }
+    }
+}
+
+/// A change of the members.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Change {
+    Add(NodeId),
+    Remove(NodeId),
 }

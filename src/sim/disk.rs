@@ -1,253 +1,326 @@
-//! What waits for a node's disk: batches of the log, entries read back, snapshots, cutting.
+//! A node's disk: the jobs of the server's WAL thread, done by the same code ([`LogJobs`]) over a disk that lies, one
+//! after the other, each taking its time.
 //!
-//! One thing at a time, first come first served. Bytes are written when a batch begins and synced when it
-//! ends; what comes between, a crash for one, finds them there and not certain. Everything a step
-//! asks for at once is one batch, and batches that wait share a sync, as in the server's log thread.
+//! A job is done when its time is over. A process that dies before may have done a part of it: then the job begins, and
+//! the power goes in the middle of it. What a sync has confirmed is noted in the node's [`Mirror`].
 
+use super::any_engine::AnyEngine;
+use super::checks::Checks;
 use super::cluster::{Checked, Cluster, Event};
-use super::flaw::Flaw;
-use super::node::{AtDisk, Job, Save, Saving, Writing};
+use super::mirror::Mirror;
 use super::power::Down;
 use super::trace::Happening;
-use crate::raft::{Input, LogIndex, NodeId, Position, SnapshotMark};
-use crate::wal::{WalError, WalErrorKind};
+use crate::engine::letter::Letter;
+use crate::engine::{self, DiskReport};
+use crate::raft::{LogIndex, NodeId, SnapshotMark};
+use crate::replica::log_jobs::{Job, LogJobs, Outlet};
+use crate::replica::snapshot::{self, Begun};
+use crate::wal::{Batch, LyingDisk, WalError, WalErrorKind};
+use core::time::Duration;
+use std::cell::RefCell;
 
 /// About how many bytes one read brings back.
-const READ_BYTES: usize = 400;
+pub(super) const READ_BYTES: usize = 400;
+
+/// How often a full disk is tried again.
+const FULL_RETRY: u64 = 10_000;
+
+/// Takes what comes of a job: notes at once what is on disk, and keeps the rest for after the job.
+struct Out<'a> {
+    id: NodeId,
+    engine: &'a dyn AnyEngine,
+    checks: &'a RefCell<Checks>,
+    letters: Vec<(NodeId, Letter)>,
+    reports: Vec<DiskReport>,
+    begun: Option<Begun<LyingDisk>>,
+}
+
+impl Out<'_> {
+    fn note(&self, what: impl FnOnce(&mut Mirror) -> Result<(), String>) {
+        let mut checks = self.checks.borrow_mut();
+        let done = what(checks.mirror(self.id));
+        checks.note(done);
+    }
+
+    /// A report must be true.
+    fn check_report(&self, report: &DiskReport) {
+        self.note(|mirror| {
+            let wrong = match report {
+                DiskReport::Stored(batches) => {
+                    batches.iter().any(|stored| {
+                        let later = mirror.ballot.term;
+                        stored.ballot.is_some_and(|ballot| ballot.term > later)
+                            || stored.ballot.is_some_and(|ballot| {
+                                ballot.term == later
+                                    && ballot.vote != mirror.ballot.vote
+                                    && mirror.ballot.vote.is_none()
+                            })
+                    }) || batches
+                        .last()
+                        .and_then(|stored| stored.last)
+                        .is_some_and(|last| !mirror.holds(last))
+                }
+                DiskReport::Installed(position) => mirror.snapshot.index < position.index,
+                _ => false,
+            };
+            match wrong {
+                true => Err(format!(
+                    "reported before stored: by the disk of n{}",
+                    self.id.0
+                )),
+                false => Ok(()),
+            }
+        });
+    }
+}
+
+impl Outlet<LyingDisk> for Out<'_> {
+    fn send(&mut self, letters: Vec<(NodeId, Letter)>) {
+        let mut checks = self.checks.borrow_mut();
+        for (to, letter) in &letters {
+            if let Letter::Raft { message, .. } = letter {
+                let engine = self.engine;
+                checks.promise_is_stored(self.id, *to, message, engine.term(), |index| {
+                    engine.position_at(index)
+                });
+            }
+        }
+        drop(checks);
+        self.letters.extend(letters);
+    }
+
+    fn report(&mut self, report: DiskReport) {
+        self.check_report(&report);
+        self.reports.push(report);
+    }
+
+    fn begun(&mut self, begun: Begun<LyingDisk>) {
+        self.begun = Some(begun);
+    }
+
+    fn batches_synced(&mut self, batches: &[Batch]) {
+        self.note(|mirror| mirror.synced(batches));
+    }
+
+    fn snapshot_installed(&mut self, mark: &SnapshotMark) {
+        self.note(|mirror| {
+            mirror.installed(mark.position);
+            Ok(())
+        });
+    }
+}
+
+/// What a job may replace from here on: it is not certain until the job is done.
+fn replaces_from(job: &Job) -> Option<LogIndex> {
+    match job {
+        Job::Save { batch, .. } => batch.entries.first().map(|entry| entry.position.index),
+        // A log that conflicts with a snapshot that has its name goes as a whole.
+        Job::Install { .. } => Some(LogIndex(0)),
+        _ => None,
+    }
+}
 
 impl Cluster {
     /// Begins what waits for the disk, if it is idle.
-    pub(super) fn disk_begin(&mut self, id: NodeId) -> Checked {
-        loop {
-            let Some(life) = self.life(id) else {
-                return Ok(());
-            };
-            if life.at_disk.is_some() {
-                return Ok(());
-            }
-            let Some(job) = life.jobs.pop_front() else {
-                return Ok(());
-            };
-            match job {
-                Job::Save(save) => return self.save_begin(id, *save),
-                Job::Read { from, to } => return self.read_begin(id, from, to),
-                Job::Snapshot { mark, state } => {
-                    let begun = life.wal.begin_snapshot(&mark);
-                    let writing = begun.map(|writer| Writing {
-                        writer,
-                        mark,
-                        state,
-                    });
-                    let Some(writing) = self.disk_result(id, writing)? else {
-                        return Ok(());
-                    };
-                    self.snapshot_begun(id, writing);
-                }
-                Job::Compact(mark) => {
-                    let compacted = life.wal.compact(&mark);
-                    if self.disk_result(id, compacted)?.is_none() {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    fn snapshot_begun(&mut self, id: NodeId, writing: Writing) {
-        let takes = self.random.within(self.weather.sync) * 3;
-        let life_number = self.node(id).life_number;
-        if let Some(life) = self.life(id) {
-            life.writing = Some(writing);
-        }
-        self.after(
-            takes,
-            Event::Written {
-                node: id,
-                life: life_number,
-            },
-        );
-    }
-
-    /// Writes all batches that wait, or only the first, without a sync yet.
-    fn save_begin(&mut self, id: NodeId, first: Save) -> Checked {
-        let alone = self.mended.is_none() && self.random.one_in(self.weather.alone_one_in);
-        let Some(life) = self.life(id) else {
-            return Ok(());
+    pub(super) fn begin_job(&mut self, id: NodeId) {
+        let (now, mended) = (self.now, self.mended.is_some());
+        let Some(life) = self.life(id) else { return };
+        let Some(job) = life.jobs.front().filter(|_| !life.disk_is_busy) else {
+            return;
         };
-        let mut saves = vec![first];
-        while let Some(Job::Save(next)) = life.jobs.front()
-            && next.install.is_none()
-            && !alone
-        {
-            if let Some(Job::Save(save)) = life.jobs.pop_front() {
-                saves.push(*save);
-            }
-        }
-        let installs = saves.iter().any(|save| save.install.is_some());
-        let firsts = saves.iter().filter_map(|save| save.batch.entries.first());
-        let first = firsts.map(|entry| entry.position.index).min();
-        // A log that conflicts with a snapshot that has its name goes as a whole.
-        let unsure = installs.then_some(LogIndex(0)).or(first);
-        let node = self.node(id);
-        node.mirror.unsure_from = unsure.or(node.mirror.unsure_from);
-        let written = self.write_all(id, saves);
-        let Some(mut saving) = self.disk_result(id, written)? else {
-            return Ok(());
+        let writes = matches!(job, Job::Save { .. } | Job::Install { .. });
+        life.disk_is_busy = true;
+        let mut takes = match writes {
+            true => self.random.within(self.weather.sync),
+            false => self.random.within((50, 500)),
         };
-        if self.has_flaw(Flaw::AckBeforeSync)
-            || saving.unfinished.is_some() && self.has_flaw(Flaw::InstallReportedEarly)
-        {
-            saving.reported = true;
-            let (ballot, last, then) = (
-                saving.ballot,
-                last_of(&saving),
-                std::mem::take(&mut saving.then),
-            );
-            self.disk_busy(id, AtDisk::Saving(Box::new(saving)));
-            self.send(id, then)?;
-            return self.report(id, ballot, last);
-        }
-        self.disk_busy(id, AtDisk::Saving(Box::new(saving)));
-        Ok(())
-    }
-
-    fn write_all(&mut self, id: NodeId, saves: Vec<Save>) -> Result<Saving, WalError> {
-        let flaw = self.settings.flaw;
-        let mut saving = Saving::default();
-        let Some(life) = self.life(id) else {
-            return Ok(saving);
-        };
-        for Save {
-            install,
-            batch,
-            then,
-        } in saves
-        {
-            if let Some((writer, mark)) = install {
-                let late = [
-                    Some(Flaw::LogCutBeforeSnapshot),
-                    Some(Flaw::InstallReportedEarly),
-                ];
-                if late.contains(&flaw) {
-                    saving.unfinished = Some(writer);
-                } else {
-                    writer.finish()?;
-                }
-                if flaw != Some(Flaw::InstallReportedEarly) {
-                    life.wal.compact(&mark)?;
-                }
-                saving.installed = Some(mark);
-            }
-            let entries = &batch.entries;
-            // Behind a snapshot that is not there yet, the log takes nothing.
-            if flaw != Some(Flaw::InstallReportedEarly) || saving.unfinished.is_none() {
-                life.wal.append(&batch)?;
-                let positions = entries.iter().map(|entry| entry.position);
-                saving.positions.push(positions.collect());
-            }
-            saving.ballot = batch.ballot.or(saving.ballot);
-            saving.then.extend(then);
-        }
-        Ok(saving)
-    }
-
-    fn disk_busy(&mut self, id: NodeId, at_disk: AtDisk) {
-        let now = self.now;
-        let mut takes = self.random.within(self.weather.sync);
         let slow = self.random.one_in(self.weather.slow_sync_one_in);
-        if self.mended.is_none() && (slow || self.node(id).slow_disk_until > now) {
+        let node = self.node(id);
+        if !mended && (slow || node.slow_disk_until > now) {
             takes *= 10;
         }
-        let life_number = self.node(id).life_number;
-        if let Some(life) = self.life(id) {
-            life.at_disk = Some(at_disk);
-            self.after(
-                takes,
-                Event::Disk {
-                    node: id,
-                    life: life_number,
-                },
-            );
-        }
+        let takes = takes.max(node.hung_disk_until.saturating_sub(now));
+        let life = node.life_number;
+        self.after(takes, Event::Disk { node: id, life });
     }
 
+    /// The disk has worked long enough: what it was given is done.
     pub(super) fn disk_done(&mut self, id: NodeId, life_number: u64) -> Checked {
         if self.node(id).life_number != life_number {
             return Ok(());
         }
-        let Some(life) = self.life(id) else {
-            return Ok(());
-        };
-        match life.at_disk.take() {
-            Some(AtDisk::Saving(saving)) => self.save_end(id, *saving),
-            Some(AtDisk::Reading(entries)) => {
-                self.input(id, Input::Read { entries })?;
-                self.disk_begin(id)
+        self.do_jobs(id)?;
+        if let Some(life) = self.life(id) {
+            life.disk_is_busy = false;
+        }
+        self.begin_job(id);
+        Ok(())
+    }
+
+    /// Does the first job, and those that share its sync.
+    fn do_jobs(&mut self, id: NodeId) -> Checked {
+        loop {
+            let Some(life) = self.life(id) else {
+                return Ok(());
+            };
+            let Some(job) = life.jobs.pop_front() else {
+                return Ok(());
+            };
+            let more = !life.jobs.is_empty();
+            let shares = more && matches!(job, Job::Save { .. });
+            self.use_log(id, replaces_from(&job), |log, out| log.take(job, more, out))?;
+            if !shares {
+                return Ok(());
             }
-            None => Ok(()),
         }
     }
 
-    fn save_end(&mut self, id: NodeId, mut saving: Saving) -> Checked {
+    /// A full disk is tried again, unless it works anyway.
+    pub(super) fn retry_disk(&mut self, id: NodeId, life_number: u64) -> Checked {
+        let node = self.node(id);
+        if node.life_number != life_number {
+            return Ok(());
+        }
+        if node.life.as_ref().is_some_and(|life| life.disk_is_busy) {
+            let life = life_number;
+            self.after(FULL_RETRY, Event::DiskRetry { node: id, life });
+            return Ok(());
+        }
+        self.use_log(id, None, |log, out| log.store(out))
+    }
+
+    /// The last thing that a process does.
+    pub(super) fn close_log(&mut self, id: NodeId) -> Checked {
+        while self.life(id).is_some_and(|life| !life.jobs.is_empty()) {
+            self.do_jobs(id)?;
+        }
+        self.use_log(id, None, |log, out| log.store(out))
+    }
+
+    /// The process dies while the disk works: a part of the job may be done.
+    pub(super) fn die_at_work(&mut self, id: NodeId) -> Checked {
+        let changes = self.random.below(8);
+        let begins = self.random.one_in(2);
+        let node = self.node(id);
+        if !node.life.as_ref().is_some_and(|life| life.disk_is_busy) || !begins {
+            return Ok(());
+        }
+        node.disk.cut_power_after(changes);
         let Some(life) = self.life(id) else {
             return Ok(());
         };
-        let finished = match (saving.unfinished.take(), &saving.installed) {
-            (Some(writer), Some(mark)) => writer.finish().and_then(|()| life.wal.compact(mark)),
-            _ => Ok(()),
-        };
-        let synced = finished.and_then(|()| life.wal.sync());
-        let ignored = self.has_flaw(Flaw::FailedSyncIgnored) && self.node(id).disk.has_power();
-        if !ignored && self.disk_result(id, synced)?.is_none() {
+        let Some(job) = life.jobs.pop_front() else {
             return Ok(());
-        }
-        let last = last_of(&saving);
-        let mirror = &mut self.node(id).mirror;
-        mirror.vote(saving.ballot)?;
-        if let Some(mark) = &saving.installed {
-            mirror.entries.clear();
-            mirror.snapshot = mark.position;
-        }
-        mirror.stored(&saving.positions);
-        mirror.unsure_from = None;
-        self.note(|_| Happening::Stored { node: id, last });
-        if let Some(mark) = &saving.installed {
-            let at = mark.position;
-            self.note(|_| Happening::SnapshotInstalled { node: id, at });
-        }
-        self.send(id, saving.then)?;
-        if !saving.reported {
-            self.report(id, saving.ballot, last)?;
-        }
-        self.disk_begin(id)
+        };
+        self.with_log(id, replaces_from(&job), |log, out| {
+            log.take(job, false, out)
+        });
+        self.checks.borrow_mut().verdict()
     }
 
-    /// Tells the core what is stored: the ballot first, as it was handed out first.
-    fn report(
+    /// Lets the log work; what comes of it goes its way.
+    fn use_log(
         &mut self,
         id: NodeId,
-        ballot: Option<crate::raft::Ballot>,
-        last: Option<Position>,
+        replaces_from: Option<LogIndex>,
+        work: impl FnOnce(
+            &mut LogJobs<LyingDisk, super::any_engine::DiskRules>,
+            &mut Out,
+        ) -> Result<(), WalError>,
     ) -> Checked {
-        if let Some(ballot) = ballot {
-            self.input(id, Input::BallotStored { ballot })?;
+        let Some((letters, reports, begun, result)) = self.with_log(id, replaces_from, work) else {
+            return Ok(());
+        };
+        self.checks.borrow_mut().verdict()?;
+        if self.disk_result(id, result)?.is_none() {
+            return Ok(());
         }
-        if let Some(position) = last {
-            self.input(id, Input::Stored { position })?;
+        if let Some(life) = self.life(id)
+            && life.log.is_waiting()
+            && life.jobs.is_empty()
+        {
+            let life = self.node(id).life_number;
+            self.after(FULL_RETRY, Event::DiskRetry { node: id, life });
+        }
+        for (to, letter) in letters {
+            self.send_stored(id, to, letter);
+        }
+        if let Some(begun) = begun {
+            self.snapshot_begun(id, begun);
+        }
+        for report in reports {
+            self.report(id, report)?;
         }
         Ok(())
     }
 
-    fn read_begin(&mut self, id: NodeId, from: LogIndex, to: LogIndex) -> Checked {
-        let Some(life) = self.life(id) else {
-            return Ok(());
+    #[allow(clippy::type_complexity)]
+    fn with_log(
+        &mut self,
+        id: NodeId,
+        replaces_from: Option<LogIndex>,
+        work: impl FnOnce(
+            &mut LogJobs<LyingDisk, super::any_engine::DiskRules>,
+            &mut Out,
+        ) -> Result<(), WalError>,
+    ) -> Option<(
+        Vec<(NodeId, Letter)>,
+        Vec<DiskReport>,
+        Option<Begun<LyingDisk>>,
+        Result<(), WalError>,
+    )> {
+        let checks = self.checks.clone();
+        let life = self.life(id)?;
+        if let Some(from) = replaces_from {
+            let mut checks = checks.borrow_mut();
+            let unsure = &mut checks.mirror(id).unsure_from;
+            *unsure = Some(unsure.map_or(from, |before| before.min(from)));
+        }
+        let mut out = Out {
+            id,
+            engine: life.engine.as_ref(),
+            checks: &checks,
+            letters: Vec::new(),
+            reports: Vec::new(),
+            begun: None,
         };
-        let read = life.wal.reader().read(from, to, READ_BYTES);
-        let Some(entries) = self.disk_result(id, read)? else {
-            return Ok(());
+        let result = work(&mut life.log, &mut out);
+        let Out {
+            letters,
+            reports,
+            begun,
+            ..
+        } = out;
+        if result.is_ok() && !life.log.is_waiting() {
+            checks.borrow_mut().mirror(id).unsure_from = None;
+        }
+        Some((letters, reports, begun, result))
+    }
+
+    fn report(&mut self, id: NodeId, report: DiskReport) -> Checked {
+        let installed = match &report {
+            DiskReport::Stored(batches) => {
+                let last = batches.iter().rev().find_map(|stored| stored.last);
+                self.note(|_| Happening::Stored { node: id, last });
+                None
+            }
+            DiskReport::Full => {
+                self.note(|_| Happening::Full { node: id });
+                None
+            }
+            DiskReport::Installed(at) => {
+                let at = *at;
+                self.note(|_| Happening::SnapshotInstalled { node: id, at });
+                self.checks.borrow_mut().goes_on(id, at);
+                Some(at)
+            }
+            _ => None,
         };
-        self.disk_busy(id, AtDisk::Reading(entries));
-        Ok(())
+        self.step_engine(id, engine::Event::Disk(report))?;
+        match installed {
+            Some(at) => self.installed(id, at),
+            None => Ok(()),
+        }
     }
 
     /// What a call of the log came to; None if it cost the process its life.
@@ -275,6 +348,13 @@ impl Cluster {
                 Ok(None)
             }
             Err(WalError {
+                kind: WalErrorKind::Full,
+                ..
+            }) => {
+                self.down(id, Down::Kill("the disk is full"));
+                Ok(None)
+            }
+            Err(WalError {
                 kind: WalErrorKind::Poisoned,
                 ..
             }) => {
@@ -287,93 +367,49 @@ impl Cluster {
 
     // Snapshots of one's own
 
-    pub(super) fn snapshot_if_due(&mut self, id: NodeId) {
-        let every = self.weather.snapshot_every;
-        if self
-            .life(id)
-            .is_some_and(|life| life.since_snapshot >= every)
-        {
-            self.snapshot_now(id);
+    fn snapshot_begun(&mut self, id: NodeId, begun: Begun<LyingDisk>) {
+        let takes = self.random.within(self.weather.sync) * 3;
+        let life_number = self.node(id).life_number;
+        if let Some(life) = self.life(id) {
+            life.begun.push_back(begun);
         }
+        let life = life_number;
+        self.after(takes, Event::Written { node: id, life });
     }
 
-    /// Orders a snapshot of what is applied, unless one is being made.
-    pub(super) fn snapshot_now(&mut self, id: NodeId) {
-        let Some(life) = self.life(id) else { return };
-        let applied = life.state.applied;
-        let ordered = life
-            .jobs
-            .iter()
-            .any(|job| matches!(job, Job::Snapshot { .. }));
-        if life.writing.is_some()
-            || ordered
-            || !super::driver::can_snapshot(life.core.as_ref(), applied)
-        {
-            return;
-        }
-        if let Some(mark) = life.core.mark_at(applied) {
-            life.since_snapshot = 0;
-            let state = Box::new(life.state.clone());
-            life.jobs.push_back(Job::Snapshot { mark, state });
-        }
-    }
-
+    /// The oldest snapshot that was begun has its name.
     pub(super) fn snapshot_written(&mut self, id: NodeId, life_number: u64) -> Checked {
         if self.node(id).life_number != life_number {
             return Ok(());
         }
-        let ahead = self.has_flaw(Flaw::SnapshotAheadOfMark);
+        let ahead = self.is_without(crate::engine::rules::Rule::SnapshotAtItsMark);
         let Some(life) = self.life(id) else {
             return Ok(());
         };
-        let Some(Writing {
-            mut writer,
-            mark,
-            state,
-        }) = life.writing.take()
-        else {
+        let Some((writer, mut task)) = life.begun.pop_front() else {
             return Ok(());
         };
-        let state = if ahead {
-            Box::new(life.state.clone())
-        } else {
-            state
-        };
-        let saved = state
-            .save(|slice| writer.write(slice))
-            .and_then(|()| writer.finish());
-        if self.disk_result(id, saved)?.is_none() {
-            return Ok(());
+        if ahead {
+            task.state = life.engine.state().clone();
         }
-        self.snapshot_made(id, mark)
+        let report = match snapshot::write(writer, &task) {
+            Err(error) if error.kind == WalErrorKind::Full && self.node(id).disk.has_power() => {
+                DiskReport::NoSnapshot
+            }
+            written => {
+                let Some(bytes) = self.disk_result(id, written)? else {
+                    return Ok(());
+                };
+                let at = task.mark.position;
+                self.note(|_| Happening::SnapshotMade { node: id, at });
+                self.checks.borrow_mut().mirror(id).snapshot_made(at);
+                DiskReport::Snapshot {
+                    mark: task.mark,
+                    bytes,
+                    took: Duration::from_millis(1),
+                }
+            }
+        };
+        self.report(id, report)
     }
-
-    fn snapshot_made(&mut self, id: NodeId, mark: SnapshotMark) -> Checked {
-        let at = mark.position;
-        self.note(|_| Happening::SnapshotMade { node: id, at });
-        let mirror = &mut self.node(id).mirror;
-        if mirror.snapshot.index < at.index {
-            mirror.snapshot = at;
-            mirror.entries = mirror.entries.split_off(&at.index.next());
-        }
-        self.input(id, Input::Compacted { mark: mark.clone() })?;
-        let Some(life) = self.life(id) else {
-            return Ok(());
-        };
-        life.jobs.push_back(Job::Compact(mark));
-        let wanted = std::mem::take(&mut life.wanted);
-        for to in wanted {
-            self.stream_snapshot(id, to)?;
-        }
-        self.disk_begin(id)
-    }
-}
-
-fn last_of(saving: &Saving) -> Option<Position> {
-    let entries = saving
-        .positions
-        .iter()
-        .rev()
-        .find_map(|batch| batch.last().copied());
-    entries.or(saving.installed.as_ref().map(|mark| mark.position))
 }

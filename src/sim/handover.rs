@@ -11,7 +11,8 @@ use super::cluster::{Checked, Cluster};
 use super::power::Down;
 use super::trace::Happening;
 use super::weather::{ELECTION, Handovers, Kind, TICK};
-use crate::raft::{Input, NodeId, Term};
+use crate::engine;
+use crate::raft::{NodeId, Term};
 
 /// What came of all the handovers of a run. Times are virtual microseconds.
 #[derive(Debug, Default, Clone, Copy)]
@@ -129,8 +130,8 @@ impl Cluster {
         let moment = self.now + self.random.below(2 * TICK);
         let harm = harm.map(|harm| (moment, harm));
         self.note(|_| Happening::Nemesis(format!("n{} hands over to {to:?}", from.0)));
-        let (_, refused) = self.input(from, Input::Transfer { to })?;
-        if let Some(refused) = refused {
+        self.step_engine(from, engine::Event::Transfer(to))?;
+        if let Some(refused) = self.refused {
             if how == Handovers::Undisturbed {
                 return Err(format!("handover: n{} refuses: {refused:?}", from.0));
             }
@@ -214,6 +215,14 @@ impl Cluster {
     }
 
     fn await_service(&mut self, how: Handovers, order: Order, first: usize) -> Checked {
+        let failed = |op: &&Op| matches!(op.answer, Some(Answer::Failed(_)));
+        if let Some(op) = self.ops.iter().find(failed)
+            && how == Handovers::Undisturbed
+        {
+            return Err(format!(
+                "handover: {order:?} costs a client its result: {op:?}"
+            ));
+        }
         let done = |op: &Op| matches!(op.answer, Some(Answer::Done(..)));
         let unserved = self.now - order.at;
         if self.ops[first..].iter().any(done) {
@@ -238,6 +247,6 @@ impl Cluster {
     fn leading(&self) -> Option<(NodeId, Term)> {
         let leader = self.leader()?;
         let life = self.nodes[&leader].life.as_ref()?;
-        Some((leader, life.core.ballot().term))
+        Some((leader, life.engine.term()))
     }
 }

@@ -30,6 +30,8 @@ impl Cluster {
         for node in self.nodes.values_mut() {
             node.machine.set_pace(now, Pace::True);
             node.paused_until = 0;
+            (node.slow_disk_until, node.hung_disk_until) = (0, 0);
+            node.disk.set_capacity(u64::MAX);
         }
         for id in self.nodes.keys().copied().collect::<Vec<NodeId>>() {
             self.node(id).disk.cut_power_after(u64::MAX);
@@ -68,7 +70,7 @@ impl Cluster {
             return Some("nobody leads".into());
         };
         let life = self.nodes[&leader].life.as_ref()?;
-        let (core, last) = (&life.core, life.core.last_position().index);
+        let (core, last) = (&life.engine, life.engine.last_position().index);
         let members = core.membership();
         if core.commit() != last || !members.learners.is_empty() || !members.contains(leader) {
             return Some(format!(
@@ -76,7 +78,7 @@ impl Cluster {
                 leader.0
             ));
         }
-        if life.state.tree.has_ttl() {
+        if life.engine.state().tree.has_ttl() {
             return Some("keys with a TTL have not expired".into());
         }
         let behind = members
@@ -88,7 +90,9 @@ impl Cluster {
 
     fn is_level(&self, id: NodeId, leader: NodeId, last: LogIndex) -> bool {
         let life = self.nodes.get(&id).and_then(|node| node.life.as_ref());
-        life.is_some_and(|life| life.state.applied == last && life.core.leader() == Some(leader))
+        life.is_some_and(|life| {
+            life.engine.state().applied == last && life.engine.leader() == Some(leader)
+        })
     }
 
     /// Everything clients saw, and what is there in the end.
@@ -96,18 +100,18 @@ impl Cluster {
         let Some(life) = self.leader().and_then(|id| self.nodes[&id].life.as_ref()) else {
             return Err("liveness: nobody leads".into());
         };
-        let end = tree::hash(&life.state.tree);
+        let end = tree::hash(&life.engine.state().tree);
         for node in self.nodes.values() {
             let other = node
                 .life
                 .as_ref()
-                .filter(|other| other.state.applied == life.state.applied);
-            if other.is_some_and(|other| tree::hash(&other.state.tree) != end) {
+                .filter(|other| other.engine.state().applied == life.engine.state().applied);
+            if other.is_some_and(|other| tree::hash(&other.engine.state().tree) != end) {
                 return Err(format!("equal states: n{} ends otherwise", node.id.0));
             }
         }
-        self.check_linear(&life.state.tree)?;
-        self.check_posts(&life.state.tree)?;
+        self.check_linear(&life.engine.state().tree)?;
+        self.check_posts(&life.engine.state().tree)?;
         self.check_leases()
     }
 

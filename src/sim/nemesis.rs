@@ -2,10 +2,12 @@
 
 use super::clock::Pace;
 use super::cluster::{Checked, Cluster, Event};
+use super::desk::Change;
 use super::power::Down;
 use super::trace::Happening;
 use super::weather::{Act, ELECTION, Kind};
-use crate::raft::{ChangeKind, Input, Membership, NodeId};
+use crate::engine::{self, PeerEvent};
+use crate::raft::NodeId;
 
 /// Nodes that may join, beside those that founded the cluster.
 const GUESTS: u64 = 3;
@@ -62,8 +64,9 @@ impl Cluster {
             self.say(|| format!("{act:?} n{}", id.0));
         }
         match act {
-            Act::Crash => self.down(id, Down::Crash("crash")),
-            Act::Kill => self.down(id, Down::Kill("killed")),
+            Act::Crash => return self.die(id, Down::Crash("crash")),
+            Act::Kill => return self.die(id, Down::Kill("killed")),
+            Act::Stop => return self.tell_to_stop(id),
             Act::PowerCut => {
                 let changes = self.random.below(12);
                 self.node(id).disk.cut_power_after(changes);
@@ -75,6 +78,16 @@ impl Cluster {
             Act::SlowDisk => {
                 let lasts = self.random.within((ELECTION, 4 * ELECTION));
                 self.node(id).slow_disk_until = now + lasts;
+            }
+            Act::HangDisk => {
+                let lasts = self.random.within((ELECTION, 8 * ELECTION));
+                self.node(id).hung_disk_until = now + lasts;
+            }
+            Act::FillDisk => {
+                let (some, one_in) = (self.random.below(48 << 10), self.random.one_in(3));
+                let disk = &self.node(id).disk;
+                let used = disk.used();
+                disk.set_capacity(if one_in { u64::MAX } else { used + some });
             }
             Act::Pause => {
                 let lasts = self.random.within((ELECTION / 4, 5 * ELECTION));
@@ -93,7 +106,7 @@ impl Cluster {
                 let Some(node) = self.some_node() else {
                     return Ok(());
                 };
-                self.input(id, Input::Unreachable { node })?;
+                return self.peers(id, PeerEvent::Unreachable(node));
             }
             _ => unreachable!("{act:?} harms no node"),
         }
@@ -137,7 +150,7 @@ impl Cluster {
     fn some_leader(&mut self) -> Option<NodeId> {
         let leads = |id: &NodeId| {
             let life = self.nodes[id].life.as_ref();
-            life.is_some_and(|life| life.core.is_leader())
+            life.is_some_and(|life| life.engine.is_leader())
         };
         let leaders: Vec<NodeId> = self.up().into_iter().filter(leads).collect();
         self.random.pick(&leaders)
@@ -150,15 +163,17 @@ impl Cluster {
         let Some(life) = self.life(leader) else {
             return Ok(());
         };
-        let members = life.core.membership().clone();
+        let members = life.engine.membership().clone();
+        let up = self.up();
+        let any = self.random.pick(&up).unwrap_or(leader);
         match act {
             Act::Transfer => {
                 let voters: Vec<NodeId> = members.voters.into_iter().collect();
                 let to = self.random.pick(&voters).filter(|to| to.0 % 2 == 0);
                 self.say(|| format!("n{} hands over to {to:?}", leader.0));
-                self.input(leader, Input::Transfer { to }).map(drop)
+                self.step_engine(leader, engine::Event::Transfer(to))
             }
-            Act::Add => self.add_member(leader),
+            Act::Add => self.add_member(any),
             _ => {
                 let all: Vec<NodeId> = members
                     .voters
@@ -168,40 +183,43 @@ impl Cluster {
                     .collect();
                 let enough = members.voters.len() > 2;
                 match self.random.pick(&all).filter(|_| enough) {
-                    Some(node) => self.remove_member(leader, node),
+                    Some(node) => self.remove_member(any, node),
                     None => Ok(()),
                 }
             }
         }
     }
 
-    pub(super) fn add_member(&mut self, leader: NodeId) -> Checked {
-        if self.next_node > self.settings.nodes + GUESTS {
+    pub(super) fn add_member(&mut self, at: NodeId) -> Checked {
+        let is_asked = |change: &Change| matches!(change, Change::Add(_));
+        let id = self.next_node;
+        if id > self.settings.nodes + GUESTS || self.changes.values().any(is_asked) {
             return Ok(());
         }
-        let id = NodeId(self.next_node);
-        let (accepted, refused) = self.propose_change(leader, ChangeKind::AddLearner, id)?;
-        self.say(|| {
-            format!(
-                "n{} is to add n{}: {accepted:?} {refused:?}",
-                leader.0, id.0
-            )
-        });
-        if accepted.is_some() {
-            self.next_node += 1;
-            self.add_node(id, Membership::default());
-        }
-        Ok(())
+        self.ask_change(at, Change::Add(NodeId(id)))
     }
 
-    pub(super) fn remove_member(&mut self, leader: NodeId, node: NodeId) -> Checked {
-        let (accepted, refused) = self.propose_change(leader, ChangeKind::Remove, node)?;
-        self.say(|| {
-            format!(
-                "n{} is to remove n{}: {accepted:?} {refused:?}",
-                leader.0, node.0
-            )
-        });
-        Ok(())
+    pub(super) fn remove_member(&mut self, at: NodeId, node: NodeId) -> Checked {
+        self.ask_change(at, Change::Remove(node))
+    }
+
+    /// What a new leader meets at once.
+    pub(super) fn new_leader(&mut self, id: NodeId) {
+        if self.weather.hasty && self.mended.is_none() {
+            let wait = self.random.below(3_000);
+            self.after(wait, Event::Hasty { node: id });
+        }
+    }
+
+    /// Somebody asks a new leader to remove a member.
+    pub(super) fn hasty(&mut self, leader: NodeId) -> Checked {
+        let Some(life) = self.life(leader) else {
+            return Ok(());
+        };
+        let voters: Vec<NodeId> = life.engine.membership().voters.iter().copied().collect();
+        match self.random.pick(&voters).filter(|_| voters.len() > 2) {
+            Some(node) => self.remove_member(leader, node),
+            None => Ok(()),
+        }
     }
 }

@@ -1,24 +1,23 @@
-//! One node: a core, a log on a disk that lies, a state machine, and what its driver keeps beside them.
+//! One machine: its disk, its clocks, and the process on it.
 
-use super::any_core::AnyCore;
-use super::clock::{Machine, Reading};
+use super::any_engine::{AnyEngine, DiskRules};
+use super::clock::Machine;
 use crate::engine::members::{Member, Members};
+use crate::engine::request::Request;
 use crate::engine::state::{Loader, State};
-use crate::raft::{
-    Ballot, Entry, Envelope, LogIndex, Membership, NodeId, Position, SnapshotMark, Start,
-    StoredLog, Term,
-};
+use crate::engine::time::{Estimate, Monotonic, Now};
+use crate::raft::{LogIndex, Membership, NodeId, Position, SnapshotMark, Start, Term};
 use crate::replica::clock::{self, Clock};
-use crate::tree::{ClusterTime, Stamp};
+use crate::replica::log_jobs::{Job, LogJobs};
+use crate::replica::snapshot::Begun;
+use crate::tree::{ClusterTime, Tree};
 use crate::wal::{
-    Batch, Home, LyingDisk, Options, Recovered, SnapshotReader, SnapshotWriter, Wal, WalError,
-    recover,
+    Home, LyingDisk, Options, Recovered, SnapshotReader, SnapshotWriter, Wal, WalError, recover,
 };
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 /// Events that a tree keeps: few, so that hashing one is quick.
-const HISTORY_EVENTS: usize = 8;
+const HISTORY_EVENTS: usize = 24;
 
 /// What outlives a crash, and what is known about it from outside.
 pub(super) struct Node {
@@ -28,181 +27,61 @@ pub(super) struct Node {
     /// Counts lives: what was meant for an earlier one is dropped.
     pub life_number: u64,
     pub life: Option<Life>,
-    pub mirror: Mirror,
     /// Stopped until then, as by SIGSTOP: what comes for it waits.
     pub paused_until: u64,
     pub slow_disk_until: u64,
+    /// Until then its disk finishes nothing.
+    pub hung_disk_until: u64,
+    /// Its next start finds so many entries less than it had stored.
+    pub loses_tail: u64,
     /// Has learnt that it was removed, and stays down.
     pub retired: bool,
     /// The members of a new cluster; empty for a node that joins later.
     pub founders: Membership,
 }
 
-/// What a node has certainly on its disk: all that a sync confirmed.
-#[derive(Debug, Default)]
-pub(super) struct Mirror {
-    pub ballot: Ballot,
-    pub snapshot: Position,
-    pub entries: BTreeMap<LogIndex, Term>,
-    /// From here on a write under way may have replaced what was there.
-    pub unsure_from: Option<LogIndex>,
-}
-
-impl Mirror {
-    /// Whether a restart would find this entry, or a snapshot that stands for it.
-    pub fn holds(&self, position: Position) -> bool {
-        position.index <= self.snapshot.index
-            || self.entries.get(&position.index) == Some(&position.term)
-    }
-
-    /// Another ballot is on disk: not another vote in the same term (hazard D1).
-    pub fn vote(&mut self, stored: Option<Ballot>) -> Result<(), String> {
-        let before = self.ballot;
-        let now = stored.unwrap_or(before);
-        self.ballot = now;
-        match now.term == before.term && before.vote.is_some() && now.vote != before.vote {
-            true => Err(format!(
-                "it votes twice: {before:?} was on disk, now {now:?} is"
-            )),
-            false => Ok(()),
-        }
-    }
-
-    pub fn stored(&mut self, saved: &[Vec<Position>]) {
-        for batch in saved {
-            if let Some(first) = batch.first() {
-                self.entries.split_off(&first.index);
-            }
-            let entries = batch.iter().map(|position| (position.index, position.term));
-            self.entries.extend(entries);
-        }
-    }
-
-    /// Compares with what a start found, and tells what is missing.
-    pub fn missing_in(
-        &self,
-        ballot: Ballot,
-        found: &StoredLog,
-        snapshot: Position,
-    ) -> Option<String> {
-        let votes = ballot.term == self.ballot.term && self.ballot.vote.is_some();
-        if ballot.term < self.ballot.term || (votes && ballot.vote != self.ballot.vote) {
-            return Some(format!("finds {ballot:?}, had stored {:?}", self.ballot));
-        }
-        let sure = |index: LogIndex| self.unsure_from.is_none_or(|unsure| index < unsure);
-        let lost = self.entries.iter().find(|&(index, term)| {
-            *index > snapshot.index && sure(*index) && term_in(found, *index) != Some(*term)
-        });
-        lost.map(|(index, term)| {
-            let position = Position {
-                term: *term,
-                index: *index,
-            };
-            format!("restarts without {position}, which it had stored")
-        })
-    }
-}
-
-fn term_in(log: &StoredLog, index: LogIndex) -> Option<Term> {
-    let run = log.terms.iter().rev().find(|run| run.0 <= index);
-    run.filter(|_| index <= log.last).map(|run| run.1)
-}
-
-/// What one step wants stored, and what may be sent after that.
-pub(super) struct Save {
-    pub install: Option<(SnapshotWriter<LyingDisk>, SnapshotMark)>,
-    pub batch: Batch,
-    pub then: Vec<Envelope>,
-}
-
-/// What waits for the disk, first come first served.
-pub(super) enum Job {
-    Save(Box<Save>),
-    Read {
-        from: LogIndex,
-        to: LogIndex,
-    },
-    Snapshot {
-        mark: SnapshotMark,
-        state: Box<State>,
-    },
-    Compact(SnapshotMark),
-}
-
-/// What the disk is busy with.
-pub(super) enum AtDisk {
-    Saving(Box<Saving>),
-    Reading(Vec<Entry>),
-}
-
-/// Written, and not synced yet.
-#[derive(Default)]
-pub(super) struct Saving {
-    pub ballot: Option<Ballot>,
-    pub installed: Option<SnapshotMark>,
-    /// A snapshot still to be finished (a flaw: it comes too late).
-    pub unfinished: Option<SnapshotWriter<LyingDisk>>,
-    pub positions: Vec<Vec<Position>>,
-    pub then: Vec<Envelope>,
-    /// Reported already (a flaw).
-    pub reported: bool,
-}
-
-/// A snapshot being written beside everything else.
-pub(super) struct Writing {
-    pub writer: SnapshotWriter<LyingDisk>,
-    pub mark: SnapshotMark,
-    pub state: Box<State>,
-}
-
-/// A write that waits for its entry.
-pub(super) struct Ticket {
-    pub term: Term,
-    pub number: u64,
-}
-
-/// A running process.
+/// A running process: an engine, and what the threads around it hold.
 pub(super) struct Life {
-    pub core: Box<dyn AnyCore>,
-    pub wal: Wal<LyingDisk>,
-    pub state: State,
-    /// Cluster time minus time since boot, modulo 2^64.
-    pub offset: u64,
+    pub engine: Box<dyn AnyEngine>,
+    /// What readers see.
+    pub view: View,
+    /// Requests that the engine does not take yet.
+    pub requests: VecDeque<Request<u64>>,
+    /// Requests that the engine has taken and not answered: when it took each.
+    pub pending: BTreeMap<u64, Monotonic>,
+    /// Writes that were forwarded: the letter that carries each, and its term.
+    pub forwarded: BTreeMap<u64, (u64, Term)>,
+    pub log: LogJobs<LyingDisk, DiskRules>,
+    /// What waits for the disk; it works on the first one.
     pub jobs: VecDeque<Job>,
-    pub at_disk: Option<AtDisk>,
-    pub tickets: BTreeMap<LogIndex, Ticket>,
-    /// Questions for a read index: whose operation each is.
-    pub reads: BTreeMap<u64, u64>,
-    pub next_read: u64,
-    /// Reads that wait for an index to be applied.
-    pub confirmed: Vec<(u64, LogIndex)>,
-    pub since_snapshot: u64,
-    pub writing: Option<Writing>,
-    /// Followers that wait for the snapshot being written.
-    pub wanted: Vec<NodeId>,
+    pub disk_is_busy: bool,
+    /// Snapshots to be written; the first one is under way.
+    pub begun: VecDeque<Begun<LyingDisk>>,
+    /// A snapshot that came, until the engine has installed it or does not want it.
+    pub incoming: Option<Incoming>,
     /// Snapshots on their way to others, by receiver.
     pub streams: BTreeMap<NodeId, u64>,
-    pub incoming: Option<(SnapshotWriter<LyingDisk>, Arc<Vec<u8>>)>,
-    pub expiry_ran: u64,
+    /// The latest cluster time heard from a leader, and its term.
+    pub time_heard: (Term, ClusterTime),
+    /// What it has said last as a leader: its term, the cluster time, and when that was by its own clock.
+    pub told: Option<(Term, ClusterTime, Monotonic)>,
+    /// It was told to stop.
+    pub stopping: bool,
 }
 
-impl Life {
-    /// Cluster time as far as this node knows.
-    pub fn cluster_time(&self, reading: &Reading) -> ClusterTime {
-        ClusterTime(reading.since_boot.wrapping_add(self.offset)).max(self.state.time)
-    }
+/// A version of what readers see.
+pub(super) struct View {
+    pub tree: Tree,
+    pub applied: LogIndex,
+    pub term: Term,
+}
 
-    /// Learns from a leader what time it is.
-    pub fn set_time(&mut self, told: ClusterTime, reading: &Reading) {
-        self.offset = told.max(self.state.time).0.wrapping_sub(reading.since_boot);
-    }
-
-    pub fn stamp(&self, reading: &Reading) -> Stamp {
-        Stamp {
-            cluster: self.cluster_time(reading),
-            wall: reading.wall(),
-        }
-    }
+/// The file of a snapshot that came, and whom to tell.
+pub(super) struct Incoming {
+    /// None: the disk has it.
+    pub writer: Option<SnapshotWriter<LyingDisk>>,
+    pub from: NodeId,
+    pub stream: u64,
 }
 
 impl Node {
@@ -213,12 +92,18 @@ impl Node {
             machine,
             life_number: 0,
             life: None,
-            mirror: Mirror::default(),
             paused_until: 0,
             slow_disk_until: 0,
+            hung_disk_until: 0,
+            loses_tail: 0,
             retired: false,
             founders,
         }
+    }
+
+    /// What its clocks show.
+    pub fn now(&self, now: u64) -> Now {
+        self.machine.at(now).now()
     }
 
     /// Recovers what is on disk, as a starting server does.
@@ -242,20 +127,29 @@ impl Node {
         Ok(found)
     }
 
-    /// What the core is told of the disk, and the state machine as of the snapshot.
+    /// What the core is told of the disk, the state machine as of the snapshot, and the snapshot's bytes.
     pub fn start_of(
         &self,
         recovered: &mut Recovered<LyingDisk>,
-    ) -> Result<(Start, State), WalError> {
-        let (mark, state) = match recovered.snapshot.take() {
-            Some(mut reader) => (reader.mark().clone(), load(&mut reader)?),
+    ) -> Result<(Start, State, u64), WalError> {
+        let (mark, state, bytes) = match recovered.snapshot.take() {
+            Some(mut reader) => {
+                let bytes = snapshot_bytes(&mut reader)?;
+                let mark = reader.mark().clone();
+                let state = state_from(&bytes, mark.position.index);
+                (mark, state, bytes.len() as u64)
+            }
             None => {
                 let mark = SnapshotMark {
                     position: Position::default(),
                     membership: self.founders.clone(),
                 };
                 let members = self.founders.voters.iter().map(|id| member(*id));
-                (mark, State::new(Members::new(1, members), HISTORY_EVENTS))
+                (
+                    mark,
+                    State::new(Members::new(1, members), HISTORY_EVENTS),
+                    0,
+                )
             }
         };
         let start = Start {
@@ -263,14 +157,14 @@ impl Node {
             snapshot: mark,
             log: recovered.log.clone(),
         };
-        Ok((start, state))
+        Ok((start, state, bytes))
     }
 
-    /// Cluster time at a start, and what is to be added to the time since boot to have it.
-    pub fn resume(&self, recovered: &Recovered<LyingDisk>, state: &State, now: u64) -> u64 {
+    /// Cluster time at a start.
+    pub fn resume(&self, recovered: &Recovered<LyingDisk>, state: &State, now: u64) -> Estimate {
         let reading = self.machine.at(now);
         let time = clock::resume(recovered.clock.as_ref(), state.time, &reading);
-        time.0.wrapping_sub(reading.since_boot)
+        Estimate::new(time, reading.now().monotonic)
     }
 }
 
@@ -289,12 +183,6 @@ pub(super) fn snapshot_bytes(reader: &mut SnapshotReader<LyingDisk>) -> Result<V
     let mut bytes = Vec::new();
     while reader.next(&mut bytes)? {}
     Ok(bytes)
-}
-
-fn load(reader: &mut SnapshotReader<LyingDisk>) -> Result<State, WalError> {
-    let position = reader.mark().position;
-    let bytes = snapshot_bytes(reader)?;
-    Ok(state_from(&bytes, position.index))
 }
 
 /// The state machine that a snapshot holds.

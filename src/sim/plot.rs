@@ -116,10 +116,10 @@ impl Cluster {
             return;
         };
         let life = self.nodes[&old].life.as_ref();
-        let Some(entry) = life.and_then(|life| life.core.position_at(last.index)) else {
+        let Some(entry) = life.and_then(|life| life.engine.position_at(last.index)) else {
             return;
         };
-        if !self.nodes[&old].mirror.holds(entry) {
+        if !self.holds(old, entry) {
             return;
         }
         self.cuts.clear();
@@ -131,12 +131,12 @@ impl Cluster {
     /// The old entry gets to the others, and nothing that follows it.
     fn count_old(&mut self, old: NodeId, new: NodeId, entry: Position) {
         for id in self.all_but(&[old, new]) {
-            let core = self.nodes[&id].life.as_ref().map(|life| &life.core);
+            let core = self.nodes[&id].life.as_ref().map(|life| &life.engine);
             if core.is_some_and(|core| core.position_at(entry.index) == Some(entry)) {
                 self.cuts.insert((old, id));
             }
         }
-        let core = self.nodes[&old].life.as_ref().map(|life| &life.core);
+        let core = self.nodes[&old].life.as_ref().map(|life| &life.engine);
         if core.is_some_and(|core| core.is_leader() && core.commit() >= entry.index) {
             self.cuts.clear();
             self.hold_back(old);
@@ -154,7 +154,7 @@ impl Cluster {
         let Some(life) = self.life(old) else {
             return Ok(());
         };
-        let members = life.core.membership().clone();
+        let members = life.engine.membership().clone();
         let voters = members.voters;
         let others: Vec<NodeId> = voters.iter().copied().filter(|id| *id != old).collect();
         let Some(out) = self.random.pick(&others) else {
@@ -205,7 +205,7 @@ impl Cluster {
         let Some(life) = &self.nodes[&new].life else {
             return;
         };
-        let voters = &life.core.membership().voters;
+        let voters = &life.engine.membership().voters;
         if voters.contains(&old) || !self.is_settled(new) {
             return;
         }
@@ -223,7 +223,10 @@ impl Cluster {
     fn put_to_sleep(&mut self) {
         let Some(leader) = self.leader() else { return };
         // With a question under way: its answers are what it finds when it wakes.
-        let asked = self.life(leader).is_some_and(|life| !life.reads.is_empty());
+        let is_read =
+            |number: &u64| (self.ops.get(*number as usize)).is_some_and(|op| op.ask.is_read());
+        let life = self.nodes[&leader].life.as_ref();
+        let asked = life.is_some_and(|life| life.pending.keys().any(is_read));
         if !asked {
             return;
         }
@@ -245,12 +248,12 @@ impl Cluster {
     fn about_to_lead(&self, not: NodeId) -> Option<(NodeId, Vec<NodeId>)> {
         let nodes = self.nodes.values().filter(|node| node.id != not);
         nodes.into_iter().find_map(|node| {
-            let core = &node.life.as_ref()?.core;
+            let core = &node.life.as_ref()?.engine;
             let own = Ballot {
                 vote: Some(node.id),
                 ..core.ballot()
             };
-            let said_yes = |id: &NodeId| self.nodes[id].mirror.ballot == own;
+            let said_yes = |id: &NodeId| self.checks.borrow_mut().mirror(*id).ballot == own;
             let voters = core.membership().voters.iter().copied();
             let yes: Vec<NodeId> = voters.filter(said_yes).collect();
             let enough = yes.len() >= core.membership().majority();
@@ -260,23 +263,27 @@ impl Cluster {
 
     /// Where a leader's log ends, if that is of its own term, on its disk, and nowhere else.
     fn last_stored(&self, leader: NodeId) -> Option<Position> {
-        let core = &self.nodes[&leader].life.as_ref()?.core;
+        let core = &self.nodes[&leader].life.as_ref()?.engine;
         let last = core.last_position();
-        let own = last.term == core.ballot().term && self.nodes[&leader].mirror.holds(last);
+        let own = last.term == core.term() && self.holds(leader, last);
         let elsewhere = self.all_but(&[leader]).into_iter().any(|id| {
             let life = self.nodes[&id].life.as_ref();
-            life.is_some_and(|life| life.core.position_at(last.index) == Some(last))
+            life.is_some_and(|life| life.engine.position_at(last.index) == Some(last))
         });
         (own && !elsewhere).then_some(last)
+    }
+
+    fn holds(&self, id: NodeId, position: Position) -> bool {
+        self.checks.borrow_mut().mirror(id).holds(position)
     }
 
     /// Whether a leader's membership is committed, and with it an entry of its own term.
     fn is_settled(&self, leader: NodeId) -> bool {
         let life = self.nodes[&leader].life.as_ref();
         life.is_some_and(|life| {
-            let core = &life.core;
+            let core = &life.engine;
             core.mark_at(core.commit()).is_some_and(|mark| {
-                mark.position.term == core.ballot().term && mark.membership == *core.membership()
+                mark.position.term == core.term() && mark.membership == *core.membership()
             })
         })
     }

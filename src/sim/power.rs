@@ -1,12 +1,20 @@
 //! How a node comes down, and up again.
 
+use super::any_engine::{DiskRules, Parts};
+use super::clock::SECONDS_SCALE;
 use super::cluster::{Checked, Cluster, Event};
-use super::flaw::Flaw;
-use super::node::Life;
+use super::disk::READ_BYTES;
+use super::node::{Life, View};
 use super::trace::Happening;
 use super::weather::{Kind, TICK};
-use crate::raft::{Ballot, Input, NodeId, Settings, Start};
+use crate::engine;
+use crate::engine::PeerEvent;
+use crate::engine::rules::Rule;
+use crate::raft::{Ballot, NodeId, Settings, Term};
+use crate::replica::log_jobs::LogJobs;
+use crate::tree::ClusterTime;
 use crate::wal::{LyingDisk, Recovered};
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Entries a leader takes while nothing is committed, in bytes.
@@ -23,7 +31,24 @@ pub(super) enum Down {
     Stopped,
 }
 
+/// Virtual microseconds by a machine's clock.
+pub(super) fn by_machine(micros: u64) -> Duration {
+    Duration::from_micros(micros * SECONDS_SCALE)
+}
+
+/// A tick by a machine's clock.
+pub(super) fn tick() -> Duration {
+    by_machine(TICK)
+}
+
 impl Cluster {
+    /// A process dies, perhaps while its disk works.
+    pub(super) fn die(&mut self, id: NodeId, how: Down) -> Checked {
+        self.die_at_work(id)?;
+        self.down(id, how);
+        Ok(())
+    }
+
     /// Ends a node's process. It starts again later, unless it was removed.
     pub(super) fn down(&mut self, id: NodeId, how: Down) {
         let why = match how {
@@ -38,7 +63,7 @@ impl Cluster {
         };
         // What a dying process would still tidy up, it does not.
         node.disk.cut_power_after(0);
-        node.life = None;
+        let life = node.life.take();
         node.life_number += 1;
         node.paused_until = 0;
         match how {
@@ -50,7 +75,12 @@ impl Cluster {
             }
             Down::Kill(_) | Down::Stopped => node.disk.kill(),
         }
-        if node.retired {
+        let retired = node.retired;
+        self.end_watches(id);
+        if let Some(life) = life {
+            self.forget_changes(life.pending.into_keys());
+        }
+        if retired {
             return;
         }
         let down = match self.mended {
@@ -68,7 +98,8 @@ impl Cluster {
         for node in self.up() {
             if self.random.one_in(3) {
                 let wait = self.random.within((500, TICK));
-                self.after(wait, Event::Gone { node, leader });
+                let event = Box::new(PeerEvent::Gone(leader));
+                self.after(wait, Event::Peers { node, event });
             }
         }
     }
@@ -86,50 +117,89 @@ impl Cluster {
             return Ok(());
         };
         let (ballot, found) = (recovered.ballot, recovered.log.clone());
-        self.spoil(&mut recovered);
+        self.spoil(id, &mut recovered);
         let started = self.node(id).start_of(&mut recovered);
-        let Some((start, state)) = self.disk_result(id, started)? else {
+        let Some((start, state, snapshot_bytes)) = self.disk_result(id, started)? else {
             return Ok(());
         };
-        let missing = self
-            .node(id)
-            .mirror
-            .missing_in(ballot, &found, start.snapshot.position);
-        if let Some(missing) = missing {
+        let checks = self.checks.clone();
+        let mut seen = checks.borrow_mut();
+        let mirror = seen.mirror(id);
+        if let Some(missing) = mirror.missing_in(ballot, &found, start.snapshot.position) {
             return Err(format!("recovery: n{} {missing}", id.0));
         }
-        let core = (self.settings.keeping.0)(self.core_settings(id), start.clone());
-        let offset = self.nodes[&id].resume(&recovered, &state, self.now);
+        mirror.reflect(&start, ballot);
+        seen.begins(id, start.snapshot.position);
+        drop(seen);
+        let settings = self.engine_settings(id, snapshot_bytes);
+        let node = &self.nodes[&id];
+        let view = View {
+            tree: state.tree.clone(),
+            applied: state.applied,
+            term: Term(0),
+        };
+        let engine = (self.settings.keeping.0)(Parts {
+            id,
+            without: self.settings.without,
+            checks,
+            core: self.core_settings(id),
+            settings,
+            estimate: node.resume(&recovered, &state, self.now),
+            now: node.now(self.now),
+            start,
+            state,
+        });
         let warnings = recovered.warnings.len();
-        let found = core.last_position();
+        let found = engine.last_position();
         self.note(|_| Happening::Started {
             node: id,
             found,
             warnings,
         });
-        self.reflect(id, &start, ballot);
+        let rules = DiskRules(self.settings.without);
         self.node(id).life = Some(Life {
-            core,
-            wal,
-            state,
-            offset,
+            engine,
+            view,
+            requests: VecDeque::new(),
+            pending: BTreeMap::new(),
+            forwarded: BTreeMap::new(),
+            log: LogJobs::new(wal, READ_BYTES, rules),
             jobs: VecDeque::new(),
-            at_disk: None,
-            tickets: BTreeMap::new(),
-            reads: BTreeMap::new(),
-            next_read: 0,
-            confirmed: Vec::new(),
-            since_snapshot: 0,
-            writing: None,
-            wanted: Vec::new(),
-            streams: BTreeMap::new(),
+            disk_is_busy: false,
+            begun: VecDeque::new(),
             incoming: None,
-            expiry_ran: 0,
+            streams: BTreeMap::new(),
+            time_heard: (Term(0), ClusterTime(0)),
+            told: None,
+            stopping: false,
         });
         let life = self.node(id).life_number;
         let wait = self.random.below(TICK);
         self.after(wait, Event::Tick { node: id, life });
-        self.input(id, Input::Start).map(drop)
+        self.step_engine(id, engine::Event::Start)
+    }
+
+    /// A tick, if the engine's time for it has come.
+    pub(super) fn tick(&mut self, id: NodeId, life_number: u64) -> Checked {
+        let now = self.nodes[&id].now(self.now).monotonic;
+        if self.node(id).life_number != life_number {
+            return Ok(());
+        }
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        if now >= life.engine.deadline() {
+            self.step_engine(id, engine::Event::Tick)?;
+        }
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        let left = life.engine.deadline() - now;
+        let micros = u64::try_from(left.as_micros()).unwrap_or(u64::MAX) / SECONDS_SCALE;
+        let node = self.node(id);
+        let (wait, life) = (node.machine.lasts(micros).max(1), node.life_number);
+        self.after(wait, Event::Tick { node: id, life });
+        Ok(())
     }
 
     fn core_settings(&self, id: NodeId) -> Settings {
@@ -146,31 +216,42 @@ impl Cluster {
         }
     }
 
-    /// What was found is on disk from now on, whatever was before.
-    fn reflect(&mut self, id: NodeId, start: &Start, ballot: Ballot) {
-        let mirror = &mut self.node(id).mirror;
-        mirror.ballot = ballot;
-        mirror.snapshot = start.snapshot.position;
-        mirror.entries.clear();
-        mirror.unsure_from = None;
-        let ends = start.log.terms.iter().skip(1).map(|run| run.0);
-        let ends = ends.chain([start.log.last.next()]);
-        for (&(first, term), end) in start.log.terms.iter().zip(ends) {
-            let indexes = (first.0..end.0).map(crate::raft::LogIndex);
-            mirror.entries.extend(indexes.map(|index| (index, term)));
+    fn engine_settings(&mut self, id: NodeId, snapshot_bytes: u64) -> engine::Settings {
+        // Apart from those of all other lives, and small enough that no tag comes around.
+        let first_tag = self.random.next() >> 2;
+        let alone = self.nodes[&id].life_number.is_multiple_of(2) && self.weather.alone;
+        engine::Settings {
+            tick: tick(),
+            request_timeout: self.weather.request_timeout(),
+            leader_timeout: 20 * tick(),
+            snapshot_count: self.weather.snapshot_every,
+            snapshot_bytes,
+            log_bytes_max: 100 * self.weather.snapshot_every,
+            batch_bytes_max: if alone { 1 } else { 2_000 },
+            history_bytes: usize::MAX,
+            stall: tick(),
+            keep_tail: by_machine(self.weather.keep_tail),
+            election_ticks: 10,
+            strict_changes: self.weather.strict_changes,
+            first_tag,
         }
     }
 
-    /// Mistakes a start could make.
-    fn spoil(&self, recovered: &mut Recovered<LyingDisk>) {
-        if self.has_flaw(Flaw::BallotForgotten) {
+    /// Mistakes a start could make, and what a disk may lose.
+    fn spoil(&mut self, id: NodeId, recovered: &mut Recovered<LyingDisk>) {
+        if self.is_without(Rule::VoteIsFound) {
             recovered.ballot = Ballot {
                 vote: None,
                 ..recovered.ballot
             };
         }
+        let mut lost = std::mem::take(&mut self.node(id).loses_tail);
+        let loses = lost > 0;
+        lost += u64::from(self.is_without(Rule::TailIsFound));
+        let lost = lost.min(recovered.log.tail.len() as u64);
+        self.checks.borrow_mut().lost_tail |= loses && lost > 0;
         let log = &mut recovered.log;
-        if self.has_flaw(Flaw::TailDropped) && !log.terms.is_empty() {
+        for _ in 0..lost {
             let last = log.last;
             log.terms.retain(|run| run.0 < last);
             log.changes.retain(|entry| entry.position.index < last);

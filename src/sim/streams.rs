@@ -1,75 +1,29 @@
 //! Snapshots on their way from a leader to a member that is far behind.
 //!
 //! A stream carries the bytes of a file. It may be lost, come late or come twice (the sender gave up on one
-//! that was only slow). Its end is told to the sender's core once, whatever becomes of it.
+//! that was only slow). Its end is told to the sender's engine once, whatever becomes of it. The receiver keeps the file
+//! until its engine installs it or does not want it, as the server's raft thread does.
 
-use super::any_core::term;
 use super::cluster::{Checked, Cluster, Event, Stream};
-use super::node::snapshot_bytes;
+use super::node::{Incoming, snapshot_bytes, state_from};
 use super::trace::Happening;
 use super::weather::ELECTION;
-use crate::raft::{Input, LogIndex, NodeId, Position};
+use crate::engine::{self, PeerEvent};
+use crate::raft::{NodeId, Position, Term};
+use crate::wal::WalErrorKind;
 use std::sync::Arc;
 
 /// A sender that hears nothing of its stream gives up on it.
 const PATIENCE: u64 = 4 * ELECTION;
 
 impl Cluster {
-    /// The core wants a snapshot sent: the newest there is, or one made now.
-    pub(super) fn send_snapshot(&mut self, id: NodeId, to: NodeId) -> Checked {
-        let fresh = self.random.one_in(3);
+    /// Sends the newest snapshot in the name of the leader of `term`.
+    pub(super) fn send_snapshot(&mut self, id: NodeId, to: NodeId, term: Term) -> Checked {
         let Some(life) = self.life(id) else {
             return Ok(());
         };
-        let newest = life.wal.snapshots().newest();
-        let Some(newest) = self.disk_result(id, newest)? else {
-            return Ok(());
-        };
-        let Some(life) = self.life(id) else {
-            return Ok(());
-        };
-        let can = super::driver::can_snapshot(life.core.as_ref(), life.state.applied);
-        if newest.is_some() && !(fresh && can) {
-            return self.stream_snapshot(id, to);
-        }
-        if !can {
-            return self.end_later(id, to);
-        }
-        life.wanted.push(to);
-        self.snapshot_now(id);
-        Ok(())
-    }
-
-    /// There is nothing to send yet.
-    fn end_later(&mut self, id: NodeId, to: NodeId) -> Checked {
-        let stream = self.open_stream(id, to);
-        let end = Event::StreamEnd {
-            at: id,
-            to,
-            stream,
-            installed: None,
-        };
-        self.after(1000, end);
-        Ok(())
-    }
-
-    fn open_stream(&mut self, id: NodeId, to: NodeId) -> u64 {
-        self.streams += 1;
-        let stream = self.streams;
-        if let Some(life) = self.life(id) {
-            life.streams.insert(to, stream);
-        }
-        stream
-    }
-
-    /// Sends the newest snapshot.
-    pub(super) fn stream_snapshot(&mut self, id: NodeId, to: NodeId) -> Checked {
-        let Some(life) = self.life(id) else {
-            return Ok(());
-        };
-        let now_in = term(life.core.as_ref());
-        let leads = life.core.is_leader();
-        let read = life.wal.snapshots().newest().and_then(|newest| {
+        let newest = life.log.wal().snapshots().newest();
+        let read = newest.and_then(|newest| {
             newest
                 .map(|mut reader| Ok((reader.mark().clone(), snapshot_bytes(&mut reader)?)))
                 .transpose()
@@ -77,10 +31,14 @@ impl Cluster {
         let Some(read) = self.disk_result(id, read)? else {
             return Ok(());
         };
-        let Some((mark, bytes)) = read.filter(|_| leads) else {
-            return self.end_later(id, to);
+        let Some((mark, bytes)) = read else {
+            return Err(format!("snapshots: n{} has none to send", id.0));
         };
-        let stream = self.open_stream(id, to);
+        self.streams += 1;
+        let stream = self.streams;
+        if let Some(life) = self.life(id) {
+            life.streams.insert(to, stream);
+        }
         let (at, lost) = (mark.position, self.loses(id, to));
         self.note(|_| Happening::SnapshotSent {
             from: id,
@@ -88,15 +46,7 @@ impl Cluster {
             at,
             lost,
         });
-        self.after(
-            PATIENCE,
-            Event::StreamEnd {
-                at: id,
-                to,
-                stream,
-                installed: None,
-            },
-        );
+        self.end_stream(id, to, stream, None, PATIENCE);
         if lost {
             return Ok(());
         }
@@ -104,7 +54,7 @@ impl Cluster {
             from: id,
             to,
             stream,
-            term: now_in,
+            term,
             mark,
             bytes: Arc::new(bytes),
         };
@@ -115,6 +65,23 @@ impl Cluster {
         let takes = 3 * self.delay();
         self.after(takes, Event::Stream(stream));
         Ok(())
+    }
+
+    fn end_stream(
+        &mut self,
+        at: NodeId,
+        to: NodeId,
+        stream: u64,
+        installed: Option<Position>,
+        wait: u64,
+    ) {
+        let end = Event::StreamEnd {
+            at,
+            to,
+            stream,
+            installed,
+        };
+        self.after(wait, end);
     }
 
     /// A snapshot has come whole.
@@ -130,41 +97,76 @@ impl Cluster {
         let Some(life) = self.life(to) else {
             return Ok(());
         };
-        let written = life.wal.begin_snapshot(&mark).and_then(|mut writer| {
-            writer.write(&bytes)?;
-            writer.seal()?;
-            Ok(writer)
-        });
+        if life.incoming.is_some() {
+            self.tell_sender(to, from, stream, None);
+            return Ok(());
+        }
+        let written = life
+            .log
+            .wal()
+            .snapshots()
+            .begin(&mark)
+            .and_then(|mut writer| {
+                writer.write(&bytes)?;
+                writer.seal()?;
+                Ok(writer)
+            });
+        if matches!(&written, Err(error) if error.kind == WalErrorKind::Full)
+            && self.node(to).disk.has_power()
+        {
+            self.tell_sender(to, from, stream, None);
+            return Ok(());
+        }
         let Some(writer) = self.disk_result(to, written)? else {
             return Ok(());
         };
         let Some(life) = self.life(to) else {
             return Ok(());
         };
-        life.incoming = Some((writer, bytes));
-        let at = mark.position;
-        self.input(to, Input::Snapshot { from, term, mark })?;
+        life.incoming = Some(Incoming {
+            writer: Some(writer),
+            from,
+            stream,
+        });
+        let state = state_from(&bytes, mark.position.index);
+        let incoming = engine::Incoming {
+            from,
+            term,
+            mark,
+            state,
+            bytes: bytes.len() as u64,
+        };
+        self.peers(to, PeerEvent::Snapshot(Box::new(incoming)))?;
         let Some(life) = self.life(to) else {
             return Ok(());
         };
-        let installed = life.incoming.take().is_none().then_some(at);
-        if self.loses(to, from) {
-            return Ok(());
+        // The engine had no use for what came: dropping it removes the file.
+        let wanted = |incoming: &mut Incoming| incoming.writer.is_some();
+        if life.incoming.take_if(wanted).is_some() {
+            self.tell_sender(to, from, stream, None);
         }
-        let back = 2 * self.delay();
-        self.after(
-            back,
-            Event::StreamEnd {
-                at: from,
-                to,
-                stream,
-                installed,
-            },
-        );
         Ok(())
     }
 
-    /// The end of a stream, told to the core the first time it is heard of.
+    /// The snapshot that came is the log now.
+    pub(super) fn installed(&mut self, id: NodeId, at: Position) -> Checked {
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        if let Some(Incoming { from, stream, .. }) = life.incoming.take() {
+            self.tell_sender(id, from, stream, Some(at));
+        }
+        Ok(())
+    }
+
+    fn tell_sender(&mut self, by: NodeId, to: NodeId, stream: u64, installed: Option<Position>) {
+        if !self.loses(by, to) {
+            let back = 2 * self.delay();
+            self.end_stream(to, by, stream, installed, back);
+        }
+    }
+
+    /// The end of a stream, told to the engine the first time it is heard of.
     pub(super) fn snapshot_sent(
         &mut self,
         id: NodeId,
@@ -179,8 +181,6 @@ impl Cluster {
             return Ok(());
         }
         life.streams.remove(&to);
-        let installed = installed.filter(|position| position.index > LogIndex(0));
-        self.input(id, Input::SnapshotSent { to, installed })
-            .map(drop)
+        self.peers(id, PeerEvent::SnapshotSent { to, installed })
     }
 }

@@ -1,7 +1,9 @@
 //! What happened, as data; printed one line each.
 
+use super::checks::write_number;
 use super::client::{Answer, Ask};
 use super::weather::Weather;
+use crate::engine::letter::Letter;
 use crate::raft::{Body, Message, NodeId, Position, Term};
 use std::fmt;
 
@@ -22,13 +24,13 @@ pub enum Happening {
     Sent {
         from: NodeId,
         to: NodeId,
-        message: Message,
+        letter: Box<Letter>,
         lost: bool,
     },
     Came {
         from: NodeId,
         to: NodeId,
-        message: Message,
+        letter: Box<Letter>,
     },
     Leads {
         node: NodeId,
@@ -42,6 +44,9 @@ pub enum Happening {
         node: NodeId,
         first: Position,
         last: Position,
+    },
+    Full {
+        node: NodeId,
     },
     SnapshotMade {
         node: NodeId,
@@ -93,6 +98,28 @@ struct Node(NodeId);
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "n{}", self.0.0)
+    }
+}
+
+struct Letters<'a>(&'a Letter);
+
+impl fmt::Display for Letters<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Letter::Raft { message, .. } => write!(f, "{}", Said(message)),
+            Letter::Forward {
+                number,
+                term,
+                orders,
+            } => {
+                let carried = orders.iter().filter_map(|order| write_number(order));
+                let carried: Vec<u64> = carried.collect();
+                write!(f, "t{} Forward {number:x} of {carried:?}", term.0)
+            }
+            Letter::Change { number, term, .. } => write!(f, "t{} Change {number:x}", term.0),
+            Letter::AskIndex { number } => write!(f, "AskIndex {number:x}"),
+            Letter::Reply { number, verdict } => write!(f, "Reply {number:x} {verdict:?}"),
+        }
     }
 }
 
@@ -148,14 +175,20 @@ impl fmt::Display for Happening {
             Happening::Sent {
                 from,
                 to,
-                message,
+                letter,
                 lost,
             } => {
                 let lost = if *lost { "  (lost)" } else { "" };
-                write!(f, "{} → {} {}{lost}", Node(*from), Node(*to), Said(message))
+                write!(
+                    f,
+                    "{} → {} {}{lost}",
+                    Node(*from),
+                    Node(*to),
+                    Letters(letter)
+                )
             }
-            Happening::Came { from, to, message } => {
-                write!(f, "{} ⇒ {} {}", Node(*from), Node(*to), Said(message))
+            Happening::Came { from, to, letter } => {
+                write!(f, "{} ⇒ {} {}", Node(*from), Node(*to), Letters(letter))
             }
             Happening::Leads { node, term } => write!(f, "{} leads in t{}", Node(*node), term.0),
             Happening::Stored { node, last } => match last {
@@ -165,6 +198,7 @@ impl fmt::Display for Happening {
             Happening::Applied { node, first, last } => {
                 write!(f, "{} applies {first} to {last}", Node(*node))
             }
+            Happening::Full { node } => write!(f, "{} has a full disk", Node(*node)),
             Happening::SnapshotMade { node, at } => {
                 write!(f, "{} has a snapshot at {at}", Node(*node))
             }

@@ -4,7 +4,9 @@
 //! vote needs a crash at the right moment. So seeds take turns among kinds of weather, each with what some
 //! rules are there for, and the numbers inside a kind are drawn again for every seed.
 
+use super::power::by_machine;
 use super::random::Random;
+use core::time::Duration;
 
 /// An election timeout by a true clock, in virtual microseconds: ten ticks.
 pub const ELECTION: u64 = 10 * TICK;
@@ -73,6 +75,14 @@ pub enum Calm {
     FastAndStale,
     /// A removed member that never learns of it goes on: the term stays (hazard D9).
     Removed,
+    /// The leader's disk hangs: another one leads soon.
+    HungDisk,
+    /// All disks take longer than an election: the term stays.
+    SlowDisks,
+    /// A follower comes back without its last entries: the leader reports it, does not flood it, and goes on.
+    LostTail,
+    /// The leader is told to stop under load: another one leads, and no client fails.
+    Shutdown,
 }
 
 /// What may happen to a cluster, in the order of [`Weather::weights`].
@@ -94,9 +104,12 @@ pub(super) enum Act {
     Add,
     Remove,
     Unreachable,
+    Stop,
+    HangDisk,
+    FillDisk,
 }
 
-const ACTS: [Act; 16] = [
+const ACTS: [Act; 19] = [
     Act::Crash,
     Act::Kill,
     Act::PowerCut,
@@ -113,6 +126,9 @@ const ACTS: [Act; 16] = [
     Act::Add,
     Act::Remove,
     Act::Unreachable,
+    Act::Stop,
+    Act::HangDisk,
+    Act::FillDisk,
 ];
 
 /// The numbers of a run. Times are virtual microseconds; "one in 0" is never.
@@ -136,16 +152,17 @@ pub struct Weather {
     pub sync: (u64, u64),
     /// One sync in so many takes ten times as long.
     pub slow_sync_one_in: u64,
-    /// One batch in so many is synced alone, whatever waits behind it: what follows then becomes
-    /// certain one by one.
-    pub alone_one_in: u64,
+    /// Whether every second life of a node stores one entry at a time: what follows then becomes certain one by one.
+    pub alone: bool,
     /// Time between two things that go wrong.
     pub every: (u64, u64),
-    pub(super) weights: [u64; 16],
+    pub(super) weights: [u64; 19],
     /// How long a crashed node is down.
     pub down: (u64, u64),
     /// Entries between two snapshots.
     pub snapshot_every: u64,
+    /// How long the log before a snapshot is kept for a follower that needs it.
+    pub keep_tail: u64,
     /// Bytes of entries that a core keeps in memory.
     pub memory_bytes: usize,
     /// Bytes of one append; 1 is an entry at a time.
@@ -162,7 +179,7 @@ pub struct Weather {
     pub think: (u64, u64),
     /// How long a client waits for an answer.
     pub patience: u64,
-    /// One request in so many goes to any node, whoever is said to lead.
+    /// One request in so many goes to any node, wherever the ones before went.
     pub stray_one_in: u64,
     /// Keys that clients share.
     pub keys: u64,
@@ -175,7 +192,7 @@ pub struct Weather {
 impl Weather {
     /// The weather of a seed.
     pub(super) fn of(random: &mut Random) -> Weather {
-        let kind = match random.below(19) {
+        let kind = match random.below(22) {
             0 | 1 => Kind::Mixed,
             2 | 3 => Kind::Disks,
             4..=6 => Kind::Network,
@@ -212,11 +229,12 @@ impl Weather {
             late: (10_000, 2 * ELECTION),
             sync: (100, random.within((500, 6_000))),
             slow_sync_one_in: random.within((20, 100)),
-            alone_one_in: 0,
+            alone: false,
             every: (20_000, random.within((60_000, 200_000))),
-            weights: [4, 3, 3, 1, 2, 4, 3, 3, 8, 2, 2, 1, 3, 2, 2, 2],
+            weights: [4, 3, 3, 1, 2, 4, 3, 3, 8, 2, 2, 1, 3, 2, 2, 2, 2, 1, 1],
             down: (10_000, 3 * ELECTION),
             snapshot_every: random.within((5, 60)),
+            keep_tail: random.within((0, 2 * ELECTION)),
             memory_bytes,
             batch_bytes: memory_bytes / 2,
             aimed_one_in: 3,
@@ -233,17 +251,17 @@ impl Weather {
     }
 
     fn turn_into(&mut self, kind: Kind, random: &mut Random) {
-        //                crash kill cut fail slow | one both iso mend | pause pace wall | trans add rem unr
+        //                crash kill cut fail slow | one both iso mend | pause pace wall | trans add rem unr | stop hang fill
         match kind {
             Kind::Mixed => {}
             Kind::Disks => {
-                self.weights = [8, 4, 8, 3, 6, 1, 1, 1, 4, 1, 1, 0, 2, 1, 1, 1];
+                self.weights = [8, 4, 8, 3, 6, 1, 1, 1, 4, 1, 1, 0, 2, 1, 1, 1, 1, 3, 6];
                 self.sync = (500, random.within((5_000, ELECTION)));
                 self.down = (5_000, ELECTION);
                 self.every = (10_000, 80_000);
             }
             Kind::Network => {
-                self.weights = [1, 1, 1, 0, 2, 6, 4, 8, 14, 6, 3, 0, 3, 0, 0, 3];
+                self.weights = [1, 1, 1, 0, 2, 6, 4, 8, 14, 6, 3, 0, 3, 0, 0, 3, 2, 1, 0];
                 self.late_one_in = random.within((3, 12));
                 self.late = (20_000, random.within((ELECTION, 5 * ELECTION)));
                 self.delay = (200, random.within((5_000, 20_000)));
@@ -251,7 +269,7 @@ impl Weather {
                 self.clients = random.within((4, 7));
             }
             Kind::Members => {
-                self.weights = [2, 2, 1, 0, 2, 6, 4, 6, 10, 1, 1, 0, 6, 14, 14, 2];
+                self.weights = [2, 2, 1, 0, 2, 6, 4, 6, 10, 1, 1, 0, 6, 14, 14, 2, 2, 1, 0];
                 self.every = (5_000, 60_000);
                 self.late_one_in = random.within((5, 30));
                 self.strict_changes = random.one_in(3);
@@ -259,26 +277,27 @@ impl Weather {
                 self.sync = (500, random.within((2_000, 60_000)));
             }
             Kind::Snapshots => {
-                self.weights = [4, 3, 4, 1, 2, 3, 3, 8, 8, 2, 1, 0, 3, 2, 1, 2];
+                self.weights = [4, 3, 4, 1, 2, 3, 3, 8, 8, 2, 1, 0, 3, 2, 1, 2, 1, 1, 2];
                 self.snapshot_every = random.within((2, 6));
+                self.keep_tail = random.within((0, TICK));
                 self.memory_bytes = random.within((300, 900)) as usize;
                 self.late_one_in = random.within((5, 30));
             }
             Kind::Clocks => {
-                self.weights = [2, 3, 1, 0, 2, 2, 2, 4, 8, 6, 12, 6, 3, 0, 0, 1];
+                self.weights = [2, 3, 1, 0, 2, 2, 2, 4, 8, 6, 12, 6, 3, 0, 0, 1, 1, 1, 0];
             }
             Kind::Elections => {
-                self.weights = [4, 6, 2, 0, 6, 8, 3, 6, 10, 2, 4, 0, 10, 0, 0, 2];
+                self.weights = [4, 6, 2, 0, 6, 8, 3, 6, 10, 2, 4, 0, 10, 0, 0, 2, 3, 2, 0];
                 self.every = (5_000, 50_000);
                 self.down = (2_000, ELECTION);
                 self.late_one_in = random.within((4, 20));
                 self.sync = (500, random.within((2_000, 80_000)));
                 self.batch_bytes = random.within((1, 200)) as usize;
                 self.aimed_one_in = random.within((1, 2));
-                self.alone_one_in = random.within((1, 4));
+                self.alone = !random.one_in(4);
             }
             Kind::TimesToLive => {
-                self.weights = [0, 6, 0, 0, 2, 2, 2, 2, 8, 3, 0, 8, 6, 0, 0, 1];
+                self.weights = [0, 6, 0, 0, 2, 2, 2, 2, 8, 3, 0, 8, 6, 0, 0, 1, 2, 0, 0];
                 (self.late_one_in, self.same_boot) = (0, true);
                 self.delay = (200, 2_000);
                 self.sync = (500, random.within((2_000, 30_000)));
@@ -324,7 +343,7 @@ impl Weather {
 
     /// Chance leaves room for a plan, and is not idle.
     fn turn_against(&mut self, plot: Plot, random: &mut Random) {
-        self.weights = [2, 2, 1, 0, 2, 1, 0, 0, 0, 2, 2, 0, 1, 0, 0, 2];
+        self.weights = [2, 2, 1, 0, 2, 1, 0, 0, 0, 2, 2, 0, 1, 0, 0, 2, 0, 0, 0];
         self.every = (50_000, random.within((100_000, 600_000)));
         self.storm = random.within((1_500_000, 2_500_000));
         self.delay = (200, random.within((1_000, 4_000)));
@@ -346,6 +365,11 @@ impl Weather {
         }
     }
 
+    /// When an engine fails a request, by its machine's clock: before its client gives up.
+    pub(super) fn request_timeout(&self) -> Duration {
+        by_machine(self.patience * 4 / 5)
+    }
+
     pub(super) fn act(&self, random: &mut Random) -> Act {
         ACTS[random.weighted(&self.weights)]
     }
@@ -353,10 +377,14 @@ impl Weather {
 
 const PLOTS: [Plot; 3] = [Plot::OldEntry, Plot::TwoChanges, Plot::Sleeper];
 
-const CALMS: [Calm; 5] = [
+const CALMS: [Calm; 9] = [
     Calm::Isolated,
     Calm::DeafToLeader,
     Calm::DeafLeader,
     Calm::FastAndStale,
     Calm::Removed,
+    Calm::HungDisk,
+    Calm::SlowDisks,
+    Calm::LostTail,
+    Calm::Shutdown,
 ];

@@ -1,0 +1,167 @@
+//! An engine under any rules, behind one face: so the simulator is compiled once, and which rules a run keeps
+//! is a value.
+
+use super::checks::Checks;
+use crate::engine::rules::{Rule, Rules};
+use crate::engine::state::{Outcome, State};
+use crate::engine::time::{Estimate, Monotonic, Now};
+use crate::engine::{Effects, Engine, Event, Settings};
+use crate::raft::{
+    self, AllRules, Ballot, Core, Entry, LogIndex, Membership, NodeId, Position, SnapshotMark,
+    Start, Term, Todo,
+};
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+/// What the simulator asks of an engine and its core. See [`Engine`] and [`Core`] for each.
+pub(super) trait AnyEngine {
+    fn step(&mut self, now: Now, event: Event<u64>) -> Effects<u64>;
+    fn deadline(&self) -> Monotonic;
+    fn takes_requests(&self, now: Monotonic) -> bool;
+    fn state(&self) -> &State;
+    fn estimate(&self) -> Estimate;
+    fn ballot(&self) -> Ballot;
+    fn leader(&self) -> Option<NodeId>;
+    fn is_leader(&self) -> bool;
+    fn commit(&self) -> LogIndex;
+    fn last_position(&self) -> Position;
+    fn position_at(&self, index: LogIndex) -> Option<Position>;
+    fn membership(&self) -> &Membership;
+    fn mark_at(&self, index: LogIndex) -> Option<SnapshotMark>;
+
+    fn term(&self) -> Term {
+        self.ballot().term
+    }
+}
+
+impl<R: Rules> AnyEngine for Engine<u64, R> {
+    fn step(&mut self, now: Now, event: Event<u64>) -> Effects<u64> {
+        Engine::step(self, now, event)
+    }
+
+    fn deadline(&self) -> Monotonic {
+        Engine::deadline(self)
+    }
+
+    fn takes_requests(&self, now: Monotonic) -> bool {
+        Engine::takes_requests(self, now)
+    }
+
+    fn state(&self) -> &State {
+        Engine::state(self)
+    }
+
+    fn estimate(&self) -> Estimate {
+        Engine::estimate(self)
+    }
+
+    fn ballot(&self) -> Ballot {
+        self.core().ballot()
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.core().leader()
+    }
+
+    fn is_leader(&self) -> bool {
+        self.core().is_leader()
+    }
+
+    fn commit(&self) -> LogIndex {
+        self.core().commit()
+    }
+
+    fn last_position(&self) -> Position {
+        self.core().last_position()
+    }
+
+    fn position_at(&self, index: LogIndex) -> Option<Position> {
+        self.core().position_at(index)
+    }
+
+    fn membership(&self) -> &Membership {
+        self.core().membership()
+    }
+
+    fn mark_at(&self, index: LogIndex) -> Option<SnapshotMark> {
+        self.core().mark_at(index)
+    }
+}
+
+/// The rules of one engine: those of raft as `C` has them, one of the engine's switched off or none. What the engine
+/// does is shown to the checks.
+struct Watched<C> {
+    id: NodeId,
+    without: Option<Rule>,
+    checks: Rc<RefCell<Checks>>,
+    core: PhantomData<fn() -> C>,
+}
+
+impl<C: raft::Rules> Rules for Watched<C> {
+    type Core = C;
+
+    fn keeps(&self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
+
+    fn stepped(&self, core: &Core<C>, todo: &Todo) {
+        self.checks.borrow_mut().stepped(self.id, core, todo);
+    }
+
+    fn applied(&self, entry: &Entry, state: &State, outcome: &Outcome) {
+        let mut checks = self.checks.borrow_mut();
+        checks.applied(self.id, entry, state, outcome);
+    }
+}
+
+/// The rules of a disk.
+pub(super) struct DiskRules(pub Option<Rule>);
+
+impl Rules for DiskRules {
+    type Core = AllRules;
+
+    fn keeps(&self, rule: Rule) -> bool {
+        self.0 != Some(rule)
+    }
+}
+
+/// What an engine is made of.
+pub(super) struct Parts {
+    pub id: NodeId,
+    pub without: Option<Rule>,
+    pub checks: Rc<RefCell<Checks>>,
+    pub core: raft::Settings,
+    pub start: Start,
+    pub state: State,
+    pub settings: Settings,
+    pub estimate: Estimate,
+    pub now: Now,
+}
+
+/// Which rules of raft the cores of a run keep.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeping(pub(super) fn(Parts) -> Box<dyn AnyEngine>);
+
+impl Keeping {
+    /// Those of `R`.
+    pub fn rules<R: raft::Rules>() -> Keeping {
+        Keeping(|parts| {
+            let rules: Watched<R> = Watched {
+                id: parts.id,
+                without: parts.without,
+                checks: parts.checks,
+                core: PhantomData,
+            };
+            let core = Core::with_rules(parts.core, parts.start);
+            Box::new(Engine::with_rules(
+                rules,
+                core,
+                parts.state,
+                parts.settings,
+                parts.estimate,
+                parts.now,
+            ))
+        })
+    }
+}

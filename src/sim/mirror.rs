@@ -1,0 +1,110 @@
+//! What a node has certainly on its disk: all that a sync confirmed.
+
+use crate::raft::{Ballot, LogIndex, NodeId, Position, Start, StoredLog, Term};
+use crate::wal::Batch;
+use std::collections::BTreeMap;
+
+/// An account of one disk, kept from outside.
+#[derive(Debug, Default)]
+pub(super) struct Mirror {
+    pub ballot: Ballot,
+    pub snapshot: Position,
+    pub entries: BTreeMap<LogIndex, Term>,
+    /// From here on a write under way may have replaced what was there.
+    pub unsure_from: Option<LogIndex>,
+}
+
+impl Mirror {
+    /// Whether a restart would find this entry, or a snapshot that stands for it.
+    pub fn holds(&self, position: Position) -> bool {
+        position.index <= self.snapshot.index
+            || self.entries.get(&position.index) == Some(&position.term)
+    }
+
+    /// Whether a restart would find that it has voted so, or that it has gone on since.
+    pub fn has_voted(&self, term: Term, vote: NodeId) -> bool {
+        let vote = Some(vote);
+        self.ballot == Ballot { term, vote } || self.ballot.term > term
+    }
+
+    /// Batches are on disk: not with another vote in the same term (hazard D1).
+    pub fn synced(&mut self, batches: &[Batch]) -> Result<(), String> {
+        for batch in batches {
+            let before = self.ballot;
+            let now = batch.ballot.unwrap_or(before);
+            self.ballot = now;
+            if now.term == before.term && before.vote.is_some() && now.vote != before.vote {
+                return Err(format!(
+                    "it votes twice: {before:?} was on disk, now {now:?} is"
+                ));
+            }
+            let positions = batch.entries.iter().map(|entry| entry.position);
+            let positions: Vec<Position> = positions.collect();
+            if let Some(first) = positions.first() {
+                self.entries.split_off(&first.index);
+            }
+            let entries = positions
+                .iter()
+                .map(|position| (position.index, position.term));
+            self.entries.extend(entries);
+        }
+        Ok(())
+    }
+
+    /// A snapshot has taken the place of the log.
+    pub fn installed(&mut self, position: Position) {
+        self.entries.clear();
+        self.snapshot = position;
+    }
+
+    /// A snapshot has its name: the log before it may go.
+    pub fn snapshot_made(&mut self, position: Position) {
+        if self.snapshot.index < position.index {
+            self.snapshot = position;
+            self.entries = self.entries.split_off(&position.index.next());
+        }
+    }
+
+    /// What was found at a start is on disk from now on, whatever was before.
+    pub fn reflect(&mut self, start: &Start, ballot: Ballot) {
+        self.ballot = ballot;
+        self.snapshot = start.snapshot.position;
+        self.entries.clear();
+        self.unsure_from = None;
+        let ends = start.log.terms.iter().skip(1).map(|run| run.0);
+        let ends = ends.chain([start.log.last.next()]);
+        for (&(first, term), end) in start.log.terms.iter().zip(ends) {
+            let indexes = (first.0..end.0).map(LogIndex);
+            self.entries.extend(indexes.map(|index| (index, term)));
+        }
+    }
+
+    /// Compares with what a start found, and tells what is missing.
+    pub fn missing_in(
+        &self,
+        ballot: Ballot,
+        found: &StoredLog,
+        snapshot: Position,
+    ) -> Option<String> {
+        let votes = ballot.term == self.ballot.term && self.ballot.vote.is_some();
+        if ballot.term < self.ballot.term || (votes && ballot.vote != self.ballot.vote) {
+            return Some(format!("finds {ballot:?}, had stored {:?}", self.ballot));
+        }
+        let sure = |index: LogIndex| self.unsure_from.is_none_or(|unsure| index < unsure);
+        let lost = self.entries.iter().find(|&(index, term)| {
+            *index > snapshot.index && sure(*index) && term_in(found, *index) != Some(*term)
+        });
+        lost.map(|(index, term)| {
+            let position = Position {
+                term: *term,
+                index: *index,
+            };
+            format!("restarts without {position}, which it had stored")
+        })
+    }
+}
+
+fn term_in(log: &StoredLog, index: LogIndex) -> Option<Term> {
+    let run = log.terms.iter().rev().find(|run| run.0 <= index);
+    run.filter(|_| index <= log.last).map(|run| run.1)
+}

@@ -1,0 +1,158 @@
+//! The links between members: they lose letters, hold them up, and carry raft's twice.
+//!
+//! What is asked of a leader (commands, changes, indexes of reads) is handed to a connection once: it never comes twice.
+//! If it is lost, its sender hears that it was never sent, or hears nothing.
+
+use super::cluster::{Checked, Cluster, Event};
+use super::trace::Happening;
+use crate::engine::letter::{Letter, Verdict};
+use crate::engine::rules::Rule;
+use crate::engine::{self, PeerEvent};
+use crate::raft::{NodeId, Term};
+use crate::replica::clock::Clock;
+use crate::tree::ClusterTime;
+
+impl Cluster {
+    /// A letter that needs no disk leaves.
+    pub(super) fn send(&mut self, from: NodeId, to: NodeId, letter: Letter) -> Checked {
+        if let Letter::Raft { message, time } = &letter {
+            self.time_goes_on(from, message.term, *time)?;
+            let Some(life) = self.nodes[&from].life.as_ref() else {
+                return Ok(());
+            };
+            let engine = &life.engine;
+            let mut checks = self.checks.borrow_mut();
+            checks.promise_is_stored(from, to, message, engine.term(), |index| {
+                engine.position_at(index)
+            });
+            checks.verdict()?;
+        }
+        self.note_forward(from, &letter)?;
+        self.send_stored(from, to, letter);
+        Ok(())
+    }
+
+    /// What a leader says the time is goes on as its clock does.
+    fn time_goes_on(&mut self, from: NodeId, term: Term, time: ClusterTime) -> Checked {
+        let now = self.nodes[&from].now(self.now).monotonic;
+        let Some(life) = self.life(from).filter(|_| time > ClusterTime(0)) else {
+            return Ok(());
+        };
+        let told = life.told.replace((term, time, now));
+        match told.filter(|(before, ..)| *before == term) {
+            Some((_, told, then)) if time.0 < told.0 + (now.0 - then.0) => Err(format!(
+                "time: n{} leads in {term:?} and says {time:?}, {:?} after {told:?}",
+                from.0,
+                now - then
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// A letter leaves whose promise was looked at.
+    pub(super) fn send_stored(&mut self, from: NodeId, to: NodeId, letter: Letter) {
+        let lost = self.loses(from, to);
+        if let Letter::Raft { message, .. } = &letter {
+            self.calm.count(to, &message.body);
+        }
+        self.note(|_| Happening::Sent {
+            from,
+            to,
+            letter: Box::new(letter.clone()),
+            lost,
+        });
+        let question = letter.question();
+        let unsent = match lost {
+            true => self.random.one_in(2),
+            false => self.is_without(Rule::UnsentMeansNotSent) && self.random.one_in(20),
+        };
+        if let Some(number) = question.filter(|_| unsent) {
+            let wait = self.delay();
+            let event = Box::new(PeerEvent::Unsent(vec![number]));
+            self.after(wait, Event::Peers { node: from, event });
+        }
+        if lost {
+            return;
+        }
+        let twice = matches!(letter, Letter::Raft { .. })
+            && self.mended.is_none()
+            && self.random.one_in(self.weather.double_one_in);
+        if twice {
+            let (delay, letter) = (2 * self.delay(), Box::new(letter.clone()));
+            self.after(delay, Event::Letter { from, to, letter });
+        }
+        let (delay, letter) = (self.delay(), Box::new(letter));
+        self.after(delay, Event::Letter { from, to, letter });
+    }
+
+    /// A letter comes.
+    pub(super) fn deliver(&mut self, from: NodeId, to: NodeId, letter: Letter) -> Checked {
+        let Some(life) = self.life(to) else {
+            return Ok(());
+        };
+        if life.engine.state().members.was_removed(from) && self.weather.removed_stop {
+            return self.turn_away(from, to);
+        }
+        self.note(|_| Happening::Came {
+            from,
+            to,
+            letter: Box::new(letter.clone()),
+        });
+        let heard = match &letter {
+            Letter::Raft { message, time } => Some((message.term, *time)),
+            Letter::Reply {
+                number,
+                verdict: Verdict::NotTaken | Verdict::Refused(_),
+            } => {
+                if let Some(life) = self.life(to) {
+                    life.not_taken(*number);
+                }
+                None
+            }
+            _ => None,
+        };
+        let letters = vec![letter];
+        self.peers(to, PeerEvent::Letters { from, letters })?;
+        heard.map_or(Ok(()), |heard| self.look_at_time(from, to, heard))
+    }
+
+    /// What a member takes for cluster time is never before what its leader has said.
+    fn look_at_time(&mut self, from: NodeId, to: NodeId, heard: (Term, ClusterTime)) -> Checked {
+        let now = self.nodes[&to].machine.at(self.now).now().monotonic;
+        let Some(life) = self.life(to) else {
+            return Ok(());
+        };
+        let engine = &life.engine;
+        if engine.leader() != Some(from) || engine.term() != heard.0 {
+            return Ok(());
+        }
+        life.time_heard = life.time_heard.max(heard);
+        let (estimate, latest) = (engine.estimate().at(now), life.time_heard.1);
+        match estimate < latest {
+            true => Err(format!(
+                "time: n{} takes it for {estimate:?}, and was told {latest:?}",
+                to.0
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// A member that was removed has no business here, and is told.
+    fn turn_away(&mut self, removed: NodeId, by: NodeId) -> Checked {
+        if !self.loses(by, removed) {
+            let wait = self.delay();
+            let event = Box::new(PeerEvent::Removed { by });
+            let node = removed;
+            self.after(wait, Event::Peers { node, event });
+        }
+        Ok(())
+    }
+
+    /// The transport of a node reports something.
+    pub(super) fn peers(&mut self, id: NodeId, event: PeerEvent) -> Checked {
+        if let (PeerEvent::Unsent(numbers), Some(life)) = (&event, self.life(id)) {
+            numbers.iter().for_each(|number| life.not_taken(*number));
+        }
+        self.step_engine(id, engine::Event::Peers(vec![event]))
+    }
+}

@@ -1,0 +1,349 @@
+//! A step of an engine, and its effects: performed in the order that [`Effects`] documents, as the server's raft thread
+//! does, on the simulated disks, links and clients.
+//!
+//! What each request owes its client is checked here. It is answered once. It is answered before its time is over, and
+//! at the latest with the step that applies its entry or an entry of a newer term than the one in which it was
+//! forwarded. Its answer is that of its own entry, which readers of this node see by then. The term that it is shown is
+//! on this node's disk.
+
+use super::checks::{may_send, write_number};
+use super::cluster::{Checked, Cluster};
+use super::node::{Life, View};
+use super::power::Down;
+use super::trace::Happening;
+use crate::engine::letter::Letter;
+use crate::engine::request::{Effect, Outcome, Reply, Request};
+use crate::engine::time::Monotonic;
+use crate::engine::{Batch, DiskJob, Effects, Event, Note, Publication};
+use crate::raft::NodeId;
+use crate::replica::clock::Clock;
+use crate::replica::log_jobs::Job;
+use crate::wal;
+
+impl Cluster {
+    pub(super) fn life(&mut self, id: NodeId) -> Option<&mut Life> {
+        self.nodes.get_mut(&id)?.life.as_mut()
+    }
+
+    /// Steps an engine that runs, performs what it asks for, and hands over the requests that it takes now.
+    pub(super) fn step_engine(&mut self, id: NodeId, event: Event<u64>) -> Checked {
+        let now = self.nodes[&id].now(self.now);
+        let is_tick = matches!(event, Event::Tick);
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        if let Event::Requests(requests) = &event {
+            let callers = requests.iter().filter_map(caller);
+            life.pending
+                .extend(callers.map(|number| (number, now.monotonic)));
+        }
+        let effects = life.engine.step(now, event);
+        self.see_step(id)?;
+        let stopped = effects.stopped;
+        self.perform(id, effects)?;
+        self.look_at_pending(id, is_tick.then_some(now.monotonic))?;
+        if stopped {
+            return self.stopped(id);
+        }
+        self.hand_over_requests(id)
+    }
+
+    /// What the checks have seen within the step.
+    fn see_step(&mut self, id: NodeId) -> Checked {
+        let mut checks = self.checks.borrow_mut();
+        checks.verdict()?;
+        let shown = std::mem::take(&mut checks.shown);
+        drop(checks);
+        self.refused = shown.refused;
+        self.calm.lost_tail |= shown.lost_tail;
+        if let Some((first, last)) = shown.applied {
+            self.note(|_| Happening::Applied {
+                node: id,
+                first,
+                last,
+            });
+        }
+        if let Some(term) = shown.leads {
+            self.note(|_| Happening::Leads { node: id, term });
+            self.new_leader(id);
+        }
+        Ok(())
+    }
+
+    /// Requests wait until the engine takes them, as in the server's channel.
+    pub(super) fn hand_over_requests(&mut self, id: NodeId) -> Checked {
+        let now = self.nodes[&id].now(self.now).monotonic;
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        if life.requests.is_empty() || !life.engine.takes_requests(now) {
+            return Ok(());
+        }
+        let requests = life.requests.drain(..).collect();
+        self.step_engine(id, Event::Requests(requests))
+    }
+
+    fn perform(&mut self, id: NodeId, effects: Effects<u64>) -> Checked {
+        for note in &effects.notes {
+            if let Note::BadForward { from } = note {
+                return Err(format!("forwards: n{} sent n{} a bad one", from.0, id.0));
+            }
+        }
+        for (to, letter) in effects.send {
+            self.send(id, to, letter)?;
+        }
+        for (to, term) in effects.send_snapshot {
+            self.send_snapshot(id, to, term)?;
+        }
+        for job in effects.disk {
+            self.order_job(id, job);
+        }
+        self.begin_job(id);
+        for publication in effects.publish {
+            self.publish(id, publication)?;
+        }
+        for reply in effects.replies {
+            self.reply(id, reply)?;
+        }
+        match effects.removed && self.weather.removed_stop {
+            true => self.stop_removed(id),
+            false => Ok(()),
+        }
+    }
+
+    fn stop_removed(&mut self, id: NodeId) -> Checked {
+        if self.life(id).is_none_or(|life| life.stopping) {
+            return Ok(());
+        }
+        self.note(|_| Happening::Removed { node: id });
+        self.node(id).retired = true;
+        self.tell_to_stop(id)
+    }
+
+    /// As by SIGTERM.
+    pub(super) fn tell_to_stop(&mut self, id: NodeId) -> Checked {
+        let Some(life) = self.life(id).filter(|life| !life.stopping) else {
+            return Ok(());
+        };
+        life.stopping = true;
+        // What was handed over until now is finished; what comes later is refused.
+        let requests: Vec<Request<u64>> = life.requests.drain(..).collect();
+        if !requests.is_empty() {
+            self.step_engine(id, Event::Requests(requests))?;
+        }
+        self.step_engine(id, Event::Stop)
+    }
+
+    /// The engine has stopped: what it has not taken is refused, the log is closed, and the process ends.
+    fn stopped(&mut self, id: NodeId) -> Checked {
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        if let Some((number, _)) = life.pending.first_key_value() {
+            return Err(format!("replies: n{} stops and #{number} waits", id.0));
+        }
+        let untaken: Vec<Request<u64>> = life.requests.drain(..).collect();
+        for number in untaken.iter().filter_map(caller) {
+            self.refused_at_the_door(number);
+        }
+        self.close_log(id)?;
+        self.down(id, Down::Stopped);
+        Ok(())
+    }
+
+    fn order_job(&mut self, id: NodeId, job: DiskJob) {
+        let boot_id = self.nodes[&id].machine.at(self.now).boot_id();
+        let Some(life) = self.life(id) else { return };
+        let job = match job {
+            DiskJob::Save {
+                batch,
+                then,
+                reserve,
+            } => Job::Save {
+                batch: wal_batch(batch, boot_id),
+                then,
+                reserve,
+            },
+            DiskJob::Reserve(bytes) => Job::Reserve(bytes),
+            DiskJob::Read { from, to } => Job::Read { from, to },
+            DiskJob::Snapshot(task) => Job::Snapshot(task),
+            DiskJob::Compact(mark) => Job::Compact(mark),
+            DiskJob::Install(mark) => {
+                let incoming = life.incoming.as_mut();
+                let writer = incoming.and_then(|incoming| incoming.writer.take());
+                let writer = writer.expect("only what came is installed");
+                let finish = Box::new(|| writer.finish());
+                Job::Install { mark, finish }
+            }
+        };
+        life.jobs.push_back(job);
+    }
+
+    /// What readers of this node see goes on.
+    fn publish(&mut self, id: NodeId, publication: Publication) -> Checked {
+        let Publication {
+            tree,
+            applied,
+            term,
+            events,
+            is_jump,
+        } = publication;
+        let checks = self.checks.clone();
+        let mut checks = checks.borrow_mut();
+        let on_disk = checks.mirror(id).ballot.term;
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        let before = std::mem::replace(
+            &mut life.view,
+            View {
+                tree,
+                applied,
+                term,
+            },
+        );
+        let view = &life.view;
+        if applied < before.applied || term < before.term || view.tree.index() < before.tree.index()
+        {
+            return Err(format!(
+                "views: n{} shows {applied:?} in {term:?} after {:?} in {:?}",
+                id.0, before.applied, before.term
+            ));
+        }
+        if term > on_disk {
+            return Err(format!(
+                "shown before stored: n{} shows {term:?}, on disk is {on_disk:?}",
+                id.0
+            ));
+        }
+        if is_jump && checks.mirror(id).snapshot.index < applied {
+            return Err(format!(
+                "shown before stored: n{} shows a snapshot at {applied:?}",
+                id.0
+            ));
+        }
+        if is_jump {
+            drop(checks);
+            self.end_watches(id);
+            return Ok(());
+        }
+        checks.published(id, before.tree.index(), &events);
+        checks.verdict()?;
+        drop(checks);
+        self.tell_watchers(id, &events)
+    }
+
+    fn reply(&mut self, id: NodeId, reply: Reply<u64>) -> Checked {
+        let Reply {
+            caller: number,
+            outcome,
+        } = reply;
+        let on_disk = self.checks.borrow_mut().mirror(id).ballot.term;
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
+        life.forwarded.remove(&number);
+        if life.pending.remove(&number).is_none() {
+            return Err(format!("replies: n{} answers #{number} twice", id.0));
+        }
+        if let Outcome::Done {
+            applied,
+            term,
+            effect,
+        } = &outcome
+        {
+            let unseen = matches!(effect, Effect::Event(_)) && *applied > life.view.applied;
+            if unseen || *term > on_disk {
+                return Err(format!(
+                    "shown before stored: n{} answers #{number} with {applied:?} in {term:?}, \
+                     readers see {:?}, on disk is {on_disk:?}",
+                    id.0, life.view.applied
+                ));
+            }
+        }
+        self.answered_by(id, number, outcome)
+    }
+
+    /// Nobody may be left waiting for what this node knows, or beyond the request timeout (looked at with each tick).
+    fn look_at_pending(&mut self, id: NodeId, ticked: Option<Monotonic>) -> Checked {
+        let timeout = self.weather.request_timeout() + 3 * super::power::tick();
+        let Some(life) = self.nodes.get(&id).and_then(|node| node.life.as_ref()) else {
+            return Ok(());
+        };
+        let checks = self.checks.borrow();
+        let applied = checks.applied_by(id);
+        for (number, since) in &life.pending {
+            let known = checks.write(*number).filter(|at| *at <= applied.index);
+            if let Some(at) = known {
+                return Err(format!(
+                    "replies: n{} has applied #{number} at {at:?}, and its client waits",
+                    id.0
+                ));
+            }
+            let sent = life.forwarded.get(number);
+            if let Some((_, term)) = sent.filter(|(_, term)| *term < applied.term) {
+                return Err(format!(
+                    "replies: n{} has applied {applied}, and #{number}, forwarded in {term:?}, waits",
+                    id.0
+                ));
+            }
+            if let Some(now) = ticked.filter(|now| *now - *since > timeout) {
+                return Err(format!(
+                    "replies: n{} has #{number} waiting for {:?}",
+                    id.0,
+                    now - *since
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A letter leaves: which operations it carries is noted.
+    pub(super) fn note_forward(&mut self, from: NodeId, letter: &Letter) -> Checked {
+        may_send(from, letter)?;
+        let Letter::Forward {
+            number,
+            term,
+            orders,
+        } = letter
+        else {
+            return Ok(());
+        };
+        let Some(life) = self.life(from) else {
+            return Ok(());
+        };
+        let carried = orders.iter().filter_map(|order| write_number(order));
+        life.forwarded
+            .extend(carried.map(|carried| (carried, (*number, *term))));
+        Ok(())
+    }
+}
+
+impl Life {
+    /// What is in this letter waits for a leader again.
+    pub fn not_taken(&mut self, letter: u64) {
+        self.forwarded.retain(|_, (number, _)| *number != letter);
+    }
+}
+
+/// Who waits for the request.
+fn caller(request: &Request<u64>) -> Option<u64> {
+    match request {
+        Request::Propose(proposal) | Request::Change(proposal) => proposal.caller,
+        Request::Read(query) => Some(query.caller),
+        Request::Copy(caller) | Request::Probe(caller) => Some(*caller),
+    }
+}
+
+fn wal_batch(batch: Batch, boot_id: [u8; 16]) -> wal::Batch {
+    let clock = batch.noted.map(|(cluster, since_boot)| wal::Clock {
+        boot_id,
+        boottime_ns: since_boot.0,
+        cluster_ns: cluster.0,
+    });
+    wal::Batch {
+        ballot: batch.ballot,
+        entries: batch.entries,
+        clock,
+    }
+}

@@ -1,0 +1,109 @@
+//! Watchers: each follows all changes of keys at one node. When that node goes down, or continues from a snapshot, the
+//! watcher continues at another node from the index after the last one that it has seen, as a client does with
+//! `waitIndex`.
+//!
+//! A watcher must see each event once, in order. Where the node no longer has the events that it asks for, the client is
+//! told so (error 401), and begins anew.
+
+use super::cluster::{Checked, Cluster, Event};
+use super::weather::TICK;
+use crate::raft::NodeId;
+use crate::tree::Applied;
+
+/// How many there are.
+const WATCHERS: usize = 3;
+
+/// One of them.
+#[derive(Debug, Default)]
+pub(super) struct Watcher {
+    /// The node that it watches.
+    at: Option<NodeId>,
+    /// The first index that it has not seen; 0: it has seen nothing yet.
+    next: u64,
+}
+
+impl Cluster {
+    pub(super) fn begin_watchers(&mut self) {
+        self.watchers = (0..WATCHERS).map(|_| Watcher::default()).collect();
+        for watcher in 0..WATCHERS {
+            self.watch_later(watcher);
+        }
+    }
+
+    fn watch_later(&mut self, watcher: usize) {
+        let wait = self.random.within((500, 2 * TICK));
+        self.after(wait, Event::Watch { watcher });
+    }
+
+    /// A watcher asks a node: first it gets what the history has, then what happens.
+    pub(super) fn watch(&mut self, watcher: usize) -> Checked {
+        let up = self.up();
+        let next = self.watchers[watcher].next;
+        let Some(at) = self.random.pick(&up) else {
+            self.watch_later(watcher);
+            return Ok(());
+        };
+        let Some(life) = self.nodes[&at].life.as_ref() else {
+            return Ok(());
+        };
+        let tree = &life.view.tree;
+        let history = tree.history();
+        let is_kept = history.start().is_some_and(|start| start.0 <= next);
+        let now = tree.index().0 + 1;
+        let seen: Vec<u64> = history
+            .since(crate::tree::TreeIndex(next))
+            .map(|event| event.index.0)
+            .collect();
+        let this = &mut self.watchers[watcher];
+        this.at = Some(at);
+        if next < now && !is_kept {
+            this.next = now;
+            return Ok(());
+        }
+        seen.into_iter()
+            .try_for_each(|index| self.watcher_sees(watcher, index))
+    }
+
+    /// A node publishes events.
+    pub(super) fn tell_watchers(&mut self, at: NodeId, events: &[Applied]) -> Checked {
+        for watcher in 0..self.watchers.len() {
+            if self.watchers[watcher].at == Some(at) {
+                let indexes = events.iter().map(|applied| applied.event.index.0);
+                for index in indexes {
+                    self.watcher_sees(watcher, index)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn watcher_sees(&mut self, watcher: usize, index: u64) -> Checked {
+        let this = &mut self.watchers[watcher];
+        // A node that is behind tells again what was seen elsewhere: it is asked for what comes after.
+        if index < this.next {
+            return Ok(());
+        }
+        let missed = self.checks.borrow().event_between(this.next, index);
+        this.next = index + 1;
+        match missed {
+            None => Ok(()),
+            Some(missed) => Err(format!(
+                "watchers: one at {:?} sees event {index}, and has missed {missed}",
+                this.at
+            )),
+        }
+    }
+
+    /// This node's watches end.
+    pub(super) fn end_watches(&mut self, at: NodeId) {
+        for watcher in 0..self.watchers.len() {
+            if self.watchers[watcher]
+                .at
+                .take_if(|node| *node == at)
+                .is_some()
+            {
+                self.watch_later(watcher);
+            }
+        }
+    }
+}
