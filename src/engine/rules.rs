@@ -101,7 +101,7 @@ listed! {
     ShownTermIsStored,
     /// A view is published before the replies that it belongs to.
     PublishedBeforeReply,
-    /// Watchers are told of each change.
+    /// Watchers receive every change.
     EventsAreComplete,
 
     // Leadership and stopping.
@@ -132,9 +132,9 @@ listed! {
 
     // The snapshot thread, the transport, and the start.
 
-    /// A snapshot holds what its mark says, although the state goes on while it is written.
+    /// A snapshot holds what its mark says, although the state changes while it is written.
     SnapshotAtItsMark,
-    /// What is reported unsent was never handed to a connection.
+    /// A message is reported as unsent only if it was never handed to a connection.
     UnsentMeansNotSent,
     /// A start finds the vote.
     VoteIsFound,

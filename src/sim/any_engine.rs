@@ -1,5 +1,4 @@
-//! An engine under any rules, behind one face: so the simulator is compiled once, and which rules a run keeps
-//! is a value.
+//! An engine under any rules, behind one trait. So the simulator is compiled once, and the rules of a run are a value.
 
 use super::checks::Checks;
 use crate::engine::rules::{Rule, Rules};
@@ -14,7 +13,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-/// What the simulator asks of an engine and its core. See [`Engine`] and [`Core`] for each.
+/// The methods of [`Engine`] and [`Core`] that the simulator uses.
 pub(super) trait AnyEngine {
     fn step(&mut self, now: Now, event: Event<u64>) -> Effects<u64>;
     fn deadline(&self) -> Monotonic;
@@ -126,7 +125,7 @@ impl Rules for DiskRules {
     }
 }
 
-/// What an engine is made of.
+/// The parts of an engine.
 pub(super) struct Parts {
     pub id: NodeId,
     pub without: Option<Rule>,

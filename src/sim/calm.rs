@@ -1,7 +1,7 @@
-//! One thing goes wrong in a healthy cluster, and what must come of it is known.
+//! One fault in a healthy cluster, with a known result.
 //!
-//! Some rules keep nobody from a wrong answer: they keep a cluster from being disturbed, or from standing
-//! still. What they are good for shows only where nothing else is wrong, so here nothing else is.
+//! Some rules do not prevent wrong answers. They prevent needless elections, or a cluster without progress. Their effect
+//! shows only if there is no other fault, so here there is none.
 
 use super::client::Answer;
 use super::clock::Pace;
@@ -26,7 +26,7 @@ pub(super) struct Progress {
     appends: u64,
     /// Operations that were begun before.
     first_op: usize,
-    /// What the leader had been asked when it was told to stop.
+    /// The requests that were pending at the leader when it received the order to stop.
     owed: Vec<u64>,
 }
 
@@ -136,7 +136,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// The member that has lost entries is told of, and was not flooded. It is taken out, as a person would do.
+    /// The leader has reported the member that lost entries, and has not flooded it with probes. The member is removed, as an
+    /// operator would do.
     fn replace_victim(&mut self, leader: Option<NodeId>) -> Checked {
         let (Some(victim), Some(leader)) = (self.calm.victim, leader) else {
             return Ok(());
@@ -164,7 +165,7 @@ impl Cluster {
         }
         let since = self.ops.iter().zip(0..).skip(self.calm.first_op);
         for (op, number) in since {
-            // Whoever asks a member that stops is told so.
+            // A stopping member refuses later requests.
             let is_refusal = |failure: &&Failure| **failure == Failure::Stopped;
             let failed = match &op.answer {
                 Some(Answer::Failed(failure)) => Some(failure),

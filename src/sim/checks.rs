@@ -1,10 +1,10 @@
-//! What must hold after every step (hazards.md, section D), seen from outside the nodes.
+//! The checks after every step (hazards.md, section D), from outside the nodes.
 //!
 //! raft's own [`Witness`] looks for two leaders in a term, logs that do not match, another entry applied
-//! at an index, and a leader without a committed entry. What is added here needs the disk, the state
-//! machine or the clients: nothing is said before it is stored; what is committed is on a majority's
-//! disks; states are equal at equal indexes; no write is applied twice; no key goes before its time; a leader's time
-//! does not go back.
+//! at an index, and a leader without a committed entry. The checks here need the disk, the
+//! state machine or the clients as well. No message leaves before the disk has what it promises. Committed entries are on
+//! the disks of a majority. States are equal at equal indexes. No write is applied twice. No key expires early. A
+//! leader's time does not go back.
 //!
 //! The engines show each step of their cores and each entry that they apply, so the checks see what happens within a
 //! step of an engine, too. The first thing that is broken is kept until the cluster asks for it.
@@ -27,7 +27,7 @@ use std::hash::{Hash, Hasher};
 /// One line that says what is broken.
 pub(super) type Broken = String;
 
-/// What is compared between two looks at one core.
+/// The state of a core that is compared before and after a step.
 #[derive(Debug, Clone)]
 struct Look {
     ballot: crate::raft::Ballot,
@@ -52,7 +52,7 @@ impl Look {
     }
 }
 
-/// What the last step of an engine has shown, beside what is checked at once.
+/// Facts about the last step of an engine, for the cluster.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     /// It was elected in this term.
@@ -85,7 +85,7 @@ pub(super) struct Checks {
     pub now: u64,
     /// When the keys with a TTL are due at the earliest, by the write; where clocks are true.
     pub leases: BTreeMap<u64, u64>,
-    /// A disk has lost what it had confirmed: what is called committed may be on fewer disks than it was.
+    /// A disk has lost entries that it had confirmed. So committed entries may be on fewer disks than before.
     pub lost_tail: bool,
     pub shown: Shown,
     broken: Option<Broken>,
@@ -96,7 +96,7 @@ impl Checks {
         self.mirrors.entry(id).or_default()
     }
 
-    /// What a node has applied, be it from its log or from a snapshot.
+    /// The last entry that a node has applied, from its log or from a snapshot.
     pub fn applied_by(&self, id: NodeId) -> Position {
         self.applied.get(&id).copied().unwrap_or_default()
     }
@@ -113,7 +113,7 @@ impl Checks {
         self.applied.insert(id, snapshot);
     }
 
-    /// A process goes on from a snapshot.
+    /// A process continues from a snapshot.
     pub fn goes_on(&mut self, id: NodeId, snapshot: Position) {
         self.applied.insert(id, snapshot);
     }
@@ -373,7 +373,7 @@ pub(super) fn number_in(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// What must hold between two looks at one node.
+/// Compares one node before and after a step.
 fn one_node(id: NodeId, before: &Look, after: &Look, stored: LogIndex) -> Result<(), Broken> {
     let same_term = before.ballot.term == after.ballot.term;
     let wrong = if after.ballot.term < before.ballot.term {
@@ -383,7 +383,7 @@ fn one_node(id: NodeId, before: &Look, after: &Look, stored: LogIndex) -> Result
     } else if after.commit < before.commit {
         "its commit went back"
     } else if after.applied < before.applied {
-        "what it applied went back"
+        "its applied index went back"
     } else if same_term && before.leading && after.leading && after.last < before.last {
         "it leads and its log got shorter"
     } else if after.applied > after.commit || after.applied > stored {

@@ -12,7 +12,7 @@ use crate::raft::NodeId;
 use crate::tree;
 use std::collections::BTreeMap;
 
-/// What a client asks. Values are numbers of operations: no two writes have the same.
+/// A request of a client. Each value is the number of its operation, so no two writes have the same value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     /// A quorum read of a key.
@@ -74,7 +74,7 @@ impl Ask {
         command
     }
 
-    /// As the checker of histories sees it; None for what it does not look at.
+    /// The operation for the history checker. None: the checker ignores it.
     fn action(&self, number: u64) -> Option<(u64, Action<u64>)> {
         let write = |condition| Action::Write {
             condition,
@@ -96,13 +96,13 @@ impl Ask {
 /// What a node answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The write happened; what it replaced, and at which index.
+    /// The write happened: the value before, and the index.
     Done(Option<u64>, u64),
     /// The write's condition did not hold.
     Refused,
     /// What a read found: the value and its index.
     Found(Option<(u64, u64)>),
-    /// Nothing was done: it may be asked elsewhere.
+    /// The node did not take the request. The client may ask another node.
     NotTaken,
     /// No result; a write may have happened, or may happen yet.
     Failed(Failure),
@@ -113,7 +113,7 @@ pub enum Answer {
 pub struct Op {
     /// Its client.
     pub client: u64,
-    /// What was asked.
+    /// The request.
     pub ask: Ask,
     /// When it was first asked.
     pub called: u64,
@@ -158,7 +158,7 @@ pub(super) struct Client {
     pub stays_with: Option<NodeId>,
     /// The number of the operation under way.
     pub busy: Option<u64>,
-    /// What it saw last of each key.
+    /// The last value and index that it saw of each key.
     seen: BTreeMap<u64, (u64, u64)>,
     /// Its own key with a TTL; another one after each write of unknown outcome.
     pub lease: u64,

@@ -33,7 +33,7 @@ pub struct Settings {
     pub nodes: u64,
     /// The rules that the cores keep.
     pub keeping: Keeping,
-    /// The rule that the engines, and what is around them, do not keep.
+    /// The rule that is switched off in engines, disks and links.
     pub without: Option<Rule>,
     /// Whether to keep a trace.
     pub tracing: bool,
@@ -164,14 +164,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster of new nodes that have just been told to start.
+    /// A cluster of new nodes that are about to start.
     pub fn new(settings: Settings) -> Cluster {
         let mut random = Random::new(settings.seed);
         let weather = Weather::of(&mut random);
         Cluster::in_weather(settings, weather, random)
     }
 
-    /// A cluster whose leader is told to hand over so many times, with clients that write all the time.
+    /// A cluster whose leader transfers its leadership `times` times, with clients that write all the time.
     pub fn handing_over(settings: Settings, times: u64, how: Handovers) -> Cluster {
         let mut random = Random::new(settings.seed);
         let weather = Weather::of_handovers(how, &mut random);

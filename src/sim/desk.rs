@@ -1,6 +1,6 @@
-//! Where clients meet the cluster: what they ask, where, and what they hear.
+//! Requests of clients on their way to a member, and the replies.
 //!
-//! A client asks any node, whoever leads. It stays with that node until it gets no result there.
+//! A client asks any member, not only the leader. It stays with that member until a request fails there.
 
 use super::client::{Answer, Ask, Op};
 use super::cluster::{Checked, Cluster, Event};
@@ -71,7 +71,7 @@ impl Cluster {
     pub(super) fn request(&mut self, number: u64, id: NodeId) -> Checked {
         let ask = self.ops[number as usize].ask.clone();
         let Some(life) = self.life(id) else {
-            // Nobody listens: the client hears that soon, or hears nothing.
+            // The connection is refused, or there is no reply.
             if self.mended.is_some() || self.random.one_in(2) {
                 self.refused_at_the_door(number);
             }
@@ -84,7 +84,7 @@ impl Cluster {
         self.hand_over_requests(id)
     }
 
-    /// Nothing was done with a request, and nothing will be.
+    /// A node refuses a request before its engine takes it.
     pub(super) fn refused_at_the_door(&mut self, number: u64) {
         match number >= CHANGES {
             true => drop(self.changes.remove(&number)),

@@ -2,7 +2,7 @@
 //! after the other, each taking its time.
 //!
 //! A job is done when its time is over. A process that dies before may have done a part of it: then the job begins, and
-//! the power goes in the middle of it. What a sync has confirmed is noted in the node's [`Mirror`].
+//! the power goes in the middle of it. The node's [`Mirror`] records everything that a sync has confirmed.
 
 use super::any_engine::AnyEngine;
 use super::checks::Checks;
@@ -144,7 +144,7 @@ impl Cluster {
         self.after(takes, Event::Disk { node: id, life });
     }
 
-    /// The disk has worked long enough: what it was given is done.
+    /// The time of a job is over: does it.
     pub(super) fn disk_done(&mut self, id: NodeId, life_number: u64) -> Checked {
         if self.node(id).life_number != life_number {
             return Ok(());
@@ -218,7 +218,7 @@ impl Cluster {
         self.checks.borrow_mut().verdict()
     }
 
-    /// Lets the log work; what comes of it goes its way.
+    /// Lets the log work, and passes on the results.
     fn use_log(
         &mut self,
         id: NodeId,

@@ -1,7 +1,7 @@
 //! Leadership handed over again and again while clients write (hazard D20).
 //!
-//! A storm's transfers are a few among many misfortunes. Here they are what happens: the leader is told to
-//! hand over, what comes of it is seen, a client that asks afterwards must be served, and it begins anew.
+//! In a storm, transfers are a few of many faults. Here they are the subject. The leader receives the order to transfer,
+//! the result is checked, and a client that asks afterwards must be served. Then the next transfer begins.
 //! [`Handovers::Undisturbed`]: nothing goes wrong, so each must succeed within an election timeout.
 //! [`Handovers::Disturbed`]: messages are lost and late, and often the target dies or is cut off at some moment
 //! of the handover. Then it may fail; the leader must take writes again once its deadline has passed.
@@ -14,14 +14,14 @@ use super::weather::{ELECTION, Handovers, Kind, TICK};
 use crate::engine;
 use crate::raft::{NodeId, Term};
 
-/// What came of all the handovers of a run. Times are virtual microseconds.
+/// The results of all transfers of a run. Times are virtual microseconds.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Handed {
-    /// Those that a leader was told to make, and took on.
+    /// Transfers that a leader began.
     pub asked: u64,
     /// The target led within an election timeout.
     pub over: u64,
-    /// The old leader went on in its term.
+    /// The old leader continued in its term.
     pub kept: u64,
     /// Those that nothing but the weather was against, and that were not over in time nevertheless.
     pub failed_unharmed: u64,
@@ -42,9 +42,9 @@ pub(super) struct Progress {
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// Clients work; from `until` on the leader is told to hand over, as soon as there is one.
+    /// Clients work. From `until` on, the next leader receives the order.
     Rest { until: u64 },
-    /// The leader was told to.
+    /// The leader has the order.
     Moving(Order),
     /// It is decided, and the operations from `first` on were begun since: a write among them must be done.
     Decided { order: Order, first: usize },
@@ -66,7 +66,7 @@ struct Order {
     term: Term,
     /// None: whom the leader thinks best.
     to: Option<NodeId>,
-    /// What is done against it, and when.
+    /// The fault, and its time.
     harm: Option<(u64, Harm)>,
     harmed: bool,
 }
@@ -90,7 +90,7 @@ impl Cluster {
         self.handovers.left = times;
     }
 
-    /// What came of the handovers so far.
+    /// The results so far.
     pub fn handed(&self) -> Handed {
         self.handovers.handed
     }
@@ -207,7 +207,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whoever leads now must serve. A target that is cut off stays so until that is seen: the old leader
+    /// The leader of now must serve. A target that is cut off stays so until that is seen: the old leader
     /// must do without it.
     fn decided(&mut self, order: Order) {
         let first = self.ops.len();
@@ -243,7 +243,7 @@ impl Cluster {
         }
     }
 
-    /// Who leads in the newest term, and which that is.
+    /// The leader of the newest term, and that term.
     fn leading(&self) -> Option<(NodeId, Term)> {
         let leader = self.leader()?;
         let life = self.nodes[&leader].life.as_ref()?;

@@ -11,7 +11,7 @@ use crate::raft::{LogIndex, NodeId};
 use crate::tree;
 use std::collections::BTreeMap;
 
-/// Clients go on for this long after the mending.
+/// Clients continue for this long after the repair.
 const AFTERGLOW: u64 = 8 * ELECTION;
 /// Within this time after it, all must have come right.
 const LIMIT: u64 = 60 * ELECTION;
@@ -95,7 +95,7 @@ impl Cluster {
         })
     }
 
-    /// Everything clients saw, and what is there in the end.
+    /// Checks the replies of all clients, and the final state.
     pub(super) fn check_history(&self) -> Checked {
         let Some(life) = self.leader().and_then(|id| self.nodes[&id].life.as_ref()) else {
             return Err("liveness: nobody leads".into());
@@ -119,7 +119,7 @@ impl Cluster {
         let numbered = self.ops.iter().zip(0..);
         let seen = numbered.filter_map(|(op, number)| Some((number, op.as_operation(number)?)));
         let (numbers, mut history): (Vec<u64>, Vec<_>) = seen.unzip();
-        // What is there when nothing happens any more is a read of everything.
+        // The final state counts as a read of every key.
         for key in 0..self.weather.keys {
             let node = end.get(&Ask::Read(key).key()).ok();
             let value = node.and_then(|node| super::checks::number_in(node.value()?));

@@ -1,7 +1,7 @@
 //! Is a history linearizable? Pure: operations in, an explanation out when they are not.
 //!
-//! A *history* is what clients saw: each [`Operation`] says which key it touched, what was asked,
-//! when it was called, when it returned and with what [`Outcome`]. It is *linearizable* (Herlihy and
+//! A *history* is the list of all operations of the clients. An [`Operation`] holds its key, its action, the times of its
+//! call and return, and its [`Outcome`]. It is *linearizable* (Herlihy and
 //! Wing, 1990) if every operation can be given one moment between its call and its return so that, in
 //! the order of these moments, a plain variable would have given the same answers. As keys do not
 //! concern each other, a history is linearizable if that of each key is.
@@ -12,16 +12,15 @@
 //! # How it searches
 //!
 //! Lowe's "just in time" form of Wing and Gong's search ("Testing for linearizability", 2016). Calls
-//! and returns are gone through in order of time. What could be true so far is a set of
-//! *possibilities*: the value of the key, and which of the open operations have taken effect. A call
-//! opens an operation. A return asks of each possibility to let the operation take effect, possibly
-//! after other open ones; possibilities that cannot are dropped. When none is left, no order explains
-//! the history, and the operation that just returned is the [`Violation`].
+//! and returns are visited in order of time. The state of the search is a set of *possibilities*: the value of the key,
+//! and which of the open operations have taken effect. A call opens an operation. At a return, the operation takes effect
+//! in each possibility, possibly after other open ones. Possibilities in which it cannot are dropped. If none is left, no
+//! order explains the history, and the operation that just returned is the [`Violation`].
 //!
 //! Equal possibilities are kept once (the memoisation of the title), and a possibility that used up
-//! more unknown operations than another that is otherwise equal is dropped: what it may still become,
-//! the other may too; and of unknown writes whose values nobody ever saw, one stands for all. So the
-//! cost grows with the operations open at once, and little with the unknown ones.
+//! more unknown operations than another that is otherwise equal is dropped: the other one has at least the same futures.
+//! Of unknown writes with values that no client saw, one stands for all. So the cost grows with the operations that are
+//! open at once, and little with the unknown ones.
 //!
 //! # What to put in
 //!
@@ -62,27 +61,27 @@ pub struct Operation<K, V> {
     /// When its answer was there, or after; not before `called`. Not looked at when the outcome is
     /// unknown.
     pub returned: u64,
-    /// What was asked.
+    /// The request.
     pub action: Action<V>,
-    /// What came of it.
+    /// The result.
     pub outcome: Outcome<V>,
 }
 
-/// What an operation asks of its key.
+/// The request of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action<V> {
     /// The value, or that there is none.
     Read,
     /// Replace the value if the condition holds.
     Write {
-        /// What must be there for anything to happen.
+        /// Without it, the write changes nothing.
         condition: Condition<V>,
-        /// What is there afterwards; None: nothing.
+        /// The new value. None: the key is deleted.
         value: Option<V>,
     },
 }
 
-/// What a write asks of the value before it.
+/// A condition on the value before the write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition<V> {
     /// Nothing.
@@ -95,7 +94,7 @@ pub enum Condition<V> {
     Is(V),
 }
 
-/// What came of an operation, as far as its client knows.
+/// The result of an operation, as its client knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<V> {
     /// The write took effect.
@@ -112,7 +111,7 @@ pub enum Outcome<V> {
 }
 
 impl<V> Action<V> {
-    /// Set, whatever was there.
+    /// Set, without a condition.
     pub fn set(value: V) -> Action<V> {
         Action::Write {
             condition: Condition::Any,
@@ -142,7 +141,7 @@ impl<V> Action<V> {
 pub struct Violation {
     /// Its place in the history that was checked.
     pub operation: usize,
-    /// What was known just before it returned, in words.
+    /// The possible values just before it returned, in words.
     pub why: String,
 }
 
@@ -211,7 +210,7 @@ struct Possibilities<V>(BTreeMap<Known<V>, Vec<BTreeSet<usize>>>);
 type Known<V> = (Option<V>, BTreeSet<usize>);
 
 impl<V: Clone + Ord> Possibilities<V> {
-    /// Adds it, and tells whether that was worth it.
+    /// Adds it, unless another one makes it superfluous. Returns whether it was added.
     fn add(&mut self, new: &Possibility<V>) -> bool {
         let key = (new.value.clone(), new.known.clone());
         let used = self.0.entry(key).or_default();
@@ -239,8 +238,7 @@ impl<V: Clone + Ord> Possibilities<V> {
 /// The operations on one key.
 struct Search<'a, K, V> {
     history: &'a [Operation<K, V>],
-    /// The values that any answer or condition speaks of. Writes of other values can be told apart
-    /// by nobody.
+    /// The values in replies and conditions. Writes of other values cannot be distinguished.
     observed: BTreeSet<&'a V>,
     /// Called, and not returned (or never to return).
     open: BTreeSet<usize>,
@@ -346,7 +344,7 @@ impl<K, V: Clone + Ord> Search<'_, K, V> {
         done.into_vec()
     }
 
-    /// What may be true after one more open operation.
+    /// The possibilities after one more open operation.
     fn next(&self, current: &Possibility<V>) -> Vec<Possibility<V>> {
         let unseen = |value: &V| !self.observed.contains(value);
         let mut hidden = current.value.as_ref().is_some_and(unseen);

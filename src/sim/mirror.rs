@@ -1,4 +1,4 @@
-//! What a node has certainly on its disk: all that a sync confirmed.
+//! The durable content of a node's disk: everything that a sync has confirmed.
 
 use crate::raft::{Ballot, LogIndex, NodeId, Position, Start, StoredLog, Term};
 use crate::wal::Batch;
@@ -21,7 +21,7 @@ impl Mirror {
             || self.entries.get(&position.index) == Some(&position.term)
     }
 
-    /// Whether a restart would find that it has voted so, or that it has gone on since.
+    /// Whether a restart would find this vote, or a later term.
     pub fn has_voted(&self, term: Term, vote: NodeId) -> bool {
         let vote = Some(vote);
         self.ballot == Ballot { term, vote } || self.ballot.term > term
@@ -65,7 +65,7 @@ impl Mirror {
         }
     }
 
-    /// What was found at a start is on disk from now on, whatever was before.
+    /// Takes over the content that a start has found.
     pub fn reflect(&mut self, start: &Start, ballot: Ballot) {
         self.ballot = ballot;
         self.snapshot = start.snapshot.position;
@@ -79,7 +79,7 @@ impl Mirror {
         }
     }
 
-    /// Compares with what a start found, and tells what is missing.
+    /// Compares with the content that a start has found, and returns a description of the first missing part.
     pub fn missing_in(
         &self,
         ballot: Ballot,

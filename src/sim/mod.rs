@@ -11,9 +11,9 @@
 //! | time | `cluster`, `clock` | a queue of events in virtual time; each machine has a monotonic and a wall clock of its own |
 //! | the raft thread | `perform` | steps an engine, and performs its effects in their order |
 //! | the disk | `disk` | does the jobs one after the other, each in its time; notes what is certainly stored (`mirror`) |
-//! | the snapshot thread | `disk` | fills a snapshot while everything else goes on |
-//! | the links | `network`, `streams` | lose letters and snapshots, hold them up, carry raft's twice |
-//! | processes | `power`, `node` | start from what is on the disk; crash, are killed, or stop when told |
+//! | the snapshot thread | `disk` | fills a snapshot while the engine works |
+//! | the links | `network`, `streams` | lose and delay peer messages and snapshots, duplicate those of raft |
+//! | processes | `power`, `node` | start from the disk; crash, are killed, or stop by an order |
 //! | clients | `client`, `desk` | ask any member: writes, quorum reads, changes of the members |
 //! | watchers | `watchers` | follow all events at one member, and continue at another one |
 //!
@@ -21,33 +21,33 @@
 //!
 //! # A run
 //!
-//! [`Weather`] says what a seed is put through. A storm of a second or two: letters are lost, doubled, late
-//! and out of order, links cut one way or both; processes are killed or told to stop, machines crash and lose any part
-//! of what was not synced, also in the middle of a write; disks are slow, hang, are full, or fail a sync; machines stop
-//! and go on, clocks run at half and double speed, wall clocks jump; members come and go, leadership moves;
-//! snapshots are made every few entries and sent to whom is behind. In some storms the nemesis has a plan ([`Plot`]): it
+//! [`Weather`] is the fault profile of a seed. Faults happen for a second or two. Messages are lost, duplicated, late and
+//! out of order, and links are cut one way or both. Processes are killed or stopped. Machines crash and lose any part of
+//! the unsynced bytes, also in the middle of a write. Disks are slow, hang, are full, or fail a sync. Machines pause,
+//! clocks run at half and double speed, wall clocks jump. Members are added and removed, and the leadership is
+//! transferred. Snapshots are made every few entries and sent to followers that are behind. In some storms the nemesis has a plan ([`Plot`]): it
 //! looks at the cluster after every event and does the worst that it can at that moment, for a harm that needs several
 //! misfortunes in one order. In others only one thing goes wrong, and it is known what must come of it ([`Calm`]).
-//! Then all is mended, and everything must come right: one leader, members level with it, clients served, no key left
-//! whose time is up.
+//! Then all faults end, and the cluster must recover: one leader, the same log on all members, clients are served, and
+//! every key with a TTL expires.
 //!
 //! # What must hold
 //!
 //! | of | after each step of a core or an engine | file |
 //! |---|---|---|
-//! | raft | one leader a term; a leader's log only grows; log matching; leader completeness; one entry applied at an index; term, vote, commit and applied never go back | [`Witness`](crate::raft::invariants::Witness), `checks` |
-//! | the disk | nothing is said, reported, applied or shown before it is stored; what is called committed is on the disks of a majority; a vote on disk stays; a start finds all that a sync confirmed | `checks`, `mirror`, `disk` |
-//! | the state | equal at equal indexes; no write is applied twice; no key expires early | `checks` |
-//! | time | a leader's stamps never go back; a member's estimate is never before what its leader has said | `checks`, `network` |
+//! | raft | one leader a term, a leader's log only grows, log matching, leader completeness, one entry applied at an index. Term, vote, commit and applied never go back | [`Witness`](crate::raft::invariants::Witness), `checks` |
+//! | the disk | no message, report, applied entry or view precedes the sync that it depends on. Committed entries are on the disks of a majority. A vote on disk stays. A start finds everything that a sync confirmed | `checks`, `mirror`, `disk` |
+//! | the state | equal at equal indexes. No write is applied twice. No key expires early | `checks` |
+//! | time | a leader's stamps never go back, and its time advances with its clock. A member's estimate is never before the time that its leader has sent | `checks`, `network` |
 //! | replies | each request gets one, that of its own entry, within the request timeout, and no later than this member has applied its entry or an entry of a newer term than it was forwarded in | `perform` |
-//! | readers | views never go back; a reply comes after the view that shows it; a term that is shown is on disk | `perform` |
+//! | readers | views never go back. A reply follows the view that contains its change. A term in a reply or view is on disk | `perform` |
 //! | watchers | each event once, in order, the same from every member | `watchers`, `checks` |
 //! | forwards | a member forwards clients' commands only | `checks` |
-//! | the end | the history is linearizable ([`linear`]); POSTs are in order and there once; a client's own key is as it left it | `history` |
+//! | the end | the history is linearizable ([`linear`]). POSTs are in order and there once. A client's own key has the value of its last write | `history` |
 //!
 //! A run ends with the first line that says what broke. That it can is shown in `tests/sim/rules.rs`: a rule
-//! of raft ([`Rules`](crate::raft::Rules)) or of the engine and what is around it ([`Rule`](crate::engine::rules::Rule))
-//! is switched off, and a seed is known that finds the harm.
+//! of raft ([`Rules`](crate::raft::Rules)) or of the engine and the threads around it
+//! ([`Rule`](crate::engine::rules::Rule)) is switched off, and a known seed finds the violation.
 //!
 //! # Hazards and where they are met
 //!
@@ -73,15 +73,14 @@
 //! | D17 one owner of raft's state | a core is stepped by its engine alone | the type: `Core::step` takes `&mut self` |
 //! | D18 delete from the first conflict | late and doubled appends | `stale-longer-append` |
 //! | D19 timer resets | [`Calm::FastAndStale`] | `timer-of-a-voter`; `tests/raft`: a leader within five timeouts |
-//! | D20 transfer | a storm's transfers and stops; [`Calm::Shutdown`]; [`Cluster::handing_over`], a thousand of them under load | `transfer` |
+//! | D20 transfer | transfers and stops among other faults, [`Calm::Shutdown`], and [`Cluster::handing_over`]: a thousand under load | `transfer` |
 //! | D21 uncommitted log is capped | 6,000 bytes here, with cut-off leaders | `uncommitted-cap` |
 //! | D22 slow followers | tiny memory, windows and reads from disk; one stream a follower | `lagging-follower-reads-back`, `follower-catches-up` |
 //! | E1, E4 watches and terms | `watchers`; a view's term never falls while a process runs | – |
 //!
 //! # Left out
 //!
-//! The threads, the sockets and HTTP. The handshake: an incarnation that is not the known one, a stranger on the
-//! network. Disks that rot (the log's own tests have those), and wiped directories.
+//! The threads, the sockets and HTTP. The handshake: another incarnation, and messages from outside the cluster. Disks that rot (the log's own tests have those), and wiped directories.
 
 mod any_engine;
 mod calm;

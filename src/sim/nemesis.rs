@@ -1,4 +1,4 @@
-//! What goes wrong: one thing now and then, as the weather has it.
+//! Faults at random times, with the weights of the fault profile.
 
 use super::clock::Pace;
 use super::cluster::{Checked, Cluster, Event};
@@ -9,7 +9,7 @@ use super::weather::{Act, ELECTION, Kind};
 use crate::engine::{self, PeerEvent};
 use crate::raft::NodeId;
 
-/// Nodes that may join, beside those that founded the cluster.
+/// Nodes that may join in addition to the founders.
 const GUESTS: u64 = 3;
 const DAY_NS: i64 = 86_400_000_000_000;
 

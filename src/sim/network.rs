@@ -1,7 +1,7 @@
-//! The links between members: they lose letters, hold them up, and carry raft's twice.
+//! The links between members. They lose and delay peer messages, and duplicate those of raft.
 //!
-//! What is asked of a leader (commands, changes, indexes of reads) is handed to a connection once: it never comes twice.
-//! If it is lost, its sender hears that it was never sent, or hears nothing.
+//! A request to a leader (commands, changes, indexes of reads) is handed to a connection once, so it never arrives twice.
+//! If it is lost, its sender gets the report that it was never sent, or no report.
 
 use super::cluster::{Checked, Cluster, Event};
 use super::trace::Happening;
@@ -13,7 +13,7 @@ use crate::replica::clock::Clock;
 use crate::tree::ClusterTime;
 
 impl Cluster {
-    /// A letter that needs no disk leaves.
+    /// Sends a peer message that does not depend on the disk.
     pub(super) fn send(&mut self, from: NodeId, to: NodeId, letter: Letter) -> Checked {
         if let Letter::Raft { message, time } = &letter {
             self.time_goes_on(from, message.term, *time)?;
@@ -32,7 +32,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What a leader says the time is goes on as its clock does.
+    /// The cluster time in a leader's messages advances with its clock.
     fn time_goes_on(&mut self, from: NodeId, term: Term, time: ClusterTime) -> Checked {
         let now = self.nodes[&from].now(self.now).monotonic;
         let Some(life) = self.life(from).filter(|_| time > ClusterTime(0)) else {
@@ -41,7 +41,7 @@ impl Cluster {
         let told = life.told.replace((term, time, now));
         match told.filter(|(before, ..)| *before == term) {
             Some((_, told, then)) if time.0 < told.0 + (now.0 - then.0) => Err(format!(
-                "time: n{} leads in {term:?} and says {time:?}, {:?} after {told:?}",
+                "time: n{} leads in {term:?} and sends {time:?}, {:?} after {told:?}",
                 from.0,
                 now - then
             )),
@@ -49,7 +49,7 @@ impl Cluster {
         }
     }
 
-    /// A letter leaves whose promise was looked at.
+    /// Sends a peer message whose promise is checked.
     pub(super) fn send_stored(&mut self, from: NodeId, to: NodeId, letter: Letter) {
         let lost = self.loses(from, to);
         if let Letter::Raft { message, .. } = &letter {
@@ -85,7 +85,7 @@ impl Cluster {
         self.after(delay, Event::Letter { from, to, letter });
     }
 
-    /// A letter comes.
+    /// Delivers a peer message.
     pub(super) fn deliver(&mut self, from: NodeId, to: NodeId, letter: Letter) -> Checked {
         let Some(life) = self.life(to) else {
             return Ok(());
@@ -116,7 +116,7 @@ impl Cluster {
         heard.map_or(Ok(()), |heard| self.look_at_time(from, to, heard))
     }
 
-    /// What a member takes for cluster time is never before what its leader has said.
+    /// A member's estimate of cluster time is never before the time that its leader has sent.
     fn look_at_time(&mut self, from: NodeId, to: NodeId, heard: (Term, ClusterTime)) -> Checked {
         let now = self.nodes[&to].machine.at(self.now).now().monotonic;
         let Some(life) = self.life(to) else {
@@ -130,14 +130,14 @@ impl Cluster {
         let (estimate, latest) = (engine.estimate().at(now), life.time_heard.1);
         match estimate < latest {
             true => Err(format!(
-                "time: n{} takes it for {estimate:?}, and was told {latest:?}",
+                "time: n{} estimates {estimate:?}, and has received {latest:?}",
                 to.0
             )),
             false => Ok(()),
         }
     }
 
-    /// A member that was removed has no business here, and is told.
+    /// A removed member is refused, with the reason.
     fn turn_away(&mut self, removed: NodeId, by: NodeId) -> Checked {
         if !self.loses(by, removed) {
             let wait = self.delay();

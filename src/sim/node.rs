@@ -19,20 +19,20 @@ use std::collections::{BTreeMap, VecDeque};
 /// Events that a tree keeps: few, so that hashing one is quick.
 const HISTORY_EVENTS: usize = 24;
 
-/// What outlives a crash, and what is known about it from outside.
+/// The parts that outlive a process.
 pub(super) struct Node {
     pub id: NodeId,
     pub disk: LyingDisk,
     pub machine: Machine,
-    /// Counts lives: what was meant for an earlier one is dropped.
+    /// Counts processes. Events for an earlier one are dropped.
     pub life_number: u64,
     pub life: Option<Life>,
-    /// Stopped until then, as by SIGSTOP: what comes for it waits.
+    /// Stopped until then, as by SIGSTOP. Its events wait.
     pub paused_until: u64,
     pub slow_disk_until: u64,
     /// Until then its disk finishes nothing.
     pub hung_disk_until: u64,
-    /// Its next start finds so many entries less than it had stored.
+    /// The number of stored entries that its next start does not find.
     pub loses_tail: u64,
     /// Has learnt that it was removed, and stays down.
     pub retired: bool,
@@ -49,10 +49,10 @@ pub(super) struct Life {
     pub requests: VecDeque<Request<u64>>,
     /// Requests that the engine has taken and not answered: when it took each.
     pub pending: BTreeMap<u64, Monotonic>,
-    /// Writes that were forwarded: the letter that carries each, and its term.
+    /// Forwarded writes, with the number and term of the message.
     pub forwarded: BTreeMap<u64, (u64, Term)>,
     pub log: LogJobs<LyingDisk, DiskRules>,
-    /// What waits for the disk; it works on the first one.
+    /// Jobs for the disk. It works on the first one.
     pub jobs: VecDeque<Job>,
     pub disk_is_busy: bool,
     /// Snapshots to be written; the first one is under way.
@@ -63,9 +63,9 @@ pub(super) struct Life {
     pub streams: BTreeMap<NodeId, u64>,
     /// The latest cluster time heard from a leader, and its term.
     pub time_heard: (Term, ClusterTime),
-    /// What it has said last as a leader: its term, the cluster time, and when that was by its own clock.
+    /// The last message that it has sent as a leader: the term, the cluster time, and the time by its own clock.
     pub told: Option<(Term, ClusterTime, Monotonic)>,
-    /// It was told to stop.
+    /// It has received the order to stop.
     pub stopping: bool,
 }
 
@@ -127,7 +127,7 @@ impl Node {
         Ok(found)
     }
 
-    /// What the core is told of the disk, the state machine as of the snapshot, and the snapshot's bytes.
+    /// The start of the core, the state of the snapshot, and the snapshot's bytes.
     pub fn start_of(
         &self,
         recovered: &mut Recovered<LyingDisk>,

@@ -126,7 +126,7 @@ impl Cluster {
             return Ok(());
         };
         life.stopping = true;
-        // What was handed over until now is finished; what comes later is refused.
+        // The engine finishes earlier requests, and refuses later ones.
         let requests: Vec<Request<u64>> = life.requests.drain(..).collect();
         if !requests.is_empty() {
             self.step_engine(id, Event::Requests(requests))?;
@@ -134,7 +134,7 @@ impl Cluster {
         self.step_engine(id, Event::Stop)
     }
 
-    /// The engine has stopped: what it has not taken is refused, the log is closed, and the process ends.
+    /// The engine has stopped. Requests that it has not taken are refused, the log is closed, and the process ends.
     fn stopped(&mut self, id: NodeId) -> Checked {
         let Some(life) = self.life(id) else {
             return Ok(());
@@ -179,7 +179,7 @@ impl Cluster {
         life.jobs.push_back(job);
     }
 
-    /// What readers of this node see goes on.
+    /// Replaces the view of this node's readers.
     fn publish(&mut self, id: NodeId, publication: Publication) -> Checked {
         let Publication {
             tree,
@@ -298,7 +298,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A letter leaves: which operations it carries is noted.
+    /// Records the operations that a forward carries.
     pub(super) fn note_forward(&mut self, from: NodeId, letter: &Letter) -> Checked {
         may_send(from, letter)?;
         let Letter::Forward {
@@ -320,13 +320,13 @@ impl Cluster {
 }
 
 impl Life {
-    /// What is in this letter waits for a leader again.
+    /// The commands of this forward wait for a leader again.
     pub fn not_taken(&mut self, letter: u64) {
         self.forwarded.retain(|_, (number, _)| *number != letter);
     }
 }
 
-/// Who waits for the request.
+/// The caller of a request.
 fn caller(request: &Request<u64>) -> Option<u64> {
     match request {
         Request::Propose(proposal) | Request::Change(proposal) => proposal.caller,

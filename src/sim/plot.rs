@@ -4,8 +4,7 @@
 //! find them in thousands of seeds. Here the nemesis looks after every event, as an adversary would who sees
 //! all nodes and owns the network, and cuts, stops or kills at the worst moment. It has no other means: no
 //! message is invented, altered or delivered on a cut link, and members are changed by asking a leader.
-//! The other small misfortunes of a storm go on meanwhile, so a plan often comes to nothing;
-//! then all links are mended, and it begins anew.
+//! Other faults of the profile happen meanwhile, so a plan often fails. Then all links are restored, and it begins again.
 
 use super::cluster::{Checked, Cluster};
 use super::power::Down;
@@ -21,7 +20,7 @@ pub(super) struct Progress {
     due: u64,
 }
 
-/// What has been done so far.
+/// The state of the plan.
 #[derive(Debug, Default, Clone, Copy)]
 enum Stage {
     /// Waits until `due`, then for its moment.
@@ -37,7 +36,7 @@ enum Stage {
     },
     /// [`Plot::TwoChanges`]: `old` has removed `out`, and nobody has heard of it.
     Removed { old: NodeId, out: NodeId },
-    /// `new` is being elected; `kept` will hear nothing of it, to be of `old`'s half.
+    /// `new` is being elected; `kept` receives no message of it, so that it stays in `old`'s half.
     Elected {
         old: NodeId,
         new: NodeId,
@@ -103,7 +102,7 @@ impl Cluster {
         }
     }
 
-    /// Whoever is elected next appends an entry that nobody hears of.
+    /// The next leader appends an entry that no other member receives.
     fn silence_next(&mut self, old: NodeId) {
         if let Some((new, _)) = self.about_to_lead(old) {
             let others = self.all_but(&[new]);
@@ -177,7 +176,7 @@ impl Cluster {
         }
     }
 
-    /// One of those who vote for the next leader hears no more of it.
+    /// One of the voters for the next leader receives no further message of it.
     fn keep_one(&mut self, old: NodeId, out: NodeId) {
         let Some((new, voters)) = self.about_to_lead(old) else {
             return;
@@ -303,7 +302,7 @@ impl Cluster {
         }
     }
 
-    /// All others hear nothing of each other, so that none of them is elected.
+    /// Cuts all links among the others, so that none of them is elected.
     fn keep_apart(&mut self, these: &[NodeId]) {
         let others = self.all_but(these);
         for one in &others {
@@ -313,5 +312,5 @@ impl Cluster {
     }
 }
 
-/// How long a plan waits for what it needs: an election or two.
+/// How long a plan waits for its condition: an election or two.
 const PATIENCE: (u64, u64) = (4 * ELECTION, 8 * ELECTION);

@@ -23,7 +23,7 @@ const UNCOMMITTED_BYTES: usize = 6_000;
 /// How a process ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Down {
-    /// The power goes: what was not synced is lost, in any part.
+    /// A power failure. Any part of the unsynced bytes is lost.
     Crash(&'static str),
     /// The process ends, the machine does not.
     Kill(&'static str),
@@ -93,7 +93,7 @@ impl Cluster {
         }
     }
 
-    /// Its host refuses connections now: some hear of that.
+    /// Its host refuses connections now. Some members notice.
     fn tell_of_the_dead(&mut self, leader: NodeId) {
         for node in self.up() {
             if self.random.one_in(3) {

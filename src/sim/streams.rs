@@ -1,7 +1,7 @@
 //! Snapshots on their way from a leader to a member that is far behind.
 //!
 //! A stream carries the bytes of a file. It may be lost, come late or come twice (the sender gave up on one
-//! that was only slow). Its end is told to the sender's engine once, whatever becomes of it. The receiver keeps the file
+//! that was only slow). The sender's engine gets one report about its end. The receiver keeps the file
 //! until its engine installs it or does not want it, as the server's raft thread does.
 
 use super::cluster::{Checked, Cluster, Event, Stream};
@@ -13,7 +13,7 @@ use crate::raft::{NodeId, Position, Term};
 use crate::wal::WalErrorKind;
 use std::sync::Arc;
 
-/// A sender that hears nothing of its stream gives up on it.
+/// A sender without a reply gives up its stream after this time.
 const PATIENCE: u64 = 4 * ELECTION;
 
 impl Cluster {
@@ -140,7 +140,7 @@ impl Cluster {
         let Some(life) = self.life(to) else {
             return Ok(());
         };
-        // The engine had no use for what came: dropping it removes the file.
+        // The engine does not use the snapshot. Dropping it removes the file.
         let wanted = |incoming: &mut Incoming| incoming.writer.is_some();
         if life.incoming.take_if(wanted).is_some() {
             self.tell_sender(to, from, stream, None);
@@ -166,7 +166,7 @@ impl Cluster {
         }
     }
 
-    /// The end of a stream, told to the engine the first time it is heard of.
+    /// Reports the end of a stream to the engine, once.
     pub(super) fn snapshot_sent(
         &mut self,
         id: NodeId,

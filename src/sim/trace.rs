@@ -231,7 +231,7 @@ impl fmt::Display for Happening {
                 client,
                 number,
                 answer,
-            } => write!(f, "c{client} is told of #{number}: {answer:?}"),
+            } => write!(f, "c{client} gets #{number}: {answer:?}"),
             Happening::GaveUp { client, number } => write!(f, "c{client} gives up on #{number}"),
             Happening::Mended => write!(f, "-- all is mended"),
         }

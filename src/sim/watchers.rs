@@ -2,8 +2,8 @@
 //! watcher continues at another node from the index after the last one that it has seen, as a client does with
 //! `waitIndex`.
 //!
-//! A watcher must see each event once, in order. Where the node no longer has the events that it asks for, the client is
-//! told so (error 401), and begins anew.
+//! A watcher must see each event once, in order. Where the node no longer has these events, the client
+//! gets error 401 and begins again.
 
 use super::cluster::{Checked, Cluster, Event};
 use super::weather::TICK;
@@ -79,7 +79,7 @@ impl Cluster {
 
     fn watcher_sees(&mut self, watcher: usize, index: u64) -> Checked {
         let this = &mut self.watchers[watcher];
-        // A node that is behind tells again what was seen elsewhere: it is asked for what comes after.
+        // A node that is behind publishes events that the watcher has seen at another node.
         if index < this.next {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! What a run is put through, drawn from its seed.
+//! The fault profile of a run, drawn from its seed.
 //!
 //! A rule is missed only where its absence can do harm: a stale read needs answers that come late, a double
 //! vote needs a crash at the right moment. So seeds take turns among kinds of weather, each with what some
@@ -13,7 +13,7 @@ pub const ELECTION: u64 = 10 * TICK;
 /// A tick by a true clock.
 pub const TICK: u64 = 10_000;
 
-/// What a seed is about.
+/// The subject of a seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A little of everything.
@@ -68,24 +68,24 @@ pub enum Calm {
     Isolated,
     /// A follower does not hear the leader, all others do: the term stays.
     DeafToLeader,
-    /// The leader hears nobody: another one leads soon.
+    /// The leader receives nothing: another one leads soon.
     DeafLeader,
-    /// The leader is gone, and a member far behind with a fast clock asks again and again: the other
+    /// The leader is down, and a member far behind with a fast clock stands repeatedly: the other
     /// is elected nevertheless (hazard D19).
     FastAndStale,
-    /// A removed member that never learns of it goes on: the term stays (hazard D9).
+    /// A removed member does not know that it was removed: the term stays (hazard D9).
     Removed,
     /// The leader's disk hangs: another one leads soon.
     HungDisk,
     /// All disks take longer than an election: the term stays.
     SlowDisks,
-    /// A follower comes back without its last entries: the leader reports it, does not flood it, and goes on.
+    /// A follower restarts without its last entries: the leader reports it, does not flood it, and keeps leading.
     LostTail,
-    /// The leader is told to stop under load: another one leads, and no client fails.
+    /// The leader is stopped under load: another one leads, and no request fails.
     Shutdown,
 }
 
-/// What may happen to a cluster, in the order of [`Weather::weights`].
+/// The faults, in the order of [`Weather::weights`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
     Crash,
@@ -134,23 +134,23 @@ const ACTS: [Act; 19] = [
 /// The numbers of a run. Times are virtual microseconds; "one in 0" is never.
 #[derive(Debug, Clone)]
 pub struct Weather {
-    /// What the seed is about.
+    /// The subject of the seed.
     pub kind: Kind,
     /// How long things go wrong.
     pub storm: u64,
-    /// One message in so many is lost.
+    /// One of this many messages is lost.
     pub drop_one_in: u64,
-    /// One message in so many comes twice.
+    /// One of this many messages is duplicated.
     pub double_one_in: u64,
     /// How long messages take.
     pub delay: (u64, u64),
-    /// One message in so many takes much longer…
+    /// One of this many messages takes longer…
     pub late_one_in: u64,
     /// …by this.
     pub late: (u64, u64),
     /// How long a sync takes.
     pub sync: (u64, u64),
-    /// One sync in so many takes ten times as long.
+    /// One of this many syncs takes ten times as long.
     pub slow_sync_one_in: u64,
     /// Whether every second life of a node stores one entry at a time: what follows then becomes certain one by one.
     pub alone: bool,
@@ -167,7 +167,7 @@ pub struct Weather {
     pub memory_bytes: usize,
     /// Bytes of one append; 1 is an entry at a time.
     pub batch_bytes: usize,
-    /// Of so many harms, one is aimed at the leader.
+    /// One of this many faults hits the leader.
     pub aimed_one_in: u64,
     /// Whether removals that leave no living majority are refused.
     pub strict_changes: bool,
@@ -179,13 +179,13 @@ pub struct Weather {
     pub think: (u64, u64),
     /// How long a client waits for an answer.
     pub patience: u64,
-    /// One request in so many goes to any node, wherever the ones before went.
+    /// One of this many requests goes to another node than the one before.
     pub stray_one_in: u64,
     /// Keys that clients share.
     pub keys: u64,
     /// Whether removed members stop once they know.
     pub removed_stop: bool,
-    /// Whether crashes restart the process only, so that the machine's clocks go on.
+    /// Whether crashes restart the process only, so that the machine's clocks continue.
     pub same_boot: bool,
 }
 
@@ -332,7 +332,7 @@ impl Weather {
                         self.late = (TICK, ELECTION);
                         self.slow_sync_one_in = 50;
                         self.think = (500, 5_000);
-                        // Nobody waits long at a node that is dead: what is asked is whether others serve.
+                        // Clients give up a dead node soon: the question is whether other nodes serve.
                         self.patience = 2 * ELECTION;
                         self.down = (TICK / 2, 2 * ELECTION);
                     }

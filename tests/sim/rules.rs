@@ -74,7 +74,7 @@ rules! {
     SNAPSHOT_ONLY_AHEAD: 7, 3, "commit went back";
 }
 
-/// The rules of the engine and of what is around it. [`Rule::ChangesOneByOne`] does no harm as long as raft's core keeps
+/// The rules of the engine, the WAL thread and the transport. [`Rule::ChangesOneByOne`] does no harm as long as raft's core keeps
 /// its own rules on changes: it is off above, where one of those is.
 const ENGINE_RULES: &[(Rule, u64, u64, &str)] = &[
     (Rule::ForwardsEndWithTheirTerm, 0, 3, "forwarded in Term"),
