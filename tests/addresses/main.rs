@@ -172,7 +172,7 @@ fn a_place_that_cannot_be_listened_on_is_told_with_what_to_do() {
 fn what_watches_the_server_has_an_address_of_its_own() {
     let metrics = free_address();
     let listen = format!("--listen-metrics-urls=http://{metrics}");
-    // A probe asks for an address, whatever name clients use.
+    // A probe sends requests by address, even if clients use a host name.
     let server = Server::start(&[&listen, "--host-whitelist=localhost,127.0.0.1"]);
     let mut probe = Connection::open(metrics).expect("a connection");
     let request = b"GET /health HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n";

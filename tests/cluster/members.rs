@@ -102,7 +102,7 @@ fn a_member_that_was_down_while_it_was_removed_learns_it_when_it_starts() {
     cluster.put(leader, "/after", "1");
 }
 
-/// The member knows none of the members that are left, and all members that it knows are gone.
+/// The member knows none of the current members, and all members that it knows were removed.
 #[test]
 fn a_member_that_was_away_while_all_others_were_replaced_comes_back() {
     let _alone = alone();

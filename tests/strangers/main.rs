@@ -1,8 +1,9 @@
-//! Strangers on the peer ports of three members: they end no member, unseat no leader, change no term, keep no member
-//! out, and hold little memory.
+//! Unknown programs (strangers) on the peer ports of three members. They must not end a member, depose the leader,
+//! change the term, keep a member out, or use much memory.
 //!
-//! Without TLS whoever reaches a peer port may say that he is a member. These tests are about one who does not know the
-//! cluster from inside, and about one who has read a member's incarnation from its disk.
+//! Without TLS, any program that reaches a peer port can claim to be a member. Some of these tests have a stranger
+//! that only knows public facts about the cluster. Others have one that has read a member's incarnation from its
+//! disk.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -19,22 +20,22 @@ use std::time::{Duration, Instant};
 use harness::{Cluster, wait_for};
 use stranger::{Claim, LAST_TERM, Trap, garbage, heartbeat, is_closed, vote};
 
-/// A write beside an attack, on a busy machine.
+/// Time limit of a write during an attack, on a busy machine.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(4);
 
-/// Nobody stands for election because the machine is busy.
+/// A long election timeout, so that a busy machine causes no election.
 const PATIENT: [&str; 2] = ["--election-timeout", "4000"];
 
-/// How much more memory a member may take for strangers.
+/// How much additional memory a member may use for strangers.
 const MEMORY: u64 = 48 << 20;
 
-/// Three members and a stranger share this machine: one test at a time.
+/// Runs one test at a time, because three members and a stranger share this machine.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A cluster as its peer ports show it to anybody.
+/// The facts about a cluster that every client can read.
 struct Seen {
     id: u64,
     members: Vec<(u64, SocketAddr)>,
@@ -71,7 +72,7 @@ fn hex(text: &str) -> u64 {
     u64::from_str_radix(text, 16).expect("an id")
 }
 
-/// As nobody but the machine's owner can read it.
+/// The incarnation of a member. Only the owner of the machine can read it.
 fn incarnation(cluster: &Cluster, node: usize) -> u64 {
     let path = cluster.node(node).data().join("member/identity");
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -83,7 +84,8 @@ fn incarnation(cluster: &Cluster, node: usize) -> u64 {
         .expect("a number")
 }
 
-/// All members run, the same one leads in the same term, and a write through each is taken in time.
+/// Checks that all members run, that the leader and the term are unchanged, and that a write through each member is
+/// acknowledged in time.
 struct Undisturbed {
     leader: usize,
     term: u64,
@@ -111,7 +113,7 @@ impl Undisturbed {
         assert_eq!(
             cluster.wait_leader(),
             self.leader,
-            "{what} has unseated the leader"
+            "{what} has deposed the leader"
         );
         assert_eq!(
             cluster.term(self.leader),
@@ -121,7 +123,7 @@ impl Undisturbed {
     }
 }
 
-/// What one who reaches the peer port can say to a member, without knowing anything that is not public.
+/// Messages that a stranger can send with only public knowledge.
 #[test]
 fn a_stranger_ends_no_member_and_changes_no_term() {
     let _alone = alone();
@@ -140,7 +142,7 @@ fn a_stranger_ends_no_member_and_changes_no_term() {
     ];
     let mut traps = Vec::new();
     for (victim, address) in &seen.members {
-        // As somebody new, as one of the others, and as the victim itself.
+        // The stranger claims to be a new member, one of the others, or the attacked member itself.
         let others = seen.members.iter().map(|(id, _)| *id);
         for id in others.chain([0xbad0 + victim % 7]) {
             let claim = seen.claim(id, 0xbad);
@@ -149,25 +151,28 @@ fn a_stranger_ends_no_member_and_changes_no_term() {
                 let (mut socket, _) = claim.dial(*address, *victim, &trap.url());
                 // It may have been refused already.
                 let _ = socket.write_all(&claim.frame(letter));
-                assert!(is_closed(&mut socket), "{what} was taken");
+                assert!(is_closed(&mut socket), "{what} was accepted");
             }
             traps.push(trap);
         }
     }
     undisturbed.check(&mut cluster, "a stranger");
     let dialled: usize = traps.iter().map(Trap::answered).sum();
-    assert_eq!(dialled, 0, "members dial where a stranger says");
+    assert_eq!(
+        dialled, 0,
+        "members connect to an address that a stranger chose"
+    );
     for node in 0..3 {
         let log = cluster.node(node).log();
         assert!(!log.contains("panicked"), "{log}");
         assert!(
             log.contains("refused a connection"),
-            "n{node} says nothing of it:\n{log}"
+            "n{node} does not log it:\n{log}"
         );
     }
 }
 
-/// He has read a follower's incarnation, and says in its name what it would never say.
+/// The stranger has read a follower's incarnation, and sends messages in its name that the follower would never send.
 #[test]
 fn one_who_knows_a_members_incarnation_ends_nobody() {
     let _alone = alone();
@@ -177,7 +182,7 @@ fn one_who_knows_a_members_incarnation_ends_nobody() {
     let (leader, term) = (undisturbed.leader, undisturbed.term);
     let follower = cluster.others(leader)[0];
     let claim = seen.claim(seen.members[follower].0, incarnation(&cluster, follower));
-    // While the follower stands still its place is free.
+    // While the follower is paused, its place is free.
     cluster.pause(follower);
     let (victim, address) = seen.members[leader];
     let letters = [
@@ -195,7 +200,7 @@ fn one_who_knows_a_members_incarnation_ends_nobody() {
     undisturbed.check(&mut cluster, "a false follower");
 }
 
-/// Handshakes in a member's name, with its incarnation, as fast as they go.
+/// Handshakes in a member's name, with its incarnation, as fast as possible.
 #[test]
 fn a_members_link_is_not_displaced() {
     let _alone = alone();
@@ -206,7 +211,7 @@ fn a_members_link_is_not_displaced() {
     let claim = seen.claim(seen.members[follower].0, incarnation(&cluster, follower));
     let (victim, address) = seen.members[undisturbed.leader];
     cluster.put(follower, "/before", "1");
-    // What the leader logs of the beginning and the end of connections from that follower.
+    // The leader's log lines about connections of that follower that begin or end.
     let links = |cluster: &Cluster| {
         let log = cluster.node(undisturbed.leader).log();
         let name = format!("n{follower} (");
@@ -229,13 +234,13 @@ fn a_members_link_is_not_displaced() {
     let mut welcomed = flood.join().expect("the stranger");
     assert!(
         welcomed.iter_mut().all(is_closed),
-        "one is taken for the member's own"
+        "one is accepted as the member's own"
     );
     undisturbed.check(&mut cluster, "a flood of handshakes");
     assert_eq!(links(&cluster), before, "the member's link was replaced");
 }
 
-/// Long frames that are never finished, of many who say that they are new members.
+/// Long frames that are never completed, from many senders that claim to be new members.
 #[test]
 fn strangers_hold_little_memory_and_few_threads() {
     let _alone = alone();
@@ -267,7 +272,7 @@ fn strangers_hold_little_memory_and_few_threads() {
     undisturbed.check(&mut cluster, "long frames");
 }
 
-/// Whoever is there before a founder is, in its name, and comes again and again.
+/// A stranger connects repeatedly in the name of an initial member, before that member starts.
 #[test]
 fn a_founder_is_not_kept_out_by_who_was_there_first() {
     let _alone = alone();
@@ -305,7 +310,7 @@ fn a_founder_is_not_kept_out_by_who_was_there_first() {
     });
 }
 
-/// A member that was added and not started has published nothing: anybody can use its name.
+/// A member that was added but not started has published nothing, so a stranger can use its name.
 #[test]
 fn nobody_speaks_for_a_member_that_has_not_started() {
     let _alone = alone();
@@ -329,13 +334,13 @@ fn nobody_speaks_for_a_member_that_has_not_started() {
             assert!(is_closed(&mut socket), "it is heard");
         }
     }
-    undisturbed.check(&mut cluster, "somebody in the name of a new member");
+    undisturbed.check(&mut cluster, "a stranger in the name of a new member");
     cluster.restart(added);
     cluster.put(0, "/after", "1");
     cluster.wait_value(added, "/after", "1", Duration::from_secs(60));
 }
 
-/// Somebody has taken over the addresses of members that are down, and the last one hears no leader.
+/// Strangers use the addresses of two members that are down, and the last member has no leader.
 #[test]
 fn who_sits_at_the_addresses_of_members_removes_nobody() {
     let _alone = alone();
@@ -350,7 +355,7 @@ fn who_sits_at_the_addresses_of_members_removes_nobody() {
         })
         .into();
     wait_for(
-        "the member has heard it from both",
+        "both have answered the member",
         Duration::from_secs(30),
         || traps.iter().all(|trap| trap.answered() >= 4).then_some(()),
     );

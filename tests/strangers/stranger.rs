@@ -1,4 +1,4 @@
-//! Somebody on the cluster's network who is no member: handshakes, frames and letters by hand.
+//! A program on the cluster's network that is not a member: sends handshakes, frames and peer messages by hand.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// No answer takes longer on any machine.
+/// Time limit for an answer on any machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The newest term that the wire format has.
+/// The newest term that the wire format allows.
 pub const LAST_TERM: u64 = (1 << 62) - 1;
 
-/// Whose name a stranger uses, and in which cluster.
+/// The identity that a stranger claims.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim {
     pub cluster: u64,
@@ -22,7 +22,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Dials `address` as the member `to`'s, with this URL as its own. The socket, and the head of the answer.
+    /// Connects to `address`, the peer port of the member `to`, with this URL as its own. Returns the socket and the
+    /// head of the response.
     pub fn dial(&self, address: SocketAddr, to: u64, url: &str) -> (TcpStream, String) {
         let Claim {
             cluster,
@@ -42,7 +43,7 @@ impl Claim {
         (socket, answer)
     }
 
-    /// A frame with one letter, as this sender's.
+    /// A frame with one peer message from this sender.
     pub fn frame(&self, letter: &[u8]) -> Vec<u8> {
         let mut frame = self.frame_head(letter.len());
         frame.extend_from_slice(letter);
@@ -53,7 +54,7 @@ impl Claim {
         frame
     }
 
-    /// The first bytes of a frame with so many, without a checksum.
+    /// The first bytes of a frame of this length, without a checksum.
     pub fn frame_head(&self, length: usize) -> Vec<u8> {
         let mut frame = (length as u32).to_le_bytes().to_vec();
         frame.extend_from_slice(&[0, 0, 0, 0, 1, 1]);
@@ -70,7 +71,7 @@ pub fn heartbeat(term: u64) -> Vec<u8> {
     letter
 }
 
-/// A candidate's request, which says that the leader itself asked for the election.
+/// A candidate's request that claims that the leader itself asked for the election.
 pub fn vote(term: u64) -> Vec<u8> {
     let mut letter = message(term, 3);
     numbers(&mut letter, &[term, 1 << 40]);
@@ -78,7 +79,7 @@ pub fn vote(term: u64) -> Vec<u8> {
     letter
 }
 
-/// A leader's append of one committed command that says nothing.
+/// A leader's append of one committed command without a valid content.
 pub fn garbage(term: u64, index: u64) -> Vec<u8> {
     let mut letter = message(term, 5);
     numbers(&mut letter, &[term, index, index + 1]);
@@ -116,7 +117,7 @@ pub fn is_closed(socket: &mut TcpStream) -> bool {
     }
 }
 
-/// A port at which everybody hears that the member `victim` was removed from the cluster, until it is dropped.
+/// A port that answers every request with the statement that the member `victim` was removed, until it is dropped.
 pub struct Trap {
     pub address: SocketAddr,
     answered: Arc<AtomicUsize>,
@@ -125,7 +126,7 @@ pub struct Trap {
 }
 
 impl Trap {
-    /// Port 0: one that is free.
+    /// Port 0: any free port.
     pub fn at(address: SocketAddr, cluster: u64, victim: u64) -> Trap {
         let listener = TcpListener::bind(address).expect("the port is free");
         let address = listener.local_addr().expect("its address");
@@ -142,7 +143,7 @@ impl Trap {
                     return;
                 }
                 read_head(&mut socket);
-                // It may have gone.
+                // The client may have disconnected.
                 let _ = socket.write_all(answer.as_bytes());
                 count.fetch_add(1, Ordering::SeqCst);
             }
@@ -155,7 +156,7 @@ impl Trap {
         }
     }
 
-    /// How often it has answered.
+    /// The number of answers sent.
     pub fn answered(&self) -> usize {
         self.answered.load(Ordering::SeqCst)
     }
@@ -168,7 +169,7 @@ impl Trap {
 impl Drop for Trap {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
-        // Wakes the thread, which then gives the port back.
+        // Wakes the thread, which then releases the port.
         let woken = TcpStream::connect(self.address);
         if woken.is_ok()
             && let Some(thread) = self.thread.take()
@@ -178,7 +179,7 @@ impl Drop for Trap {
     }
 }
 
-/// Empty: the other end has closed first.
+/// Empty if the other end has closed the connection first.
 fn read_head(socket: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
