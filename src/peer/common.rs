@@ -1,4 +1,4 @@
-//! What all threads of the room share.
+//! The state that all threads of a link share.
 
 use super::counters::{Counters, Gauges};
 use super::crew::Crew;
@@ -24,45 +24,45 @@ use std::time::{Duration, Instant};
 
 /// How often the same refusal of the same member is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-/// Different ones remembered for that.
+/// The number of different refusals that are remembered for this purpose.
 const COMPLAINTS_MAX: usize = 64;
 
-/// Bytes of incoming frames that are longer than a reader's buffer, of all connections together: one frame as long as
-/// there may be, and a third of that for the others.
+/// Total bytes of incoming frames that are longer than a reader's buffer, over all connections. It is enough for one
+/// frame of the maximum length, and for a third of that for the others.
 const FRAMES_BYTES: usize = 128 << 20;
 
-/// How long things may take. The defaults suit an election timeout of a second.
+/// Time limits. The defaults suit an election timeout of one second.
 #[derive(Debug, Clone)]
 pub struct Timing {
-    /// Until a connect is answered.
+    /// How long a connect may take.
     pub connect: Duration,
-    /// Until the hello is.
+    /// How long the answer to the handshake may take.
     pub greet: Duration,
-    /// A connection that takes no byte for so long is broken.
+    /// A connection that accepts no byte for this long is closed.
     pub write: Duration,
-    /// So is one whose other end acknowledges nothing for so long.
+    /// A connection whose other end acknowledges no byte for this long is closed.
     pub unacknowledged: Duration,
-    /// A frame that has begun is complete after this long, and a second more for each MiB of it.
+    /// How long a frame may take from its first byte to its last one. Each MiB of the frame adds one second.
     pub frame: Duration,
-    /// A snapshot transfer without progress is given up.
+    /// A snapshot transfer without progress for this long is aborted.
     pub stall: Duration,
-    /// The pause after the first failed dial; it doubles
+    /// The pause after the first failed dial. Each further failure doubles it,
     pub retry_min: Duration,
-    /// up to this.
+    /// up to this value.
     pub retry_max: Duration,
-    /// The pause after a refusal: what is wrong then does not pass by itself.
+    /// The pause after a refusal. The cause of a refusal does not pass by itself.
     pub refused: Duration,
 }
 
 impl Timing {
-    /// For a cluster with this election timeout.
+    /// The time limits for a cluster with this election timeout.
     pub fn new(election_timeout: Duration) -> Timing {
         Timing {
             connect: Duration::from_secs(2),
             greet: Duration::from_secs(5),
             write: Duration::from_secs(5).max(5 * election_timeout),
-            // Short, since a connection that has lost segments falls silent for ever longer spans: after a
-            // cut link is healed a new one is there sooner.
+            // This limit is short because TCP retransmits lost segments at ever longer intervals. When a broken network
+            // link works again, a new connection is usable sooner than the old one.
             unacknowledged: Duration::from_secs(3).max(3 * election_timeout),
             frame: Duration::from_secs(30),
             stall: Duration::from_secs(30),
@@ -86,7 +86,7 @@ pub(super) struct Common {
     pub vouchers: Vouchers,
     pub frames: Arc<Budget>,
     pub peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
-    /// As the flags say; the table may know better.
+    /// The peer URLs according to the flags. The URLs in the table override them.
     urls: Vec<String>,
     complaints: Complaints,
     random: RandomState,
@@ -98,9 +98,9 @@ pub(super) struct Peer {
     pub id: NodeId,
     pub queue: Queue,
     pub gauges: Arc<Gauges>,
-    /// It was connected, in either direction, since it was called gone last.
+    /// Whether the member was connected, in either direction, since it was last reported as gone.
     pub alive: AtomicBool,
-    /// What this member's connections to it name (`vouch.rs`).
+    /// The token that this member's connections to it contain (`vouch.rs`).
     pub token: u64,
     known: Mutex<Known>,
 }
@@ -117,12 +117,12 @@ impl Peer {
         })
     }
 
-    /// Where it is dialled.
+    /// The URLs at which the member is dialled.
     pub fn urls(&self) -> Vec<String> {
         self.known().urls.clone()
     }
 
-    /// `n2 (b3a64181bea306fb)`, as logs name it.
+    /// The member's name in log messages: `n2 (b3a64181bea306fb)`.
     pub fn label(&self) -> String {
         match self.known().name.as_str() {
             "" => format!("{:x}", self.id.0),
@@ -130,7 +130,7 @@ impl Peer {
         }
     }
 
-    /// Takes over what the table says now; whether it has other URLs.
+    /// Stores what the table contains now. Returns whether the URLs differ.
     pub fn learn(&self, known: Known) -> bool {
         let before = std::mem::replace(&mut *self.known(), known);
         before.urls != self.known().urls
@@ -170,7 +170,7 @@ impl Common {
         }
     }
 
-    /// A number that nobody can guess, and that is not 0.
+    /// A number that nobody can guess and that is not 0.
     fn draw_token(&self) -> u64 {
         let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
         self.random.hash_one(drawn).max(1)
@@ -184,12 +184,12 @@ impl Common {
         self.peers().get(&id).cloned()
     }
 
-    /// Where this member is reached.
+    /// The peer URLs of this member.
     pub fn own_urls(&self) -> Vec<String> {
         self.table.own_urls().unwrap_or_else(|| self.urls.clone())
     }
 
-    /// Begins a link to a member: it is dialled from now on.
+    /// Starts a link to a member: this member dials it from now on.
     pub fn add(self: &Arc<Common>, id: NodeId, known: Known) -> io::Result<()> {
         let peer = Arc::new(Peer::new(
             id,
@@ -214,7 +214,7 @@ impl Common {
         self.counters.end(id);
     }
 
-    /// Links a newcomer: `why` tells who speaks for it.
+    /// Starts a link to a newcomer. `why` names the member or the proof that vouches for it.
     pub fn introduce(self: &Arc<Common>, id: NodeId, urls: &[String], why: &str) {
         let introduced = self
             .table
@@ -239,7 +239,8 @@ impl Common {
         }
     }
 
-    /// Dials a member at the URLs that it names as well, where the table has others. It has shown itself.
+    /// If a member names other URLs than the table, this member dials it at those URLs too. The member must have shown
+    /// its incarnation or its proof before.
     pub fn hear(&self, from: NodeId, urls: &[String]) {
         if let Some(known) = self.table.hear(from, urls)
             && let Some(peer) = self.peer(from)
@@ -261,7 +262,7 @@ impl Common {
         }
     }
 
-    /// Whether the member vouches for the connection that begins so.
+    /// Whether the member vouches for the connection that begins with this handshake.
     pub fn vouches(&self, hello: &Hello) -> bool {
         let (Some(peer), Some(digest)) = (self.peer(hello.from), self.digest_of(hello)) else {
             return false;
@@ -270,7 +271,7 @@ impl Common {
         self.vouchers.vouches(peer.id, &digest, ask)
     }
 
-    /// Whether that is known, or may be asked now.
+    /// Whether the member's answer is known, or the member may be asked now.
     pub fn may_vouch(&self, hello: &Hello) -> bool {
         let digest = self.digest_of(hello);
         digest.is_some_and(|digest| self.vouchers.may_ask(hello.from, &digest))
@@ -281,13 +282,13 @@ impl Common {
         Some(self.me.digest(hello.from, self.me.id, token))
     }
 
-    /// What this member answers to the question of another one which connections are its own.
+    /// This member's answer when another member asks which connections are its own.
     pub fn own_digest(&self, asker: NodeId) -> Option<String> {
         let peer = self.peer(asker)?;
         Some(self.me.digest(self.me.id, asker, peer.token))
     }
 
-    /// How frames of this member begin.
+    /// The fields that identify this member in each of its frames.
     pub fn origin(&self) -> Origin {
         self.origin_of(self.me.id)
     }
@@ -299,7 +300,7 @@ impl Common {
         }
     }
 
-    /// A reader of what `sender` sends.
+    /// A reader for the frames of `sender`.
     pub fn reader_of(&self, sender: NodeId, payload_max: usize, early: &[u8]) -> FrameReader {
         let bounds = Bounds {
             payload_max,
@@ -323,7 +324,7 @@ impl Common {
         }
     }
 
-    /// Tells raft what did not get through.
+    /// Reports to raft which messages were not sent.
     pub fn settle(&self, peer: &Peer, dropped: Dropped) {
         peer.gauges.dropped(dropped.count());
         if dropped.others > 0 {
@@ -351,7 +352,8 @@ impl Common {
         }
     }
 
-    /// Whether `peer` is gone for all we know: it was there, nothing is open from it, nobody listens.
+    /// Reports `peer` as gone if all three hold: it was connected before, no connection from it is open, and no process
+    /// listens at its URLs.
     pub fn note_nobody_there(&self, peer: &Peer) {
         if !self.streams.is_open(peer.id) && peer.alive.swap(false, Ordering::SeqCst) {
             self.news.gone(peer.id);
@@ -359,7 +361,7 @@ impl Common {
     }
 }
 
-/// What was complained about and when, so that one who tries again and again does not fill the log.
+/// The refusals that were logged, and when, so that a sender that tries again and again does not fill the log.
 #[derive(Debug, Default)]
 struct Complaints(Mutex<BTreeMap<(Option<NodeId>, u16), Instant>>);
 
@@ -368,7 +370,7 @@ impl Complaints {
         let now = Instant::now();
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         made.retain(|_, at| now.duration_since(*at) < COMPLAIN_EVERY);
-        // A crowd of strangers is one stranger.
+        // Above this limit, all senders count as one unknown sender.
         let from = from.filter(|_| made.len() < COMPLAINTS_MAX);
         let is_new = !made.contains_key(&(from, status));
         if is_new {

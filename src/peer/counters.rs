@@ -1,4 +1,4 @@
-//! What has gone between members, for statistics and for the check of member changes.
+//! Counters of the traffic between members, for statistics and for the check of member changes.
 
 use crate::engine::letter::Letter;
 use crate::raft::{Body, NodeId};
@@ -7,51 +7,51 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Rates are taken over so many append requests at most.
+/// Rates are computed over at most this many append requests.
 const SAMPLES_MAX: usize = 200;
-/// A rate whose last request is older is zero.
+/// A rate is zero if its last request is older than this.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// One direction of one member, as of now.
+/// Traffic in one direction of one member, as of now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// Letters of every kind.
+    /// Peer messages of every kind.
     pub letters: u64,
-    /// Of those, raft's appends and heartbeats.
+    /// The messages among them that are raft's appends and heartbeats.
     pub appends: u64,
-    /// With what frames them.
+    /// Bytes, including the frame headers.
     pub bytes: u64,
-    /// Since when there is a connection in this direction.
+    /// When the open connection in this direction was established. None: there is no connection.
     pub since: Option<Instant>,
 }
 
-/// One member, as of now.
+/// Traffic of one member, as of now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PeerStats {
-    /// To it.
+    /// Traffic to the member.
     pub sent: Flow,
-    /// From it.
+    /// Traffic from the member.
     pub received: Flow,
-    /// Letters to it that found no room or no connection.
+    /// Peer messages to the member that were dropped because the queue was full or there was no connection.
     pub dropped: u64,
-    /// Snapshots that it was sent and has installed.
+    /// Snapshots that were sent to the member and that it installed.
     pub snapshots: u64,
-    /// Snapshots that were to be sent to it, and were not, or not used there.
+    /// Snapshots that could not be sent to the member, or that it did not use.
     pub snapshot_failures: u64,
 }
 
 /// Append requests (raft's appends and heartbeats) in one direction, of all members together.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Appends {
-    /// Since the start.
+    /// Number of requests since the start.
     pub count: u64,
-    /// Requests per second over the last 200; 0 when the last is older than a second.
+    /// Requests per second over the last 200 requests; 0 if the last one is older than a second.
     pub rate: f64,
-    /// Bytes per second, likewise.
+    /// Bytes per second, computed in the same way.
     pub bandwidth: f64,
 }
 
-/// The counters of a link; alive as long as somebody looks.
+/// The counters of a link. They stay valid as long as a reader holds them.
 #[derive(Default)]
 pub struct Counters {
     members: Mutex<BTreeMap<NodeId, Arc<Gauges>>>,
@@ -60,19 +60,19 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// What went to and came from this member; None: there is no link to it.
+    /// The traffic to and from this member. None: there is no link to it.
     pub fn member(&self, id: NodeId) -> Option<PeerStats> {
         self.members().get(&id).map(|gauges| gauges.read())
     }
 
-    /// All members that there are links to, by id.
+    /// All members with a link, by id.
     pub fn all(&self) -> Vec<(NodeId, PeerStats)> {
         let members = self.members();
         let each = members.iter().map(|(id, gauges)| (*id, gauges.read()));
         each.collect()
     }
 
-    /// Since when both directions to and from this member are up.
+    /// The time since which the connections in both directions, to and from this member, are open.
     pub fn connected(&self, id: NodeId) -> Option<Instant> {
         let PeerStats { sent, received, .. } = self.member(id)?;
         Some(sent.since?.max(received.since?))
@@ -88,7 +88,7 @@ impl Counters {
         self.received.read(Instant::now())
     }
 
-    /// The gauges of a member, made if it is new.
+    /// The gauges of a member. They are created if the member is new.
     pub(super) fn begin(&self, id: NodeId) -> Arc<Gauges> {
         Arc::clone(self.members().entry(id).or_default())
     }
@@ -112,7 +112,7 @@ impl Counters {
     }
 }
 
-/// What one batch adds.
+/// What one batch adds to the counters.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     letters: u64,
@@ -153,7 +153,7 @@ impl Gauges {
         self.dropped.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The transfer of a snapshot has ended.
+    /// Counts a snapshot transfer that has ended.
     pub fn snapshot(&self, installed: bool) {
         let counter = match installed {
             true => &self.snapshots,
@@ -207,7 +207,7 @@ impl Direction {
     }
 }
 
-/// The last append requests: when, and of how many bytes.
+/// The last append requests: time and size in bytes.
 #[derive(Default)]
 struct Samples(Mutex<Window>);
 
@@ -218,7 +218,7 @@ struct Window {
 }
 
 impl Samples {
-    /// One look at the clock and one lock for each batch.
+    /// Reads the clock once and takes the lock once for each batch.
     fn add(&self, tally: &Tally) {
         if tally.appends.is_empty() {
             return;

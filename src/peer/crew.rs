@@ -1,7 +1,8 @@
-//! The room's threads and sockets, so that stopping ends all of them.
+//! The threads and sockets of a link, so that stopping ends all of them.
 //!
-//! Every thread holds a token: when the last is dropped, all have ended. Every socket that a thread may
-//! block on is held here as well: stopping shuts it, and whoever reads or writes it wakes with an error.
+//! Every thread holds a token. When the last token is dropped, all threads have ended. Every socket that a thread may
+//! block on is also registered here. Stopping shuts the socket down, which wakes a blocked reader or writer with an
+//! error.
 
 use crate::threads;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
-/// As our other threads: none recurses.
+/// The same as for our other threads: none of them recurses.
 const STACK_BYTES: usize = 256 << 10;
 
 /// Threads and sockets of one link.
@@ -25,7 +26,7 @@ pub(super) struct Crew {
 }
 
 struct State {
-    /// None: stopping. Both are there to be dropped.
+    /// None: the link is stopping. Both fields exist only to be dropped.
     running: Option<Running>,
     sockets: BTreeMap<u64, Arc<TcpStream>>,
     next: u64,
@@ -52,7 +53,7 @@ impl Crew {
         })
     }
 
-    /// Starts a thread without which the link is not one: its panic ends the process.
+    /// Starts a thread that the link cannot work without: a panic in it ends the process.
     pub fn critical(&self, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let token = self.token()?;
         let body = move || {
@@ -62,7 +63,7 @@ impl Crew {
         threads::critical(name, body).map(drop)
     }
 
-    /// Starts the thread of one connection: its panic ends that one, as all else that goes wrong there.
+    /// Starts the thread of one connection: a panic, like any other failure there, ends only that connection.
     pub fn connection(&self, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let token = self.token()?;
         let body = move || {
@@ -78,7 +79,7 @@ impl Crew {
         running.ok_or_else(|| io::Error::other("it is stopping"))
     }
 
-    /// Takes a socket into custody; None, and the socket is closed, when all is ending.
+    /// Registers a socket. Returns None, and closes the socket, if the link is stopping.
     pub fn hold(self: &Arc<Crew>, socket: TcpStream) -> Option<Held> {
         let mut state = self.state();
         state.running.as_ref()?;
@@ -97,12 +98,12 @@ impl Crew {
         self.state().running.is_none()
     }
 
-    /// Disconnected once all is ending: to be selected on.
+    /// A channel that is disconnected when the link is stopping. Threads select on it.
     pub fn stopped(&self) -> &Receiver<Infallible> {
         &self.stopped
     }
 
-    /// No new threads and sockets; shuts those there are.
+    /// Refuses new threads and sockets, and shuts down the existing sockets.
     pub fn stop(&self) {
         let mut state = self.state();
         state.running = None;
@@ -111,7 +112,8 @@ impl Crew {
         }
     }
 
-    /// After [`Crew::stop`]: whether all threads have ended in time. One that asks a resolver may not.
+    /// Called after [`Crew::stop`]: whether all threads have ended in time. A thread that waits for a resolver may not
+    /// end.
     pub fn join(&self, at_most: Duration) -> bool {
         matches!(
             self.ended.recv_timeout(at_most),
@@ -124,7 +126,7 @@ impl Crew {
     }
 }
 
-/// A socket in custody. Dropped, it is shut, whoever else has a hand on it.
+/// A registered socket. Its drop shuts the socket down, even if other handles to it exist.
 pub(super) struct Held {
     crew: Arc<Crew>,
     number: u64,
@@ -132,7 +134,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// For somebody who may want to shut it.
+    /// A handle for a caller that may need to shut the socket down.
     pub fn handle(&self) -> Arc<TcpStream> {
         Arc::clone(&self.socket)
     }

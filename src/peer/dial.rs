@@ -1,4 +1,4 @@
-//! Dialling a member: one TCP connection, the hello, and what came of it.
+//! Dials a member: one TCP connection, the handshake, and its result.
 
 use super::common::{Common, Peer};
 use super::crew::Held;
@@ -12,45 +12,45 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// An answer's head, and as much of a refusal's text as anybody reads.
+/// Limits for the head of an answer, and for the text of a refusal that is kept.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 const TEXT_BYTES_MAX: usize = 1 << 10;
 
-/// How often a connect that hangs looks whether it is still wanted.
+/// How often a connect that waits checks whether the connection is still needed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Bytes that wait in the kernel before it takes no more: an urgent letter waits for these, too.
+/// Limit for unsent bytes in the kernel. An urgent message waits for these bytes, too.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 128 << 10;
 
-/// A call to a member.
+/// One attempt to dial a member.
 pub(super) struct Call<'a> {
     pub common: &'a Common,
     pub to: NodeId,
     pub urls: &'a [String],
     pub path: &'a str,
     pub term: Option<Term>,
-    /// What this member's connections to that one name.
+    /// The token that this member's connections to that one contain.
     pub token: u64,
-    /// Asked while waiting: whether nobody wants the connection any more.
+    /// Called while waiting: returns whether the connection is no longer needed.
     pub given_up: &'a dyn Fn() -> bool,
 }
 
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Nobody listens: the member's machine refused the connection, at every URL.
+    /// No process listens: the member's machine refused the connection at every URL.
     NobodyThere,
-    /// Out of reach, or not what it should be; why.
+    /// The member is unreachable, or the answer is not that of a member. The text is the reason.
     Failed(String),
-    /// The member has answered, and said no.
+    /// The member has answered with a refusal.
     Refused(String),
-    /// This member, says the other, was removed from the cluster.
+    /// The member has answered that this member was removed from the cluster.
     Removed(String),
 }
 
 impl Call<'_> {
-    /// Tries the URLs in turn; the connection and its URL, or what was worst.
+    /// Tries the URLs one by one. Returns the connection and its URL, or the most severe failure.
     pub fn dial(&self) -> Result<(Held, String), Failure> {
         let mut nobody = None;
         let mut failure = None;
@@ -70,7 +70,7 @@ impl Call<'_> {
         self.greet(socket, &url)
     }
 
-    /// Connects to the first address of a URL that takes a connection.
+    /// Connects to the first address of a URL that accepts a connection.
     fn reach(&self, text: &str) -> Result<(TcpStream, Url), Failure> {
         let failed = |why: String| Failure::Failed(format!("{text}: {why}"));
         let url = Url::parse(text).map_err(|error| failed(error.to_string()))?;
@@ -104,7 +104,8 @@ impl Call<'_> {
         socket.set_nonblocking(false)?;
         let socket = TcpStream::from(socket);
         if socket.local_addr()? == socket.peer_addr()? {
-            // A port that nobody listens on can be given to the one who dials it, who then meets himself.
+            // The kernel can give the port of an address without a listener to the dialling socket, which then connects
+            // to itself.
             return Err(ErrorKind::ConnectionRefused.into());
         }
         Ok(socket)
@@ -127,7 +128,7 @@ impl Call<'_> {
         }
     }
 
-    /// Asks for the digest of the member's token.
+    /// Requests the digest of the member's token.
     fn ask_digest(&self, text: &str) -> Result<Option<String>, Failure> {
         let failed = |error: io::Error| Failure::Failed(error.to_string());
         let (socket, url) = self.reach(text)?;
@@ -144,7 +145,7 @@ impl Call<'_> {
         Ok(Some(answer.text).filter(|_| answer.status == 200))
     }
 
-    /// Says hello and reads the answer.
+    /// Sends the handshake and reads the answer.
     fn greet(&self, socket: TcpStream, url: &Url) -> Result<Held, Failure> {
         let failed = |why: String| Failure::Failed(format!("{url}: {why}"));
         let common = self.common;
@@ -169,7 +170,7 @@ impl Call<'_> {
         Ok(held)
     }
 
-    /// One that has just been started listens before its log is read.
+    /// Describes a missing answer. A member that has just been started listens before it has read its log.
     fn unanswered(&self, error: &io::Error) -> String {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => format!(
@@ -189,14 +190,15 @@ impl Call<'_> {
         let said = format!("{url} answers {}: {}", answer.status, answer.text);
         match answer.status {
             410 if self.is_removal(answer) => Err(Failure::Removed(said)),
-            // It passes by itself, and soon.
+            // This status passes by itself within a short time.
             503 => Err(Failure::Failed(said)),
             _ => Err(Failure::Refused(said)),
         }
     }
 
-    /// Whether it is the member itself that says that this one was removed. After a start, before a leader was heard, the
-    /// incarnations of the others may be unknown here: then whoever answers at a member's URL is believed.
+    /// Whether the member itself has answered that this member was removed. After a start, before a leader is known,
+    /// the incarnations of the other members may be unknown here. Then this member believes the process at the member's
+    /// URL.
     fn is_removal(&self, answer: &Answer) -> bool {
         let common = self.common;
         let (me, to) = (common.me, self.to);
@@ -209,7 +211,7 @@ impl Call<'_> {
     }
 }
 
-/// What a member, asked at the address of the table, says of its connections to this one; None: it does not answer.
+/// Asks a member, at its address in the table, for the digest of its connections to this one. None: it does not answer.
 pub(super) fn ask_digest(common: &Common, peer: &Peer) -> Option<String> {
     let urls = common.table.urls(peer.id);
     let call = Call {
@@ -228,7 +230,7 @@ fn is_under_way(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
 }
 
-/// What a member has answered to the hello.
+/// A member's answer to the handshake.
 #[derive(Debug, Default)]
 struct Answer {
     status: u16,
@@ -267,7 +269,7 @@ impl Answer {
         }
     }
 
-    /// The head and its length, once it is complete.
+    /// The answer and the length of its head, if the head is complete.
     fn parse(bytes: &[u8]) -> io::Result<Option<(Answer, usize)>> {
         let mut headers = [httparse::EMPTY_HEADER; 32];
         let mut response = httparse::Response::new(&mut headers);
@@ -303,8 +305,8 @@ impl Answer {
     }
 }
 
-/// Options of a connection between members, on either end: small letters leave at once, and a host that
-/// has vanished, or takes nothing, is noticed.
+/// Sets the options of a connection between members, on either end: small messages are sent immediately, and a host
+/// that has vanished or accepts no bytes is detected.
 pub(super) fn tune(
     socket: &TcpStream,
     write: Duration,

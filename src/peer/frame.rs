@@ -1,17 +1,17 @@
-//! Frames: what a connection between two members carries after its 101.
+//! Frames: the data on a connection between two members after its 101.
 //!
 //! | offset | size | field   |                                                                  |
 //! |-------:|-----:|---------|------------------------------------------------------------------|
-//! |      0 |    4 | length  | of the payload, little-endian                                    |
-//! |      4 |    4 | crc     | CRC-32 of the length and of all that follows this field          |
+//! |      0 |    4 | length  | length of the payload, little-endian                             |
+//! |      4 |    4 | crc     | CRC-32 of the length and of everything after this field          |
 //! |      8 |    1 | version | 1                                                                |
-//! |      9 |    1 | kind    | 1 letter; 2 mark, 3 slice, 4 end of a snapshot; 5 its answer     |
+//! |      9 |    1 | kind    | 1 peer message; snapshot: 2 metadata, 3 slice, 4 end, 5 reply    |
 //! |     10 |    8 | cluster | the cluster's id                                                 |
 //! |     18 |    8 | sender  | the member's id                                                  |
 //! |     26 |    n | payload |                                                                  |
 //!
-//! The head of the connection has told version, cluster and sender already. They stand in every frame
-//! all the same: a frame says for itself whose it is, whatever lies between the two ends.
+//! The head of the connection already contains version, cluster and sender. Every frame repeats them, so that a frame
+//! identifies its sender by itself, even through a proxy.
 
 use crate::raft::NodeId;
 use crc32fast::Hasher;
@@ -21,20 +21,20 @@ use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The version of everything after the 101, told in the head as well.
+/// The version of everything after the 101. The head of the connection contains it as well.
 pub(super) const VERSION: u8 = 1;
 
 pub(super) const HEADER_BYTES: usize = 26;
 
-/// No frame of letters is longer: all that clients may have under way in one member (64 MiB), and room
-/// for what stands around it.
+/// Limit for the payload of a peer message: all the requests that clients may have pending in one member (64 MiB), plus
+/// the overhead around them.
 pub(super) const LETTER_BYTES_MAX: usize = 96 << 20;
 
-/// What a reader begins with, and what it may keep while nothing comes.
+/// The initial size of a reader's buffer, and the size that an idle reader may keep.
 const BUFFER_BYTES: usize = 256 << 10;
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
-/// What a frame holds.
+/// The content of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Letter = 1,
@@ -57,7 +57,7 @@ impl Kind {
     }
 }
 
-/// Whose frames these are.
+/// The cluster and the sender of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Origin {
     pub cluster: u64,
@@ -81,7 +81,7 @@ impl Origin {
     }
 }
 
-/// Over a whole frame but for the field it goes to.
+/// The checksum of a whole frame, except for the checksum field.
 fn checksum(frame: &[u8]) -> u32 {
     let mut hasher = Hasher::new();
     hasher.update(&frame[..4]);
@@ -89,7 +89,7 @@ fn checksum(frame: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Bytes that are no frame of this member: whatever follows them cannot be trusted either.
+/// Bytes that are not a valid frame from the sender of this connection. The bytes after them cannot be trusted either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Damage {
     TooLong(usize),
@@ -115,9 +115,10 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Bytes that the long frames of all connections may have together. A reader takes what a frame declares before it reads
-/// beyond its own buffer, and waits while there is not so much: the frame's time runs meanwhile, so whoever holds some
-/// gives it back. `freed` is notified with each byte that comes back; only readers of long frames wait there.
+/// Bytes that the long frames of all connections may use together. A reader takes the length that a frame declares
+/// before it reads beyond its own buffer, and waits while there is less in the budget. The time limit of each frame
+/// runs meanwhile, so every reader that holds a share returns it in the end. `freed` is notified with each return; only
+/// readers of long frames wait on it.
 pub(super) struct Budget {
     free: Mutex<usize>,
     freed: Condvar,
@@ -131,7 +132,7 @@ impl Budget {
         })
     }
 
-    /// None: there was not so much within that time.
+    /// None: the budget did not have enough within that time.
     fn take(self: &Arc<Budget>, bytes: usize, within: Duration) -> Option<Share> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self
@@ -160,35 +161,36 @@ impl Drop for Share {
     }
 }
 
-/// What a reader may take, and how long.
+/// Limits on the memory and time that a reader may use.
 #[derive(Clone)]
 pub(super) struct Bounds {
-    /// Of a frame.
+    /// Limit for the payload of a frame, in bytes.
     pub payload_max: usize,
-    /// A frame that has begun is complete after this long, and a second more for each MiB of it.
+    /// How long a frame may take from its first byte to its last one. Each MiB of the frame adds one second.
     pub time: Duration,
-    /// Shared by all readers.
+    /// The budget that all readers share.
     pub budget: Arc<Budget>,
 }
 
-/// Cuts what a socket brings into frames. Memory follows what has come, not what a length declares.
+/// Splits the bytes of a socket into frames. Memory grows with the bytes that have arrived, not with the declared
+/// length.
 pub(super) struct FrameReader {
     origin: Origin,
     bounds: Bounds,
-    /// When the first byte of the frame came that is not complete.
+    /// When the first byte of the incomplete frame arrived.
     begun: Option<Instant>,
-    /// Held for that frame if it is a long one.
+    /// The budget share of that frame, if it is a long one.
     share: Option<Share>,
-    /// The socket has a time limit for reads.
+    /// Whether the socket has a time limit for reads.
     is_timed: bool,
-    /// All of it may be written to; `start..end` has come and is not yet taken.
+    /// The whole buffer may be written to. `start..end` has arrived and is not consumed yet.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl FrameReader {
-    /// `early`: what was read with the head.
+    /// `early` contains the bytes that were read together with the head.
     pub fn new(origin: Origin, bounds: Bounds, early: &[u8]) -> FrameReader {
         let mut buffer = vec![0; BUFFER_BYTES.max(early.len())];
         buffer[..early.len()].copy_from_slice(early);
@@ -204,7 +206,7 @@ impl FrameReader {
         }
     }
 
-    /// Whether a whole frame waits, or one that can be none.
+    /// Whether the buffer contains a whole frame. Fails if its bytes cannot be a frame.
     pub fn has_frame(&self) -> Result<bool, Damage> {
         match self.declared() {
             None => Ok(false),
@@ -213,14 +215,14 @@ impl FrameReader {
         }
     }
 
-    /// The length of the payload that the next frame declares.
+    /// The payload length that the next frame declares.
     fn declared(&self) -> Option<usize> {
         let waiting = &self.buffer[self.start..self.end];
         let length = waiting.first_chunk()?;
         Some(u32::from_le_bytes(*length) as usize)
     }
 
-    /// The next whole frame that has come.
+    /// The next frame that has arrived completely.
     pub fn next(&mut self) -> Result<Option<(Kind, &[u8])>, Damage> {
         let waiting = &self.buffer[self.start..self.end];
         let Some(header) = waiting.first_chunk::<HEADER_BYTES>() else {
@@ -256,8 +258,8 @@ impl FrameReader {
         Kind::from_byte(header[9]).ok_or(Damage::Kind(header[9]))
     }
 
-    /// Waits for more, as [`FrameReader::fill`]; between frames for as long as `idle`, or for ever, and within one until
-    /// its time is over. Whole frames must have been taken out before.
+    /// Waits for more bytes, like [`FrameReader::fill`]. Between frames it waits for `idle`, or without a limit. Within
+    /// a frame it waits until the frame's time limit. The caller must have consumed all whole frames before.
     pub fn fill_in_time(
         &mut self,
         socket: &TcpStream,
@@ -271,7 +273,7 @@ impl FrameReader {
         };
         self.take_share(left)?;
         let wait = idle.map_or(left, |idle| idle.min(left));
-        // What is left after the wait for memory may be nothing, which a socket would take for no limit.
+        // The wait for memory may leave no time, and a socket would take zero for "no limit".
         let wait = wait.max(Duration::from_millis(1));
         self.is_timed = true;
         socket.set_read_timeout(Some(wait))?;
@@ -281,7 +283,7 @@ impl FrameReader {
         }
     }
 
-    /// How long the frame may still take that has begun; None: none has.
+    /// How much time the incomplete frame has left. None: no frame has begun.
     fn time_left(&mut self) -> io::Result<Option<Duration>> {
         if self.start == self.end {
             self.begun = None;
@@ -298,7 +300,7 @@ impl FrameReader {
         }
     }
 
-    /// A long frame needs a share of the budget.
+    /// Takes a share of the budget if the frame is a long one.
     fn take_share(&mut self, within: Duration) -> io::Result<()> {
         let needed = self.declared().unwrap_or(0);
         let has = self.share.as_ref().map_or(0, |share| share.bytes);
@@ -316,7 +318,7 @@ impl FrameReader {
         }
     }
 
-    /// Waits for more; how much came, 0 at the end of the stream.
+    /// Waits for more bytes. Returns how many arrived; 0 means the end of the stream.
     pub fn fill(&mut self, mut socket: impl Read) -> io::Result<usize> {
         self.make_room();
         loop {
@@ -342,7 +344,7 @@ impl FrameReader {
             (self.start, self.end) = (0, self.end - self.start);
         }
         if self.buffer.len() - self.end < self.buffer.len() / 4 {
-            // Doubling, but not far beyond the frame that grows.
+            // The size doubles, but does not exceed the frame by much.
             let frame = HEADER_BYTES + self.declared().unwrap_or(0) + BUFFER_BYTES;
             let length = (2 * self.buffer.len()).min(frame.max(self.end + BUFFER_BYTES));
             self.buffer.resize(length, 0);
@@ -388,7 +390,7 @@ mod tests {
         }
     }
 
-    /// A reader whose socket has brought the beginning of a frame, and the other end of that socket.
+    /// A reader whose socket has received the beginning of a frame, and the other end of that socket.
     fn long_frame(bounds: &Bounds, payload: usize) -> (FrameReader, TcpStream, TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let there = TcpStream::connect(listener.local_addr().expect("its address"));
@@ -398,7 +400,7 @@ mod tests {
         (reader, here, there.expect("connect"))
     }
 
-    /// Each of two connections begins a frame that takes more than half of what there is.
+    /// Each of two connections begins a frame that needs more than half of the budget.
     #[test]
     fn long_frames_share_one_budget() {
         let bounds = Bounds {
@@ -472,7 +474,7 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             let mut reader = reader(&bytes);
             let found = reader.next();
-            // A longer length waits for bytes that never come.
+            // A longer declared length only makes the reader wait for bytes that never arrive.
             assert!(!matches!(found, Ok(Some(_))), "bit {bit}: {found:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! The head of a connection between members: who dials, whom it means, and why it may be refused.
+//! The handshake: the head of a connection between members. It names the sender and the receiver, and `Refusal` lists
+//! the reasons why the receiver may refuse it.
 //!
 //! ```text
 //!   GET /raft/stream HTTP/1.1              HTTP/1.1 101 Switching Protocols
@@ -11,34 +12,34 @@
 //!   X-Edgetcd-From: e9f7ea66e338d192
 //!   X-Edgetcd-Incarnation: 51c0…
 //!   X-Edgetcd-To: 61520bddc54224e5
-//!   X-Edgetcd-Token: 8a1f09…               (what the sender's connections to the receiver name)
+//!   X-Edgetcd-Token: 8a1f09…               (the token of the sender's connections to the receiver)
 //!   X-Edgetcd-Proof: 0f3b…                 (the sender knows the receiver's incarnation)
-//!   X-Edgetcd-Urls: http://10.0.0.1:2380   (where the sender is reached)
-//!   X-Edgetcd-Term: 7                      (a snapshot's only)
+//!   X-Edgetcd-Urls: http://10.0.0.1:2380   (the peer URLs of the sender)
+//!   X-Edgetcd-Term: 7                      (for a snapshot only)
 //! ```
 //!
-//! Ids and incarnations are hex, version and term decimal. Both ends look at the other's incarnation: a
-//! member without its data shall hear no leader either. A refusal is a status with a line of text; one to
-//! a member that was removed names it in `X-Edgetcd-Removed` beside the cluster.
+//! Ids and incarnations are hex, version and term are decimal. Both ends check the other's incarnation, because a
+//! member that has lost its data must not follow a leader either. A refusal is a status with a line of text. The
+//! refusal of a removed member names that member in `X-Edgetcd-Removed`, together with the cluster.
 //!
-//! # What a stranger learns
+//! # What a non-member learns
 //!
-//! Anybody can connect to the peer port, and ids are public. An incarnation is not: members learn each other's from
-//! the log, and no page shows one. So it tells a member from a stranger, in two ways.
+//! Anybody can connect to the peer port, and ids are public. An incarnation is not public: members learn each other's
+//! from the log, and no page shows one. It distinguishes a member from a non-member in two ways.
 //!
-//! - The sender names its own incarnation, which must be the one that the log has published. Before that nothing is
-//!   known of it and nothing is bound to it.
-//! - The *proof* is a SHA-1 over both ids, the token and the receiver's incarnation. Whoever can make it
-//!   has read this cluster's log, so a member is believed that the receiver's table does not name yet.
+//! - The sender names its own incarnation, which must be the one that the log has published. Before the log has
+//!   published one, nothing is known about the sender, and nothing is bound to it.
+//! - The *proof* is a SHA-1 over both ids, the token and the receiver's incarnation. A sender that can compute it has
+//!   read this cluster's log. Therefore the receiver accepts such a sender even if its table does not contain it yet.
 //!
-//! The 101 names the receiver's incarnation only to a sender that has shown either. A refusal says nothing that
-//! `/members` on the same port does not say. What an operator needs is in the log of the member that refuses.
+//! The 101 names the receiver's incarnation only to a sender that has shown one of the two. A refusal contains nothing
+//! that `/members` on the same port does not contain. The member that refuses logs the details that an operator needs.
 //!
 //! The *token* lets the receiver ask the sender, at the address in its table, whether a connection is really the
 //! sender's (`GET /raft/link`, see `vouch.rs`).
 //!
-//! A member that was removed is told so with a proof of the same kind over the teller's own incarnation, which the
-//! removed member knows from the log. So only a member can say it.
+//! A removed member receives its removal with a proof of the same kind over the answering member's own incarnation,
+//! which the removed member knows from the log. So only a member can send this answer.
 
 use super::frame::VERSION;
 use super::table::Known;
@@ -49,14 +50,14 @@ use crate::raft::{NodeId, Term};
 use crate::urls::Url;
 use std::fmt;
 
-/// Letters, for as long as both ends live.
+/// A stream of peer messages. It lasts as long as both ends.
 pub(super) const STREAM_PATH: &str = "/raft/stream";
 /// One snapshot.
 pub(super) const SNAPSHOT_PATH: &str = "/raft/snapshot";
-/// Which connections are this member's own: the digest of their token.
+/// Asks which connections are this member's own. The answer is the digest of their token.
 pub(super) const LINK_PATH: &str = "/raft/link";
 
-/// What `Upgrade` names, in both directions.
+/// The protocol name in `Upgrade`, in both directions.
 pub(super) const PROTOCOL: &str = "edgetcd-raft";
 
 pub(super) const INCARNATION: &str = "X-Edgetcd-Incarnation";
@@ -71,10 +72,10 @@ const URLS: &str = "X-Edgetcd-Urls";
 const TOKEN: &str = "X-Edgetcd-Token";
 pub(super) const PROOF: &str = "X-Edgetcd-Proof";
 
-/// More peer URLs than any member has.
+/// Limit for the number of peer URLs. Real members have fewer.
 const URLS_MAX: usize = 16;
 
-/// This member, as it says hello.
+/// How this member identifies itself in a handshake.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Me {
     pub cluster: u64,
@@ -87,28 +88,28 @@ pub(super) struct Me {
 pub(super) struct Greeting<'a> {
     pub path: &'a str,
     pub authority: &'a str,
-    /// Of the leader that sends a snapshot.
+    /// The term of the leader that sends a snapshot.
     pub term: Option<Term>,
-    /// Where this member is reached.
+    /// The peer URLs of this member.
     pub urls: &'a [String],
-    /// What this member's connections to the receiver name; 0: nothing.
+    /// The token of this member's connections to the receiver; 0: none.
     pub token: u64,
-    /// The receiver's incarnation, once the log has published it.
+    /// The receiver's incarnation, if the log has published it.
     pub known: Option<u64>,
 }
 
-/// What a sender shows of the receiver's incarnation.
+/// What a sender proves about the receiver's incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// Nothing: it does not know one.
+    /// The sender knows no incarnation of this member.
     Missing,
-    /// It knows this member's.
+    /// The sender knows this member's incarnation.
     Valid,
-    /// It knows another one: this member's data directory is not the one that the cluster knows.
+    /// The sender knows another incarnation: this member's data directory is not the one that the cluster knows.
     Wrong,
 }
 
-/// What the head of a connection says.
+/// The content of a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hello {
     pub from: NodeId,
@@ -116,15 +117,15 @@ pub(super) struct Hello {
     pub proof: Proof,
     /// The newest format of entries that the sender understands.
     pub format: u16,
-    /// What the sender's connections to this member name; None: the sender is of an earlier version.
+    /// The token of the sender's connections to this member. None: the sender runs an earlier version.
     pub token: Option<u64>,
-    /// Where it says it is reached. Believed only of a sender that has shown that it belongs here.
+    /// The peer URLs that the sender names. They are used only if the sender has shown that it is a member.
     pub urls: Vec<String>,
-    /// Of the leader that sends a snapshot.
+    /// The term of the leader that sends a snapshot.
     pub term: Option<Term>,
 }
 
-/// Why somebody is refused.
+/// Why a handshake is refused.
 #[derive(Debug, Clone)]
 pub(super) enum Refusal {
     Malformed(&'static str),
@@ -133,18 +134,18 @@ pub(super) enum Refusal {
         theirs: u64,
         ours: u64,
     },
-    /// It means another member.
+    /// The sender means another member.
     NotMe {
         meant: NodeId,
         me: NodeId,
     },
     Removed(NodeId),
     Unknown(NodeId),
-    /// The member has to say first which connections are its own, and enough of them wait for that.
+    /// The member must confirm first that the connection is its own, and too many connections already wait for that.
     Unvouched(NodeId),
-    /// Its incarnation is not the one that it is known by.
+    /// The sender's incarnation is not the one that the log has published for it.
     LostItsData(NodeId, Box<Known>),
-    /// Another snapshot is coming in.
+    /// This member is already receiving another snapshot.
     Busy,
     Stopping,
 }
@@ -187,7 +188,7 @@ impl Me {
         (head + "\r\n").into_bytes()
     }
 
-    /// The question to `to` which connections are its own.
+    /// The request that asks `to` which connections are its own.
     pub fn question(&self, to: NodeId, authority: &str) -> Vec<u8> {
         format!(
             "GET {LINK_PATH} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n{CLUSTER}: {:x}\r\n{FROM}: {:x}\r\n\
@@ -197,7 +198,7 @@ impl Me {
         .into_bytes()
     }
 
-    /// Reads such a question: who asks.
+    /// Reads such a request. Returns the id of the sender.
     pub fn read_question(&self, request: &Request<'_>) -> Result<NodeId, Refusal> {
         let theirs = id(request, CLUSTER)?;
         if theirs != self.cluster {
@@ -211,7 +212,8 @@ impl Me {
         Ok(NodeId(id(request, FROM)?))
     }
 
-    /// The head of the 101; with this member's incarnation only to who knows it already, or has shown its own.
+    /// The head of the 101. It contains this member's incarnation only if the sender already knows it, or has shown its
+    /// own.
     pub fn welcome(&self, shows_incarnation: bool) -> Answer {
         let answer = Answer::new(101)
             .header("Connection", "Upgrade")
@@ -230,7 +232,7 @@ impl Me {
                 "it does not ask for an upgrade to edgetcd-raft",
             ));
         }
-        // The version first: another one may say the rest in other words.
+        // The version is checked first, because another version may format the other headers differently.
         let version = number(request, VERSION_HEADER)?;
         if version != u64::from(VERSION) {
             return Err(Refusal::Version(version));
@@ -267,18 +269,18 @@ impl Me {
         }
     }
 
-    /// What only who knows the receiver's incarnation can say.
+    /// A proof that only a sender that knows the receiver's incarnation can compute.
     fn proof(&self, from: NodeId, to: NodeId, token: u64, incarnation: u64) -> String {
         self.hash("knows", from, to, &[token, incarnation])
     }
 
-    /// What only the member `by` with that incarnation can say: that `removed`, whose connection names that token, was
-    /// removed.
+    /// A proof that only the member `by` with that incarnation can compute. It states that `removed`, whose connection
+    /// contains that token, was removed.
     pub fn removal(&self, by: NodeId, removed: NodeId, token: u64, incarnation: u64) -> String {
         self.hash("removed", by, removed, &[token, incarnation])
     }
 
-    /// The digest of a token, which says nothing to who does not know the token.
+    /// The digest of a token. It reveals nothing to a reader that does not know the token.
     pub fn digest(&self, from: NodeId, to: NodeId, token: u64) -> String {
         self.hash("token", from, to, &[token])
     }
@@ -350,7 +352,8 @@ impl Refusal {
         }
     }
 
-    /// What the sender is told. Who names another cluster, or means another member, may be a stranger that tries.
+    /// The text that the sender receives. A sender that names another cluster, or another member, may be a non-member
+    /// that probes the port.
     fn told(&self) -> String {
         match self {
             Refusal::Cluster { theirs, .. } => format!(

@@ -1,50 +1,56 @@
-//! What goes between members: letters, and snapshots.
+//! Connections between members: they carry peer messages (`Letter` in the code) and snapshots.
 //!
 //! # A link
 //!
 //! ```text
-//!   raft, log ──send──► queue of each member ──► peer-out-ID ══► its peer port     (letters)
-//!   raft ◄──FromPeers── peer-in-ID ◄══ peer port (a door) ◄══ its peer-out-ID
+//!   raft, log ──send──► queue of each member ──► peer-out-ID ══► its peer port     (peer messages)
+//!   raft ◄──FromPeers── peer-in-ID ◄══ peer port (an HTTP server) ◄══ its peer-out-ID
 //!   raft ──send_snapshot──► snap-out-ID ══► its peer port     (a connection of its own)
 //!   raft ◄──Received── snap-in-ID ◄══ peer port
 //! ```
 //!
-//! Two members have two connections: each one sends on the one that it has dialled. A connection begins as
-//! an HTTP/1.1 Upgrade on the peer port (`hello.rs`), so that the port also answers `/members` and
-//! `/version`; after the 101 its socket belongs to a blocking thread and carries frames (`frame.rs`).
+//! Two members have two connections. Each member sends on the connection that it dialled. A connection begins as an
+//! HTTP/1.1 Upgrade on the peer port (`hello.rs`), so the same port can also answer `/members` and `/version`. After
+//! the 101, a blocking thread owns the socket, and the socket carries frames (`frame.rs`).
 //!
 //! # Threads
 //!
 //! | thread | owns | waits for |
 //! |---|---|---|
-//! | `peer-out-ID` | the connection to one member | its queue's bell, that connection's end, its next dial |
-//! | `peer-in-ID` | the connection from one member | bytes; room in raft's channel, and so does the other end |
+//! | `peer-out-ID` | the connection to one member | a wake-up by its queue, the end of that connection, its next dial |
+//! | `peer-in-ID` | the connection from one member | bytes, and space in raft's channel (meanwhile the sender waits too) |
 //! | `snap-out-ID`, `snap-in-ID` | one snapshot, its connection and file | the socket, the disk |
-//! | `peer-ask` | the questions to members about somebody whom the table does not name; runs only then | members' answers |
-//! | `peer-news` | what there is to tell raft beside letters | its condition variable; room in raft's channel |
+//! | `peer-ask` | the requests that ask members about an id that the table does not contain; runs only then | members' answers |
+//! | `peer-news` | events for the raft thread that are not peer messages | its condition variable, and space in raft's channel |
 //!
-//! The raft and the log thread wait for none of these: they put letters into bounded queues (`queue.rs`).
+//! The raft thread and the log thread never wait for these threads: they put peer messages into bounded queues
+//! (`queue.rs`).
 //!
 //! # Invariants
 //!
-//! - Letters of one lane arrive in order or not at all; nothing is sent twice.
-//! - A forward is told unsent only if no byte of it was handed to a connection (hazard D16).
-//! - A heartbeat waits for about 256 KiB of bulk at most, and for no snapshot.
-//! - Whoever comes in is of this cluster and still has its data, and means this member (D12). Somebody whom the
-//!   table does not name is heard only if it proves that it knows the log, or if a member lists it (`table.rs`).
-//! - This member dials no address that a stranger named.
-//! - An open connection gives way only to one that its member vouches for (`vouch.rs`).
-//! - A member is called gone only if its machine refused a connection; a timeout is no proof.
-//! - Memory is bounded: 8 MiB of bulk for each member, one budget for the long frames of all that come in, one slice.
+//! - Peer messages of one lane arrive in order or not at all. A message is sent at most once.
+//! - A forward is reported as unsent only if none of its bytes was handed to a connection (hazard D16).
+//! - A heartbeat waits for at most about 256 KiB of bulk, and never for a snapshot.
+//! - The sender of an accepted connection is a member of this cluster, still has its data, and means this member (D12).
+//!   If the table does not contain the sender, it is accepted only if it proves that it knows the log, or if a member
+//!   lists it (`table.rs`).
+//! - This member dials no address that a non-member named.
+//! - An open connection is replaced only by a connection that its member vouches for (`vouch.rs`).
+//! - A member is reported as gone only if its machine refused a connection. A timeout is no proof.
+//! - Memory is bounded: 8 MiB of bulk for each member, one budget for the long frames of all incoming connections, and
+//!   one slice of each snapshot.
 //!
 //! # Reading order
 //!
 //! `hello.rs`, `frame.rs`, `lanes.rs`, `queue.rs`, `outgoing.rs` (with `dial.rs`), `incoming.rs`, `transfer.rs` and
-//! `receive.rs`; beside them `table.rs` (who belongs), `vouch.rs` (whose a connection is), `listing.rs` (whom the members
-//! list), `news.rs` (to raft), `crew.rs` (stopping), `counters.rs`.
+//! `receive.rs`. The other files are `table.rs` (which ids are members), `vouch.rs` (whether a connection is its
+//! member's own), `listing.rs` (the members that other members list), `news.rs` (events for the raft thread), `crew.rs`
+//! (stopping) and `counters.rs`.
 //!
-//! Left out: TLS; a name that takes long to resolve holds up its own member's thread only, but may outlive
-//! [`Link::stop`].
+//! # Left out
+//!
+//! TLS is not implemented. Resolving a slow name blocks only the thread of its own member, but that thread may still
+//! run after [`Link::stop`] has returned.
 
 mod common;
 mod counters;
@@ -90,16 +96,16 @@ use transfer::Transfers;
 /// How long [`Link::stop`] waits for its threads.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Who has not said within this who he is, is cut.
+/// Connections that send no handshake within this time are closed.
 const HELLO_TIME: Duration = Duration::from_secs(5);
 
-/// No page of the peer port takes a body worth the name.
+/// Limit for request bodies. No page of the peer port needs a large one.
 const BODY_BYTES: usize = 64 << 10;
 
-/// Handshakes are short.
+/// Limit for request heads. Handshakes are short.
 const HEAD_BYTES: usize = 64 << 10;
 
-/// The limits of a door on the peer port; one worker is enough for it.
+/// The limits of an HTTP server on the peer port. One worker is enough for it.
 pub fn limits() -> Limits {
     Limits {
         head_time: HELLO_TIME,
@@ -112,25 +118,26 @@ pub fn limits() -> Limits {
     }
 }
 
-/// What a link is made of.
+/// Everything that a link needs.
 pub struct Config<D: Disk> {
-    /// This member.
+    /// The id of this member.
     pub id: NodeId,
-    /// Drawn when its data directory was made.
+    /// A random number, drawn when the data directory was created.
     pub incarnation: u64,
-    /// As this member knows them now.
+    /// The members as this member knows them now.
     pub members: Members,
-    /// Where this member is reached, as its flags say: told to members that do not know it yet.
+    /// The peer URLs of this member according to its flags. It sends them to members whose table does not contain it
+    /// yet.
     pub urls: Vec<String>,
-    /// How long things may take.
+    /// Time limits.
     pub timing: Timing,
-    /// Where snapshots are read from and written to.
+    /// The directory that snapshots are read from and written to.
     pub snapshots: Snapshots<D>,
-    /// How many past events a state keeps for watches…
+    /// How many past events a state keeps for watchers.
     pub history_events: usize,
-    /// …and how many bytes of them.
+    /// How many bytes of past events a state keeps for watchers.
     pub history_bytes: usize,
-    /// The raft thread's ear.
+    /// Channel to the raft thread.
     pub to_raft: Sender<FromPeers>,
 }
 
@@ -142,10 +149,10 @@ pub struct Link<D: Disk> {
 }
 
 impl<D: Disk> Link<D> {
-    /// Begins to dial the other members. Their calls come in by [`Link::handler`].
+    /// Starts to dial the other members. Their connections arrive through [`Link::handler`].
     ///
     /// # Errors
-    /// The system has no thread or descriptor left.
+    /// Fails if the system has no thread or descriptor left.
     pub fn start(config: Config<D>) -> io::Result<Arc<Link<D>>> {
         let me = Me {
             cluster: config.members.cluster,
@@ -184,7 +191,8 @@ impl<D: Disk> Link<D> {
         Ok(link)
     }
 
-    /// What a door on the peer port calls: members' connections, and `pages` for all else.
+    /// The handler for an HTTP server on the peer port. It takes members' connections and passes all other requests to
+    /// `pages`.
     pub fn handler(&self, pages: Arc<dyn Handler>) -> Arc<dyn Handler> {
         Arc::new(PeerPort {
             common: Arc::clone(&self.common),
@@ -193,18 +201,19 @@ impl<D: Disk> Link<D> {
         })
     }
 
-    /// What has gone to and fro, and who is connected.
+    /// The counters of messages sent and received, and of open connections.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.common.counters)
     }
 
-    /// Since when both directions to and from this member are up.
+    /// The time since which the connections in both directions, to and from this member, are open.
     pub fn connected(&self, id: NodeId) -> Option<Instant> {
         self.common.counters.connected(id)
     }
 
-    /// Ends all connections and threads, within a second; nothing is told to raft any more. Called again,
-    /// it does nothing. The door should be stopped first or soon after: it refuses members from here on.
+    /// Ends all connections and threads within a second. After that, raft receives no more events. A second call does
+    /// nothing. The HTTP server should be stopped before this call or soon after it, because from here on it refuses
+    /// members.
     pub fn stop(&self) {
         let common = &self.common;
         common.news.close();
@@ -218,7 +227,7 @@ impl<D: Disk> Link<D> {
         }
     }
 
-    /// The letters of one receiver.
+    /// Queues the messages for one receiver.
     fn send_to(&self, to: NodeId, letters: impl Iterator<Item = Letter>) {
         if let Some(peer) = self.common.peer(to) {
             let dropped = peer.queue.push(letters);
@@ -232,7 +241,7 @@ impl<D: Disk> Link<D> {
 
 impl<D: Disk> Peers for Link<D> {
     fn send(&self, mut letters: Vec<(NodeId, Letter)>) {
-        // Stable: the order for each receiver stays.
+        // The sort is stable, so the order for each receiver stays.
         letters.sort_by_key(|(to, _)| *to);
         let mut letters = letters.into_iter().peekable();
         while let Some(&(to, _)) = letters.peek() {
