@@ -145,7 +145,7 @@ impl Handler for Api {
 }
 
 /// The endpoints of `--listen-metrics-urls`: metrics and health only. As in the reference, `--host-whitelist` does not
-/// apply, because a probe knows an address and no name. Neither endpoint changes anything.
+/// apply, because a probe knows an address and no name.
 pub struct MetricsOnly(pub Arc<Api>);
 
 impl Handler for MetricsOnly {
