@@ -168,6 +168,19 @@ impl Url {
         Ok(urls)
     }
 
+    /// Parses and sorts the URLs of a member. Refuses paths of Unix sockets: they are only for clients on the same
+    /// machine. The reference does not have them, and members cannot reach another member at a path.
+    pub fn parse_members<T: AsRef<str>>(
+        texts: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<Url>, UrlError> {
+        let urls = Url::parse_all(texts)?;
+        let is_path = |url: &&Url| url.socket_path().is_some_and(Path::is_absolute);
+        match urls.iter().find(is_path) {
+            Some(url) => Err(UrlError::HostPort(url.text.clone())),
+            None => Ok(urls),
+        }
+    }
+
     /// The complete URL, as it is shown and as ids are derived from it.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -326,7 +339,8 @@ fn check_host(address: &str) -> Result<(), String> {
         let escape: String = escape.chars().take(3).collect();
         return Err(format!("invalid URL escape {escape:?}"));
     }
-    let known = |c: char| c.is_alphanumeric() || "-_.~:[]".contains(c);
+    // Go accepts these in a name, too, and leaves them to the resolver.
+    let known = |c: char| c.is_alphanumeric() || "-_.~:[]!$&'()*+,;=<>\"".contains(c);
     match host
         .replacen("%25", "", usize::from(zone.is_some()))
         .chars()
@@ -369,6 +383,12 @@ mod tests {
         ("http://:2379", "http://:2379"),
         ("unix://sock:1", "unix://sock:1"),
         ("UNIX:///run/a.sock", "unix:///run/a.sock"),
+        ("http://*:1", "http://*:1"),
+        ("http://(a;b)=<c>+$&'!\":1", "http://(a;b)=<c>+$&'!\":1"),
+        (
+            "http://a:1,http://b:1",
+            "URL address does not have the form \"host:port\": http://a:1,http://b:1",
+        ),
         (
             "http://[fe80::1%25eth0]:2380",
             "http://[fe80::1%25eth0]:2380",
@@ -531,6 +551,11 @@ mod tests {
         let urls = Url::parse_list("http://b:2, http://a:1").unwrap();
         assert_eq!(join(&urls), "http://a:1,http://b:2");
         assert_eq!(Url::parse_all::<&str>([]), Err(UrlError::Empty));
+        assert!(Url::parse_members(["unix://a:1", "http://a:1"]).is_ok());
+        assert_eq!(
+            Url::parse_members(["http://a:1", "unix:///run/a"]),
+            Err(UrlError::HostPort("unix:///run/a".to_owned()))
+        );
         assert_eq!(
             Url::parse_list("http://a:1,"),
             Err(UrlError::Scheme(String::new()))

@@ -231,11 +231,7 @@ fn arguments<const N: usize>(run: &Run, otherwise: &str) -> Result<[String; N], 
 
 /// The request body with a member's URLs, which are checked before anything is sent.
 fn peer_urls(texts: &[&str]) -> Result<String, Stop> {
-    let urls = texts.iter().map(|text| Url::parse(text));
-    let mut urls = urls
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Stop::Plain(error.to_string()))?;
-    urls.sort();
+    let urls = Url::parse_members(texts).map_err(|error| Stop::Plain(error.to_string()))?;
     let urls: Vec<String> = urls.iter().map(Url::to_string).collect();
     Ok(serde_json::json!({ "peerURLs": urls }).to_string())
 }

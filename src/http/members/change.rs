@@ -12,10 +12,9 @@ use crate::ids;
 use crate::raft::NodeId;
 use crate::replica::{Done, Effect, Failure, Waiter};
 use crate::tree::json;
-use crate::urls::{Url, UrlError};
+use crate::urls::Url;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const ACCEPTED: &str = "application/json";
@@ -140,19 +139,8 @@ fn peer_urls(request: &Request<'_>) -> Result<Vec<Url>, Refusal> {
             message: "Request Entity Too Large".into(),
         });
     }
-    member_urls(&url_texts(request.body())?)
-}
-
-/// Refuses paths of Unix sockets: they are only for clients on the same machine. The reference does not have them, and
-/// members cannot reach another member at a path.
-fn member_urls(texts: &[String]) -> Result<Vec<Url>, Refusal> {
-    let bad = |error: UrlError| Refusal::bad(error.to_string());
-    let urls = Url::parse_all(texts).map_err(bad)?;
-    let is_path = |url: &&Url| url.socket_path().is_some_and(Path::is_absolute);
-    match urls.iter().find(is_path) {
-        Some(url) => Err(bad(UrlError::HostPort(url.to_string()))),
-        None => Ok(urls),
-    }
+    let texts = url_texts(request.body())?;
+    Url::parse_members(texts).map_err(|error| Refusal::bad(error.to_string()))
 }
 
 /// The type is compared exactly. Only a type with parameters is compared in lower case and without them (spec §13).
@@ -318,15 +306,6 @@ mod tests {
             "json: cannot unmarshal number into Go struct field .peerURLs of type string"
         );
         assert!(refused("{]").starts_with("invalid JSON"));
-    }
-
-    #[test]
-    fn a_member_is_at_no_path() {
-        let of = |url: &str| member_urls(&[url.to_owned()]);
-        assert!(of("unix://a:1").is_ok() && of("http://a:1").is_ok());
-        let refused = of("unix:///run/a").expect_err("refused").message;
-        let text = "URL address does not have the form \"host:port\": unix:///run/a";
-        assert_eq!(String::from_utf8_lossy(&refused), text);
     }
 
     #[test]
