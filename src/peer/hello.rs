@@ -22,10 +22,11 @@
 //! member that has lost its data must not follow a leader either. A refusal is a status with a line of text. The
 //! refusal of a removed member names that member in `X-Edgetcd-Removed`, together with the cluster.
 //!
-//! # What a non-member learns
+//! # What a stranger learns
 //!
 //! Anybody can connect to the peer port, and ids are public. An incarnation is not public: members learn each other's
-//! from the log, and no page shows one. It distinguishes a member from a non-member in two ways.
+//! from the log, and no page shows one. It distinguishes a member from a stranger (a process that is not a member) in
+//! two ways.
 //!
 //! - The sender names its own incarnation, which must be the one that the log has published. Before the log has
 //!   published one, nothing is known about the sender, and nothing is bound to it.
@@ -352,7 +353,7 @@ impl Refusal {
         }
     }
 
-    /// The text that the sender receives. A sender that names another cluster, or another member, may be a non-member
+    /// The text that the sender receives. A sender that names another cluster, or another member, may be a stranger
     /// that probes the port.
     fn told(&self) -> String {
         match self {

@@ -1,4 +1,4 @@
-//! The receiving side: who may come in, and the thread of each stream of letters.
+//! The receiving side: which connections are accepted, and the thread of each stream of peer messages.
 
 use super::common::{Common, Peer};
 use super::counters::Tally;
@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// What the peer port's door calls: upgrades of members, and pages for everybody.
+/// The handler of the peer port's HTTP server: it takes members' upgrades, and serves pages to everybody.
 pub(super) struct PeerPort<D: Disk> {
     pub common: Arc<Common>,
     pub receiver: Arc<Receiver<D>>,
@@ -53,7 +53,7 @@ impl<D: Disk> PeerPort<D> {
         reply.send(refusal.answer(&self.common.me, request));
     }
 
-    /// Another member asks which connections are this one's own.
+    /// Answers another member that asks which connections are this member's own.
     fn answer_link(&self, request: &Request<'_>, reply: Reply<'_>) {
         match self.common.me.read_question(request) {
             Ok(asker) => reply.send(match self.common.own_digest(asker) {
@@ -107,7 +107,8 @@ impl<D: Disk> PeerPort<D> {
         let begin = move |socket: TcpStream, early: Vec<u8>| {
             let kind = if is_snapshot { "snap" } else { "peer" };
             let name = format!("{kind}-in-{:x}", hello.from.0);
-            // Here, where connections come one after the other; their threads may begin in any order.
+            // The number is taken here, where connections arrive one after the other. Their threads may start in any
+            // order.
             let turn = common.streams.next_turn();
             let crew = Arc::clone(&common.crew);
             let begun = crew.connection(&name, move || {
@@ -128,11 +129,12 @@ impl<D: Disk> PeerPort<D> {
     }
 }
 
-/// The streams that are open, one for each member at most.
+/// The open streams, at most one for each member.
 ///
-/// A member that has lost its connection dials again before this end has noticed. But somebody else may dial in its
-/// name. So an open stream gives way only to one that the member vouches for (`vouch.rs`). If it does not, the older
-/// stream stays until it ends or falls silent, which the keep-alive of its socket notices.
+/// A member that has lost its connection dials again before this end has noticed the loss. But another process may also
+/// dial in its name. So an open stream is replaced only by one that the member vouches for (`vouch.rs`). If the member
+/// does not vouch for it, the older stream stays until it ends, or until the keep-alive of its socket detects that its
+/// other end is silent.
 #[derive(Default)]
 pub(super) struct Streams(Mutex<Open>);
 
@@ -142,11 +144,11 @@ struct Open {
     streams: BTreeMap<NodeId, (u64, Arc<TcpStream>)>,
 }
 
-/// What became of a stream that wants to begin.
+/// Whether a new stream could be registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begun {
     Yes,
-    /// An older one is open: the member has to be asked.
+    /// An older stream is open, so the member must be asked first.
     Occupied,
 }
 
@@ -155,21 +157,21 @@ impl Streams {
         self.open().streams.contains_key(&from)
     }
 
-    /// Ends the stream of a member that is none any more.
+    /// Ends the stream of a removed member.
     pub fn shut(&self, from: NodeId) {
         if let Some((_, socket)) = self.open().streams.get(&from) {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
 
-    /// Which of two streams is the newer.
+    /// The number of a new stream. Of two streams, the higher number is the newer one.
     fn next_turn(&self) -> u64 {
         let mut open = self.open();
         open.turn += 1;
         open.turn
     }
 
-    /// Begins a stream, in the place of an older one if its member vouches for it.
+    /// Registers a stream. It replaces an older stream only if the member vouches for the new one.
     fn begin(&self, peer: &Peer, turn: u64, socket: Arc<TcpStream>, vouched: bool) -> Begun {
         let mut open = self.open();
         if let Some((_, older)) = open.streams.get(&peer.id) {
@@ -183,7 +185,7 @@ impl Streams {
         Begun::Yes
     }
 
-    /// Whether it was still the newest.
+    /// Unregisters a stream. Returns whether it was still the newest one.
     fn end(&self, peer: &Peer, turn: u64) -> bool {
         let mut open = self.open();
         let is_newest = open
@@ -202,9 +204,9 @@ impl Streams {
     }
 }
 
-/// The thread `peer-in-ID`: owns its socket; waits for bytes, and for room in raft's channel.
+/// The thread `peer-in-ID`: owns its socket, and waits for bytes and for space in raft's channel.
 fn receive(common: &Arc<Common>, hello: &Hello, turn: u64, socket: TcpStream, early: &[u8]) {
-    // Both are none only if the member, or this link, has just ended.
+    // One of them is None only if the link to the member, or the whole link, has just ended.
     let (Some(peer), Some(socket)) = (common.peer(hello.from), common.crew.hold(socket)) else {
         return;
     };
@@ -212,7 +214,7 @@ fn receive(common: &Arc<Common>, hello: &Hello, turn: u64, socket: TcpStream, ea
         return log::warn!("the connection from {} is lost: {error}", peer.label());
     }
     let begin = |vouched| common.streams.begin(&peer, turn, socket.handle(), vouched);
-    // The older one may have ended while the member was asked.
+    // If the member does not vouch, the second attempt still succeeds if the older stream has ended meanwhile.
     if begin(false) == Begun::Occupied && begin(common.vouches(hello)) == Begun::Occupied {
         return common.complain_unvouched(peer.id, socket.peer_addr().ok());
     }
@@ -223,13 +225,14 @@ fn receive(common: &Arc<Common>, hello: &Hello, turn: u64, socket: TcpStream, ea
         turn,
         socket,
     };
-    // The table may have changed since the hello was read; from `begin` on, a change shuts the socket.
+    // The table may have changed since the handshake was read. From `begin` on, a change of the table shuts the socket
+    // down.
     if common.table.admits(hello).is_ok() {
         stream.run(early);
     }
 }
 
-/// One stream of letters; its drop tells that it has ended, however that came.
+/// One stream of peer messages. Its drop reports the end of the stream, for every cause.
 struct Stream<'a> {
     /// The newest format of entries that the member understands.
     format: u16,
@@ -246,7 +249,7 @@ impl Stream<'_> {
         } = &*self.peer;
         log::info!("{} is connected to this member", self.peer.label());
         alive.store(true, Ordering::SeqCst);
-        // It is up: the way back is worth a dial.
+        // The member runs, so this member dials it now.
         queue.call();
         let (member, format) = (*id, self.format);
         let event = FromPeers::Understands { member, format };
@@ -260,7 +263,7 @@ impl Stream<'_> {
         }
     }
 
-    /// Until the stream ends; what was wrong with its bytes, if something was.
+    /// Reads until the stream ends. Returns an error if the bytes were invalid or a limit was exceeded.
     fn read(&self, reader: &mut FrameReader) -> Result<(), String> {
         let mut tally = Tally::default();
         loop {
@@ -283,12 +286,12 @@ impl Stream<'_> {
     }
 }
 
-/// Whether a limit of ours has ended the stream, which its sender does not see.
+/// Whether one of our limits has ended the stream. The sender does not see this cause.
 fn is_own_limit(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::OutOfMemory)
 }
 
-/// The letters of all frames that have come whole.
+/// The messages of all frames that have arrived completely.
 fn cut(reader: &mut FrameReader, tally: &mut Tally) -> Result<Vec<Letter>, String> {
     let mut letters = Vec::new();
     while let Some((kind, payload)) = reader.next().map_err(|damage| damage.to_string())? {
@@ -310,7 +313,7 @@ impl Drop for Stream<'_> {
         if common.streams.end(peer, *turn) {
             log::info!("the connection from {} has ended", peer.label());
             common.news.unreachable(peer.id);
-            // Has its process ended, or only the connection? A dial tells.
+            // A dial shows whether the member's process has ended, or only the connection.
             peer.queue.call();
             common.forget_newcomer(peer.id);
         }

@@ -1,10 +1,10 @@
-//! The two lanes of letters that wait for one member.
+//! The two lanes of messages that wait for one member.
 //!
-//! Urgent letters (votes, heartbeats, acks, questions) always go before bulk (entries, forwarded orders); a
-//! lane keeps its order. Both are bounded, and what finds no room is dropped: raft sends again.
+//! Urgent messages (votes, heartbeats, acks, index requests) are always sent before bulk (entries, forwarded commands).
+//! Each lane keeps its order. Both lanes are bounded. A message that does not fit is dropped, and raft sends it again.
 //!
-//! While there is no connection nothing bulky is kept. Urgent letters are, for a moment: the answer to a
-//! member that has just come up would otherwise be lost to a connection that is a millisecond late.
+//! While there is no connection, no bulk message is kept. Urgent messages are kept for a moment. Otherwise the answer
+//! to a member that has just started would be lost whenever the connection is a millisecond late.
 
 use crate::engine::letter::Letter;
 use crate::raft::{Body, Entry};
@@ -12,26 +12,26 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What one lane may hold. A letter larger than the bytes goes if the lane is empty.
+/// Limits of one lane. A message that exceeds the byte limit is accepted if the lane is empty.
 const LETTERS_MAX: usize = 4096;
 const BULK_BYTES_MAX: usize = 8 << 20;
 
-/// About what is written at once: an urgent letter waits for no more bytes than these.
+/// The approximate size of one write. An urgent message waits for at most this many bytes.
 const TAKE_BYTES: usize = 256 << 10;
 
-/// Urgent letters kept without a connection, and for how long they are worth sending.
+/// How many urgent messages are kept without a connection, and for how long they are worth sending.
 const HELD_MAX: usize = 64;
 const HELD_FOR: Duration = Duration::from_millis(300);
 
-/// What stands around the payload of a letter, roughly.
+/// The approximate overhead around the payload of a message.
 const LETTER_BYTES: usize = 64;
 
-/// Letters that did not get through.
+/// Messages that were not sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Dropped {
-    /// Numbers of what was asked of a leader, which may be asked again.
+    /// The numbers of the requests to a leader among them. These requests may be sent again.
     pub unsent: Vec<u64>,
-    /// How many others.
+    /// The number of other messages.
     pub others: u64,
 }
 
@@ -48,20 +48,20 @@ impl Dropped {
     }
 }
 
-/// Letters that wait, and whether there is a connection for them.
+/// The waiting messages, and whether there is a connection for them.
 #[derive(Default)]
 pub(super) struct Lanes {
     urgent: VecDeque<Letter>,
     bulk: VecDeque<Letter>,
     bulk_bytes: usize,
-    /// Since when the letters of `urgent` wait, one for each, while there is no connection.
+    /// While there is no connection: the time at which each message of `urgent` was queued.
     held_since: VecDeque<Instant>,
     connected: bool,
     closed: bool,
 }
 
 impl Lanes {
-    /// Takes a letter in, or adds it to what was dropped.
+    /// Queues a message, or adds it to `dropped`.
     pub fn push(&mut self, letter: Letter, dropped: &mut Dropped) {
         if letter.is_bulk() {
             self.push_bulk(letter, dropped);
@@ -89,7 +89,7 @@ impl Lanes {
         }
     }
 
-    /// Keeps an urgent letter without a connection: the newest ones.
+    /// Keeps an urgent message without a connection. If there are too many, the oldest one is dropped.
     fn hold(&mut self, letter: Letter, dropped: &mut Dropped) {
         if self.urgent.len() == HELD_MAX
             && let (Some(oldest), Some(_)) = (self.urgent.pop_front(), self.held_since.pop_front())
@@ -100,7 +100,7 @@ impl Lanes {
         self.held_since.push_back(Instant::now());
     }
 
-    /// The next letter to go.
+    /// Removes and returns the next message to send.
     fn next(&mut self) -> Option<Letter> {
         self.urgent.pop_front().or_else(|| {
             let letter = self.bulk.pop_front()?;
@@ -109,7 +109,7 @@ impl Lanes {
         })
     }
 
-    /// Moves the next letters to `into`, about 256 KiB of them.
+    /// Moves the next messages to `into`, about 256 KiB of them.
     pub fn take(&mut self, into: &mut Vec<Letter>) {
         let mut bytes = 0;
         while bytes < TAKE_BYTES
@@ -120,7 +120,7 @@ impl Lanes {
         }
     }
 
-    /// There is a connection. Gives back letters that have waited too long for it.
+    /// Marks the lanes as connected. Returns the messages that have waited too long for the connection.
     pub fn connect(&mut self) -> Dropped {
         let mut dropped = Dropped::default();
         self.connected = true;
@@ -134,13 +134,13 @@ impl Lanes {
         dropped
     }
 
-    /// The connection is gone, and with it all that waited.
+    /// Marks the connection as lost. Returns all waiting messages as dropped.
     pub fn disconnect(&mut self) -> Dropped {
         self.connected = false;
         self.empty()
     }
 
-    /// Nothing is taken in any more.
+    /// Refuses all further messages.
     pub fn close(&mut self) -> Dropped {
         self.closed = true;
         self.disconnect()
@@ -164,7 +164,7 @@ impl Lanes {
     }
 }
 
-/// What a letter counts for where bytes are limited.
+/// The size of a message for the byte limits.
 fn weight(letter: &Letter) -> usize {
     let payload = match letter {
         Letter::Raft { message, .. } => match &message.body {

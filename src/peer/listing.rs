@@ -1,9 +1,10 @@
-//! Whom the members list: asked of the pages of their peer ports.
+//! Requests the member lists from the peer ports of the members.
 //!
-//! A node that starts asks who is in the cluster that its flags name. A member asks when somebody connects whom its
-//! table does not name: another member, asked at the address in the table, may know more. Whoever connects starts
-//! one question a second at most, of each member in turn, and never a connection to an address that it named itself.
-//! What the answer lists is linked, whoever has connected: so a crowd of strangers keeps no member out.
+//! A starting node asks for the members of the cluster that its flags name. A member asks when a process connects whose
+//! id its table does not contain: another member, asked at its address in the table, may have a newer table. Connecting
+//! processes cause at most one round of requests per second, to each member in turn, and never a connection to an
+//! address that they named themselves. All members in the answers are linked, not only the process that has connected.
+//! Therefore a crowd of strangers keeps no member out.
 
 use super::common::Common;
 use crate::dial;
@@ -18,10 +19,10 @@ use std::time::Duration;
 /// How long this node waits for a member's answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A list of thousands of members fits.
+/// Limit for a list. A list of thousands of members fits.
 const LIST_BYTES_MAX: u64 = 1 << 20;
 
-/// Between two rounds of questions.
+/// The pause between two rounds of requests.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A member's answer about its cluster.
@@ -37,21 +38,21 @@ pub struct Told {
 /// A member in the list that the peer port returns.
 #[derive(Debug, Deserialize)]
 pub struct Listed {
-    /// Its id.
+    /// The member's id.
     pub id: u64,
-    /// Where it is reached.
+    /// The member's peer URLs.
     #[serde(rename = "peerURLs")]
     pub peer_urls: Vec<String>,
-    /// Empty if it has not started yet.
+    /// Empty if the member has not started yet.
     #[serde(default)]
     pub name: String,
-    /// Empty if it has not started yet.
+    /// Empty if the member has not started yet.
     #[serde(default, rename = "clientURLs")]
     pub client_urls: Vec<String>,
 }
 
 impl Listed {
-    /// The same as the member table has it.
+    /// The same member in the form of the member table.
     pub fn member(&self) -> Member {
         Member {
             id: self.id,
@@ -62,7 +63,7 @@ impl Listed {
     }
 }
 
-/// Asks the member at `url`; `None` if there is no answer, or it is not that of a cluster member.
+/// Asks the member at `url`. Returns `None` if there is no answer, or if the answer is not that of a cluster member.
 pub fn ask(url: &Url) -> Option<Told> {
     let config = dial::config().timeout_global(Some(ANSWER_TIMEOUT)).build();
     let agent = dial::agent(config, url).ok()?;
@@ -81,8 +82,8 @@ pub fn ask(url: &Url) -> Option<Told> {
     })
 }
 
-/// Whether the members are asked, and whether they are to be asked again. The thread `peer-ask` runs only while there is
-/// something to ask. `closing` is notified once, at the end; only that thread waits on it.
+/// Whether the members are being asked, and whether they must be asked again. The thread `peer-ask` runs only while
+/// there is a reason to ask. `closing` is notified once, at the end; only that thread waits on it.
 #[derive(Default)]
 pub(super) struct Listing {
     state: Mutex<State>,
@@ -91,14 +92,14 @@ pub(super) struct Listing {
 
 #[derive(Default)]
 struct State {
-    /// Somebody has connected whom the table does not name, since the members were asked last.
+    /// A process whose id the table does not contain has connected since the last round of requests.
     wanted: bool,
     runs: bool,
     closed: bool,
 }
 
 impl Listing {
-    /// Asks the members soon: somebody has connected whom the table does not name.
+    /// Asks the members soon, because a process has connected whose id the table does not contain.
     pub fn want(&self, common: &Arc<Common>) {
         let mut state = self.state();
         state.wanted = true;
@@ -130,7 +131,7 @@ impl Listing {
         }
     }
 
-    /// False: the end.
+    /// Whether another round is needed. False: the thread ends.
     fn next(&self) -> bool {
         let mut state = self.state();
         state.runs = std::mem::take(&mut state.wanted) && !state.closed;
@@ -142,7 +143,7 @@ impl Listing {
     }
 }
 
-/// Asks the members of the table, and links whom they list.
+/// Asks the members of the table, and links the members that they list.
 fn introduce(common: &Arc<Common>) {
     for known in common.table.members().into_values() {
         let urls = known.urls.iter().filter_map(|url| Url::parse(url).ok());

@@ -23,7 +23,7 @@
 //! | `peer-ask` | the requests that ask members about an id that the table does not contain; runs only then | members' answers |
 //! | `peer-news` | events for the raft thread that are not peer messages | its condition variable, and space in raft's channel |
 //!
-//! The raft thread and the log thread never wait for these threads: they put peer messages into bounded queues
+//! The raft thread and the WAL thread never wait for these threads. They put peer messages into bounded queues
 //! (`queue.rs`).
 //!
 //! # Invariants
@@ -34,7 +34,7 @@
 //! - The sender of an accepted connection is a member of this cluster, still has its data, and means this member (D12).
 //!   If the table does not contain the sender, it is accepted only if it proves that it knows the log, or if a member
 //!   lists it (`table.rs`).
-//! - This member dials no address that a non-member named.
+//! - This member dials no address that a stranger (a process that is not a member) named.
 //! - An open connection is replaced only by a connection that its member vouches for (`vouch.rs`).
 //! - A member is reported as gone only if its machine refused a connection. A timeout is no proof.
 //! - Memory is bounded: 8 MiB of bulk for each member, one budget for the long frames of all incoming connections, and

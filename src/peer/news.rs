@@ -1,8 +1,9 @@
-//! The way to the raft thread.
+//! Events for the raft thread.
 //!
-//! Its channel is bounded, and letters wait there for room, each on the thread of its connection. What is
-//! found out *on* the raft thread (a full queue), or must not wait behind letters, goes by the `peer-news`
-//! thread: it collects, so nothing is lost or piles up, and tells the same thing not too often.
+//! The channel to the raft thread is bounded. Peer messages wait there for space, each on the thread of its connection.
+//! Events that are detected *on* the raft thread (a full queue), or that must not wait behind peer messages, are
+//! reported by the `peer-news` thread. It collects events, so that none is lost and they need little memory. It limits
+//! how often it reports the same event.
 
 use crate::raft::{NodeId, Position};
 use crate::replica::peers::FromPeers;
@@ -12,14 +13,14 @@ use std::convert::Infallible;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Nobody is told more often that a member is out of reach.
+/// A member is reported as unreachable at most once within this time.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// The raft thread has ended, or all of this is ending.
+/// The raft thread has ended, or the link is ending.
 #[derive(Debug)]
 pub(super) struct Ended;
 
-/// Hands events to the raft thread.
+/// Sends events to the raft thread.
 #[derive(Clone)]
 pub(super) struct Events {
     to_raft: Sender<FromPeers>,
@@ -31,7 +32,7 @@ impl Events {
         Events { to_raft, stopped }
     }
 
-    /// Waits for room.
+    /// Waits until the channel has space.
     pub fn tell(&self, event: FromPeers) -> Result<(), Ended> {
         let event = match self.to_raft.try_send(event) {
             Ok(()) => return Ok(()),
@@ -45,8 +46,8 @@ impl Events {
     }
 }
 
-/// What is to be told. `changed` is notified by everybody who puts something there, and by `close`; only
-/// the news thread waits on it. Nothing is sent while `state` is held.
+/// Events that are not reported yet. `changed` is notified by every thread that adds an event, and by `close`. Only the
+/// news thread waits on it. Events are sent only after `state` is unlocked.
 #[derive(Default)]
 pub(super) struct News {
     state: Mutex<State>,
@@ -57,13 +58,13 @@ pub(super) struct News {
 struct State {
     unsent: Vec<u64>,
     unreachable: BTreeSet<NodeId>,
-    /// When each was called unreachable last.
+    /// When each member was last reported as unreachable.
     told: BTreeMap<NodeId, Instant>,
     gone: BTreeSet<NodeId>,
     snapshots: Vec<(NodeId, Option<Position>)>,
     /// This member's own newest snapshot was found damaged.
     unreadable: bool,
-    /// Members that say that this one was removed.
+    /// Members that have answered that this member was removed.
     removed_by: BTreeSet<NodeId>,
     closed: bool,
 }
@@ -101,7 +102,7 @@ impl News {
         self.change(|state| state.closed = true);
     }
 
-    /// The news thread, until [`News::close`].
+    /// The news thread. It runs until [`News::close`].
     pub fn run(&self, events: &Events) {
         while let Some(batch) = self.next() {
             for event in batch {
@@ -112,7 +113,7 @@ impl News {
         }
     }
 
-    /// Waits for something to tell.
+    /// Waits for events to report.
     fn next(&self) -> Option<Vec<FromPeers>> {
         let mut state = self.state();
         loop {
@@ -167,7 +168,7 @@ impl State {
         let due: BTreeSet<NodeId> = due;
         self.told.extend(due.iter().map(|id| (*id, now)));
         batch.extend(due.into_iter().map(FromPeers::Unreachable));
-        // Before the end of the transfer that has found it out.
+        // Raft receives this event before the end of the transfer that found the damage.
         let unreadable = std::mem::take(&mut self.unreadable);
         batch.extend(unreadable.then_some(FromPeers::SnapshotUnreadable));
         let sent = |(to, installed)| FromPeers::SnapshotSent { to, installed };
@@ -177,7 +178,7 @@ impl State {
         batch
     }
 
-    /// How long the first of those that wait for their time has left.
+    /// How long until the first delayed event may be reported.
     fn next_due(&self, now: Instant) -> Option<Duration> {
         let told = self.unreachable.iter().filter_map(|id| self.told.get(id));
         told.map(|told| QUIET.saturating_sub(now.duration_since(*told)))

@@ -1,8 +1,8 @@
-//! The sending side: one thread for each other member, which dials, sends, and dials again.
+//! The sending side: one thread for each other member. It dials, sends, and dials again.
 //!
-//! It owns its connection and waits for letters, for that connection's end, for a reason to dial, and for
-//! the link's end, all in one place ([`Queue::sleep`](super::queue::Queue::sleep)). Letters that wait go
-//! into one buffer and out by one write.
+//! The thread owns its connection. It waits for messages, for the end of that connection, for a reason to dial, and for
+//! the end of the link, all in one place ([`Queue::sleep`](super::queue::Queue::sleep)). The waiting messages are
+//! encoded into one buffer and sent with one write.
 
 use super::common::{Common, Peer};
 use super::counters::Tally;
@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// A connection that lived so long was a good one: the next dial does not wait.
+/// If a connection lasted at least this long, the next dial starts without a pause.
 const HELD: Duration = Duration::from_secs(1);
 
-/// What the buffer may keep between two writes.
+/// How much of the buffer is kept between two writes.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
 /// The thread `peer-out-ID`.
@@ -30,14 +30,14 @@ pub(super) struct Outgoing {
     common: Arc<Common>,
     peer: Arc<Peer>,
     backoff: Backoff,
-    /// What was logged last of this member, so that it is said once.
+    /// The last failure that was logged for this member, so that it is logged once.
     said: String,
 }
 
 /// How long to wait before the next dial.
 struct Pause {
     span: Duration,
-    /// A sign of life ends it early.
+    /// Whether a sign that the member runs ends the pause early.
     hurried: bool,
 }
 
@@ -52,7 +52,7 @@ impl Outgoing {
         }
     }
 
-    /// Until the queue is closed.
+    /// Runs until the queue is closed.
     pub fn run(mut self) {
         loop {
             let pause = match self.dial() {
@@ -103,7 +103,7 @@ impl Outgoing {
         Pause { span, hurried }
     }
 
-    /// Sends letters until the connection ends.
+    /// Sends messages until the connection ends.
     fn serve(&mut self, socket: Held, url: &str) -> Pause {
         let (common, peer) = (&self.common, &self.peer);
         let since = Instant::now();
@@ -132,7 +132,7 @@ impl Outgoing {
         Pause::none()
     }
 
-    /// Until the connection ends; why it did.
+    /// Sends messages until the connection ends. Returns the reason of the end.
     fn carry(&self, socket: &Held) -> String {
         let mut letters = Vec::new();
         let mut batch = Batch::default();
@@ -167,17 +167,17 @@ impl Pause {
     }
 }
 
-/// Letters on their way into the socket.
+/// Messages that are being written to the socket.
 #[derive(Default)]
 struct Batch {
     bytes: Vec<u8>,
-    /// Where each forward begins, and its number.
+    /// The offset in `bytes` and the number of each request to a leader.
     questions: Vec<(usize, u64)>,
     tally: Tally,
 }
 
 impl Batch {
-    /// Encodes the letters, which are taken out.
+    /// Encodes the messages and empties `letters`.
     fn fill(&mut self, origin: &Origin, letters: &mut Vec<Letter>) {
         self.bytes.clear();
         self.bytes.shrink_to(BUFFER_BYTES_KEPT);
@@ -188,7 +188,7 @@ impl Batch {
             origin.frame(Kind::Letter, &mut self.bytes, |out| letter.encode(out));
             let bytes = self.bytes.len() - start;
             if bytes > HEADER_BYTES + LETTER_BYTES_MAX {
-                // The other side would end the connection over it, each time anew.
+                // The receiver would end the connection because of it, each time again.
                 log::error!("a letter of {bytes} bytes is too long to be sent");
                 self.bytes.truncate(start);
                 continue;
@@ -200,7 +200,7 @@ impl Batch {
         }
     }
 
-    /// Hands all of it to the connection; on an error, with how many bytes went before it.
+    /// Hands all bytes to the connection. An error contains the number of bytes that were written before it.
     fn write(&self, mut socket: &TcpStream) -> Result<(), (usize, io::Error)> {
         let mut done = 0;
         while done < self.bytes.len() {
@@ -218,14 +218,14 @@ impl Batch {
         Ok(())
     }
 
-    /// Forwards of which not one byte was handed to the connection: nobody can have seen them.
+    /// Forwards of which no byte was handed to the connection: no other process can have read them.
     fn questions_from(&self, done: usize) -> Vec<u64> {
         let untouched = self.questions.iter().filter(|(start, _)| *start >= done);
         untouched.map(|(_, number)| *number).collect()
     }
 }
 
-/// Pauses that double, each shortened at random by up to half so that members do not dial in step.
+/// Pauses that double. Each is shortened at random by up to half, so that members do not dial at the same time.
 struct Backoff {
     min: Duration,
     max: Duration,

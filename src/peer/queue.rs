@@ -1,9 +1,10 @@
-//! The queue of one member: its lanes, and the bell that wakes their thread.
+//! The queue of one member: its lanes, and the wake-up of their thread.
 //!
-//! One lock; nothing is encoded, written or told while it is held. The thread that empties the queue sleeps
-//! in `poll` on a pipe (the bell) and its socket, so it hears at once of letters, of a hint to dial, of the
-//! end, and of a connection that the other side closes. The bell is rung only when it sleeps: one byte at
-//! most is in the pipe, and while it is busy a letter costs no system call.
+//! The queue has one lock. The threads encode, write and report messages only without the lock. The thread that empties
+//! the queue sleeps in `poll` on a pipe (`ear` and `bell` in the code) and its socket. So it notices immediately a
+//! message, a reason to dial, the end of the link, and a connection that the other side closes. A byte is written to
+//! the pipe only if the thread sleeps. Therefore the pipe contains at most one byte, and while the thread is busy, a
+//! message costs no system call.
 
 use super::lanes::{Dropped, Lanes};
 use crate::engine::letter::Letter;
@@ -13,7 +14,7 @@ use std::net::TcpStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What [`Queue::take`] found.
+/// The result of [`Queue::take`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
     Letters,
@@ -24,14 +25,14 @@ pub(super) enum Taken {
 /// What ended [`Queue::sleep`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Woken {
-    /// Letters, a hint, the end: whoever sleeps looks for himself.
+    /// A byte in the pipe: a message, a reason to dial, or the end of the queue. The thread must check which one.
     Bell,
-    /// The socket has something to read: on a connection that only sends, its end.
+    /// The socket is readable. On a connection that only sends, this is its end.
     Socket,
     TimeUp,
 }
 
-/// The letters for one member.
+/// The messages for one member.
 pub(super) struct Queue {
     state: Mutex<State>,
     bell: PipeWriter,
@@ -41,15 +42,15 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     lanes: Lanes,
-    /// There is reason to dial now.
+    /// Whether there is a reason to dial now.
     called: bool,
-    /// The bell must be rung.
+    /// Whether the thread sleeps, so that a byte must be written to the pipe.
     sleeping: bool,
 }
 
 impl Queue {
     /// # Errors
-    /// The system has no descriptor left.
+    /// Fails if the system has no descriptor left.
     pub fn new() -> io::Result<Queue> {
         let (ear, bell) = io::pipe()?;
         Ok(Queue {
@@ -59,21 +60,21 @@ impl Queue {
         })
     }
 
-    /// Takes letters in; gives back what found no room. Never waits.
+    /// Queues messages. Returns those that did not fit. Never waits.
     pub fn push(&self, letters: impl Iterator<Item = Letter>) -> Dropped {
         let mut dropped = Dropped::default();
         let mut state = self.state();
         for letter in letters {
             state.lanes.push(letter, &mut dropped);
         }
-        // A queue without connection has nobody to send it; its thread hears of the calls alone.
+        // Without a connection the thread cannot send the messages. Only [`Queue::call`] wakes it then.
         if state.lanes.is_connected() {
             self.wake(state);
         }
         dropped
     }
 
-    /// Moves the next letters to `into`, urgent ones first, about 256 KiB of them.
+    /// Moves the next messages to `into`, urgent ones first, about 256 KiB of them.
     pub fn take(&self, into: &mut Vec<Letter>) -> Taken {
         let mut state = self.state();
         if state.lanes.is_closed() {
@@ -87,17 +88,17 @@ impl Queue {
         }
     }
 
-    /// After [`Taken::Nothing`]: waits for the bell, or for something on the socket.
+    /// Called after [`Taken::Nothing`]: waits for a byte in the pipe, or for the socket to be readable.
     pub fn sleep(&self, socket: Option<&TcpStream>, at_most: Option<Duration>) -> Woken {
         let timeout = at_most.and_then(|span| Timespec::try_from(span).ok());
         let mut files = vec![PollFd::new(&self.ear, PollFlags::IN)];
         files.extend(socket.map(|socket| PollFd::new(socket, PollFlags::IN)));
-        // An interrupted poll has found nothing: the caller looks and comes back.
+        // An interrupted poll has found no event. The caller checks the queue and calls again.
         let ready = poll(&mut files, timeout.as_ref()).unwrap_or(1);
         let heard = |file: &PollFd<'_>| !file.revents().is_empty();
         let (rung, socket) = (heard(&files[0]), files.get(1).is_some_and(heard));
         if rung {
-            // One byte, and it is there.
+            // The pipe contains one byte, so this does not block.
             let _ = (&self.ear).read(&mut [0]);
         }
         match (socket, rung || ready > 0) {
@@ -107,19 +108,19 @@ impl Queue {
         }
     }
 
-    /// There is a connection: letters are kept from here on. Gives back those that waited too long.
+    /// Marks the queue as connected: it keeps messages from here on. Returns those that have waited too long.
     pub fn connected(&self) -> Dropped {
         let mut state = self.state();
         state.called = false;
         state.lanes.connect()
     }
 
-    /// The connection is gone, and with it all that waited.
+    /// Marks the connection as lost. Returns all waiting messages as dropped.
     pub fn disconnected(&self) -> Dropped {
         self.state().lanes.disconnect()
     }
 
-    /// A sign of life, or of death, of the member: it is worth dialling now.
+    /// Ends a pause between two dials, because there is a sign that the member runs or has ended.
     pub fn call(&self) {
         let mut state = self.state();
         if !state.lanes.is_connected() {
@@ -128,7 +129,7 @@ impl Queue {
         }
     }
 
-    /// Ends it; gives back what waited.
+    /// Closes the queue. Returns the messages that waited.
     pub fn close(&self) -> Dropped {
         let mut state = self.state();
         let dropped = state.lanes.close();
@@ -140,8 +141,8 @@ impl Queue {
         self.state().lanes.is_closed()
     }
 
-    /// Waits between two dials, not longer than `pause`, and if `hurried` not past a call. False: it is
-    /// closed.
+    /// Waits between two dials: at most for `pause`, and if `hurried`, at most until the next [`Queue::call`]. False:
+    /// the queue is closed.
     pub fn rest(&self, pause: Duration, hurried: bool) -> bool {
         let until = Instant::now() + pause;
         loop {
@@ -161,12 +162,12 @@ impl Queue {
         }
     }
 
-    /// Lets go of the lock, and rings if the thread sleeps.
+    /// Releases the lock, and writes a byte to the pipe if the thread sleeps.
     fn wake(&self, mut state: MutexGuard<'_, State>) {
         let sleeps = std::mem::take(&mut state.sleeping);
         drop(state);
         if sleeps {
-            // The pipe is empty, so this does not wait; it fails only when nobody is left to hear it.
+            // The pipe is empty, so this does not block. It fails only if no thread reads the pipe any longer.
             let _ = (&self.bell).write(&[1]);
         }
     }

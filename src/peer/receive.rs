@@ -1,11 +1,12 @@
-//! Receiving a snapshot: to a temporary file and into a state at once, slice by slice.
+//! Receives a snapshot: writes it to a temporary file and decodes it into a state at the same time, slice by slice.
 //!
-//! One comes in at a time. A newer leader's, or one that the same member begins anew, replaces it: the
-//! older one's sender may be long gone without this end having noticed.
+//! A member receives one snapshot at a time. A snapshot of a newer leader, or one that the same member starts again,
+//! replaces it: the older one's sender may have ended long ago, and this end may not have noticed.
 //!
-//! The sender may keep more events for watches than this member, whose disk may be smaller. If the disk has no room for
-//! the snapshot as it comes, it goes into the state only, which forgets the events that this member does not keep. A
-//! snapshot of that state is written when all has come.
+//! The sender may keep more events for watchers than this member, and this member may have the smaller disk. If the
+//! disk has no space for the snapshot as the sender has it, the snapshot is decoded into the state only. The state
+//! forgets the events that this member does not keep. When all slices have arrived, a snapshot of that state is
+//! written.
 
 use super::common::Common;
 use super::crew::Held;
@@ -23,14 +24,14 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A mark of thousands of members fits; slices are far smaller.
+/// Limit for a frame. Snapshot metadata with thousands of members fits, and slices are far smaller.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
-/// How long a newer snapshot waits for the older one's thread to let go.
+/// How long a newer snapshot waits for the thread of the older one to end.
 const GIVE_WAY: Duration = Duration::from_secs(5);
 
-/// The snapshot that is coming in, if one is. `freed` is notified when it has ended; only threads that
-/// want its place wait there.
+/// The snapshot that is being received, if there is one. `freed` is notified when it has ended. Only threads that want
+/// to receive the next snapshot wait on it.
 pub(super) struct Receiver<D: Disk> {
     common: Arc<Common>,
     snapshots: Snapshots<D>,
@@ -69,7 +70,7 @@ impl<D: Disk> Receiver<D> {
         })
     }
 
-    /// Whether a snapshot from this leader would be taken now.
+    /// Whether a snapshot from this leader would be accepted now.
     pub fn has_room(&self, from: NodeId, term: Term) -> bool {
         let place = self.place();
         place
@@ -77,7 +78,7 @@ impl<D: Disk> Receiver<D> {
             .is_none_or(|older| older.gives_way(from, term))
     }
 
-    /// Whether a snapshot is coming in.
+    /// Whether a snapshot is being received.
     pub fn is_taken(&self) -> bool {
         self.place().is_some()
     }
@@ -88,7 +89,7 @@ impl<D: Disk> Receiver<D> {
         let Some(socket) = self.common.crew.hold(socket) else {
             return;
         };
-        // One that is coming in gives way only to a connection that its sender vouches for.
+        // The snapshot that is being received is replaced only by a connection that its sender vouches for.
         if self.is_taken() && !self.common.vouches(hello) {
             return self
                 .common
@@ -148,7 +149,7 @@ impl<D: Disk> Drop for Taken<'_, D> {
     }
 }
 
-/// One snapshot coming in.
+/// One snapshot that is being received.
 struct Incoming<'a, D: Disk> {
     receiver: &'a Receiver<D>,
     socket: Held,
@@ -157,7 +158,7 @@ struct Incoming<'a, D: Disk> {
     term: Term,
 }
 
-/// A snapshot that has come whole.
+/// A snapshot that has arrived completely.
 struct Whole<D: Disk> {
     mark: SnapshotMark,
     state: State,
@@ -219,7 +220,7 @@ impl<D: Disk> Incoming<'_, D> {
         })
     }
 
-    /// Writes a snapshot of the state, and tells how many bytes of state that are.
+    /// Writes a snapshot of the state. Returns its size in bytes of state.
     fn write_state(
         &self,
         mark: &SnapshotMark,
@@ -235,7 +236,7 @@ impl<D: Disk> Incoming<'_, D> {
         Ok((writer, bytes))
     }
 
-    /// The first frame: what is to come.
+    /// Reads the first frame: the size of the state and the snapshot metadata.
     fn begin(&mut self) -> Result<(u64, SnapshotMark), String> {
         let stall = self.receiver.common.timing.stall;
         let (kind, payload) = next(&mut self.reader, &self.socket, stall)?;
@@ -246,7 +247,7 @@ impl<D: Disk> Incoming<'_, D> {
         Ok((u64::from_le_bytes(*bytes), mark))
     }
 
-    /// None: the end.
+    /// None: the snapshot is complete.
     fn next_slice(&mut self) -> Result<Option<&[u8]>, String> {
         let stall = self.receiver.common.timing.stall;
         match next(&mut self.reader, &self.socket, stall)? {
@@ -256,7 +257,7 @@ impl<D: Disk> Incoming<'_, D> {
         }
     }
 
-    /// Gives it to raft; where it stands once it is installed, None if it was not used.
+    /// Hands the snapshot to raft. Returns its position once it is installed, or None if it was not used.
     fn hand_over(&self, whole: Whole<D>) -> Result<Option<Position>, String> {
         let (installed, told) = bounded(1);
         let writer = whole.writer;
@@ -281,7 +282,7 @@ impl<D: Disk> Incoming<'_, D> {
     }
 }
 
-/// The file of a snapshot as it comes. None: the disk has no room for it.
+/// The file of a snapshot that is being received. None: the disk has no space for it.
 struct Copy<D: Disk>(Option<SnapshotWriter<D>>);
 
 impl<D: Disk> Copy<D> {
@@ -294,7 +295,7 @@ impl<D: Disk> Copy<D> {
         })
     }
 
-    /// A file that does not fit is removed at once.
+    /// Appends a slice. A file that does not fit is removed immediately.
     fn write(&mut self, slice: &[u8]) {
         let written = self.0.as_mut().map(|writer| or_full(writer.write(slice)));
         if written == Some(None) {
@@ -309,7 +310,7 @@ impl<D: Disk> Copy<D> {
     }
 }
 
-/// The next frame; `stall` is how long nothing may come.
+/// Reads the next frame. `stall` is the longest time without a byte.
 fn next<'a>(
     reader: &'a mut FrameReader,
     socket: &TcpStream,
@@ -326,7 +327,7 @@ fn next<'a>(
     frame.ok_or_else(|| unreachable!("a frame that is there"))
 }
 
-/// No room is this transfer's end; any other failure of the disk is the process's.
+/// A full disk ends this transfer. Any other failure of the disk ends the process.
 fn on_disk<T>(result: Result<T, WalError>) -> Result<T, String> {
     result.map_err(|error| match error.kind {
         WalErrorKind::Full => error.to_string(),
@@ -334,7 +335,7 @@ fn on_disk<T>(result: Result<T, WalError>) -> Result<T, String> {
     })
 }
 
-/// None: there is no room.
+/// None: the disk is full.
 fn or_full<T>(result: Result<T, WalError>) -> Option<T> {
     on_disk(result).ok()
 }

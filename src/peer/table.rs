@@ -1,21 +1,22 @@
-//! Who belongs to the cluster, and by which incarnation each is known.
+//! The members of the cluster, and the incarnation of each.
 //!
-//! A member's id follows from its URLs, so a member that has lost its data comes back with the id it had
-//! and an empty log: it has forgotten what it confirmed and whom it voted for, and one such member is
-//! enough to lose a write. The random incarnation in its directory tells the two apart (hazard D12). Only what the
-//! log has published counts: a process that comes first under a member's id would otherwise keep the member out.
+//! A member's id follows from its URLs, so a member that has lost its data returns with its old id and an empty log. It
+//! has forgotten the entries that it acknowledged and the votes that it gave, and one such member is enough to lose a
+//! write. The random incarnation in its data directory distinguishes the two (hazard D12). Only an incarnation that the
+//! log has published counts. Otherwise a process that uses a member's id first would keep the member out.
 //!
 //! # Newcomers
 //!
-//! The table shows what is applied here. A member may have been added after that, and may lead, and without hearing it
-//! this member would never learn of it. So somebody whom the table does not name is a *newcomer* if
+//! The table contains the changes that are applied here. A member may have been added after that, and may be the
+//! leader. If this member refused it, this member would never learn of that change. So a process whose id the table
+//! does not contain is a *newcomer* if
 //!
 //! - its handshake proves that it knows this member's incarnation, which only members learn, from the log; or
-//! - a member of the table lists it, asked at the address that the table has for it (`listing.rs`). This is for a member
-//!   whose own incarnation is not published yet.
+//! - a member of the table lists it, asked at the address that the table has for it (`listing.rs`). This is for a
+//!   member whose own incarnation is not published yet.
 //!
-//! Everybody else is refused, and no URL that a stranger names is dialled. A newcomer is forgotten when its connection
-//! ends, and there are few.
+//! All others are refused, and no URL that a stranger names is dialled. A newcomer is forgotten when its connection
+//! ends, and the number of newcomers is limited.
 
 use super::hello::{Hello, Me, Proof, Refusal};
 use crate::engine::members::{Member, Members};
@@ -23,12 +24,12 @@ use crate::raft::NodeId;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One member as links need it.
+/// The part of a member's data that links need.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub name: String,
     pub urls: Vec<String>,
-    /// None: the log has published none yet.
+    /// None: the log has published no incarnation of it yet.
     pub incarnation: Option<u64>,
 }
 
@@ -40,22 +41,22 @@ pub(super) struct Table {
 
 struct State {
     members: Members,
-    /// Members that the table does not name yet, with their URLs.
+    /// Members that the table does not contain yet, with their URLs.
     newcomers: BTreeMap<NodeId, Vec<String>>,
-    /// Where members of the table say that they are reached, if that differs from the table. A member that was down
+    /// URLs that members of the table have named for themselves, if they differ from the table. A member that was down
     /// while others moved does not know their new URLs, and cannot learn them without answering these members.
     heard: BTreeMap<NodeId, Vec<String>>,
 }
 
-/// A member that is this far behind catches up from one of them.
+/// Limit for newcomers. A member that misses more changes than this catches up from one of the newcomers.
 const NEWCOMERS_MAX: usize = 8;
 
-/// What became of a handshake that is not refused.
+/// The properties of the sender of an accepted handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Admitted {
     /// The sender has shown that it is a member: it knows this member's incarnation, or its own is the published one.
     pub is_shown: bool,
-    /// The table does not name it.
+    /// The table does not contain the sender.
     pub is_newcomer: bool,
 }
 
@@ -102,7 +103,7 @@ impl Table {
             newcomers,
             heard,
         } = &mut *state;
-        // New URLs in the table are newer than what was heard.
+        // If the table has new URLs for a member, they are newer than the URLs that the member has named.
         let urls = |members: &Members, id: NodeId| Some(members.get(id)?.peer_urls.clone());
         heard.retain(|id, _| {
             urls(members, *id).is_some() && urls(members, *id) == urls(&before, *id)
@@ -110,7 +111,7 @@ impl Table {
         newcomers.retain(|id, _| members.get(*id).is_none() && !members.was_removed(*id));
     }
 
-    /// All members but this one, and the newcomers.
+    /// All members except this one, and the newcomers.
     pub fn others(&self) -> BTreeMap<NodeId, Known> {
         let state = self.state();
         let newcomers = state.newcomers.iter();
@@ -118,7 +119,7 @@ impl Table {
         self.members_of(&state).chain(newcomers).collect()
     }
 
-    /// All members but this one.
+    /// All members except this one.
     pub fn members(&self) -> BTreeMap<NodeId, Known> {
         self.members_of(&self.state()).collect()
     }
@@ -129,14 +130,14 @@ impl Table {
         others.map(move |member| (NodeId(member.id), state.known(member)))
     }
 
-    /// Where the table says this member is reached; None: it is not in it yet.
+    /// This member's URLs in the table. None: the table does not contain it yet.
     pub fn own_urls(&self) -> Option<Vec<String>> {
         let state = self.state();
         let me = state.members.get(self.me.id);
         me.map(|me| me.peer_urls.clone())
     }
 
-    /// Where the table says that a member is reached, or where whoever speaks for a newcomer says it.
+    /// A member's URLs in the table, or a newcomer's URLs from its handshake or from the list of a member.
     pub fn urls(&self, of: NodeId) -> Vec<String> {
         let state = self.state();
         let member = state.members.get(of).map(|member| &member.peer_urls);
@@ -144,7 +145,8 @@ impl Table {
         urls.cloned().unwrap_or_default()
     }
 
-    /// What a member that has shown itself says of where it is reached; Some: it is to be dialled there, too.
+    /// Stores the URLs that a member names for itself. The member must have shown itself before. Some: it is to be
+    /// dialled at these URLs, too.
     pub fn hear(&self, from: NodeId, urls: &[String]) -> Option<Known> {
         let mut state = self.state();
         let member = state.members.get(from)?.clone();
@@ -159,13 +161,15 @@ impl Table {
         Some(state.known(&member))
     }
 
-    /// A member's incarnation, once the log has published it.
+    /// A member's incarnation, if the log has published it.
     pub fn incarnation(&self, of: NodeId) -> Option<u64> {
         self.state().members.incarnation(of)
     }
 
-    /// Takes in a newcomer for whom somebody speaks. `is_open` tells which newcomers are connected: others make room.
-    /// None: the table names it or has removed it, it is known at these URLs, or there are too many.
+    /// Adds a newcomer that a proof or a member vouches for. `is_open` returns whether a newcomer is connected. If
+    /// there are too many newcomers, one that is not connected is removed. Nothing is added if the table contains or
+    /// has removed the member, if it is known at these URLs, or if all newcomers are connected and the limit is
+    /// reached.
     pub fn introduce(
         &self,
         id: NodeId,
@@ -191,12 +195,12 @@ impl Table {
         introduced
     }
 
-    /// Forgets a newcomer whose connection has ended; false: it is none.
+    /// Forgets a newcomer whose connection has ended. False: it is not a newcomer.
     pub fn forget(&self, id: NodeId) -> bool {
         self.state().newcomers.remove(&id).is_some()
     }
 
-    /// Whether the sender of this handshake may take part.
+    /// Whether the sender of this handshake is accepted.
     pub fn admits(&self, hello: &Hello) -> Result<Admitted, Refusal> {
         let from = hello.from;
         let state = self.state();
@@ -228,7 +232,7 @@ impl Table {
         }
     }
 
-    /// Whether the process that answers as `to`, with this incarnation if it names one, is that member.
+    /// Whether the process that answers as `to` is that member. `incarnation` is the one that its answer names, if any.
     pub fn admits_answer(&self, to: NodeId, incarnation: Option<u64>) -> Result<(), Refusal> {
         let state = self.state();
         if state.members.was_removed(to) {
@@ -246,7 +250,7 @@ impl Table {
         }
     }
 
-    /// Another member knows this one by another incarnation.
+    /// The error if another member knows this one by another incarnation.
     fn lost_its_data(&self, state: &State) -> Refusal {
         let me = state.members.get(self.me.id);
         let known = match me {
@@ -261,12 +265,12 @@ impl Table {
     }
 }
 
-/// What [`Table::introduce`] did.
+/// The result of [`Table::introduce`].
 #[derive(Debug, Default)]
 pub(super) struct Introduced {
-    /// To be linked.
+    /// The newcomer to link.
     pub new: Option<Known>,
-    /// It made room: its link ends.
+    /// A newcomer that was removed to make space. Its link ends.
     pub forgotten: Option<NodeId>,
 }
 

@@ -1,4 +1,4 @@
-//! Links over real sockets on the loopback. Every wait has a deadline.
+//! Links over real sockets on the loopback interface. Every wait has a deadline.
 
 mod letters;
 mod raw;
@@ -27,7 +27,7 @@ fn incarnation(id: u64) -> u64 {
     0x1000 + id
 }
 
-/// The pages of a peer port: whom the member lists.
+/// The pages of a peer port: the list of members.
 struct Pages(Members);
 
 impl Handler for Pages {
@@ -62,7 +62,7 @@ fn members(addresses: &[(u64, SocketAddr)]) -> Members {
     Members::new(CLUSTER, list)
 }
 
-/// As `members` once all of them have published what tells them from their successors.
+/// The members after all of them have published their incarnations.
 fn published(mut members: Members) -> Members {
     let all: Vec<Member> = members.iter().cloned().collect();
     for member in all {
@@ -84,7 +84,7 @@ fn open(disk: &LyingDisk) -> Snapshots<LyingDisk> {
     wal.snapshots().clone()
 }
 
-/// A member's link, its port, and what raft is told.
+/// A member's link, its port, and the events that raft receives.
 struct Node {
     link: Arc<Link<LyingDisk>>,
     door: Option<Door>,
@@ -94,11 +94,11 @@ struct Node {
     snapshots: Snapshots<LyingDisk>,
 }
 
-/// What may differ from one node to another.
+/// The settings that differ from one node to another.
 struct Setting {
     incarnation: u64,
     timing: Timing,
-    /// Of raft's channel.
+    /// The capacity of raft's channel.
     room: usize,
     history_bytes: usize,
 }
@@ -156,7 +156,7 @@ impl Node {
         self.link.send(addressed.collect());
     }
 
-    /// The first event that `wanted` takes; others are skipped.
+    /// The first event for which `wanted` returns a value. Others are skipped.
     fn event<T>(&self, mut wanted: impl FnMut(FromPeers) -> Option<T>) -> T {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -167,7 +167,7 @@ impl Node {
         }
     }
 
-    /// So many letters of a member, in order.
+    /// The next `count` peer messages of a member, in order.
     fn letters(&self, wanted: u64, count: usize) -> Vec<Letter> {
         let mut found = Vec::new();
         while found.len() < count {
@@ -185,7 +185,7 @@ impl Node {
         });
     }
 
-    /// As when its process ends.
+    /// Stops the node, as when its process ends.
     fn stop(mut self) {
         drop(self.door.take());
         self.link.stop();
@@ -224,7 +224,7 @@ fn heartbeat(round: u64) -> Letter {
     raft(Body::Heartbeat { round, commit })
 }
 
-/// An append of one write, whose value has so many bytes.
+/// An append of one write, with a value of `bytes` bytes.
 fn append(index: u64, bytes: usize) -> Letter {
     let mut write = Command::new(Action::Set, Key::new(b"/a"));
     write.value = vec![7; bytes].into();

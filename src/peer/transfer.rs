@@ -1,13 +1,14 @@
-//! Sending a snapshot: a thread and a connection of its own, so that it never stands before a heartbeat.
+//! Sends a snapshot. Each transfer has its own thread and connection, so that it never delays a heartbeat.
 //!
 //! | frame | payload |
 //! |---|---|
-//! | mark | bytes of the state in all (8), the mark as raft encodes it |
-//! | slice | bytes of the state, as they lie in the file |
-//! | end | nothing |
-//! | installed, the other way | term (8), index (8) |
+//! | metadata (`Mark`) | size of the state in bytes (8), the snapshot metadata as raft encodes it |
+//! | slice | bytes of the state, as stored in the file |
+//! | end | empty |
+//! | installed, from the receiver | term (8), index (8) |
 //!
-//! One slice of the file is in memory at a time. A transfer that is cut begins anew when raft asks again.
+//! Only one slice of the file is in memory at a time. After an interruption, the transfer starts from the beginning
+//! when raft requests it again.
 
 use super::common::Common;
 use super::dial::{Call, Failure};
@@ -23,10 +24,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Payload of an `Installed` frame.
 pub(super) const POSITION_BYTES: usize = 16;
 
-/// How many spans without progress the receiver may take to sync, and raft there to install.
+/// How many stall times the receiver may take to sync the snapshot and raft to install it.
 const ANSWER_STALLS: u32 = 3;
 
-/// Snapshots on their way out, one for each member at most.
+/// Snapshots that are being sent, at most one for each member.
 pub(super) struct Transfers<D: Disk> {
     common: Arc<Common>,
     snapshots: Snapshots<D>,
@@ -42,7 +43,7 @@ impl<D: Disk> Transfers<D> {
         })
     }
 
-    /// Begins one. Always ends in one `SnapshotSent`.
+    /// Starts a transfer. It always ends with one `SnapshotSent`.
     pub fn begin(self: &Arc<Self>, to: NodeId, term: Term) {
         if !self.running().insert(to) {
             return self.common.news.snapshot_sent(to, None);
@@ -141,13 +142,13 @@ impl<D: Disk> Transfers<D> {
     }
 }
 
-/// Why a snapshot was not sent to its end.
+/// Why a snapshot could not be sent completely.
 enum Trouble {
     Socket(String),
     Snapshot(WalError),
 }
 
-/// Tells how a transfer ended when it does, whatever ended it.
+/// Its drop reports the result of a transfer, for every cause of its end.
 struct Ending<D: Disk> {
     transfers: Arc<Transfers<D>>,
     to: NodeId,
@@ -179,14 +180,14 @@ impl<D: Disk> Drop for Ending<D> {
     }
 }
 
-/// Every write that takes a byte is progress; the socket's own limit ends one that takes none.
+/// Every write that accepts a byte is progress. The socket's own time limit ends a write that accepts none.
 fn write(mut socket: &TcpStream, frame: &[u8]) -> Result<(), String> {
     socket
         .write_all(frame)
         .map_err(|error| plain(error).to_string())
 }
 
-/// A socket's time limit in words.
+/// Replaces the error of a socket's time limit with a readable one.
 pub(super) fn plain(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "nothing moves any more"),

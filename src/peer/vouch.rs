@@ -1,30 +1,30 @@
 //! Whether a connection in a member's name is that member's own.
 //!
-//! A member draws a *token* for each other member when it begins to dial it, and names it in each handshake. Nobody
-//! else knows it. The receiver asks the member, at the address that the table has for it, for the token's digest
-//! (`GET /raft/link`), and remembers the answer. It needs that answer
+//! A member draws a *token* for each other member when it begins to dial it. Each of its handshakes contains the token.
+//! No third process knows the token. The receiver asks the member, at the address that the table has for it, for the
+//! token's digest (`GET /raft/link`), and remembers the answer. It needs that answer
 //!
-//! - for a stream that would take the place of an open one, and for a snapshot beside another one;
-//! - for a sender that is not shown: the log has not published its incarnation, and it does not know this member's. Nothing
-//!   else tells it from a stranger.
+//! - for a stream that would replace an open one, and for a snapshot while another one is being received;
+//! - for a sender that has not shown itself: the log has not published its incarnation, and it does not know this
+//!   member's. Only the answer distinguishes it from a stranger.
 //!
-//! A member is asked one question at a time, and ten in a second at most, however many connect in its name. A few
-//! connections wait for the answer, the others are told to come again. The member's own next connection finds the
-//! answer there, so a crowd of strangers does not keep it out.
+//! A member is asked one question at a time, and at most ten in a second, however many processes connect in its name. A
+//! few connections wait for the answer. The others are refused and can try again. The member's own next connection
+//! finds the remembered answer, so a crowd of strangers does not keep it out.
 
 use crate::raft::NodeId;
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two questions to the same member.
+/// The pause between two questions to the same member.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections in one member's name that wait for an answer, each with a thread.
+/// How many connections in one member's name may wait for an answer, each with a thread.
 const WAITING_MAX: usize = 4;
 
-/// What the members have answered. `changed` is notified at the end of each question; the threads of connections that
-/// need an answer wait on it.
+/// The answers of the members. `changed` is notified at the end of each question. The threads of connections that need
+/// an answer wait on it.
 #[derive(Default)]
 pub(super) struct Vouchers {
     asked: Mutex<BTreeMap<NodeId, Asked>>,
@@ -35,16 +35,16 @@ pub(super) struct Vouchers {
 struct Asked {
     /// The newest answer.
     digest: Option<String>,
-    /// Questions that have ended, with an answer or not.
+    /// The number of questions that have ended, with or without an answer.
     ended: u64,
     under_way: bool,
-    /// No question before this.
+    /// The member is not asked before this time.
     again: Option<Instant>,
     waiting: usize,
 }
 
 impl Vouchers {
-    /// Whether a connection with this digest could be let in, perhaps after a question.
+    /// Whether a connection with this digest could be accepted, perhaps after a question.
     pub fn may_ask(&self, member: NodeId, digest: &str) -> bool {
         let asked = self.asked();
         let Some(asked) = asked.get(&member) else {
@@ -53,7 +53,7 @@ impl Vouchers {
         asked.is(digest) || asked.waiting < WAITING_MAX
     }
 
-    /// Whether the member vouches for the connection with this digest. `ask` asks it; None: it does not answer.
+    /// Whether the member vouches for the connection with this digest. `ask` asks the member. None: it does not answer.
     pub fn vouches(&self, member: NodeId, digest: &str, ask: impl Fn() -> Option<String>) -> bool {
         let mut asked = self.asked();
         let entry = asked.entry(member).or_default();
@@ -61,7 +61,7 @@ impl Vouchers {
             return entry.is(digest);
         }
         entry.waiting += 1;
-        // The answer to a question that is under way may be older than this connection.
+        // The answer to a question that has already been sent may be older than this connection.
         let enough = entry.ended + u64::from(entry.under_way) + 1;
         let is_own = loop {
             let now = Instant::now();
@@ -141,7 +141,7 @@ mod tests {
         assert!(vouchers.vouches(TWO, "second", || unreachable!("it is known still")));
     }
 
-    /// As fast as they come, in many threads.
+    /// Many threads ask as fast as possible.
     #[test]
     fn a_crowd_asks_few_questions_and_does_not_keep_the_member_out() {
         let vouchers = Vouchers::default();

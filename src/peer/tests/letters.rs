@@ -1,4 +1,4 @@
-//! Letters between members: order, connections that come and go, what is told to raft.
+//! Peer messages between members: their order, lost and new connections, and the events that raft receives.
 
 use super::raw::{Bare, Frames, with_bare};
 use super::*;
@@ -99,7 +99,7 @@ fn what_a_stalled_member_does_not_take_is_bounded_and_told() {
     }
     unsent.sort_unstable();
     assert!(unsent == (0..5000).collect::<Vec<u64>>(), "each once");
-    // The next connection begins with what is new.
+    // The next connection begins with new messages.
     let (socket, _) = two.welcome(2);
     until("it sends", || sending_since(&one).is_some());
     one.send(2, [append(7, 1)]);
@@ -134,7 +134,7 @@ fn the_end_of_an_incoming_stream_makes_a_refused_dial_tell() {
     let (one, a) = listener();
     let two = Bare::listen();
     let members = published(members(&[(1, a), (2, two.address)]));
-    // So long a pause that only the hint can be what ends it.
+    // The pause is so long that only the reason to dial can end it.
     let timing = Timing {
         retry_min: 10 * PATIENCE,
         retry_max: 10 * PATIENCE,
@@ -173,7 +173,7 @@ fn members_come_and_go() {
         .set_members(&members(&[(1, one.address), (2, two.address)]));
     one.await_connected(2);
     two.await_connected(1);
-    // It moves: the new URL is dialled once the old connection ends.
+    // The member moves: the new URL is dialled once the old connection ends.
     let moved = Bare::listen();
     one.link
         .set_members(&members(&[(1, one.address), (2, moved.address)]));

@@ -1,4 +1,4 @@
-//! The other end of a link as bare sockets, which do what no link does.
+//! The other end of a link as plain sockets, which can break the protocol as no link does.
 
 use super::*;
 use crate::peer::frame::{Bounds, Budget, FrameReader, Kind, Origin};
@@ -6,7 +6,7 @@ use crate::peer::hello::{Greeting, Me, SNAPSHOT_PATH, STREAM_PATH};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// Somebody who says to be this member.
+/// A process that claims to be this member.
 pub fn claim(id: u64) -> Me {
     Me {
         cluster: CLUSTER,
@@ -34,7 +34,7 @@ pub fn letter_frame(sender: u64, letter: &Letter) -> Vec<u8> {
     frame(sender, Kind::Letter, &payload)
 }
 
-/// Sends bytes to a peer port; the connection, and the head that came back (with a refusal's text).
+/// Sends bytes to a peer port. Returns the connection and the head of the answer (with the text of a refusal).
 pub fn ask(address: SocketAddr, request: &[u8]) -> (TcpStream, String) {
     let mut socket = TcpStream::connect(address).expect("connect");
     socket.set_read_timeout(Some(PATIENCE)).expect("an option");
@@ -48,7 +48,7 @@ pub fn ask(address: SocketAddr, request: &[u8]) -> (TcpStream, String) {
     (socket, head + &text)
 }
 
-/// Reads up to the end of a head, and not a byte more.
+/// Reads up to the end of a head, and not a byte beyond it.
 pub fn head(socket: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -67,7 +67,7 @@ pub fn stream(address: SocketAddr, me: &Me, to: u64) -> (TcpStream, String) {
     linked(address, me, to, 0)
 }
 
-/// A stream that names this token.
+/// A stream whose handshake contains this token.
 pub fn linked(address: SocketAddr, me: &Me, to: u64, token: u64) -> (TcpStream, String) {
     let greeting = Greeting {
         token,
@@ -76,7 +76,7 @@ pub fn linked(address: SocketAddr, me: &Me, to: u64, token: u64) -> (TcpStream, 
     ask(address, &me.request(NodeId(to), &greeting))
 }
 
-/// A greeting that shows nothing.
+/// A greeting that proves nothing.
 pub fn greeting(path: &str) -> Greeting<'_> {
     Greeting {
         path,
@@ -94,11 +94,11 @@ pub fn snapshot(address: SocketAddr, me: &Me, to: u64, term: u64) -> (TcpStream,
     ask(address, &me.request(NodeId(to), &greeting))
 }
 
-/// What a member by hand names in its connections.
+/// The token in the connections of a member by hand.
 pub const TOKEN: u64 = 3;
 
-/// The peer port of a member by hand: it vouches to member 1 for connections that name [`TOKEN`], and welcomes every
-/// stream and never reads it.
+/// The peer port of a member by hand. It vouches to member 1 for connections with [`TOKEN`]. It accepts every stream
+/// and never reads from it.
 pub fn vouching(id: u64) -> SocketAddr {
     let (listener, address) = listener();
     std::thread::spawn(move || {
@@ -115,7 +115,7 @@ pub fn vouching(id: u64) -> SocketAddr {
                     )
                 }
             };
-            // Who asked may have gone.
+            // The process that asked may have closed the connection.
             let _ = socket.write_all(answer.as_bytes());
             open.push(socket);
         }
@@ -132,13 +132,13 @@ fn welcome(id: u64) -> String {
     )
 }
 
-/// Whether the other end has closed: an end, or a reset.
+/// Whether the other end has closed the connection: by an end or by a reset.
 pub fn has_ended(socket: &mut TcpStream) -> bool {
     socket.set_read_timeout(Some(PATIENCE)).expect("an option");
     !matches!(socket.read(&mut [0; 64]), Ok(1..))
 }
 
-/// A listening member that answers a hello by hand.
+/// A listening member that answers a handshake by hand.
 pub struct Bare {
     pub listener: TcpListener,
     pub address: SocketAddr,
@@ -165,7 +165,7 @@ impl Bare {
         (socket, head)
     }
 
-    /// The next connection, welcomed as this member would.
+    /// The next connection, accepted in the name of this member.
     pub fn welcome(&self, id: u64) -> (TcpStream, String) {
         let (mut socket, head) = self.accept();
         socket.write_all(welcome(id).as_bytes()).expect("write");
@@ -181,11 +181,11 @@ fn bounds() -> Bounds {
     }
 }
 
-/// The frames that come on a socket, with their payloads.
+/// The frames that arrive on a socket, with their payloads.
 pub struct Frames {
     pub socket: TcpStream,
     reader: FrameReader,
-    /// Bytes that have come.
+    /// The number of bytes that have arrived.
     pub bytes: usize,
 }
 

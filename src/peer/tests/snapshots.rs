@@ -29,7 +29,7 @@ fn mark(index: u64) -> SnapshotMark {
     }
 }
 
-/// A state of about so many slices of 64 KiB.
+/// A state of about this many slices of 64 KiB.
 fn state(members: &Members, slices: usize) -> State {
     let mut state = State::new(members.clone(), 1000);
     let stamp = Stamp {
@@ -69,7 +69,7 @@ fn received(node: &Node) -> Box<Received> {
     })
 }
 
-/// How the transfer has ended.
+/// The result of the transfer.
 fn sent(node: &Node) -> Option<Position> {
     node.event(|event| match event {
         FromPeers::SnapshotSent { to, installed } => {
@@ -191,7 +191,7 @@ fn what_is_no_snapshot_is_not_used() {
         vec![start.clone(), slice(b"\xffabc"), end.clone()],
         vec![frame(2, Kind::Mark, b"short")],
         vec![start.clone(), slice(b"\x01\0\0\0"), end.clone()],
-        // Silence ends it too.
+        // A sender that stops sending is also disconnected.
         vec![start.clone()],
     ];
     for frames in table {
@@ -202,7 +202,7 @@ fn what_is_no_snapshot_is_not_used() {
             socket.is_some()
         });
         let mut socket = socket.expect("until says so");
-        // The other end may have had enough before all is written.
+        // The other end may close the connection before all bytes are written.
         let _ = socket.write_all(&frames.concat());
         assert!(has_ended(&mut socket));
         until("nothing is left", || snapshot_files(&one) == 0);
@@ -221,7 +221,7 @@ fn a_full_disk_ends_the_transfer_and_not_the_process() {
     until("nothing is left", || snapshot_files(&two) == 0);
 }
 
-/// The leader's disk is larger, so its snapshot holds more events than this member keeps.
+/// The leader's disk is larger, so its snapshot contains more events than this member keeps.
 #[test]
 fn a_snapshot_with_too_much_history_is_installed_with_less_of_it() {
     for room in [1500 << 10, 3500 << 10] {
@@ -234,7 +234,7 @@ fn a_snapshot_with_too_much_history_is_installed_with_less_of_it() {
         };
         let one = Node::start(1, one, &members);
         let two = Node::with(2, two, &members, setting);
-        // Each value is in the tree once, and in the history once.
+        // The tree and the history each contain every value once.
         store(&one, 100, 16);
         two.disk.set_capacity(two.disk.used() + room);
         one.link.send_snapshot(NodeId(2), Term(3));
@@ -252,7 +252,7 @@ fn a_snapshot_with_too_much_history_is_installed_with_less_of_it() {
     }
 }
 
-/// A sector of the leader's newest snapshot has rotted. Sending it again would fail in the same place for ever.
+/// A sector of the leader's newest snapshot is damaged. Sending it again would always fail at the same place.
 #[test]
 fn a_damaged_snapshot_is_set_aside_and_another_one_asked_for() {
     let (one, two) = pair();

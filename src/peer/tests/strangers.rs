@@ -1,4 +1,4 @@
-//! Who is refused, and how; and what is no sound stream.
+//! Which handshakes are refused and how, and which streams are invalid.
 
 use super::raw::{
     Bare, TOKEN, ask, claim, greeting, has_ended, letter_frame, linked, snapshot, stream, vouching,
@@ -17,7 +17,7 @@ fn without_nine(addresses: &[(u64, SocketAddr)]) -> Members {
     serde_json::from_value(table).expect("as it was written")
 }
 
-/// What came of dialling `to`.
+/// The result of dialling `to`.
 fn dial(node: &Node, to: u64, address: SocketAddr) -> Result<(), Failure> {
     let call = Call {
         common: &node.link.common,
@@ -170,13 +170,13 @@ fn a_removed_member_is_told_as_often_as_it_asks() {
         matches!(&refused, Err(Failure::Removed(why)) if why.contains("was removed")),
         "{refused:?}"
     );
-    // It may not have believed it, because it heard a leader then.
+    // Raft may have ignored the first event, because it knew a leader then.
     nine.link.common.news.removed(NodeId(1));
     nine.event(|event| matches!(event, FromPeers::Removed { .. }).then_some(()));
     drop(one);
 }
 
-/// Whoever sits at a member's address can say it, but only the member can show that it is one.
+/// Any process at a member's address can send this answer, but only the member can prove that it is one.
 #[test]
 fn a_strangers_410_does_not_end_a_member() {
     let (one, two) = with_bare(Timing::new(Duration::from_secs(1)));
@@ -199,7 +199,7 @@ fn a_strangers_410_does_not_end_a_member() {
             one.event(|event| matches!(event, FromPeers::Removed { .. }).then_some(()));
             continue;
         }
-        // It dials again, and nothing was told meanwhile.
+        // The member dials again, and raft has received no event meanwhile.
         let _ = two.accept();
         let told = |event| matches!(event, FromPeers::Removed { .. });
         assert!(!one.events.try_iter().any(told), "{answer}");
@@ -233,7 +233,7 @@ fn a_member_without_its_data_hears_nothing_and_is_not_heard() {
     );
 }
 
-/// Somebody is there first under the name of a member that has not published yet, and comes again and again.
+/// A stranger connects first in the name of a member that has not published yet, and connects repeatedly.
 #[test]
 fn a_member_that_has_not_published_is_heard_whoever_uses_its_name() {
     let (one, a) = listener();
@@ -247,7 +247,7 @@ fn a_member_that_has_not_published_is_heard_whoever_uses_its_name() {
         let (mut other, said) = linked(a, &false_claim, 1, token);
         if !said.starts_with("HTTP/1.1 503 ") {
             assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
-            // It may have been closed already.
+            // The connection may already be closed.
             let _ = other.write_all(&letter_frame(2, &heartbeat(9)));
             assert!(has_ended(&mut other));
         }
@@ -270,7 +270,7 @@ fn a_member_that_has_not_published_is_heard_whoever_uses_its_name() {
     assert!(said.starts_with("HTTP/1.1 409 "), "{said}");
 }
 
-/// It would be enough to pass for this member with the others.
+/// With the incarnation, a stranger could pass for this member with the others.
 #[test]
 fn the_incarnation_is_shown_to_members_only() {
     let (one, a) = listener();
@@ -294,7 +294,7 @@ fn the_incarnation_is_shown_to_members_only() {
     assert!(shown(&greeted(None)), "it has shown its own");
 }
 
-/// Somebody dials in a member's name, again and again, and knows its incarnation.
+/// A stranger that knows a member's incarnation dials repeatedly in its name.
 #[test]
 fn an_open_stream_gives_way_only_to_one_that_its_member_vouches_for() {
     let (one, a) = listener();
@@ -388,8 +388,8 @@ fn a_url_that_cannot_be_dialled_is_named() {
     }
 }
 
-/// It was added after what is applied here, and may lead: without hearing it, this member would stay behind. No other
-/// member runs, so it shows itself that it knows the log.
+/// The member was added by a change that is not applied here yet, and it may be the leader. If this member refused it,
+/// this member would stay behind. No other member runs, so the new member itself proves that it knows the log.
 #[test]
 fn a_member_that_the_table_does_not_name_yet_is_heard_and_answered() {
     let (one, a) = listener();
@@ -404,7 +404,7 @@ fn a_member_that_the_table_does_not_name_yet_is_heard_and_answered() {
     assert_eq!(one.letters(3, 1), [heartbeat(7)]);
     one.send(3, [heartbeat(8)]);
     assert_eq!(three.letters(1, 1), [heartbeat(8)]);
-    // Another word about the others leaves it as it is; its removal does not.
+    // A new table with the same members does not end its link. Its removal does.
     one.link.set_members(&behind);
     one.send(3, [heartbeat(9)]);
     assert_eq!(three.letters(1, 1), [heartbeat(9)]);
@@ -415,7 +415,7 @@ fn a_member_that_the_table_does_not_name_yet_is_heard_and_answered() {
     three.event(|event| matches!(event, FromPeers::Removed { .. }).then_some(()));
 }
 
-/// This member's incarnation is not published yet, so nobody can show that he knows it.
+/// This member's incarnation is not published yet, so no process can prove that it knows it.
 #[test]
 fn a_member_that_another_one_lists_is_heard_and_forgotten_when_it_goes() {
     let (one, a) = listener();
@@ -436,7 +436,7 @@ fn a_member_that_another_one_lists_is_heard_and_forgotten_when_it_goes() {
     });
 }
 
-/// Whoever names URLs would have this member connect to them, with a thread for each name.
+/// Otherwise a stranger could make this member connect to any URL, with a thread for each name.
 #[test]
 fn a_stranger_gets_no_link_and_its_urls_are_not_dialled() {
     let (one, _two) = with_bare(Timing::new(Duration::from_secs(1)));
@@ -463,7 +463,7 @@ fn a_stranger_gets_no_link_and_its_urls_are_not_dialled() {
     assert!(trap.listener.accept().is_err(), "nobody has dialled it");
 }
 
-/// It moved while this member was away, and nobody else runs who could tell.
+/// The member moved while this member was away, and no other member runs that could report the new URL.
 #[test]
 fn a_member_that_moved_and_shows_itself_is_dialled_where_it_says() {
     let (one, a) = listener();
