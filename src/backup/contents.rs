@@ -1,6 +1,7 @@
 //! The content of a backup: read from a file, or from the directory of a member that is not running.
 
 use super::BackupError;
+use crate::engine::plausible::Writer;
 use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::node;
@@ -82,10 +83,15 @@ impl Directory {
 /// The file is damaged (the error names the place), or another version wrote it.
 pub fn read_file(path: &Path, history_events: usize) -> Result<Contents, BackupError> {
     let mut reader = SnapshotReader::open_file(&RealDisk::default(), path)?;
-    let state = snapshot::load(&mut reader, history_events).map_err(|unloaded| match unloaded {
+    let state = snapshot::load(&mut reader, history_events, Writer::Anybody).map_err(|unloaded| match unloaded {
         Unloaded::Disk(error) => BackupError::Disk(error),
         Unloaded::Malformed(error) => BackupError::Refused(format!(
             "{}: it passes its checksums but cannot be read: {}; it may have been written by a newer edgetcd",
+            path.display(),
+            error.0
+        )),
+        Unloaded::Impossible(error) => BackupError::Refused(format!(
+            "{}: it passes its checksums, but {}",
             path.display(),
             error.0
         )),

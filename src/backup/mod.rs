@@ -60,6 +60,11 @@
 //! point, and its parent may not be writable, so the temporary folder cannot be next to it. The last step renames the
 //! folder `member` to its final place. Before that step a node refuses to start on the directory, and its message names
 //! the commands that finish or discard the restore. The next restore removes files that a crash left.
+//!
+//! # What is not restored
+//!
+//! Checksums show that a file is as its writer wrote it, and nothing about the writer. A restore refuses a state that no
+//! cluster can have, such as one without voters or with a time at the end of its range ([`plausible`]).
 
 mod contents;
 mod making;
@@ -68,6 +73,7 @@ pub use contents::{Contents, Directory, HISTORY_EVENTS, read_directory, read_fil
 pub use making::Place;
 
 use crate::engine::members::{Member, Members};
+use crate::engine::plausible::{self, Writer};
 use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::raft::{Ballot, LogIndex, Membership, NodeId, Position, SnapshotMark};
@@ -139,14 +145,27 @@ pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, Bac
     };
     let identity = Identity::found(&mixed, random());
     let mut state = backup.state;
-    leap(&mut state, bump);
+    leap(&mut state, bump)?;
     put(&Place::of(config), &identity, state, backup.mark.position)
 }
 
 /// Advances the tree's index by `bump` and forgets all events.
-fn leap(state: &mut State, bump: u64) {
-    let index = TreeIndex(state.tree.index().0.saturating_add(bump));
+///
+/// # Errors
+/// Too few indexes would be left for the writes to come.
+fn leap(state: &mut State, bump: u64) -> Result<(), BackupError> {
+    let before = state.tree.index();
+    let index = TreeIndex(before.0.saturating_add(bump));
+    if index >= Writer::Anybody.tree_index_limit() {
+        return Err(BackupError::Refused(format!(
+            "--bump-index {bump}: the index of the backup is {}, and would leap to {index}, where indexes end soon; \
+             give a smaller one",
+            before.0,
+            index = index.0
+        )));
+    }
     state.tree.skip_to(index);
+    Ok(())
 }
 
 /// Creates a directory with the same state for one member that continues alone, with new ids: a copy of a directory.
@@ -176,7 +195,7 @@ pub fn copy_alone(place: &Place, copied: Directory, bump: u64) -> Result<Made, B
         mark, mut state, ..
     } = copied.contents;
     if bump > 0 {
-        leap(&mut state, bump);
+        leap(&mut state, bump)?;
     }
     put(place, &identity, state, mark.position)
 }
@@ -201,6 +220,8 @@ fn put(
                     --data-dir";
         return Err(BackupError::Refused(what.into()));
     }
+    let checked = plausible::check(&state, &mark, Writer::Anybody);
+    checked.map_err(|error| BackupError::Refused(error.0))?;
     let census = Census::of(&state.tree);
     let batch = wal::Batch {
         ballot: Some(Ballot {
@@ -228,7 +249,10 @@ fn clock_note(state: &State, census: &Census, clock: &dyn Clock) -> wal::Clock {
         let now = i128::from(clock.wall().0) + lead;
         now.max(earliest)
     });
-    let ClusterTime(cluster_ns) = u64::try_from(now).map_or(state.time, ClusterTime);
+    let now = u64::try_from(now).map(ClusterTime).ok();
+    // A wall clock in the far future is wrong, and time would never go back.
+    let now = now.filter(|now| *now < Writer::Anybody.time_limit());
+    let ClusterTime(cluster_ns) = now.unwrap_or(state.time);
     wal::Clock {
         boot_id: clock.boot_id(),
         boottime_ns: clock.since_boot(),

@@ -99,19 +99,33 @@ fn mark() -> SnapshotMark {
             term: crate::raft::Term(2),
             index: LogIndex(9),
         },
-        membership: Membership::default(),
+        membership: Membership {
+            voters: [NodeId(7)].into(),
+            ..Membership::default()
+        },
+    }
+}
+
+fn honest() -> Contents {
+    let mut state = state(&[(5, 6), (7, 8)]);
+    state.members.add(Member {
+        id: 7,
+        name: "n7".into(),
+        peer_urls: Vec::new(),
+        client_urls: Vec::new(),
+    });
+    Contents {
+        mark: mark(),
+        state,
+        fingerprint: 0,
+        bytes: 0,
     }
 }
 
 #[test]
 fn what_is_written_is_read_and_no_two_files_have_one_fingerprint() {
     let folder = tempfile::tempdir().unwrap();
-    let written = Contents {
-        mark: mark(),
-        state: state(&[(5, 6), (7, 8)]),
-        fingerprint: 0,
-        bytes: 0,
-    };
+    let written = honest();
     let read = ["one", "two"].map(|name| {
         let path = folder.path().join(name);
         let mut file = std::fs::File::create(&path).unwrap();
@@ -124,6 +138,50 @@ fn what_is_written_is_read_and_no_two_files_have_one_fingerprint() {
         read.fingerprint
     });
     assert_ne!(read[0], read[1]);
+}
+
+/// Its checksums are right, too: whoever makes such a file computes them.
+#[test]
+fn a_state_that_no_cluster_has_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("crafted");
+    let mut crafted = honest();
+    crafted.state.time = ClusterTime(u64::MAX);
+    let mut without_voters = honest();
+    without_voters.mark.membership = Membership::default();
+    for (contents, expected) in [(crafted, "a cluster time"), (without_voters, "no voters")] {
+        let mut file = std::fs::File::create(&path).unwrap();
+        contents.write(&mut file).unwrap();
+        let error = match read_file(&path, 10) {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("it was read"),
+        };
+        let expected = format!(
+            "{}: it passes its checksums, but it has {expected}",
+            path.display()
+        );
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+/// Of the largest leap and a second one, the second would leave too few indexes.
+#[test]
+fn no_leap_comes_close_to_the_last_index() {
+    let mut state = honest().state;
+    leap(&mut state, BUMP_MAX).unwrap();
+    let error = leap(&mut state, BUMP_MAX).unwrap_err().to_string();
+    assert!(error.starts_with("--bump-index"), "{error}");
+    assert_eq!(state.tree.index().0, BUMP_MAX + 2);
+}
+
+/// A clock in the far future is wrong, and cluster time would never come back.
+#[test]
+fn no_wall_clock_brings_cluster_time_close_to_its_end() {
+    let state = state(&[RIGHT]);
+    for wall in [i64::MAX, i64::MAX / 8 * 7] {
+        let note = clock_note(&state, &Census::of(&state.tree), &Fixed(wall));
+        assert_eq!(note.cluster_ns, state.time.0, "at {wall}");
+    }
 }
 
 /// The checksums are right, so the file is not damaged. A newer version may have written it.

@@ -201,6 +201,17 @@ impl Members {
         Ok(())
     }
 
+    /// Whether each member stands under its own id, which is not 0 and was not removed, and only members have told an
+    /// incarnation.
+    pub fn is_sound(&self) -> bool {
+        let is_member = |id: &u64| self.list.contains_key(id);
+        let listed = self.list.iter();
+        let is_own = |(id, member): (&u64, &Member)| *id == member.id && *id != 0;
+        listed.clone().all(is_own)
+            && listed.clone().all(|(id, _)| !self.removed.contains(id))
+            && self.incarnations.keys().all(is_member)
+    }
+
     fn urls_are_free(&self, told: &Member) -> Result<(), MemberError> {
         let is_used = |url: &String| {
             self.iter()

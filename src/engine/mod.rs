@@ -59,6 +59,7 @@ mod letters;
 pub mod members;
 mod notes;
 mod pauses;
+pub mod plausible;
 mod reads;
 mod reports;
 pub mod request;

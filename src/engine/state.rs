@@ -31,12 +31,17 @@
 
 use super::entry::{self, Malformed, Order};
 use super::members::{MemberError, Members};
+use super::plausible;
 use crate::raft::{ChangeKind, Entry, LogIndex, Payload};
 use crate::tree::{self, Action, ApiError, Applied, Census, ClusterTime, Tree, TreeIndex};
 
 const VERSION: u8 = 1;
+
 /// Version, time and the length of the members' JSON.
 const HEAD_BYTES: usize = 13;
+
+/// Largest table of members that is read, in bytes. A table of 4,000 members has less than 1 MiB.
+const MEMBERS_BYTES_MAX: usize = 16 << 20;
 
 /// The state machine at [`State::applied`]. A clone is cheap and keeps its content.
 #[derive(Clone)]
@@ -303,10 +308,12 @@ impl Loader {
         let (members, time) = self
             .begun
             .ok_or_else(|| Malformed("the head is cut short".into()))?;
+        let latest = self.tree.latest_deadline();
         let tree = self
             .tree
             .finish()
             .map_err(|error| Malformed(format!("tree: {error:?}")))?;
+        plausible::check_deadline(time, latest)?;
         Ok(State {
             tree,
             members,
@@ -331,6 +338,9 @@ impl Loader {
             return Ok(None);
         };
         let length = u32::from_le_bytes(length.try_into().expect("a range of four")) as usize;
+        if length > MEMBERS_BYTES_MAX {
+            return Err(Malformed(format!("the members have {length} bytes")));
+        }
         let end = HEAD_BYTES + length;
         Ok((self.head.len() >= end).then_some(end))
     }
@@ -458,5 +468,14 @@ mod tests {
         );
         apply(&mut state, &[stamped(entry::expire(), 159)]);
         assert!(state.tree.get(&Key::new(b"/lease")).is_err());
+    }
+
+    /// The length is not believed before it is known to be one that members can have.
+    #[test]
+    fn no_length_of_the_members_takes_memory() {
+        let mut head = vec![VERSION];
+        head.extend([0; 8]);
+        head.extend(u32::MAX.to_le_bytes());
+        assert!(Loader::new(10).push(&head).is_err());
     }
 }

@@ -9,6 +9,7 @@ use super::stored::first_mark;
 use crate::config::Stop;
 use crate::engine::entry::Malformed;
 use crate::engine::members::Members;
+use crate::engine::plausible::Writer;
 use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::raft::{Ballot, Entry, LogIndex, NodeId, Payload, Position, SnapshotMark};
@@ -253,7 +254,7 @@ pub(super) fn load<D: Disk>(
     history_events: usize,
 ) -> Result<(SnapshotMark, State, u64), Refusal> {
     let mark = reader.mark().clone();
-    match snapshot::load(&mut reader, history_events) {
+    match snapshot::load(&mut reader, history_events, Writer::Member) {
         Ok(state) => Ok((mark, state, reader.bytes())),
         Err(Unloaded::Disk(error)) => Err(error.into()),
         Err(Unloaded::Malformed(Malformed(what))) => Err(Refusal {
@@ -262,6 +263,14 @@ pub(super) fn load<D: Disk>(
                 reader.path().display()
             ),
             hint: "it may have been written by a newer edgetcd: start that one".to_owned(),
+            path: reader.path().to_owned(),
+            offset: None,
+            index: Some(mark.position.index),
+        }),
+        Err(Unloaded::Impossible(Malformed(what))) => Err(Refusal {
+            reason: format!("{}: the snapshot passes its checksums, but {what}", reader.path().display()),
+            hint: "somebody has changed it: restore a backup, or add this node to its cluster as a new member"
+                .to_owned(),
             path: reader.path().to_owned(),
             offset: None,
             index: Some(mark.position.index),

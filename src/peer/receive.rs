@@ -13,6 +13,7 @@ use super::crew::Held;
 use super::frame::{FrameReader, Kind};
 use super::hello::Hello;
 use super::transfer::{encode_position, plain};
+use crate::engine::plausible::{self, Writer};
 use crate::engine::state::{Loader, State};
 use crate::raft::{NodeId, Position, SnapshotMark, Term};
 use crate::replica::peers::{FromPeers, Received};
@@ -205,6 +206,8 @@ impl<D: Disk> Incoming<'_, D> {
         }
         let state = loader.finish(mark.position.index);
         let state = state.map_err(|error| format!("its state cannot be read: {}", error.0))?;
+        let checked = plausible::check(&state, &mark, Writer::Member);
+        checked.map_err(|error| format!("it is refused: {}", error.0))?;
         if state.members.cluster != self.receiver.common.me.cluster {
             return Err("it is of another cluster".into());
         }

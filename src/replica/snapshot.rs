@@ -2,6 +2,7 @@
 
 use crate::engine::DiskReport as Report;
 use crate::engine::entry::Malformed;
+use crate::engine::plausible::{self, Writer};
 use crate::engine::request::Task;
 use crate::engine::state::{Loader, State};
 use crate::threads;
@@ -48,13 +49,14 @@ pub fn write<D: Disk>(mut writer: SnapshotWriter<D>, task: &Task) -> Result<u64,
     Ok(bytes)
 }
 
-/// Reads a whole snapshot, as a node does when it starts.
+/// Reads a whole snapshot that `writer` has written, as a node does when it starts.
 ///
 /// # Errors
 /// [`Unloaded`]: it is damaged, cannot be read, or was written by another version.
 pub fn load<D: Disk>(
     reader: &mut SnapshotReader<D>,
     history_events: usize,
+    writer: Writer,
 ) -> Result<State, Unloaded> {
     let mut loader = Loader::new(history_events);
     let mut slice = Vec::new();
@@ -63,7 +65,10 @@ pub fn load<D: Disk>(
         slice.clear();
     }
     let applied = reader.mark().position.index;
-    loader.finish(applied).map_err(Unloaded::Malformed)
+    let state = loader.finish(applied).map_err(Unloaded::Malformed)?;
+    let checked = plausible::check(&state, reader.mark(), writer);
+    checked.map_err(Unloaded::Impossible)?;
+    Ok(state)
 }
 
 /// Why a snapshot could not be loaded.
@@ -74,4 +79,6 @@ pub enum Unloaded {
     /// Its content is as written, but not understood. Because of the checksums this is not damage: another version
     /// wrote it.
     Malformed(Malformed),
+    /// It is understood, and no cluster can have such a state: somebody has made it up.
+    Impossible(Malformed),
 }

@@ -281,6 +281,8 @@ pub struct Decoder {
 struct Parts {
     head: Option<Head>,
     history: History,
+    /// Of all nodes and events.
+    latest_deadline: ClusterTime,
     /// The open directories with their names, from the root inwards. Empty if the root is closed and the stream has
     /// ended.
     open: Vec<(Bytes, Dir)>,
@@ -304,6 +306,7 @@ impl Decoder {
             parts: Parts {
                 head: None,
                 history,
+                latest_deadline: ClusterTime(0),
                 open,
                 root: None,
             },
@@ -332,6 +335,11 @@ impl Decoder {
         }
         self.waiting.drain(..done);
         Ok(())
+    }
+
+    /// The latest deadline in the slices pushed so far; 0 if nothing in them expires.
+    pub fn latest_deadline(&self) -> ClusterTime {
+        self.parts.latest_deadline
     }
 
     /// The tree, after all slices have been pushed.
@@ -369,6 +377,9 @@ impl Parts {
             let event = read_event(reader)?;
             check_event(&event, head, self.history.last())?;
             head.events_left -= 1;
+            let prev_node = event.prev_node.as_ref().and_then(|node| node.expiry);
+            let expiries = event.node.expiry.into_iter().chain(prev_node);
+            expiries.for_each(|expiry| note(&mut self.latest_deadline, Some(expiry)));
             self.history.push(Arc::new(event));
             return Ok(());
         }
@@ -387,6 +398,7 @@ impl Parts {
             FILE => {
                 let head = read_child_head(reader, parent, index)?;
                 let value = Bytes::from(reader.bytes()?);
+                note(&mut self.latest_deadline, head.expiry);
                 let file = Node::file(value, head.expiry, head.created, head.modified);
                 add_child(parent, head.name, file);
             }
@@ -397,6 +409,7 @@ impl Parts {
                     modified,
                     expiry,
                 } = read_child_head(reader, parent, index)?;
+                note(&mut self.latest_deadline, expiry);
                 self.open.push((name, Dir::new(expiry, created, modified)));
             }
             _ => return Err(Malformed("an unknown kind of node").into()),
@@ -412,6 +425,12 @@ impl Parts {
             Some((_, parent)) => add_child(parent, name, Node::Dir(Arc::new(dir))),
             None => self.root = Some(dir),
         }
+    }
+}
+
+fn note(latest: &mut ClusterTime, expiry: Option<Expiry>) {
+    if let Some(expiry) = expiry {
+        *latest = (*latest).max(expiry.deadline());
     }
 }
 
@@ -445,8 +464,16 @@ fn read_count(reader: &mut Reader) -> Result<u64, Unread> {
     }
 }
 
-/// Checks that events have indexes without gaps, and that the last one has the tree's index.
+/// Checks that events have indexes without gaps, that the last one has the tree's index, and that no event has a node
+/// from after it.
 fn check_event(event: &Event, head: &Head, last: Option<TreeIndex>) -> Result<(), Malformed> {
+    let prev_node = event.prev_node.as_ref();
+    for node in std::iter::once(&event.node).chain(prev_node) {
+        check_indexes(node.created, node.modified, event.index)?;
+        if node.dir && node.value.is_some() {
+            return Err(Malformed("an event of a directory with a value"));
+        }
+    }
     let follows = last.is_none_or(|last| last < head.index && event.index == last.next());
     let ends = event.index.0.checked_add(head.events_left - 1) == Some(head.index.0);
     if follows && ends {
@@ -454,6 +481,21 @@ fn check_event(event: &Event, head: &Head, last: Option<TreeIndex>) -> Result<()
     } else {
         Err(Malformed("events that are not numbered without gaps"))
     }
+}
+
+/// A node is made before it is changed, and neither after the tree's last change.
+fn check_indexes(
+    created: TreeIndex,
+    modified: TreeIndex,
+    last: TreeIndex,
+) -> Result<(), Malformed> {
+    if created > modified {
+        return Err(Malformed("a node that was changed before it was made"));
+    }
+    if modified > last {
+        return Err(Malformed("a node from after the tree's index"));
+    }
+    Ok(())
 }
 
 fn read_event(reader: &mut Reader) -> Result<Event, Unread> {
@@ -519,9 +561,7 @@ fn read_child_head(
         return Err(Malformed("names that are no names, or not in order").into());
     }
     let (created, modified) = (TreeIndex(reader.number()?), TreeIndex(reader.number()?));
-    if created > index || modified > index {
-        return Err(Malformed("a node from after the tree's index").into());
-    }
+    check_indexes(created, modified, index)?;
     let expiry = match reader.byte()? {
         0 => None,
         HAS_EXPIRY => Some(read_expiry(reader)?),

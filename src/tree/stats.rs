@@ -96,6 +96,11 @@ impl Stats {
     }
 
     /// The counters in the order of the snapshot.
+    /// The largest of all.
+    pub fn largest(&self) -> u64 {
+        self.as_array().into_iter().max().unwrap_or(0)
+    }
+
     pub(super) fn as_array(&self) -> [u64; 13] {
         [
             self.sets_success,

@@ -2,6 +2,7 @@
 //! must be right.
 
 use crate::specimen::{DIR, End, HISTORY, make, options, records};
+use edgetcd::engine::plausible::Writer;
 use edgetcd::engine::state::State;
 use edgetcd::identity::Identity;
 use edgetcd::node::{Look, Refusal, look_on};
@@ -28,12 +29,12 @@ fn start(disk: &LyingDisk) -> Result<State, String> {
         .transpose()?;
     let (wal, recovered) = recover(&home).map_err(|error| error.to_string())?;
     let mut state = match recovered.snapshot {
-        Some(mut reader) => {
-            snapshot::load(&mut reader, HISTORY).map_err(|unloaded| match unloaded {
+        Some(mut reader) => snapshot::load(&mut reader, HISTORY, Writer::Member).map_err(
+            |unloaded| match unloaded {
                 Unloaded::Disk(error) => error.to_string(),
-                Unloaded::Malformed(error) => error.0,
-            })?
-        }
+                Unloaded::Malformed(error) | Unloaded::Impossible(error) => error.0,
+            },
+        )?,
         None => {
             let founders = identity.map(|identity| identity.founders);
             State::new(founders.unwrap_or_default(), HISTORY)
@@ -421,7 +422,7 @@ fn loads_with(disk: &LyingDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) 
     let disk = disk.fork(1);
     edit(&disk, path, change);
     let reader = SnapshotReader::open_file(&disk, path);
-    reader.is_ok_and(|mut reader| snapshot::load(&mut reader, HISTORY).is_ok())
+    reader.is_ok_and(|mut reader| snapshot::load(&mut reader, HISTORY, Writer::Member).is_ok())
 }
 
 /// Damage to any byte of the newest snapshot. The snapshot before it and the log since then replace it. If the log was

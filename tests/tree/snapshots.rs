@@ -1,7 +1,7 @@
 //! Snapshots and commands as bytes: decoding returns the original, and no bytes do harm.
 
 use crate::random::{Random, stamp_at};
-use edgetcd::tree::{Command, Decoder, Encoder, Key, Malformed, Tree, hash};
+use edgetcd::tree::{Action, Command, Decoder, Encoder, Key, Malformed, Tree, hash};
 
 fn random_tree(seed: u64) -> Tree {
     grown_tree(seed, 500, 60)
@@ -48,6 +48,40 @@ fn a_tree_comes_back_from_its_snapshot() {
             assert_eq!(ours.len(), theirs.len(), "deadlines are ordered alike");
             assert_eq!(hash(&copy), hash(&original), "seed {seed}");
         }
+    }
+}
+
+/// Checksums fit, as whoever makes such a snapshot computes them.
+#[test]
+fn a_node_that_was_changed_before_it_was_made_is_refused() {
+    let mut tree = Tree::new(0);
+    for _ in 0..3 {
+        let set = Command {
+            value: b"v"[..].into(),
+            ..Command::new(Action::Set, Key::new(b"/a"))
+        };
+        tree.apply(&set, stamp_at(1)).expect("a key");
+    }
+    let bytes = encode(&tree);
+    // A file named `a`, made and changed at 3, without an expiry, and its value.
+    let node = [1, 1, b'a', 3, 3, 0, 1, b'v'];
+    let at = (bytes.windows(node.len())).position(|found| found == node);
+    let at = at.expect("a node");
+    for (created, modified, is_good) in [
+        (3, 3, true),
+        (1, 2, true),
+        (3, 2, false),
+        (3, 4, false),
+        (4, 4, false),
+    ] {
+        let mut crafted = bytes.clone();
+        (crafted[at + 3], crafted[at + 4]) = (created, modified);
+        let read = decode(&crafted, 1000, 10);
+        assert_eq!(
+            read.is_ok(),
+            is_good,
+            "made at {created}, changed at {modified}"
+        );
     }
 }
 

@@ -181,6 +181,13 @@ fn the_directory_of_a_member_that_was_removed_is_read() {
     };
     let mut made = made();
     made.state.members.remove(NodeId(7));
+    made.state.members.add(Member {
+        id: 8,
+        name: "n8".into(),
+        peer_urls: Vec::new(),
+        client_urls: Vec::new(),
+    });
+    made.mark.membership.voters = [NodeId(8)].into();
     again(&place, &made).unwrap();
     let refused = match crate::node::look(&place.dir, None, 0) {
         Err(refused) => refused.to_string(),

@@ -23,7 +23,7 @@ fn mark(index: u64) -> SnapshotMark {
     SnapshotMark {
         position: position(index),
         membership: Membership {
-            voters: [NodeId(1), NodeId(2)].into(),
+            voters: [NodeId(1)].into(),
             ..Membership::default()
         },
     }
@@ -36,6 +36,7 @@ fn state(members: &Members, slices: usize) -> State {
         cluster: ClusterTime(1),
         wall: WallTime(1),
     };
+    state.time = stamp.cluster;
     for i in 0..slices {
         let command = Command {
             action: Action::Set,
@@ -209,6 +210,18 @@ fn what_is_no_snapshot_is_not_used() {
     }
     let is_snapshot = |event: &FromPeers| matches!(event, FromPeers::Snapshot(_));
     assert!(!one.events.try_iter().any(|event| is_snapshot(&event)));
+}
+
+/// All its checksums are right. A member that installed it could never get another entry.
+#[test]
+fn a_snapshot_that_no_cluster_writes_is_not_installed() {
+    let (one, two) = pair();
+    store(&one, 1 << 60, 3);
+    one.link.send_snapshot(NodeId(2), Term(3));
+    assert_eq!(sent(&one), None);
+    until("nothing is left", || snapshot_files(&two) == 0);
+    let is_snapshot = |event: &FromPeers| matches!(event, FromPeers::Snapshot(_));
+    assert!(!two.events.try_iter().any(|event| is_snapshot(&event)));
 }
 
 #[test]

@@ -1,0 +1,258 @@
+//! Whether a cluster can have a state at all.
+//!
+//! Checksums show that a snapshot is as its writer wrote it, and nothing about the writer. A crafted one with a cluster
+//! time at the end of its range would make every later time to live end at once or never, one without voters would never
+//! have a leader, and with an index at the end of its range the node would stop at one of the next writes. So these are
+//! refused where a snapshot comes from outside. Whatever a cluster has written passes.
+
+use super::entry::Malformed;
+use super::state::State;
+use crate::raft::SnapshotMark;
+use crate::tree::{ClusterTime, TreeIndex};
+
+/// Indexes of entries, terms and counters stay below this: a million a second for two thousand years.
+const COUNT_LIMIT: u64 = 1 << 56;
+
+/// Indexes of the tree stay below this. A restore may add up to 2^60 at once.
+const TREE_INDEX_LIMIT: u64 = 1 << 61;
+
+/// Cluster time stays below this, in nanoseconds: 146 years.
+const TIME_LIMIT: u64 = 1 << 62;
+
+/// Who has written the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// A member of this cluster.
+    Member,
+    /// Anybody: a cluster may begin with it, so a quarter of each range must be left.
+    Anybody,
+}
+
+impl Writer {
+    fn limit(self, limit: u64) -> u64 {
+        match self {
+            Writer::Member => limit,
+            Writer::Anybody => limit / 4 * 3,
+        }
+    }
+
+    /// Indexes of the tree stay below this.
+    pub fn tree_index_limit(self) -> TreeIndex {
+        TreeIndex(self.limit(TREE_INDEX_LIMIT))
+    }
+
+    /// Cluster time stays below this.
+    pub fn time_limit(self) -> ClusterTime {
+        ClusterTime(self.limit(TIME_LIMIT))
+    }
+}
+
+/// Checks that a cluster can have this state at `mark`.
+///
+/// # Errors
+/// [`Malformed`], with what no cluster has.
+pub fn check(state: &State, mark: &SnapshotMark, writer: Writer) -> Result<(), Malformed> {
+    let SnapshotMark {
+        position,
+        membership,
+    } = mark;
+    let (voters, learners) = (&membership.voters, &membership.learners);
+    let mut all = voters.iter().chain(learners);
+    let is_position = |number: u64| (1..writer.limit(COUNT_LIMIT)).contains(&number);
+    let mut events = state.tree.history().since(TreeIndex(0));
+    let wrong = match () {
+        () if !is_position(position.index.0) => "an entry's index that no cluster reaches",
+        () if !is_position(position.term.0) => "a term that no cluster reaches",
+        () if state.tree.index() >= writer.tree_index_limit() => {
+            "an index of the tree that no cluster reaches"
+        }
+        () if state.time >= writer.time_limit() => "a cluster time that no cluster reaches",
+        () if state.tree.stats().largest() >= writer.limit(COUNT_LIMIT) => {
+            "a counter that no cluster reaches"
+        }
+        // Time is the maximum of the stamps of all commands.
+        () if events.any(|event| event.at > state.time) => {
+            "an event that is later than its cluster time"
+        }
+        () if voters.is_empty() => "no voters",
+        () if !voters.is_disjoint(learners) => "a learner that votes",
+        // The same entry changes both.
+        () if all.any(|id| state.members.get(*id).is_none()) => {
+            "a voter or a learner that is no member"
+        }
+        () if !state.members.is_sound() => "members that contradict each other",
+        () => return Ok(()),
+    };
+    Err(impossible(wrong))
+}
+
+/// Checks the latest deadline of a state at `time`. A time to live has at most 2^63 nanoseconds, or its end could not be
+/// shown as a date, and it begins with its command.
+///
+/// # Errors
+/// [`Malformed`]: no time to live ends then.
+pub fn check_deadline(time: ClusterTime, latest: ClusterTime) -> Result<(), Malformed> {
+    match latest.0 > time.0.saturating_add(i64::MAX.unsigned_abs()) {
+        true => Err(impossible(
+            "a key that expires later than any time to live allows",
+        )),
+        false => Ok(()),
+    }
+}
+
+fn impossible(wrong: &str) -> Malformed {
+    Malformed(format!("it has {wrong}; no cluster writes such a snapshot"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::members::{Member, Members};
+    use crate::engine::state::Loader;
+    use crate::raft::{LogIndex, Membership, NodeId, Position, Term};
+    use crate::tree::{Action, Command, Key, Stamp, WallTime};
+
+    fn member(id: u64) -> Member {
+        Member {
+            id,
+            name: format!("n{id}"),
+            peer_urls: vec![format!("http://127.0.0.1:{id}")],
+            client_urls: vec![format!("http://127.0.0.1:1{id}")],
+        }
+    }
+
+    fn honest() -> (State, SnapshotMark) {
+        let mut state = State::new(Members::new(1, [member(1), member(2), member(3)]), 100);
+        state.members.remove(NodeId(3));
+        state.time = ClusterTime(1 << 60);
+        let mark = SnapshotMark {
+            position: Position {
+                term: Term(7),
+                index: LogIndex(900),
+            },
+            membership: Membership {
+                voters: [NodeId(1)].into(),
+                learners: [NodeId(2)].into(),
+            },
+        };
+        (state, mark)
+    }
+
+    /// Checksums fit, as whoever makes such a snapshot computes them.
+    #[test]
+    fn a_snapshot_that_no_cluster_writes_is_refused() {
+        type Craft = fn(&mut State, &mut SnapshotMark);
+        let table: [(Craft, &str); 16] = [
+            (
+                |_, mark| mark.position.index = LogIndex(0),
+                "an entry's index",
+            ),
+            (
+                |_, mark| mark.position.index = LogIndex((1 << 62) - 1),
+                "an entry's index",
+            ),
+            (
+                |_, mark| mark.position.index = LogIndex(u64::MAX),
+                "an entry's index",
+            ),
+            (|_, mark| mark.position.term = Term(0), "a term"),
+            (|_, mark| mark.position.term = Term((1 << 62) - 1), "a term"),
+            (|_, mark| mark.position.term = Term(u64::MAX), "a term"),
+            (
+                |state, _| state.tree.skip_to(TreeIndex((1 << 62) - 1)),
+                "an index of the tree",
+            ),
+            (|_, mark| mark.membership.voters.clear(), "no voters"),
+            (
+                |_, mark| assert!(mark.membership.learners.insert(NodeId(1))),
+                "a learner that votes",
+            ),
+            (
+                |_, mark| assert!(mark.membership.voters.insert(NodeId(9))),
+                "a voter or a learner that is no member",
+            ),
+            (
+                |_, mark| assert!(mark.membership.learners.insert(NodeId(3))),
+                "a voter or a learner that is no member",
+            ),
+            (
+                |state, _| state.members.add(member(3)),
+                "members that contradict",
+            ),
+            (
+                |state, _| state.members.add(member(0)),
+                "members that contradict",
+            ),
+            (
+                |state, _| state.time = ClusterTime(u64::MAX),
+                "a cluster time",
+            ),
+            (
+                |state, _| state.time = ClusterTime(1 << 62),
+                "a cluster time",
+            ),
+            (
+                |state, _| {
+                    state
+                        .tree
+                        .take_index(Action::Set, ClusterTime(state.time.0 + 1));
+                },
+                "an event that is later",
+            ),
+        ];
+        let read = |state: &State, mark: &SnapshotMark| {
+            let mut loader = Loader::new(100);
+            state.save(|slice| loader.push(slice))?;
+            let state = loader.finish(mark.position.index)?;
+            check(&state, mark, Writer::Member)
+        };
+        let (state, mark) = honest();
+        assert_eq!(read(&state, &mark), Ok(()));
+        for (craft, expected) in table {
+            let (mut state, mut mark) = honest();
+            craft(&mut state, &mut mark);
+            let error = read(&state, &mark).expect_err(expected);
+            assert!(error.0.contains(expected), "{error:?}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_expires_later_than_any_time_to_live_is_refused() {
+        let (mut state, mark) = honest();
+        let lease = Command {
+            ttl: Some(9_000_000_000),
+            ..Command::new(Action::Set, Key::new(b"/lease"))
+        };
+        let stamp = Stamp {
+            cluster: state.time,
+            wall: WallTime(0),
+        };
+        state.tree.apply(&lease, stamp).expect("a key");
+        let read = |state: &State| {
+            let mut loader = Loader::new(100);
+            state.save(|slice| loader.push(slice))?;
+            loader.finish(mark.position.index).map(drop)
+        };
+        assert_eq!(read(&state), Ok(()), "285 years are a time to live");
+        state.time = ClusterTime(1000);
+        let error = read(&state).expect_err("it was set after this");
+        assert!(error.0.contains("expires later"), "{error:?}");
+    }
+
+    /// A cluster may begin with it, and needs room to go on.
+    #[test]
+    fn of_anybody_a_quarter_of_each_range_is_kept() {
+        let almost = |state: &mut State, mark: &mut SnapshotMark, field: u8| match field {
+            0 => mark.position.index = LogIndex(COUNT_LIMIT - 1),
+            1 => mark.position.term = Term(COUNT_LIMIT - 1),
+            2 => state.tree.skip_to(TreeIndex(TREE_INDEX_LIMIT - 1)),
+            _ => state.time = ClusterTime(TIME_LIMIT - 1),
+        };
+        for field in 0..4 {
+            let (mut state, mut mark) = honest();
+            almost(&mut state, &mut mark, field);
+            assert_eq!(check(&state, &mark, Writer::Member), Ok(()), "{field}");
+            assert!(check(&state, &mark, Writer::Anybody).is_err(), "{field}");
+        }
+    }
+}
