@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +14,7 @@ use ureq::http::{Request, Response, StatusCode};
 use super::answer::{self, Event, KeysError};
 use super::endpoint::Endpoint;
 use super::proxy::{Proxies, Proxy};
+use super::screen;
 use super::wire::{Ask, Body, Further, Method, Patience};
 use crate::dial;
 use crate::urls::Scheme;
@@ -294,9 +294,8 @@ impl Client {
             Body::Json(text) => ("application/json", text.clone()),
         };
         if self.settings.debug {
-            // If stderr is closed, the error is ignored.
             let shown = ask.url(endpoint.as_str(), endpoint.query());
-            let _ = writeln!(std::io::stderr(), "{}", ask.curl(&shown, &body));
+            screen::write_to_stderr(&(ask.curl(&shown, &body) + "\n"));
         }
         let filled = |request: Builder| request.header("Content-Type", content_type);
         let run = (endpoint, proxy, ask.patience, deadline);

@@ -26,6 +26,7 @@
 //! * Arguments are checked before a server is asked.
 //! * A value can be read from a file (`--file`).
 //! * The program asks for a password on stderr.
+//! * Characters that control a terminal are escaped in all output to a terminal (`screen`).
 //! * `KEY -- COMMAND` of `exec-watch` needs no option before it.
 //!
 //! In addition to etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`, `mirror`,
@@ -56,6 +57,7 @@ mod part_file;
 mod progress;
 mod proxy;
 mod restore;
+mod screen;
 mod snapshot;
 mod status;
 mod table;
@@ -74,6 +76,7 @@ pub use self::command::World;
 use self::client::Failure;
 use self::command::{Command, HELP, Run};
 use self::globals::{GLOBAL_OPTIONS, Globals};
+use self::screen::Screen;
 
 /// The reason why a command failed.
 #[derive(Debug)]
@@ -173,6 +176,27 @@ pub const STACK_BYTES: usize = 64 << 20;
 
 /// Runs one command line (without the program's name) and returns the exit status.
 pub fn run(args: &[String], world: &mut World) -> u8 {
+    let mut stdout = screened(world.stdout, world.stdout_is_terminal);
+    let mut stderr = screened(world.stderr, world.stderr_is_terminal);
+    let mut world = World {
+        env: world.env,
+        stdin: &mut *world.stdin,
+        stdout: &mut *stdout,
+        stderr: &mut *stderr,
+        ..*world
+    };
+    run_in(args, &mut world)
+}
+
+/// Wraps an output stream: on a terminal, characters that control it are escaped.
+fn screened<'a>(out: &'a mut dyn Write, is_terminal: bool) -> Box<dyn Write + 'a> {
+    match is_terminal {
+        true => Box::new(Screen::new(out)),
+        false => Box::new(out),
+    }
+}
+
+fn run_in(args: &[String], world: &mut World) -> u8 {
     match dispatch(args, world) {
         Ok(()) => 0,
         Err(stop) => {

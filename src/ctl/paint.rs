@@ -1,6 +1,7 @@
 //! Colours, used if the output goes to a terminal and the user has not disabled them.
 
 use super::command::World;
+use super::screen;
 
 /// Adds colours to words, or returns them unchanged.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +36,11 @@ impl Paint {
 
     fn with(self, code: &str, text: &str) -> String {
         if self.on {
-            format!("\x1b[{code}m{text}\x1b[0m")
+            let (on, off) = (
+                screen::command(&format!("[{code}m")),
+                screen::command("[0m"),
+            );
+            format!("{on}{text}{off}")
         } else {
             text.to_owned()
         }
@@ -45,6 +50,7 @@ impl Paint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn colours_are_for_terminals() {
@@ -68,7 +74,11 @@ mod tests {
                 stdout_is_terminal,
                 stderr_is_terminal: false,
             };
-            assert_eq!(Paint::new(&world).good("good"), expected, "{variables:?}");
+            let painted = Paint::new(&world).good("good");
+            let mut shown = Vec::new();
+            let passed = screen::Screen::new(&mut shown).write_all(painted.as_bytes());
+            passed.expect("memory takes it");
+            assert_eq!(shown, expected.as_bytes(), "{variables:?}");
         }
     }
 }

@@ -28,6 +28,7 @@ use super::endpoint::Endpoint;
 use super::member::{self, Member};
 use super::metrics;
 use super::paint::Paint;
+use super::screen;
 use super::table::{Align, Table};
 use super::watch::end_well_on_interrupt;
 use super::wire::{Ask, Method};
@@ -232,8 +233,8 @@ fn print(run: &mut Run, rows: &[Row]) -> Result<(), Stop> {
     let paint = Paint::new(run.world);
     let again = run.parsed.text("watch").is_some();
     let before = match (again, run.world.stdout_is_terminal) {
-        (true, true) => "\x1b[H\x1b[2J",
-        _ => "",
+        (true, true) => screen::command("[H") + &screen::command("[2J"),
+        _ => String::new(),
     };
     let after = if again { "\n" } else { "" };
     let text = table(rows).draw(|column, text| match (column, text.trim()) {
