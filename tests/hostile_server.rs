@@ -1,15 +1,17 @@
-//! `edgetcdctl` against servers that mean harm: texts that a terminal would obey.
+//! `edgetcdctl` against servers that mean harm: answers without an end, answers of a byte a moment, and texts that a
+//! terminal would obey.
 
 mod harness;
 
+use harness::process::Process;
 use harness::{Server, wait_for};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a command may take that has to give up by itself; its own limits are seconds.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -59,6 +61,227 @@ fn page(socket: &TcpStream, body: &str) {
     send(
         socket,
         &(head(&format!("Content-Length: {}\r\n", body.len())) + body),
+    );
+}
+
+/// The beginning of every body here; what follows is still part of a value.
+const BEGINNING: &str = r#"{"action":"set","node":{"key":"/a","value":""#;
+
+fn without_end(socket: &TcpStream) {
+    let more = "x".repeat(64 << 10);
+    send(socket, &(head("") + BEGINNING));
+    while send(socket, &more) {}
+}
+
+/// A listing whose every node is as short as it can be.
+fn empty_nodes(socket: &TcpStream) {
+    let more = "{},".repeat(20 << 10);
+    let beginning = r#"{"action":"get","node":{"dir":true,"nodes":["#;
+    send(socket, &(head("Content-Length: 60000044\r\n") + beginning));
+    for _ in 0..1000 {
+        if !send(socket, &more) {
+            return;
+        }
+    }
+}
+
+fn drip(socket: &TcpStream) {
+    send(socket, &(head("") + BEGINNING));
+    while send(socket, "x") {
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn drip_head(socket: &TcpStream) {
+    send(socket, "HTTP/1.1 200 OK\r\nX-Long: ");
+    while send(socket, "x") {
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// How it ended, and the most memory that was seen of it.
+fn run_watched(url: &str, words: &[&str]) -> (Output, u64) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
+        .args(words)
+        .env("ETCDCTL_ENDPOINTS", url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let (process, begun) = (Process(child.id()), Instant::now());
+    let mut most = 0;
+    while child.try_wait().expect("a child").is_none() {
+        most = most.max(peak_bytes(process));
+        if begun.elapsed() > WITHIN || most > 2 << 30 {
+            child.kill().expect("it runs");
+            panic!(
+                "{words:?} goes on after {:?} with {} MiB",
+                begun.elapsed(),
+                most >> 20
+            );
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    (child.wait_with_output().expect("it has ended"), most)
+}
+
+/// The most memory that it has ever had; 0 if it has ended.
+fn peak_bytes(process: Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.0)).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next());
+    kib.and_then(|digits| digits.parse::<u64>().ok())
+        .unwrap_or(0)
+        << 10
+}
+
+/// Commands, and how much memory each may take: for a listing the limit, and what its growth takes besides.
+const COMMANDS: [(&str, u64); 19] = [
+    ("--no-sync get /a", 400),
+    ("--no-sync get -r /a", 400),
+    ("--no-sync ls /", 400),
+    ("--no-sync ls --tree /", 400),
+    ("--no-sync -o json ls -r /", 400),
+    ("--no-sync export", 400),
+    ("--no-sync --answer-limit 16 export", 64),
+    ("--no-sync set /a 1", 250),
+    ("--no-sync mk /a 1", 250),
+    ("--no-sync rm /a", 250),
+    ("--no-sync watch /a", 250),
+    ("--no-sync watch -f -r /a", 250),
+    ("--no-sync exec-watch /a -- true", 250),
+    ("--no-sync snapshot save /nowhere.snap", 64),
+    ("member list", 64),
+    ("get /a", 400),
+    ("cluster-health", 64),
+    ("status", 64),
+    ("member remove a1", 64),
+];
+
+/// Each command gives up by itself, soon, and has not taken much memory until then. `options` come first.
+fn each_gives_up(url: &str, options: &str) {
+    for (line, mib) in COMMANDS {
+        let line = format!("{options}{line}");
+        let words: Vec<&str> = line.split(' ').collect();
+        let begun = Instant::now();
+        let (output, most) = run_watched(url, &words);
+        assert!(!output.status.success(), "{line}: {output:?}");
+        assert!(most < mib << 20, "{line} took {} MiB", most >> 20);
+        assert!(
+            begun.elapsed() < WITHIN,
+            "{line} took {:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[test]
+fn an_answer_without_an_end_is_not_read_to_the_end_of_memory() {
+    each_gives_up(&server(|_, socket| without_end(&socket)), "");
+}
+
+#[test]
+fn many_empty_nodes_are_no_listing() {
+    let url = server(|_, socket| empty_nodes(&socket));
+    for line in ["--no-sync ls /", "--no-sync export"] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (output, most) = run_watched(&url, &words);
+        assert!(!output.status.success(), "{line}: {output:?}");
+        assert!(most < 200 << 20, "{line} took {} MiB", most >> 20);
+    }
+}
+
+/// Times that let a test wait less.
+const SHORT: &str = "--timeout 1s --total-timeout 2s ";
+
+#[test]
+fn an_answer_that_drips_is_given_up() {
+    each_gives_up(&server(|_, socket| drip(&socket)), SHORT);
+}
+
+#[test]
+fn a_head_that_drips_is_given_up() {
+    each_gives_up(&server(|_, socket| drip_head(&socket)), SHORT);
+}
+
+/// The members come as they should, and each page that is asked of them does not end.
+#[test]
+fn a_member_without_an_end_harms_no_look_at_all_members() {
+    for way in [without_end, drip] {
+        let url = server(move |path, socket| match path {
+            "/v2/members" => {
+                let own = format!("http://{}", socket.local_addr().expect("an address"));
+                page(&socket, &members(&own, "n1"));
+            }
+            _ => way(&socket),
+        });
+        for line in ["cluster-health", "status", "member list"] {
+            let words: Vec<&str> = line.split(' ').collect();
+            let (output, most) = run_watched(&url, &words);
+            assert!(!output.status.success(), "{line}: {output:?}");
+            assert!(most < 64 << 20, "{line} took {} MiB", most >> 20);
+        }
+    }
+}
+
+/// A mirror goes on for ever by itself; what it holds does not grow.
+#[test]
+fn a_mirror_of_a_stream_without_an_end_stays_small() {
+    let to = Server::start(&[]);
+    let from = server(|path, socket| match path {
+        path if path.contains("wait=true") => without_end(&socket),
+        path if path.starts_with("/v2/keys") => page(
+            &socket,
+            r#"{"action":"get","node":{"dir":true,"nodes":[]}}"#,
+        ),
+        _ => page(&socket, "{}"),
+    });
+    let mut child = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
+        .args(["--no-sync", "mirror", "--from", &from, "--to"])
+        .arg(format!("http://{}", to.address()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    // It has given up three events.
+    let mut given_up = 0;
+    while given_up < 3 {
+        let line = lines.next().expect("it goes on").expect("text");
+        given_up += usize::from(line.contains("copying again"));
+    }
+    let most = peak_bytes(Process(child.id()));
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    assert!(most < 400 << 20, "{} MiB", most >> 20);
+}
+
+/// A watch may wait for its event as long as it likes.
+#[test]
+fn a_watch_waits_longer_than_any_answer_may_take() {
+    let url = server(|_, socket| {
+        send(&socket, &head(""));
+        thread::sleep(Duration::from_secs(3));
+        send(
+            &socket,
+            &(BEGINNING.to_owned() + r#"late","modifiedIndex":7,"createdIndex":7}}"#),
+        );
+    });
+    let words = [
+        "--no-sync",
+        "--timeout",
+        "1s",
+        "--total-timeout",
+        "1s",
+        "watch",
+        "/a",
+    ];
+    let (output, _) = run_watched(&url, &words);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "late\n",
+        "{output:?}"
     );
 }
 

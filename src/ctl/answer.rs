@@ -88,7 +88,10 @@ const MAX_DEPTH: usize = 4_000;
 
 /// Parses an event. Returns None if it is not one.
 pub(super) fn read_event(body: &[u8]) -> Option<Event> {
-    if depth(body) > MAX_DEPTH {
+    let shape = shape(body);
+    // A node is larger in memory than in JSON: a list of empty ones would take all there is.
+    let objects_max = body.len() / NODE_BYTES_MIN + OBJECTS_FREE;
+    if shape.depth > MAX_DEPTH || shape.objects > objects_max {
         return None;
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
@@ -98,9 +101,20 @@ pub(super) fn read_event(body: &[u8]) -> Option<Event> {
     Some(event)
 }
 
-/// The maximum number of brackets that are open at once.
-fn depth(json: &[u8]) -> usize {
-    let (mut open, mut most) = (0_usize, 0);
+/// Minimum size in bytes of a node's JSON in a listing: a key, two indexes, and their names.
+const NODE_BYTES_MIN: usize = 40;
+/// Objects that a response may have in addition to its nodes.
+const OBJECTS_FREE: usize = 100;
+
+/// What can be counted without parsing.
+struct Shape {
+    /// The maximum number of brackets that are open at once.
+    depth: usize,
+    objects: usize,
+}
+
+fn shape(json: &[u8]) -> Shape {
+    let (mut open, mut most, mut objects) = (0_usize, 0, 0);
     let (mut in_string, mut escaped) = (false, false);
     for byte in json {
         match byte {
@@ -111,9 +125,13 @@ fn depth(json: &[u8]) -> usize {
             b'}' | b']' if !in_string => open = open.saturating_sub(1),
             _ => {}
         }
+        objects += usize::from(!in_string && *byte == b'{');
         most = most.max(open);
     }
-    most
+    Shape {
+        depth: most,
+        objects,
+    }
 }
 
 /// One line of JSON, with the escapes of Go, as etcdctl prints it.
@@ -137,10 +155,16 @@ mod tests {
             ("]]][", 1),
         ];
         for (json, expected) in table {
-            assert_eq!(depth(json.as_bytes()), expected, "{json}");
+            assert_eq!(shape(json.as_bytes()).depth, expected, "{json}");
         }
         let endless = "[".repeat(1_000_000);
         assert!(read_event(endless.as_bytes()).is_none());
+        let many = |count| {
+            let nodes = vec!["{}"; count].join(",");
+            format!(r#"{{"action":"get","node":{{"nodes":[{nodes}]}}}}"#)
+        };
+        assert!(read_event(many(50).as_bytes()).is_some());
+        assert!(read_event(many(1_000_000).as_bytes()).is_none());
     }
 
     #[test]

@@ -12,12 +12,16 @@ use ureq::http::request::Builder;
 use ureq::http::{Request, Response, StatusCode};
 
 use super::answer::{self, Event, KeysError};
+use super::body::{self, Unread};
 use super::endpoint::Endpoint;
 use super::proxy::{Proxies, Proxy};
 use super::screen;
-use super::wire::{Ask, Body, Further, Method, Patience};
+use super::wire::{Ask, Body, EVENT_BYTES_MAX, Further, Limit, Method, PAGE_BYTES_MAX, Patience};
 use crate::dial;
 use crate::urls::Scheme;
+
+/// Factor for the time limit of the head of a long response: the server computes all of it before it answers.
+pub(super) const LONG_TIMEOUTS: u32 = 10;
 
 /// The reason why there is no response, or not the expected one.
 #[derive(Debug)]
@@ -143,6 +147,8 @@ pub(super) struct Settings {
     pub total_timeout: Duration,
     /// The value of `Authorization`, if there is one.
     pub authorization: Option<String>,
+    /// Maximum size of a listing, in bytes.
+    pub listing_bytes: u64,
     /// Print each request on stderr as the equivalent curl command.
     pub debug: bool,
     /// The proxies of the environment.
@@ -246,17 +252,30 @@ impl Client {
         let exchanged = self.exchange(endpoint, proxy.as_ref(), ask, deadline);
         let mut response = exchanged.map_err(miss)?;
         let status = response.status().as_u16();
-        let text = |name: &str| response.headers().get(name)?.to_str().ok();
+        let headers = response.headers();
+        let text = |name: &str| headers.get(name)?.to_str().ok();
         let number = |name: &str| -> Option<u64> { text(name)?.parse().ok() };
         let index = number("X-Etcd-Index").unwrap_or(0);
         let (raft_index, raft_term) = (number("X-Raft-Index"), number("X-Raft-Term"));
-        let body = response.body_mut().with_config().limit(u64::MAX);
+        let limit = match ask.limit {
+            // A refusal has a reason, and nothing else.
+            _ if status >= 400 => PAGE_BYTES_MAX,
+            Limit::Page => PAGE_BYTES_MAX,
+            Limit::Event => EVENT_BYTES_MAX,
+            Limit::Listing => self.settings.listing_bytes,
+        };
+        let body = match ask.patience {
+            Patience::Usual => body::read(response.body_mut(), limit),
+            Patience::Endless | Patience::Long => {
+                body::read_paced(response.into_body(), limit, self.settings.timeout)
+            }
+        };
         Ok(Answer {
             status,
             index,
             raft_index,
             raft_term,
-            body: body.read_to_vec().map_err(miss)?,
+            body: body.map_err(|unread| explain_body(endpoint, proxy.as_ref(), ask, unread))?,
         })
     }
 
@@ -328,7 +347,10 @@ impl Client {
             request = request.header("Authorization", value);
         }
         let connect = (!timeout.is_zero()).then_some(*timeout);
-        let begin = connect.filter(|_| patience != Patience::Long);
+        let begin = connect.map(|timeout| match patience {
+            Patience::Long => timeout * LONG_TIMEOUTS,
+            Patience::Usual | Patience::Endless => timeout,
+        });
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let agent = self.agent_of(endpoint, proxy)?;
         let request = agent
@@ -391,6 +413,30 @@ fn error_of_server(endpoint: &Endpoint, status: u16) -> Miss {
         reach: Reach::Sent,
         over: false,
     }
+}
+
+fn explain_body(endpoint: &Endpoint, proxy: Option<&Proxy>, ask: &Ask, unread: Unread) -> Miss {
+    match unread {
+        Unread::TooLong(bytes) => {
+            let hint = match ask.limit {
+                Limit::Listing => "; --answer-limit MIB allows more",
+                Limit::Page | Limit::Event => "",
+            };
+            Miss::sent(format!(
+                "client: {endpoint}: the answer has more than {bytes} bytes{hint}"
+            ))
+        }
+        Unread::TooSlow(span) => too_slow(endpoint, span),
+        Unread::Failed(error) => explain(endpoint, proxy, &error),
+    }
+}
+
+/// Of an answer that has begun.
+pub(super) fn too_slow(endpoint: &Endpoint, span: Duration) -> Miss {
+    Miss::sent(format!(
+        "client: {endpoint}: the answer stopped, or comes too slowly: almost nothing came for {span:?}; a slow line \
+         needs a longer --timeout"
+    ))
 }
 
 fn explain(endpoint: &Endpoint, proxy: Option<&Proxy>, error: &ureq::Error) -> Miss {

@@ -1,6 +1,6 @@
 //! The types of a command and of its environment.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 use super::Stop;
 use super::answer::{Event, to_json};
@@ -68,16 +68,19 @@ impl Run<'_, '_> {
                     "a value and --file were given: use only one of them".into(),
                 ));
             }
-            (None, Some(path)) if path != "-" => std::fs::read(&path)
+            (None, Some(path)) if path != "-" => std::fs::File::open(&path)
+                .and_then(|mut file| read_value(&mut file))
                 .map_err(|error| Stop::Usage(format!("--file {path}: {error}")))?,
-            (None, _) => {
-                let mut bytes = vec![];
-                let read = self.world.stdin.read_to_end(&mut bytes);
-                if read.is_err() || bytes.is_empty() {
+            (None, _) => match read_value(&mut *self.world.stdin) {
+                Ok(bytes) if bytes.is_empty() => {
                     return Err(Stop::Usage("value required".to_owned()));
                 }
-                bytes
-            }
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+                    return Err(Stop::Usage(format!("stdin: {error}")));
+                }
+                Err(_) => return Err(Stop::Usage("value required".to_owned())),
+            },
         };
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -131,6 +134,21 @@ impl Run<'_, '_> {
     pub fn index(&self, option: &str, parameter: &'static str) -> Option<(&'static str, String)> {
         let given = self.parsed.number(option).filter(|index| *index != 0);
         given.map(|index| (parameter, index.cast_unsigned().to_string()))
+    }
+}
+
+/// No server takes a longer value.
+const VALUE_BYTES_MAX: u64 = 64 << 20;
+
+fn read_value(from: &mut dyn Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![];
+    from.take(VALUE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 <= VALUE_BYTES_MAX {
+        true => Ok(bytes),
+        false => {
+            let what = format!("a value has at most {VALUE_BYTES_MAX} bytes");
+            Err(std::io::Error::new(ErrorKind::FileTooLarge, what))
+        }
     }
 }
 

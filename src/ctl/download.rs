@@ -1,21 +1,19 @@
 //! Downloads one file from a server, as long as data keeps arriving.
 //!
-//! A time limit for the whole request would be too short for a large file on a slow line. So each piece has its own
-//! time limit. A thread reads the response, and the caller stops waiting if no piece has arrived within the limit.
-//! The thread ends with the connection or the process.
+//! A time limit for the whole request would be too short for a large file on a slow line. So a thread reads the
+//! response, and the caller stops waiting if too little data arrives ([`Pace`]). The thread ends with the connection or
+//! the process.
 
 use std::io::Read as _;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::client::{Client, Miss, Settings};
+use super::body::{Pace, Unread};
+use super::client::{Client, LONG_TIMEOUTS, Miss, Settings, too_slow};
 use super::endpoint::Endpoint;
 use super::wire::Ask;
-
-/// Factor for the time limit of the head: the server computes the size of the file before it answers.
-const PATIENCE_FOR_THE_HEAD: u32 = 10;
 
 /// Number of pieces that are read ahead.
 const AHEAD: usize = 4;
@@ -51,7 +49,7 @@ pub(super) struct Download {
     pub head: Head,
     endpoint: Endpoint,
     news: Receiver<News>,
-    timeout: Duration,
+    pace: Pace,
 }
 
 impl Download {
@@ -67,7 +65,7 @@ impl Download {
         }
         let head = wait(
             &news,
-            settings.timeout * PATIENCE_FOR_THE_HEAD,
+            settings.timeout * LONG_TIMEOUTS,
             endpoint,
             "the beginning of its answer",
         )?;
@@ -76,7 +74,7 @@ impl Download {
                 head,
                 endpoint: endpoint.clone(),
                 news,
-                timeout: settings.timeout,
+                pace: Pace::new(settings.timeout),
             }),
             News::Failed(miss) => Err(miss),
             News::Piece(_) | News::End => unreachable!("the head comes first"),
@@ -85,11 +83,27 @@ impl Download {
 
     /// Returns the next bytes. None at the end.
     pub fn next(&mut self) -> Result<Option<Vec<u8>>, Miss> {
-        match wait(&self.news, self.timeout, &self.endpoint, "more of it")? {
-            News::Piece(piece) => Ok(Some(piece)),
-            News::End => Ok(None),
-            News::Failed(miss) => Err(miss),
-            News::Head(_) => unreachable!("there is one head"),
+        loop {
+            let slow = |unread| match unread {
+                Unread::TooSlow(span) => too_slow(&self.endpoint, span),
+                other => Miss::sent(format!("client: {}: {other:?}", self.endpoint)),
+            };
+            let told = match self.pace.left().map_err(slow)? {
+                None => self.news.recv().ok(),
+                Some(left) => match self.news.recv_timeout(left) {
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    told => told.ok(),
+                },
+            };
+            return match told {
+                Some(News::Piece(piece)) => {
+                    self.pace.count(piece.len());
+                    Ok(Some(piece))
+                }
+                Some(News::Failed(miss)) => Err(miss),
+                Some(News::Head(_)) => unreachable!("there is one head"),
+                Some(News::End) | None => Ok(None),
+            };
         }
     }
 

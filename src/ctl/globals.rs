@@ -34,6 +34,10 @@ pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
         &["total-timeout"],
         "time limit for the command, except a watch (5s)",
     ),
+    Opt::number(
+        &["answer-limit"],
+        "largest listing that is read, in MiB (256)",
+    ),
     Opt::text(&["cert-file"], "not supported yet: TLS"),
     Opt::text(&["key-file"], "not supported yet: TLS"),
     Opt::text(&["ca-file"], "not supported yet: TLS"),
@@ -45,6 +49,9 @@ pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
     Opt::flag(&["version", "v"], "print the version"),
     HELP,
 ];
+
+/// Default of `--answer-limit`, in MiB.
+const ANSWER_LIMIT: u64 = 256;
 
 const DEFAULT_ENDPOINTS: &str = "http://127.0.0.1:2379,http://127.0.0.1:4001";
 
@@ -110,6 +117,7 @@ impl Globals {
                 timeout: time("timeout", 2),
                 total_timeout: time("total-timeout", 5),
                 authorization: user.map(|user| authorization(&user, world)).transpose()?,
+                listing_bytes: listing_bytes(global)?,
                 debug: global.flag("debug"),
                 proxies: Proxies::read(world.env),
             },
@@ -170,6 +178,15 @@ impl Globals {
             listed(&client.endpoints, ", ")
         )
     }
+}
+
+fn listing_bytes(global: &Parsed) -> Result<u64, Stop> {
+    let given = global.number("answer-limit");
+    let mib = given.map_or(Ok(ANSWER_LIMIT), u64::try_from);
+    let bytes = mib.ok().and_then(|mib| mib.checked_mul(1 << 20));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| Stop::Plain("--answer-limit: a number of MiB, at least 1".to_owned()))
 }
 
 fn nothing_published(client: &Client, err: &mut dyn Write) -> Result<Stop, Stop> {

@@ -8,7 +8,7 @@ use super::args::Opt;
 use super::command::{Command, HELP, Run};
 use super::paint::Paint;
 use super::tree::{self, Look};
-use super::wire::{Ask, Body, Further, Method, Parameters};
+use super::wire::{Ask, Body, Further, Limit, Method, Parameters};
 
 const QUORUM: Opt = Opt::flag(
     &["quorum", "q"],
@@ -194,6 +194,7 @@ fn mk(run: &mut Run) -> Result<(), Stop> {
         method: Method::Post,
         body: Body::Form(form),
         further: Further::Always,
+        limit: Limit::Event,
         ..Ask::key(&key, vec![])
     };
     let client = run.connect()?;

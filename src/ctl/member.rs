@@ -14,7 +14,7 @@ use super::Stop;
 use super::client::{Answer, Client, Failure};
 use super::command::{Command, HELP, Run};
 use super::endpoint::Endpoint;
-use super::wire::{Ask, Body, Further, Method, Patience, clean};
+use super::wire::{Ask, Body, Further, Limit, Method, Patience, clean};
 use crate::urls::Url;
 
 pub(super) const ALL: &[Command] = &[
@@ -54,6 +54,9 @@ pub(super) const ALL: &[Command] = &[
 
 const PATH: &str = "/v2/members";
 
+/// Maximum number of members: each of them is asked, and a server must not decide how many.
+const MEMBERS_MAX: usize = 1000;
+
 /// A member as the API shows it. A member that was never started has no name.
 #[derive(Debug, Deserialize)]
 pub(super) struct Member {
@@ -84,8 +87,11 @@ pub(super) fn known_to(client: &Client) -> Result<Vec<Member>, Failure> {
     if answer.status != 200 {
         return Err(Failure::NoJson);
     }
-    let members: Members = serde_json::from_slice(&answer.body).map_err(|_| Failure::NoJson)?;
-    Ok(members.members)
+    let Members { members } = serde_json::from_slice(&answer.body).map_err(|_| Failure::NoJson)?;
+    match members.len() <= MEMBERS_MAX {
+        true => Ok(members),
+        false => Err(Failure::NoJson),
+    }
 }
 
 /// The members' client URLs, as far as they can be parsed.
@@ -244,6 +250,7 @@ fn change(method: Method, path: String, json: String) -> Ask {
         body: Body::Json(json),
         further: Further::IfNotReached,
         patience: Patience::Usual,
+        limit: Limit::Page,
     }
 }
 

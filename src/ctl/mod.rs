@@ -27,15 +27,33 @@
 //! * A value can be read from a file (`--file`).
 //! * The program asks for a password on stderr.
 //! * Characters that control a terminal are escaped in all output to a terminal (`screen`).
+//! * A response may not be larger or slower than its command needs (`body`).
 //! * `KEY -- COMMAND` of `exec-watch` needs no option before it.
 //!
 //! In addition to etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`, `mirror`,
 //! `snapshot`, `wal`, `completion`, `man`, and colours on a terminal.
 //!
 //! Not supported: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet).
+//!
+//! # What a hostile server can do
+//!
+//! The v2 API has no signatures, and there is no TLS yet. So the same holds for everybody on the network path to an
+//! endpoint.
+//!
+//! | a hostile server | |
+//! |---|---|
+//! | can lie | about keys, values, indexes and members, and about whether a write was done |
+//! | can read | all that is sent to it: keys, values, and the password of `--username` |
+//! | can send the program elsewhere | by a list of members (not with `--no-sync`) or by up to 10 redirects; the password goes to the members, and to no redirect |
+//! | can delay a command | up to its time limits: `--timeout` for each endpoint, `--total-timeout` for the command; a watch waits for its event for ever, which is its purpose |
+//! | can take memory | up to the limit of the answer (8 MiB, 128 MiB for an event, `--answer-limit` for a listing), and for a listing about as much again while it is read |
+//! | can take disk space | only in the file that `export` or `snapshot save` was told to write, up to the limits above or the length that it announced |
+//! | can choose values | that `exec-watch` passes to its command in the environment; that command must not trust them |
+//! | cannot | end a command with success after half an answer, write other files, run anything, or control the terminal |
 
 mod answer;
 mod args;
+mod body;
 mod check;
 mod client;
 mod command;

@@ -283,6 +283,12 @@ impl Asked<'_> {
         let begun = Download::begin(self.endpoint, self.settings, ask);
         let download = begun.map_err(|miss| Unsaved::There(miss, false))?;
         match download.head.status {
+            // Without it nobody knows where the file ends, and a disk could be filled.
+            200 if download.head.bytes == 0 => {
+                let endpoint = self.endpoint;
+                let error = format!("client: {endpoint}: the answer does not say how long it is");
+                Err(Unsaved::There(Miss::sent(error), false))
+            }
             200 => Ok(download),
             _ => Err(Unsaved::There(self.refused(download), false)),
         }

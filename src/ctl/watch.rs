@@ -16,7 +16,7 @@ use super::args::Opt;
 use super::client::{Client, Failure};
 use super::command::{Command, HELP, Run};
 use super::paint::Paint;
-use super::wire::{Ask, Patience};
+use super::wire::Ask;
 
 const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "include everything below");
 const AFTER_INDEX: Opt = Opt::number(&["after-index"], "changes after this index");
@@ -78,17 +78,14 @@ impl<'a> Watch<'a> {
 
     /// Waits for the next event. If a server ends a poll without an event, polls again.
     pub fn next(&mut self) -> Result<Event, Failure> {
-        let ask = Ask {
-            patience: Patience::Endless,
-            ..Ask::key(
-                self.key,
-                vec![
-                    ("recursive", self.recursive.to_string()),
-                    ("wait", "true".to_owned()),
-                    ("waitIndex", self.next.to_string()),
-                ],
-            )
-        };
+        let ask = Ask::watch(
+            self.key,
+            vec![
+                ("recursive", self.recursive.to_string()),
+                ("wait", "true".to_owned()),
+                ("waitIndex", self.next.to_string()),
+            ],
+        );
         loop {
             match self.client.send(&ask) {
                 Err(Failure::Empty) => {}

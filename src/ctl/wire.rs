@@ -73,6 +73,23 @@ pub(super) enum Patience {
     Long,
 }
 
+/// A page of a server: its members, statistics, metrics, or the reason of a refusal.
+pub(super) const PAGE_BYTES_MAX: u64 = 8 << 20;
+
+/// An event: a value and the one before, of 10 MiB each, in which every byte may be escaped by six.
+pub(super) const EVENT_BYTES_MAX: u64 = 128 << 20;
+
+/// How long an answer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// [`PAGE_BYTES_MAX`].
+    Page,
+    /// [`EVENT_BYTES_MAX`].
+    Event,
+    /// As long as `--answer-limit` allows: a directory with all that is in it.
+    Listing,
+}
+
 /// One request.
 #[derive(Debug)]
 pub(super) struct Ask {
@@ -83,6 +100,7 @@ pub(super) struct Ask {
     pub body: Body,
     pub further: Further,
     pub patience: Patience,
+    pub limit: Limit,
 }
 
 impl Ask {
@@ -94,12 +112,25 @@ impl Ask {
             body: Body::None,
             further: Further::Always,
             patience: Patience::Usual,
+            limit: Limit::Page,
         }
     }
 
     /// A GET of a key or a directory.
     pub fn key(key: &str, query: Parameters) -> Ask {
-        Ask::get(&format!("/v2/keys{}", clean(key)), query)
+        Ask {
+            limit: Limit::Listing,
+            ..Ask::get(&format!("/v2/keys{}", clean(key)), query)
+        }
+    }
+
+    /// A GET that waits for the next event.
+    pub fn watch(key: &str, query: Parameters) -> Ask {
+        Ask {
+            patience: Patience::Endless,
+            limit: Limit::Event,
+            ..Ask::key(key, query)
+        }
     }
 
     /// A PUT of a key or a directory. If the key must not exist before, it is sent only once.
@@ -109,6 +140,7 @@ impl Ask {
             method: Method::Put,
             body: Body::Form(form),
             further: if once { Further::Once } else { Further::Always },
+            limit: Limit::Event,
             ..Ask::key(key, query)
         }
     }
@@ -118,6 +150,7 @@ impl Ask {
         Ask {
             method: Method::Delete,
             further: Further::Once,
+            limit: Limit::Event,
             ..Ask::key(key, query)
         }
     }
