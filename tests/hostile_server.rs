@@ -99,6 +99,90 @@ fn drip_head(socket: &TcpStream) {
     }
 }
 
+/// Sends an answer.
+type Way = fn(&TcpStream);
+
+/// Answers that no server may send, each by a server of its own.
+const WAYS: [(&str, Way); 14] = [
+    ("a header without an end", |socket| {
+        send(socket, "HTTP/1.1 200 OK\r\nX-Long: ");
+        repeat(socket, &"x".repeat(64 << 10));
+    }),
+    ("headers without an end", |socket| {
+        send(socket, "HTTP/1.1 200 OK\r\n");
+        repeat(socket, &"X-More: 1\r\n".repeat(1000));
+    }),
+    ("a status line without an end", |socket| {
+        repeat(socket, &"HTTP/1.1 200 ".repeat(1000));
+    }),
+    ("interim answers without an end", |socket| {
+        repeat(socket, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+    }),
+    ("100 Continue without an end", |socket| {
+        repeat(socket, &"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000));
+    }),
+    ("another protocol", |socket| {
+        send(
+            socket,
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        );
+        repeat(socket, &"x".repeat(64 << 10));
+    }),
+    ("a redirect to itself", |socket| {
+        let own = socket.local_addr().expect("an address");
+        send(
+            socket,
+            &format!(
+                "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{own}/again\r\nContent-Length: 0\r\n\
+                 Connection: close\r\n\r\n"
+            ),
+        );
+    }),
+    ("a redirect with a body without an end", |socket| {
+        let own = socket.local_addr().expect("an address");
+        send(
+            socket,
+            &format!("HTTP/1.1 302 Found\r\nLocation: http://{own}/again\r\n\r\n"),
+        );
+        repeat(socket, &"x".repeat(64 << 10));
+    }),
+    ("a compressed body", |socket| {
+        send(socket, &head("Content-Encoding: gzip\r\n"));
+        repeat(socket, &"\0".repeat(64 << 10));
+    }),
+    ("more bytes announced than sent", |socket| {
+        send(
+            socket,
+            &(head("Content-Length: 18446744073709551615\r\n") + BEGINNING),
+        );
+    }),
+    ("two lengths", |socket| {
+        send(
+            socket,
+            &(head("Content-Length: 5\r\nContent-Length: 50\r\n") + BEGINNING),
+        );
+    }),
+    ("a huge chunk", |socket| {
+        send(
+            socket,
+            &(head("Transfer-Encoding: chunked\r\n") + "ffffffffffffffff\r\n"),
+        );
+        repeat(socket, &"x".repeat(64 << 10));
+    }),
+    ("a chunk whose size has no end", |socket| {
+        send(socket, &head("Transfer-Encoding: chunked\r\n"));
+        repeat(socket, &"0".repeat(64 << 10));
+    }),
+    ("trailers without an end", |socket| {
+        send(socket, &(head("Transfer-Encoding: chunked\r\n") + "0\r\n"));
+        repeat(socket, &"X-More: 1\r\n".repeat(1000));
+    }),
+];
+
+fn repeat(socket: &TcpStream, text: &str) {
+    while send(socket, text) {}
+}
+
 /// How it ended, and the most memory that was seen of it.
 fn run_watched(url: &str, words: &[&str]) -> (Output, u64) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
@@ -182,6 +266,24 @@ fn an_answer_without_an_end_is_not_read_to_the_end_of_memory() {
 }
 
 #[test]
+fn no_answer_that_breaks_the_protocol_holds_a_command() {
+    for (what, way) in WAYS {
+        let url = server(move |_, socket| way(&socket));
+        for line in [
+            "--no-sync get /a",
+            "--no-sync set /a 1",
+            "--no-sync watch /a",
+            "status",
+        ] {
+            let words: Vec<&str> = line.split(' ').collect();
+            let (output, most) = run_watched(&url, &words);
+            assert!(!output.status.success(), "{line} of {what}: {output:?}");
+            assert!(most < 400 << 20, "{line} of {what} took {} MiB", most >> 20);
+        }
+    }
+}
+
+#[test]
 fn many_empty_nodes_are_no_listing() {
     let url = server(|_, socket| empty_nodes(&socket));
     for line in ["--no-sync ls /", "--no-sync export"] {
@@ -223,6 +325,29 @@ fn a_member_without_an_end_harms_no_look_at_all_members() {
             assert!(most < 64 << 20, "{line} took {} MiB", most >> 20);
         }
     }
+}
+
+/// As etcdctl does: the same request again, elsewhere. The password stays with the server that it is for.
+#[test]
+fn a_redirect_repeats_the_request_without_the_password() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let to = listen(move |request, socket| {
+        let _ = tell.send(request.to_owned());
+        page(
+            &socket,
+            &(BEGINNING.to_owned() + r#"b","modifiedIndex":7,"createdIndex":7}}"#),
+        );
+    });
+    let from = server(move |path, socket| {
+        let head = "HTTP/1.1 307 Temporary Redirect\r\nContent-Length: 0\r\nConnection: close\r\n";
+        send(&socket, &format!("{head}Location: {to}{path}\r\n\r\n"));
+    });
+    let words = ["--no-sync", "--username", "u:secret", "set", "/a", "b"];
+    let (output, _) = run_watched(&from, &words);
+    assert!(output.status.success(), "{output:?}");
+    let request = told.recv_timeout(WITHIN).expect("a request");
+    assert!(request.starts_with("PUT /v2/keys/a"), "{request}");
+    assert!(!request.contains("Authorization"), "{request}");
 }
 
 /// A mirror goes on for ever by itself; what it holds does not grow.

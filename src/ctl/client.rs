@@ -23,6 +23,9 @@ use crate::urls::Scheme;
 /// Factor for the time limit of the head of a long response: the server computes all of it before it answers.
 pub(super) const LONG_TIMEOUTS: u32 = 10;
 
+/// Maximum number of redirects, as in etcdctl.
+const REDIRECTS_MAX: usize = 10;
+
 /// The reason why there is no response, or not the expected one.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -172,7 +175,7 @@ impl Client {
         Client {
             endpoints,
             settings,
-            agent: dial::config().build().into(),
+            agent: config().into(),
             special: Mutex::default(),
             pinned: AtomicUsize::new(0),
         }
@@ -303,7 +306,6 @@ impl Client {
         ask: &Ask,
         deadline: Option<Instant>,
     ) -> Result<Response<ureq::Body>, ureq::Error> {
-        let url = ask.url(&endpoint.base(), endpoint.query());
         let (content_type, body) = match &ask.body {
             Body::None => ("", String::new()),
             Body::Form(parameters) => (
@@ -316,12 +318,45 @@ impl Client {
             let shown = ask.url(endpoint.as_str(), endpoint.query());
             screen::write_to_stderr(&(ask.curl(&shown, &body) + "\n"));
         }
-        let filled = |request: Builder| request.header("Content-Type", content_type);
         let run = (endpoint, proxy, ask.patience, deadline);
-        match ask.method {
-            Method::Get => self.run(Request::get(url), (), run),
-            Method::Head => self.run(Request::head(url), (), run),
-            Method::Delete => self.run(Request::delete(url), (), run),
+        let mut url = ask.url(&endpoint.base(), endpoint.query());
+        let mut authorization = self.settings.authorization.as_ref();
+        authorization = authorization.or(endpoint.authorization.as_ref());
+        // Not left to the HTTP library: it reads the body of a redirect to its end, whenever that comes, and makes a GET
+        // of a PUT.
+        for _ in 0..=REDIRECTS_MAX {
+            let filled = |mut request: Builder| {
+                if let Some(value) = authorization {
+                    request = request.header("Authorization", value);
+                }
+                match content_type {
+                    "" => request,
+                    _ => request.header("Content-Type", content_type),
+                }
+            };
+            let response = self.request(&url, ask.method, &body, filled, run)?;
+            match redirected(&response, &url) {
+                Some(location) => url = location,
+                None => return Ok(response),
+            }
+            // Another server has no business with the password.
+            authorization = None;
+        }
+        Err(ureq::Error::TooManyRedirects)
+    }
+
+    fn request(
+        &self,
+        url: &str,
+        method: Method,
+        body: &str,
+        filled: impl Fn(Builder) -> Builder,
+        run: (&Endpoint, Option<&Proxy>, Patience, Option<Instant>),
+    ) -> Result<Response<ureq::Body>, ureq::Error> {
+        match method {
+            Method::Get => self.run(filled(Request::get(url)), (), run),
+            Method::Head => self.run(filled(Request::head(url)), (), run),
+            Method::Delete => self.run(filled(Request::delete(url)), (), run),
             Method::Put => self.run(filled(Request::put(url)), body, run),
             Method::Post => self.run(filled(Request::post(url)), body, run),
         }
@@ -329,7 +364,7 @@ impl Client {
 
     fn run<B: ureq::AsSendBody>(
         &self,
-        mut request: Builder,
+        request: Builder,
         body: B,
         (endpoint, proxy, patience, deadline): (
             &Endpoint,
@@ -338,14 +373,7 @@ impl Client {
             Option<Instant>,
         ),
     ) -> Result<Response<ureq::Body>, ureq::Error> {
-        let Settings {
-            timeout,
-            authorization,
-            ..
-        } = &self.settings;
-        if let Some(value) = authorization.as_ref().or(endpoint.authorization.as_ref()) {
-            request = request.header("Authorization", value);
-        }
+        let timeout = &self.settings.timeout;
         let connect = (!timeout.is_zero()).then_some(*timeout);
         let begin = connect.map(|timeout| match patience {
             Patience::Long => timeout * LONG_TIMEOUTS,
@@ -370,7 +398,7 @@ impl Client {
         if let Some(agent) = special.get(endpoint.as_str()) {
             return Ok(agent.clone());
         }
-        let config = dial::config().build();
+        let config = config();
         let agent = match proxy {
             Some(proxy) => dial::by_proxy(
                 config,
@@ -383,6 +411,25 @@ impl Client {
         special.insert(endpoint.as_str().to_owned(), agent.clone());
         Ok(agent)
     }
+}
+
+fn config() -> ureq::config::Config {
+    dial::config().max_redirects(0).build()
+}
+
+/// Where an answer to a request of `url` sends the client; None: nowhere, or nowhere that can be understood.
+fn redirected(response: &Response<ureq::Body>, url: &str) -> Option<String> {
+    if !response.status().is_redirection() {
+        return None;
+    }
+    let location = response.headers().get("Location")?.to_str().ok()?;
+    if location.starts_with("http://") {
+        return Some(location.to_owned());
+    }
+    let path = location.starts_with('/') && !location.starts_with("//");
+    let host = url.find("://")? + 3;
+    let host_end = url[host..].find('/').map_or(url.len(), |at| host + at);
+    path.then(|| format!("{}{location}", &url[..host_end]))
 }
 
 fn refuse_scheme(endpoint: &Endpoint) -> Result<(), Miss> {
