@@ -1,4 +1,20 @@
 //! Finds other users that can change a node's files. A user who can write to a folder can replace the files in it.
+//!
+//! # What a hostile data directory can do
+//!
+//! Checksums find damage. They are no signatures, so whoever can write the files can write correct checksums, too.
+//!
+//! | who can write the data directory | |
+//! |---|---|
+//! | can change | every key, the members, the term and the vote; so it can make acknowledged writes disappear, and give a term two leaders |
+//! | can be another member | with a copy of its identity |
+//! | can stop the node | by removing or damaging a file; the node ends with an error that names it |
+//! | cannot make the node wait | a FIFO or a device in place of a file is refused without being read |
+//! | cannot make the node write elsewhere | a link in place of a file that is written is refused or replaced |
+//! | cannot break a new cluster with a backup | `snapshot check` and `restore` refuse numbers, times and members that no cluster has (`engine::plausible`); the keys in it are whatever its writer chose |
+//!
+//! So the folders are made with mode 0700 and the files with 0600, and the start warns about anything else. `edgetcdctl
+//! wal check`, `wal dump` and `snapshot check` change nothing, and escape what they print on a terminal.
 
 use crate::config::Config;
 use crate::wal;
