@@ -6,7 +6,7 @@
 //! | request | limit |
 //! |---|---|
 //! | most | the whole answer comes within `--total-timeout`; the HTTP library sees to that |
-//! | a watch, and a listing of everything | once the body has begun, it brings at least [`BYTES_PER_SECOND`] in each `--timeout` |
+//! | a watch, and a listing of everything | once the body has begun, it brings at least [`BYTES_PER_SECOND`] in each `--timeout`; a listing begins within ten of them |
 //!
 //! The library cannot measure the second rule. A thread reads the body there, and whoever waits for it gives up when
 //! too little has come. The thread ends with the next byte that comes, or with the connection.
@@ -50,11 +50,23 @@ pub(super) fn read(body: &mut Body, limit: u64) -> Result<Vec<u8>, Unread> {
     Ok(body.with_config().limit(limit).read_to_vec()?)
 }
 
-/// All of a body of at most `limit` bytes, however long it takes to begin, if it is fast enough from then on. `span` is
-/// how long it may stay slow; zero: for ever.
-pub(super) fn read_paced(body: Body, limit: u64, span: Duration) -> Result<Vec<u8>, Unread> {
+/// All of a body of at most `limit` bytes that begins within `begin` (None: at any time) and is fast enough from then on.
+/// `span` is how long it may stay slow; zero: for ever.
+pub(super) fn read_paced(
+    body: Body,
+    limit: u64,
+    begin: Option<Duration>,
+    span: Duration,
+) -> Result<Vec<u8>, Unread> {
     let pieces = read_aside(body, limit)?;
-    let Ok(first) = pieces.recv() else {
+    let first = match begin {
+        None => pieces.recv().ok(),
+        Some(time) => match pieces.recv_timeout(time) {
+            Err(RecvTimeoutError::Timeout) => return Err(Unread::TooSlow(time)),
+            first => first.ok(),
+        },
+    };
+    let Some(first) = first else {
         return Ok(Vec::new());
     };
     let mut bytes = first?;

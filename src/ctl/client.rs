@@ -270,7 +270,10 @@ impl Client {
         let body = match ask.patience {
             Patience::Usual => body::read(response.body_mut(), limit),
             Patience::Endless | Patience::Long => {
-                body::read_paced(response.into_body(), limit, self.settings.timeout)
+                let timeout = self.settings.timeout;
+                let is_bounded = ask.patience == Patience::Long && !timeout.is_zero();
+                let begin = is_bounded.then(|| timeout * LONG_TIMEOUTS);
+                body::read_paced(response.into_body(), limit, begin, timeout)
             }
         };
         Ok(Answer {
