@@ -393,11 +393,11 @@ mod tests {
             json,
             r#"{"payload":"change","order":"remove member","change":"remove","node":"ab","cluster_ns":0}"#
         );
-        let (text, json) = both(Payload::Command(vec![9; 40].into()));
-        assert_eq!(text, "cannot be read: no command has kind 9");
+        let (text, json) = both(Payload::Command(vec![99; 40].into()));
+        assert_eq!(text, "cannot be read: no command has kind 99");
         assert_eq!(
             json,
-            r#"{"payload":"command","error":"no command has kind 9"}"#
+            r#"{"payload":"command","error":"no command has kind 99"}"#
         );
     }
 }
