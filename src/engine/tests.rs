@@ -882,6 +882,37 @@ fn a_member_publishes_for_itself_alone_and_one_incarnation() {
     assert!(!publishes(TWO, 2, 6), "of a process without its data");
 }
 
+/// A backup is read by many, and whoever knows an incarnation can pass for that member.
+#[test]
+fn a_copy_of_the_state_has_no_incarnations() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    let published = Published {
+        member: self::member(2),
+        incarnation: 5,
+    };
+    let letters = vec![Letter::Forward {
+        number: 1,
+        term: Term(bench.term()),
+        orders: vec![entry::publish(&published).into()],
+    }];
+    bench.step(Event::Peers(vec![PeerEvent::Letters {
+        from: TWO,
+        letters,
+    }]));
+    bench.commit();
+    assert_eq!(bench.engine.state().members.incarnation(TWO), Some(5));
+    let effects = bench.step(Event::Requests(vec![Request::Copy(9)]));
+    let copies = effects
+        .replies
+        .iter()
+        .filter_map(|reply| match &reply.outcome {
+            Outcome::Copy(task, _) => Some(task.state.members.incarnation(TWO)),
+            _ => None,
+        });
+    assert_eq!(copies.collect::<Vec<_>>(), [None]);
+}
+
 /// A member of the first format, and this program itself, would stop at it.
 #[cfg(not(edgetcd_next_format))]
 #[test]
