@@ -65,8 +65,8 @@ pub(super) struct Life {
     pub time_heard: (Term, ClusterTime),
     /// The last message that it has sent as a leader: the term, the cluster time, and the time by its own clock.
     pub told: Option<(Term, ClusterTime, Monotonic)>,
-    /// It has received the order to stop.
-    pub stopping: bool,
+    /// When it received the order to stop.
+    pub stopping: Option<Monotonic>,
 }
 
 /// A version of what readers see.

@@ -12,13 +12,17 @@ use super::node::{Life, View};
 use super::power::Down;
 use super::trace::Happening;
 use crate::engine::letter::Letter;
-use crate::engine::request::{Effect, Outcome, Reply, Request};
+use crate::engine::request::{Effect, Failure, Outcome, Reply, Request};
 use crate::engine::time::Monotonic;
 use crate::engine::{Batch, DiskJob, Effects, Event, Note, Publication};
 use crate::raft::NodeId;
 use crate::replica::clock::Clock;
 use crate::replica::log_jobs::Job;
 use crate::wal;
+use core::time::Duration;
+
+/// A stopping member waits almost a second for forwarded commands.
+const STOP_PATIENCE: Duration = Duration::from_millis(900);
 
 impl Cluster {
     pub(super) fn life(&mut self, id: NodeId) -> Option<&mut Life> {
@@ -112,7 +116,7 @@ impl Cluster {
     }
 
     fn stop_removed(&mut self, id: NodeId) -> Checked {
-        if self.life(id).is_none_or(|life| life.stopping) {
+        if self.life(id).is_none_or(|life| life.stopping.is_some()) {
             return Ok(());
         }
         self.note(|_| Happening::Removed { node: id });
@@ -122,10 +126,11 @@ impl Cluster {
 
     /// As by SIGTERM.
     pub(super) fn tell_to_stop(&mut self, id: NodeId) -> Checked {
-        let Some(life) = self.life(id).filter(|life| !life.stopping) else {
+        let now = self.nodes[&id].now(self.now).monotonic;
+        let Some(life) = self.life(id).filter(|life| life.stopping.is_none()) else {
             return Ok(());
         };
-        life.stopping = true;
+        life.stopping = Some(now);
         // The engine finishes earlier requests, and refuses later ones.
         let requests: Vec<Request<u64>> = life.requests.drain(..).collect();
         if !requests.is_empty() {
@@ -238,11 +243,22 @@ impl Cluster {
             caller: number,
             outcome,
         } = reply;
+        let now = self.nodes[&id].now(self.now).monotonic;
         let on_disk = self.checks.borrow_mut().mirror(id).ballot.term;
         let Some(life) = self.life(id) else {
             return Ok(());
         };
-        life.forwarded.remove(&number);
+        let is_forwarded = life.forwarded.remove(&number).is_some();
+        let since = life.stopping.map_or(STOP_PATIENCE, |since| now - since);
+        if is_forwarded
+            && matches!(outcome, Outcome::Failed(Failure::Stopped))
+            && since < STOP_PATIENCE
+        {
+            return Err(format!(
+                "replies: n{} stops {since:?} after the order, and #{number} was on its way",
+                id.0
+            ));
+        }
         if life.pending.remove(&number).is_none() {
             return Err(format!("replies: n{} answers #{number} twice", id.0));
         }

@@ -171,7 +171,7 @@ impl Cluster {
             streams: BTreeMap::new(),
             time_heard: (Term(0), ClusterTime(0)),
             told: None,
-            stopping: false,
+            stopping: None,
         });
         let life = self.node(id).life_number;
         let wait = self.random.below(TICK);
