@@ -13,6 +13,7 @@
 //! response that waits for its client. While `held` is above half of its limit, slices are small.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub(super) enum Excess {
 pub(super) struct Share {
     held: usize,
     /// The key of its pinned data.
-    pinned: Option<usize>,
+    pinned: Option<NonZeroUsize>,
 }
 
 impl Share {
@@ -108,10 +109,11 @@ impl Backlog {
             self.held.fetch_add(change, Ordering::Relaxed);
             share.held = held;
         }
-        let key = pin.map(|pin| pin.key);
+        let pin = pin.filter(|pin| pin.key != 0);
+        let key = pin.and_then(|pin| NonZeroUsize::new(pin.key));
         if key != share.pinned {
             pin.inspect(|&pin| self.pin(pin));
-            share.pinned.inspect(|&key| self.unpin(key));
+            share.pinned.inspect(|&key| self.unpin(key.get()));
             share.pinned = key;
         }
     }

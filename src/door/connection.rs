@@ -149,6 +149,8 @@ struct Watch {
     gone: Arc<dyn Gone>,
     token: u64,
     keep: bool,
+    /// Bytes of a long head that the owner of the response may keep.
+    kept: usize,
 }
 
 /// A connection that closes: the bytes still to be discarded, and, after the write side was shut, the latest end.
@@ -266,8 +268,6 @@ pub(super) struct Connection {
     streamed: usize,
     /// Its part of the backlog's sums.
     share: Share,
-    /// Bytes of a long head that the owner of a parked response may keep.
-    kept: usize,
     /// Whether the worker has it in its list of connections that wait for memory, and in the list of those that need
     /// another turn.
     pub awaits_room: bool,
@@ -311,7 +311,6 @@ impl Connection {
             deadline: None,
             streamed: 0,
             share: Share::default(),
-            kept: 0,
             awaits_room: false,
             awaits_turn: false,
         }
@@ -514,10 +513,18 @@ impl Connection {
         fate
     }
 
+    /// Bytes of a long head that the owner of the parked response may keep.
+    fn kept(&self) -> usize {
+        match &self.state {
+            State::Parked(watch) => watch.kept,
+            _ => 0,
+        }
+    }
+
     /// Updates the backlog with the output that waits here.
     fn count_output(&mut self, tools: &mut Tools) {
         let is_parked = matches!(self.state, State::Parked(_));
-        let kept = if is_parked { self.kept } else { 0 };
+        let kept = self.kept();
         if self.output.is_empty() && kept == 0 && self.share.is_empty() {
             return;
         }
@@ -529,8 +536,7 @@ impl Connection {
     /// How much cutting this response would reduce the sum: larger is more. `None` if the response does not contribute
     /// to it, or if its client reads.
     pub fn relief(&self, excess: Excess, tools: &Tools) -> Option<(usize, Duration)> {
-        let is_parked = matches!(self.state, State::Parked(_));
-        if is_parked && self.kept > 0 && matches!(excess, Excess::Held { .. }) {
+        if self.kept() > 0 && matches!(excess, Excess::Held { .. }) {
             return Some((self.share.held(), Duration::ZERO));
         }
         if self.clock != Clock::Write {
@@ -995,7 +1001,7 @@ impl Connection {
     /// The handler was called.
     fn served(&mut self, outcome: Outcome, tools: &mut Tools) -> Taken {
         self.used = true;
-        self.kept = self.long_head.as_ref().map_or(0, |long| long.counted);
+        let kept = self.long_head.as_ref().map_or(0, |long| long.counted);
         self.end_head(tools);
         (self.seen, self.parsed) = (0, 0);
         self.unwind();
@@ -1013,7 +1019,12 @@ impl Connection {
             }
             Outcome::Parked { gone, token, keep } => {
                 self.turn = tools.turn;
-                self.state = State::Parked(Box::new(Watch { gone, token, keep }));
+                self.state = State::Parked(Box::new(Watch {
+                    gone,
+                    token,
+                    keep,
+                    kept,
+                }));
             }
             Outcome::Upgrade(then) => self.state = State::Leaving(then),
             // Only a call with the request may ask for another call. A response that is made later may not.

@@ -139,7 +139,7 @@ impl Slices for Pinned {
 
     fn pin(&self) -> Option<Pin> {
         Some(Pin {
-            key: self.1,
+            key: self.1 + 1,
             bytes: 1 << 20,
         })
     }
