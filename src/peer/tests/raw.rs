@@ -3,7 +3,7 @@
 use super::*;
 use crate::peer::frame::{Bounds, Budget, FrameReader, Kind, Origin};
 use crate::peer::hello::{Greeting, Me, SNAPSHOT_PATH, STREAM_PATH};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 /// A process that claims to be this member.
@@ -135,7 +135,10 @@ fn welcome(id: u64) -> String {
 /// Whether the other end has closed the connection: by an end or by a reset.
 pub fn has_ended(socket: &mut TcpStream) -> bool {
     socket.set_read_timeout(Some(PATIENCE)).expect("an option");
-    !matches!(socket.read(&mut [0; 64]), Ok(1..))
+    match socket.read(&mut [0; 64]) {
+        Ok(count) => count == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
 }
 
 /// A listening member that answers a handshake by hand.
