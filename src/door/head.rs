@@ -15,18 +15,22 @@ use super::limits::HEADERS_MAX;
 use httparse::{EMPTY_HEADER, Error, Header, Status};
 use std::mem::MaybeUninit;
 
-/// Space for the headers of one request, on the caller's stack. Zeroing it would cost as much as parsing a common head.
-/// Only the rare second parse needs that.
+/// A common head has at most this many headers. Each takes 32 bytes of a worker's stack, which keeps the pages that it has
+/// touched once.
+const COMMON_HEADERS: usize = 64;
+
+/// Space for the headers of one request. That of a common head is on the caller's stack. Zeroing it would cost as much as
+/// parsing the head. Only the rare second parse needs that, and takes memory from the heap.
 pub(super) struct Space<'b> {
-    common: [MaybeUninit<Header<'b>>; HEADERS_MAX],
-    rare: Option<[Header<'b>; HEADERS_MAX]>,
+    common: [MaybeUninit<Header<'b>>; COMMON_HEADERS],
+    rare: Vec<Header<'b>>,
 }
 
 impl Space<'_> {
     pub fn new() -> Self {
         Space {
-            common: [const { MaybeUninit::uninit() }; HEADERS_MAX],
-            rare: None,
+            common: [const { MaybeUninit::uninit() }; COMMON_HEADERS],
+            rare: Vec::new(),
         }
     }
 }
@@ -80,23 +84,22 @@ pub(super) fn parse<'h, 'b>(bytes: &'b [u8], space: &'h mut Space<'b>) -> Parsed
             _ => Parsed::Refused(400),
         },
         Ok(Status::Partial) => Parsed::Partial,
-        Err(Error::TooManyHeaders) => Parsed::Refused(431),
-        Err(Error::Token | Error::Version) => parse_by_line(bytes, &mut space.rare),
+        Err(Error::Token | Error::Version | Error::TooManyHeaders) => {
+            parse_by_line(bytes, &mut space.rare)
+        }
         Err(_) => Parsed::Refused(400),
     }
 }
 
-/// The second parse, for request lines that httparse refuses.
-fn parse_by_line<'h, 'b>(
-    bytes: &'b [u8],
-    rare: &'h mut Option<[Header<'b>; HEADERS_MAX]>,
-) -> Parsed<'h, 'b> {
+/// The second parse, for request lines that httparse refuses, and for heads with more than [`COMMON_HEADERS`] headers.
+fn parse_by_line<'h, 'b>(bytes: &'b [u8], rare: &'h mut Vec<Header<'b>>) -> Parsed<'h, 'b> {
     let line = match request_line(bytes) {
         Ok(Some(line)) => line,
         Ok(None) => return Parsed::Partial,
         Err(status) => return Parsed::Refused(status),
     };
-    let headers = rare.insert([EMPTY_HEADER; HEADERS_MAX]);
+    rare.resize(HEADERS_MAX, EMPTY_HEADER);
+    let headers = &mut rare[..];
     match httparse::parse_headers(&bytes[line.length..], headers) {
         Ok(Status::Complete((length, headers))) => {
             let length = line.length + length;
