@@ -12,6 +12,11 @@ impl Random {
         Random(seed)
     }
 
+    /// A generator for seeds that follow each other: their first numbers have nothing in common.
+    pub fn spread(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x51ed_270b)
+    }
+
     /// The next number.
     #[expect(clippy::should_implement_trait, reason = "it has no end")]
     pub fn next(&mut self) -> u64 {

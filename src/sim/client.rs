@@ -5,10 +5,10 @@
 //! else is ever repeated.
 
 use super::linear::{Action, Condition, Operation, Outcome};
-use super::random::Random;
 use super::weather::{Kind, Plot, Weather};
 use crate::engine::request::Failure;
 use crate::raft::NodeId;
+use crate::random::Random;
 use crate::tree;
 use std::collections::BTreeMap;
 

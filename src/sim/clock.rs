@@ -4,7 +4,7 @@
 //! speed; its wall clock is that plus whatever it was set to, and may jump. TTLs are whole seconds, which
 //! would be long in a run of three seconds: so machines live [`SECONDS_SCALE`] times as fast as the network.
 
-use super::random::Random;
+use crate::random::Random;
 use crate::replica::clock::Clock;
 use crate::tree::WallTime;
 

@@ -10,13 +10,13 @@ use super::client::{Answer, Client, Op};
 use super::clock::Machine;
 use super::desk::Change;
 use super::node::Node;
-use super::random::Random;
 use super::trace::{Happening, Line};
 use super::weather::{Handovers, Kind, TICK, Weather};
 use crate::engine::PeerEvent;
 use crate::engine::letter::Letter;
 use crate::engine::rules::Rule;
 use crate::raft::{Membership, NodeId, Position, Refusal, SnapshotMark, Term};
+use crate::random::Random;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -166,14 +166,14 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster of new nodes that are about to start.
     pub fn new(settings: Settings) -> Cluster {
-        let mut random = Random::new(settings.seed);
+        let mut random = Random::spread(settings.seed);
         let weather = Weather::of(&mut random);
         Cluster::in_weather(settings, weather, random)
     }
 
     /// A cluster whose leader transfers its leadership `times` times, with clients that write all the time.
     pub fn handing_over(settings: Settings, times: u64, how: Handovers) -> Cluster {
-        let mut random = Random::new(settings.seed);
+        let mut random = Random::spread(settings.seed);
         let weather = Weather::of_handovers(how, &mut random);
         let mut cluster = Cluster::in_weather(settings, weather, random);
         cluster.hand_over_often(times);

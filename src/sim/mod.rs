@@ -100,7 +100,6 @@ mod node;
 mod perform;
 mod plot;
 mod power;
-mod random;
 mod streams;
 mod trace;
 mod watchers;

@@ -5,7 +5,7 @@
 //! rules are there for, and the numbers inside a kind are drawn again for every seed.
 
 use super::power::by_machine;
-use super::random::Random;
+use crate::random::Random;
 use core::time::Duration;
 
 /// An election timeout by a true clock, in virtual microseconds: ten ticks.
