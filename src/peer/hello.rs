@@ -199,8 +199,8 @@ impl Me {
         .into_bytes()
     }
 
-    /// Reads such a request. Returns the id of the sender.
-    pub fn read_question(&self, request: &Request<'_>) -> Result<NodeId, Refusal> {
+    /// The id of the sender of a request that is meant for this member of this cluster.
+    pub fn sender(&self, request: &Request<'_>) -> Result<NodeId, Refusal> {
         let theirs = id(request, CLUSTER)?;
         if theirs != self.cluster {
             let ours = self.cluster;
@@ -238,16 +238,7 @@ impl Me {
         if version != u64::from(VERSION) {
             return Err(Refusal::Version(version));
         }
-        let theirs = id(request, CLUSTER)?;
-        if theirs != self.cluster {
-            let ours = self.cluster;
-            return Err(Refusal::Cluster { theirs, ours });
-        }
-        let (meant, me) = (NodeId(id(request, TO)?), self.id);
-        if meant != me {
-            return Err(Refusal::NotMe { meant, me });
-        }
-        let from = NodeId(id(request, FROM)?);
+        let from = self.sender(request)?;
         let term = request.header(TERM).map(|_| number(request, TERM));
         let token = token_of(request)?;
         Ok(Hello {

@@ -55,7 +55,7 @@ impl<D: Disk> PeerPort<D> {
 
     /// Answers another member that asks which connections are this member's own.
     fn answer_link(&self, request: &Request<'_>, reply: Reply<'_>) {
-        match self.common.me.read_question(request) {
+        match self.common.me.sender(request) {
             Ok(asker) => reply.send(match self.common.own_digest(asker) {
                 Some(digest) => Answer::text(200, digest).closing(),
                 None => Answer::text(404, "none\n").closing(),
