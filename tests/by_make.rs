@@ -10,7 +10,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::process::Command;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const UP: &str = "Ctrl-C ends all";
@@ -36,9 +37,15 @@ fn wait_value(make: &Makes, node: u16, key: &str, value: &str) {
 }
 
 fn nothing_lives(make: &Makes) {
-    wait_for("the end of all processes", PATIENCE, || {
-        make.living().is_empty().then_some(())
-    });
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let living = make.living();
+        if living.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "still there: {living:?}");
+        sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -171,6 +178,26 @@ fn however_the_terminal_ends_no_node_is_left() {
         terminal.signal(signal);
         terminal.wait();
         nothing_lives(&make);
+    }
+}
+
+/// A make that gets SIGTERM sends it to its script again, so the script gets it twice. Users press Ctrl-C twice.
+#[test]
+fn several_signals_in_a_row_leave_no_node() {
+    let mut make = Makes::new();
+    let slow = make.slow_scripts();
+    for (words, shown, signal) in [
+        (&["cluster"][..], UP, Signal::INT),
+        (&["cluster"], UP, Signal::TERM),
+        (&["demo", "DEMO_PACE=0"], "== A write", Signal::HUP),
+    ] {
+        let mut terminal = make.terminal(words);
+        terminal.shows(shown);
+        fs::write(&slow, "").expect("a file");
+        terminal.signal_often(signal);
+        nothing_lives(&make);
+        fs::remove_file(&slow).expect("it exists");
+        let _ = fs::remove_dir_all(make.cluster_dir()); // the demo has removed it
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -25,6 +26,8 @@ const PORTS: u16 = 12;
 pub struct Makes {
     folder: TempDir,
     port: u16,
+    /// A file that bash reads before each script.
+    bash_env: Option<PathBuf>,
 }
 
 /// Exit status and output of a make.
@@ -68,6 +71,7 @@ impl Makes {
         Makes {
             folder: folder.expect("a folder"),
             port: free_ports(PORTS),
+            bash_env: None,
         }
     }
 
@@ -97,6 +101,9 @@ impl Makes {
             .env_remove("MAKEFLAGS")
             .env_remove("MAKELEVEL")
             .stdin(Stdio::null());
+        if let Some(file) = &self.bash_env {
+            command.env("BASH_ENV", file);
+        }
         command
     }
 
@@ -143,6 +150,20 @@ impl Makes {
             .spawn()
             .expect("make runs");
         Terminal { make, output }
+    }
+
+    /// Makes each bash script wait 30 ms before each of its commands, once the returned file exists. So a signal can
+    /// arrive before any of them. For terminals that start after this call.
+    pub fn slow_scripts(&mut self) -> PathBuf {
+        let slow = self.folder.path().join("slow");
+        let script = format!(
+            "set -o functrace; trap '[ ! -e {} ] || sleep 0.03' DEBUG",
+            slow.display()
+        );
+        let file = self.folder.path().join("bash-env");
+        fs::write(&file, script).expect("a file");
+        self.bash_env = Some(file);
+        slow
     }
 
     /// The output of edgetcdctl through a node. None if it fails.
@@ -219,6 +240,20 @@ impl Terminal {
     pub fn signal(&self, signal: Signal) {
         let group = Pid::from_child(&self.make);
         kill_process_group(group, signal).expect("it runs");
+    }
+
+    /// Sends a signal several times, 40 ms apart, until make has ended, like a user who is impatient.
+    pub fn signal_often(&mut self, signal: Signal) {
+        let group = Pid::from_child(&self.make);
+        wait_for("the end of make", PATIENCE, || {
+            let ended = self.make.try_wait().expect("a state");
+            if ended.is_none() {
+                // make may have ended meanwhile.
+                let _ = kill_process_group(group, signal);
+                sleep(Duration::from_millis(40));
+            }
+            ended
+        });
     }
 
     /// Waits for its end.
