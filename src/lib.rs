@@ -17,7 +17,7 @@
 //! | 0 | [`usage`] | statistics of this process: memory, CPU time, descriptors |
 //! | 1 | [`config`] | flags and environment variables as a checked `Config` |
 //! | 1 | [`dial`] | HTTP requests of this process to others |
-//! | 1 | [`door`] | the HTTP/1.1 server, which knows nothing of etcd |
+//! | 1 | [`http1`] | the HTTP/1.1 server, which knows nothing of etcd |
 //! | 1 | [`notify`] | systemd's notification protocol |
 //! | 1 | [`raft`] | consensus as a pure value: input in, output out |
 //! | 1 | [`tree`] | the key tree as a pure value: commands in, events or API errors out |
@@ -41,12 +41,12 @@ pub mod backup;
 pub mod config;
 pub mod ctl;
 pub mod dial;
-pub mod door;
 pub mod engine;
 pub mod go;
 pub mod guide;
 pub mod histogram;
 pub mod http;
+pub mod http1;
 pub mod identity;
 pub mod ids;
 pub mod logging;

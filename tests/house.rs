@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 10] = [
         "usage",
         "varint",
     ],
-    &["config", "dial", "door", "notify", "raft", "tree"],
+    &["config", "dial", "http1", "notify", "raft", "tree"],
     &["engine", "ids", "wal", "watch"],
     &["identity", "replica"],
     &["peer", "sim"],

@@ -1,7 +1,7 @@
 //! Responses in etcd's form: content types, headers, error bodies.
 
 use super::cors::Grant;
-use crate::door::Answer;
+use crate::http1::Answer;
 use crate::raft::{LogIndex, Term};
 use crate::tree::{ApiError, TreeIndex};
 

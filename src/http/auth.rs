@@ -6,7 +6,7 @@
 use super::Api;
 use super::answer;
 use super::cors::Grant;
-use crate::door::{Answer, Reply, Request};
+use crate::http1::{Answer, Reply, Request};
 
 const ONE: &str = "GET,PUT,DELETE";
 const ALL: &str = "GET";

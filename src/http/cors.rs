@@ -5,7 +5,7 @@
 //! are not affected: curl and client libraries send none.
 
 use crate::allowed::Allowed;
-use crate::door::{Answer, Request};
+use crate::http1::{Answer, Request};
 
 const METHODS: &str = "POST, GET, OPTIONS, PUT, DELETE";
 const HEADERS: &str = "accept, content-type, authorization";

@@ -7,7 +7,7 @@ use super::counts::{Counts, Method};
 use super::form::{Body, Form, Reading};
 use super::params::Params;
 use super::slices::{self, SLICE_BYTES};
-use crate::door::{Answer, BodyState, Outbox, Reply, Request, Ticket};
+use crate::http1::{Answer, BodyState, Outbox, Reply, Request, Ticket};
 use crate::replica::{Done, Effect, Failure, Reader, Waiter};
 use crate::tree::error::INVALID_FORM;
 use crate::tree::{Action, ApiError, Command, Event, EventAction, Key, Listing, TreeIndex};

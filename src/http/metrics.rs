@@ -15,7 +15,7 @@ use super::Api;
 use super::cors::Grant;
 use super::counts::Method;
 use crate::ETCD_VERSION;
-use crate::door::{Answer, Reply};
+use crate::http1::{Answer, Reply};
 use crate::usage;
 use page::Page;
 use std::path::Path;
@@ -379,39 +379,39 @@ fn space(api: &Api, page: &mut Page) {
 }
 
 fn clients(api: &Api, page: &mut Page) {
-    let Some(counters) = api.door.get() else {
+    let Some(counters) = api.http_server.get() else {
         return;
     };
-    let door = counters.read();
+    let http_server = counters.read();
     page.counter(
         "etcd_network_client_grpc_received_bytes_total",
         "Here: bytes that came in by the client port, all of it HTTP.",
-        door.received_bytes,
+        http_server.received_bytes,
     );
     page.counter(
         "etcd_network_client_grpc_sent_bytes_total",
         "Here: bytes that went out by the client port, all of it HTTP.",
-        door.sent_bytes,
+        http_server.sent_bytes,
     );
     page.gauge(
         "edgetcd_http_connections",
         "Clients' connections open now.",
-        door.open,
+        http_server.open,
     );
     page.counter(
         "edgetcd_http_connections_total",
         "Clients' connections accepted.",
-        door.accepted,
+        http_server.accepted,
     );
     page.counter(
         "edgetcd_http_refused_total",
         "Connections refused because too many were open.",
-        door.refused,
+        http_server.refused,
     );
     page.counter(
         "edgetcd_http_requests_total",
         "Requests of any kind.",
-        door.requests,
+        http_server.requests,
     );
 }
 
@@ -500,7 +500,7 @@ fn process(api: &Api, page: &mut Page) {
     page.gauge(
         "process_max_fds",
         "Descriptors allowed.",
-        crate::door::descriptor_limit(),
+        crate::http1::descriptor_limit(),
     );
     page.gauge("process_threads", "Threads.", usage.threads);
     page.gauge(

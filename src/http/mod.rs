@@ -39,7 +39,7 @@ mod snapshot;
 mod stats;
 pub mod target;
 
-use crate::door::{Answer, Counters, Handler, Reply, Request};
+use crate::http1::{Answer, Counters, Handler, Reply, Request};
 use crate::replica::clock::{Clock, SharedEstimate};
 use crate::wal::WalStats;
 use answer::ClusterId;
@@ -79,7 +79,7 @@ pub struct Api {
     /// The backups that are being sent.
     pub snapshots: Arc<snapshot::Slots>,
     /// The HTTP server's counters. Set when the server accepts connections.
-    pub door: OnceLock<Counters>,
+    pub http_server: OnceLock<Counters>,
     /// A pointer to this value itself, for requests that outlive their handler.
     pub this: Weak<Api>,
 }
@@ -101,7 +101,7 @@ impl Api {
     fn shared(&self) -> Arc<Api> {
         self.this
             .upgrade()
-            .expect("the door that calls this holds it")
+            .expect("the HTTP server that calls this holds it")
     }
 }
 

@@ -1,6 +1,6 @@
 //! How answers of this API reach clients: by the HTTP server's outbox.
 
-use crate::door::{Gone, Outbox, Parked};
+use crate::http1::{Gone, Outbox, Parked};
 use crate::replica;
 use crate::watch;
 use std::sync::Arc;

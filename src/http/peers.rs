@@ -3,8 +3,8 @@
 use super::answer;
 use super::cors::Grant;
 use super::{Api, process};
-use crate::door::{Answer, Reply, Request};
 use crate::engine::members::Member;
+use crate::http1::{Answer, Reply, Request};
 use serde::Serialize;
 
 /// Handles `GET /members` and `/version`; everything else is 404.

@@ -4,7 +4,7 @@ use super::answer;
 use super::cors::Grant;
 use super::{Api, stats};
 use crate::ETCD_VERSION;
-use crate::door::{Answer, Outbox, Reply, Request, Ticket};
+use crate::http1::{Answer, Outbox, Reply, Request, Ticket};
 use crate::logging;
 use crate::replica::{Failure, Reader};
 use crate::tree::json;
@@ -115,7 +115,7 @@ pub fn vars(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
         ("cmdline", json!(command)),
         (
             "file_descriptor_limit",
-            json!(crate::door::descriptor_limit()),
+            json!(crate::http1::descriptor_limit()),
         ),
         ("memstats", memory()),
         ("raft.status", raft(api)),

@@ -4,7 +4,7 @@
 //! are done one slice at a time, so that the worker can serve other connections in between. Between two slices, the
 //! response holds no text. It only holds the data from which the text is rendered, and shares it with the tree.
 
-use crate::door::{Answer, Outbox, Pin, Reply, Slices};
+use crate::http1::{Answer, Outbox, Pin, Reply, Slices};
 use crate::tree::{Listing, LongText};
 use std::io;
 

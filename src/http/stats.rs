@@ -3,8 +3,8 @@
 use super::Api;
 use super::answer;
 use super::cors::Grant;
-use crate::door::{Answer, Reply, Request};
 use crate::engine::followers::Follower;
+use crate::http1::{Answer, Reply, Request};
 use crate::raft::Role;
 use crate::tree::LocalStats;
 use serde::Serialize;

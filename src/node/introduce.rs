@@ -2,10 +2,10 @@
 
 use super::stored::Stored;
 use crate::config::Config;
-use crate::door::Listener;
+use crate::http1::Listener;
 use crate::raft::NodeId;
 use crate::urls::Url;
-use crate::{ETCD_VERSION, door, usage};
+use crate::{ETCD_VERSION, http1, usage};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
@@ -73,7 +73,7 @@ pub(super) fn introduce(
     log::info!(
         "  machine   {} cores, memory {memory}, {} descriptors",
         std::thread::available_parallelism().map_or(1, usize::from),
-        door::descriptor_limit()
+        http1::descriptor_limit()
     );
     tell_other_urls(config, stored);
 }

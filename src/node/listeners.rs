@@ -7,7 +7,7 @@
 //! other until the timeout. A refused connection is an answer at once.
 
 use crate::config::{Config, Stop};
-use crate::door::{self, Bound, Listener, SocketFile};
+use crate::http1::{self, Bound, Listener, SocketFile};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -35,7 +35,7 @@ impl Listeners {
         )?;
         let peers = config.peer_addresses();
         let bound = |at: &SocketAddr| {
-            let bound = door::bind(*at, &peers);
+            let bound = http1::bind(*at, &peers);
             Ok((*at, bound.map_err(|error| taken(*at, &error))?))
         };
         Ok(Listeners {
@@ -72,11 +72,11 @@ fn open(
 ) -> Result<Vec<Listener>, Stop> {
     let mut listeners = Vec::new();
     for at in addresses {
-        let bound = door::bind(*at, addresses).and_then(Bound::listen);
+        let bound = http1::bind(*at, addresses).and_then(Bound::listen);
         listeners.push(Listener::Tcp(bound.map_err(|error| taken(*at, &error))?));
     }
     for path in sockets {
-        let (socket, file) = door::listen_unix(path).map_err(|error| no_socket(path, &error))?;
+        let (socket, file) = http1::listen_unix(path).map_err(|error| no_socket(path, &error))?;
         listeners.push(Listener::Unix(socket));
         files.push(file);
     }

@@ -33,7 +33,6 @@ mod stored;
 pub use look::{Look, Refusal, look, look_on, read};
 
 use crate::config::{Config, Stop};
-use crate::door::{self, Door, Handler, Limits, Listener, Outbox, Reply, Request, SocketFile};
 use crate::engine::members::Published;
 use crate::engine::time::Estimate;
 use crate::http::answer::ClusterId;
@@ -41,6 +40,9 @@ use crate::http::cors::Cors;
 use crate::http::counts::Counts;
 use crate::http::{Api, Info, MetricsOnly, peers};
 use crate::http::{Replica, WatchHub};
+use crate::http1::{
+    self, Handler, HttpServer, Limits, Listener, Outbox, Reply, Request, SocketFile,
+};
 use crate::peer::{self, Link, Timing};
 use crate::raft::{self, Core, NodeId};
 use crate::replica::clock::{self, Clock, SharedEstimate, SystemClock};
@@ -81,12 +83,12 @@ const PEER_EVENTS: usize = 256;
 
 /// A running node.
 pub struct Node {
-    door: Door,
-    peer_door: Door,
+    http_server: HttpServer,
+    peer_server: HttpServer,
     engine: Engine,
     client_addresses: Vec<SocketAddr>,
     client_urls: Vec<String>,
-    metrics_door: Option<Door>,
+    metrics_server: Option<HttpServer>,
     /// Removed last.
     _socket_files: Vec<SocketFile>,
 }
@@ -118,7 +120,7 @@ impl Node {
     /// # Errors
     /// Like [`Node::start`].
     pub fn start_telling(config: &Config, told: &dyn Fn(&str)) -> Result<Node, Stop> {
-        door::raise_descriptor_limit();
+        http1::raise_descriptor_limit();
         let mut listeners = Listeners::open(config)?;
         // A wiped member may ask this one while it restarts. It must get an answer, not a refused connection.
         let at_once = wal::has_identity(&config.data_dir)
@@ -137,28 +139,30 @@ impl Node {
         let engine = Engine::start(config, stored)?;
         let api = engine.api(config);
         let peer_handler = engine.link.handler(Arc::new(Pages(api.clone())));
-        let peer_door = Door::open(peers, 1, peer::limits(), peer_handler).map_err(no_threads)?;
+        let peer_server =
+            HttpServer::open(peers, 1, peer::limits(), peer_handler).map_err(no_threads)?;
         // Monitoring systems can see from the beginning that the node is not ready.
-        let metrics_door = match listeners.metrics.is_empty() {
+        let metrics_server = match listeners.metrics.is_empty() {
             true => None,
             false => {
                 let pages = Arc::new(MetricsOnly(api.clone()));
-                let door = Door::open(listeners.metrics, 1, metrics_limits(), pages);
-                Some(door.map_err(no_threads)?)
+                let http_server = HttpServer::open(listeners.metrics, 1, metrics_limits(), pages);
+                Some(http_server.map_err(no_threads)?)
             }
         };
         engine.ready(config, told)?;
         engine.tell_members(published);
-        let door = Door::open(listeners.clients, workers(), Limits::default(), api.clone())
-            .map_err(no_threads)?;
+        let http_server =
+            HttpServer::open(listeners.clients, workers(), Limits::default(), api.clone())
+                .map_err(no_threads)?;
         // Set only here. A metrics page that is requested earlier contains no numbers of the HTTP server.
-        let _ = api.door.set(door.counters());
+        let _ = api.http_server.set(http_server.counters());
         Ok(Node {
-            door,
-            metrics_door,
+            http_server,
+            metrics_server,
             client_urls,
             _socket_files: listeners.files,
-            peer_door,
+            peer_server,
             engine,
             client_addresses,
         })
@@ -197,11 +201,11 @@ impl Node {
     /// less than two seconds, unless a connection attempt to a member hangs in name resolution.
     pub fn stop(self) {
         let end = Instant::now() + STOP_TIMEOUT;
-        self.door.stop_accepting();
-        if let Some(door) = self.metrics_door {
-            door.stop(Duration::ZERO);
+        self.http_server.stop_accepting();
+        if let Some(http_server) = self.metrics_server {
+            http_server.stop(Duration::ZERO);
         }
-        self.peer_door.stop_accepting();
+        self.peer_server.stop_accepting();
         self.engine.replica.stop();
         if !self.engine.replica_threads.join(left(end)) {
             log::warn!(
@@ -210,8 +214,8 @@ impl Node {
         }
         self.engine.link.stop();
         self.engine.hub.close();
-        self.door.stop(left(end));
-        self.peer_door.stop(left(end));
+        self.http_server.stop(left(end));
+        self.peer_server.stop(left(end));
         // The hub is closed, so its thread has ended or is about to end.
         let _ = self.engine.watch_thread.join();
     }
@@ -300,7 +304,7 @@ impl Engine {
             counts: Arc::new(Counts::new(workers())),
             traffic: self.link.counters(),
             snapshots: Arc::default(),
-            door: OnceLock::new(),
+            http_server: OnceLock::new(),
             this: this.clone(),
         })
     }

@@ -44,8 +44,8 @@
 
 use super::frame::VERSION;
 use super::table::Known;
-use crate::door::{Answer, Request};
 use crate::engine::entry::{FIRST_FORMAT, FORMAT};
+use crate::http1::{Answer, Request};
 use crate::ids;
 use crate::raft::{NodeId, Term};
 use crate::urls::Url;

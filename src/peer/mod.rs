@@ -74,9 +74,9 @@ mod vouch;
 pub use common::Timing;
 pub use counters::{Appends, Counters, Flow, PeerStats};
 
-use crate::door::{Handler, Limits, connection_caps, descriptor_limit};
 use crate::engine::letter::Letter;
 use crate::engine::members::Members;
+use crate::http1::{Handler, Limits, connection_caps, descriptor_limit};
 use crate::raft::{NodeId, Term};
 use crate::replica::peers::{FromPeers, Peers};
 use crate::wal::{Disk, Snapshots};

@@ -6,10 +6,10 @@ mod snapshots;
 mod strangers;
 
 use super::{Config, Link, Timing};
-use crate::door::{self, Answer, Door, Handler, Reply, Request};
 use crate::engine::entry;
 use crate::engine::letter::Letter;
 use crate::engine::members::{Member, Members, Published};
+use crate::http1::{self, Answer, Handler, HttpServer, Reply, Request};
 use crate::raft::{Body, Entry, LogIndex, Message, NodeId, Payload, Position, Term};
 use crate::replica::peers::{FromPeers, Peers};
 use crate::tree::{Action, ClusterTime, Command, Key};
@@ -43,7 +43,7 @@ impl Handler for Pages {
 }
 
 fn listener() -> (TcpListener, SocketAddr) {
-    let listener = door::listen(([127, 0, 0, 1], 0).into()).expect("a port");
+    let listener = http1::listen(([127, 0, 0, 1], 0).into()).expect("a port");
     let address = listener.local_addr().expect("its address");
     (listener, address)
 }
@@ -87,7 +87,7 @@ fn open(disk: &LyingDisk) -> Snapshots<LyingDisk> {
 /// A member's link, its port, and the events that raft receives.
 struct Node {
     link: Arc<Link<LyingDisk>>,
-    door: Option<Door>,
+    http_server: Option<HttpServer>,
     events: Receiver<FromPeers>,
     address: SocketAddr,
     disk: LyingDisk,
@@ -140,10 +140,11 @@ impl Node {
         let link = link.expect("threads");
         let address = listener.local_addr().expect("its address");
         let handler = link.handler(Arc::new(Pages(members.clone())));
-        let door = Door::open(vec![listener], 1, super::limits(), handler).expect("a door");
+        let http_server =
+            HttpServer::open(vec![listener], 1, super::limits(), handler).expect("an HTTP server");
         Node {
             link,
-            door: Some(door),
+            http_server: Some(http_server),
             events,
             address,
             disk,
@@ -187,7 +188,7 @@ impl Node {
 
     /// Stops the node, as when its process ends.
     fn stop(mut self) {
-        drop(self.door.take());
+        drop(self.http_server.take());
         self.link.stop();
     }
 }

@@ -3,10 +3,10 @@
 use super::clock::{Clock, SharedEstimate};
 use super::peers::NoPeers;
 use super::{Done, Effect, Failure, Parts, Reader, Settings, Threads, Waiter};
-use crate::door::Outbox;
 use crate::engine::members::{Member, MemberError, Members};
 use crate::engine::state::{Loader, State};
 use crate::http::{Replica, WatchHub};
+use crate::http1::Outbox;
 use crate::raft::{Core, Membership, NodeId, SnapshotMark, Start};
 use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Key, TreeIndex, WallTime};
 use crate::wal::{Home, LyingDisk, Options, recover};

@@ -73,7 +73,7 @@ impl Cluster {
         let Some(life) = self.life(id) else {
             // The connection is refused, or there is no reply.
             if self.mended.is_some() || self.random.one_in(2) {
-                self.refused_at_the_door(number);
+                self.refused_at_the_server(number);
             }
             return Ok(());
         };
@@ -85,7 +85,7 @@ impl Cluster {
     }
 
     /// A node refuses a request before its engine takes it.
-    pub(super) fn refused_at_the_door(&mut self, number: u64) {
+    pub(super) fn refused_at_the_server(&mut self, number: u64) {
         match number >= CHANGES {
             true => drop(self.changes.remove(&number)),
             false => self.answer(number, Answer::NotTaken),

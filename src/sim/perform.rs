@@ -149,7 +149,7 @@ impl Cluster {
         }
         let untaken: Vec<Request<u64>> = life.requests.drain(..).collect();
         for number in untaken.iter().filter_map(caller) {
-            self.refused_at_the_door(number);
+            self.refused_at_the_server(number);
         }
         self.close_log(id)?;
         self.down(id, Down::Stopped);

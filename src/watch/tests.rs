@@ -1,8 +1,8 @@
 //! Tests of the hub with real watchers: an HTTP server on loopback whose handler registers them.
 
 use super::{FRESH_MAX, Interest, MAIL_MAX, Registered, View, Views};
-use crate::door::{Answer, Door, Handler, Limits, Reply, Request, listen};
 use crate::http::WatchHub;
+use crate::http1::{Answer, Handler, HttpServer, Limits, Reply, Request, listen};
 use crate::raft::{LogIndex, Term};
 use crate::tree::{Action, Applied, ClusterTime, Command, Key, Stamp, Tree, TreeIndex};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -61,7 +61,7 @@ impl Handler for Watches {
 struct Stand {
     hub: Arc<WatchHub>,
     tree: Mutex<Tree>,
-    door: Door,
+    http_server: HttpServer,
     thread: Option<JoinHandle<()>>,
     /// While the test holds it, a request to block waits.
     gate: Arc<Mutex<()>>,
@@ -82,11 +82,12 @@ impl Stand {
         let hub = Arc::new(WatchHub::new(view(&tree)));
         let listener = listen(([127, 0, 0, 1], 0).into()).expect("a port");
         let handler = Arc::new(Watches(hub.clone(), gate.clone()));
-        let door = Door::open(vec![listener], workers, Limits::default(), handler).expect("a door");
+        let http_server = HttpServer::open(vec![listener], workers, Limits::default(), handler)
+            .expect("an HTTP server");
         Stand {
             hub,
             tree: Mutex::new(tree),
-            door,
+            http_server,
             thread: None,
             gate,
         }
@@ -99,7 +100,7 @@ impl Stand {
 
     /// Opens a watch, and waits until it is registered or answered.
     fn watch(&self, target: &str) -> Client {
-        let mut client = Client::open(self.door.addresses()[0]);
+        let mut client = Client::open(self.http_server.addresses()[0]);
         client.ask(target);
         client
     }
@@ -406,7 +407,7 @@ fn those_who_go_leave_nothing_and_take_nobody_with_them() {
     };
     assert_eq!(generations, 150);
     let of_nobody = super::token(1, 99) | 7 << 32;
-    crate::door::Gone::gone(&*stand.hub, of_nobody);
+    crate::http1::Gone::gone(&*stand.hub, of_nobody);
     assert_eq!(stand.hub.watchers(), 100, "that token was never given");
     let (a, b) = (stand.put("/a/x"), stand.put("/b"));
     staying
@@ -441,7 +442,7 @@ fn streams_that_hold_up_their_worker_are_cut() {
     stand.waits_for(2);
     let gate = stand.gate.clone();
     let closed = gate.lock().expect("nobody panics with it");
-    let mut blocking = Client::open(stand.door.addresses()[0]);
+    let mut blocking = Client::open(stand.http_server.addresses()[0]);
     let owners = Arc::strong_count(&gate);
     blocking.send("/x?block");
     let begin = Instant::now();
@@ -477,7 +478,7 @@ fn events_and_registrations_race_and_none_is_missed() {
         let followers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut client = Client::open(stand.door.addresses()[0]);
+                    let mut client = Client::open(stand.http_server.addresses()[0]);
                     for next in 1..=EVENTS {
                         client.ask(&format!("/a?from={next}"));
                         assert_eq!(client.event(), Some(next));

@@ -114,7 +114,7 @@ class Dice:
             return Step("ask", "OPTIONS", self.one(["*", "/v2/keys/{p}/a", "/nothing", "/v2/auth/users"]))
         allowed = {"/v2/members": ("GET", "HEAD"), "/v2/auth/enable": ("GET", "HEAD", "POST")}
         for start, methods in allowed.items():
-            # Members and auth are changed by nobody here: only what is refused at the door, and reads.
+            # Members and auth are changed by nobody here: only what is refused at the HTTP server, and reads.
             if path.startswith(start) and method in ("PUT", "POST", "DELETE") and method not in methods:
                 method = "PATCH"
         if path == "/v2/stats/../members" and method != "GET":

@@ -3,11 +3,11 @@
 //! The order of checks is the reference's: content type, JSON, URLs, and then the checks of the leader.
 
 use super::with_cluster;
-use crate::door::{BodyState, Outbox, Reply, Request, Ticket};
 use crate::engine::members::{Member, MemberError};
 use crate::http::Api;
 use crate::http::answer::{self, ClusterId};
 use crate::http::cors::Grant;
+use crate::http1::{BodyState, Outbox, Reply, Request, Ticket};
 use crate::ids;
 use crate::raft::NodeId;
 use crate::replica::{Done, Effect, Failure, Waiter};
@@ -253,14 +253,14 @@ impl Waiter<Outbox> for ChangeAnswer {
 const INTERNAL: &str = "Internal Server Error";
 
 impl ChangeAnswer {
-    fn success(&self) -> crate::door::Answer {
+    fn success(&self) -> crate::http1::Answer {
         match self.asked {
             Asked::Add => {
                 let mut body = json::to_vec(&self.member).expect("members are plain data");
                 body.push(b'\n');
                 answer::json(201, body, &self.grant)
             }
-            Asked::Update | Asked::Remove => self.grant.onto(crate::door::Answer::new(204)),
+            Asked::Update | Asked::Remove => self.grant.onto(crate::http1::Answer::new(204)),
         }
     }
 

@@ -5,8 +5,8 @@ mod change;
 use super::Api;
 use super::answer::{self, ClusterId};
 use super::cors::Grant;
-use crate::door::{Answer, Reply, Request};
 use crate::engine::members::Member;
+use crate::http1::{Answer, Reply, Request};
 
 const MEMBERS_ALLOW: &str = "GET,POST,DELETE,PUT";
 const MACHINES_ALLOW: &str = "GET,HEAD";

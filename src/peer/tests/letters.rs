@@ -41,7 +41,7 @@ fn a_member_that_restarts_is_connected_again() {
     }
     one.send(2, [forward(77)]);
     one.event(|event| matches!(event, FromPeers::Unsent(numbers) if numbers == [77]).then_some(()));
-    let again = door::listen(address).expect("the port is free again");
+    let again = http1::listen(address).expect("the port is free again");
     let two = Node::start(2, again, &members);
     one.await_connected(2);
     two.await_connected(1);

@@ -123,7 +123,7 @@ impl Worker {
         if let Err(error) = self.poll.poll(events, timeout) {
             events.clear();
             if error.kind() != std::io::ErrorKind::Interrupted {
-                panic!("a worker of the door cannot wait for its sockets: {error}");
+                panic!("a worker of the HTTP server cannot wait for its sockets: {error}");
             }
         }
     }

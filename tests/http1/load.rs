@@ -2,7 +2,7 @@
 
 use crate::child::{Child, Settings};
 use crate::support::{Client, Place, eventually};
-use edgetcd::door::Limits;
+use edgetcd::http1::Limits;
 use std::io::Write;
 use std::time::{Duration, Instant};
 

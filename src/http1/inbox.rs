@@ -132,7 +132,7 @@ impl Inbox {
 
     fn wake_if(&self, wake: bool) {
         if wake && let Err(error) = self.waker.wake() {
-            log::error!("a worker of the door cannot be woken: {error}");
+            log::error!("a worker of the HTTP server cannot be woken: {error}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::child::{Child, Settings};
 use crate::support::{Client, Place, eventually};
-use edgetcd::door::Limits;
+use edgetcd::http1::Limits;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,7 @@ fn a_client_too_many_is_told_so() {
         client.get("/park");
         client.head();
     }
-    eventually("all are there", || place.door.stats().open == 10);
+    eventually("all are there", || place.http_server.stats().open == 10);
     for refused in 1..=50 {
         let mut client = place.client();
         let answer = client.answer();
@@ -85,7 +85,7 @@ fn a_client_too_many_is_told_so() {
             (503, &b"503 Service Unavailable"[..])
         );
         client.is_closed();
-        assert_eq!(place.door.stats().refused, refused);
+        assert_eq!(place.http_server.stats().refused, refused);
     }
 }
 
@@ -126,7 +126,7 @@ fn a_few_beyond_the_cap_are_served_what_is_vital() {
         client.get("/hello");
         client.rest().starts_with(b"HTTP/1.1 200 OK")
     });
-    assert_eq!(place.door.stats().open, 10);
+    assert_eq!(place.http_server.stats().open, 10);
 }
 
 #[test]
@@ -134,10 +134,10 @@ fn connections_are_shared_out_evenly() {
     // Each worker answers only its own clients: a worker that accepts all others would have to serve them all.
     let place = Place::open(4, Limits::default());
     let clients: Vec<Client> = (0..100).map(|_| place.client()).collect();
-    eventually("all are there", || place.door.stats().open == 100);
-    assert_eq!(place.door.connections_by_worker(), [25, 25, 25, 25]);
+    eventually("all are there", || place.http_server.stats().open == 100);
+    assert_eq!(place.http_server.connections_by_worker(), [25, 25, 25, 25]);
     drop(clients);
-    eventually("all have gone", || place.door.stats().open == 0);
+    eventually("all have gone", || place.http_server.stats().open == 0);
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl<'a> Request<'a> {
         self.remote
     }
 
-    /// The index of the listener, as given to [`Door::open`](super::Door::open), that accepted the connection.
+    /// The index of the listener, as given to [`HttpServer::open`](super::HttpServer::open), that accepted the connection.
     pub fn listener(&self) -> usize {
         self.listener
     }

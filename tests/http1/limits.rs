@@ -1,7 +1,7 @@
 //! Limits on what a client may use: time, bytes, memory.
 
 use crate::support::{Client, Pattern, Place, eventually};
-use edgetcd::door::Limits;
+use edgetcd::http1::Limits;
 use std::io::Write;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ fn five_hundred_half_requests_are_closed() {
     for client in clients {
         assert!(until_end(client).1.starts_with("HTTP/1.1 408 "));
     }
-    eventually("all are closed", || place.door.stats().open == 0);
+    eventually("all are closed", || place.http_server.stats().open == 0);
 }
 
 #[test]
@@ -100,7 +100,9 @@ fn idle_connections_make_way_when_places_are_scarce() {
     let mut used = place.client();
     used.is_served();
     let silent: Vec<_> = (0..62).map(|_| place.client()).collect();
-    eventually("all places are taken", || place.door.stats().open == 64);
+    eventually("all places are taken", || {
+        place.http_server.stats().open == 64
+    });
     let ask = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
     eventually("a newcomer is served", || {
         place.client().ask(ask).status == 200
@@ -142,7 +144,7 @@ fn a_request_that_waits_for_its_answer_has_no_limit() {
     parked.head();
     let ticket = place.desk.ticket("a");
     std::thread::sleep(3 * SHORT);
-    ticket.send(edgetcd::door::Answer::text(200, "a"));
+    ticket.send(edgetcd::http1::Answer::text(200, "a"));
     place.desk.end_all("b");
     assert_eq!(
         (later.answer().body, parked.chunk()),
@@ -201,7 +203,7 @@ fn an_answer_that_nobody_reads_is_cut() {
     let mut client = place.client();
     client.get("/stream?50000000");
     eventually("it is closed", || {
-        let stats = place.door.stats();
+        let stats = place.http_server.stats();
         stats.open == 0 && stats.requests == 1
     });
     assert!(client.rest().len() < 50_000_000);
@@ -326,7 +328,7 @@ fn declared_lengths_are_not_believed() {
             place.serves();
         }
     }
-    eventually("all are closed", || place.door.stats().open == 0);
+    eventually("all are closed", || place.http_server.stats().open == 0);
 }
 
 fn send_body(client: &mut Client, manner: Manner, length: usize) {
@@ -489,7 +491,7 @@ fn who_gives_up_while_waiting_for_room_is_let_go() {
 /// Opens clients that do not read their responses, and waits until at most `most` are left. A client that reads is
 /// served.
 fn unread(place: &Place, count: usize, path: impl Fn(usize) -> String, most: usize) {
-    let before = place.door.stats().requests;
+    let before = place.http_server.stats().requests;
     let mut clients: Vec<_> = (0..count)
         .map(|number| {
             let mut client = place.client();
@@ -498,9 +500,9 @@ fn unread(place: &Place, count: usize, path: impl Fn(usize) -> String, most: usi
         })
         .collect();
     eventually("all have asked", || {
-        place.door.stats().requests >= before + count as u64
+        place.http_server.stats().requests >= before + count as u64
     });
-    eventually("some are cut", || place.door.stats().open <= most);
+    eventually("some are cut", || place.http_server.stats().open <= most);
     let mut reader = place.client();
     reader.get("/stream?4000000");
     let body = reader.answer().body;
@@ -518,7 +520,7 @@ fn answers_that_are_not_read_are_cut_when_memory_is_scarce() {
     let place = Place::open(2, limits);
     // Responses that were rendered as a whole.
     unread(&place, 20, |_| "/bytes?4000000".into(), 4);
-    eventually("all have gone", || place.door.stats().open == 0);
+    eventually("all have gone", || place.http_server.stats().open == 0);
     // Each client holds a slice of these.
     unread(&place, 400, |_| "/stream?40000000".into(), 400);
 }
@@ -537,9 +539,9 @@ fn what_unread_answers_keep_alive_has_a_limit() {
         client.head();
     });
     std::thread::sleep(Duration::from_millis(1500));
-    assert_eq!(place.door.stats().open, 40);
+    assert_eq!(place.http_server.stats().open, 40);
     drop(same);
-    eventually("all have gone", || place.door.stats().open == 0);
+    eventually("all have gone", || place.http_server.stats().open == 0);
     unread(&place, 40, |number| format!("/pinned?{number}"), 8);
 }
 
@@ -568,13 +570,15 @@ fn a_request_may_take_several_turns() {
             assert_eq!(String::from_utf8_lossy(&client.answer().body), *wanted);
         }
     }
-    eventually("each is counted once", || place.door.stats().requests == 16);
+    eventually("each is counted once", || {
+        place.http_server.stats().requests == 16
+    });
     // The client resets the connection while the handler is busy.
     let mut gone = place.client();
     gone.get("/turns?1000000000");
     place.serves();
     gone.reset();
-    eventually("it is let go", || place.door.stats().open == 1);
+    eventually("it is let go", || place.http_server.stats().open == 1);
     client.is_served();
 }
 

@@ -44,7 +44,7 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 23\r\nConnection: close\r\n\r\n\
     503 Service Unavailable";
 
-/// The part that the accept thread shares with the [`Door`](super::Door).
+/// The part that the accept thread shares with the [`HttpServer`](super::HttpServer).
 pub(super) struct Control {
     pub stop: AtomicBool,
     pub waker: Waker,

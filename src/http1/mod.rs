@@ -2,7 +2,7 @@
 //!
 //! # The interface
 //!
-//! A [`Door`] is a running server. It is opened on listeners with a [`Handler`]. For each request, the server calls the
+//! A [`HttpServer`] is a running server. It is opened on listeners with a [`Handler`]. For each request, the server calls the
 //! handler with the [`Request`], which borrows the connection's buffer, and a [`Reply`]. The handler answers in one of
 //! these ways:
 //!
@@ -30,7 +30,7 @@
 //!
 //! tiny_http's types are used here, but not its server, for these reasons: it leaves connections unserved when many are
 //! opened at once, ends the process on one crafted `Content-Length`, stops accepting after the first error, and takes
-//! three times the processor time (`cargo bench --bench door`).
+//! three times the processor time (`cargo bench --bench http1`).
 //!
 //! # Reading order
 //!
@@ -164,7 +164,7 @@ impl Counters {
 }
 
 /// A running server. Dropping it stops it at once.
-pub struct Door {
+pub struct HttpServer {
     addresses: Vec<SocketAddr>,
     control: Arc<Control>,
     workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
@@ -172,7 +172,7 @@ pub struct Door {
     worker_threads: Vec<JoinHandle<()>>,
 }
 
-impl Door {
+impl HttpServer {
     /// Begins to serve `listeners` with a fixed number of workers (at least one).
     ///
     /// Errors: those of the system if it has no descriptor or thread left.
@@ -181,7 +181,7 @@ impl Door {
         workers: usize,
         limits: Limits,
         handler: Arc<dyn Handler>,
-    ) -> io::Result<Door> {
+    ) -> io::Result<HttpServer> {
         let listeners: Vec<Listener> = listeners.into_iter().map(Into::into).collect();
         let address = |listener: &Listener| match listener {
             Listener::Tcp(socket) => Some(socket.local_addr()),
@@ -204,7 +204,7 @@ impl Door {
             limits.reserve,
         )?;
         // From here on, an error drops the server, which ends the threads started so far.
-        let mut door = Door {
+        let mut http_server = HttpServer {
             addresses,
             control,
             workers: shared,
@@ -213,11 +213,11 @@ impl Door {
         };
         for (index, worker) in built.into_iter().enumerate() {
             let thread = threads::critical(&format!("http-{index}"), move || worker.run())?;
-            door.worker_threads.push(thread);
+            http_server.worker_threads.push(thread);
         }
         let accept = threads::critical("accept", move || acceptor.run())?;
-        door.accept_thread = Mutex::new(Some(accept));
-        Ok(door)
+        http_server.accept_thread = Mutex::new(Some(accept));
+        Ok(http_server)
     }
 
     /// The TCP addresses of the listeners, in their order.
@@ -280,7 +280,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for HttpServer {
     fn drop(&mut self) {
         self.end(Duration::ZERO);
     }

@@ -5,12 +5,12 @@
 //! server closes it normally.
 
 use crate::support::{Client, Place};
-use edgetcd::door::Limits;
+use edgetcd::http1::Limits;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::Shutdown;
 
-const TRANSCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/door/framing.txt");
+const TRANSCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/http1/framing.txt");
 
 /// One worker, so that an answer to a second client shows that the first client's bytes were processed.
 fn place() -> Place {

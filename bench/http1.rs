@@ -1,12 +1,12 @@
 //! Measures the HTTP server: requests per second and CPU per request, compared with tiny_http's server.
 //!
-//!     cargo bench --bench door [-- ROUNDS]
+//!     cargo bench --bench http1 [-- ROUNDS]
 //!
 //! Each server runs as its own process and answers every request with 100 bytes of JSON and six headers, as etcd
 //! does. `wrk` sends requests to them alternately over 64 connections, so that other load on the machine affects both
 //! equally. CPU per request is the server's own user and system time.
 
-use edgetcd::door::{Answer, Door, Handler, Limits, Reply, Request, listen};
+use edgetcd::http1::{Answer, Handler, HttpServer, Limits, Reply, Request, listen};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -33,7 +33,7 @@ fn main() {
         .filter(|arg| arg != "--bench")
         .collect();
     match args.first().map(String::as_str) {
-        Some("serve-door") => serve_door(),
+        Some("serve-http1") => serve_http1(),
         Some("serve-tiny-http") => serve_tiny_http(),
         rounds => compare(rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(3)),
     }
@@ -51,12 +51,13 @@ impl Handler for Hello {
     }
 }
 
-fn serve_door() {
+fn serve_http1() {
     let listener = listen(([127, 0, 0, 1], 0).into()).expect("listen");
-    let door = Door::open(vec![listener], 2, Limits::default(), Arc::new(Hello)).expect("open");
-    println!("{}", door.addresses()[0]);
+    let http_server =
+        HttpServer::open(vec![listener], 2, Limits::default(), Arc::new(Hello)).expect("open");
+    println!("{}", http_server.addresses()[0]);
     wait_for_end();
-    door.stop(Duration::ZERO);
+    http_server.stop(Duration::ZERO);
 }
 
 fn serve_tiny_http() {
@@ -84,7 +85,7 @@ fn wait_for_end() {
 
 fn compare(rounds: usize) {
     let servers = [
-        Server::start("serve-door"),
+        Server::start("serve-http1"),
         Server::start("serve-tiny-http"),
     ];
     println!("{:<16} {:>10} {:>16}", "", "requests/s", "CPU per request");

@@ -3,7 +3,7 @@
 //! The process is this test binary again. A variable in its environment makes it run only [`a_door_for_others`].
 
 use crate::support::{Client, Place};
-use edgetcd::door::{Limits, raise_descriptor_limit};
+use edgetcd::http1::{Limits, raise_descriptor_limit};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ fn a_door_for_others() {
         println!("\naddress {}", place.address);
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
     }
-    place.door.stop(Duration::from_secs(1));
+    place.http_server.stop(Duration::from_secs(1));
 }
 
 /// The parent's side.

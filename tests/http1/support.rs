@@ -1,8 +1,8 @@
 //! A handler for tests, and a client that sends and receives bytes.
 
-use edgetcd::door::{
-    Answer, BodyState, Door, Gone, Handler, Limits, Outbox, Parked, Pin, Reply, Request, Slices,
-    Ticket, listen,
+use edgetcd::http1::{
+    Answer, BodyState, Gone, Handler, HttpServer, Limits, Outbox, Parked, Pin, Reply, Request,
+    Slices, Ticket, listen,
 };
 use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
@@ -213,7 +213,7 @@ impl Slices for Pattern {
 
 /// An HTTP server and its desk.
 pub struct Place {
-    pub door: Door,
+    pub http_server: HttpServer,
     pub desk: Arc<Desk>,
     pub address: SocketAddr,
 }
@@ -227,10 +227,10 @@ impl Place {
         let listener = listen((ip, 0).into()).expect("listen");
         let desk = Arc::new(Desk::default());
         let front = Arc::new(Front(Arc::clone(&desk)));
-        let door = Door::open(vec![listener], workers, limits, front).expect("open");
-        let address = door.addresses()[0];
+        let http_server = HttpServer::open(vec![listener], workers, limits, front).expect("open");
+        let address = http_server.addresses()[0];
         Place {
-            door,
+            http_server,
             desk,
             address,
         }

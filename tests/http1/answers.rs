@@ -2,7 +2,7 @@
 //! meanwhile.
 
 use crate::support::{Client, Pattern, Place, eventually};
-use edgetcd::door::{Answer, Limits, Outbox};
+use edgetcd::http1::{Answer, Limits, Outbox};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ fn a_late_answer_never_reaches_the_next_client_in_the_slot() {
     let late = place.desk.ticket("first");
     first.reset();
     eventually("the first one has disconnected", || {
-        place.door.stats().open == 0
+        place.http_server.stats().open == 0
     });
     let mut second = place.client();
     second.get("/later?second");
@@ -176,7 +176,9 @@ fn an_aborted_answer_has_no_final_chunk() {
     client.head();
     place.desk.lock().parked.remove(&1).expect("parked").abort();
     client.is_closed();
-    eventually("the connection has ended", || place.door.stats().open == 0);
+    eventually("the connection has ended", || {
+        place.http_server.stats().open == 0
+    });
     assert!(
         place.desk.lock().gone.is_empty(),
         "the handler aborted it, so it is not notified"
@@ -193,7 +195,9 @@ fn leaves_by(leave: impl FnOnce(Client) -> Option<Client>) {
     eventually("the client is seen to be gone", || {
         place.desk.lock().gone.contains(&1)
     });
-    eventually("its connection is closed", || place.door.stats().open == 0);
+    eventually("its connection is closed", || {
+        place.http_server.stats().open == 0
+    });
     drop(kept);
 }
 
@@ -263,7 +267,7 @@ fn two_thousand_abandoned_watches_are_forgotten() {
     drop(clients);
     let start = Instant::now();
     eventually("all are gone", || {
-        place.desk.parked() == 0 && place.door.stats().open == 0
+        place.desk.parked() == 0 && place.http_server.stats().open == 0
     });
     assert!(
         start.elapsed() < Duration::from_secs(2),
@@ -381,7 +385,7 @@ fn a_panic_ends_one_connection() {
 }
 
 #[test]
-fn an_upgraded_socket_leaves_the_door() {
+fn an_upgraded_socket_leaves_the_server() {
     let place = place();
     let mut client = place.client();
     client.send("GET /upgrade HTTP/1.1\r\nHost: a\r\n\r\nhello");
@@ -392,8 +396,11 @@ fn an_upgraded_socket_leaves_the_door() {
         place.desk.lock().upgraded.len() == 1
     });
     let (mut socket, rest) = place.desk.lock().upgraded.remove(0);
-    assert_eq!((&rest[..], place.door.stats().open), (&b"hello"[..], 0));
-    place.door.stop(Duration::ZERO);
+    assert_eq!(
+        (&rest[..], place.http_server.stats().open),
+        (&b"hello"[..], 0)
+    );
+    place.http_server.stop(Duration::ZERO);
     client.send(" again");
     let mut read = [0; 6];
     socket
@@ -437,9 +444,9 @@ fn stopping_answers_what_waits_and_cuts_what_is_parked() {
     let ticket = place.desk.ticket("a");
     let mut idle = place.client();
     idle.is_served();
-    place.door.stop_accepting();
-    let (door, start) = (place.door, Instant::now());
-    let stopping = std::thread::spawn(move || door.stop(Duration::from_secs(10)));
+    place.http_server.stop_accepting();
+    let (http_server, start) = (place.http_server, Instant::now());
+    let stopping = std::thread::spawn(move || http_server.stop(Duration::from_secs(10)));
     parked.is_closed();
     idle.is_closed();
     ticket.send(Answer::text(200, "done"));
@@ -466,9 +473,11 @@ fn stopping_sends_what_was_begun_and_begins_nothing() {
     client.send(format!(
         "GET /stream?{length} HTTP/1.1\r\nHost: a\r\n\r\nGET /later?second HTTP/1.1\r\nHost: a\r\n\r\n"
     ));
-    eventually("the answer has begun", || place.door.stats().requests == 1);
-    let (door, desk) = (place.door, place.desk);
-    let stopping = std::thread::spawn(move || door.stop(Duration::from_secs(10)));
+    eventually("the answer has begun", || {
+        place.http_server.stats().requests == 1
+    });
+    let (http_server, desk) = (place.http_server, place.desk);
+    let stopping = std::thread::spawn(move || http_server.stop(Duration::from_secs(10)));
     // There is one worker: when it was notified, so was the other connection.
     idle.is_closed();
     let wire = client.rest();
@@ -484,8 +493,10 @@ fn stopping_sends_what_was_begun_and_begins_nothing() {
 fn a_door_that_no_longer_accepts_has_closed_its_listener() {
     let place = Place::open_at([127, 0, 0, 2], 2, Limits::default());
     let mut client = place.client();
-    eventually("the client is inside", || place.door.stats().open == 1);
-    place.door.stop_accepting();
+    eventually("the client is inside", || {
+        place.http_server.stats().open == 1
+    });
+    place.http_server.stop_accepting();
     assert!(std::net::TcpStream::connect(place.address).is_err());
     client.get("/hello");
     assert_eq!(
@@ -502,7 +513,7 @@ fn stopping_has_a_deadline() {
     waiting.get("/later?a");
     let ticket = place.desk.ticket("a");
     let start = Instant::now();
-    place.door.stop(Duration::from_millis(200));
+    place.http_server.stop(Duration::from_millis(200));
     assert!(start.elapsed() >= Duration::from_millis(200));
     assert!(
         start.elapsed() < Duration::from_secs(2),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// As many clients as the machine's descriptor limit allows, at most 10,000.
 fn many() -> usize {
-    let limit = edgetcd::door::raise_descriptor_limit() as usize;
+    let limit = edgetcd::http1::raise_descriptor_limit() as usize;
     10_000.min(limit.saturating_sub(1000))
 }
 
