@@ -29,7 +29,7 @@
 //! | 3 | [`replica`] | the raft, WAL and snapshot threads around an engine |
 //! | 4 | [`peer`] | transport between members: messages and snapshots |
 //! | 4 | [`sim`] | whole clusters under a seeded scheduler |
-//! | 5 | [`http`] | etcd's v2 endpoints |
+//! | 5 | [`api`] | etcd's v2 endpoints |
 //! | 6 | [`node`] | a member: all of this put together |
 //! | 7 | [`backup`] | a state read from a file or a directory, and written into the directory of a new cluster |
 //! | 8 | [`ctl`] | the client `edgetcdctl` |
@@ -37,6 +37,7 @@
 #![warn(missing_docs)]
 
 pub mod allowed;
+pub mod api;
 pub mod backup;
 pub mod config;
 pub mod ctl;
@@ -45,7 +46,6 @@ pub mod engine;
 pub mod go;
 pub mod guide;
 pub mod histogram;
-pub mod http;
 pub mod http1;
 pub mod identity;
 pub mod ids;

@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 10] = [
     &["engine", "ids", "wal", "watch"],
     &["identity", "replica"],
     &["peer", "sim"],
-    &["http"],
+    &["api"],
     &["node"],
     &["backup"],
     &["ctl"],

@@ -1,6 +1,6 @@
 //! `edgetcdctl snapshot`: saves all keys of a cluster in a file, and checks such files.
 //!
-//! `save` downloads `/edgetcd/snapshot` (see `crate::http`). It checks each slice as it arrives. The file gets its
+//! `save` downloads `/edgetcd/snapshot` (see `crate::api`). It checks each slice as it arrives. The file gets its
 //! name only when it is complete, valid and synced, so a file with that name is always a backup. If a download was
 //! cut or damaged, it is discarded, and the next endpoint is tried.
 

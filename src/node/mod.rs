@@ -32,14 +32,14 @@ mod stored;
 
 pub use look::{Look, Refusal, look, look_on, read};
 
+use crate::api::answer::ClusterId;
+use crate::api::cors::Cors;
+use crate::api::counts::Counts;
+use crate::api::{Api, Info, MetricsOnly, peers};
+use crate::api::{Replica, WatchHub};
 use crate::config::{Config, Stop};
 use crate::engine::members::Published;
 use crate::engine::time::Estimate;
-use crate::http::answer::ClusterId;
-use crate::http::cors::Cors;
-use crate::http::counts::Counts;
-use crate::http::{Api, Info, MetricsOnly, peers};
-use crate::http::{Replica, WatchHub};
 use crate::http1::{
     self, Handler, HttpServer, Limits, Listener, Outbox, Reply, Request, SocketFile,
 };

@@ -3,9 +3,9 @@
 use super::clock::{Clock, SharedEstimate};
 use super::peers::NoPeers;
 use super::{Done, Effect, Failure, Parts, Reader, Settings, Threads, Waiter};
+use crate::api::{Replica, WatchHub};
 use crate::engine::members::{Member, MemberError, Members};
 use crate::engine::state::{Loader, State};
-use crate::http::{Replica, WatchHub};
 use crate::http1::Outbox;
 use crate::raft::{Core, Membership, NodeId, SnapshotMark, Start};
 use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Key, TreeIndex, WallTime};

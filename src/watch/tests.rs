@@ -1,7 +1,7 @@
 //! Tests of the hub with real watchers: an HTTP server on loopback whose handler registers them.
 
 use super::{FRESH_MAX, Interest, MAIL_MAX, Registered, View, Views};
-use crate::http::WatchHub;
+use crate::api::WatchHub;
 use crate::http1::{Answer, Handler, HttpServer, Limits, Reply, Request, listen};
 use crate::raft::{LogIndex, Term};
 use crate::tree::{Action, Applied, ClusterTime, Command, Key, Stamp, Tree, TreeIndex};

@@ -3,10 +3,10 @@
 //! The order of checks is the reference's: content type, JSON, URLs, and then the checks of the leader.
 
 use super::with_cluster;
+use crate::api::Api;
+use crate::api::answer::{self, ClusterId};
+use crate::api::cors::Grant;
 use crate::engine::members::{Member, MemberError};
-use crate::http::Api;
-use crate::http::answer::{self, ClusterId};
-use crate::http::cors::Grant;
 use crate::http1::{BodyState, Outbox, Reply, Request, Ticket};
 use crate::ids;
 use crate::raft::NodeId;
