@@ -14,11 +14,11 @@
 //! | 0 | [`random`], [`varint`] | seeded random numbers; variable-length numbers |
 //! | 0 | [`threads`] | threads whose panic ends the process |
 //! | 0 | [`urls`] | `scheme://host:port` |
-//! | 0 | [`usage`] | statistics of this process: memory, CPU time, descriptors |
+//! | 0 | [`process`] | statistics of this process: memory, CPU time, descriptors |
 //! | 1 | [`config`] | flags and environment variables as a checked `Config` |
 //! | 1 | [`dial`] | HTTP requests of this process to others |
 //! | 1 | [`http1`] | the HTTP/1.1 server, which knows nothing of etcd |
-//! | 1 | [`notify`] | systemd's notification protocol |
+//! | 1 | [`systemd`] | systemd's notification protocol |
 //! | 1 | [`raft`] | consensus as a pure value: input in, output out |
 //! | 1 | [`tree`] | the key tree as a pure value: commands in, events or API errors out |
 //! | 2 | [`engine`] | one member as a pure value: events in, effects out |
@@ -51,16 +51,16 @@ pub mod identity;
 pub mod ids;
 pub mod logging;
 pub mod node;
-pub mod notify;
 pub mod peer;
+pub mod process;
 pub mod raft;
 pub mod random;
 pub mod replica;
 pub mod sim;
+pub mod systemd;
 pub mod threads;
 pub mod tree;
 pub mod urls;
-pub mod usage;
 pub mod varint;
 pub mod wal;
 pub mod watch;

@@ -4,7 +4,7 @@ use crossbeam_channel::{Receiver, bounded, select};
 use edgetcd::config::{Config, Stop};
 use edgetcd::logging::Format;
 use edgetcd::node::Node;
-use edgetcd::notify::Supervisor;
+use edgetcd::systemd::Supervisor;
 use edgetcd::{logging, threads};
 use signal_hook::consts::{
     SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,

@@ -16,7 +16,7 @@ use super::cors::Grant;
 use super::counts::Method;
 use crate::ETCD_VERSION;
 use crate::http1::{Answer, Reply};
-use crate::usage;
+use crate::process;
 use page::Page;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -302,7 +302,7 @@ fn wear(api: &Api, page: &mut Page) {
             accepted => (log + zeros + snapshots) as f64 / accepted as f64,
         },
     );
-    if let Some(bytes) = usage::written_bytes() {
+    if let Some(bytes) = process::written_bytes() {
         page.counter(
             "edgetcd_process_written_bytes_total",
             "Given to storage for this process as the kernel counts it, its log lines included if they go to a file.",
@@ -350,7 +350,7 @@ fn space(api: &Api, page: &mut Page) {
         .chain(wal.map(|dir| ("wal", dir)))
         .collect();
     let dirs: Vec<&Path> = places.iter().map(|(_, dir)| *dir).collect();
-    let occupied = usage::occupied_bytes(&dirs);
+    let occupied = process::occupied_bytes(&dirs);
     for name in [
         "etcd_mvcc_db_total_size_in_bytes",
         "etcd_debugging_mvcc_db_total_size_in_bytes",
@@ -361,9 +361,9 @@ fn space(api: &Api, page: &mut Page) {
             occupied,
         );
     }
-    let rooms: Vec<(&str, usage::Room)> = places
+    let rooms: Vec<(&str, process::Room)> = places
         .iter()
-        .filter_map(|(name, dir)| Some((*name, usage::room(dir)?)))
+        .filter_map(|(name, dir)| Some((*name, process::room(dir)?)))
         .collect();
     let mut family = page.gauges(
         "edgetcd_disk_free_bytes",
@@ -476,7 +476,7 @@ fn peers(api: &Api, page: &mut Page) {
 }
 
 fn process(api: &Api, page: &mut Page) {
-    let usage = usage::read();
+    let usage = process::read();
     page.counter(
         "process_cpu_seconds_total",
         "User and system time.",
@@ -495,7 +495,7 @@ fn process(api: &Api, page: &mut Page) {
     page.gauge(
         "process_open_fds",
         "Open descriptors.",
-        usage::open_descriptors(),
+        process::open_descriptors(),
     );
     page.gauge(
         "process_max_fds",

@@ -130,7 +130,7 @@ pub fn vars(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
 
 /// In bytes, with the reference's names for the two values that mean the same here.
 fn memory() -> Value {
-    let usage = crate::usage::read();
+    let usage = crate::process::read();
     json!({ "Sys": usage.virtual_bytes, "HeapInuse": usage.resident_bytes })
 }
 

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::http1::Listener;
 use crate::raft::NodeId;
 use crate::urls::Url;
-use crate::{ETCD_VERSION, http1, usage};
+use crate::{ETCD_VERSION, http1, process};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
@@ -69,7 +69,7 @@ pub(super) fn introduce(
         config.election_timeout.as_millis(),
         config.snapshot_count
     );
-    let memory = usage::memory_bytes().map_or_else(|| "unknown".to_owned(), mib);
+    let memory = process::memory_bytes().map_or_else(|| "unknown".to_owned(), mib);
     log::info!(
         "  machine   {} cores, memory {memory}, {} descriptors",
         std::thread::available_parallelism().map_or(1, usize::from),
@@ -109,7 +109,7 @@ fn tell_other_urls(config: &Config, stored: &Stored) {
 
 /// A folder, and the space on its disk.
 fn place(dir: &Path) -> String {
-    let room = usage::room(dir).map_or_else(String::new, |room| {
+    let room = process::room(dir).map_or_else(String::new, |room| {
         format!(" ({} of {} free)", mib(room.free_bytes), mib(room.bytes))
     });
     format!("{}{room}", dir.display())
