@@ -13,7 +13,7 @@ use crate::http1::{self, Answer, Handler, HttpServer, Reply, Request};
 use crate::raft::{Body, Entry, LogIndex, Message, NodeId, Payload, Position, Term};
 use crate::replica::peers::{FromPeers, Peers};
 use crate::tree::{Action, ClusterTime, Command, Key};
-use crate::wal::{Home, LyingDisk, Options, Snapshots, recover};
+use crate::wal::{FaultyDisk, Home, Options, Snapshots, recover};
 use crossbeam_channel::{Receiver, bounded};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -74,7 +74,7 @@ fn published(mut members: Members) -> Members {
     members
 }
 
-fn open(disk: &LyingDisk) -> Snapshots<LyingDisk> {
+fn open(disk: &FaultyDisk) -> Snapshots<FaultyDisk> {
     let options = Options {
         segment_bytes: 64 << 10,
         ..Options::new("/data")
@@ -86,12 +86,12 @@ fn open(disk: &LyingDisk) -> Snapshots<LyingDisk> {
 
 /// A member's link, its port, and the events that raft receives.
 struct Node {
-    link: Arc<Link<LyingDisk>>,
+    link: Arc<Link<FaultyDisk>>,
     http_server: Option<HttpServer>,
     events: Receiver<FromPeers>,
     address: SocketAddr,
-    disk: LyingDisk,
-    snapshots: Snapshots<LyingDisk>,
+    disk: FaultyDisk,
+    snapshots: Snapshots<FaultyDisk>,
 }
 
 /// The settings that differ from one node to another.
@@ -120,7 +120,7 @@ impl Node {
     }
 
     fn with(id: u64, listener: TcpListener, members: &Members, setting: Setting) -> Node {
-        let disk = LyingDisk::new(id);
+        let disk = FaultyDisk::new(id);
         let (to_raft, events) = bounded(setting.room);
         let snapshots = open(&disk);
         let link = Link::start(Config {

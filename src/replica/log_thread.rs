@@ -115,7 +115,7 @@ mod tests {
     use crate::engine::DiskReport as Report;
     use crate::raft::{Entry, LogIndex, Membership, Payload, Position, SnapshotMark, Term};
     use crate::replica::peers::NoPeers;
-    use crate::wal::{Batch, Home, LyingDisk, Options, recover};
+    use crate::wal::{Batch, FaultyDisk, Home, Options, recover};
     use crossbeam_channel::unbounded;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -142,7 +142,7 @@ mod tests {
     /// thread waits for the report about that batch before it hands over the next one.
     #[test]
     fn a_batch_that_a_snapshot_has_superseded_is_reported_stored() {
-        let disk = LyingDisk::new(1);
+        let disk = FaultyDisk::new(1);
         let options = Options {
             segment_bytes: 64 << 10,
             segment_bytes_max: 64 << 10,

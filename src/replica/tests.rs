@@ -9,7 +9,7 @@ use crate::engine::state::{Loader, State};
 use crate::http1::Outbox;
 use crate::raft::{Core, Membership, NodeId, SnapshotMark, Start};
 use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Key, TreeIndex, WallTime};
-use crate::wal::{Home, LyingDisk, Options, recover};
+use crate::wal::{FaultyDisk, Home, Options, recover};
 use crate::watch::View;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Arc;
@@ -108,14 +108,14 @@ fn settings() -> Settings {
 
 impl Node {
     /// Starts with the content of the disk, and waits until it serves.
-    fn start(disk: &LyingDisk, settings: Settings) -> Node {
+    fn start(disk: &FaultyDisk, settings: Settings) -> Node {
         let node = Node::launch(disk, settings);
         node.read();
         assert!(matches!(node.next(), Said::Read(_)), "it serves");
         node
     }
 
-    fn launch(disk: &LyingDisk, settings: Settings) -> Node {
+    fn launch(disk: &FaultyDisk, settings: Settings) -> Node {
         let options = Options {
             segment_bytes: 64 << 10,
             segment_bytes_max: 64 << 10,
@@ -250,7 +250,7 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 #[test]
 fn an_answer_comes_after_the_sync_and_survives_a_power_cut() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(&disk, settings());
     disk.hold_syncs();
     node.put("/a", b"1");
@@ -273,7 +273,7 @@ fn an_answer_comes_after_the_sync_and_survives_a_power_cut() {
 
 #[test]
 fn refusals_of_the_tree_are_answers() {
-    let node = Node::start(&LyingDisk::new(1), settings());
+    let node = Node::start(&FaultyDisk::new(1), settings());
     node.put("/", b"1");
     assert_eq!(node.next(), Said::Refused(400));
     node.put("/a", b"1");
@@ -283,7 +283,7 @@ fn refusals_of_the_tree_are_answers() {
 
 #[test]
 fn a_full_disk_refuses_writes_serves_quorum_reads_and_recovers() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(&disk, settings());
     disk.set_capacity(disk.used());
     let value = vec![b'x'; 8 << 10];
@@ -314,7 +314,7 @@ fn a_full_disk_refuses_writes_serves_quorum_reads_and_recovers() {
 
 #[test]
 fn a_start_with_a_full_disk_says_so_at_once() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(&disk, settings());
     disk.set_capacity(disk.used());
     let value = vec![b'x'; 100];
@@ -347,7 +347,7 @@ fn a_start_with_a_full_disk_says_so_at_once() {
 
 #[test]
 fn a_stop_with_a_full_disk_is_quick() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(&disk, settings());
     disk.set_capacity(0);
     node.put("/a", &vec![b'x'; 128 << 10]);
@@ -358,7 +358,7 @@ fn a_stop_with_a_full_disk_is_quick() {
 
 #[test]
 fn a_stop_finishes_what_was_handed_over() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(&disk, settings());
     disk.set_sync_delay(Duration::from_millis(50));
     for number in 0..200 {
@@ -415,7 +415,7 @@ impl Node {
 
 #[test]
 fn a_stop_under_load_does_not_wait_for_the_load_to_end() {
-    let node = Node::start(&LyingDisk::new(1), settings());
+    let node = Node::start(&FaultyDisk::new(1), settings());
     let (_going, refusals) = node.load(64);
     std::thread::sleep(Duration::from_millis(100));
     let took = node.stop();
@@ -429,7 +429,7 @@ fn a_stop_under_load_does_not_wait_for_the_load_to_end() {
 fn who_asks_while_it_ends_is_told() {
     const ASKERS: usize = 4;
     for round in 0..20 {
-        let node = Node::start(&LyingDisk::new(round), settings());
+        let node = Node::start(&FaultyDisk::new(round), settings());
         let asked: Vec<_> = (0..ASKERS)
             .map(|_| {
                 let (replica, said) = (node.replica.clone(), node.said.clone());
@@ -459,7 +459,7 @@ fn who_asks_while_it_ends_is_told() {
 
 #[test]
 fn keys_expire_under_load_too() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(&disk, settings());
     node.propose(&Command {
         ttl: Some(5),
@@ -483,7 +483,7 @@ fn keys_expire_under_load_too() {
 #[test]
 fn what_one_expiry_leaves_over_goes_at_once() {
     let tick = Duration::from_secs(3);
-    let node = Node::start(&LyingDisk::new(1), Settings { tick, ..settings() });
+    let node = Node::start(&FaultyDisk::new(1), Settings { tick, ..settings() });
     for thousand in 0..=2 * EXPIRED_AT_ONCE / 1000 {
         for key in 0..1000 {
             node.propose(&Command {
@@ -503,7 +503,7 @@ fn what_one_expiry_leaves_over_goes_at_once() {
 
 #[test]
 fn a_wall_clock_that_is_set_expires_nothing() {
-    let node = Node::start(&LyingDisk::new(1), settings());
+    let node = Node::start(&FaultyDisk::new(1), settings());
     let day = 86_400 * SECOND as i64;
     for (step, key) in [(day, "/before"), (-day, "/after"), (0, "/now")] {
         node.propose(&Command {
@@ -531,7 +531,7 @@ fn a_wall_clock_that_is_set_expires_nothing() {
 
 #[test]
 fn a_stalled_disk_holds_up_no_quorum_read_and_no_time_limit() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(
         &disk,
         Settings {
@@ -570,7 +570,7 @@ fn a_stalled_disk_holds_up_no_quorum_read_and_no_time_limit() {
 
 #[test]
 fn a_probe_tells_whether_an_idle_disk_syncs() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(
         &disk,
         Settings {
@@ -618,7 +618,7 @@ fn a_probe_tells_whether_an_idle_disk_syncs() {
 
 #[test]
 fn a_member_gets_no_url_that_another_is_about_to_get() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(&disk, settings());
     disk.hold_syncs();
     let client = || Box::new(Client(node.said.clone()));
@@ -637,7 +637,7 @@ fn a_member_gets_no_url_that_another_is_about_to_get() {
 
 #[test]
 fn a_new_leader_denies_no_member_that_was_acknowledged() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(&disk, settings());
     let client = |node: &Node| Box::new(Client(node.said.clone()));
     let newcomer = member(8, &["http://b:1"]);
@@ -654,7 +654,7 @@ fn a_new_leader_denies_no_member_that_was_acknowledged() {
 
 #[test]
 fn what_waits_for_a_stalled_disk_is_bounded() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(&disk, settings());
     disk.hold_syncs();
     node.put("/a", b"1");
@@ -693,7 +693,7 @@ fn what_waits_for_a_stalled_disk_is_bounded() {
 
 #[test]
 fn a_snapshot_is_made_and_started_from() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let node = Node::start(
         &disk,
         Settings {

@@ -15,7 +15,7 @@ use crate::engine::{self, DiskReport};
 use crate::raft::{LogIndex, NodeId, SnapshotMark};
 use crate::replica::log_jobs::{Job, LogJobs, Outlet};
 use crate::replica::snapshot::{self, Begun};
-use crate::wal::{Batch, LyingDisk, WalError, WalErrorKind};
+use crate::wal::{Batch, FaultyDisk, WalError, WalErrorKind};
 use core::time::Duration;
 use std::cell::RefCell;
 
@@ -32,7 +32,7 @@ struct Out<'a> {
     checks: &'a RefCell<Checks>,
     letters: Vec<(NodeId, Letter)>,
     reports: Vec<DiskReport>,
-    begun: Option<Begun<LyingDisk>>,
+    begun: Option<Begun<FaultyDisk>>,
 }
 
 impl Out<'_> {
@@ -74,7 +74,7 @@ impl Out<'_> {
     }
 }
 
-impl Outlet<LyingDisk> for Out<'_> {
+impl Outlet<FaultyDisk> for Out<'_> {
     fn send(&mut self, letters: Vec<(NodeId, Letter)>) {
         let mut checks = self.checks.borrow_mut();
         for (to, letter) in &letters {
@@ -94,7 +94,7 @@ impl Outlet<LyingDisk> for Out<'_> {
         self.reports.push(report);
     }
 
-    fn begun(&mut self, begun: Begun<LyingDisk>) {
+    fn begun(&mut self, begun: Begun<FaultyDisk>) {
         self.begun = Some(begun);
     }
 
@@ -224,7 +224,7 @@ impl Cluster {
         id: NodeId,
         replaces_from: Option<LogIndex>,
         work: impl FnOnce(
-            &mut LogJobs<LyingDisk, super::any_engine::DiskRules>,
+            &mut LogJobs<FaultyDisk, super::any_engine::DiskRules>,
             &mut Out,
         ) -> Result<(), WalError>,
     ) -> Checked {
@@ -260,13 +260,13 @@ impl Cluster {
         id: NodeId,
         replaces_from: Option<LogIndex>,
         work: impl FnOnce(
-            &mut LogJobs<LyingDisk, super::any_engine::DiskRules>,
+            &mut LogJobs<FaultyDisk, super::any_engine::DiskRules>,
             &mut Out,
         ) -> Result<(), WalError>,
     ) -> Option<(
         Vec<(NodeId, Letter)>,
         Vec<DiskReport>,
-        Option<Begun<LyingDisk>>,
+        Option<Begun<FaultyDisk>>,
         Result<(), WalError>,
     )> {
         let checks = self.checks.clone();
@@ -367,7 +367,7 @@ impl Cluster {
 
     // Snapshots of one's own
 
-    fn snapshot_begun(&mut self, id: NodeId, begun: Begun<LyingDisk>) {
+    fn snapshot_begun(&mut self, id: NodeId, begun: Begun<FaultyDisk>) {
         let takes = self.random.within(self.weather.sync) * 3;
         let life_number = self.node(id).life_number;
         if let Some(life) = self.life(id) {

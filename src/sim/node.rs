@@ -12,7 +12,7 @@ use crate::replica::log_jobs::{Job, LogJobs};
 use crate::replica::snapshot::Begun;
 use crate::tree::{ClusterTime, Tree};
 use crate::wal::{
-    Home, LyingDisk, Options, Recovered, SnapshotReader, SnapshotWriter, Wal, WalError, recover,
+    FaultyDisk, Home, Options, Recovered, SnapshotReader, SnapshotWriter, Wal, WalError, recover,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,7 +22,7 @@ const HISTORY_EVENTS: usize = 24;
 /// The parts that outlive a process.
 pub(super) struct Node {
     pub id: NodeId,
-    pub disk: LyingDisk,
+    pub disk: FaultyDisk,
     pub machine: Machine,
     /// Counts processes. Events for an earlier one are dropped.
     pub life_number: u64,
@@ -51,12 +51,12 @@ pub(super) struct Life {
     pub pending: BTreeMap<u64, Monotonic>,
     /// Forwarded writes, with the number and term of the message.
     pub forwarded: BTreeMap<u64, (u64, Term)>,
-    pub log: LogJobs<LyingDisk, DiskRules>,
+    pub log: LogJobs<FaultyDisk, DiskRules>,
     /// Jobs for the disk. It works on the first one.
     pub jobs: VecDeque<Job>,
     pub disk_is_busy: bool,
     /// Snapshots to be written; the first one is under way.
-    pub begun: VecDeque<Begun<LyingDisk>>,
+    pub begun: VecDeque<Begun<FaultyDisk>>,
     /// A snapshot that came, until the engine has installed it or does not want it.
     pub incoming: Option<Incoming>,
     /// Snapshots on their way to others, by receiver.
@@ -79,7 +79,7 @@ pub(super) struct View {
 /// The file of a snapshot that came, and whom to tell.
 pub(super) struct Incoming {
     /// None: the disk has it.
-    pub writer: Option<SnapshotWriter<LyingDisk>>,
+    pub writer: Option<SnapshotWriter<FaultyDisk>>,
     pub from: NodeId,
     pub stream: u64,
 }
@@ -88,7 +88,7 @@ impl Node {
     pub fn new(id: NodeId, seed: u64, machine: Machine, founders: Membership) -> Node {
         Node {
             id,
-            disk: LyingDisk::new(seed),
+            disk: FaultyDisk::new(seed),
             machine,
             life_number: 0,
             life: None,
@@ -110,7 +110,7 @@ impl Node {
     pub fn recover(
         &self,
         memory_bytes: usize,
-    ) -> Result<(Wal<LyingDisk>, Recovered<LyingDisk>), WalError> {
+    ) -> Result<(Wal<FaultyDisk>, Recovered<FaultyDisk>), WalError> {
         let options = Options {
             tail_bytes: memory_bytes,
             segment_bytes: 8 << 10,
@@ -130,7 +130,7 @@ impl Node {
     /// The start of the core, the state of the snapshot, and the snapshot's bytes.
     pub fn start_of(
         &self,
-        recovered: &mut Recovered<LyingDisk>,
+        recovered: &mut Recovered<FaultyDisk>,
     ) -> Result<(Start, State, u64), WalError> {
         let (mark, state, bytes) = match recovered.snapshot.take() {
             Some(mut reader) => {
@@ -161,7 +161,7 @@ impl Node {
     }
 
     /// Cluster time at a start.
-    pub fn resume(&self, recovered: &Recovered<LyingDisk>, state: &State, now: u64) -> Estimate {
+    pub fn resume(&self, recovered: &Recovered<FaultyDisk>, state: &State, now: u64) -> Estimate {
         let reading = self.machine.at(now);
         let time = clock::resume(recovered.clock.as_ref(), state.time, &reading);
         Estimate::new(time, reading.now().monotonic)
@@ -179,7 +179,7 @@ pub(super) fn member(id: NodeId) -> Member {
 }
 
 /// All bytes of a snapshot.
-pub(super) fn snapshot_bytes(reader: &mut SnapshotReader<LyingDisk>) -> Result<Vec<u8>, WalError> {
+pub(super) fn snapshot_bytes(reader: &mut SnapshotReader<FaultyDisk>) -> Result<Vec<u8>, WalError> {
     let mut bytes = Vec::new();
     while reader.next(&mut bytes)? {}
     Ok(bytes)

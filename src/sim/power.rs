@@ -13,7 +13,7 @@ use crate::engine::rules::Rule;
 use crate::raft::{Ballot, NodeId, Settings, Term};
 use crate::replica::log_jobs::LogJobs;
 use crate::tree::ClusterTime;
-use crate::wal::{LyingDisk, Recovered};
+use crate::wal::{FaultyDisk, Recovered};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -238,7 +238,7 @@ impl Cluster {
     }
 
     /// Mistakes a start could make, and what a disk may lose.
-    fn spoil(&mut self, id: NodeId, recovered: &mut Recovered<LyingDisk>) {
+    fn spoil(&mut self, id: NodeId, recovered: &mut Recovered<FaultyDisk>) {
         if self.is_without(Rule::VoteIsFound) {
             recovered.ballot = Ballot {
                 vote: None,

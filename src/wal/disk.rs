@@ -1,6 +1,6 @@
 //! The disk interface: every operation that this module needs from a disk.
 //!
-//! [`RealDisk`](super::RealDisk) is the machine's disk. [`LyingDisk`](super::LyingDisk) is the faulty disk of the
+//! [`RealDisk`](super::RealDisk) is the machine's disk. [`FaultyDisk`](super::FaultyDisk) is the faulty disk of the
 //! tests: it lives in memory and keeps only the guarantees below, so that a test can check what is left after a power
 //! failure.
 //!

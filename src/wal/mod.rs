@@ -35,7 +35,7 @@
 //! | `home`, `names`                 | the data directory with its lock, and the names of its files                |
 //! | `disk`                          | the [`Disk`] trait: every operation that this module needs from a disk      |
 //! | `real`                          | [`Disk`] of the machine                                                     |
-//! | [`lying`]                       | [`Disk`] in memory for tests: it keeps only what was synced                 |
+//! | [`faulty`]                       | [`Disk`] in memory for tests: it keeps only what was synced                 |
 //!
 //! The transcripts in `tests/transcripts/wal` show all of this at work.
 //!
@@ -131,10 +131,10 @@ mod decide;
 mod disk;
 mod dump;
 mod error;
+pub mod faulty;
 mod home;
 mod index;
 mod look;
-pub mod lying;
 mod map;
 mod names;
 mod reader;
@@ -156,9 +156,9 @@ pub use decide::has_history;
 pub use disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Holder, Locked};
 pub use dump::{Content, Dump, Dumped, Line, Survivors, dump, segments};
 pub use error::{WalError, WalErrorKind};
+pub use faulty::FaultyDisk;
 pub use home::{Home, Options, RESTORE, RESTORE_PLACED, has_identity, placed_segments};
 pub use look::{Entries, Seen, SeenSegment, look};
-pub use lying::LyingDisk;
 pub use reader::LogReader;
 pub use real::{RealDisk, WritePath};
 pub use recover::{Recovered, recover};

@@ -104,14 +104,14 @@ fn product(a: u32, mut b: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Disk, LyingDisk};
+    use super::super::{Disk, FaultyDisk};
     use super::*;
     use std::path::Path;
 
     const SALT: u32 = 0x1234_5678;
 
-    fn window(bytes: &[u8]) -> Window<<LyingDisk as Disk>::Reader> {
-        let (disk, path) = (LyingDisk::new(1), Path::new("/file"));
+    fn window(bytes: &[u8]) -> Window<<FaultyDisk as Disk>::Reader> {
+        let (disk, path) = (FaultyDisk::new(1), Path::new("/file"));
         disk.put(path, bytes);
         Window::new(path, disk.open(path).expect("it is there"), SALT)
     }

@@ -9,7 +9,7 @@ use edgetcd::node::{Look, Refusal, look_on};
 use edgetcd::raft::LogIndex;
 use edgetcd::replica::snapshot::{self, Unloaded};
 use edgetcd::tree::hash;
-use edgetcd::wal::{Disk, Home, Line, LyingDisk, SnapshotReader, recover, segments};
+use edgetcd::wal::{Disk, FaultyDisk, Home, Line, SnapshotReader, recover, segments};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ fn content(state: &State) -> (u64, u64) {
 }
 
 /// The part of a start that depends on the disk.
-fn start(disk: &LyingDisk) -> Result<State, String> {
+fn start(disk: &FaultyDisk) -> Result<State, String> {
     let home = Home::open(disk.clone(), options()).map_err(|error| error.to_string())?;
     let identity = home.identity().map_err(|error| error.to_string())?;
     let identity = identity
@@ -50,13 +50,13 @@ fn start(disk: &LyingDisk) -> Result<State, String> {
     Ok(state)
 }
 
-fn check(disk: &LyingDisk) -> Result<Option<Look>, Refusal> {
+fn check(disk: &FaultyDisk) -> Result<Option<Look>, Refusal> {
     look_on(disk.clone(), Path::new(DIR), None, HISTORY)
 }
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-fn files(disk: &LyingDisk) -> Files {
+fn files(disk: &FaultyDisk) -> Files {
     let bytes = |path: PathBuf| (path.clone(), disk.bytes(&path).unwrap_or_default());
     let files = disk.files().into_iter().map(bytes);
     // A start creates the lock file itself, so it is ignored.
@@ -72,7 +72,7 @@ enum Met {
 }
 
 struct Bench {
-    disk: LyingDisk,
+    disk: FaultyDisk,
     whole: (u64, u64),
     /// The state without the last entry.
     without: (u64, u64),
@@ -89,7 +89,7 @@ impl Bench {
     }
 
     /// Damages a copy and compares the results of a check and of a start.
-    fn damage(&self, what: &str, damage: impl FnOnce(&LyingDisk)) -> Met {
+    fn damage(&self, what: &str, damage: impl FnOnce(&FaultyDisk)) -> Met {
         let disk = self.disk.fork(1);
         damage(&disk);
         let before = files(&disk);
@@ -147,7 +147,7 @@ fn check_words(what: &str, refusal: &Refusal) {
     );
 }
 
-fn edit(disk: &LyingDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+fn edit(disk: &FaultyDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = disk.bytes(path).expect("the file is there");
     change(&mut bytes);
     disk.put(path, &bytes);
@@ -319,18 +319,18 @@ fn a_torn_last_record_is_mended_and_nothing_before_it() {
     assert_eq!(met, Met::Refused, "{before}");
 }
 
-fn snapshots(disk: &LyingDisk) -> Vec<PathBuf> {
+fn snapshots(disk: &FaultyDisk) -> Vec<PathBuf> {
     let is_snapshot = |path: &PathBuf| path.extension().is_some_and(|is| is == "snap");
     disk.files().into_iter().filter(is_snapshot).collect()
 }
 
-fn rename(disk: &LyingDisk, from: &Path, to: &Path) {
+fn rename(disk: &FaultyDisk, from: &Path, to: &Path) {
     let bytes = disk.bytes(from).expect("it is there");
     disk.take(from);
     disk.put(to, &bytes);
 }
 
-fn swap(disk: &LyingDisk, one: &Path, other: &Path) {
+fn swap(disk: &FaultyDisk, one: &Path, other: &Path) {
     let bytes = disk
         .bytes(one)
         .zip(disk.bytes(other))
@@ -418,7 +418,7 @@ fn segments_that_are_missing_doubled_or_of_another_size_are_refused() {
 }
 
 /// Whether `snapshot check` accepts the changed file.
-fn loads_with(disk: &LyingDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> bool {
+fn loads_with(disk: &FaultyDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> bool {
     let disk = disk.fork(1);
     edit(&disk, path, change);
     let reader = SnapshotReader::open_file(&disk, path);

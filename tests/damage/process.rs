@@ -4,7 +4,7 @@
 use crate::harness::{Server, wait_for};
 use crate::specimen::{self, End};
 use edgetcd::identity::Identity;
-use edgetcd::wal::{Line, LyingDisk, RealDisk, dump, segments};
+use edgetcd::wal::{FaultyDisk, Line, RealDisk, dump, segments};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -118,7 +118,7 @@ fn by_program(data: &Path) {
     assert_eq!(server.stop().code(), Some(0), "{}", server.log());
 }
 
-pub fn export(disk: &LyingDisk, to: &Path) {
+pub fn export(disk: &FaultyDisk, to: &Path) {
     for path in disk.files() {
         let inside = path.strip_prefix(specimen::DIR).expect("it lies there");
         let file = to.join(inside);

@@ -10,7 +10,7 @@ use edgetcd::raft::{
     SnapshotMark, Term,
 };
 use edgetcd::tree::{Action, Bytes, ClusterTime, Command, Key, Stamp, WallTime};
-use edgetcd::wal::{Batch, Clock, Home, Line, LyingDisk, Options, Wal, dump, recover, segments};
+use edgetcd::wal::{Batch, Clock, FaultyDisk, Home, Line, Options, Wal, dump, recover, segments};
 use std::path::{Path, PathBuf};
 
 /// Path of the directory on the disk in memory.
@@ -43,7 +43,7 @@ pub enum End {
 
 /// A node that runs on a disk in memory.
 struct Life {
-    wal: Wal<LyingDisk>,
+    wal: Wal<FaultyDisk>,
     identity: Identity,
     state: State,
     term: u64,
@@ -51,8 +51,8 @@ struct Life {
 }
 
 /// A directory on a disk on which no process runs. Its node was the only member and had this peer URL.
-pub fn make(peer_url: &str, end: End) -> LyingDisk {
-    let disk = LyingDisk::new(7);
+pub fn make(peer_url: &str, end: End) -> FaultyDisk {
+    let disk = FaultyDisk::new(7);
     let args = [
         format!("--initial-advertise-peer-urls={peer_url}"),
         format!("--initial-cluster=default={peer_url}"),
@@ -91,7 +91,7 @@ pub fn make(peer_url: &str, end: End) -> LyingDisk {
 }
 
 /// The records in the order in which they were written.
-pub fn records(disk: &LyingDisk) -> Vec<(PathBuf, Line)> {
+pub fn records(disk: &FaultyDisk) -> Vec<(PathBuf, Line)> {
     let wal = Path::new(DIR).join("member/wal");
     let mut all = Vec::new();
     for path in segments(disk, &wal).expect("a folder") {

@@ -2,7 +2,7 @@
 
 use crate::support::{self, ballot, edit, entries, open, read_all, records};
 use edgetcd::raft::{Change, ChangeKind, Entry, NodeId, Payload};
-use edgetcd::wal::{Batch, Clock, LyingDisk, WalErrorKind};
+use edgetcd::wal::{Batch, Clock, FaultyDisk, WalErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ const SEGMENT: u64 = 16 * 1024;
 
 /// A log with acknowledged entries 1 to 3, and a batch of three more records that was written but not synced. Also
 /// returns the place of that batch.
-fn torn() -> (LyingDisk, PathBuf, Range<usize>) {
-    let disk = LyingDisk::new(1);
+fn torn() -> (FaultyDisk, PathBuf, Range<usize>) {
+    let disk = FaultyDisk::new(1);
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 3, 1, 41)).expect("written");
     let begin = records(&disk)
@@ -30,7 +30,7 @@ fn torn() -> (LyingDisk, PathBuf, Range<usize>) {
 
 /// The log must open, contain the acknowledged entries, be a prefix of the appended ones, accept more, and keep these
 /// through another power failure.
-fn must_recover(disk: &LyingDisk, what: &str) -> usize {
+fn must_recover(disk: &FaultyDisk, what: &str) -> usize {
     let (_home, mut wal, recovered) =
         open(disk, SEGMENT).unwrap_or_else(|error| panic!("{what}: {error}"));
     let found = read_all(&wal, &recovered);
@@ -107,7 +107,7 @@ fn one_bit_flipped_at_every_byte_of_the_last_batch() {
 #[test]
 fn old_bytes_at_every_byte_of_the_last_batch() {
     // Records of an earlier file at exactly the same places. They would be good if they had no salt of their own.
-    let old = LyingDisk::new(77);
+    let old = FaultyDisk::new(77);
     let (_home, mut wal, _) = open(&old, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 3, 1, 41)).expect("written");
     wal.write(&entries(4, 6, 1, 41)).expect("written");
@@ -128,7 +128,7 @@ fn old_bytes_at_every_byte_of_the_last_batch() {
 /// The same for a batch that continues in a new segment: the new segment's head may be torn, too.
 #[test]
 fn cut_at_every_byte_of_a_new_segment() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let (_home, mut wal, _) = open(&disk, 4096).expect("a new directory");
     wal.write(&entries(1, 30, 1, 90)).expect("written");
     wal.append(&entries(31, 40, 1, 90)).expect("appended");
@@ -157,8 +157,8 @@ fn cut_at_every_byte_of_a_new_segment() {
 }
 
 /// A cleanly closed log with every kind of record, in several segments.
-fn every_kind() -> LyingDisk {
-    let disk = LyingDisk::new(5);
+fn every_kind() -> FaultyDisk {
+    let disk = FaultyDisk::new(5);
     let (home, mut wal, _) = open(&disk, 4096).expect("a new directory");
     wal.write(&ballot(1, 7)).expect("written");
     let clock = |at| Clock {
@@ -239,7 +239,7 @@ fn a_flipped_bit_in_any_durable_record_is_refused() {
     }
 }
 
-fn must_refuse(disk: &LyingDisk, path: &Path, at: u64, record: u64, what: &str) {
+fn must_refuse(disk: &FaultyDisk, path: &Path, at: u64, record: u64, what: &str) {
     let disk = disk.fork(at);
     edit(&disk, path, |bytes| bytes[at as usize] ^= 1 << (at % 8));
     let before: Vec<_> = disk.files().iter().map(|path| disk.bytes(path)).collect();
@@ -294,7 +294,7 @@ fn a_zeroed_sector_before_the_last_sync_is_refused() {
 #[test]
 fn a_stop_that_was_not_synced_is_not_called_durable() {
     for seed in 0..16 {
-        let disk = LyingDisk::new(seed);
+        let disk = FaultyDisk::new(seed);
         let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
         wal.write(&entries(1, 62, 1, 41)).expect("written");
         disk.fail_sync_after(0);
@@ -324,9 +324,9 @@ fn a_stop_that_was_not_synced_is_not_called_durable() {
 #[test]
 fn a_segment_whose_name_was_not_durable_is_not_lost_with_what_is_in_it() {
     for seed in 0..32 {
-        let disk = LyingDisk::new(seed);
+        let disk = FaultyDisk::new(seed);
         let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
-        let write = |wal: &mut edgetcd::wal::Wal<LyingDisk>, from: u64, to: u64| {
+        let write = |wal: &mut edgetcd::wal::Wal<FaultyDisk>, from: u64, to: u64| {
             (from..=to).for_each(|at| wal.write(&entries(at, at, 1, 1000)).expect("written"));
         };
         write(&mut wal, 1, 10);
@@ -345,7 +345,7 @@ fn a_segment_whose_name_was_not_durable_is_not_lost_with_what_is_in_it() {
 }
 
 /// Simulates that the newest segment was named just before the process was killed: its rename is not synced.
-fn unname_durably(disk: &LyingDisk) {
+fn unname_durably(disk: &FaultyDisk) {
     use edgetcd::wal::Disk;
     disk.kill();
     let newest = disk

@@ -4,15 +4,15 @@
 use crate::support::{
     self, DIR, ballot, edit, entries, mark, open, open_with, options, read_all, records, segments,
 };
-use edgetcd::wal::{Batch, Disk, Home, LyingDisk, Options, Wal, WalErrorKind, recover};
+use edgetcd::wal::{Batch, Disk, FaultyDisk, Home, Options, Wal, WalErrorKind, recover};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 const SEGMENT: u64 = 4096;
 
 /// Entries 1 to 100 in seven segments (and one prepared segment), closed cleanly.
-fn closed() -> LyingDisk {
-    let disk = LyingDisk::new(2);
+fn closed() -> FaultyDisk {
+    let disk = FaultyDisk::new(2);
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     home.write_identity(b"me").expect("written");
     for from in (1..=100).step_by(10) {
@@ -25,7 +25,7 @@ fn closed() -> LyingDisk {
 }
 
 /// The directory must be refused with `says` in the message, and must not be changed.
-fn must_refuse(disk: &LyingDisk, path: &Path, says: &str) {
+fn must_refuse(disk: &FaultyDisk, path: &Path, says: &str) {
     let before: Vec<_> = disk
         .files()
         .into_iter()
@@ -46,12 +46,12 @@ fn must_refuse(disk: &LyingDisk, path: &Path, says: &str) {
     assert!(before == after, "{error}: and something was changed");
 }
 
-fn must_hold(disk: &LyingDisk, last: u64) {
+fn must_hold(disk: &FaultyDisk, last: u64) {
     let (_home, wal, recovered) = open(disk, SEGMENT).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(read_all(&wal, &recovered), entries(1, last, 1, 200).entries);
 }
 
-fn rename(disk: &LyingDisk, from: &Path, to: &Path) {
+fn rename(disk: &FaultyDisk, from: &Path, to: &Path) {
     let bytes = disk.bytes(from).expect("it is there");
     disk.take(from);
     disk.put(to, &bytes);
@@ -104,7 +104,7 @@ fn swapped_renamed_and_foreign_segments_are_refused() {
     );
 
     // A segment with the right number from another log in this directory.
-    let other = LyingDisk::new(99);
+    let other = FaultyDisk::new(99);
     let (_home, mut wal, _) = open(&other, SEGMENT).expect("a new directory");
     for from in (1..=100).step_by(10) {
         wal.write(&entries(from, from + 9, 1, 200))
@@ -245,7 +245,7 @@ fn directories_of_other_programs_are_refused_untouched() {
         (member.join("wal/mine.wal"), "no file such a name"),
         (member.join("snap/db"), "database of an etcd member"),
     ] {
-        let disk = LyingDisk::new(1);
+        let disk = FaultyDisk::new(1);
         let (home, wal, _) = open(&disk, SEGMENT).expect("a new directory");
         drop((home, wal));
         disk.put(&file, b"theirs");
@@ -266,7 +266,7 @@ fn directories_of_other_programs_are_refused_untouched() {
 
 #[test]
 fn a_full_disk_leaves_the_log_as_it_was() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     disk.set_capacity(disk.used());
     let mut last = 0;
@@ -306,17 +306,17 @@ fn a_full_disk_leaves_the_log_as_it_was() {
 #[test]
 fn the_log_leaves_room_for_the_next_snapshot_and_a_snapshot_makes_room_for_the_log() {
     const RESERVE: u64 = 40_000;
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     disk.set_capacity(disk.used() + 2 * RESERVE);
-    let fill = |wal: &mut Wal<LyingDisk>, mut last: u64| {
+    let fill = |wal: &mut Wal<FaultyDisk>, mut last: u64| {
         wal.set_reserve(RESERVE);
         while wal.write(&entries(last + 1, last + 3, 1, 300)).is_ok() {
             last += 3;
         }
         last
     };
-    let snapshot = |wal: &mut Wal<LyingDisk>, last: u64| {
+    let snapshot = |wal: &mut Wal<FaultyDisk>, last: u64| {
         let mut writer = wal.begin_snapshot(&mark(last, 1)).expect("begun");
         writer
             .write(&vec![7; RESERVE as usize - 2000])
@@ -355,7 +355,7 @@ fn the_log_leaves_room_for_the_next_snapshot_and_a_snapshot_makes_room_for_the_l
 #[test]
 fn after_a_tiny_segment_room_is_no_less_scarce() {
     const USUAL: u64 = 16 * SEGMENT;
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let (_home, mut wal, _) = open(&disk, USUAL).expect("a new directory");
     let snapshots = || {
         let all = disk.files().into_iter();
@@ -390,7 +390,7 @@ fn after_a_tiny_segment_room_is_no_less_scarce() {
 
 #[test]
 fn a_full_disk_at_the_first_start_leaves_nothing_in_the_way() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     disk.set_capacity(SEGMENT - 1);
     let error = open(&disk, SEGMENT)
         .map(|_| ())
@@ -404,7 +404,7 @@ fn a_full_disk_at_the_first_start_leaves_nothing_in_the_way() {
 
 #[test]
 fn a_failed_sync_is_final() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 1, 1, 100)).expect("written");
     disk.fail_sync_after(0);
@@ -444,7 +444,7 @@ fn a_failed_sync_is_final() {
 #[test]
 fn what_a_failed_sync_left_in_the_cache_is_written_anew() {
     for seed in 0..40 {
-        let disk = LyingDisk::new(seed);
+        let disk = FaultyDisk::new(seed);
         let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
         wal.write(&entries(1, 1, 1, 1000)).expect("written");
         disk.fail_sync_after(0);
@@ -470,7 +470,7 @@ fn what_a_failed_sync_left_in_the_cache_is_written_anew() {
 #[test]
 fn what_was_zeroed_without_a_sync_is_zeroed_again() {
     for (seed, failing) in (0..40).flat_map(|seed| [0, 1, 2].map(|failing| (seed, failing))) {
-        let disk = LyingDisk::new(seed);
+        let disk = FaultyDisk::new(seed);
         let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
         wal.write(&entries(1, 1, 1, 600)).expect("written");
         wal.append(&entries(2, 4, 1, 600)).expect("appended");
@@ -504,7 +504,7 @@ fn nothing_is_written_by_a_start_after_a_clean_stop() {
     let before = disk.changes();
     for _ in 0..3 {
         let home = Home::open(disk.clone(), options(SEGMENT)).expect("opens");
-        let (wal, _): (Wal<LyingDisk>, _) = recover(&home).expect("recovers");
+        let (wal, _): (Wal<FaultyDisk>, _) = recover(&home).expect("recovers");
         wal.close().expect("closed");
     }
     assert_eq!(disk.changes(), before);
@@ -512,7 +512,7 @@ fn nothing_is_written_by_a_start_after_a_clean_stop() {
 
 #[test]
 fn a_ballot_survives_the_segments_it_was_written_in() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let (home, mut wal, _) = open_with(
         &disk,
         Options {
@@ -546,14 +546,14 @@ fn a_ballot_survives_the_segments_it_was_written_in() {
 
 #[test]
 fn segments_grow_while_they_fill_fast_and_shrink_again() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let options = Options {
         segment_bytes_max: 4 * SEGMENT,
         max_wals: 0,
         ..options(SEGMENT)
     };
     let (_home, mut wal, _) = open_with(&disk, options).expect("a new directory");
-    let fill = |wal: &mut Wal<LyingDisk>, pause: u64| {
+    let fill = |wal: &mut Wal<FaultyDisk>, pause: u64| {
         let mut index = wal.last().index.0;
         let rolls = wal.stats().rolls.load(Relaxed);
         while wal.stats().rolls.load(Relaxed) == rolls {

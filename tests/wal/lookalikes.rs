@@ -1,7 +1,7 @@
 //! A torn batch with a value full of bytes that look like records.
 
 use crate::support::{edit, entries, open, read_all, records, segments};
-use edgetcd::wal::{LyingDisk, WalErrorKind};
+use edgetcd::wal::{FaultyDisk, WalErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ const VALUE_BYTES: usize = if cfg!(debug_assertions) { 1 } else { 10 } << 20;
 const RECOVERY_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 1 });
 
 /// A log of two entries, and the place of the second, large one. With `more` there is a third entry.
-fn large_value(more: bool) -> (LyingDisk, PathBuf, usize) {
-    let disk = LyingDisk::new(1);
+fn large_value(more: bool) -> (FaultyDisk, PathBuf, usize) {
+    let disk = FaultyDisk::new(1);
     let segment_bytes = VALUE_BYTES as u64 + 65_536;
     let (home, mut wal, _) = open(&disk, segment_bytes).expect("a new directory");
     wal.write(&entries(1, 1, 1, 10)).expect("written");
@@ -30,7 +30,7 @@ fn large_value(more: bool) -> (LyingDisk, PathBuf, usize) {
 
 /// Fills the value so that every eight bytes look like the beginning of a record until its checksum is tested. Each
 /// such record calls the torn record durable and extends to the end of the value.
-fn fill_with_lookalikes(disk: &LyingDisk, path: &Path, offset: usize) {
+fn fill_with_lookalikes(disk: &FaultyDisk, path: &Path, offset: usize) {
     edit(disk, path, |bytes| {
         let value = &mut bytes[offset + 16..][..VALUE_BYTES];
         let durable = (offset / 8) as u32 + 1;

@@ -4,19 +4,19 @@
 use crate::support::{DIR, ballot, entries, mark, open, open_with, options, read_all, segments};
 use edgetcd::raft::{Entry, LogIndex};
 use edgetcd::wal::{
-    Batch, Clock, Home, LyingDisk, Options, RealDisk, Seen, WalErrorKind, look, recover,
+    Batch, Clock, FaultyDisk, Home, Options, RealDisk, Seen, WalErrorKind, look, recover,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const SEGMENT: u64 = 4096;
 
-fn seen(disk: &LyingDisk) -> Seen<LyingDisk> {
+fn seen(disk: &FaultyDisk) -> Seen<FaultyDisk> {
     let seen = look(disk.clone(), options(SEGMENT));
     seen.expect("it is good").expect("something is there")
 }
 
-fn indexes(seen: Seen<LyingDisk>) -> Vec<(u64, u64)> {
+fn indexes(seen: Seen<FaultyDisk>) -> Vec<(u64, u64)> {
     let entries: Result<Vec<Entry>, _> = seen.entries.collect();
     let entries = entries.expect("they read back");
     let at = |entry: &Entry| (entry.position.index.0, entry.position.term.0);
@@ -25,14 +25,14 @@ fn indexes(seen: Seen<LyingDisk>) -> Vec<(u64, u64)> {
 
 #[test]
 fn a_directory_that_is_not_there_is_new_and_stays_so() {
-    let disk = LyingDisk::new(1);
+    let disk = FaultyDisk::new(1);
     let nothing = look(disk.clone(), options(SEGMENT)).expect("it is good");
     assert!(nothing.is_none() && disk.files().is_empty() && disk.changes() == 0);
 }
 
 #[test]
 fn entries_come_in_order_without_those_that_were_replaced() {
-    let disk = LyingDisk::new(2);
+    let disk = FaultyDisk::new(2);
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 40, 1, 200)).expect("written");
     wal.write(&ballot(2, 1)).expect("written");
@@ -78,7 +78,7 @@ fn entries_come_in_order_without_those_that_were_replaced() {
 
 #[test]
 fn what_was_opened_stays_readable_when_it_is_removed() {
-    let disk = LyingDisk::new(3);
+    let disk = FaultyDisk::new(3);
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 100, 1, 200)).expect("written");
     let seen = seen(&disk);
@@ -90,7 +90,7 @@ fn what_was_opened_stays_readable_when_it_is_removed() {
 
 #[test]
 fn of_a_running_node_a_moment_is_seen() {
-    let disk = LyingDisk::new(4);
+    let disk = FaultyDisk::new(4);
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 10, 1, 40)).expect("written");
     let moment = seen(&disk);
@@ -211,7 +211,7 @@ fn the_lock_is_looked_at_and_left_alone() {
 
 #[test]
 fn a_reset_log_has_no_entries_yet() {
-    let disk = LyingDisk::new(6);
+    let disk = FaultyDisk::new(6);
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 10, 1, 40)).expect("written");
     let snapshot = wal.begin_snapshot(&mark(50, 2));

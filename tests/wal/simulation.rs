@@ -6,7 +6,7 @@
 
 use crate::support::{self, entry, open_with, options, position};
 use edgetcd::raft::{Ballot, Entry, LogIndex, NodeId, Position, SnapshotMark, Term};
-use edgetcd::wal::{Batch, Clock, Home, LyingDisk, Recovered, Wal, WalError, WalErrorKind};
+use edgetcd::wal::{Batch, Clock, FaultyDisk, Home, Recovered, Wal, WalError, WalErrorKind};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -70,8 +70,8 @@ impl Random {
 struct World {
     seed: u64,
     random: Random,
-    disk: LyingDisk,
-    open: Option<(Home<LyingDisk>, Wal<LyingDisk>)>,
+    disk: FaultyDisk,
+    open: Option<(Home<FaultyDisk>, Wal<FaultyDisk>)>,
     /// The first state is acknowledged. After a crash, the log may have any of them.
     states: Vec<State>,
     /// Possible newest snapshots.
@@ -92,7 +92,7 @@ impl World {
         World {
             seed,
             random: Random(seed * 2 + 1),
-            disk: LyingDisk::new(seed),
+            disk: FaultyDisk::new(seed),
             open: None,
             states: vec![State::default()],
             snapshots: [None].into(),
@@ -146,7 +146,7 @@ impl World {
         }
     }
 
-    fn compare(&mut self, wal: &Wal<LyingDisk>, mut recovered: Recovered<LyingDisk>) {
+    fn compare(&mut self, wal: &Wal<FaultyDisk>, mut recovered: Recovered<FaultyDisk>) {
         let snapshot = recovered
             .snapshot
             .as_ref()

@@ -5,7 +5,7 @@ use crate::support::{
     self, DIR, edit, entries, mark, open, open_with, options, position, read_all,
 };
 use edgetcd::raft::LogIndex;
-use edgetcd::wal::{Home, LyingDisk, Options, SnapshotReader, Wal, WalError, WalErrorKind};
+use edgetcd::wal::{FaultyDisk, Home, Options, SnapshotReader, Wal, WalError, WalErrorKind};
 use std::path::{Path, PathBuf};
 
 const SEGMENT: u64 = 4096;
@@ -13,9 +13,9 @@ const SEGMENT: u64 = 4096;
 /// Runs `work` on copies of a disk. The power fails at its first change, then at its second, and so on until `work`
 /// completes, a few times each. `check` inspects the disk after the crash.
 fn at_every_step(
-    disk: &LyingDisk,
-    work: impl Fn(&LyingDisk) -> Result<(), WalError>,
-    check: impl Fn(&LyingDisk, &str),
+    disk: &FaultyDisk,
+    work: impl Fn(&FaultyDisk) -> Result<(), WalError>,
+    check: impl Fn(&FaultyDisk, &str),
 ) {
     for step in 0.. {
         let mut through = false;
@@ -38,15 +38,15 @@ fn at_every_step(
 
 /// Called as the last step of some work, because the background thread that prepares the next segment does not report a
 /// power failure.
-fn still_there(home: &Home<LyingDisk>) -> Result<(), WalError> {
+fn still_there(home: &Home<FaultyDisk>) -> Result<(), WalError> {
     home.identity().map(|_| ())
 }
 
-fn must_open(disk: &LyingDisk, what: &str) -> support::Opened {
+fn must_open(disk: &FaultyDisk, what: &str) -> support::Opened {
     open(disk, SEGMENT).unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
-fn save(wal: &mut Wal<LyingDisk>, index: u64, term: u64, bytes: usize) -> Result<(), WalError> {
+fn save(wal: &mut Wal<FaultyDisk>, index: u64, term: u64, bytes: usize) -> Result<(), WalError> {
     let mut writer = wal.begin_snapshot(&mark(index, term))?;
     let piece: Vec<u8> = (0..10_000).map(|n| (n + index) as u8).collect();
     for at in (0..bytes).step_by(piece.len()) {
@@ -56,7 +56,7 @@ fn save(wal: &mut Wal<LyingDisk>, index: u64, term: u64, bytes: usize) -> Result
     wal.compact(&mark(index, term))
 }
 
-fn read(mut reader: SnapshotReader<LyingDisk>) -> Vec<u8> {
+fn read(mut reader: SnapshotReader<FaultyDisk>) -> Vec<u8> {
     let mut bytes = Vec::new();
     while reader.next(&mut bytes).expect("the snapshot reads back") {}
     assert_eq!(bytes.len() as u64, reader.bytes());
@@ -64,8 +64,8 @@ fn read(mut reader: SnapshotReader<LyingDisk>) -> Vec<u8> {
 }
 
 /// A log of 60 entries in several segments, with snapshots at 10 and 30.
-fn grown() -> LyingDisk {
-    let disk = LyingDisk::new(3);
+fn grown() -> FaultyDisk {
+    let disk = FaultyDisk::new(3);
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     home.write_identity(b"me").expect("written");
     for from in [1, 11, 21, 31, 41, 51] {
@@ -81,13 +81,13 @@ fn grown() -> LyingDisk {
 
 #[test]
 fn power_lost_at_every_step_of_making_a_directory() {
-    let start = |disk: &LyingDisk| {
+    let start = |disk: &FaultyDisk| {
         let (home, mut wal, _) = open(disk, SEGMENT)?;
         home.write_identity(b"me")?;
         wal.write(&entries(1, 1, 1, 10))?;
         still_there(&home)
     };
-    at_every_step(&LyingDisk::new(9), start, |disk, what| {
+    at_every_step(&FaultyDisk::new(9), start, |disk, what| {
         let (home, mut wal, recovered) = must_open(disk, what);
         let identity = home
             .identity()
@@ -118,7 +118,7 @@ fn power_lost_at_every_step_of_making_a_directory() {
 #[test]
 fn what_a_killed_process_left_is_made_durable_by_the_next() {
     for step in 0.. {
-        let disk = LyingDisk::new(step);
+        let disk = FaultyDisk::new(step);
         disk.cut_power_after(step);
         let started = open(&disk, SEGMENT).and_then(|(home, mut wal, _)| {
             home.write_identity(b"me")?;
@@ -157,11 +157,11 @@ fn what_a_killed_process_left_is_made_durable_by_the_next() {
 
 #[test]
 fn power_lost_at_every_step_of_going_on_in_new_segments() {
-    let disk = LyingDisk::new(4);
+    let disk = FaultyDisk::new(4);
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 30, 1, 100)).expect("written");
     drop((_home, wal));
-    let work = |disk: &LyingDisk| {
+    let work = |disk: &FaultyDisk| {
         let (home, mut wal, _) = open(disk, SEGMENT)?;
         wal.write(&entries(31, 45, 1, 100))?;
         // Larger than any segment: it gets a segment of its own, although another one was prepared.
@@ -187,7 +187,7 @@ fn power_lost_at_every_step_of_a_snapshot() {
         max_snapshots: 1,
         ..options(SEGMENT)
     };
-    let work = |disk: &LyingDisk| {
+    let work = |disk: &FaultyDisk| {
         let (home, mut wal, _) = open_with(disk, options())?;
         save(&mut wal, 50, 1, 100_000)?;
         still_there(&home)
@@ -219,7 +219,7 @@ fn power_lost_at_every_step_of_a_snapshot() {
 
 #[test]
 fn power_lost_at_every_step_of_installing_a_snapshot() {
-    let work = |disk: &LyingDisk| {
+    let work = |disk: &FaultyDisk| {
         let (home, mut wal, _) = open(disk, SEGMENT)?;
         save(&mut wal, 100, 7, 30_000)?;
         wal.write(&entries(101, 102, 7, 50))?;
@@ -260,7 +260,7 @@ fn power_lost_at_every_step_of_recovering() {
         );
         disk.put(&PathBuf::from(DIR).join("member/snap/x.tmp"), b"half");
     }
-    let work = |disk: &LyingDisk| {
+    let work = |disk: &FaultyDisk| {
         let (home, _, recovered) = open(disk, SEGMENT)?;
         assert!(recovered.log.last.0 < 66);
         still_there(&home)
@@ -278,7 +278,7 @@ fn power_lost_at_every_step_of_recovering() {
 }
 
 /// The snapshots of a disk, oldest first.
-fn snapshots(disk: &LyingDisk) -> Vec<PathBuf> {
+fn snapshots(disk: &FaultyDisk) -> Vec<PathBuf> {
     let is_snapshot = |path: &PathBuf| path.extension().is_some_and(|e| e == "snap");
     disk.files().into_iter().filter(is_snapshot).collect()
 }
@@ -311,7 +311,7 @@ fn a_bad_newest_snapshot_gives_way_to_the_one_before_it() {
 
 type Damage<'a> = dyn Fn(&mut Vec<u8>) + 'a;
 
-fn falls_back(grown: &LyingDisk, newest: &Path, what: &str, damage: &Damage) {
+fn falls_back(grown: &FaultyDisk, newest: &Path, what: &str, damage: &Damage) {
     let disk = grown.fork(1);
     edit(&disk, newest, damage);
     let (_home, mut wal, recovered) = must_open(&disk, what);
@@ -381,7 +381,7 @@ fn a_bad_snapshot_that_the_log_cannot_stand_in_for_is_refused() {
 #[test]
 fn old_files_go_and_needed_ones_stay() {
     for (max_wals, max_snapshots) in [(1, 1), (2, 3), (5, 5), (0, 0)] {
-        let disk = LyingDisk::new(3);
+        let disk = FaultyDisk::new(3);
         let options = Options {
             max_wals,
             max_snapshots,
@@ -474,7 +474,7 @@ fn a_snapshot_from_a_leader_waits_under_a_temporary_name() {
     let disk = grown();
     let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
     let before = disk.files();
-    let receive = |wal: &mut Wal<LyingDisk>| {
+    let receive = |wal: &mut Wal<FaultyDisk>| {
         let mut writer = wal.begin_snapshot(&mark(100, 7)).expect("begun");
         writer.write(b"theirs").expect("written");
         writer.seal().expect("sealed");

@@ -4,7 +4,7 @@ use edgetcd::raft::{
     Ballot, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMark, Term,
 };
 use edgetcd::wal::{
-    Batch, Clock, Disk, Home, Line, LyingDisk, Options, Recovered, Seen, Wal, WalError,
+    Batch, Clock, Disk, FaultyDisk, Home, Line, Options, Recovered, Seen, Wal, WalError,
     WalErrorKind, dump, look, recover,
 };
 use std::path::{Path, PathBuf};
@@ -76,9 +76,9 @@ pub fn mark(index: u64, term: u64) -> SnapshotMark {
     }
 }
 
-pub type Opened = (Home<LyingDisk>, Wal<LyingDisk>, Recovered<LyingDisk>);
+pub type Opened = (Home<FaultyDisk>, Wal<FaultyDisk>, Recovered<FaultyDisk>);
 
-pub fn open_with(disk: &LyingDisk, options: Options) -> Result<Opened, WalError> {
+pub fn open_with(disk: &FaultyDisk, options: Options) -> Result<Opened, WalError> {
     let (files, changes) = (disk.files(), disk.changes());
     let told = look(disk.clone(), options.clone()).map(|seen| seen.map(Told::new));
     assert!(
@@ -102,7 +102,7 @@ struct Told {
 }
 
 impl Told {
-    fn new(seen: Seen<LyingDisk>) -> Told {
+    fn new(seen: Seen<FaultyDisk>) -> Told {
         Told {
             start: seen.start(),
             last: seen.last,
@@ -150,7 +150,7 @@ fn check_told(told: Result<Option<Told>, WalError>, opened: &Result<Opened, WalE
     );
 }
 
-pub fn open(disk: &LyingDisk, segment_bytes: u64) -> Result<Opened, WalError> {
+pub fn open(disk: &FaultyDisk, segment_bytes: u64) -> Result<Opened, WalError> {
     open_with(disk, options(segment_bytes))
 }
 
@@ -198,7 +198,7 @@ fn check_stored_log<D: Disk>(recovered: &Recovered<D>, entries: &[Entry], start:
 }
 
 /// The segments, oldest first.
-pub fn segments(disk: &LyingDisk) -> Vec<PathBuf> {
+pub fn segments(disk: &FaultyDisk) -> Vec<PathBuf> {
     let wal = Path::new(DIR).join("member/wal");
     let inside =
         |path: &PathBuf| path.starts_with(&wal) && path.extension().is_some_and(|e| e == "wal");
@@ -206,7 +206,7 @@ pub fn segments(disk: &LyingDisk) -> Vec<PathBuf> {
 }
 
 /// All records with their files.
-pub fn records(disk: &LyingDisk) -> Vec<(PathBuf, Line)> {
+pub fn records(disk: &FaultyDisk) -> Vec<(PathBuf, Line)> {
     let mut all = Vec::new();
     for path in segments(disk) {
         let lines = dump(disk, &path).expect("a segment can be dumped");
@@ -216,7 +216,7 @@ pub fn records(disk: &LyingDisk) -> Vec<(PathBuf, Line)> {
 }
 
 /// Changes the bytes of a file in place.
-pub fn edit(disk: &LyingDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+pub fn edit(disk: &FaultyDisk, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = disk.bytes(path).expect("the file is there");
     change(&mut bytes);
     disk.put(path, &bytes);

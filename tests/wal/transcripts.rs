@@ -19,15 +19,15 @@
 
 use crate::support::{self, DIR, edit, entries, mark, open_with, options};
 use edgetcd::raft::{Ballot, LogIndex, NodeId, Position, Term};
-use edgetcd::wal::{Batch, Clock, Home, Line, LyingDisk, Options, Recovered, Wal, WalError};
+use edgetcd::wal::{Batch, Clock, FaultyDisk, Home, Line, Options, Recovered, Wal, WalError};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 struct Stage {
-    disk: LyingDisk,
+    disk: FaultyDisk,
     options: Options,
-    open: Option<(Home<LyingDisk>, Wal<LyingDisk>)>,
+    open: Option<(Home<FaultyDisk>, Wal<FaultyDisk>)>,
     said: String,
 }
 
@@ -70,7 +70,7 @@ impl<'a> Words<'a> {
 impl Stage {
     fn new() -> Stage {
         Stage {
-            disk: LyingDisk::new(1),
+            disk: FaultyDisk::new(1),
             options: options(4096),
             open: None,
             said: String::new(),
@@ -88,7 +88,7 @@ impl Stage {
         }
     }
 
-    fn wal(&mut self) -> &mut Wal<LyingDisk> {
+    fn wal(&mut self) -> &mut Wal<FaultyDisk> {
         &mut self.open.as_mut().expect("the log is open").1
     }
 
@@ -104,8 +104,8 @@ impl Stage {
                 self.result(closed, "closed");
                 drop(home);
             }
-            "kill" => self.end(LyingDisk::kill),
-            "crash" => self.end(LyingDisk::crash),
+            "kill" => self.end(FaultyDisk::kill),
+            "crash" => self.end(FaultyDisk::crash),
             "append" | "write" | "sync" => self.write(&words),
             "ballot" | "clock" => self.note(&words),
             "snapshot" => self.snapshot(&words),
@@ -137,7 +137,7 @@ impl Stage {
             said: std::mem::take(&mut self.said),
             ..Stage::new()
         };
-        self.disk = LyingDisk::new(words.named("seed").unwrap_or(1));
+        self.disk = FaultyDisk::new(words.named("seed").unwrap_or(1));
         self.options = Options {
             max_wals: words.named("wals").unwrap_or(5) as usize,
             max_snapshots: words.named("snapshots").unwrap_or(5) as usize,
@@ -155,7 +155,7 @@ impl Stage {
         }
     }
 
-    fn show(&mut self, recovered: &Recovered<LyingDisk>) {
+    fn show(&mut self, recovered: &Recovered<FaultyDisk>) {
         if recovered.ballot != Ballot::default() {
             let vote = recovered
                 .ballot
@@ -202,7 +202,7 @@ impl Stage {
             .for_each(|warning| self.say(format!("warning: {warning}")));
     }
 
-    fn end(&mut self, how: fn(&LyingDisk)) {
+    fn end(&mut self, how: fn(&FaultyDisk)) {
         how(&self.disk);
         self.open = None;
     }

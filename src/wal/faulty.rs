@@ -5,12 +5,12 @@
 //! seed and the sequence of calls determine everything, so a run can be repeated. Background jobs run at once in the
 //! caller.
 //!
-//! A test can inject these faults: a power failure at the n-th change ([`LyingDisk::cut_power_after`]), a failed sync
-//! ([`LyingDisk::fail_sync_after`]; as on Linux, the next sync succeeds and proves nothing), a full disk
-//! ([`LyingDisk::set_capacity`]), slow syncs ([`LyingDisk::set_sync_delay`]), and a disk that hangs
-//! ([`LyingDisk::hold_syncs`]).
+//! A test can inject these faults: a power failure at the n-th change ([`FaultyDisk::cut_power_after`]), a failed sync
+//! ([`FaultyDisk::fail_sync_after`]; as on Linux, the next sync succeeds and proves nothing), a full disk
+//! ([`FaultyDisk::set_capacity`]), slow syncs ([`FaultyDisk::set_sync_delay`]), and a disk that hangs
+//! ([`FaultyDisk::hold_syncs`]).
 //!
-//! A clone refers to the same disk. Handles that were opened before [`LyingDisk::crash`] or [`LyingDisk::kill`] are
+//! A clone refers to the same disk. Handles that were opened before [`FaultyDisk::crash`] or [`FaultyDisk::kill`] are
 //! invalid afterwards: every call on them returns an error, and dropping them changes nothing.
 
 mod memory;
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 /// The faulty disk, described in the module documentation.
 #[derive(Clone)]
-pub struct LyingDisk(Arc<Shared>);
+pub struct FaultyDisk(Arc<Shared>);
 
 struct Shared {
     machine: Mutex<Machine>,
@@ -35,9 +35,9 @@ struct Shared {
     released: Condvar,
 }
 
-impl fmt::Debug for LyingDisk {
+impl fmt::Debug for FaultyDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LyingDisk")
+        write!(f, "FaultyDisk")
     }
 }
 
@@ -62,9 +62,9 @@ struct Machine {
     now: Duration,
 }
 
-impl LyingDisk {
+impl FaultyDisk {
     /// Creates an empty disk. Its faults are determined by `seed`.
-    pub fn new(seed: u64) -> LyingDisk {
+    pub fn new(seed: u64) -> FaultyDisk {
         let machine = Machine {
             random: Random::new(seed),
             boot: 0,
@@ -80,7 +80,7 @@ impl LyingDisk {
             held_syncs: 0,
             now: Duration::ZERO,
         };
-        LyingDisk(Arc::new(Shared {
+        FaultyDisk(Arc::new(Shared {
             machine: Mutex::new(machine),
             released: Condvar::new(),
         }))
@@ -97,7 +97,7 @@ impl LyingDisk {
     }
 
     /// The power fails at the `changes`-th change from now (0 means the next one). That change is done only in part.
-    /// From then on every call fails until [`LyingDisk::crash`].
+    /// From then on every call fails until [`FaultyDisk::crash`].
     pub fn cut_power_after(&self, changes: u64) {
         let mut machine = self.machine();
         machine.power_until = machine.changes.saturating_add(changes);
@@ -128,7 +128,7 @@ impl LyingDisk {
         self.machine().sync_delay = delay;
     }
 
-    /// From now on each file sync blocks its thread until [`LyingDisk::release_syncs`].
+    /// From now on each file sync blocks its thread until [`FaultyDisk::release_syncs`].
     pub fn hold_syncs(&self) {
         self.machine().holds_syncs = true;
     }
@@ -197,8 +197,8 @@ impl LyingDisk {
     }
 
     /// Copies the disk with its content, including the unsynced states. No process runs on the copy.
-    pub fn fork(&self, seed: u64) -> LyingDisk {
-        let copy = LyingDisk::new(seed);
+    pub fn fork(&self, seed: u64) -> FaultyDisk {
+        let copy = FaultyDisk::new(seed);
         let machine = self.machine();
         let mut copies = BTreeMap::new();
         let mut copy_node = |node: &Option<Node>| match node {
@@ -416,11 +416,11 @@ fn is_root(path: &Path) -> bool {
     path.parent().is_none()
 }
 
-impl Disk for LyingDisk {
-    type Reader = LyingReader;
-    type Writer = LyingFile;
-    type Segment = LyingFile;
-    type Lock = LyingLock;
+impl Disk for FaultyDisk {
+    type Reader = FaultyReader;
+    type Writer = FaultyFile;
+    type Segment = FaultyFile;
+    type Lock = FaultyLock;
 
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
         if self.machine().is_dir(dir) {
@@ -484,13 +484,13 @@ impl Disk for LyingDisk {
         })
     }
 
-    fn open(&self, file: &Path) -> io::Result<LyingReader> {
+    fn open(&self, file: &Path) -> io::Result<FaultyReader> {
         let machine = self.machine();
         machine.alive()?;
         let inode = machine.file(file)?;
         let bytes = lock(&inode).length;
         let (disk, boot) = (self.clone(), machine.boot);
-        Ok(LyingReader {
+        Ok(FaultyReader {
             disk,
             boot,
             inode,
@@ -498,13 +498,13 @@ impl Disk for LyingDisk {
         })
     }
 
-    fn create(&self, file: &Path) -> io::Result<LyingFile> {
+    fn create(&self, file: &Path) -> io::Result<FaultyFile> {
         let mut machine = self.machine();
         let inode = machine.inode(0);
         let made = Some(Node::File(inode.clone()));
         machine.change_names(|machine| machine.set_name(file, made))?;
         let (disk, boot) = (self.clone(), machine.boot);
-        Ok(LyingFile {
+        Ok(FaultyFile {
             disk,
             boot,
             inode,
@@ -524,12 +524,12 @@ impl Disk for LyingDisk {
         machine.change_names(|machine| machine.set_name(file, Some(Node::File(inode))))
     }
 
-    fn segment(&self, file: &Path) -> io::Result<LyingFile> {
+    fn segment(&self, file: &Path) -> io::Result<FaultyFile> {
         let machine = self.machine();
         machine.alive()?;
         let inode = machine.file(file)?;
         let (disk, boot) = (self.clone(), machine.boot);
-        Ok(LyingFile {
+        Ok(FaultyFile {
             disk,
             boot,
             inode,
@@ -537,7 +537,7 @@ impl Disk for LyingDisk {
         })
     }
 
-    fn lock(&self, file: &Path) -> io::Result<Locked<LyingLock>> {
+    fn lock(&self, file: &Path) -> io::Result<Locked<FaultyLock>> {
         let mut machine = self.machine();
         machine.alive()?;
         machine.refuse_dir(file)?;
@@ -545,7 +545,7 @@ impl Disk for LyingDisk {
             return Ok(Locked::Theirs(Some(std::process::id())));
         }
         let (disk, boot, path) = (self.clone(), machine.boot, file.to_path_buf());
-        Ok(Locked::Mine(LyingLock { disk, boot, path }))
+        Ok(Locked::Mine(FaultyLock { disk, boot, path }))
     }
 
     fn holder(&self, file: &Path) -> io::Result<Option<Holder>> {
@@ -576,15 +576,15 @@ impl Disk for LyingDisk {
 
 /// A file open for reading.
 #[derive(Debug)]
-pub struct LyingReader {
-    disk: LyingDisk,
+pub struct FaultyReader {
+    disk: FaultyDisk,
     boot: u64,
     inode: Arc<Mutex<Inode>>,
     bytes: u64,
 }
 
 /// Locks the machine, if it is still in the boot in which the handle was opened.
-fn same_boot(disk: &LyingDisk, boot: u64) -> io::Result<MutexGuard<'_, Machine>> {
+fn same_boot(disk: &FaultyDisk, boot: u64) -> io::Result<MutexGuard<'_, Machine>> {
     let machine = disk.machine();
     machine.alive()?;
     if machine.boot != boot {
@@ -593,7 +593,7 @@ fn same_boot(disk: &LyingDisk, boot: u64) -> io::Result<MutexGuard<'_, Machine>>
     Ok(machine)
 }
 
-impl DiskReader for LyingReader {
+impl DiskReader for FaultyReader {
     fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -613,15 +613,15 @@ impl DiskReader for LyingReader {
 
 /// A file open for writing.
 #[derive(Debug)]
-pub struct LyingFile {
-    disk: LyingDisk,
+pub struct FaultyFile {
+    disk: FaultyDisk,
     boot: u64,
     inode: Arc<Mutex<Inode>>,
     /// Offset of the next bytes, if the file is written from front to back.
     end: u64,
 }
 
-impl LyingFile {
+impl FaultyFile {
     fn sync_range(&self, from: u64, to: u64) -> io::Result<()> {
         let mut machine = same_boot(&self.disk, self.boot)?;
         let delay = machine.sync_delay;
@@ -636,7 +636,7 @@ impl LyingFile {
     }
 }
 
-impl DiskWriter for LyingFile {
+impl DiskWriter for FaultyFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut machine = same_boot(&self.disk, self.boot)?;
         machine.reserve(bytes.len() as u64)?;
@@ -650,7 +650,7 @@ impl DiskWriter for LyingFile {
     }
 }
 
-impl DiskSegment for LyingFile {
+impl DiskSegment for FaultyFile {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut machine = same_boot(&self.disk, self.boot)?;
         let length = lock(&self.inode).length;
@@ -668,13 +668,13 @@ impl DiskSegment for LyingFile {
 
 /// A lock. It is released on drop, unless the process that took it has ended.
 #[derive(Debug)]
-pub struct LyingLock {
-    disk: LyingDisk,
+pub struct FaultyLock {
+    disk: FaultyDisk,
     boot: u64,
     path: PathBuf,
 }
 
-impl Drop for LyingLock {
+impl Drop for FaultyLock {
     fn drop(&mut self) {
         let mut machine = self.disk.machine();
         if machine.boot == self.boot {
