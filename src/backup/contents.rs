@@ -5,7 +5,7 @@ use crate::engine::plausible::Writer;
 use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::node;
-use crate::raft::{NodeId, SnapshotMark};
+use crate::raft::{NodeId, SnapshotMetadata};
 use crate::replica::snapshot::{self, Unloaded};
 use crate::wal::{Disk, RealDisk, SliceEncoder, SnapshotReader};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use std::path::Path;
 /// A state and its origin.
 pub struct Contents {
     /// Metadata of the snapshot: its position and the members at that position.
-    pub mark: SnapshotMark,
+    pub mark: SnapshotMetadata,
     /// The complete state, with as many past events as were requested.
     pub state: State,
     /// Distinguishes this backup from every other one; see [`SnapshotReader::fingerprint`].

@@ -10,7 +10,7 @@ use super::BackupError;
 use crate::config::Config;
 use crate::engine::state::State;
 use crate::identity::Identity;
-use crate::raft::SnapshotMark;
+use crate::raft::SnapshotMetadata;
 use crate::wal::{self, Batch, Disk, Home, Options, RealDisk};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -55,7 +55,7 @@ impl Place {
 pub(super) fn make(
     place: &Place,
     identity: &Identity,
-    mark: &SnapshotMark,
+    mark: &SnapshotMetadata,
     state: &State,
     batch: &Batch,
 ) -> Result<(), BackupError> {
@@ -213,7 +213,7 @@ impl Aside {
     fn fill(
         &self,
         identity: &Identity,
-        mark: &SnapshotMark,
+        mark: &SnapshotMetadata,
         state: &State,
         batch: &Batch,
     ) -> Result<(), BackupError> {
@@ -230,7 +230,7 @@ impl Aside {
     }
 
     /// Reads the directory as a start would, so that an unreadable one is reported now and not at the start.
-    fn check(&self, mark: &SnapshotMark) -> Result<(), BackupError> {
+    fn check(&self, mark: &SnapshotMetadata) -> Result<(), BackupError> {
         let seen = wal::look(RealDisk::default(), self.options.clone())?;
         match seen.map(|seen| (seen.start(), seen.last)) {
             Some(found) if found == (mark.position, mark.position) => Ok(()),

@@ -76,7 +76,7 @@ use crate::engine::members::{Member, Members};
 use crate::engine::plausible::{self, Writer};
 use crate::engine::state::State;
 use crate::identity::Identity;
-use crate::raft::{Ballot, LogIndex, Membership, NodeId, Position, SnapshotMark};
+use crate::raft::{Ballot, LogIndex, Membership, NodeId, Position, SnapshotMetadata};
 use crate::replica::clock::{Clock, SystemClock};
 use crate::tree::{Census, ClusterTime, TreeIndex};
 use crate::wal::{self, Disk, RealDisk, WalError};
@@ -208,7 +208,7 @@ fn put(
 ) -> Result<Made, BackupError> {
     state.members = identity.founders.clone();
     let voters = identity.founders.iter().map(|member| NodeId(member.id));
-    let mark = SnapshotMark {
+    let mark = SnapshotMetadata {
         position,
         membership: Membership {
             voters: voters.collect(),

@@ -93,8 +93,8 @@ fn cluster_time_goes_on_by_the_wall_clock_and_no_key_goes_before_its_expiration(
     }
 }
 
-fn mark() -> SnapshotMark {
-    SnapshotMark {
+fn mark() -> SnapshotMetadata {
+    SnapshotMetadata {
         position: Position {
             term: crate::raft::Term(2),
             index: LogIndex(9),

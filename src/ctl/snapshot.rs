@@ -24,7 +24,7 @@ use super::restore::{stop, tell_warnings};
 use super::wal::held;
 use super::wire::{Ask, Patience};
 use crate::backup;
-use crate::raft::SnapshotMark;
+use crate::raft::SnapshotMetadata;
 use crate::tree::Census;
 use crate::wal::SliceChecker;
 
@@ -343,7 +343,7 @@ impl Asked<'_> {
         out: &mut dyn Write,
         name: &str,
         progress: &Progress,
-    ) -> Result<(SnapshotMark, u64), Unsaved> {
+    ) -> Result<(SnapshotMetadata, u64), Unsaved> {
         let mut checker = SliceChecker::default();
         let flawed = |flaw: crate::wal::Flaw| {
             let (endpoint, offset, what) = (self.endpoint, flaw.offset, flaw.what);

@@ -76,7 +76,7 @@ mod todo;
 mod trust;
 
 use crate::raft::{
-    AllRules, Ballot, Core, Entry, Input, LogIndex, NodeId, Position, SnapshotMark, Term,
+    AllRules, Ballot, Core, Entry, Input, LogIndex, NodeId, Position, SnapshotMetadata, Term,
 };
 use crate::tree::{Applied, ClusterTime, Tree};
 use core::time::Duration;
@@ -223,7 +223,7 @@ pub struct Incoming {
     /// The term that the sender stated.
     pub term: Term,
     /// The snapshot's metadata.
-    pub mark: SnapshotMark,
+    pub mark: SnapshotMetadata,
     /// The snapshot's content.
     pub state: State,
     /// Bytes of that content in the file.
@@ -241,7 +241,7 @@ pub enum DiskReport {
     /// A snapshot of this member's own state is durable.
     Snapshot {
         /// Its metadata: the log before its position may be deleted.
-        mark: SnapshotMark,
+        mark: SnapshotMetadata,
         /// Bytes of the state, without the overhead of the file.
         bytes: u64,
         /// Duration of making the snapshot.
@@ -341,9 +341,9 @@ pub enum DiskJob {
     /// Write a snapshot of this state in parallel to all other jobs.
     Snapshot(Box<Task>),
     /// The snapshot is durable, and the core no longer uses the log before it: delete files.
-    Compact(SnapshotMark),
+    Compact(SnapshotMetadata),
     /// Make the received snapshot the newest one, and sync. Only after that, delete the log.
-    Install(SnapshotMark),
+    Install(SnapshotMetadata),
 }
 
 /// A new version of what readers see.
@@ -434,7 +434,7 @@ pub struct Engine<T, R: Rules = AllRules> {
     followers: Followers,
     schedule: Schedule,
     /// A snapshot on disk. The log before it may be deleted when no follower needs that part any longer.
-    compacting: Option<(SnapshotMark, Monotonic)>,
+    compacting: Option<(SnapshotMetadata, Monotonic)>,
     /// The last membership change that was appended here.
     changing: Option<Position>,
     /// Whether a snapshot that can be sent is on disk.

@@ -7,7 +7,7 @@
 
 use super::entry::Malformed;
 use super::state::State;
-use crate::raft::SnapshotMark;
+use crate::raft::SnapshotMetadata;
 use crate::tree::{ClusterTime, TreeIndex};
 
 /// Indexes of entries, terms and counters stay below this: a million a second for two thousand years.
@@ -51,8 +51,8 @@ impl Writer {
 ///
 /// # Errors
 /// [`Malformed`], with what no cluster has.
-pub fn check(state: &State, mark: &SnapshotMark, writer: Writer) -> Result<(), Malformed> {
-    let SnapshotMark {
+pub fn check(state: &State, mark: &SnapshotMetadata, writer: Writer) -> Result<(), Malformed> {
+    let SnapshotMetadata {
         position,
         membership,
     } = mark;
@@ -121,11 +121,11 @@ mod tests {
         }
     }
 
-    fn honest() -> (State, SnapshotMark) {
+    fn honest() -> (State, SnapshotMetadata) {
         let mut state = State::new(Members::new(1, [member(1), member(2), member(3)]), 100);
         state.members.remove(NodeId(3));
         state.time = ClusterTime(1 << 60);
-        let mark = SnapshotMark {
+        let mark = SnapshotMetadata {
             position: Position {
                 term: Term(7),
                 index: LogIndex(900),
@@ -141,7 +141,7 @@ mod tests {
     /// Checksums fit, as whoever makes such a snapshot computes them.
     #[test]
     fn a_snapshot_that_no_cluster_writes_is_refused() {
-        type Craft = fn(&mut State, &mut SnapshotMark);
+        type Craft = fn(&mut State, &mut SnapshotMetadata);
         let table: [(Craft, &str); 16] = [
             (
                 |_, mark| mark.position.index = LogIndex(0),
@@ -200,7 +200,7 @@ mod tests {
                 "an event that is later",
             ),
         ];
-        let read = |state: &State, mark: &SnapshotMark| {
+        let read = |state: &State, mark: &SnapshotMetadata| {
             let mut loader = Loader::new(100);
             state.save(|slice| loader.push(slice))?;
             let state = loader.finish(mark.position.index)?;
@@ -242,7 +242,7 @@ mod tests {
     /// A cluster may begin with it, and needs room to go on.
     #[test]
     fn of_anybody_a_quarter_of_each_range_is_kept() {
-        let almost = |state: &mut State, mark: &mut SnapshotMark, field: u8| match field {
+        let almost = |state: &mut State, mark: &mut SnapshotMetadata, field: u8| match field {
             0 => mark.position.index = LogIndex(COUNT_LIMIT - 1),
             1 => mark.position.term = Term(COUNT_LIMIT - 1),
             2 => state.tree.skip_to(TreeIndex(TREE_INDEX_LIMIT - 1)),

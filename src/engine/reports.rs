@@ -6,7 +6,7 @@ use super::request::{Failure, Outcome, Task};
 use super::rules::{Rule, Rules};
 use super::time::Monotonic;
 use super::{DiskJob, DiskReport, Engine, Incoming, NoRoom, Note, Publication, Stored};
-use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, SnapshotMark};
+use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, SnapshotMetadata};
 use core::time::Duration;
 
 /// Maximum bytes of the log before a new snapshot that is kept for a follower ([`super::Settings::keep_tail`]), in addition
@@ -250,7 +250,7 @@ impl<T, R: Rules> Engine<T, R> {
             .push(DiskJob::Snapshot(Box::new(Task { mark, state })));
     }
 
-    fn snapshot_saved(&mut self, mark: SnapshotMark, bytes: u64) {
+    fn snapshot_saved(&mut self, mark: SnapshotMetadata, bytes: u64) {
         self.schedule.ended(Some(bytes));
         self.has_room();
         self.has_snapshot = true;
@@ -362,7 +362,7 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     /// First hands all collected records to the WAL, then replaces the log by the snapshot.
-    pub(super) fn install(&mut self, mark: SnapshotMark) {
+    pub(super) fn install(&mut self, mark: SnapshotMetadata) {
         let Some(incoming) = &self.installing else {
             unreachable!("the core installs a snapshot when one was received")
         };

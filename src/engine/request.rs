@@ -6,7 +6,7 @@
 use super::members::MemberError;
 use super::state::State;
 use super::time::Monotonic;
-use crate::raft::{LogIndex, SnapshotMark, Term};
+use crate::raft::{LogIndex, SnapshotMetadata, Term};
 use crate::tree::{ApiError, Applied};
 use core::time::Duration;
 
@@ -170,7 +170,7 @@ impl Failure {
 #[derive(Clone)]
 pub struct Task {
     /// The position of the last entry in `state`, and the membership there.
-    pub mark: SnapshotMark,
+    pub mark: SnapshotMetadata,
     /// The state. The engine continues independently.
     pub state: State,
 }

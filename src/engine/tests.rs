@@ -10,7 +10,7 @@ use super::{
 };
 use crate::raft::{
     self, Ballot, Body, ChangeKind, Core, Entry, LogIndex, Membership, Message, NodeId, Payload,
-    Position, SnapshotMark, Start, Term,
+    Position, SnapshotMetadata, Start, Term,
 };
 use crate::tree::{Action, ClusterTime, Command, EXPIRED_AT_ONCE, Key, Stamp, WallTime};
 use core::time::Duration;
@@ -78,9 +78,9 @@ impl Bench {
             learners: learners.iter().copied().collect(),
         };
         let start = Start {
-            snapshot: SnapshotMark {
+            snapshot: SnapshotMetadata {
                 membership,
-                ..SnapshotMark::default()
+                ..SnapshotMetadata::default()
             },
             ..Start::default()
         };

@@ -12,7 +12,7 @@ use crate::engine::members::Members;
 use crate::engine::plausible::Writer;
 use crate::engine::state::State;
 use crate::identity::Identity;
-use crate::raft::{Ballot, Entry, LogIndex, NodeId, Payload, Position, SnapshotMark};
+use crate::raft::{Ballot, Entry, LogIndex, NodeId, Payload, Position, SnapshotMetadata};
 use crate::replica::snapshot::{self, Unloaded};
 use crate::wal::{self, Disk, Holder, RealDisk, SeenSegment, SnapshotReader, WalError};
 use std::fmt;
@@ -30,9 +30,9 @@ pub struct Look {
     /// File and state length of the newest valid snapshot, if there is one.
     pub snapshot: Option<(PathBuf, u64)>,
     /// Its metadata. Without a snapshot: position 0, and the founders as voters.
-    pub mark: SnapshotMark,
+    pub mark: SnapshotMetadata,
     /// The same at the end of the log.
-    pub end: SnapshotMark,
+    pub end: SnapshotMetadata,
     /// Whether the snapshot says that this member was removed. A start refuses that.
     pub was_removed: bool,
     /// The oldest entry that is still in the log; greater than `last` if there is none.
@@ -206,7 +206,7 @@ impl Look {
     }
 }
 
-fn apply(mark: &mut SnapshotMark, state: &mut State, entry: &Entry) -> Result<(), Malformed> {
+fn apply(mark: &mut SnapshotMetadata, state: &mut State, entry: &Entry) -> Result<(), Malformed> {
     state.try_apply(entry)?;
     mark.position = entry.position;
     if let Payload::Change(change) = &entry.payload {
@@ -252,7 +252,7 @@ pub(super) fn lost_identity(dir: &Path) -> Refusal {
 pub(super) fn load<D: Disk>(
     mut reader: SnapshotReader<D>,
     history_events: usize,
-) -> Result<(SnapshotMark, State, u64), Refusal> {
+) -> Result<(SnapshotMetadata, State, u64), Refusal> {
     let mark = reader.mark().clone();
     match snapshot::load(&mut reader, history_events, Writer::Member) {
         Ok(state) => Ok((mark, state, reader.bytes())),

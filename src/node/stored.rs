@@ -6,7 +6,9 @@ use crate::engine::entry::{self, Order};
 use crate::engine::members::Members;
 use crate::engine::state::State;
 use crate::identity::Identity;
-use crate::raft::{Entry, LogIndex, Membership, NodeId, Payload, SnapshotMark, Start, StoredLog};
+use crate::raft::{
+    Entry, LogIndex, Membership, NodeId, Payload, SnapshotMetadata, Start, StoredLog,
+};
 use crate::wal::{self, Home, RealDisk, Recovered};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -232,7 +234,7 @@ fn disk_bytes(dir: &Path) -> u64 {
 
 /// The metadata before the first entry: the founders as voters, or no members for a node that joins and waits for a
 /// snapshot.
-pub(super) fn first_mark(identity: &Identity) -> SnapshotMark {
+pub(super) fn first_mark(identity: &Identity) -> SnapshotMetadata {
     let founders = identity.founders.iter();
     let voters = founders.map(|member| NodeId(member.id)).collect();
     let membership = match identity.joined {
@@ -242,9 +244,9 @@ pub(super) fn first_mark(identity: &Identity) -> SnapshotMark {
             ..Membership::default()
         },
     };
-    SnapshotMark {
+    SnapshotMetadata {
         membership,
-        ..SnapshotMark::default()
+        ..SnapshotMetadata::default()
     }
 }
 

@@ -15,7 +15,7 @@ use super::hello::Hello;
 use super::transfer::{encode_position, plain};
 use crate::engine::plausible::{self, Writer};
 use crate::engine::state::{Loader, State};
-use crate::raft::{NodeId, Position, SnapshotMark, Term};
+use crate::raft::{NodeId, Position, SnapshotMetadata, Term};
 use crate::replica::peers::{FromPeers, Received};
 use crate::threads;
 use crate::wal::{Disk, SnapshotWriter, Snapshots, WalError, WalErrorKind};
@@ -161,7 +161,7 @@ struct Incoming<'a, D: Disk> {
 
 /// A snapshot that has arrived completely.
 struct Whole<D: Disk> {
-    mark: SnapshotMark,
+    mark: SnapshotMetadata,
     state: State,
     bytes: u64,
     writer: SnapshotWriter<D>,
@@ -226,7 +226,7 @@ impl<D: Disk> Incoming<'_, D> {
     /// Writes a snapshot of the state. Returns its size in bytes of state.
     fn write_state(
         &self,
-        mark: &SnapshotMark,
+        mark: &SnapshotMetadata,
         state: &State,
     ) -> Result<(SnapshotWriter<D>, u64), String> {
         let mut writer = on_disk(self.receiver.snapshots.begin(mark))?;
@@ -240,13 +240,14 @@ impl<D: Disk> Incoming<'_, D> {
     }
 
     /// Reads the first frame: the size of the state and the snapshot metadata.
-    fn begin(&mut self) -> Result<(u64, SnapshotMark), String> {
+    fn begin(&mut self) -> Result<(u64, SnapshotMetadata), String> {
         let stall = self.receiver.common.timing.stall;
         let (kind, payload) = next(&mut self.reader, &self.socket, stall)?;
         let Some((bytes, mark)) = payload.split_first_chunk().filter(|_| kind == Kind::Mark) else {
             return Err("it does not begin with its mark".into());
         };
-        let mark = SnapshotMark::decode(mark).map_err(|error| format!("its mark is {error}"))?;
+        let mark =
+            SnapshotMetadata::decode(mark).map_err(|error| format!("its mark is {error}"))?;
         Ok((u64::from_le_bytes(*bytes), mark))
     }
 
@@ -289,7 +290,7 @@ impl<D: Disk> Incoming<'_, D> {
 struct Copy<D: Disk>(Option<SnapshotWriter<D>>);
 
 impl<D: Disk> Copy<D> {
-    fn begin(snapshots: &Snapshots<D>, mark: &SnapshotMark, bytes: u64) -> Copy<D> {
+    fn begin(snapshots: &Snapshots<D>, mark: &SnapshotMetadata, bytes: u64) -> Copy<D> {
         let has_room = snapshots.has_room(mark, bytes);
         Copy(if has_room {
             or_full(snapshots.begin(mark))

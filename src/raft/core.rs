@@ -7,7 +7,7 @@ use super::log::Log;
 use super::membership::Members;
 use super::message::{
     Ballot, Body, Change, Entry, Envelope, LogIndex, Membership, Message, NodeId, Position,
-    SnapshotMark, Term,
+    SnapshotMetadata, Term,
 };
 use super::replication::{Leading, PeerProgress};
 use super::rules::{AllRules, Rules};
@@ -62,7 +62,7 @@ pub struct Start {
     pub ballot: Ballot,
     /// Metadata of the newest snapshot. For a new cluster: position 0 with the bootstrap members. A node without any
     /// members is *blank*: it joins a cluster, and waits for a snapshot that names the members.
-    pub snapshot: SnapshotMark,
+    pub snapshot: SnapshotMetadata,
     /// The log after the snapshot; empty on a new node.
     pub log: StoredLog,
 }
@@ -136,7 +136,7 @@ pub enum Input {
     /// the core requests no entries up to `mark` from disk.
     Compacted {
         /// As returned by [`Core::mark_at`].
-        mark: SnapshotMark,
+        mark: SnapshotMetadata,
     },
     /// A complete snapshot has arrived from `from`, which leads in `term`. Its file is synced under a temporary name.
     /// [`Todo::install`] says whether to use it; if not, the driver deletes the file.
@@ -146,7 +146,7 @@ pub enum Input {
         /// If it is older than this node's term, the core informs the sender and does not use the snapshot (§5.1).
         term: Term,
         /// The snapshot is used only if it is ahead of this node's commit index (§7).
-        mark: SnapshotMark,
+        mark: SnapshotMetadata,
     },
     /// The snapshot for `to` was installed there (at `installed`), or could not be sent.
     SnapshotSent {
@@ -221,7 +221,7 @@ pub struct Todo {
     /// Use the snapshot that was just received. First make it the newest snapshot (rename it and sync), and only then
     /// delete the whole log. Replace the state machine with it before applying anything. Reported as [`Input::Stored`]
     /// with the snapshot's position.
-    pub install: Option<SnapshotMark>,
+    pub install: Option<SnapshotMetadata>,
     /// The hard state (term and vote), to be stored with or before `append`.
     pub ballot: Option<Ballot>,
     /// Entries to store. They replace all stored entries from the first one's index on.
@@ -720,12 +720,12 @@ impl<R: Rules> Core<R> {
     }
 
     /// The metadata for a snapshot at `index`, which must be between the newest snapshot and the commit index.
-    pub fn mark_at(&self, index: LogIndex) -> Option<SnapshotMark> {
+    pub fn mark_at(&self, index: LogIndex) -> Option<SnapshotMetadata> {
         if index > self.commit {
             return None;
         }
         let membership = self.members.at(index)?.clone();
-        Some(SnapshotMark {
+        Some(SnapshotMetadata {
             position: self.log.position_at(index)?,
             membership,
         })

@@ -23,7 +23,8 @@
 
 use super::core::{Core, Refusal, State};
 use super::message::{
-    Body, Change, ChangeKind, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMark,
+    Body, Change, ChangeKind, Entry, LogIndex, Membership, NodeId, Payload, Position,
+    SnapshotMetadata,
 };
 use super::replication::Leading;
 use super::rules::Rules;
@@ -67,7 +68,7 @@ pub(super) struct Members {
 }
 
 impl Members {
-    pub(super) fn new(snapshot: SnapshotMark, found: &[Entry]) -> Members {
+    pub(super) fn new(snapshot: SnapshotMetadata, found: &[Entry]) -> Members {
         let index = snapshot.position.index;
         let mut members = Members {
             at_snapshot: (index, snapshot.membership),
@@ -114,14 +115,14 @@ impl Members {
     }
 
     /// The log up to the snapshot was deleted.
-    pub(super) fn compacted(&mut self, mark: SnapshotMark) {
+    pub(super) fn compacted(&mut self, mark: SnapshotMetadata) {
         let index = mark.position.index;
         self.changes.retain(|change| change.0 > index);
         self.at_snapshot = (index, mark.membership);
     }
 
     /// The whole log was deleted and replaced by the snapshot.
-    pub(super) fn reset(&mut self, mark: SnapshotMark) {
+    pub(super) fn reset(&mut self, mark: SnapshotMetadata) {
         self.changes.clear();
         self.at_snapshot = (mark.position.index, mark.membership);
     }

@@ -125,7 +125,7 @@ pub struct Membership {
 
 /// The metadata of a snapshot: its position, and the members at that position.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SnapshotMark {
+pub struct SnapshotMetadata {
     /// The last entry that the snapshot contains. The log continues after it.
     pub position: Position,
     /// Stored with the snapshot, because the log no longer contains the changes before that position (paper §7).

@@ -23,7 +23,7 @@
 //! | commit, apply | a committed entry is never removed. An applied entry was passed to the state machine. Entries are applied in order |
 //! | matched, next | per follower: the last entry that the leader knows the follower has, and the entry it sends next |
 //! | voter, learner | the two kinds of members. A learner receives entries and has no vote |
-//! | snapshot | the state machine at one position. It replaces the log up to that position. Its metadata ([`SnapshotMark`]) is that position and the membership there |
+//! | snapshot | the state machine at one position. It replaces the log up to that position. Its metadata ([`SnapshotMetadata`]) is that position and the membership there |
 //! | round | a numbered heartbeat to all members. Their replies contain the number |
 //! | blank | a node that does not know any members yet. It waits for a snapshot |
 //!
@@ -111,7 +111,7 @@ pub use self::core::{Core, Input, Refusal, Role, Settings, Start, StoredLog, Tod
 pub use conduct::Violation;
 pub use message::{
     Ballot, Body, Change, ChangeKind, Entry, Envelope, LogIndex, Membership, Message, NodeId,
-    Payload, Position, SnapshotMark, Term,
+    Payload, Position, SnapshotMetadata, Term,
 };
 pub use replication::{PeerFlow, PeerProgress};
 pub use rules::{AllRules, Rules};

@@ -12,12 +12,12 @@
 //! position only if the log has an entry at exactly that position.
 
 use super::core::Core;
-use super::message::{Body, NodeId, SnapshotMark, Term};
+use super::message::{Body, NodeId, SnapshotMetadata, Term};
 use super::rules::Rules;
 
 impl<R: Rules> Core<R> {
     /// The state machine's own snapshot is on disk.
-    pub(super) fn on_compacted(&mut self, mark: SnapshotMark) {
+    pub(super) fn on_compacted(&mut self, mark: SnapshotMetadata) {
         if mark.position.index <= self.log.snapshot().index {
             return;
         }
@@ -40,7 +40,7 @@ impl<R: Rules> Core<R> {
     }
 
     /// A complete snapshot from a leader has arrived.
-    pub(super) fn on_snapshot(&mut self, from: NodeId, term: Term, mark: SnapshotMark) {
+    pub(super) fn on_snapshot(&mut self, from: NodeId, term: Term, mark: SnapshotMetadata) {
         if term < self.ballot.term {
             return self.send(from, Body::Outdated);
         }
@@ -62,7 +62,7 @@ impl<R: Rules> Core<R> {
         self.send_when_stored(from, Body::Accepted { matched }, R::ACK_AFTER_STORE);
     }
 
-    fn install(&mut self, mark: SnapshotMark) {
+    fn install(&mut self, mark: SnapshotMetadata) {
         let index = mark.position.index;
         self.log.reset(mark.position);
         self.members.reset(mark.clone());

@@ -20,7 +20,7 @@
 
 use super::message::{
     Body, Change, ChangeKind, Entry, LogIndex, Membership, Message, NodeId, Payload, Position,
-    SnapshotMark, Term,
+    SnapshotMetadata, Term,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -137,15 +137,15 @@ impl Membership {
     }
 }
 
-impl SnapshotMark {
+impl SnapshotMetadata {
     /// Appends the encoded metadata to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_position(self.position, out);
         self.membership.encode(out);
     }
 
-    /// Decodes the bytes of [`SnapshotMark::encode`]. `bytes` must contain nothing else.
-    pub fn decode(bytes: &[u8]) -> Result<SnapshotMark, Malformed> {
+    /// Decodes the bytes of [`SnapshotMetadata::encode`]. `bytes` must contain nothing else.
+    pub fn decode(bytes: &[u8]) -> Result<SnapshotMetadata, Malformed> {
         let mut cursor = Cursor(bytes);
         let mark = cursor.mark()?;
         cursor.end(mark)
@@ -426,8 +426,8 @@ impl<'a> Cursor<'a> {
         Ok(membership)
     }
 
-    fn mark(&mut self) -> Result<SnapshotMark, Malformed> {
-        Ok(SnapshotMark {
+    fn mark(&mut self) -> Result<SnapshotMetadata, Malformed> {
+        Ok(SnapshotMetadata {
             position: self.position()?,
             membership: self.membership()?,
         })
@@ -451,8 +451,8 @@ mod tests {
         ids.iter().map(|id| NodeId(*id)).collect()
     }
 
-    fn mark() -> SnapshotMark {
-        SnapshotMark {
+    fn mark() -> SnapshotMetadata {
+        SnapshotMetadata {
             position: Position {
                 term: Term(7),
                 index: LogIndex(NUMBER_LIMIT - 1),
@@ -496,12 +496,15 @@ mod tests {
     fn marks_come_back_and_no_part_of_one_does() {
         let mut bytes = Vec::new();
         mark().encode(&mut bytes);
-        assert_eq!(SnapshotMark::decode(&bytes), Ok(mark()));
+        assert_eq!(SnapshotMetadata::decode(&bytes), Ok(mark()));
         for cut in 0..bytes.len() {
-            assert!(SnapshotMark::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+            assert!(
+                SnapshotMetadata::decode(&bytes[..cut]).is_err(),
+                "cut at {cut}"
+            );
         }
         bytes.push(0);
-        assert!(SnapshotMark::decode(&bytes).is_err());
+        assert!(SnapshotMetadata::decode(&bytes).is_err());
     }
 
     fn messages() -> Vec<Message> {
@@ -665,7 +668,7 @@ mod tests {
                 put(term, &mut bytes);
                 put(index, &mut bytes);
                 Membership::default().encode(&mut bytes);
-                assert!(SnapshotMark::decode(&bytes).is_err(), "{term}, {index}");
+                assert!(SnapshotMetadata::decode(&bytes).is_err(), "{term}, {index}");
             }
         }
     }

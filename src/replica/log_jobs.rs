@@ -16,7 +16,7 @@ use crate::engine::letter::Letter;
 use crate::engine::request::Task;
 use crate::engine::rules::{Rule, Rules};
 use crate::engine::{DiskReport as Report, Stored};
-use crate::raft::{AllRules, LogIndex, NodeId, SnapshotMark};
+use crate::raft::{AllRules, LogIndex, NodeId, SnapshotMetadata};
 use crate::wal::{Batch, Disk, Wal, WalError, WalErrorKind};
 
 /// The raft thread's jobs. They are done in order.
@@ -42,11 +42,11 @@ pub enum Job {
     /// Begin a snapshot. The snapshot thread writes it.
     Snapshot(Box<Task>),
     /// The snapshot is durable, and the core no longer uses the log before it: delete files.
-    Compact(SnapshotMark),
+    Compact(SnapshotMetadata),
     /// Replace the log by a snapshot that another member has sent.
     Install {
         /// The snapshot's metadata.
-        mark: SnapshotMark,
+        mark: SnapshotMetadata,
         /// Makes it the newest snapshot and syncs ([`super::peers::Received::finish`]). Only after that, the log is
         /// deleted.
         finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
@@ -70,7 +70,7 @@ pub trait Outlet<D: Disk> {
     fn batches_synced(&mut self, _batches: &[Batch]) {}
 
     /// The snapshot has replaced the log.
-    fn snapshot_installed(&mut self, _mark: &SnapshotMark) {}
+    fn snapshot_installed(&mut self, _mark: &SnapshotMetadata) {}
 }
 
 /// Batches that are not synced yet, and the messages that wait for them.
@@ -275,7 +275,7 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
     /// next start finds either the old log or the snapshot.
     fn install(
         &mut self,
-        mark: &SnapshotMark,
+        mark: &SnapshotMetadata,
         finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
         outlet: &mut impl Outlet<D>,
     ) -> Result<(), WalError> {

@@ -113,7 +113,7 @@ fn or_end(done: Result<(), WalError>) {
 mod tests {
     use super::*;
     use crate::engine::DiskReport as Report;
-    use crate::raft::{Entry, LogIndex, Membership, Payload, Position, SnapshotMark, Term};
+    use crate::raft::{Entry, LogIndex, Membership, Payload, Position, SnapshotMetadata, Term};
     use crate::replica::peers::NoPeers;
     use crate::wal::{Batch, FaultyDisk, Home, Options, recover};
     use crossbeam_channel::unbounded;
@@ -174,7 +174,7 @@ mod tests {
         let report = || reported.recv_timeout(PATIENCE).expect("a report");
         save(entries(1..=2, 10));
         assert!(matches!(report(), Report::Stored(_)));
-        let mark = SnapshotMark {
+        let mark = SnapshotMetadata {
             position: at(50),
             membership: Membership::default(),
         };

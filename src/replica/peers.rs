@@ -6,7 +6,7 @@
 use crate::engine::letter::Letter;
 use crate::engine::members::Members;
 use crate::engine::state::State;
-use crate::raft::{NodeId, Position, SnapshotMark, Term};
+use crate::raft::{NodeId, Position, SnapshotMetadata, Term};
 use crate::wal::WalError;
 use crossbeam_channel::Sender;
 
@@ -88,7 +88,7 @@ pub struct Received {
     /// The term that the sender stated.
     pub term: Term,
     /// The snapshot's metadata.
-    pub mark: SnapshotMark,
+    pub mark: SnapshotMetadata,
     /// The snapshot's content.
     pub state: State,
     /// Bytes of that content in the file.

@@ -7,7 +7,7 @@ use crate::api::{Replica, WatchHub};
 use crate::engine::members::{Member, MemberError, Members};
 use crate::engine::state::{Loader, State};
 use crate::http1::Outbox;
-use crate::raft::{Core, Membership, NodeId, SnapshotMark, Start};
+use crate::raft::{Core, Membership, NodeId, SnapshotMetadata, Start};
 use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Key, TreeIndex, WallTime};
 use crate::wal::{FaultyDisk, Home, Options, recover};
 use crate::watch::View;
@@ -123,12 +123,12 @@ impl Node {
         };
         let home = Home::open(disk.clone(), options).expect("the directory is free");
         let (wal, found) = recover(&home).expect("the log is sound");
-        let bootstrap = SnapshotMark {
+        let bootstrap = SnapshotMetadata {
             membership: Membership {
                 voters: [ME].into(),
                 ..Membership::default()
             },
-            ..SnapshotMark::default()
+            ..SnapshotMetadata::default()
         };
         let (mark, state) = match found.snapshot {
             None => (bootstrap, State::new(members(), 1000)),

@@ -6,7 +6,7 @@ use crate::engine::state::{Outcome, State};
 use crate::engine::time::{Estimate, Monotonic, Now};
 use crate::engine::{Effects, Engine, Event, Settings};
 use crate::raft::{
-    self, AllRules, Ballot, Core, Entry, LogIndex, Membership, NodeId, Position, SnapshotMark,
+    self, AllRules, Ballot, Core, Entry, LogIndex, Membership, NodeId, Position, SnapshotMetadata,
     Start, Term, Todo,
 };
 use std::cell::RefCell;
@@ -27,7 +27,7 @@ pub(super) trait AnyEngine {
     fn last_position(&self) -> Position;
     fn position_at(&self, index: LogIndex) -> Option<Position>;
     fn membership(&self) -> &Membership;
-    fn mark_at(&self, index: LogIndex) -> Option<SnapshotMark>;
+    fn mark_at(&self, index: LogIndex) -> Option<SnapshotMetadata>;
 
     fn term(&self) -> Term {
         self.ballot().term
@@ -83,7 +83,7 @@ impl<R: Rules> AnyEngine for Engine<u64, R> {
         self.core().membership()
     }
 
-    fn mark_at(&self, index: LogIndex) -> Option<SnapshotMark> {
+    fn mark_at(&self, index: LogIndex) -> Option<SnapshotMetadata> {
         self.core().mark_at(index)
     }
 }

@@ -15,7 +15,7 @@ use super::weather::{Handovers, Kind, TICK, Weather};
 use crate::engine::PeerEvent;
 use crate::engine::letter::Letter;
 use crate::engine::rules::Rule;
-use crate::raft::{Membership, NodeId, Position, Refusal, SnapshotMark, Term};
+use crate::raft::{Membership, NodeId, Position, Refusal, SnapshotMetadata, Term};
 use crate::random::Random;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,7 +107,7 @@ pub(super) struct Stream {
     pub to: NodeId,
     pub stream: u64,
     pub term: Term,
-    pub mark: SnapshotMark,
+    pub mark: SnapshotMetadata,
     pub bytes: Arc<Vec<u8>>,
 }
 

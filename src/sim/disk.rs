@@ -12,7 +12,7 @@ use super::power::Down;
 use super::trace::Happening;
 use crate::engine::letter::Letter;
 use crate::engine::{self, DiskReport};
-use crate::raft::{LogIndex, NodeId, SnapshotMark};
+use crate::raft::{LogIndex, NodeId, SnapshotMetadata};
 use crate::replica::log_jobs::{Job, LogJobs, Outlet};
 use crate::replica::snapshot::{self, Begun};
 use crate::wal::{Batch, FaultyDisk, WalError, WalErrorKind};
@@ -102,7 +102,7 @@ impl Outlet<FaultyDisk> for Out<'_> {
         self.note(|mirror| mirror.synced(batches));
     }
 
-    fn snapshot_installed(&mut self, mark: &SnapshotMark) {
+    fn snapshot_installed(&mut self, mark: &SnapshotMetadata) {
         self.note(|mirror| {
             mirror.installed(mark.position);
             Ok(())

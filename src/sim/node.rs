@@ -6,7 +6,7 @@ use crate::engine::members::{Member, Members};
 use crate::engine::request::Request;
 use crate::engine::state::{Loader, State};
 use crate::engine::time::{Estimate, Monotonic, Now};
-use crate::raft::{LogIndex, Membership, NodeId, Position, SnapshotMark, Start, Term};
+use crate::raft::{LogIndex, Membership, NodeId, Position, SnapshotMetadata, Start, Term};
 use crate::replica::clock::{self, Clock};
 use crate::replica::log_jobs::{Job, LogJobs};
 use crate::replica::snapshot::Begun;
@@ -140,7 +140,7 @@ impl Node {
                 (mark, state, bytes.len() as u64)
             }
             None => {
-                let mark = SnapshotMark {
+                let mark = SnapshotMetadata {
                     position: Position::default(),
                     membership: self.founders.clone(),
                 };

@@ -13,7 +13,7 @@ use super::error::WalError;
 use super::home;
 use super::snapshot;
 use super::writer::Wal;
-use crate::raft::{LogIndex, SnapshotMark};
+use crate::raft::{LogIndex, SnapshotMetadata};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -27,7 +27,7 @@ impl<D: Disk> Wal<D> {
     ///
     /// Errors: those of [`Wal::write`]. `Full` if the log has to restart and there is no space. A file that cannot be
     /// removed stays until the next call.
-    pub fn compact(&mut self, mark: &SnapshotMark) -> Result<(), WalError> {
+    pub fn compact(&mut self, mark: &SnapshotMetadata) -> Result<(), WalError> {
         let position = mark.position;
         if self.log.conflicts(position) {
             self.reset(position)?;

@@ -16,7 +16,7 @@
 //! |    2 | bytes of the state machine, at most 64 KiB                                        |
 //! |    3 | the end, number 2^32 − 1: number of slices before it (4), number of bytes of the state machine (8), CRC-32 of those slices' CRCs (4) |
 
-use crate::raft::SnapshotMark;
+use crate::raft::SnapshotMetadata;
 use crc32fast::Hasher;
 
 pub(super) const MAGIC: [u8; 8] = *b"edgeSNP1";
@@ -54,7 +54,7 @@ pub struct SliceEncoder {
 
 impl SliceEncoder {
     /// Appends everything before the state machine's bytes to `out`. `salt` should be random.
-    pub fn begin(salt: u32, mark: &SnapshotMark, out: &mut Vec<u8>) -> SliceEncoder {
+    pub fn begin(salt: u32, mark: &SnapshotMetadata, out: &mut Vec<u8>) -> SliceEncoder {
         let mut encoder = SliceEncoder {
             salt,
             number: 0,
@@ -97,7 +97,7 @@ impl SliceEncoder {
     }
 
     /// Length of the complete snapshot if the state machine has `state_bytes` bytes.
-    pub fn length(mark: &SnapshotMark, state_bytes: u64) -> u64 {
+    pub fn length(mark: &SnapshotMetadata, state_bytes: u64) -> u64 {
         let mut encoded = Vec::new();
         mark.encode(&mut encoded);
         let slices = state_bytes.div_ceil(SLICE_BYTES as u64) + 2;
@@ -138,7 +138,7 @@ pub struct SliceChecker {
     number: u32,
     crcs: Hasher,
     bytes: u64,
-    mark: Option<SnapshotMark>,
+    mark: Option<SnapshotMetadata>,
     ended: bool,
 }
 
@@ -159,11 +159,11 @@ impl SliceChecker {
         Ok(())
     }
 
-    /// Returns the snapshot's metadata (`SnapshotMark`) after all bytes have arrived and were good.
+    /// Returns the snapshot's metadata (`SnapshotMetadata`) after all bytes have arrived and were good.
     ///
     /// # Errors
     /// The end is missing.
-    pub fn finish(self) -> Result<SnapshotMark, Flaw> {
+    pub fn finish(self) -> Result<SnapshotMetadata, Flaw> {
         match self.mark {
             Some(mark) if self.ended => Ok(mark),
             _ => Err(Flaw {
@@ -229,7 +229,7 @@ impl SliceChecker {
         }
         match kind {
             MARK => {
-                let mark = SnapshotMark::decode(bytes);
+                let mark = SnapshotMetadata::decode(bytes);
                 self.mark = Some(mark.map_err(|error| self.flaw(&error.to_string()))?);
             }
             DATA => self.bytes += bytes.len() as u64,
@@ -264,8 +264,8 @@ mod tests {
     use super::*;
     use crate::raft::{LogIndex, Membership, NodeId, Position, Term};
 
-    fn mark() -> SnapshotMark {
-        SnapshotMark {
+    fn mark() -> SnapshotMetadata {
+        SnapshotMetadata {
             position: Position {
                 term: Term(3),
                 index: LogIndex(70),
@@ -287,7 +287,7 @@ mod tests {
         out
     }
 
-    fn check(bytes: &[u8], piece: usize) -> Result<SnapshotMark, Flaw> {
+    fn check(bytes: &[u8], piece: usize) -> Result<SnapshotMetadata, Flaw> {
         let mut checker = SliceChecker::default();
         for piece in bytes.chunks(piece) {
             checker.push(piece)?;

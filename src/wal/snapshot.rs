@@ -13,7 +13,7 @@ use super::slices::{
     DATA, END, END_BYTES, END_NUMBER, HEADER_BYTES, MAGIC, MARK, SLICE_BYTES_MAX, SLICE_PREFIX,
     SliceEncoder, slice_crc,
 };
-use crate::raft::{Position, SnapshotMark};
+use crate::raft::{Position, SnapshotMetadata};
 use crc32fast::Hasher;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,12 +37,12 @@ impl<D: Disk> Snapshots<D> {
     }
 
     /// Begins a snapshot under a temporary name.
-    pub fn begin(&self, mark: &SnapshotMark) -> Result<SnapshotWriter<D>, WalError> {
+    pub fn begin(&self, mark: &SnapshotMetadata) -> Result<SnapshotWriter<D>, WalError> {
         SnapshotWriter::begin(self.0.clone(), mark)
     }
 
     /// Whether the disk has room for a snapshot of so many bytes of state. True if the free space is unknown.
-    pub fn has_room(&self, mark: &SnapshotMark, state_bytes: u64) -> bool {
+    pub fn has_room(&self, mark: &SnapshotMetadata, state_bytes: u64) -> bool {
         let free = self.0.disk().free_bytes(self.0.snap());
         free.is_none_or(|free| SliceEncoder::length(mark, state_bytes) < free)
     }
@@ -107,7 +107,7 @@ pub struct SnapshotWriter<D: Disk> {
 }
 
 impl<D: Disk> SnapshotWriter<D> {
-    fn begin(home: Home<D>, mark: &SnapshotMark) -> Result<SnapshotWriter<D>, WalError> {
+    fn begin(home: Home<D>, mark: &SnapshotMetadata) -> Result<SnapshotWriter<D>, WalError> {
         let salt = home.disk().random();
         let random = home.disk().random();
         let temporary = home
@@ -205,7 +205,7 @@ impl<D: Disk> Drop for SnapshotWriter<D> {
 pub struct SnapshotReader<D: Disk> {
     path: PathBuf,
     file: D::Reader,
-    mark: SnapshotMark,
+    mark: SnapshotMetadata,
     bytes: u64,
     slices: u32,
     crcs_wanted: u32,
@@ -241,7 +241,7 @@ impl<D: Disk> SnapshotReader<D> {
         let mut reader = SnapshotReader {
             path,
             file,
-            mark: SnapshotMark::default(),
+            mark: SnapshotMetadata::default(),
             bytes: 0,
             slices: 0,
             crcs_wanted: 0,
@@ -263,7 +263,7 @@ impl<D: Disk> SnapshotReader<D> {
     }
 
     /// The snapshot's metadata.
-    pub fn mark(&self) -> &SnapshotMark {
+    pub fn mark(&self) -> &SnapshotMetadata {
         &self.mark
     }
 
@@ -334,7 +334,7 @@ impl<D: Disk> SnapshotReader<D> {
 
     fn read_mark(&mut self, named: Option<Position>) -> Result<(), WalError> {
         self.read_slice(0, MARK)?;
-        match SnapshotMark::decode(&self.slice) {
+        match SnapshotMetadata::decode(&self.slice) {
             Ok(mark) if named.is_none_or(|named| named == mark.position) => self.mark = mark,
             Ok(_) => {
                 return Err(self.damaged(HEADER_BYTES, "it is another snapshot under this name"));

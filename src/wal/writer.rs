@@ -17,7 +17,7 @@ use super::snapshot::{SnapshotWriter, Snapshots};
 use super::spare::{self, Prepared, Spare};
 use super::stats::WalStats;
 use super::{Batch, Clock};
-use crate::raft::{Ballot, Entry, LogIndex, Position, SnapshotMark};
+use crate::raft::{Ballot, Entry, LogIndex, Position, SnapshotMetadata};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -260,7 +260,10 @@ impl<D: Disk> Wal<D> {
 
     /// Begins a snapshot. Another thread may write it. When space is scarce, older snapshots than the newest are
     /// removed first.
-    pub fn begin_snapshot(&mut self, mark: &SnapshotMark) -> Result<SnapshotWriter<D>, WalError> {
+    pub fn begin_snapshot(
+        &mut self,
+        mark: &SnapshotMetadata,
+    ) -> Result<SnapshotWriter<D>, WalError> {
         if self.is_tight() {
             self.drop_older()?;
         }

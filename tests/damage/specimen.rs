@@ -7,7 +7,7 @@ use edgetcd::engine::state::State;
 use edgetcd::identity::Identity;
 use edgetcd::raft::{
     Ballot, Change, ChangeKind, Entry, LogIndex, Membership, NodeId, Payload, Position,
-    SnapshotMark, Term,
+    SnapshotMetadata, Term,
 };
 use edgetcd::tree::{Action, Bytes, ClusterTime, Command, Key, Stamp, WallTime};
 use edgetcd::wal::{Batch, Clock, FaultyDisk, Home, Line, Options, Wal, dump, recover, segments};
@@ -242,7 +242,7 @@ impl Life {
             term: Term(self.term),
             index: self.state.applied,
         };
-        let mark = SnapshotMark {
+        let mark = SnapshotMetadata {
             position,
             membership: Membership {
                 voters,

@@ -7,14 +7,15 @@
 use edgetcd::raft::invariants::Witness;
 use edgetcd::raft::{
     Ballot, Change, ChangeKind, Core, Entry, Envelope, Input, LogIndex, Membership, Message,
-    NodeId, Payload, Position, Role, Rules, Settings, SnapshotMark, Start, StoredLog, Term, Todo,
+    NodeId, Payload, Position, Role, Rules, Settings, SnapshotMetadata, Start, StoredLog, Term,
+    Todo,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The data that one step wants to store, and the messages that may be sent after that.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    pub install: Option<SnapshotMark>,
+    pub install: Option<SnapshotMetadata>,
     pub ballot: Option<Ballot>,
     pub append: Vec<Entry>,
     pub send: Vec<Envelope>,
@@ -24,7 +25,7 @@ pub struct Batch {
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
     pub ballot: Ballot,
-    pub snapshot: SnapshotMark,
+    pub snapshot: SnapshotMetadata,
     pub entries: Vec<Entry>,
 }
 
@@ -44,7 +45,7 @@ impl Disk {
         }
     }
 
-    fn compact(&mut self, mark: SnapshotMark) {
+    fn compact(&mut self, mark: SnapshotMetadata) {
         self.entries
             .retain(|entry| entry.position.index > mark.position.index);
         self.snapshot = mark;
@@ -114,7 +115,7 @@ pub struct Snapshot {
     pub from: NodeId,
     pub to: NodeId,
     pub term: Term,
-    pub mark: SnapshotMark,
+    pub mark: SnapshotMetadata,
 }
 
 /// An effect of a step, for transcripts.
@@ -169,9 +170,9 @@ impl<R: Rules> Cluster<R> {
     /// Adds a node that is down, with an empty disk that contains `members`.
     pub fn add(&mut self, settings: Settings, members: Membership) {
         let disk = Disk {
-            snapshot: SnapshotMark {
+            snapshot: SnapshotMetadata {
                 membership: members,
-                ..SnapshotMark::default()
+                ..SnapshotMetadata::default()
             },
             ..Disk::default()
         };

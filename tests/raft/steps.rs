@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, members};
 use edgetcd::raft::{
     AllRules, Ballot, Body, Core, Entry, Input, LogIndex, Membership, Message, NodeId, Payload,
-    Position, Refusal, Role, Settings, SnapshotMark, Start, StoredLog, Term, Todo,
+    Position, Refusal, Role, Settings, SnapshotMetadata, Start, StoredLog, Term, Todo,
 };
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ fn entry(index: u64, term: u64) -> Entry {
 }
 
 fn core(settings: Settings, voters: &[NodeId], log: StoredLog, term: u64) -> Core {
-    let snapshot = SnapshotMark {
+    let snapshot = SnapshotMetadata {
         membership: members(voters),
-        ..SnapshotMark::default()
+        ..SnapshotMetadata::default()
     };
     let ballot = Ballot {
         term: Term(term),
@@ -228,7 +228,7 @@ fn a_snapshot_that_ends_with_an_entry_of_the_log_is_not_installed() {
     let entries = vec![entry(1, 1), entry(2, 1), entry(3, 1)];
     let _ = core.step(append(TWO, 1, at(0, 0), entries));
     let _ = core.step(Input::Stored { position: at(3, 1) });
-    let mark = SnapshotMark {
+    let mark = SnapshotMetadata {
         position: at(2, 1),
         membership: members(&[ONE, TWO, THREE]),
     };
@@ -255,7 +255,7 @@ fn what_an_installed_snapshot_promises_waits_for_the_disk() {
         2,
     );
     let _ = core.step(append(TWO, 2, at(0, 0), vec![entry(1, 1), entry(2, 1)]));
-    let mark = SnapshotMark {
+    let mark = SnapshotMetadata {
         position: at(2, 2),
         membership: members(&[ONE, TWO]),
     };
@@ -312,9 +312,9 @@ fn a_mark_can_be_made_where_the_membership_is_known() {
 #[test]
 fn a_blank_node_does_not_vote() {
     let start = Start {
-        snapshot: SnapshotMark {
+        snapshot: SnapshotMetadata {
             membership: Membership::default(),
-            ..SnapshotMark::default()
+            ..SnapshotMetadata::default()
         },
         ..Start::default()
     };
@@ -375,7 +375,7 @@ fn a_message_that_no_sound_member_sends_has_no_effect() {
     let snapshot = |term| Input::Snapshot {
         from: THREE,
         term: Term(term),
-        mark: SnapshotMark {
+        mark: SnapshotMetadata {
             position: at(9, 3),
             membership: members(&[THREE]),
         },

@@ -5,7 +5,7 @@
 //! one, or one that was being finished.
 
 use crate::support::{self, entry, open_with, options, position};
-use edgetcd::raft::{Ballot, Entry, LogIndex, NodeId, Position, SnapshotMark, Term};
+use edgetcd::raft::{Ballot, Entry, LogIndex, NodeId, Position, SnapshotMetadata, Term};
 use edgetcd::wal::{Batch, Clock, FaultyDisk, Home, Recovered, Wal, WalError, WalErrorKind};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -80,7 +80,7 @@ struct World {
     boots: u64,
 }
 
-fn snapshot_bytes(mark: &SnapshotMark) -> Vec<u8> {
+fn snapshot_bytes(mark: &SnapshotMetadata) -> Vec<u8> {
     let count = 100 + mark.position.index.0 * 700 % 70_000;
     (0..count)
         .map(|n| (n + mark.position.index.0) as u8)
@@ -358,7 +358,7 @@ impl World {
         self.save(&mark);
     }
 
-    fn save(&mut self, mark: &SnapshotMark) {
+    fn save(&mut self, mark: &SnapshotMetadata) {
         self.snapshots.insert(Some(mark.position));
         let (_, wal) = self.open.as_mut().expect("open");
         let written = wal.begin_snapshot(mark).and_then(|mut writer| {

@@ -1,7 +1,7 @@
 //! Uses the log like a member, and checks its promises.
 
 use edgetcd::raft::{
-    Ballot, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMark, Term,
+    Ballot, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMetadata, Term,
 };
 use edgetcd::wal::{
     Batch, Clock, Disk, FaultyDisk, Home, Line, Options, Recovered, Seen, Wal, WalError,
@@ -64,13 +64,13 @@ pub fn ballot(term: u64, vote: u64) -> Batch {
     }
 }
 
-pub fn mark(index: u64, term: u64) -> SnapshotMark {
+pub fn mark(index: u64, term: u64) -> SnapshotMetadata {
     let voters = [NodeId(1)].into();
     let membership = Membership {
         voters,
         learners: [].into(),
     };
-    SnapshotMark {
+    SnapshotMetadata {
         position: position(index, term),
         membership,
     }

@@ -252,7 +252,7 @@ impl Stage {
         self.result(written, "stored");
     }
 
-    fn mark(&mut self, words: &Words) -> edgetcd::raft::SnapshotMark {
+    fn mark(&mut self, words: &Words) -> edgetcd::raft::SnapshotMetadata {
         let index = words.number(1);
         let at = LogIndex(index);
         let known = self

@@ -6,7 +6,7 @@ use crate::raft::{LogIndex, Membership, NodeId, Position, Term};
 
 struct Made {
     identity: Identity,
-    mark: SnapshotMark,
+    mark: SnapshotMetadata,
     state: State,
 }
 
@@ -18,7 +18,7 @@ fn made() -> Made {
         client_urls: Vec::new(),
     };
     let identity = Identity::alone(7, 8, Members::new(9, [member]));
-    let mark = SnapshotMark {
+    let mark = SnapshotMetadata {
         position: Position {
             term: Term(2),
             index: LogIndex(5),

@@ -4,7 +4,7 @@ use super::raw::{Frames, claim, frame, has_ended, snapshot, vouching, with_bare}
 use super::*;
 use crate::engine::state::State;
 use crate::peer::frame::Kind;
-use crate::raft::{Membership, SnapshotMark};
+use crate::raft::{Membership, SnapshotMetadata};
 use crate::replica::peers::Received;
 use crate::tree::{Action, Command, Key, Stamp, WallTime};
 use std::io::Write;
@@ -19,8 +19,8 @@ fn position(index: u64) -> Position {
     }
 }
 
-fn mark(index: u64) -> SnapshotMark {
-    SnapshotMark {
+fn mark(index: u64) -> SnapshotMetadata {
+    SnapshotMetadata {
         position: position(index),
         membership: Membership {
             voters: [NodeId(1)].into(),
