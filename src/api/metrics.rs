@@ -424,7 +424,7 @@ fn peers(api: &Api, page: &mut Page) {
         .collect();
     let mut family = page.gauges(
         "etcd_network_active_peers",
-        "Whether letters can go to that member and come from it.",
+        "Whether messages can go to that member and come from it.",
     );
     for (id, stats) in &all {
         let both = stats.sent.since.is_some() && stats.received.since.is_some();
@@ -432,21 +432,21 @@ fn peers(api: &Api, page: &mut Page) {
     }
     let mut family = page.counters(
         "etcd_network_peer_sent_bytes_total",
-        "Letters to that member, without snapshots.",
+        "Messages to that member, without snapshots.",
     );
     for (id, stats) in &all {
         family.sample(&[("To", id)], stats.sent.bytes);
     }
     let mut family = page.counters(
         "etcd_network_peer_received_bytes_total",
-        "Letters from that member, without snapshots.",
+        "Messages from that member, without snapshots.",
     );
     for (id, stats) in &all {
         family.sample(&[("From", id)], stats.received.bytes);
     }
     let mut family = page.counters(
         "etcd_network_peer_sent_failures_total",
-        "Letters to that member that found no room or no connection.",
+        "Messages to that member that found no room or no connection.",
     );
     for (id, stats) in &all {
         family.sample(&[("To", id)], stats.dropped);

@@ -13,7 +13,7 @@
 //! A command that the leader may have appended is never sent again (hazard D16).
 
 use super::entry;
-use super::letter::Letter;
+use super::peer_message::PeerMessage;
 use super::request::Proposal;
 use super::time::Monotonic;
 use crate::raft::Term;
@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A message is complete when it holds this many bytes. A single command may be larger.
-const LETTER_BYTES: usize = 256 << 10;
+const MESSAGE_BYTES: usize = 256 << 10;
 
 /// The kinds of commands. Each has its own kind of peer message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,35 +78,35 @@ impl<T> Forwards<T> {
         writes: Vec<Proposal<T>>,
         term: Term,
         latest: Monotonic,
-    ) -> Vec<Letter> {
-        let mut letters = Vec::new();
+    ) -> Vec<PeerMessage> {
+        let mut messages = Vec::new();
         let (mut orders, mut bytes) = (Vec::new(), 0);
         for write in writes {
             let order = self.note(kind, write, term, latest);
             bytes += order.len();
             orders.push(order);
-            if kind == Kind::Change || bytes >= LETTER_BYTES {
-                letters.push(self.letter(kind, term, std::mem::take(&mut orders)));
+            if kind == Kind::Change || bytes >= MESSAGE_BYTES {
+                messages.push(self.peer_message(kind, term, std::mem::take(&mut orders)));
                 bytes = 0;
             }
         }
         if !orders.is_empty() {
-            letters.push(self.letter(kind, term, orders));
+            messages.push(self.peer_message(kind, term, orders));
         }
-        letters
+        messages
     }
 
     /// The message for the commands that were just recorded. The next message gets another number.
-    fn letter(&mut self, kind: Kind, term: Term, orders: Vec<Arc<[u8]>>) -> Letter {
+    fn peer_message(&mut self, kind: Kind, term: Term, orders: Vec<Arc<[u8]>>) -> PeerMessage {
         let number = self.next_number;
         self.next_number += 1;
         match kind {
-            Kind::Order => Letter::Forward {
+            Kind::Order => PeerMessage::Forward {
                 number,
                 term,
                 orders,
             },
-            Kind::Change => Letter::Change {
+            Kind::Change => PeerMessage::Change {
                 number,
                 term,
                 order: orders.concat(),
@@ -247,9 +247,9 @@ mod tests {
         Proposal::own(bytes)
     }
 
-    fn orders(letter: &Letter) -> (u64, Vec<Arc<[u8]>>) {
-        match letter {
-            Letter::Forward { number, orders, .. } => (*number, orders.clone()),
+    fn orders(peer_message: &PeerMessage) -> (u64, Vec<Arc<[u8]>>) {
+        match peer_message {
+            PeerMessage::Forward { number, orders, .. } => (*number, orders.clone()),
             other => panic!("{other:?} is no forward"),
         }
     }
@@ -257,8 +257,8 @@ mod tests {
     #[test]
     fn an_order_is_known_by_its_tag_and_settled_once() {
         let (mut forwards, later) = (Forwards::new(u64::MAX), Monotonic(1 << 40));
-        let letters = forwards.send(Kind::Order, vec![write(1), write(2)], Term(3), later);
-        let (_, orders) = orders(&letters[0]);
+        let messages = forwards.send(Kind::Order, vec![write(1), write(2)], Term(3), later);
+        let (_, orders) = orders(&messages[0]);
         let tags: Vec<u64> = orders
             .iter()
             .filter_map(|order| entry::tag(order))
@@ -276,15 +276,15 @@ mod tests {
     #[test]
     fn a_letter_ends_when_it_is_large() {
         let (mut forwards, later) = (Forwards::new(7), Monotonic(1 << 40));
-        let large = || Proposal::own(vec![1; LETTER_BYTES / 2]);
+        let large = || Proposal::own(vec![1; MESSAGE_BYTES / 2]);
         let writes = vec![large(), large(), large(), write(1)];
-        let letters = forwards.send(Kind::Order, writes, Term(3), later);
-        let sizes: Vec<usize> = letters
+        let messages = forwards.send(Kind::Order, writes, Term(3), later);
+        let sizes: Vec<usize> = messages
             .iter()
-            .map(|letter| orders(letter).1.len())
+            .map(|peer_message| orders(peer_message).1.len())
             .collect();
         assert_eq!(sizes, [2, 2]);
-        assert_eq!(forwards.not_taken(orders(&letters[0]).0).len(), 2);
+        assert_eq!(forwards.not_taken(orders(&messages[0]).0).len(), 2);
         assert_eq!(forwards.len(), 2);
     }
 
@@ -293,7 +293,7 @@ mod tests {
         let (mut forwards, later) = (Forwards::new(7), Monotonic(1 << 40));
         let first = forwards.send(Kind::Order, vec![write(1)], Term(3), later);
         let changes = forwards.send(Kind::Change, vec![write(2), write(3)], Term(3), later);
-        assert_eq!(changes.len(), 2, "a change has a letter of its own");
+        assert_eq!(changes.len(), 2, "a change has a peer message of its own");
         let back = forwards.not_taken(orders(&first[0]).0);
         assert_eq!(back.len(), 1);
         assert_eq!(back[0].1.bytes, write(1).bytes);
@@ -305,7 +305,7 @@ mod tests {
     fn a_newer_term_ends_those_of_the_terms_before() {
         let (mut forwards, now) = (Forwards::new(7), Monotonic(1 << 40));
         forwards.send(Kind::Order, vec![write(1)], Term(3), now);
-        let letters = forwards.send(
+        let messages = forwards.send(
             Kind::Order,
             vec![write(2)],
             Term(4),
@@ -315,6 +315,6 @@ mod tests {
         assert_eq!(forwards.len(), 1);
         forwards.expired(now);
         assert_eq!(forwards.len(), 1);
-        assert_eq!(forwards.not_taken(orders(&letters[0]).0).len(), 1);
+        assert_eq!(forwards.not_taken(orders(&messages[0]).0).len(), 1);
     }
 }

@@ -16,7 +16,7 @@
 //!  client ◀── Reply ────────────── commit → apply → publish → reply
 //! ```
 //!
-//! A member that does not lead sends the command with a tag to the leader ([`letter`]), and replies when it applies the
+//! A member that does not lead sends the command with a tag to the leader ([`peer_message`]), and replies when it applies the
 //! entry with that tag. So a client can read its own write at the member that it wrote to. The module `forwards`
 //! documents when a command may be sent again, and when it fails.
 //!
@@ -38,7 +38,7 @@
 //! |---|---|
 //! | `mod.rs` | the engine, its events and effects; ticks; the end of a step |
 //! | `requests.rs` | client requests: appended here, or forwarded to the leader |
-//! | `letters.rs` | peer messages from other members |
+//! | `peer_messages.rs` | peer messages from other members |
 //! | `reports.rs` | the disk's reports; snapshots made, sent and installed |
 //! | `todo.rs` | carries out what the core requests; applies entries |
 //! | `notes.rs` | the log lines for operators |
@@ -54,11 +54,11 @@ pub mod followers;
 mod formats;
 mod forwards;
 pub mod lag;
-pub mod letter;
-mod letters;
 pub mod members;
 mod notes;
 mod pauses;
+pub mod peer_message;
+mod peer_messages;
 pub mod plausible;
 mod reads;
 mod reports;
@@ -84,10 +84,10 @@ use expiry::Expiry;
 use followers::Followers;
 use forwards::Forwards;
 use lag::Lag;
-use letter::Letter;
 use notes::Noted;
 pub use notes::{MemberChange, Note};
 use pauses::Pauses;
+use peer_message::PeerMessage;
 use reads::{Asked, Reads};
 use request::{Effect, Failure, Outcome, Proposal, Reply, Request, Task};
 use rules::{Rule, Rules};
@@ -174,12 +174,12 @@ pub enum Event<T> {
 /// Reports of the transport.
 pub enum PeerEvent {
     /// Peer messages from one member, in order.
-    Letters {
+    Messages {
         /// The sender. The transport has checked that it is a member of this cluster, with the incarnation that is
         /// published.
         from: NodeId,
         /// All messages that arrived together.
-        letters: Vec<Letter>,
+        messages: Vec<PeerMessage>,
     },
     /// None of the bytes of these requests to a leader (commands, membership changes, read indexes) reached a
     /// connection. The values are their numbers.
@@ -325,7 +325,7 @@ pub enum DiskJob {
         /// May be empty: then the messages wait for the batches before it.
         batch: Batch,
         /// Messages that are true only when the batch is on disk.
-        then: Vec<(NodeId, Letter)>,
+        then: Vec<(NodeId, PeerMessage)>,
         /// Bytes of the disk that the next snapshot may need. The log must not use them.
         reserve: u64,
     },
@@ -365,7 +365,7 @@ pub struct Effects<T> {
     /// Log lines for operators.
     pub notes: Vec<Note>,
     /// Messages that may be sent at once.
-    pub send: Vec<(NodeId, Letter)>,
+    pub send: Vec<(NodeId, PeerMessage)>,
     /// Followers to which the newest snapshot must be streamed, with the leader's term. The caller answers each with
     /// [`PeerEvent::SnapshotSent`].
     pub send_snapshot: Vec<(NodeId, Term)>,
@@ -447,7 +447,7 @@ pub struct Engine<T, R: Rules = AllRules> {
     installing: Option<Box<Incoming>>,
     /// The content of the next batch.
     batch: Batch,
-    then: Vec<(NodeId, Letter)>,
+    then: Vec<(NodeId, PeerMessage)>,
     /// When the present batch was handed to the disk.
     saving: Option<Monotonic>,
     probes: Probes<T>,

@@ -2,8 +2,8 @@
 //! the leader.
 
 use super::forwards::Kind;
-use super::letter::Letter;
 use super::members::MemberError;
+use super::peer_message::PeerMessage;
 use super::request::{Effect, Failure, Outcome, Proposal, Query, Request, Task};
 use super::rules::{Rule, Rules};
 use super::time::Monotonic;
@@ -112,8 +112,10 @@ impl<T, R: Rules> Engine<T, R> {
     fn forward(&mut self, leader: NodeId, kind: Kind, writes: Vec<Proposal<T>>) {
         let deadline = self.now.monotonic + self.settings.request_timeout;
         let term = self.core.term();
-        let letters = self.forwards.send(kind, writes, term, deadline);
-        let addressed = letters.into_iter().map(|letter| (leader, letter));
+        let messages = self.forwards.send(kind, writes, term, deadline);
+        let addressed = messages
+            .into_iter()
+            .map(|peer_message| (leader, peer_message));
         self.effects.send.extend(addressed);
     }
 
@@ -385,7 +387,7 @@ impl<T, R: Rules> Engine<T, R> {
             Some(leader) => self
                 .effects
                 .send
-                .push((leader, Letter::AskIndex { number })),
+                .push((leader, PeerMessage::AskIndex { number })),
             None if self.core.is_leader() => {
                 self.input(Input::ReadIndex { id: number });
             }

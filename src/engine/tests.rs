@@ -1,7 +1,7 @@
 //! Tests that step one engine by hand. The test plays the disk, the clock and the other members.
 
-use super::letter::Letter;
 use super::members::{Member, Members, Published};
+use super::peer_message::PeerMessage;
 use super::request::{Failure, Outcome, Proposal, Request};
 use super::state::State;
 use super::time::{Estimate, Monotonic, Now};
@@ -58,7 +58,7 @@ struct Bench {
     at_disk: VecDeque<Batch>,
     /// Messages sent to other members, including those that waited for the disk.
     sent: Vec<(NodeId, Body)>,
-    waiting: VecDeque<Vec<(NodeId, Letter)>>,
+    waiting: VecDeque<Vec<(NodeId, PeerMessage)>>,
     /// Commands in sent forwards.
     forwarded: usize,
     /// The newest cluster time in a sent message.
@@ -132,14 +132,14 @@ impl Bench {
         effects
     }
 
-    fn deliver(&mut self, letters: Vec<(NodeId, Letter)>) {
-        for (to, letter) in letters {
-            match letter {
-                Letter::Raft { message, time } => {
+    fn deliver(&mut self, messages: Vec<(NodeId, PeerMessage)>) {
+        for (to, peer_message) in messages {
+            match peer_message {
+                PeerMessage::Raft { message, time } => {
                     self.told = self.told.max(time);
                     self.sent.push((to, message.body));
                 }
-                Letter::Forward { orders, .. } => self.forwarded += orders.len(),
+                PeerMessage::Forward { orders, .. } => self.forwarded += orders.len(),
                 _ => {}
             }
         }
@@ -168,11 +168,11 @@ impl Bench {
             term: Term(term),
             body,
         };
-        let letters = vec![Letter::Raft {
+        let messages = vec![PeerMessage::Raft {
             message,
             time: ClusterTime(0),
         }];
-        self.step(Event::Peers(vec![PeerEvent::Letters { from, letters }]))
+        self.step(Event::Peers(vec![PeerEvent::Messages { from, messages }]))
     }
 
     fn estimate(&self) -> ClusterTime {
@@ -659,9 +659,9 @@ fn the_time_of_a_leader_goes_on_from_the_latest_in_its_log() {
 fn a_follower_has_the_time_of_the_newest_leader() {
     let mut bench = Bench::new(&[]);
     let now = bench.estimate();
-    let heartbeat = |from, term, ahead: u64| PeerEvent::Letters {
+    let heartbeat = |from, term, ahead: u64| PeerEvent::Messages {
         from,
-        letters: vec![Letter::Raft {
+        messages: vec![PeerMessage::Raft {
             message: Message {
                 term: Term(term),
                 body: Body::Heartbeat {
@@ -807,15 +807,15 @@ fn what_only_members_may_say_is_taken_from_members_only() {
         assert_eq!(bench.term(), term);
     }
     let command = entry::tree(&Command::new(Action::Set, Key::new(b"/a")));
-    let forward = Letter::Forward {
+    let forward = PeerMessage::Forward {
         number: 1,
         term: Term(term),
         orders: vec![command.into()],
     };
-    for letter in [forward, Letter::AskIndex { number: 2 }] {
-        let letters = vec![letter];
+    for peer_message in [forward, PeerMessage::AskIndex { number: 2 }] {
+        let messages = vec![peer_message];
         let from = STRANGER;
-        let effects = bench.step(Event::Peers(vec![PeerEvent::Letters { from, letters }]));
+        let effects = bench.step(Event::Peers(vec![PeerEvent::Messages { from, messages }]));
         assert!(effects.disk.is_empty() && bench.last() == last);
     }
     assert!(bench.engine.core().is_leader());
@@ -865,13 +865,13 @@ fn a_member_publishes_for_itself_alone_and_one_incarnation() {
             member: self::member(member),
             incarnation,
         };
-        let letters = vec![Letter::Forward {
+        let messages = vec![PeerMessage::Forward {
             number: 1,
             term: Term(bench.term()),
             orders: vec![entry::publish(&published).into()],
         }];
         let before = bench.last();
-        bench.step(Event::Peers(vec![PeerEvent::Letters { from, letters }]));
+        bench.step(Event::Peers(vec![PeerEvent::Messages { from, messages }]));
         bench.store_all();
         bench.acknowledge(&[TWO, THREE]);
         bench.last() > before
@@ -891,14 +891,14 @@ fn a_copy_of_the_state_has_no_incarnations() {
         member: self::member(2),
         incarnation: 5,
     };
-    let letters = vec![Letter::Forward {
+    let messages = vec![PeerMessage::Forward {
         number: 1,
         term: Term(bench.term()),
         orders: vec![entry::publish(&published).into()],
     }];
-    bench.step(Event::Peers(vec![PeerEvent::Letters {
+    bench.step(Event::Peers(vec![PeerEvent::Messages {
         from: TWO,
-        letters,
+        messages,
     }]));
     bench.commit();
     assert_eq!(bench.engine.state().members.incarnation(TWO), Some(5));

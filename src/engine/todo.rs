@@ -1,6 +1,6 @@
 //! Carries out what the core requests.
 
-use super::letter::Verdict;
+use super::peer_message::Verdict;
 use super::request::{Effect, Query, Request};
 use super::rules::{Rule, Rules};
 use super::state::Outcome;
@@ -12,7 +12,7 @@ use crate::tree::Event;
 const ENTRY_OVERHEAD: usize = 40;
 
 /// Maximum number of messages that wait for the disk. The oldest are dropped first.
-const LETTERS_MAX: usize = 4096;
+const MESSAGES_MAX: usize = 4096;
 
 impl<T, R: Rules> Engine<T, R> {
     /// Steps the core and processes its output. Returns the answers to a proposal.
@@ -33,8 +33,8 @@ impl<T, R: Rules> Engine<T, R> {
         self.note_refusals(&todo.send_stored);
         if !todo.send_now.is_empty() {
             self.note_refusals(&todo.send_now);
-            let letters = self.letters(todo.send_now);
-            self.effects.send.extend(letters);
+            let messages = self.messages(todo.send_now);
+            self.effects.send.extend(messages);
         }
         for (from, violation) in todo.violations {
             self.violated(from, violation);
@@ -53,10 +53,10 @@ impl<T, R: Rules> Engine<T, R> {
         }
         self.batch.add(todo.append);
         if !todo.send_stored.is_empty() {
-            let letters = self.letters(todo.send_stored);
-            self.then.extend(letters);
+            let messages = self.messages(todo.send_stored);
+            self.then.extend(messages);
             // While the disk is full, they would accumulate without limit. Raft sends them again.
-            let over = self.then.len().saturating_sub(LETTERS_MAX);
+            let over = self.then.len().saturating_sub(MESSAGES_MAX);
             self.then.drain(..over);
         }
         self.apply(todo.apply);

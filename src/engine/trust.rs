@@ -16,7 +16,7 @@
 //! A message that contradicts the protocol has no effect, even if a member sends it. The connection on which it arrived
 //! is closed, and a log line names the reason.
 
-use super::letter::Letter;
+use super::peer_message::PeerMessage;
 use super::rules::Rules;
 use super::time::Monotonic;
 use super::{Engine, Note};
@@ -36,9 +36,9 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     /// Whether this message is accepted from this sender.
-    pub(super) fn may_send(&self, from: NodeId, letter: &Letter) -> bool {
-        let is_for_anybody = match letter {
-            Letter::Raft { message, .. } => is_of_newcomers(&message.body),
+    pub(super) fn may_send(&self, from: NodeId, peer_message: &PeerMessage) -> bool {
+        let is_for_anybody = match peer_message {
+            PeerMessage::Raft { message, .. } => is_of_newcomers(&message.body),
             _ => false,
         };
         is_for_anybody || self.knows(from)

@@ -1,6 +1,6 @@
 //! Counters of the traffic between members, for statistics and for the check of member changes.
 
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use crate::raft::{Body, NodeId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ const FRESH: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flow {
     /// Peer messages of every kind.
-    pub letters: u64,
+    pub messages: u64,
     /// The messages among them that are raft's appends and heartbeats.
     pub appends: u64,
     /// Bytes, including the frame headers.
@@ -115,17 +115,17 @@ impl Counters {
 /// What one batch adds to the counters.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    letters: u64,
+    messages: u64,
     bytes: u64,
     /// The sizes of append requests.
     appends: Vec<u32>,
 }
 
 impl Tally {
-    pub fn add(&mut self, letter: &Letter, bytes: usize) {
-        self.letters += 1;
+    pub fn add(&mut self, peer_message: &PeerMessage, bytes: usize) {
+        self.messages += 1;
         self.bytes += bytes as u64;
-        if let Letter::Raft { message, .. } = letter
+        if let PeerMessage::Raft { message, .. } = peer_message
             && matches!(message.body, Body::Append { .. } | Body::Heartbeat { .. })
         {
             self.appends.push(u32::try_from(bytes).unwrap_or(u32::MAX));
@@ -133,7 +133,7 @@ impl Tally {
     }
 
     pub fn clear(&mut self) {
-        (self.letters, self.bytes) = (0, 0);
+        (self.messages, self.bytes) = (0, 0);
         self.appends.clear();
     }
 }
@@ -183,7 +183,7 @@ impl Gauges {
 
 #[derive(Default)]
 struct Direction {
-    letters: AtomicU64,
+    messages: AtomicU64,
     appends: AtomicU64,
     bytes: AtomicU64,
     since: Mutex<Option<Instant>>,
@@ -191,7 +191,7 @@ struct Direction {
 
 impl Direction {
     fn add(&self, tally: &Tally) {
-        self.letters.fetch_add(tally.letters, Ordering::Relaxed);
+        self.messages.fetch_add(tally.messages, Ordering::Relaxed);
         self.bytes.fetch_add(tally.bytes, Ordering::Relaxed);
         let appends = tally.appends.len() as u64;
         self.appends.fetch_add(appends, Ordering::Relaxed);
@@ -199,7 +199,7 @@ impl Direction {
 
     fn read(&self) -> Flow {
         Flow {
-            letters: self.letters.load(Ordering::Relaxed),
+            messages: self.messages.load(Ordering::Relaxed),
             appends: self.appends.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             since: *lock(&self.since),
@@ -264,8 +264,8 @@ mod tests {
     use crate::raft::{LogIndex, Message, Position, Term};
     use crate::tree::ClusterTime;
 
-    fn heartbeat() -> Letter {
-        Letter::Raft {
+    fn heartbeat() -> PeerMessage {
+        PeerMessage::Raft {
             message: Message {
                 term: Term(1),
                 body: Body::Heartbeat {
@@ -283,10 +283,10 @@ mod tests {
         let gauges = counters.begin(NodeId(1));
         let mut tally = Tally::default();
         tally.add(&heartbeat(), 100);
-        tally.add(&Letter::AskIndex { number: 1 }, 50);
+        tally.add(&PeerMessage::AskIndex { number: 1 }, 50);
         counters.sent(&gauges, &tally);
         let sent = counters.member(NodeId(1)).expect("it has begun").sent;
-        assert_eq!((sent.letters, sent.appends, sent.bytes), (2, 1, 150));
+        assert_eq!((sent.messages, sent.appends, sent.bytes), (2, 1, 150));
         assert_eq!(counters.appends_sent().count, 1);
         assert_eq!(counters.appends_received(), Appends::default());
         assert_eq!(counters.connected(NodeId(1)), None);

@@ -28,7 +28,7 @@ pub(super) const HEADER_BYTES: usize = 26;
 
 /// Limit for the payload of a peer message: all the requests that clients may have pending in one member (64 MiB), plus
 /// the overhead around them.
-pub(super) const LETTER_BYTES_MAX: usize = 96 << 20;
+pub(super) const MESSAGE_BYTES_MAX: usize = 96 << 20;
 
 /// The initial size of a reader's buffer, and the size that an idle reader may keep.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -37,7 +37,7 @@ const BUFFER_BYTES_KEPT: usize = 1 << 20;
 /// The content of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    Letter = 1,
+    PeerMessage = 1,
     Mark = 2,
     Slice = 3,
     End = 4,
@@ -47,7 +47,7 @@ pub(super) enum Kind {
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         let kinds = [
-            Kind::Letter,
+            Kind::PeerMessage,
             Kind::Mark,
             Kind::Slice,
             Kind::End,
@@ -372,7 +372,7 @@ mod tests {
 
     fn frame(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        ORIGIN.frame(Kind::Letter, &mut bytes, |out| {
+        ORIGIN.frame(Kind::PeerMessage, &mut bytes, |out| {
             out.extend_from_slice(payload)
         });
         bytes
@@ -454,7 +454,7 @@ mod tests {
             let mut found = Vec::new();
             loop {
                 while let Some((kind, payload)) = reader.next().expect("sound frames") {
-                    assert_eq!(kind, Kind::Letter);
+                    assert_eq!(kind, Kind::PeerMessage);
                     found.push(payload.to_vec());
                 }
                 let piece = piece.max(rest.len() / 1000);
@@ -468,7 +468,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_seen() {
-        let whole = frame(b"some letter");
+        let whole = frame(b"some peer message");
         for bit in 0..whole.len() * 8 {
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);

@@ -3,11 +3,11 @@
 use super::common::{Common, Peer};
 use super::counters::Tally;
 use super::crew::Held;
-use super::frame::{FrameReader, HEADER_BYTES, Kind, LETTER_BYTES_MAX};
+use super::frame::{FrameReader, HEADER_BYTES, Kind, MESSAGE_BYTES_MAX};
 use super::hello::{Hello, LINK_PATH, Refusal, SNAPSHOT_PATH, STREAM_PATH};
 use super::receive::Receiver;
 use super::table::Admitted;
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use crate::http1::{Answer, Handler, Reply, Request};
 use crate::raft::NodeId;
 use crate::replica::peers::FromPeers;
@@ -256,7 +256,7 @@ impl Stream<'_> {
         if self.common.events.tell(event).is_err() {
             return;
         }
-        let mut reader = self.common.reader_of(*id, LETTER_BYTES_MAX, early);
+        let mut reader = self.common.reader_of(*id, MESSAGE_BYTES_MAX, early);
         if let Err(why) = self.read(&mut reader) {
             let label = self.peer.label();
             log::warn!("closing the connection from {label}: {why}");
@@ -267,12 +267,12 @@ impl Stream<'_> {
     fn read(&self, reader: &mut FrameReader) -> Result<(), String> {
         let mut tally = Tally::default();
         loop {
-            let letters = cut(reader, &mut tally)?;
-            if !letters.is_empty() {
+            let messages = cut(reader, &mut tally)?;
+            if !messages.is_empty() {
                 self.common.counters.received(&self.peer.gauges, &tally);
                 tally.clear();
                 let from = self.peer.id;
-                let event = FromPeers::Letters { from, letters };
+                let event = FromPeers::Messages { from, messages };
                 if self.common.events.tell(event).is_err() {
                     return Ok(());
                 }
@@ -292,17 +292,18 @@ fn is_own_limit(error: &io::Error) -> bool {
 }
 
 /// The messages of all frames that have arrived completely.
-fn cut(reader: &mut FrameReader, tally: &mut Tally) -> Result<Vec<Letter>, String> {
-    let mut letters = Vec::new();
+fn cut(reader: &mut FrameReader, tally: &mut Tally) -> Result<Vec<PeerMessage>, String> {
+    let mut messages = Vec::new();
     while let Some((kind, payload)) = reader.next().map_err(|damage| damage.to_string())? {
-        if kind != Kind::Letter {
-            return Err(format!("a frame of kind {kind:?} among letters"));
+        if kind != Kind::PeerMessage {
+            return Err(format!("a frame of kind {kind:?} among messages"));
         }
-        let letter = Letter::decode(payload).map_err(|error| format!("a letter is {error}"))?;
-        tally.add(&letter, HEADER_BYTES + payload.len());
-        letters.push(letter);
+        let peer_message =
+            PeerMessage::decode(payload).map_err(|error| format!("a peer message is {error}"))?;
+        tally.add(&peer_message, HEADER_BYTES + payload.len());
+        messages.push(peer_message);
     }
-    Ok(letters)
+    Ok(messages)
 }
 
 impl Drop for Stream<'_> {

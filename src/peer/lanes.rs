@@ -6,14 +6,14 @@
 //! While there is no connection, no bulk message is kept. Urgent messages are kept for a moment. Otherwise the answer
 //! to a member that has just started would be lost whenever the connection is a millisecond late.
 
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use crate::raft::{Body, Entry};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Limits of one lane. A message that exceeds the byte limit is accepted if the lane is empty.
-const LETTERS_MAX: usize = 4096;
+const MESSAGES_MAX: usize = 4096;
 const BULK_BYTES_MAX: usize = 8 << 20;
 
 /// The approximate size of one write. An urgent message waits for at most this many bytes.
@@ -24,7 +24,7 @@ const HELD_MAX: usize = 64;
 const HELD_FOR: Duration = Duration::from_millis(300);
 
 /// The approximate overhead around the payload of a message.
-const LETTER_BYTES: usize = 64;
+const MESSAGE_BYTES: usize = 64;
 
 /// Messages that were not sent.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -36,8 +36,8 @@ pub(super) struct Dropped {
 }
 
 impl Dropped {
-    fn add(&mut self, letter: &Letter) {
-        match letter.question() {
+    fn add(&mut self, peer_message: &PeerMessage) {
+        match peer_message.question() {
             Some(number) => self.unsent.push(number),
             None => self.others += 1,
         }
@@ -51,8 +51,8 @@ impl Dropped {
 /// The waiting messages, and whether there is a connection for them.
 #[derive(Default)]
 pub(super) struct Lanes {
-    urgent: VecDeque<Letter>,
-    bulk: VecDeque<Letter>,
+    urgent: VecDeque<PeerMessage>,
+    bulk: VecDeque<PeerMessage>,
     bulk_bytes: usize,
     /// While there is no connection: the time at which each message of `urgent` was queued.
     held_since: VecDeque<Instant>,
@@ -62,61 +62,61 @@ pub(super) struct Lanes {
 
 impl Lanes {
     /// Queues a message, or adds it to `dropped`.
-    pub fn push(&mut self, letter: Letter, dropped: &mut Dropped) {
-        if letter.is_bulk() {
-            self.push_bulk(letter, dropped);
+    pub fn push(&mut self, peer_message: PeerMessage, dropped: &mut Dropped) {
+        if peer_message.is_bulk() {
+            self.push_bulk(peer_message, dropped);
         } else if self.closed {
-            dropped.add(&letter);
+            dropped.add(&peer_message);
         } else if self.connected {
-            match self.urgent.len() < LETTERS_MAX {
-                true => self.urgent.push_back(letter),
-                false => dropped.add(&letter),
+            match self.urgent.len() < MESSAGES_MAX {
+                true => self.urgent.push_back(peer_message),
+                false => dropped.add(&peer_message),
             }
         } else {
-            self.hold(letter, dropped);
+            self.hold(peer_message, dropped);
         }
     }
 
-    fn push_bulk(&mut self, letter: Letter, dropped: &mut Dropped) {
-        let bytes = weight(&letter);
+    fn push_bulk(&mut self, peer_message: PeerMessage, dropped: &mut Dropped) {
+        let bytes = weight(&peer_message);
         let has_room = self.bulk.is_empty()
-            || (self.bulk.len() < LETTERS_MAX && self.bulk_bytes + bytes <= BULK_BYTES_MAX);
+            || (self.bulk.len() < MESSAGES_MAX && self.bulk_bytes + bytes <= BULK_BYTES_MAX);
         if self.connected && has_room {
             self.bulk_bytes += bytes;
-            self.bulk.push_back(letter);
+            self.bulk.push_back(peer_message);
         } else {
-            dropped.add(&letter);
+            dropped.add(&peer_message);
         }
     }
 
     /// Keeps an urgent message without a connection. If there are too many, the oldest one is dropped.
-    fn hold(&mut self, letter: Letter, dropped: &mut Dropped) {
+    fn hold(&mut self, peer_message: PeerMessage, dropped: &mut Dropped) {
         if self.urgent.len() == HELD_MAX
             && let (Some(oldest), Some(_)) = (self.urgent.pop_front(), self.held_since.pop_front())
         {
             dropped.add(&oldest);
         }
-        self.urgent.push_back(letter);
+        self.urgent.push_back(peer_message);
         self.held_since.push_back(Instant::now());
     }
 
     /// Removes and returns the next message to send.
-    fn next(&mut self) -> Option<Letter> {
+    fn next(&mut self) -> Option<PeerMessage> {
         self.urgent.pop_front().or_else(|| {
-            let letter = self.bulk.pop_front()?;
-            self.bulk_bytes -= weight(&letter);
-            Some(letter)
+            let peer_message = self.bulk.pop_front()?;
+            self.bulk_bytes -= weight(&peer_message);
+            Some(peer_message)
         })
     }
 
     /// Moves the next messages to `into`, about 256 KiB of them.
-    pub fn take(&mut self, into: &mut Vec<Letter>) {
+    pub fn take(&mut self, into: &mut Vec<PeerMessage>) {
         let mut bytes = 0;
         while bytes < TAKE_BYTES
-            && let Some(letter) = self.next()
+            && let Some(peer_message) = self.next()
         {
-            bytes += weight(&letter);
-            into.push(letter);
+            bytes += weight(&peer_message);
+            into.push(peer_message);
         }
     }
 
@@ -126,9 +126,9 @@ impl Lanes {
         self.connected = true;
         while let Some(since) = self.held_since.pop_front() {
             if since.elapsed() > HELD_FOR
-                && let Some(letter) = self.urgent.pop_front()
+                && let Some(peer_message) = self.urgent.pop_front()
             {
-                dropped.add(&letter);
+                dropped.add(&peer_message);
             }
         }
         dropped
@@ -157,28 +157,28 @@ impl Lanes {
     fn empty(&mut self) -> Dropped {
         let mut dropped = Dropped::default();
         self.held_since.clear();
-        while let Some(letter) = self.next() {
-            dropped.add(&letter);
+        while let Some(peer_message) = self.next() {
+            dropped.add(&peer_message);
         }
         dropped
     }
 }
 
 /// The size of a message for the byte limits.
-fn weight(letter: &Letter) -> usize {
-    let payload = match letter {
-        Letter::Raft { message, .. } => match &message.body {
+fn weight(peer_message: &PeerMessage) -> usize {
+    let payload = match peer_message {
+        PeerMessage::Raft { message, .. } => match &message.body {
             Body::Append { entries, .. } => entries.iter().map(Entry::bytes_in_memory).sum(),
             _ => 0,
         },
-        Letter::Forward { orders, .. } => {
+        PeerMessage::Forward { orders, .. } => {
             let bytes = |order: &Arc<[u8]>| order.len() + size_of::<Arc<[u8]>>();
             orders.iter().map(bytes).sum()
         }
-        Letter::Change { order, .. } => order.len(),
-        Letter::AskIndex { .. } | Letter::Reply { .. } => 0,
+        PeerMessage::Change { order, .. } => order.len(),
+        PeerMessage::AskIndex { .. } | PeerMessage::Reply { .. } => 0,
     };
-    LETTER_BYTES + payload
+    MESSAGE_BYTES + payload
 }
 
 #[cfg(test)]
@@ -186,16 +186,16 @@ mod tests {
     use super::*;
     use crate::raft::Term;
 
-    fn forward(number: u64, bytes: usize) -> Letter {
-        Letter::Forward {
+    fn forward(number: u64, bytes: usize) -> PeerMessage {
+        PeerMessage::Forward {
             number,
             term: Term(1),
             orders: vec![Arc::from(vec![0; bytes])],
         }
     }
 
-    fn ask(number: u64) -> Letter {
-        Letter::AskIndex { number }
+    fn ask(number: u64) -> PeerMessage {
+        PeerMessage::AskIndex { number }
     }
 
     fn connected() -> Lanes {
@@ -204,23 +204,23 @@ mod tests {
         lanes
     }
 
-    fn push(lanes: &mut Lanes, letters: impl IntoIterator<Item = Letter>) -> Dropped {
+    fn push(lanes: &mut Lanes, messages: impl IntoIterator<Item = PeerMessage>) -> Dropped {
         let mut dropped = Dropped::default();
-        for letter in letters {
-            lanes.push(letter, &mut dropped);
+        for peer_message in messages {
+            lanes.push(peer_message, &mut dropped);
         }
         dropped
     }
 
-    fn all(lanes: &mut Lanes) -> Vec<Letter> {
+    fn all(lanes: &mut Lanes) -> Vec<PeerMessage> {
         std::iter::from_fn(|| lanes.next()).collect()
     }
 
     #[test]
     fn urgent_letters_go_first_and_lanes_keep_their_order() {
         let mut lanes = connected();
-        let letters = [forward(1, 9), ask(2), forward(3, 9), ask(4)];
-        assert_eq!(push(&mut lanes, letters), Dropped::default());
+        let messages = [forward(1, 9), ask(2), forward(3, 9), ask(4)];
+        assert_eq!(push(&mut lanes, messages), Dropped::default());
         let wanted = [ask(2), ask(4), forward(1, 9), forward(3, 9)];
         assert_eq!(all(&mut lanes), wanted);
     }
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn lanes_are_bounded_by_count_and_bytes() {
         let mut lanes = connected();
-        let most = LETTERS_MAX as u64;
+        let most = MESSAGES_MAX as u64;
         let dropped = push(&mut lanes, (0..most + 5).map(|number| forward(number, 1)));
         assert_eq!(dropped.unsent, (most..most + 5).collect::<Vec<u64>>());
         let dropped = push(&mut lanes, (0..most + 5).map(ask));
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_older_than_the_connection_are_dropped() {
+    fn messages_older_than_the_connection_are_dropped() {
         let mut lanes = Lanes::default();
         push(&mut lanes, [ask(1), ask(2)]);
         lanes.held_since[0] -= 2 * HELD_FOR;

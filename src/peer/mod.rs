@@ -1,4 +1,4 @@
-//! Connections between members: they carry peer messages (`Letter` in the code) and snapshots.
+//! Connections between members: they carry peer messages (`PeerMessage` in the code) and snapshots.
 //!
 //! # A link
 //!
@@ -74,8 +74,8 @@ mod vouch;
 pub use common::Timing;
 pub use counters::{Appends, Counters, Flow, PeerStats};
 
-use crate::engine::letter::Letter;
 use crate::engine::members::Members;
+use crate::engine::peer_message::PeerMessage;
 use crate::http1::{Handler, Limits, connection_caps, descriptor_limit};
 use crate::raft::{NodeId, Term};
 use crate::replica::peers::{FromPeers, Peers};
@@ -228,25 +228,25 @@ impl<D: Disk> Link<D> {
     }
 
     /// Queues the messages for one receiver.
-    fn send_to(&self, to: NodeId, letters: impl Iterator<Item = Letter>) {
+    fn send_to(&self, to: NodeId, messages: impl Iterator<Item = PeerMessage>) {
         if let Some(peer) = self.common.peer(to) {
-            let dropped = peer.queue.push(letters);
+            let dropped = peer.queue.push(messages);
             return self.common.settle(&peer, dropped);
         }
         self.common.news.unreachable(to);
-        let numbers = letters.filter_map(|letter| letter.question());
+        let numbers = messages.filter_map(|peer_message| peer_message.question());
         self.common.news.unsent(numbers.collect());
     }
 }
 
 impl<D: Disk> Peers for Link<D> {
-    fn send(&self, mut letters: Vec<(NodeId, Letter)>) {
+    fn send(&self, mut messages: Vec<(NodeId, PeerMessage)>) {
         // The sort is stable, so the order for each receiver stays.
-        letters.sort_by_key(|(to, _)| *to);
-        let mut letters = letters.into_iter().peekable();
-        while let Some(&(to, _)) = letters.peek() {
-            let same = std::iter::from_fn(|| letters.next_if(|(next, _)| *next == to));
-            self.send_to(to, same.map(|(_, letter)| letter));
+        messages.sort_by_key(|(to, _)| *to);
+        let mut messages = messages.into_iter().peekable();
+        while let Some(&(to, _)) = messages.peek() {
+            let same = std::iter::from_fn(|| messages.next_if(|(next, _)| *next == to));
+            self.send_to(to, same.map(|(_, peer_message)| peer_message));
         }
     }
 

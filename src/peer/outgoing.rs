@@ -8,10 +8,10 @@ use super::common::{Common, Peer};
 use super::counters::Tally;
 use super::crew::Held;
 use super::dial::{Call, Failure};
-use super::frame::{HEADER_BYTES, Kind, LETTER_BYTES_MAX, Origin};
+use super::frame::{HEADER_BYTES, Kind, MESSAGE_BYTES_MAX, Origin};
 use super::hello::STREAM_PATH;
 use super::queue::{Taken, Woken};
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
@@ -134,18 +134,18 @@ impl Outgoing {
 
     /// Sends messages until the connection ends. Returns the reason of the end.
     fn carry(&self, socket: &Held) -> String {
-        let mut letters = Vec::new();
+        let mut messages = Vec::new();
         let mut batch = Batch::default();
         loop {
-            match self.peer.queue.take(&mut letters) {
+            match self.peer.queue.take(&mut messages) {
                 Taken::Closed => return "it is no longer wanted".into(),
                 Taken::Nothing => {
                     if self.peer.queue.sleep(Some(socket), None) == Woken::Socket {
                         return "it has closed it".into();
                     }
                 }
-                Taken::Letters => {
-                    batch.fill(&self.common.origin(), &mut letters);
+                Taken::Messages => {
+                    batch.fill(&self.common.origin(), &mut messages);
                     let written = batch.write(socket);
                     self.common.counters.sent(&self.peer.gauges, &batch.tally);
                     if let Err((done, error)) = written {
@@ -177,26 +177,28 @@ struct Batch {
 }
 
 impl Batch {
-    /// Encodes the messages and empties `letters`.
-    fn fill(&mut self, origin: &Origin, letters: &mut Vec<Letter>) {
+    /// Encodes the messages and empties `messages`.
+    fn fill(&mut self, origin: &Origin, messages: &mut Vec<PeerMessage>) {
         self.bytes.clear();
         self.bytes.shrink_to(BUFFER_BYTES_KEPT);
         self.questions.clear();
         self.tally.clear();
-        for letter in letters.drain(..) {
+        for peer_message in messages.drain(..) {
             let start = self.bytes.len();
-            origin.frame(Kind::Letter, &mut self.bytes, |out| letter.encode(out));
+            origin.frame(Kind::PeerMessage, &mut self.bytes, |out| {
+                peer_message.encode(out)
+            });
             let bytes = self.bytes.len() - start;
-            if bytes > HEADER_BYTES + LETTER_BYTES_MAX {
+            if bytes > HEADER_BYTES + MESSAGE_BYTES_MAX {
                 // The receiver would end the connection because of it, each time again.
-                log::error!("a letter of {bytes} bytes is too long to be sent");
+                log::error!("a peer message of {bytes} bytes is too long to be sent");
                 self.bytes.truncate(start);
                 continue;
             }
-            if let Some(number) = letter.question() {
+            if let Some(number) = peer_message.question() {
                 self.questions.push((start, number));
             }
-            self.tally.add(&letter, bytes);
+            self.tally.add(&peer_message, bytes);
         }
     }
 
@@ -281,7 +283,7 @@ mod tests {
             cluster: 1,
             sender: NodeId(1),
         };
-        let forward = |number| Letter::Forward {
+        let forward = |number| PeerMessage::Forward {
             number,
             term: Term(1),
             orders: vec![std::sync::Arc::from([0; 10])],

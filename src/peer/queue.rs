@@ -7,7 +7,7 @@
 //! message costs no system call.
 
 use super::lanes::{Dropped, Lanes};
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// The result of [`Queue::take`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
-    Letters,
+    Messages,
     Nothing,
     Closed,
 }
@@ -61,11 +61,11 @@ impl Queue {
     }
 
     /// Queues messages. Returns those that did not fit. Never waits.
-    pub fn push(&self, letters: impl Iterator<Item = Letter>) -> Dropped {
+    pub fn push(&self, messages: impl Iterator<Item = PeerMessage>) -> Dropped {
         let mut dropped = Dropped::default();
         let mut state = self.state();
-        for letter in letters {
-            state.lanes.push(letter, &mut dropped);
+        for peer_message in messages {
+            state.lanes.push(peer_message, &mut dropped);
         }
         // Without a connection the thread cannot send the messages. Only [`Queue::call`] wakes it then.
         if state.lanes.is_connected() {
@@ -75,7 +75,7 @@ impl Queue {
     }
 
     /// Moves the next messages to `into`, urgent ones first, about 256 KiB of them.
-    pub fn take(&self, into: &mut Vec<Letter>) -> Taken {
+    pub fn take(&self, into: &mut Vec<PeerMessage>) -> Taken {
         let mut state = self.state();
         if state.lanes.is_closed() {
             return Taken::Closed;
@@ -84,7 +84,7 @@ impl Queue {
         state.sleeping = into.is_empty();
         match into.is_empty() {
             true => Taken::Nothing,
-            false => Taken::Letters,
+            false => Taken::Messages,
         }
     }
 
@@ -185,13 +185,13 @@ mod tests {
     fn a_sleeper_hears_letters_calls_and_the_end() {
         let queue = Queue::new().expect("a pipe");
         queue.connected();
-        let mut letters = Vec::new();
+        let mut messages = Vec::new();
         let long = Duration::from_secs(20);
         std::thread::scope(|scope| {
-            assert_eq!(queue.take(&mut letters), Taken::Nothing);
-            scope.spawn(|| queue.push([Letter::AskIndex { number: 1 }].into_iter()));
+            assert_eq!(queue.take(&mut messages), Taken::Nothing);
+            scope.spawn(|| queue.push([PeerMessage::AskIndex { number: 1 }].into_iter()));
             assert_eq!(queue.sleep(None, Some(long)), Woken::Bell);
-            assert_eq!(queue.take(&mut letters), Taken::Letters);
+            assert_eq!(queue.take(&mut messages), Taken::Messages);
             queue.disconnected();
             scope.spawn(|| queue.call());
             assert!(queue.rest(long, true));

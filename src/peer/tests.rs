@@ -1,14 +1,14 @@
 //! Links over real sockets on the loopback interface. Every wait has a deadline.
 
-mod letters;
+mod messages;
 mod raw;
 mod snapshots;
 mod strangers;
 
 use super::{Config, Link, Timing};
 use crate::engine::entry;
-use crate::engine::letter::Letter;
 use crate::engine::members::{Member, Members, Published};
+use crate::engine::peer_message::PeerMessage;
 use crate::http1::{self, Answer, Handler, HttpServer, Reply, Request};
 use crate::raft::{Body, Entry, LogIndex, Message, NodeId, Payload, Position, Term};
 use crate::replica::peers::{FromPeers, Peers};
@@ -152,8 +152,10 @@ impl Node {
         }
     }
 
-    fn send(&self, to: u64, letters: impl IntoIterator<Item = Letter>) {
-        let addressed = letters.into_iter().map(|letter| (NodeId(to), letter));
+    fn send(&self, to: u64, messages: impl IntoIterator<Item = PeerMessage>) {
+        let addressed = messages
+            .into_iter()
+            .map(|peer_message| (NodeId(to), peer_message));
         self.link.send(addressed.collect());
     }
 
@@ -169,11 +171,11 @@ impl Node {
     }
 
     /// The next `count` peer messages of a member, in order.
-    fn letters(&self, wanted: u64, count: usize) -> Vec<Letter> {
+    fn messages(&self, wanted: u64, count: usize) -> Vec<PeerMessage> {
         let mut found = Vec::new();
         while found.len() < count {
             found.extend(self.event(|event| match event {
-                FromPeers::Letters { from, letters } if from == NodeId(wanted) => Some(letters),
+                FromPeers::Messages { from, messages } if from == NodeId(wanted) => Some(messages),
                 _ => None,
             }));
         }
@@ -210,8 +212,8 @@ fn until(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-fn raft(body: Body) -> Letter {
-    Letter::Raft {
+fn raft(body: Body) -> PeerMessage {
+    PeerMessage::Raft {
         message: Message {
             term: Term(1),
             body,
@@ -220,13 +222,13 @@ fn raft(body: Body) -> Letter {
     }
 }
 
-fn heartbeat(round: u64) -> Letter {
+fn heartbeat(round: u64) -> PeerMessage {
     let commit = Position::default();
     raft(Body::Heartbeat { round, commit })
 }
 
 /// An append of one write, with a value of `bytes` bytes.
-fn append(index: u64, bytes: usize) -> Letter {
+fn append(index: u64, bytes: usize) -> PeerMessage {
     let mut write = Command::new(Action::Set, Key::new(b"/a"));
     write.value = vec![7; bytes].into();
     let position = |index| Position {
@@ -243,8 +245,8 @@ fn append(index: u64, bytes: usize) -> Letter {
     })
 }
 
-fn forward(number: u64) -> Letter {
-    Letter::Forward {
+fn forward(number: u64) -> PeerMessage {
+    PeerMessage::Forward {
         number,
         term: Term(1),
         orders: vec![Arc::from([1; 10])],

@@ -12,7 +12,7 @@
 //! | entries are requested | they are read here, so that the raft thread never waits for the disk |
 
 use super::snapshot::Begun;
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use crate::engine::request::Task;
 use crate::engine::rules::{Rule, Rules};
 use crate::engine::{DiskReport as Report, Stored};
@@ -26,7 +26,7 @@ pub enum Job {
         /// Synced together with the batches of other waiting jobs.
         batch: Batch,
         /// Sent only after that sync ([`Todo::send_stored`](crate::raft::Todo::send_stored)).
-        then: Vec<(NodeId, Letter)>,
+        then: Vec<(NodeId, PeerMessage)>,
         /// Space to reserve for the next snapshot ([`Wal::set_reserve`]).
         reserve: u64,
     },
@@ -58,7 +58,7 @@ pub enum Job {
 /// Receives the results of the jobs.
 pub trait Outlet<D: Disk> {
     /// Messages that may be sent.
-    fn send(&mut self, letters: Vec<(NodeId, Letter)>);
+    fn send(&mut self, messages: Vec<(NodeId, PeerMessage)>);
 
     /// A report for the engine.
     fn report(&mut self, report: Report);
@@ -79,7 +79,7 @@ struct Pending {
     batches: Vec<Batch>,
     /// Number of batches that are written.
     written: usize,
-    then: Vec<(NodeId, Letter)>,
+    then: Vec<(NodeId, PeerMessage)>,
 }
 
 impl Pending {

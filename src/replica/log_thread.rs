@@ -7,7 +7,7 @@ use super::log_jobs::{Job, LogJobs, Outlet};
 use super::peers::Peers;
 use super::snapshot::Begun;
 use crate::engine::DiskReport;
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use crate::raft::{AllRules, NodeId};
 use crate::threads;
 use crate::wal::{Disk, Wal, WalError};
@@ -50,8 +50,8 @@ struct Out<D: Disk> {
 }
 
 impl<D: Disk> Outlet<D> for Out<D> {
-    fn send(&mut self, letters: Vec<(NodeId, Letter)>) {
-        self.peers.send(letters);
+    fn send(&mut self, messages: Vec<(NodeId, PeerMessage)>) {
+        self.peers.send(messages);
     }
 
     /// If the raft thread has ended, nobody needs the reports.

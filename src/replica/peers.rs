@@ -3,8 +3,8 @@
 //! The module that transports the messages (`peer`) is in a higher layer and implements [`Peers`]. No function here
 //! waits: if a queue is full, the message is dropped, and raft sends again.
 
-use crate::engine::letter::Letter;
 use crate::engine::members::Members;
+use crate::engine::peer_message::PeerMessage;
 use crate::engine::state::State;
 use crate::raft::{NodeId, Position, SnapshotMetadata, Term};
 use crate::wal::WalError;
@@ -15,7 +15,7 @@ pub trait Peers: Send + Sync + 'static {
     /// Sends messages, in order for each receiver. They are dropped if a queue is full or the member is unreachable. A
     /// dropped forward is reported by [`FromPeers::Unsent`], the loss of any other message by
     /// [`FromPeers::Unreachable`].
-    fn send(&self, letters: Vec<(NodeId, Letter)>);
+    fn send(&self, messages: Vec<(NodeId, PeerMessage)>);
 
     /// Streams this member's newest snapshot to `to`, with the leader's `term`. Always ends in one
     /// [`FromPeers::SnapshotSent`]. One at a time for each member.
@@ -32,7 +32,7 @@ pub trait Peers: Send + Sync + 'static {
 pub struct NoPeers;
 
 impl Peers for NoPeers {
-    fn send(&self, _letters: Vec<(NodeId, Letter)>) {}
+    fn send(&self, _messages: Vec<(NodeId, PeerMessage)>) {}
     fn send_snapshot(&self, _to: NodeId, _term: Term) {}
     fn cut(&self, _from: NodeId) {}
     fn set_members(&self, _members: &Members) {}
@@ -42,12 +42,12 @@ impl Peers for NoPeers {
 /// space in it, and then the sender at the other end of the socket waits too.
 pub enum FromPeers {
     /// Peer messages from one member, in order.
-    Letters {
+    Messages {
         /// The sender. The transport has checked that it is a member of this cluster, with the incarnation that is
         /// published.
         from: NodeId,
         /// All messages that arrived together.
-        letters: Vec<Letter>,
+        messages: Vec<PeerMessage>,
     },
     /// None of the bytes of these requests to a leader (commands, membership changes, read indexes) reached a
     /// connection. The values are their numbers.

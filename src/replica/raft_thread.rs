@@ -182,7 +182,7 @@ impl<O: Outbox> RaftThread<O> {
     /// sender.
     fn peer_event(&mut self, event: FromPeers) -> Option<PeerEvent> {
         Some(match event {
-            FromPeers::Letters { from, letters } => PeerEvent::Letters { from, letters },
+            FromPeers::Messages { from, messages } => PeerEvent::Messages { from, messages },
             FromPeers::Unsent(numbers) => PeerEvent::Unsent(numbers),
             FromPeers::Unreachable(node) => PeerEvent::Unreachable(node),
             FromPeers::Gone(leader) => PeerEvent::Gone(leader),

@@ -12,7 +12,7 @@
 use super::clock::TTL_SECOND;
 use super::mirror::Mirror;
 use crate::engine::entry::{self, Order};
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use crate::engine::state::{Outcome, State};
 use crate::raft::invariants::Witness;
 use crate::raft::{
@@ -336,8 +336,8 @@ impl Checks {
 }
 
 /// What only a leader may ask for must not come from another member.
-pub(super) fn may_send(from: NodeId, letter: &Letter) -> Result<(), Broken> {
-    let Letter::Forward { orders, .. } = letter else {
+pub(super) fn may_send(from: NodeId, peer_message: &PeerMessage) -> Result<(), Broken> {
+    let PeerMessage::Forward { orders, .. } = peer_message else {
         return Ok(());
     };
     let is_own = |bytes: &[u8]| {

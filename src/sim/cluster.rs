@@ -13,7 +13,7 @@ use super::node::Node;
 use super::trace::{Happening, Line};
 use super::weather::{Handovers, Kind, TICK, Weather};
 use crate::engine::PeerEvent;
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use crate::engine::rules::Rule;
 use crate::raft::{Membership, NodeId, Position, Refusal, SnapshotMetadata, Term};
 use crate::random::Random;
@@ -45,10 +45,10 @@ pub(super) enum Event {
         node: NodeId,
         life: u64,
     },
-    Letter {
+    PeerMessage {
         from: NodeId,
         to: NodeId,
-        letter: Box<Letter>,
+        peer_message: Box<PeerMessage>,
     },
     Peers {
         node: NodeId,
@@ -122,7 +122,7 @@ impl Event {
             | Event::Written { node, .. }
             | Event::Start { node }
             | Event::Request { node, .. } => Some(*node),
-            Event::Letter { to, .. } => Some(*to),
+            Event::PeerMessage { to, .. } => Some(*to),
             Event::Stream(stream) => Some(stream.to),
             Event::StreamEnd { at, .. } => Some(*at),
             _ => None,
@@ -293,7 +293,11 @@ impl Cluster {
     fn take(&mut self, event: Event) -> Checked {
         match event {
             Event::Tick { node, life } => self.tick(node, life),
-            Event::Letter { from, to, letter } => self.deliver(from, to, *letter),
+            Event::PeerMessage {
+                from,
+                to,
+                peer_message,
+            } => self.deliver(from, to, *peer_message),
             Event::Peers { node, event } => self.peers(node, *event),
             Event::Stream(stream) => self.receive_snapshot(stream),
             Event::StreamEnd {

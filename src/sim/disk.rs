@@ -10,7 +10,7 @@ use super::cluster::{Checked, Cluster, Event};
 use super::mirror::Mirror;
 use super::power::Down;
 use super::trace::Happening;
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use crate::engine::{self, DiskReport};
 use crate::raft::{LogIndex, NodeId, SnapshotMetadata};
 use crate::replica::log_jobs::{Job, LogJobs, Outlet};
@@ -30,7 +30,7 @@ struct Out<'a> {
     id: NodeId,
     engine: &'a dyn AnyEngine,
     checks: &'a RefCell<Checks>,
-    letters: Vec<(NodeId, Letter)>,
+    messages: Vec<(NodeId, PeerMessage)>,
     reports: Vec<DiskReport>,
     begun: Option<Begun<FaultyDisk>>,
 }
@@ -75,10 +75,10 @@ impl Out<'_> {
 }
 
 impl Outlet<FaultyDisk> for Out<'_> {
-    fn send(&mut self, letters: Vec<(NodeId, Letter)>) {
+    fn send(&mut self, messages: Vec<(NodeId, PeerMessage)>) {
         let mut checks = self.checks.borrow_mut();
-        for (to, letter) in &letters {
-            if let Letter::Raft { message, .. } = letter {
+        for (to, peer_message) in &messages {
+            if let PeerMessage::Raft { message, .. } = peer_message {
                 let engine = self.engine;
                 checks.promise_is_stored(self.id, *to, message, engine.term(), |index| {
                     engine.position_at(index)
@@ -86,7 +86,7 @@ impl Outlet<FaultyDisk> for Out<'_> {
             }
         }
         drop(checks);
-        self.letters.extend(letters);
+        self.messages.extend(messages);
     }
 
     fn report(&mut self, report: DiskReport) {
@@ -228,7 +228,8 @@ impl Cluster {
             &mut Out,
         ) -> Result<(), WalError>,
     ) -> Checked {
-        let Some((letters, reports, begun, result)) = self.with_log(id, replaces_from, work) else {
+        let Some((messages, reports, begun, result)) = self.with_log(id, replaces_from, work)
+        else {
             return Ok(());
         };
         self.checks.borrow_mut().verdict()?;
@@ -242,8 +243,8 @@ impl Cluster {
             let life = self.node(id).life_number;
             self.after(FULL_RETRY, Event::DiskRetry { node: id, life });
         }
-        for (to, letter) in letters {
-            self.send_stored(id, to, letter);
+        for (to, peer_message) in messages {
+            self.send_stored(id, to, peer_message);
         }
         if let Some(begun) = begun {
             self.snapshot_begun(id, begun);
@@ -264,7 +265,7 @@ impl Cluster {
             &mut Out,
         ) -> Result<(), WalError>,
     ) -> Option<(
-        Vec<(NodeId, Letter)>,
+        Vec<(NodeId, PeerMessage)>,
         Vec<DiskReport>,
         Option<Begun<FaultyDisk>>,
         Result<(), WalError>,
@@ -280,13 +281,13 @@ impl Cluster {
             id,
             engine: life.engine.as_ref(),
             checks: &checks,
-            letters: Vec::new(),
+            messages: Vec::new(),
             reports: Vec::new(),
             begun: None,
         };
         let result = work(&mut life.log, &mut out);
         let Out {
-            letters,
+            messages,
             reports,
             begun,
             ..
@@ -294,7 +295,7 @@ impl Cluster {
         if result.is_ok() && !life.log.is_waiting() {
             checks.borrow_mut().mirror(id).unsure_from = None;
         }
-        Some((letters, reports, begun, result))
+        Some((messages, reports, begun, result))
     }
 
     fn report(&mut self, id: NodeId, report: DiskReport) -> Checked {

@@ -5,7 +5,7 @@
 
 use super::cluster::{Checked, Cluster, Event};
 use super::trace::Happening;
-use crate::engine::letter::{Letter, Verdict};
+use crate::engine::peer_message::{PeerMessage, Verdict};
 use crate::engine::rules::Rule;
 use crate::engine::{self, PeerEvent};
 use crate::raft::{NodeId, Term};
@@ -14,8 +14,8 @@ use crate::tree::ClusterTime;
 
 impl Cluster {
     /// Sends a peer message that does not depend on the disk.
-    pub(super) fn send(&mut self, from: NodeId, to: NodeId, letter: Letter) -> Checked {
-        if let Letter::Raft { message, time } = &letter {
+    pub(super) fn send(&mut self, from: NodeId, to: NodeId, peer_message: PeerMessage) -> Checked {
+        if let PeerMessage::Raft { message, time } = &peer_message {
             self.time_goes_on(from, message.term, *time)?;
             let Some(life) = self.nodes[&from].life.as_ref() else {
                 return Ok(());
@@ -27,8 +27,8 @@ impl Cluster {
             });
             checks.verdict()?;
         }
-        self.note_forward(from, &letter)?;
-        self.send_stored(from, to, letter);
+        self.note_forward(from, &peer_message)?;
+        self.send_stored(from, to, peer_message);
         Ok(())
     }
 
@@ -50,18 +50,18 @@ impl Cluster {
     }
 
     /// Sends a peer message whose promise is checked.
-    pub(super) fn send_stored(&mut self, from: NodeId, to: NodeId, letter: Letter) {
+    pub(super) fn send_stored(&mut self, from: NodeId, to: NodeId, peer_message: PeerMessage) {
         let lost = self.loses(from, to);
-        if let Letter::Raft { message, .. } = &letter {
+        if let PeerMessage::Raft { message, .. } = &peer_message {
             self.calm.count(to, &message.body);
         }
         self.note(|_| Happening::Sent {
             from,
             to,
-            letter: Box::new(letter.clone()),
+            peer_message: Box::new(peer_message.clone()),
             lost,
         });
-        let question = letter.question();
+        let question = peer_message.question();
         let unsent = match lost {
             true => self.random.one_in(2),
             false => self.is_without(Rule::UnsentMeansNotSent) && self.random.one_in(20),
@@ -74,19 +74,38 @@ impl Cluster {
         if lost {
             return;
         }
-        let twice = matches!(letter, Letter::Raft { .. })
+        let twice = matches!(peer_message, PeerMessage::Raft { .. })
             && self.mended.is_none()
             && self.random.one_in(self.weather.double_one_in);
         if twice {
-            let (delay, letter) = (2 * self.delay(), Box::new(letter.clone()));
-            self.after(delay, Event::Letter { from, to, letter });
+            let (delay, peer_message) = (2 * self.delay(), Box::new(peer_message.clone()));
+            self.after(
+                delay,
+                Event::PeerMessage {
+                    from,
+                    to,
+                    peer_message,
+                },
+            );
         }
-        let (delay, letter) = (self.delay(), Box::new(letter));
-        self.after(delay, Event::Letter { from, to, letter });
+        let (delay, peer_message) = (self.delay(), Box::new(peer_message));
+        self.after(
+            delay,
+            Event::PeerMessage {
+                from,
+                to,
+                peer_message,
+            },
+        );
     }
 
     /// Delivers a peer message.
-    pub(super) fn deliver(&mut self, from: NodeId, to: NodeId, letter: Letter) -> Checked {
+    pub(super) fn deliver(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        peer_message: PeerMessage,
+    ) -> Checked {
         let Some(life) = self.life(to) else {
             return Ok(());
         };
@@ -96,11 +115,11 @@ impl Cluster {
         self.note(|_| Happening::Came {
             from,
             to,
-            letter: Box::new(letter.clone()),
+            peer_message: Box::new(peer_message.clone()),
         });
-        let heard = match &letter {
-            Letter::Raft { message, time } => Some((message.term, *time)),
-            Letter::Reply {
+        let heard = match &peer_message {
+            PeerMessage::Raft { message, time } => Some((message.term, *time)),
+            PeerMessage::Reply {
                 number,
                 verdict: Verdict::NotTaken | Verdict::Refused(_),
             } => {
@@ -111,8 +130,8 @@ impl Cluster {
             }
             _ => None,
         };
-        let letters = vec![letter];
-        self.peers(to, PeerEvent::Letters { from, letters })?;
+        let messages = vec![peer_message];
+        self.peers(to, PeerEvent::Messages { from, messages })?;
         heard.map_or(Ok(()), |heard| self.look_at_time(from, to, heard))
     }
 

@@ -11,7 +11,7 @@ use super::cluster::{Checked, Cluster};
 use super::node::{Life, View};
 use super::power::Down;
 use super::trace::Happening;
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use crate::engine::request::{Effect, Failure, Outcome, Reply, Request};
 use crate::engine::time::Monotonic;
 use crate::engine::{Batch, DiskJob, Effects, Event, Note, Publication};
@@ -93,8 +93,8 @@ impl Cluster {
                 return Err(format!("forwards: n{} sent n{} a bad one", from.0, id.0));
             }
         }
-        for (to, letter) in effects.send {
-            self.send(id, to, letter)?;
+        for (to, peer_message) in effects.send {
+            self.send(id, to, peer_message)?;
         }
         for (to, term) in effects.send_snapshot {
             self.send_snapshot(id, to, term)?;
@@ -315,13 +315,13 @@ impl Cluster {
     }
 
     /// Records the operations that a forward carries.
-    pub(super) fn note_forward(&mut self, from: NodeId, letter: &Letter) -> Checked {
-        may_send(from, letter)?;
-        let Letter::Forward {
+    pub(super) fn note_forward(&mut self, from: NodeId, peer_message: &PeerMessage) -> Checked {
+        may_send(from, peer_message)?;
+        let PeerMessage::Forward {
             number,
             term,
             orders,
-        } = letter
+        } = peer_message
         else {
             return Ok(());
         };
@@ -337,8 +337,9 @@ impl Cluster {
 
 impl Life {
     /// The commands of this forward wait for a leader again.
-    pub fn not_taken(&mut self, letter: u64) {
-        self.forwarded.retain(|_, (number, _)| *number != letter);
+    pub fn not_taken(&mut self, peer_message: u64) {
+        self.forwarded
+            .retain(|_, (number, _)| *number != peer_message);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::checks::write_number;
 use super::client::{Answer, Ask};
 use super::weather::Weather;
-use crate::engine::letter::Letter;
+use crate::engine::peer_message::PeerMessage;
 use crate::raft::{Body, Message, NodeId, Position, Term};
 use std::fmt;
 
@@ -24,13 +24,13 @@ pub enum Happening {
     Sent {
         from: NodeId,
         to: NodeId,
-        letter: Box<Letter>,
+        peer_message: Box<PeerMessage>,
         lost: bool,
     },
     Came {
         from: NodeId,
         to: NodeId,
-        letter: Box<Letter>,
+        peer_message: Box<PeerMessage>,
     },
     Leads {
         node: NodeId,
@@ -101,13 +101,13 @@ impl fmt::Display for Node {
     }
 }
 
-struct Letters<'a>(&'a Letter);
+struct Messages<'a>(&'a PeerMessage);
 
-impl fmt::Display for Letters<'_> {
+impl fmt::Display for Messages<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Letter::Raft { message, .. } => write!(f, "{}", Said(message)),
-            Letter::Forward {
+            PeerMessage::Raft { message, .. } => write!(f, "{}", Said(message)),
+            PeerMessage::Forward {
                 number,
                 term,
                 orders,
@@ -116,9 +116,9 @@ impl fmt::Display for Letters<'_> {
                 let carried: Vec<u64> = carried.collect();
                 write!(f, "t{} Forward {number:x} of {carried:?}", term.0)
             }
-            Letter::Change { number, term, .. } => write!(f, "t{} Change {number:x}", term.0),
-            Letter::AskIndex { number } => write!(f, "AskIndex {number:x}"),
-            Letter::Reply { number, verdict } => write!(f, "Reply {number:x} {verdict:?}"),
+            PeerMessage::Change { number, term, .. } => write!(f, "t{} Change {number:x}", term.0),
+            PeerMessage::AskIndex { number } => write!(f, "AskIndex {number:x}"),
+            PeerMessage::Reply { number, verdict } => write!(f, "Reply {number:x} {verdict:?}"),
         }
     }
 }
@@ -175,7 +175,7 @@ impl fmt::Display for Happening {
             Happening::Sent {
                 from,
                 to,
-                letter,
+                peer_message,
                 lost,
             } => {
                 let lost = if *lost { "  (lost)" } else { "" };
@@ -184,11 +184,21 @@ impl fmt::Display for Happening {
                     "{} → {} {}{lost}",
                     Node(*from),
                     Node(*to),
-                    Letters(letter)
+                    Messages(peer_message)
                 )
             }
-            Happening::Came { from, to, letter } => {
-                write!(f, "{} ⇒ {} {}", Node(*from), Node(*to), Letters(letter))
+            Happening::Came {
+                from,
+                to,
+                peer_message,
+            } => {
+                write!(
+                    f,
+                    "{} ⇒ {} {}",
+                    Node(*from),
+                    Node(*to),
+                    Messages(peer_message)
+                )
             }
             Happening::Leads { node, term } => write!(f, "{} leads in t{}", Node(*node), term.0),
             Happening::Stored { node, last } => match last {

@@ -132,7 +132,7 @@ fn a_stranger_ends_no_member_and_changes_no_term() {
     let seen = Seen::of(&cluster);
     let undisturbed = Undisturbed::now(&cluster);
     let term = undisturbed.term;
-    let letters = [
+    let messages = [
         ("a heartbeat of the leader's term", heartbeat(term)),
         ("a heartbeat of the last term", heartbeat(LAST_TERM)),
         ("a request for votes", vote(term + 1)),
@@ -147,10 +147,10 @@ fn a_stranger_ends_no_member_and_changes_no_term() {
         for id in others.chain([0xbad0 + victim % 7]) {
             let claim = seen.claim(id, 0xbad);
             let trap = Trap::at(any_port(), seen.id, *victim);
-            for (what, letter) in &letters {
+            for (what, peer_message) in &messages {
                 let (mut socket, _) = claim.dial(*address, *victim, &trap.url());
                 // It may have been refused already.
-                let _ = socket.write_all(&claim.frame(letter));
+                let _ = socket.write_all(&claim.frame(peer_message));
                 assert!(is_closed(&mut socket), "{what} was accepted");
             }
             traps.push(trap);
@@ -185,16 +185,16 @@ fn one_who_knows_a_members_incarnation_ends_nobody() {
     // While the follower is paused, its place is free.
     cluster.pause(follower);
     let (victim, address) = seen.members[leader];
-    let letters = [
+    let messages = [
         heartbeat(term),
         heartbeat(LAST_TERM),
         vote(LAST_TERM),
         garbage(term, 2),
         garbage(term + 1, 2),
     ];
-    for letter in &letters {
+    for peer_message in &messages {
         let (mut socket, _) = claim.dial(address, victim, "http://127.0.0.1:1");
-        let _ = socket.write_all(&claim.frame(letter));
+        let _ = socket.write_all(&claim.frame(peer_message));
     }
     cluster.resume(follower);
     undisturbed.check(&mut cluster, "a false follower");
@@ -328,9 +328,9 @@ fn nobody_speaks_for_a_member_that_has_not_started() {
     let term = undisturbed.term;
     let claim = seen.claim(seen.members[added].0, 0xbad);
     for (victim, address) in &seen.members[..3] {
-        for letter in [heartbeat(term + 1), vote(term + 1), garbage(term + 1, 4)] {
+        for peer_message in [heartbeat(term + 1), vote(term + 1), garbage(term + 1, 4)] {
             let (mut socket, _) = claim.dial(*address, *victim, "http://127.0.0.1:1");
-            let _ = socket.write_all(&claim.frame(&letter));
+            let _ = socket.write_all(&claim.frame(&peer_message));
             assert!(is_closed(&mut socket), "it is heard");
         }
     }

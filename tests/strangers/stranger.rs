@@ -44,9 +44,9 @@ impl Claim {
     }
 
     /// A frame with one peer message from this sender.
-    pub fn frame(&self, letter: &[u8]) -> Vec<u8> {
-        let mut frame = self.frame_head(letter.len());
-        frame.extend_from_slice(letter);
+    pub fn frame(&self, peer_message: &[u8]) -> Vec<u8> {
+        let mut frame = self.frame_head(peer_message.len());
+        frame.extend_from_slice(peer_message);
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&frame[..4]);
         hasher.update(&frame[8..]);
@@ -66,42 +66,42 @@ impl Claim {
 
 /// A leader's heartbeat.
 pub fn heartbeat(term: u64) -> Vec<u8> {
-    let mut letter = message(term, 8);
-    numbers(&mut letter, &[1, 0, 0]);
-    letter
+    let mut peer_message = message(term, 8);
+    numbers(&mut peer_message, &[1, 0, 0]);
+    peer_message
 }
 
 /// A candidate's request that claims that the leader itself asked for the election.
 pub fn vote(term: u64) -> Vec<u8> {
-    let mut letter = message(term, 3);
-    numbers(&mut letter, &[term, 1 << 40]);
-    letter.push(1);
-    letter
+    let mut peer_message = message(term, 3);
+    numbers(&mut peer_message, &[term, 1 << 40]);
+    peer_message.push(1);
+    peer_message
 }
 
 /// A leader's append of one committed command without a valid content.
 pub fn garbage(term: u64, index: u64) -> Vec<u8> {
-    let mut letter = message(term, 5);
-    numbers(&mut letter, &[term, index, index + 1]);
-    letter.extend_from_slice(&1u32.to_le_bytes());
-    letter.extend_from_slice(&term.to_le_bytes());
-    letter.push(2);
-    letter.extend_from_slice(&7u32.to_le_bytes());
-    letter.extend_from_slice(b"garbage");
-    letter
+    let mut peer_message = message(term, 5);
+    numbers(&mut peer_message, &[term, index, index + 1]);
+    peer_message.extend_from_slice(&1u32.to_le_bytes());
+    peer_message.extend_from_slice(&term.to_le_bytes());
+    peer_message.push(2);
+    peer_message.extend_from_slice(&7u32.to_le_bytes());
+    peer_message.extend_from_slice(b"garbage");
+    peer_message
 }
 
-fn numbers(letter: &mut Vec<u8>, numbers: &[u64]) {
+fn numbers(peer_message: &mut Vec<u8>, numbers: &[u64]) {
     let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
-    letter.extend(bytes);
+    peer_message.extend(bytes);
 }
 
 fn message(term: u64, kind: u8) -> Vec<u8> {
-    let mut letter = vec![1];
-    letter.extend_from_slice(&0u64.to_le_bytes());
-    letter.extend_from_slice(&term.to_le_bytes());
-    letter.push(kind);
-    letter
+    let mut peer_message = vec![1];
+    peer_message.extend_from_slice(&0u64.to_le_bytes());
+    peer_message.extend_from_slice(&term.to_le_bytes());
+    peer_message.push(kind);
+    peer_message
 }
 
 /// Whether the other end closes the connection, after the text of a refusal.

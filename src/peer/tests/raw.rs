@@ -28,10 +28,10 @@ pub fn frame(sender: u64, kind: Kind, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-pub fn letter_frame(sender: u64, letter: &Letter) -> Vec<u8> {
+pub fn message_frame(sender: u64, peer_message: &PeerMessage) -> Vec<u8> {
     let mut payload = Vec::new();
-    letter.encode(&mut payload);
-    frame(sender, Kind::Letter, &payload)
+    peer_message.encode(&mut payload);
+    frame(sender, Kind::PeerMessage, &payload)
 }
 
 /// Sends bytes to a peer port. Returns the connection and the head of the answer (with the text of a refusal).
@@ -215,10 +215,10 @@ impl Frames {
         (kind, payload.to_vec())
     }
 
-    pub fn letter(&mut self) -> Letter {
+    pub fn peer_message(&mut self) -> PeerMessage {
         let (kind, payload) = self.next();
-        assert_eq!(kind, Kind::Letter);
-        Letter::decode(&payload).expect("a letter")
+        assert_eq!(kind, Kind::PeerMessage);
+        PeerMessage::decode(&payload).expect("a peer message")
     }
 }
 

@@ -324,7 +324,7 @@ fn heartbeats_go_past_a_snapshot_that_does_not_move() {
     for round in 0..100 {
         let begin = Instant::now();
         one.send(2, [heartbeat(round)]);
-        assert_eq!(stream.letter(), heartbeat(round));
+        assert_eq!(stream.peer_message(), heartbeat(round));
         worst = worst.max(begin.elapsed());
     }
     assert!(worst < Duration::from_secs(1), "{worst:?}");

@@ -1,8 +1,8 @@
 //! Which handshakes are refused and how, and which streams are invalid.
 
 use super::raw::{
-    Bare, TOKEN, ask, claim, greeting, has_ended, letter_frame, linked, snapshot, stream, vouching,
-    with_bare,
+    Bare, TOKEN, ask, claim, greeting, has_ended, linked, message_frame, snapshot, stream,
+    vouching, with_bare,
 };
 use super::*;
 use crate::peer::dial::{Call, Failure};
@@ -137,14 +137,14 @@ fn garbage_ends_the_stream_and_nothing_else() {
     let two = Bare::listen();
     let members = members(&[(1, a), (2, two.address)]);
     let one = Node::start(1, one, &published(members));
-    let good = letter_frame(2, &heartbeat(1));
+    let good = message_frame(2, &heartbeat(1));
     let mut flipped = good.clone();
     *flipped.last_mut().expect("bytes") ^= 1;
     let table = [
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n and more than a header's length".to_vec(),
         flipped,
-        letter_frame(3, &heartbeat(1)),
-        raw::frame(2, Kind::Letter, b"\x63 no letter"),
+        message_frame(3, &heartbeat(1)),
+        raw::frame(2, Kind::PeerMessage, b"\x63 no peer message"),
         raw::frame(2, Kind::Slice, b"a slice"),
         [&u32::MAX.to_le_bytes()[..], &[0; 22]].concat(),
     ];
@@ -152,7 +152,7 @@ fn garbage_ends_the_stream_and_nothing_else() {
         let (mut socket, said) = stream(a, &claim(2), 1);
         assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
         socket.write_all(&good).expect("write");
-        assert_eq!(one.letters(2, 1), [heartbeat(1)], "a sound one is heard");
+        assert_eq!(one.messages(2, 1), [heartbeat(1)], "a sound one is heard");
         socket.write_all(&bytes).expect("write");
         assert!(has_ended(&mut socket), "{bytes:?}");
     }
@@ -248,7 +248,7 @@ fn a_member_that_has_not_published_is_heard_whoever_uses_its_name() {
         if !said.starts_with("HTTP/1.1 503 ") {
             assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
             // The connection may already be closed.
-            let _ = other.write_all(&letter_frame(2, &heartbeat(9)));
+            let _ = other.write_all(&message_frame(2, &heartbeat(9)));
             assert!(has_ended(&mut other));
         }
     }
@@ -257,10 +257,10 @@ fn a_member_that_has_not_published_is_heard_whoever_uses_its_name() {
         said.starts_with("HTTP/1.1 101 "),
         "the member itself: {said}"
     );
-    own.write_all(&letter_frame(2, &heartbeat(1)))
+    own.write_all(&message_frame(2, &heartbeat(1)))
         .expect("write");
     assert_eq!(
-        one.letters(2, 1),
+        one.messages(2, 1),
         [heartbeat(1)],
         "and nothing of the other"
     );
@@ -302,9 +302,9 @@ fn an_open_stream_gives_way_only_to_one_that_its_member_vouches_for() {
     let one = Node::start(1, one, &published(members(&[(1, a), (2, two)])));
     let (mut older, _) = linked(a, &claim(2), 1, 1);
     older
-        .write_all(&letter_frame(2, &heartbeat(1)))
+        .write_all(&message_frame(2, &heartbeat(1)))
         .expect("write");
-    assert_eq!(one.letters(2, 1), [heartbeat(1)]);
+    assert_eq!(one.messages(2, 1), [heartbeat(1)]);
     for token in [0, 2].into_iter().cycle().take(30) {
         let (mut other, said) = linked(a, &claim(2), 1, token);
         assert!(
@@ -313,16 +313,16 @@ fn an_open_stream_gives_way_only_to_one_that_its_member_vouches_for() {
         );
     }
     older
-        .write_all(&letter_frame(2, &heartbeat(2)))
+        .write_all(&message_frame(2, &heartbeat(2)))
         .expect("write");
-    assert_eq!(one.letters(2, 1), [heartbeat(2)], "it is still heard");
+    assert_eq!(one.messages(2, 1), [heartbeat(2)], "it is still heard");
     let (mut newer, said) = linked(a, &claim(2), 1, TOKEN);
     assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
     newer
-        .write_all(&letter_frame(2, &heartbeat(4)))
+        .write_all(&message_frame(2, &heartbeat(4)))
         .expect("write");
     assert!(has_ended(&mut older), "the member's own takes its place");
-    assert_eq!(one.letters(2, 1), [heartbeat(4)]);
+    assert_eq!(one.messages(2, 1), [heartbeat(4)]);
 }
 
 #[test]
@@ -401,13 +401,13 @@ fn a_member_that_the_table_does_not_name_yet_is_heard_and_answered() {
     let three = Node::start(3, three, &all);
     one.await_connected(3);
     three.send(1, [heartbeat(7)]);
-    assert_eq!(one.letters(3, 1), [heartbeat(7)]);
+    assert_eq!(one.messages(3, 1), [heartbeat(7)]);
     one.send(3, [heartbeat(8)]);
-    assert_eq!(three.letters(1, 1), [heartbeat(8)]);
+    assert_eq!(three.messages(1, 1), [heartbeat(8)]);
     // A new table with the same members does not end its link. Its removal does.
     one.link.set_members(&behind);
     one.send(3, [heartbeat(9)]);
-    assert_eq!(three.letters(1, 1), [heartbeat(9)]);
+    assert_eq!(three.messages(1, 1), [heartbeat(9)]);
     let mut without = behind.clone();
     without.remove(NodeId(3));
     one.link.set_members(&without);
@@ -428,7 +428,7 @@ fn a_member_that_another_one_lists_is_heard_and_forgotten_when_it_goes() {
     let three = Node::start(3, three, &all);
     one.await_connected(3);
     three.send(1, [heartbeat(7)]);
-    assert_eq!(one.letters(3, 1), [heartbeat(7)]);
+    assert_eq!(one.messages(3, 1), [heartbeat(7)]);
     three.stop();
     until("it is forgotten", || {
         let known = one.link.common.table.others();
@@ -475,5 +475,5 @@ fn a_member_that_moved_and_shows_itself_is_dialled_where_it_says() {
     two.send(1, [heartbeat(1)]);
     one.await_connected(2);
     one.send(2, [heartbeat(2)]);
-    assert_eq!(two.letters(1, 1), [heartbeat(2)]);
+    assert_eq!(two.messages(1, 1), [heartbeat(2)]);
 }

@@ -4,18 +4,18 @@ use super::raw::{Bare, Frames, with_bare};
 use super::*;
 
 #[test]
-fn letters_arrive_in_order_in_both_directions() {
+fn messages_arrive_in_order_in_both_directions() {
     let (one, two) = pair();
     one.await_connected(2);
     two.await_connected(1);
-    let appends: Vec<Letter> = (0..500).map(|index| append(index, 1000)).collect();
+    let appends: Vec<PeerMessage> = (0..500).map(|index| append(index, 1000)).collect();
     for part in appends.chunks(7) {
         one.send(2, part.to_vec());
     }
-    assert!(two.letters(1, 500) == appends, "every one, in order");
-    let beats: Vec<Letter> = (0..50).map(heartbeat).collect();
+    assert!(two.messages(1, 500) == appends, "every one, in order");
+    let beats: Vec<PeerMessage> = (0..50).map(heartbeat).collect();
     two.send(1, beats.clone());
-    assert_eq!(one.letters(2, 50), beats);
+    assert_eq!(one.messages(2, 50), beats);
     let counters = one.link.counters();
     let stats = counters.member(NodeId(2)).expect("a member");
     assert_eq!((stats.sent.appends, stats.received.appends), (500, 50));
@@ -46,7 +46,7 @@ fn a_member_that_restarts_is_connected_again() {
     one.await_connected(2);
     two.await_connected(1);
     one.send(2, [forward(78)]);
-    assert_eq!(two.letters(1, 1), [forward(78)]);
+    assert_eq!(two.messages(1, 1), [forward(78)]);
 }
 
 #[test]
@@ -54,19 +54,20 @@ fn urgent_letters_overtake_bulk_that_a_slow_reader_holds_up() {
     let (one, two) = with_bare(Timing::new(Duration::from_secs(1)));
     let (socket, _) = two.welcome(2);
     until("it sends", || sending_since(&one).is_some());
-    let appends: Vec<Letter> = (0..60).map(|index| append(index, 100 << 10)).collect();
+    let appends: Vec<PeerMessage> = (0..60).map(|index| append(index, 100 << 10)).collect();
     one.send(2, appends.clone());
     one.send(2, [heartbeat(1), heartbeat(2)]);
     let mut frames = Frames::of(socket, 1);
-    let letters: Vec<Letter> = (0..62).map(|_| frames.letter()).collect();
-    let urgent = |letter: &&Letter| !letter.is_bulk();
-    let place = letters
+    let messages: Vec<PeerMessage> = (0..62).map(|_| frames.peer_message()).collect();
+    let urgent = |peer_message: &&PeerMessage| !peer_message.is_bulk();
+    let place = messages
         .iter()
-        .position(|letter| urgent(&letter))
+        .position(|peer_message| urgent(&peer_message))
         .expect("it came");
     assert!(place < 40, "behind {place} of 60");
-    let (first, second): (Vec<Letter>, Vec<Letter>) =
-        letters.into_iter().partition(|letter| !letter.is_bulk());
+    let (first, second): (Vec<PeerMessage>, Vec<PeerMessage>) = messages
+        .into_iter()
+        .partition(|peer_message| !peer_message.is_bulk());
     assert_eq!(first, [heartbeat(1), heartbeat(2)]);
     assert!(second == appends, "bulk keeps its order");
 }
@@ -103,7 +104,7 @@ fn what_a_stalled_member_does_not_take_is_bounded_and_told() {
     let (socket, _) = two.welcome(2);
     until("it sends", || sending_since(&one).is_some());
     one.send(2, [append(7, 1)]);
-    assert_eq!(Frames::of(socket, 1).letter(), append(7, 1));
+    assert_eq!(Frames::of(socket, 1).peer_message(), append(7, 1));
 }
 
 #[test]

@@ -2,11 +2,11 @@
 //!
 //! | byte 0 | message | then |
 //! |---:|---|---|
-//! | 1 | [`Letter::Raft`] | cluster time (8), the message in raft's encoding |
-//! | 2 | [`Letter::Forward`] | number (8), term (8), then for each command: length (4), bytes |
-//! | 3 | [`Letter::Change`] | number (8), term (8), the bytes of the command |
-//! | 4 | [`Letter::AskIndex`] | number (8) |
-//! | 5 | [`Letter::Reply`] | number (8), verdict (1), for a read its index (8) |
+//! | 1 | [`PeerMessage::Raft`] | cluster time (8), the message in raft's encoding |
+//! | 2 | [`PeerMessage::Forward`] | number (8), term (8), then for each command: length (4), bytes |
+//! | 3 | [`PeerMessage::Change`] | number (8), term (8), the bytes of the command |
+//! | 4 | [`PeerMessage::AskIndex`] | number (8) |
+//! | 5 | [`PeerMessage::Reply`] | number (8), verdict (1), for a read its index (8) |
 //!
 //! Numbers are little-endian. Any message may be lost, but only raft's messages may be duplicated or arrive late. A
 //! forwarded command is handed to a connection once, and is never sent again after that (hazard D16).
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// One peer message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Letter {
+pub enum PeerMessage {
     /// A message of raft.
     Raft {
         /// May be of any term; raft checks it.
@@ -41,7 +41,7 @@ pub enum Letter {
     Change {
         /// A number that the sender chooses for this message.
         number: u64,
-        /// As in [`Letter::Forward`].
+        /// As in [`PeerMessage::Forward`].
         term: Term,
         /// A membership command in the encoding of [`super::entry`].
         order: Vec<u8>,
@@ -82,34 +82,36 @@ const NOT_TAKEN: u8 = 2;
 /// A refusal is encoded as this plus the error's own code.
 const REFUSED: u8 = 16;
 
-impl Letter {
+impl PeerMessage {
     /// Whether this message must stay in order with the entries; all others may overtake them ([`Message::is_bulk`]).
     pub fn is_bulk(&self) -> bool {
         match self {
-            Letter::Raft { message, .. } => message.is_bulk(),
-            Letter::Forward { .. } => true,
-            Letter::Change { .. } | Letter::AskIndex { .. } | Letter::Reply { .. } => false,
+            PeerMessage::Raft { message, .. } => message.is_bulk(),
+            PeerMessage::Forward { .. } => true,
+            PeerMessage::Change { .. }
+            | PeerMessage::AskIndex { .. }
+            | PeerMessage::Reply { .. } => false,
         }
     }
 
     /// The number of a request to a leader. If it never reached a connection, it may be sent again.
     pub fn question(&self) -> Option<u64> {
         match self {
-            Letter::Forward { number, .. }
-            | Letter::Change { number, .. }
-            | Letter::AskIndex { number } => Some(*number),
-            Letter::Raft { .. } | Letter::Reply { .. } => None,
+            PeerMessage::Forward { number, .. }
+            | PeerMessage::Change { number, .. }
+            | PeerMessage::AskIndex { number } => Some(*number),
+            PeerMessage::Raft { .. } | PeerMessage::Reply { .. } => None,
         }
     }
 
     /// Appends the encoded message to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Letter::Raft { message, time } => {
+            PeerMessage::Raft { message, time } => {
                 begin(RAFT, time.0, out);
                 message.encode(out);
             }
-            Letter::Forward {
+            PeerMessage::Forward {
                 number,
                 term,
                 orders,
@@ -122,7 +124,7 @@ impl Letter {
                     out.extend_from_slice(order);
                 }
             }
-            Letter::Change {
+            PeerMessage::Change {
                 number,
                 term,
                 order,
@@ -131,8 +133,8 @@ impl Letter {
                 out.extend_from_slice(&term.0.to_le_bytes());
                 out.extend_from_slice(order);
             }
-            Letter::AskIndex { number } => begin(ASK_INDEX, *number, out),
-            Letter::Reply { number, verdict } => {
+            PeerMessage::AskIndex { number } => begin(ASK_INDEX, *number, out),
+            PeerMessage::Reply { number, verdict } => {
                 begin(REPLY, *number, out);
                 verdict.encode(out);
             }
@@ -143,7 +145,7 @@ impl Letter {
     ///
     /// # Errors
     /// [`Malformed`] describes what is wrong with the bytes.
-    pub fn decode(bytes: &[u8]) -> Result<Letter, Malformed> {
+    pub fn decode(bytes: &[u8]) -> Result<PeerMessage, Malformed> {
         let (&kind, rest) = bytes.split_first().ok_or(EARLY)?;
         let (number, rest) = number(rest)?;
         Ok(match kind {
@@ -151,7 +153,7 @@ impl Letter {
             FORWARD => {
                 let (term, rest) = term(rest)?;
                 let orders = orders(rest)?;
-                Letter::Forward {
+                PeerMessage::Forward {
                     number,
                     term,
                     orders,
@@ -160,24 +162,24 @@ impl Letter {
             CHANGE => {
                 let (term, order) = term(rest)?;
                 let order = order.to_vec();
-                Letter::Change {
+                PeerMessage::Change {
                     number,
                     term,
                     order,
                 }
             }
-            ASK_INDEX if rest.is_empty() => Letter::AskIndex { number },
-            REPLY => Letter::Reply {
+            ASK_INDEX if rest.is_empty() => PeerMessage::AskIndex { number },
+            REPLY => PeerMessage::Reply {
                 number,
                 verdict: Verdict::decode(rest)?,
             },
-            _ => return Err(Malformed("the kind of a letter is 1 to 5")),
+            _ => return Err(Malformed("the kind of a peer message is 1 to 5")),
         })
     }
 }
 
 /// Refuses entries that could not be applied before they are stored.
-fn raft(message: Message, time: ClusterTime) -> Result<Letter, Malformed> {
+fn raft(message: Message, time: ClusterTime) -> Result<PeerMessage, Malformed> {
     let at = Stamp {
         cluster: time,
         wall: WallTime(0),
@@ -187,7 +189,7 @@ fn raft(message: Message, time: ClusterTime) -> Result<Letter, Malformed> {
         let check = |found: &Entry| entry::check(&found.payload);
         entries.iter().try_for_each(check).map_err(|_| UNREADABLE)?;
     }
-    Ok(Letter::Raft { message, time })
+    Ok(PeerMessage::Raft { message, time })
 }
 
 const UNREADABLE: Malformed =
@@ -255,7 +257,7 @@ mod tests {
     use super::*;
     use crate::raft::{Change, ChangeKind, NodeId, Payload, Position};
 
-    fn letters() -> Vec<Letter> {
+    fn messages() -> Vec<PeerMessage> {
         let message = Message {
             term: Term(7),
             body: Body::HeartbeatReply { round: 9 },
@@ -265,43 +267,43 @@ mod tests {
             Verdict::NotTaken,
             Verdict::Refused(MemberError::UrlExists),
         ];
-        let reply = |verdict| Letter::Reply { number: 3, verdict };
-        let mut letters = vec![
-            Letter::Raft {
+        let reply = |verdict| PeerMessage::Reply { number: 3, verdict };
+        let mut messages = vec![
+            PeerMessage::Raft {
                 message,
                 time: ClusterTime(5),
             },
-            Letter::Forward {
+            PeerMessage::Forward {
                 number: 1,
                 term: Term(2),
                 orders: [&[1, 2, 3][..], &[], &[4]].map(Arc::from).to_vec(),
             },
-            Letter::Change {
+            PeerMessage::Change {
                 number: 1,
                 term: Term(2),
                 order: vec![9; 40],
             },
-            Letter::AskIndex { number: 8 },
+            PeerMessage::AskIndex { number: 8 },
         ];
-        letters.extend(verdicts.map(reply));
-        letters
+        messages.extend(verdicts.map(reply));
+        messages
     }
 
     #[test]
-    fn letters_come_back() {
-        for letter in letters() {
+    fn messages_come_back() {
+        for peer_message in messages() {
             let mut bytes = Vec::new();
-            letter.encode(&mut bytes);
-            assert_eq!(Letter::decode(&bytes), Ok(letter));
+            peer_message.encode(&mut bytes);
+            assert_eq!(PeerMessage::decode(&bytes), Ok(peer_message));
         }
     }
 
-    fn append(payload: Payload) -> Letter {
+    fn append(payload: Payload) -> PeerMessage {
         let position = Position {
             term: Term(1),
             index: LogIndex(1),
         };
-        Letter::Raft {
+        PeerMessage::Raft {
             message: Message {
                 term: Term(1),
                 body: Body::Append {
@@ -324,7 +326,7 @@ mod tests {
 
     /// A committed entry that cannot be decoded would end every member that applies it.
     #[test]
-    fn an_entry_that_cannot_be_applied_is_no_letter() {
+    fn an_entry_that_cannot_be_applied_is_no_message() {
         let mut late = entry::time();
         late[8] = 0xff;
         let sound = entry::expire();
@@ -355,31 +357,34 @@ mod tests {
         for (payload, is_sound) in table {
             let mut bytes = Vec::new();
             append(payload.clone()).encode(&mut bytes);
-            assert_eq!(Letter::decode(&bytes).is_ok(), is_sound, "{payload:?}");
+            assert_eq!(PeerMessage::decode(&bytes).is_ok(), is_sound, "{payload:?}");
         }
     }
 
     #[test]
-    fn a_time_that_no_cluster_has_is_no_letter() {
-        let Letter::Raft { message, .. } = append(Payload::Noop) else {
+    fn a_time_that_no_cluster_has_is_no_message() {
+        let PeerMessage::Raft { message, .. } = append(Payload::Noop) else {
             unreachable!("as it was made")
         };
         let time = ClusterTime(u64::MAX);
         let mut bytes = Vec::new();
-        Letter::Raft { message, time }.encode(&mut bytes);
-        assert!(Letter::decode(&bytes).is_err());
+        PeerMessage::Raft { message, time }.encode(&mut bytes);
+        assert!(PeerMessage::decode(&bytes).is_err());
     }
 
     #[test]
     fn a_letter_cut_short_is_another_one_or_none() {
-        for letter in letters() {
+        for peer_message in messages() {
             let mut bytes = Vec::new();
-            letter.encode(&mut bytes);
+            peer_message.encode(&mut bytes);
             for end in 0..bytes.len() {
-                assert_ne!(Letter::decode(&bytes[..end]).as_ref(), Ok(&letter));
+                assert_ne!(
+                    PeerMessage::decode(&bytes[..end]).as_ref(),
+                    Ok(&peer_message)
+                );
             }
         }
-        assert!(Letter::decode(&[]).is_err());
-        assert!(Letter::decode(&[99; 20]).is_err());
+        assert!(PeerMessage::decode(&[]).is_err());
+        assert!(PeerMessage::decode(&[99; 20]).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! Peer messages from other members, and the replies to their requests.
 
 use super::forwards::Kind;
-use super::letter::{Letter, Verdict};
+use super::peer_message::{PeerMessage, Verdict};
 use super::request::Request;
 use super::requests::Unchanged;
 use super::rules::{Rule, Rules};
@@ -14,9 +14,9 @@ use std::sync::Arc;
 impl<T, R: Rules> Engine<T, R> {
     pub(super) fn take_event(&mut self, event: PeerEvent) {
         match event {
-            PeerEvent::Letters { from, letters } => {
-                for letter in letters {
-                    self.take_letter(from, letter);
+            PeerEvent::Messages { from, messages } => {
+                for peer_message in messages {
+                    self.take_message(from, peer_message);
                 }
             }
             PeerEvent::Unsent(numbers) => {
@@ -47,32 +47,32 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    fn take_letter(&mut self, from: NodeId, letter: Letter) {
-        if !self.may_send(from, &letter) {
+    fn take_message(&mut self, from: NodeId, peer_message: PeerMessage) {
+        if !self.may_send(from, &peer_message) {
             return;
         }
-        match letter {
-            Letter::Raft { message, time } => self.take_message(from, message, time),
-            Letter::Forward {
+        match peer_message {
+            PeerMessage::Raft { message, time } => self.take_raft_message(from, message, time),
+            PeerMessage::Forward {
                 number,
                 term,
                 orders,
             } => self.take_forward(from, number, term, orders),
-            Letter::Change {
+            PeerMessage::Change {
                 number,
                 term,
                 order,
             } => self.take_change(from, number, term, &order),
-            Letter::AskIndex { number } => {
+            PeerMessage::AskIndex { number } => {
                 let id = self.reads.fresh_id();
                 self.asked.note(id, from, number);
                 self.input(Input::ReadIndex { id });
             }
-            Letter::Reply { number, verdict } => self.take_reply(number, verdict),
+            PeerMessage::Reply { number, verdict } => self.take_reply(number, verdict),
         }
     }
 
-    fn take_message(&mut self, from: NodeId, message: Message, time: ClusterTime) {
+    fn take_raft_message(&mut self, from: NodeId, message: Message, time: ClusterTime) {
         let trip = self
             .followers
             .heard(from, &message.body, self.now.monotonic);
@@ -174,11 +174,11 @@ impl<T, R: Rules> Engine<T, R> {
     pub(super) fn reply_to_member(&mut self, to: NodeId, number: u64, verdict: Verdict) {
         self.effects
             .send
-            .push((to, Letter::Reply { number, verdict }));
+            .push((to, PeerMessage::Reply { number, verdict }));
     }
 
     /// Converts raft's messages to peer messages. Those of a leader contain the cluster time.
-    pub(super) fn letters(&mut self, envelopes: Vec<Envelope>) -> Vec<(NodeId, Letter)> {
+    pub(super) fn messages(&mut self, envelopes: Vec<Envelope>) -> Vec<(NodeId, PeerMessage)> {
         let leads = self.core.is_leader();
         let time = match leads {
             true => self.cluster_time(),
@@ -188,7 +188,7 @@ impl<T, R: Rules> Engine<T, R> {
         for Envelope { to, message } in envelopes.iter().filter(|_| leads) {
             self.followers.told(*to, &message.body, now);
         }
-        let letter = |Envelope { to, message }| (to, Letter::Raft { message, time });
-        envelopes.into_iter().map(letter).collect()
+        let peer_message = |Envelope { to, message }| (to, PeerMessage::Raft { message, time });
+        envelopes.into_iter().map(peer_message).collect()
     }
 }
