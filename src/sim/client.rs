@@ -4,8 +4,8 @@
 //! its write happened. What a node refused before anything was done with it the client asks again elsewhere: nothing
 //! else is ever repeated.
 
+use super::fault_profile::{Adversary, FaultProfile, Kind};
 use super::linear::{Action, Condition, Operation, Outcome};
-use super::weather::{Kind, Plot, Weather};
 use crate::engine::request::Failure;
 use crate::raft::NodeId;
 use crate::random::Random;
@@ -179,16 +179,16 @@ impl Client {
     }
 
     /// What to do next.
-    pub fn next(&self, weather: &Weather, random: &mut Random) -> Ask {
-        if weather.kind == Kind::TimesToLive && random.one_in(2) {
+    pub fn next(&self, profile: &FaultProfile, random: &mut Random) -> Ask {
+        if profile.kind == Kind::TimesToLive && random.one_in(2) {
             return match random.one_in(2) {
                 true => Ask::Lease(self.lease, random.within((2, 3))),
                 false => Ask::ReadLease(self.lease),
             };
         }
-        let key = random.below(weather.keys);
+        let key = random.below(profile.keys);
         // Many give up here: conditional writes of unknown outcome make a history dear to check.
-        if weather.kind == Kind::Plot(Plot::Sleeper) {
+        if profile.kind == Kind::Adversary(Adversary::Sleeper) {
             return match random.one_in(3) {
                 true => Ask::Set(key),
                 false => Ask::Read(key),
@@ -196,7 +196,7 @@ impl Client {
         }
         let seen = self.seen.get(&key).copied();
         // Mostly writes: they are what a leader that hands over must not take.
-        if matches!(weather.kind, Kind::Handovers(_)) {
+        if matches!(profile.kind, Kind::Handovers(_)) {
             return match random.below(20) {
                 0..=11 => Ask::Set(key),
                 12 => Ask::Post,

@@ -9,9 +9,9 @@ use super::checks::{Broken, Checks};
 use super::client::{Answer, Client, Op};
 use super::clock::Machine;
 use super::desk::Change;
+use super::fault_profile::{FaultProfile, Handovers, Kind, TICK};
 use super::node::Node;
 use super::trace::{Happening, Line};
-use super::weather::{Handovers, Kind, TICK, Weather};
 use crate::engine::PeerEvent;
 use crate::engine::peer_message::PeerMessage;
 use crate::engine::rules::Rule;
@@ -133,7 +133,7 @@ impl Event {
 /// See the module.
 pub struct Cluster {
     pub(super) settings: Settings,
-    pub(super) weather: Weather,
+    pub(super) profile: FaultProfile,
     pub(super) random: Random,
     pub(super) now: u64,
     queue: BTreeMap<(u64, u64), Event>,
@@ -155,8 +155,8 @@ pub struct Cluster {
     pub(super) mended: Option<u64>,
     /// Whether clients still begin new operations.
     pub(super) open: bool,
-    pub(super) calm: super::calm::Progress,
-    pub(super) plan: super::plot::Progress,
+    pub(super) scenario: super::scenario::Progress,
+    pub(super) plan: super::adversary::Progress,
     pub(super) handovers: super::handover::Progress,
     /// Events gone through.
     pub(super) events: u64,
@@ -167,24 +167,24 @@ impl Cluster {
     /// A cluster of new nodes that are about to start.
     pub fn new(settings: Settings) -> Cluster {
         let mut random = Random::spread(settings.seed);
-        let weather = Weather::of(&mut random);
-        Cluster::in_weather(settings, weather, random)
+        let profile = FaultProfile::of(&mut random);
+        Cluster::with_profile(settings, profile, random)
     }
 
     /// A cluster whose leader transfers its leadership `times` times, with clients that write all the time.
     pub fn handing_over(settings: Settings, times: u64, how: Handovers) -> Cluster {
         let mut random = Random::spread(settings.seed);
-        let weather = Weather::of_handovers(how, &mut random);
-        let mut cluster = Cluster::in_weather(settings, weather, random);
+        let profile = FaultProfile::of_handovers(how, &mut random);
+        let mut cluster = Cluster::with_profile(settings, profile, random);
         cluster.hand_over_often(times);
         cluster
     }
 
-    fn in_weather(settings: Settings, weather: Weather, random: Random) -> Cluster {
+    fn with_profile(settings: Settings, profile: FaultProfile, random: Random) -> Cluster {
         let mut cluster = Cluster {
             settings,
-            clients: (0..weather.clients).map(Client::new).collect(),
-            weather,
+            clients: (0..profile.clients).map(Client::new).collect(),
+            profile,
             random,
             now: 0,
             queue: BTreeMap::new(),
@@ -201,13 +201,13 @@ impl Cluster {
             next_node: settings.nodes + 1,
             mended: None,
             open: true,
-            calm: super::calm::Progress::default(),
-            plan: super::plot::Progress::default(),
+            scenario: super::scenario::Progress::default(),
+            plan: super::adversary::Progress::default(),
             handovers: super::handover::Progress::default(),
             events: 0,
             trace: Vec::new(),
         };
-        cluster.note(|cluster| Happening::Weather(Box::new(cluster.weather.clone())));
+        cluster.note(|cluster| Happening::FaultProfile(Box::new(cluster.profile.clone())));
         let founders = Membership {
             voters: (1..=settings.nodes).map(NodeId).collect(),
             ..Membership::default()
@@ -217,7 +217,7 @@ impl Cluster {
             let wait = cluster.random.below(TICK * 20);
             cluster.after(wait, Event::Call { client });
         }
-        let storm = cluster.weather.storm;
+        let storm = cluster.profile.storm;
         cluster.after(storm, Event::Mend);
         cluster.begin_watchers();
         cluster.begin_nemesis();
@@ -240,7 +240,7 @@ impl Cluster {
 
     /// What its seed is about.
     pub fn kind(&self) -> Kind {
-        self.weather.kind
+        self.profile.kind
     }
 
     /// Events gone through so far.
@@ -284,7 +284,7 @@ impl Cluster {
             }
             _ => {
                 self.take(event)?;
-                self.plot()?;
+                self.adversary()?;
                 self.go_on_handing_over()
             }
         }
@@ -361,14 +361,14 @@ impl Cluster {
     /// Whether the link loses what is sent on it now.
     pub(super) fn loses(&mut self, from: NodeId, to: NodeId) -> bool {
         let cut = self.cuts.contains(&(from, to));
-        let dropped = self.mended.is_none() && self.random.one_in(self.weather.drop_one_in);
+        let dropped = self.mended.is_none() && self.random.one_in(self.profile.drop_one_in);
         cut || dropped || !self.nodes.contains_key(&to)
     }
 
     pub(super) fn delay(&mut self) -> u64 {
-        let mut delay = self.random.within(self.weather.delay);
-        if self.mended.is_none() && self.random.one_in(self.weather.late_one_in) {
-            delay += self.random.within(self.weather.late);
+        let mut delay = self.random.within(self.profile.delay);
+        if self.mended.is_none() && self.random.one_in(self.profile.late_one_in) {
+            delay += self.random.within(self.profile.late);
         }
         delay
     }

@@ -4,8 +4,8 @@
 
 use super::client::{Answer, Ask, Op};
 use super::cluster::{Checked, Cluster, Event};
+use super::fault_profile::{Kind, TICK};
 use super::trace::Happening;
-use super::weather::{Kind, TICK};
 use crate::engine::entry;
 use crate::engine::request::{Effect, Failure, Outcome, Proposal, Query, Request};
 use crate::raft::{Membership, NodeId};
@@ -20,13 +20,13 @@ impl Cluster {
         if !self.open || self.clients[client].busy.is_some() {
             return Ok(());
         }
-        if self.calm.quiet && self.mended.is_none() {
+        if self.scenario.quiet && self.mended.is_none() {
             self.after(TICK, Event::Call { client });
             return Ok(());
         }
-        let ask = self.clients[client].next(&self.weather, &mut self.random);
+        let ask = self.clients[client].next(&self.profile, &mut self.random);
         let number = self.ops.len() as u64;
-        if let (Ask::Lease(_, ttl), Kind::TimesToLive) = (&ask, self.weather.kind) {
+        if let (Ask::Lease(_, ttl), Kind::TimesToLive) = (&ask, self.profile.kind) {
             let due = super::checks::due(self.now, *ttl);
             self.checks.borrow_mut().leases.insert(number, due);
         }
@@ -39,7 +39,7 @@ impl Cluster {
             maybe: false,
         });
         self.clients[client].busy = Some(number);
-        self.after(self.weather.patience, Event::GiveUp { number });
+        self.after(self.profile.patience, Event::GiveUp { number });
         let delay = self.random.within((100, 2_000));
         self.ask(number, delay);
         Ok(())
@@ -49,7 +49,7 @@ impl Cluster {
     fn ask(&mut self, number: u64, delay: u64) {
         let client = self.ops[number as usize].client as usize;
         let any: Vec<NodeId> = self.nodes.keys().copied().collect();
-        let stray = self.random.one_in(self.weather.stray_one_in);
+        let stray = self.random.one_in(self.profile.stray_one_in);
         let stays_with = self.clients[client].stays_with.filter(|_| !stray);
         let Some(node) = stays_with.or_else(|| self.random.pick(&any)) else {
             return;
@@ -163,7 +163,7 @@ impl Cluster {
             op.maybe = false;
             self.clients[client].stays_with = None;
             let wait = self.random.within((1_000, TICK));
-            if self.now + wait < self.ops[number as usize].called + self.weather.patience {
+            if self.now + wait < self.ops[number as usize].called + self.profile.patience {
                 self.ask(number, wait);
             }
             return Ok(());
@@ -208,7 +208,7 @@ impl Cluster {
 
     fn done(&mut self, client: usize) {
         self.clients[client].busy = None;
-        let think = self.random.within(self.weather.think);
+        let think = self.random.within(self.profile.think);
         self.after(think, Event::Call { client });
     }
 

@@ -131,10 +131,10 @@ impl Cluster {
         let writes = matches!(job, Job::Save { .. } | Job::Install { .. });
         life.disk_is_busy = true;
         let mut takes = match writes {
-            true => self.random.within(self.weather.sync),
+            true => self.random.within(self.profile.sync),
             false => self.random.within((50, 500)),
         };
-        let slow = self.random.one_in(self.weather.slow_sync_one_in);
+        let slow = self.random.one_in(self.profile.slow_sync_one_in);
         let node = self.node(id);
         if !mended && (slow || node.slow_disk_until > now) {
             takes *= 10;
@@ -369,7 +369,7 @@ impl Cluster {
     // Snapshots of one's own
 
     fn snapshot_begun(&mut self, id: NodeId, begun: Begun<FaultyDisk>) {
-        let takes = self.random.within(self.weather.sync) * 3;
+        let takes = self.random.within(self.profile.sync) * 3;
         let life_number = self.node(id).life_number;
         if let Some(life) = self.life(id) {
             life.begun.push_back(begun);

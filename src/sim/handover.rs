@@ -8,9 +8,9 @@
 
 use super::client::{Answer, Op};
 use super::cluster::{Checked, Cluster};
+use super::fault_profile::{ELECTION, Handovers, Kind, TICK};
 use super::power::Down;
 use super::trace::Happening;
-use super::weather::{ELECTION, Handovers, Kind, TICK};
 use crate::engine;
 use crate::raft::{NodeId, Term};
 
@@ -23,7 +23,7 @@ pub struct Handed {
     pub over: u64,
     /// The old leader continued in its term.
     pub kept: u64,
-    /// Those that nothing but the weather was against, and that were not over in time nevertheless.
+    /// Those that only the faults could delay, and that were not over in time nevertheless.
     pub failed_unharmed: u64,
     /// From the order until the target led, at most.
     pub slowest: u64,
@@ -82,7 +82,7 @@ enum Harm {
 
 const HARMS: [Harm; 4] = [Harm::Crash, Harm::Kill, Harm::CutOff, Harm::Unheard];
 
-/// Without a leader to tell, or a write that is done, for so long in bad weather: something hangs.
+/// Without a leader to tell, or a write that is done, for so long under many faults: something hangs.
 const LIMIT: u64 = 6 * ELECTION;
 
 impl Cluster {
@@ -97,7 +97,7 @@ impl Cluster {
 
     /// After every event: the next thing, if its moment has come.
     pub(super) fn go_on_handing_over(&mut self) -> Checked {
-        let Kind::Handovers(how) = self.weather.kind else {
+        let Kind::Handovers(how) = self.profile.kind else {
             return Ok(());
         };
         if self.mended.is_some() {

@@ -4,9 +4,9 @@ use super::checks::{Broken, SLACK};
 use super::client::{Answer, Ask};
 use super::clock::{Pace, TTL_SECOND};
 use super::cluster::{Checked, Cluster};
+use super::fault_profile::{ELECTION, Kind};
 use super::linear::{self, Action, Operation, Outcome};
 use super::trace::Happening;
-use super::weather::{ELECTION, Kind};
 use crate::raft::{LogIndex, NodeId};
 use crate::tree;
 use std::collections::BTreeMap;
@@ -22,10 +22,10 @@ impl Cluster {
         self.note(|_| Happening::Mended);
         self.mended = Some(self.now);
         self.cuts.clear();
-        self.weather.delay = (200, 2_000);
-        self.weather.sync = (100, 1_000);
-        self.weather.slow_sync_one_in = 0;
-        self.weather.removed_stop = true;
+        self.profile.delay = (200, 2_000);
+        self.profile.sync = (100, 1_000);
+        self.profile.slow_sync_one_in = 0;
+        self.profile.removed_stop = true;
         let now = self.now;
         for node in self.nodes.values_mut() {
             node.machine.set_pace(now, Pace::True);
@@ -120,7 +120,7 @@ impl Cluster {
         let seen = numbered.filter_map(|(op, number)| Some((number, op.as_operation(number)?)));
         let (numbers, mut history): (Vec<u64>, Vec<_>) = seen.unzip();
         // The final state counts as a read of every key.
-        for key in 0..self.weather.keys {
+        for key in 0..self.profile.keys {
             let node = end.get(&Ask::Read(key).key()).ok();
             let value = node.and_then(|node| super::checks::number_in(node.value()?));
             history.push(Operation {
@@ -188,7 +188,7 @@ impl Cluster {
                         continue;
                     };
                     let returned = op.returned.unwrap_or(u64::MAX);
-                    let strict = self.weather.kind == Kind::TimesToLive;
+                    let strict = self.profile.kind == Kind::TimesToLive;
                     match found {
                         Some((value, _)) if value != wrote => {
                             return Err(format!(

@@ -21,13 +21,13 @@
 //!
 //! # A run
 //!
-//! [`Weather`] is the fault profile of a seed. Faults happen for a second or two. Messages are lost, duplicated, late and
+//! [`FaultProfile`] is the fault profile of a seed. Faults happen for a second or two. Messages are lost, duplicated, late and
 //! out of order, and links are cut one way or both. Processes are killed or stopped. Machines crash and lose any part of
 //! the unsynced bytes, also in the middle of a write. Disks are slow, hang, are full, or fail a sync. Machines pause,
 //! clocks run at half and double speed, wall clocks jump. Members are added and removed, and the leadership is
-//! transferred. Snapshots are made every few entries and sent to followers that are behind. In some storms the nemesis has a plan ([`Plot`]): it
+//! transferred. Snapshots are made every few entries and sent to followers that are behind. In some storms the nemesis has a plan ([`Adversary`]): it
 //! looks at the cluster after every event and does the worst that it can at that moment, for a harm that needs several
-//! misfortunes in one order. In others only one thing goes wrong, and it is known what must come of it ([`Calm`]).
+//! misfortunes in one order. In others only one thing goes wrong, and it is known what must come of it ([`Scenario`]).
 //! Then all faults end, and the cluster must recover: one leader, the same log on all members, clients are served, and
 //! every key with a TTL expires.
 //!
@@ -57,13 +57,13 @@
 //! | D1 ballot synced before the answer | `Checks::promise_is_stored`, `Mirror::synced`; power cuts at any change | transcript `vote-not-stored` |
 //! | D2 a leader counts its own disk | `Checks::on_a_majority` | `leader-counts-its-own-disk` |
 //! | D3 acks mean stored | `Checks::promise_is_stored` | `ack-only-after-store`, `late-report-from-the-disk` |
-//! | D4 commit by counting own entries | [`Plot::OldEntry`]; leader completeness | `figure-8`, `commit-needs-own-term` |
+//! | D4 commit by counting own entries | [`Adversary::OldEntry`]; leader completeness | `figure-8`, `commit-needs-own-term` |
 //! | D5 no read before the no-op | linearizability | `read-index` |
-//! | D6 read rounds and ids are new | [`Plot::Sleeper`] | `read-index-stale-leader` |
+//! | D6 read rounds and ids are new | [`Adversary::Sleeper`] | `read-index-stale-leader` |
 //! | D7 no leases | clocks at half and double speed | – |
-//! | D8 pre-vote, check-quorum | [`Calm::Isolated`], [`Calm::DeafToLeader`], [`Calm::DeafLeader`] | `rejoin-after-isolation`, `one-way-cut`, `newer-term-from-a-refusal` |
-//! | D9 removed members | [`Calm::Removed`]; storms in which they stay | `removed-member-does-not-disturb` |
-//! | D10 one change, after the own term | [`Kind::Members`], [`Plot::TwoChanges`] | `two-changes-at-once`, `membership-of-an-unproven-leader` |
+//! | D8 pre-vote, check-quorum | [`Scenario::Isolated`], [`Scenario::DeafToLeader`], [`Scenario::DeafLeader`] | `rejoin-after-isolation`, `one-way-cut`, `newer-term-from-a-refusal` |
+//! | D9 removed members | [`Scenario::Removed`]; storms in which they stay | `removed-member-does-not-disturb` |
+//! | D10 one change, after the own term | [`Kind::Members`], [`Adversary::TwoChanges`] | `two-changes-at-once`, `membership-of-an-unproven-leader` |
 //! | D11 learners first | members are added blank and promoted by the leader | `membership` |
 //! | D12 lost directories | not here: identities are the server's | tests of real processes |
 //! | D13 snapshot install | [`Kind::Snapshots`] | `snapshot-catch-up`, `snapshot-behind-is-ignored` |
@@ -72,8 +72,8 @@
 //! | D16 writes are not retried | `Checks::applied` | – |
 //! | D17 one owner of raft's state | a core is stepped by its engine alone | the type: `Core::step` takes `&mut self` |
 //! | D18 delete from the first conflict | late and doubled appends | `stale-longer-append` |
-//! | D19 timer resets | [`Calm::FastAndStale`] | `timer-of-a-voter`; `tests/raft`: a leader within five timeouts |
-//! | D20 transfer | transfers and stops among other faults, [`Calm::Shutdown`], and [`Cluster::handing_over`]: a thousand under load | `transfer` |
+//! | D19 timer resets | [`Scenario::FastAndStale`] | `timer-of-a-voter`; `tests/raft`: a leader within five timeouts |
+//! | D20 transfer | transfers and stops among other faults, [`Scenario::Shutdown`], and [`Cluster::handing_over`]: a thousand under load | `transfer` |
 //! | D21 uncommitted log is capped | 6,000 bytes here, with cut-off leaders | `uncommitted-cap` |
 //! | D22 slow followers | tiny memory, windows and reads from disk; one stream a follower | `lagging-follower-reads-back`, `follower-catches-up` |
 //! | E1, E4 watches and terms | `watchers`; a view's term never falls while a process runs | – |
@@ -82,14 +82,15 @@
 //!
 //! The threads, the sockets and HTTP. The handshake: another incarnation, and messages from outside the cluster. Disks that rot (the log's own tests have those), and wiped directories.
 
+mod adversary;
 mod any_engine;
-mod calm;
 mod checks;
 mod client;
 mod clock;
 mod cluster;
 mod desk;
 mod disk;
+mod fault_profile;
 mod handover;
 mod history;
 pub mod linear;
@@ -98,17 +99,16 @@ mod nemesis;
 mod network;
 mod node;
 mod perform;
-mod plot;
 mod power;
+mod scenario;
 mod streams;
 mod trace;
 mod watchers;
-mod weather;
 
 pub use any_engine::Keeping;
 pub use client::{Answer, Ask, Op};
 pub use clock::Pace;
 pub use cluster::{Cluster, Settings};
+pub use fault_profile::{Adversary, FaultProfile, Handovers, Kind, Scenario};
 pub use handover::Handed;
 pub use trace::{Happening, Line};
-pub use weather::{Calm, Handovers, Kind, Plot, Weather};

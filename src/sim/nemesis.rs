@@ -3,9 +3,9 @@
 use super::clock::Pace;
 use super::cluster::{Checked, Cluster, Event};
 use super::desk::Change;
+use super::fault_profile::{Act, ELECTION, Kind};
 use super::power::Down;
 use super::trace::Happening;
-use super::weather::{Act, ELECTION, Kind};
 use crate::engine::{self, PeerEvent};
 use crate::raft::NodeId;
 
@@ -15,8 +15,8 @@ const DAY_NS: i64 = 86_400_000_000_000;
 
 impl Cluster {
     pub(super) fn begin_nemesis(&mut self) {
-        let wait = match self.weather.kind {
-            Kind::Calm(_) => ELECTION,
+        let wait = match self.profile.kind {
+            Kind::Scenario(_) => ELECTION,
             _ => 2 * ELECTION,
         };
         self.after(wait, Event::Nemesis);
@@ -27,14 +27,14 @@ impl Cluster {
         if self.mended.is_some() {
             return Ok(());
         }
-        match self.weather.kind {
-            Kind::Calm(calm) => return self.disturb(calm),
+        match self.profile.kind {
+            Kind::Scenario(scenario) => return self.disturb(scenario),
             Kind::Handovers(_) => return Ok(()),
             _ => {}
         }
-        let wait = self.random.within(self.weather.every);
+        let wait = self.random.within(self.profile.every);
         self.after(wait, Event::Nemesis);
-        let act = self.weather.act(&mut self.random);
+        let act = self.profile.act(&mut self.random);
         match act {
             Act::CutOneWay | Act::CutBoth | Act::Isolate | Act::Mend => self.cut(act),
             Act::Transfer | Act::Add | Act::Remove => return self.change(act),
@@ -46,7 +46,7 @@ impl Cluster {
     fn some_node(&mut self) -> Option<NodeId> {
         let leader = self
             .leader()
-            .filter(|_| self.random.one_in(self.weather.aimed_one_in));
+            .filter(|_| self.random.one_in(self.profile.aimed_one_in));
         let up = self.up();
         leader.or_else(|| self.random.pick(&up))
     }
@@ -205,7 +205,7 @@ impl Cluster {
 
     /// What a new leader meets at once.
     pub(super) fn new_leader(&mut self, id: NodeId) {
-        if self.weather.hasty && self.mended.is_none() {
+        if self.profile.hasty && self.mended.is_none() {
             let wait = self.random.below(3_000);
             self.after(wait, Event::Hasty { node: id });
         }

@@ -53,7 +53,7 @@ impl Cluster {
     pub(super) fn send_stored(&mut self, from: NodeId, to: NodeId, peer_message: PeerMessage) {
         let lost = self.loses(from, to);
         if let PeerMessage::Raft { message, .. } = &peer_message {
-            self.calm.count(to, &message.body);
+            self.scenario.count(to, &message.body);
         }
         self.note(|_| Happening::Sent {
             from,
@@ -76,7 +76,7 @@ impl Cluster {
         }
         let twice = matches!(peer_message, PeerMessage::Raft { .. })
             && self.mended.is_none()
-            && self.random.one_in(self.weather.double_one_in);
+            && self.random.one_in(self.profile.double_one_in);
         if twice {
             let (delay, peer_message) = (2 * self.delay(), Box::new(peer_message.clone()));
             self.after(
@@ -109,7 +109,7 @@ impl Cluster {
         let Some(life) = self.life(to) else {
             return Ok(());
         };
-        if life.engine.state().members.was_removed(from) && self.weather.removed_stop {
+        if life.engine.state().members.was_removed(from) && self.profile.removed_stop {
             return self.turn_away(from, to);
         }
         self.note(|_| Happening::Came {

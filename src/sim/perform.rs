@@ -59,7 +59,7 @@ impl Cluster {
         let shown = std::mem::take(&mut checks.shown);
         drop(checks);
         self.refused = shown.refused;
-        self.calm.lost_tail |= shown.lost_tail;
+        self.scenario.lost_tail |= shown.lost_tail;
         if let Some((first, last)) = shown.applied {
             self.note(|_| Happening::Applied {
                 node: id,
@@ -109,7 +109,7 @@ impl Cluster {
         for reply in effects.replies {
             self.reply(id, reply)?;
         }
-        match effects.removed && self.weather.removed_stop {
+        match effects.removed && self.profile.removed_stop {
             true => self.stop_removed(id),
             false => Ok(()),
         }
@@ -282,7 +282,7 @@ impl Cluster {
 
     /// Nobody may be left waiting for what this node knows, or beyond the request timeout (looked at with each tick).
     fn look_at_pending(&mut self, id: NodeId, ticked: Option<Monotonic>) -> Checked {
-        let timeout = self.weather.request_timeout() + 3 * super::power::tick();
+        let timeout = self.profile.request_timeout() + 3 * super::power::tick();
         let Some(life) = self.nodes.get(&id).and_then(|node| node.life.as_ref()) else {
             return Ok(());
         };

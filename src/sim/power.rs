@@ -4,9 +4,9 @@ use super::any_engine::{DiskRules, Parts};
 use super::clock::SECONDS_SCALE;
 use super::cluster::{Checked, Cluster, Event};
 use super::disk::READ_BYTES;
+use super::fault_profile::{Kind, TICK};
 use super::node::{Life, View};
 use super::trace::Happening;
-use super::weather::{Kind, TICK};
 use crate::engine;
 use crate::engine::PeerEvent;
 use crate::engine::rules::Rule;
@@ -56,7 +56,7 @@ impl Cluster {
             Down::Stopped => "it stops",
         };
         self.note(|_| Happening::Down { node: id, how: why });
-        let (now, same_boot) = (self.now, self.weather.same_boot);
+        let (now, same_boot) = (self.now, self.profile.same_boot);
         let random = &mut self.random;
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
@@ -85,10 +85,10 @@ impl Cluster {
         }
         let down = match self.mended {
             Some(_) => TICK,
-            None => self.random.within(self.weather.down),
+            None => self.random.within(self.profile.down),
         };
         self.after(down, Event::Start { node: id });
-        if !matches!(self.weather.kind, Kind::Calm(_)) {
+        if !matches!(self.profile.kind, Kind::Scenario(_)) {
             self.tell_of_the_dead(id);
         }
     }
@@ -106,7 +106,7 @@ impl Cluster {
 
     /// Starts a process from what is on the disk.
     pub(super) fn start(&mut self, id: NodeId) -> Checked {
-        let memory_bytes = self.weather.memory_bytes;
+        let memory_bytes = self.profile.memory_bytes;
         let node = self.node(id);
         if node.life.is_some() || node.retired {
             return Ok(());
@@ -207,10 +207,10 @@ impl Cluster {
         Settings {
             election_ticks: 10,
             heartbeat_ticks: 2,
-            memory_bytes: self.weather.memory_bytes,
-            batch_bytes: self.weather.batch_bytes,
-            strict_changes: self.weather.strict_changes,
-            window_bytes: self.weather.memory_bytes,
+            memory_bytes: self.profile.memory_bytes,
+            batch_bytes: self.profile.batch_bytes,
+            strict_changes: self.profile.strict_changes,
+            window_bytes: self.profile.memory_bytes,
             uncommitted_bytes: UNCOMMITTED_BYTES,
             ..Settings::new(id, self.settings.seed ^ (node.life_number << 32))
         }
@@ -219,20 +219,20 @@ impl Cluster {
     fn engine_settings(&mut self, id: NodeId, snapshot_bytes: u64) -> engine::Settings {
         // Apart from those of all other lives, and small enough that no tag comes around.
         let first_tag = self.random.next() >> 2;
-        let alone = self.nodes[&id].life_number.is_multiple_of(2) && self.weather.alone;
+        let alone = self.nodes[&id].life_number.is_multiple_of(2) && self.profile.alone;
         engine::Settings {
             tick: tick(),
-            request_timeout: self.weather.request_timeout(),
+            request_timeout: self.profile.request_timeout(),
             leader_timeout: 20 * tick(),
-            snapshot_count: self.weather.snapshot_every,
+            snapshot_count: self.profile.snapshot_every,
             snapshot_bytes,
-            log_bytes_max: 100 * self.weather.snapshot_every,
+            log_bytes_max: 100 * self.profile.snapshot_every,
             batch_bytes_max: if alone { 1 } else { 2_000 },
             history_bytes: usize::MAX,
             stall: tick(),
-            keep_tail: by_machine(self.weather.keep_tail),
+            keep_tail: by_machine(self.profile.keep_tail),
             election_ticks: 10,
-            strict_changes: self.weather.strict_changes,
+            strict_changes: self.profile.strict_changes,
             first_tag,
         }
     }

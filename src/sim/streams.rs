@@ -5,9 +5,9 @@
 //! until its engine installs it or does not want it, as the server's raft thread does.
 
 use super::cluster::{Checked, Cluster, Event, Stream};
+use super::fault_profile::ELECTION;
 use super::node::{Incoming, snapshot_bytes, state_from};
 use super::trace::Happening;
-use super::weather::ELECTION;
 use crate::engine::{self, PeerEvent};
 use crate::raft::{NodeId, Position, Term};
 use crate::wal::WalErrorKind;

@@ -2,7 +2,7 @@
 
 use super::checks::write_number;
 use super::client::{Answer, Ask};
-use super::weather::Weather;
+use super::fault_profile::FaultProfile;
 use crate::engine::peer_message::PeerMessage;
 use crate::raft::{Body, Message, NodeId, Position, Term};
 use std::fmt;
@@ -20,7 +20,7 @@ pub struct Line {
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // The names say it; `Display` says it in words.
 pub enum Happening {
-    Weather(Box<Weather>),
+    FaultProfile(Box<FaultProfile>),
     Sent {
         from: NodeId,
         to: NodeId,
@@ -171,7 +171,7 @@ impl fmt::Display for Line {
 impl fmt::Display for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Happening::Weather(weather) => write!(f, "{weather:?}"),
+            Happening::FaultProfile(profile) => write!(f, "{profile:?}"),
             Happening::Sent {
                 from,
                 to,

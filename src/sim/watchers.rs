@@ -6,7 +6,7 @@
 //! gets error 401 and begins again.
 
 use super::cluster::{Checked, Cluster, Event};
-use super::weather::TICK;
+use super::fault_profile::TICK;
 use crate::raft::NodeId;
 use crate::tree::Applied;
 

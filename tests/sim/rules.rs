@@ -56,10 +56,10 @@ rules! {
     VOTE_STORED_BEFORE_ANSWER: 0, 3, "said before stored";
     ONE_VOTE_PER_TERM: 0, 3, "changed its vote";
     VOTER_COMPARES_LOGS: 1, 3, "leader completeness";
-    PRE_VOTE: 35, 3, "calm: Isolated";
-    BELIEVES_ITS_LEADER: 138, 3, "calm: DeafToLeader";
-    CHECK_QUORUM: 34, 3, "calm: DeafLeader";
-    TIMER_RESET_BY_LEADER_ONLY: 34, 3, "calm: DeafLeader";
+    PRE_VOTE: 35, 3, "scenario: Isolated";
+    BELIEVES_ITS_LEADER: 138, 3, "scenario: DeafToLeader";
+    CHECK_QUORUM: 34, 3, "scenario: DeafLeader";
+    TIMER_RESET_BY_LEADER_ONLY: 34, 3, "scenario: DeafLeader";
     ACK_AFTER_STORE: 0, 3, "said before stored";
     OWN_STORE_COUNTS: 0, 3, "durability";
     STORED_CHECKS_TERM: 1, 3, "applied before stored";
@@ -70,7 +70,7 @@ rules! {
     ONE_CHANGE_AT_A_TIME and ChangesOneByOne: 132, 3, "leader completeness";
     READ_AFTER_NOOP: 31, 3, "not linearizable";
     READ_ROUND_IS_NEW: 1, 3, "not linearizable";
-    REPEATED_PROBES_WAIT: 114, 3, "calm: LostTail";
+    REPEATED_PROBES_WAIT: 114, 3, "scenario: LostTail";
     SNAPSHOT_ONLY_AHEAD: 7, 3, "commit went back";
 }
 
@@ -96,10 +96,10 @@ const ENGINE_RULES: &[(Rule, u64, u64, &str)] = &[
     (Rule::ShownTermIsStored, 14, 3, "shown before stored"),
     (Rule::PublishedBeforeReply, 0, 3, "shown before stored"),
     (Rule::EventsAreComplete, 0, 3, "watchers: "),
-    (Rule::HungLeaderMakesWay, 15, 3, "calm: HungDisk"),
-    (Rule::EqualsStay, 73, 3, "calm: SlowDisks"),
-    (Rule::StopHandsOver, 7, 3, "calm: Shutdown"),
-    (Rule::StopFinishes, 94, 3, "calm: Shutdown"),
+    (Rule::HungLeaderMakesWay, 15, 3, "scenario: HungDisk"),
+    (Rule::EqualsStay, 73, 3, "scenario: SlowDisks"),
+    (Rule::StopHandsOver, 7, 3, "scenario: Shutdown"),
+    (Rule::StopFinishes, 94, 3, "scenario: Shutdown"),
     (Rule::BallotIsSynced, 12, 3, "recovery: "),
     (Rule::SyncBeforeSend, 0, 3, "said before stored"),
     (Rule::SyncBeforeReport, 0, 3, "reported before stored"),

@@ -1,7 +1,7 @@
 //! The fault profile of a run, drawn from its seed.
 //!
 //! A rule is missed only where its absence can do harm: a stale read needs answers that come late, a double
-//! vote needs a crash at the right moment. So seeds take turns among kinds of weather, each with what some
+//! vote needs a crash at the right moment. So seeds take turns among kinds of fault profiles, each with what some
 //! rules are there for, and the numbers inside a kind are drawn again for every seed.
 
 use super::power::by_machine;
@@ -33,14 +33,14 @@ pub enum Kind {
     /// True clocks, short delays: no key may go before its real time.
     TimesToLive,
     /// Things go wrong at the worst moment, for one harm that chance alone does not find.
-    Plot(Plot),
+    Adversary(Adversary),
     /// One thing goes wrong in a healthy cluster, and nobody is to be disturbed by it.
-    Calm(Calm),
+    Scenario(Scenario),
     /// Leadership is handed over again and again under load. No seed draws it: it is asked for.
     Handovers(Handovers),
 }
 
-/// In what weather leadership is handed over.
+/// Under which faults the leadership is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handovers {
     /// Nothing else happens: each must succeed.
@@ -51,7 +51,7 @@ pub enum Handovers {
 
 /// The harm that a nemesis with a plan is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plot {
+pub enum Adversary {
     /// Figure 8: an entry of an old term gets to a majority, and is replaced (hazard D4).
     OldEntry,
     /// 2015: two leaders change the members, each without the other's knowledge (hazard D10).
@@ -63,7 +63,7 @@ pub enum Plot {
 
 /// The one thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Calm {
+pub enum Scenario {
     /// A follower is cut off and comes back: the term stays (hazard D8).
     Isolated,
     /// A follower does not hear the leader, all others do: the term stays.
@@ -85,7 +85,7 @@ pub enum Calm {
     Shutdown,
 }
 
-/// The faults, in the order of [`Weather::weights`].
+/// The faults, in the order of [`FaultProfile::weights`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
     Crash,
@@ -133,7 +133,7 @@ const ACTS: [Act; 19] = [
 
 /// The numbers of a run. Times are virtual microseconds; "one in 0" is never.
 #[derive(Debug, Clone)]
-pub struct Weather {
+pub struct FaultProfile {
     /// The subject of the seed.
     pub kind: Kind,
     /// How long things go wrong.
@@ -189,9 +189,9 @@ pub struct Weather {
     pub same_boot: bool,
 }
 
-impl Weather {
-    /// The weather of a seed.
-    pub(super) fn of(random: &mut Random) -> Weather {
+impl FaultProfile {
+    /// The profile of a seed.
+    pub(super) fn of(random: &mut Random) -> FaultProfile {
         let kind = match random.below(22) {
             0 | 1 => Kind::Mixed,
             2 | 3 => Kind::Disks,
@@ -201,25 +201,25 @@ impl Weather {
             11 => Kind::Clocks,
             12 | 13 => Kind::Elections,
             14 => Kind::TimesToLive,
-            15..=17 => Kind::Plot(random.pick(&PLOTS).unwrap_or(Plot::OldEntry)),
-            _ => Kind::Calm(random.pick(&CALMS).unwrap_or(Calm::Isolated)),
+            15..=17 => Kind::Adversary(random.pick(&PLOTS).unwrap_or(Adversary::OldEntry)),
+            _ => Kind::Scenario(random.pick(&CALMS).unwrap_or(Scenario::Isolated)),
         };
-        let mut weather = Weather::mixed(kind, random);
-        weather.turn_into(kind, random);
-        weather
+        let mut profile = FaultProfile::mixed(kind, random);
+        profile.turn_into(kind, random);
+        profile
     }
 
-    /// The weather of a run of handovers: more clients than in a storm, and no end but that of the handovers.
-    pub(super) fn of_handovers(how: Handovers, random: &mut Random) -> Weather {
+    /// The profile of a run of handovers: more clients than in a storm, and no end but that of the handovers.
+    pub(super) fn of_handovers(how: Handovers, random: &mut Random) -> FaultProfile {
         let kind = Kind::Handovers(how);
-        let mut weather = Weather::mixed(kind, random);
-        weather.turn_into(kind, random);
-        weather
+        let mut profile = FaultProfile::mixed(kind, random);
+        profile.turn_into(kind, random);
+        profile
     }
 
-    fn mixed(kind: Kind, random: &mut Random) -> Weather {
+    fn mixed(kind: Kind, random: &mut Random) -> FaultProfile {
         let memory_bytes = random.within((600, 6_000)) as usize;
-        Weather {
+        FaultProfile {
             kind,
             storm: random.within((800_000, 1_600_000)),
             drop_one_in: random.within((20, 200)),
@@ -303,8 +303,8 @@ impl Weather {
                 self.sync = (500, random.within((2_000, 30_000)));
                 self.storm = 2_000_000;
             }
-            Kind::Plot(plot) => self.turn_against(plot, random),
-            Kind::Calm(_) => {
+            Kind::Adversary(adversary) => self.turn_against(adversary, random),
+            Kind::Scenario(_) => {
                 (self.late_one_in, self.drop_one_in, self.double_one_in) = (0, 0, 0);
                 (self.delay, self.sync) = ((200, 2_000), (100, 1_000));
                 self.slow_sync_one_in = 0;
@@ -342,21 +342,21 @@ impl Weather {
     }
 
     /// Chance leaves room for a plan, and is not idle.
-    fn turn_against(&mut self, plot: Plot, random: &mut Random) {
+    fn turn_against(&mut self, adversary: Adversary, random: &mut Random) {
         self.weights = [2, 2, 1, 0, 2, 1, 0, 0, 0, 2, 2, 0, 1, 0, 0, 2, 0, 0, 0];
         self.every = (50_000, random.within((100_000, 600_000)));
         self.storm = random.within((1_500_000, 2_500_000));
         self.delay = (200, random.within((1_000, 4_000)));
         (self.drop_one_in, self.double_one_in) = (random.within((50, 500)), 200);
         self.late_one_in = random.within((100, 1_000));
-        match plot {
-            Plot::OldEntry => {
+        match adversary {
+            Adversary::OldEntry => {
                 self.batch_bytes = random.within((1, 100)) as usize;
                 self.clients = random.within((4, 7));
                 self.down = (2_000, 2 * ELECTION);
             }
-            Plot::TwoChanges => self.strict_changes = false,
-            Plot::Sleeper => {
+            Adversary::TwoChanges => self.strict_changes = false,
+            Adversary::Sleeper => {
                 self.clients = random.within((4, 6));
                 self.patience = random.within((ELECTION, 3 * ELECTION));
                 self.stray_one_in = random.within((1, 3));
@@ -375,16 +375,20 @@ impl Weather {
     }
 }
 
-const PLOTS: [Plot; 3] = [Plot::OldEntry, Plot::TwoChanges, Plot::Sleeper];
+const PLOTS: [Adversary; 3] = [
+    Adversary::OldEntry,
+    Adversary::TwoChanges,
+    Adversary::Sleeper,
+];
 
-const CALMS: [Calm; 9] = [
-    Calm::Isolated,
-    Calm::DeafToLeader,
-    Calm::DeafLeader,
-    Calm::FastAndStale,
-    Calm::Removed,
-    Calm::HungDisk,
-    Calm::SlowDisks,
-    Calm::LostTail,
-    Calm::Shutdown,
+const CALMS: [Scenario; 9] = [
+    Scenario::Isolated,
+    Scenario::DeafToLeader,
+    Scenario::DeafLeader,
+    Scenario::FastAndStale,
+    Scenario::Removed,
+    Scenario::HungDisk,
+    Scenario::SlowDisks,
+    Scenario::LostTail,
+    Scenario::Shutdown,
 ];

@@ -6,8 +6,8 @@
 use super::client::Answer;
 use super::clock::Pace;
 use super::cluster::{Checked, Cluster, Event};
+use super::fault_profile::{ELECTION, Scenario, TICK};
 use super::power::Down;
-use super::weather::{Calm, ELECTION, TICK};
 use crate::engine::request::Failure;
 use crate::raft::{Body, NodeId, Term};
 
@@ -46,28 +46,29 @@ const SLOW: (u64, u64) = (11 * ELECTION / 10, 3 * ELECTION / 2);
 
 impl Cluster {
     /// Goes on to the next stage.
-    pub(super) fn disturb(&mut self, calm: Calm) -> Checked {
-        self.calm.stage += 1;
-        let wait = match self.calm.stage {
+    pub(super) fn disturb(&mut self, scenario: Scenario) -> Checked {
+        self.scenario.stage += 1;
+        let wait = match self.scenario.stage {
             1 => {
-                self.calm.quiet = matches!(calm, Calm::DeafToLeader | Calm::Removed);
+                self.scenario.quiet =
+                    matches!(scenario, Scenario::DeafToLeader | Scenario::Removed);
                 8 * ELECTION
             }
             2 => {
-                self.begin(calm)?;
+                self.begin(scenario)?;
                 5 * ELECTION
             }
             3 => {
-                self.go_on(calm)?;
+                self.go_on(scenario)?;
                 6 * ELECTION
             }
-            _ => return self.judge(calm),
+            _ => return self.judge(scenario),
         };
         self.after(wait, Event::Nemesis);
         Ok(())
     }
 
-    fn begin(&mut self, calm: Calm) -> Checked {
+    fn begin(&mut self, scenario: Scenario) -> Checked {
         let Some(leader) = self.leader() else {
             return Err("liveness: nobody leads a healthy cluster".into());
         };
@@ -75,62 +76,62 @@ impl Cluster {
             .life
             .as_ref()
             .map(|life| life.engine.term());
-        self.calm.led = term.map(|term| (leader, term));
+        self.scenario.led = term.map(|term| (leader, term));
         let others: Vec<NodeId> = self.up().into_iter().filter(|id| *id != leader).collect();
         let Some(victim) = self.random.pick(&others) else {
             return Ok(());
         };
-        self.calm.victim = Some(victim);
-        match calm {
-            Calm::Isolated => self.isolate(victim),
-            Calm::DeafToLeader => drop(self.cuts.insert((leader, victim))),
-            Calm::DeafLeader => self.cuts.extend(others.iter().map(|id| (*id, leader))),
-            Calm::FastAndStale => {
+        self.scenario.victim = Some(victim);
+        match scenario {
+            Scenario::Isolated => self.isolate(victim),
+            Scenario::DeafToLeader => drop(self.cuts.insert((leader, victim))),
+            Scenario::DeafLeader => self.cuts.extend(others.iter().map(|id| (*id, leader))),
+            Scenario::FastAndStale => {
                 let now = self.now;
                 self.isolate(victim);
                 self.node(victim).machine.set_pace(now, Pace::Double);
             }
-            Calm::Removed => {
+            Scenario::Removed => {
                 let deaf = self.up().into_iter().filter(|id| *id != victim);
                 self.cuts
                     .extend(deaf.map(|id| (id, victim)).collect::<Vec<_>>());
                 return self.remove_member(leader, victim);
             }
-            Calm::HungDisk => {
+            Scenario::HungDisk => {
                 let until = self.now + 12 * ELECTION;
                 self.node(leader).hung_disk_until = until;
             }
-            Calm::SlowDisks => {
+            Scenario::SlowDisks => {
                 // One write at a time: a follower could catch up.
-                (self.weather.sync, self.weather.think) = (SLOW, (ELECTION, 3 * ELECTION));
+                (self.profile.sync, self.profile.think) = (SLOW, (ELECTION, 3 * ELECTION));
             }
-            Calm::LostTail => {
+            Scenario::LostTail => {
                 self.node(victim).loses_tail = 1 + self.random.below(5);
                 self.die(victim, Down::Kill("killed"))?;
                 return self.start(victim);
             }
-            Calm::Shutdown => {
-                self.calm.first_op = self.ops.len();
+            Scenario::Shutdown => {
+                self.scenario.first_op = self.ops.len();
                 let life = self.nodes[&leader].life.as_ref();
                 let owed = life.map(|life| life.pending.keys().copied().collect());
-                self.calm.owed = owed.unwrap_or_default();
+                self.scenario.owed = owed.unwrap_or_default();
                 return self.tell_to_stop(leader);
             }
         }
         Ok(())
     }
 
-    fn go_on(&mut self, calm: Calm) -> Checked {
-        match calm {
-            Calm::Isolated => self.cuts.clear(),
-            Calm::FastAndStale => {
+    fn go_on(&mut self, scenario: Scenario) -> Checked {
+        match scenario {
+            Scenario::Isolated => self.cuts.clear(),
+            Scenario::FastAndStale => {
                 self.cuts.clear();
-                if let Some((leader, _)) = self.calm.led {
+                if let Some((leader, _)) = self.scenario.led {
                     return self.die(leader, Down::Kill("killed"));
                 }
             }
             // From here on only the leader's probes are counted.
-            Calm::LostTail => (self.calm.quiet, self.calm.appends) = (true, 0),
+            Scenario::LostTail => (self.scenario.quiet, self.scenario.appends) = (true, 0),
             _ => {}
         }
         Ok(())
@@ -139,15 +140,15 @@ impl Cluster {
     /// The leader has reported the member that lost entries, and has not flooded it with probes. The member is removed, as an
     /// operator would do.
     fn replace_victim(&mut self, leader: Option<NodeId>) -> Checked {
-        let (Some(victim), Some(leader)) = (self.calm.victim, leader) else {
+        let (Some(victim), Some(leader)) = (self.scenario.victim, leader) else {
             return Ok(());
         };
         // All that it had is in its snapshot, perhaps.
         let has_lost = self.checks.borrow().lost_tail;
-        let (told, appends) = (self.calm.lost_tail || !has_lost, self.calm.appends);
+        let (told, appends) = (self.scenario.lost_tail || !has_lost, self.scenario.appends);
         if !told || appends > APPENDS_MAX {
             return Err(format!(
-                "calm: LostTail: reported: {told}, {appends} appends"
+                "scenario: LostTail: reported: {told}, {appends} appends"
             ));
         }
         self.node(victim).retired = true;
@@ -155,15 +156,15 @@ impl Cluster {
         self.remove_member(leader, victim)
     }
 
-    /// A leader that stops in good weather costs nobody a result.
+    /// A leader that stops under few faults costs nobody a result.
     fn all_were_served(&self) -> Checked {
-        for number in &self.calm.owed {
+        for number in &self.scenario.owed {
             let answer = self.ops.get(*number as usize).map(|op| &op.answer);
             if let Some(Some(Answer::Failed(failure))) = answer {
-                return Err(format!("calm: Shutdown: #{number} fails: {failure:?}"));
+                return Err(format!("scenario: Shutdown: #{number} fails: {failure:?}"));
             }
         }
-        let since = self.ops.iter().zip(0..).skip(self.calm.first_op);
+        let since = self.ops.iter().zip(0..).skip(self.scenario.first_op);
         for (op, number) in since {
             // A stopping member refuses later requests.
             let is_refusal = |failure: &&Failure| **failure == Failure::Stopped;
@@ -172,35 +173,38 @@ impl Cluster {
                 _ => None,
             };
             if let Some(failure) = failed.filter(|failure| !is_refusal(failure)) {
-                return Err(format!("calm: Shutdown: #{number} fails: {failure:?}"));
+                return Err(format!("scenario: Shutdown: #{number} fails: {failure:?}"));
             }
         }
         Ok(())
     }
 
-    fn judge(&mut self, calm: Calm) -> Checked {
+    fn judge(&mut self, scenario: Scenario) -> Checked {
         let leader = self.leader();
         let term = |id: NodeId| self.nodes[&id].life.as_ref().map(|life| life.engine.term());
         let now = leader.and_then(|id| Some((id, term(id)?)));
-        let before = self.calm.led;
-        let good = match calm {
-            Calm::Isolated
-            | Calm::DeafToLeader
-            | Calm::Removed
-            | Calm::SlowDisks
-            | Calm::LostTail => now == before,
-            Calm::DeafLeader | Calm::FastAndStale | Calm::HungDisk | Calm::Shutdown => {
-                now.map(|now| now.0) != before.map(|led| led.0)
-            }
+        let before = self.scenario.led;
+        let good = match scenario {
+            Scenario::Isolated
+            | Scenario::DeafToLeader
+            | Scenario::Removed
+            | Scenario::SlowDisks
+            | Scenario::LostTail => now == before,
+            Scenario::DeafLeader
+            | Scenario::FastAndStale
+            | Scenario::HungDisk
+            | Scenario::Shutdown => now.map(|now| now.0) != before.map(|led| led.0),
         };
-        match calm {
-            Calm::LostTail => self.replace_victim(leader)?,
-            Calm::Shutdown => self.all_were_served()?,
+        match scenario {
+            Scenario::LostTail => self.replace_victim(leader)?,
+            Scenario::Shutdown => self.all_were_served()?,
             _ => {}
         }
         match good && now.is_some() {
             true => Ok(()),
-            false => Err(format!("calm: {calm:?}: {before:?} led, now {now:?} does")),
+            false => Err(format!(
+                "scenario: {scenario:?}: {before:?} led, now {now:?} does"
+            )),
         }
     }
 }

@@ -7,9 +7,9 @@
 //! Other faults of the profile happen meanwhile, so a plan often fails. Then all links are restored, and it begins again.
 
 use super::cluster::{Checked, Cluster};
+use super::fault_profile::{Adversary, ELECTION, Kind};
 use super::power::Down;
 use super::trace::Happening;
-use super::weather::{ELECTION, Kind, Plot};
 use crate::raft::{Ballot, NodeId, Position};
 
 /// How far the plan has come.
@@ -26,7 +26,7 @@ enum Stage {
     /// Waits until `due`, then for its moment.
     #[default]
     Idle,
-    /// [`Plot::OldEntry`]: `old` leads, is cut off, and appends what nobody else gets.
+    /// [`Adversary::OldEntry`]: `old` leads, is cut off, and appends what nobody else gets.
     Alone { old: NodeId },
     /// `new` has led without being heard since, and is cut off; `old` is to bring the others its `entry`.
     Returned {
@@ -34,7 +34,7 @@ enum Stage {
         new: NodeId,
         entry: Position,
     },
-    /// [`Plot::TwoChanges`]: `old` has removed `out`, and nobody has heard of it.
+    /// [`Adversary::TwoChanges`]: `old` has removed `out`, and nobody has heard of it.
     Removed { old: NodeId, out: NodeId },
     /// `new` is being elected; `kept` receives no message of it, so that it stays in `old`'s half.
     Elected {
@@ -48,7 +48,7 @@ enum Stage {
         new: NodeId,
         kept: NodeId,
     },
-    /// [`Plot::Sleeper`]: a leader was stopped, and answers are on their way to it.
+    /// [`Adversary::Sleeper`]: a leader was stopped, and answers are on their way to it.
     Dozing { leader: NodeId, wakes: u64 },
     /// The last act: who could do harm may talk now.
     Last,
@@ -56,19 +56,19 @@ enum Stage {
 
 impl Cluster {
     /// After every event: the next thing, if its moment has come.
-    pub(super) fn plot(&mut self) -> Checked {
-        let Kind::Plot(plot) = self.weather.kind else {
+    pub(super) fn adversary(&mut self) -> Checked {
+        let Kind::Adversary(adversary) = self.profile.kind else {
             return Ok(());
         };
         if self.mended.is_some() {
             return Ok(());
         }
         let late = self.now >= self.plan.due;
-        match (self.plan.stage, plot) {
+        match (self.plan.stage, adversary) {
             (Stage::Idle, _) if !late => {}
-            (Stage::Idle, Plot::OldEntry) => self.leave_alone(),
-            (Stage::Idle, Plot::TwoChanges) => return self.first_change(),
-            (Stage::Idle, Plot::Sleeper) => self.put_to_sleep(),
+            (Stage::Idle, Adversary::OldEntry) => self.leave_alone(),
+            (Stage::Idle, Adversary::TwoChanges) => return self.first_change(),
+            (Stage::Idle, Adversary::Sleeper) => self.put_to_sleep(),
             (Stage::Dozing { leader, wakes }, _) if late => self.let_others_lead(leader, wakes),
             _ if late => self.give_up_plan(),
             (Stage::Alone { old }, _) => self.silence_next(old),
@@ -231,7 +231,7 @@ impl Cluster {
         }
         let wakes = self.now + self.random.within((3 * ELECTION, 6 * ELECTION));
         self.node(leader).paused_until = wakes;
-        let answers_take = 2 * self.weather.delay.1;
+        let answers_take = 2 * self.profile.delay.1;
         self.go_to(Stage::Dozing { leader, wakes }, (500, answers_take));
     }
 
