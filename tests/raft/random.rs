@@ -59,14 +59,14 @@ fn cluster<R: Rules>(seed: u64) -> Cluster<R> {
 
 /// The weights of the actions, in the order of [`Run::act`].
 #[derive(Debug, Clone, Copy)]
-struct Weather {
+struct FaultProfile {
     weights: [usize; 14],
     slow_clock: Option<NodeId>,
 }
 
-impl Weather {
+impl FaultProfile {
     /// No faults, slow disks with crashes, a slow clock behind cut links, and many snapshots, in turn.
-    fn of(seed: u64) -> Weather {
+    fn of(seed: u64) -> FaultProfile {
         let (weights, slow_clock) = match seed % 4 {
             0 => ([450, 210, 190, 70, 20, 20, 8, 8, 8, 4, 6, 2, 2, 2], None),
             1 => ([450, 90, 260, 50, 10, 10, 40, 10, 4, 4, 2, 2, 4, 2], None),
@@ -76,7 +76,7 @@ impl Weather {
             ),
             _ => ([450, 210, 190, 50, 20, 20, 8, 8, 40, 40, 6, 2, 2, 10], None),
         };
-        Weather {
+        FaultProfile {
             weights,
             slow_clock,
         }
@@ -85,7 +85,7 @@ impl Weather {
 
 struct Run<R: Rules> {
     cluster: Cluster<R>,
-    weather: Weather,
+    profile: FaultProfile,
     dice: Dice,
     next_read: u64,
 }
@@ -94,7 +94,7 @@ impl<R: Rules> Run<R> {
     fn new(seed: u64) -> Run<R> {
         Run {
             cluster: cluster(seed),
-            weather: Weather::of(seed),
+            profile: FaultProfile::of(seed),
             dice: Dice::new(seed),
             next_read: 0,
         }
@@ -122,7 +122,7 @@ impl<R: Rules> Run<R> {
     }
 
     fn act(&mut self) -> Outcome {
-        let weights = self.weather.weights;
+        let weights = self.profile.weights;
         let mut drawn = self.dice.below(weights.iter().sum());
         let act = weights.iter().position(|weight| {
             let here = drawn < *weight;
@@ -159,7 +159,7 @@ impl<R: Rules> Run<R> {
     /// One of the nodes may have a slow clock.
     fn tick(&mut self) -> Outcome {
         let id = self.any();
-        if self.weather.slow_clock == Some(id) && !self.dice.one_in(10) {
+        if self.profile.slow_clock == Some(id) && !self.dice.one_in(10) {
             return Ok(());
         }
         self.cluster.step(id, Input::Tick)
