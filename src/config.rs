@@ -296,10 +296,7 @@ fn read(given: &Given) -> Result<Config, Stop> {
         cors: Allowed::parse(values.text("cors"), Allowed::Nobody),
         host_whitelist: Allowed::parse(values.text("host-whitelist"), Allowed::Anybody),
         log_level: log_level(&values)?,
-        log_format: values.choice(
-            "log-format",
-            &[("text", Format::Text), ("json", Format::Json)],
-        )?,
+        log_format: log_format(&values)?,
         warnings: given.warnings.clone(),
         name,
     })
@@ -310,7 +307,8 @@ fn to_usize(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// The reference's levels. `panic` and `fatal` are treated as `error`. `--debug` takes precedence.
+/// The reference's levels. `panic` and `fatal` are treated as `error`. `--debug` takes precedence, and the levels of
+/// `--log-package-levels` over both.
 fn log_level(values: &Values) -> Result<log::LevelFilter, Stop> {
     use log::LevelFilter::{Debug, Error, Info, Warn};
     let level = values.choice(
@@ -324,10 +322,64 @@ fn log_level(values: &Values) -> Result<log::LevelFilter, Stop> {
             ("fatal", Error),
         ],
     )?;
-    Ok(if values.boolean("debug")? {
+    let level = if values.boolean("debug")? {
         Debug
     } else {
         level
+    };
+    let packages = values.some_text("log-package-levels");
+    Ok(packages.map_or(level, |list| package_levels(list, level).unwrap_or(level)))
+}
+
+/// The level for a `--log-package-levels`. etcd's packages do not exist here, so one level holds for all modules. It is
+/// the most detailed of the list, because then no line is lost that the list asks for. `*` replaces `level`; the other
+/// packages can only add lines. `None` if an item is not `package=level`: the reference then ignores the whole list.
+fn package_levels(list: &str, level: log::LevelFilter) -> Option<log::LevelFilter> {
+    let mut base = level;
+    let mut most = log::LevelFilter::Off;
+    for item in list.split(',') {
+        let (package, word) = item.split_once('=')?;
+        let level = package_level(word)?;
+        match package {
+            "*" => base = level,
+            _ => most = most.max(level),
+        }
+    }
+    Some(base.max(most))
+}
+
+/// The words that the reference's logger reads.
+fn package_level(word: &str) -> Option<log::LevelFilter> {
+    use log::LevelFilter::{Debug, Error, Info, Warn};
+    match word {
+        "CRITICAL" | "C" | "ERROR" | "E" | "0" => Some(Error),
+        "WARNING" | "W" | "1" => Some(Warn),
+        "NOTICE" | "N" | "2" | "INFO" | "I" | "3" => Some(Info),
+        "DEBUG" | "D" | "4" | "TRACE" | "T" | "5" => Some(Debug),
+        _ => None,
+    }
+}
+
+/// `--log-format`, or the format that `--logger` implies: the reference's zap writes JSON.
+fn log_format(values: &Values) -> Result<Format, Stop> {
+    let implied = match values.text("logger") {
+        "zap" => Format::Json,
+        "capnslog" => Format::Text,
+        other => {
+            return Err(Stop::verify(
+                &format!("unknown logger option {other:?}"),
+                "type --logger=zap for JSON, or --logger=capnslog",
+            ));
+        }
+    };
+    let format = values.choice(
+        "log-format",
+        &[("text", Format::Text), ("json", Format::Json)],
+    )?;
+    Ok(if values.is_given("log-format") {
+        format
+    } else {
+        implied
     })
 }
 
@@ -451,13 +503,21 @@ fn check_listen(flag: &str, urls: &[Url], schemes: &[Scheme]) -> Result<(), Stop
     for url in urls {
         check_scheme(flag, url, schemes)?;
         if url.listen_address().is_none() && url.socket_path().is_none() {
-            return Err(Stop::verify(
-                &format!("expected IP in URL for binding ({url})"),
-                &format!(
+            let hint = match url.host().split_once('%') {
+                Some((_, zone)) => format!(
+                    "{zone} is no network interface of this machine, or cannot be the zone of this \
+                     address: see ip -6 addr, and type --{flag}=http://[ADDRESS%25INTERFACE]:{}",
+                    url.port()
+                ),
+                None => format!(
                     "type an IP address of this machine, or 0.0.0.0 for all its addresses: \
                      --{flag}=http://0.0.0.0:{}",
                     url.port()
                 ),
+            };
+            return Err(Stop::verify(
+                &format!("expected IP in URL for binding ({url})"),
+                &hint,
             ));
         }
     }
@@ -491,9 +551,11 @@ fn check_scheme(flag: &str, url: &Url, schemes: &[Scheme]) -> Result<(), Stop> {
             url.scheme().as_str()
         ),
         &match url.scheme() {
-            Scheme::Https | Scheme::Unixs => {
-                format!("TLS is not supported yet: type --{flag}=http://HOST:PORT")
-            }
+            Scheme::Https => format!("TLS is not supported yet: type --{flag}=http://HOST:PORT"),
+            Scheme::Unixs if schemes.contains(&Scheme::Unix) => format!(
+                "TLS is not supported yet: type --{flag}=unix://{}",
+                url.authority()
+            ),
             _ => {
                 format!(
                     "members connect to each other over the network: type --{flag}=http://HOST:PORT"
@@ -573,6 +635,13 @@ fn warnings(config: &Config, values: &Values) -> Result<Vec<String>, Stop> {
         if !is_so_anyway {
             warnings.push(format!("--{} has no effect: {why}", flag.name));
         }
+    }
+    let packages = values.some_text("log-package-levels");
+    if packages.is_some_and(|list| package_levels(list, config.log_level).is_none()) {
+        warnings.push(
+            "--log-package-levels has no effect: its items are PACKAGE=LEVEL, such as etcdserver=DEBUG"
+                .to_owned(),
+        );
     }
     let advertised = config
         .initial_advertise_peer_urls

@@ -234,6 +234,20 @@ pub(super) const FLAGS: &[Flag] = &[
         LOG,
         Ours("text or json. etcd does not have this flag."),
     ),
+    text(
+        "log-package-levels",
+        "",
+        LOG,
+        Ours(
+            "PACKAGE=LEVEL, separated by commas. All modules log at the most detailed level of the list.",
+        ),
+    ),
+    text(
+        "logger",
+        "capnslog",
+        LOG,
+        Ours("zap: the same as --log-format=json. capnslog: the same as --log-format=text."),
+    ),
     boolean(
         "debug",
         "false",
@@ -342,6 +356,7 @@ pub(super) const FLAGS: &[Flag] = &[
         Warned("a v2 request may be up to 10 MiB"),
     ),
     text("max-concurrent-streams", "", OTHER, Warned(V3)),
+    boolean("enable-grpc-gateway", "true", OTHER, Warned(V3)),
     text("grpc-keepalive-min-time", "5s", OTHER, Warned(V3)),
     text("grpc-keepalive-interval", "2h", OTHER, Warned(V3)),
     text("grpc-keepalive-timeout", "20s", OTHER, Warned(V3)),
@@ -362,10 +377,8 @@ pub(super) const FLAGS: &[Flag] = &[
         OTHER,
         Warned("/metrics always shows all metrics"),
     ),
-    text("logger", "", OTHER, Warned("see --log-format")),
     text("log-output", "default", OTHER, Refused(TO_STDERR)),
     text("log-outputs", "default", OTHER, Refused(TO_STDERR)),
-    text("log-package-levels", "", OTHER, Warned("see --log-level")),
     boolean("cluster-active-size", "", OTHER, Gone),
     boolean("cluster-remove-delay", "", OTHER, Gone),
     boolean("cluster-sync-interval", "", OTHER, Gone),
@@ -377,6 +390,8 @@ pub(super) const FLAGS: &[Flag] = &[
     boolean("peer-election-timeout", "", OTHER, Gone),
     boolean("retry-interval", "", OTHER, Gone),
     boolean("snapshot", "", OTHER, Gone),
+    boolean("test.coverprofile", "", OTHER, Gone),
+    boolean("test.outputdir", "", OTHER, Gone),
     boolean("v", "", OTHER, Gone),
     boolean("vv", "", OTHER, Gone),
     boolean(
