@@ -82,7 +82,7 @@ impl<D: Disk> Wal<D> {
         };
         let old = snapshots.len().saturating_sub(keep);
         for position in &snapshots[..old] {
-            self.remove(&snapshot::path(&self.home, *position));
+            snapshot::remove(&self.home, *position);
         }
         for found in home::list(self.home.disk(), self.home.snap())? {
             if found.name.ends_with(".bad") {

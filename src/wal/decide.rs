@@ -157,7 +157,15 @@ fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Decisi
         let checked = SnapshotReader::open(home, position).and_then(SnapshotReader::verify);
         match checked {
             Ok(()) => {
-                chosen.snapshot = Some(SnapshotReader::open(home, position)?);
+                let reader = SnapshotReader::open(home, position)?;
+                if reader.is_renamed() {
+                    chosen.warnings.push(format!(
+                        "{}: an etcd that was started on this directory has renamed this snapshot; a \
+                         start renames it back",
+                        reader.path().display()
+                    ));
+                }
+                chosen.snapshot = Some(reader);
                 break;
             }
             Err(error) if error.kind == WalErrorKind::Damaged => {

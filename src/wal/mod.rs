@@ -92,6 +92,7 @@
 //! | a temporary file                                     | a crash interrupted its creation           | removes it                     |
 //! | the log begins after the newest snapshot             | the snapshot was removed                   | refuses                        |
 //! | the log ends before the newest snapshot, or has another entry at its index | a leader sent the snapshot, and the log was not reset yet | restarts the log after the snapshot |
+//! | a snapshot renamed to `….snap.broken`                | an etcd was started here and could not read it | renames it back, warns |
 //! | a bad snapshot, and the log reaches back to an older snapshot or to its own start | the snapshot rotted | sets it aside, uses the older state, warns |
 //! | a bad snapshot, and the log does not reach back      | state is lost                              | refuses                        |
 //! | segments or a database of etcd, a proxy's folder     | the directory is not ours                  | refuses                        |

@@ -6,9 +6,13 @@
 //! | `wal/0000000000000007-5f3a9c21.tmp`           | a segment that is being created, useless after a crash               |
 //! | `snap/00000000000186a0-0000000000000002.snap` | the snapshot at index 100000, term 2                                 |
 //! | `snap/….bad`                                  | a snapshot that failed its checksums, kept until there is a newer one |
+//! | `snap/….snap.broken`                          | a snapshot that an etcd, started here by mistake, could not read and renamed |
 //! | `snap/….1f00c3d2.tmp`                         | a snapshot that is being written, with a random number               |
 
 use crate::raft::{LogIndex, Position, Term};
+
+/// What etcd appends to the name of a snapshot that it cannot read.
+const RENAMED: &str = ".broken";
 
 /// Name of a segment. The segments of a directory are numbered from 0, without gaps, and a number is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +79,15 @@ pub(super) fn parse_snapshot(name: &str) -> Option<Position> {
     })
 }
 
+/// The name that etcd gives a snapshot that it cannot read.
+pub(super) fn snapshot_renamed(position: Position) -> String {
+    format!("{}{RENAMED}", snapshot_file(position))
+}
+
+pub(super) fn parse_renamed(name: &str) -> Option<Position> {
+    parse_snapshot(name.strip_suffix(RENAMED)?)
+}
+
 /// Parses exactly `count` digits, lower case only.
 fn hex(digits: &str, count: usize) -> Option<u64> {
     let plain = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
@@ -101,6 +114,9 @@ mod tests {
             index: LogIndex(100_000),
         };
         assert_eq!(parse_snapshot(&snapshot_file(position)), Some(position));
+        assert_eq!(parse_renamed(&snapshot_renamed(position)), Some(position));
+        assert_eq!(parse_renamed(&snapshot_file(position)), None);
+        assert_eq!(parse_snapshot(&snapshot_renamed(position)), None);
         for other in [
             "00000000000000FF-00abcdef.wal",
             "ff-00abcdef.wal",

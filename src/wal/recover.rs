@@ -134,7 +134,8 @@ fn begin<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
     Ok((Wal::new(home.clone(), parts), recovered))
 }
 
-/// Makes the disk match the decision: removes superfluous segments, renames damaged snapshots, and syncs the folders.
+/// Makes the disk match the decision: removes superfluous segments, gives snapshots their names back, renames damaged
+/// ones, and syncs the folders.
 fn repair<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Result<(), WalError> {
     let Decision { replayed, bad, .. } = decision;
     for name in &replayed.superfluous {
@@ -143,6 +144,7 @@ fn repair<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Result<(), WalErro
             .remove(&path)
             .map_err(|error| WalError::io(&path, "remove it", &error))?;
     }
+    let renamed = snapshot::rename_back(home)?;
     for position in bad {
         let path = snapshot::path(home, *position);
         let aside = path.with_extension("bad");
@@ -150,7 +152,8 @@ fn repair<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Result<(), WalErro
             .rename(&path, &aside)
             .map_err(|error| WalError::io(&path, "put it aside", &error))?;
     }
-    if replayed.stopped && replayed.superfluous.is_empty() && bad.is_empty() {
+    let is_unchanged = replayed.superfluous.is_empty() && bad.is_empty() && !renamed;
+    if replayed.stopped && is_unchanged {
         return Ok(());
     }
     // The previous process may have ended between a rename and the sync of its folder.

@@ -77,19 +77,49 @@ impl<D: Disk> Snapshots<D> {
     }
 }
 
-/// Positions of all snapshots, oldest first.
+/// Positions of all snapshots, oldest first, with those that etcd has renamed.
 pub(super) fn positions<D: Disk>(home: &Home<D>) -> Result<Vec<Position>, WalError> {
     let found = home::list(home.disk(), home.snap())?;
-    let named = found
-        .iter()
-        .filter_map(|found| names::parse_snapshot(&found.name));
+    let position = |name: &str| names::parse_snapshot(name).or_else(|| names::parse_renamed(name));
+    let named = found.iter().filter_map(|found| position(&found.name));
     let mut positions: Vec<Position> = named.collect();
     positions.sort_by_key(|position| (position.index, position.term));
+    positions.dedup();
     Ok(positions)
+}
+
+/// Gives the snapshots that etcd has renamed their names back. Returns whether there were any. The caller syncs the
+/// folder.
+pub(super) fn rename_back<D: Disk>(home: &Home<D>) -> Result<bool, WalError> {
+    let found = home::list(home.disk(), home.snap())?;
+    let is_there = |name: &str| found.iter().any(|found| found.name == name);
+    let mut renamed: Vec<Position> = found
+        .iter()
+        .filter_map(|found| names::parse_renamed(&found.name))
+        .collect();
+    renamed.retain(|position| !is_there(&names::snapshot_file(*position)));
+    for &position in &renamed {
+        let from = renamed_path(home, position);
+        home.disk()
+            .rename(&from, &path(home, position))
+            .map_err(|error| WalError::io(&from, "give it its name back", &error))?;
+    }
+    Ok(!renamed.is_empty())
+}
+
+/// Removes the snapshot under both names that it may have. One that cannot be removed only costs space.
+pub(super) fn remove<D: Disk>(home: &Home<D>, position: Position) {
+    for path in [path(home, position), renamed_path(home, position)] {
+        let _ = home.disk().remove(&path);
+    }
 }
 
 pub(super) fn path<D: Disk>(home: &Home<D>, position: Position) -> PathBuf {
     home.snap().join(names::snapshot_file(position))
+}
+
+fn renamed_path<D: Disk>(home: &Home<D>, position: Position) -> PathBuf {
+    home.snap().join(names::snapshot_renamed(position))
 }
 
 /// A snapshot being written. If it is dropped before [`SnapshotWriter::finish`], its file is removed.
@@ -220,7 +250,22 @@ pub struct SnapshotReader<D: Disk> {
 impl<D: Disk> SnapshotReader<D> {
     /// Opens a snapshot and checks its beginning and its end.
     pub(super) fn open(home: &Home<D>, position: Position) -> Result<SnapshotReader<D>, WalError> {
-        SnapshotReader::open_as(home.disk(), path(home, position), Some(position))
+        let (named, renamed) = (path(home, position), renamed_path(home, position));
+        match home.disk().open(&named) {
+            Ok(file) => SnapshotReader::read(file, named, Some(position)),
+            Err(error) => match home.disk().open(&renamed) {
+                Ok(file) if error.kind() == io::ErrorKind::NotFound => {
+                    SnapshotReader::read(file, renamed, Some(position))
+                }
+                _ => Err(WalError::io(&named, "open it", &error)),
+            },
+        }
+    }
+
+    /// Whether the file has the name that etcd gives a snapshot that it cannot read.
+    pub(super) fn is_renamed(&self) -> bool {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| names::parse_renamed(name).is_some())
     }
 
     /// Opens a snapshot in any place, such as a backup, and checks its beginning and its end. If its name has the form
@@ -228,16 +273,16 @@ impl<D: Disk> SnapshotReader<D> {
     pub fn open_file(disk: &D, path: &Path) -> Result<SnapshotReader<D>, WalError> {
         let name = path.file_name().and_then(|name| name.to_str());
         let position = name.and_then(names::parse_snapshot);
-        SnapshotReader::open_as(disk, path.to_path_buf(), position)
+        let file = disk.open(path);
+        let file = file.map_err(|error| WalError::io(path, "open it", &error))?;
+        SnapshotReader::read(file, path.to_path_buf(), position)
     }
 
-    fn open_as(
-        disk: &D,
+    fn read(
+        file: D::Reader,
         path: PathBuf,
         named: Option<Position>,
     ) -> Result<SnapshotReader<D>, WalError> {
-        let file = disk.open(&path);
-        let file = file.map_err(|error| WalError::io(&path, "open it", &error))?;
         let mut reader = SnapshotReader {
             path,
             file,

@@ -335,6 +335,46 @@ fn falls_back(grown: &FaultyDisk, newest: &Path, what: &str, damage: &Damage) {
     );
 }
 
+/// An etcd that is started on the directory with a `--wal-dir` of its own cannot read the snapshots and renames them.
+#[test]
+fn snapshots_that_etcd_renamed_are_used_and_get_their_names_back() {
+    let disk = grown();
+    let options = || Options {
+        max_wals: 1,
+        ..options(SEGMENT)
+    };
+    let (home, mut wal, _) = open_with(&disk, options()).expect("opens");
+    save(&mut wal, 50, 1, 10).expect("saved");
+    wal.close().expect("closed");
+    drop(home);
+    let named = snapshots(&disk);
+    let newest = named.last().expect("three snapshots");
+    for path in &named {
+        let bytes = disk.bytes(path).expect("it is there");
+        disk.take(path);
+        disk.put(&path.with_extension("snap.broken"), &bytes);
+    }
+    let damaged = disk.fork(1);
+    let (_home, mut wal, recovered) = open_with(&disk, options()).expect("the log needs them");
+    assert_eq!(recovered.log.last, LogIndex(60));
+    let found = recovered.snapshot.expect("the newest");
+    assert_eq!(found.mark().position, position(50, 1));
+    let warning = recovered.warnings.join("\n");
+    assert!(warning.contains("renamed this snapshot"), "{warning}");
+    assert_eq!(snapshots(&disk), named);
+    save(&mut wal, 60, 1, 10).expect("saved");
+    let is_broken = |path: &PathBuf| path.extension().is_some_and(|e| e == "broken");
+    assert!(!disk.files().iter().any(is_broken));
+    // Damage is damage under this name too.
+    edit(&damaged, &newest.with_extension("snap.broken"), |bytes| {
+        bytes[20] ^= 1;
+    });
+    let (_home, _wal, recovered) = open_with(&damaged, options()).expect("the one before");
+    let found = recovered.snapshot.expect("the one before");
+    assert_eq!(found.mark().position, position(30, 1));
+    assert!(damaged.files().contains(&newest.with_extension("bad")));
+}
+
 #[test]
 fn without_any_good_snapshot_the_whole_log_will_do_if_it_is_there() {
     let grown = grown();
@@ -493,7 +533,7 @@ fn a_snapshot_from_a_leader_waits_under_a_temporary_name() {
     assert_eq!(wal.last(), position(100, 7));
     let found = wal.snapshots().open(position(100, 7)).expect("opens");
     assert_eq!(read(found), b"theirs");
-    drop((home, wal));
+    drop(home);
     disk.crash();
     let (_home, _, recovered) = must_open(&disk, "after a power cut");
     assert_eq!(recovered.snapshot.expect("it").mark(), &mark(100, 7));
