@@ -55,6 +55,8 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     fn random(&self) -> u32;
     /// Monotonic clock with an arbitrary start.
     fn now(&self) -> Duration;
+    /// Waits this long by that clock. A simulated disk advances its clock.
+    fn wait(&self, time: Duration);
     /// Runs the job on another thread. A simulated disk runs it at once in the caller.
     fn background(&self, job: Box<dyn FnOnce() + Send>);
 }

@@ -123,7 +123,7 @@ impl FaultyDisk {
         self.machine().capacity = bytes;
     }
 
-    /// Makes each file sync take this long. The calling thread sleeps.
+    /// Makes each file sync take this long. The calling thread waits.
     pub fn set_sync_delay(&self, delay: Duration) {
         self.machine().sync_delay = delay;
     }
@@ -542,7 +542,7 @@ impl Disk for FaultyDisk {
         machine.alive()?;
         machine.refuse_dir(file)?;
         if !machine.locks.insert(file.to_path_buf()) {
-            return Ok(Locked::Theirs(Some(std::process::id())));
+            return Ok(Locked::Theirs(None));
         }
         let (disk, boot, path) = (self.clone(), machine.boot, file.to_path_buf());
         Ok(Locked::Mine(FaultyLock { disk, boot, path }))
@@ -567,6 +567,10 @@ impl Disk for FaultyDisk {
 
     fn now(&self) -> Duration {
         self.machine().now
+    }
+
+    fn wait(&self, time: Duration) {
+        self.machine().now += time;
     }
 
     fn background(&self, job: Box<dyn FnOnce() + Send>) {
@@ -628,9 +632,13 @@ impl FaultyFile {
         machine.held_syncs += 1;
         let released = &self.disk.0.released;
         let waited = released.wait_while(machine, |machine| machine.holds_syncs);
-        waited.unwrap_or_else(PoisonError::into_inner).held_syncs -= 1;
+        let mut machine = waited.unwrap_or_else(PoisonError::into_inner);
+        machine.held_syncs -= 1;
         if !delay.is_zero() {
-            std::thread::sleep(delay);
+            // Only the end of the time ends this wait, and other threads use the disk meanwhile.
+            drop(released.wait_timeout_while(machine, delay, |_| true));
+        } else {
+            drop(machine);
         }
         same_boot(&self.disk, self.boot)?.sync_file(&self.inode, from, to)
     }

@@ -90,7 +90,7 @@ pub fn look<D: Disk>(disk: D, options: Options) -> Result<Option<Seen<D>>, WalEr
             return Err(error);
         }
         before = Some(error);
-        std::thread::sleep(PAUSE);
+        home.disk().wait(PAUSE);
     }
     let running = home.holder()?;
     let what = "a node is writing here faster than it can be read; try again when it has less to do, \

@@ -213,6 +213,10 @@ impl Disk for RealDisk {
         Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
     }
 
+    fn wait(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
     fn background(&self, job: Box<dyn FnOnce() + Send>) {
         // The job reports its own failure. Without a thread, the caller later does the work itself.
         let _ = std::thread::Builder::new()
