@@ -402,11 +402,16 @@ fn those_who_go_leave_nothing_and_take_nobody_with_them() {
     stand.waits_for(100);
     let generations: u32 = {
         let state = stand.hub.lock();
-        assert_eq!(state.polls.slots.len(), 100, "slots are used again");
-        state.polls.slots.iter().map(|slot| slot.generation).sum()
+        assert_eq!(state.watchers.slots.len(), 100, "slots are used again");
+        state
+            .watchers
+            .slots
+            .iter()
+            .map(|slot| slot.generation)
+            .sum()
     };
     assert_eq!(generations, 150);
-    let of_nobody = super::token(1, 99) | 7 << 32;
+    let of_nobody = crate::watch::matching::token(1, 99) | 7 << 32;
     crate::http1::Gone::gone(&*stand.hub, of_nobody);
     assert_eq!(stand.hub.watchers(), 100, "that token was never given");
     let (a, b) = (stand.put("/a/x"), stand.put("/b"));
@@ -416,7 +421,7 @@ fn those_who_go_leave_nothing_and_take_nobody_with_them() {
     new.iter_mut()
         .for_each(|client| assert_eq!(client.event(), Some(b)));
     stand.waits_for(0);
-    assert!(stand.hub.lock().polls.by_path.is_empty());
+    assert!(stand.hub.lock().watchers.by_path.is_empty());
 }
 
 #[test]
