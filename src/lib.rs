@@ -26,13 +26,14 @@
 //! | 2 | [`wal`] | records, mapped segments, recovery, snapshot files, the `Disk` trait |
 //! | 2 | [`watch`] | the newest view of the tree, and the watchers that wait for the next |
 //! | 3 | [`identity`] | the cluster and the member that a data directory belongs to |
-//! | 3 | [`replica`] | the raft, WAL and snapshot threads around an engine |
-//! | 4 | [`peer`] | transport between members: messages and snapshots |
+//! | 3 | [`storage`] | what the WAL and snapshot threads do, without the threads |
+//! | 4 | [`replica`] | the raft, WAL and snapshot threads around an engine |
 //! | 4 | [`sim`] | whole clusters under a seeded scheduler |
-//! | 5 | [`api`] | etcd's v2 endpoints |
-//! | 6 | [`node`] | a member: all of this put together |
-//! | 7 | [`backup`] | a state read from a file or a directory, and written into the directory of a new cluster |
-//! | 8 | [`ctl`] | the client `edgetcdctl` |
+//! | 5 | [`peer`] | transport between members: messages and snapshots |
+//! | 6 | [`api`] | etcd's v2 endpoints |
+//! | 7 | [`node`] | a member: all of this put together |
+//! | 8 | [`backup`] | a state read from a file or a directory, and written into the directory of a new cluster |
+//! | 9 | [`ctl`] | the client `edgetcdctl` |
 
 #![warn(missing_docs)]
 
@@ -57,6 +58,7 @@ pub mod raft;
 pub mod random;
 pub mod replica;
 pub mod sim;
+pub mod storage;
 pub mod systemd;
 pub mod threads;
 pub mod tree;

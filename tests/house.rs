@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules by layer. A module imports only from layers below its own, without exceptions.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &[
         "allowed",
         "go",
@@ -20,8 +20,9 @@ const LAYERS: [&[&str]; 10] = [
     ],
     &["config", "dial", "http1", "systemd", "raft", "tree"],
     &["engine", "ids", "wal", "watch"],
-    &["identity", "replica"],
-    &["peer", "sim"],
+    &["identity", "storage"],
+    &["replica", "sim"],
+    &["peer"],
     &["api"],
     &["node"],
     &["backup"],

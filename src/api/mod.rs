@@ -40,7 +40,8 @@ mod stats;
 pub mod target;
 
 use crate::http1::{Answer, Counters, Handler, Reply, Request};
-use crate::replica::clock::{Clock, SharedEstimate};
+use crate::replica::clock::SharedEstimate;
+use crate::storage::clock::Clock;
 use crate::wal::WalStats;
 use answer::ClusterId;
 use cors::{Cors, Grant};

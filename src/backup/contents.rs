@@ -6,7 +6,7 @@ use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::node;
 use crate::raft::{NodeId, SnapshotMetadata};
-use crate::replica::snapshot::{self, Unloaded};
+use crate::storage::snapshot::{self, Unloaded};
 use crate::wal::{Disk, RealDisk, SliceEncoder, SnapshotReader};
 use std::io::{self, Write};
 use std::path::Path;

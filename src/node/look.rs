@@ -13,7 +13,7 @@ use crate::engine::plausible::Writer;
 use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::raft::{Ballot, Entry, LogIndex, NodeId, Payload, Position, SnapshotMetadata};
-use crate::replica::snapshot::{self, Unloaded};
+use crate::storage::snapshot::{self, Unloaded};
 use crate::wal::{self, Disk, Holder, RealDisk, SeenSegment, SnapshotReader, WalError};
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -45,9 +45,10 @@ use crate::http1::{
 };
 use crate::peer::{self, Link, Timing};
 use crate::raft::{self, Core, NodeId};
-use crate::replica::clock::{self, Clock, SharedEstimate, SystemClock};
+use crate::replica::clock::{SharedEstimate, SystemClock};
 use crate::replica::peers::FromPeers;
 use crate::replica::{Done, Failure, Parts, Reader, Settings, Threads, Waiter};
+use crate::storage::clock::{self, Clock};
 use crate::threads;
 use crate::wal::{self, RealDisk, WalStats};
 use crate::watch::View;

@@ -1,14 +1,14 @@
 //! The WAL thread: the only thread that writes and syncs the WAL.
 //!
-//! It waits for jobs, does them ([`super::log_jobs`]), and tries a full disk again at intervals. So a slow disk delays
+//! It waits for jobs, does them ([`storage::jobs`](crate::storage::jobs)), and tries a full disk again at intervals. So a slow disk delays
 //! commits, but not heartbeats. A failed write or sync ends the process.
 
-use super::log_jobs::{Job, LogJobs, Outlet};
 use super::peers::Peers;
-use super::snapshot::Begun;
 use crate::engine::DiskReport;
 use crate::engine::peer_message::PeerMessage;
 use crate::raft::{AllRules, NodeId};
+use crate::storage::jobs::{Job, LogJobs, Outlet};
+use crate::storage::snapshot::Begun;
 use crate::threads;
 use crate::wal::{Disk, Wal, WalError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};

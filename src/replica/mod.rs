@@ -6,8 +6,8 @@
 //! | thread | file | owns |
 //! |---|---|---|
 //! | `raft` | `raft_thread` | the engine |
-//! | `wal` | [`log_thread`] | the WAL; [`log_jobs`] does the jobs as a value |
-//! | `snapshot` | [`snapshot`] | the version of the state that it writes |
+//! | `wal` | [`log_thread`] | the WAL; [`storage::jobs`](crate::storage::jobs) does the jobs as a value |
+//! | `snapshot` | `snapshot_thread` | the version of the state that it writes |
 //!
 //! # Invariants
 //!
@@ -17,11 +17,10 @@
 //! * Each caller is called exactly once, in every case.
 
 pub mod clock;
-pub mod log_jobs;
 pub mod log_thread;
 pub mod peers;
 mod raft_thread;
-pub mod snapshot;
+mod snapshot_thread;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -33,13 +32,14 @@ use crate::engine::request::{Outcome, Proposal, Query, Request};
 use crate::engine::state::State;
 use crate::engine::{Engine, REQUESTS_MAX, entry};
 use crate::raft::{Core, LogIndex, NodeId, Term};
+use crate::storage::clock::Clock;
+use crate::storage::jobs::Job;
 use crate::threads;
 use crate::tree::Command;
 use crate::wal::{Disk, Wal};
 use crate::watch::{Outbox, View, Views};
-use clock::{Clock, SharedEstimate};
+use clock::SharedEstimate;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
-use log_jobs::Job;
 use log_thread::LogThread;
 use peers::{FromPeers, Peers};
 use raft_thread::RaftThread;
@@ -268,7 +268,9 @@ impl<O: Outbox> Replica<O> {
         });
         let threads = vec![
             threads::critical("wal", move || log.run())?,
-            threads::critical("snapshot", move || snapshot::run(&to_write, &reports))?,
+            threads::critical("snapshot", move || {
+                snapshot_thread::run(&to_write, &reports)
+            })?,
             threads::critical("raft", move || raft.run())?,
         ];
         let replica = Replica {

@@ -12,8 +12,7 @@
 //!
 //! It ends when the engine has stopped, or when all senders are dropped.
 
-use super::clock::{Clock, SharedEstimate};
-use super::log_jobs::Job;
+use super::clock::SharedEstimate;
 use super::peers::{FromPeers, Peers, Received};
 use super::status::Status;
 use super::{Backlog, Caller, closed_for_now};
@@ -23,6 +22,8 @@ use crate::engine::{
     REQUESTS_MAX,
 };
 use crate::raft::Position;
+use crate::storage::clock::Clock;
+use crate::storage::jobs::Job;
 use crate::wal::{self, WalError};
 use crate::watch::{Outbox, View, Views};
 use crossbeam_channel::{Receiver, Sender, select};

@@ -1,6 +1,6 @@
 //! Tests of a whole replica in a cluster of one, on a disk that can be slow, full, or without power.
 
-use super::clock::{Clock, SharedEstimate};
+use super::clock::SharedEstimate;
 use super::peers::NoPeers;
 use super::{Done, Effect, Failure, Parts, Reader, Settings, Threads, Waiter};
 use crate::api::{Replica, WatchHub};
@@ -8,6 +8,7 @@ use crate::engine::members::{Member, MemberError, Members};
 use crate::engine::state::{Loader, State};
 use crate::http1::Outbox;
 use crate::raft::{Core, Membership, NodeId, SnapshotMetadata, Start};
+use crate::storage::clock::Clock;
 use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Key, TreeIndex, WallTime};
 use crate::wal::{FaultyDisk, Home, Options, recover};
 use crate::watch::View;

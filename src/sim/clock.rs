@@ -5,7 +5,7 @@
 //! would be long in a run of three seconds: so machines live [`SECONDS_SCALE`] times as fast as the network.
 
 use crate::random::Random;
-use crate::replica::clock::Clock;
+use crate::storage::clock::Clock;
 use crate::tree::WallTime;
 
 /// Seconds of a machine in one virtual second.

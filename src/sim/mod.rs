@@ -1,7 +1,7 @@
 //! Whole clusters in one thread, from one seed.
 //!
 //! What runs is what ships: each member is an [`Engine`](crate::engine::Engine), and its disk is the WAL thread's
-//! [`LogJobs`](crate::replica::log_jobs::LogJobs) over a [`FaultyDisk`](crate::wal::FaultyDisk). The simulator decides
+//! [`LogJobs`](crate::storage::jobs::LogJobs) over a [`FaultyDisk`](crate::wal::FaultyDisk). The simulator decides
 //! nothing of what a member does. It hands events to the engines and performs their effects.
 //!
 //! # What is simulated

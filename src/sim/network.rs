@@ -9,7 +9,7 @@ use crate::engine::peer_message::{PeerMessage, Verdict};
 use crate::engine::rules::Rule;
 use crate::engine::{self, PeerEvent};
 use crate::raft::{NodeId, Term};
-use crate::replica::clock::Clock;
+use crate::storage::clock::Clock;
 use crate::tree::ClusterTime;
 
 impl Cluster {

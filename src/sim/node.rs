@@ -7,9 +7,9 @@ use crate::engine::request::Request;
 use crate::engine::state::{Loader, State};
 use crate::engine::time::{Estimate, Monotonic, Now};
 use crate::raft::{LogIndex, Membership, NodeId, Position, SnapshotMetadata, Start, Term};
-use crate::replica::clock::{self, Clock};
-use crate::replica::log_jobs::{Job, LogJobs};
-use crate::replica::snapshot::Begun;
+use crate::storage::clock::{self, Clock};
+use crate::storage::jobs::{Job, LogJobs};
+use crate::storage::snapshot::Begun;
 use crate::tree::{ClusterTime, Tree};
 use crate::wal::{
     FaultyDisk, Home, Options, Recovered, SnapshotReader, SnapshotWriter, Wal, WalError, recover,

@@ -16,8 +16,8 @@ use crate::engine::request::{Effect, Failure, Outcome, Reply, Request};
 use crate::engine::time::Monotonic;
 use crate::engine::{Batch, DiskJob, Effects, Event, Note, Publication};
 use crate::raft::NodeId;
-use crate::replica::clock::Clock;
-use crate::replica::log_jobs::Job;
+use crate::storage::clock::Clock;
+use crate::storage::jobs::Job;
 use crate::wal;
 use core::time::Duration;
 

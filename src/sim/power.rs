@@ -11,7 +11,7 @@ use crate::engine;
 use crate::engine::PeerEvent;
 use crate::engine::rules::Rule;
 use crate::raft::{Ballot, NodeId, Settings, Term};
-use crate::replica::log_jobs::LogJobs;
+use crate::storage::jobs::LogJobs;
 use crate::tree::ClusterTime;
 use crate::wal::{FaultyDisk, Recovered};
 use core::time::Duration;

@@ -7,7 +7,7 @@ use edgetcd::engine::state::State;
 use edgetcd::identity::Identity;
 use edgetcd::node::{Look, Refusal, look_on};
 use edgetcd::raft::LogIndex;
-use edgetcd::replica::snapshot::{self, Unloaded};
+use edgetcd::storage::snapshot::{self, Unloaded};
 use edgetcd::tree::hash;
 use edgetcd::wal::{Disk, FaultyDisk, Home, Line, SnapshotReader, recover, segments};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,39 +1,13 @@
-//! The snapshot thread: writes one version of the state to a file while the other threads continue.
+//! Writes a version of the state to a snapshot file, and reads one back.
 
-use crate::engine::DiskReport as Report;
 use crate::engine::entry::Malformed;
 use crate::engine::plausible::{self, Writer};
 use crate::engine::request::Task;
 use crate::engine::state::{Loader, State};
-use crate::threads;
-use crate::wal::{Disk, SnapshotReader, SnapshotWriter, WalError, WalErrorKind};
-use crossbeam_channel::{Receiver, Sender};
-use std::time::Instant;
+use crate::wal::{Disk, SnapshotReader, SnapshotWriter, WalError};
 
 /// A task with its file.
 pub type Begun<D> = (SnapshotWriter<D>, Task);
-
-/// Writes snapshots one after the other until the WAL thread has ended.
-pub fn run<D: Disk>(tasks: &Receiver<Begun<D>>, reports: &Sender<Report>) {
-    for (writer, task) in tasks {
-        let begun = Instant::now();
-        let report = match write(writer, &task) {
-            Ok(bytes) => Report::Snapshot {
-                mark: task.mark,
-                bytes,
-                took: begun.elapsed(),
-            },
-            Err(error) if error.kind == WalErrorKind::Full => {
-                log::warn!("no snapshot: {error}");
-                Report::NoSnapshot
-            }
-            Err(error) => threads::fatal(&error.to_string()),
-        };
-        if reports.send(report).is_err() {
-            return;
-        }
-    }
-}
 
 /// Fills the file and gives it its final name. Returns the bytes of the state in it.
 ///

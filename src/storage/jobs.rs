@@ -2,7 +2,7 @@
 //!
 //! [`LogJobs`] does the jobs in order, writes batches, and syncs **once** for all waiting batches (group commit). Only
 //! after that, it sends the messages that are true only when stored, and reports the stored position. The WAL thread
-//! ([`super::log_thread`]) passes it jobs from a channel, the simulator from its event queue. The results of a job are
+//! (`replica::log_thread`) passes it jobs from a channel, the simulator from its event queue. The results of a job are
 //! passed to an [`Outlet`], immediately and in order.
 //!
 //! | event | result |
@@ -47,7 +47,7 @@ pub enum Job {
     Install {
         /// The snapshot's metadata.
         mark: SnapshotMetadata,
-        /// Makes it the newest snapshot and syncs ([`super::peers::Received::finish`]). Only after that, the log is
+        /// Makes it the newest snapshot and syncs (`replica::peers::Received::finish`). Only after that, the log is
         /// deleted.
         finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
     },
