@@ -34,34 +34,59 @@
 //! | 7 | [`node`] | a member: all of this put together |
 //! | 8 | [`backup`] | a state read from a file or a directory, and written into the directory of a new cluster |
 //! | 9 | [`ctl`] | the client `edgetcdctl` |
+//!
+//! # WebAssembly
+//!
+//! The simulator and everything that it needs also build for `wasm32-unknown-unknown`, which has no files, sockets,
+//! threads or clocks. All other modules are marked below. `make wasm` builds the rest and compares a run with a native
+//! one.
 
 #![warn(missing_docs)]
 
+#[cfg(not(target_arch = "wasm32"))]
 pub mod allowed;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod api;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod backup;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod config;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod ctl;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod dial;
 pub mod engine;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod go;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod guide;
 pub mod histogram;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod http1;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod identity;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod ids;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod logging;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod node;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod peer;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod process;
 pub mod raft;
 pub mod random;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod replica;
 pub mod sim;
 pub mod storage;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod systemd;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod threads;
 pub mod tree;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod urls;
 pub mod varint;
 pub mod wal;

@@ -48,6 +48,41 @@ const EFFECTS: [&str; 11] = [
     "mio",
 ];
 
+/// Modules that also build for WebAssembly, where there are no files, sockets, threads or clocks. The standard library
+/// compiles there and panics at run time, so the compiler alone would not notice its use.
+const PORTABLE: [&str; 10] = [
+    "engine",
+    "histogram",
+    "raft",
+    "random",
+    "sim",
+    "storage",
+    "tree",
+    "varint",
+    "wal",
+    "watch",
+];
+
+/// Files of these modules that build for the machine only.
+const NATIVE_FILES: [&str; 3] = ["wal/map.rs", "wal/real.rs", "watch/hub.rs"];
+
+/// Names that must not appear in the other files.
+const NATIVE: [&str; 13] = [
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::process",
+    "std::env",
+    "std::os",
+    "Instant",
+    "SystemTime",
+    "RandomState",
+    "rustix",
+    "memmap2",
+    "crossbeam_channel",
+    "mio",
+];
+
 fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("the source folder can be read") {
@@ -186,23 +221,65 @@ fn pure_modules_have_no_effects() {
         if !PURE.contains(&module.as_str()) {
             continue;
         }
-        for word in words(&code) {
-            let named = |effect: &&&str| {
-                word == **effect
-                    || word.starts_with(&format!("{effect}::"))
-                    || word.split("::").any(|part| part == **effect)
-            };
-            let effect = EFFECTS.iter().find(named);
-            if let Some(effect) = effect {
-                wrong.push(format!("{}: {effect}", path.display()));
-            }
-        }
+        let found = named(&code, &EFFECTS);
+        wrong.extend(found.map(|effect| format!("{}: {effect}", path.display())));
     }
     assert!(
         wrong.is_empty(),
         "effects in pure modules:\n{}",
         wrong.join("\n")
     );
+}
+
+/// Those of `names` that the code contains, as a word or as a part of a path.
+fn named<'a>(code: &'a str, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    let is_in = |word: &str, name: &str| {
+        word == name
+            || word.starts_with(&format!("{name}::"))
+            || word.split("::").any(|part| part == name)
+    };
+    words(code).filter_map(move |word| names.iter().copied().find(|name| is_in(word, name)))
+}
+
+#[test]
+fn modules_for_webassembly_need_no_machine() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for (path, module, code) in files() {
+        let path = path.strip_prefix(&src).expect("sources lie in src");
+        let is_native = NATIVE_FILES.iter().any(|file| path == Path::new(file));
+        if is_native || !PORTABLE.contains(&module.as_str()) {
+            continue;
+        }
+        let native = named(&code, &NATIVE).map(str::to_owned);
+        let modules = imports(&code).into_iter().map(str::to_owned);
+        let above = modules
+            .filter(|module| layer(module).is_some() && !PORTABLE.contains(&module.as_str()));
+        wrong.extend((native.chain(above)).map(|name| format!("{}: {name}", path.display())));
+    }
+    assert!(
+        wrong.is_empty(),
+        "modules that build for WebAssembly use what it lacks:\n{}",
+        wrong.join("\n")
+    );
+}
+
+/// All other modules are left out of that build.
+#[test]
+fn modules_for_webassembly_are_those_without_a_mark() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let text = fs::read_to_string(src.join("lib.rs")).expect("lib.rs");
+    let mut unmarked = Vec::new();
+    let mut before = "";
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("pub mod ")
+            && before != "#[cfg(not(target_arch = \"wasm32\"))]"
+        {
+            unmarked.push(name.trim_end_matches(';'));
+        }
+        before = line;
+    }
+    assert_eq!(unmarked, PORTABLE);
 }
 
 /// The name of a flag also contains the word.

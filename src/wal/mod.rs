@@ -136,9 +136,11 @@ pub mod faulty;
 mod home;
 mod index;
 mod look;
+#[cfg(not(target_arch = "wasm32"))]
 mod map;
 mod names;
 mod reader;
+#[cfg(not(target_arch = "wasm32"))]
 mod real;
 mod record;
 mod recover;
@@ -161,6 +163,7 @@ pub use faulty::FaultyDisk;
 pub use home::{Home, Options, RESTORE, RESTORE_PLACED, has_identity, placed_segments};
 pub use look::{Entries, Seen, SeenSegment, look};
 pub use reader::LogReader;
+#[cfg(not(target_arch = "wasm32"))]
 pub use real::{RealDisk, WritePath};
 pub use recover::{Recovered, recover};
 pub use slices::{Flaw, SliceChecker, SliceEncoder};
