@@ -4,6 +4,7 @@ use super::clock::SharedEstimate;
 use super::peers::NoPeers;
 use super::{Done, Effect, Failure, Parts, Reader, Settings, Threads, Waiter};
 use crate::api::{Replica, WatchHub};
+use crate::engine::REQUESTS_MAX;
 use crate::engine::members::{Member, MemberError, Members};
 use crate::engine::state::{Loader, State};
 use crate::http1::Outbox;
@@ -688,6 +689,47 @@ fn what_waits_for_a_stalled_disk_is_bounded() {
     disk.release_syncs();
     for _ in refused..20_301 {
         assert!(matches!(node.next(), Said::Done(_)), "the others are done");
+    }
+    node.stop();
+}
+
+/// A caller that occupies the raft thread until the test lets it go. No real caller may do that.
+struct Occupier {
+    begins: Sender<()>,
+    released: Receiver<()>,
+}
+
+impl Reader<Outbox> for Occupier {
+    fn ready(self: Box<Self>, _: &Arc<View>, _: &mut Outbox) {
+        let _ = self.begins.send(());
+        let _ = self.released.recv_timeout(PATIENCE);
+    }
+
+    fn failed(self: Box<Self>, failure: Failure, _: &mut Outbox) {
+        panic!("it is served: {failure:?}");
+    }
+}
+
+#[test]
+fn the_requests_that_wait_for_the_raft_thread_are_bounded() {
+    let node = Node::start(&FaultyDisk::new(1), settings());
+    let (begins, begun) = unbounded();
+    let (release, released) = unbounded();
+    node.replica.read(Box::new(Occupier { begins, released }));
+    begun.recv_timeout(PATIENCE).expect("it is served");
+    for _ in 0..REQUESTS_MAX + 1000 {
+        node.read();
+    }
+    let refused: Vec<Said> = node.answers.try_iter().collect();
+    assert_eq!(refused.len(), 1000);
+    assert!(
+        refused
+            .iter()
+            .all(|said| *said == Said::Failed(Failure::Overloaded))
+    );
+    drop(release);
+    for _ in 0..REQUESTS_MAX {
+        assert!(matches!(node.next(), Said::Read(_)));
     }
     node.stop();
 }
