@@ -187,6 +187,40 @@ impl Running {
     }
 }
 
+/// `docker stop` sends SIGTERM. The first process of a container has no default actions, so without a handler a watch
+/// would go on until it is killed.
+#[test]
+#[ignore = "needs root and unshare, for a process that is the first of its own"]
+fn as_the_first_process_of_a_container_a_watch_ends_by_a_signal() {
+    let server = Server::start(&[]);
+    for (signal, status) in [("INT", 0), ("TERM", 2), ("HUP", 2), ("QUIT", 2)] {
+        let mut wrapped = Command::new("env");
+        wrapped
+            .arg("--default-signal=HUP,INT,QUIT,TERM")
+            .args(["unshare", "--pid", "--fork", "--kill-child"])
+            .arg(env!("CARGO_BIN_EXE_edgetcdctl"))
+            .args(["--endpoints", &url(&server), "watch", "--forever", "/a"]);
+        let mut watch = Running(wrapped.spawn().expect("it starts"));
+        wait_for("its watch", WITHIN, || {
+            let stats = server.ask("GET", "/v2/stats/store", None);
+            stats.text().contains("\"watchers\":1").then_some(())
+        });
+        // The child of unshare is process 1 in its namespace, but has another number here.
+        let children = format!("/proc/{0}/task/{0}/children", watch.0.id());
+        let inner = std::fs::read_to_string(children).expect("its children");
+        let kill = Command::new("kill")
+            .args([&format!("-{signal}"), inner.trim()])
+            .status();
+        assert!(kill.expect("kill runs").success());
+        let ended = wait_for("its end", WITHIN, || watch.0.try_wait().expect("a child"));
+        assert_eq!(ended.code(), Some(status), "{signal}");
+        wait_for("the server to notice", WITHIN, || {
+            let stats = server.ask("GET", "/v2/stats/store", None);
+            stats.text().contains("\"watchers\":0").then_some(())
+        });
+    }
+}
+
 #[test]
 fn a_mirror_follows() {
     let (mut from, to) = (Server::start(&[]), Server::start(&[]));

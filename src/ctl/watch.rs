@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use serde::Serialize;
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
 
 use super::Stop;
 use super::answer::{Event, to_json};
@@ -99,10 +100,19 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// From now on, Ctrl-C ends the program with status 0.
+/// Status with which etcdctl ends as process 1, if a signal ends it.
+const ENDED_BY_SIGNAL: i32 = 2;
+
+/// From now on, Ctrl-C ends the program with status 0. The other signals keep their usual action, which is to end the
+/// program. Process 1 of a container has no usual actions, so there they need handlers.
 pub(super) fn end_well_on_interrupt() -> Result<(), Stop> {
     let armed = Arc::new(AtomicBool::new(true));
-    signal_hook::flag::register_conditional_shutdown(SIGINT, 0, armed)?;
+    register_conditional_shutdown(SIGINT, 0, armed.clone())?;
+    if std::process::id() == 1 {
+        for signal in [SIGTERM, SIGHUP, SIGQUIT] {
+            register_conditional_shutdown(signal, ENDED_BY_SIGNAL, armed.clone())?;
+        }
+    }
     Ok(())
 }
 
