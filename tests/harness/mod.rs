@@ -19,8 +19,8 @@
 //! | `mount.rs`  | small file systems for tests of full disks                                 |
 //! | `makes.rs`  | `make cluster` and similar targets, with a folder and ports of the test    |
 //!
-//! `transcript.rs` is independent of the rest. Tests with transcripts of command lines that need no server include
-//! only that file.
+//! `transcript.rs`, `lesson.rs` and `raft_text.rs` are independent of the rest. Tests with transcripts that need no
+//! server include only these files.
 //!
 //! Every wait has a deadline and an error message that names what it waited for.
 // Each test program includes the whole harness and uses a part of it.

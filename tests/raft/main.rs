@@ -7,42 +7,25 @@ mod rules;
 mod script;
 mod steps;
 
+#[path = "../harness/lesson.rs"]
+mod lesson;
+#[path = "../harness/raft_text.rs"]
+mod raft_text;
+
 use edgetcd::raft::AllRules;
-use std::path::{Path, PathBuf};
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts/raft")
-}
-
-/// Runs the transcript `name`. With `UPDATE=1`, writes the new output to it.
-fn lesson(name: &str) {
-    let path = folder().join(name);
-    let text = std::fs::read_to_string(&path).expect("the transcript is there");
-    assert!(text.starts_with("# "), "{name} begins with what it teaches");
-    let (now, outcome) = script::replay::<AllRules>(&text);
-    outcome.unwrap_or_else(|broken| panic!("{name}: {broken}, after\n{now}"));
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, now).expect("it can be written");
-    } else if now != text {
-        let line = now
-            .lines()
-            .zip(text.lines())
-            .position(|(now, text)| now != text);
-        panic!("{name} differs from line {line:?} on; it now gives\n{now}");
-    }
+fn run(name: &str) {
+    let mut script = script::Script::<AllRules>::new();
+    lesson::check("raft", name, |line| script.command(line));
 }
 
 macro_rules! lessons {
     ($($test:ident: $name:literal),+ $(,)?) => {
-        $(#[test] fn $test() { lesson($name); })+
+        $(#[test] fn $test() { run($name); })+
 
         #[test]
         fn every_transcript_is_run() {
-            let entries = std::fs::read_dir(folder()).expect("the folder is there");
-            for entry in entries {
-                let name = entry.expect("it can be read").file_name();
-                assert!([$($name),+].iter().any(|known| name == *known), "{name:?} is not run");
-            }
+            lesson::all_are_run("raft", &[$($name),+]);
         }
     };
 }

@@ -3,15 +3,18 @@
 //! For most rules a check must fail. Some rules only prevent needless elections (pre-vote and similar rules). For
 //! them, the output must differ from the transcript.
 
-use crate::folder;
-use crate::script::replay;
+use crate::lesson;
+use crate::script::Script;
 use edgetcd::raft::Rules;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs the transcript under `R`. Returns the new output, and the failed check if there is one.
 fn play<R: Rules>(name: &str) -> (String, Result<String, String>) {
-    let text = std::fs::read_to_string(folder().join(name)).expect("the transcript is there");
-    let played = catch_unwind(AssertUnwindSafe(|| replay::<R>(&text)));
+    let text = lesson::read("raft", name);
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let mut script = Script::<R>::new();
+        lesson::replay(&text, |line| script.command(line))
+    }));
     let ended = match played {
         Ok((now, Ok(()))) => Ok(now),
         Ok((_, Err(broken))) => Err(broken),

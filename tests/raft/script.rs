@@ -1,7 +1,6 @@
 //! Transcripts: commands, a line `---`, then everything that the cluster did.
 //!
-//! A file is a list of such blocks, separated by empty lines. `#` begins a comment. `UPDATE=1` writes the parts after
-//! the lines again. Read the difference before you commit it.
+//! `harness/lesson.rs` documents the form of the files.
 //!
 //! | command                      | effect                                                      |
 //! |------------------------------|-------------------------------------------------------------|
@@ -35,8 +34,9 @@
 //! | `quietly …`                  | runs the command without output                             |
 
 use crate::cluster::{Cluster, Effect, Flight, Outcome, change, members};
+use crate::raft_text::{ballot_text, body_text, entries_text, log_text, role_line, role_text};
 use edgetcd::raft::{
-    Ballot, Body, ChangeKind, Core, Entry, Input, LogIndex, Membership, NodeId, Payload, PeerFlow,
+    Ballot, ChangeKind, Core, Entry, Input, LogIndex, Membership, NodeId, Payload, PeerFlow,
     Position, Role, Rules, Settings, Term, Todo,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,8 +52,6 @@ pub struct Script<R: Rules> {
     reads: u64,
     /// The output of the current command.
     out: String,
-    /// The output of the commands of this block.
-    pending: String,
 }
 
 fn node(word: &str) -> NodeId {
@@ -76,7 +74,6 @@ impl<R: Rules> Script<R> {
             seen: BTreeMap::new(),
             reads: 0,
             out: String::new(),
-            pending: String::new(),
         }
     }
 
@@ -378,7 +375,7 @@ impl<R: Rules> Script<R> {
 
     fn tell_sent(&mut self, flight: &Flight, lost: bool) {
         let (from, to, term) = (flight.from.0, flight.to.0, flight.message.term.0);
-        let body = body_text(&flight.message.body);
+        let body = body_text(&flight.message.body, bytes_text);
         let lost = if lost { " (lost)" } else { "" };
         let _ = writeln!(self.out, "n{from}@{term} → n{to} {body}{lost}");
     }
@@ -407,18 +404,20 @@ impl<R: Rules> Script<R> {
         if let Some(mark) = &todo.install {
             line(format!("installs the snapshot at {}", mark.position));
         }
-        if let Some(Ballot { term, vote }) = todo.ballot {
-            let vote = vote.map_or("no vote".into(), |vote| format!("vote for n{}", vote.0));
-            line(format!("to disk: term {}, {vote}", term.0));
+        if let Some(ballot) = todo.ballot {
+            line(format!("to disk: {}", ballot_text(ballot)));
         }
         if !todo.append.is_empty() {
-            line(format!("to disk: {}", entries_text(&todo.append)));
+            line(format!(
+                "to disk: {}",
+                entries_text(&todo.append, bytes_text)
+            ));
         }
         todo.send_snapshot
             .iter()
             .for_each(|to| line(format!("sends a snapshot to n{}", to.0)));
         if !todo.apply.is_empty() {
-            line(format!("applies {}", entries_text(&todo.apply)));
+            line(format!("applies {}", entries_text(&todo.apply, bytes_text)));
         }
         if let Some((first, last)) = todo.read {
             line(format!("reads back {}..{}", first.0, last.0));
@@ -446,139 +445,6 @@ fn number(word: &str) -> usize {
         .unwrap_or_else(|_| panic!("not a number: {word:?}"))
 }
 
-fn role_text(role: Role) -> &'static str {
-    match role {
-        Role::Follower => "follower",
-        Role::PreCandidate => "pre-candidate",
-        Role::Candidate => "candidate",
-        Role::Leader => "leader",
-    }
-}
-
-fn role_line<R: Rules>(core: &Core<R>) -> String {
-    format!(
-        "n{} is {} in term {}",
-        core.id().0,
-        role_text(core.role()),
-        core.term().0
-    )
-}
-
-/// `1@1 … 7@1, 8@2`: a log as runs of equal terms.
-fn log_text<R: Rules>(core: &Core<R>) -> String {
-    let last = core.last_position().index.0;
-    let known = (0..=last).filter_map(|index| core.position_at(LogIndex(index)));
-    let mut runs: Vec<(Position, Position)> = Vec::new();
-    for position in known.skip_while(|position| position.index.0 == 0) {
-        match runs.last_mut() {
-            Some(run) if run.1.term == position.term => run.1 = position,
-            _ => runs.push((position, position)),
-        }
-    }
-    let text = |(first, last): &(Position, Position)| match first == last {
-        true => format!("{first}"),
-        false => format!("{first} … {last}"),
-    };
-    format!("[{}]", runs.iter().map(text).collect::<Vec<_>>().join(", "))
-}
-
-fn entries_text(entries: &[Entry]) -> String {
-    if entries.len() > 3 {
-        let [first, last] = [&entries[0], &entries[entries.len() - 1]];
-        return format!(
-            "[{} … {}: {} entries]",
-            first.position,
-            last.position,
-            entries.len()
-        );
-    }
-    let one = |entry: &Entry| format!("{} {}", entry.position, payload_text(&entry.payload));
-    format!(
-        "[{}]",
-        entries.iter().map(one).collect::<Vec<_>>().join(", ")
-    )
-}
-
-fn payload_text(payload: &Payload) -> String {
-    match payload {
-        Payload::Noop => "no-op".into(),
-        Payload::Command(command) => String::from_utf8_lossy(command).into_owned(),
-        Payload::Change(change) => {
-            let kind = match change.kind {
-                ChangeKind::AddLearner => "add learner",
-                ChangeKind::Promote => "promote",
-                ChangeKind::Remove => "remove",
-            };
-            format!("{kind} n{}", change.node.0)
-        }
-    }
-}
-
-fn yes(yes: bool) -> &'static str {
-    if yes { "yes" } else { "no" }
-}
-
-fn body_text(body: &Body) -> String {
-    match body {
-        Body::PreVote { last } => format!("PreVote, log ends {last}"),
-        Body::PreVoteReply { asked, granted } => {
-            format!("PreVoteReply {}: {}", asked.0, yes(*granted))
-        }
-        Body::Vote {
-            last,
-            handover: false,
-        } => format!("Vote, log ends {last}"),
-        Body::Vote {
-            last,
-            handover: true,
-        } => format!("Vote, log ends {last}, handover"),
-        Body::VoteReply { granted } => format!("VoteReply: {}", yes(*granted)),
-        Body::Append {
-            previous,
-            entries,
-            commit,
-        } => {
-            format!(
-                "Append after {previous} {} commit {}",
-                entries_text(entries),
-                commit.0
-            )
-        }
-        Body::Accepted { matched } => format!("Accepted to {}", matched.0),
-        Body::Refused { previous, hint } => format!("Refused {}, try {hint}", previous.0),
-        Body::Heartbeat { round, commit } => format!("Heartbeat {round}, commit {commit}"),
-        Body::HeartbeatReply { round } => format!("HeartbeatReply {round}"),
-        Body::Commit { commit } => format!("Commit {commit}"),
-        Body::CampaignNow => "CampaignNow".into(),
-        Body::Blank => "Blank".into(),
-        Body::Outdated => "Outdated".into(),
-    }
-}
-
-/// Runs a transcript. Returns it with the new output, and the error if a check failed.
-pub fn replay<R: Rules>(text: &str) -> (String, Outcome) {
-    let mut script = Script::<R>::new();
-    let mut out = String::new();
-    let mut expected = false;
-    for line in text.lines() {
-        if line.is_empty() {
-            expected = false;
-            out.push('\n');
-            continue;
-        }
-        if expected {
-            continue;
-        }
-        let _ = writeln!(out, "{line}");
-        expected = line == "---";
-        if expected {
-            out.push_str(&std::mem::take(&mut script.pending));
-        } else if !line.starts_with('#') {
-            match script.command(line) {
-                Ok(did) => script.pending.push_str(&did),
-                Err(broken) => return (out, Err(broken)),
-            }
-        }
-    }
-    (out, Ok(()))
+fn bytes_text(command: &[u8]) -> String {
+    String::from_utf8_lossy(command).into_owned()
 }
