@@ -34,6 +34,9 @@
 //! * At most one batch is with the WAL at a time. Later records go into the next batch. The one exception: before a
 //!   snapshot is installed, all earlier records are handed to the WAL.
 //!
+//! Each file in `tests/transcripts/engine` is a lesson: several members, step by step, with everything that they sent,
+//! stored and answered. Begin with `forward-refused-and-sent-again` and `leader-lost-after-append`.
+//!
 //! | file | content |
 //! |---|---|
 //! | `mod.rs` | the engine, its events and effects; ticks; the end of a step |

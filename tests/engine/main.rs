@@ -1,0 +1,47 @@
+//! Transcripts of the engine: several members, step by step. Each file in `tests/transcripts/engine` is a lesson.
+//!
+//! | file | content |
+//! |---|---|
+//! | `script.rs` | the commands |
+//! | `cluster.rs` | members and clients; performs the effects of a step |
+//! | `cluster/network.rs` | messages and snapshots on their way |
+//! | `disk.rs`, `cluster/jobs.rs` | a disk, and its jobs |
+//! | `cluster/clock.rs` | time, and what works by itself |
+//! | `text.rs` | messages and answers in words |
+//! | `rules.rs` | each rule is needed: without it, the transcript about it differs |
+
+mod cluster;
+mod disk;
+#[path = "../harness/lesson.rs"]
+mod lesson;
+#[path = "../harness/raft_text.rs"]
+mod raft_text;
+mod rules;
+mod script;
+mod text;
+
+fn run(name: &str) {
+    let mut script = script::Script::new(None);
+    lesson::check("engine", name, |line| script.command(line));
+}
+
+macro_rules! lessons {
+    ($($test:ident: $name:literal),+ $(,)?) => {
+        /// The names of all lessons.
+        const LESSONS: &[&str] = &[$($name),+];
+
+        $(#[test] fn $test() { run($name); })+
+    };
+}
+
+lessons! {
+    forward_refused_and_sent_again: "forward-refused-and-sent-again",
+    leader_lost_after_append: "leader-lost-after-append",
+    restart_with_pending_forwards: "restart-with-pending-forwards",
+    transfer_under_load: "transfer-under-load",
+}
+
+#[test]
+fn every_transcript_is_run() {
+    lesson::all_are_run("engine", LESSONS);
+}

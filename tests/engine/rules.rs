@@ -1,0 +1,90 @@
+//! Each rule is needed: without it, the transcript about it shows the harm.
+
+use crate::cluster::Flaw;
+use crate::lesson;
+use crate::script::Script;
+use edgetcd::engine::rules::Rule;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A transcript, what is wrong, and the harm: lines that occur more often then.
+const NEEDED: &[(&str, Flaw, &str)] = &[
+    (
+        "forward-refused-and-sent-again",
+        Flaw::Without(Rule::NotTakenMeansNotAppended),
+        "n2@2 → n3 Forward for term 2 [set /color=red, set /color=blue]\n",
+    ),
+    (
+        "forward-refused-and-sent-again",
+        Flaw::Without(Rule::PublishedBeforeReply),
+        "n2 shows readers entry 1\nn2 → client 1: done, entry 2\n",
+    ),
+    (
+        "leader-lost-after-append",
+        Flaw::Without(Rule::ForwardsEndWithTheirTerm),
+        "waiting: client 1 at n2\n",
+    ),
+    (
+        "leader-lost-after-append",
+        Flaw::Without(Rule::SentOnce),
+        "n2@2 → n3 Forward for term 2 [set /color=red]\n",
+    ),
+    (
+        "restart-with-pending-forwards",
+        Flaw::SameTags,
+        "n2 → client 2: done, entry 2\n",
+    ),
+    (
+        "transfer-under-load",
+        Flaw::Without(Rule::NotTakenMeansNotAppended),
+        "waiting: client 2 at n1, client 4 at n3\n",
+    ),
+];
+
+/// The output of all commands with this flaw. A panic ends it.
+fn output_with(flaw: Flaw, name: &str) -> String {
+    let text = lesson::read("engine", name);
+    let mut script = Script::new(Some(flaw));
+    let mut happened = String::new();
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        lesson::replay(&text, |line| {
+            let outcome = script.command(line);
+            outcome.inspect(|more| happened.push_str(more))
+        })
+    }));
+    happened
+}
+
+#[test]
+fn each_rule_is_needed() {
+    for (name, flaw, harm) in NEEDED {
+        let text = lesson::read("engine", name);
+        let now = output_with(*flaw, name);
+        assert!(
+            now.matches(harm).count() > text.matches(harm).count(),
+            "{name} does not show the harm of {flaw:?}. It gives:\n{now}"
+        );
+    }
+}
+
+#[test]
+fn each_transcript_is_about_a_rule() {
+    for name in crate::LESSONS {
+        let has_one = NEEDED.iter().any(|(lesson, ..)| lesson == name);
+        assert!(has_one, "{name} shows the harm of nothing");
+    }
+}
+
+/// Prints for each rule the transcripts that differ without it, with the new lines.
+#[test]
+#[ignore = "prints what goes into the table above"]
+fn hunt() {
+    for rule in Rule::ALL {
+        for name in crate::LESSONS {
+            let text = lesson::read("engine", name);
+            let now = output_with(Flaw::Without(*rule), name);
+            let old: Vec<&str> = text.lines().collect();
+            let new = now.lines().filter(|line| !old.contains(line));
+            new.for_each(|line| println!("{name}, {rule:?}: {line}"));
+        }
+    }
+}
