@@ -35,9 +35,15 @@ macro_rules! lessons {
 }
 
 lessons! {
+    entry_of_a_deposed_leader: "entry-of-a-deposed-leader",
     forward_refused_and_sent_again: "forward-refused-and-sent-again",
+    full_disk: "full-disk",
     leader_lost_after_append: "leader-lost-after-append",
+    member_added_and_promoted: "member-added-and-promoted",
+    quorum_read_through_deposed_leader: "quorum-read-through-deposed-leader",
     restart_with_pending_forwards: "restart-with-pending-forwards",
+    shutdown: "shutdown",
+    snapshot_install: "snapshot-install",
     transfer_under_load: "transfer-under-load",
 }
 

@@ -9,6 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// A transcript, what is wrong, and the harm: lines that occur more often then.
 const NEEDED: &[(&str, Flaw, &str)] = &[
     (
+        "entry-of-a-deposed-leader",
+        Flaw::Without(Rule::TicketNamesItsTerm),
+        "n1 → client 2: done, entry 3\n",
+    ),
+    (
         "forward-refused-and-sent-again",
         Flaw::Without(Rule::NotTakenMeansNotAppended),
         "n2@2 → n3 Forward for term 2 [set /color=red, set /color=blue]\n",
@@ -17,6 +22,11 @@ const NEEDED: &[(&str, Flaw, &str)] = &[
         "forward-refused-and-sent-again",
         Flaw::Without(Rule::PublishedBeforeReply),
         "n2 shows readers entry 1\nn2 → client 1: done, entry 2\n",
+    ),
+    (
+        "full-disk",
+        Flaw::Without(Rule::ReadWaitsForItsIndex),
+        "n1 → client 9: /f does not exist\n",
     ),
     (
         "leader-lost-after-append",
@@ -29,9 +39,54 @@ const NEEDED: &[(&str, Flaw, &str)] = &[
         "n2@2 → n3 Forward for term 2 [set /color=red]\n",
     ),
     (
+        "member-added-and-promoted",
+        Flaw::Without(Rule::ChangesOneByOne),
+        "n3 → client 2: refused, there is no such member\n",
+    ),
+    (
+        "quorum-read-through-deposed-leader",
+        Flaw::Without(Rule::ReadAsks),
+        "n1 → client 4: /color is red\n",
+    ),
+    (
+        "quorum-read-through-deposed-leader",
+        Flaw::Without(Rule::ReadWaitsForItsIndex),
+        "n3 → client 6: /color is blue\n",
+    ),
+    (
+        "quorum-read-through-deposed-leader",
+        Flaw::Without(Rule::ReadsTimeOut),
+        "waiting: client 8 at n3\n",
+    ),
+    (
         "restart-with-pending-forwards",
         Flaw::SameTags,
         "n2 → client 2: done, entry 2\n",
+    ),
+    (
+        "shutdown",
+        Flaw::Without(Rule::StopHandsOver),
+        "waiting: client 2 at n2\n",
+    ),
+    (
+        "shutdown",
+        Flaw::Without(Rule::StopFinishes),
+        "n1 → client 1: error 300, etcdserver: server stopped\n",
+    ),
+    (
+        "snapshot-install",
+        Flaw::Without(Rule::InstalledByTheDisk),
+        "readers of n3: /color is red\n",
+    ),
+    (
+        "snapshot-install",
+        Flaw::Without(Rule::InstallEndsWaiting),
+        "waiting: client 1 at n3\n",
+    ),
+    (
+        "snapshot-install",
+        Flaw::Without(Rule::InstallEnds),
+        "n3 does not use the snapshot of n1\n",
     ),
     (
         "transfer-under-load",
