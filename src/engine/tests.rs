@@ -1,5 +1,7 @@
 //! Tests that step one engine by hand. The test plays the disk, the clock and the other members.
 
+mod hostile;
+
 use super::members::{Member, Members, Published};
 use super::peer_message::PeerMessage;
 use super::request::{Failure, Outcome, Proposal, Request};
