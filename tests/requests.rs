@@ -4,7 +4,7 @@
 mod harness;
 
 use harness::client::{FORM, PATIENCE, form_request, request};
-use harness::server::is_release;
+use harness::server::{free_address, is_release};
 use harness::{Connection, Server, wait_for};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -261,9 +261,16 @@ fn a_header_that_decides_must_not_come_twice() {
 
 /// A server that may open 256 descriptors.
 fn small_server(flags: &[&str]) -> Server {
-    let mut server = Server::prepare(flags);
-    server.wrap(&["sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]);
+    let mut server = limited(256, flags);
     server.launch();
+    server
+}
+
+/// A server that may open this many descriptors, not started yet.
+fn limited(descriptors: usize, flags: &[&str]) -> Server {
+    let mut server = Server::prepare(flags);
+    let limit = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+    server.wrap(&["sh", "-c", &limit]);
     server
 }
 
@@ -278,7 +285,11 @@ fn crowd(address: SocketAddr, count: usize, says: &[u8]) -> Vec<TcpStream> {
 }
 
 fn asks(server: &Server, target: &str) -> Option<u16> {
-    let mut client = Connection::open(server.address()).ok()?;
+    asks_at(server.address(), target)
+}
+
+fn asks_at(address: SocketAddr, target: &str) -> Option<u16> {
+    let mut client = Connection::open(address).ok()?;
     Some(client.ask("GET", target, None).ok()?.status)
 }
 
@@ -316,25 +327,64 @@ fn health_is_told_when_all_connections_are_taken() {
     }
 }
 
-/// However many connections clients and unknown peers hold, the log has descriptors for its next segment and for
-/// snapshots.
+/// However many connections clients, unknown peers and monitoring systems hold, the log has descriptors for its next
+/// segment and for snapshots, at every limit with which a node starts.
 #[test]
-fn crowds_at_both_ports_leave_the_log_its_descriptors() {
-    let mut server = small_server(&["--snapshot-count=20"]);
-    let mut writer = server.connect();
-    let write = |writer: &mut Connection, number: usize| {
-        let form = format!("value={}", "v".repeat(1 << 20));
-        let target = format!("/v2/keys/log/{}", number % 4);
-        let answer = writer.ask("PUT", &target, Some(&form)).expect("an answer");
-        assert!([200, 201].contains(&answer.status), "{}", answer.status);
-    };
-    write(&mut writer, 0);
-    let watch = b"GET /v2/keys/x?wait=true HTTP/1.1\r\nHost: a\r\n\r\n";
-    let clients = crowd(server.address(), 250, watch);
-    let peers = crowd(server.peer_address(), 250, b"");
-    for number in 1..60 {
-        write(&mut writer, number);
+fn crowds_at_all_ports_leave_the_log_its_descriptors() {
+    for descriptors in [64, 100, 128, 256] {
+        let metrics = free_address();
+        let listen = format!("--listen-metrics-urls=http://{metrics}");
+        let mut server = limited(descriptors, &["--snapshot-count=20", &listen]);
+        server.launch();
+        let mut writer = server.connect();
+        let write = |writer: &mut Connection, number: usize| {
+            let form = format!("value={}", "v".repeat(1 << 20));
+            let target = format!("/v2/keys/log/{}", number % 4);
+            let answer = writer.ask("PUT", &target, Some(&form)).expect("an answer");
+            assert!([200, 201].contains(&answer.status), "{}", answer.status);
+        };
+        write(&mut writer, 0);
+        let watch = b"GET /v2/keys/x?wait=true HTTP/1.1\r\nHost: a\r\n\r\n";
+        let clients = crowd(server.address(), 250, watch);
+        let peers = crowd(server.peer_address(), 250, b"G");
+        let monitors = crowd(metrics, 50, b"G");
+        for number in 1..40 {
+            write(&mut writer, number);
+        }
+        assert!(server.ended().is_none(), "{}", server.log());
+        wait_for("a health check", PATIENCE, || {
+            (asks(&server, "/health") == Some(200)).then_some(())
+        });
+        drop((clients, peers, monitors));
     }
-    assert!(server.ended().is_none(), "{}", server.log());
-    drop((clients, peers));
+}
+
+#[test]
+fn a_node_does_not_start_with_too_few_descriptors() {
+    let mut server = limited(63, &[]);
+    server.spawn();
+    let (status, _) = server.wait_end(PATIENCE);
+    assert_eq!(status.code(), Some(1));
+    assert!(server.log().contains("ulimit -n 1024"), "{}", server.log());
+}
+
+/// Responses that nobody reads, and heads that do not end, hold all connections of the port for monitoring.
+#[test]
+fn a_crowd_at_the_metrics_port_locks_no_monitoring_out() {
+    let metrics = free_address();
+    let listen = format!("--listen-metrics-urls=http://{metrics}");
+    let server = Server::start(&[&listen]);
+    let unread = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(500);
+    for says in ["G", &unread] {
+        let crowd = crowd(metrics, 100, says.as_bytes());
+        for _ in 0..20 {
+            for target in ["/health", "/metrics"] {
+                wait_for(target, Duration::from_secs(5), || {
+                    (asks_at(metrics, target) == Some(200)).then_some(())
+                });
+            }
+        }
+        drop(crowd);
+    }
+    assert!(server.runs());
 }

@@ -140,9 +140,12 @@ impl Handler for Api {
 
     /// A supervisor on this machine must not conclude from too many clients that the node is dead.
     fn is_vital(&self, request: &Request<'_>) -> bool {
-        matches!(request.method(), "GET" | "HEAD")
-            && matches!(request.path(), b"/health" | b"/metrics")
+        is_vital(request)
     }
+}
+
+fn is_vital(request: &Request<'_>) -> bool {
+    matches!(request.method(), "GET" | "HEAD") && matches!(request.path(), b"/health" | b"/metrics")
 }
 
 /// The endpoints of `--listen-metrics-urls`: metrics and health only. As in the reference, `--host-whitelist` does not
@@ -157,6 +160,10 @@ impl Handler for MetricsOnly {
             b"/health" => process::health(api, request, grant, reply),
             _ => reply.send(answer::not_found(&grant)),
         }
+    }
+
+    fn is_vital(&self, request: &Request<'_>) -> bool {
+        is_vital(request)
     }
 }
 

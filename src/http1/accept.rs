@@ -7,12 +7,17 @@
 //! it at most once per second.
 //!
 //! When the number of connections is near its limit, the workers are asked to close idle connections. A few connections
-//! above the limit are a reserve for clients on this machine with a vital request, such as a health check. Further
-//! clients are still accepted, get a 503, and are disconnected, so that they learn the reason. These few sockets stay
+//! above the limit are a reserve for clients with a vital request, such as a health check of a client on this machine.
+//! Further clients are still accepted, get a 503, and are disconnected, so that they learn the reason. These few sockets stay
 //! open for at most a second ([`Refused`]). Closing at once, with the client's request unread, would reset the
 //! connection, and the client could lose the response.
+//!
+//! The process has several servers, and each counts only its own connections. The system gives out the lowest free
+//! descriptor, so the number of a new socket shows how many are in use by all together. Near the process's limit, a
+//! connection counts as one above the limit of its server ([`Descriptors`]). So the log can always open its next file.
 
 use super::inbox::{Inbox, Mail, Outbox};
+use super::limits::{Limits, descriptor_limit, own_descriptors};
 use super::listen;
 use super::worker::Gauges;
 use mio::net::{TcpListener, TcpStream, UnixListener};
@@ -20,7 +25,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -58,6 +63,8 @@ pub(super) struct Acceptor {
     workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
     connections_max: usize,
     reserve: usize,
+    reserve_is_local: bool,
+    descriptors: Descriptors,
     control: Arc<Control>,
     outbox: Outbox,
     /// The worker that is next among those with equally many connections.
@@ -118,8 +125,7 @@ impl Acceptor {
     pub fn new(
         listeners: Vec<listen::Listener>,
         workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
-        connections_max: usize,
-        reserve: usize,
+        limits: &Limits,
     ) -> io::Result<(Acceptor, Arc<Control>)> {
         let poll = Poll::new()?;
         let control = Arc::new(Control {
@@ -139,8 +145,10 @@ impl Acceptor {
             poll,
             listeners: sockets,
             workers,
-            connections_max,
-            reserve,
+            connections_max: limits.connections,
+            reserve: limits.reserve,
+            reserve_is_local: limits.reserve_is_local,
+            descriptors: Descriptors::new(descriptor_limit()),
             control: Arc::clone(&control),
             outbox: Outbox::new(),
             turn: 0,
@@ -219,14 +227,17 @@ impl Acceptor {
 
     fn hand_over(&mut self, socket: TcpStream, remote: SocketAddr, listener: usize) {
         let total = self.total(|gauges| &gauges.open);
-        if total + self.connections_max / NEAR_CAP >= self.connections_max {
+        let scarcity = self.descriptors.scarcity(&socket);
+        if total + self.connections_max / NEAR_CAP >= self.connections_max
+            || scarcity != Scarcity::None
+        {
             self.evict();
         }
-        let is_full = total >= self.connections_max;
-        let reserved = is_full && remote.ip().to_canonical().is_loopback() && self.has_reserve();
+        let is_full = total >= self.connections_max || scarcity != Scarcity::None;
+        let reserved = is_full && self.may_use_reserve(remote, scarcity) && self.has_reserve();
         if is_full && !reserved {
             self.control.refused.fetch_add(1, Ordering::Relaxed);
-            return self.refused.add(socket);
+            return self.refused.add(socket, scarcity);
         }
         let count = self.workers.len();
         let turn = self.turn;
@@ -249,6 +260,11 @@ impl Acceptor {
             };
             self.outbox.add(inbox, mail);
         }
+    }
+
+    fn may_use_reserve(&self, remote: SocketAddr, scarcity: Scarcity) -> bool {
+        let is_local = remote.ip().to_canonical().is_loopback();
+        scarcity != Scarcity::Extreme && (is_local || !self.reserve_is_local)
     }
 
     fn total(&self, of: impl Fn(&Gauges) -> &AtomicUsize) -> usize {
@@ -293,6 +309,43 @@ impl Acceptor {
     }
 }
 
+/// How many descriptors are left to this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scarcity {
+    None,
+    /// Only connections of the reserve may take one more.
+    Some,
+    /// No connection may take one more.
+    Extreme,
+}
+
+/// The descriptors of this process.
+struct Descriptors {
+    /// A connection with this descriptor or a higher one must be of the reserve.
+    scarce: u64,
+    /// No connection may keep this descriptor or a higher one.
+    extreme: u64,
+}
+
+impl Descriptors {
+    /// `limit`: how many descriptors the process may open.
+    fn new(limit: u64) -> Descriptors {
+        let own = own_descriptors(limit);
+        Descriptors {
+            scarce: limit - own,
+            extreme: limit - own / 2,
+        }
+    }
+
+    fn scarcity(&self, socket: &impl AsRawFd) -> Scarcity {
+        match u64::try_from(socket.as_raw_fd()) {
+            Ok(number) if number >= self.extreme => Scarcity::Extreme,
+            Ok(number) if number >= self.scarce => Scarcity::Some,
+            _ => Scarcity::None,
+        }
+    }
+}
+
 /// Clients that got a 503, for as long as they need to read it.
 #[derive(Default)]
 struct Refused {
@@ -300,8 +353,10 @@ struct Refused {
 }
 
 impl Refused {
-    fn add(&mut self, mut socket: TcpStream) {
-        if socket.write(TOO_MANY).is_err() || socket.shutdown(Shutdown::Write).is_err() {
+    /// If descriptors are scarce, the socket is closed at once.
+    fn add(&mut self, mut socket: TcpStream, scarcity: Scarcity) {
+        let is_told = socket.write(TOO_MANY).is_ok() && socket.shutdown(Shutdown::Write).is_ok();
+        if !is_told || scarcity != Scarcity::None {
             return;
         }
         if self.sockets.len() == REFUSED_MAX {
@@ -350,8 +405,11 @@ mod tests {
         let (mut acceptor, _) = Acceptor::new(
             vec![busy.into(), quiet.into()],
             vec![(Arc::clone(&inbox), gauges)],
-            1000,
-            0,
+            &Limits {
+                connections: 1000,
+                reserve: 0,
+                ..Limits::default()
+            },
         )
         .expect("acceptor");
         let connect = |address| TcpStream::connect(address).expect("connect");

@@ -342,11 +342,12 @@ impl Connection {
         self.reserved
     }
 
-    /// Since when a connection of the reserve waits for its request. `None` if it does not belong to the reserve, or is
-    /// being served.
-    pub fn reserved_since(&self) -> Option<Instant> {
+    /// When a connection of the reserve was opened, and whether it has its response and does not read it. `None` if it
+    /// does not belong to the reserve, or is being served.
+    pub fn reserved_since(&self) -> Option<(bool, Instant)> {
+        let is_unread = self.clock == Clock::Write;
         let waits = matches!(self.clock, Clock::Idle | Clock::Head | Clock::Linger);
-        (self.reserved && waits).then_some(self.idle_since)
+        (self.reserved && (waits || is_unread)).then_some((is_unread, self.idle_since))
     }
 
     /// Whether a response with this address is awaited here.

@@ -12,14 +12,18 @@ pub const HEADERS_MAX: usize = 1000;
 /// Bytes of a head that a connection may hold without a grant. The rest of a longer head is counted like a body.
 pub(super) const HEAD_BYTES_FREE: usize = 64 << 10;
 
-/// Connections for health checks when all others are in use.
-const RESERVE: usize = 8;
+/// Connections for vital requests, such as health checks, when all others are in use.
+pub const RESERVE: usize = 8;
 
 /// Descriptors that are left to the rest of the process: log segments and snapshots (16), connections to other members
 /// and snapshots in transfer (32), listeners, wakers and standard streams (32), `--listen-metrics-urls` (16), refused
-/// clients on three ports that still read the reason (48), and the reserve, which may be twice as large for a moment
-/// (16).
-const DESCRIPTORS_KEPT: u64 = 160;
+/// clients on three ports that still read the reason (48), and the reserves of three ports, which may be twice as large
+/// for a moment (48).
+const DESCRIPTORS_KEPT: u64 = 192;
+
+/// Descriptors that no connection may take on any port, however low the limit is: log segments and snapshots (16), and
+/// connections to other members (32).
+const DESCRIPTORS_OWN: u64 = 48;
 
 /// One in this many descriptors for connections is for the peer port.
 const PEER_SHARE: u64 = 8;
@@ -43,9 +47,11 @@ pub struct Limits {
     pub room_time: Duration,
     /// Maximum number of open connections. Another client gets 503 and is disconnected.
     pub connections: usize,
-    /// Connections beyond `connections` for clients on this machine. Each serves one request, which must be vital
+    /// Connections beyond `connections`. Each serves one request, which must be vital
     /// ([`Handler::is_vital`](super::Handler::is_vital)).
     pub reserve: usize,
+    /// Whether the reserve is only for clients on this machine.
+    pub reserve_is_local: bool,
     /// Connections of the reserve that have not sent their request within this time are closed.
     pub reserve_time: Duration,
     /// Time from the first byte of a head to its end.
@@ -86,6 +92,7 @@ impl Default for Limits {
             room_time: Duration::from_secs(60),
             connections: connection_caps(descriptor_limit()).clients,
             reserve: RESERVE,
+            reserve_is_local: true,
             reserve_time: Duration::from_secs(1),
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(10),
@@ -126,6 +133,11 @@ pub fn descriptor_limit() -> u64 {
         .unwrap_or(u64::from(u32::MAX))
 }
 
+/// How many descriptors below this limit are not for connections. Connections of the reserve may take half of them.
+pub(super) fn own_descriptors(descriptors: u64) -> u64 {
+    DESCRIPTORS_OWN.min(descriptors / 4)
+}
+
 /// Maximum number of open connections on each port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionCaps {
@@ -157,10 +169,10 @@ mod tests {
         for descriptors in [0, 1, 16, 64, 128, 256, 1024, 20_000, 1 << 20] {
             let ConnectionCaps { clients, peers } = connection_caps(descriptors);
             let rest = descriptors as usize - clients - peers;
-            assert!(rest >= 160.min(descriptors as usize / 2), "{descriptors}");
+            assert!(rest >= 192.min(descriptors as usize / 2), "{descriptors}");
         }
         let caps = connection_caps(1024);
-        assert_eq!((caps.clients, caps.peers), (756, 108));
+        assert_eq!((caps.clients, caps.peers), (728, 104));
         let caps = connection_caps(64);
         assert_eq!((caps.clients, caps.peers), (28, 4));
     }

@@ -71,7 +71,8 @@ pub use answer::Answer;
 pub use backlog::Pin;
 pub use inbox::{Outbox, Parked, Ticket};
 pub use limits::{
-    ConnectionCaps, HEADERS_MAX, Limits, connection_caps, descriptor_limit, raise_descriptor_limit,
+    ConnectionCaps, HEADERS_MAX, Limits, RESERVE, connection_caps, descriptor_limit,
+    raise_descriptor_limit,
 };
 pub use listen::{Bound, Listener, SocketFile, bind, listen, listen_unix};
 pub use output::Slices;
@@ -197,12 +198,7 @@ impl HttpServer {
             .iter()
             .map(|worker| (Arc::clone(&worker.tools.inbox), Arc::clone(&worker.gauges)))
             .collect();
-        let (acceptor, control) = Acceptor::new(
-            listeners,
-            shared.clone(),
-            limits.connections,
-            limits.reserve,
-        )?;
+        let (acceptor, control) = Acceptor::new(listeners, shared.clone(), &limits)?;
         // From here on, an error drops the server, which ends the threads started so far.
         let mut http_server = HttpServer {
             addresses,

@@ -279,7 +279,8 @@ impl Worker {
         }
     }
 
-    /// Closes the connection of the reserve that has waited longest for its request.
+    /// Closes the connection of the reserve that has waited longest for its request. If there is none, closes the one
+    /// that has not read its response for longest.
     fn evict_reserved(&mut self) {
         let slots = self.connections.slots.iter().enumerate();
         let waiting = slots.filter_map(|(slot, connection)| {

@@ -97,11 +97,29 @@ pub struct Node {
 /// Connections to the metrics port. Monitoring systems send a few requests per minute.
 const METRICS_CONNECTIONS: usize = 16;
 
+/// A connection to the metrics port that does not read its response for so long is closed.
+const METRICS_WRITE_TIME: Duration = Duration::from_secs(10);
+
 fn metrics_limits() -> Limits {
     Limits {
         connections: METRICS_CONNECTIONS,
-        reserve: 0,
+        // Monitoring systems run on other machines, too.
+        reserve_is_local: false,
+        write_time: METRICS_WRITE_TIME,
         ..Limits::default()
+    }
+}
+
+/// Below this limit the log, snapshots and members would have too few descriptors beside a crowd of clients.
+const DESCRIPTORS_MIN: u64 = 64;
+
+fn refuse_few_descriptors(limit: u64) -> Result<(), Stop> {
+    match limit < DESCRIPTORS_MIN {
+        true => Err(Stop::fatal(
+            format!("the limit of {limit} open files is too low; a node needs {DESCRIPTORS_MIN}"),
+            "raise it before the start: ulimit -n 1024 (systemd: LimitNOFILE=)",
+        )),
+        false => Ok(()),
     }
 }
 
@@ -121,7 +139,7 @@ impl Node {
     /// # Errors
     /// Like [`Node::start`].
     pub fn start_telling(config: &Config, told: &dyn Fn(&str)) -> Result<Node, Stop> {
-        http1::raise_descriptor_limit();
+        refuse_few_descriptors(http1::raise_descriptor_limit())?;
         let mut listeners = Listeners::open(config)?;
         // A wiped member may ask this one while it restarts. It must get an answer, not a refused connection.
         let at_once = wal::has_identity(&config.data_dir)

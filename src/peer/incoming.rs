@@ -39,6 +39,13 @@ impl<D: Disk> Handler for PeerPort<D> {
             Err((from, refusal)) => self.refuse(request, from, &refusal, reply),
         }
     }
+
+    /// A crowd of strangers must not keep a member out. A handshake is served at once, so it needs a connection of the
+    /// reserve only for a moment.
+    fn is_vital(&self, request: &Request<'_>) -> bool {
+        let paths = [STREAM_PATH, SNAPSHOT_PATH, LINK_PATH];
+        paths.iter().any(|path| request.path() == path.as_bytes())
+    }
 }
 
 impl<D: Disk> PeerPort<D> {

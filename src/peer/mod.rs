@@ -96,7 +96,7 @@ use transfer::Transfers;
 /// How long [`Link::stop`] waits for its threads.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connections that send no handshake within this time are closed.
+/// Connections that send no handshake within this time are closed, and those that do not read their response.
 const HELLO_TIME: Duration = Duration::from_secs(5);
 
 /// Limit for request bodies. No page of the peer port needs a large one.
@@ -110,8 +110,10 @@ pub fn limits() -> Limits {
     Limits {
         head_time: HELLO_TIME,
         idle_time: Some(HELLO_TIME),
+        write_time: HELLO_TIME,
         connections: connection_caps(descriptor_limit()).peers,
-        reserve: 0,
+        // Members come from other machines.
+        reserve_is_local: false,
         head_bytes: HEAD_BYTES,
         body_bytes: BODY_BYTES,
         ..Limits::default()

@@ -11,7 +11,7 @@ mod stranger;
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -367,4 +367,59 @@ fn who_sits_at_the_addresses_of_members_removes_nobody() {
     }
     cluster.wait_leader();
     cluster.put(0, "/after", "1");
+}
+
+/// Connections that send half a request and are renewed, and responses that nobody reads, hold all places of the peer
+/// ports.
+#[test]
+fn a_crowd_at_the_peer_ports_keeps_no_member_out() {
+    let _alone = alone();
+    let mut cluster = Cluster::prepare(3, &PATIENT);
+    for node in 0..3 {
+        // A small limit, so that a small crowd takes all places.
+        let limit = "ulimit -n 256; exec \"$0\" \"$@\"";
+        cluster.node_mut(node).wrap(&["sh", "-c", limit]);
+    }
+    cluster.launch();
+    let follower = cluster.others(cluster.wait_leader())[0];
+    let unread = "GET /members HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20_000);
+    for says in ["GET /mem", &unread] {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for node in cluster.others(follower) {
+                let (address, stop) = (cluster.node(node).peer_address(), &stop);
+                scope.spawn(move || {
+                    let mut held = VecDeque::new();
+                    while !stop.load(Ordering::SeqCst) {
+                        let renews = held.len() < 200 || !says.contains('\n');
+                        if renews && let Ok(mut socket) = TcpStream::connect(address) {
+                            let time = Some(Duration::from_millis(50));
+                            let _ = socket.set_write_timeout(time);
+                            let _ = socket.write_all(says.as_bytes());
+                            held.push_back(socket);
+                        }
+                        if held.len() > 200 {
+                            held.pop_front();
+                        }
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_secs(2));
+            cluster.kill(follower);
+            cluster.node_mut(follower).spawn();
+            let begun = Instant::now();
+            let joined = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                wait_for("the follower writes", Duration::from_secs(4), || {
+                    let server = cluster.node(follower);
+                    let answer =
+                        server.try_ask("PUT", "/v2/keys/in", Some("value=1"), WRITTEN_WITHIN);
+                    answer.ok().filter(|answer| answer.status < 300)
+                });
+            }));
+            println!("it was back after {:?}", begun.elapsed());
+            stop.store(true, Ordering::SeqCst);
+            joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+    }
 }
