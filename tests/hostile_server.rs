@@ -243,47 +243,60 @@ const COMMANDS: [(&str, u64); 19] = [
     ("member remove a1", 64),
 ];
 
-/// Each command gives up by itself, soon, and has not taken much memory until then. `options` come first.
-fn each_gives_up(url: &str, options: &str) {
-    for (line, mib) in COMMANDS {
-        let line = format!("{options}{line}");
-        let words: Vec<&str> = line.split(' ').collect();
-        let begun = Instant::now();
-        let (output, most) = run_watched(url, &words);
-        assert!(!output.status.success(), "{line}: {output:?}");
-        assert!(most < mib << 20, "{line} took {} MiB", most >> 20);
-        assert!(
-            begun.elapsed() < WITHIN,
-            "{line} took {:?}",
-            begun.elapsed()
-        );
+/// Each command gives up by itself, soon, and has not taken much memory until then. `options` come first. So many
+/// commands run at the same time.
+fn each_gives_up(url: &str, options: &str, at_once: usize) {
+    for some in COMMANDS.chunks(at_once) {
+        thread::scope(|scope| {
+            for (line, mib) in some {
+                scope.spawn(move || gives_up(url, &format!("{options}{line}"), *mib));
+            }
+        });
     }
+}
+
+fn gives_up(url: &str, line: &str, mib: u64) {
+    let words: Vec<&str> = line.split(' ').collect();
+    let begun = Instant::now();
+    let (output, most) = run_watched(url, &words);
+    assert!(!output.status.success(), "{line}: {output:?}");
+    assert!(most < mib << 20, "{line} took {} MiB", most >> 20);
+    assert!(
+        begun.elapsed() < WITHIN,
+        "{line} took {:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]
 fn an_answer_without_an_end_is_not_read_to_the_end_of_memory() {
-    each_gives_up(&server(|_, socket| without_end(&socket)), "");
+    // Each takes memory up to its limit.
+    each_gives_up(&server(|_, socket| without_end(&socket)), "", 2);
 }
 
 #[test]
 fn no_answer_that_breaks_the_protocol_holds_a_command() {
     for (what, way) in WAYS {
         let url = server(move |_, socket| way(&socket));
-        for line in [
+        let lines = [
             "--no-sync get /a",
             "--no-sync set /a 1",
             "--no-sync watch /a",
             "status",
-        ] {
+        ];
+        thread::scope(|scope| {
             // A watch waits for its event for ever, whatever the server does meanwhile.
-            if what.starts_with("trailers") && line.contains("watch") {
-                continue;
+            let ends = |line: &&str| !(what.starts_with("trailers") && line.contains("watch"));
+            for line in lines.into_iter().filter(ends) {
+                let url = &url;
+                scope.spawn(move || {
+                    let words: Vec<&str> = line.split(' ').collect();
+                    let (output, most) = run_watched(url, &words);
+                    assert!(!output.status.success(), "{line} of {what}: {output:?}");
+                    assert!(most < 400 << 20, "{line} of {what} took {} MiB", most >> 20);
+                });
             }
-            let words: Vec<&str> = line.split(' ').collect();
-            let (output, most) = run_watched(&url, &words);
-            assert!(!output.status.success(), "{line} of {what}: {output:?}");
-            assert!(most < 400 << 20, "{line} of {what} took {} MiB", most >> 20);
-        }
+        });
     }
 }
 
@@ -303,12 +316,16 @@ const SHORT: &str = "--timeout 1s --total-timeout 2s ";
 
 #[test]
 fn an_answer_that_drips_is_given_up() {
-    each_gives_up(&server(|_, socket| drip(&socket)), SHORT);
+    each_gives_up(&server(|_, socket| drip(&socket)), SHORT, COMMANDS.len());
 }
 
 #[test]
 fn a_head_that_drips_is_given_up() {
-    each_gives_up(&server(|_, socket| drip_head(&socket)), SHORT);
+    each_gives_up(
+        &server(|_, socket| drip_head(&socket)),
+        SHORT,
+        COMMANDS.len(),
+    );
 }
 
 #[test]
@@ -317,12 +334,12 @@ fn a_listing_that_never_begins_is_given_up() {
         send(&socket, &head(""));
         thread::sleep(WITHIN);
     });
-    for line in ["get -r /a", "ls -r /", "export"] {
-        let line = format!("{SHORT}--no-sync {line}");
-        let words: Vec<&str> = line.split(' ').collect();
-        let (output, _) = run_watched(&url, &words);
-        assert!(!output.status.success(), "{line}: {output:?}");
-    }
+    let url = &url;
+    thread::scope(|scope| {
+        for line in ["get -r /a", "ls -r /", "export"] {
+            scope.spawn(move || gives_up(url, &format!("{SHORT}--no-sync {line}"), 400));
+        }
+    });
 }
 
 /// The members come as they should, and each page that is asked of them does not end.
