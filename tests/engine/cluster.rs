@@ -18,7 +18,7 @@ use edgetcd::engine::state::{Outcome, State};
 use edgetcd::engine::time::{Estimate, Monotonic, Now};
 use edgetcd::engine::{Effects, Engine, Event, Note, PeerEvent, Publication, Settings};
 use edgetcd::raft::{self, AllRules, Core, Entry, LogIndex, Membership, NodeId, Role};
-use edgetcd::tree::{Key, Tree};
+use edgetcd::tree::{Key, Tree, WallTime};
 use network::Flight;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,10 +31,13 @@ pub const TICK: Duration = Duration::from_millis(20);
 /// Ticks of an election timeout: one second.
 pub const ELECTION_TICKS: u32 = 50;
 
+/// The machine of n2 has been up for this much longer than that of n1, and so on.
+const UPTIME: Duration = Duration::from_secs(3600);
+
 /// Past events that a tree keeps for watches.
 const HISTORY_EVENTS: usize = 100;
 
-/// What is wrong on purpose.
+/// A mistake that is made on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
     /// The engines keep all rules but this one.
@@ -66,7 +69,7 @@ struct Process {
     engine: Engine<u64, Kept>,
     /// The entries that the present step applies.
     applied: Rc<RefCell<Vec<Entry>>>,
-    /// What readers see.
+    /// The version of the tree that readers see.
     tree: Tree,
     /// The snapshot that is being installed, and its sender.
     incoming: Option<(NodeId, Snapshot)>,
@@ -226,6 +229,17 @@ impl Cluster {
         process.unwrap_or_else(|| panic!("{id:?} is down"))
     }
 
+    /// The clocks of a member's machine. They count from its boot, and the machines have been booted an hour after each
+    /// other.
+    fn clock(&self, id: NodeId) -> Now {
+        let uptime = self.now + UPTIME * id.0 as u32;
+        let wall = WallTime(self.now.0 as i64);
+        Now {
+            monotonic: uptime,
+            wall,
+        }
+    }
+
     // Processes
 
     /// Adds a member with an empty disk. One without founders joins a cluster later.
@@ -242,10 +256,7 @@ impl Cluster {
     pub fn start(&mut self, id: NodeId) {
         let (flaw, snapshot_count, memory_bytes) =
             (self.flaw, self.snapshot_count, self.memory_bytes);
-        let now = Now {
-            monotonic: self.now,
-            ..Now::default()
-        };
+        let now = self.clock(id);
         let member = self.member(id);
         member.starts += 1;
         let founders = Membership {
@@ -323,10 +334,7 @@ impl Cluster {
 
     /// Passes an event to a member that is up, and performs the effects.
     pub fn step(&mut self, id: NodeId, event: Event<u64>) {
-        let now = Now {
-            monotonic: self.now,
-            ..Now::default()
-        };
+        let now = self.clock(id);
         let Some(process) = &mut self.member(id).process else {
             return;
         };
@@ -389,9 +397,13 @@ impl Cluster {
             true => ", from a snapshot",
             false => "",
         };
+        let term = match publication.term == self.core(id).term() {
+            true => String::new(),
+            false => format!(" and term {}", publication.term.0),
+        };
         let applied = publication.applied.0;
         self.say_usual(format!(
-            "{} shows readers entry {applied}{source}",
+            "{} shows readers entry {applied}{term}{source}",
             label(id)
         ));
         self.process(id).tree = publication.tree;

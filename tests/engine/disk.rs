@@ -111,7 +111,7 @@ impl Disk {
         }
     }
 
-    /// What a core starts from. `founders` are the members of a new cluster.
+    /// The data that a core starts from. `founders` are the members of a new cluster.
     pub fn start(&self, founders: Membership) -> Start {
         let snapshot = match &self.snapshot {
             Some(snapshot) => snapshot.mark.clone(),

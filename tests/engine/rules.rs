@@ -29,6 +29,16 @@ const NEEDED: &[(&str, Flaw, &str)] = &[
         "n1 → client 9: /f does not exist\n",
     ),
     (
+        "keys-expire-by-cluster-time",
+        Flaw::Without(Rule::LeaderExpires),
+        "n2@1 → n1 Forward for term 1 [expire keys]\n",
+    ),
+    (
+        "keys-expire-by-cluster-time",
+        Flaw::Without(Rule::TimeIsTheClusters),
+        "readers of n2: /color does not exist\n",
+    ),
+    (
         "leader-lost-after-append",
         Flaw::Without(Rule::ForwardsEndWithTheirTerm),
         "waiting: client 1 at n2\n",
@@ -39,9 +49,24 @@ const NEEDED: &[(&str, Flaw, &str)] = &[
         "n2@2 → n3 Forward for term 2 [set /color=red]\n",
     ),
     (
+        "leader-with-hung-disk",
+        Flaw::Without(Rule::HungLeaderMakesWay),
+        "n2@1 → n1 Forward for term 1 [set /color=blue]\n",
+    ),
+    (
+        "leader-with-hung-disk",
+        Flaw::Without(Rule::EqualsStay),
+        "n3 logs: is no longer the leader, in term 3\n",
+    ),
+    (
         "member-added-and-promoted",
         Flaw::Without(Rule::ChangesOneByOne),
         "n3 → client 2: refused, there is no such member\n",
+    ),
+    (
+        "new-term-shown-when-stored",
+        Flaw::Without(Rule::ShownTermIsStored),
+        "n3 shows readers entry 2\n",
     ),
     (
         "quorum-read-through-deposed-leader",

@@ -7,12 +7,13 @@
 //! | `cluster n1 n2 n3`            | starts the members of a new cluster. `snapshot-count=5`: a snapshot is due after five entries. `memory=100`: bytes of entries in memory; older ones are only on disk |
 //! | `join n4`                     | starts a process that knows no other member                 |
 //! | `elect n1`                    | makes n1 leader: its clock runs until it starts an election, then all settles. Prints as little as `briefly` |
-//! | `set n1 /a=1 /b=2`            | two clients write at n1                                     |
+//! | `set n1 /a=1 /b=2`            | two clients write at n1. `ttl=5` at the end: for five seconds |
 //! | `delete n1 /a`, `get n1 /a`   | a client deletes a key; reads it with `quorum=true`         |
 //! | `add n1 n4`, `remove n1 n4`   | a client changes the membership at n1                       |
 //! | `store`, `store n1`           | disks do the jobs that they have; `snapshot n1`: finishes the snapshot that it writes |
 //! | `deliver`, `deliver n1>n2`    | delivers messages in transit; also `n1>` and `>n2`; with `#2` at the end: only the second |
 //! | `drop n1>n2`, `unsent n1>n2`  | loses messages in transit; the same, and their sender knows that no byte left it |
+//! | `tick n1 5`                   | five ticks (20 ms each) of n1, whose disk and messages stand still |
 //! | `settle`, `settle n1 n2`      | disks and network work until nothing is left to do; only those of n1 and n2, and the links between them |
 //! | `wait 2s`, `wait 300ms`       | time passes, while disks and network work. Heartbeats are not printed |
 //! | `cut n1`, `cut n1>n2`, `heal` | links that lose everything, without notice                  |
@@ -33,7 +34,7 @@
 use crate::cluster::{Cluster, Detail, ELECTION_TICKS, Flaw, Make, listed};
 use crate::disk::Space;
 use crate::raft_text::{log_text, role_line};
-use crate::text::key_text;
+use crate::text::{key_text, tree_text};
 use edgetcd::engine::Event;
 use edgetcd::engine::entry;
 use edgetcd::engine::request::{Proposal, Query, Request};
@@ -113,6 +114,10 @@ impl Script {
             ["store", who] => _ = cluster.store(node(who)),
             ["snapshot", who] => _ = cluster.finish_snapshot(node(who)),
             ["elect", who] => self.elect(node(who)),
+            ["tick", who, ticks] => {
+                let ticks: u32 = ticks.parse().expect("a number");
+                (0..ticks).for_each(|_| cluster.tick(node(who)));
+            }
             ["settle"] => cluster.settle(),
             ["settle", ref whom @ ..] => {
                 let whom: Vec<NodeId> = whom.iter().map(|who| node(who)).collect();
@@ -179,7 +184,13 @@ impl Script {
 
     fn run_client(&mut self, words: &[&str]) {
         let (who, requests) = match *words {
-            ["set", who, ref pairs @ ..] => (who, pairs.iter().map(|pair| set(pair)).collect()),
+            ["set", who, ref pairs @ .., ttl] if ttl.starts_with("ttl=") => {
+                let ttl = Some(ttl["ttl=".len()..].parse().expect("seconds"));
+                (who, pairs.iter().map(|pair| set(pair, ttl)).collect())
+            }
+            ["set", who, ref pairs @ ..] => {
+                (who, pairs.iter().map(|pair| set(pair, None)).collect())
+            }
             ["delete", who, key] => {
                 let command = Command::new(Action::Delete, Key::new(key.as_bytes()));
                 (who, vec![write(format!("delete {key}"), &command)])
@@ -285,11 +296,12 @@ fn ids_text(ids: &BTreeSet<NodeId>) -> String {
     format!("[{}]", ids.join(" "))
 }
 
-fn set(pair: &str) -> (String, Option<Key>, Make) {
+fn set(pair: &str, ttl: Option<u64>) -> (String, Option<Key>, Make) {
     let (key, value) = pair.split_once('=').expect("key=value");
     let mut command = Command::new(Action::Set, Key::new(key.as_bytes()));
     command.value = value.into();
-    write(format!("set {pair}"), &command)
+    command.ttl = ttl;
+    write(tree_text(&command), &command)
 }
 
 fn write(text: String, command: &Command) -> (String, Option<Key>, Make) {

@@ -22,10 +22,14 @@ pub fn command_text(bytes: &[u8]) -> String {
     }
 }
 
-fn tree_text(command: &Command) -> String {
+pub fn tree_text(command: &Command) -> String {
     let key = String::from_utf8_lossy(command.key.as_bytes()).into_owned();
     match command.action {
-        Action::Set => format!("set {key}={}", String::from_utf8_lossy(&command.value)),
+        Action::Set => {
+            let value = String::from_utf8_lossy(&command.value);
+            let ttl = command.ttl.map(|ttl| format!(" ttl={ttl}"));
+            format!("set {key}={value}{}", ttl.unwrap_or_default())
+        }
         Action::Delete => format!("delete {key}"),
         other => format!("{other:?} {key}"),
     }
@@ -95,7 +99,7 @@ pub fn answer_text(outcome: &Outcome, key: Option<&Key>, tree: &Tree) -> String 
     }
 }
 
-/// What readers of `tree` see at `key`.
+/// The value of `key` for readers of `tree`.
 pub fn key_text(key: &Key, tree: &Tree) -> String {
     let name = String::from_utf8_lossy(key.as_bytes());
     match tree.get(key).ok().and_then(|node| node.value()) {

@@ -49,7 +49,8 @@ impl Cluster {
 
     fn deadline(&self, id: NodeId) -> Option<Monotonic> {
         let process = self.members[&id].process.as_ref()?;
-        Some(process.engine.deadline())
+        let left = process.engine.deadline() - self.clock(id).monotonic;
+        Some(self.now + left)
     }
 
     fn next_tick(&self) -> Option<Monotonic> {

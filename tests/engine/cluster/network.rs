@@ -7,7 +7,7 @@ use edgetcd::engine::peer_message::PeerMessage;
 use edgetcd::engine::{DiskJob, Event, Incoming, PeerEvent};
 use edgetcd::raft::{Body, NodeId, Position, Term};
 
-/// What is on its way from one member to another.
+/// A message or a snapshot on its way from one member to another.
 pub enum Load {
     Message(PeerMessage),
     /// A snapshot that the leader of this term sends.
