@@ -10,7 +10,7 @@ use crate::config::{self, ClusterState, Config, Stop};
 use crate::engine::members::Members;
 use crate::identity::Identity;
 use crate::ids;
-use crate::peer::listing::{Listed, Told, ask};
+use crate::peer::listing::{Listed, MemberList, ask};
 use crate::urls::Url;
 
 /// Determines the identity of this node from its flags and the answers of the other members.
@@ -28,17 +28,17 @@ pub(super) fn identity(config: &Config) -> Result<Identity, Stop> {
 fn found(config: &Config) -> Result<Identity, Stop> {
     let identity = Identity::found(config, random());
     let id = identity.id;
-    let knows_me = |told: &Told| {
+    let knows_me = |list: &MemberList| {
         let is_me = |member: &Listed| member.id == id && !member.client_urls.is_empty();
-        told.members.iter().any(is_me)
+        list.members.iter().any(is_me)
     };
-    let all: Vec<Told> = others(config).iter().filter_map(ask).collect();
-    if let Some(told) = all.iter().find(|told| knows_me(told)) {
-        return Err(lost_data(config, id, told));
+    let all: Vec<MemberList> = others(config).iter().filter_map(ask).collect();
+    if let Some(list) = all.iter().find(|list| knows_me(list)) {
+        return Err(lost_data(config, id, list));
     }
     let cluster = identity.founders.cluster;
-    match all.iter().find(|told| told.cluster != cluster) {
-        Some(told) => Err(founded_already(config, cluster, told)),
+    match all.iter().find(|list| list.cluster != cluster) {
+        Some(list) => Err(founded_already(config, cluster, list)),
         None => Ok(identity),
     }
 }
@@ -46,11 +46,11 @@ fn found(config: &Config) -> Result<Identity, Stop> {
 /// The error when a member that should be founded together with this one already belongs to another cluster. Either the
 /// cluster was restored from a backup and the flags are those of its first start, or the flags name the wrong machine.
 /// Without this check, the remaining nodes would found an empty cluster.
-fn founded_already(config: &Config, cluster: u64, told: &Told) -> Stop {
+fn founded_already(config: &Config, cluster: u64, list: &MemberList) -> Stop {
     Stop::fatal(
         format!(
             "{} is a member of the cluster {:x} already, and these flags would found another one, {cluster:x}",
-            told.url, told.cluster
+            list.url, list.cluster
         ),
         &format!(
             "if that cluster was restored from a backup: edgetcdctl snapshot restore, with the same file, into {}; to \
@@ -63,7 +63,7 @@ fn founded_already(config: &Config, cluster: u64, told: &Told) -> Stop {
 
 /// The error when this member belongs to a running cluster, but no longer has the data that it has confirmed. It must
 /// not rejoin with the same id (hazard D12).
-fn lost_data(config: &Config, id: u64, told: &Told) -> Stop {
+fn lost_data(config: &Config, id: u64, list: &MemberList) -> Stop {
     let urls = config
         .initial_advertise_peer_urls
         .iter()
@@ -74,7 +74,7 @@ fn lost_data(config: &Config, id: u64, told: &Told) -> Stop {
     Stop::fatal(
         format!(
             "member {id} has been started before, says {}, but {} is empty: its data is lost",
-            told.url,
+            list.url,
             config.data_dir.display()
         ),
         &format!(
@@ -87,10 +87,10 @@ fn lost_data(config: &Config, id: u64, told: &Told) -> Stop {
 
 fn join(config: &Config) -> Result<Identity, Stop> {
     let own = own_urls(config);
-    let lists_us = |told: &Told| told.members.iter().any(|member| member.peer_urls == own);
+    let lists_us = |list: &MemberList| list.members.iter().any(|member| member.peer_urls == own);
     // The first answer that lists this node. A member that has not applied the addition yet does not list it; another
     // one may.
-    let mut all: Vec<Told> = others(config).iter().filter_map(ask).collect();
+    let mut all: Vec<MemberList> = others(config).iter().filter_map(ask).collect();
     let at = all.iter().position(lists_us).unwrap_or(0);
     if all.is_empty() {
         return Err(Stop::fatal(
@@ -99,25 +99,25 @@ fn join(config: &Config) -> Result<Identity, Stop> {
              cluster, use --initial-cluster-state new",
         ));
     }
-    let told = all.swap_remove(at);
-    let members = told.members.iter().map(Listed::member);
-    match told.members.iter().find(|member| member.peer_urls == own) {
-        Some(me) if !me.client_urls.is_empty() => Err(lost_data(config, me.id, &told)),
+    let list = all.swap_remove(at);
+    let members = list.members.iter().map(Listed::member);
+    match list.members.iter().find(|member| member.peer_urls == own) {
+        Some(me) if !me.client_urls.is_empty() => Err(lost_data(config, me.id, &list)),
         Some(me) => Ok(Identity::join(
             me.id,
             random(),
-            Members::new(told.cluster, members),
+            Members::new(list.cluster, members),
         )),
-        None => Err(not_added(config, &own, &told)),
+        None => Err(not_added(config, &own, &list)),
     }
 }
 
-fn not_added(config: &Config, own: &[String], told: &Told) -> Stop {
+fn not_added(config: &Config, own: &[String], list: &MemberList) -> Stop {
     let urls = own.join(",");
     Stop::fatal(
         format!(
             "the cluster of {} has no member with the peer URLs {urls}",
-            told.url
+            list.url
         ),
         &format!("add it first: edgetcdctl member add {} {urls}", config.name),
     )

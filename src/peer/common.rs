@@ -1,16 +1,16 @@
 //! The state that all threads of a link share.
 
 use super::counters::{Counters, Gauges};
-use super::crew::Crew;
 use super::dial;
 use super::frame::{Bounds, Budget, FrameReader, Origin};
-use super::hello::{Hello, Me, Refusal};
+use super::handshake::{Handshake, Me, Refusal};
 use super::incoming::Streams;
 use super::lanes::Dropped;
 use super::listing::Listing;
-use super::news::{Events, News};
 use super::outgoing::Outgoing;
 use super::queue::Queue;
+use super::raft_events::{EventQueue, Events};
+use super::resources::Resources;
 use super::table::{Known, Table};
 use super::vouch::Vouchers;
 use crate::raft::NodeId;
@@ -23,9 +23,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often the same refusal of the same member is logged.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+const LOG_REFUSAL_EVERY: Duration = Duration::from_secs(60);
 /// The number of different refusals that are remembered for this purpose.
-const COMPLAINTS_MAX: usize = 64;
+const LOGGED_REFUSALS_MAX: usize = 64;
 
 /// Total bytes of incoming frames that are longer than a reader's buffer, over all connections. It is enough for one
 /// frame of the maximum length, and for a third of that for the others.
@@ -77,9 +77,9 @@ pub(super) struct Common {
     pub me: Me,
     pub timing: Timing,
     pub table: Table,
-    pub crew: Arc<Crew>,
+    pub resources: Arc<Resources>,
     pub events: Events,
-    pub news: News,
+    pub event_queue: EventQueue,
     pub counters: Arc<Counters>,
     pub streams: Streams,
     pub listing: Listing,
@@ -88,7 +88,7 @@ pub(super) struct Common {
     pub peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
     /// The peer URLs according to the flags. The URLs in the table override them.
     urls: Vec<String>,
-    complaints: Complaints,
+    logged_refusals: LoggedRefusals,
     random: RandomState,
     drawn: AtomicU64,
 }
@@ -147,16 +147,16 @@ impl Common {
         urls: Vec<String>,
         timing: Timing,
         table: Table,
-        crew: Arc<Crew>,
+        resources: Arc<Resources>,
         events: Events,
     ) -> Common {
         Common {
             me,
             timing,
             table,
-            crew,
+            resources,
             events,
-            news: News::default(),
+            event_queue: EventQueue::default(),
             counters: Arc::default(),
             streams: Streams::default(),
             listing: Listing::default(),
@@ -164,7 +164,7 @@ impl Common {
             frames: Budget::new(FRAMES_BYTES),
             peers: Mutex::default(),
             urls,
-            complaints: Complaints::default(),
+            logged_refusals: LoggedRefusals::default(),
             random: RandomState::new(),
             drawn: AtomicU64::new(0),
         }
@@ -200,7 +200,7 @@ impl Common {
         let out = Outgoing::new(Arc::clone(self), Arc::clone(&peer));
         let name = format!("peer-out-{:x}", id.0);
         self.peers().insert(id, peer);
-        let begun = self.crew.critical(&name, move || out.run());
+        let begun = self.resources.critical(&name, move || out.run());
         begun.inspect_err(|_| self.remove(id))
     }
 
@@ -215,18 +215,18 @@ impl Common {
     }
 
     /// Starts a link to a newcomer. `why` names the member or the proof that vouches for it.
-    pub fn introduce(self: &Arc<Common>, id: NodeId, urls: &[String], why: &str) {
-        let introduced = self
+    pub fn add_newcomer(self: &Arc<Common>, id: NodeId, urls: &[String], why: &str) {
+        let added = self
             .table
-            .introduce(id, urls, |id| self.streams.is_open(id));
-        if let Some(forgotten) = introduced.forgotten {
+            .add_newcomer(id, urls, |id| self.streams.is_open(id));
+        if let Some(forgotten) = added.forgotten {
             self.remove(forgotten);
         }
-        let Some(known) = introduced.new else {
+        let Some(known) = added.new else {
             return;
         };
         log::info!(
-            "{:x} at {} is not in the member table here yet, and is heard: {why}",
+            "accepting messages from {:x} at {}, which is not in this member's table yet: {why}",
             id.0,
             known.urls.join(",")
         );
@@ -235,18 +235,18 @@ impl Common {
             return peer.queue.call();
         }
         if let Err(error) = self.add(id, known) {
-            log::error!("no link to {:x}: {error}", id.0);
+            log::error!("cannot connect to {:x}: {error}", id.0);
         }
     }
 
     /// If a member names other URLs than the table, this member dials it at those URLs too. The member must have shown
     /// its incarnation or its proof before.
-    pub fn hear(&self, from: NodeId, urls: &[String]) {
-        if let Some(known) = self.table.hear(from, urls)
+    pub fn learn_urls(&self, from: NodeId, urls: &[String]) {
+        if let Some(known) = self.table.learn_urls(from, urls)
             && let Some(peer) = self.peer(from)
         {
             log::info!(
-                "{} says it is reached at {}, which is not in the members' table here yet",
+                "{} reports its peer URLs {}, which are not in this member's table yet: dialling them too",
                 peer.label(),
                 urls.join(",")
             );
@@ -263,8 +263,9 @@ impl Common {
     }
 
     /// Whether the member vouches for the connection that begins with this handshake.
-    pub fn vouches(&self, hello: &Hello) -> bool {
-        let (Some(peer), Some(digest)) = (self.peer(hello.from), self.digest_of(hello)) else {
+    pub fn vouches(&self, handshake: &Handshake) -> bool {
+        let (Some(peer), Some(digest)) = (self.peer(handshake.from), self.digest_of(handshake))
+        else {
             return false;
         };
         let ask = || dial::ask_digest(self, &peer);
@@ -272,14 +273,14 @@ impl Common {
     }
 
     /// Whether the member's answer is known, or the member may be asked now.
-    pub fn may_vouch(&self, hello: &Hello) -> bool {
-        let digest = self.digest_of(hello);
-        digest.is_some_and(|digest| self.vouchers.may_ask(hello.from, &digest))
+    pub fn may_vouch(&self, handshake: &Handshake) -> bool {
+        let digest = self.digest_of(handshake);
+        digest.is_some_and(|digest| self.vouchers.may_ask(handshake.from, &digest))
     }
 
-    fn digest_of(&self, hello: &Hello) -> Option<String> {
-        let token = hello.token?;
-        Some(self.me.digest(hello.from, self.me.id, token))
+    fn digest_of(&self, handshake: &Handshake) -> Option<String> {
+        let token = handshake.token?;
+        Some(self.me.digest(handshake.from, self.me.id, token))
     }
 
     /// This member's answer when another member asks which connections are its own.
@@ -328,26 +329,27 @@ impl Common {
     pub fn settle(&self, peer: &Peer, dropped: Dropped) {
         peer.gauges.dropped(dropped.count());
         if dropped.others > 0 {
-            self.news.unreachable(peer.id);
+            self.event_queue.unreachable(peer.id);
         }
-        self.news.unsent(dropped.unsent);
+        self.event_queue.unsent(dropped.unsent);
     }
 
     /// Logs that a connection in a member's name was closed.
-    pub fn complain_unvouched(&self, from: NodeId, remote: Option<SocketAddr>) {
+    pub fn log_unvouched(&self, from: NodeId, remote: Option<SocketAddr>) {
         let Some(peer) = self.peer(from) else { return };
-        if self.complaints.is_new(Some(from), 0) {
+        if self.logged_refusals.is_new(Some(from), 0) {
             let label = peer.label();
             let remote = remote.map_or_else(|| "?".to_owned(), |remote| remote.to_string());
             log::warn!(
-                "closed a connection as {label} from {remote}: {label}, asked at its peer URL, does not vouch for it"
+                "closed a connection in the name of {label} from {remote}: {label}, asked at its peer URL, does not \
+                 vouch for it"
             );
         }
     }
 
     /// Logs that `remote` was refused.
-    pub fn complain(&self, from: Option<NodeId>, remote: SocketAddr, refusal: &Refusal) {
-        if self.complaints.is_new(from, refusal.status()) {
+    pub fn log_refusal(&self, from: Option<NodeId>, remote: SocketAddr, refusal: &Refusal) {
+        if self.logged_refusals.is_new(from, refusal.status()) {
             log::warn!("refused a connection from {remote}: {refusal}");
         }
     }
@@ -356,22 +358,22 @@ impl Common {
     /// listens at its URLs.
     pub fn note_nobody_there(&self, peer: &Peer) {
         if !self.streams.is_open(peer.id) && peer.alive.swap(false, Ordering::SeqCst) {
-            self.news.gone(peer.id);
+            self.event_queue.gone(peer.id);
         }
     }
 }
 
 /// The refusals that were logged, and when, so that a sender that tries again and again does not fill the log.
 #[derive(Debug, Default)]
-struct Complaints(Mutex<BTreeMap<(Option<NodeId>, u16), Instant>>);
+struct LoggedRefusals(Mutex<BTreeMap<(Option<NodeId>, u16), Instant>>);
 
-impl Complaints {
+impl LoggedRefusals {
     fn is_new(&self, from: Option<NodeId>, status: u16) -> bool {
         let now = Instant::now();
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        made.retain(|_, at| now.duration_since(*at) < COMPLAIN_EVERY);
+        made.retain(|_, at| now.duration_since(*at) < LOG_REFUSAL_EVERY);
         // Above this limit, all senders count as one unknown sender.
-        let from = from.filter(|_| made.len() < COMPLAINTS_MAX);
+        let from = from.filter(|_| made.len() < LOGGED_REFUSALS_MAX);
         let is_new = !made.contains_key(&(from, status));
         if is_new {
             made.insert((from, status), now);
@@ -386,12 +388,18 @@ mod tests {
 
     #[test]
     fn the_same_complaint_is_made_once_a_minute_and_a_crowd_is_one() {
-        let complaints = Complaints::default();
-        assert!(complaints.is_new(Some(NodeId(1)), 409));
-        assert!(!complaints.is_new(Some(NodeId(1)), 409));
-        assert!(complaints.is_new(Some(NodeId(1)), 412), "another reason");
-        assert!(complaints.is_new(Some(NodeId(2)), 409), "another member");
-        let many = (0..1000).filter(|id| complaints.is_new(Some(NodeId(*id)), 403));
-        assert!(many.count() <= COMPLAINTS_MAX);
+        let logged_refusals = LoggedRefusals::default();
+        assert!(logged_refusals.is_new(Some(NodeId(1)), 409));
+        assert!(!logged_refusals.is_new(Some(NodeId(1)), 409));
+        assert!(
+            logged_refusals.is_new(Some(NodeId(1)), 412),
+            "another reason"
+        );
+        assert!(
+            logged_refusals.is_new(Some(NodeId(2)), 409),
+            "another member"
+        );
+        let many = (0..1000).filter(|id| logged_refusals.is_new(Some(NodeId(*id)), 403));
+        assert!(many.count() <= LOGGED_REFUSALS_MAX);
     }
 }

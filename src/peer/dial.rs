@@ -1,8 +1,8 @@
 //! Dials a member: one TCP connection, the handshake, and its result.
 
 use super::common::{Common, Peer};
-use super::crew::Held;
-use super::hello::{CLUSTER, Greeting, INCARNATION, LINK_PATH, PROOF, PROTOCOL, REMOVED};
+use super::handshake::{CLUSTER, Greeting, INCARNATION, LINK_PATH, PROOF, PROTOCOL, REMOVED};
+use super::resources::Held;
 use crate::ids;
 use crate::raft::{NodeId, Term};
 use crate::urls::{Scheme, Url};
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 const HEAD_BYTES_MAX: usize = 8 << 10;
 const TEXT_BYTES_MAX: usize = 1 << 10;
 
-/// How often a connect that waits checks whether the connection is still needed.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often a pending connect checks whether the connection is still needed.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// Limit for unsent bytes in the kernel. An urgent message waits for these bytes, too.
 #[cfg(target_os = "linux")]
@@ -61,7 +61,7 @@ impl Call<'_> {
                 Err(other) => failure = Some(other),
             }
         }
-        let none = || Failure::Failed("it has no peer URL".into());
+        let none = || Failure::Failed("the member has no peer URL".into());
         Err(failure.or(nobody).unwrap_or_else(none))
     }
 
@@ -75,10 +75,10 @@ impl Call<'_> {
         let failed = |why: String| Failure::Failed(format!("{text}: {why}"));
         let url = Url::parse(text).map_err(|error| failed(error.to_string()))?;
         if url.scheme() != Scheme::Http {
-            return Err(failed("only http:// is spoken between members".into()));
+            return Err(failed("members use only http:// among themselves".into()));
         }
         let addresses = url.resolve().map_err(|error| failed(error.to_string()))?;
-        let mut why = failed("the name has no address".into());
+        let mut why = failed("the host name has no address".into());
         let mut refused = 0;
         for address in &addresses {
             match self.connect(*address) {
@@ -113,7 +113,7 @@ impl Call<'_> {
 
     fn wait_for(&self, socket: &Socket) -> io::Result<()> {
         let until = Instant::now() + self.common.timing.connect;
-        let slice = Timespec::try_from(LOOK_EVERY).ok();
+        let slice = Timespec::try_from(CHECK_EVERY).ok();
         loop {
             let ready = poll(&mut [PollFd::new(socket, PollFlags::OUT)], slice.as_ref());
             if ready.is_ok_and(|count| count > 0) {
@@ -122,7 +122,7 @@ impl Call<'_> {
             if Instant::now() >= until || (self.given_up)() {
                 return Err(io::Error::new(
                     ErrorKind::TimedOut,
-                    "no answer to the connect",
+                    "the connection attempt timed out",
                 ));
             }
         }
@@ -133,7 +133,7 @@ impl Call<'_> {
         let failed = |error: io::Error| Failure::Failed(error.to_string());
         let (socket, url) = self.reach(text)?;
         let common = self.common;
-        let Some(held) = common.crew.hold(socket) else {
+        let Some(held) = common.resources.hold(socket) else {
             return Ok(None);
         };
         let request = common.me.question(self.to, url.authority());
@@ -149,8 +149,8 @@ impl Call<'_> {
     fn greet(&self, socket: TcpStream, url: &Url) -> Result<Held, Failure> {
         let failed = |why: String| Failure::Failed(format!("{url}: {why}"));
         let common = self.common;
-        let Some(held) = common.crew.hold(socket) else {
-            return Err(failed("stopping".into()));
+        let Some(held) = common.resources.hold(socket) else {
+            return Err(failed("this member is stopping".into()));
         };
         let greeting = Greeting {
             path: self.path,
@@ -174,10 +174,10 @@ impl Call<'_> {
     fn unanswered(&self, error: &io::Error) -> String {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => format!(
-                "it listens, and has not answered the hello within {:?}; it may still be starting",
+                "the member listens, but has not answered the handshake within {:?}; it may still be starting",
                 self.common.timing.greet
             ),
-            _ => format!("no answer to the hello: {error}"),
+            _ => format!("the member has not answered the handshake: {error}"),
         }
     }
 
@@ -187,12 +187,12 @@ impl Call<'_> {
             let admitted = common.table.admits_answer(self.to, answer.incarnation);
             return admitted.map_err(|refusal| Failure::Refused(format!("{url}: {refusal}")));
         }
-        let said = format!("{url} answers {}: {}", answer.status, answer.text);
+        let text = format!("{url} answers {}: {}", answer.status, answer.text);
         match answer.status {
-            410 if self.is_removal(answer) => Err(Failure::Removed(said)),
+            410 if self.is_removal(answer) => Err(Failure::Removed(text)),
             // This status passes by itself within a short time.
-            503 => Err(Failure::Failed(said)),
-            _ => Err(Failure::Refused(said)),
+            503 => Err(Failure::Failed(text)),
+            _ => Err(Failure::Refused(text)),
         }
     }
 
@@ -202,12 +202,12 @@ impl Call<'_> {
     fn is_removal(&self, answer: &Answer) -> bool {
         let common = self.common;
         let (me, to) = (common.me, self.to);
-        let told = answer.removed == Some(me.id.0) && answer.cluster == Some(me.cluster);
+        let is_meant = answer.removed == Some(me.id.0) && answer.cluster == Some(me.cluster);
         let is_proven = match common.table.incarnation(to) {
             Some(own) => answer.proof == Some(me.removal(to, me.id, self.token, own)),
             None => true,
         };
-        told && is_proven
+        is_meant && is_proven
     }
 }
 
@@ -221,7 +221,7 @@ pub(super) fn ask_digest(common: &Common, peer: &Peer) -> Option<String> {
         path: LINK_PATH,
         term: None,
         token: 0,
-        given_up: &|| common.crew.is_stopping(),
+        given_up: &|| common.resources.is_stopping(),
     };
     urls.iter().find_map(|url| call.ask_digest(url).ok()?)
 }

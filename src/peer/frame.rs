@@ -103,14 +103,16 @@ pub(super) enum Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Damage::TooLong(length) => write!(f, "a frame says that it has {length} bytes"),
-            Damage::Checksum => write!(f, "a frame fails its checksum"),
-            Damage::Version(version) => write!(f, "a frame is of version {version}"),
-            Damage::Kind(kind) => {
-                write!(f, "a frame is of kind {kind}, which does not belong here")
+            Damage::TooLong(length) => {
+                write!(f, "a frame declares {length} bytes, more than the limit")
             }
-            Damage::Cluster(id) => write!(f, "a frame is of the cluster {id:x}"),
-            Damage::Sender(id) => write!(f, "a frame is of the member {:x}", id.0),
+            Damage::Checksum => write!(f, "a frame fails its checksum"),
+            Damage::Version(version) => write!(f, "a frame has the unknown version {version}"),
+            Damage::Kind(kind) => {
+                write!(f, "a frame has the unknown kind {kind}")
+            }
+            Damage::Cluster(id) => write!(f, "a frame names the cluster {id:x}"),
+            Damage::Sender(id) => write!(f, "a frame names the member {:x} as its sender", id.0),
         }
     }
 }
@@ -313,7 +315,7 @@ impl FrameReader {
             Some(_) => Ok(()),
             None => Err(io::Error::new(
                 ErrorKind::OutOfMemory,
-                "frames of other connections take all memory that there is for them",
+                "frames of other connections use all memory for long frames",
             )),
         }
     }
@@ -353,7 +355,7 @@ impl FrameReader {
 }
 
 fn too_slow() -> io::Error {
-    io::Error::new(ErrorKind::TimedOut, "a frame takes too long")
+    io::Error::new(ErrorKind::TimedOut, "a frame did not arrive in time")
 }
 
 /// `N` bytes of a header from `offset` on.
@@ -416,7 +418,9 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
         drop(first);
         let (mut third, _, _also_open) = long_frame(&bounds, 3 << 20);
-        third.take_share(begun).expect("what was held is back");
+        third
+            .take_share(begun)
+            .expect("the dropped reader has returned its share");
         drop((other, socket));
     }
 
@@ -437,7 +441,7 @@ mod tests {
             }
             assert!(
                 begun.elapsed() < Duration::from_secs(20),
-                "it goes on for ever"
+                "the time limit of the frame has no effect"
             );
             std::thread::sleep(Duration::from_millis(1));
         };

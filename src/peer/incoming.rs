@@ -2,10 +2,10 @@
 
 use super::common::{Common, Peer};
 use super::counters::Tally;
-use super::crew::Held;
 use super::frame::{FrameReader, HEADER_BYTES, Kind, MESSAGE_BYTES_MAX};
-use super::hello::{Hello, LINK_PATH, Refusal, SNAPSHOT_PATH, STREAM_PATH};
+use super::handshake::{Handshake, LINK_PATH, Refusal, SNAPSHOT_PATH, STREAM_PATH};
 use super::receive::Receiver;
+use super::resources::Held;
 use super::table::Admitted;
 use crate::engine::peer_message::PeerMessage;
 use crate::http1::{Answer, Handler, Reply, Request};
@@ -35,7 +35,7 @@ impl<D: Disk> Handler for PeerPort<D> {
             _ => return self.pages.handle(request, reply),
         };
         match self.admit(request, is_snapshot) {
-            Ok((hello, admitted)) => self.welcome(hello, &admitted, is_snapshot, reply),
+            Ok((handshake, admitted)) => self.welcome(handshake, &admitted, is_snapshot, reply),
             Err((from, refusal)) => self.refuse(request, from, &refusal, reply),
         }
     }
@@ -56,7 +56,7 @@ impl<D: Disk> PeerPort<D> {
         refusal: &Refusal,
         reply: Reply<'_>,
     ) {
-        self.common.complain(from, request.remote(), refusal);
+        self.common.log_refusal(from, request.remote(), refusal);
         reply.send(refusal.answer(&self.common.me, request));
     }
 
@@ -75,60 +75,66 @@ impl<D: Disk> PeerPort<D> {
         &self,
         request: &Request<'_>,
         is_snapshot: bool,
-    ) -> Result<(Hello, Admitted), (Option<NodeId>, Refusal)> {
+    ) -> Result<(Handshake, Admitted), (Option<NodeId>, Refusal)> {
         let common = &self.common;
-        let hello = common.me.read(request).map_err(|refusal| (None, refusal))?;
-        let refuse = |refusal| (Some(hello.from), refusal);
-        let admitted = common.table.admits(&hello).map_err(|refusal| {
+        let handshake = common.me.read(request).map_err(|refusal| (None, refusal))?;
+        let refuse = |refusal| (Some(handshake.from), refusal);
+        let admitted = common.table.admits(&handshake).map_err(|refusal| {
             if matches!(refusal, Refusal::Unknown(_)) {
                 common.listing.want(common);
             }
             refuse(refusal)
         })?;
-        if common.crew.is_stopping() {
+        if common.resources.is_stopping() {
             return Err(refuse(Refusal::Stopping));
         }
-        let is_beside = match (is_snapshot, hello.term) {
-            (false, _) => common.streams.is_open(hello.from),
-            (true, None) => return Err(refuse(Refusal::Malformed("a snapshot is of no term"))),
-            (true, Some(term)) if !self.receiver.has_room(hello.from, term) => {
+        let is_beside = match (is_snapshot, handshake.term) {
+            (false, _) => common.streams.is_open(handshake.from),
+            (true, None) => return Err(refuse(Refusal::Malformed("a snapshot has no term"))),
+            (true, Some(term)) if !self.receiver.has_room(handshake.from, term) => {
                 return Err(refuse(Refusal::Busy));
             }
             (true, Some(_)) => self.receiver.is_taken(),
         };
-        if (is_beside || !admitted.is_shown) && !common.may_vouch(&hello) {
-            return Err(refuse(Refusal::Unvouched(hello.from)));
+        if (is_beside || !admitted.is_shown) && !common.may_vouch(&handshake) {
+            return Err(refuse(Refusal::Unvouched(handshake.from)));
         }
-        Ok((hello, admitted))
+        Ok((handshake, admitted))
     }
 
-    fn welcome(&self, hello: Hello, admitted: &Admitted, is_snapshot: bool, reply: Reply<'_>) {
+    fn welcome(
+        &self,
+        handshake: Handshake,
+        admitted: &Admitted,
+        is_snapshot: bool,
+        reply: Reply<'_>,
+    ) {
         let (common, receiver) = (Arc::clone(&self.common), Arc::clone(&self.receiver));
         if admitted.is_newcomer && admitted.is_shown {
-            let why = "it knows this member from the log";
-            common.introduce(hello.from, &hello.urls, why);
+            let why = "it has proved that it knows the cluster's log";
+            common.add_newcomer(handshake.from, &handshake.urls, why);
         } else if admitted.is_shown {
-            common.hear(hello.from, &hello.urls);
+            common.learn_urls(handshake.from, &handshake.urls);
         }
         let is_shown = admitted.is_shown;
         let begin = move |socket: TcpStream, early: Vec<u8>| {
             let kind = if is_snapshot { "snap" } else { "peer" };
-            let name = format!("{kind}-in-{:x}", hello.from.0);
+            let name = format!("{kind}-in-{:x}", handshake.from.0);
             // The number is taken here, where connections arrive one after the other. Their threads may start in any
             // order.
             let turn = common.streams.next_turn();
-            let crew = Arc::clone(&common.crew);
-            let begun = crew.connection(&name, move || {
-                if !is_shown && !common.vouches(&hello) {
-                    return common.complain_unvouched(hello.from, socket.peer_addr().ok());
+            let resources = Arc::clone(&common.resources);
+            let begun = resources.connection(&name, move || {
+                if !is_shown && !common.vouches(&handshake) {
+                    return common.log_unvouched(handshake.from, socket.peer_addr().ok());
                 }
                 match is_snapshot {
-                    true => receiver.run(&hello, socket, &early),
-                    false => receive(&common, &hello, turn, socket, &early),
+                    true => receiver.run(&handshake, socket, &early),
+                    false => receive(&common, &handshake, turn, socket, &early),
                 }
             });
             if let Err(error) = begun {
-                log::warn!("the thread {name} does not start: {error}");
+                log::warn!("cannot start the thread {name}: {error}");
             }
         };
         let welcome = self.common.me.welcome(is_shown);
@@ -212,21 +218,28 @@ impl Streams {
 }
 
 /// The thread `peer-in-ID`: owns its socket, and waits for bytes and for space in raft's channel.
-fn receive(common: &Arc<Common>, hello: &Hello, turn: u64, socket: TcpStream, early: &[u8]) {
+fn receive(
+    common: &Arc<Common>,
+    handshake: &Handshake,
+    turn: u64,
+    socket: TcpStream,
+    early: &[u8],
+) {
     // One of them is None only if the link to the member, or the whole link, has just ended.
-    let (Some(peer), Some(socket)) = (common.peer(hello.from), common.crew.hold(socket)) else {
+    let (Some(peer), Some(socket)) = (common.peer(handshake.from), common.resources.hold(socket))
+    else {
         return;
     };
     if let Err(error) = common.tune(&socket, false) {
-        return log::warn!("the connection from {} is lost: {error}", peer.label());
+        return log::warn!("lost the connection from {}: {error}", peer.label());
     }
     let begin = |vouched| common.streams.begin(&peer, turn, socket.handle(), vouched);
     // If the member does not vouch, the second attempt still succeeds if the older stream has ended meanwhile.
-    if begin(false) == Begun::Occupied && begin(common.vouches(hello)) == Begun::Occupied {
-        return common.complain_unvouched(peer.id, socket.peer_addr().ok());
+    if begin(false) == Begun::Occupied && begin(common.vouches(handshake)) == Begun::Occupied {
+        return common.log_unvouched(peer.id, socket.peer_addr().ok());
     }
     let stream = Stream {
-        format: hello.format,
+        format: handshake.format,
         common,
         peer,
         turn,
@@ -234,7 +247,7 @@ fn receive(common: &Arc<Common>, hello: &Hello, turn: u64, socket: TcpStream, ea
     };
     // The table may have changed since the handshake was read. From `begin` on, a change of the table shuts the socket
     // down.
-    if common.table.admits(hello).is_ok() {
+    if common.table.admits(handshake).is_ok() {
         stream.run(early);
     }
 }
@@ -260,13 +273,13 @@ impl Stream<'_> {
         queue.call();
         let (member, format) = (*id, self.format);
         let event = FromPeers::Understands { member, format };
-        if self.common.events.tell(event).is_err() {
+        if self.common.events.send(event).is_err() {
             return;
         }
         let mut reader = self.common.reader_of(*id, MESSAGE_BYTES_MAX, early);
         if let Err(why) = self.read(&mut reader) {
             let label = self.peer.label();
-            log::warn!("closing the connection from {label}: {why}");
+            log::warn!("closed the connection from {label}: {why}");
         }
     }
 
@@ -280,7 +293,7 @@ impl Stream<'_> {
                 tally.clear();
                 let from = self.peer.id;
                 let event = FromPeers::Messages { from, messages };
-                if self.common.events.tell(event).is_err() {
+                if self.common.events.send(event).is_err() {
                     return Ok(());
                 }
             }
@@ -303,7 +316,7 @@ fn cut(reader: &mut FrameReader, tally: &mut Tally) -> Result<Vec<PeerMessage>, 
     let mut messages = Vec::new();
     while let Some((kind, payload)) = reader.next().map_err(|damage| damage.to_string())? {
         if kind != Kind::PeerMessage {
-            return Err(format!("a frame of kind {kind:?} among messages"));
+            return Err(format!("a frame of kind {kind:?} in a stream of messages"));
         }
         let peer_message =
             PeerMessage::decode(payload).map_err(|error| format!("a peer message is {error}"))?;
@@ -320,7 +333,7 @@ impl Drop for Stream<'_> {
         } = self;
         if common.streams.end(peer, *turn) {
             log::info!("the connection from {} has ended", peer.label());
-            common.news.unreachable(peer.id);
+            common.event_queue.unreachable(peer.id);
             // A dial shows whether the member's process has ended, or only the connection.
             peer.queue.call();
             common.forget_newcomer(peer.id);

@@ -4,7 +4,7 @@
 //! id its table does not contain: another member, asked at its address in the table, may have a newer table. Connecting
 //! processes cause at most one round of requests per second, to each member in turn, and never a connection to an
 //! address that they named themselves. All members in the answers are linked, not only the process that has connected.
-//! Therefore a crowd of strangers keeps no member out.
+//! Therefore many connections of other processes do not keep a new member out.
 
 use super::common::Common;
 use crate::dial;
@@ -26,7 +26,7 @@ const LIST_BYTES_MAX: u64 = 1 << 20;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A member's answer about its cluster.
-pub struct Told {
+pub struct MemberList {
     /// The URL of the answering member.
     pub url: String,
     /// The id of its cluster.
@@ -64,7 +64,7 @@ impl Listed {
 }
 
 /// Asks the member at `url`. Returns `None` if there is no answer, or if the answer is not that of a cluster member.
-pub fn ask(url: &Url) -> Option<Told> {
+pub fn ask(url: &Url) -> Option<MemberList> {
     let config = dial::config().timeout_global(Some(ANSWER_TIMEOUT)).build();
     let agent = dial::agent(config, url).ok()?;
     let mut answer = agent
@@ -75,7 +75,7 @@ pub fn ask(url: &Url) -> Option<Told> {
     let cluster = ids::parse(cluster)?;
     let body = answer.body_mut().with_config().limit(LIST_BYTES_MAX);
     let text = body.read_to_string().ok()?;
-    Some(Told {
+    Some(MemberList {
         url: url.as_str().to_owned(),
         cluster,
         members: serde_json::from_str(&text).ok()?,
@@ -107,10 +107,10 @@ impl Listing {
             return;
         }
         let thread = Arc::clone(common);
-        let begun = (common.crew).connection("peer-ask", move || thread.listing.run(&thread));
+        let begun = (common.resources).connection("peer-ask", move || thread.listing.run(&thread));
         match begun {
             Ok(()) => state.runs = true,
-            Err(error) => log::warn!("the thread peer-ask does not start: {error}"),
+            Err(error) => log::warn!("cannot start the thread peer-ask: {error}"),
         }
     }
 
@@ -122,7 +122,7 @@ impl Listing {
     /// The thread `peer-ask`.
     fn run(&self, common: &Arc<Common>) {
         while self.next() {
-            introduce(common);
+            add_newcomer(common);
             let state = self.state();
             let waited = self
                 .closing
@@ -144,18 +144,18 @@ impl Listing {
 }
 
 /// Asks the members of the table, and links the members that they list.
-fn introduce(common: &Arc<Common>) {
+fn add_newcomer(common: &Arc<Common>) {
     for known in common.table.members().into_values() {
         let urls = known.urls.iter().filter_map(|url| Url::parse(url).ok());
         for url in urls {
-            if common.crew.is_stopping() {
+            if common.resources.is_stopping() {
                 return;
             }
-            let told = ask(&url).filter(|told| told.cluster == common.me.cluster);
-            let Some(told) = told else { continue };
-            let why = format!("{} at {} lists it", known.name, told.url);
-            for listed in &told.members {
-                common.introduce(NodeId(listed.id), &listed.peer_urls, &why);
+            let list = ask(&url).filter(|list| list.cluster == common.me.cluster);
+            let Some(list) = list else { continue };
+            let why = format!("{} at {} lists it", known.name, list.url);
+            for listed in &list.members {
+                common.add_newcomer(NodeId(listed.id), &listed.peer_urls, &why);
             }
             break;
         }

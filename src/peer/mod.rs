@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Two members have two connections. Each member sends on the connection that it dialled. A connection begins as an
-//! HTTP/1.1 Upgrade on the peer port (`hello.rs`), so the same port can also answer `/members` and `/version`. After
+//! HTTP/1.1 Upgrade on the peer port (`handshake.rs`), so the same port can also answer `/members` and `/version`. After
 //! the 101, a blocking thread owns the socket, and the socket carries frames (`frame.rs`).
 //!
 //! # Threads
@@ -21,7 +21,7 @@
 //! | `peer-in-ID` | the connection from one member | bytes, and space in raft's channel (meanwhile the sender waits too) |
 //! | `snap-out-ID`, `snap-in-ID` | one snapshot, its connection and file | the socket, the disk |
 //! | `peer-ask` | the requests that ask members about an id that the table does not contain; runs only then | members' answers |
-//! | `peer-news` | events for the raft thread that are not peer messages | its condition variable, and space in raft's channel |
+//! | `peer-events` | events for the raft thread that are not peer messages | its condition variable, and space in raft's channel |
 //!
 //! The raft thread and the WAL thread never wait for these threads. They put peer messages into bounded queues
 //! (`queue.rs`).
@@ -34,7 +34,7 @@
 //! - The sender of an accepted connection is a member of this cluster, still has its data, and means this member (D12).
 //!   If the table does not contain the sender, it is accepted only if it proves that it knows the log, or if a member
 //!   lists it (`table.rs`).
-//! - This member dials no address that a stranger (a process that is not a member) named.
+//! - This member dials no address that only a process outside the cluster has named.
 //! - An open connection is replaced only by a connection that its member vouches for (`vouch.rs`).
 //! - A member is reported as gone only if its machine refused a connection. A timeout is no proof.
 //! - Memory is bounded: 8 MiB of bulk for each member, one budget for the long frames of all incoming connections, and
@@ -42,10 +42,10 @@
 //!
 //! # Reading order
 //!
-//! `hello.rs`, `frame.rs`, `lanes.rs`, `queue.rs`, `outgoing.rs` (with `dial.rs`), `incoming.rs`, `transfer.rs` and
+//! `handshake.rs`, `frame.rs`, `lanes.rs`, `queue.rs`, `outgoing.rs` (with `dial.rs`), `incoming.rs`, `transfer.rs` and
 //! `receive.rs`. The other files are `table.rs` (which ids are members), `vouch.rs` (whether a connection is its
-//! member's own), `listing.rs` (the members that other members list), `news.rs` (events for the raft thread), `crew.rs`
-//! (stopping) and `counters.rs`.
+//! member's own), `listing.rs` (the members that other members list), `raft_events.rs` (events for the raft thread),
+//! `resources.rs` (stopping) and `counters.rs`.
 //!
 //! # Left out
 //!
@@ -54,17 +54,17 @@
 
 mod common;
 mod counters;
-mod crew;
 mod dial;
 mod frame;
-mod hello;
+mod handshake;
 mod incoming;
 mod lanes;
 pub mod listing;
-mod news;
 mod outgoing;
 mod queue;
+mod raft_events;
 mod receive;
+mod resources;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -81,12 +81,12 @@ use crate::raft::{NodeId, Term};
 use crate::replica::peers::{FromPeers, Peers};
 use crate::wal::{Disk, Snapshots};
 use common::{Common, Peer};
-use crew::Crew;
 use crossbeam_channel::Sender;
-use hello::Me;
+use handshake::Me;
 use incoming::PeerPort;
-use news::Events;
+use raft_events::Events;
 use receive::Receiver;
+use resources::Resources;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -97,7 +97,7 @@ use transfer::Transfers;
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections that send no handshake within this time are closed, and those that do not read their response.
-const HELLO_TIME: Duration = Duration::from_secs(5);
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
 /// Limit for request bodies. No page of the peer port needs a large one.
 const BODY_BYTES: usize = 64 << 10;
@@ -108,9 +108,9 @@ const HEAD_BYTES: usize = 64 << 10;
 /// The limits of an HTTP server on the peer port. One worker is enough for it.
 pub fn limits() -> Limits {
     Limits {
-        head_time: HELLO_TIME,
-        idle_time: Some(HELLO_TIME),
-        write_time: HELLO_TIME,
+        head_time: HANDSHAKE_TIME,
+        idle_time: Some(HANDSHAKE_TIME),
+        write_time: HANDSHAKE_TIME,
         connections: connection_caps(descriptor_limit()).peers,
         // Members come from other machines.
         reserve_is_local: false,
@@ -161,15 +161,15 @@ impl<D: Disk> Link<D> {
             id: config.id,
             incarnation: config.incarnation,
         };
-        let crew = Crew::new();
-        let events = Events::new(config.to_raft, crew.stopped().clone());
+        let resources = Resources::new();
+        let events = Events::new(config.to_raft, resources.stopped().clone());
         let table = Table::new(me, &config.members);
         let common = Arc::new(Common::new(
             me,
             config.urls,
             config.timing,
             table,
-            crew,
+            resources,
             events,
         ));
         let snapshots = config.snapshots;
@@ -184,9 +184,9 @@ impl<D: Disk> Link<D> {
             common,
         });
         let common = Arc::clone(&link.common);
-        link.common
-            .crew
-            .critical("peer-news", move || common.news.run(&common.events))?;
+        link.common.resources.critical("peer-events", move || {
+            common.event_queue.run(&common.events)
+        })?;
         for (id, known) in link.common.table.others() {
             link.common.add(id, known)?;
         }
@@ -218,14 +218,16 @@ impl<D: Disk> Link<D> {
     /// members.
     pub fn stop(&self) {
         let common = &self.common;
-        common.news.close();
+        common.event_queue.close();
         common.listing.close();
         for peer in common.peers().values() {
             peer.queue.close();
         }
-        common.crew.stop();
-        if !common.crew.join(STOP_TIMEOUT) {
-            log::warn!("a thread between members still waits for something; it is left behind");
+        common.resources.stop();
+        if !common.resources.join(STOP_TIMEOUT) {
+            log::warn!(
+                "a peer connection's thread has not ended within {STOP_TIMEOUT:?}: stopping without it"
+            );
         }
     }
 
@@ -235,9 +237,9 @@ impl<D: Disk> Link<D> {
             let dropped = peer.queue.push(messages);
             return self.common.settle(&peer, dropped);
         }
-        self.common.news.unreachable(to);
+        self.common.event_queue.unreachable(to);
         let numbers = messages.filter_map(|peer_message| peer_message.question());
-        self.common.news.unsent(numbers.collect());
+        self.common.event_queue.unsent(numbers.collect());
     }
 }
 
@@ -277,7 +279,7 @@ impl<D: Disk> Peers for Link<D> {
         }
         for (id, known) in others {
             if let Err(error) = common.add(id, known) {
-                log::error!("no link to the new member {:x}: {error}", id.0);
+                log::error!("cannot connect to the new member {:x}: {error}", id.0);
             }
         }
     }

@@ -6,11 +6,11 @@
 
 use super::common::{Common, Peer};
 use super::counters::Tally;
-use super::crew::Held;
 use super::dial::{Call, Failure};
 use super::frame::{HEADER_BYTES, Kind, MESSAGE_BYTES_MAX, Origin};
-use super::hello::STREAM_PATH;
+use super::handshake::STREAM_PATH;
 use super::queue::{Taken, Woken};
+use super::resources::Held;
 use crate::engine::peer_message::PeerMessage;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Write};
@@ -31,7 +31,7 @@ pub(super) struct Outgoing {
     peer: Arc<Peer>,
     backoff: Backoff,
     /// The last failure that was logged for this member, so that it is logged once.
-    said: String,
+    logged: String,
 }
 
 /// How long to wait before the next dial.
@@ -48,7 +48,7 @@ impl Outgoing {
             common,
             peer,
             backoff,
-            said: String::new(),
+            logged: String::new(),
         }
     }
 
@@ -79,16 +79,20 @@ impl Outgoing {
     }
 
     fn failed(&mut self, failure: Failure) -> Pause {
-        let Common { news, timing, .. } = &*self.common;
+        let Common {
+            event_queue,
+            timing,
+            ..
+        } = &*self.common;
         let (why, hurried) = match failure {
             Failure::NobodyThere => {
                 self.common.note_nobody_there(&self.peer);
-                ("nobody listens at its peer URLs".into(), true)
+                ("no process listens at its peer URLs".into(), true)
             }
             Failure::Failed(why) => (why, true),
             Failure::Refused(why) => (why, false),
             Failure::Removed(why) => {
-                news.removed(self.peer.id);
+                event_queue.removed(self.peer.id);
                 (why, false)
             }
         };
@@ -96,9 +100,9 @@ impl Outgoing {
             true => self.backoff.next(),
             false => timing.refused,
         };
-        if self.said != why && !self.peer.queue.is_closed() {
+        if self.logged != why && !self.peer.queue.is_closed() {
             log::warn!("no connection to {}: {why}", self.peer.label());
-            self.said = why;
+            self.logged = why;
         }
         Pause { span, hurried }
     }
@@ -118,9 +122,9 @@ impl Outgoing {
         if peer.queue.is_closed() {
             return Pause::none();
         }
-        common.news.unreachable(peer.id);
+        common.event_queue.unreachable(peer.id);
         log::warn!("lost the connection to {}: {why}", peer.label());
-        self.said.clear();
+        self.logged.clear();
         if since.elapsed() < HELD {
             let span = self.backoff.next();
             return Pause {
@@ -138,10 +142,10 @@ impl Outgoing {
         let mut batch = Batch::default();
         loop {
             match self.peer.queue.take(&mut messages) {
-                Taken::Closed => return "it is no longer wanted".into(),
+                Taken::Closed => return "the link was closed".into(),
                 Taken::Nothing => {
                     if self.peer.queue.sleep(Some(socket), None) == Woken::Socket {
-                        return "it has closed it".into();
+                        return "the member has closed it".into();
                     }
                 }
                 Taken::Messages => {
@@ -149,7 +153,7 @@ impl Outgoing {
                     let written = batch.write(socket);
                     self.common.counters.sent(&self.peer.gauges, &batch.tally);
                     if let Err((done, error)) = written {
-                        self.common.news.unsent(batch.questions_from(done));
+                        self.common.event_queue.unsent(batch.questions_from(done));
                         return error.to_string();
                     }
                 }
@@ -191,7 +195,9 @@ impl Batch {
             let bytes = self.bytes.len() - start;
             if bytes > HEADER_BYTES + MESSAGE_BYTES_MAX {
                 // The receiver would end the connection because of it, each time again.
-                log::error!("a peer message of {bytes} bytes is too long to be sent");
+                log::error!(
+                    "dropped a peer message of {bytes} bytes: the limit is {MESSAGE_BYTES_MAX} bytes"
+                );
                 self.bytes.truncate(start);
                 continue;
             }
@@ -211,7 +217,8 @@ impl Batch {
                 Ok(count) => done += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let silent = io::Error::new(ErrorKind::TimedOut, "it takes nothing any more");
+                    let silent =
+                        io::Error::new(ErrorKind::TimedOut, "the member stopped accepting bytes");
                     return Err((done, silent));
                 }
                 Err(error) => return Err((done, error)),

@@ -1,10 +1,9 @@
 //! The queue of one member: its lanes, and the wake-up of their thread.
 //!
 //! The queue has one lock. The threads encode, write and report messages only without the lock. The thread that empties
-//! the queue sleeps in `poll` on a pipe (`ear` and `bell` in the code) and its socket. So it notices immediately a
-//! message, a reason to dial, the end of the link, and a connection that the other side closes. A byte is written to
-//! the pipe only if the thread sleeps. Therefore the pipe contains at most one byte, and while the thread is busy, a
-//! message costs no system call.
+//! the queue sleeps in `poll` on a pipe and on its socket. It wakes immediately for a message, a reason to dial, the end
+//! of the link, and a connection that the other side closes. Other threads write a byte to the pipe only if the thread
+//! sleeps. Therefore the pipe contains at most one byte, and while the thread is busy, a message costs no system call.
 
 use super::lanes::{Dropped, Lanes};
 use crate::engine::peer_message::PeerMessage;
@@ -26,7 +25,7 @@ pub(super) enum Taken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Woken {
     /// A byte in the pipe: a message, a reason to dial, or the end of the queue. The thread must check which one.
-    Bell,
+    Pipe,
     /// The socket is readable. On a connection that only sends, this is its end.
     Socket,
     TimeUp,
@@ -35,8 +34,8 @@ pub(super) enum Woken {
 /// The messages for one member.
 pub(super) struct Queue {
     state: Mutex<State>,
-    bell: PipeWriter,
-    ear: PipeReader,
+    wake_writer: PipeWriter,
+    wake_reader: PipeReader,
 }
 
 #[derive(Default)]
@@ -52,11 +51,11 @@ impl Queue {
     /// # Errors
     /// Fails if the system has no descriptor left.
     pub fn new() -> io::Result<Queue> {
-        let (ear, bell) = io::pipe()?;
+        let (wake_reader, wake_writer) = io::pipe()?;
         Ok(Queue {
             state: Mutex::default(),
-            bell,
-            ear,
+            wake_writer,
+            wake_reader,
         })
     }
 
@@ -91,19 +90,19 @@ impl Queue {
     /// Called after [`Taken::Nothing`]: waits for a byte in the pipe, or for the socket to be readable.
     pub fn sleep(&self, socket: Option<&TcpStream>, at_most: Option<Duration>) -> Woken {
         let timeout = at_most.and_then(|span| Timespec::try_from(span).ok());
-        let mut files = vec![PollFd::new(&self.ear, PollFlags::IN)];
+        let mut files = vec![PollFd::new(&self.wake_reader, PollFlags::IN)];
         files.extend(socket.map(|socket| PollFd::new(socket, PollFlags::IN)));
         // An interrupted poll has found no event. The caller checks the queue and calls again.
         let ready = poll(&mut files, timeout.as_ref()).unwrap_or(1);
-        let heard = |file: &PollFd<'_>| !file.revents().is_empty();
-        let (rung, socket) = (heard(&files[0]), files.get(1).is_some_and(heard));
-        if rung {
+        let is_ready = |file: &PollFd<'_>| !file.revents().is_empty();
+        let (woken, socket) = (is_ready(&files[0]), files.get(1).is_some_and(is_ready));
+        if woken {
             // The pipe contains one byte, so this does not block.
-            let _ = (&self.ear).read(&mut [0]);
+            let _ = (&self.wake_reader).read(&mut [0]);
         }
-        match (socket, rung || ready > 0) {
+        match (socket, woken || ready > 0) {
             (true, _) => Woken::Socket,
-            (false, true) => Woken::Bell,
+            (false, true) => Woken::Pipe,
             (false, false) => Woken::TimeUp,
         }
     }
@@ -168,7 +167,7 @@ impl Queue {
         drop(state);
         if sleeps {
             // The pipe is empty, so this does not block. It fails only if no thread reads the pipe any longer.
-            let _ = (&self.bell).write(&[1]);
+            let _ = (&self.wake_writer).write(&[1]);
         }
     }
 
@@ -190,7 +189,7 @@ mod tests {
         std::thread::scope(|scope| {
             assert_eq!(queue.take(&mut messages), Taken::Nothing);
             scope.spawn(|| queue.push([PeerMessage::AskIndex { number: 1 }].into_iter()));
-            assert_eq!(queue.sleep(None, Some(long)), Woken::Bell);
+            assert_eq!(queue.sleep(None, Some(long)), Woken::Pipe);
             assert_eq!(queue.take(&mut messages), Taken::Messages);
             queue.disconnected();
             scope.spawn(|| queue.call());

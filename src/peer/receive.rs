@@ -9,9 +9,9 @@
 //! written.
 
 use super::common::Common;
-use super::crew::Held;
 use super::frame::{FrameReader, Kind};
-use super::hello::Hello;
+use super::handshake::Handshake;
+use super::resources::Held;
 use super::transfer::{encode_position, plain};
 use crate::engine::plausible::{self, Writer};
 use crate::engine::state::{Loader, State};
@@ -85,19 +85,20 @@ impl<D: Disk> Receiver<D> {
     }
 
     /// The thread `snap-in-ID`: owns the socket and the file.
-    pub fn run(&self, hello: &Hello, socket: TcpStream, early: &[u8]) {
-        let (from, term) = (hello.from, hello.term.unwrap_or_default());
-        let Some(socket) = self.common.crew.hold(socket) else {
+    pub fn run(&self, handshake: &Handshake, socket: TcpStream, early: &[u8]) {
+        let (from, term) = (handshake.from, handshake.term.unwrap_or_default());
+        let Some(socket) = self.common.resources.hold(socket) else {
             return;
         };
         // The snapshot that is being received is replaced only by a connection that its sender vouches for.
-        if self.is_taken() && !self.common.vouches(hello) {
-            return self
-                .common
-                .complain_unvouched(from, socket.peer_addr().ok());
+        if self.is_taken() && !self.common.vouches(handshake) {
+            return self.common.log_unvouched(from, socket.peer_addr().ok());
         }
         let Some(_taken) = self.take_place(from, term, &socket) else {
-            return log::warn!("the snapshot of {:x} comes beside another one", from.0);
+            return log::warn!(
+                "refused a snapshot from {:x}: another one is being received",
+                from.0
+            );
         };
         let reader = self.common.reader_of(from, FRAME_BYTES_MAX, early);
         let incoming = Incoming {
@@ -108,7 +109,7 @@ impl<D: Disk> Receiver<D> {
             term,
         };
         if let Err(why) = incoming.run() {
-            log::warn!("the snapshot of {:x} is not used: {why}", from.0);
+            log::warn!("discarded a snapshot from {:x}: {why}", from.0);
         }
     }
 
@@ -168,6 +169,7 @@ struct Whole<D: Disk> {
 }
 
 impl<D: Disk> Incoming<'_, D> {
+    /// Returns an error, with the reason, if the snapshot was not installed.
     fn run(mut self) -> Result<(), String> {
         let common = &self.receiver.common;
         common
@@ -175,41 +177,50 @@ impl<D: Disk> Incoming<'_, D> {
             .map_err(|error| error.to_string())?;
         let whole = self.receive()?;
         let Some(position) = self.hand_over(whole)? else {
-            return Err("it was not needed, or took too long".into());
+            return Err("it was no longer needed, or its installation took too long".into());
         };
         let mut answer = Vec::new();
         let origin = self.receiver.common.origin();
         origin.frame(Kind::Installed, &mut answer, |out| {
             encode_position(position, out)
         });
-        let told = (&*self.socket).write_all(&answer);
-        told.map_err(|error| format!("its sender does not hear that it is: {}", plain(error)))
+        if let Err(error) = (&*self.socket).write_all(&answer) {
+            log::warn!(
+                "installed a snapshot from {:x}, but cannot confirm it to that member: {}",
+                self.from.0,
+                plain(error)
+            );
+        }
+        Ok(())
     }
 
     fn receive(&mut self) -> Result<Whole<D>, String> {
         let (bytes, mark) = self.begin()?;
-        let label = format!("{} ({bytes} bytes) of {:x}", mark.position, self.from.0);
-        log::info!("receiving the snapshot {label}");
+        log::info!(
+            "receiving the snapshot {} ({bytes} bytes) from {:x}",
+            mark.position,
+            self.from.0
+        );
         let receiver = self.receiver;
         let mut copy = Copy::begin(&receiver.snapshots, &mark, bytes);
         let loader = Loader::new(receiver.history_events);
         let mut loader = loader.limit_history(receiver.history_bytes);
-        let mut come = 0;
+        let mut received = 0;
         while let Some(slice) = self.next_slice()? {
-            come += slice.len() as u64;
+            received += slice.len() as u64;
             copy.write(slice);
-            let taken = loader.push(slice);
-            taken.map_err(|error| format!("its state cannot be read: {}", error.0))?;
+            let pushed = loader.push(slice);
+            pushed.map_err(|error| format!("its state cannot be decoded: {}", error.0))?;
         }
-        if come != bytes {
-            return Err(format!("of {bytes} bytes {come} have come"));
+        if received != bytes {
+            return Err(format!("received {received} bytes of {bytes}"));
         }
         let state = loader.finish(mark.position.index);
-        let state = state.map_err(|error| format!("its state cannot be read: {}", error.0))?;
+        let state = state.map_err(|error| format!("its state cannot be decoded: {}", error.0))?;
         let checked = plausible::check(&state, &mark, Writer::Member);
-        checked.map_err(|error| format!("it is refused: {}", error.0))?;
+        checked.map_err(|error| format!("its state is implausible: {}", error.0))?;
         if state.members.cluster != self.receiver.common.me.cluster {
-            return Err("it is of another cluster".into());
+            return Err("it belongs to another cluster".into());
         }
         let (writer, bytes) = match copy.seal() {
             Some(writer) => (writer, bytes),
@@ -244,10 +255,10 @@ impl<D: Disk> Incoming<'_, D> {
         let stall = self.receiver.common.timing.stall;
         let (kind, payload) = next(&mut self.reader, &self.socket, stall)?;
         let Some((bytes, mark)) = payload.split_first_chunk().filter(|_| kind == Kind::Mark) else {
-            return Err("it does not begin with its mark".into());
+            return Err("it does not begin with its metadata".into());
         };
         let mark =
-            SnapshotMetadata::decode(mark).map_err(|error| format!("its mark is {error}"))?;
+            SnapshotMetadata::decode(mark).map_err(|error| format!("its metadata is {error}"))?;
         Ok((u64::from_le_bytes(*bytes), mark))
     }
 
@@ -257,13 +268,13 @@ impl<D: Disk> Incoming<'_, D> {
         match next(&mut self.reader, &self.socket, stall)? {
             (Kind::Slice, slice) => Ok(Some(slice)),
             (Kind::End, []) => Ok(None),
-            (kind, _) => Err(format!("a frame of kind {kind:?} among its slices")),
+            (kind, _) => Err(format!("a frame of kind {kind:?} between its slices")),
         }
     }
 
     /// Hands the snapshot to raft. Returns its position once it is installed, or None if it was not used.
     fn hand_over(&self, whole: Whole<D>) -> Result<Option<Position>, String> {
-        let (installed, told) = bounded(1);
+        let (installed, result) = bounded(1);
         let writer = whole.writer;
         let received = Received {
             from: self.from,
@@ -276,11 +287,11 @@ impl<D: Disk> Incoming<'_, D> {
         };
         let common = &self.receiver.common;
         let event = FromPeers::Snapshot(Box::new(received));
-        let handed = common.events.tell(event);
+        let handed = common.events.send(event);
         handed.map_err(|_| "this member is stopping".to_owned())?;
         Ok(select! {
-            recv(told) -> position => position.ok(),
-            recv(common.crew.stopped()) -> _ => None,
+            recv(result) -> position => position.ok(),
+            recv(common.resources.stopped()) -> _ => None,
             recv(after(common.timing.stall)) -> _ => None,
         })
     }
@@ -322,13 +333,13 @@ fn next<'a>(
 ) -> Result<(Kind, &'a [u8]), String> {
     while !reader.has_frame().map_err(|damage| damage.to_string())? {
         match reader.fill_in_time(socket, Some(stall)) {
-            Ok(0) => return Err("its sender has ended it".into()),
+            Ok(0) => return Err("its sender closed the connection".into()),
             Ok(_) => {}
             Err(error) => return Err(plain(error).to_string()),
         }
     }
     let frame = reader.next().map_err(|damage| damage.to_string())?;
-    frame.ok_or_else(|| unreachable!("a frame that is there"))
+    frame.ok_or_else(|| unreachable!("has_frame found a whole frame"))
 }
 
 /// A full disk ends this transfer. Any other failure of the disk ends the process.

@@ -15,10 +15,10 @@
 //! - a member of the table lists it, asked at the address that the table has for it (`listing.rs`). This is for a
 //!   member whose own incarnation is not published yet.
 //!
-//! All others are refused, and no URL that a stranger names is dialled. A newcomer is forgotten when its connection
-//! ends, and the number of newcomers is limited.
+//! All other processes are refused, and the URLs that they name are not dialled. A newcomer is forgotten when its
+//! connection ends, and the number of newcomers is limited.
 
-use super::hello::{Hello, Me, Proof, Refusal};
+use super::handshake::{Handshake, Me, Proof, Refusal};
 use crate::engine::members::{Member, Members};
 use crate::raft::NodeId;
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ struct State {
     newcomers: BTreeMap<NodeId, Vec<String>>,
     /// URLs that members of the table have named for themselves, if they differ from the table. A member that was down
     /// while others moved does not know their new URLs, and cannot learn them without answering these members.
-    heard: BTreeMap<NodeId, Vec<String>>,
+    named: BTreeMap<NodeId, Vec<String>>,
 }
 
 /// Limit for newcomers. A member that misses more changes than this catches up from one of the newcomers.
@@ -64,8 +64,8 @@ impl State {
     fn known(&self, member: &Member) -> Known {
         let id = NodeId(member.id);
         let mut urls = member.peer_urls.clone();
-        let heard = self.heard.get(&id).into_iter().flatten();
-        urls.extend(heard.filter(|url| !member.peer_urls.contains(url)).cloned());
+        let named = self.named.get(&id).into_iter().flatten();
+        urls.extend(named.filter(|url| !member.peer_urls.contains(url)).cloned());
         Known {
             name: member.name.clone(),
             urls,
@@ -87,7 +87,7 @@ impl Table {
         let state = State {
             members: members.clone(),
             newcomers: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            named: BTreeMap::new(),
         };
         Table {
             me,
@@ -101,11 +101,11 @@ impl Table {
         let State {
             members,
             newcomers,
-            heard,
+            named,
         } = &mut *state;
         // If the table has new URLs for a member, they are newer than the URLs that the member has named.
         let urls = |members: &Members, id: NodeId| Some(members.get(id)?.peer_urls.clone());
-        heard.retain(|id, _| {
+        named.retain(|id, _| {
             urls(members, *id).is_some() && urls(members, *id) == urls(&before, *id)
         });
         newcomers.retain(|id, _| members.get(*id).is_none() && !members.was_removed(*id));
@@ -147,17 +147,17 @@ impl Table {
 
     /// Stores the URLs that a member names for itself. The member must have shown itself before. Some: it is to be
     /// dialled at these URLs, too.
-    pub fn hear(&self, from: NodeId, urls: &[String]) -> Option<Known> {
+    pub fn learn_urls(&self, from: NodeId, urls: &[String]) -> Option<Known> {
         let mut state = self.state();
         let member = state.members.get(from)?.clone();
         let is_known = urls.iter().all(|url| member.peer_urls.contains(url));
         if from == self.me.id
             || is_known
-            || state.heard.get(&from).is_some_and(|heard| heard == urls)
+            || state.named.get(&from).is_some_and(|named| named == urls)
         {
             return None;
         }
-        state.heard.insert(from, urls.to_vec());
+        state.named.insert(from, urls.to_vec());
         Some(state.known(&member))
     }
 
@@ -167,32 +167,31 @@ impl Table {
     }
 
     /// Adds a newcomer that a proof or a member vouches for. `is_open` returns whether a newcomer is connected. If
-    /// there are too many newcomers, one that is not connected is removed. Nothing is added if the table contains or
-    /// has removed the member, if it is known at these URLs, or if all newcomers are connected and the limit is
-    /// reached.
-    pub fn introduce(
+    /// there are too many newcomers, one that is not connected is removed. This adds none if the table contains or has
+    /// removed the member, if it is known at these URLs, or if all newcomers are connected and the limit is reached.
+    pub fn add_newcomer(
         &self,
         id: NodeId,
         urls: &[String],
         is_open: impl Fn(NodeId) -> bool,
-    ) -> Introduced {
+    ) -> AddedNewcomer {
         let mut state = self.state();
         let is_named = state.members.get(id).is_some() || state.members.was_removed(id);
         let is_known = state.newcomers.get(&id).is_some_and(|known| known == urls);
         if id == self.me.id || is_named || is_known || urls.is_empty() {
-            return Introduced::default();
+            return AddedNewcomer::default();
         }
-        let mut introduced = Introduced::default();
+        let mut added = AddedNewcomer::default();
         if state.newcomers.len() >= NEWCOMERS_MAX && !state.newcomers.contains_key(&id) {
             let Some(idle) = state.newcomers.keys().copied().find(|id| !is_open(*id)) else {
-                return introduced;
+                return added;
             };
             state.newcomers.remove(&idle);
-            introduced.forgotten = Some(idle);
+            added.forgotten = Some(idle);
         }
         state.newcomers.insert(id, urls.to_vec());
-        introduced.new = Some(newcomer(urls));
-        introduced
+        added.new = Some(newcomer(urls));
+        added
     }
 
     /// Forgets a newcomer whose connection has ended. False: it is not a newcomer.
@@ -201,20 +200,20 @@ impl Table {
     }
 
     /// Whether the sender of this handshake is accepted.
-    pub fn admits(&self, hello: &Hello) -> Result<Admitted, Refusal> {
-        let from = hello.from;
+    pub fn admits(&self, handshake: &Handshake) -> Result<Admitted, Refusal> {
+        let from = handshake.from;
         let state = self.state();
         if state.members.was_removed(from) {
             return Err(Refusal::Removed(from));
         }
-        if hello.proof == Proof::Wrong {
+        if handshake.proof == Proof::Wrong {
             return Err(self.lost_its_data(&state));
         }
-        let is_proven = hello.proof == Proof::Valid;
+        let is_proven = handshake.proof == Proof::Valid;
         let member = state.members.get(from).filter(|_| from != self.me.id);
         match member.map(|member| state.known(member)) {
             Some(known) => match known.incarnation {
-                Some(published) if published != hello.incarnation => {
+                Some(published) if published != handshake.incarnation => {
                     Err(Refusal::LostItsData(from, Box::new(known)))
                 }
                 published => Ok(Admitted {
@@ -265,9 +264,9 @@ impl Table {
     }
 }
 
-/// The result of [`Table::introduce`].
+/// The result of [`Table::add_newcomer`].
 #[derive(Debug, Default)]
-pub(super) struct Introduced {
+pub(super) struct AddedNewcomer {
     /// The newcomer to link.
     pub new: Option<Known>,
     /// A newcomer that was removed to make space. Its link ends.
@@ -299,23 +298,27 @@ mod tests {
         let table = Table::new(me, &members);
         let urls = || table.others().get(&two).map(|known| known.urls.clone());
         let said = ["http://b:2".to_owned()];
-        assert!(table.hear(one, &said).is_none(), "it is this member");
-        assert!(table.hear(NodeId(3), &said).is_none(), "nobody knows it");
+        assert!(table.learn_urls(one, &said).is_none(), "it is this member");
         assert!(
-            table.hear(two, &["http://b:1".to_owned()]).is_none() && table.hear(two, &[]).is_none()
+            table.learn_urls(NodeId(3), &said).is_none(),
+            "nobody knows it"
+        );
+        assert!(
+            table.learn_urls(two, &["http://b:1".to_owned()]).is_none()
+                && table.learn_urls(two, &[]).is_none()
         );
         let both = ["http://b:1".to_owned(), "http://b:2".to_owned()];
         assert_eq!(
-            table.hear(two, &said).map(|known| known.urls),
+            table.learn_urls(two, &said).map(|known| known.urls),
             Some(both.to_vec())
         );
-        assert!(table.hear(two, &said).is_none(), "it is known by now");
+        assert!(table.learn_urls(two, &said).is_none(), "it is known by now");
         table.update(&members);
         assert_eq!(urls(), Some(both.to_vec()));
         members.update(&member(2, "http://b:3")).expect("an update");
         table.update(&members);
         assert_eq!(urls(), Some(vec!["http://b:3".to_owned()]));
-        table.hear(two, &said);
+        table.learn_urls(two, &said);
         members.remove(two);
         table.update(&members);
         assert_eq!(urls(), None);

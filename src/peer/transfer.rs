@@ -13,7 +13,7 @@
 use super::common::Common;
 use super::dial::{Call, Failure};
 use super::frame::Kind;
-use super::hello::SNAPSHOT_PATH;
+use super::handshake::SNAPSHOT_PATH;
 use crate::raft::{LogIndex, NodeId, Position, Term};
 use crate::wal::{Disk, SnapshotReader, Snapshots, WalError, WalErrorKind};
 use std::collections::BTreeSet;
@@ -46,7 +46,7 @@ impl<D: Disk> Transfers<D> {
     /// Starts a transfer. It always ends with one `SnapshotSent`.
     pub fn begin(self: &Arc<Self>, to: NodeId, term: Term) {
         if !self.running().insert(to) {
-            return self.common.news.snapshot_sent(to, None);
+            return self.common.event_queue.snapshot_sent(to, None);
         }
         let ending = Ending {
             transfers: Arc::clone(self),
@@ -56,17 +56,17 @@ impl<D: Disk> Transfers<D> {
         let name = format!("snap-out-{:x}", to.0);
         let begun = self
             .common
-            .crew
+            .resources
             .connection(&name, move || ending.reach(term));
         if let Err(error) = begun {
-            log::warn!("the thread {name} does not start: {error}");
+            log::warn!("cannot start the thread {name}: {error}");
         }
     }
 
     fn send(&self, to: NodeId, term: Term) -> Result<Position, String> {
         let newest = self.snapshots.newest().map_err(|error| error.to_string())?;
-        let mut snapshot = newest.ok_or("there is none yet")?;
-        let peer = self.common.peer(to).ok_or("it is no member")?;
+        let mut snapshot = newest.ok_or("this member has no snapshot yet")?;
+        let peer = self.common.peer(to).ok_or("it is not a member")?;
         let call = Call {
             common: &self.common,
             to,
@@ -74,10 +74,10 @@ impl<D: Disk> Transfers<D> {
             path: SNAPSHOT_PATH,
             term: Some(term),
             token: peer.token,
-            given_up: &|| self.common.crew.is_stopping(),
+            given_up: &|| self.common.resources.is_stopping(),
         };
         let (socket, url) = call.dial().map_err(|failure| match failure {
-            Failure::NobodyThere => "nobody listens at its peer URLs".to_owned(),
+            Failure::NobodyThere => "no process listens at its peer URLs".to_owned(),
             Failure::Failed(why) | Failure::Refused(why) | Failure::Removed(why) => why,
         })?;
         let (position, bytes) = (snapshot.mark().position, snapshot.bytes());
@@ -91,9 +91,9 @@ impl<D: Disk> Transfers<D> {
                 Trouble::Snapshot(error) => {
                     if error.kind == WalErrorKind::Damaged {
                         self.snapshots.set_aside(position);
-                        self.common.news.snapshot_unreadable();
+                        self.common.event_queue.snapshot_unreadable();
                     }
-                    format!("{error}; another one is made")
+                    format!("{error}; making a new snapshot")
                 }
             })?;
         let installed = self.await_answer(&socket, to)?;
@@ -127,10 +127,12 @@ impl<D: Disk> Transfers<D> {
         loop {
             if let Some((kind, payload)) = reader.next().map_err(|damage| damage.to_string())? {
                 let position = decode_position(payload).filter(|_| kind == Kind::Installed);
-                return position.ok_or_else(|| "its answer is not to be understood".into());
+                return position.ok_or_else(|| "its answer is malformed".into());
             }
             match reader.fill_in_time(socket, Some(patience)) {
-                Ok(0) => return Err("it was not used there".into()),
+                Ok(0) => {
+                    return Err("the receiver has not installed it; see the receiver's log".into());
+                }
                 Ok(_) => {}
                 Err(error) => return Err(format!("no answer: {}", plain(error))),
             }
@@ -160,7 +162,7 @@ impl<D: Disk> Ending<D> {
     fn reach(mut self, term: Term) {
         match self.transfers.send(self.to, term) {
             Ok(position) => self.installed = Some(position),
-            Err(why) => log::warn!("no snapshot for {:x}: {why}", self.to.0),
+            Err(why) => log::warn!("cannot send a snapshot to {:x}: {why}", self.to.0),
         }
     }
 }
@@ -176,7 +178,7 @@ impl<D: Disk> Drop for Ending<D> {
         if let Some(peer) = transfers.common.peer(*to) {
             peer.gauges.snapshot(installed.is_some());
         }
-        transfers.common.news.snapshot_sent(*to, *installed);
+        transfers.common.event_queue.snapshot_sent(*to, *installed);
     }
 }
 
@@ -190,7 +192,10 @@ fn write(mut socket: &TcpStream, frame: &[u8]) -> Result<(), String> {
 /// Replaces the error of a socket's time limit with a readable one.
 pub(super) fn plain(error: io::Error) -> io::Error {
     match error.kind() {
-        ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "nothing moves any more"),
+        ErrorKind::WouldBlock => io::Error::new(
+            ErrorKind::TimedOut,
+            "the connection has transferred no byte for too long",
+        ),
         _ => error,
     }
 }

@@ -6,11 +6,11 @@
 //!
 //! - for a stream that would replace an open one, and for a snapshot while another one is being received;
 //! - for a sender that has not shown itself: the log has not published its incarnation, and it does not know this
-//!   member's. Only the answer distinguishes it from a stranger.
+//!   member's. Only the answer distinguishes it from a process that is not a member.
 //!
 //! A member is asked one question at a time, and at most ten in a second, however many processes connect in its name. A
 //! few connections wait for the answer. The others are refused and can try again. The member's own next connection
-//! finds the remembered answer, so a crowd of strangers does not keep it out.
+//! finds the remembered answer, so many connections of other processes do not keep it out.
 
 use crate::raft::NodeId;
 use std::collections::BTreeMap;

@@ -67,7 +67,7 @@ fn a_member_restored_over_again_is_refused() {
     cluster.node_mut(2).wipe();
     restore(&cluster, 2, &file);
     cluster.node_mut(2).spawn();
-    await_log(&cluster, &[0, 1, 2], "comes with another data directory");
+    await_log(&cluster, &[0, 1, 2], "has another data directory");
     cluster.wait_leader_among(&[0, 1]);
     cluster.put(1, "/new", "day");
     assert!(!cluster.node(2).is_healthy(), "it takes part again");

@@ -331,7 +331,7 @@ fn nobody_speaks_for_a_member_that_has_not_started() {
         for peer_message in [heartbeat(term + 1), vote(term + 1), garbage(term + 1, 4)] {
             let (mut socket, _) = claim.dial(*address, *victim, "http://127.0.0.1:1");
             let _ = socket.write_all(&claim.frame(&peer_message));
-            assert!(is_closed(&mut socket), "it is heard");
+            assert!(is_closed(&mut socket), "it is not accepted");
         }
     }
     undisturbed.check(&mut cluster, "a stranger in the name of a new member");

@@ -207,7 +207,7 @@ fn a_full_channel_holds_up_the_sender_and_stopping_ends_all() {
     let begin = Instant::now();
     two.link.stop();
     assert!(
-        two.link.common.crew.join(Duration::ZERO),
+        two.link.common.resources.join(Duration::ZERO),
         "all threads have ended"
     );
     assert!(
@@ -218,7 +218,7 @@ fn a_full_channel_holds_up_the_sender_and_stopping_ends_all() {
     let begin = Instant::now();
     one.link.stop();
     assert!(
-        one.link.common.crew.join(Duration::ZERO),
+        one.link.common.resources.join(Duration::ZERO),
         "all threads have ended"
     );
     assert!(

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::peer::frame::{Bounds, Budget, FrameReader, Kind, Origin};
-use crate::peer::hello::{Greeting, Me, SNAPSHOT_PATH, STREAM_PATH};
+use crate::peer::handshake::{Greeting, Me, SNAPSHOT_PATH, STREAM_PATH};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 

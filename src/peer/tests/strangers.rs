@@ -7,7 +7,7 @@ use super::raw::{
 use super::*;
 use crate::peer::dial::{Call, Failure};
 use crate::peer::frame::Kind;
-use crate::peer::hello::{Greeting, Me, STREAM_PATH};
+use crate::peer::handshake::{Greeting, Me, STREAM_PATH};
 use std::io::{Read, Write};
 
 /// A table from which member 9 was removed.
@@ -44,7 +44,7 @@ fn whoever_does_not_belong_here_is_told_why() {
             },
             1,
             "412",
-            "no member of the cluster bad",
+            "not a member of the cluster bad",
         ),
         (claim(2), 3, "421", "this is not the member 3"),
         (claim(9), 1, "410", "was removed from the cluster"),
@@ -81,39 +81,39 @@ fn whoever_does_not_belong_here_is_told_why() {
 #[test]
 fn what_is_no_hello_is_refused_and_pages_are_served() {
     let (one, _two) = pair();
-    let hello = claim(2).request(NodeId(1), &greeting(STREAM_PATH));
-    let hello = String::from_utf8(hello).expect("text");
+    let handshake = claim(2).request(NodeId(1), &greeting(STREAM_PATH));
+    let handshake = String::from_utf8(handshake).expect("text");
     let table = [
         (
-            hello.replace("Protocol: 1", "Protocol: 2"),
+            handshake.replace("Protocol: 1", "Protocol: 2"),
             "426",
             "version 1",
         ),
         (
-            hello.replace("Upgrade: edgetcd-raft", "Upgrade: h2c"),
+            handshake.replace("Upgrade: edgetcd-raft", "Upgrade: h2c"),
             "400",
-            "for members",
+            "only members",
         ),
         (
-            hello.replace("X-Edgetcd-From: 2", "X-Edgetcd-From: +2"),
+            handshake.replace("X-Edgetcd-From: 2", "X-Edgetcd-From: +2"),
             "400",
             "no hex number",
         ),
         (
-            hello.replace("X-Edgetcd-To", "X-To"),
+            handshake.replace("X-Edgetcd-To", "X-To"),
             "400",
             "a header is missing",
         ),
         (
-            hello.replace("/raft/stream", "/raft/snapshot"),
+            handshake.replace("/raft/stream", "/raft/snapshot"),
             "400",
             "of no term",
         ),
-        (hello.replace("GET", "POST"), "400", "for members"),
+        (handshake.replace("GET", "POST"), "400", "only members"),
         (
             "GET /raft/stream HTTP/1.1\r\nHost: x\r\n\r\n".into(),
             "400",
-            "for members",
+            "only members",
         ),
         (
             "GET /else HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into(),
@@ -152,7 +152,11 @@ fn garbage_ends_the_stream_and_nothing_else() {
         let (mut socket, said) = stream(a, &claim(2), 1);
         assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
         socket.write_all(&good).expect("write");
-        assert_eq!(one.messages(2, 1), [heartbeat(1)], "a sound one is heard");
+        assert_eq!(
+            one.messages(2, 1),
+            [heartbeat(1)],
+            "a correct one is accepted"
+        );
         socket.write_all(&bytes).expect("write");
         assert!(has_ended(&mut socket), "{bytes:?}");
     }
@@ -171,14 +175,14 @@ fn a_removed_member_is_told_as_often_as_it_asks() {
         "{refused:?}"
     );
     // Raft may have ignored the first event, because it knew a leader then.
-    nine.link.common.news.removed(NodeId(1));
+    nine.link.common.event_queue.removed(NodeId(1));
     nine.event(|event| matches!(event, FromPeers::Removed { .. }).then_some(()));
     drop(one);
 }
 
 /// Any process at a member's address can send this answer, but only the member can prove that it is one.
 #[test]
-fn a_strangers_410_does_not_end_a_member() {
+fn a_410_of_an_unknown_process_does_not_end_a_member() {
     let (one, two) = with_bare(Timing::new(Duration::from_secs(1)));
     let token = one.link.common.peer(NodeId(2)).expect("a member").token;
     let proof = |incarnation| claim(2).removal(NodeId(2), NodeId(1), token, incarnation);
@@ -233,7 +237,7 @@ fn a_member_without_its_data_hears_nothing_and_is_not_heard() {
     );
 }
 
-/// A stranger connects first in the name of a member that has not published yet, and connects repeatedly.
+/// An unknown process connects first in the name of a member that has not published yet, and connects repeatedly.
 #[test]
 fn a_member_that_has_not_published_is_heard_whoever_uses_its_name() {
     let (one, a) = listener();
@@ -270,7 +274,7 @@ fn a_member_that_has_not_published_is_heard_whoever_uses_its_name() {
     assert!(said.starts_with("HTTP/1.1 409 "), "{said}");
 }
 
-/// With the incarnation, a stranger could pass for this member with the others.
+/// With the incarnation, an unknown process could pass for this member with the others.
 #[test]
 fn the_incarnation_is_shown_to_members_only() {
     let (one, a) = listener();
@@ -294,7 +298,7 @@ fn the_incarnation_is_shown_to_members_only() {
     assert!(shown(&greeted(None)), "it has shown its own");
 }
 
-/// A stranger that knows a member's incarnation dials repeatedly in its name.
+/// An unknown process that knows a member's incarnation dials repeatedly in its name.
 #[test]
 fn an_open_stream_gives_way_only_to_one_that_its_member_vouches_for() {
     let (one, a) = listener();
@@ -436,9 +440,9 @@ fn a_member_that_another_one_lists_is_heard_and_forgotten_when_it_goes() {
     });
 }
 
-/// Otherwise a stranger could make this member connect to any URL, with a thread for each name.
+/// Otherwise an unknown process could make this member connect to any URL, with a thread for each name.
 #[test]
-fn a_stranger_gets_no_link_and_its_urls_are_not_dialled() {
+fn an_unknown_process_gets_no_link_and_its_urls_are_not_dialled() {
     let (one, _two) = with_bare(Timing::new(Duration::from_secs(1)));
     let trap = Bare::listen();
     let urls = [format!("http://{}", trap.address)];

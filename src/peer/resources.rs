@@ -1,8 +1,8 @@
 //! The threads and sockets of a link, so that stopping ends all of them.
 //!
-//! Every thread holds a token. When the last token is dropped, all threads have ended. Every socket that a thread may
-//! block on is also registered here. Stopping shuts the socket down, which wakes a blocked reader or writer with an
-//! error.
+//! Every thread holds a clone of one channel's sender, its token. When the last token is dropped, the channel
+//! disconnects, and all threads have ended. Every socket that a thread may block on is also registered here. Stopping
+//! shuts the socket down, which wakes a blocked reader or writer with an error.
 
 use crate::threads;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -19,7 +19,7 @@ use std::time::Duration;
 const STACK_BYTES: usize = 256 << 10;
 
 /// Threads and sockets of one link.
-pub(super) struct Crew {
+pub(super) struct Resources {
     state: Mutex<State>,
     stopped: Receiver<Infallible>,
     ended: Receiver<Infallible>,
@@ -37,8 +37,8 @@ struct Running {
     token: Sender<Infallible>,
 }
 
-impl Crew {
-    pub fn new() -> Arc<Crew> {
+impl Resources {
+    pub fn new() -> Arc<Resources> {
         let (stop, stopped) = bounded(0);
         let (token, ended) = bounded(0);
         let state = State {
@@ -46,7 +46,7 @@ impl Crew {
             sockets: BTreeMap::new(),
             next: 0,
         };
-        Arc::new(Crew {
+        Arc::new(Resources {
             state: Mutex::new(state),
             stopped,
             ended,
@@ -76,11 +76,11 @@ impl Crew {
 
     fn token(&self) -> io::Result<Sender<Infallible>> {
         let running = self.state().running.as_ref().map(|r| r.token.clone());
-        running.ok_or_else(|| io::Error::other("it is stopping"))
+        running.ok_or_else(|| io::Error::other("this member is stopping"))
     }
 
     /// Registers a socket. Returns None, and closes the socket, if the link is stopping.
-    pub fn hold(self: &Arc<Crew>, socket: TcpStream) -> Option<Held> {
+    pub fn hold(self: &Arc<Resources>, socket: TcpStream) -> Option<Held> {
         let mut state = self.state();
         state.running.as_ref()?;
         let (socket, number) = (Arc::new(socket), state.next);
@@ -88,7 +88,7 @@ impl Crew {
         state.sockets.insert(number, Arc::clone(&socket));
         drop(state);
         Some(Held {
-            crew: Arc::clone(self),
+            resources: Arc::clone(self),
             number,
             socket,
         })
@@ -112,7 +112,7 @@ impl Crew {
         }
     }
 
-    /// Called after [`Crew::stop`]: whether all threads have ended in time. A thread that waits for a resolver may not
+    /// Called after [`Resources::stop`]: whether all threads have ended in time. A thread that waits for a resolver may not
     /// end.
     pub fn join(&self, at_most: Duration) -> bool {
         matches!(
@@ -128,7 +128,7 @@ impl Crew {
 
 /// A registered socket. Its drop shuts the socket down, even if other handles to it exist.
 pub(super) struct Held {
-    crew: Arc<Crew>,
+    resources: Arc<Resources>,
     number: u64,
     socket: Arc<TcpStream>,
 }
@@ -150,7 +150,7 @@ impl Deref for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.crew.state().sockets.remove(&self.number);
+        self.resources.state().sockets.remove(&self.number);
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The channel to the raft thread is bounded. Peer messages wait there for space, each on the thread of its connection.
 //! Events that are detected *on* the raft thread (a full queue), or that must not wait behind peer messages, are
-//! reported by the `peer-news` thread. It collects events, so that none is lost and they need little memory. It limits
+//! reported by the `peer-events` thread. It collects events, so that none is lost and they need little memory. It limits
 //! how often it reports the same event.
 
 use crate::raft::{NodeId, Position};
@@ -33,7 +33,7 @@ impl Events {
     }
 
     /// Waits until the channel has space.
-    pub fn tell(&self, event: FromPeers) -> Result<(), Ended> {
+    pub fn send(&self, event: FromPeers) -> Result<(), Ended> {
         let event = match self.to_raft.try_send(event) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Disconnected(_)) => return Err(Ended),
@@ -47,9 +47,9 @@ impl Events {
 }
 
 /// Events that are not reported yet. `changed` is notified by every thread that adds an event, and by `close`. Only the
-/// news thread waits on it. Events are sent only after `state` is unlocked.
+/// thread `peer-events` waits on it. Events are sent only after `state` is unlocked.
 #[derive(Default)]
-pub(super) struct News {
+pub(super) struct EventQueue {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -59,7 +59,7 @@ struct State {
     unsent: Vec<u64>,
     unreachable: BTreeSet<NodeId>,
     /// When each member was last reported as unreachable.
-    told: BTreeMap<NodeId, Instant>,
+    reported: BTreeMap<NodeId, Instant>,
     gone: BTreeSet<NodeId>,
     snapshots: Vec<(NodeId, Option<Position>)>,
     /// This member's own newest snapshot was found damaged.
@@ -69,7 +69,7 @@ struct State {
     closed: bool,
 }
 
-impl News {
+impl EventQueue {
     pub fn unsent(&self, mut numbers: Vec<u64>) {
         if !numbers.is_empty() {
             self.change(|state| state.unsent.append(&mut numbers));
@@ -102,11 +102,11 @@ impl News {
         self.change(|state| state.closed = true);
     }
 
-    /// The news thread. It runs until [`News::close`].
+    /// The thread `peer-events`. It runs until [`EventQueue::close`].
     pub fn run(&self, events: &Events) {
         while let Some(batch) = self.next() {
             for event in batch {
-                if events.tell(event).is_err() {
+                if events.send(event).is_err() {
                     return;
                 }
             }
@@ -159,14 +159,14 @@ impl State {
                 .into_iter()
                 .map(FromPeers::Gone),
         );
-        self.told
-            .retain(|_, told| now.duration_since(*told) < QUIET);
+        self.reported
+            .retain(|_, reported| now.duration_since(*reported) < QUIET);
         let (quiet, due) = std::mem::take(&mut self.unreachable)
             .into_iter()
-            .partition(|id| self.told.contains_key(id));
+            .partition(|id| self.reported.contains_key(id));
         self.unreachable = quiet;
         let due: BTreeSet<NodeId> = due;
-        self.told.extend(due.iter().map(|id| (*id, now)));
+        self.reported.extend(due.iter().map(|id| (*id, now)));
         batch.extend(due.into_iter().map(FromPeers::Unreachable));
         // Raft receives this event before the end of the transfer that found the damage.
         let unreadable = std::mem::take(&mut self.unreadable);
@@ -180,8 +180,12 @@ impl State {
 
     /// How long until the first delayed event may be reported.
     fn next_due(&self, now: Instant) -> Option<Duration> {
-        let told = self.unreachable.iter().filter_map(|id| self.told.get(id));
-        told.map(|told| QUIET.saturating_sub(now.duration_since(*told)))
+        let reported = self
+            .unreachable
+            .iter()
+            .filter_map(|id| self.reported.get(id));
+        reported
+            .map(|reported| QUIET.saturating_sub(now.duration_since(*reported)))
             .min()
     }
 }

@@ -22,11 +22,10 @@
 //! member that has lost its data must not follow a leader either. A refusal is a status with a line of text. The
 //! refusal of a removed member names that member in `X-Edgetcd-Removed`, together with the cluster.
 //!
-//! # What a stranger learns
+//! # How members recognize each other
 //!
-//! Anybody can connect to the peer port, and ids are public. An incarnation is not public: members learn each other's
-//! from the log, and no page shows one. It distinguishes a member from a stranger (a process that is not a member) in
-//! two ways.
+//! Any process can connect to the peer port, and ids are public. An incarnation is not public: members learn each
+//! other's from the log, and no page shows one. It distinguishes a member from any other process in two ways.
 //!
 //! - The sender names its own incarnation, which must be the one that the log has published. Before the log has
 //!   published one, nothing is known about the sender, and nothing is bound to it.
@@ -112,7 +111,7 @@ pub(super) enum Proof {
 
 /// The content of a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hello {
+pub(super) struct Handshake {
     pub from: NodeId,
     pub incarnation: u64,
     pub proof: Proof,
@@ -226,11 +225,11 @@ impl Me {
     }
 
     /// Reads the head of a connection that is meant for this member of this cluster.
-    pub fn read(&self, request: &Request<'_>) -> Result<Hello, Refusal> {
+    pub fn read(&self, request: &Request<'_>) -> Result<Handshake, Refusal> {
         let upgrade = request.header("upgrade").unwrap_or_default();
         if request.method() != "GET" || !upgrade.eq_ignore_ascii_case(PROTOCOL.as_bytes()) {
             return Err(Refusal::Malformed(
-                "it does not ask for an upgrade to edgetcd-raft",
+                "the request does not ask for an upgrade to edgetcd-raft",
             ));
         }
         // The version is checked first, because another version may format the other headers differently.
@@ -241,7 +240,7 @@ impl Me {
         let from = self.sender(request)?;
         let term = request.header(TERM).map(|_| number(request, TERM));
         let token = token_of(request)?;
-        Ok(Hello {
+        Ok(Handshake {
             from,
             incarnation: id(request, INCARNATION)?,
             proof: self.proof_of(request, from, token.unwrap_or(0)),
@@ -256,7 +255,7 @@ impl Me {
         let valid = self.proof(from, self.id, token, self.incarnation);
         match request.header(PROOF) {
             None => Proof::Missing,
-            Some(told) if told == valid.as_bytes() => Proof::Valid,
+            Some(proof) if proof == valid.as_bytes() => Proof::Valid,
             Some(_) => Proof::Wrong,
         }
     }
@@ -315,18 +314,18 @@ fn urls(request: &Request<'_>) -> Result<Vec<String>, Refusal> {
         return Ok(Vec::new());
     }
     let urls = Url::parse_list(text(request, URLS)?)
-        .map_err(|_| Refusal::Malformed("its peer URLs are none"))?;
+        .map_err(|_| Refusal::Malformed("its peer URLs are invalid"))?;
     let urls = urls.iter().take(URLS_MAX);
     Ok(urls.map(|url| url.as_str().to_owned()).collect())
 }
 
 fn id(request: &Request<'_>, name: &'static str) -> Result<u64, Refusal> {
-    ids::parse(text(request, name)?).ok_or(Refusal::Malformed("an id is no hex number"))
+    ids::parse(text(request, name)?).ok_or(Refusal::Malformed("an id is not a hex number"))
 }
 
 fn number(request: &Request<'_>, name: &'static str) -> Result<u64, Refusal> {
     let parsed = text(request, name)?.parse();
-    parsed.map_err(|_| Refusal::Malformed("a header is no number"))
+    parsed.map_err(|_| Refusal::Malformed("a header is not a number"))
 }
 
 impl Refusal {
@@ -344,15 +343,15 @@ impl Refusal {
         }
     }
 
-    /// The text that the sender receives. A sender that names another cluster, or another member, may be a stranger
-    /// that probes the port.
-    fn told(&self) -> String {
+    /// The text that the sender receives. A sender that names another cluster, or another member, may be a process that
+    /// probes the port, so it does not learn the ids of this member.
+    fn text(&self) -> String {
         match self {
             Refusal::Cluster { theirs, .. } => format!(
-                "this is no member of the cluster {theirs:x}: check the peer URLs; the log of this member says more"
+                "this is not a member of the cluster {theirs:x}: check the peer URLs; this member's log has details"
             ),
             Refusal::NotMe { meant, .. } => format!(
-                "this is not the member {:x}: check the peer URLs; the log of this member says more",
+                "this is not the member {:x}: check the peer URLs; this member's log has details",
                 meant.0
             ),
             other => other.to_string(),
@@ -361,7 +360,7 @@ impl Refusal {
 
     /// The answer of `me` to this request.
     pub fn answer(&self, me: &Me, request: &Request<'_>) -> Answer {
-        let answer = Answer::text(self.status(), format!("{}\n", self.told())).closing();
+        let answer = Answer::text(self.status(), format!("{}\n", self.text())).closing();
         let Refusal::Removed(id) = *self else {
             return answer;
         };
@@ -376,10 +375,16 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Malformed(what) => write!(f, "this is for members of the cluster, and {what}"),
+            Refusal::Malformed(what) => {
+                write!(
+                    f,
+                    "only members of the cluster may use this path, and {what}"
+                )
+            }
             Refusal::Version(theirs) => write!(
                 f,
-                "members speak version {VERSION} of the protocol here, not {theirs}: run the same edgetcd everywhere"
+                "this member uses version {VERSION} of the peer protocol, the sender uses {theirs}: run the same \
+                 edgetcd on all members"
             ),
             Refusal::Cluster { theirs, ours } => write!(
                 f,
@@ -392,7 +397,7 @@ impl fmt::Display for Refusal {
             ),
             Refusal::Removed(id) => write!(
                 f,
-                "the member {:x} was removed from the cluster and cannot come back under this id",
+                "the member {:x} was removed from the cluster and cannot return with this id",
                 id.0
             ),
             Refusal::Unknown(id) => {
@@ -400,7 +405,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::Unvouched(id) => write!(
                 f,
-                "the member {:x} is asked which connections are its own: come again",
+                "the member {:x} is being asked which connections are its own: try again",
                 id.0
             ),
             Refusal::LostItsData(id, known) => lost_its_data(f, *id, known),
@@ -417,8 +422,8 @@ fn lost_its_data(f: &mut fmt::Formatter<'_>, id: NodeId, known: &Known) -> fmt::
     };
     write!(
         f,
-        "the member {id:x} comes with another data directory than the one it was known by: its data was lost, so \
-         it must join anew: edgetcdctl member remove {id:x}; edgetcdctl member add {name} {urls}; then start it \
+        "the member {id:x} has another data directory than the one that the cluster knows: its data was lost, so \
+         it must join again: edgetcdctl member remove {id:x}; edgetcdctl member add {name} {urls}; then start it \
          with an empty --data-dir and --initial-cluster-state existing",
         id = id.0,
         urls = known.urls.join(",")
