@@ -126,7 +126,7 @@ impl<D: Disk> Wal<D> {
     fn sync_dirs(&self) -> Result<(), WalError> {
         for dir in [self.home.wal(), self.home.snap()] {
             let synced = self.home.disk().sync_dir(dir);
-            synced.map_err(|error| WalError::io(dir, "sync this folder", &error))?;
+            synced.map_err(|error| WalError::io(dir, "sync this directory", &error))?;
         }
         Ok(())
     }

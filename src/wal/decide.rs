@@ -115,8 +115,8 @@ fn torn<D: Disk>(home: &Home<D>, replayed: &Replayed) -> Option<String> {
     }
     let path = home.wal().join(replayed.active.name.file());
     Some(format!(
-        "{} at byte {}: the last append is not whole, as when a crash cuts it short: at a start the {} \
-         bytes from here on are cut off",
+        "{} at byte {}: the last append is incomplete, as after a crash: the next start removes the {} \
+         bytes from here on",
         path.display(),
         replayed.end,
         replayed.rest.dirty_end - replayed.end
@@ -134,8 +134,8 @@ fn refuse_lost_log<D: Disk>(home: &Home<D>) -> Result<(), WalError> {
         Some(path) => Err(WalError::damaged(
             home.wal(),
             format!(
-                "there is no log here, though {} says there was one (is --wal-dir given as before, \
-                 and mounted?); {WAY_OUT}",
+                "there is no log here, but {} shows that there was one (is --wal-dir the same as before, \
+                 and is it mounted?); {WAY_OUT}",
                 path.display()
             ),
         )),
@@ -160,8 +160,8 @@ fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Decisi
                 let reader = SnapshotReader::open(home, position)?;
                 if reader.is_renamed() {
                     chosen.warnings.push(format!(
-                        "{}: an etcd that was started on this directory has renamed this snapshot; a \
-                         start renames it back",
+                        "{}: an etcd that was started on this directory has renamed this snapshot; the \
+                         next start renames it back",
                         reader.path().display()
                     ));
                 }
@@ -170,7 +170,7 @@ fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Decisi
             }
             Err(error) if error.kind == WalErrorKind::Damaged => {
                 chosen.warnings.push(format!(
-                    "{error}; at a start it is kept aside, and an older one used"
+                    "{error}; the next start moves it aside and uses an older one"
                 ));
                 chosen.bad.push(position);
                 first_error.get_or_insert(error);
@@ -202,7 +202,7 @@ fn refuse_short_log(
         return Ok(());
     }
     error.what = format!(
-        "{}, and the log (entries {} to {}) cannot stand in for it from entry {} on; {WAY_OUT}",
+        "{}, and the log (entries {} to {}) cannot replace it from entry {} on; {WAY_OUT}",
         error.what,
         shape.first().0,
         shape.last().index.0,
@@ -218,7 +218,7 @@ fn late_log<D: Disk>(home: &Home<D>, replayed: &Replayed, start: LogIndex) -> Wa
     let path = home.wal().join(first.file());
     let missing = match first.seq.checked_sub(1) {
         Some(seq) => format!("segments up to {seq:016x} are missing"),
-        None => "it never began before that".to_string(),
+        None => "it has no earlier segments".to_string(),
     };
     let what = format!(
         "the log begins with entry {}, {missing}, and the newest snapshot ends at {}; {WAY_OUT}",

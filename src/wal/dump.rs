@@ -170,7 +170,7 @@ impl<D: Disk> Dump<D> {
     /// Errors: `Foreign` if the file does not have a segment's name, otherwise `Io`.
     pub fn open(disk: &D, segment: &Path) -> Result<Dump<D>, WalError> {
         let Some(name) = named(segment) else {
-            let what = "edgetcd gives no segment such a name";
+            let what = "this is not the name of a segment of edgetcd";
             return Err(WalError::new(WalErrorKind::Foreign, segment, what));
         };
         let file = disk.open(segment);
@@ -204,7 +204,7 @@ impl<D: Disk> Dump<D> {
             (None, Some(next)) => Some(Dumped::Bad {
                 offset,
                 what: format!(
-                    "the record here fails its checksum, yet a later one, at byte {next}, says it \
+                    "the record here fails its checksum, but a later one, at byte {next}, says that it \
                      was durable"
                 ),
                 next: Some(next),
@@ -373,9 +373,13 @@ impl fmt::Display for Record<'_> {
             } => {
                 write!(f, "tick at {boottime_ns} cluster {cluster_ns}")
             }
-            Record::Reset(position) => write!(f, "reset: goes on after {}", At(*position)),
+            Record::Reset(position) => write!(f, "reset: continues after {}", At(*position)),
             Record::Sealed { last, next_salt } => {
-                write!(f, "sealed after {}, goes on in -{next_salt:08x}", At(*last))
+                write!(
+                    f,
+                    "sealed after {}, continues in -{next_salt:08x}",
+                    At(*last)
+                )
             }
             Record::Stop => write!(f, "stop"),
         }

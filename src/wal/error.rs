@@ -68,7 +68,7 @@ impl WalError {
     /// A failed write or sync of bytes that already have their place. It is never `Full`, because the call must not be
     /// repeated.
     pub(super) fn final_io(path: &Path, doing: &str, error: &io::Error) -> WalError {
-        let what = format!("cannot {doing}: {error}; nobody knows what is on disk now");
+        let what = format!("cannot {doing}: {error}; the content of the disk is now unknown");
         WalError::new(WalErrorKind::Io, path, what)
     }
 

@@ -170,7 +170,7 @@ impl<D: Disk> Home<D> {
             Some(identity) => Ok(Some(identity.to_vec())),
             None => Err(WalError::damaged(
                 &path,
-                "it fails its checksum, so this node does not know who it is; move the data \
+                "it fails its checksum, so this node does not know its own id; move the data \
                  directory aside and add this node to its cluster as a new member",
             )),
         }
@@ -242,7 +242,7 @@ fn checked_identity(bytes: &[u8]) -> Option<&[u8]> {
 
 fn make_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
     disk.make_dir(dir)
-        .map_err(|error| WalError::io(dir, "make this folder", &error))
+        .map_err(|error| WalError::io(dir, "create this directory", &error))
 }
 
 fn lock<D: Disk>(disk: &D, path: &Path) -> Result<D::Lock, WalError> {
@@ -253,8 +253,7 @@ fn lock<D: Disk>(disk: &D, path: &Path) -> Result<D::Lock, WalError> {
                 format!("process {pid}")
             });
             let what = format!(
-                "{who} is running on this directory; stop it first, or give this node a \
-                 --data-dir of its own"
+                "{who} is using this directory; stop it first, or give this node its own --data-dir"
             );
             Err(WalError::new(WalErrorKind::Locked { pid }, path, what))
         }
@@ -267,7 +266,7 @@ pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Found>, WalError
     match disk.list(dir) {
         Ok(found) => Ok(found),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(WalError::io(dir, "list this folder", &error)),
+        Err(error) => Err(WalError::io(dir, "list this directory", &error)),
     }
 }
 
@@ -333,7 +332,7 @@ pub fn placed_segments<D: Disk>(disk: &D, data: &Path) -> Result<Vec<String>, Wa
     Ok(text.lines().filter(is_segment).map(Into::into).collect())
 }
 
-/// The path as a word of a shell command, quoted if it contains special characters.
+/// Quotes the path for a shell, if it contains special characters.
 fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
@@ -347,7 +346,7 @@ fn shell_word(path: &Path) -> String {
 /// identity and log is accepted: an etcd started on it by mistake leaves a database, which does no harm.
 fn refuse_foreign<D: Disk>(disk: &D, data: &Path, wal: &Path, snap: &Path) -> Result<(), WalError> {
     let foreign = |path: PathBuf, what: &str| {
-        let what = format!("{what}; give edgetcd a --data-dir of its own");
+        let what = format!("{what}; give edgetcd its own --data-dir");
         Err(WalError::new(WalErrorKind::Foreign, &path, what))
     };
     let in_wal = list(disk, wal)?;
@@ -378,7 +377,7 @@ fn refuse_foreign<D: Disk>(disk: &D, data: &Path, wal: &Path, snap: &Path) -> Re
         }
         return match names::is_etcd_segment(&found.name) {
             true => foreign(path, "this log was written by etcd, in its own format"),
-            false => foreign(path, "edgetcd gives no file such a name"),
+            false => foreign(path, "this is not the name of a file of edgetcd"),
         };
     }
     if !is_own && list(disk, snap)?.iter().any(|found| found.name == "db") {

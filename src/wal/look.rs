@@ -93,8 +93,8 @@ pub fn look<D: Disk>(disk: D, options: Options) -> Result<Option<Seen<D>>, WalEr
         home.disk().wait(PAUSE);
     }
     let running = home.holder()?;
-    let what = "a node is writing here faster than it can be read; try again when it has less to do, \
-                or stop it first";
+    let what = "a node is writing here faster than this command can read; try again when the node has \
+                less to do, or stop it first";
     let pid = running.and_then(|holder| holder.pid);
     Err(WalError::new(
         WalErrorKind::Locked { pid },
@@ -243,7 +243,7 @@ impl<D: Disk> Entries<D> {
             self.window = Some((seq, Window::new(&path, reader, salt)));
         }
         let Some((_, window)) = self.window.as_mut().filter(|(open, _)| *open == seq) else {
-            unreachable!("the runs of segment {seq:x} are read one after the other");
+            unreachable!("segment {seq:x} is closed, but a run of it is left to read");
         };
         reading.run(window, run.offset, run.until)?;
         self.next = reading.next;

@@ -34,7 +34,8 @@ impl Map {
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
         let (now, length) = (self.file_bytes()?, self.map.len());
         if now < length as u64 {
-            let what = format!("somebody has cut the file to {now} bytes; it had {length}");
+            let what =
+                format!("another program has truncated the file from {length} to {now} bytes");
             return Err(io::Error::other(what));
         }
         self.map[offset..offset + bytes.len()].copy_from_slice(bytes);

@@ -120,7 +120,7 @@ impl Reading {
                 Look::Record { record, next, .. } => (record, next),
                 Look::Nothing => {
                     return Err(lost(
-                        "the record here was good when it was written, and is not now",
+                        "the record here was valid when it was written, and fails its checksum now",
                     )
                     .index(self.next));
                 }

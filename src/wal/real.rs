@@ -286,7 +286,7 @@ fn refuse_other_content(file: &mut File) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(
-        "it is a file with a second name (a hard link), and holds more than the number of a process",
+        "it is a hard link, and contains more than a process id",
     ))
 }
 

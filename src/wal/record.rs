@@ -252,12 +252,12 @@ impl Record<'_> {
                 next_salt: u32::from_le_bytes(take(&mut rest)?),
             },
             STOP => Record::Stop,
-            _ => return Err(Strange("it is of a kind that this version does not know")),
+            _ => return Err(Strange("its kind is unknown to this version of edgetcd")),
         };
         if rest.is_empty() {
             Ok(record)
         } else {
-            Err(Strange("it is longer than its kind"))
+            Err(Strange("it is longer than records of its kind"))
         }
     }
 }
@@ -285,12 +285,14 @@ impl Head {
 
     fn decode(rest: &mut &[u8]) -> Result<Head, Strange> {
         if take(rest)? != MAGIC {
-            return Err(Strange("it does not begin as a log of edgetcd does"));
+            return Err(Strange(
+                "it is not a log of edgetcd: its first bytes differ",
+            ));
         }
         let [version] = take(rest)?;
         if version != VERSION {
             return Err(Strange(
-                "it was written by another version of edgetcd; start it with that one",
+                "another version of edgetcd has written it; start that version",
             ));
         }
         let seq = take_u64(rest)?;
@@ -368,7 +370,7 @@ fn put_clock(clock: &Clock, out: &mut Vec<u8>) {
     out.extend_from_slice(&clock.cluster_ns.to_le_bytes());
 }
 
-const SHORT: Strange = Strange("it is shorter than its kind");
+const SHORT: Strange = Strange("it is shorter than records of its kind");
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Strange> {
     let (head, tail) = rest.split_first_chunk().ok_or(SHORT)?;

@@ -150,7 +150,7 @@ fn repair<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Result<(), WalErro
         let aside = path.with_extension("bad");
         home.disk()
             .rename(&path, &aside)
-            .map_err(|error| WalError::io(&path, "put it aside", &error))?;
+            .map_err(|error| WalError::io(&path, "move it aside", &error))?;
     }
     let is_unchanged = replayed.superfluous.is_empty() && bad.is_empty() && !renamed;
     if replayed.stopped && is_unchanged {
@@ -165,7 +165,7 @@ fn repair<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Result<(), WalErro
 
 fn sync_dir<D: Disk>(home: &Home<D>, dir: &Path) -> Result<(), WalError> {
     let synced = home.disk().sync_dir(dir);
-    synced.map_err(|error| WalError::io(dir, "sync this folder", &error))
+    synced.map_err(|error| WalError::io(dir, "sync this directory", &error))
 }
 
 /// The log after `start`, with its last entries in memory.

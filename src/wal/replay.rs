@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What an operator can do about a log that must not be used.
-pub(super) const WAY_OUT: &str = "if this node has peers, move its data directory aside, remove it \
-     as a member and add it again; else restore the directory from a copy";
+pub(super) const WAY_OUT: &str = "if this node has peers, move its data directory aside, remove the \
+     member and add it again; otherwise restore the directory from a copy";
 
 /// The content of the segments.
 pub(super) struct Replayed {
@@ -91,7 +91,7 @@ pub(super) fn replay<D: Disk>(
     files.sort_by_key(|file| file.name);
     let used = files.iter().filter(|file| file.head.is_some());
     let Some(newest) = used.map(|file| file.name).max() else {
-        let what = "it does not begin with a good record, and no other segment does";
+        let what = "neither this segment nor another one begins with a valid record";
         return Err(damaged(home, files[0].name, 0, what));
     };
     let mut superfluous = Vec::new();
@@ -144,15 +144,15 @@ fn read_head<D: Disk>(
             ..
         } => {
             if (head.seq, head.salt) != (name.seq, name.salt) {
-                return wrong("it is another segment under this name");
+                return wrong("its head names another segment");
             }
             if head.bytes != bytes {
-                let what = format!("it is {bytes} bytes long, and was made with {}", head.bytes);
+                let what = format!("it has {bytes} bytes, but was created with {}", head.bytes);
                 return wrong(&what);
             }
             Ok(Some(head))
         }
-        Look::Record { .. } => wrong("it does not begin with the record that begins a segment"),
+        Look::Record { .. } => wrong("its first record is not a segment head"),
         Look::Strange(strange) => wrong(strange.0),
         Look::Nothing => match misnamed(&mut window)? {
             Some(head) => {
@@ -218,7 +218,7 @@ fn refuse_lost_heads<D: Disk>(
             .iter()
             .any(|other| other.name.seq == file.name.seq && other.head.is_some());
         if !twin || open(home, file.name)?.has_record()? {
-            let what = "its first record fails its checksum, yet the log went on after it";
+            let what = "its first record fails its checksum, but the log continues after it";
             return Err(damaged(home, file.name, 0, what));
         }
         superfluous.push(file.name);
@@ -236,7 +236,7 @@ fn chain<'a, D: Disk>(
     while first > 0 && used[first - 1].name.seq + 1 >= used[first].name.seq {
         if used[first - 1].name.seq == used[first].name.seq {
             let what = format!(
-                "it has the number of {}, and both have records",
+                "it has the same number as {}, and both contain records",
                 used[first - 1].name.file()
             );
             return Err(damaged(home, used[first].name, 0, &what));
@@ -333,8 +333,8 @@ impl Replay {
             Record::Ballot(ballot) => {
                 if ballot.term < self.log.ballot.term {
                     return Err(format!(
-                        "the term goes back from {}",
-                        self.log.ballot.term.0
+                        "the term decreases from {} to {}",
+                        self.log.ballot.term.0, ballot.term.0
                     ));
                 }
                 self.log.ballot = ballot;
@@ -345,7 +345,7 @@ impl Replay {
                 cluster_ns,
             } => {
                 let Some(Clock { boot_id, .. }) = self.log.clock else {
-                    return Err("a time without the boot it belongs to".into());
+                    return Err("a time record without a preceding clock record".into());
                 };
                 self.log.clock = Some(Clock {
                     boot_id,
@@ -360,11 +360,11 @@ impl Replay {
             }
             Record::Sealed { last, .. } if last != self.log.shape.last() => {
                 return Err(format!(
-                    "the log ends at {:?} here, not at {last:?}",
+                    "the seal names {last:?} as the last entry, but the last one is {:?}",
                     self.log.shape.last()
                 ));
             }
-            Record::Head(_) => return Err("a segment begins inside another".into()),
+            Record::Head(_) => return Err("a segment head in the middle of a segment".into()),
             Record::Sealed { .. } | Record::Stop => {}
         }
         Ok(())
@@ -406,7 +406,7 @@ impl Replay {
                 home,
                 file.name,
                 end.offset,
-                &format!("the log went on in {next_file}"),
+                &format!("the log continues in {next_file}"),
             ));
         };
         if salt != next.name.salt {
@@ -415,14 +415,14 @@ impl Replay {
                 salt,
             };
             let what = format!(
-                "the log goes on in {}, which is missing ({next_file} is not it)",
+                "the log continues in {}, which is missing ({next_file} is another segment)",
                 named.file()
             );
             return Err(damaged(home, file.name, end.offset, &what));
         }
         let head = self.log.head(next.prepared());
         if next.head.as_ref() != Some(&head) {
-            let what = format!("it does not go on where {} ends", file.name.file());
+            let what = format!("it does not continue where {} ends", file.name.file());
             return Err(damaged(home, next.name, 0, &what));
         }
         Ok(())
@@ -432,8 +432,7 @@ impl Replay {
     fn lost<D: Disk>(&self, home: &Home<D>, name: SegmentName, offset: u64, why: &str) -> WalError {
         let next = LogIndex(self.log.shape.last().index.0 + 1);
         let what = format!(
-            "the record here fails its checksum, yet {why}: it was confirmed, and is lost with all \
-             from entry {} on",
+            "the record here fails its checksum, but {why}: confirmed entries are lost, from entry {} on",
             next.0
         );
         damaged(home, name, offset, &what).index(next)
@@ -469,11 +468,11 @@ impl Replay {
             salt,
         };
         let Some(next) = after.iter().find(|file| file.name == named) else {
-            let what = format!("the log goes on in {}, which is missing", named.file());
+            let what = format!("the log continues in {}, which is missing", named.file());
             return Err(damaged(home, last.name, end.offset, &what));
         };
         if !is_whole(next.bytes) {
-            let what = format!("it is {} bytes long, which no segment is", next.bytes);
+            let what = format!("it has {} bytes, which no segment has", next.bytes);
             return Err(damaged(home, named, 0, &what));
         }
         let rest = open(home, named)?.rest(0)?;
@@ -526,7 +525,7 @@ impl Replay {
         for file in files {
             if open(home, file.name)?.has_record()? {
                 let end = self.ends[&last.name.seq];
-                let why = format!("the log went on in {}", file.name.file());
+                let why = format!("the log continues in {}", file.name.file());
                 return Err(self.lost(home, last.name, end, &why));
             }
             unused.push(file.name);

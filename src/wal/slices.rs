@@ -168,7 +168,7 @@ impl SliceChecker {
             Some(mark) if self.ended => Ok(mark),
             _ => Err(Flaw {
                 offset: self.offset + self.held.len() as u64,
-                what: "it is cut short".into(),
+                what: "its end is missing".into(),
             }),
         }
     }
@@ -177,7 +177,7 @@ impl SliceChecker {
     fn whole(&self, done: usize) -> Result<Option<usize>, Flaw> {
         let rest = &self.held[done..];
         if self.ended && !rest.is_empty() {
-            return Err(self.flaw("it goes on behind its end"));
+            return Err(self.flaw("there are bytes after its end"));
         }
         let length = match (self.salt, rest) {
             (None, _) => HEADER_BYTES as usize,
@@ -210,7 +210,7 @@ impl SliceChecker {
         self.salt = salt.map(u32::from_le_bytes);
         match self.salt {
             Some(_) => Ok(()),
-            None => Err(self.flaw("it does not begin as a snapshot of edgetcd does")),
+            None => Err(self.flaw("it is not a snapshot of edgetcd: its first bytes differ")),
         }
     }
 
@@ -247,7 +247,7 @@ impl SliceChecker {
         self.ended = end == wanted;
         match self.ended {
             true => Ok(()),
-            false => Err(self.flaw("its slices are not the ones that were written")),
+            false => Err(self.flaw("its slices are not those that its end describes")),
         }
     }
 

@@ -41,7 +41,7 @@ impl<D: Disk> Snapshots<D> {
         SnapshotWriter::begin(self.0.clone(), mark)
     }
 
-    /// Whether the disk has room for a snapshot of so many bytes of state. True if the free space is unknown.
+    /// Whether the disk has room for a snapshot with `bytes` bytes of state. True if the free space is unknown.
     pub fn has_room(&self, mark: &SnapshotMetadata, state_bytes: u64) -> bool {
         let free = self.0.disk().free_bytes(self.0.snap());
         free.is_none_or(|free| SliceEncoder::length(mark, state_bytes) < free)
@@ -102,7 +102,7 @@ pub(super) fn rename_back<D: Disk>(home: &Home<D>) -> Result<bool, WalError> {
         let from = renamed_path(home, position);
         home.disk()
             .rename(&from, &path(home, position))
-            .map_err(|error| WalError::io(&from, "give it its name back", &error))?;
+            .map_err(|error| WalError::io(&from, "rename it back", &error))?;
     }
     Ok(!renamed.is_empty())
 }
@@ -165,7 +165,7 @@ impl<D: Disk> SnapshotWriter<D> {
     ///
     /// Errors: `Full` or `Io`. The caller must drop the writer then. The log is not affected.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), WalError> {
-        assert!(!self.sealed, "a sealed snapshot takes no more");
+        assert!(!self.sealed, "a write after the snapshot was sealed");
         self.slices.write(bytes, &mut self.out);
         self.put()
     }
@@ -192,7 +192,7 @@ impl<D: Disk> SnapshotWriter<D> {
         let disk = self.home.disk();
         disk.rename(&self.temporary, &path)
             .and_then(|()| disk.sync_dir(self.home.snap()))
-            .map_err(|error| WalError::io(&path, "give it its name", &error))
+            .map_err(|error| WalError::io(&path, "rename it to its final name", &error))
     }
 
     fn put(&mut self) -> Result<(), WalError> {
@@ -353,7 +353,7 @@ impl<D: Disk> SnapshotReader<D> {
         self.read_at(0, &mut header)?;
         let [magic @ .., a, b, c, d] = header;
         if magic != MAGIC {
-            return Err(self.damaged(0, "it does not begin as a snapshot of edgetcd does"));
+            return Err(self.damaged(0, "it is not a snapshot of edgetcd: its first bytes differ"));
         }
         self.salt = u32::from_le_bytes([a, b, c, d]);
         Ok(())
@@ -362,13 +362,13 @@ impl<D: Disk> SnapshotReader<D> {
     fn read_end(&mut self) -> Result<(), WalError> {
         let size = (SLICE_PREFIX + END_BYTES) as u64;
         let Some(offset) = self.file.bytes().checked_sub(size) else {
-            return Err(self.damaged(0, "it is cut short"));
+            return Err(self.damaged(0, "its end is missing"));
         };
         let begin = std::mem::replace(&mut self.offset, offset);
         self.read_slice(END_NUMBER, END)?;
         (self.offset, self.number, self.crcs) = (begin, 0, Hasher::new());
         let Ok(end) = <[u8; END_BYTES]>::try_from(&self.slice[..]) else {
-            return Err(self.damaged(offset, "its end is not to be understood"));
+            return Err(self.damaged(offset, "its end is malformed"));
         };
         let [s0, s1, s2, s3, bytes @ .., c0, c1, c2, c3] = end;
         self.slices = u32::from_le_bytes([s0, s1, s2, s3]);
@@ -382,7 +382,10 @@ impl<D: Disk> SnapshotReader<D> {
         match SnapshotMetadata::decode(&self.slice) {
             Ok(mark) if named.is_none_or(|named| named == mark.position) => self.mark = mark,
             Ok(_) => {
-                return Err(self.damaged(HEADER_BYTES, "it is another snapshot under this name"));
+                return Err(self.damaged(
+                    HEADER_BYTES,
+                    "its metadata names another snapshot than its file name",
+                ));
             }
             Err(error) => return Err(self.damaged(HEADER_BYTES, &error.to_string())),
         }
@@ -395,9 +398,10 @@ impl<D: Disk> SnapshotReader<D> {
             && self.crcs.clone().finalize() == self.crcs_wanted;
         match good {
             true => Ok(()),
-            false => {
-                Err(self.damaged(self.offset, "its slices are not the ones that were written"))
-            }
+            false => Err(self.damaged(
+                self.offset,
+                "its slices are not those that its end describes",
+            )),
         }
     }
 
@@ -438,7 +442,7 @@ impl<D: Disk> SnapshotReader<D> {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), WalError> {
         match self.file.read_at(offset, into) {
             Ok(read) if read == into.len() => Ok(()),
-            Ok(_) => Err(self.damaged(offset, "it is cut short")),
+            Ok(_) => Err(self.damaged(offset, "the file ends too early")),
             Err(error) => Err(read_error(&self.path, &error).at(offset)),
         }
     }

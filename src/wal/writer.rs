@@ -342,10 +342,7 @@ impl<D: Disk> Wal<D> {
             None => Ok(()),
             Some(first) => Err(WalError {
                 kind: WalErrorKind::Poisoned,
-                what: format!(
-                    "{}; restart the node: it will see what is there",
-                    first.what
-                ),
+                what: format!("{}; restart the node: it reads the log again", first.what),
                 ..first.clone()
             }),
         }
@@ -491,7 +488,7 @@ impl<D: Disk> Wal<D> {
         }
         assert_eq!(
             offset, self.active.end,
-            "records took other room than was counted"
+            "the batch is not as long as was computed before it was written"
         );
     }
 
@@ -534,7 +531,7 @@ impl<D: Disk> Wal<D> {
             // A power failure would remove an unsynced name, and with it everything that the log has written into that
             // file.
             let synced = self.home.disk().sync_dir(self.home.wal());
-            let failed = |error| WalError::final_io(self.home.wal(), "sync this folder", &error);
+            let failed = |error| WalError::final_io(self.home.wal(), "sync this directory", &error);
             self.poison_on_error(synced.map_err(failed))?;
         }
         let opened = Active::open(&self.home, next);
@@ -565,7 +562,7 @@ impl<D: Disk> Wal<D> {
             }
             Err(error) if is_full(&error) => Err(self.no_room()),
             Err(error) => {
-                let error = WalError::io(self.home.wal(), "make another segment", &error);
+                let error = WalError::io(self.home.wal(), "create a segment", &error);
                 self.poison_on_error(Err(error))
             }
         }
@@ -574,7 +571,7 @@ impl<D: Disk> Wal<D> {
     fn no_room(&self) -> WalError {
         self.stats.full.fetch_add(1, Relaxed);
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        WalError::io(self.home.wal(), "make room for more log", &full)
+        WalError::io(self.home.wal(), "reserve space for the log", &full)
     }
 
     /// Seals the active segment and continues in `next`. The seal is synced before the first byte of the next file is

@@ -112,7 +112,7 @@ fn a_check_of_a_data_directory_agrees_with_the_node() {
     fs::write(newest, bytes).expect("written");
     complained(&run("", &["snapshot", "check", text(newest)]), 1);
     server.launch();
-    assert!(server.log().contains("kept aside"), "{}", server.log());
+    assert!(server.log().contains("moves it aside"), "{}", server.log());
     server.kill();
 
     // A good file under another name is a bad file, for the check as for the node.
@@ -120,7 +120,7 @@ fn a_check_of_a_data_directory_agrees_with_the_node() {
     fs::write(&other, good).expect("written");
     let error = complained(&run("", &["snapshot", "check", text(&other)]), 1);
     assert!(
-        error.contains("another snapshot under this name"),
+        error.contains("names another snapshot than its file name"),
         "{error}"
     );
 }

@@ -126,11 +126,11 @@ impl Bench {
 
 /// The instructions for the operator, in the words of the messages.
 const WAYS_OUT: [&str; 6] = [
-    "move its data directory aside, remove it as a member and add it again",
+    "move its data directory aside, remove the member and add it again",
     "move the data directory aside and add this node to its cluster",
     "rename it back",
-    "start it with that one",
-    "a --data-dir of its own",
+    "start that version",
+    "its own --data-dir",
     "cannot ",
 ];
 

@@ -543,7 +543,7 @@ fn a_check_of_a_snapshot_says_the_same() {
     let check = text(&ctl_on(&["wal", "check"], &data).stdout);
     assert!(
         check.contains(&format!(
-            "{}; at a start it is kept aside",
+            "{}; the next start moves it aside",
             error.trim_end()
         )),
         "{error}\n{check}"

@@ -114,7 +114,7 @@ fn swapped_renamed_and_foreign_segments_are_refused() {
     let mixed = disk.fork(1);
     mixed.take(&all[2]);
     mixed.put(&theirs[2], &other.bytes(&theirs[2]).expect("bytes"));
-    must_refuse(&mixed, &all[1], "is not it");
+    must_refuse(&mixed, &all[1], "is another segment");
     let doubled = disk.fork(1);
     doubled.put(&theirs[2], &other.bytes(&theirs[2]).expect("bytes"));
     let (low, high) = if theirs[2] < all[2] {
@@ -123,7 +123,7 @@ fn swapped_renamed_and_foreign_segments_are_refused() {
         (&all[2], &theirs[2])
     };
     assert!(low < high);
-    must_refuse(&doubled, high, "both have records");
+    must_refuse(&doubled, high, "both contain records");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn segments_of_another_size_are_refused() {
         ] {
             let disk = disk.fork(1);
             edit(&disk, path, change);
-            must_refuse(&disk, path, "bytes long, and was made with");
+            must_refuse(&disk, path, "bytes, but was created with");
         }
         let disk = disk.fork(1);
         edit(&disk, path, |bytes| bytes.clear());
@@ -159,7 +159,7 @@ fn the_log_without_its_start_and_a_start_without_its_log_are_refused() {
     must_refuse(
         &no_log,
         &wal_dir,
-        "there is no log here, though data/member/identity",
+        "there is no log here, but data/member/identity",
     );
 
     let (home, mut wal, _) = open_with(
@@ -242,7 +242,7 @@ fn directories_of_other_programs_are_refused_untouched() {
             member.join("wal/0000000000000000-0000000000000000.wal"),
             "written by etcd",
         ),
-        (member.join("wal/mine.wal"), "no file such a name"),
+        (member.join("wal/mine.wal"), "not the name of a file"),
         (member.join("snap/db"), "database of an etcd member"),
     ] {
         let disk = FaultyDisk::new(1);

@@ -69,7 +69,7 @@ fn a_second_process_is_refused_with_the_first_ones_pid() {
     assert!(
         error
             .to_string()
-            .contains(&format!("process {pid} is running")),
+            .contains(&format!("process {pid} is using")),
         "{error}"
     );
     drop(child);

@@ -318,7 +318,7 @@ fn falls_back(grown: &FaultyDisk, newest: &Path, what: &str, damage: &Damage) {
     let found = read_all(&wal, &recovered);
     assert_eq!(found, entries(11, 60, 1, 200).entries, "{what}");
     let warning = recovered.warnings.join("\n");
-    assert!(warning.contains("an older one used"), "{what}: {warning}");
+    assert!(warning.contains("uses an older one"), "{what}: {warning}");
     assert_eq!(
         read(recovered.snapshot.expect("the older one")).len(),
         25_000,
@@ -326,7 +326,7 @@ fn falls_back(grown: &FaultyDisk, newest: &Path, what: &str, damage: &Damage) {
     );
     assert!(
         disk.files().contains(&newest.with_extension("bad")),
-        "{what}: kept aside"
+        "{what}: it is moved aside"
     );
     save(&mut wal, 40, 1, 10).expect("saved");
     assert!(
@@ -414,7 +414,7 @@ fn a_bad_snapshot_that_the_log_cannot_stand_in_for_is_refused() {
         (WalErrorKind::Damaged, &all[2]),
         "{error}"
     );
-    assert!(error.what.contains("cannot stand in"), "{error}");
+    assert!(error.what.contains("cannot replace it"), "{error}");
     assert_eq!(snapshots(&disk), all, "nothing was touched");
 }
 

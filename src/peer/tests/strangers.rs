@@ -97,7 +97,7 @@ fn what_is_no_hello_is_refused_and_pages_are_served() {
         (
             handshake.replace("X-Edgetcd-From: 2", "X-Edgetcd-From: +2"),
             "400",
-            "no hex number",
+            "not a hex number",
         ),
         (
             handshake.replace("X-Edgetcd-To", "X-To"),
@@ -107,7 +107,7 @@ fn what_is_no_hello_is_refused_and_pages_are_served() {
         (
             handshake.replace("/raft/stream", "/raft/snapshot"),
             "400",
-            "of no term",
+            "a snapshot has no term",
         ),
         (handshake.replace("GET", "POST"), "400", "only members"),
         (
@@ -370,7 +370,7 @@ fn a_url_that_cannot_be_dialled_is_named() {
     let table = [
         (
             "https://127.0.0.1:1",
-            "https://127.0.0.1:1: only http:// is spoken between members",
+            "https://127.0.0.1:1: members use only http:// among themselves",
         ),
         ("nonsense", "nonsense: "),
     ];
