@@ -206,7 +206,7 @@ fn lost_lines(count: u64) -> Event {
     Event {
         level: Level::Warn,
         area: "logging".to_owned(),
-        message: format!("{count} lines were lost: stderr took no more"),
+        message: format!("dropped {count} lines: the reader of stderr was too slow"),
         place: (None, None),
     }
 }

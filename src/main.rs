@@ -58,15 +58,15 @@ fn run(config: &Config) -> Result<(), Stop> {
     })?;
     let supervisor = Supervisor::new(|name| std::env::var_os(name));
     let extending = supervisor.extend().map_err(no_thread)?;
-    let told = |what: &str| supervisor.tell(&[&format!("STATUS={what}")]);
-    let node = Node::start_telling(config, &told)?;
+    let report = |what: &str| supervisor.notify(&[&format!("STATUS={what}")]);
+    let node = Node::start_reporting(config, &report)?;
     drop(extending);
     starting.store(false, Ordering::SeqCst);
-    let ready = say_ready(config, &node);
-    supervisor.tell(&["READY=1", &format!("STATUS={ready}")]);
+    let ready = log_ready(config, &node);
+    supervisor.notify(&["READY=1", &format!("STATUS={ready}")]);
     let watching = supervisor.watch(node.turns()).map_err(no_thread)?;
     let end = wait_for_the_end(signals, node.removed())?;
-    supervisor.tell(&["STOPPING=1", "STATUS=stops"]);
+    supervisor.notify(&["STOPPING=1", "STATUS=stopping"]);
     drop(watching);
     let why = match end {
         End::Signal => None,
@@ -86,20 +86,20 @@ enum End {
 
 /// Waits for a signal, or for the removal of this member from its cluster.
 fn wait_for_the_end(mut signals: Signals, removed: &Receiver<()>) -> Result<End, Stop> {
-    let (tell, told) = bounded(1);
+    let (sender, receiver) = bounded(1);
     let listen = move || {
         if let Some(signal) = signals.forever().next() {
-            let _ = tell.send(signal);
+            let _ = sender.send(signal);
         }
     };
     threads::critical("signals", listen).map_err(no_thread)?;
     select! {
-        recv(told) -> signal => {
+        recv(receiver) -> signal => {
             log::info!("signal {}: stopping", signal.unwrap_or(SIGTERM));
             Ok(End::Signal)
         }
-        recv(removed) -> told => {
-            if told.is_err() {
+        recv(removed) -> notified => {
+            if notified.is_err() {
                 // The thread that would report has ended, and the process is about to end.
                 std::thread::park();
             }
@@ -161,7 +161,7 @@ fn ignored_signals() -> u64 {
 }
 
 /// Logs that the node serves clients, and what to type next. Returns the first part.
-fn say_ready(config: &Config, node: &Node) -> String {
+fn log_ready(config: &Config, node: &Node) -> String {
     let addresses = node.client_urls();
     let ready = format!(
         "{} is ready: clients on {}",

@@ -58,7 +58,7 @@ impl Supervisor {
     }
 
     /// Sends these lines as one datagram.
-    pub fn tell(&self, lines: &[&str]) {
+    pub fn notify(&self, lines: &[&str]) {
         if let Some(socket) = &self.socket {
             let (socket, to) = &**socket;
             if let Err(error) = socket.send_to_addr(lines.join("\n").as_bytes(), to) {
@@ -111,7 +111,7 @@ impl Supervisor {
     ) {
         loop {
             if let Some(line) = line() {
-                self.tell(&[&line]);
+                self.notify(&[&line]);
             }
             if dropped.recv_timeout(span) != Err(RecvTimeoutError::Timeout) {
                 return;
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn words_are_datagrams_of_lines() {
         let (ear, supervisor) = pair(&[]);
-        supervisor.tell(&["READY=1", "STATUS=here"]);
+        supervisor.notify(&["READY=1", "STATUS=here"]);
         assert_eq!(heard(&ear), "READY=1\nSTATUS=here");
         let extending = supervisor.extend().expect("a thread");
         assert_eq!(heard(&ear), "EXTEND_TIMEOUT_USEC=30000000");
@@ -211,9 +211,9 @@ mod tests {
     #[test]
     fn nobody_to_tell_is_no_error() {
         let supervisor = Supervisor::new(|_| None);
-        supervisor.tell(&["READY=1"]);
+        supervisor.notify(&["READY=1"]);
         let gone = Supervisor::new(|name| (name == "NOTIFY_SOCKET").then(|| "/nowhere".into()));
-        gone.tell(&["READY=1"]);
+        gone.notify(&["READY=1"]);
         let _extending = gone.extend().expect("a thread");
     }
 
@@ -225,7 +225,7 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
         let ear = UnixDatagram::bind_addr(&address).expect("a socket");
         let at = |asked: &str| (asked == "NOTIFY_SOCKET").then(|| format!("@{name}").into());
-        Supervisor::new(at).tell(&["STOPPING=1"]);
+        Supervisor::new(at).notify(&["STOPPING=1"]);
         assert_eq!(heard(&ear), "STOPPING=1");
     }
 }

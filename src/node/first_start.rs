@@ -49,12 +49,12 @@ fn found(config: &Config) -> Result<Identity, Stop> {
 fn founded_already(config: &Config, cluster: u64, list: &MemberList) -> Stop {
     Stop::fatal(
         format!(
-            "{} is a member of the cluster {:x} already, and these flags would found another one, {cluster:x}",
+            "{} is already a member of the cluster {:x}, but these flags would found another cluster, {cluster:x}",
             list.url, list.cluster
         ),
         &format!(
             "if that cluster was restored from a backup: edgetcdctl snapshot restore, with the same file, into {}; to \
-             join it: edgetcdctl member add {}, and --initial-cluster-state existing; else, other URLs",
+             join it: edgetcdctl member add {}, and --initial-cluster-state existing; otherwise, use other URLs",
             config.data_dir.display(),
             config.name
         ),
@@ -73,7 +73,7 @@ fn lost_data(config: &Config, id: u64, list: &MemberList) -> Stop {
     let id = ids::hex(id);
     Stop::fatal(
         format!(
-            "member {id} has been started before, says {}, but {} is empty: its data is lost",
+            "{} reports that member {id} was started before, but {} is empty: its data is lost",
             list.url,
             config.data_dir.display()
         ),
@@ -95,8 +95,8 @@ fn join(config: &Config) -> Result<Identity, Stop> {
     if all.is_empty() {
         return Err(Stop::fatal(
             "none of the members in --initial-cluster answers",
-            "is one of them running? Its peer URL is what --initial-cluster must name; to found a new \
-             cluster, use --initial-cluster-state new",
+            "check that one of them is running, and that --initial-cluster contains its peer URL; to found a \
+             new cluster, use --initial-cluster-state new",
         ));
     }
     let list = all.swap_remove(at);

@@ -27,7 +27,7 @@ pub(super) fn warn(config: &Config) {
     let left = config.data_dir.join(wal::RESTORE);
     if left.exists() {
         log::warn!(
-            "{} is left over from a restore, and nothing in it is used; remove it: rm -r {}",
+            "{} is left over from a restore and is not used; remove it: rm -r {}",
             left.display(),
             left.display()
         );
@@ -38,7 +38,8 @@ pub(super) fn warn(config: &Config) {
         let found = exposed(&folder).or_else(|| files(&folder).find_map(|file| exposed(&file)));
         if let Some(Exposed { path, who, remedy }) = found {
             log::warn!(
-                "{who} can write to {path}, and so change what this node has stored; take that away: {remedy} {path}",
+                "{who} can write to {path} and can change the data of this node; remove the permission: \
+                 {remedy} {path}",
                 path = path.display()
             );
         }
@@ -86,7 +87,7 @@ fn other_writer(about: &Metadata) -> Option<(String, String)> {
         () if mode & 0o020 != 0 => Some(("every user of its group".into(), chmod())),
         // An owner can grant itself the permission at any time.
         () if owner != own && owner != 0 => {
-            let who = format!("its owner, the user with the number {owner},");
+            let who = format!("its owner, the user with the uid {owner},");
             Some((who, format!("chown -R {own}")))
         }
         () => None,

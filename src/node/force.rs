@@ -29,8 +29,8 @@ pub(super) fn alone(
     let (voters, learners) = members(identity, recovered);
     if !voters.contains(&me) && !learners.contains(&me) {
         return Err(Stop::fatal(
-            "--force-new-cluster: by its log this is no member: it joined and has not received the data \
-             yet, or it was removed",
+            "--force-new-cluster: this node's log does not list it as a member: it has joined but not \
+             received the data yet, or it was removed",
             "start another member of that cluster with --force-new-cluster",
         ));
     }
@@ -43,7 +43,7 @@ pub(super) fn alone(
         return Ok(());
     }
     log::warn!(
-        "--force-new-cluster: this is the only member from now on, {} others were removed",
+        "--force-new-cluster: removed {} other members; this is now the only one",
         changes.len()
     );
     let entries = number(changes, recovered);

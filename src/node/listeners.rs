@@ -92,7 +92,7 @@ fn no_socket(path: &Path, error: &io::Error) -> Stop {
             format!("another server may run already (see: ss -lxp); {other}"),
         ),
         io::ErrorKind::AlreadyExists => (
-            "there is a file that is no socket".to_owned(),
+            "the file exists and is not a socket".to_owned(),
             format!("move it away, {other}"),
         ),
         io::ErrorKind::NotFound => (
@@ -121,7 +121,7 @@ fn taken(address: SocketAddr, error: &io::Error) -> Stop {
         ),
         io::ErrorKind::AddrNotAvailable => (
             "cannot assign requested address".to_owned(),
-            "this machine has no such address (see: ip addr); 0.0.0.0 stands for all it has"
+            "this machine does not have this address (see: ip addr); 0.0.0.0 means all its addresses"
                 .to_owned(),
         ),
         io::ErrorKind::PermissionDenied => (

@@ -221,7 +221,8 @@ pub(super) fn identity(dir: &Path, bytes: &[u8]) -> Result<Identity, Refusal> {
         let path = dir.join("member/identity");
         Refusal {
             reason: format!("{}: {what}", path.display()),
-            hint: "start the edgetcd that wrote it, or give another --data-dir".to_owned(),
+            hint: "start the version of edgetcd that wrote it, or use another --data-dir"
+                .to_owned(),
             path,
             offset: None,
             index: None,
@@ -236,9 +237,9 @@ pub(super) fn lost_identity(dir: &Path) -> Refusal {
     let path = dir.join("member/identity");
     Refusal {
         reason: format!(
-            "{}: it is missing, though there is a log with more than a beginning, so this node does not know \
-             who it is; put it back from a copy, or move the data directory aside and add this node to its \
-             cluster as a new member",
+            "{}: it is missing, but the log contains records, so this node does not know its own id; restore \
+             the file from a copy, or move the data directory aside and add this node to its cluster as a \
+             new member",
             path.display()
         ),
         hint: String::new(),
@@ -259,17 +260,17 @@ pub(super) fn load<D: Disk>(
         Err(Unloaded::Disk(error)) => Err(error.into()),
         Err(Unloaded::Malformed(Malformed(what))) => Err(Refusal {
             reason: format!(
-                "{}: the snapshot passes its checksums but cannot be read: {what}",
+                "{}: the snapshot passes its checksums but cannot be decoded: {what}",
                 reader.path().display()
             ),
-            hint: "it may have been written by a newer edgetcd: start that one".to_owned(),
+            hint: "a newer edgetcd may have written it: start that version".to_owned(),
             path: reader.path().to_owned(),
             offset: None,
             index: Some(mark.position.index),
         }),
         Err(Unloaded::Impossible(Malformed(what))) => Err(Refusal {
             reason: format!("{}: the snapshot passes its checksums, but {what}", reader.path().display()),
-            hint: "somebody has changed it: restore a backup, or add this node to its cluster as a new member"
+            hint: "it was changed by hand: restore a backup, or add this node to its cluster as a new member"
                 .to_owned(),
             path: reader.path().to_owned(),
             offset: None,
@@ -307,8 +308,8 @@ fn strange_entry(segments: &[SeenSegment], at: Position, Malformed(what): Malfor
     let path = segments.iter().rev().find(has_it);
     let path = path.map(|segment| segment.path.clone()).unwrap_or_default();
     Refusal {
-        reason: format!("{}: entry {at} cannot be read: {what}", path.display()),
-        hint: "it may have been written by a newer edgetcd: start that one".to_owned(),
+        reason: format!("{}: entry {at} cannot be decoded: {what}", path.display()),
+        hint: "a newer edgetcd may have written it: start that version".to_owned(),
         path,
         offset: None,
         index: Some(at.index),

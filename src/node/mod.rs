@@ -15,17 +15,17 @@
 //! |---|---|
 //! | `mod.rs` | connects the modules, in order, and stops them |
 //! | `listeners.rs` | binds the sockets |
-//! | `introduce.rs` | writes the first lines of the log |
+//! | `first_lines.rs` | writes the first lines of the log |
 //! | `stored.rs` | recovers the data directory, or creates it |
 //! | `folders.rs` | warns about other users that can change the files |
 //! | `look.rs` | inspects a data directory |
 //! | `first_start.rs` | determines the identity at a first start |
 //! | `force.rs` | `--force-new-cluster` |
 
+mod first_lines;
 mod first_start;
 mod folders;
 mod force;
-mod introduce;
 mod listeners;
 mod look;
 mod stored;
@@ -71,7 +71,7 @@ const KEEP_TAIL: Duration = Duration::from_secs(30);
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Interval between log lines of a node that waits for other members.
-const WAITING_SAID_EVERY: Duration = Duration::from_secs(30);
+const WAITING_LOGGED_EVERY: Duration = Duration::from_secs(30);
 
 /// Wait before a failed request is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -131,27 +131,27 @@ impl Node {
     /// A [`Stop`] that says what to change: a port in use, a locked or damaged data directory, flags that contradict
     /// each other.
     pub fn start(config: &Config) -> Result<Node, Stop> {
-        Node::start_telling(config, &|_| {})
+        Node::start_reporting(config, &|_| {})
     }
 
-    /// Like [`Node::start`]. `told` is called with a short description of the current step whenever it changes.
+    /// Like [`Node::start`]. Calls `report` with a short description of the current step whenever it changes.
     ///
     /// # Errors
     /// Like [`Node::start`].
-    pub fn start_telling(config: &Config, told: &dyn Fn(&str)) -> Result<Node, Stop> {
+    pub fn start_reporting(config: &Config, report: &dyn Fn(&str)) -> Result<Node, Stop> {
         refuse_few_descriptors(http1::raise_descriptor_limit())?;
         let mut listeners = Listeners::open(config)?;
         // A wiped member may ask this one while it restarts. It must get an answer, not a refused connection.
         let at_once = wal::has_identity(&config.data_dir)
             .then(|| listeners.open_to_peers())
             .transpose()?;
-        told("reads its log");
+        report("reading the log");
         let stored = Stored::open(config)?;
         let peers = match at_once {
             Some(peers) => peers,
             None => listeners.open_to_peers()?,
         };
-        introduce::introduce(config, &listeners.clients, &peers, &stored);
+        first_lines::log(config, &listeners.clients, &peers, &stored);
         let published = stored.identity.published(config);
         let client_addresses = listeners.client_addresses();
         let client_urls = listeners.clients.iter().map(Listener::url).collect();
@@ -169,8 +169,8 @@ impl Node {
                 Some(http_server.map_err(no_threads)?)
             }
         };
-        engine.ready(config, told)?;
-        engine.tell_members(published);
+        engine.ready(config, report)?;
+        engine.publish(published);
         let http_server =
             HttpServer::open(listeners.clients, workers(), Limits::default(), api.clone())
                 .map_err(no_threads)?;
@@ -228,7 +228,8 @@ impl Node {
         self.engine.replica.stop();
         if !self.engine.replica_threads.join(left(end)) {
             log::warn!(
-                "the WAL thread is still busy: writes that were not acknowledged may be lost"
+                "the WAL thread has not ended in time: stopping without it; writes without an acknowledgement \
+                 may be lost"
             );
         }
         self.engine.link.stop();
@@ -271,7 +272,7 @@ impl Engine {
         let alone = stored.addresses.iter().count() == 1;
         let (events, from_peers) = bounded(PEER_EVENTS);
         let link = Link::start(link(config, &stored, events)).map_err(no_threads)?;
-        let (tell_removed, removed) = bounded(1);
+        let (notify_removed, removed) = bounded(1);
         let parts = Parts {
             core: Core::new(raft_settings(config, stored.identity.id), stored.start),
             state: stored.state,
@@ -282,7 +283,7 @@ impl Engine {
             settings: replica_settings(config, stored.snapshot_bytes),
             peers: link.clone(),
             from_peers,
-            removed: tell_removed,
+            removed: notify_removed,
         };
         let (replica, replica_threads) = Replica::start(parts).map_err(no_threads)?;
         let deliverer = hub.clone();
@@ -331,8 +332,8 @@ impl Engine {
     /// Waits until this node can return everything that it has ever acknowledged. That is the case when a quorum read
     /// succeeds: it needs a leader, a committed entry of its term, and a completely applied log. In a cluster, this
     /// waits until a majority of the members runs. A node that runs alone fails when nothing makes progress any longer.
-    fn ready(&self, config: &Config, told: &dyn Fn(&str)) -> Result<(), Stop> {
-        let mut said: Option<Instant> = None;
+    fn ready(&self, config: &Config, report: &dyn Fn(&str)) -> Result<(), Stop> {
+        let mut logged: Option<Instant> = None;
         let mut moved = (self.replica.status().applied(), Instant::now());
         loop {
             let why = match self.ask_once(config)? {
@@ -347,11 +348,11 @@ impl Engine {
             if self.alone && (is_full || moved.1.elapsed() >= READY_TIMEOUT) {
                 return Err(not_ready(why));
             }
-            if said.is_none_or(|at| at.elapsed() >= WAITING_SAID_EVERY) {
-                said = Some(Instant::now());
+            if logged.is_none_or(|at| at.elapsed() >= WAITING_LOGGED_EVERY) {
+                logged = Some(Instant::now());
                 let members = self.replica.status().members().iter().count();
                 log::warn!("not ready: waiting for a majority of the {members} members ({why})");
-                told(&format!(
+                report(&format!(
                     "waiting for a majority of the {members} members ({why})"
                 ));
             }
@@ -362,16 +363,16 @@ impl Engine {
 
     /// Sends one quorum read. Returns `None` if it succeeded, otherwise the reason for the failure.
     fn ask_once(&self, config: &Config) -> Result<Option<&'static str>, Stop> {
-        let (told, answer) = bounded(1);
-        self.replica.read(Box::new(Starting { told }));
+        let (result, answer) = bounded(1);
+        self.replica.read(Box::new(Starting { result }));
         select! {
-            recv(answer) -> told => Ok(match told {
+            recv(answer) -> result => Ok(match result {
                 Ok(Ok(())) => None,
                 Ok(Err(failure)) => Some(failure.cause()),
                 Err(_) => Some("the raft thread has dropped the request"),
             }),
-            recv(self.removed) -> told => {
-                if told.is_err() {
+            recv(self.removed) -> notified => {
+                if notified.is_err() {
                     // The raft thread has panicked, which ends the process.
                     std::thread::park();
                 }
@@ -384,18 +385,18 @@ impl Engine {
 
     /// Publishes this node's name and client URLs to the members, unless they know them already. Repeats until it
     /// succeeds.
-    fn tell_members(&self, published: Published) {
-        if is_known(&self.replica, &published) || self.tell_members_once(&published) {
+    fn publish(&self, published: Published) {
+        if is_known(&self.replica, &published) || self.publish_once(&published) {
             return;
         }
         let replica = self.replica.clone();
         let again = move || {
             while !replica.has_ended() && !is_known(&replica, &published) {
-                let (told, wait) = bounded(1);
-                replica.publish(&published, Box::new(Starting { told }));
+                let (result, wait) = bounded(1);
+                replica.publish(&published, Box::new(Starting { result }));
                 if let Ok(Err(failure)) = wait.recv_timeout(READY_TIMEOUT) {
                     log::warn!(
-                        "name and client URLs are not published yet: {}",
+                        "cannot publish this member's name and client URLs yet, trying again: {}",
                         failure.cause()
                     );
                     std::thread::sleep(Duration::from_secs(1));
@@ -403,13 +404,16 @@ impl Engine {
             }
         };
         if let Err(error) = threads::critical("publish", again) {
-            log::warn!("name and client URLs are not published: {error}");
+            log::warn!(
+                "cannot publish this member's name and client URLs: cannot start a thread: {error}"
+            );
         }
     }
 
-    fn tell_members_once(&self, published: &Published) -> bool {
-        let (told, wait) = bounded(1);
-        self.replica.publish(published, Box::new(Starting { told }));
+    fn publish_once(&self, published: &Published) -> bool {
+        let (result, wait) = bounded(1);
+        self.replica
+            .publish(published, Box::new(Starting { result }));
         matches!(wait.recv_timeout(READY_TIMEOUT), Ok(Ok(())))
     }
 }
@@ -449,8 +453,8 @@ impl Handler for Pages {
 
 fn no_threads(error: std::io::Error) -> Stop {
     Stop::fatal(
-        format!("the threads do not start: {error}"),
-        "the system has no threads or descriptors left; see: ulimit -u, ulimit -n",
+        format!("cannot start the threads: {error}"),
+        "the limit of threads or descriptors is reached; see: ulimit -u, ulimit -n",
     )
 }
 
@@ -465,40 +469,40 @@ fn workers() -> usize {
 
 fn not_ready(why: &str) -> Stop {
     Stop::fatal(
-        format!("the node does not become ready: {why}"),
-        "the log above says what it was doing; is there space on the disk (df)?",
+        format!("the node did not become ready: {why}"),
+        "see the log lines above; is there space on the disk (df)?",
     )
 }
 
 /// Notifies the starting thread, which waits for an answer of the raft thread.
 struct Starting {
-    told: Sender<Result<(), Failure>>,
+    result: Sender<Result<(), Failure>>,
 }
 
 impl Starting {
     /// The starting thread may have stopped waiting.
-    fn tell(&self, result: Result<(), Failure>) {
-        let _ = self.told.try_send(result);
+    fn send(&self, result: Result<(), Failure>) {
+        let _ = self.result.try_send(result);
     }
 }
 
 impl Waiter<Outbox> for Starting {
     fn done(self: Box<Self>, _: &Done, _: &mut Outbox) {
-        self.tell(Ok(()));
+        self.send(Ok(()));
     }
 
     fn failed(self: Box<Self>, failure: Failure, _: &mut Outbox) {
-        self.tell(Err(failure));
+        self.send(Err(failure));
     }
 }
 
 impl Reader<Outbox> for Starting {
     fn ready(self: Box<Self>, _: &Arc<View>, _: &mut Outbox) {
-        self.tell(Ok(()));
+        self.send(Ok(()));
     }
 
     fn failed(self: Box<Self>, failure: Failure, _: &mut Outbox) {
-        self.tell(Err(failure));
+        self.send(Err(failure));
     }
 }
 

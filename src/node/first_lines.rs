@@ -10,12 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 /// Logs one line per item, as one block.
-pub(super) fn introduce(
-    config: &Config,
-    clients: &[Listener],
-    peers: &[TcpListener],
-    stored: &Stored,
-) {
+pub(super) fn log(config: &Config, clients: &[Listener], peers: &[TcpListener], stored: &Stored) {
     log::info!(
         "edgetcd {} (the v2 API of etcd {ETCD_VERSION}), process {}",
         env!("CARGO_PKG_VERSION"),
@@ -29,8 +24,8 @@ pub(super) fn introduce(
         members.cluster
     );
     let wal = config.wal_dir.as_deref();
-    let log_place = wal.map_or_else(String::new, |dir| format!(", log in {}", place(dir)));
-    log::info!("  data      in {}{log_place}", place(&config.data_dir));
+    let wal = wal.map_or_else(String::new, |dir| format!(", log in {}", with_space(dir)));
+    log::info!("  data      in {}{wal}", with_space(&config.data_dir));
     let start = &stored.start;
     let snapshot = match start.snapshot.position.index.0 {
         0 => "no snapshot".to_owned(),
@@ -75,12 +70,12 @@ pub(super) fn introduce(
         std::thread::available_parallelism().map_or(1, usize::from),
         http1::descriptor_limit()
     );
-    tell_other_urls(config, stored);
+    warn_other_urls(config, stored);
 }
 
 /// Warns if the flags contain other peer URLs than the member table. These flags count only at a first start, so the
 /// other members would not use the URLs in them.
-fn tell_other_urls(config: &Config, stored: &Stored) {
+fn warn_other_urls(config: &Config, stored: &Stored) {
     let me = NodeId(stored.identity.id);
     let Some(known) = stored
         .addresses
@@ -89,26 +84,26 @@ fn tell_other_urls(config: &Config, stored: &Stored) {
     else {
         return;
     };
-    let mut told: Vec<String> = (config.initial_advertise_peer_urls.iter())
+    let mut given: Vec<String> = (config.initial_advertise_peer_urls.iter())
         .map(|url| url.as_str().to_owned())
         .collect();
-    told.sort_unstable();
+    given.sort_unstable();
     let is_given =
         config.initial_advertise_peer_urls != Config::default().initial_advertise_peer_urls;
-    if is_given && known != told {
+    if is_given && known != given {
         log::warn!(
-            "the cluster knows this member by {}, not by {}, which --initial-advertise-peer-urls says: to change \
-             that, edgetcdctl member update {:x} {}",
+            "the cluster uses the peer URLs {} for this member, but --initial-advertise-peer-urls is {}; to \
+             change them: edgetcdctl member update {:x} {}",
             known.join(","),
-            told.join(","),
+            given.join(","),
             me.0,
-            told.join(",")
+            given.join(",")
         );
     }
 }
 
-/// A folder, and the space on its disk.
-fn place(dir: &Path) -> String {
+/// A directory, and the space on its disk.
+fn with_space(dir: &Path) -> String {
     let room = process::room(dir).map_or_else(String::new, |room| {
         format!(" ({} of {} free)", mib(room.free_bytes), mib(room.bytes))
     });
