@@ -46,7 +46,7 @@ impl Node {
     }
 }
 
-// Serde calls these functions with a reference, whatever the size.
+// Serde passes a reference to these functions, even for small types.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_false(value: &bool) -> bool {
     !value
@@ -106,7 +106,7 @@ const NODE_BYTES_MIN: usize = 40;
 /// Objects that a response may have in addition to its nodes.
 const OBJECTS_FREE: usize = 100;
 
-/// What can be counted without parsing.
+/// Properties of a JSON text that can be counted without parsing it.
 struct Shape {
     /// The maximum number of brackets that are open at once.
     depth: usize,

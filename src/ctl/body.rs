@@ -1,15 +1,15 @@
-//! The body of an answer: not longer than its command can need, and not slower than a slow line.
+//! Reads the body of a response, with limits on its length and its speed.
 //!
-//! Any server may be asked, also one that never ends its answer, or sends a byte a second for ever. So each request has
-//! a limit of bytes ([`Ask::limit`](super::wire::Ask::limit)). Its time is limited by one of two rules:
+//! A server may never end its response, or send one byte per second forever. So each request has a limit in bytes
+//! ([`Ask::limit`](super::wire::Ask::limit)). Its time is limited by one of two rules:
 //!
 //! | request | limit |
 //! |---|---|
-//! | most | the whole answer comes within `--total-timeout`; the HTTP library sees to that |
-//! | a watch, and a listing of everything | once the body has begun, it brings at least [`BYTES_PER_SECOND`] in each `--timeout`; a listing begins within ten of them |
+//! | most | the whole response arrives within `--total-timeout`; the HTTP library enforces this |
+//! | a watch, and a listing of everything | after the first byte, at least [`BYTES_PER_SECOND`] on average in each `--timeout`; a listing begins within ten of them |
 //!
-//! The library cannot measure the second rule. A thread reads the body there, and whoever waits for it gives up when
-//! too little has come. The thread ends with the next byte that comes, or with the connection.
+//! The library does not support the second rule. For such a request, a thread reads the body, and the caller stops
+//! waiting if too few bytes arrive. The thread ends when the next byte arrives or the connection ends.
 
 use std::io::Read;
 use std::thread;
@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use ureq::Body;
 
-/// A slow line is faster. (A server demands the same of a body that is sent to it.)
+/// Even slow lines are faster than this. (The server requires the same speed of a request body.)
 const BYTES_PER_SECOND: u64 = 1024;
 
-/// Pieces that were read and wait to be taken.
+/// Number of pieces that the thread reads ahead of the caller.
 const AHEAD: usize = 4;
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -30,9 +30,9 @@ const PIECE_BYTES: usize = 64 << 10;
 pub(super) enum Unread {
     /// It has more bytes than this.
     TooLong(u64),
-    /// In so much time too little of it came.
+    /// Too few bytes arrived within this time.
     TooSlow(Duration),
-    /// As the HTTP library tells it.
+    /// The HTTP library returned this error.
     Failed(ureq::Error),
 }
 
@@ -45,13 +45,13 @@ impl From<ureq::Error> for Unread {
     }
 }
 
-/// All of a body of at most `limit` bytes, for whose time the HTTP library was given a limit.
+/// Reads a body of at most `limit` bytes. The HTTP library limits the time.
 pub(super) fn read(body: &mut Body, limit: u64) -> Result<Vec<u8>, Unread> {
     Ok(body.with_config().limit(limit).read_to_vec()?)
 }
 
-/// All of a body of at most `limit` bytes that begins within `begin` (None: at any time) and is fast enough from then on.
-/// `span` is how long it may stay slow; zero: for ever.
+/// Reads a body of at most `limit` bytes. Its first byte must arrive within `begin` (None: at any time). After that, it
+/// may be too slow for `span` at most (zero: forever).
 pub(super) fn read_paced(
     body: Body,
     limit: u64,

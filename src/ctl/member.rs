@@ -1,8 +1,7 @@
 //! `edgetcdctl member`: lists and changes the members of the cluster.
 //!
-//! Unlike in the commands for keys, errors are printed without `Error:  ` and have status 1, whatever their cause.
-//! The only exception is that no connection can be made in the first step, which asks for all members. This is
-//! reported as in all commands.
+//! Errors are printed without the `Error:  ` of the commands for keys, and have status 1. The only exception: if no
+//! connection can be made in the first step, which asks for all members, the error is reported as in all commands.
 //!
 //! A change is sent to a second endpoint only if no connection to the first could be made. The reference retries in
 //! more cases. A slow addition would then be made twice, or be reported as refused because its URL is already in use.

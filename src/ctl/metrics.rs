@@ -65,7 +65,7 @@ mod tests {
         let at = |share| quantile(PAGE, "sync_seconds", share);
         assert_eq!(at(0.25), Some(0.0005));
         assert_eq!(at(0.7), Some(0.0015));
-        assert_eq!(at(0.99), Some(0.004), "no more is known of it");
+        assert_eq!(at(0.99), Some(0.004), "the lower bound of the last bucket");
         assert_eq!(quantile(PAGE, "other", 0.5), None);
         assert_eq!(quantile("a_bucket{le=\"+Inf\"} 0", "a", 0.5), None);
         assert_eq!(quantile("a_bucket{le=\"x\"} 5", "a", 0.5), None);

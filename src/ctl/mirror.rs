@@ -2,8 +2,8 @@
 //!
 //! It first copies all keys as of one index, then watches for changes after that index and sends each one. After an
 //! interruption it starts again with a copy. An interruption is a server that cannot be reached, or a change that is
-//! no longer in the history because changes came too fast. Keys that it sent earlier and that are gone from the
-//! source are removed from the target. Other keys in the target stay, unless `--delete` was given.
+//! no longer in the history because there were too many changes. It removes those keys from the target that it has sent
+//! earlier and that the source no longer has. Other keys in the target stay, unless `--delete` was given.
 //!
 //! A client can extend a time to live with `refresh=true`, which creates no event (spec §7.3). So before a copied key
 //! expires in the target, the mirror reads the source again and extends the times to live. While it does so, it sends

@@ -37,19 +37,19 @@
 //!
 //! # What a hostile server can do
 //!
-//! The v2 API has no signatures, and there is no TLS yet. So the same holds for everybody on the network path to an
-//! endpoint.
+//! The v2 API has no signatures, and there is no TLS yet. So an attacker on the network path to an endpoint can do the
+//! same.
 //!
 //! | a hostile server | |
 //! |---|---|
-//! | can lie | about keys, values, indexes and members, and about whether a write was done |
-//! | can read | all that is sent to it: keys, values, and the password of `--username` |
-//! | can send the program elsewhere | by a list of members (not with `--no-sync`) or by up to 10 redirects; the password goes to the members, and to no redirect |
-//! | can delay a command | up to its time limits: `--timeout` for each endpoint, `--total-timeout` for the command; a watch waits for its event for ever, which is its purpose |
-//! | can take memory | up to the limit of the answer (8 MiB, 128 MiB for an event, `--answer-limit` for a listing), and for a listing about as much again while it is read |
-//! | can take disk space | only in the file that `export` or `snapshot save` was told to write, up to the limits above or the length that it announced |
-//! | can choose values | that `exec-watch` passes to its command in the environment; that command must not trust them |
-//! | cannot | end a command with success after half an answer, write other files, run anything, or control the terminal |
+//! | can lie | about keys, values, indexes and members, and about the result of a write |
+//! | can read | everything that is sent to it: keys, values, and the password of `--username` |
+//! | can redirect the program | by a list of members (not with `--no-sync`) or by up to 10 redirects. The password is sent to the members, but not to the targets of redirects |
+//! | can delay a command | up to its time limits: `--timeout` for each endpoint, `--total-timeout` for the command. A watch waits for its event without a limit, which is its purpose |
+//! | can use memory | up to the limit of the response (8 MiB, 128 MiB for an event, `--answer-limit` for a listing), and for a listing about the same amount again while it is parsed |
+//! | can use disk space | only in the output file of `export` or `snapshot save`, up to the limits above or the announced length |
+//! | can choose values | that `exec-watch` passes to its command in the environment. That command must not trust them |
+//! | cannot | make a command succeed with half a response, write other files, run a program, or control the terminal |
 
 mod answer;
 mod args;

@@ -1,12 +1,12 @@
-//! What a terminal gets to see.
+//! Escapes control characters in output to a terminal.
 //!
-//! Keys, values, names of members and texts of errors come from servers and files, and may hold anything. A terminal
-//! obeys some characters: it moves the cursor, changes its title, answers questions, turns text around. So all output
-//! to a terminal passes through a [`Screen`], which writes these characters as escapes: `\u001b`. Nothing else changes
-//! the text, and in a pipe or a file it stays as it is.
+//! Keys, values, names of members and texts of errors come from servers and files, and may contain any bytes. Some
+//! characters control a terminal: they move the cursor, change the title, make the terminal send input, or reverse the
+//! text. So all output to a terminal passes through a [`Screen`], which writes these characters as escapes: `\u001b`.
+//! All other text is unchanged. Output to a pipe or a file is not escaped.
 //!
-//! What this program itself wants from the terminal, such as colours, has a [`command`] for it. It carries a number that
-//! is drawn anew for each process, so that no text from outside passes for one.
+//! This program also sends control sequences of its own, such as colours. [`command`] marks them with a random number
+//! that is chosen once per process, so text from outside cannot imitate them.
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
@@ -18,15 +18,15 @@ const ESCAPE: char = '\x1b';
 /// Digits of the number in a command.
 const MARK_DIGITS: usize = 16;
 
-/// No command of ours is longer behind its number.
+/// Maximum number of characters of a command after its number.
 const COMMAND_CHARS_MAX: usize = 8;
 
-/// A command to the terminal, such as `[31m`: what stands behind its escape character, up to a letter.
+/// Marks a control sequence for the terminal. `text` is the part after the escape character, such as `[31m`.
 pub(super) fn command(text: &str) -> String {
     format!("{ESCAPE}{}{text}", mark())
 }
 
-/// Known to this process alone.
+/// The random number in commands. No other process knows it.
 fn mark() -> &'static str {
     static MARK: OnceLock<String> = OnceLock::new();
     MARK.get_or_init(|| {
@@ -99,12 +99,12 @@ fn show(bytes: &[u8], shown: &mut String) -> usize {
     done
 }
 
-/// Whether more bytes would make it a character.
+/// Whether these bytes are the beginning of a longer UTF-8 character.
 fn is_beginning(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
-/// As [`show`], of whole characters. `is_last`: what comes next is not known.
+/// Like [`show`], for text that consists of complete characters. `is_last`: the text that follows is not known yet.
 fn show_text(text: &str, is_last: bool, shown: &mut String) -> usize {
     let mut rest = text;
     while let Some(at) = rest.find(is_obeyed) {
@@ -129,11 +129,11 @@ fn show_text(text: &str, is_last: bool, shown: &mut String) -> usize {
     text.len()
 }
 
-/// What a text that begins with an escape character is.
+/// Whether a text that begins with an escape character is a command of this program.
 enum Own {
-    /// Our command, of so many bytes.
+    /// It begins with a command of this length in bytes.
     Whole(usize),
-    /// It may become one.
+    /// It may be the beginning of a command.
     Begun,
     No,
 }

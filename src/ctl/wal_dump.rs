@@ -115,7 +115,8 @@ fn nothing(place: &Place, given: &Path) -> String {
 struct Printer<W: Write> {
     json: bool,
     full: bool,
-    /// Nothing is printed before the entry with this index or a later one.
+    /// The index of `--from`, until an entry with this index or a later one appears. Until then the dump prints no
+    /// record.
     waits_for: Option<u64>,
     all_good: bool,
     /// The previous file ends at this position without a seal.
