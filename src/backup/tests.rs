@@ -140,7 +140,7 @@ fn what_is_written_is_read_and_no_two_files_have_one_fingerprint() {
     assert_ne!(read[0], read[1]);
 }
 
-/// Its checksums are right, too: whoever makes such a file computes them.
+/// The checksums of the file are correct, because an attacker computes them too.
 #[test]
 fn a_state_that_no_cluster_has_is_not_read() {
     let folder = tempfile::tempdir().unwrap();

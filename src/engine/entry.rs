@@ -306,7 +306,7 @@ fn check_change(change: &Change) -> Result<(), Malformed> {
         (ChangeKind::Remove, Order::Remove(node)) => node == change.node,
         _ => false,
     };
-    let misfit = || Malformed("a change whose context says something else".into());
+    let misfit = || Malformed("a change whose context describes another change".into());
     fits.then_some(()).ok_or_else(misfit)
 }
 
@@ -355,7 +355,7 @@ fn decode_later(body: &[u8]) -> Result<Order, Malformed> {
     }
 }
 
-/// What a program says that does not understand a format.
+/// The error text of a program that does not understand a format.
 pub fn needs_format(format: u16) -> String {
     format!(
         "it is of format {format}, and this edgetcd {} understands formats up to {FORMAT}: use a newer edgetcd",

@@ -201,8 +201,8 @@ impl Members {
         Ok(())
     }
 
-    /// Whether each member stands under its own id, which is not 0 and was not removed, and only members have told an
-    /// incarnation.
+    /// Whether the table is consistent: the key of each member is its own id, no id is 0 or was removed, and only
+    /// members have an incarnation.
     pub fn is_sound(&self) -> bool {
         let is_member = |id: &u64| self.list.contains_key(id);
         let listed = self.list.iter();

@@ -39,7 +39,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `mod.rs` | the engine, its events and effects; ticks; the end of a step |
+//! | `mod.rs` | the engine, its events and effects, ticks, the end of a step |
 //! | `requests.rs` | client requests: appended here, or forwarded to the leader |
 //! | `peer_messages.rs` | peer messages from other members |
 //! | `reports.rs` | the disk's reports; snapshots made, sent and installed |

@@ -259,7 +259,7 @@ impl Text<'_> {
         match (before, now) {
             (_, Role::PreCandidate) => {
                 let next = term.next().0;
-                write!(f, "hears no leader: starts a pre-vote for term {next}")
+                write!(f, "has no leader: starts a pre-vote for term {next}")
             }
             (_, Role::Candidate) => write!(f, "became candidate in term {}", term.0),
             (_, Role::Leader) => write!(f, "became leader in term {}", term.0),

@@ -1,9 +1,10 @@
-//! Whether a cluster can have a state at all.
+//! Checks whether a cluster can have produced a state.
 //!
-//! Checksums show that a snapshot is as its writer wrote it, and nothing about the writer. A crafted one with a cluster
-//! time at the end of its range would make every later time to live end at once or never, one without voters would never
-//! have a leader, and with an index at the end of its range the node would stop at one of the next writes. So these are
-//! refused where a snapshot comes from outside. Whatever a cluster has written passes.
+//! Checksums show that a snapshot was not changed after it was written. They show nothing about the writer. With a
+//! crafted cluster time at the end of its range, every later time to live would end at once or never. A cluster without
+//! voters would never have a leader. With an index at the end of its range, the node would stop at one of the next
+//! writes. So such states are refused wherever a snapshot comes from outside. Every state that a cluster has written is
+//! accepted.
 
 use super::entry::Malformed;
 use super::state::State;
@@ -19,7 +20,7 @@ const TREE_INDEX_LIMIT: u64 = 1 << 61;
 /// Cluster time stays below this, in nanoseconds: 146 years.
 const TIME_LIMIT: u64 = 1 << 62;
 
-/// Who has written the state.
+/// The writer of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writer {
     /// A member of this cluster.
@@ -239,7 +240,7 @@ mod tests {
         assert!(error.0.contains("expires later"), "{error:?}");
     }
 
-    /// A cluster may begin with it, and needs room to go on.
+    /// A new cluster may begin with this state, so it must be able to continue for a long time.
     #[test]
     fn of_anybody_a_quarter_of_each_range_is_kept() {
         let almost = |state: &mut State, mark: &mut SnapshotMetadata, field: u8| match field {

@@ -135,7 +135,10 @@ mod tests {
         (0..10).for_each(|_| schedule.applied(100));
         assert!(!schedule.is_due(), "one at a time");
         schedule.ended(Some(500));
-        assert!(schedule.is_due(), "what came meanwhile counts");
+        assert!(
+            schedule.is_due(),
+            "entries applied during the snapshot count"
+        );
     }
 
     #[test]

@@ -370,7 +370,7 @@ fn a_leader_whose_disk_hangs_makes_way_and_takes_no_more_than_it_may() {
     };
     assert!(!told(&bench), "a slow sync is no reason");
     bench.tick_led(ELECTION_TICKS);
-    assert!(told(&bench), "another one shall lead");
+    assert!(told(&bench), "the leader asks another member to lead");
     assert!(bench.notes.contains(&Note::HandsOverSlowDisk));
 }
 
@@ -565,10 +565,10 @@ fn one_members_word_removes_nobody() {
     bench.step(removed_by(THREE));
     bench.step(removed_by(NodeId(77)));
     (0..4 * ELECTION_TICKS).for_each(|_| bench.tick());
-    assert!(!bench.removed, "one member and a stranger say so");
+    assert!(!bench.removed, "only one member has reported it");
     bench.step(removed_by(TWO));
     (0..4 * ELECTION_TICKS).for_each(|_| bench.tick());
-    assert!(bench.removed, "both others say so");
+    assert!(bench.removed, "both other members have reported it");
 }
 
 /// A follower needs a snapshot, and the newest one cannot be read.
@@ -651,7 +651,7 @@ fn the_time_of_a_leader_goes_on_from_the_latest_in_its_log() {
     let passed = (bench.now - applied - heartbeat).as_nanos() as u64;
     assert!(
         bench.told >= ClusterTime(ahead.0 + passed),
-        "the followers are told {:?}, {passed} ns after {ahead:?}",
+        "the followers received {:?}, {passed} ns after {ahead:?}",
         bench.told
     );
 }
@@ -706,7 +706,7 @@ fn a_log_that_fills_the_disk_is_shortened_and_nobody_is_refused() {
     assert_eq!((bench.snapshots, jobs), (1, 0), "{:?}", bench.notes);
     assert!(
         matches!(bench.reserves[..], [bytes] if (300..1 << 20).contains(&bytes)),
-        "the room for the next one is told: {:?}",
+        "the reserve for the next snapshot is set: {:?}",
         bench.reserves
     );
     // The previous attempt can be reported only after the disk has done that.
@@ -726,11 +726,7 @@ fn without_room_for_a_snapshot_only_removals_are_taken() {
     bench.is_full();
     bench.step(Event::Disk(DiskReport::NoSnapshot));
     assert!(bench.notes.contains(&Note::NoRoom), "{:?}", bench.notes);
-    assert_eq!(
-        bench.reserves,
-        [0],
-        "what waits may take the room of the snapshot"
-    );
+    assert_eq!(bench.reserves, [0], "waiting batches may use the reserve");
     bench.store_all();
     // Until then it tries to transfer leadership.
     bench.tick_led(2 * ELECTION_TICKS);
@@ -884,7 +880,7 @@ fn a_member_publishes_for_itself_alone_and_one_incarnation() {
     assert!(!publishes(TWO, 2, 6), "of a process without its data");
 }
 
-/// A backup is read by many, and whoever knows an incarnation can pass for that member.
+/// Many people read a backup, and a process that knows an incarnation can pass for that member.
 #[test]
 fn a_copy_of_the_state_has_no_incarnations() {
     let mut bench = Bench::new(&[]);
@@ -943,7 +939,7 @@ fn a_command_that_not_all_members_understand_is_refused() {
     assert_eq!(bench.last(), last);
 }
 
-/// A leader that transfers its leadership takes no entries. What is due expires by the next leader's decision.
+/// A leader that transfers its leadership appends no entries. The next leader expires the keys that are due.
 #[test]
 fn an_expiry_that_a_leader_could_not_append_is_not_forwarded() {
     let mut bench = Bench::new(&[]);
@@ -996,7 +992,7 @@ fn what_waited_for_a_leader_has_less_time_for_its_entry() {
                 bench.hear(to, term.0, Body::HeartbeatReply { round });
             }
         }
-        assert_eq!(last, bench.last(), "it goes on to lead");
+        assert_eq!(last, bench.last(), "it still leads");
         if let [reply] = &replies[..] {
             assert!(matches!(reply.outcome, Outcome::Failed(Failure::TimedOut)));
             break bench.now;

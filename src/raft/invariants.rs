@@ -90,14 +90,14 @@ pub(super) fn check_todo<R: Rules>(core: &Core<R>, todo: &Todo) {
         assert_eq!(
             last.position,
             core.last_position(),
-            "what is appended is the log's end"
+            "the appended entries are the end of the log"
         );
     }
     if let Some(last) = todo.apply.last() {
         assert_eq!(
             last.position.index,
             core.applied(),
-            "what is applied is up to date"
+            "the applied index is that of the last entry to apply"
         );
     }
     if core.disk_is_idle() {

@@ -60,7 +60,7 @@
 //! | a leader counts an entry for itself when it is on its disk, not when it is in memory | diss. §10.2.1 | `replication` | `leader-counts-its-own-disk` |
 //! | a leader counts replicas only for entries of its own term; a term begins with a no-op | §5.4.2, §8 | `replication` | `figure-8`, `commit-needs-own-term` |
 //! | a read needs a committed no-op, and a heartbeat round that began after the read arrived | diss. §6.4 | `read_index` | `read-index`, `read-index-stale-leader` |
-//! | there is one membership change at a time; it takes effect when appended; a leader makes none before an entry of its own term is committed | diss. §4.1, and the note of 2015 | `membership` | `membership`, `two-changes-at-once`, `membership-of-an-unproven-leader` |
+//! | there is one membership change at a time, which takes effect when appended. A leader makes none before an entry of its own term is committed | diss. §4.1, and the note of 2015 | `membership` | `membership`, `two-changes-at-once`, `membership-of-an-unproven-leader` |
 //! | a leader that is removed leads until the removal is committed, and may be needed to commit it | diss. §4.2.2 | `membership` | `leader-removes-itself`, `removed-leader-is-needed` |
 //! | a new member is a learner before it is a voter | diss. §4.2.1 | `membership` | `membership` |
 //! | a snapshot is installed only if it is ahead of the node's commit index | §7 | `snapshot` | `snapshot-catch-up`, `snapshot-behind-is-ignored` |

@@ -653,7 +653,7 @@ impl<R: Rules> Core<R> {
                 window.add(last, bytes, now);
                 progress.next = last.next();
             }
-            Flow::Snapshot => unreachable!("nothing is sent beside a snapshot"),
+            Flow::Snapshot => unreachable!("no append is sent during a snapshot transfer"),
         }
         self.send(
             id,

@@ -263,7 +263,10 @@ fn an_answer_comes_after_the_sync_and_survives_a_power_cut() {
     assert!(node.silent() && !node.has("/a"), "its sync is not over");
     disk.release_syncs();
     assert_eq!(node.next(), Said::Done(TreeIndex(1)));
-    assert!(node.has("/a"), "who has an answer reads what it says");
+    assert!(
+        node.has("/a"),
+        "a client that has a reply can read its write"
+    );
     // The disk's content at the moment of the answer, after a power cut.
     let after = disk.fork(2);
     after.crash();
@@ -423,7 +426,7 @@ fn a_stop_under_load_does_not_wait_for_the_load_to_end() {
     let took = node.stop();
     assert!(took < Duration::from_millis(500), "{took:?}");
     let refusals: Vec<Failure> = refusals.try_iter().collect();
-    assert_eq!(refusals.len(), 64, "each writer is told");
+    assert_eq!(refusals.len(), 64, "each writer gets a refusal");
     assert!(refusals.iter().all(|refusal| *refusal == Failure::Stopped));
 }
 

@@ -7,8 +7,8 @@
 //!
 //! | event | result |
 //! |---|---|
-//! | the disk is full | the log is unchanged; the batch stays pending and is tried again; the engine makes a snapshot, and refuses writes if that frees no space |
-//! | a write or sync fails | nobody knows what is on disk: the caller ends the process, and the error names file and offset |
+//! | the disk is full | the log is unchanged. The batch stays pending and is tried again. The engine makes a snapshot, and refuses writes if that frees no space |
+//! | a write or sync fails | the content of the disk is unknown. The caller ends the process, and the error names file and offset |
 //! | entries are requested | they are read here, so that the raft thread never waits for the disk |
 
 use super::snapshot::Begun;

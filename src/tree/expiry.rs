@@ -78,7 +78,7 @@ impl Tree {
             }
         }
         unreachable!(
-            "nothing is due in {:?}, although its parent says so",
+            "nothing is due in {:?}, but its parent lists it as due",
             Key::from_names(&names)
         )
     }

@@ -61,7 +61,7 @@ pub(super) enum Node {
 
 const _: () = assert!(
     size_of::<(Bytes, Node)>() == 80,
-    "a small key takes this and no more"
+    "a small key takes 80 bytes"
 );
 
 impl File {

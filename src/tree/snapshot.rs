@@ -313,7 +313,7 @@ impl Decoder {
         }
     }
 
-    /// Keeps events of at most so many bytes, the newest ones, but always one.
+    /// Keeps the newest events, of at most `bytes` bytes in total, but always at least one.
     pub fn limit_history(&mut self, bytes: usize) {
         self.parts.history.limit(bytes);
     }

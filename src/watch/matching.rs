@@ -73,7 +73,7 @@ pub struct Watcher<W> {
     from: TreeIndex,
     /// Position of its slot in the list of its path.
     place: u32,
-    /// What was registered.
+    /// The caller's value.
     pub parked: W,
 }
 
@@ -99,8 +99,8 @@ impl<W> Watchers<W> {
         self.count
     }
 
-    /// Registers what `park` returns for the new watcher's token. It receives no event with an index below `from`,
-    /// whatever `interest` says.
+    /// Registers the value that `park` returns for the new watcher's token. The watcher receives no event with an index
+    /// below `from`, even if `interest` includes it.
     pub fn insert(&mut self, interest: &Interest, from: TreeIndex, park: impl FnOnce(u64) -> W) {
         let number = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
