@@ -399,7 +399,7 @@ fn advertised_peer_urls(values: &Values, listen: &[Url]) -> Result<Vec<Url>, Sto
 }
 
 /// The address of this machine in its network, if it has one. It is the local address of a datagram socket that is
-/// connected to a documentation address (RFC 5737). Nothing is sent.
+/// connected to a documentation address (RFC 5737). Connecting a datagram socket sends no packet.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;

@@ -280,7 +280,7 @@ fn wear(api: &Api, page: &mut Page) {
     let snapshots = read(&wal.snapshot_bytes);
     let mut family = page.counters(
         "edgetcd_disk_written_bytes_total",
-        "Given to the disk: the log in whole pages, again with each sync; its files zeroed ahead; snapshots.",
+        "Bytes given to the disk: log pages (whole pages, again with each sync), zeros written ahead, snapshots.",
     );
     family.sample(&[("what", "log")], log);
     family.sample(&[("what", "zeros")], zeros);

@@ -23,7 +23,7 @@ pub(super) enum Kind {
 pub(super) enum Role {
     /// Supported. The text is its help.
     Ours(&'static str),
-    /// Accepted so that etcd's command lines work. The text says why the flag has no effect.
+    /// Accepted so that etcd's command lines work. The text is the reason why the flag has no effect.
     Warned(&'static str),
     /// Refused unless it has its default value. The text says what to do instead.
     Refused(&'static str),
@@ -519,7 +519,7 @@ fn options() -> Options {
             Kind::Text => HasArg::Yes,
             Kind::Bool => HasArg::Maybe, // a long flag never takes the next word
         };
-        // A name of one letter is a short flag for getopts. Both kinds work with one dash or two.
+        // A name of one character is a short flag for getopts. Both kinds work with one dash or two.
         let (short, long) = match flag.name {
             "help" => ("h", "help"),
             name if name.len() == 1 => (name, ""),

@@ -403,7 +403,7 @@ impl Connection {
             | Mail::Evict { .. }
             | Mail::EvictReserved
             | Mail::Stop { .. } => {
-                unreachable!("mail to a worker was sent on to a connection")
+                unreachable!("a message for the worker was passed to a connection")
             }
         }
         self.run(tools)

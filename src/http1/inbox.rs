@@ -337,7 +337,7 @@ mod tests {
         let (mut poll, inbox) = inbox();
         inbox.put(Mail::Room);
         assert!(!woken(&mut poll), "a worker that is awake needs no wake-up");
-        assert!(!inbox.may_sleep(), "mail came while it worked");
+        assert!(!inbox.may_sleep(), "a message arrived while it worked");
         let mut mail = Vec::new();
         inbox.take(&mut mail);
         assert_eq!(mail.len(), 1);

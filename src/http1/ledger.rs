@@ -57,7 +57,8 @@ impl Ledger {
         is_elder
     }
 
-    /// Returns `bytes`; `ended` if `who` needs no more. Returns whether another connection waits for memory.
+    /// Releases `bytes` of `who`. `ended`: its body needs no further memory. Returns whether another connection waits
+    /// for memory.
     ///
     /// A refused connection counts itself as waiting *before* it asks once more. Here, memory is freed *before* that
     /// count is read. So one of the two notices the other.

@@ -291,7 +291,7 @@ impl Output {
     }
 
     /// The data that the response keeps alive and may share with other responses. For a parked response, this counts
-    /// only if `has_ended`: no more chunks can follow.
+    /// only if `has_ended`: no further chunks can follow.
     pub fn pin(&self, has_ended: bool) -> Option<Pin> {
         self.queue.iter().rev().find_map(|piece| match piece {
             Piece::Slices { source, .. } => source.pin(),
