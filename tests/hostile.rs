@@ -430,7 +430,7 @@ fn two_hundred_watches_at_once_twenty_times() {
     bystander.finish("20 rounds of 200 watches at once", &mut server);
 }
 
-/// No client can block a worker: not with a long listing, not with one that it does not read, not with many waiting
+/// A client cannot block a worker: neither with a long listing that it reads or does not read, nor with many waiting
 /// requests.
 #[test]
 fn stalled_listings_beside_a_thousand_watches() {

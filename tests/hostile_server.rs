@@ -200,7 +200,7 @@ fn run_watched(url: &str, words: &[&str]) -> (Output, u64) {
         if begun.elapsed() > WITHIN || most > 2 << 30 {
             child.kill().expect("it runs");
             panic!(
-                "{words:?} goes on after {:?} with {} MiB",
+                "{words:?} still runs after {:?} with {} MiB",
                 begun.elapsed(),
                 most >> 20
             );
@@ -220,7 +220,7 @@ fn peak_bytes(process: Process) -> u64 {
         << 10
 }
 
-/// Commands, and how much memory each may take: for a listing the limit, and what its growth takes besides.
+/// Commands, and how much memory in MiB each may use: for a listing the limit, and space for its growth.
 const COMMANDS: [(&str, u64); 19] = [
     ("--no-sync get /a", 400),
     ("--no-sync get -r /a", 400),
@@ -285,7 +285,7 @@ fn no_answer_that_breaks_the_protocol_holds_a_command() {
             "status",
         ];
         thread::scope(|scope| {
-            // A watch waits for its event for ever, whatever the server does meanwhile.
+            // A watch waits for its event without a time limit.
             let ends = |line: &&str| !(what.starts_with("trailers") && line.contains("watch"));
             for line in lines.into_iter().filter(ends) {
                 let url = &url;
@@ -385,7 +385,7 @@ fn a_redirect_repeats_the_request_without_the_password() {
     assert!(!request.contains("Authorization"), "{request}");
 }
 
-/// A mirror goes on for ever by itself; what it holds does not grow.
+/// A mirror runs until it is stopped, and its memory must not grow.
 #[test]
 fn a_mirror_of_a_stream_without_an_end_stays_small() {
     let to = Server::start(&[]);
@@ -408,7 +408,7 @@ fn a_mirror_of_a_stream_without_an_end_stays_small() {
     // It has given up three events.
     let mut given_up = 0;
     while given_up < 3 {
-        let line = lines.next().expect("it goes on").expect("text");
+        let line = lines.next().expect("it still runs").expect("text");
         given_up += usize::from(line.contains("copying again"));
     }
     let most = peak_bytes(Process(child.id()));

@@ -1,5 +1,5 @@
-//! Requests that are long or expensive to parse, and crowds of connections. The server must accept
-//! what is within the limits, refuse the rest, and serve other clients meanwhile.
+//! Requests that are long or expensive to parse, and crowds of connections. The server must accept the requests within
+//! its limits, refuse the others, and serve other clients meanwhile.
 
 mod harness;
 

@@ -83,7 +83,7 @@ fn an_isolated_follower_returns_without_an_election() {
     assert_eq!(cluster.wait_leader(), leader);
 }
 
-/// A leader that sends but receives nothing must step down. So must a leader that receives but cannot send.
+/// A leader that sends but receives nothing must step down. The same holds for a leader that receives but cannot send.
 #[test]
 #[ignore = "needs root and ip, for links that can be cut"]
 fn a_leader_cut_one_way_gives_way() {

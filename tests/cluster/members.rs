@@ -226,7 +226,7 @@ fn two_clusters_with_crossed_addresses_do_not_mix() {
     );
 }
 
-/// No entry is applied before there is a leader, and there is no leader before the members reach each other. The
+/// The members apply entries only after there is a leader, and they elect one only when they reach each other. The
 /// snapshot after an update contains the new URLs.
 #[test]
 fn members_that_all_moved_find_each_other_after_a_restart() {

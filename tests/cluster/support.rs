@@ -104,7 +104,7 @@ pub fn setting_seconds(name: &str, default: u64) -> Duration {
     Duration::from_secs(setting(name, default))
 }
 
-/// Compares the keys of the cluster with the ledger, with quorum reads through this node.
+/// Compares the keys of the cluster with the record of acknowledged writes, by quorum reads through this node.
 pub fn check_ledger(cluster: &Cluster, node: usize, ledger: &mut Ledger) {
     ledger.check(&mut cluster.node(node).connect());
 }

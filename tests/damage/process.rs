@@ -238,7 +238,7 @@ fn examine(bases: &Bases, case: &Case) {
     let json = text(&json.stdout);
     if case.ends == Refused {
         let Err(error) = started else {
-            panic!("{name}: it starts, but this was reported: {told}");
+            panic!("{name}: a start succeeds, but the check reported: {told}");
         };
         assert!(
             contents(&data) == before,

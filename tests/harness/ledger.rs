@@ -200,7 +200,7 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// `ledger` is the record so far. Each thread gets the part with its keys.
+    /// Starts `count` threads. Each one continues the part of the record that has its keys.
     pub fn start(address: SocketAddr, count: u64, seed: u64, ledger: &Ledger) -> Writers {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..count)
@@ -219,7 +219,7 @@ impl Writers {
         Writers { stop, threads }
     }
 
-    /// Stops the threads and merges their records into `ledger`.
+    /// Stops the threads and merges their records into the given one.
     pub fn finish(self, ledger: &mut Ledger) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {

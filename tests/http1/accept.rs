@@ -1,4 +1,4 @@
-//! The server continues to accept connections, whatever resource runs out.
+//! The server continues to accept connections when descriptors or memory run out.
 
 use crate::child::{Child, Settings};
 use crate::support::{Client, Place, eventually};

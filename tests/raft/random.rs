@@ -1,5 +1,5 @@
 //! Random clusters from a seed: lost, duplicated and reordered messages, cut links, crashes that lose unsaved data,
-//! membership changes, leadership transfers, snapshots. No check may ever fail. When all faults are removed, one
+//! membership changes, leadership transfers, snapshots. Every check must hold at all times. When all faults are removed, one
 //! leader must bring all members to the same log.
 //!
 //! To show that the checks can fail, other tests run with single rules switched off.

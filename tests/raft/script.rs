@@ -13,7 +13,7 @@
 //! | `timeout n1`                 | ticks only n1 until it starts an election                   |
 //! | `tick 3`, `tick n1 3`        | ticks                                                       |
 //! | `store`, `store n1`          | stores everything that waits for the disk; `one n1`: one batch |
-//! | `deliver`, `deliver n1>n2`   | delivers messages in transit; also `n1>`, `>n2`; with `#2` at the end: only the second |
+//! | `deliver`, `deliver n1>n2`   | delivers messages in transit, also `n1>`, `>n2`. With `#2` at the end: only the second |
 //! | `copy n1>n2 #1`              | duplicates that message                                     |
 //! | `drop`, `drop n1>n2`         | drops messages in transit                                   |
 //! | `settle`                     | stores and delivers until nothing is left to do             |

@@ -358,7 +358,7 @@ fn a_term_counts_as_stored_once_its_ballot_is() {
     assert_eq!(core.stored_term(), Term(5));
 }
 
-/// A member that was down for long is far behind. No message may end the process or use up all terms.
+/// A member that was down for long is far behind. A message must never end the process or use up all terms.
 #[test]
 fn a_message_that_no_sound_member_sends_has_no_effect() {
     let log = StoredLog {

@@ -6,7 +6,7 @@ use crate::{broken, number, sound};
 use edgetcd::sim::{Cluster, Handed, Handovers};
 use std::time::Instant;
 
-/// Runs the simulation to its end. Nothing may break.
+/// Runs the simulation to its end. Every check must hold.
 fn hand_over(how: Handovers) -> Handed {
     let times = number("HANDOVERS", 200);
     let begin = Instant::now();

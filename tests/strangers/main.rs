@@ -1,7 +1,7 @@
-//! Unknown programs (strangers) on the peer ports of three members. They must not end a member, depose the leader,
+//! Attackers on the peer ports of three members. They must not end a member, depose the leader,
 //! change the term, keep a member out, or use much memory.
 //!
-//! Without TLS, any program that reaches a peer port can claim to be a member. Some of these tests have a stranger
+//! Without TLS, any program that reaches a peer port can claim to be a member. Some of these tests have an attacker
 //! that only knows public facts about the cluster. Others have one that has read a member's incarnation from its
 //! disk.
 
@@ -26,10 +26,10 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(4);
 /// A long election timeout, so that a busy machine causes no election.
 const PATIENT: [&str; 2] = ["--election-timeout", "4000"];
 
-/// How much additional memory a member may use for strangers.
+/// How much additional memory a member may use for attackers.
 const MEMORY: u64 = 48 << 20;
 
-/// Runs one test at a time, because three members and a stranger share this machine.
+/// Runs one test at a time, because three members and an attacker share this machine.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -123,9 +123,9 @@ impl Undisturbed {
     }
 }
 
-/// Messages that a stranger can send with only public knowledge.
+/// Messages that an attacker can send with only public knowledge.
 #[test]
-fn a_stranger_ends_no_member_and_changes_no_term() {
+fn an_attacker_ends_no_member_and_changes_no_term() {
     let _alone = alone();
     let mut cluster = Cluster::start(3, &PATIENT);
     cluster.put(0, "/before", "1");
@@ -142,7 +142,7 @@ fn a_stranger_ends_no_member_and_changes_no_term() {
     ];
     let mut traps = Vec::new();
     for (victim, address) in &seen.members {
-        // The stranger claims to be a new member, one of the others, or the attacked member itself.
+        // The attacker claims to be a new member, one of the others, or the attacked member itself.
         let others = seen.members.iter().map(|(id, _)| *id);
         for id in others.chain([0xbad0 + victim % 7]) {
             let claim = seen.claim(id, 0xbad);
@@ -156,11 +156,11 @@ fn a_stranger_ends_no_member_and_changes_no_term() {
             traps.push(trap);
         }
     }
-    undisturbed.check(&mut cluster, "a stranger");
+    undisturbed.check(&mut cluster, "an attacker");
     let dialled: usize = traps.iter().map(Trap::answered).sum();
     assert_eq!(
         dialled, 0,
-        "members connect to an address that a stranger chose"
+        "members connect to an address that an attacker chose"
     );
     for node in 0..3 {
         let log = cluster.node(node).log();
@@ -172,7 +172,7 @@ fn a_stranger_ends_no_member_and_changes_no_term() {
     }
 }
 
-/// The stranger has read a follower's incarnation, and sends messages in its name that the follower would never send.
+/// The attacker has read a follower's incarnation, and sends messages in its name that the follower would never send.
 #[test]
 fn one_who_knows_a_members_incarnation_ends_nobody() {
     let _alone = alone();
@@ -272,7 +272,7 @@ fn strangers_hold_little_memory_and_few_threads() {
     undisturbed.check(&mut cluster, "long frames");
 }
 
-/// A stranger connects repeatedly in the name of an initial member, before that member starts.
+/// An attacker connects repeatedly in the name of an initial member, before that member starts.
 #[test]
 fn a_founder_is_not_kept_out_by_who_was_there_first() {
     let _alone = alone();
@@ -310,7 +310,7 @@ fn a_founder_is_not_kept_out_by_who_was_there_first() {
     });
 }
 
-/// A member that was added but not started has published nothing, so a stranger can use its name.
+/// A member that was added but not started has published nothing, so an attacker can use its name.
 #[test]
 fn nobody_speaks_for_a_member_that_has_not_started() {
     let _alone = alone();
@@ -334,7 +334,7 @@ fn nobody_speaks_for_a_member_that_has_not_started() {
             assert!(is_closed(&mut socket), "it is not accepted");
         }
     }
-    undisturbed.check(&mut cluster, "a stranger in the name of a new member");
+    undisturbed.check(&mut cluster, "an attacker in the name of a new member");
     cluster.restart(added);
     cluster.put(0, "/after", "1");
     cluster.wait_value(added, "/after", "1", Duration::from_secs(60));

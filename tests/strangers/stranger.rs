@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The newest term that the wire format allows.
 pub const LAST_TERM: u64 = (1 << 62) - 1;
 
-/// The identity that a stranger claims.
+/// The identity that an attacker claims.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim {
     pub cluster: u64,

@@ -1,7 +1,7 @@
 //! Random operations on a log over a faulty disk, compared with a model of its promises.
 //!
 //! The model keeps the state after each record since the last sync. After any fault, the recovered log must be one of
-//! these states: a prefix of what was written that includes everything acknowledged. Its snapshot must be a finished
+//! these states: a prefix of the written records that includes every acknowledged one. Its snapshot must be a finished
 //! one, or one that was being finished.
 
 use crate::support::{self, entry, open_with, options, position};

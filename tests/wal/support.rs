@@ -121,7 +121,7 @@ impl Told {
 fn check_told(told: Result<Option<Told>, WalError>, opened: &Result<Opened, WalError>) {
     let (told, recovered) = match (told, opened) {
         (Err(told), Err(error)) => return assert_eq!(&told, error),
-        (Err(told), Ok(_)) => panic!("it starts, but this was reported: {told}"),
+        (Err(told), Ok(_)) => panic!("a start succeeds, but the inspection reported: {told}"),
         // The disk failed during a repair, or another process holds the lock.
         (Ok(_), Err(error)) => {
             let refused = matches!(error.kind, WalErrorKind::Damaged | WalErrorKind::Foreign);

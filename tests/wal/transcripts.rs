@@ -5,11 +5,11 @@
 //! | command                          | effect                                                     |
 //! |----------------------------------|------------------------------------------------------------|
 //! | `disk 4096 seed=1 wals=1 snapshots=2` | an empty disk, the size of segments, how many files are kept |
-//! | `open`, `close`, `kill`, `crash` | start; clean stop; end of the process; power failure       |
+//! | `open`, `close`, `kill`, `crash` | start, clean stop, end of the process, power failure       |
 //! | `append 3 x40`, `sync`, `write 3 x40` | three entries of 40 bytes. `from=2` and `term=2` set their position |
 //! | `ballot 3 for 7`, `clock boot=1 at=5 cluster=9` | writes and syncs a hard state or a clock    |
 //! | `snapshot 5 x1000`, `compact 5`  | a snapshot at entry 5, or a compaction up to it. `term=2` if a leader sent the snapshot |
-//! | `power 3`, `fail sync`, `room 100`, `room` | the power fails at the third change from now; the next sync fails; 100 bytes are left; plenty of space again |
+//! | `power 3`, `fail sync`, `room 100`, `room` | the power fails at the third change from now, the next sync fails, 100 bytes are left, plenty of space again |
 //! | `tear 3 bytes`                   | the last three bytes of the last record never reached the disk |
 //! | `flip entry 2`                   | flips a bit in the record whose text begins with `entry 2` |
 //! | `zero head of 1`                 | zeroes that complete record                                |

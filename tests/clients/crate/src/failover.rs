@@ -35,7 +35,7 @@ pub fn lose_the_leader(members: &mut Members, urls: &[&str]) {
     println!("kill the leader");
     stdin()
         .read_line(&mut String::new())
-        .expect("told that it is done");
+        .expect("a line when it is done");
     members.forget(leader);
     show(
         "set",
