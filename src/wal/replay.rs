@@ -449,7 +449,7 @@ impl Replay {
             home,
             name,
             offset,
-            &format!("a later one, at byte {witness}, says it was durable"),
+            &format!("a later one, at byte {witness}, says that it was durable"),
         )
     }
 

@@ -290,7 +290,7 @@ fn a_file_cut_short_under_the_log_is_refused_at_the_next_start() {
     assert!(
         error
             .to_string()
-            .contains("8192 bytes long, and was made with 1048576"),
+            .contains("8192 bytes, but was created with 1048576"),
         "{error}"
     );
 }
