@@ -1,10 +1,10 @@
-//! Storms with a plan: the nemesis looks at the cluster and does what hurts most just then.
+//! Adversarial schedules: faults that are chosen from the state of the cluster, not at random.
 //!
-//! Some harms need three or four misfortunes in one order, each within a millisecond: chance alone does not
-//! find them in thousands of seeds. Here the nemesis looks after every event, as an adversary would who sees
-//! all nodes and owns the network, and cuts, stops or kills at the worst moment. It has no other means: no
-//! message is invented, altered or delivered on a cut link, and members are changed by asking a leader.
-//! Other faults of the profile happen meanwhile, so a plan often fails. Then all links are restored, and it begins again.
+//! Some violations need three or four faults in a certain order, each within a millisecond. Random faults do not produce
+//! them in thousands of seeds. So an adversary inspects all nodes after every event, and cuts a link, or stops or kills
+//! a process, at the moment that its plan needs. It has no other means. It invents and alters no message, delivers none
+//! on a cut link, and changes members only by a request to a leader. Other faults of the profile happen at the same
+//! time, so a plan often fails. Then the adversary restores all links and begins again.
 
 use super::cluster::{Checked, Cluster};
 use super::fault_profile::{Adversary, ELECTION, Kind};

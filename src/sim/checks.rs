@@ -1,13 +1,17 @@
 //! The checks after every step (hazards.md, section D), from outside the nodes.
 //!
-//! raft's own [`Witness`] looks for two leaders in a term, logs that do not match, another entry applied
-//! at an index, and a leader without a committed entry. The checks here need the disk, the
-//! state machine or the clients as well. No message leaves before the disk has what it promises. Committed entries are on
-//! the disks of a majority. States are equal at equal indexes. No write is applied twice. No key expires early. A
-//! leader's time does not go back.
+//! raft's own [`Witness`] finds two leaders in a term, logs that do not match, two different entries applied at one
+//! index, and a leader without a committed entry. The checks here also need the disk, the state machine or the clients:
 //!
-//! The engines show each step of their cores and each entry that they apply, so the checks see what happens within a
-//! step of an engine, too. The first thing that is broken is kept until the cluster asks for it.
+//! - A message is sent only after the disk has stored what it promises.
+//! - Committed entries are on the disks of a majority.
+//! - States are equal at equal indexes.
+//! - Each write is applied at most once.
+//! - Keys expire at their deadline or later.
+//! - A leader's time never decreases.
+//!
+//! The engines report each step of their cores and each entry that they apply, so the checks also see events within one
+//! step of an engine. The first violation is kept until the cluster asks for it.
 
 use super::clock::TTL_SECOND;
 use super::mirror::Mirror;

@@ -1,8 +1,8 @@
-//! Clients: each does one thing after the other, and notes what it saw.
+//! Clients: each performs one operation after the other, and records the results.
 //!
-//! A client goes to any node, stays with it while it is served, and gives up after a while. Then nobody knows whether
-//! its write happened. What a node refused before anything was done with it the client asks again elsewhere: nothing
-//! else is ever repeated.
+//! A client chooses a node at random, and stays with it while requests succeed. After a timeout, the outcome of its
+//! write is unknown. If a node refuses a request before it has processed it, the client sends that request to another
+//! node. It repeats no other request.
 
 use super::fault_profile::{Adversary, FaultProfile, Kind};
 use super::linear::{Action, Condition, Operation, Outcome};

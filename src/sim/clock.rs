@@ -1,8 +1,8 @@
-//! A machine's clocks: one that runs at its own pace, and one that somebody sets.
+//! A machine's clocks: a monotonic one with its own speed, and a wall clock that can be set.
 //!
-//! Virtual time is counted in microseconds. A machine's time since boot runs at half, true or double
-//! speed; its wall clock is that plus whatever it was set to, and may jump. TTLs are whole seconds, which
-//! would be long in a run of three seconds: so machines live [`SECONDS_SCALE`] times as fast as the network.
+//! Virtual time is counted in microseconds. A machine's time since boot runs at half, normal or double speed. Its wall
+//! clock is that time plus an offset, which may jump. Times to live are whole seconds, too long for a run of three
+//! seconds. So the clocks of machines run [`SECONDS_SCALE`] times as fast as the network's time.
 
 use crate::random::Random;
 use crate::storage::clock::Clock;

@@ -1,8 +1,8 @@
-//! The cluster under one scheduler: a queue of events in virtual time, and what each of them does.
+//! The cluster and its scheduler: a queue of events in virtual time, and the effect of each event.
 //!
-//! Everything that can happen is an event with a time; the earliest comes next, of two at one time the
-//! one that was ordered first. Nothing else moves time, and all chance comes from one generator, so a seed
-//! gives the same run again, event for event.
+//! Everything that happens is an event with a time. The scheduler takes the earliest event. Of two events with the same
+//! time, it takes the one that was queued first. Only events advance time, and all random numbers come from one
+//! generator. So the same seed gives the same run, event for event.
 
 use super::any_engine::Keeping;
 use super::checks::{Broken, Checks};

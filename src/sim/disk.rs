@@ -1,8 +1,9 @@
-//! A node's disk: the jobs of the server's WAL thread, done by the same code ([`LogJobs`]) over a disk that lies, one
-//! after the other, each taking its time.
+//! A node's disk: does the jobs of the WAL thread one after the other, with the server's code ([`LogJobs`]) over a faulty
+//! disk. Each job takes some virtual time.
 //!
-//! A job is done when its time is over. A process that dies before may have done a part of it: then the job begins, and
-//! the power goes in the middle of it. The node's [`Mirror`] records everything that a sync has confirmed.
+//! A job takes effect when its time is over. If the process dies before that, a part of the job may have taken effect:
+//! then the job starts, and the power fails in the middle of it. The node's [`Mirror`] records everything that a sync
+//! has confirmed.
 
 use super::any_engine::AnyEngine;
 use super::checks::Checks;

@@ -1,8 +1,8 @@
 //! The fault profile of a run, drawn from its seed.
 //!
-//! A rule is missed only where its absence can do harm: a stale read needs answers that come late, a double
-//! vote needs a crash at the right moment. So seeds take turns among kinds of fault profiles, each with what some
-//! rules are there for, and the numbers inside a kind are drawn again for every seed.
+//! The absence of a rule is visible only under certain faults: a stale read needs late replies, and a double vote needs
+//! a crash at the right moment. So seeds alternate among kinds of fault profiles. Each kind has the faults against which
+//! some of the rules protect. The numbers within a kind are drawn for each seed.
 
 use super::power::by_machine;
 use crate::random::Random;

@@ -1,10 +1,12 @@
-//! Leadership handed over again and again while clients write (hazard D20).
+//! Repeated leadership transfers while clients write (hazard D20).
 //!
-//! In a storm, transfers are a few of many faults. Here they are the subject. The leader receives the order to transfer,
-//! the result is checked, and a client that asks afterwards must be served. Then the next transfer begins.
-//! [`Handovers::Undisturbed`]: nothing goes wrong, so each must succeed within an election timeout.
-//! [`Handovers::Disturbed`]: messages are lost and late, and often the target dies or is cut off at some moment
-//! of the handover. Then it may fail; the leader must take writes again once its deadline has passed.
+//! Other runs contain few transfers among many other faults. Here, the leader receives the order to transfer its
+//! leadership, the result is checked, and a client that sends a request afterwards must be served. Then the next
+//! transfer begins.
+//!
+//! - [`Handovers::Undisturbed`]: there are no other faults, so each transfer must succeed within an election timeout.
+//! - [`Handovers::Disturbed`]: messages are lost and late, and the target often dies or is cut off during the transfer.
+//!   Then the transfer may fail. The leader must accept writes again after its deadline.
 
 use super::client::{Answer, Op};
 use super::cluster::{Checked, Cluster};

@@ -1,4 +1,4 @@
-//! The end of a run: all is mended, and everything must come right; then the history is checked.
+//! The end of a run: all faults end, and the cluster must recover. Then the history of the clients is checked.
 
 use super::checks::{Broken, SLACK};
 use super::client::{Answer, Ask};

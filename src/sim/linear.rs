@@ -1,13 +1,13 @@
-//! Is a history linearizable? Pure: operations in, an explanation out when they are not.
+//! Checks whether a history is linearizable, as a pure function: it takes operations, and returns an explanation if they
+//! are not.
 //!
 //! A *history* is the list of all operations of the clients. An [`Operation`] holds its key, its action, the times of its
-//! call and return, and its [`Outcome`]. It is *linearizable* (Herlihy and
-//! Wing, 1990) if every operation can be given one moment between its call and its return so that, in
-//! the order of these moments, a plain variable would have given the same answers. As keys do not
-//! concern each other, a history is linearizable if that of each key is.
+//! call and return, and its [`Outcome`]. A history is *linearizable* (Herlihy and Wing, 1990) if each operation can be
+//! assigned one moment between its call and its return, so that a plain variable would have returned the same results
+//! in the order of these moments. Keys are independent, so a history is linearizable if the history of each key is.
 //!
-//! An operation whose outcome is [`Outcome::Unknown`] (a time-out, a broken connection) may take
-//! effect at any moment after its call, also long after the client gave up, or never.
+//! An operation whose outcome is [`Outcome::Unknown`] (a timeout, a broken connection) may take effect at any moment
+//! after its call, even long after the client stopped waiting, or never.
 //!
 //! # How it searches
 //!
@@ -17,17 +17,17 @@
 //! in each possibility, possibly after other open ones. Possibilities in which it cannot are dropped. If none is left, no
 //! order explains the history, and the operation that just returned is the [`Violation`].
 //!
-//! Equal possibilities are kept once (the memoisation of the title), and a possibility that used up
-//! more unknown operations than another that is otherwise equal is dropped: the other one has at least the same futures.
-//! Of unknown writes with values that no client saw, one stands for all. So the cost grows with the operations that are
-//! open at once, and little with the unknown ones.
+//! Equal possibilities are kept once (the memoisation of the title). If two possibilities differ only in the unknown
+//! operations that they have used, and one has used all those of the other and more, it is dropped: the other one allows
+//! at least the same continuations. All unknown writes whose values no client has read are treated as one. So the cost
+//! grows with the number of operations that are open at once, and little with the number of unknown ones.
 //!
-//! # What to put in
+//! # Input
 //!
-//! Times are any clock that never runs backwards and is shared by the recorded clients; the call's
-//! moment is taken before a request is sent, the return's after its answer was read, so that rounding
-//! only ever widens an operation. The checker finds more when every write has a value of its own.
-//! A compare-and-swap on an index is recorded as one on the value that had this index.
+//! All times must come from one clock that never goes back and that all recorded clients share. Record the time of the
+//! call before the request is sent, and the time of the return after the response was read. Then rounding only makes an
+//! operation longer. The checker finds more violations if every write has a different value. Record a compare-and-swap
+//! on an index as one on the value that had this index.
 //!
 //! ```
 //! use edgetcd::sim::linear::{check, Action, Operation, Outcome};

@@ -1,8 +1,8 @@
 //! Whole clusters in one thread, from one seed.
 //!
-//! What runs is what ships: each member is an [`Engine`](crate::engine::Engine), and its disk is the WAL thread's
-//! [`LogJobs`](crate::storage::jobs::LogJobs) over a [`FaultyDisk`](crate::wal::FaultyDisk). The simulator decides
-//! nothing of what a member does. It hands events to the engines and performs their effects.
+//! The simulator runs the code of the server: each member is an [`Engine`](crate::engine::Engine), and its disk is the
+//! WAL thread's [`LogJobs`](crate::storage::jobs::LogJobs) over a [`FaultyDisk`](crate::wal::FaultyDisk). The simulator
+//! makes no decision for a member. It passes events to the engines and performs their effects.
 //!
 //! # What is simulated
 //!
@@ -10,8 +10,8 @@
 //! |---|---|---|
 //! | time | `cluster`, `clock` | a queue of events in virtual time; each machine has a monotonic and a wall clock of its own |
 //! | the raft thread | `perform` | steps an engine, and performs its effects in their order |
-//! | the disk | `disk` | does the jobs one after the other, each in its time; notes what is certainly stored (`mirror`) |
-//! | the snapshot thread | `disk` | fills a snapshot while the engine works |
+//! | the disk | `disk` | does the jobs one after the other, each in its time; records what is certainly stored (`mirror`) |
+//! | the snapshot thread | `disk` | writes a snapshot while the engine continues |
 //! | the links | `network`, `streams` | lose and delay peer messages and snapshots, duplicate those of raft |
 //! | processes | `power`, `node` | start from the disk; crash, are killed, or stop by an order |
 //! | clients | `client`, `desk` | ask any member: writes, quorum reads, changes of the members |
@@ -21,15 +21,16 @@
 //!
 //! # A run
 //!
-//! [`FaultProfile`] is the fault profile of a seed. Faults happen for a second or two. Messages are lost, duplicated, late and
-//! out of order, and links are cut one way or both. Processes are killed or stopped. Machines crash and lose any part of
-//! the unsynced bytes, also in the middle of a write. Disks are slow, hang, are full, or fail a sync. Machines pause,
-//! clocks run at half and double speed, wall clocks jump. Members are added and removed, and the leadership is
-//! transferred. Snapshots are made every few entries and sent to followers that are behind. In some storms the nemesis has a plan ([`Adversary`]): it
-//! looks at the cluster after every event and does the worst that it can at that moment, for a harm that needs several
-//! misfortunes in one order. In others only one thing goes wrong, and it is known what must come of it ([`Scenario`]).
-//! Then all faults end, and the cluster must recover: one leader, the same log on all members, clients are served, and
-//! every key with a TTL expires.
+//! [`FaultProfile`] is the fault profile of a seed. Faults happen for a second or two. Messages are lost, duplicated,
+//! late and out of order, and links are cut in one direction or both. Processes are killed or stopped. Machines crash and
+//! lose any part of the unsynced bytes, also in the middle of a write. Disks are slow, hang, are full, or fail a sync.
+//! Machines pause, clocks run at half and double speed, wall clocks jump. Members are added and removed, and the
+//! leadership is transferred. Snapshots are made every few entries and sent to followers that are behind.
+//!
+//! In some runs an adversary ([`Adversary`]) inspects the cluster after every event, and chooses the faults for a
+//! violation that needs several of them in a certain order. Other runs have a single fault with a known result
+//! ([`Scenario`]). Then all faults end, and the cluster must recover: there is one leader, all members have the same log,
+//! clients are served, and every key with a TTL expires.
 //!
 //! # What must hold
 //!
@@ -37,7 +38,7 @@
 //! |---|---|---|
 //! | raft | one leader a term, a leader's log only grows, log matching, leader completeness, one entry applied at an index. Term, vote, commit and applied never go back | [`Witness`](crate::raft::invariants::Witness), `checks` |
 //! | the disk | no message, report, applied entry or view precedes the sync that it depends on. Committed entries are on the disks of a majority. A vote on disk stays. A start finds everything that a sync confirmed | `checks`, `mirror`, `disk` |
-//! | the state | equal at equal indexes. No write is applied twice. No key expires early | `checks` |
+//! | the state | equal at equal indexes. Each write is applied at most once. Keys expire at their deadline or later | `checks` |
 //! | time | a leader's stamps never go back, and its time advances with its clock. A member's estimate is never before the time that its leader has sent | `checks`, `network` |
 //! | replies | each request gets one, that of its own entry, within the request timeout, and no later than this member has applied its entry or an entry of a newer term than it was forwarded in | `perform` |
 //! | readers | views never go back. A reply follows the view that contains its change. A term in a reply or view is on disk | `perform` |
@@ -45,16 +46,16 @@
 //! | forwards | a member forwards clients' commands only | `checks` |
 //! | the end | the history is linearizable ([`linear`]). POSTs are in order and there once. A client's own key has the value of its last write | `history` |
 //!
-//! A run ends with the first line that says what broke. That it can is shown in `tests/sim/rules.rs`: a rule
-//! of raft ([`Rules`](crate::raft::Rules)) or of the engine and the threads around it
-//! ([`Rule`](crate::engine::rules::Rule)) is switched off, and a known seed finds the violation.
+//! A run ends at the first violation, with a line that describes it. `tests/sim/rules.rs` shows that violations are
+//! found: it switches off one rule of raft ([`Rules`](crate::raft::Rules)), or of the engine and the threads around it
+//! ([`Rule`](crate::engine::rules::Rule)), and a known seed finds the violation.
 //!
 //! # Hazards and where they are met
 //!
 //! | hazard | here | and in |
 //! |---|---|---|
 //! | B3 a failed sync is final | [`Rule::FailedSyncIsFinal`](crate::engine::rules::Rule::FailedSyncIsFinal) | `tests/wal` |
-//! | D1 ballot synced before the answer | `Checks::promise_is_stored`, `Mirror::synced`; power cuts at any change | transcript `vote-not-stored` |
+//! | D1 the hard state is synced before the answer | `Checks::promise_is_stored`, `Mirror::synced`; power cuts at any change | transcript `vote-not-stored` |
 //! | D2 a leader counts its own disk | `Checks::on_a_majority` | `leader-counts-its-own-disk` |
 //! | D3 acks mean stored | `Checks::promise_is_stored` | `ack-only-after-store`, `late-report-from-the-disk` |
 //! | D4 commit by counting own entries | [`Adversary::OldEntry`]; leader completeness | `figure-8`, `commit-needs-own-term` |
@@ -62,7 +63,7 @@
 //! | D6 read rounds and ids are new | [`Adversary::Sleeper`] | `read-index-stale-leader` |
 //! | D7 no leases | clocks at half and double speed | – |
 //! | D8 pre-vote, check-quorum | [`Scenario::Isolated`], [`Scenario::DeafToLeader`], [`Scenario::DeafLeader`] | `rejoin-after-isolation`, `one-way-cut`, `newer-term-from-a-refusal` |
-//! | D9 removed members | [`Scenario::Removed`]; storms in which they stay | `removed-member-does-not-disturb` |
+//! | D9 removed members | [`Scenario::Removed`]; runs in which their processes continue | `removed-member-does-not-disturb` |
 //! | D10 one change, after the own term | [`Kind::Members`], [`Adversary::TwoChanges`] | `two-changes-at-once`, `membership-of-an-unproven-leader` |
 //! | D11 learners first | members are added blank and promoted by the leader | `membership` |
 //! | D12 lost directories | not here: identities are the server's | tests of real processes |
@@ -80,7 +81,8 @@
 //!
 //! # Left out
 //!
-//! The threads, the sockets and HTTP. The handshake: another incarnation, and messages from outside the cluster. Disks that rot (the log's own tests have those), and wiped directories.
+//! Threads, sockets and HTTP. The handshake, so other incarnations and messages from outside the cluster. Disks that lose
+//! synced bytes (the tests of the WAL have those), and wiped directories.
 
 mod adversary;
 mod any_engine;

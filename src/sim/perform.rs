@@ -1,10 +1,12 @@
 //! A step of an engine, and its effects: performed in the order that [`Effects`] documents, as the server's raft thread
 //! does, on the simulated disks, links and clients.
 //!
-//! What each request owes its client is checked here. It is answered once. It is answered before its time is over, and
-//! at the latest with the step that applies its entry or an entry of a newer term than the one in which it was
-//! forwarded. Its answer is that of its own entry, which readers of this node see by then. The term that it is shown is
-//! on this node's disk.
+//! This module also checks the reply to each request:
+//!
+//! - The request gets exactly one reply, before its deadline, and at the latest in the step that applies its entry or an
+//!   entry of a newer term than the one in which it was forwarded.
+//! - The reply is that of its own entry, and readers of this node can already see the effect of that entry.
+//! - The term in the reply is on this node's disk.
 
 use super::checks::{may_send, write_number};
 use super::cluster::{Checked, Cluster};

@@ -1,4 +1,4 @@
-//! How a node comes down, and up again.
+//! How a node stops and starts: crashes, kills, clean stops, and the start from its disk.
 
 use super::any_engine::{DiskRules, Parts};
 use super::clock::SECONDS_SCALE;

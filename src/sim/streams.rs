@@ -1,8 +1,8 @@
 //! Snapshots on their way from a leader to a member that is far behind.
 //!
-//! A stream carries the bytes of a file. It may be lost, come late or come twice (the sender gave up on one
-//! that was only slow). The sender's engine gets one report about its end. The receiver keeps the file
-//! until its engine installs it or does not want it, as the server's raft thread does.
+//! A stream carries the bytes of a file. It may be lost, arrive late or arrive twice (if the sender stopped waiting for a
+//! slow one and sent another). The sender's engine receives one report about its end. The receiver keeps the file until
+//! its engine installs or discards it, as the server's raft thread does.
 
 use super::cluster::{Checked, Cluster, Event, Stream};
 use super::fault_profile::ELECTION;

@@ -1,4 +1,4 @@
-//! What happened, as data; printed one line each.
+//! The trace of a run: one value per event, printed as one line.
 
 use super::checks::write_number;
 use super::client::{Answer, Ask};

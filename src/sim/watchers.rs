@@ -2,8 +2,8 @@
 //! watcher continues at another node from the index after the last one that it has seen, as a client does with
 //! `waitIndex`.
 //!
-//! A watcher must see each event once, in order. Where the node no longer has these events, the client
-//! gets error 401 and begins again.
+//! A watcher must receive each event once, in order. If the node no longer has the events, the watcher gets error 401 and
+//! begins again with the current index.
 
 use super::cluster::{Checked, Cluster, Event};
 use super::fault_profile::TICK;
