@@ -5,6 +5,7 @@ mod harness;
 
 use harness::client::{PATIENCE, form_request};
 use harness::{Connection, Line, Server, wait_for};
+use socket2::SockRef;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -143,14 +144,50 @@ fn answers_that_are_not_read_hold_little() {
 /// Like a pager: the client reads nothing for longer than the idle limit of a connection.
 #[test]
 fn a_reader_may_pause_within_a_listing() {
+    readers_pause(Duration::from_secs(36));
+}
+
+/// Longer than the system gives clients whose host has vanished.
+#[test]
+#[ignore = "takes two minutes"]
+fn a_reader_may_pause_for_minutes() {
+    readers_pause(Duration::from_secs(120));
+}
+
+/// Most of a listing waits in the server. A response of a few hundred kilobytes waits in the system's buffers.
+fn readers_pause(pause: Duration) {
+    const SMALL_BYTES: usize = 300_000;
     let server = Server::start(&[]);
     let text = "p".repeat(1 << 20);
     for key in 0..12 {
         put(&server, &format!("/v2/keys/book/{key}"), &text);
     }
-    let mut reader = ask(&server, "GET", "/v2/keys/book", None);
-    sleep(Duration::from_secs(36));
-    let body = read(&mut reader, false);
-    let wanted: Vec<&str> = (0..12).map(|_| text.as_str()).collect();
-    holds(&body, &wanted, "a listing");
+    let first = put(&server, "/v2/keys/page", &text[..SMALL_BYTES]);
+    let page = format!("/v2/keys/page?wait=true&waitIndex={first}");
+    let stream = format!("{page}&stream=true");
+    let mut readers = [
+        ("a listing", "/v2/keys/book", false, 12, text.len()),
+        ("a value", "/v2/keys/page", false, 1, SMALL_BYTES),
+        ("a watch", page.as_str(), false, 1, SMALL_BYTES),
+        ("a stream", stream.as_str(), true, 1, SMALL_BYTES),
+    ]
+    .map(|reader| (small_reader(&server, reader.1), reader));
+    sleep(pause);
+    for (client, (what, _, is_stream, count, length)) in &mut readers {
+        let body = read(client, *is_stream);
+        let wanted: Vec<&str> = (0..*count).map(|_| &text[..*length]).collect();
+        holds(&body, &wanted, what);
+    }
+}
+
+/// A client whose receive buffer has a fixed size. It has sent its request.
+fn small_reader(server: &Server, target: &str) -> Connection {
+    let mut client = server.connect();
+    SockRef::from(client.stream())
+        .set_recv_buffer_size(64 << 10)
+        .expect("a small buffer");
+    client
+        .write(&form_request("GET", target, None))
+        .expect("a request");
+    client
 }
