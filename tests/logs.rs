@@ -7,6 +7,8 @@ use harness::{Cluster, Json, Server, wait_for};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -297,4 +299,41 @@ fn peer_urls_that_differ_from_the_member_table_are_logged() {
         "{log}"
     );
     assert!(log.contains("edgetcdctl member update "), "{log}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-r").args([from, to]).status();
+    assert!(done.expect("cp runs").success());
+}
+
+/// The leader refuses a member whose data directory is an older copy. That member has only the leader's silence, so its
+/// log must not blame a majority that is there.
+#[test]
+fn a_member_on_an_older_copy_says_whose_log_tells_why() {
+    let mut cluster = Cluster::start(3, &["--election-timeout=5000"]);
+    let leader = cluster.wait_leader();
+    let node = cluster.others(leader)[0];
+    cluster.put(node, "/a", "1");
+    cluster.stop(node);
+    let data = cluster.node(node).data().to_owned();
+    let folder = tempfile::tempdir().expect("a folder");
+    let older = folder.path().join("older");
+    copy(&data, &older);
+    cluster.restart(node);
+    cluster.put(node, "/a", "2");
+    cluster.wait_value(node, "/a", "2", SOON);
+    cluster.stop(node);
+    std::fs::remove_dir_all(&data).expect("it is there");
+    copy(&older, &data);
+    cluster.node_mut(node).spawn();
+    wait_for("the leader's word", SOON, || {
+        let log = cluster.node(leader).log();
+        log.contains("lost entries that it had acknowledged")
+            .then_some(())
+    });
+    wait_for("the member's word", SOON, || {
+        let log = cluster.node(node).log();
+        log.contains("not ready: waiting for entries of the leader")
+            .then_some(())
+    });
 }

@@ -350,14 +350,32 @@ impl Engine {
             }
             if logged.is_none_or(|at| at.elapsed() >= WAITING_LOGGED_EVERY) {
                 logged = Some(Instant::now());
-                let members = self.replica.status().members().iter().count();
-                log::warn!("not ready: waiting for a majority of the {members} members ({why})");
-                report(&format!(
-                    "waiting for a majority of the {members} members ({why})"
-                ));
+                let waits = self.waits_for(why);
+                log::warn!("not ready: {waits}");
+                report(&waits);
             }
             // A failure may be returned at once, and the cause does not change immediately.
             std::thread::sleep(AGAIN_AFTER);
+        }
+    }
+
+    /// What this node waits for, although it has sent a quorum read that failed because of `why`. If there is a leader,
+    /// only the leader knows why this member does not keep up, for example because its data directory is an old copy.
+    fn waits_for(&self, why: &str) -> String {
+        let status = self.replica.status();
+        let members = status.members();
+        match status.leader().filter(|_| !status.is_leader()) {
+            None => format!(
+                "waiting for a majority of the {} members ({why})",
+                members.iter().count()
+            ),
+            Some(leader) => {
+                let name = members.get(leader).map_or("", |member| &member.name);
+                let id = leader.0;
+                format!(
+                    "waiting for entries of the leader {name} ({id:x}) ({why}); if it sends none, its log says why"
+                )
+            }
         }
     }
 
