@@ -145,10 +145,15 @@ fn restore(run: &mut Run) -> Result<(), Stop> {
     let others = config.initial_cluster.len() - 1;
     tell(run, &Place::of(&config), &made, &config.name)?;
     if others > 0 {
+        let flags = match run.parsed.number("bump-index") {
+            Some(bump) => {
+                format!("--initial-cluster, --initial-cluster-token and --bump-index {bump}")
+            }
+            None => "--initial-cluster and --initial-cluster-token".to_owned(),
+        };
         writeln!(
             run.world.stdout,
-            "restore the same FILE for the other members ({others}) with the same --initial-cluster and \
-             --initial-cluster-token"
+            "restore the same FILE for the other members ({others}) with the same {flags}"
         )?;
     }
     Ok(())
