@@ -80,6 +80,8 @@ pub struct Connection {
     raw: Vec<u8>,
     /// Decoded bytes that the test has not read yet.
     body: Vec<u8>,
+    /// Number of bytes at the beginning of `body` that contain no newline.
+    no_newline: usize,
     framing: Framing,
     closed: bool,
 }
@@ -93,6 +95,7 @@ impl Connection {
             stream,
             raw: Vec::new(),
             body: Vec::new(),
+            no_newline: 0,
             framing: Framing::Done,
             closed: false,
         })
@@ -142,6 +145,7 @@ impl Connection {
                 let answer = parse_head(&head[..end])?;
                 self.framing = framing(&answer, headless)?;
                 self.body.clear();
+                self.no_newline = 0;
                 return Ok(answer);
             }
             if self.closed {
@@ -161,10 +165,11 @@ impl Connection {
             if self.unframe().is_err() {
                 return Line::Cut;
             }
-            if let Some(end) = self.body.iter().position(|byte| *byte == b'\n') {
-                return Line::Is(self.body.drain(..=end).collect());
+            if let Some(line) = self.take_line() {
+                return Line::Is(line);
             }
             if self.framing == Framing::Done {
+                self.no_newline = 0;
                 return match self.body.is_empty() {
                     true => Line::End,
                     false => Line::Is(std::mem::take(&mut self.body)),
@@ -179,6 +184,18 @@ impl Connection {
                 Err(_) => return Line::Cut,
             }
         }
+    }
+
+    /// Takes the first line from `body`, if it is complete. Searches each byte once, because a line may have megabytes.
+    fn take_line(&mut self) -> Option<Vec<u8>> {
+        let fresh = &self.body[self.no_newline..];
+        let Some(at) = fresh.iter().position(|byte| *byte == b'\n') else {
+            self.no_newline = self.body.len();
+            return None;
+        };
+        let rest = self.body.split_off(self.no_newline + at + 1);
+        self.no_newline = 0;
+        Some(std::mem::replace(&mut self.body, rest))
     }
 
     /// Waits until the peer closes the connection. Discards everything that the peer still sends.
