@@ -20,8 +20,10 @@
 //!   goes into the buffer of the worker that registers it. The watch thread matches a few events at a time, so the raft
 //!   thread never waits long for the lock.
 //! * *Memory is bounded.* If the workers are too slow for the events of their streams, the watch thread waits for them.
-//!   If too many events are queued here for too long, all streams are cut, like clients that lag (spec §9). One-shot
-//!   watchers get one event each, so they cannot delay anything.
+//!   If too many events are queued here for too long, all streams are cut, like clients that lag (spec §9). If the
+//!   events that clients have not received yet use too much memory, the watch thread waits for the clients, for a second
+//!   at most, and those that lag most are cut ([`Outbox::is_full`]). One-shot watchers get one event each, so they
+//!   cannot delay anything.
 //!
 //! # Which watchers receive an event (spec §9)
 //!

@@ -14,8 +14,8 @@ pub type WatchHub = watch::WatchHub<Outbox>;
 impl watch::Outbox for Outbox {
     type Watcher = Parked;
 
-    fn chunk(&mut self, watcher: &Parked, bytes: Arc<[u8]>) {
-        watcher.chunk_in(bytes, self);
+    fn chunk<'a>(&mut self, watchers: impl Iterator<Item = &'a Parked>, bytes: Arc<[u8]>) {
+        Outbox::chunk(self, watchers, bytes);
     }
 
     fn end(&mut self, watcher: Parked, bytes: Arc<[u8]>) {
@@ -28,6 +28,10 @@ impl watch::Outbox for Outbox {
 
     fn waiting(&self) -> usize {
         Outbox::waiting(self)
+    }
+
+    fn is_full(&self, patient: bool) -> bool {
+        Outbox::is_full(self, patient)
     }
 }
 

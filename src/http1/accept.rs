@@ -388,6 +388,7 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::stream_budget::StreamBudget;
     use std::net::{SocketAddr, TcpListener, TcpStream};
 
     fn listener() -> (TcpListener, SocketAddr) {
@@ -400,7 +401,8 @@ mod tests {
     fn a_crowd_at_one_listener_keeps_nobody_from_the_other() {
         let poll = Poll::new().expect("poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("waker");
-        let (inbox, gauges) = (Arc::new(Inbox::new(waker)), Arc::new(Gauges::default()));
+        let inbox = Arc::new(Inbox::new(waker, Arc::new(StreamBudget::new(0))));
+        let gauges = Arc::new(Gauges::default());
         let ((busy, crowded), (quiet, empty)) = (listener(), listener());
         let (mut acceptor, _) = Acceptor::new(
             vec![busy.into(), quiet.into()],

@@ -29,7 +29,7 @@ use super::answer::Answer;
 use super::backlog::{Backlog, Excess, STALLED_MIN, Share};
 use super::call::Call;
 use super::head::{self, Framing, Head, Parsed, Space};
-use super::inbox::{Address, Inbox, Mail, Resume};
+use super::inbox::{Address, Inbox, Mail, Place, Resume};
 use super::incoming::{Incoming, Shape};
 use super::input::{Input, Scratch};
 use super::ledger::Ledger;
@@ -37,12 +37,12 @@ use super::limits::{HEAD_BYTES_FREE, Limits};
 use super::output::{Exchange, Flushed, Output, Stamp};
 use super::reply::{Gone, Outcome, Reply, Then};
 use super::request::{BodyState, Request, Work};
+use super::stream_budget::{Chunk, Unsent};
 use mio::net::TcpStream;
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Maximum number of requests of one connection that are served before other connections are served.
@@ -84,8 +84,6 @@ pub(super) struct Tools {
     pub limits: Arc<Limits>,
     pub inbox: Arc<Inbox>,
     pub ledger: Arc<Ledger>,
-    /// Bytes of the chunks that wait in the parked responses of all workers.
-    pub streams: Arc<AtomicUsize>,
     pub backlog: Arc<Backlog>,
     pub stamp: Stamp,
     pub input: Scratch,
@@ -107,6 +105,8 @@ pub(super) struct Tools {
     pub room: bool,
     /// Whether responses use too much memory.
     pub excess: bool,
+    /// Whether chunks were added to streams that wait for their clients.
+    pub streams_grew: bool,
 }
 
 impl Tools {
@@ -264,8 +264,8 @@ pub(super) struct Connection {
     reserved: bool,
     /// When it must be processed at the latest.
     pub deadline: Option<Instant>,
-    /// Bytes of its chunks that are counted in the sum over all streams.
-    streamed: usize,
+    /// Its id in the budget of streams, or 0 if no chunk waits here.
+    stream_id: u64,
     /// Its part of the backlog's sums.
     share: Share,
     /// Whether the worker has it in its list of connections that wait for memory, and in the list of those that need
@@ -309,7 +309,7 @@ impl Connection {
             used: false,
             reserved,
             deadline: None,
-            streamed: 0,
+            stream_id: 0,
             share: Share::default(),
             awaits_room: false,
             awaits_turn: false,
@@ -384,12 +384,12 @@ impl Connection {
                 self.answered(keep, tools);
             }
             Mail::Resume { with, .. } => self.resume(with, tools),
-            Mail::Chunk { bytes, .. } => {
+            Mail::Chunk { chunk, .. } => {
                 if self.lags(tools) {
                     self.output.settle(&mut tools.output);
                     return Fate::Close;
                 }
-                self.output.chunk(bytes, self.exchange);
+                self.output.chunk(chunk, self.exchange);
             }
             Mail::End { last, .. } => self.end_watch(last, tools),
             Mail::Abort { .. } => {
@@ -398,6 +398,7 @@ impl Connection {
                 return Fate::Close;
             }
             Mail::Adopt { .. }
+            | Mail::Cut { .. }
             | Mail::Room
             | Mail::Relieve
             | Mail::Evict { .. }
@@ -438,7 +439,8 @@ impl Connection {
             return;
         };
         let keep = watch.keep && !tools.stopping;
-        self.output.chunk(last, self.exchange);
+        self.forget_unsent(tools);
+        self.output.chunk(Chunk::uncounted(last), self.exchange);
         self.output.last_chunk(self.exchange);
         self.answered(keep, tools);
     }
@@ -509,7 +511,7 @@ impl Connection {
         self.output.settle(&mut tools.output);
         self.input.settle(&mut tools.input);
         self.count(tools);
-        self.count_chunks(tools);
+        self.record_unsent(tools);
         self.count_output(tools);
         fate
     }
@@ -554,29 +556,61 @@ impl Connection {
         (size > 0 && (far || stalled >= STALLED_MIN)).then_some((size, stalled))
     }
 
-    /// Updates the sum over all streams with the chunks that wait here. The rest of a stream that has ended counts in
-    /// the backlog.
-    fn count_chunks(&mut self, tools: &Tools) {
-        let bytes = match self.state {
-            State::Parked(_) => self.output.backlog().1,
-            _ => 0,
+    /// Tells the budget of streams which chunks wait here. The rest of a stream that has ended counts in the backlog.
+    fn record_unsent(&mut self, tools: &mut Tools) {
+        let (chunks, bytes) = match self.state {
+            State::Parked(_) => self.output.backlog(),
+            _ => (0, 0),
         };
-        // The addition is modulo 2^64, so it also subtracts.
-        let change = bytes.wrapping_sub(self.streamed);
-        if change != 0 {
-            tools.streams.fetch_add(change, Ordering::Relaxed);
-            self.streamed = bytes;
+        if chunks == 0 {
+            return self.forget_unsent(tools);
+        }
+        if self.stream_id == 0 {
+            self.stream_id = tools.next_who();
+        }
+        let now = tools.stamp.now;
+        let since = match self.clock {
+            Clock::Write => self
+                .deadline
+                .and_then(|end| end.checked_sub(tools.limits.write_time)),
+            _ => None,
+        };
+        let unsent = Unsent {
+            chunks,
+            bytes,
+            progress: since.unwrap_or(now),
+        };
+        let inbox = &tools.inbox;
+        inbox.budget.record(self.stream_id, unsent, now, || Place {
+            inbox: Arc::clone(inbox),
+            to: Address {
+                slot: self.slot,
+                turn: self.turn,
+            },
+        });
+        tools.streams_grew = true;
+    }
+
+    fn forget_unsent(&mut self, tools: &Tools) {
+        if self.stream_id != 0 {
+            tools.inbox.budget.forget(self.stream_id);
+            self.stream_id = 0;
         }
     }
 
-    /// Number of chunks that the client has not accepted yet.
-    pub fn lagging_chunks(&self) -> usize {
-        self.output.backlog().0
-    }
-
-    /// Bytes of chunks that the client has not accepted yet.
-    pub fn streamed(&self) -> usize {
-        self.streamed
+    /// Whether this stream is to be cut. If so, logs the reason, and the caller closes the connection.
+    pub fn must_be_cut(&self, tools: &Tools) -> bool {
+        let must = self.stream_id != 0 && tools.inbox.budget.cut(self.stream_id);
+        if must {
+            let (chunks, bytes) = self.output.backlog();
+            log::warn!(
+                "a stream is cut: its client {} has not read {chunks} events of {bytes} bytes, and all streams may \
+                 hold {} bytes",
+                self.remote,
+                tools.limits.streams_bytes
+            );
+        }
+        must
     }
 
     /// Errors: those of the socket. The client cannot be informed of them.
@@ -1110,8 +1144,7 @@ impl Connection {
 
     /// The connection has ended: frees shared resources, and informs the owner of a parked response.
     pub fn ended(&mut self, tools: &mut Tools) {
-        tools.streams.fetch_sub(self.streamed, Ordering::Relaxed);
-        self.streamed = 0;
+        self.forget_unsent(tools);
         tools.backlog.update(&mut self.share, 0, None);
         self.end_head(tools);
         self.end_body(tools);

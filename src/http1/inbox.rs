@@ -22,11 +22,12 @@
 
 use super::answer::Answer;
 use super::reply::Reply;
+use super::stream_budget::{Chunk, StreamBudget, Verdict};
 use mio::Waker;
 use mio::net::TcpStream;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A response that is awaited on one connection of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +57,17 @@ pub(super) enum Mail {
     },
     Chunk {
         to: Address,
-        bytes: Arc<[u8]>,
+        chunk: Chunk,
     },
     End {
         to: Address,
         last: Arc<[u8]>,
     },
     Abort {
+        to: Address,
+    },
+    /// Unsent chunks exceed their budget: cut this stream, unless it has caught up.
+    Cut {
         to: Address,
     },
     /// Memory for bodies was freed.
@@ -94,13 +99,30 @@ struct State {
 pub(super) struct Inbox {
     state: Mutex<State>,
     waker: Waker,
+    /// The budget for the chunks of all workers.
+    pub budget: Arc<StreamBudget<Place>>,
+}
+
+/// Where a stream is.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub inbox: Arc<Inbox>,
+    pub to: Address,
+}
+
+impl Place {
+    /// Asks the stream's worker to cut it.
+    pub fn cut(self) {
+        self.inbox.put(Mail::Cut { to: self.to });
+    }
 }
 
 impl Inbox {
-    pub fn new(waker: Waker) -> Inbox {
+    pub fn new(waker: Waker, budget: Arc<StreamBudget<Place>>) -> Inbox {
         Inbox {
             state: Mutex::default(),
             waker,
+            budget,
         }
     }
 
@@ -186,6 +208,38 @@ impl Outbox {
         for (inbox, mail) in &mut self.boxes {
             if !mail.is_empty() {
                 inbox.put_all(mail);
+            }
+        }
+    }
+
+    /// Adds the same chunk to several parked responses of one server.
+    pub fn chunk<'a>(&mut self, to: impl IntoIterator<Item = &'a Parked>, bytes: Arc<[u8]>) {
+        let mut chunk = None;
+        for parked in to {
+            let Some(inbox) = &parked.inbox else { continue };
+            let chunk = chunk.get_or_insert_with(|| inbox.budget.chunk(Arc::clone(&bytes)));
+            let (to, chunk) = (parked.to, chunk.clone());
+            self.add(inbox, Mail::Chunk { to, chunk });
+        }
+    }
+
+    /// Whether the caller should wait before it adds another chunk, because unsent chunks exceed the budget of the
+    /// servers that this outbox has sent to. Call it about once per millisecond while it returns true: it also chooses
+    /// the stream to be cut.
+    ///
+    /// `patient`: also while all clients read. Otherwise only until the workers have received what was sent, and have
+    /// cut the chosen stream.
+    pub fn is_full(&self, patient: bool) -> bool {
+        let Some((inbox, _)) = self.boxes.first() else {
+            return false;
+        };
+        match inbox.budget.check(Instant::now()) {
+            Verdict::Room => false,
+            Verdict::Full => patient || self.waiting() > 0,
+            Verdict::Cutting => true,
+            Verdict::Cut(place) => {
+                place.cut();
+                true
             }
         }
     }
@@ -284,9 +338,7 @@ impl Parked {
 
     /// Sends a chunk when `outbox` is flushed. If the client lags too far behind, the response is cut.
     pub fn chunk_in(&self, bytes: Arc<[u8]>, outbox: &mut Outbox) {
-        if let Some(inbox) = &self.inbox {
-            outbox.add(inbox, Mail::Chunk { to: self.to, bytes });
-        }
+        outbox.chunk([self], bytes);
     }
 
     /// Sends a last chunk, which may be empty, and ends the response, when `outbox` is flushed. The connection then
@@ -317,7 +369,8 @@ mod tests {
     fn inbox() -> (Poll, Arc<Inbox>) {
         let poll = Poll::new().expect("poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("waker");
-        (poll, Arc::new(Inbox::new(waker)))
+        let budget = Arc::new(StreamBudget::new(0));
+        (poll, Arc::new(Inbox::new(waker, budget)))
     }
 
     /// Whether a wake-up is pending.

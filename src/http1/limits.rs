@@ -25,6 +25,13 @@ const DESCRIPTORS_KEPT: u64 = 192;
 /// connections to other members (32).
 const DESCRIPTORS_OWN: u64 = 48;
 
+/// Minimum and maximum of [`Limits::streams_bytes`]. The maximum has room for three events with the largest values that
+/// a form can hold, each with the value before.
+const STREAMS_BYTES: (usize, usize) = (16 << 20, 64 << 20);
+
+/// The part of the memory that the chunks of streams may use.
+const STREAMS_SHARE: u64 = 8;
+
 /// One in this many descriptors for connections is for the peer port.
 const PEER_SHARE: u64 = 8;
 
@@ -71,8 +78,10 @@ pub struct Limits {
     pub linger_time: Duration,
     /// Number of chunks that the client has not accepted, at which a parked response is cut.
     pub stream_chunks: usize,
-    /// Total bytes of the chunks of all parked responses. Above that, the worker that notices it cuts its response with
-    /// the most bytes. A single event may have tens of megabytes, so a response has no limit of its own.
+    /// Total bytes of the chunks of all parked responses. A chunk counts once, however many responses it belongs to.
+    /// Above that, senders wait ([`Outbox::is_full`](super::Outbox::is_full)), and responses whose clients lag are cut,
+    /// the one with the most bytes first. A single event may have tens of megabytes, so a response has no limit of its
+    /// own. See [`streams_bytes`].
     pub streams_bytes: usize,
     /// Total bytes of all responses that are rendered and not sent, without the chunks of parked responses. Above that,
     /// responses whose clients read nothing are cut.
@@ -101,7 +110,7 @@ impl Default for Limits {
             write_time: Duration::from_secs(600),
             linger_time: Duration::from_secs(2),
             stream_chunks: 100,
-            streams_bytes: 64 << 20,
+            streams_bytes: STREAMS_BYTES.1,
             answers_bytes: 64 << 20,
             pinned_bytes: 256 << 20,
         }
@@ -138,6 +147,14 @@ pub(super) fn own_descriptors(descriptors: u64) -> u64 {
     DESCRIPTORS_OWN.min(descriptors / 4)
 }
 
+/// [`Limits::streams_bytes`] for a process that may use `memory` bytes: an eighth of it, at least 16 MiB and at most
+/// 64 MiB. `None` if the size is unknown: 64 MiB.
+pub fn streams_bytes(memory: Option<u64>) -> usize {
+    let (least, most) = STREAMS_BYTES;
+    let share = memory.map_or(most as u64, |memory| memory / STREAMS_SHARE);
+    usize::try_from(share).unwrap_or(most).clamp(least, most)
+}
+
 /// Maximum number of open connections on each port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionCaps {
@@ -163,6 +180,15 @@ pub fn connection_caps(descriptors: u64) -> ConnectionCaps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn streams_use_a_part_of_the_memory() {
+        let mib = |memory: u64| streams_bytes(Some(memory << 20)) >> 20;
+        assert_eq!([0, 64, 128].map(mib), [16; 3]);
+        assert_eq!([256, 511, 512, 1 << 20].map(mib), [32, 63, 64, 64]);
+        assert_eq!(streams_bytes(Some(u64::MAX)), 64 << 20);
+        assert_eq!(streams_bytes(None), Limits::default().streams_bytes);
+    }
 
     #[test]
     fn the_caps_leave_descriptors_for_the_rest() {

@@ -64,6 +64,7 @@ mod listen;
 mod output;
 mod reply;
 mod request;
+mod stream_budget;
 mod timers;
 mod worker;
 
@@ -72,7 +73,7 @@ pub use backlog::Pin;
 pub use inbox::{Outbox, Parked, Ticket};
 pub use limits::{
     ConnectionCaps, HEADERS_MAX, Limits, RESERVE, connection_caps, descriptor_limit,
-    raise_descriptor_limit,
+    raise_descriptor_limit, streams_bytes,
 };
 pub use listen::{Bound, Listener, SocketFile, bind, listen, listen_unix};
 pub use output::Slices;
@@ -83,7 +84,7 @@ use crate::threads;
 use accept::{Acceptor, Control};
 use backlog::Backlog;
 use connection::Tools;
-use inbox::{Inbox, Mail};
+use inbox::{Inbox, Mail, Place};
 use input::Scratch;
 use ledger::Ledger;
 use mio::{Poll, Waker};
@@ -91,10 +92,11 @@ use output::Stamp;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use stream_budget::StreamBudget;
 use worker::{Connections, Gauges, INBOX, Worker};
 
 /// Answers requests.
@@ -133,6 +135,10 @@ pub struct Stats {
     pub received_bytes: u64,
     /// Bytes sent on all connections.
     pub sent_bytes: u64,
+    /// Bytes of the chunks of streams that clients have not received yet ([`Limits::streams_bytes`]).
+    pub streams_bytes: usize,
+    /// Streams cut so far because their chunks exceeded that limit.
+    pub streams_cut: u64,
 }
 
 /// The server's counters. They can be read at any time.
@@ -140,6 +146,7 @@ pub struct Stats {
 pub struct Counters {
     gauges: Vec<Arc<Gauges>>,
     control: Arc<Control>,
+    budget: Arc<StreamBudget<Place>>,
 }
 
 impl Counters {
@@ -160,6 +167,8 @@ impl Counters {
             requests: sum(|g| &g.requests),
             received_bytes: sum(|g| &g.received_bytes),
             sent_bytes: sum(|g| &g.sent_bytes),
+            streams_bytes: self.budget.held_bytes(),
+            streams_cut: self.budget.cuts(),
         }
     }
 }
@@ -168,6 +177,7 @@ impl Counters {
 pub struct HttpServer {
     addresses: Vec<SocketAddr>,
     control: Arc<Control>,
+    budget: Arc<StreamBudget<Place>>,
     workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
     accept_thread: Mutex<Option<JoinHandle<()>>>,
     worker_threads: Vec<JoinHandle<()>>,
@@ -193,7 +203,8 @@ impl HttpServer {
             .filter_map(address)
             .collect::<io::Result<_>>()?;
         let limits = Arc::new(limits);
-        let built = build_workers(workers.max(1), &limits, &handler)?;
+        let budget = Arc::new(StreamBudget::new(limits.streams_bytes));
+        let built = build_workers(workers.max(1), &limits, &budget, &handler)?;
         let shared: Vec<_> = built
             .iter()
             .map(|worker| (Arc::clone(&worker.tools.inbox), Arc::clone(&worker.gauges)))
@@ -203,6 +214,7 @@ impl HttpServer {
         let mut http_server = HttpServer {
             addresses,
             control,
+            budget,
             workers: shared,
             accept_thread: Mutex::default(),
             worker_threads: Vec::new(),
@@ -227,6 +239,7 @@ impl HttpServer {
         Counters {
             gauges: gauges.collect(),
             control: Arc::clone(&self.control),
+            budget: Arc::clone(&self.budget),
         }
     }
 
@@ -285,6 +298,7 @@ impl Drop for HttpServer {
 fn build_workers(
     count: usize,
     limits: &Arc<Limits>,
+    budget: &Arc<StreamBudget<Place>>,
     handler: &Arc<dyn Handler>,
 ) -> io::Result<Vec<Worker>> {
     let ledger = Arc::new(Ledger::new(
@@ -292,12 +306,12 @@ fn build_workers(
         limits.head_bytes + limits.body_bytes,
     ));
     let backlog = Arc::new(Backlog::new(limits.answers_bytes, limits.pinned_bytes));
-    let streams = Arc::new(AtomicUsize::new(0));
     let mut polls = Vec::new();
     let mut inboxes = Vec::new();
     for _ in 0..count {
         let poll = Poll::new()?;
-        inboxes.push(Arc::new(Inbox::new(Waker::new(poll.registry(), INBOX)?)));
+        let waker = Waker::new(poll.registry(), INBOX)?;
+        inboxes.push(Arc::new(Inbox::new(waker, Arc::clone(budget))));
         polls.push(poll);
     }
     let build = |(index, poll)| Worker {
@@ -307,7 +321,6 @@ fn build_workers(
             limits: Arc::clone(limits),
             inbox: Arc::clone(&inboxes[index]),
             ledger: Arc::clone(&ledger),
-            streams: Arc::clone(&streams),
             backlog: Arc::clone(&backlog),
             stamp: Stamp::new(),
             input: Scratch::new(),
@@ -321,6 +334,7 @@ fn build_workers(
             stopping: false,
             room: false,
             excess: false,
+            streams_grew: false,
         },
         gauges: Arc::new(Gauges::default()),
         inboxes: inboxes.clone(),

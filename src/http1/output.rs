@@ -12,9 +12,9 @@
 
 use super::answer::{Answer, decimal};
 use super::backlog::{Pin, SLICE_BYTES};
+use super::stream_budget::Chunk;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tiny_http::StatusCode;
 
@@ -66,7 +66,7 @@ enum Piece {
     },
     /// One chunk. It is framed when it is copied, unless `plain` (HTTP/1.0).
     Chunk {
-        bytes: Arc<[u8]>,
+        bytes: Chunk,
         at: usize,
         plain: bool,
     },
@@ -245,7 +245,7 @@ impl Output {
     }
 
     /// Adds a chunk of a parked response. An empty chunk would end the response, so it is ignored.
-    pub fn chunk(&mut self, bytes: Arc<[u8]>, exchange: Exchange) {
+    pub fn chunk(&mut self, bytes: Chunk, exchange: Exchange) {
         if bytes.is_empty() || exchange.head_only {
             return;
         }
@@ -596,7 +596,7 @@ mod tests {
         ] {
             let (mut output, exchange) = (Output::new(), Exchange { old, ..NEW });
             for chunk in ["hello", "", "!"] {
-                output.chunk(chunk.as_bytes().into(), exchange);
+                output.chunk(Chunk::uncounted(chunk.as_bytes().into()), exchange);
             }
             assert_eq!(output.backlog(), (2, 6));
             output.last_chunk(exchange);
@@ -617,7 +617,7 @@ mod tests {
         ] {
             let (mut output, exchange) = (Output::new(), Exchange { old, ..NEW });
             output.sliced_chunk(10, Box::new(Counted(10)), exchange);
-            output.chunk(b"!".as_slice().into(), exchange);
+            output.chunk(Chunk::uncounted(b"!".as_slice().into()), exchange);
             let mut wire = Vec::new();
             output
                 .flush(&mut wire, SLICE_BYTES)

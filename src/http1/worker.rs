@@ -15,7 +15,8 @@
 
 use super::backlog::{Excess, RELIEVE_EVERY};
 use super::connection::{Connection, Fate, Tools};
-use super::inbox::{Inbox, Mail};
+use super::inbox::{Address, Inbox, Mail};
+use super::stream_budget::Verdict;
 use super::timers::Timers;
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -92,6 +93,7 @@ impl Worker {
             if std::mem::take(&mut self.tools.room) {
                 self.inboxes.iter().for_each(|inbox| inbox.put(Mail::Room));
             }
+            self.bound_streams();
             self.watch_backlog();
             self.end_round();
         }
@@ -162,12 +164,12 @@ impl Worker {
             | Mail::Abort { to } => {
                 let slot = self.connections.slots.get(to.slot as usize);
                 if slot.is_some_and(|slot| slot.as_ref().is_some_and(|c| c.awaits(to))) {
-                    let is_chunk = matches!(mail, Mail::Chunk { .. });
                     self.look(to.slot, |connection, tools| connection.deliver(mail, tools));
-                    if is_chunk {
-                        self.bound_streams();
-                    }
                 }
+            }
+            Mail::Cut { to } => {
+                self.cut(to);
+                self.tools.streams_grew = true;
             }
             Mail::Room => {
                 for slot in std::mem::take(&mut self.connections.no_room) {
@@ -244,21 +246,26 @@ impl Worker {
         }
     }
 
-    /// While all streams together use too much memory, cuts the stream of this worker that lags most. A stream with
-    /// only one waiting event continues, because that event is in the history anyway.
+    /// If the streams of all workers exceed their budget, cuts the chosen ones of this worker, up to one that another
+    /// worker has to cut.
     fn bound_streams(&mut self) {
-        let most = self.tools.limits.streams_bytes;
-        while self.tools.streams.load(Ordering::Relaxed) > most {
-            let slots = self.connections.slots.iter().enumerate();
-            let lagging = slots.filter_map(|(slot, connection)| {
-                let connection = connection.as_ref().filter(|c| c.lagging_chunks() > 1)?;
-                Some((connection.streamed(), slot))
-            });
-            let Some((bytes, slot)) = lagging.max() else {
-                return;
-            };
-            log::warn!("a stream is cut: its client has not taken {bytes} bytes of events");
-            self.close(slot as u32);
+        if !std::mem::take(&mut self.tools.streams_grew) {
+            return;
+        }
+        while let Verdict::Cut(place) = self.tools.inbox.budget.check(self.tools.stamp.now) {
+            if !Arc::ptr_eq(&place.inbox, &self.tools.inbox) {
+                return place.cut();
+            }
+            self.cut(place.to);
+        }
+    }
+
+    /// Cuts a stream that the budget has chosen, if it still exists and has not caught up.
+    fn cut(&mut self, to: Address) {
+        let connection = self.connections.slots.get(to.slot as usize);
+        let connection = connection.and_then(Option::as_ref).filter(|c| c.awaits(to));
+        if connection.is_some_and(|connection| connection.must_be_cut(&self.tools)) {
+            self.close(to.slot);
         }
     }
 
@@ -441,6 +448,7 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stream_budget::StreamBudget;
     use super::super::{Answer, Handler, Limits, Reply, Request, build_workers};
     use super::*;
     use std::io::Write;
@@ -460,7 +468,8 @@ mod tests {
             idle_time: Some(Duration::from_secs(300)),
             ..Limits::default()
         });
-        let mut workers = build_workers(1, &limits, &handler).expect("a worker");
+        let budget = Arc::new(StreamBudget::new(limits.streams_bytes));
+        let mut workers = build_workers(1, &limits, &budget, &handler).expect("a worker");
         workers.pop().expect("one was asked for")
     }
 

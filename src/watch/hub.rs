@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// There are more queued events than this only in a burst (many keys expire at once), or if the workers are too slow.
 const FRESH_MAX: usize = 32 << 10;
 
-/// After this time it is not a burst: all streams are cut.
+/// After this time it is not a burst: all streams are cut, or slow clients are not waited for.
 const BURST_MAX: Duration = Duration::from_secs(1);
 
 /// Maximum number of events that are matched while the lock is held once.
@@ -43,14 +43,19 @@ pub trait Outbox: Default + Send + 'static {
     /// response.
     type Watcher: Send;
 
-    /// Sends a piece of a watcher's response.
-    fn chunk(&mut self, watcher: &Self::Watcher, bytes: Arc<[u8]>);
+    /// Sends the same piece of the responses to several watchers. They share its bytes.
+    fn chunk<'a>(&mut self, watchers: impl Iterator<Item = &'a Self::Watcher>, bytes: Arc<[u8]>)
+    where
+        Self::Watcher: 'a;
     /// Sends the last piece of a watcher's response, and its end.
     fn end(&mut self, watcher: Self::Watcher, bytes: Arc<[u8]>);
     /// Hands over everything that was collected.
     fn flush(&mut self);
     /// The largest number of messages that wait for one thread, among those that this outbox has sent to.
     fn waiting(&self) -> usize;
+    /// Whether no piece should be added now, because the pieces that clients have not received yet use too much
+    /// memory. Cuts the responses to clients that do not keep up. `patient`: also waits for clients that are slow.
+    fn is_full(&self, patient: bool) -> bool;
 }
 
 /// Publishes new views. The raft thread knows the hub only by this trait.
@@ -157,9 +162,11 @@ impl<O: Outbox> WatchHub<O> {
     pub fn deliver(&self) {
         let mut outbox = O::default();
         let mut state = self.lock();
+        let mut full_since = None;
         loop {
             while state.waiting() == 0 && !state.closing {
                 state = self.wait(state);
+                full_since = full_since.filter(|_| outbox.is_full(true));
             }
             let keep_up;
             (state, keep_up) = self.wait_for_workers(state, &outbox);
@@ -177,6 +184,9 @@ impl<O: Outbox> WatchHub<O> {
             }
             drop(cut);
             for told in told {
+                if !told.more.is_empty() {
+                    self.wait_for_clients(&mut outbox, &mut full_since);
+                }
                 self.tell(told, &mut outbox);
             }
             outbox.flush();
@@ -210,6 +220,25 @@ impl<O: Outbox> WatchHub<O> {
         (state, true)
     }
 
+    /// Waits while the unsent events of streams use too much memory, so that a burst of large events does not exceed it
+    /// while clients read. `full_since`: when that began. After [`BURST_MAX`] it is not a burst, and slow clients are
+    /// not waited for until the queue was empty.
+    fn wait_for_clients(&self, outbox: &mut O, full_since: &mut Option<Instant>) {
+        if !outbox.is_full(true) {
+            return;
+        }
+        outbox.flush();
+        let since = *full_since.get_or_insert_with(Instant::now);
+        while outbox.is_full(since.elapsed() < BURST_MAX) {
+            let state = self.lock();
+            if state.closing || state.waiting() > FRESH_MAX {
+                return;
+            }
+            let waited = self.published.wait_timeout(state, MAIL_RETRY);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
     /// Renders an event once, and shares the bytes.
     fn tell(&self, told: Told<O::Watcher>, outbox: &mut O) {
         let mut bytes = Vec::with_capacity(256);
@@ -222,12 +251,10 @@ impl<O: Outbox> WatchHub<O> {
             return;
         }
         let state = self.lock();
-        for token in told.more {
-            // If a stream's client has disconnected in between, it is no longer in its slot.
-            if let Some(watcher) = state.watchers.by_token(token) {
-                outbox.chunk(&watcher.parked, bytes.clone());
-            }
-        }
+        // If a stream's client has disconnected in between, it is no longer in its slot.
+        let tokens = told.more.iter();
+        let watchers = tokens.filter_map(|&token| state.watchers.by_token(token));
+        outbox.chunk(watchers.map(|watcher| &watcher.parked), bytes);
     }
 
     /// Ends [`Self::deliver`]. The watchers stay registered. The HTTP server closes their connections without a final

@@ -77,13 +77,18 @@ impl Stand {
 
     /// Without a running watch thread.
     fn asleep(workers: usize) -> Stand {
+        Stand::limited(workers, Limits::default())
+    }
+
+    /// Without a running watch thread.
+    fn limited(workers: usize, limits: Limits) -> Stand {
         let gate = Arc::new(Mutex::new(()));
         let tree = Tree::new(1000);
         let hub = Arc::new(WatchHub::new(view(&tree)));
         let listener = listen(([127, 0, 0, 1], 0).into()).expect("a port");
         let handler = Arc::new(Watches(hub.clone(), gate.clone()));
-        let http_server = HttpServer::open(vec![listener], workers, Limits::default(), handler)
-            .expect("an HTTP server");
+        let http_server =
+            HttpServer::open(vec![listener], workers, limits, handler).expect("an HTTP server");
         Stand {
             hub,
             tree: Mutex::new(tree),
@@ -114,6 +119,14 @@ impl Stand {
 
     fn put(&self, key: &str) -> u64 {
         self.apply(&command(Action::Set, key)).event.index.0
+    }
+
+    fn put_value(&self, key: &str, bytes: usize) -> u64 {
+        let command = Command {
+            value: "v".repeat(bytes).as_bytes().into(),
+            ..command(Action::Set, key)
+        };
+        self.apply(&command).event.index.0
     }
 
     /// Removes a directory.
@@ -436,6 +449,59 @@ fn a_burst_cuts_nobody() {
     stand.wake();
     assert_eq!(poll.event(), Some(1), "the first event is still the first");
     stand.waits_for(1);
+}
+
+/// Events that are published together, and together exceed the budget for unsent events many times, reach a client that
+/// reads. The watch thread waits for it.
+#[test]
+fn a_burst_of_large_events_waits_for_a_client_that_reads() {
+    let mut stand = Stand::limited(
+        2,
+        Limits {
+            streams_bytes: 2 << 20,
+            ..Limits::default()
+        },
+    );
+    let mut stream = stand.watch("/a?stream");
+    stand.waits_for(1);
+    for _ in 0..60 {
+        stand.put_value("/a", 400_000);
+    }
+    stand.wake();
+    for index in 1..=60 {
+        assert_eq!(stream.event(), Some(index));
+    }
+    assert_eq!(stand.http_server.stats().streams_cut, 0);
+}
+
+/// A client that reads nothing costs others a short delay at most, and its stream is the one that is cut.
+#[test]
+fn a_stream_that_fills_the_budget_is_cut_and_no_other() {
+    let mut stand = Stand::limited(
+        2,
+        Limits {
+            streams_bytes: 2 << 20,
+            ..Limits::default()
+        },
+    );
+    stand.wake();
+    let mut stalled = stand.watch("/d?recursive&stream");
+    let mut following = stand.watch("/d/a?stream");
+    stand.waits_for(2);
+    for _ in 0..60 {
+        let index = stand.put_value("/d/a", 400_000);
+        assert_eq!(following.event(), Some(index));
+    }
+    stand.waits_for(1);
+    let index = stand.put("/d/a");
+    assert_eq!(following.event(), Some(index));
+    assert!(stalled.ends());
+    let begin = Instant::now();
+    while stand.http_server.stats().streams_bytes > 0 {
+        assert!(begin.elapsed() < PATIENCE, "everything was sent or freed");
+        std::thread::yield_now();
+    }
+    assert_eq!(stand.http_server.stats().streams_cut, 1);
 }
 
 #[test]
