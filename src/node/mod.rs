@@ -44,6 +44,7 @@ use crate::http1::{
     self, Handler, HttpServer, Limits, Listener, Outbox, Reply, Request, SocketFile,
 };
 use crate::peer::{self, Link, Timing};
+use crate::process;
 use crate::raft::{self, Core, NodeId};
 use crate::replica::clock::{SharedEstimate, SystemClock};
 use crate::replica::peers::FromPeers;
@@ -99,6 +100,13 @@ const METRICS_CONNECTIONS: usize = 16;
 
 /// A connection to the metrics port that does not read its response for so long is closed.
 const METRICS_WRITE_TIME: Duration = Duration::from_secs(10);
+
+fn client_limits() -> Limits {
+    Limits {
+        streams_bytes: http1::streams_bytes(process::memory_bytes()),
+        ..Limits::default()
+    }
+}
 
 fn metrics_limits() -> Limits {
     Limits {
@@ -172,7 +180,7 @@ impl Node {
         engine.ready(config, report)?;
         engine.publish(published);
         let http_server =
-            HttpServer::open(listeners.clients, workers(), Limits::default(), api.clone())
+            HttpServer::open(listeners.clients, workers(), client_limits(), api.clone())
                 .map_err(no_threads)?;
         // Set only here. A metrics page that is requested earlier contains no numbers of the HTTP server.
         let _ = api.http_server.set(http_server.counters());
