@@ -413,6 +413,16 @@ fn clients(api: &Api, page: &mut Page) {
         "Requests of any kind.",
         http_server.requests,
     );
+    page.gauge(
+        "edgetcd_streams_unsent_bytes",
+        "Events that streams have not sent to their clients yet; an event counts once.",
+        http_server.streams_bytes,
+    );
+    page.counter(
+        "edgetcd_streams_cut_total",
+        "Streams cut because these events used too much memory.",
+        http_server.streams_cut,
+    );
 }
 
 fn peers(api: &Api, page: &mut Page) {
