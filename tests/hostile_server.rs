@@ -362,6 +362,75 @@ fn a_member_without_an_end_harms_no_look_at_all_members() {
     }
 }
 
+/// Each page is as long as a page may be, and small values take much memory.
+#[test]
+fn many_members_with_long_pages_harm_no_look_at_all_members() {
+    let url = server(move |path, socket| {
+        let own = format!("http://{}", socket.local_addr().expect("an address"));
+        if path == "/v2/members" {
+            let one = |id| format!(r#"{{"id":"{id:x}","name":"n","clientURLs":["{own}"]}}"#);
+            let all: Vec<String> = (0..60).map(one).collect();
+            return page(&socket, &format!(r#"{{"members":[{}]}}"#, all.join(",")));
+        }
+        let zeros = "0,".repeat((1 << 20) / 2 - 100);
+        let known = r#""etcdserver":"3.4.0","state":"StateLeader","health":"true""#;
+        page(&socket, &format!(r#"{{{known},"more":[{zeros}0]}}"#));
+    });
+    for line in ["status", "cluster-health"] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (output, most) = run_watched(&url, &words);
+        assert!(!output.stdout.is_empty(), "{line}: {output:?}");
+        assert!(most < 128 << 20, "{line} took {} MiB", most >> 20);
+    }
+}
+
+/// A member with many URLs gets no more time than one with a single one.
+#[test]
+fn many_urls_of_a_member_cost_no_more_time() {
+    let url = server(move |path, socket| {
+        let own = format!("http://{}", socket.local_addr().expect("an address"));
+        match path {
+            "/v2/members" => {
+                let urls = vec![format!("\"{own}\""); 300].join(",");
+                let members =
+                    format!(r#"{{"members":[{{"id":"a1","name":"n1","clientURLs":[{urls}]}}]}}"#);
+                page(&socket, &members);
+            }
+            _ => drip_head(&socket),
+        }
+    });
+    for line in ["status", "cluster-health"] {
+        let line = format!("{SHORT}{line}");
+        let words: Vec<&str> = line.split(' ').collect();
+        let (output, _) = run_watched(&url, &words);
+        assert_eq!(output.status.code(), Some(5), "{line}: {output:?}");
+    }
+}
+
+/// Each poll is answered at once, without an event.
+#[test]
+fn a_server_that_ends_each_poll_at_once_is_not_asked_without_a_pause() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let url = server(move |_, socket| {
+        let _ = tell.send(Instant::now());
+        page(&socket, "");
+    });
+    let mut child = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
+        .args(["--no-sync", "watch", "/a"])
+        .env("ETCDCTL_ENDPOINTS", url)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let times: Vec<Instant> = told.iter().take(3).collect();
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    let took = times[2] - times[0];
+    assert!(
+        took > Duration::from_millis(1500),
+        "three polls in {took:?}"
+    );
+}
+
 /// As etcdctl does: the same request again, elsewhere. The password stays with the server that it is for.
 #[test]
 fn a_redirect_repeats_the_request_without_the_password() {

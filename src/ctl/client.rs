@@ -16,7 +16,9 @@ use super::body::{self, Unread};
 use super::endpoint::Endpoint;
 use super::proxy::{Proxies, Proxy};
 use super::screen;
-use super::wire::{Ask, Body, EVENT_BYTES_MAX, Further, Limit, Method, PAGE_BYTES_MAX, Patience};
+use super::wire::{
+    Ask, Body, EVENT_BYTES_MAX, Further, Limit, Method, PAGE_BYTES_MAX, Patience, REFUSAL_BYTES_MAX,
+};
 use crate::dial;
 use crate::urls::Scheme;
 
@@ -261,10 +263,10 @@ impl Client {
         let index = number("X-Etcd-Index").unwrap_or(0);
         let (raft_index, raft_term) = (number("X-Raft-Index"), number("X-Raft-Term"));
         let limit = match ask.limit {
-            // A refusal has a reason, and nothing else.
-            _ if status >= 400 => PAGE_BYTES_MAX,
             Limit::Page => PAGE_BYTES_MAX,
+            // The refusal of a comparison contains both values.
             Limit::Event => EVENT_BYTES_MAX,
+            Limit::Listing if status >= 400 => REFUSAL_BYTES_MAX,
             Limit::Listing => self.settings.listing_bytes,
         };
         let body = match ask.patience {

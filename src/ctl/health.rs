@@ -81,8 +81,10 @@ fn check(client: &Client, member: &Member, out: &mut dyn Write) -> Result<bool, 
         )?;
         return Ok(false);
     }
+    // For all its URLs together, so that a long list of them costs no more time.
+    let deadline = Instant::now() + client.settings.total_timeout;
     for url in &member.client_urls {
-        match ask(client, url) {
+        match ask(client, url, deadline) {
             Ok(healthy) => {
                 let word = if healthy { "healthy" } else { "unhealthy" };
                 writeln!(out, "member {id} is {word}: got {word} result from {url}")?;
@@ -103,9 +105,8 @@ fn check(client: &Client, member: &Member, out: &mut dyn Write) -> Result<bool, 
 }
 
 /// The response of one member to `/health`, with any status: `"true"` or, in some versions, `true`.
-fn ask(client: &Client, url: &str) -> Result<bool, String> {
+fn ask(client: &Client, url: &str, deadline: Instant) -> Result<bool, String> {
     let endpoint = Endpoint::parse(url)?;
-    let deadline = Instant::now() + client.settings.total_timeout;
     let answer = client
         .any_answer_of(&endpoint, &Ask::get("/health", vec![]), Some(deadline))
         .map_err(|miss| format!("Get \"{url}/health\": {}", miss.error))?;

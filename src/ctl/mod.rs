@@ -45,8 +45,8 @@
 //! | can lie | about keys, values, indexes and members, and about the result of a write |
 //! | can read | everything that is sent to it: keys, values, and the password of `--username` |
 //! | can redirect the program | by a list of members (not with `--no-sync`) or by up to 10 redirects. The password is sent to the members, but not to the targets of redirects |
-//! | can delay a command | up to its time limits: `--timeout` for each endpoint, `--total-timeout` for the command. A watch waits for its event without a limit, which is its purpose |
-//! | can use memory | up to the limit of the response (8 MiB, 128 MiB for an event, `--answer-limit` for a listing), and for a listing about the same amount again while it is parsed |
+//! | can delay a command | up to its time limits: `--timeout` for each endpoint, `--total-timeout` for the command, and for each member that `status` and `cluster-health` ask. A watch waits for its event without a limit, which is its purpose |
+//! | can use memory | up to the limit of the response (1 MiB for a page, 128 MiB for an event, `--answer-limit` for a listing), and for a listing about the same amount again while it is parsed |
 //! | can use disk space | only in the output file of `export` or `snapshot save`, up to the limits above or the announced length |
 //! | can choose values | that `exec-watch` passes to its command in the environment. That command must not trust them |
 //! | cannot | make a command succeed with half a response, write other files, run a program, or control the terminal |

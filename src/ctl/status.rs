@@ -17,7 +17,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Stop;
 use super::answer::to_json;
@@ -70,12 +69,36 @@ struct Report {
     rtts_ms: BTreeMap<String, f64>,
 }
 
+// These structs name what is read of a page. The rest of it, which may be anything, is not kept.
+
 #[derive(Debug, Deserialize)]
 struct Itself {
     #[serde(default)]
     name: String,
     #[serde(default)]
     state: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Version {
+    etcdserver: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Followers {
+    followers: Option<BTreeMap<String, Follower>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Follower {
+    #[serde(default)]
+    latency: Latency,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Latency {
+    #[serde(default)]
+    current: f64,
 }
 
 /// Returns status 5 if a member cannot be reached or there is no leader, so that scripts can check it.
@@ -112,18 +135,13 @@ fn once(run: &mut Run, client: &Client) -> Result<(), Stop> {
 
 const UNREACHABLE: &str = "unreachable";
 
+/// How many members are asked at the same time.
+const AT_ONCE: usize = 16;
+
 fn ask_all(client: &Client) -> Result<Vec<Row>, Stop> {
     let members = member::known_to(client)?;
-    let reports: Vec<Report> = thread::scope(|scope| {
-        let asked: Vec<_> = members
-            .iter()
-            .map(|member| scope.spawn(move || ask(client, member)))
-            .collect();
-        let reports = asked
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_default());
-        reports.collect()
-    });
+    let several = members.chunks(AT_ONCE);
+    let reports: Vec<Report> = several.flat_map(|some| ask_some(client, some)).collect();
     let rtts: BTreeMap<String, f64> = reports
         .iter()
         .flat_map(|report| report.rtts_ms.clone())
@@ -141,7 +159,21 @@ fn ask_all(client: &Client) -> Result<Vec<Row>, Stop> {
     Ok(rows)
 }
 
-/// Asks at the first of the member's URLs that answers.
+/// Asks these members at the same time.
+fn ask_some(client: &Client, members: &[Member]) -> Vec<Report> {
+    thread::scope(|scope| {
+        let asked: Vec<_> = members
+            .iter()
+            .map(|member| scope.spawn(move || ask(client, member)))
+            .collect();
+        let reports = asked
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_default());
+        reports.collect()
+    })
+}
+
+/// Asks at the first of the member's URLs that answers. All pages together have the time of one request.
 fn ask(client: &Client, member: &Member) -> Report {
     let mut report = Report::default();
     let row = &mut report.row;
@@ -154,15 +186,16 @@ fn ask(client: &Client, member: &Member) -> Report {
         .client_urls
         .iter()
         .filter_map(|url| Endpoint::parse(url).ok());
+    let deadline = Instant::now() + client.settings.total_timeout;
     for url in urls {
-        let page = |path: &str| ask_page(client, &url, &Ask::get(path, vec![]));
+        let page = |path: &str| ask_page(client, &url, &Ask::get(path, vec![]), deadline);
         if let Some(answer) = page("/v2/stats/self") {
             fill(&mut report, &answer);
-            fill_by_headers(&mut report.row, client, &url);
+            fill_by_headers(&mut report.row, client, &url, deadline);
             fill_by_metrics(&mut report.row, page("/metrics"));
             report.row.version = page("/version").and_then(|answer| {
-                let version: Value = serde_json::from_slice(&answer.body).ok()?;
-                Some(version["etcdserver"].as_str()?.to_owned())
+                let version: Version = serde_json::from_slice(&answer.body).ok()?;
+                version.etcdserver
             });
             if report.row.role == "leader" {
                 report.rtts_ms = page("/v2/stats/leader").map_or_else(BTreeMap::new, read_rtts);
@@ -174,8 +207,7 @@ fn ask(client: &Client, member: &Member) -> Report {
     report
 }
 
-fn ask_page(client: &Client, url: &Endpoint, ask: &Ask) -> Option<Answer> {
-    let deadline = Instant::now() + client.settings.total_timeout;
+fn ask_page(client: &Client, url: &Endpoint, ask: &Ask, deadline: Instant) -> Option<Answer> {
     let answer = client.any_answer_of(url, ask, Some(deadline)).ok()?;
     (answer.status == 200).then_some(answer)
 }
@@ -195,12 +227,12 @@ fn fill(report: &mut Report, answer: &Answer) {
     };
 }
 
-fn fill_by_headers(row: &mut Row, client: &Client, url: &Endpoint) {
+fn fill_by_headers(row: &mut Row, client: &Client, url: &Endpoint, deadline: Instant) {
     let head = Ask {
         method: Method::Head,
         ..Ask::key("/", vec![])
     };
-    if let Some(answer) = ask_page(client, url, &head) {
+    if let Some(answer) = ask_page(client, url, &head, deadline) {
         (row.term, row.index) = (answer.raft_term, answer.raft_index);
     }
 }
@@ -215,15 +247,10 @@ fn fill_by_metrics(row: &mut Row, answer: Option<Answer>) {
 
 /// The times of the members that the leader sends to. A member that has not answered yet has none.
 fn read_rtts(answer: Answer) -> BTreeMap<String, f64> {
-    let page: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let Some(followers) = page["followers"].as_object() else {
-        return BTreeMap::new();
-    };
-    let heard = followers.iter().filter_map(|(id, follower)| {
-        let current = follower["latency"]["current"].as_f64()?;
-        (current > 0.0).then(|| (id.clone(), current))
-    });
-    heard.collect()
+    let page: Followers = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let followers = page.followers.unwrap_or_default().into_iter();
+    let times = followers.map(|(id, follower)| (id, follower.latency.current));
+    times.filter(|(_, current)| *current > 0.0).collect()
 }
 
 fn print(run: &mut Run, rows: &[Row]) -> Result<(), Stop> {

@@ -6,6 +6,7 @@ use std::process::Command as Process;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -57,6 +58,9 @@ pub(super) const ALL: &[Command] = &[
     },
 ];
 
+/// The shortest time between two polls if the first one brought no event.
+const POLL_TIME_MIN: Duration = Duration::from_secs(1);
+
 /// Receives the events of a key in order, without duplicates.
 pub(super) struct Watch<'a> {
     client: &'a Client,
@@ -77,7 +81,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Waits for the next event. If a server ends a poll without an event, polls again.
+    /// Waits for the next event. If a server ends a poll without an event, polls again, but not more often than every
+    /// [`POLL_TIME_MIN`]: a server that ends each poll at once must not keep this machine busy.
     pub fn next(&mut self) -> Result<Event, Failure> {
         let ask = Ask::watch(
             self.key,
@@ -88,8 +93,9 @@ impl<'a> Watch<'a> {
             ],
         );
         loop {
+            let begun = Instant::now();
             match self.client.send(&ask) {
-                Err(Failure::Empty) => {}
+                Err(Failure::Empty) => thread::sleep(POLL_TIME_MIN.saturating_sub(begun.elapsed())),
                 Err(failure) => return Err(failure),
                 Ok(event) => {
                     self.next = event.node.modified_index.saturating_add(1);

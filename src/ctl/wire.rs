@@ -73,8 +73,11 @@ pub(super) enum Patience {
     Long,
 }
 
-/// A page of a server: its members, statistics, metrics, or the reason of a refusal.
-pub(super) const PAGE_BYTES_MAX: u64 = 8 << 20;
+/// A page of a server: its members, statistics or metrics. `status` reads several at the same time.
+pub(super) const PAGE_BYTES_MAX: u64 = 1 << 20;
+
+/// The reason of a refusal, which may contain a key in which every byte is escaped by six.
+pub(super) const REFUSAL_BYTES_MAX: u64 = 8 << 20;
 
 /// An event: a value and the one before, of 10 MiB each, in which every byte may be escaped by six.
 pub(super) const EVENT_BYTES_MAX: u64 = 128 << 20;
