@@ -407,6 +407,32 @@ fn many_urls_of_a_member_cost_no_more_time() {
     }
 }
 
+/// Otherwise a server could fill the disk: every slice of an endless snapshot can have a valid checksum.
+#[test]
+fn a_snapshot_that_is_longer_than_announced_is_refused() {
+    let true_one = Server::start(&[]);
+    let snapshot = true_one.ask("GET", "/edgetcd/snapshot", None).body;
+    let url = server(move |_, mut socket| {
+        let chunked = "Transfer-Encoding: chunked\r\nContent-Length: 10\r\n";
+        let chunk = format!("{:x}\r\n", snapshot.len());
+        send(&socket, &(head(chunked) + &chunk));
+        let _ = socket.write_all(&snapshot);
+        send(&socket, "\r\n0\r\n\r\n");
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("keys.snap");
+    let words = [
+        "--no-sync",
+        "snapshot",
+        "save",
+        file.to_str().expect("plain"),
+    ];
+    let (output, _) = run_watched(&url, &words);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let left = fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 0, "{output:?}");
+}
+
 /// Each poll is answered at once, without an event.
 #[test]
 fn a_server_that_ends_each_poll_at_once_is_not_asked_without_a_pause() {

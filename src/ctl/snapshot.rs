@@ -355,9 +355,16 @@ impl Asked<'_> {
         let here = |error| Unsaved::Here(Stop::Plain(format!("{name}: {error}")));
         let mut bytes = 0;
         while let Some(piece) = download.next().map_err(|miss| Unsaved::There(miss, true))? {
+            bytes += piece.len() as u64;
+            // With chunks, the HTTP library does not look at the announced length.
+            if bytes > download.head.bytes {
+                let (endpoint, announced) = (self.endpoint, download.head.bytes);
+                let error =
+                    format!("client: {endpoint}: more than the announced {announced} bytes came");
+                return Err(Unsaved::There(Miss::sent(error), true));
+            }
             checker.push(&piece).map_err(flawed)?;
             out.write_all(&piece).map_err(here)?;
-            bytes += piece.len() as u64;
             let kib = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
             progress.done.store(kib, Ordering::Relaxed);
         }
