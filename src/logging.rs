@@ -21,8 +21,8 @@
 //!   closed stderr is not an error, and its lines are dropped.
 //! - Nothing here panics, and a panic of one thread elsewhere does not stop the log for others.
 //!
-//! Control characters are escaped. Anybody may send keys and headers, and they can neither forge a line nor control a
-//! terminal.
+//! Characters that control a terminal are escaped. Anybody may send keys and headers, and they can neither forge a line
+//! nor control a terminal.
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -240,17 +240,42 @@ fn line(event: &Event, time: Timestamp, format: Format) -> String {
         Format::Text => format!("{time} {level} {}: {}\n", escaped(area), escaped(message)),
         Format::Json => format!(
             "{{\"time\":\"{time}\",\"level\":\"{level}\",\"area\":{},\"message\":{}}}\n",
-            serde_json::Value::from(area.as_str()),
-            serde_json::Value::from(message.as_str()),
+            json(area),
+            json(message),
         ),
     }
 }
 
-/// Escapes control characters, so that an event stays on one line.
+/// Escapes what controls a terminal and the end of a line, so that an event stays on one line.
 fn escaped(text: &str) -> String {
+    escape(text, controls_terminal)
+}
+
+/// As a JSON string. JSON itself requires escapes only of the first 32 characters.
+fn json(text: &str) -> String {
+    let mut out = String::new();
+    for c in serde_json::Value::from(text).to_string().chars() {
+        if controls_terminal(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Escapes what controls a terminal in a text of several lines: the reason why no node runs, which may contain names
+/// from other members and from files.
+pub fn printable(text: &str) -> String {
+    escape(text, |c| controls_terminal(c) && !matches!(c, '\n' | '\t'))
+}
+
+fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_escaped(c) {
             // Writing to a string cannot fail.
             let _ = write!(out, "{}", c.escape_default());
         } else {
@@ -258,6 +283,20 @@ fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+/// Whether a terminal obeys this character, or shows text after it in another direction or place. Includes the ends of
+/// lines and tabs.
+pub fn controls_terminal(c: char) -> bool {
+    let is_hidden = matches!(
+        c,
+        // Turn the direction of what follows.
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
+        // End a line where no line ends; have no width at all.
+        | '\u{2028}' | '\u{2029}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}'
+    );
+    is_hidden || c.is_control()
 }
 
 /// Events logged within the last second, with the number of repeats since then.

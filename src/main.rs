@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 fn end(stop: &Stop) -> ExitCode {
     logging::flush();
     print!("{}", stop.stdout);
-    eprint!("{}", stop.stderr);
+    eprint!("{}", logging::printable(&stop.stderr));
     ExitCode::from(stop.status)
 }
 

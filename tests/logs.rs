@@ -337,3 +337,42 @@ fn a_member_on_an_older_copy_says_whose_log_tells_why() {
             .then_some(())
     });
 }
+
+/// Text that a terminal would obey, in the name of a folder that log lines and the reason of a failed start contain.
+#[test]
+fn nothing_that_a_terminal_would_obey_is_logged() {
+    let wild = "x\u{1b}[2J\u{9b}31m\u{202e}\u{7}";
+    let is_obeyed = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+    for format in ["text", "json"] {
+        let format = format!("--log-format={format}");
+        let mut server = Server::prepare(&[&format]);
+        let data = server.folder().join(format!("{wild}.etcd"));
+        server.keep_data_in(&data);
+        server.launch();
+        server.stop();
+        std::fs::create_dir(data.join("restore.tmp")).expect("a folder");
+        server.launch();
+        wait_for("the warning about the folder", SOON, || {
+            server
+                .log()
+                .contains("left over from a restore")
+                .then_some(())
+        });
+        let log = server.log();
+        assert!(log.contains("[2J"), "{log:?}");
+        assert!(!log.contains(is_obeyed), "{log:?}");
+        // A file in place of the data directory.
+        let file = server.folder().join(wild);
+        std::fs::write(&file, "").expect("a file");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edgetcd"));
+        command.arg("--data-dir").arg(&file).arg(&format);
+        command.arg("--listen-client-urls=http://127.0.0.1:0");
+        command.arg("--advertise-client-urls=http://127.0.0.1:1");
+        command.arg("--listen-peer-urls=http://127.0.0.1:0");
+        let output = command.output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("[2J"), "{said:?}");
+        assert!(!said.contains(is_obeyed), "{said:?}");
+    }
+}

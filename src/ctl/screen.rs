@@ -13,6 +13,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
+use crate::logging;
+
 const ESCAPE: char = '\x1b';
 
 /// Digits of the number in a command.
@@ -155,18 +157,9 @@ fn own_command(text: &str) -> Own {
     }
 }
 
-/// Whether a terminal, or what it shows, does not just get longer by this character. Line ends and tabs are part of
-/// values.
+/// Line ends and tabs are part of values.
 fn is_obeyed(c: char) -> bool {
-    let is_hidden = matches!(
-        c,
-        // Turn the direction of what follows.
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
-        // End a line where no line ends; have no width at all.
-        | '\u{2028}' | '\u{2029}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}'
-    );
-    is_hidden || c.is_control() && !matches!(c, '\n' | '\t')
+    logging::controls_terminal(c) && !matches!(c, '\n' | '\t')
 }
 
 /// As in JSON, so that JSON stays what it says.
