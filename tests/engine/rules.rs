@@ -71,17 +71,17 @@ const NEEDED: &[(&str, Flaw, &str)] = &[
     (
         "quorum-read-through-deposed-leader",
         Flaw::Without(Rule::ReadAsks),
-        "n1 → client 4: /color is red\n",
+        "n1 → client 5: /color is red\n",
     ),
     (
         "quorum-read-through-deposed-leader",
         Flaw::Without(Rule::ReadWaitsForItsIndex),
-        "n3 → client 6: /color is blue\n",
+        "n3 → client 7: /color is blue\n",
     ),
     (
         "quorum-read-through-deposed-leader",
         Flaw::Without(Rule::ReadsTimeOut),
-        "waiting: client 8 at n3\n",
+        "waiting: client 10 at n3\n",
     ),
     (
         "restart-with-pending-forwards",

@@ -17,6 +17,7 @@
 //! | `settle`, `settle n1 n2`      | disks and network work until nothing is left to do; only those of n1 and n2, and the links between them |
 //! | `wait 2s`, `wait 300ms`       | time passes, while disks and network work. Heartbeats are not printed |
 //! | `cut n1`, `cut n1>n2`, `heal` | links that lose everything, without notice                  |
+//! | `split n1 n4`                 | the same, for all links between these members and the others |
 //! | `disk n1 STATE`               | `hangs`; `full`: nothing fits; `log-full`: only a snapshot fits; `tree-full`: only what is no snapshot fits; `works` |
 //! | `crash n1`, `start n1`        | kills the process, so that the others' connections break; starts it again |
 //! | `stop n1`                     | asks the process to stop, as SIGTERM does                   |
@@ -166,6 +167,10 @@ impl Script {
                 self.cluster.unsent(&chosen);
             }
             ["cut", link] => self.cut(link),
+            ["split", ref part @ ..] => {
+                let part: Vec<NodeId> = part.iter().map(|who| node(who)).collect();
+                cluster.split(&part);
+            }
             ["heal"] => cluster.cuts.clear(),
             ["disk", who, state] => {
                 let disk = cluster.disk(node(who));
@@ -251,13 +256,9 @@ impl Script {
     }
 
     fn cut(&mut self, link: &str) {
-        if let Some((from, to)) = link.split_once('>') {
-            self.cluster.cuts.insert((node(from), node(to)));
-            return;
-        }
-        for other in self.cluster.ids() {
-            let both = [(node(link), other), (other, node(link))];
-            self.cluster.cuts.extend(both);
+        match link.split_once('>') {
+            Some((from, to)) => _ = self.cluster.cuts.insert((node(from), node(to))),
+            None => self.cluster.split(&[node(link)]),
         }
     }
 

@@ -124,6 +124,15 @@ impl Cluster {
         self.step(sender, Event::Peers(vec![event]));
     }
 
+    /// Cuts all links between these members and the others.
+    pub fn split(&mut self, part: &[NodeId]) {
+        let others = self.ids().into_iter().filter(|id| !part.contains(id));
+        for other in others {
+            let both = part.iter().flat_map(|id| [(*id, other), (other, *id)]);
+            self.cuts.extend(both);
+        }
+    }
+
     /// The requests at `chosen` in `flights` never reached a connection, and their sender learns that.
     pub fn unsent(&mut self, chosen: &[usize]) {
         for at in chosen.iter().rev() {
