@@ -26,7 +26,7 @@ const NEEDED: &[(&str, Flaw, &str)] = &[
     (
         "full-disk",
         Flaw::Without(Rule::ReadWaitsForItsIndex),
-        "n1 → client 9: /f does not exist\n",
+        "n1 → client 10: /f does not exist\n",
     ),
     (
         "keys-expire-by-cluster-time",
@@ -37,6 +37,11 @@ const NEEDED: &[(&str, Flaw, &str)] = &[
         "keys-expire-by-cluster-time",
         Flaw::Without(Rule::TimeIsTheClusters),
         "readers of n2: /color does not exist\n",
+    ),
+    (
+        "keys-expire-by-cluster-time",
+        Flaw::Without(Rule::TimeHeardGrows),
+        "readers of n2: /color is green\n",
     ),
     (
         "leader-lost-after-append",

@@ -12,6 +12,7 @@
 //! | `add n1 n4`, `remove n1 n4`   | a client changes the membership at n1                       |
 //! | `store`, `store n1`           | disks do the jobs that they have; `snapshot n1`: finishes the snapshot that it writes |
 //! | `deliver`, `deliver n1>n2`    | delivers messages in transit; also `n1>` and `>n2`; with `#2` at the end: only the second |
+//! | `copy n1>n2 #1`               | duplicates that message: the copy is the last in transit     |
 //! | `drop n1>n2`, `unsent n1>n2`  | loses messages in transit; the same, and their sender knows that no byte left it |
 //! | `tick n1 5`                   | five ticks (20 ms each) of n1, whose disk and messages stand still |
 //! | `settle`, `settle n1 n2`      | disks and network work until nothing is left to do; only those of n1 and n2, and the links between them |
@@ -155,6 +156,12 @@ impl Script {
             ["deliver", ref which @ ..] => {
                 for (gone, at) in self.pick(which).into_iter().enumerate() {
                     self.cluster.deliver(at - gone);
+                }
+            }
+            ["copy", ref which @ ..] => {
+                for at in self.pick(which) {
+                    let copy = self.cluster.flights[at].clone();
+                    self.cluster.flights.push(copy);
                 }
             }
             ["drop", ref which @ ..] => {

@@ -59,8 +59,11 @@ pub fn check(subject: &str, name: &str, command: impl FnMut(&str) -> Result<Stri
         std::fs::write(folder(subject).join(name), now).expect("it can be written");
     } else if now != text {
         let mut pairs = now.lines().zip(text.lines());
-        let line = pairs.position(|(now, text)| now != text);
-        panic!("{name} differs from line {line:?} on; it now gives\n{now}");
+        let line = pairs
+            .position(|(now, text)| now != text)
+            .unwrap_or_default()
+            + 1;
+        panic!("{name} differs from line {line} on. UPDATE=1 writes the new output:\n{now}");
     }
 }
 

@@ -8,12 +8,14 @@ use edgetcd::engine::{DiskJob, Event, Incoming, PeerEvent};
 use edgetcd::raft::{Body, NodeId, Position, Term};
 
 /// A message or a snapshot on its way from one member to another.
+#[derive(Clone)]
 pub enum Load {
     Message(PeerMessage),
     /// A snapshot that the leader of this term sends.
     Snapshot(Box<Snapshot>, Term),
 }
 
+#[derive(Clone)]
 pub struct Flight {
     pub from: NodeId,
     pub to: NodeId,
