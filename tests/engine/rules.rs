@@ -26,7 +26,7 @@ const NEEDED: &[(&str, Flaw, &str)] = &[
     (
         "full-disk",
         Flaw::Without(Rule::ReadWaitsForItsIndex),
-        "n1 → client 10: /f does not exist\n",
+        "n1 → client 11: /f does not exist\n",
     ),
     (
         "keys-expire-by-cluster-time",

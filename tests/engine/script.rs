@@ -166,7 +166,7 @@ impl Script {
             }
             ["drop", ref which @ ..] => {
                 for at in self.pick(which).into_iter().rev() {
-                    self.cluster.flights.remove(at);
+                    self.cluster.lose(at);
                 }
             }
             ["unsent", ref which @ ..] => {

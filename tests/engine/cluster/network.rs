@@ -64,12 +64,21 @@ impl Cluster {
         }
     }
 
+    /// Loses what is at `at` in `flights`. The sender of a snapshot learns that.
+    pub fn lose(&mut self, at: usize) {
+        let Flight { from, to, load } = self.flights.remove(at);
+        if let Load::Snapshot(..) = load {
+            self.snapshot_ended(from, to, None);
+        }
+    }
+
     /// Delivers what is at `at` in `flights`.
     pub fn deliver(&mut self, at: usize) {
-        let Flight { from, to, load } = self.flights.remove(at);
-        let is_lost = self.cuts.contains(&(from, to)) || !self.members.contains_key(&to);
-        match load {
-            Load::Message(_) if is_lost => {}
+        let Flight { from, to, .. } = self.flights[at];
+        if self.cuts.contains(&(from, to)) || !self.members.contains_key(&to) {
+            return self.lose(at);
+        }
+        match self.flights.remove(at).load {
             Load::Message(message) => {
                 let messages = vec![message];
                 self.step(
@@ -77,7 +86,6 @@ impl Cluster {
                     Event::Peers(vec![PeerEvent::Messages { from, messages }]),
                 );
             }
-            Load::Snapshot(..) if is_lost => self.snapshot_ended(from, to, None),
             Load::Snapshot(snapshot, term) => self.deliver_snapshot(from, to, *snapshot, term),
         }
     }
