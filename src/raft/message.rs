@@ -74,10 +74,16 @@ pub struct Entry {
     pub payload: Payload,
 }
 
+/// Bytes of an [`Entry`] in memory without its payload. A constant, so that limits on memory have the same effect where
+/// pointers are shorter.
+pub(super) const ENTRY_BYTES: usize = 48;
+
+const _: () = assert!(size_of::<Entry>() <= ENTRY_BYTES);
+
 impl Entry {
     /// The entry's size for memory limits: its payload plus the struct itself.
     pub fn bytes_in_memory(&self) -> usize {
-        self.payload.len() + size_of::<Entry>()
+        self.payload.len() + ENTRY_BYTES
     }
 }
 

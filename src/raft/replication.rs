@@ -22,7 +22,9 @@
 //! leader counts like one more follower. Its `matched` is what its own disk has confirmed.
 
 use super::core::{Core, Refusal, State};
-use super::message::{Body, Entry, LogIndex, Membership, NodeId, Payload, Position, Term};
+use super::message::{
+    Body, ENTRY_BYTES, Entry, LogIndex, Membership, NodeId, Payload, Position, Term,
+};
 use super::read_index::Reads;
 use super::rules::Rules;
 use super::transfer::Transfer;
@@ -290,7 +292,7 @@ impl<R: Rules> Core<R> {
     pub(super) fn propose(&mut self, term: Option<Term>, commands: Vec<Arc<[u8]>>) {
         let bytes = commands
             .iter()
-            .map(|command| command.len() + size_of::<Entry>())
+            .map(|command| command.len() + ENTRY_BYTES)
             .sum();
         if let Err(refusal) = self.may_propose(term, bytes) {
             self.todo.refused = Some(refusal);
@@ -301,7 +303,7 @@ impl<R: Rules> Core<R> {
         self.todo.append.reserve(commands.len());
         let mut run = 0;
         for (index, command) in (first.0..).zip(commands) {
-            run += command.len() + size_of::<Entry>();
+            run += command.len() + ENTRY_BYTES;
             let position = Position {
                 term,
                 index: LogIndex(index),
