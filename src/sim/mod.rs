@@ -17,7 +17,8 @@
 //! | clients | `client`, `desk` | ask any member: writes, quorum reads, changes of the members |
 //! | watchers | `watchers` | follow all events at one member, and continue at another one |
 //!
-//! Everything that happens is an event, drawn from the seed: the same seed gives the same run.
+//! Everything that happens is an event, drawn from the seed: the same seed gives the same run. [`Cluster::state_hash`] is one number to
+//! compare runs by.
 //!
 //! # A run
 //!
@@ -91,6 +92,7 @@ mod client;
 mod clock;
 mod cluster;
 mod desk;
+mod digest;
 mod disk;
 mod fault_profile;
 mod handover;
