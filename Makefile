@@ -50,7 +50,7 @@ endif
 .PHONY: build run test roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
         clustertest clusterbars backuptest walkthrough clusterbench tsan \
         cluster status kill pause resume restart wipe add stop demo \
-        install dist
+        install dist wasm
 
 build: ## build both programs into target/release (this is what `make` does)
 	cargo build --release --locked $(FOR_TARGET)
@@ -88,7 +88,7 @@ test: ## run all tests, or those of ARGS (TARGET=…: for a target whose program
 
 # Each of these tests documents its requirements and fails if one is missing. The cluster tests are not included.
 roottest: build ## tests that need root, a tool that may be missing (README.md lists them), or the release build
-	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked -- --ignored --skip one_seed --skip hunt
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked -- --ignored --skip one_seed --skip hunt --skip in_webassembly
 
 check: lints ## check format, lints, docs and tests: all must pass before a commit
 	cargo fmt --check
@@ -116,6 +116,17 @@ sim: ## simulate whole clusters under a seeded scheduler (SEEDS=…, NODES=3|5; 
 	$(if $(NODES),NODES=$(NODES)) $(if $(SEED),SEED=$(SEED),SEEDS=$(SEEDS)) HANDOVERS=$(HANDOVERS) \
 	  cargo test --quiet --locked --profile sim --test sim -- --nocapture \
 	  $(if $(SEED),--ignored one_seed,no_promise_breaks handovers::)
+
+# The library is built with the same profile as the native run, so both check the same assertions.
+WASM_TARGET := wasm32-unknown-unknown
+
+wasm: SEEDS = 40
+wasm: ## build the simulator for WebAssembly and compare its runs in Node with native ones (SEEDS=…)
+	rustup target list --installed | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
+	cargo clippy --locked --lib --target $(WASM_TARGET) -- -D warnings
+	cargo rustc --locked --lib --crate-type cdylib --profile sim --target $(WASM_TARGET)
+	SEEDS=$(SEEDS) WASM='$(CURDIR)/target/$(WASM_TARGET)/sim/edgetcd.wasm' \
+	  cargo test --quiet --locked --profile sim --test sim -- --nocapture --ignored in_webassembly
 
 tsan: ## run tests with real threads, and clusters, under ThreadSanitizer (needs rust-src)
 	tests/tsan/run

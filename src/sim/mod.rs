@@ -17,8 +17,8 @@
 //! | clients | `client`, `desk` | ask any member: writes, quorum reads, changes of the members |
 //! | watchers | `watchers` | follow all events at one member, and continue at another one |
 //!
-//! Everything that happens is an event, drawn from the seed: the same seed gives the same run. [`Cluster::state_hash`] is one number to
-//! compare runs by.
+//! Everything that happens is an event, drawn from the seed: the same seed gives the same run. The simulator also
+//! builds for WebAssembly, where a seed gives the same run as on a machine with 64 bits ([`Cluster::state_hash`]).
 //!
 //! # A run
 //!
@@ -107,6 +107,8 @@ mod power;
 mod scenario;
 mod streams;
 mod trace;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
 mod watchers;
 
 pub use any_engine::Keeping;

@@ -1,9 +1,11 @@
 //! Tests of the simulator: seeds in which nothing may break, and rules without which a check must fail.
 //!
-//! `make sim` runs many seeds. `make sim SEED=8814` runs one of them and prints its trace.
+//! `make sim` runs many seeds. `make sim SEED=8814` runs one of them and prints its trace. `make wasm` compares runs with
+//! those in WebAssembly.
 
 mod handovers;
 mod rules;
+mod wasm;
 
 use edgetcd::engine::rules::Rule;
 use edgetcd::raft::AllRules;
