@@ -568,7 +568,6 @@ impl Connection {
         if self.stream_id == 0 {
             self.stream_id = tools.next_who();
         }
-        let now = tools.stamp.now;
         let since = match self.clock {
             Clock::Write => self
                 .deadline
@@ -578,10 +577,11 @@ impl Connection {
         let unsent = Unsent {
             chunks,
             bytes,
-            progress: since.unwrap_or(now),
+            progress: since.unwrap_or(tools.stamp.now),
+            second_since: self.output.second_chunk_since(),
         };
         let inbox = &tools.inbox;
-        inbox.budget.record(self.stream_id, unsent, now, || Place {
+        inbox.budget.record(self.stream_id, unsent, || Place {
             inbox: Arc::clone(inbox),
             to: Address {
                 slot: self.slot,

@@ -129,6 +129,15 @@ impl Output {
         (self.chunks, self.chunk_bytes)
     }
 
+    /// Since when the second chunk behind the buffer waits, if there is one.
+    pub fn second_chunk_since(&self) -> Option<Instant> {
+        let chunks = self.queue.iter().filter_map(|piece| match piece {
+            Piece::Chunk { bytes, .. } => Some(bytes),
+            _ => None,
+        });
+        chunks.skip(1).find_map(Chunk::since)
+    }
+
     /// Borrows the worker's buffer to print into.
     pub fn borrow(&mut self, scratch: &mut Vec<u8>) {
         if !self.lent && self.buffer.capacity() == 0 {
@@ -518,6 +527,7 @@ fn http_date(second: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stream_budget::StreamBudget;
     use super::*;
 
     const NEW: Exchange = Exchange {
@@ -607,6 +617,22 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&wire), body);
             assert_eq!((output.backlog(), output.is_empty()), ((0, 0), true));
         }
+    }
+
+    #[test]
+    fn the_second_chunk_waits_behind_the_first() {
+        let budget = StreamBudget::<()>::new(0);
+        let chunks = [(); 3].map(|()| budget.chunk(vec![b'x'; 10].into()));
+        let since = |number: usize| chunks[number].since();
+        let mut output = Output::new();
+        output.chunk(chunks[0].clone(), NEW);
+        assert_eq!(output.second_chunk_since(), None);
+        output.chunk(chunks[1].clone(), NEW);
+        output.chunk(chunks[2].clone(), NEW);
+        assert_eq!(output.second_chunk_since(), since(1));
+        output.flush(Vec::new(), SLICE_BYTES).expect("all is taken");
+        assert_eq!(output.second_chunk_since(), None);
+        assert!(since(0) <= since(1) && since(1) <= since(2));
     }
 
     #[test]

@@ -6,9 +6,9 @@
 //!
 //! A single chunk may have tens of megabytes, so no stream has a limit of bytes of its own. If all chunks together
 //! exceed the budget, the sender waits for a moment ([`Outbox::is_full`](super::Outbox::is_full)). If a stream lags
-//! meanwhile, it is cut: of all streams that lag, on all workers, the one with the most bytes first. A stream lags if,
-//! for [`LAGS_AFTER`], its client has accepted nothing, or it always had two chunks or more. So a stream that keeps up
-//! is not cut because of another one that does not.
+//! meanwhile, it is cut: of all streams that lag, on all workers, the one with the most bytes first. A stream lags if
+//! its client has accepted nothing for [`LAGS_AFTER`], or if a chunk has waited that long behind another one. So a
+//! stream that keeps up is not cut because of another one that does not.
 //!
 //! Many clients that each read a single chunk very slowly do not lag. Therefore, above twice the budget, the stream
 //! with the most bytes is cut in any case. That rule ignores chunks that exceed the budget alone.
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// After this time without progress a stream lags.
+/// How long a client may accept nothing, and how long a chunk may wait behind another one, before the stream lags.
 const LAGS_AFTER: Duration = Duration::from_secs(1);
 
 /// A piece of a parked response. Clones share its bytes.
@@ -30,12 +30,13 @@ const LAGS_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Chunk {
     bytes: Arc<[u8]>,
     /// `None` if it does not count in the budget: the last chunk of a response counts in the backlog.
-    _counted: Option<Arc<Counted>>,
+    counted: Option<Arc<Counted>>,
 }
 
 /// Bytes that count as held until this is dropped.
 struct Counted {
     bytes: usize,
+    since: Instant,
     held: Arc<AtomicUsize>,
 }
 
@@ -50,8 +51,13 @@ impl Chunk {
     pub fn uncounted(bytes: Arc<[u8]>) -> Chunk {
         Chunk {
             bytes,
-            _counted: None,
+            counted: None,
         }
+    }
+
+    /// Since when it counts in the budget.
+    pub fn since(&self) -> Option<Instant> {
+        self.counted.as_ref().map(|counted| counted.since)
     }
 }
 
@@ -76,8 +82,6 @@ pub(super) struct StreamBudget<P> {
 struct Waiting<P> {
     place: P,
     unsent: Unsent,
-    /// Since when it has always had at least two chunks.
-    behind_since: Option<Instant>,
     /// Whether it was chosen to be cut.
     is_chosen: bool,
 }
@@ -89,6 +93,8 @@ pub(super) struct Unsent {
     pub bytes: usize,
     /// When the client last accepted a byte, or when the stream began to wait for it.
     pub progress: Instant,
+    /// Since when the second chunk waits, if there is one.
+    pub second_since: Option<Instant>,
 }
 
 /// What to do before another chunk is added.
@@ -107,7 +113,7 @@ pub(super) enum Verdict<P> {
 impl<P> Waiting<P> {
     fn lags(&self, now: Instant) -> bool {
         let is_long = |since| now.saturating_duration_since(since) >= LAGS_AFTER;
-        is_long(self.unsent.progress) || self.behind_since.is_some_and(is_long)
+        is_long(self.unsent.progress) || self.unsent.second_since.is_some_and(is_long)
     }
 }
 
@@ -137,28 +143,24 @@ impl<P: Clone> StreamBudget<P> {
         self.held_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
         let counted = Counted {
             bytes: bytes.len(),
+            since: Instant::now(),
             held: Arc::clone(&self.held_bytes),
         };
         Chunk {
             bytes,
-            _counted: Some(Arc::new(counted)),
+            counted: Some(Arc::new(counted)),
         }
     }
 
     /// Records the unsent chunks of a stream (at least one). `id` is unique in the server.
-    pub fn record(&self, id: u64, unsent: Unsent, now: Instant, place: impl FnOnce() -> P) {
+    pub fn record(&self, id: u64, unsent: Unsent, place: impl FnOnce() -> P) {
         let mut all = self.lock();
         let stream = all.entry(id).or_insert_with(|| Waiting {
             place: place(),
             unsent,
-            behind_since: None,
             is_chosen: false,
         });
         stream.unsent = unsent;
-        stream.behind_since = match unsent.chunks {
-            0 | 1 => None,
-            _ => stream.behind_since.or(Some(now)),
-        };
     }
 
     /// A stream has sent all its chunks, or has ended.
@@ -233,8 +235,9 @@ mod tests {
             chunks,
             bytes,
             progress: now,
+            second_since: (chunks > 1).then_some(now),
         };
-        budget.record(id, unsent, now, || id);
+        budget.record(id, unsent, || id);
     }
 
     /// Cuts as many streams as necessary, and returns them in order.
@@ -294,18 +297,22 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_lags_if_it_is_two_chunks_behind_for_a_second() {
+    fn a_stream_lags_if_a_chunk_waits_for_a_second_behind_another() {
         let (budget, begin, _chunk) = budget(101);
-        let at = |millis| begin + Duration::from_millis(millis);
-        for millis in [0, 500, 999] {
-            record(&budget, 1, (2, 10), at(millis));
-        }
-        assert_eq!(budget.check(at(999)), Verdict::Full);
-        record(&budget, 1, (1, 5), at(1000));
-        record(&budget, 1, (2, 10), at(1001));
-        assert_eq!(budget.check(at(1999)), Verdict::Full, "it had caught up");
-        record(&budget, 1, (3, 15), at(2001));
-        assert_eq!(budget.check(at(2001)), Verdict::Cut(1));
+        let later = begin + LAGS_AFTER;
+        let check = |second_since| {
+            let unsent = Unsent {
+                chunks: 3,
+                bytes: 10,
+                progress: later,
+                second_since,
+            };
+            budget.record(1, unsent, || 1);
+            budget.check(later)
+        };
+        assert_eq!(check(None), Verdict::Full);
+        assert_eq!(check(Some(later - BEFORE)), Verdict::Full);
+        assert_eq!(check(Some(begin)), Verdict::Cut(1));
     }
 
     #[test]
