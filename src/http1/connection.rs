@@ -598,19 +598,16 @@ impl Connection {
         }
     }
 
-    /// Whether this stream is to be cut. If so, logs the reason, and the caller closes the connection.
-    pub fn must_be_cut(&self, tools: &Tools) -> bool {
-        let must = self.stream_id != 0 && tools.inbox.budget.cut(self.stream_id);
-        if must {
+    /// If the budget has chosen this stream to be cut, the reason.
+    pub fn reason_to_cut(&self, tools: &Tools) -> Option<String> {
+        let is_chosen = self.stream_id != 0 && tools.inbox.budget.cut(self.stream_id);
+        is_chosen.then(|| {
             let (chunks, bytes) = self.output.backlog();
-            log::warn!(
-                "a stream is cut: its client {} has not read {chunks} events of {bytes} bytes, and all streams may \
-                 hold {} bytes",
-                self.remote,
-                tools.limits.streams_bytes
-            );
-        }
-        must
+            format!(
+                "its client {} has not read {chunks} events of {bytes} bytes, and all streams may hold {} bytes",
+                self.remote, tools.limits.streams_bytes
+            )
+        })
     }
 
     /// Errors: those of the socket. The client cannot be informed of them.

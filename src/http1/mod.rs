@@ -340,6 +340,7 @@ fn build_workers(
         inboxes: inboxes.clone(),
         relieve_at: None,
         complained: None,
+        cut_logged: None,
         connections: Connections::default(),
     };
     Ok(polls.into_iter().enumerate().map(build).collect())

@@ -32,7 +32,7 @@ pub(super) const INBOX: Token = Token(usize::MAX);
 
 const EVENTS_PER_ROUND: usize = 256;
 
-/// How often a worker warns that it cuts responses.
+/// How often a worker warns that it cuts responses, or streams.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Values of a worker that other threads may read.
@@ -57,6 +57,8 @@ pub(super) struct Worker {
     pub relieve_at: Option<Instant>,
     /// When cut responses were last logged.
     pub complained: Option<Instant>,
+    /// When a cut stream was last logged.
+    pub cut_logged: Option<Instant>,
     pub connections: Connections,
 }
 
@@ -230,12 +232,7 @@ impl Worker {
 
     /// Logs that responses are cut.
     fn complain(&mut self, excess: Excess) {
-        let now = self.tools.stamp.now;
-        let is_due = self
-            .complained
-            .is_none_or(|last| now.saturating_duration_since(last) >= COMPLAIN_EVERY);
-        if is_due {
-            self.complained = Some(now);
+        if is_due(&mut self.complained, self.tools.stamp.now) {
             let what = match excess {
                 Excess::Held { .. } => "rendered bytes that are not sent",
                 Excess::Pinned { .. } => "old versions of the data that are not sent",
@@ -264,9 +261,14 @@ impl Worker {
     fn cut(&mut self, to: Address) {
         let connection = self.connections.slots.get(to.slot as usize);
         let connection = connection.and_then(Option::as_ref).filter(|c| c.awaits(to));
-        if connection.is_some_and(|connection| connection.must_be_cut(&self.tools)) {
-            self.close(to.slot);
+        let Some(reason) = connection.and_then(|c| c.reason_to_cut(&self.tools)) else {
+            return;
+        };
+        if is_due(&mut self.cut_logged, self.tools.stamp.now) {
+            let cuts = self.tools.inbox.budget.cuts();
+            log::warn!("a stream is cut ({cuts} since the start): {reason}");
         }
+        self.close(to.slot);
     }
 
     /// Closes idle connections: first those that never sent a request, then those that have served one, then those with
@@ -444,6 +446,15 @@ impl Worker {
             self.close(slot);
         }
     }
+}
+
+/// Whether a line that was logged at `last` may be logged again. If so, it is logged now.
+fn is_due(last: &mut Option<Instant>, now: Instant) -> bool {
+    let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= COMPLAIN_EVERY);
+    if is_due {
+        *last = Some(now);
+    }
+    is_due
 }
 
 #[cfg(test)]
