@@ -164,9 +164,9 @@ impl<O: Outbox> WatchHub<O> {
         let mut state = self.lock();
         let mut full_since = None;
         loop {
+            let was_idle = state.waiting() == 0;
             while state.waiting() == 0 && !state.closing {
                 state = self.wait(state);
-                full_since = full_since.filter(|_| outbox.is_full(true));
             }
             let keep_up;
             (state, keep_up) = self.wait_for_workers(state, &outbox);
@@ -183,6 +183,9 @@ impl<O: Outbox> WatchHub<O> {
                 log::warn!("closed {} streams: their clients do not keep up", cut.len());
             }
             drop(cut);
+            if was_idle && !outbox.is_full(true) {
+                full_since = None;
+            }
             for told in told {
                 if !told.more.is_empty() {
                     self.wait_for_clients(&mut outbox, &mut full_since);
@@ -222,7 +225,7 @@ impl<O: Outbox> WatchHub<O> {
 
     /// Waits while the unsent events of streams use too much memory, so that a burst of large events does not exceed it
     /// while clients read. `full_since`: when that began. After [`BURST_MAX`] it is not a burst, and slow clients are
-    /// not waited for until the queue was empty.
+    /// not waited for until the queue was empty and there was room.
     fn wait_for_clients(&self, outbox: &mut O, full_since: &mut Option<Instant>) {
         if !outbox.is_full(true) {
             return;
