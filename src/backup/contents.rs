@@ -86,7 +86,7 @@ pub fn read_file(path: &Path, history_events: usize) -> Result<Contents, BackupE
     let state = snapshot::load(&mut reader, history_events, Writer::Anybody).map_err(|unloaded| match unloaded {
         Unloaded::Disk(error) => BackupError::Disk(error),
         Unloaded::Malformed(error) => BackupError::Refused(format!(
-            "{}: it passes its checksums but cannot be read: {}; it may have been written by a newer edgetcd",
+            "{}: it passes its checksums but cannot be decoded: {}; a newer edgetcd may have written it",
             path.display(),
             error.0
         )),
@@ -115,10 +115,10 @@ pub fn read_directory(dir: &Path, wal_dir: Option<&Path>) -> Result<Directory, B
     let found = node::read(dir, wal_dir, HISTORY_EVENTS)
         .map_err(|refusal| BackupError::Refused(refusal.to_string()))?;
     let found = found.ok_or_else(|| {
-        nothing("no member has its data here; is it the --data-dir that the server is given?")
+        nothing("there is no data of a member here; use the --data-dir of the server")
     })?;
     let identity = found.identity.ok_or_else(|| {
-        nothing("a member's first start was cut short here, so there is nothing to be saved")
+        nothing("a member's first start was interrupted here, so there is no data to save")
     })?;
     Ok(Directory {
         contents: Contents {

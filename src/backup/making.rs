@@ -79,7 +79,7 @@ fn refuse_within(place: &Place) -> Result<(), BackupError> {
         (false, false) => return Ok(()),
     };
     Err(BackupError::Refused(format!(
-        "{} lies in {}: leave out where the log goes, or put it elsewhere",
+        "{} is inside {}: omit --wal-dir, or use a directory elsewhere",
         inner.display(),
         outer.display()
     )))
@@ -112,7 +112,7 @@ fn refuse_used(place: &Place) -> Result<(), BackupError> {
         let found = match RealDisk::default().list(folder) {
             Ok(found) => found,
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(failed(folder, "list this folder", &error)),
+            Err(error) => return Err(failed(folder, "list this directory", &error)),
         };
         let is_ours = |name: &str| {
             let is_placed = *folder != place.dir && placed.iter().any(|placed| placed == name);
@@ -120,8 +120,8 @@ fn refuse_used(place: &Place) -> Result<(), BackupError> {
         };
         if let Some(used) = found.iter().find(|found| !is_ours(&found.name)) {
             return Err(BackupError::Refused(format!(
-                "{dir} is not empty, {name} is in it: a restored member begins in an empty directory; stop \
-                 its server, keep the old one (mv {dir} {dir}.old), or give another",
+                "{dir} is not empty, it contains {name}: a restored member begins in an empty directory; stop \
+                 its server and move the old directory aside (mv {dir} {dir}.old), or use another",
                 dir = folder.display(),
                 name = used.name
             )));
@@ -235,7 +235,7 @@ impl Aside {
         match seen.map(|seen| (seen.start(), seen.last)) {
             Some(found) if found == (mark.position, mark.position) => Ok(()),
             found => Err(BackupError::Refused(format!(
-                "{}: what was written is not what is read back ({found:?}): is the disk sound?",
+                "{}: reading the new directory back gives {found:?}, not what was written: check the disk",
                 self.options.dir.display()
             ))),
         }
@@ -303,10 +303,10 @@ impl Drop for Aside {
 
 /// Keeps other restores out. A second restore at the same time is unlikely on a file system without locks.
 fn lock(folder: &Path) -> Result<File, BackupError> {
-    let file = File::open(folder).map_err(|error| failed(folder, "open this folder", &error))?;
+    let file = File::open(folder).map_err(|error| failed(folder, "open this directory", &error))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Err(BackupError::Refused(format!(
-            "another restore is at work in {}",
+            "another restore is running in {}",
             folder.display()
         ))),
         _ => Ok(file),
@@ -330,19 +330,19 @@ fn make_dir(folder: &Path) -> Result<(), BackupError> {
             _ => break,
         }
     }
-    made.map_err(|error| failed(folder, "make this folder", &error))
+    made.map_err(|error| failed(folder, "create this directory", &error))
 }
 
 fn list(folder: &Path) -> Result<Vec<String>, BackupError> {
     let found = RealDisk::default().list(folder);
-    let found = found.map_err(|error| failed(folder, "list this folder", &error))?;
+    let found = found.map_err(|error| failed(folder, "list this directory", &error))?;
     Ok(found.into_iter().map(|found| found.name).collect())
 }
 
 fn remove(folder: &Path) -> Result<(), BackupError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(failed(folder, "remove this folder", &error))
+            Err(failed(folder, "remove this directory", &error))
         }
         _ => Ok(()),
     }
@@ -350,12 +350,12 @@ fn remove(folder: &Path) -> Result<(), BackupError> {
 
 fn rename(from: &Path, to: &Path) -> Result<(), BackupError> {
     let renamed = RealDisk::default().rename(from, to);
-    renamed.map_err(|error| failed(to, "give it its place", &error))
+    renamed.map_err(|error| failed(to, "move it to its place", &error))
 }
 
 fn sync(disk: &RealDisk, folder: &Path) -> Result<(), BackupError> {
     let synced = disk.sync_dir(folder);
-    synced.map_err(|error| failed(folder, "sync this folder", &error))
+    synced.map_err(|error| failed(folder, "sync this directory", &error))
 }
 
 #[cfg(test)]

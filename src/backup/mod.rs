@@ -132,7 +132,7 @@ pub const BUMP_MAX: u64 = 1 << 60;
 /// # Errors
 /// The flags contradict each other, the directory is not empty, or a write fails.
 pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, BackupError> {
-    assert!(bump <= BUMP_MAX, "a leap of {bump}");
+    assert!(bump <= BUMP_MAX, "a jump of {bump}");
     config::check_first_start(config).map_err(|stop| {
         let text = stop.stderr.trim_end();
         let text = text.strip_prefix("edgetcd: ").unwrap_or(text);
@@ -146,7 +146,7 @@ pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, Bac
     };
     let identity = Identity::found(&mixed, random());
     let mut state = backup.state;
-    leap(&mut state, bump)?;
+    jump(&mut state, bump)?;
     put(&Place::of(config), &identity, state, backup.mark.position)
 }
 
@@ -154,13 +154,13 @@ pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, Bac
 ///
 /// # Errors
 /// Too few indexes would be left for the writes to come.
-fn leap(state: &mut State, bump: u64) -> Result<(), BackupError> {
+fn jump(state: &mut State, bump: u64) -> Result<(), BackupError> {
     let before = state.tree.index();
     let index = TreeIndex(before.0.saturating_add(bump));
     if index >= Writer::Anybody.tree_index_limit() {
         return Err(BackupError::Refused(format!(
-            "--bump-index {bump}: the index of the backup is {}, and would leap to {index}, where indexes end soon; \
-             give a smaller one",
+            "--bump-index {bump}: the index of the backup is {}, and {index} would be too near to the largest index; \
+             use a smaller jump",
             before.0,
             index = index.0
         )));
@@ -176,7 +176,7 @@ fn leap(state: &mut State, bump: u64) -> Result<(), BackupError> {
 /// # Errors
 /// As [`restore`].
 pub fn copy_alone(place: &Place, copied: Directory, bump: u64) -> Result<Made, BackupError> {
-    assert!(bump <= BUMP_MAX, "a leap of {bump}");
+    assert!(bump <= BUMP_MAX, "a jump of {bump}");
     let me = copied
         .contents
         .state
@@ -196,7 +196,7 @@ pub fn copy_alone(place: &Place, copied: Directory, bump: u64) -> Result<Made, B
         mark, mut state, ..
     } = copied.contents;
     if bump > 0 {
-        leap(&mut state, bump)?;
+        jump(&mut state, bump)?;
     }
     put(place, &identity, state, mark.position)
 }
@@ -217,7 +217,7 @@ fn put(
         },
     };
     if position.index == LogIndex(0) {
-        let what = "nothing was ever applied there, so there is nothing to go on with: start with an empty \
+        let what = "this member has never applied an entry, so there is no data to copy: start with an empty \
                     --data-dir";
         return Err(BackupError::Refused(what.into()));
     }

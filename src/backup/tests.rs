@@ -164,12 +164,12 @@ fn a_state_that_no_cluster_has_is_not_read() {
     }
 }
 
-/// Of the largest leap and a second one, the second would leave too few indexes.
+/// After the largest jump, a second one would leave too few indexes.
 #[test]
-fn no_leap_comes_close_to_the_last_index() {
+fn no_jump_comes_close_to_the_last_index() {
     let mut state = honest().state;
-    leap(&mut state, BUMP_MAX).unwrap();
-    let error = leap(&mut state, BUMP_MAX).unwrap_err().to_string();
+    jump(&mut state, BUMP_MAX).unwrap();
+    let error = jump(&mut state, BUMP_MAX).unwrap_err().to_string();
     assert!(error.starts_with("--bump-index"), "{error}");
     assert_eq!(state.tree.index().0, BUMP_MAX + 2);
 }
@@ -199,7 +199,7 @@ fn a_state_of_another_version_is_told_from_damage() {
         Ok(_) => panic!("it was read"),
     };
     let named = format!(
-        "{}: it passes its checksums but cannot be read",
+        "{}: it passes its checksums but cannot be decoded",
         path.display()
     );
     assert!(error.starts_with(&named), "{error}");

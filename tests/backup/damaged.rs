@@ -279,7 +279,7 @@ fn of_restores_at_once_one_makes_the_directory() {
         assert_eq!(made.len(), 1, "round {round}: {refused:?}");
         for output in refused {
             let error = complained(&output, 1);
-            let why = ["another restore is at work", "is not empty"];
+            let why = ["another restore is running", "is not empty"];
             assert!(why.iter().any(|why| error.contains(why)), "{error}");
         }
         restored.launch();

@@ -55,10 +55,10 @@ fn a_copy_of_a_members_directory_goes_on_alone() {
     for (flags, bump) in [(&["--force-new-cluster"][..], 0), (&[], BUMP)] {
         let folder = folder();
         let (to, wal) = (folder.path().join("copy"), folder.path().join("wal"));
-        let leap = ["--bump-index", "0"];
-        let leap = if bump == 0 { &leap[..] } else { &[] };
+        let jump = ["--bump-index", "0"];
+        let jump = if bump == 0 { &jump[..] } else { &[] };
         let further = ["--backup-wal-dir", text(&wal)];
-        back_up(&from, &to, &[&further[..], leap].concat());
+        back_up(&from, &to, &[&further[..], jump].concat());
         assert_eq!(
             files(&from),
             before,
@@ -139,7 +139,10 @@ fn what_is_no_members_directory_is_refused() {
         text(&copy),
     ];
     let error = complained(&run("", &words), 1);
-    assert!(error.contains("no member has its data here"), "{error}");
+    assert!(
+        error.contains("there is no data of a member here"),
+        "{error}"
+    );
     assert!(!copy.exists() && !nothing.exists());
     let mut server = Server::start(&[]);
     write(&server);

@@ -161,7 +161,7 @@ fn old_indexes_are_told_while_nothing_has_happened_yet() {
                 let answer = restored.ask("GET", &target, None);
                 assert_eq!(
                     answer.status, 400,
-                    "{old} after a leap of {bump}, start {start}"
+                    "{old} after a jump of {bump}, start {start}"
                 );
                 let next = (index + bump + 1).to_string();
                 assert_eq!(answer.header("X-Edgetcd-First-Index"), Some(next.as_str()));

@@ -120,21 +120,21 @@ fn members_that_were_not_restored_found_nothing_beside_one_that_was() {
 
 /// The jump is part of the ids. With different jumps, members of one cluster would give two indexes to one change.
 #[test]
-fn members_restored_with_different_leaps_do_not_find_each_other() {
+fn members_restored_with_different_jumps_do_not_find_each_other() {
     let mut cluster = Cluster::start(2, &[]);
     fill(&cluster.addresses(), 20);
     let folder = folder();
     let file = folder.path().join("keys.snap");
     save(&all_endpoints(&cluster), &file);
     let mut clusters = Vec::new();
-    for (node, leap) in ["--bump-index=1000", "--bump-index=2000"]
+    for (node, jump) in ["--bump-index=1000", "--bump-index=2000"]
         .iter()
         .enumerate()
     {
         cluster.kill(node);
         cluster.node_mut(node).wipe();
         let mut words = restore_words(&cluster, node, &file);
-        words.push((*leap).to_owned());
+        words.push((*jump).to_owned());
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let told = said(&run("", &words));
         let cluster = told.split(" of the cluster ").nth(1).expect("a cluster");

@@ -78,7 +78,7 @@ fn is_whole(place: &Place, made: &Made) -> bool {
         wal_dir: place.wal_dir.clone(),
         ..Options::new(&place.dir)
     };
-    let seen = wal::look(RealDisk::default(), options).unwrap();
+    let seen = wal::inspect(RealDisk::default(), options).unwrap();
     seen.is_some_and(|seen| seen.start() == made.mark.position)
 }
 
@@ -104,15 +104,15 @@ fn a_start_refuses_what_a_killed_restore_left_and_tells_all_that_is_to_be_remove
     let folder = tempfile::tempdir().unwrap();
     let (place, made) = (place(folder.path()), made());
     let wal = place.wal_dir.clone().unwrap();
-    let look = || crate::node::look(&place.dir, Some(&wal), 0).map(|found| found.is_some());
-    let refused = || match look() {
+    let inspect = || crate::node::inspect(&place.dir, Some(&wal), 0).map(|found| found.is_some());
+    let refused = || match inspect() {
         Err(refused) => refused.to_string(),
         Ok(found) => panic!("a node would start ({found})"),
     };
     let aside = Aside::begin(&place).unwrap();
     assert!(refused().contains("was not finished"), "it has only begun");
     drop(aside);
-    assert!(!look().unwrap(), "it has given up, and nothing is left");
+    assert!(!inspect().unwrap(), "it has given up, and nothing is left");
     let mut aside = filled(&place, &made);
     aside.place_log().unwrap();
     kill(aside);
@@ -143,7 +143,10 @@ fn a_log_of_somebody_is_not_removed() {
     fs::write(&theirs, "theirs").unwrap();
     let before = names(&wal);
     let error = again(&place, &made).unwrap_err().to_string();
-    assert!(error.contains("is not empty, 0000000000000001"), "{error}");
+    assert!(
+        error.contains("is not empty, it contains 0000000000000001"),
+        "{error}"
+    );
     assert_eq!(names(&wal), before);
     // A log of a finished restore also belongs to somebody, even if the list still exists.
     fs::remove_file(theirs).unwrap();
@@ -164,7 +167,7 @@ fn a_restore_that_fails_between_its_steps_takes_the_log_back() {
     fs::create_dir(&obstacle).unwrap();
     fs::write(obstacle.join("x"), "").unwrap();
     let error = aside.finish().unwrap_err().to_string();
-    assert!(error.contains("cannot give it its place"), "{error}");
+    assert!(error.contains("cannot move it to its place"), "{error}");
     assert!(!folder.path().join("wal").exists());
     fs::remove_dir_all(obstacle).unwrap();
     again(&place, &made).unwrap();
@@ -189,7 +192,7 @@ fn the_directory_of_a_member_that_was_removed_is_read() {
     });
     made.mark.membership.voters = [NodeId(8)].into();
     again(&place, &made).unwrap();
-    let refused = match crate::node::look(&place.dir, None, 0) {
+    let refused = match crate::node::inspect(&place.dir, None, 0) {
         Err(refused) => refused.to_string(),
         Ok(_) => panic!("a node would start"),
     };
