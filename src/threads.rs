@@ -24,7 +24,7 @@ pub fn critical(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<
     let guarded = move || {
         if catch_unwind(AssertUnwindSafe(body)).is_err() {
             fatal(&format!(
-                "the {label} thread panicked (see the line above); nothing is safe without it"
+                "the {label} thread panicked (see the line above); the process cannot continue without it"
             ));
         }
     };

@@ -258,7 +258,7 @@ impl Drop for Sending {
     fn drop(&mut self) {
         if self.left > 0 && !self.slot.is_cut() {
             log::warn!(
-                "a backup was cut off: its client has not taken the last {} bytes",
+                "aborted a backup: its client has not read the last {} bytes",
                 self.left
             );
         }

@@ -18,7 +18,7 @@ pub fn run<D: Disk>(tasks: &Receiver<Begun<D>>, reports: &Sender<Report>) {
                 took: begun.elapsed(),
             },
             Err(error) if error.kind == WalErrorKind::Full => {
-                log::warn!("no snapshot: {error}");
+                log::warn!("cannot make a snapshot: {error}");
                 Report::NoSnapshot
             }
             Err(error) => threads::fatal(&error.to_string()),

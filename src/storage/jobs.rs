@@ -173,7 +173,10 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
     pub fn close(mut self, outlet: &mut impl Outlet<D>) -> Result<(), WalError> {
         self.store(outlet)?;
         if let Err(error) = self.wal.close() {
-            log::warn!("no clean end of the log: {error}; the next start will read it all");
+            log::warn!(
+                "cannot write the clean end of the log: {error}; the next start takes longer, because it reads \
+                 the log again"
+            );
         }
         Ok(())
     }
@@ -304,7 +307,7 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
         match self.wal.begin_snapshot(&task.mark) {
             Ok(writer) => outlet.begun((writer, task)),
             Err(error) => {
-                log::warn!("no snapshot: {error}");
+                log::warn!("cannot make a snapshot: {error}");
                 outlet.report(Report::NoSnapshot);
             }
         }

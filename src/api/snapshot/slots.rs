@@ -70,7 +70,7 @@ impl Slots {
             let seconds = now.saturating_duration_since(sending.since).as_secs();
             let taken = sending.taken;
             log::warn!(
-                "a backup was cut off, as another client asks for one: its client has taken {taken} bytes in \
+                "aborted a slow backup, because another client requests one: its client has read {taken} bytes in \
                  {seconds} s"
             );
         }
