@@ -79,22 +79,22 @@ pub(super) fn read_paced(
 
 type Piece = Result<Vec<u8>, ureq::Error>;
 
-/// Has a thread read the body; the channel closes at its end.
+/// Starts a thread that reads the body. The channel closes at the end of the body.
 fn read_aside(body: Body, limit: u64) -> Result<Receiver<Piece>, ureq::Error> {
-    let (tell, pieces) = bounded(AHEAD);
+    let (sender, pieces) = bounded(AHEAD);
     let mut body = body.into_with_config().limit(limit).reader();
     let read = move || {
         loop {
             let mut piece = vec![0; PIECE_BYTES];
-            let told = match body.read(&mut piece) {
+            let sent = match body.read(&mut piece) {
                 Ok(0) => return,
                 Ok(read) => {
                     piece.truncate(read);
-                    tell.send(Ok(piece))
+                    sender.send(Ok(piece))
                 }
-                Err(error) => return drop(tell.send(Err(error.into()))),
+                Err(error) => return drop(sender.send(Err(error.into()))),
             };
-            if told.is_err() {
+            if sent.is_err() {
                 return;
             }
         }
@@ -103,7 +103,7 @@ fn read_aside(body: Body, limit: u64) -> Result<Receiver<Piece>, ureq::Error> {
     started.map(|_| pieces).map_err(ureq::Error::from)
 }
 
-/// Measures whether enough comes in each span of time.
+/// Measures whether enough bytes arrive in each span of time.
 #[derive(Debug)]
 pub(super) struct Pace {
     span: Duration,
@@ -112,7 +112,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The first span begins now. Zero: as slow as it may be.
+    /// The first span begins now. Zero: there is no limit.
     pub fn new(span: Duration) -> Pace {
         let end = (!span.is_zero()).then(|| Instant::now() + span);
         Pace {
@@ -122,15 +122,15 @@ impl Pace {
         }
     }
 
-    /// So many bytes have come.
+    /// Counts bytes that have arrived.
     pub fn count(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
     }
 
-    /// How long more may be waited for now.
+    /// Returns how long the caller may wait for the next bytes.
     ///
     /// # Errors
-    /// A span is over in which too little came.
+    /// Too few bytes arrived in the span that has ended.
     pub fn left(&mut self) -> Result<Option<Duration>, Unread> {
         let Some(end) = self.end else {
             return Ok(None);
@@ -148,14 +148,14 @@ impl Pace {
         Ok(Some(self.span))
     }
 
-    /// The next piece; none at the end.
+    /// Returns the next piece. None at the end.
     fn next(&mut self, pieces: &Receiver<Piece>) -> Result<Option<Piece>, Unread> {
         loop {
-            let told = match self.left()? {
+            let received = match self.left()? {
                 None => pieces.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(left) => pieces.recv_timeout(left),
             };
-            match told {
+            match received {
                 Ok(piece) => {
                     self.count(piece.as_ref().map_or(0, Vec::len));
                     return Ok(Some(piece));

@@ -69,7 +69,7 @@ pub(super) fn check(run: &mut Run) -> Result<(), Stop> {
     }
     match all_good {
         true => Ok(()),
-        false => Err(Stop::Told(1)),
+        false => Err(Stop::Reported(1)),
     }
 }
 

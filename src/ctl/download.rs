@@ -37,7 +37,7 @@ impl Head {
     }
 }
 
-enum News {
+enum Message {
     Head(Head),
     Piece(Vec<u8>),
     End,
@@ -48,36 +48,36 @@ enum News {
 pub(super) struct Download {
     pub head: Head,
     endpoint: Endpoint,
-    news: Receiver<News>,
+    messages: Receiver<Message>,
     pace: Pace,
 }
 
 impl Download {
     /// Sends a request to this endpoint and waits for the head of its response.
     pub fn begin(endpoint: &Endpoint, settings: &Settings, ask: Ask) -> Result<Download, Miss> {
-        let (tell, news) = bounded(AHEAD);
+        let (sender, messages) = bounded(AHEAD);
         let client = Client::new(vec![endpoint.clone()], settings.clone());
         let from = endpoint.clone();
         let reader = thread::Builder::new().name("download".into());
-        let started = reader.spawn(move || read(&client, &from, &ask, &tell));
+        let started = reader.spawn(move || read(&client, &from, &ask, &sender));
         if let Err(error) = started {
             return Err(Miss::sent(format!("cannot start a thread: {error}")));
         }
         let head = wait(
-            &news,
+            &messages,
             settings.timeout * LONG_TIMEOUTS,
             endpoint,
             "the beginning of its answer",
         )?;
         match head {
-            News::Head(head) => Ok(Download {
+            Message::Head(head) => Ok(Download {
                 head,
                 endpoint: endpoint.clone(),
-                news,
+                messages,
                 pace: Pace::new(settings.timeout),
             }),
-            News::Failed(miss) => Err(miss),
-            News::Piece(_) | News::End => unreachable!("the head comes first"),
+            Message::Failed(miss) => Err(miss),
+            Message::Piece(_) | Message::End => unreachable!("the head comes first"),
         }
     }
 
@@ -88,21 +88,21 @@ impl Download {
                 Unread::TooSlow(span) => too_slow(&self.endpoint, span),
                 other => Miss::sent(format!("client: {}: {other:?}", self.endpoint)),
             };
-            let told = match self.pace.left().map_err(slow)? {
-                None => self.news.recv().ok(),
-                Some(left) => match self.news.recv_timeout(left) {
+            let received = match self.pace.left().map_err(slow)? {
+                None => self.messages.recv().ok(),
+                Some(left) => match self.messages.recv_timeout(left) {
                     Err(RecvTimeoutError::Timeout) => continue,
-                    told => told.ok(),
+                    received => received.ok(),
                 },
             };
-            return match told {
-                Some(News::Piece(piece)) => {
+            return match received {
+                Some(Message::Piece(piece)) => {
                     self.pace.count(piece.len());
                     Ok(Some(piece))
                 }
-                Some(News::Failed(miss)) => Err(miss),
-                Some(News::Head(_)) => unreachable!("there is one head"),
-                Some(News::End) | None => Ok(None),
+                Some(Message::Failed(miss)) => Err(miss),
+                Some(Message::Head(_)) => unreachable!("there is one head"),
+                Some(Message::End) | None => Ok(None),
             };
         }
     }
@@ -121,28 +121,28 @@ impl Download {
 
 /// Waits for at most this time. 0 means no limit.
 fn wait(
-    news: &Receiver<News>,
+    messages: &Receiver<Message>,
     patience: Duration,
     endpoint: &Endpoint,
     what: &str,
-) -> Result<News, Miss> {
-    let told = match patience.is_zero() {
-        true => news.recv().ok(),
-        false => news.recv_timeout(patience).ok(),
+) -> Result<Message, Miss> {
+    let received = match patience.is_zero() {
+        true => messages.recv().ok(),
+        false => messages.recv_timeout(patience).ok(),
     };
-    told.ok_or_else(|| {
+    received.ok_or_else(|| {
         Miss::sent(format!(
-            "client: {endpoint}: nothing came for {patience:?}, where {what} was due; a slow line needs a \
+            "client: {endpoint}: received nothing for {patience:?} while waiting for {what}; for a slow line use a \
              longer --timeout"
         ))
     })
 }
 
 /// If the receiver no longer waits, results are discarded.
-fn read(client: &Client, endpoint: &Endpoint, ask: &Ask, tell: &Sender<News>) {
+fn read(client: &Client, endpoint: &Endpoint, ask: &Ask, sender: &Sender<Message>) {
     let mut response = match client.begin(endpoint, ask) {
         Ok(response) => response,
-        Err(miss) => return drop(tell.send(News::Failed(miss))),
+        Err(miss) => return drop(sender.send(Message::Failed(miss))),
     };
     let headers = response.headers().iter();
     let headers: Vec<(String, String)> = headers
@@ -154,23 +154,23 @@ fn read(client: &Client, endpoint: &Endpoint, ask: &Ask, tell: &Sender<News>) {
         headers,
     };
     head.bytes = head.number("Content-Length").unwrap_or(0);
-    if tell.send(News::Head(head)).is_err() {
+    if sender.send(Message::Head(head)).is_err() {
         return;
     }
     let body = response.body_mut().with_config().limit(u64::MAX);
     let mut body = body.reader();
     loop {
         let mut piece = vec![0; PIECE_BYTES];
-        let news = match body.read(&mut piece) {
-            Ok(0) => News::End,
+        let message = match body.read(&mut piece) {
+            Ok(0) => Message::End,
             Ok(read) => {
                 piece.truncate(read);
-                News::Piece(piece)
+                Message::Piece(piece)
             }
-            Err(error) => News::Failed(Miss::sent(format!("client: {endpoint}: {error}"))),
+            Err(error) => Message::Failed(Miss::sent(format!("client: {endpoint}: {error}"))),
         };
-        let over = !matches!(news, News::Piece(_));
-        if tell.send(news).is_err() || over {
+        let over = !matches!(message, Message::Piece(_));
+        if sender.send(message).is_err() || over {
             return;
         }
     }

@@ -120,7 +120,7 @@ enum Stop {
     /// Not all members are healthy. The command has printed the details.
     Unhealthy,
     /// The command has printed the error. Only the status remains.
-    Told(u8),
+    Reported(u8),
     /// The output could not be written, for example into a closed pipe.
     Output(std::io::Error),
 }
@@ -160,7 +160,7 @@ impl Stop {
             Stop::NoSuchCommand(_) => 3,
             Stop::Failed(_) | Stop::NotServed(_) | Stop::FailedAt(..) => 4,
             Stop::Unhealthy => 5,
-            Stop::Told(status) => *status,
+            Stop::Reported(status) => *status,
         }
     }
 
@@ -171,17 +171,17 @@ impl Stop {
             Stop::NoSuchCommand(name) => format!("No help topic for '{name}'"),
             Stop::Unconnected(failure) | Stop::Failed(failure) => format!("Error:  {failure}"),
             Stop::FailedAt(key, failure) => format!("Error:  {key}: {failure}"),
-            Stop::Unhealthy | Stop::Told(_) => String::new(),
+            Stop::Unhealthy | Stop::Reported(_) => String::new(),
             Stop::Output(error) => format!("Error:  cannot write the output: {error}"),
         }
     }
 
-    fn tell(&self, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<()> {
+    fn print(&self, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<()> {
         if let Stop::Misuse { head, text, help } = self {
             write!(out, "{head} {text}\n\n{help}")?;
         }
         match self {
-            Stop::Unhealthy | Stop::Told(_) => Ok(()),
+            Stop::Unhealthy | Stop::Reported(_) => Ok(()),
             // The reader has closed the pipe on purpose, as `head` does.
             Stop::Output(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             _ => writeln!(err, "{}", self.text()),
@@ -219,7 +219,7 @@ fn run_in(args: &[String], world: &mut World) -> u8 {
         Ok(()) => 0,
         Err(stop) => {
             // If stdout or stderr is closed, only the status can report the error.
-            let _ = stop.tell(world.stdout, world.stderr);
+            let _ = stop.print(world.stdout, world.stderr);
             stop.status()
         }
     }

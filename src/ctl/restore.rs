@@ -143,7 +143,7 @@ fn restore(run: &mut Run) -> Result<(), Stop> {
     let contents = backup::read_file(&file, 0).map_err(stop)?;
     let made = backup::restore(&config, contents, bump).map_err(stop)?;
     let others = config.initial_cluster.len() - 1;
-    tell(run, &Place::of(&config), &made, &config.name)?;
+    print_result(run, &Place::of(&config), &made, &config.name)?;
     if others > 0 {
         let flags = match run.parsed.number("bump-index") {
             Some(bump) => {
@@ -183,7 +183,7 @@ fn back_up(run: &mut Run) -> Result<(), Stop> {
     tell_warnings(run, &copied)?;
     let name = copied.name();
     let made = backup::copy_alone(&place, copied, bump).map_err(stop)?;
-    tell(run, &place, &made, &name)
+    print_result(run, &place, &made, &name)
 }
 
 /// Prints the warnings of a start about repairs, and whether a server may have newer data.
@@ -212,7 +212,7 @@ pub(super) fn stop(error: BackupError) -> Stop {
     Stop::Plain(error.to_string())
 }
 
-fn tell(run: &mut Run, place: &Place, made: &Made, name: &str) -> Result<(), Stop> {
+fn print_result(run: &mut Run, place: &Place, made: &Made, name: &str) -> Result<(), Stop> {
     let Made {
         member,
         cluster,

@@ -110,7 +110,7 @@ fn check(run: &mut Run) -> Result<(), Stop> {
                 "{}",
                 to_json(&Bad::new(&place, &refusal))?
             )?;
-            Err(Stop::Told(1))
+            Err(Stop::Reported(1))
         }
         Err(refusal) => Err(Stop::Plain(refusal.to_string())),
     }
