@@ -84,11 +84,11 @@ pub struct Room {
 
 /// The file system that contains `dir`. `None` if the system does not report it or reports 0 bytes, as for a ramfs.
 pub fn room(dir: &Path) -> Option<Room> {
-    let told = rustix::fs::statvfs(dir).ok()?;
-    let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
+    let stats = rustix::fs::statvfs(dir).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stats.f_frsize);
     let room = Room {
-        bytes: bytes(told.f_blocks),
-        free_bytes: bytes(told.f_bavail),
+        bytes: bytes(stats.f_blocks),
+        free_bytes: bytes(stats.f_bavail),
     };
     Some(room).filter(|room| room.bytes > 0)
 }
@@ -166,9 +166,9 @@ mod tests {
     fn what_is_costly_is_counted_once_a_second() {
         let (counted, start) = (Counted(Mutex::new(None)), Instant::now());
         let at = |ms, count| counted.at(start + Duration::from_millis(ms), || count);
-        let told: Vec<u64> = [(0, 3), (1, 4), (999, 5), (1000, 6), (1999, 7), (2000, 8)]
+        let stats: Vec<u64> = [(0, 3), (1, 4), (999, 5), (1000, 6), (1999, 7), (2000, 8)]
             .map(|(ms, count)| at(ms, count))
             .into();
-        assert_eq!(told, [3, 3, 3, 6, 6, 8]);
+        assert_eq!(stats, [3, 3, 3, 6, 6, 8]);
     }
 }

@@ -74,7 +74,7 @@ impl Followers {
 
     /// A message is sent to a follower. If it is a heartbeat, and no other one is being measured, its latency is
     /// measured.
-    pub(super) fn told(&mut self, to: NodeId, body: &Body, now: Monotonic) {
+    pub(super) fn sent(&mut self, to: NodeId, body: &Body, now: Monotonic) {
         let follower = self.0.entry(to.0).or_default();
         if let Body::Heartbeat { round, .. } = body
             && follower.asked.is_none()
@@ -85,7 +85,12 @@ impl Followers {
 
     /// A message has arrived. Messages of other nodes than followers are not counted. If it answers the heartbeat that
     /// is being measured, returns the latency.
-    pub(super) fn heard(&mut self, from: NodeId, body: &Body, now: Monotonic) -> Option<Duration> {
+    pub(super) fn received(
+        &mut self,
+        from: NodeId,
+        body: &Body,
+        now: Monotonic,
+    ) -> Option<Duration> {
         let follower = self.0.get_mut(&from.0)?;
         match body {
             Body::HeartbeatReply { round } => {
@@ -136,12 +141,12 @@ mod tests {
     fn a_latency_is_from_a_heartbeat_to_its_answer() {
         let (mut followers, start) = (Followers::default(), Monotonic(1 << 40));
         let ms = Duration::from_millis;
-        followers.told(OTHER, &heartbeat(1), start);
-        followers.told(OTHER, &heartbeat(2), start + ms(50));
-        followers.heard(OTHER, &Body::HeartbeatReply { round: 1 }, start + ms(10));
-        followers.told(OTHER, &heartbeat(3), start + ms(100));
-        followers.heard(OTHER, &Body::HeartbeatReply { round: 2 }, start + ms(101));
-        followers.heard(OTHER, &Body::HeartbeatReply { round: 3 }, start + ms(130));
+        followers.sent(OTHER, &heartbeat(1), start);
+        followers.sent(OTHER, &heartbeat(2), start + ms(50));
+        followers.received(OTHER, &Body::HeartbeatReply { round: 1 }, start + ms(10));
+        followers.sent(OTHER, &heartbeat(3), start + ms(100));
+        followers.received(OTHER, &Body::HeartbeatReply { round: 2 }, start + ms(101));
+        followers.received(OTHER, &Body::HeartbeatReply { round: 3 }, start + ms(130));
         let (_, shown) = followers.iter().next().expect("one follower");
         assert_eq!((shown.success, shown.fail), (3, 0));
         assert_eq!(shown.range, Some((10.0, 30.0)));
@@ -152,9 +157,9 @@ mod tests {
     #[test]
     fn strangers_count_nowhere_and_failures_are_counted() {
         let (mut followers, now) = (Followers::default(), Monotonic(1 << 40));
-        followers.heard(OTHER, &Body::HeartbeatReply { round: 1 }, now);
+        followers.received(OTHER, &Body::HeartbeatReply { round: 1 }, now);
         assert_eq!(followers.iter().count(), 0);
-        followers.told(OTHER, &heartbeat(1), now);
+        followers.sent(OTHER, &heartbeat(1), now);
         followers.failed(OTHER);
         let (_, shown) = followers.iter().next().expect("one follower");
         assert_eq!((shown.fail, shown.range), (1, None));

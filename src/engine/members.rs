@@ -124,16 +124,16 @@ impl Members {
 
     /// Applies what a member publishes about itself. Returns false if nothing changes. A member that is no longer in
     /// the table is not added.
-    pub fn publish(&mut self, told: Published) -> bool {
-        let Some(member) = self.list.get_mut(&told.member.id) else {
+    pub fn publish(&mut self, published: Published) -> bool {
+        let Some(member) = self.list.get_mut(&published.member.id) else {
             return false;
         };
         let before = (&member.name, &member.client_urls);
-        let is_new = before != (&told.member.name, &told.member.client_urls);
-        member.name = told.member.name;
-        member.client_urls = told.member.client_urls;
-        let incarnation = self.incarnations.insert(member.id, told.incarnation);
-        is_new || incarnation != Some(told.incarnation)
+        let is_new = before != (&published.member.name, &published.member.client_urls);
+        member.name = published.member.name;
+        member.client_urls = published.member.client_urls;
+        let incarnation = self.incarnations.insert(member.id, published.incarnation);
+        is_new || incarnation != Some(published.incarnation)
     }
 
     /// Whether any member has published itself.
@@ -172,9 +172,9 @@ impl Members {
     ///
     /// # Errors
     /// It is not a member, was removed, or another member has one of the URLs.
-    pub fn may_update(&self, told: &Member) -> Result<(), MemberError> {
-        self.may_remove(NodeId(told.id))?;
-        self.urls_are_free(told)
+    pub fn may_update(&self, member: &Member) -> Result<(), MemberError> {
+        self.may_remove(NodeId(member.id))?;
+        self.urls_are_free(member)
     }
 
     /// Applies a committed addition.
@@ -193,10 +193,10 @@ impl Members {
     ///
     /// # Errors
     /// There is no such member, or another one has one of the URLs. The table is unchanged.
-    pub fn update(&mut self, told: &Member) -> Result<(), MemberError> {
-        self.may_update(told)?;
-        if let Some(member) = self.list.get_mut(&told.id) {
-            member.peer_urls.clone_from(&told.peer_urls);
+    pub fn update(&mut self, member: &Member) -> Result<(), MemberError> {
+        self.may_update(member)?;
+        if let Some(known) = self.list.get_mut(&member.id) {
+            known.peer_urls.clone_from(&member.peer_urls);
         }
         Ok(())
     }
@@ -212,12 +212,12 @@ impl Members {
             && self.incarnations.keys().all(is_member)
     }
 
-    fn urls_are_free(&self, told: &Member) -> Result<(), MemberError> {
+    fn urls_are_free(&self, member: &Member) -> Result<(), MemberError> {
         let is_used = |url: &String| {
             self.iter()
-                .any(|other| other.id != told.id && other.peer_urls.contains(url))
+                .any(|other| other.id != member.id && other.peer_urls.contains(url))
         };
-        match told.peer_urls.iter().any(is_used) {
+        match member.peer_urls.iter().any(is_used) {
             true => Err(MemberError::UrlExists),
             false => Ok(()),
         }

@@ -75,7 +75,7 @@ impl<T, R: Rules> Engine<T, R> {
     fn take_raft_message(&mut self, from: NodeId, message: Message, time: ClusterTime) {
         let trip = self
             .followers
-            .heard(from, &message.body, self.now.monotonic);
+            .received(from, &message.body, self.now.monotonic);
         if let Some(took) = trip {
             self.effects.round_trips.push((from, took));
         }
@@ -186,7 +186,7 @@ impl<T, R: Rules> Engine<T, R> {
         };
         let now = self.now.monotonic;
         for Envelope { to, message } in envelopes.iter().filter(|_| leads) {
-            self.followers.told(*to, &message.body, now);
+            self.followers.sent(*to, &message.body, now);
         }
         let peer_message = |Envelope { to, message }| (to, PeerMessage::Raft { message, time });
         envelopes.into_iter().map(peer_message).collect()

@@ -69,7 +69,7 @@ pub(super) struct Progress {
     /// The newest heartbeat round that it answered.
     pub(super) round: u64,
     /// The newest commit index that the leader sent it.
-    told: LogIndex,
+    commit_sent: LogIndex,
     /// How often in a row it reported that it lacks entries that it had acknowledged. A message that was on its way for
     /// a long time can cause one such report.
     contradictions: u32,
@@ -220,7 +220,7 @@ impl Leading {
             flow: Flow::Probe { asked: None },
             heard: None,
             round: 0,
-            told: LogIndex(0),
+            commit_sent: LogIndex(0),
             contradictions: 0,
         });
     }
@@ -362,7 +362,7 @@ impl<R: Rules> Core<R> {
             return;
         }
         if let Some(transfer) = &mut leading.transfer {
-            transfer.told = false;
+            transfer.target_asked = false;
         }
         self.heartbeat();
     }
@@ -604,8 +604,8 @@ impl<R: Rules> Core<R> {
         let Some(progress) = self.progress_of(id) else {
             return;
         };
-        if matches!(progress.flow, Flow::Stream(_)) && progress.told < commit {
-            progress.told = commit;
+        if matches!(progress.flow, Flow::Stream(_)) && progress.commit_sent < commit {
+            progress.commit_sent = commit;
             let commit = self.commit_position();
             self.send(id, Body::Commit { commit });
         }
@@ -648,7 +648,7 @@ impl<R: Rules> Core<R> {
         let Some(progress) = self.progress_of(id) else {
             return;
         };
-        progress.told = commit;
+        progress.commit_sent = commit;
         match &mut progress.flow {
             Flow::Probe { asked } => *asked = Some(now),
             Flow::Stream(window) => {

@@ -23,7 +23,7 @@ pub(super) struct Transfer {
     /// The tick at which the leader aborts the transfer.
     pub(super) deadline: u64,
     /// Whether the target was asked to start an election.
-    pub(super) told: bool,
+    pub(super) target_asked: bool,
 }
 
 impl<R: Rules> Core<R> {
@@ -39,7 +39,7 @@ impl<R: Rules> Core<R> {
                 leading.transfer = Some(Transfer {
                     to,
                     deadline,
-                    told: false,
+                    target_asked: false,
                 });
             }
         }
@@ -99,8 +99,8 @@ impl<R: Rules> Core<R> {
             .progress
             .get(&transfer.to)
             .map(|progress| progress.matched);
-        if !transfer.told && matched == Some(self.log.last()) {
-            transfer.told = true;
+        if !transfer.target_asked && matched == Some(self.log.last()) {
+            transfer.target_asked = true;
             let to = transfer.to;
             self.send(to, Body::CampaignNow);
         }

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::matching::{Told, Watchers};
+use super::matching::{Matched, Watchers};
 use super::{Interest, View};
 use crate::tree::{ApiError, Applied, Event, TreeIndex};
 use std::collections::VecDeque;
@@ -20,13 +20,13 @@ const BURST_MAX: Duration = Duration::from_secs(1);
 const EVENTS_AT_ONCE: usize = 64;
 
 /// Number of watchers after which no further event is matched while the lock is held.
-const TOLD_AT_ONCE: usize = 4096;
+const WATCHERS_AT_ONCE: usize = 4096;
 
 /// If a worker's inbox contains more messages than this, none are added.
-const MAIL_MAX: usize = 32 << 10;
+const MESSAGES_MAX: usize = 32 << 10;
 
 /// Wait before such a worker's inbox is checked again.
-const MAIL_RETRY: Duration = Duration::from_millis(1);
+const MESSAGES_RETRY: Duration = Duration::from_millis(1);
 
 /// The result of a registration.
 pub enum Registered {
@@ -83,7 +83,7 @@ struct State<W> {
     /// Published and not matched yet. Stays empty while there are no watchers.
     fresh: VecDeque<Applied>,
     /// Matched and not sent yet; older than everything in `fresh`.
-    told: VecDeque<Told<W>>,
+    matched: VecDeque<Matched<W>>,
     closing: bool,
 }
 
@@ -95,7 +95,7 @@ impl<O: Outbox> WatchHub<O> {
             state: Mutex::new(State {
                 watchers: Watchers::default(),
                 fresh: VecDeque::new(),
-                told: VecDeque::new(),
+                matched: VecDeque::new(),
                 closing: false,
             }),
             published: Condvar::new(),
@@ -177,7 +177,7 @@ impl<O: Outbox> WatchHub<O> {
                 true => Vec::new(),
                 false => state.watchers.remove_streams(),
             };
-            let told = state.take_told();
+            let matched = state.take_matched();
             drop(state);
             if !cut.is_empty() {
                 log::warn!("closed {} streams: their clients do not keep up", cut.len());
@@ -186,11 +186,11 @@ impl<O: Outbox> WatchHub<O> {
             if was_idle && !outbox.is_full(true) {
                 full_since = None;
             }
-            for told in told {
-                if !told.more.is_empty() {
+            for matched in matched {
+                if !matched.more.is_empty() {
                     self.wait_for_clients(&mut outbox, &mut full_since);
                 }
-                self.tell(told, &mut outbox);
+                self.send(matched, &mut outbox);
             }
             outbox.flush();
             state = self.lock();
@@ -213,11 +213,11 @@ impl<O: Outbox> WatchHub<O> {
         outbox: &O,
     ) -> (MutexGuard<'a, State<O::Watcher>>, bool) {
         let begin = Instant::now();
-        while outbox.waiting() > MAIL_MAX && !state.closing {
+        while outbox.waiting() > MESSAGES_MAX && !state.closing {
             if state.waiting() > FRESH_MAX && begin.elapsed() > BURST_MAX {
                 return (state, false);
             }
-            let waited = self.published.wait_timeout(state, MAIL_RETRY);
+            let waited = self.published.wait_timeout(state, MESSAGES_RETRY);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         (state, true)
@@ -237,25 +237,25 @@ impl<O: Outbox> WatchHub<O> {
             if state.closing || state.waiting() > FRESH_MAX {
                 return;
             }
-            let waited = self.published.wait_timeout(state, MAIL_RETRY);
+            let waited = self.published.wait_timeout(state, MESSAGES_RETRY);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
     }
 
     /// Renders an event once, and shares the bytes.
-    fn tell(&self, told: Told<O::Watcher>, outbox: &mut O) {
+    fn send(&self, matched: Matched<O::Watcher>, outbox: &mut O) {
         let mut bytes = Vec::with_capacity(256);
-        told.event.render(&mut bytes);
+        matched.event.render(&mut bytes);
         let bytes: Arc<[u8]> = bytes.into();
-        for parked in told.last {
+        for parked in matched.last {
             outbox.end(parked, bytes.clone());
         }
-        if told.more.is_empty() {
+        if matched.more.is_empty() {
             return;
         }
         let state = self.lock();
         // If a stream's client has disconnected in between, it is no longer in its slot.
-        let tokens = told.more.iter();
+        let tokens = matched.more.iter();
         let watchers = tokens.filter_map(|&token| state.watchers.by_token(token));
         outbox.chunk(watchers.map(|watcher| &watcher.parked), bytes);
     }
@@ -333,15 +333,15 @@ impl<O: Outbox> Views for WatchHub<O> {
 
 impl<W> State<W> {
     /// Takes some of the matched events, in index order; matches more as needed.
-    fn take_told(&mut self) -> Vec<Told<W>> {
+    fn take_matched(&mut self) -> Vec<Matched<W>> {
         let (mut all, mut watchers) = (Vec::new(), 0);
         for _ in 0..EVENTS_AT_ONCE {
-            if watchers >= TOLD_AT_ONCE || self.told.is_empty() && !self.match_one() {
+            if watchers >= WATCHERS_AT_ONCE || self.matched.is_empty() && !self.match_one() {
                 break;
             }
-            let told = self.told.pop_front();
-            watchers += told.as_ref().map_or(0, Told::len);
-            all.extend(told);
+            let matched = self.matched.pop_front();
+            watchers += matched.as_ref().map_or(0, Matched::len);
+            all.extend(matched);
         }
         all
     }
@@ -351,13 +351,13 @@ impl<W> State<W> {
         let Some(applied) = self.fresh.pop_front() else {
             return false;
         };
-        let told = self.watchers.take_for(&applied);
-        self.told.extend(told);
+        let matched = self.watchers.take_for(&applied);
+        self.matched.extend(matched);
         true
     }
 
     /// Number of events that the watch thread has not processed yet.
     fn waiting(&self) -> usize {
-        self.fresh.len() + self.told.len()
+        self.fresh.len() + self.matched.len()
     }
 }

@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 /// An event, and the watchers that receive it.
-pub struct Told<W> {
+pub struct Matched<W> {
     /// The event.
     pub event: Arc<Event>,
     /// One-shot watchers: they receive the event and then the end. They are no longer registered.
@@ -19,7 +19,7 @@ pub struct Told<W> {
     pub more: Vec<u64>,
 }
 
-impl<W> Told<W> {
+impl<W> Matched<W> {
     /// Number of watchers that receive it; at least 1.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
@@ -185,14 +185,14 @@ impl<W> Watchers<W> {
     }
 
     /// The watchers that receive one event. One-shot watchers among them are removed.
-    pub fn take_for(&mut self, applied: &Applied) -> Option<Told<W>> {
+    pub fn take_for(&mut self, applied: &Applied) -> Option<Matched<W>> {
         let mut numbers = Vec::new();
         self.find_above(applied, &mut numbers);
         self.find_below(applied, &mut numbers);
         if numbers.is_empty() {
             return None;
         }
-        let mut told = Told {
+        let mut matched = Matched {
             event: applied.event.clone(),
             last: Vec::new(),
             more: Vec::new(),
@@ -200,12 +200,12 @@ impl<W> Watchers<W> {
         for number in numbers {
             let slot = &self.slots[number as usize];
             if slot.watcher.as_ref().is_some_and(|watcher| watcher.stream) {
-                told.more.push(token(slot.generation, number));
+                matched.more.push(token(slot.generation, number));
             } else {
-                told.last.push(self.remove(number).parked);
+                matched.last.push(self.remove(number).parked);
             }
         }
-        Some(told)
+        Some(matched)
     }
 
     /// Watchers on the key itself, and on each directory above it.

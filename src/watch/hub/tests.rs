@@ -1,6 +1,6 @@
 //! Tests of the hub with real watchers: an HTTP server on loopback whose handler registers them.
 
-use super::{FRESH_MAX, Interest, MAIL_MAX, Registered, View, Views};
+use super::{FRESH_MAX, Interest, MESSAGES_MAX, Registered, View, Views};
 use crate::api::WatchHub;
 use crate::http1::{Answer, Handler, HttpServer, Limits, Reply, Request, listen};
 use crate::raft::{LogIndex, Term};
@@ -521,7 +521,7 @@ fn streams_that_hold_up_their_worker_are_cut() {
         assert!(begin.elapsed() < PATIENCE, "the worker takes no request");
         std::thread::yield_now();
     }
-    for _ in 0..MAIL_MAX + FRESH_MAX + 1000 {
+    for _ in 0..MESSAGES_MAX + FRESH_MAX + 1000 {
         stand.put("/a/x");
     }
     stand.waits_for(1);
