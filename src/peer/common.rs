@@ -340,10 +340,7 @@ impl Common {
         if self.logged_refusals.is_new(Some(from), 0) {
             let label = peer.label();
             let remote = remote.map_or_else(|| "?".to_owned(), |remote| remote.to_string());
-            log::warn!(
-                "closed a connection in the name of {label} from {remote}: {label}, asked at its peer URL, does not \
-                 vouch for it"
-            );
+            log::warn!("{}", unvouched(&label, &remote));
         }
     }
 
@@ -361,6 +358,13 @@ impl Common {
             self.event_queue.gone(peer.id);
         }
     }
+}
+
+/// The log line about a connection from `remote` in the name of the member `label`.
+fn unvouched(label: &str, remote: &str) -> String {
+    format!(
+        "closed a connection in the name of {label} from {remote}: {label}, asked at its peer URL, does not vouch for it"
+    )
 }
 
 /// The refusals that were logged, and when, so that a sender that tries again and again does not fill the log.
@@ -385,9 +389,62 @@ impl LoggedRefusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Note;
+    use crate::engine::members::Members;
+    use crate::raft::{Term, Violation};
+
+    const PAGE: &str = include_str!("../guide/trust.md");
+
+    /// Each line of which the guide describes a part, in the order of the guide.
+    fn lines() -> Vec<String> {
+        let (me, other) = (NodeId(1), NodeId(2));
+        let (theirs, ours) = (8, 9);
+        let known = Known {
+            name: "n2".to_owned(),
+            urls: vec!["http://b:2380".to_owned()],
+            incarnation: None,
+        };
+        let refusals = [
+            Refusal::Unknown(other),
+            Refusal::Cluster { theirs, ours },
+            Refusal::NotMe { meant: other, me },
+            Refusal::LostItsData(other, Box::new(known)),
+        ];
+        let ignored = Note::Violation {
+            from: other,
+            violation: Violation::TermTooFar {
+                claimed: Term(9),
+                own: Term(1),
+            },
+        };
+        let mut lines: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+        lines.push(unvouched("n2 (2)", "10.0.0.2:4711"));
+        lines.push(ignored.text(&Members::new(9, [])).to_string());
+        lines
+    }
+
+    /// The page about attackers quotes parts of log lines. `…` stands for ids and names.
+    #[test]
+    fn the_guide_quotes_the_log_lines() {
+        let (_, table) = PAGE.split_once("# Log lines").expect("the section");
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+        let quotes: Vec<&str> = rows
+            .filter_map(|row| Some(row.split_once('`')?.0))
+            .collect();
+        let lines = lines();
+        assert_eq!(quotes.len(), lines.len());
+        for (quote, line) in quotes.into_iter().zip(&lines) {
+            let mut rest = line.as_str();
+            for part in quote.split('…') {
+                let found = rest.split_once(part);
+                let (_, after) = found.unwrap_or_else(|| panic!("{quote}\nis not in\n{line}"));
+                rest = after;
+            }
+        }
+    }
 
     #[test]
-    fn the_same_complaint_is_made_once_a_minute_and_a_crowd_is_one() {
+    fn the_same_refusal_is_logged_once_a_minute_and_a_crowd_is_one() {
         let logged_refusals = LoggedRefusals::default();
         assert!(logged_refusals.is_new(Some(NodeId(1)), 409));
         assert!(!logged_refusals.is_new(Some(NodeId(1)), 409));
