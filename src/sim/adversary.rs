@@ -12,29 +12,29 @@ use super::power::Down;
 use super::trace::Happening;
 use crate::raft::{Ballot, NodeId, Position};
 
-/// How far the plan has come.
+/// The stage of the plan.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     stage: Stage,
-    /// When the next thing is due; a plan that waits for the cluster is given up then.
+    /// The time of the next action. A plan that waits for the cluster is aborted at this time.
     due: u64,
 }
 
 /// The state of the plan.
 #[derive(Debug, Default, Clone, Copy)]
 enum Stage {
-    /// Waits until `due`, then for its moment.
+    /// Waits until `due`, then until the condition of the plan holds.
     #[default]
     Idle,
-    /// [`Adversary::OldEntry`]: `old` leads, is cut off, and appends what nobody else gets.
+    /// [`Adversary::OldEntry`]: `old` leads, is cut off, and appends entries that no other member receives.
     Alone { old: NodeId },
-    /// `new` has led without being heard since, and is cut off; `old` is to bring the others its `entry`.
+    /// `new` has led since, but its messages were lost, and it is cut off. `old` must send its `entry` to the others.
     Returned {
         old: NodeId,
         new: NodeId,
         entry: Position,
     },
-    /// [`Adversary::TwoChanges`]: `old` has removed `out`, and nobody has heard of it.
+    /// [`Adversary::TwoChanges`]: `old` has removed `out`, and no other member has received the entry.
     Removed { old: NodeId, out: NodeId },
     /// `new` is being elected; `kept` receives no message of it, so that it stays in `old`'s half.
     Elected {
@@ -48,19 +48,19 @@ enum Stage {
         new: NodeId,
         kept: NodeId,
     },
-    /// [`Adversary::Sleeper`]: a leader was stopped, and answers are on their way to it.
+    /// [`Adversary::Sleeper`]: a leader was paused, and replies to it are in transit.
     Dozing { leader: NodeId, wakes: u64 },
-    /// The last act: who could do harm may talk now.
+    /// The last stage: the nodes that could cause the violation are connected again.
     Last,
 }
 
 impl Cluster {
-    /// After every event: the next thing, if its moment has come.
+    /// Runs after every event: does the next action if its condition holds.
     pub(super) fn adversary(&mut self) -> Checked {
         let Kind::Adversary(adversary) = self.profile.kind else {
             return Ok(());
         };
-        if self.mended.is_some() {
+        if self.repaired.is_some() {
             return Ok(());
         }
         let late = self.now >= self.plan.due;
@@ -87,7 +87,7 @@ impl Cluster {
         self.plan = Progress { stage, due };
     }
 
-    /// It came to nothing, or is over.
+    /// The plan has failed or ended.
     fn give_up_plan(&mut self) {
         self.cuts.clear();
         self.go_to(Stage::Idle, (ELECTION / 10, 2 * ELECTION));
@@ -127,7 +127,7 @@ impl Cluster {
         self.go_to(Stage::Returned { old, new, entry }, PATIENCE);
     }
 
-    /// The old entry gets to the others, and nothing that follows it.
+    /// The old entry is delivered to the others, but no entry after it.
     fn count_old(&mut self, old: NodeId, new: NodeId, entry: Position) {
         for id in self.all_but(&[old, new]) {
             let core = self.nodes[&id].life.as_ref().map(|life| &life.engine);
@@ -144,7 +144,7 @@ impl Cluster {
         }
     }
 
-    // 2015: two leaders, each with a change of its own, and majorities that do not meet.
+    // 2015: two leaders, each with its own membership change, and majorities that do not overlap.
 
     fn first_change(&mut self) -> Checked {
         let Some(old) = self.leader().filter(|id| self.is_settled(*id)) else {
@@ -163,11 +163,11 @@ impl Cluster {
             self.isolate(old);
             self.remove_member(old, out)?;
             self.go_to(Stage::Removed { old, out }, PATIENCE);
-            // Asked for more at once it must refuse, or it would soon be a majority by itself.
+            // It must refuse a second change. Otherwise it would soon be a majority by itself.
             let mut more = others.into_iter().filter(|id| *id != out);
             return more.try_for_each(|id| self.remove_member(old, id));
         }
-        // Only from an even number does a majority shrink by a removal.
+        // A removal makes the majority smaller only if the number of voters is even.
         self.go_to(Stage::Idle, (ELECTION / 10, ELECTION));
         match voters.len() > 4 {
             true => self.remove_member(old, out),
@@ -217,11 +217,11 @@ impl Cluster {
         self.go_to(Stage::Last, PATIENCE);
     }
 
-    // A leader that sleeps while another one is elected, and is asked when it wakes.
+    // A leader that is paused while another one is elected, and receives reads when it continues.
 
     fn put_to_sleep(&mut self) {
         let Some(leader) = self.leader() else { return };
-        // With a question under way: its answers are what it finds when it wakes.
+        // A heartbeat round is in progress. The leader finds the replies to it when it continues.
         let is_read =
             |number: &u64| (self.ops.get(*number as usize)).is_some_and(|op| op.ask.is_read());
         let life = self.nodes[&leader].life.as_ref();
@@ -241,9 +241,9 @@ impl Cluster {
         self.go_to(Stage::Last, (left, left + ELECTION / 2));
     }
 
-    // What the nemesis sees, and does
+    // What the adversary inspects and does
 
-    /// A node that enough others have voted for, and that does not know it yet.
+    /// A node that has enough votes, but has not received them yet.
     fn about_to_lead(&self, not: NodeId) -> Option<(NodeId, Vec<NodeId>)> {
         let nodes = self.nodes.values().filter(|node| node.id != not);
         nodes.into_iter().find_map(|node| {
@@ -260,7 +260,7 @@ impl Cluster {
         })
     }
 
-    /// Where a leader's log ends, if that is of its own term, on its disk, and nowhere else.
+    /// The end of a leader's log, if it is of the leader's own term, on its disk, and on no other disk.
     fn last_stored(&self, leader: NodeId) -> Option<Position> {
         let core = &self.nodes[&leader].life.as_ref()?.engine;
         let last = core.last_position();
@@ -292,7 +292,7 @@ impl Cluster {
         all.filter(|id| !these.contains(id)).collect()
     }
 
-    /// Nobody hears it from now on; it may be down as well, for a while.
+    /// Cuts a node off from now on. It may also be down for a while.
     fn hold_back(&mut self, id: NodeId) {
         self.isolate(id);
         match self.random.below(3) {

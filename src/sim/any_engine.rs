@@ -88,8 +88,8 @@ impl<R: Rules> AnyEngine for Engine<u64, R> {
     }
 }
 
-/// The rules of one engine: those of raft as `C` has them, one of the engine's switched off or none. What the engine
-/// does is shown to the checks.
+/// The rules of one engine: raft's rules from `C`, and the engine's rules with at most one switched off. Each step of
+/// the engine is reported to the checks.
 struct Watched<C> {
     id: NodeId,
     without: Option<Rule>,
@@ -138,7 +138,7 @@ pub(super) struct Parts {
     pub now: Now,
 }
 
-/// Which rules of raft the cores of a run keep.
+/// The rules of raft that the cores of a run keep.
 #[derive(Debug, Clone, Copy)]
 pub struct Keeping(pub(super) fn(Parts) -> Box<dyn AnyEngine>);
 

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-/// One line that says what is broken.
+/// A description of a violation, in one line.
 pub(super) type Broken = String;
 
 /// The state of a core that is compared before and after a step.
@@ -59,17 +59,17 @@ impl Look {
 /// Facts about the last step of an engine, for the cluster.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
-    /// It was elected in this term.
+    /// The node was elected in this term.
     pub leads: Option<Term>,
-    /// The first and the last entry that it has applied.
+    /// The first and the last entry that the node has applied.
     pub applied: Option<(Position, Position)>,
-    /// Why its core did not take what it was asked for.
+    /// The reason if its core refused an input.
     pub refused: Option<Refusal>,
-    /// A follower was found to lack what it had acknowledged.
+    /// A follower lacks an entry that it had acknowledged.
     pub lost_tail: bool,
 }
 
-/// What the whole run has shown so far.
+/// The facts of the whole run so far.
 #[derive(Default)]
 pub(super) struct Checks {
     witness: Witness,
@@ -77,13 +77,13 @@ pub(super) struct Checks {
     mirrors: BTreeMap<NodeId, Mirror>,
     /// The last entry that each has applied.
     applied: BTreeMap<NodeId, Position>,
-    /// The state at each applied index, as the first node that got there had it.
+    /// The state at each applied index, from the first node that applied it.
     states: BTreeMap<LogIndex, (TreeIndex, ClusterTime, Option<u64>)>,
     /// Where each client's write was applied.
     writes: BTreeMap<u64, LogIndex>,
     /// The time that each leader has stamped last, with its term.
     stamps: BTreeMap<NodeId, (Term, ClusterTime)>,
-    /// The events that readers were shown, by index.
+    /// The events in published views, by index.
     events: BTreeMap<u64, u64>,
     /// Virtual time, as of this step.
     pub now: u64,
@@ -122,12 +122,12 @@ impl Checks {
         self.applied.insert(id, snapshot);
     }
 
-    /// The first thing that is broken.
+    /// The first violation.
     pub fn verdict(&mut self) -> Result<(), Broken> {
         self.broken.take().map_or(Ok(()), Err)
     }
 
-    /// Keeps what is broken, unless something was before.
+    /// Keeps a violation if it is the first one.
     pub fn note(&mut self, result: Result<(), Broken>) {
         if let Err(broken) = result {
             self.broken.get_or_insert(broken);
@@ -157,7 +157,7 @@ impl Checks {
         self.looks.insert(id, after);
     }
 
-    /// What a leader newly calls committed must be on the disks of a majority, as it was or as it is now.
+    /// Entries that a leader newly commits must be on the disks of a majority, of the old or of the present membership.
     fn on_a_majority<R: Rules>(
         &self,
         before: &Look,
@@ -254,7 +254,7 @@ impl Checks {
         }
     }
 
-    /// Keys go when their time is up by cluster time; and, where clocks are true, by real time.
+    /// Keys expire at their deadline by cluster time or later. If all clocks have normal speed, also by real time.
     fn in_time(&self, outcome: &Outcome, state: &State) -> Result<(), Broken> {
         let Outcome::Expired { all, .. } = outcome else {
             return Ok(());
@@ -282,7 +282,7 @@ impl Checks {
         })
     }
 
-    /// Readers of a node are shown these events after the one with index `last`: in order, and the same as everywhere.
+    /// Checks the events after index `last` in a published view: they are in order, and the same on all nodes.
     pub fn published(&mut self, id: NodeId, last: TreeIndex, events: &[Applied]) {
         let mut last = last.0;
         for applied in events {
@@ -302,15 +302,15 @@ impl Checks {
         }
     }
 
-    /// An event in `[from, to)`, which somebody was shown.
+    /// An event in `[from, to)` that was in a published view.
     pub fn event_between(&self, from: u64, to: u64) -> Option<u64> {
         let begun = from > 0;
         let (missed, _) = self.events.range(from..to).next().filter(|_| begun)?;
         Some(*missed)
     }
 
-    /// What a message promises must be on its sender's disk when it leaves. `term` and `matched` are as the sender's core
-    /// has them now.
+    /// A message's promise must be on its sender's disk when it is sent. `term` and `matched` are those that the sender's
+    /// core has now.
     pub fn promise_is_stored(
         &mut self,
         from: NodeId,
@@ -339,7 +339,7 @@ impl Checks {
     }
 }
 
-/// What only a leader may ask for must not come from another member.
+/// Only a leader may propose these commands, so no other member may forward them.
 pub(super) fn may_send(from: NodeId, peer_message: &PeerMessage) -> Result<(), Broken> {
     let PeerMessage::Forward { orders, .. } = peer_message else {
         return Ok(());
@@ -403,5 +403,5 @@ pub(super) fn due(called: u64, ttl: u64) -> u64 {
     called + ttl * TTL_SECOND
 }
 
-/// Members' estimates of cluster time differ by what messages take, so a new leader may be ahead.
+/// Members' estimates of cluster time differ by the delay of messages, so a new leader may be ahead.
 pub(super) const SLACK: u64 = 30_000;

@@ -54,7 +54,7 @@ impl Ask {
         matches!(self, Ask::Read(_) | Ask::ReadLease(_))
     }
 
-    /// The write as the tree takes it.
+    /// The write as a command for the tree.
     pub(super) fn command(&self, number: u64) -> tree::Command {
         let action = match self {
             Ask::Set(_) | Ask::Lease(..) | Ask::Read(_) | Ask::ReadLease(_) => tree::Action::Set,
@@ -93,18 +93,18 @@ impl Ask {
     }
 }
 
-/// What a node answers.
+/// The reply of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The write happened: the value before, and the index.
     Done(Option<u64>, u64),
     /// The write's condition did not hold.
     Refused,
-    /// What a read found: the value and its index.
+    /// The result of a read: the value and its index.
     Found(Option<(u64, u64)>),
     /// The node did not take the request. The client may ask another node.
     NotTaken,
-    /// No result; a write may have happened, or may happen yet.
+    /// No result. A write may have taken effect, or may still take effect.
     Failed(Failure),
 }
 
@@ -115,18 +115,18 @@ pub struct Op {
     pub client: u64,
     /// The request.
     pub ask: Ask,
-    /// When it was first asked.
+    /// When the client first sent it.
     pub called: u64,
-    /// When it was answered, or given up.
+    /// When the client received the reply, or stopped waiting.
     pub returned: Option<u64>,
-    /// None: nobody knows.
+    /// None: the outcome is unknown.
     pub answer: Option<Answer>,
     /// Whether some node may have appended it.
     pub maybe: bool,
 }
 
 impl Op {
-    /// As the checker of histories sees it; None if it is not for it, or certainly had no effect.
+    /// The operation for the history checker. None if the checker ignores it, or if it certainly had no effect.
     pub(super) fn as_operation(&self, number: u64) -> Option<Operation<u64, u64>> {
         let (key, action) = self.ask.action(number)?;
         let outcome = match &self.answer {
@@ -154,15 +154,15 @@ impl Op {
 #[derive(Debug)]
 pub(super) struct Client {
     pub id: u64,
-    /// The node that it asks as long as that one answers.
+    /// The node to which it sends requests, as long as that node replies.
     pub stays_with: Option<NodeId>,
-    /// The number of the operation under way.
+    /// The number of the operation in progress.
     pub busy: Option<u64>,
     /// The last value and index that it saw of each key.
     seen: BTreeMap<u64, (u64, u64)>,
-    /// Its own key with a TTL; another one after each write of unknown outcome.
+    /// Its own key with a TTL. It uses another key after each write of unknown outcome.
     pub lease: u64,
-    /// Operations that were answered since all was mended.
+    /// Operations that were answered since all faults ended.
     pub served: u64,
 }
 
@@ -178,7 +178,7 @@ impl Client {
         }
     }
 
-    /// What to do next.
+    /// Chooses the next operation.
     pub fn next(&self, profile: &FaultProfile, random: &mut Random) -> Ask {
         if profile.kind == Kind::TimesToLive && random.one_in(2) {
             return match random.one_in(2) {
@@ -187,7 +187,7 @@ impl Client {
             };
         }
         let key = random.below(profile.keys);
-        // Many give up here: conditional writes of unknown outcome make a history dear to check.
+        // Many operations time out here, and conditional writes of unknown outcome make a history expensive to check.
         if profile.kind == Kind::Adversary(Adversary::Sleeper) {
             return match random.one_in(3) {
                 true => Ask::Set(key),
@@ -195,7 +195,7 @@ impl Client {
             };
         }
         let seen = self.seen.get(&key).copied();
-        // Mostly writes: they are what a leader that hands over must not take.
+        // Mostly writes, because a leader that transfers its leadership must not accept them.
         if matches!(profile.kind, Kind::Handovers(_)) {
             return match random.below(20) {
                 0..=11 => Ask::Set(key),
@@ -216,7 +216,7 @@ impl Client {
         }
     }
 
-    /// Nobody knows what became of this.
+    /// Records that the outcome of the operation is unknown.
     pub fn fails(&mut self, ask: &Ask) {
         self.stays_with = None;
         if matches!(ask, Ask::Lease(..)) {
@@ -224,7 +224,7 @@ impl Client {
         }
     }
 
-    /// Learns from an answer.
+    /// Updates the known values and indexes from a reply.
     pub fn learn(&mut self, number: u64, ask: &Ask, answer: &Answer) {
         match (ask, answer) {
             (Ask::Read(key), Answer::Found(Some(found))) => {

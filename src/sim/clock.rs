@@ -8,19 +8,19 @@ use crate::random::Random;
 use crate::storage::clock::Clock;
 use crate::tree::WallTime;
 
-/// Seconds of a machine in one virtual second.
+/// Seconds on a machine's clock in one virtual second.
 pub const SECONDS_SCALE: u64 = 10;
-/// Virtual microseconds that a TTL of one second lasts by a true clock.
+/// Virtual microseconds that a TTL of one second lasts by a clock of normal speed.
 pub const TTL_SECOND: u64 = 1_000_000 / SECONDS_SCALE;
 
-/// How fast a clock runs, in halves.
+/// The speed of a clock, in halves of the normal speed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// Half as fast as it should.
+    /// Half speed.
     Half,
-    /// As it should.
+    /// Normal speed.
     True,
-    /// Twice as fast.
+    /// Double speed.
     Double,
 }
 
@@ -62,12 +62,12 @@ impl Machine {
         self.pace = pace;
     }
 
-    /// Somebody sets the wall clock; by whole days, often.
+    /// Sets the wall clock, often by whole days.
     pub fn set_wall(&mut self, by_ns: i64) {
         self.wall_offset = self.wall_offset.saturating_add(by_ns);
     }
 
-    /// The machine starts anew: its clock too, under another boot id.
+    /// The machine boots: its monotonic clock starts at zero, with a new boot id.
     pub fn reboot(&mut self, now: u64, random: &mut Random) {
         self.boot = random.next();
         self.base_ns = random.below(1 << 30);
@@ -79,12 +79,12 @@ impl Machine {
         self.base_ns + passed * 1000 * SECONDS_SCALE
     }
 
-    /// Virtual microseconds that `micros` by this clock last.
+    /// Converts `micros` on this clock to virtual microseconds.
     pub fn lasts(&self, micros: u64) -> u64 {
         micros * 2 / self.pace.halves()
     }
 
-    /// What the clocks show at `now`.
+    /// The readings of the clocks at `now`.
     pub fn at(&self, now: u64) -> Reading {
         Reading {
             since_boot: self.since_boot_at(now),

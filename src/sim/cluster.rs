@@ -24,12 +24,12 @@ use std::sync::Arc;
 
 pub(super) type Checked = Result<(), Broken>;
 
-/// What to run.
+/// The settings of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// The same seed gives the same run.
     pub seed: u64,
-    /// Nodes to begin with.
+    /// Number of initial nodes.
     pub nodes: u64,
     /// The rules that the cores keep.
     pub keeping: Keeping,
@@ -39,7 +39,7 @@ pub struct Settings {
     pub tracing: bool,
 }
 
-/// Something that is to happen.
+/// An event in the queue.
 pub(super) enum Event {
     Tick {
         node: NodeId,
@@ -112,7 +112,7 @@ pub(super) struct Stream {
 }
 
 impl Event {
-    /// The node that it is for, if one.
+    /// The node of the event, if it has one.
     fn node(&self) -> Option<NodeId> {
         match self {
             Event::Tick { node, .. }
@@ -130,7 +130,7 @@ impl Event {
     }
 }
 
-/// See the module.
+/// A simulated cluster; see the module documentation.
 pub struct Cluster {
     pub(super) settings: Settings,
     pub(super) profile: FaultProfile,
@@ -143,22 +143,22 @@ pub struct Cluster {
     pub(super) clients: Vec<Client>,
     pub(super) ops: Vec<Op>,
     pub(super) checks: Rc<RefCell<Checks>>,
-    /// Why the core that stepped last did not take what it was asked for.
+    /// The reason if the core that stepped last refused its input.
     pub(super) refused: Option<Refusal>,
-    /// Changes of the members that were asked for and not answered.
+    /// Requested membership changes without a reply yet.
     pub(super) changes: BTreeMap<u64, Change>,
     pub(super) last_change: u64,
     pub(super) watchers: Vec<super::watchers::Watcher>,
     pub(super) streams: u64,
     pub(super) next_node: u64,
-    /// When all was mended.
-    pub(super) mended: Option<u64>,
+    /// When all faults ended.
+    pub(super) repaired: Option<u64>,
     /// Whether clients still begin new operations.
     pub(super) open: bool,
     pub(super) scenario: super::scenario::Progress,
     pub(super) plan: super::adversary::Progress,
     pub(super) handovers: super::handover::Progress,
-    /// Events gone through.
+    /// Number of processed events.
     pub(super) events: u64,
     trace: Vec<Line>,
 }
@@ -171,7 +171,7 @@ impl Cluster {
         Cluster::with_profile(settings, profile, random)
     }
 
-    /// A cluster whose leader transfers its leadership `times` times, with clients that write all the time.
+    /// A cluster whose leader transfers its leadership `times` times while clients write.
     pub fn handing_over(settings: Settings, times: u64, how: Handovers) -> Cluster {
         let mut random = Random::spread(settings.seed);
         let profile = FaultProfile::of_handovers(how, &mut random);
@@ -199,7 +199,7 @@ impl Cluster {
             watchers: Vec::new(),
             streams: 0,
             next_node: settings.nodes + 1,
-            mended: None,
+            repaired: None,
             open: true,
             scenario: super::scenario::Progress::default(),
             plan: super::adversary::Progress::default(),
@@ -233,17 +233,17 @@ impl Cluster {
         self.after(wait, Event::Start { node: id });
     }
 
-    /// What happened so far, if it is traced.
+    /// The trace so far, if the settings request one.
     pub fn trace(&self) -> &[Line] {
         &self.trace
     }
 
-    /// What its seed is about.
+    /// The fault profile of its seed.
     pub fn kind(&self) -> Kind {
         self.profile.kind
     }
 
-    /// Events gone through so far.
+    /// Number of events processed so far.
     pub fn events(&self) -> u64 {
         self.events
     }
@@ -253,10 +253,10 @@ impl Cluster {
         self.now
     }
 
-    /// Runs it to its end: the storm, the mending, and all that must hold then.
+    /// Runs to the end: the faults, the recovery, and the final checks.
     ///
     /// # Errors
-    /// What broke, in one line. A core that finds out by itself panics.
+    /// The violation, in one line. A violation that a core detects itself is a panic.
     pub fn run(&mut self) -> Result<(), String> {
         while !self.has_settled()? {
             self.step()?;
@@ -264,10 +264,10 @@ impl Cluster {
         self.check_history()
     }
 
-    /// Takes the next event.
+    /// Processes the next event.
     ///
     /// # Errors
-    /// What broke by it.
+    /// The violation that it caused.
     pub fn step(&mut self) -> Result<(), String> {
         let Some(((time, _), event)) = self.queue.pop_first() else {
             return Err("nothing will ever happen again".into());
@@ -358,16 +358,16 @@ impl Cluster {
         up.map(|node| node.id).collect()
     }
 
-    /// Whether the link loses what is sent on it now.
+    /// Whether the link is cut now.
     pub(super) fn loses(&mut self, from: NodeId, to: NodeId) -> bool {
         let cut = self.cuts.contains(&(from, to));
-        let dropped = self.mended.is_none() && self.random.one_in(self.profile.drop_one_in);
+        let dropped = self.repaired.is_none() && self.random.one_in(self.profile.drop_one_in);
         cut || dropped || !self.nodes.contains_key(&to)
     }
 
     pub(super) fn delay(&mut self) -> u64 {
         let mut delay = self.random.within(self.profile.delay);
-        if self.mended.is_none() && self.random.one_in(self.profile.late_one_in) {
+        if self.repaired.is_none() && self.random.one_in(self.profile.late_one_in) {
             delay += self.random.within(self.profile.late);
         }
         delay

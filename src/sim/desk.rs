@@ -11,7 +11,7 @@ use crate::engine::request::{Effect, Failure, Outcome, Proposal, Query, Request}
 use crate::raft::{Membership, NodeId};
 use crate::tree::NodeView;
 
-/// Changes of the members are numbered from here on.
+/// The first number for membership changes.
 pub(super) const CHANGES: u64 = 1 << 40;
 
 impl Cluster {
@@ -20,7 +20,7 @@ impl Cluster {
         if !self.open || self.clients[client].busy.is_some() {
             return Ok(());
         }
-        if self.scenario.quiet && self.mended.is_none() {
+        if self.scenario.quiet && self.repaired.is_none() {
             self.after(TICK, Event::Call { client });
             return Ok(());
         }
@@ -45,7 +45,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Sends a request to the node that the client stays with, or to any.
+    /// Sends a request to the client's node, or to a random one.
     fn ask(&mut self, number: u64, delay: u64) {
         let client = self.ops[number as usize].client as usize;
         let any: Vec<NodeId> = self.nodes.keys().copied().collect();
@@ -67,12 +67,12 @@ impl Cluster {
         self.after(delay, Event::Request { number, node });
     }
 
-    /// A client's request has come.
+    /// A client's request has arrived at a node.
     pub(super) fn request(&mut self, number: u64, id: NodeId) -> Checked {
         let ask = self.ops[number as usize].ask.clone();
         let Some(life) = self.life(id) else {
             // The connection is refused, or there is no reply.
-            if self.mended.is_some() || self.random.one_in(2) {
+            if self.repaired.is_some() || self.random.one_in(2) {
                 self.refused_at_the_server(number);
             }
             return Ok(());
@@ -92,13 +92,13 @@ impl Cluster {
         }
     }
 
-    /// A node answers; the answer takes a while.
+    /// A node replies. The reply arrives after a delay.
     fn answer(&mut self, number: u64, answer: Answer) {
         let delay = self.random.within((100, 2_000));
         self.after(delay, Event::Answer { number, answer });
     }
 
-    /// An engine replies.
+    /// An engine has replied to a request.
     pub(super) fn answered_by(&mut self, id: NodeId, number: u64, outcome: Outcome) -> Checked {
         if number >= CHANGES {
             self.changed(number, &outcome);
@@ -139,7 +139,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What a reader of this node sees.
+    /// The data that a reader of this node sees.
     fn found(&mut self, id: NodeId, number: u64) -> Answer {
         let key = self.ops[number as usize].ask.key();
         let life = self.nodes[&id].life.as_ref();
@@ -151,7 +151,7 @@ impl Cluster {
         Answer::Found(found)
     }
 
-    /// An answer has come.
+    /// A reply has arrived at its client.
     pub(super) fn answered(&mut self, number: u64, answer: Answer) -> Checked {
         let now = self.now;
         let op = &mut self.ops[number as usize];
@@ -182,13 +182,13 @@ impl Cluster {
         } else {
             let client = &mut self.clients[client];
             client.learn(number, &ask, &answer);
-            client.served += u64::from(self.mended.is_some());
+            client.served += u64::from(self.repaired.is_some());
         }
         self.done(client);
         Ok(())
     }
 
-    /// The client has waited long enough.
+    /// The client's timeout has passed.
     pub(super) fn give_up(&mut self, number: u64) -> Checked {
         let client = self.ops[number as usize].client as usize;
         if self.clients[client].busy != Some(number) {
@@ -214,7 +214,7 @@ impl Cluster {
 
     // Changes of the members
 
-    /// Somebody asks a node to add a member, or to remove one.
+    /// Sends a request to a node to add or remove a member.
     pub(super) fn ask_change(&mut self, at: NodeId, change: Change) -> Checked {
         self.last_change += 1;
         let number = CHANGES + self.last_change;
@@ -246,7 +246,7 @@ impl Cluster {
         }
     }
 
-    /// These changes are made, or may be: a member that may have been added is started.
+    /// The changes have taken effect, or may have. Starts a member that may have been added.
     pub(super) fn forget_changes(&mut self, numbers: impl Iterator<Item = u64>) {
         for number in numbers {
             if let Some(Change::Add(id)) = self.changes.remove(&number)

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn every_part_of_a_run_counts() {
         let changes: [(&str, Change); 7] = [
-            ("trace", |cluster| cluster.note(|_| Happening::Mended)),
+            ("trace", |cluster| cluster.note(|_| Happening::Repaired)),
             ("time", |cluster| cluster.now += 1),
             ("events", |cluster| cluster.events += 1),
             ("random numbers", |cluster| _ = cluster.random.next()),

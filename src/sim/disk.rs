@@ -20,13 +20,13 @@ use crate::wal::{Batch, FaultyDisk, WalError, WalErrorKind};
 use core::time::Duration;
 use std::cell::RefCell;
 
-/// About how many bytes one read brings back.
+/// The approximate number of bytes that one read returns.
 pub(super) const READ_BYTES: usize = 400;
 
-/// How often a full disk is tried again.
+/// The interval at which a write to a full disk is tried again.
 const FULL_RETRY: u64 = 10_000;
 
-/// Takes what comes of a job: notes at once what is on disk, and keeps the rest for after the job.
+/// Receives the results of a job. It records at once what is on disk, and keeps the other results until the job ends.
 struct Out<'a> {
     id: NodeId,
     engine: &'a dyn AnyEngine,
@@ -43,7 +43,7 @@ impl Out<'_> {
         checks.note(done);
     }
 
-    /// A report must be true.
+    /// Checks that a report is true.
     fn check_report(&self, report: &DiskReport) {
         self.note(|mirror| {
             let wrong = match report {
@@ -111,20 +111,20 @@ impl Outlet<FaultyDisk> for Out<'_> {
     }
 }
 
-/// What a job may replace from here on: it is not certain until the job is done.
+/// Marks the data that a job may replace as uncertain until the job is done.
 fn replaces_from(job: &Job) -> Option<LogIndex> {
     match job {
         Job::Save { batch, .. } => batch.entries.first().map(|entry| entry.position.index),
-        // A log that conflicts with a snapshot that has its name goes as a whole.
+        // A log that conflicts with a complete snapshot is dropped as a whole.
         Job::Install { .. } => Some(LogIndex(0)),
         _ => None,
     }
 }
 
 impl Cluster {
-    /// Begins what waits for the disk, if it is idle.
+    /// Starts the next waiting job if the disk is idle.
     pub(super) fn begin_job(&mut self, id: NodeId) {
-        let (now, mended) = (self.now, self.mended.is_some());
+        let (now, repaired) = (self.now, self.repaired.is_some());
         let Some(life) = self.life(id) else { return };
         let Some(job) = life.jobs.front().filter(|_| !life.disk_is_busy) else {
             return;
@@ -137,7 +137,7 @@ impl Cluster {
         };
         let slow = self.random.one_in(self.profile.slow_sync_one_in);
         let node = self.node(id);
-        if !mended && (slow || node.slow_disk_until > now) {
+        if !repaired && (slow || node.slow_disk_until > now) {
             takes *= 10;
         }
         let takes = takes.max(node.hung_disk_until.saturating_sub(now));
@@ -145,7 +145,7 @@ impl Cluster {
         self.after(takes, Event::Disk { node: id, life });
     }
 
-    /// The time of a job is over: does it.
+    /// The time of a job is over: does the job.
     pub(super) fn disk_done(&mut self, id: NodeId, life_number: u64) -> Checked {
         if self.node(id).life_number != life_number {
             return Ok(());
@@ -158,7 +158,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Does the first job, and those that share its sync.
+    /// Does the first job, and the jobs that share its sync.
     fn do_jobs(&mut self, id: NodeId) -> Checked {
         loop {
             let Some(life) = self.life(id) else {
@@ -176,7 +176,7 @@ impl Cluster {
         }
     }
 
-    /// A full disk is tried again, unless it works anyway.
+    /// Tries a full disk again. If a job is in progress, tries later.
     pub(super) fn retry_disk(&mut self, id: NodeId, life_number: u64) -> Checked {
         let node = self.node(id);
         if node.life_number != life_number {
@@ -190,7 +190,7 @@ impl Cluster {
         self.use_log(id, None, |log, out| log.store(out))
     }
 
-    /// The last thing that a process does.
+    /// Does all waiting jobs, as the last action of a process.
     pub(super) fn close_log(&mut self, id: NodeId) -> Checked {
         while self.life(id).is_some_and(|life| !life.jobs.is_empty()) {
             self.do_jobs(id)?;
@@ -198,7 +198,7 @@ impl Cluster {
         self.use_log(id, None, |log, out| log.store(out))
     }
 
-    /// The process dies while the disk works: a part of the job may be done.
+    /// The process dies during a job. A part of the job may have taken effect.
     pub(super) fn die_at_work(&mut self, id: NodeId) -> Checked {
         let changes = self.random.below(8);
         let begins = self.random.one_in(2);
@@ -219,7 +219,7 @@ impl Cluster {
         self.checks.borrow_mut().verdict()
     }
 
-    /// Lets the log work, and passes on the results.
+    /// Runs `work` on the log and passes on the results.
     fn use_log(
         &mut self,
         id: NodeId,
@@ -325,7 +325,7 @@ impl Cluster {
         }
     }
 
-    /// What a call of the log came to; None if it cost the process its life.
+    /// The result of a call of the log. None if the process died because of it.
     pub(super) fn disk_result<T>(
         &mut self,
         id: NodeId,
@@ -360,14 +360,14 @@ impl Cluster {
                 kind: WalErrorKind::Poisoned,
                 ..
             }) => {
-                self.down(id, Down::Crash("the log is poisoned, and the power goes"));
+                self.down(id, Down::Crash("the log is poisoned, and the power fails"));
                 Ok(None)
             }
             Err(error) => Err(format!("the disk of n{}: {error}", id.0)),
         }
     }
 
-    // Snapshots of one's own
+    // The member's own snapshots
 
     fn snapshot_begun(&mut self, id: NodeId, begun: Begun<FaultyDisk>) {
         let takes = self.random.within(self.profile.sync) * 3;
@@ -379,7 +379,7 @@ impl Cluster {
         self.after(takes, Event::Written { node: id, life });
     }
 
-    /// The oldest snapshot that was begun has its name.
+    /// The writing of the oldest begun snapshot has ended.
     pub(super) fn snapshot_written(&mut self, id: NodeId, life_number: u64) -> Checked {
         if self.node(id).life_number != life_number {
             return Ok(());

@@ -8,67 +8,67 @@ use super::power::by_machine;
 use crate::random::Random;
 use core::time::Duration;
 
-/// An election timeout by a true clock, in virtual microseconds: ten ticks.
+/// An election timeout by a clock of normal speed, in virtual microseconds: ten ticks.
 pub const ELECTION: u64 = 10 * TICK;
-/// A tick by a true clock.
+/// A tick by a clock of normal speed.
 pub const TICK: u64 = 10_000;
 
-/// The subject of a seed.
+/// The kind of faults of a seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A little of everything.
+    /// All kinds of faults, few of each.
     Mixed,
-    /// Crashes that lose what was not synced, power cuts in the middle of writes, slow and failing syncs.
+    /// Crashes that lose unsynced data, power failures in the middle of writes, slow and failing syncs.
     Disks,
-    /// Cut links, and messages that come an election too late.
+    /// Cut links, and messages that are delayed by more than an election.
     Network,
-    /// Members come and go, leadership moves.
+    /// Members are added and removed, and the leadership is transferred.
     Members,
     /// Snapshots every few entries, members far behind.
     Snapshots,
     /// Clocks at half and double speed, wall clocks that jump, stopped machines.
     Clocks,
-    /// Leaders that change as often as they can.
+    /// Leaders that change as often as possible.
     Elections,
-    /// True clocks, short delays: no key may go before its real time.
+    /// Clocks of normal speed, short delays: keys must not expire before their deadline in real time.
     TimesToLive,
-    /// Things go wrong at the worst moment, for one harm that chance alone does not find.
+    /// Adversarial schedules, for violations that random faults do not produce.
     Adversary(Adversary),
-    /// One thing goes wrong in a healthy cluster, and nobody is to be disturbed by it.
+    /// One fault in a healthy cluster, with a known result.
     Scenario(Scenario),
-    /// Leadership is handed over again and again under load. No seed draws it: it is asked for.
+    /// Repeated leadership transfers under load. Seeds do not select this kind; a test requests it.
     Handovers(Handovers),
 }
 
-/// Under which faults the leadership is handed over.
+/// The faults during leadership transfers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handovers {
-    /// Nothing else happens: each must succeed.
+    /// No other faults: each transfer must succeed.
     Undisturbed,
     /// Messages are lost and late, targets die and are cut off.
     Disturbed,
 }
 
-/// The harm that a nemesis with a plan is after.
+/// The violation that an adversarial schedule tries to produce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adversary {
-    /// Figure 8: an entry of an old term gets to a majority, and is replaced (hazard D4).
+    /// Figure 8: an entry of an old term is stored by a majority, and then replaced (hazard D4).
     OldEntry,
-    /// 2015: two leaders change the members, each without the other's knowledge (hazard D10).
+    /// 2015: two leaders change the members, and neither has the other's change (hazard D10).
     TwoChanges,
     /// A leader sleeps through an election with questions under way, and is asked when it
     /// wakes (hazard D6).
     Sleeper,
 }
 
-/// The one thing that goes wrong.
+/// The single fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
-    /// A follower is cut off and comes back: the term stays (hazard D8).
+    /// A follower is cut off and reconnected: the term stays (hazard D8).
     Isolated,
-    /// A follower does not hear the leader, all others do: the term stays.
+    /// One follower does not receive the leader's messages: the term stays.
     DeafToLeader,
-    /// The leader receives nothing: another one leads soon.
+    /// The leader receives no messages: another one leads soon.
     DeafLeader,
     /// The leader is down, and a member far behind with a fast clock stands repeatedly: the other
     /// is elected nevertheless (hazard D19).
@@ -77,7 +77,7 @@ pub enum Scenario {
     Removed,
     /// The leader's disk hangs: another one leads soon.
     HungDisk,
-    /// All disks take longer than an election: the term stays.
+    /// A sync takes longer than an election on all disks: the term stays.
     SlowDisks,
     /// A follower restarts without its last entries: the leader reports it, does not flood it, and keeps leading.
     LostTail,
@@ -136,25 +136,25 @@ const ACTS: [Act; 19] = [
 pub struct FaultProfile {
     /// The subject of the seed.
     pub kind: Kind,
-    /// How long things go wrong.
+    /// How long faults happen.
     pub storm: u64,
     /// One of this many messages is lost.
     pub drop_one_in: u64,
     /// One of this many messages is duplicated.
     pub double_one_in: u64,
-    /// How long messages take.
+    /// The delay of messages.
     pub delay: (u64, u64),
-    /// One of this many messages takes longer…
+    /// One of this many messages has an additional delay…
     pub late_one_in: u64,
-    /// …by this.
+    /// …of this length.
     pub late: (u64, u64),
-    /// How long a sync takes.
+    /// The duration of a sync.
     pub sync: (u64, u64),
     /// One of this many syncs takes ten times as long.
     pub slow_sync_one_in: u64,
-    /// Whether every second life of a node stores one entry at a time: what follows then becomes certain one by one.
+    /// Whether every second process of a node stores one entry at a time, so that entries become durable one by one.
     pub alone: bool,
-    /// Time between two things that go wrong.
+    /// Time between two faults.
     pub every: (u64, u64),
     pub(super) weights: [u64; 19],
     /// How long a crashed node is down.
@@ -169,13 +169,13 @@ pub struct FaultProfile {
     pub batch_bytes: usize,
     /// One of this many faults hits the leader.
     pub aimed_one_in: u64,
-    /// Whether removals that leave no living majority are refused.
+    /// Whether removals that leave no reachable majority are refused.
     pub strict_changes: bool,
-    /// Whether a leader is asked for a change of members as soon as it is elected.
+    /// Whether a leader receives a membership change as soon as it is elected.
     pub hasty: bool,
-    /// How many clients there are.
+    /// Number of clients.
     pub clients: u64,
-    /// How long a client thinks before its next operation.
+    /// A client's pause before its next operation.
     pub think: (u64, u64),
     /// How long a client waits for an answer.
     pub patience: u64,
@@ -183,7 +183,7 @@ pub struct FaultProfile {
     pub stray_one_in: u64,
     /// Keys that clients share.
     pub keys: u64,
-    /// Whether removed members stop once they know.
+    /// Whether removed members stop when they learn of their removal.
     pub removed_stop: bool,
     /// Whether crashes restart the process only, so that the machine's clocks continue.
     pub same_boot: bool,
@@ -209,7 +209,7 @@ impl FaultProfile {
         profile
     }
 
-    /// The profile of a run of handovers: more clients than in a storm, and no end but that of the handovers.
+    /// The profile for repeated transfers: more clients than in other runs, and the run ends with the last transfer.
     pub(super) fn of_handovers(how: Handovers, random: &mut Random) -> FaultProfile {
         let kind = Kind::Handovers(how);
         let mut profile = FaultProfile::mixed(kind, random);
@@ -319,11 +319,11 @@ impl FaultProfile {
                 self.sync = (100, 1_000);
                 match how {
                     Handovers::Undisturbed => {
-                        // All take equally long: none overtakes another, as on one connection.
+                        // All messages have the same delay, so they stay in order, as on one connection.
                         self.delay = (500, 500);
                         (self.drop_one_in, self.double_one_in, self.late_one_in) = (0, 0, 0);
                         self.slow_sync_one_in = 0;
-                        // So many at once that something is always under way to the followers.
+                        // So many clients that messages to the followers are in transit at all times.
                         self.think = (100, 1_000);
                     }
                     Handovers::Disturbed => {
@@ -332,7 +332,7 @@ impl FaultProfile {
                         self.late = (TICK, ELECTION);
                         self.slow_sync_one_in = 50;
                         self.think = (500, 5_000);
-                        // Clients give up a dead node soon: the question is whether other nodes serve.
+                        // Clients leave a dead node soon, because this run tests whether other nodes serve.
                         self.patience = 2 * ELECTION;
                         self.down = (TICK / 2, 2 * ELECTION);
                     }
@@ -341,7 +341,7 @@ impl FaultProfile {
         }
     }
 
-    /// Chance leaves room for a plan, and is not idle.
+    /// Random faults for an adversarial schedule: few, but not none.
     fn turn_against(&mut self, adversary: Adversary, random: &mut Random) {
         self.weights = [2, 2, 1, 0, 2, 1, 0, 0, 0, 2, 2, 0, 1, 0, 0, 2, 0, 0, 0];
         self.every = (50_000, random.within((100_000, 600_000)));
@@ -365,7 +365,7 @@ impl FaultProfile {
         }
     }
 
-    /// When an engine fails a request, by its machine's clock: before its client gives up.
+    /// The request timeout of an engine, by its machine's clock. It is shorter than the client's timeout.
     pub(super) fn request_timeout(&self) -> Duration {
         by_machine(self.patience * 4 / 5)
     }

@@ -21,22 +21,22 @@ use crate::raft::{NodeId, Term};
 pub struct Handed {
     /// Transfers that a leader began.
     pub asked: u64,
-    /// The target led within an election timeout.
+    /// Number of transfers after which the target led within an election timeout.
     pub over: u64,
-    /// The old leader continued in its term.
+    /// Number of transfers after which the old leader continued in its term.
     pub kept: u64,
-    /// Those that only the faults could delay, and that were not over in time nevertheless.
+    /// Number of transfers that failed although no fault affected them.
     pub failed_unharmed: u64,
-    /// From the order until the target led, at most.
+    /// The longest time from the order until the target led.
     pub slowest: u64,
-    /// From the order until a client was served that asked after it was decided, at most.
+    /// The longest time from the order until a request that a client sent after the decision was served.
     pub longest_unserved: u64,
 }
 
-/// How far the run has come.
+/// The state of the run.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Handovers still to be asked for.
+    /// Number of remaining transfers.
     left: u64,
     stage: Stage,
     handed: Handed,
@@ -44,11 +44,11 @@ pub(super) struct Progress {
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// Clients work. From `until` on, the next leader receives the order.
+    /// Clients send requests. From `until` on, the next leader receives the order to transfer.
     Rest { until: u64 },
-    /// The leader has the order.
+    /// The leader has received the order.
     Moving(Order),
-    /// It is decided, and the operations from `first` on were begun since: a write among them must be done.
+    /// The transfer is decided. The operations from `first` on began after that, and one of their writes must succeed.
     Decided { order: Order, first: usize },
 }
 
@@ -60,13 +60,13 @@ impl Default for Stage {
     }
 }
 
-/// A handover.
+/// One transfer.
 #[derive(Debug, Clone, Copy)]
 struct Order {
     at: u64,
     from: NodeId,
     term: Term,
-    /// None: whom the leader thinks best.
+    /// None: the leader chooses the target.
     to: Option<NodeId>,
     /// The fault, and its time.
     harm: Option<(u64, Harm)>,
@@ -78,13 +78,13 @@ enum Harm {
     Crash,
     Kill,
     CutOff,
-    /// The target hears the leader, which does not hear it.
+    /// The target receives the leader's messages, but its own messages are lost.
     Unheard,
 }
 
 const HARMS: [Harm; 4] = [Harm::Crash, Harm::Kill, Harm::CutOff, Harm::Unheard];
 
-/// Without a leader to tell, or a write that is done, for so long under many faults: something hangs.
+/// If there is no leader to receive the order, or no successful write, for this long, the run fails.
 const LIMIT: u64 = 6 * ELECTION;
 
 impl Cluster {
@@ -97,12 +97,12 @@ impl Cluster {
         self.handovers.handed
     }
 
-    /// After every event: the next thing, if its moment has come.
+    /// Runs after every event: does the next action if its condition holds.
     pub(super) fn go_on_handing_over(&mut self) -> Checked {
         let Kind::Handovers(how) = self.profile.kind else {
             return Ok(());
         };
-        if self.mended.is_some() {
+        if self.repaired.is_some() {
             return Ok(());
         }
         match self.handovers.stage {
@@ -124,7 +124,7 @@ impl Cluster {
             };
         };
         let others = self.all_but(&[from]);
-        // Whom a leader thinks best nobody can know, so nothing is done against that one.
+        // The target that the leader chooses is not known, so there is no fault against it.
         let named = !self.random.one_in(4);
         let to = self.random.pick(&others).filter(|_| named);
         let harmed = named && how == Handovers::Disturbed && self.random.one_in(3);
@@ -209,8 +209,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// The leader of now must serve. A target that is cut off stays so until that is seen: the old leader
-    /// must do without it.
+    /// The present leader must serve. A target that is cut off stays so until that is checked: the old leader
+    /// must serve without it.
     fn decided(&mut self, order: Order) {
         let first = self.ops.len();
         self.handovers.stage = Stage::Decided { order, first };

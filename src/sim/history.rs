@@ -13,14 +13,14 @@ use std::collections::BTreeMap;
 
 /// Clients continue for this long after the repair.
 const AFTERGLOW: u64 = 8 * ELECTION;
-/// Within this time after it, all must have come right.
+/// The cluster must have recovered within this time after the repair.
 const LIMIT: u64 = 60 * ELECTION;
 
 impl Cluster {
-    /// Ends all that goes wrong.
+    /// Ends all faults.
     pub(super) fn mend(&mut self) -> Checked {
-        self.note(|_| Happening::Mended);
-        self.mended = Some(self.now);
+        self.note(|_| Happening::Repaired);
+        self.repaired = Some(self.now);
         self.cuts.clear();
         self.profile.delay = (200, 2_000);
         self.profile.sync = (100, 1_000);
@@ -41,19 +41,19 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether all has come right.
+    /// Whether the cluster has recovered.
     pub(super) fn has_settled(&mut self) -> Result<bool, Broken> {
-        let Some(mended) = self.mended else {
+        let Some(repaired) = self.repaired else {
             return Ok(false);
         };
         let waiting = self.clients.iter().any(|client| client.served == 0);
-        self.open = self.now < mended + if waiting { LIMIT } else { AFTERGLOW };
+        self.open = self.now < repaired + if waiting { LIMIT } else { AFTERGLOW };
         if self.open || !self.events.is_multiple_of(16) {
             return Ok(false);
         }
         match self.unsettled() {
             None => Ok(true),
-            Some(why) if self.now > mended + LIMIT => Err(format!("liveness: {why}")),
+            Some(why) if self.now > repaired + LIMIT => Err(format!("liveness: {why}")),
             Some(_) => Ok(false),
         }
     }
@@ -64,7 +64,10 @@ impl Cluster {
             return Some(format!("c{} waits for #{:?}", client.id, client.busy));
         }
         if let Some(client) = self.clients.iter().find(|client| client.served == 0) {
-            return Some(format!("c{} was not served since all is mended", client.id));
+            return Some(format!(
+                "c{} was not served after the faults ended",
+                client.id
+            ));
         }
         let Some(leader) = self.leader() else {
             return Some("nobody leads".into());
@@ -175,7 +178,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A client that alone writes a key reads what it wrote, until its time is up.
+    /// A client reads what it wrote to its own key, until the key expires.
     fn check_leases(&self) -> Checked {
         let mut held: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
         for (op, number) in self.ops.iter().zip(0..) {

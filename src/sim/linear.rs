@@ -48,17 +48,17 @@ use std::fmt;
 
 /// One operation of one client on one key, as the client saw it.
 ///
-/// `K` names a key and `V` is a value; strings or numbers do.
+/// `K` is the type of keys and `V` the type of values, such as strings or numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation<K, V> {
-    /// Who asked: for explanations only. What one client does one after the other is in order by
-    /// its times already.
+    /// The client, for explanations only. The operations of one client are already ordered by
+    /// their times.
     pub client: u64,
     /// The only key this operation touches.
     pub key: K,
     /// When it was sent, or before.
     pub called: u64,
-    /// When its answer was there, or after; not before `called`. Not looked at when the outcome is
+    /// When its response had been read, or later, but not before `called`. Ignored if the outcome is
     /// unknown.
     pub returned: u64,
     /// The request.
@@ -72,7 +72,7 @@ pub struct Operation<K, V> {
 pub enum Action<V> {
     /// The value, or that there is none.
     Read,
-    /// Replace the value if the condition holds.
+    /// Replaces the value if the condition holds.
     Write {
         /// Without it, the write changes nothing.
         condition: Condition<V>,
@@ -105,8 +105,8 @@ pub enum Outcome<V> {
     Refused,
     /// What a read found.
     Found(Option<V>),
-    /// Nobody knows: it may take effect at any time after its call, or never. An operation that is
-    /// known to have had no effect does not belong into the history at all.
+    /// The outcome is unknown: it may take effect at any time after its call, or never. An operation that is
+    /// known to have had no effect must not be in the history.
     Unknown,
 }
 
@@ -127,7 +127,7 @@ impl<V> Action<V> {
         }
     }
 
-    /// Delete what is there; refused when nothing is.
+    /// Delete the key. Refused if the key does not exist.
     pub fn delete() -> Action<V> {
         Action::Write {
             condition: Condition::Present,
@@ -191,7 +191,7 @@ fn validate<K: fmt::Debug, V: fmt::Debug>(operation: &Operation<K, V>) {
     );
 }
 
-/// One thing that may be true of a key at a moment.
+/// A possible state of a key at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Possibility<V> {
     value: Option<V>,
@@ -201,7 +201,7 @@ struct Possibility<V> {
     unknown: BTreeSet<usize>,
 }
 
-/// Possibilities of which none makes another superfluous: of two with one value and one `known`,
+/// Possibilities of which none makes another superfluous. Of two with the same value and the same `known`,
 /// one that used up more unknown operations is not kept.
 #[derive(Debug)]
 struct Possibilities<V>(BTreeMap<Known<V>, Vec<BTreeSet<usize>>>);
@@ -244,7 +244,7 @@ struct Search<'a, K, V> {
     open: BTreeSet<usize>,
 }
 
-/// A call or a return, ordered by time; at one moment calls come first, so that operations that
+/// A call or a return, ordered by time. At equal times, calls are first, so that operations that
 /// touch count as concurrent.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Moment {
@@ -278,7 +278,7 @@ fn moments<K, V>(history: &[Operation<K, V>], places: &[usize]) -> Vec<Moment> {
     moments
 }
 
-/// Goes through the history of one key.
+/// Checks the history of one key.
 fn check_key<K, V>(history: &[Operation<K, V>], places: &[usize]) -> Result<(), Violation>
 where
     K: fmt::Debug,
@@ -329,7 +329,7 @@ fn observed<K, V>(operation: &Operation<K, V>) -> impl Iterator<Item = &V> {
 }
 
 impl<K, V: Clone + Ord> Search<'_, K, V> {
-    /// All that may be true once the operation at `returning` has taken effect.
+    /// All possibilities after the operation at `returning` has taken effect.
     fn take_effect(&self, possible: &[Possibility<V>], returning: usize) -> Vec<Possibility<V>> {
         let mut done = Possibilities(BTreeMap::new());
         let mut seen = Possibilities(BTreeMap::new());
@@ -350,7 +350,7 @@ impl<K, V: Clone + Ord> Search<'_, K, V> {
         let mut hidden = current.value.as_ref().is_some_and(unseen);
         let mut worth_trying = |place: &usize| {
             let used = current.known.contains(place) || current.unknown.contains(place);
-            // Of unknown writes that nobody can tell apart, one stands for all.
+            // Of unknown writes that cannot be distinguished, one is enough.
             let another = !used && hidden && self.is_hidden(*place);
             hidden |= !used && self.is_hidden(*place);
             !used && !another
@@ -360,7 +360,7 @@ impl<K, V: Clone + Ord> Search<'_, K, V> {
             .collect()
     }
 
-    /// Whether this is an unconditional write of unknown outcome whose value nobody speaks of.
+    /// Whether this is an unconditional write of unknown outcome whose value no other operation mentions.
     fn is_hidden(&self, place: usize) -> bool {
         let operation = &self.history[place];
         let written = match &operation.action {

@@ -4,18 +4,18 @@ use crate::raft::{Ballot, LogIndex, NodeId, Position, Start, StoredLog, Term};
 use crate::wal::Batch;
 use std::collections::BTreeMap;
 
-/// An account of one disk, kept from outside.
+/// The record of one disk's durable content, kept outside of the node.
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
     pub ballot: Ballot,
     pub snapshot: Position,
     pub entries: BTreeMap<LogIndex, Term>,
-    /// From here on a write under way may have replaced what was there.
+    /// From this index on, a write in progress may have replaced the entries.
     pub unsure_from: Option<LogIndex>,
 }
 
 impl Mirror {
-    /// Whether a restart would find this entry, or a snapshot that stands for it.
+    /// Whether a restart would find this entry, or a snapshot that contains it.
     pub fn holds(&self, position: Position) -> bool {
         position.index <= self.snapshot.index
             || self.entries.get(&position.index) == Some(&position.term)
@@ -27,7 +27,7 @@ impl Mirror {
         self.ballot == Ballot { term, vote } || self.ballot.term > term
     }
 
-    /// Batches are on disk: not with another vote in the same term (hazard D1).
+    /// Records batches that are on disk. They must not contain another vote in the same term (hazard D1).
     pub fn synced(&mut self, batches: &[Batch]) -> Result<(), String> {
         for batch in batches {
             let before = self.ballot;
@@ -51,13 +51,13 @@ impl Mirror {
         Ok(())
     }
 
-    /// A snapshot has taken the place of the log.
+    /// Records that a snapshot has replaced the log.
     pub fn installed(&mut self, position: Position) {
         self.entries.clear();
         self.snapshot = position;
     }
 
-    /// A snapshot has its name: the log before it may go.
+    /// Records that a snapshot has its final name, so the log before it may be deleted.
     pub fn snapshot_made(&mut self, position: Position) {
         if self.snapshot.index < position.index {
             self.snapshot = position;

@@ -22,9 +22,9 @@ impl Cluster {
         self.after(wait, Event::Nemesis);
     }
 
-    /// The next thing goes wrong.
+    /// Causes the next fault.
     pub(super) fn nemesis(&mut self) -> Checked {
-        if self.mended.is_some() {
+        if self.repaired.is_some() {
             return Ok(());
         }
         match self.profile.kind {
@@ -121,7 +121,7 @@ impl Cluster {
         match act {
             Act::Mend => {
                 self.cuts.clear();
-                self.say(|| "links mended".into());
+                self.say(|| "links restored".into());
             }
             Act::Isolate => {
                 self.isolate(one);
@@ -146,7 +146,7 @@ impl Cluster {
         }
     }
 
-    /// A node that leads, or thinks so.
+    /// A node that leads, or believes that it leads.
     fn some_leader(&mut self) -> Option<NodeId> {
         let leads = |id: &NodeId| {
             let life = self.nodes[id].life.as_ref();
@@ -203,15 +203,15 @@ impl Cluster {
         self.ask_change(at, Change::Remove(node))
     }
 
-    /// What a new leader meets at once.
+    /// Faults that happen as soon as a leader is elected.
     pub(super) fn new_leader(&mut self, id: NodeId) {
-        if self.profile.hasty && self.mended.is_none() {
+        if self.profile.hasty && self.repaired.is_none() {
             let wait = self.random.below(3_000);
             self.after(wait, Event::Hasty { node: id });
         }
     }
 
-    /// Somebody asks a new leader to remove a member.
+    /// Sends a new leader the request to remove a member.
     pub(super) fn hasty(&mut self, leader: NodeId) -> Checked {
         let Some(life) = self.life(leader) else {
             return Ok(());

@@ -32,7 +32,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The cluster time in a leader's messages advances with its clock.
+    /// Checks that the cluster time in a leader's messages advances with its clock.
     fn time_goes_on(&mut self, from: NodeId, term: Term, time: ClusterTime) -> Checked {
         let now = self.nodes[&from].now(self.now).monotonic;
         let Some(life) = self.life(from).filter(|_| time > ClusterTime(0)) else {
@@ -75,7 +75,7 @@ impl Cluster {
             return;
         }
         let twice = matches!(peer_message, PeerMessage::Raft { .. })
-            && self.mended.is_none()
+            && self.repaired.is_none()
             && self.random.one_in(self.profile.double_one_in);
         if twice {
             let (delay, peer_message) = (2 * self.delay(), Box::new(peer_message.clone()));
@@ -135,7 +135,7 @@ impl Cluster {
         heard.map_or(Ok(()), |heard| self.look_at_time(from, to, heard))
     }
 
-    /// A member's estimate of cluster time is never before the time that its leader has sent.
+    /// Checks that a member's estimate of cluster time is not before the time that its leader has sent.
     fn look_at_time(&mut self, from: NodeId, to: NodeId, heard: (Term, ClusterTime)) -> Checked {
         let now = self.nodes[&to].machine.at(self.now).now().monotonic;
         let Some(life) = self.life(to) else {
@@ -156,7 +156,7 @@ impl Cluster {
         }
     }
 
-    /// A removed member is refused, with the reason.
+    /// Refuses a removed member and reports the reason to it.
     fn turn_away(&mut self, removed: NodeId, by: NodeId) -> Checked {
         if !self.loses(by, removed) {
             let wait = self.delay();
@@ -167,7 +167,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The transport of a node reports something.
+    /// The transport of a node reports an event to the engine.
     pub(super) fn peers(&mut self, id: NodeId, event: PeerEvent) -> Checked {
         if let (PeerEvent::Unsent(numbers), Some(life)) = (&event, self.life(id)) {
             numbers.iter().for_each(|number| life.not_taken(*number));

@@ -16,52 +16,52 @@ use crate::wal::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// Events that a tree keeps: few, so that hashing one is quick.
+/// Number of events that a tree keeps. It is small, so that a tree can be hashed quickly.
 const HISTORY_EVENTS: usize = 24;
 
-/// The parts that outlive a process.
+/// One machine: everything that survives the end of the process.
 pub(super) struct Node {
     pub id: NodeId,
     pub disk: FaultyDisk,
     pub machine: Machine,
-    /// Counts processes. Events for an earlier one are dropped.
+    /// Number of processes so far. Events for an earlier process are dropped.
     pub life_number: u64,
     pub life: Option<Life>,
-    /// Stopped until then, as by SIGSTOP. Its events wait.
+    /// The process is stopped until this time, as by SIGSTOP. Its events wait.
     pub paused_until: u64,
     pub slow_disk_until: u64,
-    /// Until then its disk finishes nothing.
+    /// The disk hangs until this time.
     pub hung_disk_until: u64,
     /// The number of stored entries that its next start does not find.
     pub loses_tail: u64,
-    /// Has learnt that it was removed, and stays down.
+    /// The member has learnt of its removal, and stays down.
     pub retired: bool,
     /// The members of a new cluster; empty for a node that joins later.
     pub founders: Membership,
 }
 
-/// A running process: an engine, and what the threads around it hold.
+/// A running process: an engine, and the data of the threads around it.
 pub(super) struct Life {
     pub engine: Box<dyn AnyEngine>,
-    /// What readers see.
+    /// The published view.
     pub view: View,
-    /// Requests that the engine does not take yet.
+    /// Requests that wait until the engine takes them.
     pub requests: VecDeque<Request<u64>>,
-    /// Requests that the engine has taken and not answered: when it took each.
+    /// When the engine took each request that it has not answered yet.
     pub pending: BTreeMap<u64, Monotonic>,
     /// Forwarded writes, with the number and term of the message.
     pub forwarded: BTreeMap<u64, (u64, Term)>,
     pub log: LogJobs<FaultyDisk, DiskRules>,
-    /// Jobs for the disk. It works on the first one.
+    /// Jobs for the disk. The first one is in progress.
     pub jobs: VecDeque<Job>,
     pub disk_is_busy: bool,
-    /// Snapshots to be written; the first one is under way.
+    /// Snapshots to be written. The first one is in progress.
     pub begun: VecDeque<Begun<FaultyDisk>>,
-    /// A snapshot that came, until the engine has installed it or does not want it.
+    /// A received snapshot, until the engine installs or discards it.
     pub incoming: Option<Incoming>,
-    /// Snapshots on their way to others, by receiver.
+    /// Snapshots that are being sent to other members, by receiver.
     pub streams: BTreeMap<NodeId, u64>,
-    /// The latest cluster time heard from a leader, and its term.
+    /// The latest cluster time in a message of a leader, and its term.
     pub time_heard: (Term, ClusterTime),
     /// The last message that it has sent as a leader: the term, the cluster time, and the time by its own clock.
     pub told: Option<(Term, ClusterTime, Monotonic)>,
@@ -69,16 +69,16 @@ pub(super) struct Life {
     pub stopping: Option<Monotonic>,
 }
 
-/// A version of what readers see.
+/// One version of the published view.
 pub(super) struct View {
     pub tree: Tree,
     pub applied: LogIndex,
     pub term: Term,
 }
 
-/// The file of a snapshot that came, and whom to tell.
+/// The file of a received snapshot, and the member that gets the report.
 pub(super) struct Incoming {
-    /// None: the disk has it.
+    /// None: it was handed to the disk.
     pub writer: Option<SnapshotWriter<FaultyDisk>>,
     pub from: NodeId,
     pub stream: u64,
@@ -101,7 +101,7 @@ impl Node {
         }
     }
 
-    /// What its clocks show.
+    /// The readings of its clocks.
     pub fn now(&self, now: u64) -> Now {
         self.machine.at(now).now()
     }
@@ -188,7 +188,7 @@ pub(super) fn snapshot_bytes(reader: &mut SnapshotReader<FaultyDisk>) -> Result<
 /// The state machine that a snapshot holds.
 ///
 /// # Panics
-/// When the bytes are not what was saved: their checksums were good, so we wrote them wrong.
+/// The bytes cannot be decoded. Their checksums are valid, so this program has written them wrongly.
 pub(super) fn state_from(bytes: &[u8], applied: LogIndex) -> State {
     let mut loader = Loader::new(HISTORY_EVENTS);
     let loaded = loader.push(bytes).and_then(|()| loader.finish(applied));

@@ -23,7 +23,7 @@ use crate::storage::jobs::Job;
 use crate::wal;
 use core::time::Duration;
 
-/// A stopping member waits almost a second for forwarded commands.
+/// How long a stopping member waits for forwarded commands.
 const STOP_PATIENCE: Duration = Duration::from_millis(900);
 
 impl Cluster {
@@ -31,7 +31,7 @@ impl Cluster {
         self.nodes.get_mut(&id)?.life.as_mut()
     }
 
-    /// Steps an engine that runs, performs what it asks for, and hands over the requests that it takes now.
+    /// Steps a running engine, performs its effects, and passes it the requests that it takes now.
     pub(super) fn step_engine(&mut self, id: NodeId, event: Event<u64>) -> Checked {
         let now = self.nodes[&id].now(self.now);
         let is_tick = matches!(event, Event::Tick);
@@ -54,7 +54,7 @@ impl Cluster {
         self.hand_over_requests(id)
     }
 
-    /// What the checks have seen within the step.
+    /// The facts that the checks have recorded during the step.
     fn see_step(&mut self, id: NodeId) -> Checked {
         let mut checks = self.checks.borrow_mut();
         checks.verdict()?;
@@ -126,7 +126,7 @@ impl Cluster {
         self.tell_to_stop(id)
     }
 
-    /// As by SIGTERM.
+    /// Sends the node the order to stop, like SIGTERM.
     pub(super) fn tell_to_stop(&mut self, id: NodeId) -> Checked {
         let now = self.nodes[&id].now(self.now).monotonic;
         let Some(life) = self.life(id).filter(|life| life.stopping.is_none()) else {
@@ -178,7 +178,7 @@ impl Cluster {
             DiskJob::Install(mark) => {
                 let incoming = life.incoming.as_mut();
                 let writer = incoming.and_then(|incoming| incoming.writer.take());
-                let writer = writer.expect("only what came is installed");
+                let writer = writer.expect("only a received snapshot is installed");
                 let finish = Box::new(|| writer.finish());
                 Job::Install { mark, finish }
             }
@@ -282,7 +282,7 @@ impl Cluster {
         self.answered_by(id, number, outcome)
     }
 
-    /// Nobody may be left waiting for what this node knows, or beyond the request timeout (looked at with each tick).
+    /// Checks that no request waits longer than the request timeout, or for a result that this node already knows.
     fn look_at_pending(&mut self, id: NodeId, ticked: Option<Monotonic>) -> Checked {
         let timeout = self.profile.request_timeout() + 3 * super::power::tick();
         let Some(life) = self.nodes.get(&id).and_then(|node| node.life.as_ref()) else {

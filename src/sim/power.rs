@@ -17,7 +17,7 @@ use crate::wal::{FaultyDisk, Recovered};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Entries a leader takes while nothing is committed, in bytes.
+/// Limit for the bytes of uncommitted entries on a leader.
 const UNCOMMITTED_BYTES: usize = 6_000;
 
 /// How a process ends.
@@ -25,13 +25,13 @@ const UNCOMMITTED_BYTES: usize = 6_000;
 pub(super) enum Down {
     /// A power failure. Any part of the unsynced bytes is lost.
     Crash(&'static str),
-    /// The process ends, the machine does not.
+    /// The process is killed, and the machine continues.
     Kill(&'static str),
-    /// It stops by itself.
+    /// The process stops cleanly.
     Stopped,
 }
 
-/// Virtual microseconds by a machine's clock.
+/// Converts a duration on a machine's clock to virtual microseconds.
 pub(super) fn by_machine(micros: u64) -> Duration {
     Duration::from_micros(micros * SECONDS_SCALE)
 }
@@ -42,7 +42,7 @@ pub(super) fn tick() -> Duration {
 }
 
 impl Cluster {
-    /// A process dies, perhaps while its disk works.
+    /// A process dies, perhaps during a job of its disk.
     pub(super) fn die(&mut self, id: NodeId, how: Down) -> Checked {
         self.die_at_work(id)?;
         self.down(id, how);
@@ -61,7 +61,7 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
-        // What a dying process would still tidy up, it does not.
+        // A killed process runs no cleanup.
         node.disk.cut_power_after(0);
         let life = node.life.take();
         node.life_number += 1;
@@ -83,7 +83,7 @@ impl Cluster {
         if retired {
             return;
         }
-        let down = match self.mended {
+        let down = match self.repaired {
             Some(_) => TICK,
             None => self.random.within(self.profile.down),
         };
@@ -93,7 +93,7 @@ impl Cluster {
         }
     }
 
-    /// Its host refuses connections now. Some members notice.
+    /// The node's host refuses connections now. Some members notice it.
     fn tell_of_the_dead(&mut self, leader: NodeId) {
         for node in self.up() {
             if self.random.one_in(3) {
@@ -179,7 +179,7 @@ impl Cluster {
         self.step_engine(id, engine::Event::Start)
     }
 
-    /// A tick, if the engine's time for it has come.
+    /// Ticks the engine if its next tick is due.
     pub(super) fn tick(&mut self, id: NodeId, life_number: u64) -> Checked {
         let now = self.nodes[&id].now(self.now).monotonic;
         if self.node(id).life_number != life_number {
@@ -217,7 +217,7 @@ impl Cluster {
     }
 
     fn engine_settings(&mut self, id: NodeId, snapshot_bytes: u64) -> engine::Settings {
-        // Apart from those of all other lives, and small enough that no tag comes around.
+        // Different from the tags of all other processes, and small enough that tags do not wrap around.
         let first_tag = self.random.next() >> 2;
         let alone = self.nodes[&id].life_number.is_multiple_of(2) && self.profile.alone;
         engine::Settings {
@@ -237,7 +237,7 @@ impl Cluster {
         }
     }
 
-    /// Mistakes a start could make, and what a disk may lose.
+    /// The mistakes of a start whose rule is switched off, and the entries that a disk may lose.
     fn spoil(&mut self, id: NodeId, recovered: &mut Recovered<FaultyDisk>) {
         if self.is_without(Rule::VoteIsFound) {
             recovered.ballot = Ballot {

@@ -11,41 +11,41 @@ use super::power::Down;
 use crate::engine::request::Failure;
 use crate::raft::{Body, NodeId, Term};
 
-/// How far it has come.
+/// The stage of the scenario.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     stage: u32,
-    /// Who led when it began, and in which term.
+    /// The leader at the beginning, and its term.
     led: Option<(NodeId, Term)>,
     victim: Option<NodeId>,
-    /// Clients ask nothing.
+    /// Clients send no requests.
     pub quiet: bool,
     /// Some core has reported that a follower has lost entries.
     pub lost_tail: bool,
     /// Appends that were sent to the victim.
     appends: u64,
-    /// Operations that were begun before.
+    /// Operations that began before.
     first_op: usize,
     /// The requests that were pending at the leader when it received the order to stop.
     owed: Vec<u64>,
 }
 
 impl Progress {
-    /// A message is sent.
+    /// Inspects a message that is sent.
     pub fn count(&mut self, to: NodeId, body: &Body) {
         let is_append = matches!(body, Body::Append { .. });
         self.appends += u64::from(is_append && self.victim == Some(to));
     }
 }
 
-/// Twice as many as there are heartbeats while it is looked at: a probe is sent once between two of them.
+/// Limit for appends: twice the number of heartbeats in that time, because a probe is sent once per heartbeat.
 const APPENDS_MAX: u64 = 6 * ELECTION / TICK;
 
-/// What a sync takes on a disk that is slower than an election is.
+/// The duration of a sync on a disk that is slower than an election.
 const SLOW: (u64, u64) = (11 * ELECTION / 10, 3 * ELECTION / 2);
 
 impl Cluster {
-    /// Goes on to the next stage.
+    /// Enters the next stage.
     pub(super) fn disturb(&mut self, scenario: Scenario) -> Checked {
         self.scenario.stage += 1;
         let wait = match self.scenario.stage {
@@ -102,7 +102,7 @@ impl Cluster {
                 self.node(leader).hung_disk_until = until;
             }
             Scenario::SlowDisks => {
-                // One write at a time: a follower could catch up.
+                // One write at a time, so that the follower could catch up.
                 (self.profile.sync, self.profile.think) = (SLOW, (ELECTION, 3 * ELECTION));
             }
             Scenario::LostTail => {
@@ -143,7 +143,7 @@ impl Cluster {
         let (Some(victim), Some(leader)) = (self.scenario.victim, leader) else {
             return Ok(());
         };
-        // All that it had is in its snapshot, perhaps.
+        // A snapshot may contain everything that it had.
         let has_lost = self.checks.borrow().lost_tail;
         let (told, appends) = (self.scenario.lost_tail || !has_lost, self.scenario.appends);
         if !told || appends > APPENDS_MAX {
@@ -156,7 +156,7 @@ impl Cluster {
         self.remove_member(leader, victim)
     }
 
-    /// A leader that stops under few faults costs nobody a result.
+    /// If a leader stops under few faults, every request gets a result.
     fn all_were_served(&self) -> Checked {
         for number in &self.scenario.owed {
             let answer = self.ops.get(*number as usize).map(|op| &op.answer);

@@ -58,7 +58,7 @@ impl Cluster {
             mark,
             bytes: Arc::new(bytes),
         };
-        if self.mended.is_none() && self.random.one_in(4) {
+        if self.repaired.is_none() && self.random.one_in(4) {
             let late = self.random.within((ELECTION / 10, PATIENCE));
             self.after(late, Event::Stream(stream.clone()));
         }
@@ -84,7 +84,7 @@ impl Cluster {
         self.after(wait, end);
     }
 
-    /// A snapshot has come whole.
+    /// A snapshot has arrived completely.
     pub(super) fn receive_snapshot(&mut self, stream: Stream) -> Checked {
         let Stream {
             from,
@@ -148,7 +148,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The snapshot that came is the log now.
+    /// The received snapshot has replaced the log.
     pub(super) fn installed(&mut self, id: NodeId, at: Position) -> Checked {
         let Some(life) = self.life(id) else {
             return Ok(());

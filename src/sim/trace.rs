@@ -12,13 +12,13 @@ use std::fmt;
 pub struct Line {
     /// Virtual microseconds since the start.
     pub at: u64,
-    /// What happened then.
+    /// The event.
     pub what: Happening,
 }
 
-/// Something that happened in a run.
+/// An event of a run.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)] // The names say it; `Display` says it in words.
+#[allow(missing_docs)] // The names and `Display` describe the events.
 pub enum Happening {
     FaultProfile(Box<FaultProfile>),
     Sent {
@@ -90,7 +90,7 @@ pub enum Happening {
         client: u64,
         number: u64,
     },
-    Mended,
+    Repaired,
 }
 
 struct Node(NodeId);
@@ -243,7 +243,7 @@ impl fmt::Display for Happening {
                 answer,
             } => write!(f, "c{client} gets #{number}: {answer:?}"),
             Happening::GaveUp { client, number } => write!(f, "c{client} gives up on #{number}"),
-            Happening::Mended => write!(f, "-- all is mended"),
+            Happening::Repaired => write!(f, "-- all faults have ended"),
         }
     }
 }

@@ -10,15 +10,15 @@ use super::fault_profile::TICK;
 use crate::raft::NodeId;
 use crate::tree::Applied;
 
-/// How many there are.
+/// Number of watchers.
 const WATCHERS: usize = 3;
 
-/// One of them.
+/// One watcher.
 #[derive(Debug, Default)]
 pub(super) struct Watcher {
     /// The node that it watches.
     at: Option<NodeId>,
-    /// The first index that it has not seen; 0: it has seen nothing yet.
+    /// The first index that it has not received. 0: it has received no event yet.
     next: u64,
 }
 
@@ -35,7 +35,7 @@ impl Cluster {
         self.after(wait, Event::Watch { watcher });
     }
 
-    /// A watcher asks a node: first it gets what the history has, then what happens.
+    /// A watcher connects to a node. It first gets the events in the history, then the new ones.
     pub(super) fn watch(&mut self, watcher: usize) -> Checked {
         let up = self.up();
         let next = self.watchers[watcher].next;
@@ -94,7 +94,7 @@ impl Cluster {
         }
     }
 
-    /// This node's watches end.
+    /// Ends the watches at this node.
     pub(super) fn end_watches(&mut self, at: NodeId) {
         for watcher in 0..self.watchers.len() {
             if self.watchers[watcher]
