@@ -231,7 +231,7 @@ impl Aside {
 
     /// Reads the directory as a start would, so that an unreadable one is reported now and not at the start.
     fn check(&self, mark: &SnapshotMetadata) -> Result<(), BackupError> {
-        let seen = wal::look(RealDisk::default(), self.options.clone())?;
+        let seen = wal::inspect(RealDisk::default(), self.options.clone())?;
         match seen.map(|seen| (seen.start(), seen.last)) {
             Some(found) if found == (mark.position, mark.position) => Ok(()),
             found => Err(BackupError::Refused(format!(

@@ -47,9 +47,9 @@ pub(super) fn check(run: &mut Run) -> Result<(), Stop> {
     let json = run.globals.output == "json";
     let mut all_good = true;
     for file in &run.parsed.args {
-        let looked = look(Path::new(file));
-        all_good &= looked.is_ok();
-        let text = match (&looked, json) {
+        let inspected = inspect(Path::new(file));
+        all_good &= inspected.is_ok();
+        let text = match (&inspected, json) {
             (Ok(good), true) => serde_json::to_string(good).map_err(std::io::Error::from)?,
             (Err(error), true) => {
                 let bad = Bad {
@@ -74,7 +74,7 @@ pub(super) fn check(run: &mut Run) -> Result<(), Stop> {
 }
 
 /// Reads the whole file as a node does.
-fn look(path: &Path) -> Result<Good, String> {
+fn inspect(path: &Path) -> Result<Good, String> {
     // Reads all events to count them. The member that wrote the file had enough memory for them.
     let contents = backup::read_file(path, usize::MAX).map_err(|error| error.to_string())?;
     let (state, position) = (&contents.state, contents.mark.position);

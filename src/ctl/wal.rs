@@ -1,7 +1,7 @@
 //! `edgetcdctl wal`: inspects a data directory. The commands change nothing, take no lock and ask no server. The node
 //! may be running; then they show its state at one moment.
 //!
-//! `wal check` predicts the result of a start: it uses the same code ([`crate::node::look`]) and the same messages.
+//! `wal check` predicts the result of a start: it uses the same code ([`crate::node::inspect`]) and the same messages.
 //! `wal dump` (in `wal_dump`) shows the records.
 //!
 //! | exit status of `wal check` | for |
@@ -20,7 +20,7 @@ use super::args::Opt;
 use super::command::{Command, HELP, Run};
 use super::wal_dump;
 use crate::ids::hex;
-use crate::node::{Look, Refusal, look};
+use crate::node::{Inspected, Refusal, inspect};
 use crate::tree::Census;
 use crate::wal::{RealDisk, segments};
 
@@ -92,12 +92,12 @@ fn data_dir(given: &Path) -> PathBuf {
 fn check(run: &mut Run) -> Result<(), Stop> {
     let place = Place::given(run)?;
     let json = run.globals.output == "json";
-    let looked = match look(&place.dir, place.wal_dir.as_deref(), 0) {
+    let inspected = match inspect(&place.dir, place.wal_dir.as_deref(), 0) {
         Ok(Some(found)) => Ok(found),
         Ok(None) => Err(nothing(&place)),
         Err(refusal) => Err(refusal),
     };
-    match looked {
+    match inspected {
         Ok(found) if json => Ok(writeln!(
             run.world.stdout,
             "{}",
@@ -213,7 +213,7 @@ struct Snapshot {
 }
 
 impl Good {
-    fn new(place: &Place, found: &Look) -> Good {
+    fn new(place: &Place, found: &Inspected) -> Good {
         let shown = |path: &PathBuf| path.display().to_string();
         let census = Census::of(&found.state.tree);
         let has_entries = found.first <= found.last.index;
@@ -260,7 +260,7 @@ fn member(member: &crate::engine::members::Member) -> String {
     format!("{name}={}", member.peer_urls.join(","))
 }
 
-fn text(place: &Place, found: &Look) -> String {
+fn text(place: &Place, found: &Inspected) -> String {
     let good = Good::new(place, found);
     let mended = match good.warnings.is_empty() {
         true => "",

@@ -17,7 +17,7 @@ use super::command::{Command, HELP, Run};
 use super::order::{self, Fields};
 use super::wal::{Place, WAL_DIR};
 use crate::ids::hex;
-use crate::node::look;
+use crate::node::inspect;
 use crate::raft::{Ballot, Position};
 use crate::wal::{Clock, Content, Dump, Dumped, Line, RealDisk, Survivors, WalError, segments};
 
@@ -101,7 +101,7 @@ fn files(run: &Run, given: &Path, disk: &RealDisk) -> Result<Vec<PathBuf>, Stop>
 
 /// The reason why there is nothing to show: the error of `wal check`, if it refuses the directory.
 fn nothing(place: &Place, given: &Path) -> String {
-    match look(&place.dir, place.wal_dir.as_deref(), 0) {
+    match inspect(&place.dir, place.wal_dir.as_deref(), 0) {
         Err(refusal) => refusal.to_string(),
         Ok(_) => format!(
             "{}: this directory contains no log of edgetcd\n  use the path that the node has as its --data-dir (default: \

@@ -1,6 +1,6 @@
 //! Inspects a data directory: reports what a start would find in it, without starting.
 //!
-//! [`wal::look`] makes the same decisions about the files as a start. The content of the files is read by the same
+//! [`wal::inspect`] makes the same decisions about the files as a start. The content of the files is read by the same
 //! functions as at a start. So if this inspection refuses a directory, a node does not start on it and reports the same
 //! error. The inspection changes nothing and holds no lock, so a node may run on the directory. [`read`] returns the
 //! content even if a node may no longer start from it.
@@ -14,12 +14,12 @@ use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::raft::{Ballot, Entry, LogIndex, NodeId, Payload, Position, SnapshotMetadata};
 use crate::storage::snapshot::{self, Unloaded};
-use crate::wal::{self, Disk, Holder, RealDisk, SeenSegment, SnapshotReader, WalError};
+use crate::wal::{self, Disk, Holder, InspectedSegment, RealDisk, SnapshotReader, WalError};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The content of a data directory, all of it read and verified.
-pub struct Look {
+pub struct Inspected {
     /// The process that uses the directory now. If there is one, the result shows the state at one moment.
     pub running: Option<Holder>,
     /// The identity of the directory's member. `None` if a first start was cut short; the next start then takes the
@@ -40,7 +40,7 @@ pub struct Look {
     /// Position of the last entry.
     pub last: Position,
     /// The segments of the log, oldest first.
-    pub segments: Vec<SeenSegment>,
+    pub segments: Vec<InspectedSegment>,
     /// Number of records in them.
     pub records: u64,
     /// The clock readings of the last write.
@@ -100,24 +100,24 @@ impl From<Refusal> for Stop {
 ///
 /// # Errors
 /// The error that a start would report.
-pub fn look(
+pub fn inspect(
     dir: &Path,
     wal_dir: Option<&Path>,
     history_events: usize,
-) -> Result<Option<Look>, Refusal> {
-    look_on(RealDisk::default(), dir, wal_dir, history_events)
+) -> Result<Option<Inspected>, Refusal> {
+    inspect_on(RealDisk::default(), dir, wal_dir, history_events)
 }
 
-/// Like [`look`], on any disk.
+/// Like [`inspect`], on any disk.
 ///
 /// # Errors
 /// The error that a start would report.
-pub fn look_on<D: Disk>(
+pub fn inspect_on<D: Disk>(
     disk: D,
     dir: &Path,
     wal_dir: Option<&Path>,
     history_events: usize,
-) -> Result<Option<Look>, Refusal> {
+) -> Result<Option<Inspected>, Refusal> {
     let Some(found) = read_on(disk, dir, wal_dir, history_events)? else {
         return Ok(None);
     };
@@ -127,7 +127,7 @@ pub fn look_on<D: Disk>(
     }
 }
 
-/// Like [`look`], but also reads the directory of a removed member.
+/// Like [`inspect`], but also reads the directory of a removed member.
 ///
 /// # Errors
 /// The error that a start would report about the rest.
@@ -135,7 +135,7 @@ pub fn read(
     dir: &Path,
     wal_dir: Option<&Path>,
     history_events: usize,
-) -> Result<Option<Look>, Refusal> {
+) -> Result<Option<Inspected>, Refusal> {
     read_on(RealDisk::default(), dir, wal_dir, history_events)
 }
 
@@ -144,12 +144,12 @@ fn read_on<D: Disk>(
     dir: &Path,
     wal_dir: Option<&Path>,
     history_events: usize,
-) -> Result<Option<Look>, Refusal> {
+) -> Result<Option<Inspected>, Refusal> {
     let options = wal::Options {
         wal_dir: wal_dir.map(Path::to_owned),
         ..wal::Options::new(dir)
     };
-    let Some(seen) = wal::look(disk, options)? else {
+    let Some(seen) = wal::inspect(disk, options)? else {
         return Ok(None);
     };
     let identity = seen.identity.as_deref();
@@ -180,7 +180,7 @@ fn read_on<D: Disk>(
         let applied = apply(&mut end, &mut state, &entry);
         applied.map_err(|what| strange_entry(&seen.segments, entry.position, what))?;
     }
-    Ok(Some(Look {
+    Ok(Some(Inspected {
         running: seen.running,
         identity,
         ballot: seen.ballot,
@@ -199,7 +199,7 @@ fn read_on<D: Disk>(
     }))
 }
 
-impl Look {
+impl Inspected {
     /// The members at the end of the log.
     pub fn members(&self) -> &Members {
         &self.state.members
@@ -301,10 +301,14 @@ pub(super) fn stop_removed(dir: &Path, id: u64) -> Stop {
 }
 
 /// The error for a complete entry with unknown content: only another version writes such entries.
-fn strange_entry(segments: &[SeenSegment], at: Position, Malformed(what): Malformed) -> Refusal {
+fn strange_entry(
+    segments: &[InspectedSegment],
+    at: Position,
+    Malformed(what): Malformed,
+) -> Refusal {
     // The entry is in the last file that begins before it. An earlier file may contain a replaced entry with the same
     // index.
-    let has_it = |segment: &&SeenSegment| segment.before.index < at.index;
+    let has_it = |segment: &&InspectedSegment| segment.before.index < at.index;
     let path = segments.iter().rev().find(has_it);
     let path = path.map(|segment| segment.path.clone()).unwrap_or_default();
     Refusal {

@@ -18,7 +18,7 @@
 //! | `first_lines.rs` | writes the first lines of the log |
 //! | `stored.rs` | recovers the data directory, or creates it |
 //! | `folders.rs` | warns about other users that can change the files |
-//! | `look.rs` | inspects a data directory |
+//! | `inspect.rs` | inspects a data directory |
 //! | `first_start.rs` | determines the identity at a first start |
 //! | `force.rs` | `--force-new-cluster` |
 
@@ -26,11 +26,11 @@ mod first_lines;
 mod first_start;
 mod folders;
 mod force;
+mod inspect;
 mod listeners;
-mod look;
 mod stored;
 
-pub use look::{Look, Refusal, look, look_on, read};
+pub use inspect::{Inspected, Refusal, inspect, inspect_on, read};
 
 use crate::api::answer::ClusterId;
 use crate::api::cors::Cors;
@@ -215,7 +215,7 @@ impl Node {
     /// Why the process of a removed member ends, and what its operator can do.
     pub fn why_removed(&self, config: &Config) -> Stop {
         let id = self.engine.replica.status().id().0;
-        look::stop_removed(&config.data_dir, id)
+        inspect::stop_removed(&config.data_dir, id)
     }
 
     /// Receives one notification when this member was removed from its cluster. Then the node has nothing left to do.
@@ -403,7 +403,7 @@ impl Engine {
                     std::thread::park();
                 }
                 let id = self.replica.status().id().0;
-                Err(look::stop_removed(&config.data_dir, id))
+                Err(inspect::stop_removed(&config.data_dir, id))
             }
             default(READY_TIMEOUT) => Ok(Some("the raft thread has not answered for a minute")),
         }

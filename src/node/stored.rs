@@ -1,6 +1,6 @@
 //! The state on disk: recovered, or created at a first start.
 
-use super::{first_start, folders, force, look};
+use super::{first_start, folders, force, inspect};
 use crate::config::{Config, Stop};
 use crate::engine::entry::{self, Order};
 use crate::engine::members::Members;
@@ -41,9 +41,9 @@ impl Stored {
         let home = Home::open(RealDisk::default(), options(config)).map_err(refused)?;
         folders::warn(config);
         let known = match home.identity().map_err(refused)? {
-            Some(bytes) => Some(look::identity(&config.data_dir, &bytes)?),
+            Some(bytes) => Some(inspect::identity(&config.data_dir, &bytes)?),
             None if wal::has_history(&home).map_err(refused)? => {
-                return Err(look::lost_identity(&config.data_dir).into());
+                return Err(inspect::lost_identity(&config.data_dir).into());
             }
             None => None,
         };
@@ -86,13 +86,13 @@ impl Stored {
             ..
         } = recovered;
         let (mark, state, snapshot_bytes) = match snapshot {
-            Some(reader) => look::load(reader, config.watch_history)?,
+            Some(reader) => inspect::load(reader, config.watch_history)?,
             None => (first, State::new(founders, config.watch_history), 0),
         };
         check_formats(&wal, &log)?;
         let addresses = addresses(&state.members, &log);
         if state.members.was_removed(NodeId(identity.id)) {
-            return Err(look::stop_removed(&config.data_dir, identity.id));
+            return Err(inspect::stop_removed(&config.data_dir, identity.id));
         }
         let start = Start {
             ballot,

@@ -52,7 +52,7 @@ pub struct Status {
 struct Behind(Option<(LogIndex, Instant)>);
 
 impl Behind {
-    fn look(&mut self, commit: LogIndex, applied: LogIndex, now: impl FnOnce() -> Instant) {
+    fn update(&mut self, commit: LogIndex, applied: LogIndex, now: impl FnOnce() -> Instant) {
         if self.0.is_some_and(|(index, _)| index > applied) {
             return;
         }
@@ -280,7 +280,7 @@ impl Status {
             .store(learners.contains(&self.id), Ordering::Relaxed);
         self.uncommitted_bytes
             .store(core.uncommitted_bytes() as u64, Ordering::Relaxed);
-        lock(&self.behind).look(core.commit(), applied, Instant::now);
+        lock(&self.behind).update(core.commit(), applied, Instant::now);
         let leader = core.leader().map_or(0, |id| id.0);
         if self.leader.swap(leader, Ordering::Relaxed) != leader {
             self.leader_changed(leader);
@@ -322,13 +322,13 @@ mod tests {
         let lag = |behind: &Behind, now: Instant| behind.0.map(|(_, since)| now - since);
         for second in 1..100 {
             let now = begin + Duration::from_secs(second);
-            behind.look(LogIndex(10 * second), LogIndex(10 * second - 10), || now);
+            behind.update(LogIndex(10 * second), LogIndex(10 * second - 10), || now);
             assert!(lag(&behind, now) <= Some(Duration::from_secs(1)));
         }
         let stands = begin + Duration::from_secs(150);
-        behind.look(LogIndex(2000), LogIndex(985), || stands);
+        behind.update(LogIndex(2000), LogIndex(985), || stands);
         assert_eq!(lag(&behind, stands), Some(Duration::from_secs(51)));
-        behind.look(LogIndex(2000), LogIndex(2000), || stands);
+        behind.update(LogIndex(2000), LogIndex(2000), || stands);
         assert_eq!(lag(&behind, stands), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Decides what a start does with the files it finds: which log and which snapshot it uses, which repairs it makes, or
 //! why it refuses. This module changes no file.
 //!
-//! [`recover`](super::recover()) carries out the decision. [`look`](super::look()) only reports it. So a report about a
+//! [`recover`](super::recover()) carries out the decision. [`inspect`](super::inspect()) only reports it. So a report about a
 //! directory always matches what a start would do.
 
 use super::disk::Disk;

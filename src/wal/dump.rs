@@ -10,7 +10,7 @@ use super::home;
 use super::index::Index;
 use super::names::SegmentName;
 use super::record::Record;
-use super::scan::{Look, Window};
+use super::scan::{Found, Window};
 use crate::raft::{Ballot, Payload, Position};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -191,7 +191,7 @@ impl<D: Disk> Dump<D> {
             return Ok(None);
         }
         let offset = self.offset;
-        let strange = match self.look()? {
+        let strange = match self.record()? {
             Some(Ok(good)) => return Ok(Some(good)),
             Some(Err(strange)) => Some(strange),
             None => None,
@@ -218,21 +218,21 @@ impl<D: Disk> Dump<D> {
     }
 
     /// The good record at the current offset, or why it cannot be decoded. `None` if there is no good record.
-    fn look(&mut self) -> Result<Option<Result<Dumped, String>>, WalError> {
+    fn record(&mut self) -> Result<Option<Result<Dumped, String>>, WalError> {
         let offset = self.offset;
-        if let Look::Nothing = self.window.look(offset)? {
+        if let Found::Nothing = self.window.record_at(offset)? {
             // A member may be writing here, so the window is read again. All bytes read from now on are from the same
             // moment.
             self.window.forget();
         }
-        let (record, durable, next) = match self.window.look(offset)? {
-            Look::Record {
+        let (record, durable, next) = match self.window.record_at(offset)? {
+            Found::Record {
                 record,
                 durable,
                 next,
             } => (record, durable, next),
-            Look::Strange(strange) => return Ok(Some(Err(strange.0.to_owned()))),
-            Look::Nothing => return Ok(None),
+            Found::Strange(strange) => return Ok(Some(Err(strange.0.to_owned()))),
+            Found::Nothing => return Ok(None),
         };
         let line = Line {
             offset,

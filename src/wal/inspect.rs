@@ -6,7 +6,7 @@
 //!
 //! A member may run in the directory meanwhile. Then the result describes one moment. Files that disappear and records
 //! that appear during the inspection are not damage, so the directory is read again until it does not change for long
-//! enough. An error at the same place twice in a row is a real error. [`look`] opens all files that are needed later
+//! enough. An error at the same place twice in a row is a real error. [`inspect`] opens all files that are needed later
 //! before it returns, so later changes of the directory do not matter.
 
 use super::Clock;
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(25);
 
 /// The state that a start would find in a data directory.
 #[derive(Debug)]
-pub struct Seen<D: Disk> {
+pub struct Inspection<D: Disk> {
     /// The process that runs in the directory. If there is one, this value describes one moment.
     pub running: Option<Holder>,
     /// The encoded identity. `None` if a first start was cut short before it wrote the identity.
@@ -46,7 +46,7 @@ pub struct Seen<D: Disk> {
     /// Clock readings at the last write.
     pub clock: Option<Clock>,
     /// The segments of the log, oldest first.
-    pub segments: Vec<SeenSegment>,
+    pub segments: Vec<InspectedSegment>,
     /// Number of records in the segments.
     pub records: u64,
     /// The warnings that a start would log about its repairs, one line each.
@@ -60,7 +60,7 @@ pub struct Seen<D: Disk> {
 
 /// A segment of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenSegment {
+pub struct InspectedSegment {
     /// Path of the file.
     pub path: PathBuf,
     /// End of its records.
@@ -74,7 +74,7 @@ pub struct SeenSegment {
 ///
 /// Errors: those of [`Home::open`] and of [`recover`](super::recover()), except that a held lock is no error. `Locked`
 /// if a member changes the directory faster than it can be read.
-pub fn look<D: Disk>(disk: D, options: Options) -> Result<Option<Seen<D>>, WalError> {
+pub fn inspect<D: Disk>(disk: D, options: Options) -> Result<Option<Inspection<D>>, WalError> {
     let home = Home::unlocked(disk, options)?;
     let mut before = None;
     for _ in 0..ATTEMPTS {
@@ -106,7 +106,7 @@ pub fn look<D: Disk>(disk: D, options: Options) -> Result<Option<Seen<D>>, WalEr
 fn look_once<D: Disk>(
     home: &Home<D>,
     running: Option<Holder>,
-) -> Result<Option<Seen<D>>, WalError> {
+) -> Result<Option<Inspection<D>>, WalError> {
     let identity = home.identity()?;
     let found = Files::list(home)?;
     let Some(mut decision) = decide(home, &found)? else {
@@ -118,7 +118,7 @@ fn look_once<D: Disk>(
     let log = &decision.replayed.log;
     let (start, end) = (decision.start(), log.shape.last());
     let has_entries = end.index > start.index && !decision.starts_anew();
-    Ok(Some(Seen {
+    Ok(Some(Inspection {
         running,
         identity,
         ballot: log.ballot,
@@ -146,9 +146,9 @@ fn look_once<D: Disk>(
     }))
 }
 
-fn segments<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Vec<SeenSegment> {
+fn segments<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Vec<InspectedSegment> {
     let used = decision.replayed.used.iter();
-    used.map(|used| SeenSegment {
+    used.map(|used| InspectedSegment {
         path: home.wal().join(used.name.file()),
         end: (decision.replayed.ends.get(&used.name.seq).copied()).unwrap_or(0),
         before: used.before,
@@ -167,7 +167,7 @@ fn leftovers<D: Disk>(home: &Home<D>, found: &Files, decision: &Decision<D>) -> 
         .collect()
 }
 
-impl<D: Disk> Seen<D> {
+impl<D: Disk> Inspection<D> {
     /// Position of the snapshot, or the position before the first entry.
     pub fn start(&self) -> Position {
         let reader = self.snapshot.as_ref();

@@ -29,7 +29,7 @@
 //! | `replay`                        | reads the chain of segments                                                 |
 //! | `decide`                        | decides what a start must do about them                                     |
 //! | `recover`                       | carries out that decision                                                   |
-//! | `look`                          | inspects: reports the decision and changes nothing                          |
+//! | `inspect`                       | inspects: reports the decision and changes nothing                          |
 //! | `snapshot`, `slices`, `compact` | snapshot files, their bytes, and the deletion of old log                    |
 //! | `index`, `reader`               | find and read entries by index                                              |
 //! | `home`, `names`                 | the data directory with its lock, and the names of its files                |
@@ -135,7 +135,7 @@ mod error;
 pub mod faulty;
 mod home;
 mod index;
-mod look;
+mod inspect;
 #[cfg(not(target_arch = "wasm32"))]
 mod map;
 mod names;
@@ -161,7 +161,7 @@ pub use dump::{Content, Dump, Dumped, Line, Survivors, dump, segments};
 pub use error::{WalError, WalErrorKind};
 pub use faulty::FaultyDisk;
 pub use home::{Home, Options, RESTORE, RESTORE_PLACED, has_identity, placed_segments};
-pub use look::{Entries, Seen, SeenSegment, look};
+pub use inspect::{Entries, InspectedSegment, Inspection, inspect};
 pub use reader::LogReader;
 #[cfg(not(target_arch = "wasm32"))]
 pub use real::{RealDisk, WritePath};

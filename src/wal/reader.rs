@@ -5,7 +5,7 @@ use super::error::{WalError, WalErrorKind};
 use super::home::Home;
 use super::index::Index;
 use super::record::Record;
-use super::scan::{Look, Window};
+use super::scan::{Found, Window};
 use crate::raft::{Entry, LogIndex, Payload};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -116,15 +116,15 @@ impl Reading {
                 return Ok(false);
             }
             let lost = |what: &str| WalError::new(WalErrorKind::Damaged, &path, what).at(offset);
-            let (record, next) = match window.look(offset)? {
-                Look::Record { record, next, .. } => (record, next),
-                Look::Nothing => {
+            let (record, next) = match window.record_at(offset)? {
+                Found::Record { record, next, .. } => (record, next),
+                Found::Nothing => {
                     return Err(lost(
                         "the record here was valid when it was written, and fails its checksum now",
                     )
                     .index(self.next));
                 }
-                Look::Strange(strange) => return Err(lost(strange.0)),
+                Found::Strange(strange) => return Err(lost(strange.0)),
             };
             if let Record::Entry {
                 position,

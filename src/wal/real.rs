@@ -21,7 +21,7 @@ const ZEROS: [u8; 4096] = [0; 4096];
 
 /// Number of attempts to take a lock, and the pause between two attempts. An inspection releases the lock within this
 /// time, and an operator who starts a node on a used directory gets the error soon enough.
-const LOOKS_MAX: u32 = 25;
+const ATTEMPTS_MAX: u32 = 25;
 const LOOK_TIME: Duration = Duration::from_millis(20);
 
 /// How segments are written.
@@ -152,13 +152,13 @@ impl Disk for RealDisk {
         let mut how = OpenOptions::new();
         how.read(true).write(true).create(true).truncate(false);
         let mut file = open_regular(how.mode(0o600), Links::Refused, path)?;
-        let mut looks = 0;
+        let mut attempts = 0;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 // An inspection may hold the lock for a moment (see `holder`).
-                Err(rustix::io::Errno::WOULDBLOCK) if looks < LOOKS_MAX => {
-                    looks += 1;
+                Err(rustix::io::Errno::WOULDBLOCK) if attempts < ATTEMPTS_MAX => {
+                    attempts += 1;
                     std::thread::sleep(LOOK_TIME);
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) => {

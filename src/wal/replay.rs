@@ -12,7 +12,7 @@ use super::home::Home;
 use super::index::Index;
 use super::names::SegmentName;
 use super::record::{HEAD_BYTES, Head, Record, SEAL_BYTES};
-use super::scan::{Look, Rest, Window};
+use super::scan::{Found, Rest, Window};
 use super::shape::Shape;
 use super::spare::Prepared;
 use super::writer::{Log, Used};
@@ -138,8 +138,8 @@ fn read_head<D: Disk>(
 ) -> Result<Option<Head>, WalError> {
     let mut window = open(home, name)?;
     let wrong = |what: &str| Err(damaged(home, name, 0, what));
-    match window.look(0)? {
-        Look::Record {
+    match window.record_at(0)? {
+        Found::Record {
             record: Record::Head(head),
             ..
         } => {
@@ -152,9 +152,9 @@ fn read_head<D: Disk>(
             }
             Ok(Some(head))
         }
-        Look::Record { .. } => wrong("its first record is not a segment head"),
-        Look::Strange(strange) => wrong(strange.0),
-        Look::Nothing => match misnamed(&mut window)? {
+        Found::Record { .. } => wrong("its first record is not a segment head"),
+        Found::Strange(strange) => wrong(strange.0),
+        Found::Nothing => match misnamed(&mut window)? {
             Some(head) => {
                 let other = SegmentName {
                     seq: head.seq,
@@ -193,8 +193,8 @@ fn misnamed<R: super::disk::DiskReader>(window: &mut Window<R>) -> Result<Option
     let Some(claimed) = Head::claimed(payload) else {
         return Ok(None);
     };
-    match window.look_salted(0, claimed.salt)? {
-        Look::Record {
+    match window.record_at_with_salt(0, claimed.salt)? {
+        Found::Record {
             record: Record::Head(head),
             ..
         } => Ok(Some(head)),
@@ -295,16 +295,16 @@ impl Replay {
             stopped: false,
         };
         while end.sealed.is_none() {
-            let (record, durable, next) = match end.window.look(end.offset)? {
-                Look::Record {
+            let (record, durable, next) = match end.window.record_at(end.offset)? {
+                Found::Record {
                     record,
                     durable,
                     next,
                 } => (record, durable, next),
-                Look::Strange(strange) => {
+                Found::Strange(strange) => {
                     return Err(damaged(home, file.name, end.offset, strange.0));
                 }
-                Look::Nothing => break,
+                Found::Nothing => break,
             };
             end.stopped = record == Record::Stop && durable == end.offset;
             end.durable = end.durable.max(durable);

@@ -26,7 +26,7 @@ pub(super) struct Window<R> {
 }
 
 /// Content of the file at an offset.
-pub(super) enum Look<'a> {
+pub(super) enum Found<'a> {
     Record {
         record: Record<'a>,
         /// The record's durable offset.
@@ -115,31 +115,31 @@ impl<R: DiskReader> Window<R> {
     }
 
     /// Reads and checks the record at `offset`.
-    pub fn look(&mut self, offset: u64) -> Result<Look<'_>, WalError> {
-        self.look_salted(offset, self.salt)
+    pub fn record_at(&mut self, offset: u64) -> Result<Found<'_>, WalError> {
+        self.record_at_with_salt(offset, self.salt)
     }
 
-    /// Like [`Window::look`], but with the salt of another file.
-    pub fn look_salted(&mut self, offset: u64, salt: u32) -> Result<Look<'_>, WalError> {
+    /// Like [`Window::record_at`], but with the salt of another file.
+    pub fn record_at_with_salt(&mut self, offset: u64, salt: u32) -> Result<Found<'_>, WalError> {
         let Some(prefix) = self.prefix(offset)? else {
-            return Ok(Look::Nothing);
+            return Ok(Found::Nothing);
         };
         let size = prefix.record_bytes();
         if prefix.length == 0 || size > self.bytes() - offset {
-            return Ok(Look::Nothing);
+            return Ok(Found::Nothing);
         }
         let bytes = self.load(offset, size)?;
         if (bytes.len() as u64) < size || record::checksum(bytes, salt, offset) != prefix.crc {
-            return Ok(Look::Nothing);
+            return Ok(Found::Nothing);
         }
         let payload = &bytes[PREFIX..PREFIX - 1 + prefix.length as usize];
         Ok(match Record::decode(prefix.kind, payload) {
-            Ok(record) => Look::Record {
+            Ok(record) => Found::Record {
                 record,
                 durable: prefix.durable,
                 next: offset + size,
             },
-            Err(strange) => Look::Strange(strange),
+            Err(strange) => Found::Strange(strange),
         })
     }
 
@@ -218,7 +218,7 @@ impl<R: DiskReader> Window<R> {
             none => none.insert(Sums::read(self, search.from)?),
         };
         let matches = sums.match_record(&prefix, self.salt, offset);
-        Ok(matches && !matches!(self.look(offset)?, Look::Nothing))
+        Ok(matches && !matches!(self.record_at(offset)?, Found::Nothing))
     }
 }
 

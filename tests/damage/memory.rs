@@ -5,7 +5,7 @@ use crate::specimen::{DIR, End, HISTORY, make, options, records};
 use edgetcd::engine::plausible::Writer;
 use edgetcd::engine::state::State;
 use edgetcd::identity::Identity;
-use edgetcd::node::{Look, Refusal, look_on};
+use edgetcd::node::{Inspected, Refusal, inspect_on};
 use edgetcd::raft::LogIndex;
 use edgetcd::storage::snapshot::{self, Unloaded};
 use edgetcd::tree::hash;
@@ -50,8 +50,8 @@ fn start(disk: &FaultyDisk) -> Result<State, String> {
     Ok(state)
 }
 
-fn check(disk: &FaultyDisk) -> Result<Option<Look>, Refusal> {
-    look_on(disk.clone(), Path::new(DIR), None, HISTORY)
+fn check(disk: &FaultyDisk) -> Result<Option<Inspected>, Refusal> {
+    inspect_on(disk.clone(), Path::new(DIR), None, HISTORY)
 }
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
@@ -100,8 +100,8 @@ impl Bench {
         );
         let started = start(&disk);
         match (&told, &started) {
-            (Ok(Some(look)), Ok(state)) => {
-                assert_eq!(content(&look.state), content(state), "{what}");
+            (Ok(Some(inspected)), Ok(state)) => {
+                assert_eq!(content(&inspected.state), content(state), "{what}");
                 match content(state) {
                     all if all == self.whole => Met::Whole,
                     all if all == self.without => Met::WithoutTheLast,
@@ -117,7 +117,7 @@ impl Bench {
                 check_words(what, refusal);
                 Met::Refused
             }
-            (Ok(look), Err(error)) => panic!("{what}: {}: {error}", look.is_some()),
+            (Ok(inspected), Err(error)) => panic!("{what}: {}: {error}", inspected.is_some()),
             (Err(refusal), Ok(_)) => panic!("{what}: it starts, though: {refusal}"),
             (Ok(None), Ok(_)) => panic!("{what}: a node begins anew, and all is lost"),
         }
@@ -199,11 +199,14 @@ fn the_specimen_has_every_kind_of_record_and_file() {
     assert!(wal.len() > 5, "{wal:?}");
     assert_eq!(snapshots(&disk).len(), 3);
     let state = start(&disk).expect("it is good");
-    let look = check(&disk)
+    let inspected = check(&disk)
         .expect("it is good")
         .expect("something is there");
-    assert_eq!(content(&state), content(&look.state));
-    assert_eq!((state.applied, look.warnings.len()), (LogIndex(119), 0));
+    assert_eq!(content(&state), content(&inspected.state));
+    assert_eq!(
+        (state.applied, inspected.warnings.len()),
+        (LogIndex(119), 0)
+    );
 }
 
 /// After a clean stop, a later record calls each record durable, except the stop itself.
@@ -345,11 +348,11 @@ fn segments_that_are_missing_doubled_or_of_another_size_are_refused() {
     let all = segments(&bench.disk, &Path::new(DIR).join("member/wal")).expect("a folder");
     // The last segment is prepared but not used yet.
     let (spare, used) = all.split_last().expect("segments");
-    let look = check(&bench.disk)
+    let inspected = check(&bench.disk)
         .expect("it is good")
         .expect("something is there");
-    let covered = look.mark.position.index;
-    let heads: Vec<LogIndex> = look
+    let covered = inspected.mark.position.index;
+    let heads: Vec<LogIndex> = inspected
         .segments
         .iter()
         .map(|segment| segment.before.index)

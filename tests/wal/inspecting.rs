@@ -1,22 +1,22 @@
-//! `look` reports exactly what a start does with a directory. `support::open_with` inspects the directory before every
+//! `inspect` reports exactly what a start does with a directory. `support::open_with` inspects the directory before every
 //! start of these tests. This file covers the remaining cases.
 
 use crate::support::{DIR, ballot, entries, mark, open, open_with, options, read_all, segments};
 use edgetcd::raft::{Entry, LogIndex};
 use edgetcd::wal::{
-    Batch, Clock, FaultyDisk, Home, Options, RealDisk, Seen, WalErrorKind, look, recover,
+    Batch, Clock, FaultyDisk, Home, Inspection, Options, RealDisk, WalErrorKind, inspect, recover,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const SEGMENT: u64 = 4096;
 
-fn seen(disk: &FaultyDisk) -> Seen<FaultyDisk> {
-    let seen = look(disk.clone(), options(SEGMENT));
+fn seen(disk: &FaultyDisk) -> Inspection<FaultyDisk> {
+    let seen = inspect(disk.clone(), options(SEGMENT));
     seen.expect("it is good").expect("something is there")
 }
 
-fn indexes(seen: Seen<FaultyDisk>) -> Vec<(u64, u64)> {
+fn indexes(seen: Inspection<FaultyDisk>) -> Vec<(u64, u64)> {
     let entries: Result<Vec<Entry>, _> = seen.entries.collect();
     let entries = entries.expect("they read back");
     let at = |entry: &Entry| (entry.position.index.0, entry.position.term.0);
@@ -26,7 +26,7 @@ fn indexes(seen: Seen<FaultyDisk>) -> Vec<(u64, u64)> {
 #[test]
 fn a_directory_that_is_not_there_is_new_and_stays_so() {
     let disk = FaultyDisk::new(1);
-    let nothing = look(disk.clone(), options(SEGMENT)).expect("it is good");
+    let nothing = inspect(disk.clone(), options(SEGMENT)).expect("it is good");
     assert!(nothing.is_none() && disk.files().is_empty() && disk.changes() == 0);
 }
 
@@ -108,7 +108,7 @@ fn of_a_running_node_a_moment_is_seen() {
     // An error that is still there at the second inspection is damage.
     bytes[200] ^= 1;
     disk.put(path, &bytes);
-    let error = look(disk.clone(), options(SEGMENT)).expect_err("damaged");
+    let error = inspect(disk.clone(), options(SEGMENT)).expect_err("damaged");
     assert_eq!(error.kind, WalErrorKind::Damaged, "{error}");
     drop(wal);
 }
@@ -136,7 +136,7 @@ fn a_busy_log_reads_as_one_moment_of_it() {
     };
     let home = Home::open(RealDisk::default(), options.clone()).expect("a home");
     let (mut wal, _) = recover(&home).expect("a new directory");
-    let (done, mut looks, mut busy, mut newest) = (AtomicBool::new(false), 0, 0, 0);
+    let (done, mut inspections, mut busy, mut newest) = (AtomicBool::new(false), 0, 0, 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut next = 1;
@@ -156,12 +156,12 @@ fn a_busy_log_reads_as_one_moment_of_it() {
         });
         let _ends = Ends(&done);
         let begin = std::time::Instant::now();
-        while looks < 12 || newest < 5000 {
+        while inspections < 12 || newest < 5000 {
             assert!(
                 begin.elapsed().as_secs() < 60,
-                "{looks} looks, {busy} busy, to entry {newest}"
+                "{inspections} inspections, {busy} busy, to entry {newest}"
             );
-            match look(RealDisk::default(), options.clone()) {
+            match inspect(RealDisk::default(), options.clone()) {
                 Ok(Some(seen)) => {
                     let (start, last) = (seen.start().index.0, seen.last.index.0);
                     let read: Vec<u64> = (seen.entries)
@@ -169,7 +169,7 @@ fn a_busy_log_reads_as_one_moment_of_it() {
                         .collect();
                     assert!(read.iter().copied().eq(start + 1..=last));
                     assert!(last >= newest, "the log went back");
-                    (looks, newest) = (looks + 1, last);
+                    (inspections, newest) = (inspections + 1, last);
                 }
                 Ok(None) => panic!("something is there"),
                 Err(error) => {
@@ -179,7 +179,7 @@ fn a_busy_log_reads_as_one_moment_of_it() {
             }
         }
     });
-    println!("{looks} looks, {busy} busy, to entry {newest}");
+    println!("{inspections} inspections, {busy} busy, to entry {newest}");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn the_lock_is_looked_at_and_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let options = Options::new(folder.path());
     let seen = || {
-        look(RealDisk::default(), options.clone()).map(|seen| seen.and_then(|seen| seen.running))
+        inspect(RealDisk::default(), options.clone()).map(|seen| seen.and_then(|seen| seen.running))
     };
     assert_eq!(seen(), Ok(None));
     let home = Home::open(RealDisk::default(), options.clone()).expect("a home");

@@ -2,8 +2,8 @@
 
 mod crash;
 mod files;
+mod inspecting;
 mod lookalikes;
-mod looking;
 mod process;
 mod real;
 mod simulation;

@@ -4,8 +4,8 @@ use edgetcd::raft::{
     Ballot, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMetadata, Term,
 };
 use edgetcd::wal::{
-    Batch, Clock, Disk, FaultyDisk, Home, Line, Options, Recovered, Seen, Wal, WalError,
-    WalErrorKind, dump, look, recover,
+    Batch, Clock, Disk, FaultyDisk, Home, Inspection, Line, Options, Recovered, Wal, WalError,
+    WalErrorKind, dump, inspect, recover,
 };
 use std::path::{Path, PathBuf};
 
@@ -80,10 +80,10 @@ pub type Opened = (Home<FaultyDisk>, Wal<FaultyDisk>, Recovered<FaultyDisk>);
 
 pub fn open_with(disk: &FaultyDisk, options: Options) -> Result<Opened, WalError> {
     let (files, changes) = (disk.files(), disk.changes());
-    let told = look(disk.clone(), options.clone()).map(|seen| seen.map(Told::new));
+    let told = inspect(disk.clone(), options.clone()).map(|seen| seen.map(Told::new));
     assert!(
         (files, changes) == (disk.files(), disk.changes()),
-        "to look changes nothing"
+        "an inspection changes nothing"
     );
     let opened = Home::open(disk.clone(), options)
         .and_then(|home| recover(&home).map(|(wal, recovered)| (home, wal, recovered)));
@@ -102,7 +102,7 @@ struct Told {
 }
 
 impl Told {
-    fn new(seen: Seen<FaultyDisk>) -> Told {
+    fn new(seen: Inspection<FaultyDisk>) -> Told {
         Told {
             start: seen.start(),
             last: seen.last,
