@@ -108,10 +108,11 @@ fn impossible(wrong: &str) -> Malformed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::entry;
     use crate::engine::members::{Member, Members};
     use crate::engine::state::Loader;
-    use crate::raft::{LogIndex, Membership, NodeId, Position, Term};
-    use crate::tree::{Action, Command, Key, Stamp, WallTime};
+    use crate::raft::{Entry, LogIndex, Membership, NodeId, Payload, Position, Term};
+    use crate::tree::{Action, Command, Key, Listing, LocalStats, Stamp, WallTime};
 
     fn member(id: u64) -> Member {
         Member {
@@ -255,5 +256,109 @@ mod tests {
             assert_eq!(check(&state, &mark, Writer::Member), Ok(()), "{field}");
             assert!(check(&state, &mark, Writer::Anybody).is_err(), "{field}");
         }
+    }
+
+    /// A state with keys, a time to live, events and counters, as bytes.
+    fn written() -> (Vec<u8>, SnapshotMetadata) {
+        let (mut state, mark) = honest();
+        let stamp = Stamp {
+            cluster: state.time,
+            wall: WallTime(1_700_000_000_000_000_000),
+        };
+        for (key, ttl) in [("/dir/a", None), ("/dir/b", Some(60)), ("/c", Some(1))] {
+            let mut command = Command::new(Action::Set, Key::new(key.as_bytes()));
+            command.ttl = ttl;
+            command.value = "v".into();
+            state.tree.apply(&command, stamp).expect("a key");
+        }
+        let mut bytes = Vec::new();
+        let saved = state.save(|slice| {
+            bytes.extend_from_slice(slice);
+            Ok::<(), ()>(())
+        });
+        saved.expect("memory takes it");
+        (bytes, mark)
+    }
+
+    /// Does with a state what a node and its clients do.
+    fn use_it(state: &mut State, mark: &SnapshotMetadata) {
+        let mut out = Vec::new();
+        let now = state.time;
+        for event in state.tree.history().since(TreeIndex(0)) {
+            event.render(&mut out);
+        }
+        for key in [&b"/"[..], b"/dir", b"/c"] {
+            if let Ok(mut listing) = Listing::new(&state.tree, &Key::new(key), true, now) {
+                while listing.render(&mut out, 1000) {}
+            }
+        }
+        state.tree.stats().render(&LocalStats::default(), &mut out);
+        let stamp = Stamp {
+            cluster: ClusterTime(now.0 + 2_000_000_000),
+            wall: WallTime(1_700_000_100_000_000_000),
+        };
+        let actions = [
+            Action::Set,
+            Action::Create,
+            Action::Update,
+            Action::CompareAndSwap,
+            Action::Delete,
+        ];
+        let commands = actions.iter().flat_map(|action| {
+            [&b"/dir/a"[..], b"/c", b"/new/d"].map(|key| {
+                let mut command = Command::new(*action, Key::new(key));
+                command.ttl = Some(60);
+                entry::tree(&command)
+            })
+        });
+        let orders = std::iter::once(entry::expire()).chain(commands);
+        for (step, mut order) in orders.enumerate() {
+            entry::stamp(&mut order, stamp);
+            let entry = Entry {
+                position: Position {
+                    index: mark.position.index.after(step + 1),
+                    ..mark.position
+                },
+                payload: Payload::Command(order.into()),
+            };
+            state.apply(&entry);
+        }
+    }
+
+    /// Whoever makes such a snapshot can also make its checksums fit.
+    #[test]
+    fn whatever_number_a_snapshot_contains_a_node_can_use_it_or_refuses_it() {
+        let extremes: [&[u8]; 6] = [
+            &[0; 8],
+            &[0xFF; 8],
+            &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
+            &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x3F],
+            // Numbers of variable length.
+            &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1],
+            &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
+        ];
+        let (bytes, mark) = written();
+        let mut used = 0;
+        for at in 0..bytes.len() {
+            for extreme in extremes {
+                // In place of a number of any length.
+                for end in (1..=10).map(|length| at + length) {
+                    let mut crafted = bytes[..at].to_vec();
+                    crafted.extend_from_slice(extreme);
+                    crafted.extend_from_slice(bytes.get(end..).unwrap_or_default());
+                    let run = std::panic::catch_unwind(|| {
+                        let mut loader = Loader::new(100);
+                        loader.push(&crafted).ok()?;
+                        let mut state = loader.finish(mark.position.index).ok()?;
+                        check(&state, &mark, Writer::Anybody).ok()?;
+                        use_it(&mut state, &mark);
+                        Some(())
+                    });
+                    let run = run.unwrap_or_else(|_| panic!("{extreme:x?} at byte {at}"));
+                    used += usize::from(run.is_some());
+                }
+            }
+        }
+        assert!(used > 50, "only {used} were accepted");
     }
 }

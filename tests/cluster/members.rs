@@ -359,6 +359,10 @@ fn a_leader_that_is_removed_leaves_a_working_cluster() {
     cluster.remove(others[0], leader);
     let (status, took) = cluster.node_mut(leader).wait_end(Duration::from_secs(15));
     println!("the removed leader ended with {status} after {took:?}");
+    own_bar(
+        status.code() == Some(REMOVED_STATUS),
+        "a supervisor sees why it ended",
+    );
     let next = cluster.wait_leader_among(&others);
     cluster.put(next, "/after", "1");
     assert_eq!(cluster.members(next).len(), 2);
