@@ -11,7 +11,9 @@ use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 use std::fs::{DirBuilder, File, FileType, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -56,6 +58,18 @@ impl Default for RealDisk {
     }
 }
 
+/// Gives the owner of a new folder all rights. A umask such as 0117, which lets the group connect to a Unix socket, also
+/// takes the right to enter folders from their owner.
+fn allow_owner(dir: &Path) -> io::Result<()> {
+    let mut permissions = std::fs::metadata(dir)?.permissions();
+    let mode = permissions.mode();
+    if mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    permissions.set_mode(mode | 0o700);
+    std::fs::set_permissions(dir, permissions)
+}
+
 impl Disk for RealDisk {
     type Reader = RealReader;
     type Writer = RealWriter;
@@ -69,6 +83,7 @@ impl Disk for RealDisk {
         let above = above(dir);
         self.make_dir(above)?;
         DirBuilder::new().mode(0o700).create(dir)?;
+        allow_owner(dir)?;
         self.sync_dir(above)
     }
 
