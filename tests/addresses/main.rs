@@ -13,6 +13,7 @@ use harness::server::{Place, free_address};
 use harness::{Connection, Server, wait_for};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -137,6 +138,30 @@ fn a_unix_socket_serves_clients_and_goes_with_the_server() {
     assert!(!path.exists(), "a clean stop removes the file");
     let gone = edgetcdctl(&url, &["get", "/a"]);
     assert_eq!(gone.status.code(), Some(2), "{gone:?}");
+}
+
+/// A program that runs as another user, such as a sidecar, may be let in. It cannot read the data directory for that.
+#[test]
+fn the_umask_decides_who_may_connect_to_a_unix_socket() {
+    for (umask, mode) in [("022", 0o755), ("0117", 0o660), ("0", 0o777)] {
+        let mut server = Server::prepare(&[]);
+        let path = server.folder().join("clients.sock");
+        let url = format!("unix://{}", path.display());
+        server.add_flag(&format!("--listen-client-urls={url}"));
+        server.add_flag(&format!("--advertise-client-urls={url}"));
+        let script = format!("umask {umask}; exec \"$0\" \"$@\"");
+        server.wrap(&["sh", "-c", &script]);
+        server.spawn();
+        let get = form_request("GET", "/v2/keys/", None);
+        wait_for("the server", PATIENCE, || through_socket(&path, &get));
+        let mode_of = |path: &Path| {
+            let found = std::fs::metadata(path).expect("it is there");
+            found.permissions().mode() & 0o777
+        };
+        assert_eq!(mode_of(&path), mode, "umask {umask}");
+        assert_eq!(mode_of(server.data()), 0o700, "umask {umask}");
+        assert!(server.stop().success());
+    }
 }
 
 /// The hint matches the reason.
