@@ -365,7 +365,7 @@ impl<R: Rules> Core<R> {
 
     /// Processes one input and returns what to do. The driver must carry out every `Todo`, in order.
     pub fn step(&mut self, input: Input) -> Todo {
-        let before = cfg!(debug_assertions).then(|| self.look());
+        let before = self.look();
         if !self.started {
             self.started = true;
             self.lead_alone();
@@ -373,9 +373,11 @@ impl<R: Rules> Core<R> {
         self.take(input);
         self.finish();
         let todo = std::mem::take(&mut self.todo);
-        if let Some(before) = before {
-            invariants::check_step(&before, &self.look());
-            invariants::check_todo::<R>(self, &todo);
+        let after = self.look();
+        invariants::check_step(&before, &after);
+        invariants::check_output(&before, &after, &todo);
+        if cfg!(debug_assertions) {
+            invariants::check_all::<R>(self, &todo);
         }
         todo
     }
@@ -754,6 +756,7 @@ impl<R: Rules> Core<R> {
     pub(super) fn look(&self) -> invariants::Look {
         invariants::Look {
             ballot: self.ballot,
+            stored_term: self.ballot_stored.term,
             leading: self.is_leader(),
             commit: self.commit,
             applied: self.applied,

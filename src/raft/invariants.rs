@@ -1,7 +1,9 @@
 //! Invariants that must hold after every step, within one node and between nodes.
 //!
-//! `check_step` and `check_todo` check one node; the core calls them itself in debug builds. [`Witness`] checks a whole
-//! cluster in tests and simulators, for the guarantees of the paper's figure 3.
+//! `check_step` and `check_output` check one node. The core calls them itself, in release builds too: they compare a few
+//! numbers per step. They are about the node's own state, and no message can make them fail (see `conduct`).
+//! `check_all` looks at each entry and each message, in debug builds only. [`Witness`] checks a whole cluster in tests
+//! and simulators, for the guarantees of the paper's figure 3.
 
 use super::core::{Core, Todo};
 use super::message::{Ballot, Body, Entry, LogIndex, NodeId, Payload, Position, Term};
@@ -12,6 +14,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) ballot: Ballot,
+    pub(super) stored_term: Term,
     pub(super) leading: bool,
     pub(super) commit: LogIndex,
     pub(super) applied: LogIndex,
@@ -36,6 +39,11 @@ pub(super) fn check_step(before: &Look, after: &Look) {
             pair()
         );
     }
+    assert!(
+        after.stored_term >= before.stored_term && after.stored_term <= after.ballot.term,
+        "stored term went back, or is not reached: {}",
+        pair()
+    );
     assert!(
         after.commit >= before.commit,
         "commit went back: {}",
@@ -80,25 +88,52 @@ pub(super) fn check_step(before: &Look, after: &Look) {
     );
 }
 
-/// Checks that the output of one step is in order, and that it promises nothing that is not stored.
-pub(super) fn check_todo<R: Rules>(core: &Core<R>, todo: &Todo) {
+/// Checks that the entries in the output of one step continue what was there before.
+pub(super) fn check_output(before: &Look, after: &Look, todo: &Todo) {
+    if let (Some(first), Some(last)) = (todo.append.first(), todo.append.last()) {
+        let (first, last) = (first.position, last.position);
+        assert_eq!(
+            last, after.last,
+            "the appended entries are the end of the log"
+        );
+        assert!(
+            first.index <= before.last.index.next()
+                && first.index > after.commit.min(before.commit),
+            "appended from {first} on: {before:?} to {after:?}"
+        );
+        assert_eq!(
+            first.index.after(todo.append.len()),
+            last.index.next(),
+            "appended from {first} to {last}"
+        );
+    }
+    if let (Some(first), Some(last)) = (todo.apply.first(), todo.apply.last()) {
+        let (first, last) = (first.position, last.position);
+        assert_eq!(
+            first.index,
+            before.applied.next(),
+            "applied from {first} on: {before:?}"
+        );
+        assert_eq!(
+            last.index, after.applied,
+            "the applied index is that of the last entry to apply: {after:?}"
+        );
+        assert_eq!(
+            first.index.after(todo.apply.len()),
+            last.index.next(),
+            "applied from {first} to {last}"
+        );
+    }
+    if let Some(ballot) = todo.ballot {
+        assert_eq!(ballot, after.ballot, "the newest hard state is stored");
+    }
+}
+
+/// Checks that all entries in the output of one step are in a row, and that it promises nothing that is not stored.
+pub(super) fn check_all<R: Rules>(core: &Core<R>, todo: &Todo) {
     for entries in [&todo.append, &todo.apply] {
         let next = |pair: &[Entry]| pair[0].position.index.next() == pair[1].position.index;
         assert!(entries.windows(2).all(next), "not in a row: {entries:?}");
-    }
-    if let Some(last) = todo.append.last() {
-        assert_eq!(
-            last.position,
-            core.last_position(),
-            "the appended entries are the end of the log"
-        );
-    }
-    if let Some(last) = todo.apply.last() {
-        assert_eq!(
-            last.position.index,
-            core.applied(),
-            "the applied index is that of the last entry to apply"
-        );
     }
     if core.disk_is_idle() {
         return;
