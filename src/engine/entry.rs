@@ -201,6 +201,11 @@ fn without_body(kind: u8) -> Vec<u8> {
 /// # Panics
 /// If the head is missing. Bytes from outside must pass [`decode`] first.
 pub fn stamp(bytes: &mut [u8], stamp: Stamp) {
+    assert!(
+        bytes.len() >= HEAD_BYTES,
+        "{} bytes are no command",
+        bytes.len()
+    );
     bytes[1..9].copy_from_slice(&stamp.cluster.0.to_le_bytes());
     bytes[9..17].copy_from_slice(&stamp.wall.0.to_le_bytes());
 }

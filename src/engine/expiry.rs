@@ -47,6 +47,11 @@ impl Expiry {
 
     /// Records that an entry is proposed, and returns how many keys it may expire.
     pub fn propose(&mut self, now: Monotonic) -> usize {
+        assert!(
+            (LEAST..=EXPIRED_AT_ONCE).contains(&self.most),
+            "an entry for {} keys",
+            self.most
+        );
         self.ran = now;
         self.is_cut = false;
         self.is_proposed = true;

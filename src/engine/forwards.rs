@@ -39,6 +39,8 @@ pub struct Forwards<T> {
     waiting: VecDeque<Forward<T>>,
     /// How many of `waiting` have no outcome yet.
     open: usize,
+    /// How many of these have a caller.
+    callers: usize,
 }
 
 struct Forward<T> {
@@ -67,6 +69,7 @@ impl<T> Forwards<T> {
             next_number: first_tag >> 1,
             waiting: VecDeque::new(),
             open: 0,
+            callers: 0,
         }
     }
 
@@ -99,6 +102,10 @@ impl<T> Forwards<T> {
     /// The message for the commands that were just recorded. The next message gets another number.
     fn peer_message(&mut self, kind: Kind, term: Term, orders: Vec<Arc<[u8]>>) -> PeerMessage {
         let number = self.next_number;
+        assert!(
+            number < 1 << 63,
+            "{number} could be the id of a question of `reads`"
+        );
         self.next_number += 1;
         match kind {
             Kind::Order => PeerMessage::Forward {
@@ -121,9 +128,15 @@ impl<T> Forwards<T> {
             deadline,
         } = write;
         let tag = self.next_tag;
+        let last = self.waiting.back().map(|last| last.tag);
+        assert!(
+            last.is_none_or(|last| last.wrapping_add(1) == tag),
+            "tag {tag} after {last:?}"
+        );
         self.next_tag = self.next_tag.wrapping_add(1);
         entry::put_tag(&mut bytes, tag);
         let order: Arc<[u8]> = Arc::from(bytes);
+        self.callers += usize::from(caller.is_some());
         let open = Open {
             order: order.clone(),
             caller,
@@ -144,9 +157,10 @@ impl<T> Forwards<T> {
     pub fn applied(&mut self, tag: u64) -> Option<T> {
         let first = self.waiting.front()?.tag;
         let at = usize::try_from(tag.wrapping_sub(first)).ok()?;
-        let open = self.waiting.get_mut(at)?.open.take()?;
-        self.open -= 1;
-        self.drop_settled();
+        let forward = self.waiting.get_mut(at)?;
+        assert_eq!(forward.tag, tag, "the tags have no gap");
+        let open = forward.open.take()?;
+        self.count_settled(1, usize::from(open.caller.is_some()));
         open.caller
     }
 
@@ -197,6 +211,11 @@ impl<T> Forwards<T> {
         self.open
     }
 
+    /// Number of commands that need a reply.
+    pub fn caller_count(&self) -> usize {
+        self.callers
+    }
+
     pub fn is_empty(&self) -> bool {
         self.open == 0
     }
@@ -220,9 +239,28 @@ impl<T> Forwards<T> {
                 taken.extend(open.map(|open| (forward.kind, forward.deadline, open)));
             }
         }
-        self.open -= taken.len();
-        self.drop_settled();
+        let callers = taken.iter().filter(|(_, _, open)| open.caller.is_some());
+        let callers = callers.count();
+        self.count_settled(taken.len(), callers);
         taken
+    }
+
+    fn count_settled(&mut self, settled: usize, callers: usize) {
+        assert!(
+            settled <= self.open && callers <= self.callers,
+            "{settled} of {} forwards, {callers} of {} callers",
+            self.open,
+            self.callers
+        );
+        self.open -= settled;
+        self.callers -= callers;
+        self.drop_settled();
+        assert!(
+            self.open <= self.waiting.len(),
+            "{} of {} forwards are open",
+            self.open,
+            self.waiting.len()
+        );
     }
 
     fn drop_settled(&mut self) {

@@ -46,6 +46,8 @@
 //! | `todo.rs` | carries out what the core requests; applies entries |
 //! | `notes.rs` | the log lines for operators |
 //! | `rules.rs` | the rules that the simulator can switch off |
+//! | `invariants.rs` | what holds after each step, checked in release builds too |
+//! | `leaderless.rs` | requests that wait for a leader |
 //! | `formats.rs` | which kinds of commands every member understands |
 //! | `expiry.rs` | how many keys expire at once |
 //! | `trust.rs` | which messages are accepted from which sender |
@@ -56,7 +58,9 @@ mod expiry;
 pub mod followers;
 mod formats;
 mod forwards;
+mod invariants;
 pub mod lag;
+mod leaderless;
 pub mod members;
 mod notes;
 mod pauses;
@@ -86,7 +90,9 @@ use core::time::Duration;
 use expiry::Expiry;
 use followers::Followers;
 use forwards::Forwards;
+use invariants::Look;
 use lag::Lag;
+use leaderless::Leaderless;
 use notes::Noted;
 pub use notes::{MemberChange, Note};
 use pauses::Pauses;
@@ -96,7 +102,7 @@ use request::{Effect, Failure, Outcome, Proposal, Reply, Request, Task};
 use rules::{Rule, Rules};
 use schedule::Schedule;
 use state::State;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use stopping::Stopping;
 use tickets::Tickets;
 use time::{Estimate, Monotonic, Now};
@@ -106,9 +112,6 @@ pub const REQUESTS_MAX: usize = 4096;
 
 /// Maximum number of proposals that wait for their entries. More are refused.
 const TICKETS_MAX: usize = 2 * REQUESTS_MAX;
-
-/// Maximum bytes of the commands that wait for a leader. A single command may be larger.
-const LEADERLESS_BYTES_MAX: usize = 32 << 20;
 
 /// Minimum time between two expiry runs, as in the reference.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -281,9 +284,15 @@ impl Batch {
     /// Adds entries. They replace all entries from the first one's index on, also those in this batch: entries of a new
     /// leader may arrive before the batch with the old leader's entries is written.
     fn add(&mut self, entries: Vec<Entry>) {
-        if let Some(first) = entries.first().map(|entry| entry.position.index) {
-            let kept = (self.entries).partition_point(|entry| entry.position.index < first);
+        if let Some(first) = entries.first().map(|entry| entry.position) {
+            let kept = (self.entries).partition_point(|entry| entry.position.index < first.index);
             self.entries.truncate(kept);
+            if let Some(last) = self.entries.last().map(|entry| entry.position) {
+                assert!(
+                    last.index.next() == first.index && last.term <= first.term,
+                    "{first} after {last} in a batch"
+                );
+            }
         }
         self.entries.extend(entries);
     }
@@ -301,6 +310,11 @@ impl Batch {
             return (self, None);
         }
         let entries = self.entries.split_off(fits);
+        assert!(
+            !entries.is_empty() && self.entries.len() == fits,
+            "{fits} entries fit, {} do not",
+            entries.len()
+        );
         let rest = Batch {
             entries,
             ..Batch::default()
@@ -430,10 +444,11 @@ pub struct Engine<T, R: Rules = AllRules> {
     reads: Reads<T>,
     /// Requests of other members to this one.
     asked: Asked,
-    /// Requests that wait for a leader, with their deadlines.
-    leaderless: VecDeque<(Monotonic, Request<T>)>,
-    /// Bytes of their commands.
-    leaderless_bytes: usize,
+    leaderless: Leaderless<T>,
+    /// Number of callers that have no reply yet.
+    callers: usize,
+    /// What clients could see at the end of the last step.
+    seen: Look,
     followers: Followers,
     schedule: Schedule,
     /// A snapshot on disk. The log before it may be deleted when no follower needs that part any longer.
@@ -451,6 +466,8 @@ pub struct Engine<T, R: Rules = AllRules> {
     /// The content of the next batch.
     batch: Batch,
     then: Vec<(NodeId, PeerMessage)>,
+    /// The last entry and the term that were handed to the disk.
+    handed: (LogIndex, Term),
     /// When the present batch was handed to the disk.
     saving: Option<Monotonic>,
     probes: Probes<T>,
@@ -559,6 +576,15 @@ impl<T, R: Rules> Engine<T, R> {
         now: Now,
     ) -> Engine<T, R> {
         let start = now.monotonic;
+        assert!(
+            !settings.tick.is_zero() && settings.election_ticks > 0,
+            "{settings:?} has no ticks"
+        );
+        assert_eq!(
+            state.applied,
+            core.applied(),
+            "the state and the log begin at one snapshot"
+        );
         let estimate = estimate.at_least(state.time, start);
         state.tree.limit_history(settings.history_bytes);
         Engine {
@@ -574,8 +600,9 @@ impl<T, R: Rules> Engine<T, R> {
             forwards: Forwards::new(settings.first_tag),
             reads: Reads::new(settings.first_tag),
             asked: Asked::default(),
-            leaderless: VecDeque::new(),
-            leaderless_bytes: 0,
+            leaderless: Leaderless::default(),
+            callers: 0,
+            seen: Look::default(),
             followers: Followers::default(),
             compacting: None,
             changing: None,
@@ -584,6 +611,7 @@ impl<T, R: Rules> Engine<T, R> {
             installing: None,
             batch: Batch::default(),
             then: Vec::new(),
+            handed: (core.last_position().index, core.ballot().term),
             saving: None,
             probes: Probes::default(),
             full_since: None,
@@ -629,6 +657,8 @@ impl<T, R: Rules> Engine<T, R> {
             Event::Tick => self.tick(),
             Event::GoOn => self.expire_more(),
             Event::Requests(requests) => {
+                let callers = requests.iter().filter(|request| request.has_caller());
+                self.callers += callers.count();
                 self.serve(requests);
                 // This expiry entry goes into the same batch, after the requests. So keys expire even under a constant
                 // load.
@@ -642,6 +672,7 @@ impl<T, R: Rules> Engine<T, R> {
             Event::Stop => self.begin_stop(),
         }
         self.end_step();
+        self.check_step();
         std::mem::take(&mut self.effects)
     }
 
@@ -719,7 +750,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// Bytes of the commands that wait for a leader.
     pub fn leaderless_bytes(&self) -> usize {
-        self.leaderless_bytes
+        self.leaderless.bytes()
     }
 
     // Ticks
@@ -884,6 +915,11 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn publication(&self, events: Vec<Applied>) -> Publication {
+        let (last, index) = (events.last(), self.state.tree.index());
+        assert!(
+            last.is_none_or(|last| last.event.index <= index),
+            "{last:?} is not part of the tree at {index:?}"
+        );
         Publication {
             tree: self.state.tree.clone(),
             applied: self.state.applied,
@@ -924,6 +960,7 @@ impl<T, R: Rules> Engine<T, R> {
             batch.noted = Some((self.estimate.at(self.now.monotonic), self.now.monotonic));
         }
         self.probes.saving.append(&mut self.probes.waiting);
+        self.check_handed(&batch);
         // The messages may depend on entries in the rest.
         let then = match &rest {
             Some(_) => Vec::new(),
@@ -939,9 +976,38 @@ impl<T, R: Rules> Engine<T, R> {
         });
     }
 
+    /// The disk gets one batch at a time, and each continues the log that it has.
+    fn check_handed(&mut self, batch: &Batch) {
+        assert!(
+            self.saving.is_none() || self.installing.is_some(),
+            "a second batch is handed over"
+        );
+        if let Some(first) = batch.entries.first() {
+            let handed = self.handed.0;
+            assert!(
+                first.position.index <= handed.next(),
+                "{} after {handed:?} is handed over",
+                first.position
+            );
+        }
+        if let Some(last) = batch.entries.last() {
+            self.handed.0 = last.position.index;
+        }
+        if let Some(ballot) = batch.ballot {
+            let handed = self.handed.1;
+            assert!(
+                ballot.term >= handed,
+                "{ballot:?} after {handed:?} is handed over"
+            );
+            self.handed.1 = ballot.term;
+        }
+    }
+
     // Replies
 
     fn reply(&mut self, caller: T, outcome: Outcome) {
+        assert!(self.callers > 0, "a reply to a caller that has one");
+        self.callers -= 1;
         self.effects.replies.push(Reply { caller, outcome });
     }
 
@@ -949,14 +1015,14 @@ impl<T, R: Rules> Engine<T, R> {
         let mut callers = self.tickets.drain();
         callers.extend(self.forwards.drain());
         self.fail(callers, failure);
-        self.leaderless_bytes = 0;
-        for (_, request) in std::mem::take(&mut self.leaderless) {
+        for (_, request) in self.leaderless.take() {
             self.refuse(request, failure);
         }
         let readers = self.reads.drain();
         self.fail(readers, failure);
         let probes = self.probes.drain();
         self.fail(probes, failure);
+        assert_eq!(self.pending(), 0, "requests wait after all have failed");
     }
 
     fn fail(&mut self, callers: Vec<T>, failure: Failure) {

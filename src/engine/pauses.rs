@@ -37,6 +37,11 @@ impl Pauses {
         let pause = self.0.entry(to).or_insert(first);
         pause.until = Some(now + pause.next);
         pause.next = (2 * pause.next).min(LONGEST);
+        assert!(
+            pause.next > SHORTEST && pause.next <= LONGEST,
+            "a pause of {:?}",
+            pause.next
+        );
     }
 
     /// `to` has installed a snapshot.

@@ -129,9 +129,12 @@ impl<T, R: Rules> Engine<T, R> {
             entry::stamp(Arc::make_mut(&mut order), stamp);
             order
         });
-        let commands = stamped.collect();
-        let term = Some(term);
+        let commands: Vec<Arc<[u8]>> = stamped.collect();
+        let (term, count) = (Some(term), commands.len());
         let (accepted, _) = self.input(Input::Propose { term, commands });
+        if let Some(first) = accepted {
+            self.check_appended(first, count);
+        }
         accepted.is_some()
     }
 

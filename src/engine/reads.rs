@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, VecDeque};
 /// The readers, in the order of their questions.
 pub struct Reads<T> {
     waiting: VecDeque<Question<T>>,
+    /// Number of the readers of all questions.
+    callers: usize,
     last_id: u64,
 }
 
@@ -49,6 +51,7 @@ impl<T> Reads<T> {
     pub fn new(seed: u64) -> Reads<T> {
         Reads {
             waiting: VecDeque::new(),
+            callers: 0,
             last_id: seed | QUESTION,
         }
     }
@@ -67,6 +70,8 @@ impl<T> Reads<T> {
     /// Adds readers that share one question, and returns its id.
     pub fn ask(&mut self, readers: Vec<T>, now: Monotonic, deadline: Monotonic) -> u64 {
         let id = self.fresh_id();
+        assert!(id & QUESTION != 0, "{id} could be a forward's number");
+        self.callers += readers.len();
         self.waiting.push_back(Question {
             id,
             index: None,
@@ -124,6 +129,11 @@ impl<T> Reads<T> {
         self.waiting.is_empty()
     }
 
+    /// Number of readers.
+    pub fn caller_count(&self) -> usize {
+        self.callers
+    }
+
     pub fn drain(&mut self) -> Vec<T> {
         self.take(|_| true)
     }
@@ -144,8 +154,16 @@ impl<T> Reads<T> {
             return VecDeque::new();
         }
         let all = std::mem::take(&mut self.waiting);
-        let (taken, kept) = all.into_iter().partition(chosen);
+        let (taken, kept): (VecDeque<Question<T>>, _) = all.into_iter().partition(chosen);
         self.waiting = kept;
+        let readers = taken.iter().map(|question| question.readers.len());
+        let readers: usize = readers.sum();
+        assert!(
+            readers <= self.callers,
+            "{readers} of {} readers",
+            self.callers
+        );
+        self.callers -= readers;
         taken
     }
 }

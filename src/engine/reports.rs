@@ -105,6 +105,11 @@ impl<T, R: Rules> Engine<T, R> {
         callers.extend(self.forwards.drain());
         callers.extend(self.probes.drain());
         self.fail(callers, Failure::DiskFull);
+        assert!(
+            self.tickets.is_empty() && self.forwards.is_empty(),
+            "{} writes wait for a full disk",
+            self.pending()
+        );
         if !self.serves_reads() {
             let readers = self.reads.drain();
             self.fail(readers, Failure::DiskFull);
@@ -243,6 +248,11 @@ impl<T, R: Rules> Engine<T, R> {
         let Some(mark) = self.core.mark_at(applied) else {
             unreachable!("what is applied ({applied:?}) is committed and in the log")
         };
+        assert_eq!(mark.position.index, applied, "{mark:?} is of this state");
+        assert!(
+            self.installing.is_none(),
+            "a snapshot at {applied:?} of a state that is being replaced"
+        );
         self.schedule.begun();
         let state = self.state.clone();
         self.effects
@@ -251,6 +261,11 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn snapshot_saved(&mut self, mark: SnapshotMetadata, bytes: u64) {
+        let (at, applied) = (mark.position, self.state.applied);
+        assert!(
+            at.index <= applied,
+            "a snapshot at {at}, applied {applied:?}"
+        );
         self.schedule.ended(Some(bytes));
         self.has_room();
         self.has_snapshot = true;
@@ -366,6 +381,7 @@ impl<T, R: Rules> Engine<T, R> {
         let Some(incoming) = &self.installing else {
             unreachable!("the core installs a snapshot when one was received")
         };
+        let incoming_at = incoming.mark.position;
         self.note(Note::Installs {
             at: mark.position,
             bytes: incoming.bytes,
@@ -375,6 +391,11 @@ impl<T, R: Rules> Engine<T, R> {
         }
         self.compacting = None;
         let at = mark.position;
+        assert_eq!(
+            at, incoming_at,
+            "the snapshot that was received is installed"
+        );
+        self.handed.0 = at.index;
         self.effects.disk.push(DiskJob::Install(mark));
         if !self.rules.keeps(Rule::InstalledByTheDisk) {
             self.installed(at);
@@ -407,9 +428,18 @@ impl<T, R: Rules> Engine<T, R> {
             !self.unpublished,
             "{position} replaces what nobody was shown"
         );
+        let applied = self.state.applied;
+        assert!(
+            position.index > applied,
+            "{position} is installed after {applied:?}"
+        );
+        assert_eq!(state.applied, position.index, "the state is of {position}");
         self.applied_term = position.term;
         self.state = state;
         self.estimate = self.estimate.at_least(self.state.time, self.now.monotonic);
+        self.check_estimate();
+        // A member's snapshot is not checked against what this member has shown.
+        self.seen = self.look();
         self.state.tree.limit_history(self.settings.history_bytes);
         self.members_changed();
         let publication = self.publication(Vec::new());

@@ -87,6 +87,14 @@ impl<T> Request<T> {
         }
     }
 
+    /// Whether it needs a reply.
+    pub(super) fn has_caller(&self) -> bool {
+        match self {
+            Request::Propose(proposal) | Request::Change(proposal) => proposal.caller.is_some(),
+            Request::Read(_) | Request::Copy(_) | Request::Probe(_) => true,
+        }
+    }
+
     /// The caller, if there is one.
     pub fn into_caller(self) -> Option<T> {
         match self {

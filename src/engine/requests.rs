@@ -7,7 +7,7 @@ use super::peer_message::PeerMessage;
 use super::request::{Effect, Failure, Outcome, Proposal, Query, Request, Task};
 use super::rules::{Rule, Rules};
 use super::time::Monotonic;
-use super::{Engine, LEADERLESS_BYTES_MAX, TICKETS_MAX, entry};
+use super::{Engine, TICKETS_MAX, entry};
 use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal, Term};
 use crate::tree::{ClusterTime, Stamp};
 use core::time::Duration;
@@ -135,11 +135,23 @@ impl<T, R: Rules> Engine<T, R> {
         });
         match (accepted, refused) {
             (Some(first), None) => {
+                self.check_appended(first, askers.len());
                 self.hand_out_tickets(first, askers);
             }
             (None, Some(refusal)) => self.refused(refusal, &commands, askers),
             both => unreachable!("a proposal is accepted or refused, not {both:?}"),
         }
+    }
+
+    /// Each caller waits for the entry of its own command: `commands` entries were appended, from `first` on.
+    pub(super) fn check_appended(&self, first: Position, commands: usize) {
+        let (term, last) = (self.core.term(), self.core.last_position());
+        assert_eq!(first.term, term, "{first} is appended in {term:?}");
+        assert_eq!(
+            first.index.after(commands),
+            last.index.next(),
+            "{commands} entries from {first} on end at {last}"
+        );
     }
 
     fn hand_out_tickets(&mut self, first: Position, askers: Vec<Proposal<T>>) {
@@ -241,6 +253,7 @@ impl<T, R: Rules> Engine<T, R> {
         let (accepted, refused) = self.input(input);
         match (accepted, refused) {
             (Some(position), None) => {
+                self.check_appended(position, 1);
                 self.changing = Some(position);
                 Ok(position)
             }
@@ -321,11 +334,7 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn await_leader(&mut self, give_up: Monotonic, request: Request<T>) {
-        let bytes = self.leaderless_bytes + request.bytes();
-        if self.leaderless_bytes == 0 || bytes <= LEADERLESS_BYTES_MAX {
-            self.leaderless_bytes = bytes;
-            self.leaderless.push_back((give_up, request));
-        } else {
+        if let Err(request) = self.leaderless.push(give_up, request) {
             self.refuse(request, Failure::Overloaded);
         }
     }
@@ -334,8 +343,7 @@ impl<T, R: Rules> Engine<T, R> {
     pub(super) fn retry_leaderless(&mut self, now: Monotonic) {
         let led = self.core.leader().is_some();
         let mut served = Vec::new();
-        self.leaderless_bytes = 0;
-        for (give_up, request) in std::mem::take(&mut self.leaderless) {
+        for (give_up, request) in self.leaderless.take() {
             match request {
                 request if now >= give_up => self.refuse(request, Failure::TimedOut),
                 request if led => served.push(request),

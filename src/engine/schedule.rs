@@ -96,6 +96,7 @@ impl Schedule {
 
     /// A snapshot is running. It covers everything applied so far.
     pub fn begun(&mut self) {
+        assert!(self.running.is_none(), "a second snapshot of {self:?}");
         self.hurried = false;
         self.running = Some((self.entries, self.log_bytes));
     }
@@ -105,6 +106,10 @@ impl Schedule {
         let covered = self.running.take();
         match (bytes, covered) {
             (Some(bytes), Some((entries, log_bytes))) => {
+                assert!(
+                    entries <= self.entries && log_bytes <= self.log_bytes,
+                    "the snapshot covers more than there is: {self:?}"
+                );
                 self.entries -= entries;
                 self.log_bytes -= log_bytes;
                 self.snapshot_bytes = bytes;

@@ -122,8 +122,13 @@ impl State {
 
     fn order(&mut self, bytes: &[u8]) -> Result<Outcome, Malformed> {
         let (mut stamp, order) = entry::decode(bytes)?;
-        let asked = stamp.cluster;
+        let (asked, before) = (stamp.cluster, self.time);
         self.time = self.time.max(stamp.cluster);
+        assert!(
+            self.time >= before,
+            "cluster time {before:?} went back to {:?}",
+            self.time
+        );
         // A new leader may stamp an entry with an earlier time than its predecessor. A time to live counts from the
         // latest time in the log. Otherwise the key would expire early by the difference.
         stamp.cluster = self.time;

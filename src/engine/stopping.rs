@@ -28,6 +28,7 @@ pub(super) struct Stopping {
 impl<T, R: Rules> Engine<T, R> {
     /// Requests received before this call are finished. Later ones are refused.
     pub(super) fn begin_stop(&mut self) {
+        assert!(self.stopping.is_none(), "a member stops once");
         let led = self.core.is_leader() && self.core.membership().voters.len() > 1;
         if led && self.rules.keeps(Rule::StopHandsOver) {
             self.input(Input::Transfer { to: None });

@@ -31,10 +31,10 @@ impl<T> Default for Tickets<T> {
 impl<T> Tickets<T> {
     /// Adds a write. Positions increase. Deadlines do not: a request that has waited for a leader has less time left.
     pub fn push(&mut self, position: Position, deadline: Monotonic, waiter: T) {
-        debug_assert!(
-            self.waiting
-                .back()
-                .is_none_or(|last| last.position < position)
+        let last = self.waiting.back().map(|last| last.position);
+        assert!(
+            last.is_none_or(|last| last < position),
+            "{position} waits after {last:?}"
         );
         self.waiting.push_back(Ticket {
             position,

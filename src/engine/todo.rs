@@ -48,7 +48,12 @@ impl<T, R: Rules> Engine<T, R> {
         if let Some(mark) = todo.install {
             self.install(mark);
         }
-        if todo.ballot.is_some() {
+        if let Some(ballot) = todo.ballot {
+            let waits = self.batch.ballot;
+            assert!(
+                waits.is_none_or(|waits| waits.term <= ballot.term),
+                "{ballot:?} after {waits:?}"
+            );
             self.batch.ballot = todo.ballot;
         }
         self.batch.add(todo.append);
@@ -134,12 +139,25 @@ impl<T, R: Rules> Engine<T, R> {
         }
         // The leader that stamped these entries was ahead of this member's estimate.
         self.estimate = self.estimate.at_least(self.state.time, self.now.monotonic);
+        self.check_estimate();
+    }
+
+    /// Cluster time is never before the time of an applied entry.
+    pub(super) fn check_estimate(&self) {
+        let (now, least) = (self.cluster_time(), self.state.time);
+        assert!(now >= least, "cluster time {now:?}, applied {least:?}");
     }
 
     /// The caller that waits for this entry. The first entry of a term shows that commands which were forwarded in
     /// earlier terms and not applied yet are lost.
     fn caller_of(&mut self, entry: &Entry) -> Option<T> {
         let Position { term, .. } = entry.position;
+        assert!(
+            term >= self.applied_term,
+            "{} is applied after an entry of {:?}",
+            entry.position,
+            self.applied_term
+        );
         if term > self.applied_term {
             self.applied_term = term;
             self.end_forwards_before(term);

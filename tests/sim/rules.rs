@@ -79,7 +79,7 @@ rules! {
 const ENGINE_RULES: &[(Rule, u64, u64, &str)] = &[
     (Rule::ForwardsEndWithTheirTerm, 0, 3, "forwarded in Term"),
     (Rule::SentOnce, 0, 3, "forwarded in Term"),
-    (Rule::TicketNamesItsTerm, 1, 3, "replies: "),
+    (Rule::TicketNamesItsTerm, 1, 3, "requests without a reply"),
     (Rule::NotTakenMeansNotAppended, 0, 3, "its client waits"),
     (Rule::ReadAsks, 15, 3, "not linearizable"),
     (Rule::ReadIdIsNew, 190, 3, "not linearizable"),
