@@ -1,6 +1,10 @@
 //! Tests that step one engine by hand. The test plays the disk, the clock and the other members.
 
+mod forwarding;
+mod full_disk;
 mod hostile;
+mod requests;
+mod snapshots;
 
 use super::members::{Member, Members, Published};
 use super::peer_message::PeerMessage;
@@ -63,6 +67,10 @@ struct Bench {
     waiting: VecDeque<Vec<(NodeId, PeerMessage)>>,
     /// Commands in sent forwards.
     forwarded: usize,
+    /// Sent requests to a leader, and replies to such requests.
+    asked: Vec<(NodeId, PeerMessage)>,
+    /// Positions before which the log was cut.
+    cut_at: Vec<LogIndex>,
     /// The newest cluster time in a sent message.
     told: ClusterTime,
     notes: Vec<Note>,
@@ -105,6 +113,8 @@ impl Bench {
             sent: Vec::new(),
             waiting: VecDeque::new(),
             forwarded: 0,
+            asked: Vec::new(),
+            cut_at: Vec::new(),
             told: ClusterTime(0),
             notes: Vec::new(),
             removed: false,
@@ -126,6 +136,7 @@ impl Bench {
                 }
                 DiskJob::Snapshot(_) => self.snapshots += 1,
                 DiskJob::Reserve(bytes) => self.reserves.push(bytes),
+                DiskJob::Compact(mark) => self.cut_at.push(mark.position.index),
                 _ => {}
             }
         }
@@ -141,8 +152,12 @@ impl Bench {
                     self.told = self.told.max(time);
                     self.sent.push((to, message.body));
                 }
-                PeerMessage::Forward { orders, .. } => self.forwarded += orders.len(),
-                _ => {}
+                other => {
+                    if let PeerMessage::Forward { orders, .. } = &other {
+                        self.forwarded += orders.len();
+                    }
+                    self.asked.push((to, other));
+                }
             }
         }
     }
@@ -188,14 +203,21 @@ impl Bench {
 
     /// Ticks, while the followers answer heartbeats.
     fn tick_led(&mut self, ticks: u32) {
+        self.tick_answered_by(&[TWO, THREE, LEARNER], ticks);
+    }
+
+    /// Ticks, while only these members answer heartbeats.
+    fn tick_answered_by(&mut self, living: &[NodeId], ticks: u32) {
         for _ in 0..ticks {
             self.tick();
             let term = self.term();
             for (to, body) in std::mem::take(&mut self.sent) {
-                if let Body::Heartbeat { round, .. } = body {
-                    self.hear(to, term, Body::HeartbeatReply { round });
-                } else {
-                    self.sent.push((to, body));
+                match body {
+                    Body::Heartbeat { round, .. } if living.contains(&to) => {
+                        self.hear(to, term, Body::HeartbeatReply { round });
+                    }
+                    Body::Heartbeat { .. } => {}
+                    body => self.sent.push((to, body)),
                 }
             }
         }
@@ -203,6 +225,60 @@ impl Bench {
 
     fn term(&self) -> u64 {
         self.engine.core().term().0
+    }
+
+    /// Follows TWO in this term.
+    fn follow(&mut self, term: u64) -> Effects<u64> {
+        let commit = Position::default();
+        let effects = self.hear(TWO, term, Body::Heartbeat { round: 1, commit });
+        self.store_all();
+        effects
+    }
+
+    /// Ticks for this long, while TWO leads in this term. Returns the replies.
+    fn tick_following(&mut self, term: u64, span: Duration) -> Vec<(u64, Outcome)> {
+        let (end, mut replies) = (self.now + span, Vec::new());
+        while self.now < end {
+            self.now = self.now + TICK;
+            let effects = self.step(Event::Tick);
+            let heard = self.follow(term);
+            replies.extend(effects.replies.into_iter().chain(heard.replies));
+        }
+        let outcome = |reply: super::request::Reply<u64>| (reply.caller, reply.outcome);
+        replies.into_iter().map(outcome).collect()
+    }
+
+    /// One message from another member that is not raft's.
+    fn hear_other(&mut self, from: NodeId, message: PeerMessage) -> Effects<u64> {
+        let messages = vec![message];
+        self.step(Event::Peers(vec![PeerEvent::Messages { from, messages }]))
+    }
+
+    fn request(&mut self, request: Request<u64>) -> Effects<u64> {
+        self.step(Event::Requests(vec![request]))
+    }
+
+    /// The numbers of the read indexes that it asked TWO for.
+    fn questions(&self) -> Vec<u64> {
+        let number = |(to, message): &(NodeId, PeerMessage)| match message {
+            PeerMessage::AskIndex { number } if *to == TWO => Some(*number),
+            _ => None,
+        };
+        self.asked.iter().filter_map(number).collect()
+    }
+
+    /// The numbers and terms of the commands that it forwarded to TWO.
+    fn forwards(&self) -> Vec<(u64, Term)> {
+        let number = |(to, message): &(NodeId, PeerMessage)| match message {
+            PeerMessage::Forward { number, term, .. }
+            | PeerMessage::Change { number, term, .. }
+                if *to == TWO =>
+            {
+                Some((*number, *term))
+            }
+            _ => None,
+        };
+        self.asked.iter().filter_map(number).collect()
     }
 
     /// Makes this member leader, with a committed first entry of its term.
@@ -290,6 +366,22 @@ impl Bench {
             |(to, body): &&(NodeId, Body)| *to == node && matches!(body, Body::Append { .. });
         self.sent.iter().filter(is_append).count()
     }
+}
+
+/// The failures among the replies, each with its caller.
+fn failures(effects: &Effects<u64>) -> Vec<(u64, Failure)> {
+    let failure = |reply: &super::request::Reply<u64>| match reply.outcome {
+        Outcome::Failed(failure) => Some((reply.caller, failure)),
+        _ => None,
+    };
+    effects.replies.iter().filter_map(failure).collect()
+}
+
+/// A write of a value of this many bytes.
+fn set(bytes: usize) -> Vec<u8> {
+    let mut command = Command::new(Action::Set, Key::new(b"/a"));
+    command.value = "v".repeat(bytes).as_str().into();
+    entry::tree(&command)
 }
 
 fn at(monotonic: Monotonic) -> Now {
