@@ -2,7 +2,7 @@
 //! published dashboards work with this server. Other metrics are named `edgetcd_…`.
 //!
 //! Some of etcd's metrics have no exact equivalent here. A metric that dashboards use keeps its name, and its `HELP`
-//! says what it measures here. The disk of the keys is the log with its snapshots. A backend commit is a batch that was
+//! describes what it measures here. The disk of the keys is the log with its snapshots. A backend commit is a batch that was
 //! applied to the tree in memory and published. The clients' gRPC is HTTP. If etcd's type contradicts the name (a gauge
 //! whose name ends in `_total`), the type here follows the name: `promtool check metrics` reports nothing.
 //!
@@ -60,11 +60,11 @@ fn identity(api: &Api, page: &mut Page) {
     let cluster = ETCD_VERSION.rsplit_once('.').map_or("", |(minor, _)| minor);
     let own = env!("CARGO_PKG_VERSION");
     let mut one = |name, help, label, value| page.gauges(name, help).sample(&[(label, value)], 1);
-    let help = "This member's id.";
+    let help = "The id of this member.";
     one("etcd_server_id", help, "server_id", &id);
     let help = "The version of etcd whose API this is.";
     one("etcd_server_version", help, "server_version", ETCD_VERSION);
-    let help = "That version without its patch.";
+    let help = "The minor version of etcd whose API this is.";
     one("etcd_cluster_version", help, "cluster_version", cluster);
     let help = "The version of edgetcd.";
     one("edgetcd_build_info", help, "version", own);
@@ -74,31 +74,39 @@ fn raft(api: &Api, page: &mut Page) {
     let status = api.replica.status();
     let led = u8::from(status.leader().is_some());
     let leads = u8::from(status.is_leader());
-    page.gauge("etcd_server_has_leader", "Whether a leader is known.", led);
-    page.gauge("etcd_server_is_leader", "Whether this member leads.", leads);
+    page.gauge(
+        "etcd_server_has_leader",
+        "Whether this member knows a leader (1) or not (0).",
+        led,
+    );
+    page.gauge(
+        "etcd_server_is_leader",
+        "Whether this member is the leader (1) or not (0).",
+        leads,
+    );
     page.gauge(
         "etcd_server_is_learner",
-        "Whether this member has no vote yet.",
+        "Whether this member is a learner, without a vote (1), or a voter (0).",
         u8::from(status.is_learner()),
     );
     page.counter(
         "etcd_server_leader_changes_seen_total",
-        "Leaders seen since the start.",
+        "Number of leader changes that this process has seen.",
         status.leader_changes(),
     );
     page.gauge(
         "edgetcd_raft_term",
-        "The newest term seen.",
+        "The newest raft term that this member knows.",
         status.term().0,
     );
     page.gauge(
         "edgetcd_members",
-        "Members of the cluster, learners included.",
+        "Number of members of the cluster, including learners.",
         status.members().iter().count(),
     );
     page.gauge(
         "edgetcd_learners",
-        "Members without a vote.",
+        "Number of learners in the cluster.",
         status.learners(),
     );
 }
@@ -108,47 +116,47 @@ fn proposals(api: &Api, page: &mut Page) {
     let (applied, committed) = (status.applied().0, status.commit().0);
     page.counter(
         "etcd_server_proposals_committed_total",
-        "The last entry known to be committed.",
+        "Index of the last entry that this member knows to be committed.",
         committed,
     );
     page.counter(
         "etcd_server_proposals_applied_total",
-        "The last entry applied.",
+        "Index of the last entry that this member has applied.",
         applied,
     );
     page.gauge(
         "etcd_server_proposals_pending",
-        "Requests that wait for their entry or for a leader.",
+        "Number of requests that wait for their entry or for a leader.",
         status.proposals_pending(),
     );
     page.counter(
         "etcd_server_proposals_failed_total",
-        "Requests answered with error 300.",
+        "Number of requests answered with error 300.",
         status.proposals_failed(),
     );
     page.gauge(
         "edgetcd_apply_lag_entries",
-        "Entries committed and not applied yet.",
+        "Number of entries that are committed but not applied yet.",
         committed.saturating_sub(applied),
     );
     page.gauge(
         "edgetcd_apply_lag_seconds",
-        "How long one of them has waited.",
+        "How long the oldest committed entry has waited to be applied, in seconds.",
         status.apply_lag().as_secs_f64(),
     );
     page.gauge(
         "edgetcd_uncommitted_bytes",
-        "Taken by this member as the leader and not committed yet.",
+        "Bytes of entries that this member has appended as the leader and that are not committed yet.",
         status.uncommitted_bytes(),
     );
     page.gauge(
         "edgetcd_backlog_bytes",
-        "Requests that wait for the raft thread, or there for a leader.",
+        "Bytes of requests that wait for the raft thread or for a leader.",
         api.replica.backlog_bytes(),
     );
     page.gauge(
         "edgetcd_disk_full",
-        "Whether writes are refused for want of space.",
+        "Whether this member refuses writes because its disk is full (1) or not (0).",
         u8::from(status.disk_full()),
     );
 }
@@ -159,7 +167,7 @@ fn store(api: &Api, page: &mut Page) {
     let reads = |recursive| api.counts.reads(true, recursive) + api.counts.reads(false, recursive);
     let mut family = page.counters(
         "etcd_debugging_store_reads_total",
-        "Nodes looked up by this member for its clients, found or not.",
+        "Number of nodes that this member has looked up for its clients, including missing ones.",
     );
     family.sample(&[("action", "get")], reads(false));
     family.sample(&[("action", "getRecursive")], reads(true));
@@ -179,41 +187,41 @@ fn store(api: &Api, page: &mut Page) {
     ];
     let mut family = page.counters(
         "etcd_debugging_store_writes_total",
-        "Writes applied since the cluster began, refused ones included.",
+        "Number of writes applied since the cluster was founded, including refused ones.",
     );
     for (action, count) in writes {
         family.sample(&[("action", action)], count);
     }
     page.counter(
         "etcd_debugging_store_expires_total",
-        "Nodes expired since the cluster began.",
+        "Number of nodes that have expired since the cluster was founded.",
         stats.expire_count,
     );
     page.counter(
         "etcd_debugging_store_watch_requests_total",
-        "Watches asked of this member.",
+        "Number of watches that clients have requested from this member.",
         api.counts.watches(),
     );
     page.gauge(
         "etcd_debugging_store_watchers",
-        "Watches parked now.",
+        "Number of watches that wait for an event now.",
         api.hub.watchers(),
     );
     let history = view.tree.history();
     let (first, last) = (history.first(), history.last());
     page.gauge(
         "edgetcd_history_events",
-        "Past events that a watch can still ask for.",
+        "Number of past events that a watch with waitIndex can read.",
         history.len(),
     );
     page.gauge(
         "edgetcd_history_first_index",
-        "The oldest of them, 0 if there are none: an older waitIndex gets error 401.",
+        "Index of the oldest past event in the history, 0 if it is empty. A watch with a smaller waitIndex gets error 401.",
         first.map_or(0, |index| index.0),
     );
     page.gauge(
         "edgetcd_history_last_index",
-        "The newest of them, 0 if there are none.",
+        "Index of the newest past event in the history, 0 if it is empty.",
         last.map_or(0, |index| index.0),
     );
 }
@@ -222,14 +230,14 @@ fn requests(api: &Api, page: &mut Page) {
     let counts = &api.counts;
     let mut family = page.counters(
         "etcd_http_received_total",
-        "Requests of the key space with good parameters, without watches; QGET: quorum reads.",
+        "Number of requests for keys with valid parameters, without watches. QGET: quorum reads.",
     );
     for method in Method::ALL {
         family.sample(&[("method", method.label())], counts.received(method));
     }
     let mut family = page.counters(
         "etcd_http_failed_total",
-        "Those of them that were answered with an error, and watches that were.",
+        "Number of requests for keys and watches that were answered with an error.",
     );
     for method in Method::ALL {
         for (code, count) in counts.failures(method) {
@@ -239,7 +247,7 @@ fn requests(api: &Api, page: &mut Page) {
     }
     let mut family = page.histograms(
         "etcd_http_successful_duration_seconds",
-        "From the request to its answer; plain reads: the whole round of the worker that served them.",
+        "Time from a request for keys to its response. Reads without a quorum: the duration of the worker's whole round.",
     );
     for method in Method::ALL {
         let times = counts.times(method);
@@ -253,7 +261,7 @@ fn log(api: &Api, page: &mut Page) {
     let wal = &api.wal;
     page.histogram(
         "etcd_disk_wal_fsync_duration_seconds",
-        "How long syncs of the log took.",
+        "Duration of the syncs of the log.",
         &wal.syncs.read(),
     );
     page.counter(
@@ -263,12 +271,12 @@ fn log(api: &Api, page: &mut Page) {
     );
     page.gauge(
         "edgetcd_wal_segments",
-        "Files of the log in use.",
+        "Number of files of the log that are in use.",
         read(&wal.segments),
     );
     page.histogram(
         "etcd_disk_backend_commit_duration_seconds",
-        "Here: applying what was committed together to the tree in memory, and showing it.",
+        "Here: the time to apply a batch of committed entries to the tree in memory and to publish it.",
         &api.replica.status().commits().read(),
     );
 }
@@ -285,18 +293,21 @@ fn wear(api: &Api, page: &mut Page) {
     family.sample(&[("what", "log")], log);
     family.sample(&[("what", "zeros")], zeros);
     family.sample(&[("what", "snapshots")], snapshots);
-    let mut family = page.counters("edgetcd_disk_syncs_total", "Syncs that stored something.");
+    let mut family = page.counters(
+        "edgetcd_disk_syncs_total",
+        "Number of syncs that stored data.",
+    );
     family.sample(&[("what", "log")], wal.syncs.read().count());
     family.sample(&[("what", "snapshots")], wal.snapshot_syncs.read().count());
     let accepted = api.replica.status().accepted_bytes();
     page.counter(
         "edgetcd_client_written_bytes_total",
-        "Keys and values of the changes applied here, whichever member was asked.",
+        "Bytes of keys and values in the changes that this member has applied, through whichever member they were requested.",
         accepted,
     );
     page.gauge(
         "edgetcd_disk_bytes_per_client_byte",
-        "The bytes given to the disk by those of clients, since the start; NaN before the first change.",
+        "Bytes written to the disk per byte of keys and values, since the start. NaN before the first change.",
         match accepted {
             0 => f64::NAN,
             accepted => (log + zeros + snapshots) as f64 / accepted as f64,
@@ -305,7 +316,7 @@ fn wear(api: &Api, page: &mut Page) {
     if let Some(bytes) = process::written_bytes() {
         page.counter(
             "edgetcd_process_written_bytes_total",
-            "Given to storage for this process as the kernel counts it, its log lines included if they go to a file.",
+            "Bytes that this process has written to storage, as counted by the kernel, including log lines if they go to a file.",
             bytes,
         );
     }
@@ -315,12 +326,12 @@ fn snapshots(api: &Api, page: &mut Page) {
     let status = api.replica.status();
     page.histogram(
         "etcd_snap_fsync_duration_seconds",
-        "How long syncs of snapshots took, sent ones included; a large one is synced several times.",
+        "Duration of the syncs of snapshot files, including received snapshots. A large snapshot is synced several times.",
         &api.wal.snapshot_syncs.read(),
     );
     page.histogram(
         "etcd_debugging_snap_save_total_duration_seconds",
-        "How long this member's own snapshots took, from the state to a file that a start can use.",
+        "Duration of this member's own snapshots, until the file is complete.",
         &status.snapshots().read(),
     );
     let Some(last) = status.last_snapshot() else {
@@ -328,17 +339,17 @@ fn snapshots(api: &Api, page: &mut Page) {
     };
     page.gauge(
         "edgetcd_snapshot_last_bytes",
-        "Of the last of those.",
+        "Size of this member's last own snapshot.",
         last.bytes,
     );
     page.gauge(
         "edgetcd_snapshot_last_duration_seconds",
-        "How long that took.",
+        "Duration of this member's last own snapshot.",
         last.took.as_secs_f64(),
     );
     page.gauge(
         "edgetcd_snapshot_last_timestamp_seconds",
-        "When it was finished, since 1970.",
+        "Time at which this member's last own snapshot was complete, in seconds since 1970.",
         seconds(last.at),
     );
 }
@@ -357,7 +368,7 @@ fn space(api: &Api, page: &mut Page) {
     ] {
         page.gauge(
             name,
-            "Here: what the log and the snapshots take of the disk.",
+            "Here: the disk space that the log and the snapshots use.",
             occupied,
         );
     }
@@ -367,12 +378,15 @@ fn space(api: &Api, page: &mut Page) {
         .collect();
     let mut family = page.gauges(
         "edgetcd_disk_free_bytes",
-        "Left on the file system of this folder for a process that is not root.",
+        "Free bytes on the file system of this directory, for a process that is not root.",
     );
     for (name, room) in &rooms {
         family.sample(&[("dir", name)], room.free_bytes);
     }
-    let mut family = page.gauges("edgetcd_disk_size_bytes", "The size of that file system.");
+    let mut family = page.gauges(
+        "edgetcd_disk_size_bytes",
+        "Size of the file system of this directory.",
+    );
     for (name, room) in &rooms {
         family.sample(&[("dir", name)], room.bytes);
     }
@@ -385,42 +399,42 @@ fn clients(api: &Api, page: &mut Page) {
     let http_server = counters.read();
     page.counter(
         "etcd_network_client_grpc_received_bytes_total",
-        "Here: bytes that came in by the client port, all of it HTTP.",
+        "Here: bytes received on the client port (HTTP).",
         http_server.received_bytes,
     );
     page.counter(
         "etcd_network_client_grpc_sent_bytes_total",
-        "Here: bytes that went out by the client port, all of it HTTP.",
+        "Here: bytes sent on the client port (HTTP).",
         http_server.sent_bytes,
     );
     page.gauge(
         "edgetcd_http_connections",
-        "Clients' connections open now.",
+        "Number of open client connections.",
         http_server.open,
     );
     page.counter(
         "edgetcd_http_connections_total",
-        "Clients' connections accepted.",
+        "Number of accepted client connections.",
         http_server.accepted,
     );
     page.counter(
         "edgetcd_http_refused_total",
-        "Connections refused because too many were open.",
+        "Number of client connections that were refused because too many were open.",
         http_server.refused,
     );
     page.counter(
         "edgetcd_http_requests_total",
-        "Requests of any kind.",
+        "Number of requests on the client port, of any kind.",
         http_server.requests,
     );
     page.gauge(
         "edgetcd_streams_unsent_bytes",
-        "Events that streams have not sent to their clients yet; an event counts once.",
+        "Bytes of events that streams have not sent to their clients yet. An event counts once.",
         http_server.streams_bytes,
     );
     page.counter(
         "edgetcd_streams_cut_total",
-        "Streams cut because these events used too much memory.",
+        "Number of streams that were closed because unsent events used too much memory.",
         http_server.streams_cut,
     );
 }
@@ -434,7 +448,7 @@ fn peers(api: &Api, page: &mut Page) {
         .collect();
     let mut family = page.gauges(
         "etcd_network_active_peers",
-        "Whether messages can go to that member and come from it.",
+        "Whether the connections to and from that member are open (1) or not (0).",
     );
     for (id, stats) in &all {
         let both = stats.sent.since.is_some() && stats.received.since.is_some();
@@ -442,42 +456,42 @@ fn peers(api: &Api, page: &mut Page) {
     }
     let mut family = page.counters(
         "etcd_network_peer_sent_bytes_total",
-        "Messages to that member, without snapshots.",
+        "Bytes of messages sent to that member, without snapshots.",
     );
     for (id, stats) in &all {
         family.sample(&[("To", id)], stats.sent.bytes);
     }
     let mut family = page.counters(
         "etcd_network_peer_received_bytes_total",
-        "Messages from that member, without snapshots.",
+        "Bytes of messages received from that member, without snapshots.",
     );
     for (id, stats) in &all {
         family.sample(&[("From", id)], stats.received.bytes);
     }
     let mut family = page.counters(
         "etcd_network_peer_sent_failures_total",
-        "Messages to that member that found no room or no connection.",
+        "Number of messages to that member that were dropped, because its queue was full or there was no connection.",
     );
     for (id, stats) in &all {
         family.sample(&[("To", id)], stats.dropped);
     }
     let mut family = page.counters(
         "edgetcd_snapshots_sent_total",
-        "Snapshots that this member has sent to that one, and that it has installed.",
+        "Number of snapshots that this member has sent and that member has installed.",
     );
     for (id, stats) in &all {
         family.sample(&[("To", id)], stats.snapshots);
     }
     let mut family = page.counters(
         "edgetcd_snapshots_send_failures_total",
-        "Snapshots that could not be sent to that member, or that it could not use, as with a full disk.",
+        "Number of snapshots that could not be sent to that member, or that it could not install, for example with a full disk.",
     );
     for (id, stats) in &all {
         family.sample(&[("To", id)], stats.snapshot_failures);
     }
     let mut family = page.histograms(
         "etcd_network_peer_round_trip_time_seconds",
-        "From a heartbeat of this member, while it led, to its answer.",
+        "Time from a heartbeat of this member as the leader to the reply of that member.",
     );
     for (id, times) in api.replica.status().round_trips() {
         let id = format!("{:x}", id.0);
@@ -489,33 +503,33 @@ fn process(api: &Api, page: &mut Page) {
     let usage = process::read();
     page.counter(
         "process_cpu_seconds_total",
-        "User and system time.",
+        "User and system CPU time in seconds.",
         usage.cpu.as_secs_f64(),
     );
     page.gauge(
         "process_resident_memory_bytes",
-        "Memory in use.",
+        "Resident memory size in bytes.",
         usage.resident_bytes,
     );
     page.gauge(
         "process_virtual_memory_bytes",
-        "Addresses in use.",
+        "Virtual memory size in bytes.",
         usage.virtual_bytes,
     );
     page.gauge(
         "process_open_fds",
-        "Open descriptors.",
+        "Number of open file descriptors.",
         process::open_descriptors(),
     );
     page.gauge(
         "process_max_fds",
-        "Descriptors allowed.",
+        "Maximum number of open file descriptors.",
         crate::http1::descriptor_limit(),
     );
-    page.gauge("process_threads", "Threads.", usage.threads);
+    page.gauge("process_threads", "Number of threads.", usage.threads);
     page.gauge(
         "process_start_time_seconds",
-        "Start, seconds since 1970.",
+        "Start time of the process, in seconds since 1970.",
         seconds(api.info.started),
     );
 }
