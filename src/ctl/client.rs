@@ -327,8 +327,8 @@ impl Client {
         let mut url = ask.url(&endpoint.base(), endpoint.query());
         let mut authorization = self.settings.authorization.as_ref();
         authorization = authorization.or(endpoint.authorization.as_ref());
-        // Not left to the HTTP library: it reads the body of a redirect to its end, whenever that comes, and makes a GET
-        // of a PUT.
+        // The HTTP library does not follow redirects here, because it would read the body of a redirect without a time
+        // limit, and turn a PUT into a GET.
         for _ in 0..=REDIRECTS_MAX {
             let filled = |mut request: Builder| {
                 if let Some(value) = authorization {
@@ -483,11 +483,11 @@ fn explain_body(endpoint: &Endpoint, proxy: Option<&Proxy>, ask: &Ask, unread: U
     }
 }
 
-/// Of an answer that has begun.
+/// The failure of a response that has begun and then becomes too slow.
 pub(super) fn too_slow(endpoint: &Endpoint, span: Duration) -> Miss {
     Miss::sent(format!(
-        "client: {endpoint}: the answer stopped, or comes too slowly: almost nothing came for {span:?}; a slow line \
-         needs a longer --timeout"
+        "client: {endpoint}: the response stopped or is too slow: received almost nothing for {span:?}; for a slow \
+         line use a longer --timeout"
     ))
 }
 

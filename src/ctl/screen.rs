@@ -41,7 +41,7 @@ fn mark() -> &'static str {
 /// Passes text on, with everything escaped that a terminal would obey.
 pub(super) struct Screen<W: Write> {
     out: W,
-    /// The beginning of a character, or of a command, whose rest has not come yet.
+    /// The beginning of a character or of a command whose remaining bytes have not been written yet.
     waiting: Vec<u8>,
 }
 
@@ -172,7 +172,7 @@ fn escape(c: char, shown: &mut String) {
 /// Stderr, for a thread that does not have the program's: escaped where it is a terminal.
 pub(super) fn write_to_stderr(text: &str) {
     let mut stderr = io::stderr();
-    // With stderr gone there is nobody to tell.
+    // If stderr is closed, the error cannot be reported.
     let _ = match stderr.is_terminal() {
         true => Screen::new(stderr).write_all(text.as_bytes()),
         false => stderr.write_all(text.as_bytes()),
