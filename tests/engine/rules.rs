@@ -6,7 +6,7 @@ use crate::script::Script;
 use edgetcd::engine::rules::Rule;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A transcript, what is wrong, and the harm: lines that occur more often then.
+/// A transcript, a flaw, and the harm: lines that occur more often with the flaw.
 const NEEDED: &[(&str, Flaw, &str)] = &[
     (
         "entry-of-a-deposed-leader",

@@ -1,6 +1,6 @@
 //! The commands of the transcripts. `harness/lesson.rs` documents the form of the files.
 //!
-//! Members, disks and network do nothing until a command says so. Only `elect`, `settle` and `wait` let them work.
+//! Members, disks and network do nothing without a command. Only `elect`, `settle` and `wait` let them work.
 //!
 //! | command                       | effect                                                      |
 //! |-------------------------------|-------------------------------------------------------------|
@@ -11,7 +11,7 @@
 //! | `delete n1 /a`, `get n1 /a`   | a client deletes a key; reads it with `quorum=true`         |
 //! | `add n1 n4`, `remove n1 n4`   | a client changes the membership at n1                       |
 //! | `store`, `store n1`           | disks do the jobs that they have; `snapshot n1`: finishes the snapshot that it writes |
-//! | `deliver`, `deliver n1>n2`    | delivers messages in transit; also `n1>` and `>n2`; with `#2` at the end: only the second |
+//! | `deliver`, `deliver n1>n2`    | delivers messages in transit (also `n1>` and `>n2`). With `#2` at the end: only the second |
 //! | `copy n1>n2 #1`               | duplicates that message: the copy is the last in transit     |
 //! | `drop n1>n2`, `unsent n1>n2`  | loses messages in transit; the same, and their sender knows that no byte left it |
 //! | `tick n1 5`                   | five ticks (20 ms each) of n1, whose disk and messages stand still |
@@ -19,7 +19,7 @@
 //! | `wait 2s`, `wait 300ms`       | time passes, while disks and network work. Heartbeats are not printed |
 //! | `cut n1`, `cut n1>n2`, `heal` | links that lose everything, without notice                  |
 //! | `split n1 n4`                 | the same, for all links between these members and the others |
-//! | `disk n1 STATE`               | `hangs`; `full`: nothing fits; `log-full`: only a snapshot fits; `tree-full`: only what is no snapshot fits; `works` |
+//! | `disk n1 STATE`               | `works`, `hangs`, `full` (nothing fits), `log-full` (only a snapshot fits), `tree-full` (everything but a snapshot fits) |
 //! | `crash n1`, `start n1`        | kills the process, so that the others' connections break; starts it again |
 //! | `stop n1`                     | asks the process to stop, as SIGTERM does                   |
 //! | `transfer n1 n2`              | n1 transfers its leadership to n2                           |
