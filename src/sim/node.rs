@@ -10,10 +10,12 @@ use crate::raft::{LogIndex, Membership, NodeId, Position, SnapshotMetadata, Star
 use crate::storage::clock::{self, Clock};
 use crate::storage::jobs::{Job, LogJobs};
 use crate::storage::snapshot::Begun;
-use crate::tree::{ClusterTime, Tree};
+use crate::tree::ClusterTime;
 use crate::wal::{
     FaultyDisk, Home, Options, Recovered, SnapshotReader, SnapshotWriter, Wal, WalError, recover,
 };
+use crate::watch::View;
+use crate::watch::matching::Watchers;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Number of events that a tree keeps. It is small, so that a tree can be hashed quickly.
@@ -45,6 +47,8 @@ pub(super) struct Life {
     pub engine: Box<dyn AnyEngine>,
     /// The published view.
     pub view: View,
+    /// The numbers of the watchers at this node.
+    pub watchers: Watchers<usize>,
     /// Requests that wait until the engine takes them.
     pub requests: VecDeque<Request<u64>>,
     /// When the engine took each request that it has not answered yet.
@@ -67,13 +71,6 @@ pub(super) struct Life {
     pub told: Option<(Term, ClusterTime, Monotonic)>,
     /// When it received the order to stop.
     pub stopping: Option<Monotonic>,
-}
-
-/// One version of the published view.
-pub(super) struct View {
-    pub tree: Tree,
-    pub applied: LogIndex,
-    pub term: Term,
 }
 
 /// The file of a received snapshot, and the member that gets the report.

@@ -10,7 +10,7 @@
 
 use super::checks::{may_send, write_number};
 use super::cluster::{Checked, Cluster};
-use super::node::{Life, View};
+use super::node::Life;
 use super::power::Down;
 use super::trace::Happening;
 use crate::engine::peer_message::PeerMessage;
@@ -21,6 +21,7 @@ use crate::raft::NodeId;
 use crate::storage::clock::Clock;
 use crate::storage::jobs::Job;
 use crate::wal;
+use crate::watch::View;
 use core::time::Duration;
 
 /// How long a stopping member waits for forwarded commands.

@@ -5,7 +5,7 @@ use super::clock::SECONDS_SCALE;
 use super::cluster::{Checked, Cluster, Event};
 use super::disk::READ_BYTES;
 use super::fault_profile::{Kind, TICK};
-use super::node::{Life, View};
+use super::node::Life;
 use super::trace::Happening;
 use crate::engine;
 use crate::engine::PeerEvent;
@@ -14,6 +14,8 @@ use crate::raft::{Ballot, NodeId, Settings, Term};
 use crate::storage::jobs::LogJobs;
 use crate::tree::ClusterTime;
 use crate::wal::{FaultyDisk, Recovered};
+use crate::watch::View;
+use crate::watch::matching::Watchers;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -160,6 +162,7 @@ impl Cluster {
         self.node(id).life = Some(Life {
             engine,
             view,
+            watchers: Watchers::default(),
             requests: VecDeque::new(),
             pending: BTreeMap::new(),
             forwarded: BTreeMap::new(),

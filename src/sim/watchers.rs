@@ -2,13 +2,17 @@
 //! watcher continues at another node from the index after the last one that it has seen, as a client does with
 //! `waitIndex`.
 //!
+//! Which watchers of a node receive an event is decided by the same code as in the server
+//! ([`watch::matching`](crate::watch::matching)).
+//!
 //! A watcher must receive each event once, in order. If the node no longer has the events, the watcher gets error 401 and
 //! begins again with the current index.
 
 use super::cluster::{Checked, Cluster, Event};
 use super::fault_profile::TICK;
 use crate::raft::NodeId;
-use crate::tree::Applied;
+use crate::tree::{Applied, Key, TreeIndex};
+use crate::watch::Interest;
 
 /// Number of watchers.
 const WATCHERS: usize = 3;
@@ -51,9 +55,19 @@ impl Cluster {
         let is_kept = history.start().is_some_and(|start| start.0 <= next);
         let now = tree.index().0 + 1;
         let seen: Vec<u64> = history
-            .since(crate::tree::TreeIndex(next))
+            .since(TreeIndex(next))
             .map(|event| event.index.0)
             .collect();
+        let interest = Interest {
+            key: Key::root(),
+            recursive: true,
+            stream: true,
+            from: TreeIndex(next),
+        };
+        let first = TreeIndex(now.max(next));
+        if let Some(life) = self.life(at) {
+            life.watchers.insert(&interest, first, |_| watcher);
+        }
         let this = &mut self.watchers[watcher];
         this.at = Some(at);
         if next < now && !is_kept {
@@ -66,15 +80,19 @@ impl Cluster {
 
     /// A node publishes events.
     pub(super) fn tell_watchers(&mut self, at: NodeId, events: &[Applied]) -> Checked {
-        for watcher in 0..self.watchers.len() {
-            if self.watchers[watcher].at == Some(at) {
-                let indexes = events.iter().map(|applied| applied.event.index.0);
-                for index in indexes {
-                    self.watcher_sees(watcher, index)?;
-                }
-            }
+        let Some(life) = self.life(at) else {
+            return Ok(());
+        };
+        let watchers = &mut life.watchers;
+        let mut seen = Vec::new();
+        for applied in events {
+            let told = watchers.take_for(applied);
+            let tokens = told.into_iter().flat_map(|told| told.more);
+            let parked = tokens.filter_map(|token| watchers.by_token(token));
+            seen.extend(parked.map(|watcher| (watcher.parked, applied.event.index.0)));
         }
-        Ok(())
+        seen.into_iter()
+            .try_for_each(|(watcher, index)| self.watcher_sees(watcher, index))
     }
 
     fn watcher_sees(&mut self, watcher: usize, index: u64) -> Checked {
@@ -96,6 +114,9 @@ impl Cluster {
 
     /// Ends the watches at this node.
     pub(super) fn end_watches(&mut self, at: NodeId) {
+        if let Some(life) = self.life(at) {
+            life.watchers.remove_all();
+        }
         for watcher in 0..self.watchers.len() {
             if self.watchers[watcher]
                 .at
