@@ -3,6 +3,7 @@
 mod forwarding;
 mod full_disk;
 mod hostile;
+mod leadership;
 mod requests;
 mod snapshots;
 

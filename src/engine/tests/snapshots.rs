@@ -277,3 +277,14 @@ fn a_snapshot_of_the_replaced_log_cuts_nothing() {
     bench.step(Event::Disk(DiskReport::Snapshot { mark, bytes, took }));
     assert_eq!(bench.cut_at, []);
 }
+
+/// It may have restarted, with space on its disk.
+#[test]
+fn a_broken_connection_ends_the_pause_of_a_follower() {
+    let mut bench = with_snapshot();
+    sent_at(&mut bench, 6);
+    let failed = bench.now;
+    bench.step(Event::Peers(vec![PeerEvent::Unreachable(LEARNER)]));
+    let sent = sent_at(&mut bench, 1);
+    assert!(sent[0] - failed < Duration::from_secs(1), "not after 6.4 s");
+}
