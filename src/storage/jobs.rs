@@ -320,3 +320,96 @@ fn stored(batch: &Batch) -> Stored {
         last: batch.entries.last().map(|entry| entry.position),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{Ballot, Entry, Membership, Payload, Position, Term};
+    use crate::wal::{FaultyDisk, Home, Options, recover};
+
+    /// Records what the jobs report.
+    #[derive(Default)]
+    struct Recorder(Vec<Report>);
+
+    impl Outlet<FaultyDisk> for Recorder {
+        fn send(&mut self, _: Vec<(NodeId, PeerMessage)>) {}
+
+        fn report(&mut self, report: Report) {
+            self.0.push(report);
+        }
+
+        fn begun(&mut self, _: Begun<FaultyDisk>) {}
+    }
+
+    fn log_jobs(disk: &FaultyDisk) -> LogJobs<FaultyDisk> {
+        let home = Home::open(disk.clone(), Options::new("/data")).expect("the directory is free");
+        let (wal, _) = recover(&home).expect("an empty log");
+        LogJobs::new(wal, 1 << 20, AllRules)
+    }
+
+    fn save(ballot: Option<Ballot>, index: u64) -> Job {
+        let entry = Entry {
+            position: Position {
+                term: Term(1),
+                index: LogIndex(index),
+            },
+            payload: Payload::Command(vec![7; 100].into()),
+        };
+        Job::Save {
+            batch: Batch {
+                ballot,
+                entries: vec![entry],
+                ..Batch::default()
+            },
+            then: Vec::new(),
+            reserve: 0,
+        }
+    }
+
+    fn vote(term: u64) -> Option<Ballot> {
+        let vote = Some(NodeId(term));
+        let term = Term(term);
+        Some(Ballot { term, vote })
+    }
+
+    /// A member that forgot a vote could vote again in that term.
+    #[test]
+    fn a_snapshot_supersedes_entries_and_not_the_newest_hard_state() {
+        let disk = FaultyDisk::new(1);
+        let mut jobs = log_jobs(&disk);
+        let mut out = Recorder::default();
+        for job in [save(vote(2), 1), save(vote(3), 2)] {
+            jobs.take(job, true, &mut out).expect("it waits");
+        }
+        let mark = SnapshotMetadata {
+            position: Position {
+                term: Term(1),
+                index: LogIndex(50),
+            },
+            membership: Membership::default(),
+        };
+        let finish = Box::new(|| Ok(()));
+        let done = jobs.install(&mark, finish, &mut out);
+        done.expect("there is room");
+        let [Report::Installed(_), Report::Stored(batches)] = &out.0[..] else {
+            panic!("{} reports", out.0.len())
+        };
+        let [stored] = &batches[..] else {
+            panic!("{batches:?}")
+        };
+        assert_eq!((stored.ballot, stored.last), (vote(3), None));
+    }
+
+    #[test]
+    fn batches_that_wait_share_one_report() {
+        let disk = FaultyDisk::new(1);
+        let mut jobs = log_jobs(&disk);
+        let mut out = Recorder::default();
+        let three = [1, 2, 3].map(|index| save(None, index));
+        for (at, job) in three.into_iter().enumerate() {
+            assert!(out.0.is_empty(), "more jobs wait");
+            jobs.take(job, at < 2, &mut out).expect("there is room");
+        }
+        assert!(matches!(&out.0[..], [Report::Stored(all)] if all.len() == 3));
+    }
+}
