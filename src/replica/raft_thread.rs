@@ -381,3 +381,6 @@ impl<O: Outbox> RaftThread<O> {
         let _ = self.wiring.jobs.send(job);
     }
 }
+
+#[cfg(test)]
+mod tests;
