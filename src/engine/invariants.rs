@@ -1,5 +1,5 @@
-//! What must hold after every step of an engine. Release builds check it too: a step costs a few comparisons more, of
-//! numbers that the engine keeps anyway.
+//! The invariants that hold after every step of an engine. Release builds check them too: a step costs only a few more
+//! comparisons, of numbers that the engine keeps anyway.
 //!
 //! The checks are about this member's own state. A message, a request or a file that contradicts them is refused before
 //! it becomes part of that state, so nothing from outside makes a check fail. A failed check ends the process, because

@@ -325,7 +325,7 @@ mod tests {
         }
     }
 
-    /// Whoever makes such a snapshot can also make its checksums fit.
+    /// The writer of such a snapshot can also compute correct checksums.
     #[test]
     fn whatever_number_a_snapshot_contains_a_node_can_use_it_or_refuses_it() {
         let extremes: [&[u8]; 6] = [

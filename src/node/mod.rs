@@ -118,7 +118,7 @@ fn metrics_limits() -> Limits {
     }
 }
 
-/// Below this limit the log, snapshots and members would have too few descriptors beside a crowd of clients.
+/// Below this limit the log, snapshots and members would have too few descriptors if many clients are connected.
 const DESCRIPTORS_MIN: u64 = 64;
 
 fn refuse_few_descriptors(limit: u64) -> Result<(), Stop> {

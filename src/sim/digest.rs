@@ -64,7 +64,7 @@ impl Cluster {
     /// snapshot of its state (tree, history, members, cluster time); and the trace, if one is kept
     /// ([`Settings::tracing`](super::Settings::tracing)).
     ///
-    /// Two runs of a seed have the same hash on all machines, whatever the size of their words.
+    /// Two runs of a seed have the same hash on all machines, also if their word sizes differ.
     pub fn state_hash(&self) -> u64 {
         let mut digest = Digest(0xcbf2_9ce4_8422_2325);
         digest.number(self.now);

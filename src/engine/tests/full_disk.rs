@@ -1,4 +1,4 @@
-//! A disk without space: what is refused, when, and for how long.
+//! A disk without space: which requests are refused, when, and for how long.
 
 use super::*;
 use crate::engine::peer_message::Verdict;

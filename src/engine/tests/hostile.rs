@@ -1,5 +1,5 @@
 //! Members and newcomers that send anything: every kind of peer message, with numbers around this member's own and at
-//! their extremes. No message may end this member, in any role.
+//! their extremes. A message must never end this member, in any role.
 
 use super::*;
 use crate::engine::members::MemberError;
