@@ -54,7 +54,10 @@ fn a_full_disk_takes_no_command_of_another_member() {
     let mut bench = out_of_room();
     let (term, last) = (bench.term(), bench.last());
     bench.asked.clear();
-    let orders = vec![set(1).into()];
+    // A removal, which would be taken without room. THREE is away, so leadership is not transferred. Only the disk is a
+    // reason against a command.
+    let removal = Command::new(Action::Delete, Key::new(b"/a"));
+    let orders = vec![entry::tree(&removal).into()];
     let forward = PeerMessage::Forward {
         number: 5,
         term: Term(term),
@@ -65,12 +68,13 @@ fn a_full_disk_takes_no_command_of_another_member() {
         term: Term(term),
         order: entry::add(&member(8)),
     };
-    // Transfers end after an election timeout. Then only the disk is a reason against a command.
-    for _ in 0..ELECTION_TICKS / 2 {
+    bench.acknowledge(&[TWO]);
+    bench.tick_answered_by(&[TWO], 3 * ELECTION_TICKS);
+    for _ in 0..ELECTION_TICKS {
         for message in [&forward, &change] {
             bench.hear_other(TWO, message.clone());
         }
-        bench.tick_led(1);
+        bench.tick_answered_by(&[TWO], 1);
     }
     assert!(bench.engine.core().is_leader());
     assert_eq!(bench.last(), last);
@@ -147,4 +151,36 @@ fn a_leader_with_a_full_disk_stays_if_the_others_are_not_a_majority() {
     bench.tick_answered_by(&[TWO], 2 * ELECTION_TICKS);
     assert!(bench.engine.core().is_leader());
     assert!(!hands_over(&bench), "{:?}", bench.notes);
+}
+
+/// The oldest are dropped; raft sends them again.
+#[test]
+fn the_messages_that_wait_for_a_full_disk_are_limited() {
+    let mut bench = Bench::new(&[]);
+    bench.hear(TWO, 1, append(vec![noop(1, 1)], 0));
+    bench.is_full();
+    for _ in 0..5000 {
+        bench.hear(TWO, 1, append(vec![noop(1, 1)], 0));
+    }
+    bench.sent.clear();
+    bench.store_all();
+    assert_eq!(bench.sent.len(), 1 + 4096, "one was with the disk");
+}
+
+/// Its time is in an entry, and that needs the disk.
+#[test]
+fn a_leader_with_a_full_disk_expires_nothing() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    let mut command = Command::new(Action::Set, Key::new(b"/a"));
+    command.ttl = Some(5);
+    bench.request(Request::Propose(Proposal::of(entry::tree(&command), 1)));
+    bench.commit();
+    bench.propose(2, 10);
+    bench.is_full();
+    bench.step(Event::Disk(DiskReport::NoSnapshot));
+    bench.is_full();
+    let last = bench.last();
+    bench.tick_answered_by(&[TWO], 6 * ELECTION_TICKS);
+    assert_eq!(bench.last(), last);
 }

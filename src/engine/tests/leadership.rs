@@ -128,3 +128,25 @@ fn the_time_is_in_the_log_once_a_minute_while_keys_have_a_time_to_live() {
     bench.tick_led(20);
     assert_eq!(bench.last(), before.next());
 }
+
+/// They need not wait for a tick.
+#[test]
+fn a_request_without_a_leader_goes_to_the_first_one_at_once() {
+    let mut bench = Bench::new(&[]);
+    bench.propose(1, 10);
+    assert_eq!(bench.forwarded, 0);
+    bench.follow(1);
+    assert_eq!(bench.forwarded, 1);
+}
+
+/// One of these members was wrong: there is a leader.
+#[test]
+fn words_of_a_removal_count_only_until_there_is_a_leader() {
+    let mut bench = Bench::new(&[]);
+    bench.step(Event::Peers(vec![PeerEvent::Removed { by: THREE }]));
+    bench.follow(1);
+    (0..3 * ELECTION_TICKS).for_each(|_| bench.tick());
+    assert_eq!(bench.engine.core().leader(), None);
+    bench.step(Event::Peers(vec![PeerEvent::Removed { by: TWO }]));
+    assert!(!bench.notes.contains(&Note::Removed), "{:?}", bench.notes);
+}

@@ -247,3 +247,42 @@ fn applied_is_never_before_what_was_shown() {
     let effects = bench.hear(TWO, bench.term(), Body::Accepted { matched });
     assert_eq!(shown(effects), Some(LogIndex(matched.0)));
 }
+
+#[test]
+fn a_stop_waits_for_the_writes_and_reads_in_progress() {
+    let mut bench = Bench::new(&[]);
+    bench.hear(TWO, 1, append(vec![noop(1, 1), noop(1, 2)], 1));
+    bench.store_all();
+    bench.request(Request::Read(Query::new(1, None)));
+    assert!(!bench.step(Event::Stop).stopped, "the read is not answered");
+    let number = bench.questions()[0];
+    let verdict = crate::engine::peer_message::Verdict::Index(LogIndex(1));
+    let effects = bench.hear_other(TWO, PeerMessage::Reply { number, verdict });
+    assert!(effects.stopped);
+
+    let mut alone = Bench::new(&[]);
+    alone.lead();
+    alone.propose(2, 10);
+    alone.store_all();
+    assert!(!alone.step(Event::Stop).stopped, "the write is not applied");
+    let heard = Body::Heartbeat {
+        round: 1,
+        commit: Position::default(),
+    };
+    let effects = alone.hear(TWO, alone.term() + 1, heard);
+    assert!(!effects.stopped, "it stays to return forwards");
+    alone.store_all();
+    alone.now = alone.now + Duration::from_millis(200);
+    assert!(!alone.step(Event::Tick).stopped, "the write waits on");
+}
+
+/// One step later processes all of them, and they share a sync.
+#[test]
+fn requests_wait_while_the_disk_works_but_not_for_long() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    assert!(bench.engine.takes_requests(bench.now));
+    bench.propose(1, 10);
+    assert!(!bench.engine.takes_requests(bench.now));
+    assert!(bench.engine.takes_requests(bench.now + settings().stall));
+}

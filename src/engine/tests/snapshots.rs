@@ -288,3 +288,15 @@ fn a_broken_connection_ends_the_pause_of_a_follower() {
     let sent = sent_at(&mut bench, 1);
     assert!(sent[0] - failed < Duration::from_secs(1), "not after 6.4 s");
 }
+
+/// A key must not expire later here than at the member that made the snapshot.
+#[test]
+fn an_installed_snapshot_raises_the_time() {
+    let mut bench = Bench::new(&[]);
+    let ahead = ClusterTime(bench.estimate().0 + 5_000_000_000);
+    let mut incoming = incoming(1, 9);
+    incoming.state.time = ahead;
+    receive(&mut bench, incoming);
+    installed(&mut bench, 1, 9);
+    assert!(bench.estimate() >= ahead);
+}
