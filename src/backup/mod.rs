@@ -76,7 +76,7 @@ use crate::engine::members::{Member, Members};
 use crate::engine::plausible::{self, Writer};
 use crate::engine::state::State;
 use crate::identity::Identity;
-use crate::raft::{Ballot, LogIndex, Membership, NodeId, Position, SnapshotMetadata};
+use crate::raft::{HardState, LogIndex, Membership, NodeId, Position, SnapshotMetadata};
 use crate::replica::clock::SystemClock;
 use crate::storage::clock::Clock;
 use crate::tree::{Census, ClusterTime, TreeIndex};
@@ -225,7 +225,7 @@ fn put(
     checked.map_err(|error| BackupError::Refused(error.0))?;
     let census = Census::of(&state.tree);
     let batch = wal::Batch {
-        ballot: Some(Ballot {
+        hard_state: Some(HardState {
             term: position.term,
             vote: None,
         }),

@@ -18,7 +18,7 @@ use super::order::{self, Fields};
 use super::wal::{Place, WAL_DIR};
 use crate::ids::hex;
 use crate::node::inspect;
-use crate::raft::{Ballot, Position};
+use crate::raft::{HardState, Position};
 use crate::wal::{Clock, Content, Dump, Dumped, Line, RealDisk, Survivors, WalError, segments};
 
 pub(super) const DUMP: Command = Command {
@@ -148,7 +148,7 @@ struct Row<'a> {
     #[serde(flatten)]
     payload: Option<Fields>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ballot: Option<Vote>,
+    hard_state: Option<Vote>,
     #[serde(skip_serializing_if = "Option::is_none")]
     clock: Option<Times>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -344,12 +344,12 @@ fn row(content: &Content) -> Row<'static> {
             number,
             bytes,
             last,
-            ballot,
+            hard_state,
             clock,
         } => Row {
             number: Some(*number),
             file_bytes: Some(*bytes),
-            ballot: Some(vote(ballot)),
+            hard_state: Some(vote(hard_state)),
             clock: clock.as_ref().map(times),
             ..at(last, kind("head"))
         },
@@ -357,9 +357,9 @@ fn row(content: &Content) -> Row<'static> {
             payload: Some(Fields::new(payload)),
             ..at(position, kind("entry"))
         },
-        Content::Ballot(ballot) => Row {
-            ballot: Some(vote(ballot)),
-            ..kind("ballot")
+        Content::HardState(hard_state) => Row {
+            hard_state: Some(vote(hard_state)),
+            ..kind("hard-state")
         },
         Content::Clock(clock) => Row {
             clock: Some(times(clock)),
@@ -385,10 +385,10 @@ fn row(content: &Content) -> Row<'static> {
     }
 }
 
-fn vote(ballot: &Ballot) -> Vote {
+fn vote(hard_state: &HardState) -> Vote {
     Vote {
-        term: ballot.term.0,
-        vote: ballot.vote.map(|node| hex(node.0)),
+        term: hard_state.term.0,
+        vote: hard_state.vote.map(|node| hex(node.0)),
     }
 }
 

@@ -67,7 +67,7 @@ impl<T, R: Rules> Engine<T, R> {
             self.results.len(),
             self.lost.len()
         );
-        let waits = !self.batch.entries.is_empty() || self.batch.ballot.is_some();
+        let waits = !self.batch.entries.is_empty() || self.batch.hard_state.is_some();
         assert!(
             self.saving.is_some() || !waits,
             "the disk is idle, and a batch up to {:?} waits",

@@ -83,7 +83,7 @@ mod todo;
 mod trust;
 
 use crate::raft::{
-    AllRules, Ballot, Core, Entry, Input, LogIndex, NodeId, Position, SnapshotMetadata, Term,
+    AllRules, Core, Entry, HardState, Input, LogIndex, NodeId, Position, SnapshotMetadata, Term,
 };
 use crate::tree::{Applied, ClusterTime, Tree};
 use core::time::Duration;
@@ -263,7 +263,7 @@ pub enum DiskReport {
 #[derive(Debug, Clone, Copy)]
 pub struct Stored {
     /// Its hard state, which is stored before its entries; `None` if it had none.
-    pub ballot: Option<Ballot>,
+    pub hard_state: Option<HardState>,
     /// Position of its last entry; `None` if it had none.
     pub last: Option<Position>,
 }
@@ -272,7 +272,7 @@ pub struct Stored {
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// The hard state (term and vote), if it changed. Stored before the entries.
-    pub ballot: Option<Ballot>,
+    pub hard_state: Option<HardState>,
     /// Consecutive entries. They replace all stored entries from the first one's index on.
     pub entries: Vec<Entry>,
     /// Given with entries, or for a disk probe: the cluster time and the machine's time of the same moment. A restart
@@ -611,7 +611,7 @@ impl<T, R: Rules> Engine<T, R> {
             installing: None,
             batch: Batch::default(),
             then: Vec::new(),
-            handed: (core.last_position().index, core.ballot().term),
+            handed: (core.last_position().index, core.hard_state().term),
             saving: None,
             probes: Probes::default(),
             full_since: None,
@@ -943,7 +943,7 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn save_now(&mut self) {
-        let nothing = self.batch.ballot.is_none()
+        let nothing = self.batch.hard_state.is_none()
             && self.batch.entries.is_empty()
             && self.then.is_empty()
             && self.probes.waiting.is_empty();
@@ -993,13 +993,13 @@ impl<T, R: Rules> Engine<T, R> {
         if let Some(last) = batch.entries.last() {
             self.handed.0 = last.position.index;
         }
-        if let Some(ballot) = batch.ballot {
+        if let Some(hard_state) = batch.hard_state {
             let handed = self.handed.1;
             assert!(
-                ballot.term >= handed,
-                "{ballot:?} after {handed:?} is handed over"
+                hard_state.term >= handed,
+                "{hard_state:?} after {handed:?} is handed over"
             );
-            self.handed.1 = ballot.term;
+            self.handed.1 = hard_state.term;
         }
     }
 

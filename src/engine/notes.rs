@@ -11,7 +11,7 @@ use super::members::{Member, Members};
 use super::rules::Rules;
 use super::time::Monotonic;
 use crate::raft::{
-    Ballot, Body, ChangeKind, Core, Entry, Envelope, LogIndex, NodeId, Payload, Position, Role,
+    Body, ChangeKind, Core, Entry, Envelope, HardState, LogIndex, NodeId, Payload, Position, Role,
     Term, Violation,
 };
 use core::fmt;
@@ -406,7 +406,7 @@ impl fmt::Display for Text<'_> {
 
 /// The previous values.
 pub(super) struct Noted {
-    ballot: Ballot,
+    hard_state: HardState,
     role: Role,
     leader: Option<NodeId>,
     /// Entries up to here were in the log when the process started.
@@ -422,7 +422,7 @@ struct NoLeader {
 impl Noted {
     pub fn new<R: crate::raft::Rules>(core: &Core<R>) -> Noted {
         Noted {
-            ballot: core.ballot(),
+            hard_state: core.hard_state(),
             role: core.role(),
             leader: core.leader(),
             old: core.last_position().index,
@@ -445,17 +445,17 @@ impl<T, R: Rules> Engine<T, R> {
     /// something else.
     pub(super) fn note_changes(&mut self, from: Option<NodeId>) {
         let core = &self.core;
-        let (ballot, role, leader) = (core.ballot(), core.role(), core.leader());
-        let before_ballot = std::mem::replace(&mut self.noted.ballot, ballot);
+        let (hard_state, role, leader) = (core.hard_state(), core.role(), core.leader());
+        let before_hard_state = std::mem::replace(&mut self.noted.hard_state, hard_state);
         let before_role = std::mem::replace(&mut self.noted.role, role);
         let before_leader = std::mem::replace(&mut self.noted.leader, leader);
-        let term = ballot.term;
+        let term = hard_state.term;
         // The loss of a leader is logged before the election, and the new leader after it.
         if let Some(led) = before_leader.filter(|_| leader.is_none()) {
-            let term = before_ballot.term;
+            let term = before_hard_state.term;
             self.note(Note::LostLeader { leader: led, term });
         }
-        self.note_term(before_ballot, ballot, from);
+        self.note_term(before_hard_state, hard_state, from);
         // A candidate votes for itself, and that vote has a note already.
         if role != before_role && role != Role::Candidate {
             self.note(Note::Role {
@@ -469,13 +469,13 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    fn note_term(&mut self, before: Ballot, ballot: Ballot, from: Option<NodeId>) {
-        let Ballot { term: now, vote } = ballot;
+    fn note_term(&mut self, before: HardState, hard_state: HardState, from: Option<NodeId>) {
+        let HardState { term: now, vote } = hard_state;
         if now != before.term && vote != Some(self.core.id()) {
             let before = before.term;
             self.note(Note::Term { now, before, from });
         }
-        if let Some(candidate) = vote.filter(|_| ballot != before) {
+        if let Some(candidate) = vote.filter(|_| hard_state != before) {
             let term = now;
             self.note(match candidate == self.core.id() {
                 true => Note::Stands { term },
@@ -497,7 +497,7 @@ impl<T, R: Rules> Engine<T, R> {
                 candidate: *to,
                 pre_vote,
                 term: core.term(),
-                vote: core.ballot().vote,
+                vote: core.hard_state().vote,
                 leader: core.leader(),
                 last: core.last_position(),
             };

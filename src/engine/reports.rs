@@ -49,15 +49,15 @@ impl<T, R: Rules> Engine<T, R> {
         if std::mem::take(&mut self.disk_full) && self.no_room.is_none() {
             self.note(Note::SpaceAgain);
         }
-        for Stored { ballot, last } in batches {
+        for Stored { hard_state, last } in batches {
             // Reports the position first. Until the core knows that the hard state is stored, it holds back the last
             // reported position. If it held a position from an earlier batch, this batch may have overwritten that
             // entry, and the hard state must not release it.
             if let Some(position) = *last {
                 self.input(Input::Stored { position });
             }
-            if let Some(ballot) = *ballot {
-                self.input(Input::BallotStored { ballot });
+            if let Some(hard_state) = *hard_state {
+                self.input(Input::BallotStored { hard_state });
             }
         }
     }
@@ -386,7 +386,7 @@ impl<T, R: Rules> Engine<T, R> {
             at: mark.position,
             bytes: incoming.bytes,
         });
-        while !self.batch.entries.is_empty() || self.batch.ballot.is_some() {
+        while !self.batch.entries.is_empty() || self.batch.hard_state.is_some() {
             self.save_now();
         }
         self.compacting = None;

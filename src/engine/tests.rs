@@ -16,7 +16,7 @@ use super::{
     Batch, DiskJob, DiskReport, Effects, Engine, Event, Note, PeerEvent, Settings, Stored, entry,
 };
 use crate::raft::{
-    self, Ballot, Body, ChangeKind, Core, Entry, LogIndex, Membership, Message, NodeId, Payload,
+    self, Body, ChangeKind, Core, Entry, HardState, LogIndex, Membership, Message, NodeId, Payload,
     Position, SnapshotMetadata, Start, Term,
 };
 use crate::tree::{Action, ClusterTime, Command, EXPIRED_AT_ONCE, Key, Stamp, WallTime};
@@ -169,7 +169,7 @@ impl Bench {
         let then = self.waiting.pop_front().expect("with its messages");
         self.deliver(then);
         let stored = Stored {
-            ballot: batch.ballot,
+            hard_state: batch.hard_state,
             last: batch.entries.last().map(|entry| entry.position),
         };
         self.step(Event::Disk(DiskReport::Stored(vec![stored])));
@@ -424,7 +424,10 @@ fn a_batch_that_overwrote_an_entry_does_not_count_for_it() {
     bench.hear(TWO, 7, heartbeat);
     bench.store();
     let second = bench.at_disk.front().expect("the second batch");
-    assert_eq!(second.ballot.map(|Ballot { term, .. }| term), Some(Term(7)));
+    assert_eq!(
+        second.hard_state.map(|HardState { term, .. }| term),
+        Some(Term(7))
+    );
     assert_eq!(second.entries, [noop(6, 1)]);
     bench.hear(TWO, 7, append(vec![noop(5, 1)], 1));
     bench.store();

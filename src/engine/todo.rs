@@ -48,13 +48,13 @@ impl<T, R: Rules> Engine<T, R> {
         if let Some(mark) = todo.install {
             self.install(mark);
         }
-        if let Some(ballot) = todo.ballot {
-            let waits = self.batch.ballot;
+        if let Some(hard_state) = todo.hard_state {
+            let waits = self.batch.hard_state;
             assert!(
-                waits.is_none_or(|waits| waits.term <= ballot.term),
-                "{ballot:?} after {waits:?}"
+                waits.is_none_or(|waits| waits.term <= hard_state.term),
+                "{hard_state:?} after {waits:?}"
             );
-            self.batch.ballot = todo.ballot;
+            self.batch.hard_state = todo.hard_state;
         }
         self.batch.add(todo.append);
         if !todo.send_stored.is_empty() {

@@ -34,7 +34,7 @@ pub(super) fn log(config: &Config, clients: &[Listener], peers: &[TcpListener], 
     log::info!(
         "  log       last entry {}, term {}, {snapshot}",
         start.log.last.0,
-        start.ballot.term.0,
+        start.hard_state.term.0,
     );
     log::info!(
         "  clients   listening on {}, advertised as {}",

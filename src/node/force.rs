@@ -9,7 +9,7 @@ use crate::config::Stop;
 use crate::engine::entry;
 use crate::identity::Identity;
 use crate::raft::{
-    Ballot, Change, ChangeKind, Entry, LogIndex, NodeId, Payload, Position, StoredLog,
+    Change, ChangeKind, Entry, HardState, LogIndex, NodeId, Payload, Position, StoredLog,
 };
 use crate::wal::{Batch, RealDisk, Recovered, Wal};
 use std::collections::BTreeSet;
@@ -48,13 +48,13 @@ pub(super) fn alone(
     );
     let entries = number(changes, recovered);
     if let Some(first) = entries.first() {
-        recovered.ballot = Ballot {
+        recovered.hard_state = HardState {
             term: first.position.term,
             vote: None,
         };
     }
     let batch = Batch {
-        ballot: Some(recovered.ballot),
+        hard_state: Some(recovered.hard_state),
         entries: entries.clone(),
         ..Batch::default()
     };
@@ -105,9 +105,9 @@ fn number(changes: Vec<Change>, recovered: &Recovered<RealDisk>) -> Vec<Entry> {
     let last = match (log.terms.last(), at_snapshot) {
         (Some((_, term)), _) => *term,
         (None, Some(position)) => position.term,
-        (None, None) => recovered.ballot.term,
+        (None, None) => recovered.hard_state.term,
     };
-    let term = last.max(recovered.ballot.term).next();
+    let term = last.max(recovered.hard_state.term).next();
     let first = log.last.next();
     let numbered = changes.into_iter().zip(first.0..);
     numbered

@@ -12,7 +12,7 @@ use crate::engine::members::Members;
 use crate::engine::plausible::Writer;
 use crate::engine::state::State;
 use crate::identity::Identity;
-use crate::raft::{Ballot, Entry, LogIndex, NodeId, Payload, Position, SnapshotMetadata};
+use crate::raft::{Entry, HardState, LogIndex, NodeId, Payload, Position, SnapshotMetadata};
 use crate::storage::snapshot::{self, Unloaded};
 use crate::wal::{self, Disk, Holder, InspectedSegment, RealDisk, SnapshotReader, WalError};
 use std::fmt;
@@ -26,7 +26,7 @@ pub struct Inspected {
     /// identity from its flags.
     pub identity: Option<Identity>,
     /// The newest hard state (term and vote).
-    pub ballot: Ballot,
+    pub hard_state: HardState,
     /// File and state length of the newest valid snapshot, if there is one.
     pub snapshot: Option<(PathBuf, u64)>,
     /// Its metadata. Without a snapshot: position 0, and the founders as voters.
@@ -156,7 +156,7 @@ fn read_on<D: Disk>(
     let identity = identity
         .map(|bytes| self::identity(dir, bytes))
         .transpose()?;
-    if identity.is_none() && (seen.last, seen.ballot) != Default::default() {
+    if identity.is_none() && (seen.last, seen.hard_state) != Default::default() {
         return Err(lost_identity(dir));
     }
     let snapshot =
@@ -183,7 +183,7 @@ fn read_on<D: Disk>(
     Ok(Some(Inspected {
         running: seen.running,
         identity,
-        ballot: seen.ballot,
+        hard_state: seen.hard_state,
         snapshot,
         mark,
         end,

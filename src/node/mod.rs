@@ -273,7 +273,7 @@ impl Engine {
         let hub = Arc::new(WatchHub::new(View {
             tree: stored.state.tree.clone(),
             applied: stored.state.applied,
-            term: stored.start.ballot.term,
+            term: stored.start.hard_state.term,
         }));
         let wal = stored.wal.stats().clone();
         let cluster = stored.state.members.cluster;

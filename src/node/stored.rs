@@ -79,7 +79,7 @@ impl Stored {
         let first = first_mark(&identity);
         let founders = identity.founders.clone();
         let Recovered {
-            ballot,
+            hard_state,
             snapshot,
             log,
             clock,
@@ -95,7 +95,7 @@ impl Stored {
             return Err(inspect::stop_removed(&config.data_dir, identity.id));
         }
         let start = Start {
-            ballot,
+            hard_state,
             snapshot: mark,
             log,
         };

@@ -91,7 +91,7 @@ impl<R: Rules> Core<R> {
 
     /// The same check for a leader's snapshot, which has a term but is not a message.
     pub(super) fn is_sound_term(&mut self, from: NodeId, term: Term, leads: bool) -> bool {
-        let own = self.ballot.term;
+        let own = self.hard_state.term;
         if term.0 > own.0.saturating_add(TERM_JUMP_MAX) {
             let claimed = term;
             return self.violates(from, Violation::TermTooFar { claimed, own });

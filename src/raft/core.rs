@@ -6,7 +6,7 @@ use super::invariants;
 use super::log::Log;
 use super::membership::Members;
 use super::message::{
-    Ballot, Body, Change, Entry, Envelope, LogIndex, Membership, Message, NodeId, Position,
+    Body, Change, Entry, Envelope, HardState, LogIndex, Membership, Message, NodeId, Position,
     SnapshotMetadata, Term,
 };
 use super::replication::{Leading, PeerProgress};
@@ -59,7 +59,7 @@ impl Settings {
 #[derive(Debug, Clone, Default)]
 pub struct Start {
     /// The hard state as last stored. A node that forgot its vote could vote twice in a term (§5.2).
-    pub ballot: Ballot,
+    pub hard_state: HardState,
     /// Metadata of the newest snapshot. For a new cluster: position 0 with the bootstrap members. A node without any
     /// members is *blank*: it joins a cluster, and waits for a snapshot that names the members.
     pub snapshot: SnapshotMetadata,
@@ -112,8 +112,8 @@ pub enum Input {
     },
     /// The hard state that was requested is on disk.
     BallotStored {
-        /// As it was in [`Todo::ballot`].
-        ballot: Ballot,
+        /// As it was in [`Todo::hard_state`].
+        hard_state: HardState,
     },
     /// The answer to `Todo::read`: the requested entries, or only the first of them (at least one; about `batch_bytes`
     /// is a good amount). The core requests the rest again. Empty if the entries no longer exist.
@@ -207,7 +207,7 @@ pub enum Refusal {
 
 /// What the driver must do after a step, in the order of the fields.
 ///
-/// The driver sends everything that concerns the disk (`install`, `ballot`, `append`, `send_stored`) through one queue.
+/// The driver sends everything that concerns the disk (`install`, `hard_state`, `append`, `send_stored`) through one queue.
 /// Then `send_stored` also waits for what earlier steps have requested, even if its own step stores nothing.
 #[derive(Debug, Default)]
 #[must_use]
@@ -223,7 +223,7 @@ pub struct Todo {
     /// with the snapshot's position.
     pub install: Option<SnapshotMetadata>,
     /// The hard state (term and vote), to be stored with or before `append`.
-    pub ballot: Option<Ballot>,
+    pub hard_state: Option<HardState>,
     /// Entries to store. They replace all stored entries from the first one's index on.
     pub append: Vec<Entry>,
     /// Messages that are true only when the three fields above are on disk.
@@ -281,9 +281,9 @@ pub struct Core<R: Rules = AllRules> {
     /// Ticks since the start.
     pub(super) now: u64,
     pub(super) started: bool,
-    pub(super) ballot: Ballot,
-    pub(super) ballot_handed: Ballot,
-    pub(super) ballot_stored: Ballot,
+    pub(super) hard_state: HardState,
+    pub(super) hard_state_handed: HardState,
+    pub(super) hard_state_stored: HardState,
     /// The snapshot in the last `install` that is not known to be on disk yet.
     pub(super) installing: Option<Position>,
     /// A report that arrived before the hard state was stored (see `on_stored`).
@@ -318,10 +318,10 @@ impl Core {
 
 /// A log that was made elsewhere (a restored backup) may have a later term than an empty hard state. Raising the term
 /// prevents a second leader in a term of that log.
-fn not_before(ballot: Ballot, term: Term) -> Ballot {
-    match ballot.term < term {
-        true => Ballot { term, vote: None },
-        false => ballot,
+fn not_before(hard_state: HardState, term: Term) -> HardState {
+    match hard_state.term < term {
+        true => HardState { term, vote: None },
+        false => hard_state,
     }
 }
 
@@ -330,14 +330,14 @@ impl<R: Rules> Core<R> {
     pub fn with_rules(settings: Settings, start: Start) -> Core<R> {
         let mut random = Random::new(settings.seed ^ settings.id.0.rotate_left(32));
         let Start {
-            ballot,
+            hard_state,
             snapshot,
             log,
         } = start;
         let position = snapshot.position;
         let members = Members::new(snapshot, &log.changes);
         let log = Log::new(position, log, settings.memory_bytes);
-        let ballot = not_before(ballot, log.last_position().term);
+        let hard_state = not_before(hard_state, log.last_position().term);
         Core {
             timer: Timer::new(settings.election_ticks, &mut random),
             log,
@@ -345,9 +345,9 @@ impl<R: Rules> Core<R> {
             random,
             now: 0,
             started: false,
-            ballot,
-            ballot_handed: ballot,
-            ballot_stored: ballot,
+            hard_state,
+            hard_state_handed: hard_state,
+            hard_state_stored: hard_state,
             installing: None,
             held: None,
             state: State::Follower,
@@ -389,7 +389,7 @@ impl<R: Rules> Core<R> {
             Input::Message { from, message } => self.receive(from, message),
             Input::Propose { term, commands } => self.propose(term, commands),
             Input::Stored { position } => self.on_stored(position),
-            Input::BallotStored { ballot } => self.on_ballot_stored(ballot),
+            Input::BallotStored { hard_state } => self.on_hard_state_stored(hard_state),
             Input::Read { entries } => self.on_read(entries),
             Input::ReadIndex { id } => self.ask_read(id),
             Input::ProposeChange { change } => self.propose_change(change),
@@ -413,9 +413,9 @@ impl<R: Rules> Core<R> {
         self.hand_out();
         self.log.trim();
         self.ask_disk();
-        if self.ballot != self.ballot_handed {
-            self.ballot_handed = self.ballot;
-            self.todo.ballot = Some(self.ballot);
+        if self.hard_state != self.hard_state_handed {
+            self.hard_state_handed = self.hard_state;
+            self.todo.hard_state = Some(self.hard_state);
         }
         if self.disk_is_idle() {
             self.todo.send_now.append(&mut self.todo.send_stored);
@@ -455,9 +455,9 @@ impl<R: Rules> Core<R> {
             } if self.believes() => return,
             _ => {}
         }
-        if term > self.ballot.term {
+        if term > self.hard_state.term {
             self.become_follower(term);
-        } else if term < self.ballot.term {
+        } else if term < self.hard_state.term {
             return self.on_outdated(from, &body);
         }
         self.heard(from);
@@ -510,7 +510,7 @@ impl<R: Rules> Core<R> {
     /// could refer to an earlier write of an equal entry that was replaced and then written again. (Between these two
     /// writes the term has changed, and reports arrive in order.)
     fn on_stored(&mut self, position: Position) {
-        if self.ballot_stored == self.ballot || !R::STORED_CHECKS_TERM {
+        if self.hard_state_stored == self.hard_state || !R::STORED_CHECKS_TERM {
             self.count_stored(position);
         } else {
             self.held = Some(position);
@@ -523,9 +523,9 @@ impl<R: Rules> Core<R> {
         self.installing = self.installing.filter(|mark| !installed(*mark));
     }
 
-    fn on_ballot_stored(&mut self, ballot: Ballot) {
-        self.ballot_stored = ballot;
-        if ballot != self.ballot {
+    fn on_hard_state_stored(&mut self, hard_state: HardState) {
+        self.hard_state_stored = hard_state;
+        if hard_state != self.hard_state {
             return;
         }
         if let Some(position) = self.held.take() {
@@ -537,7 +537,7 @@ impl<R: Rules> Core<R> {
     /// Whether everything that the core wanted stored is known to be on disk.
     pub(super) fn disk_is_idle(&self) -> bool {
         self.installing.is_none()
-            && self.ballot_stored == self.ballot
+            && self.hard_state_stored == self.hard_state
             && self.log.stored() == self.log.last()
     }
 
@@ -613,10 +613,10 @@ impl<R: Rules> Core<R> {
     /// yet.
     pub(super) fn send(&mut self, to: NodeId, body: Body) {
         let message = Message {
-            term: self.ballot.term,
+            term: self.hard_state.term,
             body,
         };
-        let queue = match self.ballot_stored == self.ballot {
+        let queue = match self.hard_state_stored == self.hard_state {
             true => &mut self.todo.send_now,
             false => &mut self.todo.send_stored,
         };
@@ -627,7 +627,7 @@ impl<R: Rules> Core<R> {
     /// it at once (used by tests that switch the rule off).
     pub(super) fn send_when_stored(&mut self, to: NodeId, body: Body, wait: bool) {
         let message = Message {
-            term: self.ballot.term,
+            term: self.hard_state.term,
             body,
         };
         let queue = if wait {
@@ -645,17 +645,17 @@ impl<R: Rules> Core<R> {
 
     /// The newest term that this node has seen; it may not be on disk yet. Never decreases.
     pub fn term(&self) -> Term {
-        self.ballot.term
+        self.hard_state.term
     }
 
     /// The newest term that is on disk, and so known after a restart. Never decreases.
     pub fn stored_term(&self) -> Term {
-        self.ballot_stored.term
+        self.hard_state_stored.term
     }
 
     /// The hard state, stored or not.
-    pub fn ballot(&self) -> Ballot {
-        self.ballot
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
     }
 
     /// The leader of this term as far as this node knows.
@@ -755,8 +755,8 @@ impl<R: Rules> Core<R> {
 
     pub(super) fn look(&self) -> invariants::Look {
         invariants::Look {
-            ballot: self.ballot,
-            stored_term: self.ballot_stored.term,
+            hard_state: self.hard_state,
+            stored_term: self.hard_state_stored.term,
             leading: self.is_leader(),
             commit: self.commit,
             applied: self.applied,

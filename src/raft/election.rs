@@ -20,7 +20,7 @@
 //! refuse, and the next heartbeat restores the record.
 
 use super::core::{Core, State};
-use super::message::{Ballot, Body, Membership, NodeId, Payload, Position, Term};
+use super::message::{Body, HardState, Membership, NodeId, Payload, Position, Term};
 use super::replication::Leading;
 use super::rules::Rules;
 use crate::random::Random;
@@ -167,8 +167,8 @@ impl<R: Rules> Core<R> {
 
     /// Begins a new term as a candidate. The vote requests are sent when its own vote is on disk.
     pub(super) fn campaign(&mut self, handover: bool) {
-        self.enter(Ballot {
-            term: self.ballot.term.next(),
+        self.enter(HardState {
+            term: self.hard_state.term.next(),
             vote: Some(self.settings.id),
         });
         self.state = State::Candidate(Tally::default());
@@ -180,13 +180,13 @@ impl<R: Rules> Core<R> {
     }
 
     /// Adopts a newer term and drops what belonged to the old one.
-    fn enter(&mut self, ballot: Ballot) {
+    fn enter(&mut self, hard_state: HardState) {
         assert!(
-            ballot.term > self.ballot.term,
-            "from {:?} to {ballot:?}",
-            self.ballot
+            hard_state.term > self.hard_state.term,
+            "from {:?} to {hard_state:?}",
+            self.hard_state
         );
-        self.ballot = ballot;
+        self.hard_state = hard_state;
         self.leader = None;
         self.commit_heard = Position::default();
     }
@@ -194,7 +194,7 @@ impl<R: Rules> Core<R> {
     /// Another node is in a newer term.
     pub(super) fn become_follower(&mut self, term: Term) {
         self.step_down();
-        self.enter(Ballot { term, vote: None });
+        self.enter(HardState { term, vote: None });
     }
 
     /// Becomes a follower. A leader's timer did not run, so it is restarted. A candidate's timer continues.
@@ -223,7 +223,7 @@ impl<R: Rules> Core<R> {
 
     pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: Position) {
         let asked = term.next();
-        let granted = asked > self.ballot.term && !self.believes() && self.could_elect(last);
+        let granted = asked > self.hard_state.term && !self.believes() && self.could_elect(last);
         self.send(from, Body::PreVoteReply { asked, granted });
     }
 
@@ -236,17 +236,17 @@ impl<R: Rules> Core<R> {
         let State::PreCandidate(tally) = &mut self.state else {
             return;
         };
-        if asked == self.ballot.term.next() && tally.add(from, self.members.current()) {
+        if asked == self.hard_state.term.next() && tally.add(from, self.members.current()) {
             self.campaign(false);
         }
     }
 
     /// A candidate of this term requests a vote.
     pub(super) fn on_vote(&mut self, from: NodeId, last: Position) {
-        let free = self.ballot.vote.is_none_or(|vote| vote == from) || !R::ONE_VOTE_PER_TERM;
+        let free = self.hard_state.vote.is_none_or(|vote| vote == from) || !R::ONE_VOTE_PER_TERM;
         let granted = free && self.leader.is_none() && self.could_elect(last);
         if granted {
-            self.ballot.vote = Some(from);
+            self.hard_state.vote = Some(from);
             self.timer.restart();
             if let Some(tries) = self.hint.as_ref().map(|hint| hint.tries) {
                 self.hint = Some(Hint {
@@ -270,7 +270,7 @@ impl<R: Rules> Core<R> {
 
     /// The hard state is on disk. If it contains a vote for this node itself, the vote counts now.
     pub(super) fn count_own_vote(&mut self) {
-        if self.ballot.vote == Some(self.settings.id) {
+        if self.hard_state.vote == Some(self.settings.id) {
             self.count_vote(self.settings.id);
         }
     }

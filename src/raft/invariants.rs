@@ -6,14 +6,14 @@
 //! and simulators, for the guarantees of the paper's figure 3.
 
 use super::core::{Core, Todo};
-use super::message::{Ballot, Body, Entry, LogIndex, NodeId, Payload, Position, Term};
+use super::message::{Body, Entry, HardState, LogIndex, NodeId, Payload, Position, Term};
 use super::rules::Rules;
 use std::collections::BTreeMap;
 
 /// The values of one node that are compared before and after a step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
-    pub(super) ballot: Ballot,
+    pub(super) hard_state: HardState,
     pub(super) stored_term: Term,
     pub(super) leading: bool,
     pub(super) commit: LogIndex,
@@ -27,20 +27,20 @@ pub(super) struct Look {
 pub(super) fn check_step(before: &Look, after: &Look) {
     let pair = || format!("{before:?} to {after:?}");
     assert!(
-        after.ballot.term >= before.ballot.term,
+        after.hard_state.term >= before.hard_state.term,
         "term went back: {}",
         pair()
     );
-    if after.ballot.term == before.ballot.term && before.ballot.vote.is_some() {
+    if after.hard_state.term == before.hard_state.term && before.hard_state.vote.is_some() {
         assert_eq!(
-            after.ballot.vote,
-            before.ballot.vote,
+            after.hard_state.vote,
+            before.hard_state.vote,
             "changed its vote: {}",
             pair()
         );
     }
     assert!(
-        after.stored_term >= before.stored_term && after.stored_term <= after.ballot.term,
+        after.stored_term >= before.stored_term && after.stored_term <= after.hard_state.term,
         "stored term went back, or is not reached: {}",
         pair()
     );
@@ -59,7 +59,7 @@ pub(super) fn check_step(before: &Look, after: &Look) {
         "base went back: {}",
         pair()
     );
-    if before.leading && after.leading && before.ballot.term == after.ballot.term {
+    if before.leading && after.leading && before.hard_state.term == after.hard_state.term {
         assert!(
             after.last >= before.last,
             "a leader's log got shorter: {}",
@@ -124,8 +124,11 @@ pub(super) fn check_output(before: &Look, after: &Look, todo: &Todo) {
             "applied from {first} to {last}"
         );
     }
-    if let Some(ballot) = todo.ballot {
-        assert_eq!(ballot, after.ballot, "the newest hard state is stored");
+    if let Some(hard_state) = todo.hard_state {
+        assert_eq!(
+            hard_state, after.hard_state,
+            "the newest hard state is stored"
+        );
     }
 }
 

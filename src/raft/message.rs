@@ -58,7 +58,7 @@ impl fmt::Display for Position {
 
 /// A node's hard state. The node must never forget it, because elections depend on it (paper §5.1, §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Ballot {
+pub struct HardState {
     /// The newest term that this node has seen; 0 on a new node. Never decreases.
     pub term: Term,
     /// The node it voted for in that term, possibly itself. At most one per term.

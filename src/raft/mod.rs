@@ -18,7 +18,7 @@
 //! | term | meaning |
 //! |---|---|
 //! | term | a numbered election period. It has one leader or none. Terms are raft's only clock: every message carries its sender's term. A node adopts a newer term at once, and rejects messages of an older term (§5.1) |
-//! | hard state ([`Ballot`]) | a node's term, and the node it voted for in that term. A node must never forget it |
+//! | hard state ([`HardState`]) | a node's term, and the node it voted for in that term. A node must never forget it |
 //! | log, entry, index, position | entries are numbered from 1. A position is an index and a term, written `12@3`. If two logs have an entry at the same position, they are identical up to it (*log matching*, §5.3) |
 //! | commit, apply | a committed entry is never removed. An applied entry was passed to the state machine. Entries are applied in order |
 //! | matched, next | per follower: the last entry that the leader knows the follower has, and the entry it sends next |
@@ -110,7 +110,7 @@ mod wire;
 pub use self::core::{Core, Input, Refusal, Role, Settings, Start, StoredLog, Todo};
 pub use conduct::Violation;
 pub use message::{
-    Ballot, Body, Change, ChangeKind, Entry, Envelope, LogIndex, Membership, Message, NodeId,
+    Body, Change, ChangeKind, Entry, Envelope, HardState, LogIndex, Membership, Message, NodeId,
     Payload, Position, SnapshotMetadata, Term,
 };
 pub use replication::{PeerFlow, PeerProgress};

@@ -270,7 +270,7 @@ impl<R: Rules> Core<R> {
     /// Appends an entry that the leader itself creates.
     pub(super) fn append_own(&mut self, payload: Payload) -> Position {
         let position = Position {
-            term: self.ballot.term,
+            term: self.hard_state.term,
             index: self.log.last().next(),
         };
         let entry = Entry { position, payload };
@@ -298,7 +298,7 @@ impl<R: Rules> Core<R> {
             self.todo.refused = Some(refusal);
             return;
         }
-        let (term, first) = (self.ballot.term, self.log.last().next());
+        let (term, first) = (self.hard_state.term, self.log.last().next());
         self.todo.accepted = Some(Position { term, index: first });
         self.todo.append.reserve(commands.len());
         let mut run = 0;
@@ -335,7 +335,7 @@ impl<R: Rules> Core<R> {
             });
         };
         let waiting = leading.uncommitted.bytes;
-        if term.is_some_and(|term| term != self.ballot.term) {
+        if term.is_some_and(|term| term != self.hard_state.term) {
             Err(Refusal::OtherTerm)
         } else if leading.transfer.is_some() {
             Err(Refusal::Transferring)
@@ -576,7 +576,7 @@ impl<R: Rules> Core<R> {
                     .map_or(0, |progress| progress.matched.0),
             }
         }));
-        let own_term = self.log.term_at(index) == Some(self.ballot.term);
+        let own_term = self.log.term_at(index) == Some(self.hard_state.term);
         if index <= self.commit || (R::COMMIT_OWN_TERM_ONLY && !own_term) {
             return;
         }

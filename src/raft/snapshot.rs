@@ -41,13 +41,13 @@ impl<R: Rules> Core<R> {
 
     /// A complete snapshot from a leader has arrived.
     pub(super) fn on_snapshot(&mut self, from: NodeId, term: Term, mark: SnapshotMetadata) {
-        if term < self.ballot.term {
+        if term < self.hard_state.term {
             return self.send(from, Body::Outdated);
         }
         if !self.is_sound_term(from, term, true) {
             return;
         }
-        if term > self.ballot.term {
+        if term > self.hard_state.term {
             self.become_follower(term);
         }
         self.follow(from);

@@ -341,7 +341,7 @@ impl<O: Outbox> RaftThread<O> {
             cluster_ns: cluster.0,
         });
         wal::Batch {
-            ballot: batch.ballot,
+            hard_state: batch.hard_state,
             entries: batch.entries,
             clock,
         }

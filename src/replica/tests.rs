@@ -148,11 +148,11 @@ impl Node {
         let hub = Arc::new(WatchHub::new(View {
             tree: state.tree.clone(),
             applied: state.applied,
-            term: found.ballot.term,
+            term: found.hard_state.term,
         }));
         let clock = Arc::new(Hand::default());
         let start = Start {
-            ballot: found.ballot,
+            hard_state: found.hard_state,
             snapshot: mark,
             log: found.log,
         };

@@ -10,7 +10,7 @@ use super::cluster::{Checked, Cluster};
 use super::fault_profile::{Adversary, ELECTION, Kind};
 use super::power::Down;
 use super::trace::Happening;
-use crate::raft::{Ballot, NodeId, Position};
+use crate::raft::{HardState, NodeId, Position};
 
 /// The stage of the plan.
 #[derive(Debug, Default)]
@@ -248,11 +248,11 @@ impl Cluster {
         let nodes = self.nodes.values().filter(|node| node.id != not);
         nodes.into_iter().find_map(|node| {
             let core = &node.life.as_ref()?.engine;
-            let own = Ballot {
+            let own = HardState {
                 vote: Some(node.id),
-                ..core.ballot()
+                ..core.hard_state()
             };
-            let said_yes = |id: &NodeId| self.checks.borrow_mut().mirror(*id).ballot == own;
+            let said_yes = |id: &NodeId| self.checks.borrow_mut().mirror(*id).hard_state == own;
             let voters = core.membership().voters.iter().copied();
             let yes: Vec<NodeId> = voters.filter(said_yes).collect();
             let enough = yes.len() >= core.membership().majority();

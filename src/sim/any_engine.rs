@@ -6,8 +6,8 @@ use crate::engine::state::{Outcome, State};
 use crate::engine::time::{Estimate, Monotonic, Now};
 use crate::engine::{Effects, Engine, Event, Settings};
 use crate::raft::{
-    self, AllRules, Ballot, Core, Entry, LogIndex, Membership, NodeId, Position, SnapshotMetadata,
-    Start, Term, Todo,
+    self, AllRules, Core, Entry, HardState, LogIndex, Membership, NodeId, Position,
+    SnapshotMetadata, Start, Term, Todo,
 };
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -20,7 +20,7 @@ pub(super) trait AnyEngine {
     fn takes_requests(&self, now: Monotonic) -> bool;
     fn state(&self) -> &State;
     fn estimate(&self) -> Estimate;
-    fn ballot(&self) -> Ballot;
+    fn hard_state(&self) -> HardState;
     fn leader(&self) -> Option<NodeId>;
     fn is_leader(&self) -> bool;
     fn commit(&self) -> LogIndex;
@@ -30,7 +30,7 @@ pub(super) trait AnyEngine {
     fn mark_at(&self, index: LogIndex) -> Option<SnapshotMetadata>;
 
     fn term(&self) -> Term {
-        self.ballot().term
+        self.hard_state().term
     }
 }
 
@@ -55,8 +55,8 @@ impl<R: Rules> AnyEngine for Engine<u64, R> {
         Engine::estimate(self)
     }
 
-    fn ballot(&self) -> Ballot {
-        self.core().ballot()
+    fn hard_state(&self) -> HardState {
+        self.core().hard_state()
     }
 
     fn leader(&self) -> Option<NodeId> {

@@ -34,7 +34,7 @@ pub(super) type Broken = String;
 /// The state of a core that is compared before and after a step.
 #[derive(Debug, Clone)]
 struct Look {
-    ballot: crate::raft::Ballot,
+    hard_state: crate::raft::HardState,
     leading: bool,
     commit: LogIndex,
     applied: LogIndex,
@@ -46,7 +46,7 @@ impl Look {
     fn at<R: Rules>(core: &Core<R>) -> Look {
         let leading = core.is_leader();
         Look {
-            ballot: core.ballot(),
+            hard_state: core.hard_state(),
             leading,
             commit: core.commit(),
             applied: core.applied(),
@@ -140,16 +140,16 @@ impl Checks {
         if let Some(before) = self.looks.get(&id) {
             let held = one_node(id, before, &after, core.stored())
                 .and_then(|()| self.on_a_majority(before, &after, core));
-            let led = before.leading && before.ballot.term == after.ballot.term;
+            let led = before.leading && before.hard_state.term == after.hard_state.term;
             self.note(held);
             if after.leading && !led {
-                self.shown.leads = Some(after.ballot.term);
+                self.shown.leads = Some(after.hard_state.term);
             }
         }
         let witnessed = self.witness.see(core, todo);
         self.note(witnessed);
         if after.leading {
-            let grows = self.stamps_grow(id, after.ballot.term, &todo.append);
+            let grows = self.stamps_grow(id, after.hard_state.term, &todo.append);
             self.note(grows);
         }
         self.shown.refused = todo.refused.or(self.shown.refused);
@@ -328,12 +328,12 @@ impl Checks {
             }
             _ => true,
         };
-        if true_now && message.term <= mirror.ballot.term {
+        if true_now && message.term <= mirror.hard_state.term {
             return;
         }
         let broken = format!(
             "said before stored: n{} to n{}: {message:?}, on disk {:?}",
-            from.0, to.0, mirror.ballot
+            from.0, to.0, mirror.hard_state
         );
         self.note(Err(broken));
     }
@@ -379,10 +379,13 @@ pub(super) fn number_in(value: &[u8]) -> Option<u64> {
 
 /// Compares one node before and after a step.
 fn one_node(id: NodeId, before: &Look, after: &Look, stored: LogIndex) -> Result<(), Broken> {
-    let same_term = before.ballot.term == after.ballot.term;
-    let wrong = if after.ballot.term < before.ballot.term {
+    let same_term = before.hard_state.term == after.hard_state.term;
+    let wrong = if after.hard_state.term < before.hard_state.term {
         "its term went back"
-    } else if same_term && before.ballot.vote.is_some() && before.ballot.vote != after.ballot.vote {
+    } else if same_term
+        && before.hard_state.vote.is_some()
+        && before.hard_state.vote != after.hard_state.vote
+    {
         "it changed its vote"
     } else if after.commit < before.commit {
         "its commit went back"

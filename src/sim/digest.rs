@@ -30,11 +30,11 @@ impl Digest {
         let Some(life) = &node.life else {
             return self.number(0);
         };
-        let (engine, ballot) = (&life.engine, life.engine.ballot());
+        let (engine, hard_state) = (&life.engine, life.engine.hard_state());
         let last = engine.last_position();
         self.number(1);
-        self.number(ballot.term.0);
-        self.number(ballot.vote.map_or(0, |vote| vote.0));
+        self.number(hard_state.term.0);
+        self.number(hard_state.vote.map_or(0, |vote| vote.0));
         self.number(last.term.0);
         self.number(last.index.0);
         self.number(engine.commit().0);

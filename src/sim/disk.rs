@@ -49,12 +49,14 @@ impl Out<'_> {
             let wrong = match report {
                 DiskReport::Stored(batches) => {
                     batches.iter().any(|stored| {
-                        let later = mirror.ballot.term;
-                        stored.ballot.is_some_and(|ballot| ballot.term > later)
-                            || stored.ballot.is_some_and(|ballot| {
-                                ballot.term == later
-                                    && ballot.vote != mirror.ballot.vote
-                                    && mirror.ballot.vote.is_none()
+                        let later = mirror.hard_state.term;
+                        stored
+                            .hard_state
+                            .is_some_and(|hard_state| hard_state.term > later)
+                            || stored.hard_state.is_some_and(|hard_state| {
+                                hard_state.term == later
+                                    && hard_state.vote != mirror.hard_state.vote
+                                    && mirror.hard_state.vote.is_none()
                             })
                     }) || batches
                         .last()

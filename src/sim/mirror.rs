@@ -1,13 +1,13 @@
 //! The durable content of a node's disk: everything that a sync has confirmed.
 
-use crate::raft::{Ballot, LogIndex, NodeId, Position, Start, StoredLog, Term};
+use crate::raft::{HardState, LogIndex, NodeId, Position, Start, StoredLog, Term};
 use crate::wal::Batch;
 use std::collections::BTreeMap;
 
 /// The record of one disk's durable content, kept outside of the node.
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
-    pub ballot: Ballot,
+    pub hard_state: HardState,
     pub snapshot: Position,
     pub entries: BTreeMap<LogIndex, Term>,
     /// From this index on, a write in progress may have replaced the entries.
@@ -24,15 +24,15 @@ impl Mirror {
     /// Whether a restart would find this vote, or a later term.
     pub fn has_voted(&self, term: Term, vote: NodeId) -> bool {
         let vote = Some(vote);
-        self.ballot == Ballot { term, vote } || self.ballot.term > term
+        self.hard_state == HardState { term, vote } || self.hard_state.term > term
     }
 
     /// Records batches that are on disk. They must not contain another vote in the same term (hazard D1).
     pub fn synced(&mut self, batches: &[Batch]) -> Result<(), String> {
         for batch in batches {
-            let before = self.ballot;
-            let now = batch.ballot.unwrap_or(before);
-            self.ballot = now;
+            let before = self.hard_state;
+            let now = batch.hard_state.unwrap_or(before);
+            self.hard_state = now;
             if now.term == before.term && before.vote.is_some() && now.vote != before.vote {
                 return Err(format!(
                     "it votes twice: {before:?} was on disk, now {now:?} is"
@@ -66,8 +66,8 @@ impl Mirror {
     }
 
     /// Takes over the content that a start has found.
-    pub fn reflect(&mut self, start: &Start, ballot: Ballot) {
-        self.ballot = ballot;
+    pub fn reflect(&mut self, start: &Start, hard_state: HardState) {
+        self.hard_state = hard_state;
         self.snapshot = start.snapshot.position;
         self.entries.clear();
         self.unsure_from = None;
@@ -82,13 +82,18 @@ impl Mirror {
     /// Compares with the content that a start has found, and returns a description of the first missing part.
     pub fn missing_in(
         &self,
-        ballot: Ballot,
+        hard_state: HardState,
         found: &StoredLog,
         snapshot: Position,
     ) -> Option<String> {
-        let votes = ballot.term == self.ballot.term && self.ballot.vote.is_some();
-        if ballot.term < self.ballot.term || (votes && ballot.vote != self.ballot.vote) {
-            return Some(format!("finds {ballot:?}, had stored {:?}", self.ballot));
+        let votes = hard_state.term == self.hard_state.term && self.hard_state.vote.is_some();
+        if hard_state.term < self.hard_state.term
+            || (votes && hard_state.vote != self.hard_state.vote)
+        {
+            return Some(format!(
+                "finds {hard_state:?}, had stored {:?}",
+                self.hard_state
+            ));
         }
         let sure = |index: LogIndex| self.unsure_from.is_none_or(|unsure| index < unsure);
         let lost = self.entries.iter().find(|&(index, term)| {

@@ -150,7 +150,7 @@ impl Node {
             }
         };
         let start = Start {
-            ballot: recovered.ballot,
+            hard_state: recovered.hard_state,
             snapshot: mark,
             log: recovered.log.clone(),
         };

@@ -198,7 +198,7 @@ impl Cluster {
         } = publication;
         let checks = self.checks.clone();
         let mut checks = checks.borrow_mut();
-        let on_disk = checks.mirror(id).ballot.term;
+        let on_disk = checks.mirror(id).hard_state.term;
         let Some(life) = self.life(id) else {
             return Ok(());
         };
@@ -247,7 +247,7 @@ impl Cluster {
             outcome,
         } = reply;
         let now = self.nodes[&id].now(self.now).monotonic;
-        let on_disk = self.checks.borrow_mut().mirror(id).ballot.term;
+        let on_disk = self.checks.borrow_mut().mirror(id).hard_state.term;
         let Some(life) = self.life(id) else {
             return Ok(());
         };
@@ -362,7 +362,7 @@ fn wal_batch(batch: Batch, boot_id: [u8; 16]) -> wal::Batch {
         cluster_ns: cluster.0,
     });
     wal::Batch {
-        ballot: batch.ballot,
+        hard_state: batch.hard_state,
         entries: batch.entries,
         clock,
     }

@@ -10,7 +10,7 @@ use super::trace::Happening;
 use crate::engine;
 use crate::engine::PeerEvent;
 use crate::engine::rules::Rule;
-use crate::raft::{Ballot, NodeId, Settings, Term};
+use crate::raft::{HardState, NodeId, Settings, Term};
 use crate::storage::jobs::LogJobs;
 use crate::tree::ClusterTime;
 use crate::wal::{FaultyDisk, Recovered};
@@ -118,7 +118,7 @@ impl Cluster {
         let Some((wal, mut recovered)) = self.disk_result(id, recovered)? else {
             return Ok(());
         };
-        let (ballot, found) = (recovered.ballot, recovered.log.clone());
+        let (hard_state, found) = (recovered.hard_state, recovered.log.clone());
         self.spoil(id, &mut recovered);
         let started = self.node(id).start_of(&mut recovered);
         let Some((start, state, snapshot_bytes)) = self.disk_result(id, started)? else {
@@ -127,10 +127,10 @@ impl Cluster {
         let checks = self.checks.clone();
         let mut seen = checks.borrow_mut();
         let mirror = seen.mirror(id);
-        if let Some(missing) = mirror.missing_in(ballot, &found, start.snapshot.position) {
+        if let Some(missing) = mirror.missing_in(hard_state, &found, start.snapshot.position) {
             return Err(format!("recovery: n{} {missing}", id.0));
         }
-        mirror.reflect(&start, ballot);
+        mirror.reflect(&start, hard_state);
         seen.begins(id, start.snapshot.position);
         drop(seen);
         let settings = self.engine_settings(id, snapshot_bytes);
@@ -243,9 +243,9 @@ impl Cluster {
     /// The mistakes of a start whose rule is switched off, and the entries that a disk may lose.
     fn spoil(&mut self, id: NodeId, recovered: &mut Recovered<FaultyDisk>) {
         if self.is_without(Rule::VoteIsFound) {
-            recovered.ballot = Ballot {
+            recovered.hard_state = HardState {
                 vote: None,
-                ..recovered.ballot
+                ..recovered.hard_state
             };
         }
         let mut lost = std::mem::take(&mut self.node(id).loses_tail);

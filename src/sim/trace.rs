@@ -203,7 +203,7 @@ impl fmt::Display for Happening {
             Happening::Leads { node, term } => write!(f, "{} leads in t{}", Node(*node), term.0),
             Happening::Stored { node, last } => match last {
                 Some(last) => write!(f, "{} has stored up to {last}", Node(*node)),
-                None => write!(f, "{} has stored its ballot", Node(*node)),
+                None => write!(f, "{} has stored its hard state", Node(*node)),
             },
             Happening::Applied { node, first, last } => {
                 write!(f, "{} applies {first} to {last}", Node(*node))

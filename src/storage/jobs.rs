@@ -94,10 +94,10 @@ impl Pending {
         if self.batches.is_empty() {
             return;
         }
-        let ballot = self.batches.iter().rev().find_map(|batch| batch.ballot);
+        let hard_state = self.batches.iter().rev().find_map(|batch| batch.hard_state);
         *self = Pending {
             batches: vec![Batch {
-                ballot,
+                hard_state,
                 ..Batch::default()
             }],
             ..Pending::default()
@@ -316,7 +316,7 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
 
 fn stored(batch: &Batch) -> Stored {
     Stored {
-        ballot: batch.ballot,
+        hard_state: batch.hard_state,
         last: batch.entries.last().map(|entry| entry.position),
     }
 }
@@ -324,7 +324,7 @@ fn stored(batch: &Batch) -> Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::{Ballot, Entry, Membership, Payload, Position, Term};
+    use crate::raft::{Entry, HardState, Membership, Payload, Position, Term};
     use crate::wal::{FaultyDisk, Home, Options, recover};
 
     /// Records what the jobs report.
@@ -347,7 +347,7 @@ mod tests {
         LogJobs::new(wal, 1 << 20, AllRules)
     }
 
-    fn save(ballot: Option<Ballot>, index: u64) -> Job {
+    fn save(hard_state: Option<HardState>, index: u64) -> Job {
         let entry = Entry {
             position: Position {
                 term: Term(1),
@@ -357,7 +357,7 @@ mod tests {
         };
         Job::Save {
             batch: Batch {
-                ballot,
+                hard_state,
                 entries: vec![entry],
                 ..Batch::default()
             },
@@ -366,10 +366,10 @@ mod tests {
         }
     }
 
-    fn vote(term: u64) -> Option<Ballot> {
+    fn vote(term: u64) -> Option<HardState> {
         let vote = Some(NodeId(term));
         let term = Term(term);
-        Some(Ballot { term, vote })
+        Some(HardState { term, vote })
     }
 
     /// A member that forgot a vote could vote again in that term.
@@ -397,7 +397,7 @@ mod tests {
         let [stored] = &batches[..] else {
             panic!("{batches:?}")
         };
-        assert_eq!((stored.ballot, stored.last), (vote(3), None));
+        assert_eq!((stored.hard_state, stored.last), (vote(3), None));
     }
 
     #[test]

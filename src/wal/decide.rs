@@ -65,8 +65,8 @@ pub fn has_history<D: Disk>(home: &Home<D>) -> Result<bool, WalError> {
     let decision = decide(home, &Files::list(home)?)?;
     Ok(decision.is_some_and(|decision| {
         let log = &decision.replayed.log;
-        let (last, ballot) = (log.shape.last(), log.ballot);
-        decision.snapshot.is_some() || (last, ballot) != Default::default()
+        let (last, hard_state) = (log.shape.last(), log.hard_state);
+        decision.snapshot.is_some() || (last, hard_state) != Default::default()
     }))
 }
 

@@ -11,7 +11,7 @@ use super::index::Index;
 use super::names::SegmentName;
 use super::record::Record;
 use super::scan::{Found, Window};
-use crate::raft::{Ballot, Payload, Position};
+use crate::raft::{HardState, Payload, Position};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -76,7 +76,7 @@ pub enum Content {
         /// End of the log before this file.
         last: Position,
         /// Hard state before this file.
-        ballot: Ballot,
+        hard_state: HardState,
         /// Clock readings before this file.
         clock: Option<Clock>,
     },
@@ -88,7 +88,7 @@ pub enum Content {
         payload: Result<Payload, String>,
     },
     /// Hard state.
-    Ballot(Ballot),
+    HardState(HardState),
     /// Clock readings of a boot that the log did not know yet.
     Clock(Clock),
     /// Clock readings of the boot that was recorded last.
@@ -118,7 +118,7 @@ impl Content {
                 number: head.seq,
                 bytes: head.bytes,
                 last: head.last,
-                ballot: head.ballot,
+                hard_state: head.hard_state,
                 clock: head.clock,
             },
             Record::Entry {
@@ -129,7 +129,7 @@ impl Content {
                 position,
                 payload: Payload::decode(kind, bytes).map_err(|error| error.to_string()),
             },
-            Record::Ballot(ballot) => Content::Ballot(ballot),
+            Record::HardState(hard_state) => Content::HardState(hard_state),
             Record::Clock(clock) => Content::Clock(clock),
             Record::Tick {
                 boottime_ns,
@@ -322,7 +322,7 @@ impl fmt::Display for At {
     }
 }
 
-struct Vote(Ballot);
+struct Vote(HardState);
 
 impl fmt::Display for Vote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -338,10 +338,10 @@ impl fmt::Display for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Record::Head(head) => {
-                let (last, ballot) = (At(head.last), Vote(head.ballot));
+                let (last, hard_state) = (At(head.last), Vote(head.hard_state));
                 write!(
                     f,
-                    "head of {:x}, {} bytes, after {last}, {ballot}",
+                    "head of {:x}, {} bytes, after {last}, {hard_state}",
                     head.seq, head.bytes
                 )
             }
@@ -358,7 +358,7 @@ impl fmt::Display for Record<'_> {
                 };
                 write!(f, "entry {} {what}, {} bytes", At(*position), bytes.len())
             }
-            Record::Ballot(ballot) => write!(f, "ballot {}", Vote(*ballot)),
+            Record::HardState(hard_state) => write!(f, "hard-state {}", Vote(*hard_state)),
             Record::Clock(clock) => {
                 let boot = u128::from_be_bytes(clock.boot_id);
                 write!(

@@ -18,7 +18,7 @@ use super::index::{Index, Run};
 use super::reader::Reading;
 use super::scan::Window;
 use super::snapshot::SnapshotReader;
-use crate::raft::{Ballot, Entry, LogIndex, Position};
+use crate::raft::{Entry, HardState, LogIndex, Position};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct Inspection<D: Disk> {
     /// The encoded identity. `None` if a first start was cut short before it wrote the identity.
     pub identity: Option<Vec<u8>>,
     /// The newest stored hard state.
-    pub ballot: Ballot,
+    pub hard_state: HardState,
     /// The newest undamaged snapshot. It was already checked, and it is checked again while it is read.
     pub snapshot: Option<SnapshotReader<D>>,
     /// Index of the oldest entry in the log, which may also be covered by the snapshot. Greater than `last` if there is
@@ -121,7 +121,7 @@ fn look_once<D: Disk>(
     Ok(Some(Inspection {
         running,
         identity,
-        ballot: log.ballot,
+        hard_state: log.hard_state,
         first: log.shape.first(),
         last: if has_entries { end } else { start },
         clock: log.clock,

@@ -1,6 +1,6 @@
 //! The write-ahead log (WAL): everything this member must not forget, stored on disk.
 //!
-//! Raft is safe only if a member never forgets its hard state (term and vote, `Ballot` in the code) or an entry that it
+//! Raft is safe only if a member never forgets its hard state (term and vote, `HardState` in the code) or an entry that it
 //! has acknowledged (paper §5). This module writes both as records to one log, syncs them, and reads them back after a
 //! restart or a crash. It also stores snapshots of the state machine, so that the log before a snapshot can be deleted.
 //! The module knows raft's entries, but does not interpret the commands in them.
@@ -171,7 +171,7 @@ pub use snapshot::{SnapshotReader, SnapshotWriter, Snapshots};
 pub use stats::WalStats;
 pub use writer::Wal;
 
-use crate::raft::{Ballot, Entry};
+use crate::raft::{Entry, HardState};
 
 /// Clock readings at the time of a write. After a restart in the same boot, the member uses them to compute how long it
 /// was down.
@@ -189,7 +189,7 @@ pub struct Clock {
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// The member's hard state, if it changed.
-    pub ballot: Option<Ballot>,
+    pub hard_state: Option<HardState>,
     /// Consecutive entries. They replace all entries from the first one's index on.
     pub entries: Vec<Entry>,
     /// Clock readings, given together with entries. With `None` the last recorded readings stay valid.

@@ -14,7 +14,7 @@
 //! |-----:|--------|----------------------------------------------------------------------------|
 //! |    1 | head   | first in each file: magic (8), version (1), the file's number (8), salt (4) and length (8). Then the log's state before the file: last term and index (8, 8), term and vote (8, 8; vote 0: none), whether a clock was recorded (1) and that clock (32) |
 //! |    2 | entry  | term and index (varints), the payload's kind (1), its bytes                |
-//! |    3 | ballot | hard state: term and vote (varints; vote 0: none)                          |
+//! |    3 | hard state | hard state: term and vote (varints; vote 0: none)                          |
 //! |    4 | clock  | boot id (16), boot time and cluster time in ns (8, 8)                      |
 //! |    5 | tick   | both times (varints), for the boot id that was recorded last               |
 //! |    6 | reset  | term and index (varints): the log is empty and continues after this position |
@@ -27,7 +27,7 @@
 //! witness.
 
 use super::Clock;
-use crate::raft::{Ballot, Entry, LogIndex, NodeId, Position, Term};
+use crate::raft::{Entry, HardState, LogIndex, NodeId, Position, Term};
 use crate::varint::{self, VarintError};
 
 /// Records start at multiples of this.
@@ -49,7 +49,7 @@ const _: () =
 
 const HEAD: u8 = 1;
 const ENTRY: u8 = 2;
-const BALLOT: u8 = 3;
+const HARD_STATE: u8 = 3;
 const CLOCK: u8 = 4;
 const TICK: u8 = 5;
 const RESET: u8 = 6;
@@ -71,7 +71,7 @@ pub(super) struct Head {
     pub bytes: u64,
     /// End of the log before this file.
     pub last: Position,
-    pub ballot: Ballot,
+    pub hard_state: HardState,
     pub clock: Option<Clock>,
 }
 
@@ -84,7 +84,7 @@ pub(super) enum Record<'a> {
         kind: u8,
         bytes: &'a [u8],
     },
-    Ballot(Ballot),
+    HardState(HardState),
     Clock(Clock),
     Tick {
         boottime_ns: u64,
@@ -192,10 +192,10 @@ impl Record<'_> {
                 entry_prefix(*position, *kind, out);
                 out.extend_from_slice(bytes);
             }
-            Record::Ballot(ballot) => {
-                out.push(BALLOT);
-                varint::put(ballot.term.0, out);
-                varint::put(ballot.vote.map_or(0, |node| node.0), out);
+            Record::HardState(hard_state) => {
+                out.push(HARD_STATE);
+                varint::put(hard_state.term.0, out);
+                varint::put(hard_state.vote.map_or(0, |node| node.0), out);
             }
             Record::Clock(clock) => {
                 out.push(CLOCK);
@@ -237,7 +237,7 @@ impl Record<'_> {
                     bytes,
                 }
             }
-            BALLOT => Record::Ballot(Ballot {
+            HARD_STATE => Record::HardState(HardState {
                 term: Term(take_varint(&mut rest)?),
                 vote: node(take_varint(&mut rest)?),
             }),
@@ -274,9 +274,15 @@ impl Head {
         out.push(VERSION);
         out.extend_from_slice(&self.seq.to_le_bytes());
         out.extend_from_slice(&self.salt.to_le_bytes());
-        let vote = self.ballot.vote.map_or(0, |node| node.0);
-        let (last, ballot) = (self.last, self.ballot);
-        for number in [self.bytes, last.term.0, last.index.0, ballot.term.0, vote] {
+        let vote = self.hard_state.vote.map_or(0, |node| node.0);
+        let (last, hard_state) = (self.last, self.hard_state);
+        for number in [
+            self.bytes,
+            last.term.0,
+            last.index.0,
+            hard_state.term.0,
+            vote,
+        ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.push(u8::from(self.clock.is_some()));
@@ -302,7 +308,7 @@ impl Head {
             term: Term(take_u64(rest)?),
             index: LogIndex(take_u64(rest)?),
         };
-        let ballot = Ballot {
+        let hard_state = HardState {
             term: Term(take_u64(rest)?),
             vote: node(take_u64(rest)?),
         };
@@ -313,7 +319,7 @@ impl Head {
             salt,
             bytes,
             last,
-            ballot,
+            hard_state,
             clock: (noted != 0).then_some(clock),
         })
     }
@@ -419,7 +425,7 @@ mod tests {
             term: Term(300),
             index: LogIndex(u64::MAX),
         };
-        let ballot = Ballot {
+        let hard_state = HardState {
             term: Term(127),
             vote: Some(NodeId(u64::MAX)),
         };
@@ -434,14 +440,14 @@ mod tests {
             salt,
             bytes,
             last: position,
-            ballot,
+            hard_state,
             clock: Some(clock),
         };
         vec![
             Record::Head(head),
             Record::Head(Head {
                 clock: None,
-                ballot: Ballot::default(),
+                hard_state: HardState::default(),
                 ..head
             }),
             Record::Entry {
@@ -454,10 +460,10 @@ mod tests {
                 kind: 1,
                 bytes: b"",
             },
-            Record::Ballot(ballot),
-            Record::Ballot(Ballot {
+            Record::HardState(hard_state),
+            Record::HardState(HardState {
                 vote: None,
-                ..ballot
+                ..hard_state
             }),
             Record::Clock(clock),
             Record::Tick {

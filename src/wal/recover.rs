@@ -15,7 +15,7 @@ use super::snapshot::{self, SnapshotReader};
 use super::spare::Prepared;
 use super::writer::{Active, Log, Parts, STOP_BYTES, Used, Wal};
 use super::{Clock, index::Index};
-use crate::raft::{Ballot, LogIndex, Position, StoredLog};
+use crate::raft::{HardState, LogIndex, Position, StoredLog};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Debug)]
 pub struct Recovered<D: Disk> {
     /// The newest stored hard state. In a new directory it has term 0 and no vote.
-    pub ballot: Ballot,
+    pub hard_state: HardState,
     /// The newest undamaged snapshot. It was already checked, and it is checked again while it is read.
     pub snapshot: Option<SnapshotReader<D>>,
     /// The log after that snapshot.
@@ -57,7 +57,7 @@ pub fn recover<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalErr
     let mut warnings = std::mem::take(&mut decision.warnings);
     warnings.extend(decision.torn.take());
     let recovered = Recovered {
-        ballot: decision.replayed.log.ballot,
+        hard_state: decision.replayed.log.hard_state,
         snapshot: decision.snapshot.take(),
         log,
         clock: decision.replayed.log.clock,
@@ -125,7 +125,7 @@ fn begin<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
         stopped: false,
     };
     let recovered = Recovered {
-        ballot: Ballot::default(),
+        hard_state: HardState::default(),
         snapshot: None,
         log: StoredLog::default(),
         clock: None,

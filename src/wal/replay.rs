@@ -264,7 +264,7 @@ impl Replay {
         let mut index = Index::default();
         if let Some(head) = head {
             log.shape = Shape::after(head.last);
-            log.ballot = head.ballot;
+            log.hard_state = head.hard_state;
             log.clock = head.clock;
             index.reset(head.last.index);
         }
@@ -330,14 +330,14 @@ impl Replay {
                 self.entry(position, kind, bytes)?;
                 self.index.put(position.index, seq, offset);
             }
-            Record::Ballot(ballot) => {
-                if ballot.term < self.log.ballot.term {
+            Record::HardState(hard_state) => {
+                if hard_state.term < self.log.hard_state.term {
                     return Err(format!(
                         "the term decreases from {} to {}",
-                        self.log.ballot.term.0, ballot.term.0
+                        self.log.hard_state.term.0, hard_state.term.0
                     ));
                 }
-                self.log.ballot = ballot;
+                self.log.hard_state = hard_state;
             }
             Record::Clock(clock) => self.log.clock = Some(clock),
             Record::Tick {

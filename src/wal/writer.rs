@@ -17,7 +17,7 @@ use super::snapshot::{SnapshotWriter, Snapshots};
 use super::spare::{self, Prepared, Spare};
 use super::stats::WalStats;
 use super::{Batch, Clock};
-use crate::raft::{Ballot, Entry, LogIndex, Position, SnapshotMetadata};
+use crate::raft::{Entry, HardState, LogIndex, Position, SnapshotMetadata};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,7 +38,7 @@ pub(super) const STOP_BYTES: u64 = 16;
 #[derive(Debug, Clone)]
 pub(super) struct Log {
     pub shape: Shape,
-    pub ballot: Ballot,
+    pub hard_state: HardState,
     pub clock: Option<Clock>,
 }
 
@@ -46,7 +46,7 @@ impl Log {
     pub fn empty() -> Log {
         Log {
             shape: Shape::after(Position::default()),
-            ballot: Ballot::default(),
+            hard_state: HardState::default(),
             clock: None,
         }
     }
@@ -64,7 +64,7 @@ impl Log {
             salt: segment.name.salt,
             bytes: segment.bytes,
             last: self.shape.last(),
-            ballot: self.ballot,
+            hard_state: self.hard_state,
             clock: self.clock,
         }
     }
@@ -380,7 +380,7 @@ impl<D: Disk> Wal<D> {
             },
             false => Record::Clock(clock),
         });
-        [batch.ballot.map(Record::Ballot), clock]
+        [batch.hard_state.map(Record::HardState), clock]
     }
 
     fn plan(&self, notes: &[Option<Record<'_>>; 2], entries: &[Entry]) -> Plan {
@@ -435,7 +435,7 @@ impl<D: Disk> Wal<D> {
         for note in notes.iter().flatten() {
             self.put_record(*note)?;
         }
-        self.log.ballot = batch.ballot.unwrap_or(self.log.ballot);
+        self.log.hard_state = batch.hard_state.unwrap_or(self.log.hard_state);
         self.log.clock = batch.clock.or(self.log.clock);
         Ok(())
     }

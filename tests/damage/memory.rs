@@ -180,7 +180,14 @@ fn places(line: &Line) -> Vec<(&'static str, u64)> {
 }
 
 const KINDS: [&str; 8] = [
-    "head", "entry", "ballot", "clock", "tick", "reset", "sealed", "stop",
+    "head",
+    "entry",
+    "hard-state",
+    "clock",
+    "tick",
+    "reset",
+    "sealed",
+    "stop",
 ];
 
 #[test]

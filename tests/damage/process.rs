@@ -352,7 +352,13 @@ fn snapshots(data: &Path) -> Vec<PathBuf> {
 fn of_records() -> Vec<Case> {
     let mut cases = Vec::new();
     for what in [
-        "head", "no-op", "command", "change", "ballot", "clock", "tick",
+        "head",
+        "no-op",
+        "command",
+        "change",
+        "hard-state",
+        "clock",
+        "tick",
     ] {
         let name = format!("{what}, written by the program");
         cases.push(Case::new("node", name, Refused, move |data| {

@@ -6,7 +6,7 @@ use edgetcd::engine::members::{Member, Published};
 use edgetcd::engine::state::State;
 use edgetcd::identity::Identity;
 use edgetcd::raft::{
-    Ballot, Change, ChangeKind, Entry, LogIndex, Membership, NodeId, Payload, Position,
+    Change, ChangeKind, Entry, HardState, LogIndex, Membership, NodeId, Payload, Position,
     SnapshotMetadata, Term,
 };
 use edgetcd::tree::{Action, Bytes, ClusterTime, Command, Key, Stamp, WallTime};
@@ -169,12 +169,12 @@ impl Life {
     }
 
     fn vote(&mut self) {
-        let ballot = Ballot {
+        let hard_state = HardState {
             term: Term(self.term),
             vote: Some(NodeId(self.identity.id)),
         };
         let batch = Batch {
-            ballot: Some(ballot),
+            hard_state: Some(hard_state),
             ..Batch::default()
         };
         self.wal.write(&batch).expect("written");

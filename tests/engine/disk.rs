@@ -5,7 +5,7 @@ use edgetcd::engine::request::Task;
 use edgetcd::engine::state::State;
 use edgetcd::engine::{Batch, DiskJob, Stored};
 use edgetcd::raft::{
-    Ballot, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMetadata, Start,
+    Entry, HardState, LogIndex, Membership, NodeId, Payload, Position, SnapshotMetadata, Start,
     StoredLog, Term,
 };
 use std::collections::VecDeque;
@@ -38,10 +38,10 @@ pub struct Save {
     pub then: Vec<(NodeId, PeerMessage)>,
 }
 
-/// A member's disk. A restart finds `ballot`, `snapshot` and `entries`; a crash loses the rest.
+/// A member's disk. A restart finds `hard_state`, `snapshot` and `entries`; a crash loses the rest.
 #[derive(Default)]
 pub struct Disk {
-    pub ballot: Ballot,
+    pub hard_state: HardState,
     pub snapshot: Option<Snapshot>,
     pub entries: Vec<Entry>,
     pub space: Space,
@@ -78,8 +78,8 @@ impl Disk {
     }
 
     pub fn store(&mut self, batch: &Batch) -> Stored {
-        if let Some(ballot) = batch.ballot {
-            self.ballot = ballot;
+        if let Some(hard_state) = batch.hard_state {
+            self.hard_state = hard_state;
         }
         if let Some(first) = batch.entries.first() {
             let first = first.position.index;
@@ -87,7 +87,7 @@ impl Disk {
             self.entries.extend(batch.entries.iter().cloned());
         }
         Stored {
-            ballot: batch.ballot,
+            hard_state: batch.hard_state,
             last: batch.entries.last().map(|entry| entry.position),
         }
     }
@@ -134,7 +134,7 @@ impl Disk {
         }
         let is_change = |entry: &&Entry| matches!(entry.payload, Payload::Change(_));
         Start {
-            ballot: self.ballot,
+            hard_state: self.hard_state,
             log: StoredLog {
                 terms,
                 last: tail.last().map_or(first, |entry| entry.position.index),

@@ -1,6 +1,6 @@
 //! Commands, messages and answers in words.
 
-use crate::raft_text::{ballot_text, body_text, entries_text};
+use crate::raft_text::{body_text, entries_text, hard_state_text};
 use edgetcd::engine::entry::{self, Order};
 use edgetcd::engine::members::MemberError;
 use edgetcd::engine::peer_message::{PeerMessage, Verdict};
@@ -56,16 +56,16 @@ pub fn message_text(message: &PeerMessage) -> String {
 
 /// `term 2, vote for n1, [3@2 no-op]`; empty if there is nothing to store.
 pub fn batch_text(batch: &Batch) -> String {
-    let ballot = batch.ballot.map(ballot_text);
+    let hard_state = batch.hard_state.map(hard_state_text);
     let entries = (!batch.entries.is_empty()).then(|| entries_text(&batch.entries, command_text));
-    let parts: Vec<String> = ballot.into_iter().chain(entries).collect();
+    let parts: Vec<String> = hard_state.into_iter().chain(entries).collect();
     parts.join(", ")
 }
 
 pub fn stored_text(stored: &Stored) -> String {
-    let ballot = stored.ballot.map(ballot_text);
+    let hard_state = stored.hard_state.map(hard_state_text);
     let last = stored.last.map(|last| format!("everything to {last}"));
-    let parts: Vec<String> = ballot.into_iter().chain(last).collect();
+    let parts: Vec<String> = hard_state.into_iter().chain(last).collect();
     parts.join(", ")
 }
 

@@ -1,7 +1,7 @@
 //! Raft's messages, entries and logs in words, for lessons.
 
 use edgetcd::raft::{
-    Ballot, Body, ChangeKind, Core, Entry, LogIndex, Payload, Position, Role, Rules,
+    Body, ChangeKind, Core, Entry, HardState, LogIndex, Payload, Position, Role, Rules,
 };
 
 pub fn role_text(role: Role) -> &'static str {
@@ -22,10 +22,10 @@ pub fn role_line<R: Rules>(core: &Core<R>) -> String {
     )
 }
 
-pub fn ballot_text(ballot: Ballot) -> String {
-    let vote = ballot.vote;
+pub fn hard_state_text(hard_state: HardState) -> String {
+    let vote = hard_state.vote;
     let vote = vote.map_or("no vote".into(), |vote| format!("vote for n{}", vote.0));
-    format!("term {}, {vote}", ballot.term.0)
+    format!("term {}, {vote}", hard_state.term.0)
 }
 
 /// `1@1 … 7@1, 8@2`: a log as runs of equal terms.

@@ -6,7 +6,7 @@
 
 use edgetcd::raft::invariants::Witness;
 use edgetcd::raft::{
-    Ballot, Change, ChangeKind, Core, Entry, Envelope, Input, LogIndex, Membership, Message,
+    Change, ChangeKind, Core, Entry, Envelope, HardState, Input, LogIndex, Membership, Message,
     NodeId, Payload, Position, Role, Rules, Settings, SnapshotMetadata, Start, StoredLog, Term,
     Todo,
 };
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     pub install: Option<SnapshotMetadata>,
-    pub ballot: Option<Ballot>,
+    pub hard_state: Option<HardState>,
     pub append: Vec<Entry>,
     pub send: Vec<Envelope>,
 }
@@ -24,7 +24,7 @@ pub struct Batch {
 /// The data that a restart finds.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
-    pub ballot: Ballot,
+    pub hard_state: HardState,
     pub snapshot: SnapshotMetadata,
     pub entries: Vec<Entry>,
 }
@@ -35,8 +35,8 @@ impl Disk {
             self.snapshot = mark.clone();
             self.entries.clear();
         }
-        if let Some(ballot) = batch.ballot {
-            self.ballot = ballot;
+        if let Some(hard_state) = batch.hard_state {
+            self.hard_state = hard_state;
         }
         if let Some(first) = batch.append.first() {
             self.entries
@@ -74,7 +74,7 @@ impl Disk {
         let tail = self.entries.len() - tail.count();
         let change = |entry: &&Entry| matches!(entry.payload, Payload::Change(_));
         Start {
-            ballot: self.ballot,
+            hard_state: self.hard_state,
             snapshot: self.snapshot.clone(),
             log: StoredLog {
                 terms,
@@ -295,7 +295,7 @@ impl<R: Rules> Cluster<R> {
     fn carry_out(&mut self, id: NodeId, mut todo: Todo) {
         let batch = Batch {
             install: todo.install.clone(),
-            ballot: todo.ballot,
+            hard_state: todo.hard_state,
             append: todo.append.clone(),
             send: std::mem::take(&mut todo.send_stored),
         };
@@ -305,7 +305,7 @@ impl<R: Rules> Cluster<R> {
             node.reading = None;
         }
         node.reading = todo.read.or(node.reading);
-        let wanted = batch.install.is_some() || batch.ballot.is_some();
+        let wanted = batch.install.is_some() || batch.hard_state.is_some();
         if wanted || !batch.append.is_empty() || !batch.send.is_empty() {
             node.queue.push_back(batch);
         }
@@ -366,8 +366,8 @@ impl<R: Rules> Cluster<R> {
             .map(|entry| entry.position)
             .or(installed);
         self.send(id, batch.send);
-        if let Some(ballot) = batch.ballot {
-            self.step(id, Input::BallotStored { ballot })?;
+        if let Some(hard_state) = batch.hard_state {
+            self.step(id, Input::BallotStored { hard_state })?;
         }
         if let Some(position) = stored {
             self.step(id, Input::Stored { position })?;

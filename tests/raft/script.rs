@@ -34,9 +34,9 @@
 //! | `quietly …`                  | runs the command without output                             |
 
 use crate::cluster::{Cluster, Effect, Flight, Outcome, change, members};
-use crate::raft_text::{ballot_text, body_text, entries_text, log_text, role_line, role_text};
+use crate::raft_text::{body_text, entries_text, hard_state_text, log_text, role_line, role_text};
 use edgetcd::raft::{
-    Ballot, ChangeKind, Core, Entry, Input, LogIndex, Membership, NodeId, Payload, PeerFlow,
+    ChangeKind, Core, Entry, HardState, Input, LogIndex, Membership, NodeId, Payload, PeerFlow,
     Position, Role, Rules, Settings, Term, Todo,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -274,7 +274,7 @@ impl<R: Rules> Script<R> {
             payload: Payload::Command(format!("t{term}").into_bytes().into()),
         };
         let disk = &mut self.cluster.node(id).disk;
-        disk.ballot = Ballot {
+        disk.hard_state = HardState {
             term: Term(term),
             vote: None,
         };
@@ -404,8 +404,8 @@ impl<R: Rules> Script<R> {
         if let Some(mark) = &todo.install {
             line(format!("installs the snapshot at {}", mark.position));
         }
-        if let Some(ballot) = todo.ballot {
-            line(format!("to disk: {}", ballot_text(ballot)));
+        if let Some(hard_state) = todo.hard_state {
+            line(format!("to disk: {}", hard_state_text(hard_state)));
         }
         if !todo.append.is_empty() {
             line(format!(

@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, members};
 use edgetcd::raft::{
-    AllRules, Ballot, Body, Core, Entry, Input, LogIndex, Membership, Message, NodeId, Payload,
+    AllRules, Body, Core, Entry, HardState, Input, LogIndex, Membership, Message, NodeId, Payload,
     Position, Refusal, Role, Settings, SnapshotMetadata, Start, StoredLog, Term, Todo,
 };
 use std::sync::Arc;
@@ -31,14 +31,14 @@ fn core(settings: Settings, voters: &[NodeId], log: StoredLog, term: u64) -> Cor
         membership: members(voters),
         ..SnapshotMetadata::default()
     };
-    let ballot = Ballot {
+    let hard_state = HardState {
         term: Term(term),
         vote: None,
     };
     Core::new(
         settings,
         Start {
-            ballot,
+            hard_state,
             snapshot,
             log,
         },
@@ -81,8 +81,8 @@ fn acks(todo: &[edgetcd::raft::Envelope]) -> Vec<u64> {
 fn a_node_alone_leads_after_two_syncs_and_no_tick() {
     let mut core = core(Settings::new(ONE, 1), &[ONE], StoredLog::default(), 0);
     let todo = core.step(Input::Start);
-    let ballot = todo.ballot.expect("it stands");
-    assert_eq!((ballot.vote, core.role()), (Some(ONE), Role::Candidate));
+    let hard_state = todo.hard_state.expect("it stands");
+    assert_eq!((hard_state.vote, core.role()), (Some(ONE), Role::Candidate));
     let refused = core
         .step(Input::Propose {
             term: None,
@@ -91,7 +91,7 @@ fn a_node_alone_leads_after_two_syncs_and_no_tick() {
         .refused;
     assert_eq!(refused, Some(Refusal::NotLeader { leader: None }));
 
-    let todo = core.step(Input::BallotStored { ballot });
+    let todo = core.step(Input::BallotStored { hard_state });
     assert!(core.is_leader() && todo.append.len() == 1);
     let commands: Vec<Arc<[u8]>> = vec![Arc::from(&b"a"[..]), Arc::from(&b"b"[..])];
     let todo = core.step(Input::Propose {
@@ -148,8 +148,8 @@ fn a_restart_with_a_long_log_applies_it_in_slices() {
     };
     let mut core = core(settings, &[ONE], log, 1);
 
-    let ballot = core.step(Input::Start).ballot.expect("it stands");
-    let todo = core.step(Input::BallotStored { ballot });
+    let hard_state = core.step(Input::Start).hard_state.expect("it stands");
+    let todo = core.step(Input::BallotStored { hard_state });
     let noop = todo.append[0].position;
     let mut todo = core.step(Input::Stored { position: noop });
     assert_eq!(core.commit(), noop.index);
@@ -203,16 +203,16 @@ fn a_report_of_an_entry_that_went_and_came_back_is_not_believed_too_early() {
     );
 
     // The reports of the second write have another term. Those of the third one count.
-    let ballot = |term| Input::BallotStored {
-        ballot: Ballot {
+    let hard_state = |term| Input::BallotStored {
+        hard_state: HardState {
             term: Term(term),
             vote: None,
         },
     };
-    let _ = core.step(ballot(2));
+    let _ = core.step(hard_state(2));
     let _ = core.step(Input::Stored { position: at(2, 2) });
     assert_eq!(core.stored(), LogIndex(0));
-    let _ = core.step(ballot(3));
+    let _ = core.step(hard_state(3));
     let _ = core.step(Input::Stored { position: at(2, 1) });
     assert_eq!(core.stored(), LogIndex(2));
 }
@@ -343,7 +343,7 @@ fn a_blank_node_does_not_vote() {
 }
 
 #[test]
-fn a_term_counts_as_stored_once_its_ballot_is() {
+fn a_term_counts_as_stored_once_its_hard_state_is() {
     let mut core = core(Settings::new(ONE, 1), &[ONE, TWO], StoredLog::default(), 3);
     let _ = core.step(Input::Start);
     assert_eq!((core.term(), core.stored_term()), (Term(3), Term(3)));
@@ -353,8 +353,8 @@ fn a_term_counts_as_stored_once_its_ballot_is() {
     };
     let todo = core.step(message(TWO, 5, heartbeat));
     assert_eq!((core.term(), core.stored_term()), (Term(5), Term(3)));
-    let ballot = todo.ballot.expect("a new term goes to the disk");
-    let _ = core.step(Input::BallotStored { ballot });
+    let hard_state = todo.hard_state.expect("a new term goes to the disk");
+    let _ = core.step(Input::BallotStored { hard_state });
     assert_eq!(core.stored_term(), Term(5));
 }
 
@@ -405,7 +405,7 @@ fn a_message_that_no_sound_member_sends_has_no_effect() {
         let shown = format!("{input:?}");
         let todo = core.step(input);
         assert_eq!(todo.violations.len(), 1, "{shown}");
-        assert!(todo.append.is_empty() && todo.ballot.is_none() && todo.install.is_none());
+        assert!(todo.append.is_empty() && todo.hard_state.is_none() && todo.install.is_none());
         assert_eq!(
             (core.term(), core.leader()),
             (Term(3), Some(TWO)),

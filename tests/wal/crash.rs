@@ -1,6 +1,6 @@
 //! A crash may lose the last batch that was not synced, at any byte of it, and nothing else.
 
-use crate::support::{self, ballot, edit, entries, open, read_all, records};
+use crate::support::{self, edit, entries, hard_state, open, read_all, records};
 use edgetcd::raft::{Change, ChangeKind, Entry, NodeId, Payload};
 use edgetcd::wal::{Batch, Clock, FaultyDisk, WalErrorKind};
 use std::ops::Range;
@@ -160,7 +160,7 @@ fn cut_at_every_byte_of_a_new_segment() {
 fn every_kind() -> FaultyDisk {
     let disk = FaultyDisk::new(5);
     let (home, mut wal, _) = open(&disk, 4096).expect("a new directory");
-    wal.write(&ballot(1, 7)).expect("written");
+    wal.write(&hard_state(1, 7)).expect("written");
     let clock = |at| Clock {
         boot_id: [9; 16],
         boottime_ns: at,
@@ -191,7 +191,7 @@ fn every_kind() -> FaultyDisk {
     };
     wal.write(&Batch {
         entries: vec![change, noop],
-        ..ballot(2, 0)
+        ..hard_state(2, 0)
     })
     .expect("written");
     wal.write(&entries(6, 40, 2, 90)).expect("written");
@@ -215,7 +215,16 @@ fn a_flipped_bit_in_any_durable_record_is_refused() {
     let disk = every_kind();
     let all = records(&disk);
     for kind in [
-        "head", "no-op", "command", "change", "ballot", "clock", "tick", "reset", "sealed", "stop",
+        "head",
+        "no-op",
+        "command",
+        "change",
+        "hard-state",
+        "clock",
+        "tick",
+        "reset",
+        "sealed",
+        "stop",
     ] {
         assert!(
             all.iter().any(|(_, line)| line.what.contains(kind)),

@@ -2,7 +2,8 @@
 //! other programs. Also full disks and failed syncs.
 
 use crate::support::{
-    self, DIR, ballot, edit, entries, mark, open, open_with, options, read_all, records, segments,
+    self, DIR, edit, entries, hard_state, mark, open, open_with, options, read_all, records,
+    segments,
 };
 use edgetcd::wal::{Batch, Disk, FaultyDisk, Home, Options, Wal, WalErrorKind, recover};
 use std::path::{Path, PathBuf};
@@ -284,7 +285,7 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     assert!(last > 6, "the segment made ready is used first: {last}");
     assert_eq!(wal.last().index.0, last);
     // A batch that still fits is accepted. One that does not fit is refused again, and accepted later.
-    wal.write(&ballot(2, 1)).expect("a small record fits");
+    wal.write(&hard_state(2, 1)).expect("a small record fits");
     let refused = wal
         .write(&entries(last + 1, last + 3, 2, 300))
         .map_err(|error| error.kind);
@@ -299,7 +300,7 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     let mut all = entries(1, last, 1, 300).entries;
     all.extend(entries(last + 1, last + 3, 2, 300).entries);
     assert_eq!(read_all(&wal, &recovered), all);
-    assert_eq!(recovered.ballot.term.0, 2);
+    assert_eq!(recovered.hard_state.term.0, 2);
 }
 
 /// If the log used the space of the next snapshot, it could never be shortened again.
@@ -511,7 +512,7 @@ fn nothing_is_written_by_a_start_after_a_clean_stop() {
 }
 
 #[test]
-fn a_ballot_survives_the_segments_it_was_written_in() {
+fn a_hard_state_survives_the_segments_it_was_written_in() {
     let disk = FaultyDisk::new(1);
     let (home, mut wal, _) = open_with(
         &disk,
@@ -521,7 +522,7 @@ fn a_ballot_survives_the_segments_it_was_written_in() {
         },
     )
     .expect("new");
-    wal.write(&ballot(7, 3)).expect("written");
+    wal.write(&hard_state(7, 3)).expect("written");
     for index in 1..=100 {
         wal.write(&entries(index, index, 7, 300)).expect("written");
     }
@@ -535,12 +536,15 @@ fn a_ballot_survives_the_segments_it_was_written_in() {
     assert!(
         !records(&disk)
             .iter()
-            .any(|(_, line)| line.what.starts_with("ballot"))
+            .any(|(_, line)| line.what.starts_with("hard-state"))
     );
     drop((home, wal));
     disk.crash();
     let (_home, _wal, recovered) = open(&disk, SEGMENT).expect("opens");
-    assert_eq!(recovered.ballot, ballot(7, 3).ballot.expect("a ballot"));
+    assert_eq!(
+        recovered.hard_state,
+        hard_state(7, 3).hard_state.expect("a hard state")
+    );
     assert_eq!(recovered.log.last, support::position(100, 7).index);
 }
 

@@ -1,7 +1,9 @@
 //! `inspect` reports exactly what a start does with a directory. `support::open_with` inspects the directory before every
 //! start of these tests. This file covers the remaining cases.
 
-use crate::support::{DIR, ballot, entries, mark, open, open_with, options, read_all, segments};
+use crate::support::{
+    DIR, entries, hard_state, mark, open, open_with, options, read_all, segments,
+};
 use edgetcd::raft::{Entry, LogIndex};
 use edgetcd::wal::{
     Batch, Clock, FaultyDisk, Home, Inspection, Options, RealDisk, WalErrorKind, inspect, recover,
@@ -35,7 +37,7 @@ fn entries_come_in_order_without_those_that_were_replaced() {
     let disk = FaultyDisk::new(2);
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 40, 1, 200)).expect("written");
-    wal.write(&ballot(2, 1)).expect("written");
+    wal.write(&hard_state(2, 1)).expect("written");
     wal.write(&entries(31, 60, 2, 200)).expect("written");
     let clock = Clock {
         boot_id: [7; 16],
@@ -62,7 +64,7 @@ fn entries_come_in_order_without_those_that_were_replaced() {
             entries(55, 55, 3, 0).entries[0].position
         )
     );
-    assert_eq!((seen.clock, seen.ballot.term.0), (Some(clock), 2));
+    assert_eq!((seen.clock, seen.hard_state.term.0), (Some(clock), 2));
     assert!(seen.warnings.is_empty() && seen.leftovers.is_empty());
     // A prepared segment is not part of the log.
     assert_eq!(seen.segments.len() + 1, segments(&disk).len());

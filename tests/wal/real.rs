@@ -1,7 +1,7 @@
 //! The WAL on the machine's own disk.
 
 use crate::process::{Holder, child};
-use crate::support::{ballot, entries, read_all};
+use crate::support::{entries, hard_state, read_all};
 use edgetcd::raft::LogIndex;
 use edgetcd::wal::{Home, Options, RealDisk, Recovered, Wal, WalErrorKind, WritePath, recover};
 use std::ffi::OsString;
@@ -80,7 +80,7 @@ fn both_write_paths_keep_what_they_are_given() {
     for write_path in [WritePath::Mapped, WritePath::Written] {
         let dir = tempfile::tempdir().expect("a folder");
         let (home, mut wal, _) = open(dir.path(), write_path);
-        wal.write(&ballot(3, 2)).expect("written");
+        wal.write(&hard_state(3, 2)).expect("written");
         for from in (1..=3000).step_by(50) {
             wal.write(&entries(from, from + 49, 3, 900))
                 .expect("written");
@@ -106,7 +106,10 @@ fn both_write_paths_keep_what_they_are_given() {
         assert_eq!(read, all);
         drop((home, wal));
         let (_home, wal, recovered) = open(dir.path(), write_path);
-        assert_eq!(recovered.ballot, ballot(3, 2).ballot.expect("a ballot"));
+        assert_eq!(
+            recovered.hard_state,
+            hard_state(3, 2).hard_state.expect("a hard state")
+        );
         assert_eq!(read_all(&wal, &recovered), all);
         assert_eq!(recovered.warnings, Vec::<String>::new());
     }

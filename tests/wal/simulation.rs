@@ -5,7 +5,7 @@
 //! one, or one that was being finished.
 
 use crate::support::{self, entry, open_with, options, position};
-use edgetcd::raft::{Ballot, Entry, LogIndex, NodeId, Position, SnapshotMetadata, Term};
+use edgetcd::raft::{Entry, HardState, LogIndex, NodeId, Position, SnapshotMetadata, Term};
 use edgetcd::wal::{Batch, Clock, FaultyDisk, Home, Recovered, Wal, WalError, WalErrorKind};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const STEPS: u64 = 120;
 /// Content of the log after some record.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct State {
-    ballot: Ballot,
+    hard_state: HardState,
     clock: Option<Clock>,
     /// The log starts after this position.
     base: Position,
@@ -167,13 +167,13 @@ impl World {
             .map(|entry| (entry.position, entry.payload.len()))
             .collect();
         let same = |state: &&State| {
-            (state.ballot, state.clock) == (recovered.ballot, recovered.clock)
+            (state.hard_state, state.clock) == (recovered.hard_state, recovered.clock)
                 && state.after(snapshot) == found
         };
         let Some(state) = self.states.iter().rev().find(same) else {
             panic!(
                 "seed {}: snapshot {snapshot:?}, {:?}, {:?}, log {found:?}, which is none of {:#?}",
-                self.seed, recovered.ballot, recovered.clock, self.states
+                self.seed, recovered.hard_state, recovered.clock, self.states
             );
         };
         let mut state = state.clone();
@@ -227,7 +227,7 @@ impl World {
             WalErrorKind::Io => {
                 let (_, wal) = self.open.as_mut().expect("open");
                 let again = wal
-                    .write(&support::ballot(999_999, 1))
+                    .write(&support::hard_state(999_999, 1))
                     .map_err(|error| error.kind);
                 let dead = error.what.contains("the power is gone");
                 let poisoned = again == Err(WalErrorKind::Poisoned);
@@ -269,10 +269,10 @@ impl World {
         };
         let entries = (first..first + count).map(|index| entry(index, self.term, size));
         let entries: Vec<Entry> = entries.collect();
-        let ballot = (self.random.below(6) == 0).then(|| {
+        let hard_state = (self.random.below(6) == 0).then(|| {
             self.term += 1;
             let vote = (self.random.below(2) == 0).then_some(NodeId(1 + self.random.below(3)));
-            Ballot {
+            HardState {
                 term: Term(self.term),
                 vote,
             }
@@ -283,7 +283,7 @@ impl World {
             cluster_ns: self.random.below(1 << 60),
         });
         Batch {
-            ballot,
+            hard_state,
             entries,
             clock,
         }
@@ -293,8 +293,8 @@ impl World {
         let batch = self.batch();
         let (before, sync) = (self.states.len(), self.random.below(3) > 0);
         let mut state = self.state();
-        if let Some(ballot) = batch.ballot {
-            state.ballot = ballot;
+        if let Some(hard_state) = batch.hard_state {
+            state.hard_state = hard_state;
             self.states.push(state.clone());
         }
         if let Some(clock) = batch.clock {

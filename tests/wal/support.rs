@@ -1,7 +1,7 @@
 //! Uses the log like a member, and checks its promises.
 
 use edgetcd::raft::{
-    Ballot, Entry, LogIndex, Membership, NodeId, Payload, Position, SnapshotMetadata, Term,
+    Entry, HardState, LogIndex, Membership, NodeId, Payload, Position, SnapshotMetadata, Term,
 };
 use edgetcd::wal::{
     Batch, Clock, Disk, FaultyDisk, Home, Inspection, Line, Options, Recovered, Wal, WalError,
@@ -53,10 +53,10 @@ pub fn entries(from: u64, to: u64, term: u64, bytes: usize) -> Batch {
     }
 }
 
-pub fn ballot(term: u64, vote: u64) -> Batch {
+pub fn hard_state(term: u64, vote: u64) -> Batch {
     let vote = (vote != 0).then_some(NodeId(vote));
     Batch {
-        ballot: Some(Ballot {
+        hard_state: Some(HardState {
             term: Term(term),
             vote,
         }),
@@ -95,7 +95,7 @@ pub fn open_with(disk: &FaultyDisk, options: Options) -> Result<Opened, WalError
 struct Told {
     start: Position,
     last: Position,
-    ballot: Ballot,
+    hard_state: HardState,
     clock: Option<Clock>,
     warnings: Vec<String>,
     entries: Vec<Entry>,
@@ -106,7 +106,7 @@ impl Told {
         Told {
             start: seen.start(),
             last: seen.last,
-            ballot: seen.ballot,
+            hard_state: seen.hard_state,
             clock: seen.clock,
             warnings: seen.warnings,
             entries: seen
@@ -136,8 +136,13 @@ fn check_told(told: Result<Option<Told>, WalError>, opened: &Result<Opened, WalE
     let snapshot = recovered.snapshot.as_ref();
     let start = snapshot.map_or(Position::default(), |reader| reader.mark().position);
     assert_eq!(
-        (told.start, told.last.index, told.ballot, told.clock),
-        (start, recovered.log.last, recovered.ballot, recovered.clock)
+        (told.start, told.last.index, told.hard_state, told.clock),
+        (
+            start,
+            recovered.log.last,
+            recovered.hard_state,
+            recovered.clock
+        )
     );
     assert_eq!(told.warnings, recovered.warnings);
     assert_eq!(

@@ -7,7 +7,7 @@
 //! | `disk 4096 seed=1 wals=1 snapshots=2` | an empty disk, the size of segments, how many files are kept |
 //! | `open`, `close`, `kill`, `crash` | start, clean stop, end of the process, power failure       |
 //! | `append 3 x40`, `sync`, `write 3 x40` | three entries of 40 bytes. `from=2` and `term=2` set their position |
-//! | `ballot 3 for 7`, `clock boot=1 at=5 cluster=9` | writes and syncs a hard state or a clock    |
+//! | `hard-state 3 for 7`, `clock boot=1 at=5 cluster=9` | writes and syncs a hard state or a clock    |
 //! | `snapshot 5 x1000`, `compact 5`  | a snapshot at entry 5, or a compaction up to it. `term=2` if a leader sent the snapshot |
 //! | `power 3`, `fail sync`, `room 100`, `room` | the power fails at the third change from now, the next sync fails, 100 bytes are left, plenty of space again |
 //! | `tear 3 bytes`                   | the last three bytes of the last record never reached the disk |
@@ -18,7 +18,7 @@
 //! | `records`, `files`, `read 2 5`   | print                                                      |
 
 use crate::support::{self, DIR, edit, entries, mark, open_with, options};
-use edgetcd::raft::{Ballot, LogIndex, NodeId, Position, Term};
+use edgetcd::raft::{HardState, LogIndex, NodeId, Position, Term};
 use edgetcd::wal::{Batch, Clock, FaultyDisk, Home, Line, Options, Recovered, Wal, WalError};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -107,7 +107,7 @@ impl Stage {
             "kill" => self.end(FaultyDisk::kill),
             "crash" => self.end(FaultyDisk::crash),
             "append" | "write" | "sync" => self.write(&words),
-            "ballot" | "clock" => self.note(&words),
+            "hard-state" | "clock" => self.note(&words),
             "snapshot" => self.snapshot(&words),
             "compact" => {
                 let mark = self.mark(&words);
@@ -156,14 +156,14 @@ impl Stage {
     }
 
     fn show(&mut self, recovered: &Recovered<FaultyDisk>) {
-        if recovered.ballot != Ballot::default() {
+        if recovered.hard_state != HardState::default() {
             let vote = recovered
-                .ballot
+                .hard_state
                 .vote
                 .map_or("nobody".into(), |node| node.0.to_string());
             self.say(format!(
                 "term {}, voted for {vote}",
-                recovered.ballot.term.0
+                recovered.hard_state.term.0
             ));
         }
         if let Some(clock) = recovered.clock {
@@ -234,9 +234,9 @@ impl Stage {
 
     fn note(&mut self, words: &Words) {
         let mut batch = Batch::default();
-        if words.plain[0] == "ballot" {
+        if words.plain[0] == "hard-state" {
             let vote = (words.plain.len() > 2).then(|| NodeId(words.number(3)));
-            batch.ballot = Some(Ballot {
+            batch.hard_state = Some(HardState {
                 term: Term(words.number(1)),
                 vote,
             });

@@ -31,8 +31,8 @@ fn a_write_that_another_leader_has_replaced_fails_as_lost() {
     let mut replies: Vec<Reply<u64>> = Vec::new();
     while let Some(batch) = bench.at_disk.pop_front() {
         let last = batch.entries.last().map(|entry| entry.position);
-        let ballot = batch.ballot;
-        let stored = vec![Stored { ballot, last }];
+        let hard_state = batch.hard_state;
+        let stored = vec![Stored { hard_state, last }];
         let effects = bench.step(Event::Disk(DiskReport::Stored(stored)));
         replies.extend(effects.replies);
     }

@@ -103,8 +103,8 @@ fn a_probe_is_answered_by_a_batch_that_began_after_it() {
         let batch = bench.at_disk.pop_front().expect("a batch");
         bench.waiting.pop_front();
         let last = batch.entries.last().map(|entry| entry.position);
-        let ballot = batch.ballot;
-        let stored = vec![Stored { ballot, last }];
+        let hard_state = batch.hard_state;
+        let stored = vec![Stored { hard_state, last }];
         let effects = bench.step(Event::Disk(DiskReport::Stored(stored)));
         let is_probe = |reply: &crate::engine::request::Reply<u64>| reply.caller == 2;
         effects.replies.iter().any(is_probe)
@@ -208,7 +208,7 @@ fn a_stop_waits_for_the_disk() {
     assert!(!bench.step(Event::Stop).stopped, "an entry is not stored");
     let last = bench.at_disk.pop_front().expect("a batch");
     let stored = Stored {
-        ballot: last.ballot,
+        hard_state: last.hard_state,
         last: last.entries.last().map(|entry| entry.position),
     };
     let effects = bench.step(Event::Disk(DiskReport::Stored(vec![stored])));

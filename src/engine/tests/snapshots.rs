@@ -220,11 +220,11 @@ fn all_records_are_handed_over_before_a_snapshot_is_installed() {
         _ => 77,
     });
     assert_eq!(jobs.collect::<Vec<_>>()[..3], [1, 1, 99]);
-    let ballots = effects.disk.iter().filter_map(|job| match job {
-        DiskJob::Save { batch, .. } => batch.ballot,
+    let hard_states = effects.disk.iter().filter_map(|job| match job {
+        DiskJob::Save { batch, .. } => batch.hard_state,
         _ => None,
     });
-    assert_eq!(ballots.count(), 1, "the new term too");
+    assert_eq!(hard_states.count(), 1, "the new term too");
 }
 
 #[test]
