@@ -5,7 +5,7 @@
 //! single small record makes the disk write more than 8 KiB.
 
 use edgetcd::raft::{Entry, LogIndex, Payload, Position, Term};
-use edgetcd::wal::{Batch, Home, Options, RealDisk, Wal, WritePath, recover};
+use edgetcd::wal::{Batch, DataDir, Options, RealDisk, Wal, WritePath, recover};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -47,8 +47,8 @@ fn open(dir: &Path, disk: RealDisk) -> Wal<RealDisk> {
         max_wals: 0,
         ..Options::new(dir)
     };
-    let home = Home::open(disk, options).expect("the folder can be used");
-    recover(&home).expect("the log can be opened").0
+    let data_dir = DataDir::open(disk, options).expect("the folder can be used");
+    recover(&data_dir).expect("the log can be opened").0
 }
 
 /// Writes `rounds` batches and prints the cost of one. Returns the bytes written per batch.

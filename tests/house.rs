@@ -162,7 +162,7 @@ fn imports(code: &str) -> BTreeSet<&str> {
 
 #[test]
 fn imports_are_found_in_every_form() {
-    let code = "use crate::raft::Core; use crate::{tree, wal::{Home, Wal},\n engine}; crate::urls::Url::parse(x)";
+    let code = "use crate::raft::Core; use crate::{tree, wal::{DataDir, Wal},\n engine}; crate::urls::Url::parse(x)";
     let expected = ["engine", "raft", "tree", "urls", "wal"];
     assert_eq!(imports(code), BTreeSet::from(expected));
 }

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::raft::SnapshotMetadata;
-use crate::wal::{self, Batch, Disk, Home, Options, RealDisk};
+use crate::wal::{self, Batch, DataDir, Disk, Options, RealDisk};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -217,8 +217,8 @@ impl Aside {
         state: &State,
         batch: &Batch,
     ) -> Result<(), BackupError> {
-        let home = Home::open(RealDisk::default(), self.options.clone())?;
-        let (mut log, _) = wal::recover(&home)?;
+        let data_dir = DataDir::open(RealDisk::default(), self.options.clone())?;
+        let (mut log, _) = wal::recover(&data_dir)?;
         let mut snapshot = log.begin_snapshot(mark)?;
         state.save(|slice| snapshot.write(slice))?;
         snapshot.finish()?;
@@ -226,7 +226,7 @@ impl Aside {
         log.compact(mark)?;
         log.write(batch)?;
         log.close()?;
-        Ok(home.write_identity(&identity.to_bytes())?)
+        Ok(data_dir.write_identity(&identity.to_bytes())?)
     }
 
     /// Reads the directory as a start would, so that an unreadable one is reported now and not at the start.

@@ -9,7 +9,7 @@ use crate::identity::Identity;
 use crate::raft::{
     Entry, LogIndex, Membership, NodeId, Payload, SnapshotMetadata, Start, StoredLog,
 };
-use crate::wal::{self, Home, RealDisk, Recovered};
+use crate::wal::{self, DataDir, RealDisk, Recovered};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -38,11 +38,11 @@ impl Stored {
             // Flags that contradict each other must not leave a new directory behind.
             found = Some(first_start::identity(config)?);
         }
-        let home = Home::open(RealDisk::default(), options(config)).map_err(refused)?;
+        let data_dir = DataDir::open(RealDisk::default(), options(config)).map_err(refused)?;
         folders::warn(config);
-        let known = match home.identity().map_err(refused)? {
+        let known = match data_dir.identity().map_err(refused)? {
             Some(bytes) => Some(inspect::identity(&config.data_dir, &bytes)?),
-            None if wal::has_history(&home).map_err(refused)? => {
+            None if wal::has_history(&data_dir).map_err(refused)? => {
                 return Err(inspect::lost_identity(&config.data_dir).into());
             }
             None => None,
@@ -50,12 +50,14 @@ impl Stored {
         if known.is_none() && found.is_none() {
             found = Some(first_start::identity(config)?);
         }
-        let (mut wal, mut recovered) = wal::recover(&home).map_err(refused)?;
+        let (mut wal, mut recovered) = wal::recover(&data_dir).map_err(refused)?;
         // The identity is written after the log: an identity proves that there was a log.
         let identity = match (known, found) {
             (Some(identity), _) => identity,
             (None, Some(identity)) => {
-                home.write_identity(&identity.to_bytes()).map_err(refused)?;
+                data_dir
+                    .write_identity(&identity.to_bytes())
+                    .map_err(refused)?;
                 identity
             }
             (None, None) => unreachable!("without an identity on disk one was made"),

@@ -13,7 +13,7 @@ use crate::http1::{self, Answer, Handler, HttpServer, Reply, Request};
 use crate::raft::{Body, Entry, LogIndex, Message, NodeId, Payload, Position, Term};
 use crate::replica::peers::{FromPeers, Peers};
 use crate::tree::{Action, ClusterTime, Command, Key};
-use crate::wal::{FaultyDisk, Home, Options, Snapshots, recover};
+use crate::wal::{DataDir, FaultyDisk, Options, Snapshots, recover};
 use crossbeam_channel::{Receiver, bounded};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -79,8 +79,8 @@ fn open(disk: &FaultyDisk) -> Snapshots<FaultyDisk> {
         segment_bytes: 64 << 10,
         ..Options::new("/data")
     };
-    let home = Home::open(disk.clone(), options).expect("the directory is free");
-    let (wal, _) = recover(&home).expect("the log is sound");
+    let data_dir = DataDir::open(disk.clone(), options).expect("the directory is free");
+    let (wal, _) = recover(&data_dir).expect("the log is sound");
     wal.snapshots().clone()
 }
 

@@ -115,7 +115,7 @@ mod tests {
     use crate::engine::DiskReport as Report;
     use crate::raft::{Entry, LogIndex, Membership, Payload, Position, SnapshotMetadata, Term};
     use crate::replica::peers::NoPeers;
-    use crate::wal::{Batch, FaultyDisk, Home, Options, recover};
+    use crate::wal::{Batch, DataDir, FaultyDisk, Options, recover};
     use crossbeam_channel::unbounded;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -148,8 +148,8 @@ mod tests {
             segment_bytes_max: 64 << 10,
             ..Options::new("/data")
         };
-        let home = Home::open(disk.clone(), options).expect("the directory is free");
-        let (wal, _) = recover(&home).expect("an empty log");
+        let data_dir = DataDir::open(disk.clone(), options).expect("the directory is free");
+        let (wal, _) = recover(&data_dir).expect("an empty log");
         let snapshots = wal.snapshots();
         let (jobs, to_do) = unbounded();
         let (reports, reported) = unbounded();

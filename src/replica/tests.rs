@@ -11,7 +11,7 @@ use crate::http1::Outbox;
 use crate::raft::{Core, Membership, NodeId, SnapshotMetadata, Start};
 use crate::storage::clock::Clock;
 use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Key, TreeIndex, WallTime};
-use crate::wal::{FaultyDisk, Home, Options, recover};
+use crate::wal::{DataDir, FaultyDisk, Options, recover};
 use crate::watch::View;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Arc;
@@ -123,8 +123,8 @@ impl Node {
             segment_bytes_max: 64 << 10,
             ..Options::new("/data")
         };
-        let home = Home::open(disk.clone(), options).expect("the directory is free");
-        let (wal, found) = recover(&home).expect("the log is sound");
+        let data_dir = DataDir::open(disk.clone(), options).expect("the directory is free");
+        let (wal, found) = recover(&data_dir).expect("the log is sound");
         let bootstrap = SnapshotMetadata {
             membership: Membership {
                 voters: [ME].into(),

@@ -12,7 +12,7 @@ use crate::storage::jobs::{Job, LogJobs};
 use crate::storage::snapshot::Begun;
 use crate::tree::ClusterTime;
 use crate::wal::{
-    FaultyDisk, Home, Options, Recovered, SnapshotReader, SnapshotWriter, Wal, WalError, recover,
+    DataDir, FaultyDisk, Options, Recovered, SnapshotReader, SnapshotWriter, Wal, WalError, recover,
 };
 use crate::watch::View;
 use crate::watch::matching::Watchers;
@@ -116,10 +116,10 @@ impl Node {
             max_wals: 2,
             ..Options::new("/data")
         };
-        let home = Home::open(self.disk.clone(), options)?;
-        let found = recover(&home)?;
-        if home.identity()?.is_none() {
-            home.write_identity(&self.id.0.to_le_bytes())?;
+        let data_dir = DataDir::open(self.disk.clone(), options)?;
+        let found = recover(&data_dir)?;
+        if data_dir.identity()?.is_none() {
+            data_dir.write_identity(&self.id.0.to_le_bytes())?;
         }
         Ok(found)
     }

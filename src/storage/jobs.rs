@@ -325,7 +325,7 @@ fn stored(batch: &Batch) -> Stored {
 mod tests {
     use super::*;
     use crate::raft::{Entry, HardState, Membership, Payload, Position, Term};
-    use crate::wal::{FaultyDisk, Home, Options, recover};
+    use crate::wal::{DataDir, FaultyDisk, Options, recover};
 
     /// Records what the jobs report.
     #[derive(Default)]
@@ -342,8 +342,9 @@ mod tests {
     }
 
     fn log_jobs(disk: &FaultyDisk) -> LogJobs<FaultyDisk> {
-        let home = Home::open(disk.clone(), Options::new("/data")).expect("the directory is free");
-        let (wal, _) = recover(&home).expect("an empty log");
+        let data_dir =
+            DataDir::open(disk.clone(), Options::new("/data")).expect("the directory is free");
+        let (wal, _) = recover(&data_dir).expect("an empty log");
         LogJobs::new(wal, 1 << 20, AllRules)
     }
 

@@ -8,9 +8,9 @@
 //! A power failure between two removals may undo any of them, in any order. Recovery needs none of the removed files,
 //! and it accepts a gap in front of the first segment that it needs.
 
+use super::data_dir;
 use super::disk::Disk;
 use super::error::WalError;
-use super::home;
 use super::snapshot;
 use super::writer::Wal;
 use crate::raft::{LogIndex, SnapshotMetadata};
@@ -36,13 +36,13 @@ impl<D: Disk> Wal<D> {
         if self.is_tight() {
             return self.drop_older();
         }
-        let snapshots = snapshot::positions(&self.home)?;
+        let snapshots = snapshot::positions(&self.data_dir)?;
         let keep = snapshots
             .len()
             .checked_sub(SNAPSHOTS_MIN)
             .map(|second| snapshots[second].index);
         self.remove_snapshots(&snapshots, SNAPSHOTS_MIN)?;
-        let max = self.home.options().max_wals;
+        let max = self.data_dir.options().max_wals;
         self.remove_segments(
             keep.unwrap_or_default().max(self.reach(position.index)),
             max,
@@ -52,7 +52,7 @@ impl<D: Disk> Wal<D> {
 
     /// Keeps only the newest snapshot and the part of the log that raft still needs.
     pub(super) fn drop_older(&mut self) -> Result<(), WalError> {
-        let snapshots = snapshot::positions(&self.home)?;
+        let snapshots = snapshot::positions(&self.data_dir)?;
         let Some(newest) = snapshots.last() else {
             return Ok(());
         };
@@ -74,7 +74,7 @@ impl<D: Disk> Wal<D> {
         snapshots: &[crate::raft::Position],
         least: usize,
     ) -> Result<(), WalError> {
-        let max = self.home.options().max_snapshots;
+        let max = self.data_dir.options().max_snapshots;
         let keep = match max {
             _ if least < SNAPSHOTS_MIN => least,
             0 => snapshots.len(),
@@ -82,11 +82,11 @@ impl<D: Disk> Wal<D> {
         };
         let old = snapshots.len().saturating_sub(keep);
         for position in &snapshots[..old] {
-            snapshot::remove(&self.home, *position);
+            snapshot::remove(&self.data_dir, *position);
         }
-        for found in home::list(self.home.disk(), self.home.snap())? {
+        for found in data_dir::list(self.data_dir.disk(), self.data_dir.snap())? {
             if found.name.ends_with(".bad") {
-                self.remove(&self.home.snap().join(found.name));
+                self.remove(&self.data_dir.snap().join(found.name));
             }
         }
         Ok(())
@@ -113,19 +113,19 @@ impl<D: Disk> Wal<D> {
         self.index.lock().forget_files(first.name.seq);
         self.log.shape.forget(first.before.index);
         for used in self.used.drain(..gone).collect::<Vec<_>>() {
-            self.remove(&self.home.wal().join(used.name.file()));
+            self.remove(&self.data_dir.wal().join(used.name.file()));
         }
         self.stats.segments.store(self.used.len() as u64, Relaxed);
     }
 
     fn remove(&self, path: &Path) {
         // A file that cannot be removed only costs space. Recovery handles it.
-        let _ = self.home.disk().remove(path);
+        let _ = self.data_dir.disk().remove(path);
     }
 
     fn sync_dirs(&self) -> Result<(), WalError> {
-        for dir in [self.home.wal(), self.home.snap()] {
-            let synced = self.home.disk().sync_dir(dir);
+        for dir in [self.data_dir.wal(), self.data_dir.snap()] {
+            let synced = self.data_dir.disk().sync_dir(dir);
             synced.map_err(|error| WalError::io(dir, "sync this directory", &error))?;
         }
         Ok(())

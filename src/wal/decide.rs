@@ -4,9 +4,9 @@
 //! [`recover`](super::recover()) carries out the decision. [`inspect`](super::inspect()) only reports it. So a report about a
 //! directory always matches what a start would do.
 
+use super::data_dir::{self, DataDir};
 use super::disk::Disk;
 use super::error::{WalError, WalErrorKind};
-use super::home::{self, Home};
 use super::names::{self, SegmentName};
 use super::replay::{self, Replayed, WAY_OUT};
 use super::snapshot::{self, SnapshotReader};
@@ -44,16 +44,16 @@ impl<D: Disk> Decision<D> {
 ///
 /// Errors: every reason for which a start refuses the directory.
 pub(super) fn decide<D: Disk>(
-    home: &Home<D>,
+    data_dir: &DataDir<D>,
     found: &Files,
 ) -> Result<Option<Decision<D>>, WalError> {
     if found.segments.is_empty() {
-        refuse_lost_log(home)?;
+        refuse_lost_log(data_dir)?;
         return Ok(None);
     }
-    let replayed = replay::replay(home, &found.segments)?;
-    let mut decision = choose_snapshot(home, replayed)?;
-    decision.torn = torn(home, &decision.replayed);
+    let replayed = replay::replay(data_dir, &found.segments)?;
+    let mut decision = choose_snapshot(data_dir, replayed)?;
+    decision.torn = torn(data_dir, &decision.replayed);
     Ok(Some(decision))
 }
 
@@ -61,8 +61,8 @@ pub(super) fn decide<D: Disk>(
 /// leaves an empty log.
 ///
 /// Errors: every reason for which a start refuses the directory.
-pub fn has_history<D: Disk>(home: &Home<D>) -> Result<bool, WalError> {
-    let decision = decide(home, &Files::list(home)?)?;
+pub fn has_history<D: Disk>(data_dir: &DataDir<D>) -> Result<bool, WalError> {
+    let decision = decide(data_dir, &Files::list(data_dir)?)?;
     Ok(decision.is_some_and(|decision| {
         let log = &decision.replayed.log;
         let (last, hard_state) = (log.shape.last(), log.hard_state);
@@ -78,42 +78,42 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub fn list<D: Disk>(home: &Home<D>) -> Result<Files, WalError> {
+    pub fn list<D: Disk>(data_dir: &DataDir<D>) -> Result<Files, WalError> {
         let mut files = Files {
             segments: Vec::new(),
             temporaries: Vec::new(),
         };
-        for found in home::list(home.disk(), home.wal())? {
+        for found in data_dir::list(data_dir.disk(), data_dir.wal())? {
             match SegmentName::parse(&found.name) {
                 Some(name) => files.segments.push((name, found.bytes)),
                 None if names::is_segment_temporary(&found.name) => {
-                    files.temporaries.push(home.wal().join(found.name));
+                    files.temporaries.push(data_dir.wal().join(found.name));
                 }
                 None => {}
             }
         }
-        for found in home::list(home.disk(), home.snap())? {
+        for found in data_dir::list(data_dir.disk(), data_dir.snap())? {
             if names::is_snapshot_temporary(&found.name) {
-                files.temporaries.push(home.snap().join(found.name));
+                files.temporaries.push(data_dir.snap().join(found.name));
             }
         }
         Ok(files)
     }
 
     /// Removes files whose creation was interrupted by a crash. One that cannot be removed does no harm.
-    pub fn remove_temporaries<D: Disk>(&self, home: &Home<D>) {
+    pub fn remove_temporaries<D: Disk>(&self, data_dir: &DataDir<D>) {
         for path in &self.temporaries {
-            let _ = home.disk().remove(path);
+            let _ = data_dir.disk().remove(path);
         }
     }
 }
 
 /// Warning about bytes behind the end of the log that a start will cut off. `None` if there are none.
-fn torn<D: Disk>(home: &Home<D>, replayed: &Replayed) -> Option<String> {
+fn torn<D: Disk>(data_dir: &DataDir<D>, replayed: &Replayed) -> Option<String> {
     if replayed.rest.is_zeros() {
         return None;
     }
-    let path = home.wal().join(replayed.active.name.file());
+    let path = data_dir.wal().join(replayed.active.name.file());
     Some(format!(
         "{} at byte {}: the last append is incomplete, as after a crash: the next start removes the {} \
          bytes from here on",
@@ -124,15 +124,17 @@ fn torn<D: Disk>(home: &Home<D>, replayed: &Replayed) -> Option<String> {
 }
 
 /// Called without any segment. The directory is new, or its log was lost.
-fn refuse_lost_log<D: Disk>(home: &Home<D>) -> Result<(), WalError> {
-    let snapshot = snapshot::positions(home)?
+fn refuse_lost_log<D: Disk>(data_dir: &DataDir<D>) -> Result<(), WalError> {
+    let snapshot = snapshot::positions(data_dir)?
         .pop()
-        .map(|position| snapshot::path(home, position));
-    let identity = home.identity()?.map(|_| home.member().join("identity"));
+        .map(|position| snapshot::path(data_dir, position));
+    let identity = data_dir
+        .identity()?
+        .map(|_| data_dir.member().join("identity"));
     match snapshot.or(identity) {
         None => Ok(()),
         Some(path) => Err(WalError::damaged(
-            home.wal(),
+            data_dir.wal(),
             format!(
                 "there is no log here, but {} shows that there was one (is --wal-dir the same as before, \
                  and is it mounted?); {WAY_OUT}",
@@ -144,7 +146,10 @@ fn refuse_lost_log<D: Disk>(home: &Home<D>) -> Result<(), WalError> {
 
 /// Chooses the newest undamaged snapshot. The log must reach back to it. If newer snapshots are damaged, the log must
 /// also reach as far as the newest of them did.
-fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Decision<D>, WalError> {
+fn choose_snapshot<D: Disk>(
+    data_dir: &DataDir<D>,
+    replayed: Replayed,
+) -> Result<Decision<D>, WalError> {
     let mut chosen = Decision {
         replayed,
         snapshot: None,
@@ -153,11 +158,11 @@ fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Decisi
         torn: None,
     };
     let mut first_error = None;
-    for position in snapshot::positions(home)?.into_iter().rev() {
-        let checked = SnapshotReader::open(home, position).and_then(SnapshotReader::verify);
+    for position in snapshot::positions(data_dir)?.into_iter().rev() {
+        let checked = SnapshotReader::open(data_dir, position).and_then(SnapshotReader::verify);
         match checked {
             Ok(()) => {
-                let reader = SnapshotReader::open(home, position)?;
+                let reader = SnapshotReader::open(data_dir, position)?;
                 if reader.is_renamed() {
                     chosen.warnings.push(format!(
                         "{}: an etcd that was started on this directory has renamed this snapshot; the \
@@ -183,7 +188,7 @@ fn choose_snapshot<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Decisi
     match (first_error, chosen.bad.first()) {
         (Some(error), Some(newest)) => refuse_short_log(replayed, *newest, start, error)?,
         _ if start.0 + 1 < replayed.log.shape.first().0 => {
-            return Err(late_log(home, replayed, start));
+            return Err(late_log(data_dir, replayed, start));
         }
         _ => {}
     }
@@ -213,9 +218,9 @@ fn refuse_short_log(
 }
 
 /// The log begins after the end of the snapshot.
-fn late_log<D: Disk>(home: &Home<D>, replayed: &Replayed, start: LogIndex) -> WalError {
+fn late_log<D: Disk>(data_dir: &DataDir<D>, replayed: &Replayed, start: LogIndex) -> WalError {
     let first = replayed.used[0].name;
-    let path = home.wal().join(first.file());
+    let path = data_dir.wal().join(first.file());
     let missing = match first.seq.checked_sub(1) {
         Some(seq) => format!("segments up to {seq:016x} are missing"),
         None => "it has no earlier segments".to_string(),

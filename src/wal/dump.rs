@@ -4,9 +4,9 @@
 //! durable. About the log as a whole it knows only which entries were replaced.
 
 use super::Clock;
+use super::data_dir;
 use super::disk::Disk;
 use super::error::{WalError, WalErrorKind};
-use super::home;
 use super::index::Index;
 use super::names::SegmentName;
 use super::record::Record;
@@ -149,7 +149,7 @@ impl Content {
 ///
 /// Errors: `Io` if the folder cannot be listed.
 pub fn segments<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<PathBuf>, WalError> {
-    let found = home::list(disk, dir)?;
+    let found = data_dir::list(disk, dir)?;
     let names = found.iter().map(|found| SegmentName::parse(&found.name));
     let mut names: Vec<SegmentName> = names.flatten().collect();
     names.sort_unstable();

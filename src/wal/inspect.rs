@@ -10,10 +10,10 @@
 //! before it returns, so later changes of the directory do not matter.
 
 use super::Clock;
+use super::data_dir::{DataDir, Options};
 use super::decide::{Decision, Files, decide};
 use super::disk::{Disk, Holder};
 use super::error::{WalError, WalErrorKind};
-use super::home::{Home, Options};
 use super::index::{Index, Run};
 use super::reader::Reading;
 use super::scan::Window;
@@ -72,44 +72,45 @@ pub struct InspectedSegment {
 /// Inspects a data directory as a start would. Only `dir` and `wal_dir` of the options matter. Returns `None` if the
 /// directory is empty, so that a start would create a new member.
 ///
-/// Errors: those of [`Home::open`] and of [`recover`](super::recover()), except that a held lock is no error. `Locked`
+/// Errors: those of [`DataDir::open`] and of [`recover`](super::recover()), except that a held lock is no error. `Locked`
 /// if a member changes the directory faster than it can be read.
 pub fn inspect<D: Disk>(disk: D, options: Options) -> Result<Option<Inspection<D>>, WalError> {
-    let home = Home::unlocked(disk, options)?;
+    let data_dir = DataDir::unlocked(disk, options)?;
     let mut before = None;
     for _ in 0..ATTEMPTS {
         // This runs after an error, too: a member may have been started in between.
-        let running = home.holder()?;
-        let error = match look_once(&home, running) {
+        let running = data_dir.holder()?;
+        let error = match look_once(&data_dir, running) {
             Ok(seen) => return Ok(seen),
             Err(error) => error,
         };
         let is_same =
             |before: &WalError| (&before.path, before.offset) == (&error.path, error.offset);
-        if home.holder()?.is_none() && running.is_none() || before.as_ref().is_some_and(is_same) {
+        if data_dir.holder()?.is_none() && running.is_none() || before.as_ref().is_some_and(is_same)
+        {
             return Err(error);
         }
         before = Some(error);
-        home.disk().wait(PAUSE);
+        data_dir.disk().wait(PAUSE);
     }
-    let running = home.holder()?;
+    let running = data_dir.holder()?;
     let what = "a node is writing here faster than this command can read; try again when the node has \
                 less to do, or stop it first";
     let pid = running.and_then(|holder| holder.pid);
     Err(WalError::new(
         WalErrorKind::Locked { pid },
-        home.wal(),
+        data_dir.wal(),
         what,
     ))
 }
 
 fn look_once<D: Disk>(
-    home: &Home<D>,
+    data_dir: &DataDir<D>,
     running: Option<Holder>,
 ) -> Result<Option<Inspection<D>>, WalError> {
-    let identity = home.identity()?;
-    let found = Files::list(home)?;
-    let Some(mut decision) = decide(home, &found)? else {
+    let identity = data_dir.identity()?;
+    let found = Files::list(data_dir)?;
+    let Some(mut decision) = decide(data_dir, &found)? else {
         return Ok(None);
     };
     let mut warnings = std::mem::take(&mut decision.warnings);
@@ -125,17 +126,17 @@ fn look_once<D: Disk>(
         first: log.shape.first(),
         last: if has_entries { end } else { start },
         clock: log.clock,
-        segments: segments(home, &decision),
+        segments: segments(data_dir, &decision),
         records: decision.replayed.records,
         warnings,
         // The same holds for files: a running member may be creating them right now.
         leftovers: match running {
-            None => leftovers(home, &found, &decision),
+            None => leftovers(data_dir, &found, &decision),
             Some(_) => Vec::new(),
         },
         entries: match has_entries {
             true => Entries::open(
-                home,
+                data_dir,
                 &decision.replayed.index,
                 start.index.next(),
                 end.index,
@@ -146,19 +147,23 @@ fn look_once<D: Disk>(
     }))
 }
 
-fn segments<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Vec<InspectedSegment> {
+fn segments<D: Disk>(data_dir: &DataDir<D>, decision: &Decision<D>) -> Vec<InspectedSegment> {
     let used = decision.replayed.used.iter();
     used.map(|used| InspectedSegment {
-        path: home.wal().join(used.name.file()),
+        path: data_dir.wal().join(used.name.file()),
         end: (decision.replayed.ends.get(&used.name.seq).copied()).unwrap_or(0),
         before: used.before,
     })
     .collect()
 }
 
-fn leftovers<D: Disk>(home: &Home<D>, found: &Files, decision: &Decision<D>) -> Vec<PathBuf> {
+fn leftovers<D: Disk>(
+    data_dir: &DataDir<D>,
+    found: &Files,
+    decision: &Decision<D>,
+) -> Vec<PathBuf> {
     let superfluous = decision.replayed.superfluous.iter();
-    let superfluous = superfluous.map(|name| home.wal().join(name.file()));
+    let superfluous = superfluous.map(|name| data_dir.wal().join(name.file()));
     found
         .temporaries
         .iter()
@@ -210,7 +215,7 @@ impl<D: Disk> Entries<D> {
 
     /// Opens the files that contain the entries `from..=to`.
     fn open(
-        home: &Home<D>,
+        data_dir: &DataDir<D>,
         index: &Index,
         from: LogIndex,
         to: LogIndex,
@@ -221,8 +226,8 @@ impl<D: Disk> Entries<D> {
             if files.contains_key(&name.seq) {
                 continue;
             }
-            let path = home.wal().join(name.file());
-            let reader = home.disk().open(&path);
+            let path = data_dir.wal().join(name.file());
+            let reader = data_dir.disk().open(&path);
             let reader = reader.map_err(|error| WalError::io(&path, "open it", &error))?;
             let salt = name.salt;
             files.insert(name.seq, File { path, reader, salt });

@@ -32,7 +32,7 @@
 //! | `inspect`                       | inspects: reports the decision and changes nothing                          |
 //! | `snapshot`, `slices`, `compact` | snapshot files, their bytes, and the deletion of old log                    |
 //! | `index`, `reader`               | find and read entries by index                                              |
-//! | `home`, `names`                 | the data directory with its lock, and the names of its files                |
+//! | `data_dir`, `names`                 | the data directory with its lock, and the names of its files                |
 //! | `disk`                          | the [`Disk`] trait: every operation that this module needs from a disk      |
 //! | `real`                          | [`Disk`] of the machine                                                     |
 //! | [`faulty`]                       | [`Disk`] in memory for tests: it keeps only what was synced                 |
@@ -128,12 +128,12 @@
 //! was cut short. Records are not compressed. Segments are not reused: creating one in the background costs less than a
 //! millisecond per 1 to 16 MiB.
 mod compact;
+mod data_dir;
 mod decide;
 mod disk;
 mod dump;
 mod error;
 pub mod faulty;
-mod home;
 mod index;
 mod inspect;
 #[cfg(not(target_arch = "wasm32"))]
@@ -155,12 +155,12 @@ mod sums;
 
 mod writer;
 
+pub use data_dir::{DataDir, Options, RESTORE, RESTORE_PLACED, has_identity, placed_segments};
 pub use decide::has_history;
 pub use disk::{Disk, DiskReader, DiskSegment, DiskWriter, Found, Holder, Locked};
 pub use dump::{Content, Dump, Dumped, Line, Survivors, dump, segments};
 pub use error::{WalError, WalErrorKind};
 pub use faulty::FaultyDisk;
-pub use home::{Home, Options, RESTORE, RESTORE_PLACED, has_identity, placed_segments};
 pub use inspect::{Entries, InspectedSegment, Inspection, inspect};
 pub use reader::LogReader;
 #[cfg(not(target_arch = "wasm32"))]

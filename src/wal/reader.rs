@@ -1,8 +1,8 @@
 //! Reads entries by index while the writer appends.
 
+use super::data_dir::DataDir;
 use super::disk::Disk;
 use super::error::{WalError, WalErrorKind};
-use super::home::Home;
 use super::index::Index;
 use super::record::Record;
 use super::scan::{Found, Window};
@@ -27,19 +27,19 @@ impl SharedIndex {
 /// Reads entries that were appended, synced or not, with ordinary reads of their files.
 #[derive(Debug)]
 pub struct LogReader<D: Disk> {
-    home: Home<D>,
+    data_dir: DataDir<D>,
     index: SharedIndex,
 }
 
 impl<D: Disk> Clone for LogReader<D> {
     fn clone(&self) -> LogReader<D> {
-        LogReader::new(self.home.clone(), self.index.clone())
+        LogReader::new(self.data_dir.clone(), self.index.clone())
     }
 }
 
 impl<D: Disk> LogReader<D> {
-    pub(super) fn new(home: Home<D>, index: SharedIndex) -> LogReader<D> {
-        LogReader { home, index }
+    pub(super) fn new(data_dir: DataDir<D>, index: SharedIndex) -> LogReader<D> {
+        LogReader { data_dir, index }
     }
 
     /// The entries `from..=to`: at least one if the log has one, and at most `max_bytes` of payload unless the first
@@ -74,8 +74,8 @@ impl<D: Disk> LogReader<D> {
 
     /// `None` if the file was removed, which may happen once its entries are in a snapshot.
     fn open(&self, name: super::names::SegmentName) -> Result<Option<Window<D::Reader>>, WalError> {
-        let path = self.home.wal().join(name.file());
-        match self.home.disk().open(&path) {
+        let path = self.data_dir.wal().join(name.file());
+        match self.data_dir.disk().open(&path) {
             Ok(file) => Ok(Some(Window::new(&path, file, name.salt))),
             Err(_) if self.index.lock().file(name.seq).is_none() => Ok(None),
             Err(error) => Err(WalError::io(&path, "open it", &error)),

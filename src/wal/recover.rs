@@ -3,10 +3,10 @@
 //! All checks that can refuse the directory run first and change nothing (see `decide`), so a refused directory stays
 //! as it was. The repairs follow.
 
+use super::data_dir::DataDir;
 use super::decide::{Decision, Files, decide};
 use super::disk::{Disk, DiskReader, DiskSegment};
 use super::error::WalError;
-use super::home::Home;
 use super::names::SegmentName;
 use super::reader::{LogReader, SharedIndex};
 use super::record::{RECORD_ALIGN, Record};
@@ -38,21 +38,21 @@ pub struct Recovered<D: Disk> {
 /// Opens the log of a data directory. Creates the log if the directory is new.
 ///
 /// Errors: `Damaged` if the files contradict what was confirmed (then nothing was changed), `Foreign`, `Io`, `Full`.
-pub fn recover<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
-    let found = Files::list(home)?;
-    let Some(mut decision) = decide(home, &found)? else {
-        found.remove_temporaries(home);
-        return begin(home);
+pub fn recover<D: Disk>(data_dir: &DataDir<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
+    let found = Files::list(data_dir)?;
+    let Some(mut decision) = decide(data_dir, &found)? else {
+        found.remove_temporaries(data_dir);
+        return begin(data_dir);
     };
-    found.remove_temporaries(home);
-    repair(home, &decision)?;
+    found.remove_temporaries(data_dir);
+    repair(data_dir, &decision)?;
     let (position, starts_anew) = (decision.start(), decision.starts_anew());
     let log = match starts_anew {
         true => StoredLog {
             last: position.index,
             ..StoredLog::default()
         },
-        false => stored_log(home, &decision.replayed, position.index)?,
+        false => stored_log(data_dir, &decision.replayed, position.index)?,
     };
     let mut warnings = std::mem::take(&mut decision.warnings);
     warnings.extend(decision.torn.take());
@@ -63,7 +63,7 @@ pub fn recover<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalErr
         clock: decision.replayed.log.clock,
         warnings,
     };
-    let mut wal = Wal::new(home.clone(), parts(home, decision.replayed)?);
+    let mut wal = Wal::new(data_dir.clone(), parts(data_dir, decision.replayed)?);
     if starts_anew {
         wal.reset(position)?;
     }
@@ -71,23 +71,23 @@ pub fn recover<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalErr
 }
 
 /// Creates the first segment of a new directory. Its head is written and synced before it gets its name.
-fn begin<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
-    let disk = home.disk();
+fn begin<D: Disk>(data_dir: &DataDir<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
+    let disk = data_dir.disk();
     let name = SegmentName {
         seq: 0,
         salt: disk.random(),
     };
     let file = Prepared {
         name,
-        bytes: home.options().segment_bytes.next_multiple_of(4096),
+        bytes: data_dir.options().segment_bytes.next_multiple_of(4096),
     };
     let (temporary, path) = (
-        home.wal().join(name.temporary()),
-        home.wal().join(name.file()),
+        data_dir.wal().join(name.temporary()),
+        data_dir.wal().join(name.file()),
     );
     let failed = |error| WalError::io(&path, "make it", &error);
     disk.allocate(&temporary, file.bytes).map_err(failed)?;
-    home.stats().zeroed_bytes.fetch_add(file.bytes, Relaxed);
+    data_dir.stats().zeroed_bytes.fetch_add(file.bytes, Relaxed);
     let log = Log::empty();
     let mut bytes = Vec::new();
     let place = super::record::Place {
@@ -100,7 +100,7 @@ fn begin<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
     segment.write(0, &bytes).map_err(failed)?;
     segment.sync(0, bytes.len() as u64).map_err(failed)?;
     disk.rename(&temporary, &path).map_err(failed)?;
-    disk.sync_dir(home.wal()).map_err(failed)?;
+    disk.sync_dir(data_dir.wal()).map_err(failed)?;
     let (end, since) = (bytes.len() as u64, disk.now());
     let active = Active {
         file,
@@ -131,24 +131,26 @@ fn begin<D: Disk>(home: &Home<D>) -> Result<(Wal<D>, Recovered<D>), WalError> {
         clock: None,
         warnings: Vec::new(),
     };
-    Ok((Wal::new(home.clone(), parts), recovered))
+    Ok((Wal::new(data_dir.clone(), parts), recovered))
 }
 
 /// Makes the disk match the decision: removes superfluous segments, gives snapshots their names back, renames damaged
 /// ones, and syncs the folders.
-fn repair<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Result<(), WalError> {
+fn repair<D: Disk>(data_dir: &DataDir<D>, decision: &Decision<D>) -> Result<(), WalError> {
     let Decision { replayed, bad, .. } = decision;
     for name in &replayed.superfluous {
-        let path = home.wal().join(name.file());
-        home.disk()
+        let path = data_dir.wal().join(name.file());
+        data_dir
+            .disk()
             .remove(&path)
             .map_err(|error| WalError::io(&path, "remove it", &error))?;
     }
-    let renamed = snapshot::rename_back(home)?;
+    let renamed = snapshot::rename_back(data_dir)?;
     for position in bad {
-        let path = snapshot::path(home, *position);
+        let path = snapshot::path(data_dir, *position);
         let aside = path.with_extension("bad");
-        home.disk()
+        data_dir
+            .disk()
             .rename(&path, &aside)
             .map_err(|error| WalError::io(&path, "move it aside", &error))?;
     }
@@ -157,32 +159,32 @@ fn repair<D: Disk>(home: &Home<D>, decision: &Decision<D>) -> Result<(), WalErro
         return Ok(());
     }
     // The previous process may have ended between a rename and the sync of its folder.
-    for dir in [home.wal(), home.snap(), home.member()] {
-        sync_dir(home, dir)?;
+    for dir in [data_dir.wal(), data_dir.snap(), data_dir.member()] {
+        sync_dir(data_dir, dir)?;
     }
     Ok(())
 }
 
-fn sync_dir<D: Disk>(home: &Home<D>, dir: &Path) -> Result<(), WalError> {
-    let synced = home.disk().sync_dir(dir);
+fn sync_dir<D: Disk>(data_dir: &DataDir<D>, dir: &Path) -> Result<(), WalError> {
+    let synced = data_dir.disk().sync_dir(dir);
     synced.map_err(|error| WalError::io(dir, "sync this directory", &error))
 }
 
 /// The log after `start`, with its last entries in memory.
 fn stored_log<D: Disk>(
-    home: &Home<D>,
+    data_dir: &DataDir<D>,
     replayed: &Replayed,
     start: LogIndex,
 ) -> Result<StoredLog, WalError> {
     let last = replayed.log.shape.last().index;
-    let bytes = home.options().tail_bytes;
+    let bytes = data_dir.options().tail_bytes;
     let ends = &replayed.ends;
     let end_of = |seq: u64| ends.get(&seq).copied().unwrap_or(0);
     let from = replayed
         .index
         .tail(bytes as u64, end_of)
         .max(LogIndex(start.0 + 1));
-    let reader = LogReader::new(home.clone(), SharedIndex::new(replayed.index.clone()));
+    let reader = LogReader::new(data_dir.clone(), SharedIndex::new(replayed.index.clone()));
     let mut tail = Vec::new();
     while tail.len() as u64 + from.0 <= last.0 {
         let next = LogIndex(from.0 + tail.len() as u64);
@@ -203,11 +205,11 @@ fn stored_log<D: Disk>(
 }
 
 /// Opens the active segment, zeroes everything behind the end of the log, and makes the records that were read durable.
-fn parts<D: Disk>(home: &Home<D>, replayed: Replayed) -> Result<Parts<D>, WalError> {
-    let mut active = Active::open(home, replayed.active)?;
+fn parts<D: Disk>(data_dir: &DataDir<D>, replayed: Replayed) -> Result<Parts<D>, WalError> {
+    let mut active = Active::open(data_dir, replayed.active)?;
     zero_rest(&mut active, &replayed)?;
     if !replayed.stopped {
-        settle(home, &mut active, &replayed)?;
+        settle(data_dir, &mut active, &replayed)?;
     }
     // A stop record proves that everything before it is durable, but proves nothing about itself: a process that ended
     // during the stop may have left the record in the page cache only. Therefore the next record overwrites it.
@@ -268,30 +270,30 @@ fn zero(segment: &mut impl DiskSegment, from: u64, to: u64) -> io::Result<()> {
 /// Writes and syncs again what no record calls durable. These bytes may be only in the page cache: a killed process
 /// leaves them there, and after a failed sync the kernel considers their pages clean.
 fn settle<D: Disk>(
-    home: &Home<D>,
+    data_dir: &DataDir<D>,
     active: &mut Active<D>,
     replayed: &Replayed,
 ) -> Result<(), WalError> {
     let (name, from) = replayed.unsure;
-    let path = home.wal().join(name.file());
+    let path = data_dir.wal().join(name.file());
     let end = replayed.ends[&name.seq];
     let settled = if name == replayed.active.name {
-        write_again(home, &path, &mut active.segment, from, end)
+        write_again(data_dir, &path, &mut active.segment, from, end)
     } else {
-        let segment = home.disk().segment(&path);
-        segment.and_then(|mut segment| write_again(home, &path, &mut segment, from, end))
+        let segment = data_dir.disk().segment(&path);
+        segment.and_then(|mut segment| write_again(data_dir, &path, &mut segment, from, end))
     };
     settled.map_err(|error| WalError::final_io(&path, "sync it", &error).at(from))
 }
 
 fn write_again<D: Disk>(
-    home: &Home<D>,
+    data_dir: &DataDir<D>,
     path: &Path,
     segment: &mut D::Segment,
     from: u64,
     end: u64,
 ) -> io::Result<()> {
-    let reader = home.disk().open(path)?;
+    let reader = data_dir.disk().open(path)?;
     let mut piece = vec![0; 64 * 1024];
     let mut offset = from;
     while offset < end {

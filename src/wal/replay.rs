@@ -6,9 +6,9 @@
 //! ahead, or segments whose first batch was cut short by a crash.
 
 use super::Clock;
+use super::data_dir::DataDir;
 use super::disk::Disk;
 use super::error::WalError;
-use super::home::Home;
 use super::index::Index;
 use super::names::SegmentName;
 use super::record::{HEAD_BYTES, Head, Record, SEAL_BYTES};
@@ -80,30 +80,30 @@ struct End<R> {
 
 /// Reads all segments. `found` is not empty.
 pub(super) fn replay<D: Disk>(
-    home: &Home<D>,
+    data_dir: &DataDir<D>,
     found: &[(SegmentName, u64)],
 ) -> Result<Replayed, WalError> {
     let mut files = Vec::new();
     for &(name, bytes) in found {
-        let head = read_head(home, name, bytes)?;
+        let head = read_head(data_dir, name, bytes)?;
         files.push(File { name, bytes, head });
     }
     files.sort_by_key(|file| file.name);
     let used = files.iter().filter(|file| file.head.is_some());
     let Some(newest) = used.map(|file| file.name).max() else {
         let what = "neither this segment nor another one begins with a valid record";
-        return Err(damaged(home, files[0].name, 0, what));
+        return Err(damaged(data_dir, files[0].name, 0, what));
     };
     let mut superfluous = Vec::new();
-    refuse_lost_heads(home, &files, newest.seq, &mut superfluous)?;
-    let (before, chain) = chain(home, &files)?;
+    refuse_lost_heads(data_dir, &files, newest.seq, &mut superfluous)?;
+    let (before, chain) = chain(data_dir, &files)?;
     superfluous.extend(before.iter().map(|file| file.name));
 
     let mut replay = Replay::begin(chain[0].head.as_ref());
-    let mut end = replay.file(home, chain[0])?;
+    let mut end = replay.file(data_dir, chain[0])?;
     for pair in chain.windows(2) {
-        replay.check_link(home, pair[0], pair[1], &end)?;
-        end = replay.file(home, pair[1])?;
+        replay.check_link(data_dir, pair[0], pair[1], &end)?;
+        end = replay.file(data_dir, pair[1])?;
     }
     let after: Vec<&File> = files
         .iter()
@@ -111,20 +111,24 @@ pub(super) fn replay<D: Disk>(
         .collect();
     let last = chain[chain.len() - 1];
     let mut replayed = match end.sealed {
-        Some(salt) => replay.sealed_end(home, last, &after, &end, salt)?,
-        None => replay.open_end(home, last, &after, &mut end)?,
+        Some(salt) => replay.sealed_end(data_dir, last, &after, &end, salt)?,
+        None => replay.open_end(data_dir, last, &after, &mut end)?,
     };
     replayed.superfluous.append(&mut superfluous);
     Ok(replayed)
 }
 
-fn damaged<D: Disk>(home: &Home<D>, name: SegmentName, offset: u64, what: &str) -> WalError {
-    WalError::damaged(&home.wal().join(name.file()), format!("{what}; {WAY_OUT}")).at(offset)
+fn damaged<D: Disk>(data_dir: &DataDir<D>, name: SegmentName, offset: u64, what: &str) -> WalError {
+    WalError::damaged(
+        &data_dir.wal().join(name.file()),
+        format!("{what}; {WAY_OUT}"),
+    )
+    .at(offset)
 }
 
-fn open<D: Disk>(home: &Home<D>, name: SegmentName) -> Result<Window<D::Reader>, WalError> {
-    let path = home.wal().join(name.file());
-    match home.disk().open(&path) {
+fn open<D: Disk>(data_dir: &DataDir<D>, name: SegmentName) -> Result<Window<D::Reader>, WalError> {
+    let path = data_dir.wal().join(name.file());
+    match data_dir.disk().open(&path) {
         Ok(reader) => Ok(Window::new(&path, reader, name.salt)),
         Err(error) => Err(WalError::io(&path, "open it", &error)),
     }
@@ -132,12 +136,12 @@ fn open<D: Disk>(home: &Home<D>, name: SegmentName) -> Result<Window<D::Reader>,
 
 /// Reads the head of a segment and checks it against the file's name and size. Returns `None` if there is no head.
 fn read_head<D: Disk>(
-    home: &Home<D>,
+    data_dir: &DataDir<D>,
     name: SegmentName,
     bytes: u64,
 ) -> Result<Option<Head>, WalError> {
-    let mut window = open(home, name)?;
-    let wrong = |what: &str| Err(damaged(home, name, 0, what));
+    let mut window = open(data_dir, name)?;
+    let wrong = |what: &str| Err(damaged(data_dir, name, 0, what));
     match window.record_at(0)? {
         Found::Record {
             record: Record::Head(head),
@@ -205,7 +209,7 @@ fn misnamed<R: super::disk::DiskReader>(window: &mut Window<R>) -> Result<Option
 /// Refuses a file without a head if the log continued after it: confirmed records in it are lost. A file that shares
 /// its number with a used one is only superfluous: it was prepared, but was too small.
 fn refuse_lost_heads<D: Disk>(
-    home: &Home<D>,
+    data_dir: &DataDir<D>,
     files: &[File],
     newest: u64,
     superfluous: &mut Vec<SegmentName>,
@@ -217,9 +221,9 @@ fn refuse_lost_heads<D: Disk>(
         let twin = files
             .iter()
             .any(|other| other.name.seq == file.name.seq && other.head.is_some());
-        if !twin || open(home, file.name)?.has_record()? {
+        if !twin || open(data_dir, file.name)?.has_record()? {
             let what = "its first record fails its checksum, but the log continues after it";
-            return Err(damaged(home, file.name, 0, what));
+            return Err(damaged(data_dir, file.name, 0, what));
         }
         superfluous.push(file.name);
     }
@@ -228,7 +232,7 @@ fn refuse_lost_heads<D: Disk>(
 
 /// The used files up to the newest without a gap in their numbers, and the used files before the gap.
 fn chain<'a, D: Disk>(
-    home: &Home<D>,
+    data_dir: &DataDir<D>,
     files: &'a [File],
 ) -> Result<(Vec<&'a File>, Vec<&'a File>), WalError> {
     let used: Vec<&File> = files.iter().filter(|file| file.head.is_some()).collect();
@@ -239,7 +243,7 @@ fn chain<'a, D: Disk>(
                 "it has the same number as {}, and both contain records",
                 used[first - 1].name.file()
             );
-            return Err(damaged(home, used[first].name, 0, &what));
+            return Err(damaged(data_dir, used[first].name, 0, &what));
         }
         first -= 1;
     }
@@ -281,14 +285,18 @@ impl Replay {
     }
 
     /// Reads a used file up to its seal or its first bad record.
-    fn file<D: Disk>(&mut self, home: &Home<D>, file: &File) -> Result<End<D::Reader>, WalError> {
+    fn file<D: Disk>(
+        &mut self,
+        data_dir: &DataDir<D>,
+        file: &File,
+    ) -> Result<End<D::Reader>, WalError> {
         self.used.push(Used {
             name: file.name,
             before: self.log.shape.last(),
         });
         self.index.add_file(file.name);
         let mut end = End {
-            window: open(home, file.name)?,
+            window: open(data_dir, file.name)?,
             offset: HEAD_BYTES,
             durable: 0,
             sealed: None,
@@ -302,7 +310,7 @@ impl Replay {
                     next,
                 } => (record, durable, next),
                 Found::Strange(strange) => {
-                    return Err(damaged(home, file.name, end.offset, strange.0));
+                    return Err(damaged(data_dir, file.name, end.offset, strange.0));
                 }
                 Found::Nothing => break,
             };
@@ -312,7 +320,7 @@ impl Replay {
                 end.sealed = Some(next_salt);
             }
             self.record(record, file.name.seq, end.offset)
-                .map_err(|what| damaged(home, file.name, end.offset, &what))?;
+                .map_err(|what| damaged(data_dir, file.name, end.offset, &what))?;
             end.offset = next;
             self.records += 1;
         }
@@ -395,7 +403,7 @@ impl Replay {
     /// Checks that the next file, which has records, continues this one.
     fn check_link<D: Disk>(
         &self,
-        home: &Home<D>,
+        data_dir: &DataDir<D>,
         file: &File,
         next: &File,
         end: &End<D::Reader>,
@@ -403,7 +411,7 @@ impl Replay {
         let next_file = next.name.file();
         let Some(salt) = end.sealed else {
             return Err(self.lost(
-                home,
+                data_dir,
                 file.name,
                 end.offset,
                 &format!("the log continues in {next_file}"),
@@ -418,35 +426,41 @@ impl Replay {
                 "the log continues in {}, which is missing ({next_file} is another segment)",
                 named.file()
             );
-            return Err(damaged(home, file.name, end.offset, &what));
+            return Err(damaged(data_dir, file.name, end.offset, &what));
         }
         let head = self.log.head(next.prepared());
         if next.head.as_ref() != Some(&head) {
             let what = format!("it does not continue where {} ends", file.name.file());
-            return Err(damaged(home, next.name, 0, &what));
+            return Err(damaged(data_dir, next.name, 0, &what));
         }
         Ok(())
     }
 
     /// The error for a bad record that was durable.
-    fn lost<D: Disk>(&self, home: &Home<D>, name: SegmentName, offset: u64, why: &str) -> WalError {
+    fn lost<D: Disk>(
+        &self,
+        data_dir: &DataDir<D>,
+        name: SegmentName,
+        offset: u64,
+        why: &str,
+    ) -> WalError {
         let next = LogIndex(self.log.shape.last().index.0 + 1);
         let what = format!(
             "the record here fails its checksum, but {why}: confirmed entries are lost, from entry {} on",
             next.0
         );
-        damaged(home, name, offset, &what).index(next)
+        damaged(data_dir, name, offset, &what).index(next)
     }
 
     fn witness<D: Disk>(
         &self,
-        home: &Home<D>,
+        data_dir: &DataDir<D>,
         name: SegmentName,
         offset: u64,
         witness: u64,
     ) -> WalError {
         self.lost(
-            home,
+            data_dir,
             name,
             offset,
             &format!("a later one, at byte {witness}, says that it was durable"),
@@ -457,7 +471,7 @@ impl Replay {
     /// completely.
     fn sealed_end<D: Disk>(
         self,
-        home: &Home<D>,
+        data_dir: &DataDir<D>,
         last: &File,
         after: &[&File],
         end: &End<D::Reader>,
@@ -469,18 +483,18 @@ impl Replay {
         };
         let Some(next) = after.iter().find(|file| file.name == named) else {
             let what = format!("the log continues in {}, which is missing", named.file());
-            return Err(damaged(home, last.name, end.offset, &what));
+            return Err(damaged(data_dir, last.name, end.offset, &what));
         };
         if !is_whole(next.bytes) {
             let what = format!("it has {} bytes, which no segment has", next.bytes);
-            return Err(damaged(home, named, 0, &what));
+            return Err(damaged(data_dir, named, 0, &what));
         }
-        let rest = open(home, named)?.rest(0)?;
+        let rest = open(data_dir, named)?.rest(0)?;
         if let Some(witness) = rest.witness {
-            return Err(self.witness(home, named, 0, witness));
+            return Err(self.witness(data_dir, named, 0, witness));
         }
         let others = after.iter().filter(|file| file.name != named);
-        let superfluous = self.unused(home, last, others.copied())?;
+        let superfluous = self.unused(data_dir, last, others.copied())?;
         let mut replayed = self.replayed(next.prepared(), 0, (last.name, end.durable), rest);
         replayed.used.push(Used {
             name: named,
@@ -494,20 +508,20 @@ impl Replay {
     /// Handles a log that ends in the newest used file.
     fn open_end<D: Disk>(
         self,
-        home: &Home<D>,
+        data_dir: &DataDir<D>,
         last: &File,
         after: &[&File],
         end: &mut End<D::Reader>,
     ) -> Result<Replayed, WalError> {
         let rest = end.window.rest(end.offset)?;
         if let Some(witness) = rest.witness {
-            return Err(self.witness(home, last.name, end.offset, witness));
+            return Err(self.witness(data_dir, last.name, end.offset, witness));
         }
-        let mut superfluous = self.unused(home, last, after.iter().copied())?;
+        let mut superfluous = self.unused(data_dir, last, after.iter().copied())?;
         let mut replayed =
             self.replayed(last.prepared(), end.offset, (last.name, end.durable), rest);
         replayed.stopped = end.stopped;
-        replayed.spare = spare(home, last, after)?;
+        replayed.spare = spare(data_dir, last, after)?;
         superfluous.retain(|name| replayed.spare.is_none_or(|spare| spare.name != *name));
         replayed.superfluous = superfluous;
         Ok(replayed)
@@ -517,16 +531,16 @@ impl Replay {
     /// before it and was lost.
     fn unused<'a, D: Disk>(
         &self,
-        home: &Home<D>,
+        data_dir: &DataDir<D>,
         last: &File,
         files: impl Iterator<Item = &'a File>,
     ) -> Result<Vec<SegmentName>, WalError> {
         let mut unused = Vec::new();
         for file in files {
-            if open(home, file.name)?.has_record()? {
+            if open(data_dir, file.name)?.has_record()? {
                 let end = self.ends[&last.name.seq];
                 let why = format!("the log continues in {}", file.name.file());
-                return Err(self.lost(home, last.name, end, &why));
+                return Err(self.lost(data_dir, last.name, end, &why));
             }
             unused.push(file.name);
         }
@@ -565,13 +579,13 @@ fn is_whole(bytes: u64) -> bool {
 
 /// The file that was prepared as the segment after `last`: it has the next number and was never written to.
 fn spare<D: Disk>(
-    home: &Home<D>,
+    data_dir: &DataDir<D>,
     last: &File,
     after: &[&File],
 ) -> Result<Option<Prepared>, WalError> {
     let number = last.name.seq + 1;
     for file in after.iter().filter(|file| file.name.seq == number) {
-        if is_whole(file.bytes) && open(home, file.name)?.begins_with_zeros()? {
+        if is_whole(file.bytes) && open(data_dir, file.name)?.begins_with_zeros()? {
             return Ok(Some(file.prepared()));
         }
     }

@@ -5,9 +5,9 @@
 //! file, which the next start removes. The file is synced every few MiB while it is written, so that the last sync does
 //! not delay the log's own syncs for long.
 
+use super::data_dir::{self, DataDir};
 use super::disk::{Disk, DiskReader, DiskWriter};
 use super::error::{WalError, WalErrorKind};
-use super::home::{self, Home};
 use super::names;
 use super::slices::{
     DATA, END, END_BYTES, END_NUMBER, HEADER_BYTES, MAGIC, MARK, SLICE_BYTES_MAX, SLICE_PREFIX,
@@ -23,7 +23,7 @@ const SYNC_EVERY: u64 = 4 << 20;
 
 /// Writes and finds snapshots. Any thread may hold one.
 #[derive(Debug)]
-pub struct Snapshots<D: Disk>(Home<D>);
+pub struct Snapshots<D: Disk>(DataDir<D>);
 
 impl<D: Disk> Clone for Snapshots<D> {
     fn clone(&self) -> Snapshots<D> {
@@ -32,8 +32,8 @@ impl<D: Disk> Clone for Snapshots<D> {
 }
 
 impl<D: Disk> Snapshots<D> {
-    pub(super) fn new(home: Home<D>) -> Snapshots<D> {
-        Snapshots(home)
+    pub(super) fn new(data_dir: DataDir<D>) -> Snapshots<D> {
+        Snapshots(data_dir)
     }
 
     /// Begins a snapshot under a temporary name.
@@ -78,8 +78,8 @@ impl<D: Disk> Snapshots<D> {
 }
 
 /// Positions of all snapshots, oldest first, with those that etcd has renamed.
-pub(super) fn positions<D: Disk>(home: &Home<D>) -> Result<Vec<Position>, WalError> {
-    let found = home::list(home.disk(), home.snap())?;
+pub(super) fn positions<D: Disk>(data_dir: &DataDir<D>) -> Result<Vec<Position>, WalError> {
+    let found = data_dir::list(data_dir.disk(), data_dir.snap())?;
     let position = |name: &str| names::parse_snapshot(name).or_else(|| names::parse_renamed(name));
     let named = found.iter().filter_map(|found| position(&found.name));
     let mut positions: Vec<Position> = named.collect();
@@ -90,8 +90,8 @@ pub(super) fn positions<D: Disk>(home: &Home<D>) -> Result<Vec<Position>, WalErr
 
 /// Gives the snapshots that etcd has renamed their names back. Returns whether there were any. The caller syncs the
 /// folder.
-pub(super) fn rename_back<D: Disk>(home: &Home<D>) -> Result<bool, WalError> {
-    let found = home::list(home.disk(), home.snap())?;
+pub(super) fn rename_back<D: Disk>(data_dir: &DataDir<D>) -> Result<bool, WalError> {
+    let found = data_dir::list(data_dir.disk(), data_dir.snap())?;
     let is_there = |name: &str| found.iter().any(|found| found.name == name);
     let mut renamed: Vec<Position> = found
         .iter()
@@ -99,33 +99,34 @@ pub(super) fn rename_back<D: Disk>(home: &Home<D>) -> Result<bool, WalError> {
         .collect();
     renamed.retain(|position| !is_there(&names::snapshot_file(*position)));
     for &position in &renamed {
-        let from = renamed_path(home, position);
-        home.disk()
-            .rename(&from, &path(home, position))
+        let from = renamed_path(data_dir, position);
+        data_dir
+            .disk()
+            .rename(&from, &path(data_dir, position))
             .map_err(|error| WalError::io(&from, "rename it back", &error))?;
     }
     Ok(!renamed.is_empty())
 }
 
 /// Removes the snapshot under both names that it may have. One that cannot be removed only costs space.
-pub(super) fn remove<D: Disk>(home: &Home<D>, position: Position) {
-    for path in [path(home, position), renamed_path(home, position)] {
-        let _ = home.disk().remove(&path);
+pub(super) fn remove<D: Disk>(data_dir: &DataDir<D>, position: Position) {
+    for path in [path(data_dir, position), renamed_path(data_dir, position)] {
+        let _ = data_dir.disk().remove(&path);
     }
 }
 
-pub(super) fn path<D: Disk>(home: &Home<D>, position: Position) -> PathBuf {
-    home.snap().join(names::snapshot_file(position))
+pub(super) fn path<D: Disk>(data_dir: &DataDir<D>, position: Position) -> PathBuf {
+    data_dir.snap().join(names::snapshot_file(position))
 }
 
-fn renamed_path<D: Disk>(home: &Home<D>, position: Position) -> PathBuf {
-    home.snap().join(names::snapshot_renamed(position))
+fn renamed_path<D: Disk>(data_dir: &DataDir<D>, position: Position) -> PathBuf {
+    data_dir.snap().join(names::snapshot_renamed(position))
 }
 
 /// A snapshot being written. If it is dropped before [`SnapshotWriter::finish`], its file is removed.
 #[derive(Debug)]
 pub struct SnapshotWriter<D: Disk> {
-    home: Home<D>,
+    data_dir: DataDir<D>,
     position: Position,
     temporary: PathBuf,
     file: Option<D::Writer>,
@@ -137,18 +138,18 @@ pub struct SnapshotWriter<D: Disk> {
 }
 
 impl<D: Disk> SnapshotWriter<D> {
-    fn begin(home: Home<D>, mark: &SnapshotMetadata) -> Result<SnapshotWriter<D>, WalError> {
-        let salt = home.disk().random();
-        let random = home.disk().random();
-        let temporary = home
+    fn begin(data_dir: DataDir<D>, mark: &SnapshotMetadata) -> Result<SnapshotWriter<D>, WalError> {
+        let salt = data_dir.disk().random();
+        let random = data_dir.disk().random();
+        let temporary = data_dir
             .snap()
             .join(names::snapshot_temporary(mark.position, random));
-        let file = home.disk().create(&temporary);
+        let file = data_dir.disk().create(&temporary);
         let file = file.map_err(|error| WalError::io(&temporary, "make it", &error))?;
         let mut out = Vec::new();
         let slices = SliceEncoder::begin(salt, mark, &mut out);
         let mut writer = SnapshotWriter {
-            home,
+            data_dir,
             position: mark.position,
             temporary,
             file: Some(file),
@@ -188,10 +189,10 @@ impl<D: Disk> SnapshotWriter<D> {
     pub fn finish(mut self) -> Result<(), WalError> {
         self.seal()?;
         self.file = None;
-        let path = path(&self.home, self.position);
-        let disk = self.home.disk();
+        let path = path(&self.data_dir, self.position);
+        let disk = self.data_dir.disk();
         disk.rename(&self.temporary, &path)
-            .and_then(|()| disk.sync_dir(self.home.snap()))
+            .and_then(|()| disk.sync_dir(self.data_dir.snap()))
             .map_err(|error| WalError::io(&path, "rename it to its final name", &error))
     }
 
@@ -210,11 +211,11 @@ impl<D: Disk> SnapshotWriter<D> {
 
     fn sync(&mut self) -> Result<(), WalError> {
         if let Some(file) = &mut self.file {
-            let begin = self.home.disk().now();
+            let begin = self.data_dir.disk().now();
             let synced = file.sync();
             synced.map_err(|error| WalError::io(&self.temporary, "sync it", &error))?;
-            let took = self.home.disk().now() - begin;
-            self.home.stats().snapshot_synced(self.unsynced, took);
+            let took = self.data_dir.disk().now() - begin;
+            self.data_dir.stats().snapshot_synced(self.unsynced, took);
         }
         self.unsynced = 0;
         Ok(())
@@ -225,7 +226,7 @@ impl<D: Disk> Drop for SnapshotWriter<D> {
     fn drop(&mut self) {
         if self.file.take().is_some() {
             // If the file cannot be removed now, the next start removes it.
-            let _ = self.home.disk().remove(&self.temporary);
+            let _ = self.data_dir.disk().remove(&self.temporary);
         }
     }
 }
@@ -249,11 +250,14 @@ pub struct SnapshotReader<D: Disk> {
 
 impl<D: Disk> SnapshotReader<D> {
     /// Opens a snapshot and checks its beginning and its end.
-    pub(super) fn open(home: &Home<D>, position: Position) -> Result<SnapshotReader<D>, WalError> {
-        let (named, renamed) = (path(home, position), renamed_path(home, position));
-        match home.disk().open(&named) {
+    pub(super) fn open(
+        data_dir: &DataDir<D>,
+        position: Position,
+    ) -> Result<SnapshotReader<D>, WalError> {
+        let (named, renamed) = (path(data_dir, position), renamed_path(data_dir, position));
+        match data_dir.disk().open(&named) {
             Ok(file) => SnapshotReader::read(file, named, Some(position)),
-            Err(error) => match home.disk().open(&renamed) {
+            Err(error) => match data_dir.disk().open(&renamed) {
                 Ok(file) if error.kind() == io::ErrorKind::NotFound => {
                     SnapshotReader::read(file, renamed, Some(position))
                 }

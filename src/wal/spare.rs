@@ -5,8 +5,8 @@
 //! The writer waits only if the background thread has not finished. It creates a segment itself if there is none (the
 //! disk was full) or if the prepared one is too small.
 
+use super::data_dir::DataDir;
 use super::disk::Disk;
-use super::home::Home;
 use super::names::SegmentName;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -46,7 +46,7 @@ impl Spare {
     }
 
     /// Starts to create a segment in the background, unless there already is one.
-    pub fn order<D: Disk>(&self, home: &Home<D>, seq: u64, bytes: u64) {
+    pub fn order<D: Disk>(&self, data_dir: &DataDir<D>, seq: u64, bytes: u64) {
         {
             let mut state = self.0.lock();
             if *state != State::Missing {
@@ -59,12 +59,12 @@ impl Spare {
             slot: self.0.clone(),
             made: None,
         };
-        let home = home.clone();
-        home.disk().clone().background(Box::new(move || {
-            let made = make(&home, seq, bytes).ok();
+        let data_dir = data_dir.clone();
+        data_dir.disk().clone().background(Box::new(move || {
+            let made = make(&data_dir, seq, bytes).ok();
             // The directory's lock is released first: after the end is reported, another process may open the
             // directory.
-            drop(home);
+            drop(data_dir);
             making.end(made);
         }));
     }
@@ -121,18 +121,18 @@ impl Drop for Making {
 }
 
 /// Creates the segment and makes it and its name durable. If this fails, at most a file with a temporary name is left.
-pub(super) fn make<D: Disk>(home: &Home<D>, seq: u64, bytes: u64) -> io::Result<Prepared> {
-    let disk = home.disk();
+pub(super) fn make<D: Disk>(data_dir: &DataDir<D>, seq: u64, bytes: u64) -> io::Result<Prepared> {
+    let disk = data_dir.disk();
     let name = SegmentName {
         seq,
         salt: disk.random(),
     };
-    let temporary = home.wal().join(name.temporary());
+    let temporary = data_dir.wal().join(name.temporary());
     disk.allocate(&temporary, bytes)?;
-    home.stats().zeroed_bytes.fetch_add(bytes, Relaxed);
+    data_dir.stats().zeroed_bytes.fetch_add(bytes, Relaxed);
     let named = disk
-        .rename(&temporary, &home.wal().join(name.file()))
-        .and_then(|()| disk.sync_dir(home.wal()));
+        .rename(&temporary, &data_dir.wal().join(name.file()))
+        .and_then(|()| disk.sync_dir(data_dir.wal()));
     if named.is_err() {
         // If this fails too, the next start removes the file.
         let _ = disk.remove(&temporary);

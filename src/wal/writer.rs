@@ -5,9 +5,9 @@
 //! appends the part that fits, seals and syncs the segment, and writes the rest into the next one. It makes sure that
 //! there is enough space before it writes the first byte, so a full disk leaves the log unchanged.
 
+use super::data_dir::DataDir;
 use super::disk::{Disk, DiskSegment};
 use super::error::{WalError, WalErrorKind, is_full};
-use super::home::Home;
 use super::index::Index;
 use super::names::SegmentName;
 use super::reader::{LogReader, SharedIndex};
@@ -86,9 +86,9 @@ pub(super) struct Active<D: Disk> {
 
 impl<D: Disk> Active<D> {
     /// Opens a segment without writing to it.
-    pub fn open(home: &Home<D>, file: Prepared) -> Result<Active<D>, WalError> {
-        let path = home.wal().join(file.name.file());
-        let segment = home.disk().segment(&path);
+    pub fn open(data_dir: &DataDir<D>, file: Prepared) -> Result<Active<D>, WalError> {
+        let path = data_dir.wal().join(file.name.file());
+        let segment = data_dir.disk().segment(&path);
         let segment = segment.map_err(|error| WalError::io(&path, "open it", &error))?;
         Ok(Active {
             file,
@@ -96,7 +96,7 @@ impl<D: Disk> Active<D> {
             path,
             end: 0,
             durable: 0,
-            since: home.disk().now(),
+            since: data_dir.disk().now(),
         })
     }
 
@@ -163,7 +163,7 @@ pub(super) struct Parts<D: Disk> {
 /// remain.
 #[derive(Debug)]
 pub struct Wal<D: Disk> {
-    pub(super) home: Home<D>,
+    pub(super) data_dir: DataDir<D>,
     pub(super) log: Log,
     active: Active<D>,
     pub(super) used: Vec<Used>,
@@ -190,10 +190,10 @@ struct Plan {
 }
 
 impl<D: Disk> Wal<D> {
-    pub(super) fn new(home: Home<D>, parts: Parts<D>) -> Wal<D> {
-        let stats = home.stats().clone();
+    pub(super) fn new(data_dir: DataDir<D>, parts: Parts<D>) -> Wal<D> {
+        let stats = data_dir.stats().clone();
         let wal = Wal {
-            home,
+            data_dir,
             log: parts.log,
             active: parts.active,
             used: parts.used,
@@ -255,7 +255,7 @@ impl<D: Disk> Wal<D> {
 
     /// Returns a reader for entries, which any thread may use.
     pub fn reader(&self) -> LogReader<D> {
-        LogReader::new(self.home.clone(), self.index.clone())
+        LogReader::new(self.data_dir.clone(), self.index.clone())
     }
 
     /// Begins a snapshot. Another thread may write it. When space is scarce, older snapshots than the newest are
@@ -273,7 +273,7 @@ impl<D: Disk> Wal<D> {
     /// Keeps `bytes` of the disk free for the next snapshot, because the log cannot be shortened without one. A log on
     /// another disk (`--wal-dir`) needs no reserve there.
     pub fn set_reserve(&mut self, bytes: u64) {
-        self.reserve = match self.home.options().log_is_apart {
+        self.reserve = match self.data_dir.options().log_is_apart {
             true => 0,
             false => bytes,
         };
@@ -281,21 +281,21 @@ impl<D: Disk> Wal<D> {
 
     /// Bytes that segments may use. `None` if the free space is unknown.
     fn free_for_segments(&self) -> Option<u64> {
-        let free = self.home.disk().free_bytes(self.home.wal())?;
+        let free = self.data_dir.disk().free_bytes(self.data_dir.wal())?;
         Some(free.saturating_sub(self.reserve))
     }
 
     /// Whether two more segments would use space of the next snapshot.
     pub(super) fn is_tight(&self) -> bool {
         // The active segment may be a tiny one: only that still fitted.
-        let usual = self.home.options().segment_bytes;
+        let usual = self.data_dir.options().segment_bytes;
         let two = 2 * self.active.file.bytes.max(usual);
         self.free_for_segments().is_some_and(|free| free < two)
     }
 
     /// Returns a handle to write and find snapshots, which any thread may use.
     pub fn snapshots(&self) -> Snapshots<D> {
-        Snapshots::new(self.home.clone())
+        Snapshots::new(self.data_dir.clone())
     }
 
     /// Shared counters.
@@ -501,9 +501,9 @@ impl<D: Disk> Wal<D> {
         if self.active.durable == self.active.end {
             return Ok(());
         }
-        let (from, begin) = (self.active.durable, self.home.disk().now());
+        let (from, begin) = (self.active.durable, self.data_dir.disk().now());
         self.active.sync()?;
-        let took = self.home.disk().now() - begin;
+        let took = self.data_dir.disk().now() - begin;
         self.stats.synced(from, self.active.durable, took);
         Ok(())
     }
@@ -530,39 +530,40 @@ impl<D: Disk> Wal<D> {
         if std::mem::take(&mut self.spare_is_found) {
             // A power failure would remove an unsynced name, and with it everything that the log has written into that
             // file.
-            let synced = self.home.disk().sync_dir(self.home.wal());
-            let failed = |error| WalError::final_io(self.home.wal(), "sync this directory", &error);
+            let synced = self.data_dir.disk().sync_dir(self.data_dir.wal());
+            let failed =
+                |error| WalError::final_io(self.data_dir.wal(), "sync this directory", &error);
             self.poison_on_error(synced.map_err(failed))?;
         }
-        let opened = Active::open(&self.home, next);
+        let opened = Active::open(&self.data_dir, next);
         self.poison_on_error(opened)
     }
 
     /// Creates a segment in this thread, because none is prepared or the prepared one is too small.
     fn make_segment(&mut self, needed: u64, small: Option<Prepared>) -> Result<Prepared, WalError> {
-        let usual = needed.max(self.home.options().segment_bytes);
+        let usual = needed.max(self.data_dir.options().segment_bytes);
         let bytes = match self.free_for_segments() {
             Some(free) if free < needed => return Err(self.no_room()),
             // A small segment is better than none.
             Some(free) if free < 2 * usual => needed,
             _ => usual,
         };
-        match spare::make(&self.home, self.active.file.name.seq + 1, bytes) {
+        match spare::make(&self.data_dir, self.active.file.name.seq + 1, bytes) {
             Ok(made) => {
                 self.spare.set(Some(made));
                 if let Some(small) = small {
                     // If this removal fails or is undone by a crash, recovery sees that the seal does not name this
                     // file.
                     let _ = self
-                        .home
+                        .data_dir
                         .disk()
-                        .remove(&self.home.wal().join(small.name.file()));
+                        .remove(&self.data_dir.wal().join(small.name.file()));
                 }
                 Ok(made)
             }
             Err(error) if is_full(&error) => Err(self.no_room()),
             Err(error) => {
-                let error = WalError::io(self.home.wal(), "create a segment", &error);
+                let error = WalError::io(self.data_dir.wal(), "create a segment", &error);
                 self.poison_on_error(Err(error))
             }
         }
@@ -571,7 +572,7 @@ impl<D: Disk> Wal<D> {
     fn no_room(&self) -> WalError {
         self.stats.full.fetch_add(1, Relaxed);
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        WalError::io(self.home.wal(), "reserve space for the log", &full)
+        WalError::io(self.data_dir.wal(), "reserve space for the log", &full)
     }
 
     /// Seals the active segment and continues in `next`. The seal is synced before the first byte of the next file is
@@ -599,7 +600,7 @@ impl<D: Disk> Wal<D> {
     /// Size of the segment after the next one, chosen by how fast the active one was filled.
     fn next_size(&self) -> u64 {
         let (took, bytes) = (
-            self.home.disk().now() - self.active.since,
+            self.data_dir.disk().now() - self.active.since,
             self.active.file.bytes,
         );
         match took {
@@ -610,7 +611,7 @@ impl<D: Disk> Wal<D> {
     }
 
     fn order_spare(&self, bytes: u64) {
-        let options = self.home.options();
+        let options = self.data_dir.options();
         let bytes = bytes.clamp(
             options.segment_bytes,
             options.segment_bytes_max.max(options.segment_bytes),
@@ -624,7 +625,7 @@ impl<D: Disk> Wal<D> {
         }
         let seq = self.active.file.name.seq + 1;
         self.spare
-            .order(&self.home, seq, bytes.next_multiple_of(PAGE));
+            .order(&self.data_dir, seq, bytes.next_multiple_of(PAGE));
     }
 }
 

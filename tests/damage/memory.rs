@@ -9,7 +9,7 @@ use edgetcd::node::{Inspected, Refusal, inspect_on};
 use edgetcd::raft::LogIndex;
 use edgetcd::storage::snapshot::{self, Unloaded};
 use edgetcd::tree::hash;
-use edgetcd::wal::{Disk, FaultyDisk, Home, Line, SnapshotReader, recover, segments};
+use edgetcd::wal::{DataDir, Disk, FaultyDisk, Line, SnapshotReader, recover, segments};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -22,12 +22,12 @@ fn content(state: &State) -> (u64, u64) {
 
 /// The part of a start that depends on the disk.
 fn start(disk: &FaultyDisk) -> Result<State, String> {
-    let home = Home::open(disk.clone(), options()).map_err(|error| error.to_string())?;
-    let identity = home.identity().map_err(|error| error.to_string())?;
+    let data_dir = DataDir::open(disk.clone(), options()).map_err(|error| error.to_string())?;
+    let identity = data_dir.identity().map_err(|error| error.to_string())?;
     let identity = identity
         .map(|bytes| Identity::from_bytes(&bytes))
         .transpose()?;
-    let (wal, recovered) = recover(&home).map_err(|error| error.to_string())?;
+    let (wal, recovered) = recover(&data_dir).map_err(|error| error.to_string())?;
     let mut state = match recovered.snapshot {
         Some(mut reader) => snapshot::load(&mut reader, HISTORY, Writer::Member).map_err(
             |unloaded| match unloaded {

@@ -10,7 +10,9 @@ use edgetcd::raft::{
     SnapshotMetadata, Term,
 };
 use edgetcd::tree::{Action, Bytes, ClusterTime, Command, Key, Stamp, WallTime};
-use edgetcd::wal::{Batch, Clock, FaultyDisk, Home, Line, Options, Wal, dump, recover, segments};
+use edgetcd::wal::{
+    Batch, Clock, DataDir, FaultyDisk, Line, Options, Wal, dump, recover, segments,
+};
 use std::path::{Path, PathBuf};
 
 /// Path of the directory on the disk in memory.
@@ -59,9 +61,11 @@ pub fn make(peer_url: &str, end: End) -> FaultyDisk {
     ];
     let config = Config::from_args(&args.map(Into::into), std::iter::empty());
     let identity = Identity::found(&config.expect("good flags"), 7);
-    let home = Home::open(disk.clone(), options()).expect("a new directory");
-    let (wal, _) = recover(&home).expect("a new log");
-    home.write_identity(&identity.to_bytes()).expect("written");
+    let data_dir = DataDir::open(disk.clone(), options()).expect("a new directory");
+    let (wal, _) = recover(&data_dir).expect("a new log");
+    data_dir
+        .write_identity(&identity.to_bytes())
+        .expect("written");
     let state = State::new(identity.founders.clone(), HISTORY);
     let mut life = Life {
         wal,
@@ -76,7 +80,7 @@ pub fn make(peer_url: &str, end: End) -> FaultyDisk {
     life.term = 3;
     life.snapshot();
     drop(life.wal);
-    (life.wal, _) = recover(&home).expect("it starts");
+    (life.wal, _) = recover(&data_dir).expect("it starts");
     life.go_on();
     if end != End::Without {
         life.put(Action::Set, "/last", "of all");
@@ -85,7 +89,7 @@ pub fn make(peer_url: &str, end: End) -> FaultyDisk {
         End::Clean => life.wal.close().expect("closed"),
         End::Killed | End::Without => drop(life.wal),
     }
-    drop(home);
+    drop(data_dir);
     disk.kill();
     disk
 }

@@ -159,7 +159,7 @@ fn cut_at_every_byte_of_a_new_segment() {
 /// A cleanly closed log with every kind of record, in several segments.
 fn every_kind() -> FaultyDisk {
     let disk = FaultyDisk::new(5);
-    let (home, mut wal, _) = open(&disk, 4096).expect("a new directory");
+    let (data_dir, mut wal, _) = open(&disk, 4096).expect("a new directory");
     wal.write(&hard_state(1, 7)).expect("written");
     let clock = |at| Clock {
         boot_id: [9; 16],
@@ -196,7 +196,7 @@ fn every_kind() -> FaultyDisk {
     .expect("written");
     wal.write(&entries(6, 40, 2, 90)).expect("written");
     wal.close().expect("closed");
-    drop(home);
+    drop(data_dir);
     let (_home, mut wal, _) = open(&disk, 4096).expect("opens");
     wal.write(&entries(41, 41, 2, 20)).expect("written");
     wal.begin_snapshot(&support::mark(50, 3))
@@ -304,18 +304,18 @@ fn a_zeroed_sector_before_the_last_sync_is_refused() {
 fn a_stop_that_was_not_synced_is_not_called_durable() {
     for seed in 0..16 {
         let disk = FaultyDisk::new(seed);
-        let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+        let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
         wal.write(&entries(1, 62, 1, 41)).expect("written");
         disk.fail_sync_after(0);
         wal.close().expect_err("the stop is not synced");
-        drop(home);
+        drop(data_dir);
         let (_, line) = records(&disk).pop().expect("records");
         assert_eq!((line.offset, line.bytes), (4080, 16), "it ends a page");
         disk.kill();
 
-        let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
+        let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("opens");
         wal.write(&entries(63, 64, 1, 41)).expect("written");
-        drop((home, wal));
+        drop((data_dir, wal));
         disk.crash();
         let (_home, wal, recovered) =
             open(&disk, SEGMENT).unwrap_or_else(|error| panic!("seed {seed}: {error}"));

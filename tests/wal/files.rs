@@ -5,7 +5,7 @@ use crate::support::{
     self, DIR, edit, entries, hard_state, mark, open, open_with, options, read_all, records,
     segments,
 };
-use edgetcd::wal::{Batch, Disk, FaultyDisk, Home, Options, Wal, WalErrorKind, recover};
+use edgetcd::wal::{Batch, DataDir, Disk, FaultyDisk, Options, Wal, WalErrorKind, recover};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -14,8 +14,8 @@ const SEGMENT: u64 = 4096;
 /// Entries 1 to 100 in seven segments (and one prepared segment), closed cleanly.
 fn closed() -> FaultyDisk {
     let disk = FaultyDisk::new(2);
-    let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
-    home.write_identity(b"me").expect("written");
+    let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    data_dir.write_identity(b"me").expect("written");
     for from in (1..=100).step_by(10) {
         wal.write(&entries(from, from + 9, 1, 200))
             .expect("written");
@@ -163,7 +163,7 @@ fn the_log_without_its_start_and_a_start_without_its_log_are_refused() {
         "there is no log here, but data/member/identity",
     );
 
-    let (home, mut wal, _) = open_with(
+    let (data_dir, mut wal, _) = open_with(
         &disk,
         Options {
             max_wals: 1,
@@ -178,7 +178,7 @@ fn the_log_without_its_start_and_a_start_without_its_log_are_refused() {
             .expect("finished");
         wal.compact(&mark(index, 1)).expect("compacted");
     }
-    drop((home, wal));
+    drop((data_dir, wal));
     disk.kill();
     let no_log = disk.fork(1);
     segments(&disk).iter().for_each(|path| no_log.take(path));
@@ -220,12 +220,12 @@ fn segments_left_over_by_a_crash_are_cleared_away() {
     assert_eq!(segments(&doubled).len(), all.len(), "{:?}", doubled.files());
 
     // Segments removed by a compaction, some of which a crash restored. This is no gap in the log.
-    let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
+    let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("opens");
     wal.begin_snapshot(&mark(90, 1))
         .expect("begun")
         .finish()
         .expect("finished");
-    drop((home, wal));
+    drop((data_dir, wal));
     disk.kill();
     disk.take(&all[1]);
     let (_home, wal, recovered) =
@@ -247,8 +247,8 @@ fn directories_of_other_programs_are_refused_untouched() {
         (member.join("snap/db"), "database of an etcd member"),
     ] {
         let disk = FaultyDisk::new(1);
-        let (home, wal, _) = open(&disk, SEGMENT).expect("a new directory");
-        drop((home, wal));
+        let (data_dir, wal, _) = open(&disk, SEGMENT).expect("a new directory");
+        drop((data_dir, wal));
         disk.put(&file, b"theirs");
         let before = disk.files();
         let error = open(&disk, SEGMENT).map(|_| ()).expect_err(says);
@@ -268,7 +268,7 @@ fn directories_of_other_programs_are_refused_untouched() {
 #[test]
 fn a_full_disk_leaves_the_log_as_it_was() {
     let disk = FaultyDisk::new(1);
-    let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     disk.set_capacity(disk.used());
     let mut last = 0;
     let error = loop {
@@ -294,7 +294,7 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     disk.set_capacity(u64::MAX);
     wal.write(&entries(last + 1, last + 3, 2, 300))
         .expect("there is room again");
-    drop((home, wal));
+    drop((data_dir, wal));
     disk.crash();
     let (_home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
     let mut all = entries(1, last, 1, 300).entries;
@@ -308,7 +308,7 @@ fn a_full_disk_leaves_the_log_as_it_was() {
 fn the_log_leaves_room_for_the_next_snapshot_and_a_snapshot_makes_room_for_the_log() {
     const RESERVE: u64 = 40_000;
     let disk = FaultyDisk::new(1);
-    let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     disk.set_capacity(disk.used() + 2 * RESERVE);
     let fill = |wal: &mut Wal<FaultyDisk>, mut last: u64| {
         wal.set_reserve(RESERVE);
@@ -344,7 +344,7 @@ fn the_log_leaves_room_for_the_next_snapshot_and_a_snapshot_makes_room_for_the_l
             disk.files()
         );
     }
-    drop((home, wal));
+    drop((data_dir, wal));
     disk.kill();
     let (_home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
     let all = read_all(&wal, &recovered);
@@ -406,7 +406,7 @@ fn a_full_disk_at_the_first_start_leaves_nothing_in_the_way() {
 #[test]
 fn a_failed_sync_is_final() {
     let disk = FaultyDisk::new(1);
-    let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 1, 1, 100)).expect("written");
     disk.fail_sync_after(0);
     let error = wal
@@ -434,7 +434,7 @@ fn a_failed_sync_is_final() {
         poisoned
     );
     assert_eq!(wal.close().map_err(|error| error.kind), poisoned);
-    drop(home);
+    drop(data_dir);
     disk.crash();
     let (_home, _wal, recovered) = open(&disk, SEGMENT).expect("opens");
     assert!(recovered.log.last.0 >= 1);
@@ -446,16 +446,16 @@ fn a_failed_sync_is_final() {
 fn what_a_failed_sync_left_in_the_cache_is_written_anew() {
     for seed in 0..40 {
         let disk = FaultyDisk::new(seed);
-        let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+        let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
         wal.write(&entries(1, 1, 1, 1000)).expect("written");
         disk.fail_sync_after(0);
         wal.write(&entries(2, 2, 1, 1500))
             .expect_err("the sync fails");
-        drop((home, wal));
+        drop((data_dir, wal));
         disk.kill();
-        let (home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
+        let (data_dir, wal, recovered) = open(&disk, SEGMENT).expect("opens");
         assert_eq!(recovered.log.last.0, 2, "the process sees it");
-        drop((home, wal));
+        drop((data_dir, wal));
         disk.crash();
         let (_home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
         assert_eq!(
@@ -472,10 +472,10 @@ fn what_a_failed_sync_left_in_the_cache_is_written_anew() {
 fn what_was_zeroed_without_a_sync_is_zeroed_again() {
     for (seed, failing) in (0..40).flat_map(|seed| [0, 1, 2].map(|failing| (seed, failing))) {
         let disk = FaultyDisk::new(seed);
-        let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+        let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
         wal.write(&entries(1, 1, 1, 600)).expect("written");
         wal.append(&entries(2, 4, 1, 600)).expect("appended");
-        drop((home, wal));
+        drop((data_dir, wal));
         disk.kill();
         let torn = records(&disk)[2].clone();
         edit(&disk, &torn.0, |bytes| bytes[torn.1.offset as usize] ^= 1);
@@ -483,11 +483,11 @@ fn what_was_zeroed_without_a_sync_is_zeroed_again() {
         disk.fail_sync_after(failing);
         open(&disk, SEGMENT).map(|_| ()).expect_err("a sync fails");
         disk.kill();
-        let (home, mut wal, recovered) = open(&disk, SEGMENT).expect("opens");
+        let (data_dir, mut wal, recovered) = open(&disk, SEGMENT).expect("opens");
         assert_eq!(recovered.log.last.0, 1, "seed {seed}, sync {failing}");
         // As long as the torn record, so the old bytes behind that record would now be behind this one.
         wal.write(&entries(2, 2, 1, 600)).expect("written");
-        drop((home, wal));
+        drop((data_dir, wal));
         disk.crash();
         let (_home, wal, recovered) = open(&disk, SEGMENT).expect("opens");
         let all = read_all(&wal, &recovered);
@@ -504,8 +504,8 @@ fn nothing_is_written_by_a_start_after_a_clean_stop() {
     let disk = closed();
     let before = disk.changes();
     for _ in 0..3 {
-        let home = Home::open(disk.clone(), options(SEGMENT)).expect("opens");
-        let (wal, _): (Wal<FaultyDisk>, _) = recover(&home).expect("recovers");
+        let data_dir = DataDir::open(disk.clone(), options(SEGMENT)).expect("opens");
+        let (wal, _): (Wal<FaultyDisk>, _) = recover(&data_dir).expect("recovers");
         wal.close().expect("closed");
     }
     assert_eq!(disk.changes(), before);
@@ -514,7 +514,7 @@ fn nothing_is_written_by_a_start_after_a_clean_stop() {
 #[test]
 fn a_hard_state_survives_the_segments_it_was_written_in() {
     let disk = FaultyDisk::new(1);
-    let (home, mut wal, _) = open_with(
+    let (data_dir, mut wal, _) = open_with(
         &disk,
         Options {
             max_wals: 1,
@@ -538,7 +538,7 @@ fn a_hard_state_survives_the_segments_it_was_written_in() {
             .iter()
             .any(|(_, line)| line.what.starts_with("hard-state"))
     );
-    drop((home, wal));
+    drop((data_dir, wal));
     disk.crash();
     let (_home, _wal, recovered) = open(&disk, SEGMENT).expect("opens");
     assert_eq!(

@@ -6,7 +6,8 @@ use crate::support::{
 };
 use edgetcd::raft::{Entry, LogIndex};
 use edgetcd::wal::{
-    Batch, Clock, FaultyDisk, Home, Inspection, Options, RealDisk, WalErrorKind, inspect, recover,
+    Batch, Clock, DataDir, FaultyDisk, Inspection, Options, RealDisk, WalErrorKind, inspect,
+    recover,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,8 +137,8 @@ fn a_busy_log_reads_as_one_moment_of_it() {
         segment_bytes_max: 64 << 10,
         ..Options::new(folder.path())
     };
-    let home = Home::open(RealDisk::default(), options.clone()).expect("a home");
-    let (mut wal, _) = recover(&home).expect("a new directory");
+    let data_dir = DataDir::open(RealDisk::default(), options.clone()).expect("a data directory");
+    let (mut wal, _) = recover(&data_dir).expect("a new directory");
     let (done, mut inspections, mut busy, mut newest) = (AtomicBool::new(false), 0, 0, 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -192,11 +193,11 @@ fn the_lock_is_looked_at_and_left_alone() {
         inspect(RealDisk::default(), options.clone()).map(|seen| seen.and_then(|seen| seen.running))
     };
     assert_eq!(seen(), Ok(None));
-    let home = Home::open(RealDisk::default(), options.clone()).expect("a home");
-    let opened = recover(&home).expect("a new directory");
+    let data_dir = DataDir::open(RealDisk::default(), options.clone()).expect("a data directory");
+    let opened = recover(&data_dir).expect("a new directory");
     let holder = seen().expect("good").expect("it runs");
     assert_eq!(holder.pid, Some(std::process::id()));
-    drop((home, opened));
+    drop((data_dir, opened));
     assert_eq!(seen(), Ok(None));
     let lock = folder.path().join("member/lock");
     std::fs::write(&lock, b"\xff\xfe no number").expect("written");
@@ -204,7 +205,7 @@ fn the_lock_is_looked_at_and_left_alone() {
     std::fs::remove_file(&lock).expect("removed");
     std::fs::create_dir(&lock).expect("made");
     let told = seen().expect_err("a folder is no lock").to_string();
-    let start = Home::open(RealDisk::default(), options.clone());
+    let start = DataDir::open(RealDisk::default(), options.clone());
     assert_eq!(
         told,
         start.map(|_| ()).expect_err("nor for a start").to_string()

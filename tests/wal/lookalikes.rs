@@ -14,13 +14,13 @@ const RECOVERY_MAX: Duration = Duration::from_secs(if cfg!(debug_assertions) { 6
 fn large_value(more: bool) -> (FaultyDisk, PathBuf, usize) {
     let disk = FaultyDisk::new(1);
     let segment_bytes = VALUE_BYTES as u64 + 65_536;
-    let (home, mut wal, _) = open(&disk, segment_bytes).expect("a new directory");
+    let (data_dir, mut wal, _) = open(&disk, segment_bytes).expect("a new directory");
     wal.write(&entries(1, 1, 1, 10)).expect("written");
     wal.write(&entries(2, 2, 1, VALUE_BYTES)).expect("written");
     if more {
         wal.write(&entries(3, 3, 1, 10)).expect("written");
     }
-    drop((home, wal));
+    drop((data_dir, wal));
     disk.kill();
     let lines = records(&disk);
     let (path, line) = &lines[lines.len() - 1 - usize::from(more)];

@@ -1,6 +1,6 @@
 //! Two processes on one directory, and the version of the package that maps files.
 
-use edgetcd::wal::{Home, Options, RealDisk, WalErrorKind, recover};
+use edgetcd::wal::{DataDir, Options, RealDisk, WalErrorKind, recover};
 use rustix::fs::{FlockOperation, flock};
 use std::ffi::OsString;
 use std::fs::File;
@@ -36,8 +36,8 @@ pub fn child(test: &str, variable: &str, dir: &Path) -> Holder {
 
 /// Runs in the child process of the test below: opens the directory, prints a line, and waits to be ended.
 fn hold_a_directory(dir: OsString) {
-    let home = Home::open(RealDisk::default(), Options::new(dir)).expect("the first has it");
-    let (_wal, _) = recover(&home).expect("recovers");
+    let data_dir = DataDir::open(RealDisk::default(), Options::new(dir)).expect("the first has it");
+    let (_wal, _) = recover(&data_dir).expect("recovers");
     println!("\nholding");
     let mut line = String::new();
     // Returns when the parent ends.
@@ -58,7 +58,7 @@ fn a_second_process_is_refused_with_the_first_ones_pid() {
         .any(|line| line.is_ok_and(|line| line.contains("holding")));
     assert!(held, "the child has the directory");
     let refused =
-        || Home::open(RealDisk::default(), Options::new(dir.path())).expect_err("refused");
+        || DataDir::open(RealDisk::default(), Options::new(dir.path())).expect_err("refused");
     let error = refused();
     let pid = child.0.id();
     assert_eq!(
@@ -74,8 +74,9 @@ fn a_second_process_is_refused_with_the_first_ones_pid() {
     );
     drop(child);
     // The kernel releases the lock when the process ends.
-    let home = Home::open(RealDisk::default(), Options::new(dir.path())).expect("free again");
-    assert!(recover(&home).is_ok());
+    let data_dir =
+        DataDir::open(RealDisk::default(), Options::new(dir.path())).expect("free again");
+    assert!(recover(&data_dir).is_ok());
 }
 
 /// An inspection holds the directory's lock in shared mode for a moment. A node that starts at that moment must not be
@@ -83,7 +84,7 @@ fn a_second_process_is_refused_with_the_first_ones_pid() {
 #[test]
 fn who_only_looks_keeps_nobody_from_starting() {
     let dir = tempfile::tempdir().expect("a folder");
-    let open = || Home::open(RealDisk::default(), Options::new(dir.path()));
+    let open = || DataDir::open(RealDisk::default(), Options::new(dir.path()));
     drop(open().expect("it is free"));
     let lock = File::open(dir.path().join("member/lock")).expect("the lock's file");
     flock(&lock, FlockOperation::NonBlockingLockShared).expect("nobody has it");
@@ -92,11 +93,11 @@ fn who_only_looks_keeps_nobody_from_starting() {
         // Long enough that the start tries to take the lock meanwhile, and at most as long as an inspection may take.
         std::thread::sleep(Duration::from_millis(50));
         flock(&lock, FlockOperation::Unlock).expect("it was had");
-        let home = started
+        let data_dir = started
             .join()
             .expect("no panic")
             .expect("it waits a moment");
-        assert!(recover(&home).is_ok());
+        assert!(recover(&data_dir).is_ok());
     });
 }
 
@@ -111,8 +112,8 @@ fn a_wal_dir_is_locked_too() {
         wal_dir: Some(shared.path().join("wal")),
         ..Options::new(dir.path())
     };
-    let _home = Home::open(RealDisk::default(), options(&one)).expect("the first has it");
-    let error = Home::open(RealDisk::default(), options(&two)).expect_err("refused");
+    let _home = DataDir::open(RealDisk::default(), options(&one)).expect("the first has it");
+    let error = DataDir::open(RealDisk::default(), options(&two)).expect_err("refused");
     assert_eq!(
         error.kind,
         WalErrorKind::Locked {

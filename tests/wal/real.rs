@@ -3,7 +3,7 @@
 use crate::process::{Holder, child};
 use crate::support::{entries, hard_state, read_all};
 use edgetcd::raft::LogIndex;
-use edgetcd::wal::{Home, Options, RealDisk, Recovered, Wal, WalErrorKind, WritePath, recover};
+use edgetcd::wal::{DataDir, Options, RealDisk, Recovered, Wal, WalErrorKind, WritePath, recover};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 const CRASH: &str = "EDGETCD_TEST_CRASH";
 
-type Opened = (Home<RealDisk>, Wal<RealDisk>, Recovered<RealDisk>);
+type Opened = (DataDir<RealDisk>, Wal<RealDisk>, Recovered<RealDisk>);
 
 fn open(dir: &Path, write_path: WritePath) -> Opened {
     let options = Options {
         max_wals: 0,
         ..Options::new(dir)
     };
-    let home = Home::open(
+    let data_dir = DataDir::open(
         RealDisk {
             write_path,
             ..RealDisk::default()
@@ -28,8 +28,8 @@ fn open(dir: &Path, write_path: WritePath) -> Opened {
         options,
     )
     .expect("the directory");
-    let (wal, recovered) = recover(&home).expect("recovers");
-    (home, wal, recovered)
+    let (wal, recovered) = recover(&data_dir).expect("recovers");
+    (data_dir, wal, recovered)
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -79,7 +79,7 @@ const _: fn() = || {
 fn both_write_paths_keep_what_they_are_given() {
     for write_path in [WritePath::Mapped, WritePath::Written] {
         let dir = tempfile::tempdir().expect("a folder");
-        let (home, mut wal, _) = open(dir.path(), write_path);
+        let (data_dir, mut wal, _) = open(dir.path(), write_path);
         wal.write(&hard_state(3, 2)).expect("written");
         for from in (1..=3000).step_by(50) {
             wal.write(&entries(from, from + 49, 3, 900))
@@ -104,7 +104,7 @@ fn both_write_paths_keep_what_they_are_given() {
             .read(LogIndex(1), LogIndex(3010), usize::MAX)
             .expect("read");
         assert_eq!(read, all);
-        drop((home, wal));
+        drop((data_dir, wal));
         let (_home, wal, recovered) = open(dir.path(), write_path);
         assert_eq!(
             recovered.hard_state,
@@ -268,10 +268,10 @@ fn killed_at_any_moment_it_keeps_what_it_acknowledged() {
 #[test]
 fn a_file_cut_short_under_the_log_is_refused_at_the_next_start() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (home, mut wal, _) = open(dir.path(), WritePath::Mapped);
+    let (data_dir, mut wal, _) = open(dir.path(), WritePath::Mapped);
     wal.write(&entries(1, 10, 1, 100)).expect("written");
     wal.close().expect("closed");
-    drop(home);
+    drop(data_dir);
     let all = files(dir.path());
     let first = all
         .iter()
@@ -283,8 +283,9 @@ fn a_file_cut_short_under_the_log_is_refused_at_the_next_start() {
         .expect("open")
         .set_len(8192)
         .expect("cut");
-    let home = Home::open(RealDisk::default(), Options::new(dir.path())).expect("the directory");
-    let error = recover(&home).map(|_| ()).expect_err("refused");
+    let data_dir =
+        DataDir::open(RealDisk::default(), Options::new(dir.path())).expect("the directory");
+    let error = recover(&data_dir).map(|_| ()).expect_err("refused");
     assert_eq!(
         (error.kind, &error.path),
         (WalErrorKind::Damaged, first),

@@ -6,7 +6,7 @@
 
 use crate::support::{self, entry, open_with, options, position};
 use edgetcd::raft::{Entry, HardState, LogIndex, NodeId, Position, SnapshotMetadata, Term};
-use edgetcd::wal::{Batch, Clock, FaultyDisk, Home, Recovered, Wal, WalError, WalErrorKind};
+use edgetcd::wal::{Batch, Clock, DataDir, FaultyDisk, Recovered, Wal, WalError, WalErrorKind};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ struct World {
     seed: u64,
     random: Random,
     disk: FaultyDisk,
-    open: Option<(Home<FaultyDisk>, Wal<FaultyDisk>)>,
+    open: Option<(DataDir<FaultyDisk>, Wal<FaultyDisk>)>,
     /// The first state is acknowledged. After a crash, the log may have any of them.
     states: Vec<State>,
     /// Possible newest snapshots.
@@ -133,10 +133,10 @@ impl World {
         match open_with(&self.disk, options) {
             // The power may have failed while the background thread prepared the next segment.
             Ok(_) if !self.disk.has_power() => self.end(true),
-            Ok((home, wal, recovered)) => {
+            Ok((data_dir, wal, recovered)) => {
                 self.disk.cut_power_after(u64::MAX);
                 self.compare(&wal, recovered);
-                self.open = Some((home, wal));
+                self.open = Some((data_dir, wal));
             }
             Err(error) if error.kind == WalErrorKind::Io => {
                 let power = error.what.contains("the power is gone") || self.random.below(2) == 0;

@@ -5,7 +5,7 @@ use crate::support::{
     self, DIR, edit, entries, mark, open, open_with, options, position, read_all,
 };
 use edgetcd::raft::LogIndex;
-use edgetcd::wal::{FaultyDisk, Home, Options, SnapshotReader, Wal, WalError, WalErrorKind};
+use edgetcd::wal::{DataDir, FaultyDisk, Options, SnapshotReader, Wal, WalError, WalErrorKind};
 use std::path::{Path, PathBuf};
 
 const SEGMENT: u64 = 4096;
@@ -38,8 +38,8 @@ fn at_every_step(
 
 /// Called as the last step of some work, because the background thread that prepares the next segment does not report a
 /// power failure.
-fn still_there(home: &Home<FaultyDisk>) -> Result<(), WalError> {
-    home.identity().map(|_| ())
+fn still_there(data_dir: &DataDir<FaultyDisk>) -> Result<(), WalError> {
+    data_dir.identity().map(|_| ())
 }
 
 fn must_open(disk: &FaultyDisk, what: &str) -> support::Opened {
@@ -66,8 +66,8 @@ fn read(mut reader: SnapshotReader<FaultyDisk>) -> Vec<u8> {
 /// A log of 60 entries in several segments, with snapshots at 10 and 30.
 fn grown() -> FaultyDisk {
     let disk = FaultyDisk::new(3);
-    let (home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
-    home.write_identity(b"me").expect("written");
+    let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    data_dir.write_identity(b"me").expect("written");
     for from in [1, 11, 21, 31, 41, 51] {
         wal.write(&entries(from, from + 9, 1, 200))
             .expect("written");
@@ -82,14 +82,14 @@ fn grown() -> FaultyDisk {
 #[test]
 fn power_lost_at_every_step_of_making_a_directory() {
     let start = |disk: &FaultyDisk| {
-        let (home, mut wal, _) = open(disk, SEGMENT)?;
-        home.write_identity(b"me")?;
+        let (data_dir, mut wal, _) = open(disk, SEGMENT)?;
+        data_dir.write_identity(b"me")?;
         wal.write(&entries(1, 1, 1, 10))?;
-        still_there(&home)
+        still_there(&data_dir)
     };
     at_every_step(&FaultyDisk::new(9), start, |disk, what| {
-        let (home, mut wal, recovered) = must_open(disk, what);
-        let identity = home
+        let (data_dir, mut wal, recovered) = must_open(disk, what);
+        let identity = data_dir
             .identity()
             .unwrap_or_else(|error| panic!("{what}: {error}"));
         assert!(
@@ -97,15 +97,15 @@ fn power_lost_at_every_step_of_making_a_directory() {
             "{what}"
         );
         assert!(recovered.log.last.0 == 0 || identity.is_some(), "{what}");
-        home.write_identity(b"you").expect("written");
+        data_dir.write_identity(b"you").expect("written");
         let next = recovered.log.last.0 + 1;
         wal.write(&entries(next, next, 2, 10)).expect("written");
-        drop((home, wal));
+        drop((data_dir, wal));
         disk.crash();
-        let (home, _, recovered) = must_open(disk, what);
+        let (data_dir, _, recovered) = must_open(disk, what);
         assert_eq!(
             (
-                home.identity().expect("readable").as_deref(),
+                data_dir.identity().expect("readable").as_deref(),
                 recovered.log.last.0
             ),
             (Some(&b"you"[..]), next)
@@ -120,28 +120,28 @@ fn what_a_killed_process_left_is_made_durable_by_the_next() {
     for step in 0.. {
         let disk = FaultyDisk::new(step);
         disk.cut_power_after(step);
-        let started = open(&disk, SEGMENT).and_then(|(home, mut wal, _)| {
-            home.write_identity(b"me")?;
+        let started = open(&disk, SEGMENT).and_then(|(data_dir, mut wal, _)| {
+            data_dir.write_identity(b"me")?;
             wal.write(&entries(1, 3, 1, 900))?;
             wal.write(&entries(4, 6, 1, 900))?;
             save(&mut wal, 5, 1, 100)?;
-            still_there(&home)
+            still_there(&data_dir)
         });
         let worked = started.is_ok();
         let through = disk.has_power();
         assert_eq!(worked, through, "step {step}");
         disk.kill();
-        let (home, wal, recovered) = must_open(&disk, "after the kill");
-        let seen = (home.identity().expect("readable"), recovered.log.last);
+        let (data_dir, wal, recovered) = must_open(&disk, "after the kill");
+        let seen = (data_dir.identity().expect("readable"), recovered.log.last);
         let snapshot = recovered
             .snapshot
             .as_ref()
             .map(|reader| reader.mark().clone());
-        drop((home, wal));
+        drop((data_dir, wal));
         disk.crash();
         let what = format!("killed at step {step}, then the power went");
-        let (home, _, recovered) = must_open(&disk, &what);
-        let kept = (home.identity().expect("readable"), recovered.log.last);
+        let (data_dir, _, recovered) = must_open(&disk, &what);
+        let kept = (data_dir.identity().expect("readable"), recovered.log.last);
         assert_eq!(kept, seen, "{what}");
         assert_eq!(
             recovered.snapshot.map(|reader| reader.mark().clone()),
@@ -162,12 +162,12 @@ fn power_lost_at_every_step_of_going_on_in_new_segments() {
     wal.write(&entries(1, 30, 1, 100)).expect("written");
     drop((_home, wal));
     let work = |disk: &FaultyDisk| {
-        let (home, mut wal, _) = open(disk, SEGMENT)?;
+        let (data_dir, mut wal, _) = open(disk, SEGMENT)?;
         wal.write(&entries(31, 45, 1, 100))?;
         // Larger than any segment: it gets a segment of its own, although another one was prepared.
         wal.write(&entries(46, 46, 1, 20_000))?;
         wal.write(&entries(47, 60, 1, 300))?;
-        still_there(&home)
+        still_there(&data_dir)
     };
     at_every_step(&disk, work, |disk, what| {
         let (_home, wal, recovered) = must_open(disk, what);
@@ -188,9 +188,9 @@ fn power_lost_at_every_step_of_a_snapshot() {
         ..options(SEGMENT)
     };
     let work = |disk: &FaultyDisk| {
-        let (home, mut wal, _) = open_with(disk, options())?;
+        let (data_dir, mut wal, _) = open_with(disk, options())?;
         save(&mut wal, 50, 1, 100_000)?;
-        still_there(&home)
+        still_there(&data_dir)
     };
     at_every_step(&grown(), work, |disk, what| {
         let (_home, wal, recovered) = must_open(disk, what);
@@ -220,10 +220,10 @@ fn power_lost_at_every_step_of_a_snapshot() {
 #[test]
 fn power_lost_at_every_step_of_installing_a_snapshot() {
     let work = |disk: &FaultyDisk| {
-        let (home, mut wal, _) = open(disk, SEGMENT)?;
+        let (data_dir, mut wal, _) = open(disk, SEGMENT)?;
         save(&mut wal, 100, 7, 30_000)?;
         wal.write(&entries(101, 102, 7, 50))?;
-        still_there(&home)
+        still_there(&data_dir)
     };
     at_every_step(&grown(), work, |disk, what| {
         let (_home, wal, recovered) = must_open(disk, what);
@@ -261,9 +261,9 @@ fn power_lost_at_every_step_of_recovering() {
         disk.put(&PathBuf::from(DIR).join("member/snap/x.tmp"), b"half");
     }
     let work = |disk: &FaultyDisk| {
-        let (home, _, recovered) = open(disk, SEGMENT)?;
+        let (data_dir, _, recovered) = open(disk, SEGMENT)?;
         assert!(recovered.log.last.0 < 66);
-        still_there(&home)
+        still_there(&data_dir)
     };
     at_every_step(&disk, work, |disk, what| {
         let (_home, wal, recovered) = must_open(disk, what);
@@ -343,10 +343,10 @@ fn snapshots_that_etcd_renamed_are_used_and_get_their_names_back() {
         max_wals: 1,
         ..options(SEGMENT)
     };
-    let (home, mut wal, _) = open_with(&disk, options()).expect("opens");
+    let (data_dir, mut wal, _) = open_with(&disk, options()).expect("opens");
     save(&mut wal, 50, 1, 10).expect("saved");
     wal.close().expect("closed");
-    drop(home);
+    drop(data_dir);
     let named = snapshots(&disk);
     let newest = named.last().expect("three snapshots");
     for path in &named {
@@ -394,10 +394,10 @@ fn a_bad_snapshot_that_the_log_cannot_stand_in_for_is_refused() {
         max_wals: 1,
         ..options(SEGMENT)
     };
-    let (home, mut wal, _) = open_with(&disk, options()).expect("opens");
+    let (data_dir, mut wal, _) = open_with(&disk, options()).expect("opens");
     save(&mut wal, 50, 1, 10).expect("saved");
     wal.close().expect("closed");
-    drop(home);
+    drop(data_dir);
     let all = snapshots(&disk);
     assert_eq!(all.len(), 3);
     // The snapshot before the newest is enough, because the log reaches back to it. The one before that is not.
@@ -512,7 +512,7 @@ fn a_snapshot_given_up_or_without_room_leaves_nothing() {
 #[test]
 fn a_snapshot_from_a_leader_waits_under_a_temporary_name() {
     let disk = grown();
-    let (home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
+    let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("opens");
     let before = disk.files();
     let receive = |wal: &mut Wal<FaultyDisk>| {
         let mut writer = wal.begin_snapshot(&mark(100, 7)).expect("begun");
@@ -533,7 +533,7 @@ fn a_snapshot_from_a_leader_waits_under_a_temporary_name() {
     assert_eq!(wal.last(), position(100, 7));
     let found = wal.snapshots().open(position(100, 7)).expect("opens");
     assert_eq!(read(found), b"theirs");
-    drop(home);
+    drop(data_dir);
     disk.crash();
     let (_home, _, recovered) = must_open(&disk, "after a power cut");
     assert_eq!(recovered.snapshot.expect("it").mark(), &mark(100, 7));

@@ -4,7 +4,7 @@ use edgetcd::raft::{
     Entry, HardState, LogIndex, Membership, NodeId, Payload, Position, SnapshotMetadata, Term,
 };
 use edgetcd::wal::{
-    Batch, Clock, Disk, FaultyDisk, Home, Inspection, Line, Options, Recovered, Wal, WalError,
+    Batch, Clock, DataDir, Disk, FaultyDisk, Inspection, Line, Options, Recovered, Wal, WalError,
     WalErrorKind, dump, inspect, recover,
 };
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ pub fn mark(index: u64, term: u64) -> SnapshotMetadata {
     }
 }
 
-pub type Opened = (Home<FaultyDisk>, Wal<FaultyDisk>, Recovered<FaultyDisk>);
+pub type Opened = (DataDir<FaultyDisk>, Wal<FaultyDisk>, Recovered<FaultyDisk>);
 
 pub fn open_with(disk: &FaultyDisk, options: Options) -> Result<Opened, WalError> {
     let (files, changes) = (disk.files(), disk.changes());
@@ -85,8 +85,8 @@ pub fn open_with(disk: &FaultyDisk, options: Options) -> Result<Opened, WalError
         (files, changes) == (disk.files(), disk.changes()),
         "an inspection changes nothing"
     );
-    let opened = Home::open(disk.clone(), options)
-        .and_then(|home| recover(&home).map(|(wal, recovered)| (home, wal, recovered)));
+    let opened = DataDir::open(disk.clone(), options)
+        .and_then(|data_dir| recover(&data_dir).map(|(wal, recovered)| (data_dir, wal, recovered)));
     check_told(told, &opened);
     opened
 }

@@ -19,7 +19,7 @@
 
 use crate::support::{self, DIR, edit, entries, mark, open_with, options};
 use edgetcd::raft::{HardState, LogIndex, NodeId, Position, Term};
-use edgetcd::wal::{Batch, Clock, FaultyDisk, Home, Line, Options, Recovered, Wal, WalError};
+use edgetcd::wal::{Batch, Clock, DataDir, FaultyDisk, Line, Options, Recovered, Wal, WalError};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 struct Stage {
     disk: FaultyDisk,
     options: Options,
-    open: Option<(Home<FaultyDisk>, Wal<FaultyDisk>)>,
+    open: Option<(DataDir<FaultyDisk>, Wal<FaultyDisk>)>,
     said: String,
 }
 
@@ -99,10 +99,10 @@ impl Stage {
             "disk" => self.set_up(&words),
             "open" => self.start(),
             "close" => {
-                let (home, wal) = self.open.take().expect("the log is open");
+                let (data_dir, wal) = self.open.take().expect("the log is open");
                 let closed = wal.close();
                 self.result(closed, "closed");
-                drop(home);
+                drop(data_dir);
             }
             "kill" => self.end(FaultyDisk::kill),
             "crash" => self.end(FaultyDisk::crash),
@@ -147,9 +147,9 @@ impl Stage {
 
     fn start(&mut self) {
         match open_with(&self.disk, self.options.clone()) {
-            Ok((home, wal, recovered)) => {
+            Ok((data_dir, wal, recovered)) => {
                 self.show(&recovered);
-                self.open = Some((home, wal));
+                self.open = Some((data_dir, wal));
             }
             Err(error) => self.say(format!("{:?}: {error}", error.kind)),
         }

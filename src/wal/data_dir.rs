@@ -76,7 +76,7 @@ pub fn has_identity(dir: &Path) -> bool {
 /// The locked data directory. The lock is released when this value, its clones and everything opened through them are
 /// dropped.
 #[derive(Debug)]
-pub struct Home<D: Disk>(Arc<Inner<D>>);
+pub struct DataDir<D: Disk>(Arc<Inner<D>>);
 
 #[derive(Debug)]
 struct Inner<D: Disk> {
@@ -107,18 +107,18 @@ impl<D: Disk> Inner<D> {
     }
 }
 
-impl<D: Disk> Clone for Home<D> {
-    fn clone(&self) -> Home<D> {
-        Home(self.0.clone())
+impl<D: Disk> Clone for DataDir<D> {
+    fn clone(&self) -> DataDir<D> {
+        DataDir(self.0.clone())
     }
 }
 
-impl<D: Disk> Home<D> {
+impl<D: Disk> DataDir<D> {
     /// Creates missing folders and takes the lock.
     ///
     /// Errors: `Locked` if another process has the lock, after at most half a second. `Foreign` if the directory is not
     /// edgetcd's. `Unfinished` if a restore into it was interrupted. Otherwise `Io` or `Full`.
-    pub fn open(disk: D, options: Options) -> Result<Home<D>, WalError> {
+    pub fn open(disk: D, options: Options) -> Result<DataDir<D>, WalError> {
         let mut inner = Inner::new(disk, options)?;
         let disk = &inner.disk;
         make_dir(disk, &inner.member)?;
@@ -129,14 +129,14 @@ impl<D: Disk> Home<D> {
         }
         make_dir(disk, &inner.snap)?;
         inner._locks = locks;
-        Ok(Home(Arc::new(inner)))
+        Ok(DataDir(Arc::new(inner)))
     }
 
     /// Opens the directory for an inspection: it creates nothing and keeps no lock.
     ///
     /// Errors: `Foreign`, `Unfinished`, `Io`.
-    pub(super) fn unlocked(disk: D, options: Options) -> Result<Home<D>, WalError> {
-        Ok(Home(Arc::new(Inner::new(disk, options)?)))
+    pub(super) fn unlocked(disk: D, options: Options) -> Result<DataDir<D>, WalError> {
+        Ok(DataDir(Arc::new(Inner::new(disk, options)?)))
     }
 
     /// The process that uses the directory, if there is one.
@@ -154,7 +154,7 @@ impl<D: Disk> Home<D> {
         Ok(None)
     }
 
-    /// The bytes given to [`Home::write_identity`] last. `None` in a new directory.
+    /// The bytes given to [`DataDir::write_identity`] last. `None` in a new directory.
     pub fn identity(&self) -> Result<Option<Vec<u8>>, WalError> {
         let path = self.identity_path();
         let reader = match self.disk().open(&path) {
