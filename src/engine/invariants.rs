@@ -78,7 +78,7 @@ impl<T, R: Rules> Engine<T, R> {
     /// One reply per request: a caller has its reply, or waits in exactly one of these places.
     fn check_callers(&self) {
         let waiting = [
-            self.tickets.len(),
+            self.pending.len(),
             self.forwards.caller_count(),
             self.reads.caller_count(),
             self.leaderless.caller_count(),

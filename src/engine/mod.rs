@@ -66,6 +66,7 @@ mod notes;
 mod pauses;
 pub mod peer_message;
 mod peer_messages;
+mod pending;
 pub mod plausible;
 mod reads;
 mod reports;
@@ -77,7 +78,6 @@ pub mod state;
 mod stopping;
 #[cfg(test)]
 mod tests;
-mod tickets;
 pub mod time;
 mod todo;
 mod trust;
@@ -97,6 +97,7 @@ use notes::Noted;
 pub use notes::{MemberChange, Note};
 use pauses::Pauses;
 use peer_message::PeerMessage;
+use pending::PendingRequests;
 use reads::{Asked, Reads};
 use request::{Effect, Failure, Outcome, Proposal, Reply, Request, Task};
 use rules::{Rule, Rules};
@@ -104,14 +105,13 @@ use schedule::Schedule;
 use state::State;
 use std::collections::{BTreeMap, BTreeSet};
 use stopping::Stopping;
-use tickets::Tickets;
 use time::{Estimate, Monotonic, Now};
 
 /// Maximum number of requests that a caller should pass in one event.
 pub const REQUESTS_MAX: usize = 4096;
 
 /// Maximum number of proposals that wait for their entries. More are refused.
-const TICKETS_MAX: usize = 2 * REQUESTS_MAX;
+const PENDING_MAX: usize = 2 * REQUESTS_MAX;
 
 /// Minimum time between two expiry runs, as in the reference.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -439,7 +439,7 @@ pub struct Engine<T, R: Rules = AllRules> {
     /// The effects of this step so far.
     effects: Effects<T>,
     estimate: Estimate,
-    tickets: Tickets<T>,
+    pending: PendingRequests<T>,
     forwards: Forwards<T>,
     reads: Reads<T>,
     /// Requests of other members to this one.
@@ -596,7 +596,7 @@ impl<T, R: Rules> Engine<T, R> {
             ),
             has_snapshot: settings.snapshot_bytes > 0,
             next_tick: start + settings.tick,
-            tickets: Tickets::default(),
+            pending: PendingRequests::default(),
             forwards: Forwards::new(settings.first_tag),
             reads: Reads::new(settings.first_tag),
             asked: Asked::default(),
@@ -745,7 +745,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// Number of requests that wait for their entry or for a leader.
     pub fn pending(&self) -> usize {
-        self.tickets.len() + self.forwards.len() + self.leaderless.len()
+        self.pending.len() + self.forwards.len() + self.leaderless.len()
     }
 
     /// Bytes of the commands that wait for a leader.
@@ -759,7 +759,7 @@ impl<T, R: Rules> Engine<T, R> {
         let now = self.now.monotonic;
         self.next_tick = now + self.tick_span();
         self.input(Input::Tick);
-        let late = self.tickets.expired(now);
+        let late = self.pending.expired(now);
         self.fail(late, Failure::TimedOut);
         let late = self.forwards.expired(now);
         self.fail(late, Failure::TimedOut);
@@ -1012,7 +1012,7 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn fail_all(&mut self, failure: Failure) {
-        let mut callers = self.tickets.drain();
+        let mut callers = self.pending.drain();
         callers.extend(self.forwards.drain());
         self.fail(callers, failure);
         for (_, request) in self.leaderless.take() {

@@ -101,12 +101,12 @@ impl<T, R: Rules> Engine<T, R> {
         }
         self.note(Note::DiskFull);
         // Forwarded commands fail too: their outcome is known when they are applied here, and that needs this disk.
-        let mut callers = self.tickets.drain();
+        let mut callers = self.pending.drain();
         callers.extend(self.forwards.drain());
         callers.extend(self.probes.drain());
         self.fail(callers, Failure::DiskFull);
         assert!(
-            self.tickets.is_empty() && self.forwards.is_empty(),
+            self.pending.is_empty() && self.forwards.is_empty(),
             "{} writes wait for a full disk",
             self.pending()
         );
@@ -449,7 +449,7 @@ impl<T, R: Rules> Engine<T, R> {
         });
         // Callers whose entries are part of the snapshot will not see them applied.
         if self.rules.keeps(Rule::InstallEndsWaiting) {
-            let mut callers = self.tickets.drain();
+            let mut callers = self.pending.drain();
             callers.extend(self.forwards.drain());
             self.fail(callers, Failure::LeaderLost);
         }

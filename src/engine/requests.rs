@@ -7,7 +7,7 @@ use super::peer_message::PeerMessage;
 use super::request::{Effect, Failure, Outcome, Proposal, Query, Request, Task};
 use super::rules::{Rule, Rules};
 use super::time::Monotonic;
-use super::{Engine, TICKETS_MAX, entry};
+use super::{Engine, PENDING_MAX, entry};
 use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal, Term};
 use crate::tree::{ClusterTime, Stamp};
 use core::time::Duration;
@@ -78,7 +78,7 @@ impl<T, R: Rules> Engine<T, R> {
             Some(Failure::Stopped)
         } else if self.disk_full {
             Some(Failure::DiskFull)
-        } else if self.tickets.len() + self.forwards.len() + taken >= TICKETS_MAX {
+        } else if self.pending.len() + self.forwards.len() + taken >= PENDING_MAX {
             Some(Failure::Overloaded)
         } else {
             None
@@ -160,7 +160,7 @@ impl<T, R: Rules> Engine<T, R> {
             let index = LogIndex(first.index.0 + offset as u64);
             let deadline = asker.deadline.unwrap_or(latest);
             if let Some(caller) = asker.caller {
-                self.tickets
+                self.pending
                     .push(Position { index, ..first }, deadline, caller);
             }
         }

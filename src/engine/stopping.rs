@@ -43,7 +43,7 @@ impl<T, R: Rules> Engine<T, R> {
     /// Whether no request is in progress any longer, or the wait took too long.
     pub(super) fn has_stopped(&mut self) -> bool {
         let saved = self.saving.is_none() || self.disk_full;
-        let asked = self.tickets.is_empty() && self.forwards.is_empty() && self.reads.is_empty();
+        let asked = self.pending.is_empty() && self.forwards.is_empty() && self.reads.is_empty();
         let (other, now) = (self.another_leads(), self.now.monotonic);
         let Some(stopping) = &mut self.stopping else {
             return false;

@@ -162,17 +162,17 @@ impl<T, R: Rules> Engine<T, R> {
             self.applied_term = term;
             self.end_forwards_before(term);
         }
-        let ticket = match self.rules.keeps(Rule::TicketNamesItsTerm) {
-            true => self.tickets.take(entry.position, &mut self.lost),
-            false => self.tickets.take_at(entry.position.index),
+        let request = match self.rules.keeps(Rule::TicketNamesItsTerm) {
+            true => self.pending.take(entry.position, &mut self.lost),
+            false => self.pending.take_at(entry.position.index),
         };
         let order = match &entry.payload {
             Payload::Command(bytes) => bytes,
             Payload::Change(change) => &change.context,
-            Payload::Noop => return ticket,
+            Payload::Noop => return request,
         };
         let forwarded = entry::tag(order).and_then(|tag| self.forwards.applied(tag));
-        forwarded.or(ticket)
+        forwarded.or(request)
     }
 
     fn end_forwards_before(&mut self, term: Term) {

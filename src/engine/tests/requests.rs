@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::members::MemberError;
 use crate::engine::request::{Effect, Query};
-use crate::engine::{LogIndex, TICKETS_MAX};
+use crate::engine::{LogIndex, PENDING_MAX};
 
 fn add(id: u64) -> Request<u64> {
     Request::Change(Proposal::of(entry::add(&member(id)), id))
@@ -41,7 +41,7 @@ fn the_number_of_pending_requests_is_limited() {
     let mut bench = Bench::new(&[]);
     bench.follow(1);
     let write = |number| Request::Propose(Proposal::of(set(1), number));
-    let most = TICKETS_MAX as u64;
+    let most = PENDING_MAX as u64;
     let effects = bench.step(Event::Requests((0..most).map(write).collect()));
     assert!(effects.replies.is_empty());
     let effects = bench.request(write(most));

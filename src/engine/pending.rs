@@ -10,25 +10,25 @@ use crate::raft::{LogIndex, Position};
 use std::collections::VecDeque;
 
 /// A write that waits for its entry.
-struct Ticket<T> {
+struct PendingRequest<T> {
     position: Position,
     deadline: Monotonic,
     waiter: T,
 }
 
 /// The writes in the order of their entries.
-pub struct Tickets<T> {
-    waiting: VecDeque<Ticket<T>>,
+pub struct PendingRequests<T> {
+    waiting: VecDeque<PendingRequest<T>>,
 }
 
-impl<T> Default for Tickets<T> {
-    fn default() -> Tickets<T> {
+impl<T> Default for PendingRequests<T> {
+    fn default() -> PendingRequests<T> {
         let waiting = VecDeque::new();
-        Tickets { waiting }
+        PendingRequests { waiting }
     }
 }
 
-impl<T> Tickets<T> {
+impl<T> PendingRequests<T> {
     /// Adds a write. Positions increase. Deadlines do not: a request that has waited for a leader has less time left.
     pub fn push(&mut self, position: Position, deadline: Monotonic, waiter: T) {
         let last = self.waiting.back().map(|last| last.position);
@@ -36,7 +36,7 @@ impl<T> Tickets<T> {
             last.is_none_or(|last| last < position),
             "{position} waits after {last:?}"
         );
-        self.waiting.push_back(Ticket {
+        self.waiting.push_back(PendingRequest {
             position,
             deadline,
             waiter,
@@ -49,37 +49,40 @@ impl<T> Tickets<T> {
         // Terms never decrease along the log, so an entry of an earlier term can no longer be applied.
         let is_over = |at: Position| at <= position || at.index <= position.index;
         while is_over(self.waiting.front()?.position) {
-            let ticket = self.waiting.pop_front()?;
-            if ticket.position == position {
-                return Some(ticket.waiter);
+            let request = self.waiting.pop_front()?;
+            if request.position == position {
+                return Some(request.waiter);
             }
-            lost.push(ticket.waiter);
+            lost.push(request.waiter);
         }
         None
     }
 
     /// Returns the caller that waits at `index`, for any entry ([`super::rules::Rule::TicketNamesItsTerm`]).
     pub fn take_at(&mut self, index: LogIndex) -> Option<T> {
-        let at = |ticket: &Ticket<T>| ticket.position.index == index;
+        let at = |request: &PendingRequest<T>| request.position.index == index;
         let place = self.waiting.iter().position(at)?;
-        self.waiting.remove(place).map(|ticket| ticket.waiter)
+        self.waiting.remove(place).map(|request| request.waiter)
     }
 
     /// Removes and returns the callers whose deadline has passed.
     pub fn expired(&mut self, now: Monotonic) -> Vec<T> {
-        let is_late = |ticket: &Ticket<T>| ticket.deadline <= now;
+        let is_late = |request: &PendingRequest<T>| request.deadline <= now;
         if !self.waiting.iter().any(is_late) {
             return Vec::new();
         }
         let all = std::mem::take(&mut self.waiting);
         let (late, kept): (VecDeque<_>, _) = all.into_iter().partition(is_late);
         self.waiting = kept;
-        late.into_iter().map(|ticket| ticket.waiter).collect()
+        late.into_iter().map(|request| request.waiter).collect()
     }
 
     /// All callers, for a failure that concerns all of them.
     pub fn drain(&mut self) -> Vec<T> {
-        self.waiting.drain(..).map(|ticket| ticket.waiter).collect()
+        self.waiting
+            .drain(..)
+            .map(|request| request.waiter)
+            .collect()
     }
 
     pub fn len(&self) -> usize {
@@ -106,45 +109,45 @@ mod tests {
 
     #[test]
     fn an_entry_answers_its_own_ticket_only() {
-        let (mut tickets, start) = (Tickets::default(), Monotonic(1 << 40));
+        let (mut pending, start) = (PendingRequests::default(), Monotonic(1 << 40));
         for (position, name) in [(at(1, 4), "a"), (at(1, 5), "b"), (at(2, 7), "c")] {
-            tickets.push(position, start, name);
+            pending.push(position, start, name);
         }
         let mut lost = Vec::new();
-        assert!(tickets.take(at(1, 3), &mut lost).is_none());
-        assert!(tickets.take(at(1, 4), &mut lost).is_some());
+        assert!(pending.take(at(1, 3), &mut lost).is_none());
+        assert!(pending.take(at(1, 4), &mut lost).is_some());
         assert!(
-            tickets.take(at(2, 5), &mut lost).is_none(),
+            pending.take(at(2, 5), &mut lost).is_none(),
             "another leader's entry took b's place"
         );
         assert_eq!(lost, ["b"]);
-        assert!(tickets.take(at(2, 7), &mut Vec::new()).is_some());
-        assert!(tickets.is_empty());
+        assert!(pending.take(at(2, 7), &mut Vec::new()).is_some());
+        assert!(pending.is_empty());
     }
 
     #[test]
     fn tickets_of_an_earlier_term_do_not_stand_before_later_ones() {
-        let (mut tickets, start) = (Tickets::default(), Monotonic(1 << 40));
+        let (mut pending, start) = (PendingRequests::default(), Monotonic(1 << 40));
         for (position, name) in [(at(5, 106), "a"), (at(5, 108), "b"), (at(7, 107), "c")] {
-            tickets.push(position, start, name);
+            pending.push(position, start, name);
         }
         let mut lost = Vec::new();
-        assert!(tickets.take(at(7, 107), &mut lost).is_some());
+        assert!(pending.take(at(7, 107), &mut lost).is_some());
         assert_eq!(lost, ["a", "b"]);
-        assert!(tickets.is_empty());
+        assert!(pending.is_empty());
     }
 
     #[test]
     fn those_whose_time_is_up_are_taken_in_order() {
-        let (mut tickets, start) = (Tickets::default(), Monotonic(1 << 40));
+        let (mut pending, start) = (PendingRequests::default(), Monotonic(1 << 40));
         // The third one waited for a leader before.
         for (index, seconds, name) in [(1, 1, "a"), (2, 3, "b"), (3, 2, "c")] {
             let deadline = start + Duration::from_secs(seconds);
-            tickets.push(at(1, index), deadline, name);
+            pending.push(at(1, index), deadline, name);
         }
-        assert!(tickets.expired(start).is_empty());
-        let late = tickets.expired(start + Duration::from_secs(2));
+        assert!(pending.expired(start).is_empty());
+        let late = pending.expired(start + Duration::from_secs(2));
         assert_eq!(late, ["a", "c"]);
-        assert!(!tickets.is_empty());
+        assert!(!pending.is_empty());
     }
 }
