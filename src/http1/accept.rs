@@ -401,7 +401,10 @@ mod tests {
     fn a_crowd_at_one_listener_keeps_nobody_from_the_other() {
         let poll = Poll::new().expect("poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("waker");
-        let inbox = Arc::new(Inbox::new(waker, Arc::new(StreamBudget::new(0))));
+        let inbox = Arc::new(Inbox::new(
+            waker,
+            Arc::new(StreamBudget::new(0, Duration::ZERO)),
+        ));
         let gauges = Arc::new(Gauges::default());
         let ((busy, crowded), (quiet, empty)) = (listener(), listener());
         let (mut acceptor, _) = Acceptor::new(

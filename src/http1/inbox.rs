@@ -369,7 +369,7 @@ mod tests {
     fn inbox() -> (Poll, Arc<Inbox>) {
         let poll = Poll::new().expect("poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("waker");
-        let budget = Arc::new(StreamBudget::new(0));
+        let budget = Arc::new(StreamBudget::new(0, std::time::Duration::ZERO));
         (poll, Arc::new(Inbox::new(waker, budget)))
     }
 

@@ -83,6 +83,8 @@ pub struct Limits {
     /// the one with the most bytes first. A single event may have tens of megabytes, so a response has no limit of its
     /// own. See [`streams_bytes`].
     pub streams_bytes: usize,
+    /// How long a client may accept nothing, and how long a chunk may wait behind another one, before the response lags.
+    pub lag_time: Duration,
     /// Total bytes of all responses that are rendered and not sent, without the chunks of parked responses. Above that,
     /// responses whose clients read nothing are cut.
     pub answers_bytes: usize,
@@ -111,6 +113,7 @@ impl Default for Limits {
             linger_time: Duration::from_secs(2),
             stream_chunks: 100,
             streams_bytes: STREAMS_BYTES.1,
+            lag_time: Duration::from_secs(1),
             answers_bytes: 64 << 20,
             pinned_bytes: 256 << 20,
         }

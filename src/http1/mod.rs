@@ -203,7 +203,7 @@ impl HttpServer {
             .filter_map(address)
             .collect::<io::Result<_>>()?;
         let limits = Arc::new(limits);
-        let budget = Arc::new(StreamBudget::new(limits.streams_bytes));
+        let budget = Arc::new(StreamBudget::new(limits.streams_bytes, limits.lag_time));
         let built = build_workers(workers.max(1), &limits, &budget, &handler)?;
         let shared: Vec<_> = built
             .iter()

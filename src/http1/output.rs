@@ -621,7 +621,7 @@ mod tests {
 
     #[test]
     fn the_second_chunk_waits_behind_the_first() {
-        let budget = StreamBudget::<()>::new(0);
+        let budget = StreamBudget::<()>::new(0, std::time::Duration::ZERO);
         let chunks = [(); 3].map(|()| budget.chunk(vec![b'x'; 10].into()));
         let since = |number: usize| chunks[number].since();
         let mut output = Output::new();

@@ -7,7 +7,8 @@
 //! A single chunk may have tens of megabytes, so no stream has a limit of bytes of its own. If all chunks together
 //! exceed the budget, the sender waits for a moment ([`Outbox::is_full`](super::Outbox::is_full)). If a stream lags
 //! meanwhile, it is cut: of all streams that lag, on all workers, the one with the most bytes first. A stream lags if
-//! its client has accepted nothing for [`LAGS_AFTER`], or if a chunk has waited that long behind another one. So a
+//! its client has accepted nothing for a second ([`Limits::lag_time`](super::Limits::lag_time)), or if a chunk has
+//! waited that long behind another one. So a
 //! stream that keeps up is not cut because of another one that does not.
 //!
 //! Many clients that each read a single chunk very slowly do not lag. Therefore, above twice the budget, the stream
@@ -21,9 +22,6 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// How long a client may accept nothing, and how long a chunk may wait behind another one, before the stream lags.
-const LAGS_AFTER: Duration = Duration::from_secs(1);
 
 /// A piece of a parked response. Clones share its bytes.
 #[derive(Clone)]
@@ -73,6 +71,7 @@ impl Deref for Chunk {
 /// caller.
 pub(super) struct StreamBudget<P> {
     limit_bytes: usize,
+    lag_time: Duration,
     held_bytes: Arc<AtomicUsize>,
     cuts: AtomicU64,
     waiting: Mutex<HashMap<u64, Waiting<P>>>,
@@ -111,17 +110,18 @@ pub(super) enum Verdict<P> {
 }
 
 impl<P> Waiting<P> {
-    fn lags(&self, now: Instant) -> bool {
-        let is_long = |since| now.saturating_duration_since(since) >= LAGS_AFTER;
+    fn lags(&self, lag_time: Duration, now: Instant) -> bool {
+        let is_long = |since| now.saturating_duration_since(since) >= lag_time;
         is_long(self.unsent.progress) || self.unsent.second_since.is_some_and(is_long)
     }
 }
 
 impl<P: Clone> StreamBudget<P> {
-    /// `limit_bytes`: see [`Limits::streams_bytes`](super::Limits::streams_bytes).
-    pub fn new(limit_bytes: usize) -> StreamBudget<P> {
+    /// See [`Limits::streams_bytes`](super::Limits::streams_bytes) and [`Limits::lag_time`](super::Limits::lag_time).
+    pub fn new(limit_bytes: usize, lag_time: Duration) -> StreamBudget<P> {
         StreamBudget {
             limit_bytes,
+            lag_time,
             held_bytes: Arc::default(),
             cuts: AtomicU64::new(0),
             waiting: Mutex::default(),
@@ -187,7 +187,9 @@ impl<P: Clone> StreamBudget<P> {
         if all.values().any(|stream| stream.is_chosen) {
             return Verdict::Cutting;
         }
-        let lagging = all.values_mut().filter(|stream| stream.lags(now));
+        let lagging = all
+            .values_mut()
+            .filter(|stream| stream.lags(self.lag_time, now));
         let mut chosen = lagging.max_by_key(|stream| stream.unsent.bytes);
         if chosen.is_none() {
             let largest = all.values_mut().max_by_key(|stream| stream.unsent.bytes);
@@ -221,11 +223,12 @@ impl<P: Clone> StreamBudget<P> {
 mod tests {
     use super::*;
 
+    const LAGS_AFTER: Duration = Duration::from_secs(1);
     const BEFORE: Duration = Duration::from_millis(999);
 
     /// A budget of 100 bytes, its time of origin, and chunks of `held` bytes in total.
     fn budget(held: usize) -> (StreamBudget<u64>, Instant, Chunk) {
-        let budget = StreamBudget::new(100);
+        let budget = StreamBudget::new(100, LAGS_AFTER);
         let chunk = budget.chunk(vec![0; held].into());
         (budget, Instant::now(), chunk)
     }
@@ -253,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_chunk_counts_once_until_its_last_stream_has_sent_it() {
-        let budget = StreamBudget::<u64>::new(100);
+        let budget = StreamBudget::<u64>::new(100, LAGS_AFTER);
         let chunk = budget.chunk(vec![0; 80].into());
         let other = budget.chunk(vec![0; 7].into());
         let mut streams: Vec<Chunk> = (0..10).map(|_| chunk.clone()).collect();

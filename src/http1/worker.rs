@@ -479,7 +479,7 @@ mod tests {
             idle_time: Some(Duration::from_secs(300)),
             ..Limits::default()
         });
-        let budget = Arc::new(StreamBudget::new(limits.streams_bytes));
+        let budget = Arc::new(StreamBudget::new(limits.streams_bytes, limits.lag_time));
         let mut workers = build_workers(1, &limits, &budget, &handler).expect("a worker");
         workers.pop().expect("one was asked for")
     }

@@ -76,6 +76,8 @@ pub struct WatchHub<O: Outbox> {
     view: RwLock<Arc<View>>,
     state: Mutex<State<O::Watcher>>,
     published: Condvar,
+    /// See [`BURST_MAX`].
+    burst_max: Duration,
 }
 
 struct State<W> {
@@ -99,6 +101,7 @@ impl<O: Outbox> WatchHub<O> {
                 closing: false,
             }),
             published: Condvar::new(),
+            burst_max: BURST_MAX,
         }
     }
 
@@ -214,7 +217,7 @@ impl<O: Outbox> WatchHub<O> {
     ) -> (MutexGuard<'a, State<O::Watcher>>, bool) {
         let begin = Instant::now();
         while outbox.waiting() > MESSAGES_MAX && !state.closing {
-            if state.waiting() > FRESH_MAX && begin.elapsed() > BURST_MAX {
+            if state.waiting() > FRESH_MAX && begin.elapsed() > self.burst_max {
                 return (state, false);
             }
             let waited = self.published.wait_timeout(state, MESSAGES_RETRY);
@@ -232,7 +235,7 @@ impl<O: Outbox> WatchHub<O> {
         }
         outbox.flush();
         let since = *full_since.get_or_insert_with(Instant::now);
-        while outbox.is_full(since.elapsed() < BURST_MAX) {
+        while outbox.is_full(since.elapsed() < self.burst_max) {
             let state = self.lock();
             if state.closing || state.waiting() > FRESH_MAX {
                 return;
