@@ -438,16 +438,18 @@ fn redirected(response: &Response<ureq::Body>, url: &str) -> Option<String> {
 }
 
 fn refuse_scheme(endpoint: &Endpoint) -> Result<(), Miss> {
-    match endpoint.scheme() {
-        Scheme::Http | Scheme::Unix => Ok(()),
-        _ => Err(Miss {
-            error: format!(
-                "client: {endpoint}: TLS is not supported yet, only http:// and unix://"
-            ),
-            reach: Reach::Refused,
-            over: false,
-        }),
-    }
+    let error = match endpoint.scheme() {
+        Ok(Scheme::Http | Scheme::Unix) => return Ok(()),
+        Ok(_) => {
+            format!("client: {endpoint}: TLS is not supported yet, only http:// and unix://")
+        }
+        Err(other) => format!("unsupported protocol scheme {other:?}"),
+    };
+    Err(Miss {
+        error,
+        reach: Reach::Refused,
+        over: false,
+    })
 }
 
 fn error_of_server(endpoint: &Endpoint, status: u16) -> Miss {

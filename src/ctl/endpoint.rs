@@ -1,7 +1,7 @@
 //! Parses the addresses of servers.
 //!
 //! etcdctl accepts any URL: with a path before the API (a proxy), without a port (80), with a query that is added to
-//! each request. Here, `http://` may also be omitted, a user in the URL is sent to the server, and empty items of a
+//! each request, with a scheme that it does not speak (it goes on to the next server). Here, `http://` may also be omitted, a user in the URL is sent to the server, and empty items of a
 //! list are skipped.
 
 use super::globals::base64;
@@ -22,6 +22,8 @@ pub(super) struct Endpoint {
     prefix: String,
     /// The query that is added to each request.
     query: Vec<(String, String)>,
+    /// A scheme that is not one of etcd's. Requests to this server fail.
+    unknown_scheme: Option<String>,
     /// `Authorization` for the user in the URL.
     pub authorization: Option<String>,
 }
@@ -48,7 +50,9 @@ impl Endpoint {
             None => (None, address),
         };
         let default_port = if scheme == "https" { 443 } else { 80 };
-        let url = Url::parse(&format!("{scheme}://{}", with_port(host, default_port)))
+        let is_known = matches!(&*scheme, "http" | "https");
+        let spoken = if is_known { &*scheme } else { "http" };
+        let url = Url::parse(&format!("{spoken}://{}", with_port(host, default_port)))
             .map_err(|error| error.to_string())?;
         let prefix = path_in_front(path);
         Ok(Endpoint {
@@ -56,6 +60,7 @@ impl Endpoint {
             url,
             prefix,
             query: wire::read_query(query),
+            unknown_scheme: (!is_known).then_some(scheme),
             authorization: user.map(authorization),
         })
     }
@@ -75,6 +80,7 @@ impl Endpoint {
             url,
             prefix: String::new(),
             query: Vec::new(),
+            unknown_scheme: None,
             authorization: None,
         })
     }
@@ -105,8 +111,13 @@ impl Endpoint {
         &self.url
     }
 
-    pub fn scheme(&self) -> Scheme {
-        self.url.scheme()
+    /// # Errors
+    /// Its scheme, if it is not one of etcd's.
+    pub fn scheme(&self) -> Result<Scheme, &str> {
+        match &self.unknown_scheme {
+            None => Ok(self.url.scheme()),
+            Some(scheme) => Err(scheme),
+        }
     }
 }
 
@@ -219,6 +230,8 @@ mod tests {
                 "{given}"
             );
         }
+        let other = Endpoint::parse("FTP://h/a").expect("a URL");
+        assert_eq!((other.as_str(), other.scheme()), ("ftp://h/a", Err("ftp")));
         let token = Endpoint::parse("http://h:1/?token=a%20b#c").expect("a URL");
         assert_eq!(token.query(), [("token".to_owned(), "a b".to_owned())]);
         let user = Endpoint::parse("http://u:p%40@h:1").expect("a URL");
@@ -234,6 +247,6 @@ mod tests {
         assert!(list("http://a:1,http://").is_err());
         assert!(list("http://a:1,//").is_err() && list(":").is_err() && list("::1").is_err());
         assert!(list("http://a:b").is_err());
-        assert!(list("ftp://a:1").is_err());
+        assert_eq!(list("ftp://a:1,http://b"), Ok(2));
     }
 }
