@@ -4,6 +4,7 @@ mod forwarding;
 mod full_disk;
 mod hostile;
 mod leadership;
+mod received_snapshots;
 mod requests;
 mod snapshots;
 
@@ -84,6 +85,10 @@ struct Bench {
 
 impl Bench {
     fn new(learners: &[NodeId]) -> Bench {
+        Bench::with(learners, settings())
+    }
+
+    fn with(learners: &[NodeId], settings: Settings) -> Bench {
         let membership = Membership {
             voters: [ME, TWO, THREE].into(),
             learners: learners.iter().copied().collect(),
@@ -108,7 +113,7 @@ impl Bench {
         let state = State::new(Members::new(1, members), 100);
         let now = Monotonic(1 << 40);
         let mut bench = Bench {
-            engine: Engine::new(core, state, settings(), Estimate::default(), at(now)),
+            engine: Engine::new(core, state, settings, Estimate::default(), at(now)),
             now,
             at_disk: VecDeque::new(),
             sent: Vec::new(),
@@ -164,7 +169,7 @@ impl Bench {
     }
 
     /// Syncs the oldest batch that is with the disk.
-    fn store(&mut self) {
+    fn store(&mut self) -> Effects<u64> {
         let batch = self.at_disk.pop_front().expect("a batch is with the disk");
         let then = self.waiting.pop_front().expect("with its messages");
         self.deliver(then);
@@ -172,7 +177,7 @@ impl Bench {
             hard_state: batch.hard_state,
             last: batch.entries.last().map(|entry| entry.position),
         };
-        self.step(Event::Disk(DiskReport::Stored(vec![stored])));
+        self.step(Event::Disk(DiskReport::Stored(vec![stored])))
     }
 
     fn store_all(&mut self) {
@@ -211,15 +216,20 @@ impl Bench {
     fn tick_answered_by(&mut self, living: &[NodeId], ticks: u32) {
         for _ in 0..ticks {
             self.tick();
-            let term = self.term();
-            for (to, body) in std::mem::take(&mut self.sent) {
-                match body {
-                    Body::Heartbeat { round, .. } if living.contains(&to) => {
-                        self.hear(to, term, Body::HeartbeatReply { round });
-                    }
-                    Body::Heartbeat { .. } => {}
-                    body => self.sent.push((to, body)),
+            self.answer_heartbeats(living);
+        }
+    }
+
+    /// These members answer the heartbeats that were sent.
+    fn answer_heartbeats(&mut self, living: &[NodeId]) {
+        let term = self.term();
+        for (to, body) in std::mem::take(&mut self.sent) {
+            match body {
+                Body::Heartbeat { round, .. } if living.contains(&to) => {
+                    self.hear(to, term, Body::HeartbeatReply { round });
                 }
+                Body::Heartbeat { .. } => {}
+                body => self.sent.push((to, body)),
             }
         }
     }
