@@ -160,3 +160,121 @@ fn an_installed_snapshot_raises_the_time() {
     installed(&mut bench, 1, 9);
     assert!(bench.estimate() >= ahead);
 }
+
+/// The entry at `index` after the one at `from`, both of term 1.
+fn append_after(from: u64, index: u64) -> Body {
+    Body::Append {
+        previous: noop(1, from).position,
+        entries: vec![noop(1, index)],
+        commit: LogIndex(index),
+    }
+}
+
+/// Until then, everything that depends on the disk waits for one more batch.
+#[test]
+fn the_core_is_told_when_a_snapshot_is_installed() {
+    let mut bench = Bench::new(&[]);
+    bench.follow(1);
+    receive(&mut bench, incoming(1, 9));
+    installed(&mut bench, 1, 9);
+    bench.store_all();
+    bench.sent.clear();
+    let nothing_new = Body::Append {
+        previous: noop(1, 9).position,
+        entries: Vec::new(),
+        commit: LogIndex(9),
+    };
+    bench.hear(TWO, 1, nothing_new);
+    let matched = LogIndex(9);
+    assert_eq!(bench.sent, [(TWO, Body::Accepted { matched })]);
+    assert!(bench.at_disk.is_empty(), "nothing is left to store");
+}
+
+#[test]
+fn a_snapshot_that_is_due_waits_for_the_end_of_an_installation() {
+    let mut bench = Bench::with(
+        &[],
+        Settings {
+            snapshot_count: 1,
+            ..settings()
+        },
+    );
+    bench.hear(TWO, 1, append(vec![noop(1, 1)], 1));
+    bench.store_all();
+    assert_eq!(bench.snapshots, 1);
+    bench.hear(TWO, 1, append_after(1, 2));
+    bench.store_all();
+    let mark = bench.engine.core().mark_at(LogIndex(1)).expect("applied");
+    receive(&mut bench, incoming(1, 9));
+    let (bytes, took) = (10, Duration::ZERO);
+    bench.step(Event::Disk(DiskReport::Snapshot { mark, bytes, took }));
+    assert!(bench.engine.is_installing());
+    assert_eq!(bench.snapshots, 1, "of a state that is being replaced");
+}
+
+#[test]
+fn entries_before_an_installed_snapshot_count_for_no_further_one() {
+    let mut bench = Bench::with(
+        &[],
+        Settings {
+            snapshot_count: 3,
+            ..settings()
+        },
+    );
+    bench.hear(TWO, 1, append(vec![noop(1, 1), noop(1, 2)], 2));
+    bench.store_all();
+    receive(&mut bench, incoming(1, 9));
+    installed(&mut bench, 1, 9);
+    bench.store_all();
+    bench.hear(TWO, 1, append_after(9, 10));
+    bench.store_all();
+    assert_eq!(bench.engine.state().applied, LogIndex(10));
+    assert_eq!(bench.snapshots, 0, "one entry is new");
+}
+
+/// The log before it was replaced as a whole. The files that the job would delete belong to the new log.
+#[test]
+fn an_installation_ends_the_wait_to_cut_the_replaced_log() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.propose(1, 10);
+    bench.store_all();
+    bench.acknowledge(&[TWO]);
+    let applied = bench.engine.state().applied;
+    bench.snapshot_made(applied, 100);
+    assert_eq!(bench.cut_at, [], "THREE copies it");
+    let term = bench.term() + 1;
+    receive(&mut bench, incoming(term, 9));
+    installed(&mut bench, term, 9);
+    bench.tick();
+    assert_eq!(bench.cut_at, []);
+}
+
+/// Each member has its own limit, and the sender's may be larger.
+#[test]
+fn an_installed_state_keeps_no_more_history_than_this_member_may() {
+    let mut bench = Bench::with(
+        &[],
+        Settings {
+            history_bytes: 5000,
+            ..settings()
+        },
+    );
+    let mut incoming = incoming(1, 0);
+    for index in 1..=9 {
+        let payload = Payload::Command(set(1000).into());
+        incoming.state.apply(&Entry {
+            payload,
+            ..noop(1, index)
+        });
+    }
+    incoming.mark.position = noop(1, 9).position;
+    assert_eq!(incoming.state.tree.history().len(), 9);
+    receive(&mut bench, incoming);
+    installed(&mut bench, 1, 9);
+    let kept = bench.engine.state().tree.history().len();
+    assert!(
+        (1..5).contains(&kept),
+        "{kept} events of 1000 bytes and more"
+    );
+}
