@@ -150,3 +150,44 @@ fn words_of_a_removal_count_only_until_there_is_a_leader() {
     bench.step(Event::Peers(vec![PeerEvent::Removed { by: TWO }]));
     assert!(!bench.notes.contains(&Note::Removed), "{:?}", bench.notes);
 }
+
+/// Its transfer may have failed. Nobody would wait for the entry, and the next leader expires the keys.
+#[test]
+fn a_leader_that_stops_expires_nothing() {
+    let mut bench = with_ttl(1);
+    bench.tick_led(1);
+    bench.now = bench.now + Duration::from_secs(2);
+    let before = bench.last();
+    bench.step(Event::Stop);
+    // These ticks are early, so that the transfer ends before the stop does.
+    for _ in 0..ELECTION_TICKS + 2 {
+        bench.now = bench.now + TICK / 2;
+        let effects = bench.step(Event::Tick);
+        assert!(!effects.stopped);
+        bench.answer_heartbeats(&[TWO, THREE]);
+    }
+    assert!(bench.engine.core().is_leader(), "nobody took over");
+    assert_eq!(bench.last(), before);
+}
+
+/// An entry that its predecessor left behind says nothing about the speed of the other disks.
+#[test]
+fn a_new_leader_measures_its_disk_anew() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.propose(1, 10);
+    bench.store_all();
+    bench.tick_led(1);
+    bench.tick_following(bench.term() + 1, Duration::from_secs(20));
+    bench.sent.clear();
+    bench.lead();
+    bench.tick_led(1);
+    bench.propose(2, 10);
+    bench.acknowledge(&[TWO, THREE]);
+    bench.tick_led(2 * ELECTION_TICKS);
+    assert!(
+        bench.notes.contains(&Note::HandsOverSlowDisk),
+        "its disk hangs: {:?}",
+        bench.notes
+    );
+}

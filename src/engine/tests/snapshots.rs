@@ -49,6 +49,55 @@ fn the_log_is_not_kept_for_a_follower_that_is_away() {
     assert_eq!(bench.cut_at, [applied]);
 }
 
+/// It continues after the snapshot that it receives, however long that takes.
+#[test]
+fn the_log_is_kept_for_a_follower_that_receives_a_snapshot() {
+    let mut bench = Bench::new(&[LEARNER]);
+    bench.lead();
+    bench.hear(LEARNER, bench.term(), Body::Blank);
+    let applied = bench.last();
+    let effects = bench.snapshot_made(applied, 100);
+    assert_eq!(effects.send_snapshot.len(), 1);
+    bench.tick_answered_by(&[TWO, THREE], 2 * ELECTION_TICKS);
+    assert_eq!(bench.cut_at, [], "the learner says nothing meanwhile");
+    let installed = bench.engine.core().position_at(applied);
+    let to = LEARNER;
+    let event = PeerEvent::SnapshotSent { to, installed };
+    bench.step(Event::Peers(vec![event]));
+    bench.tick_answered_by(&[TWO, THREE], 1);
+    assert_eq!(bench.cut_at, [applied]);
+}
+
+#[test]
+fn a_snapshot_is_made_when_the_log_has_its_largest_size() {
+    let mut bench = Bench::with(
+        &[],
+        Settings {
+            log_bytes_max: 100_000,
+            ..settings()
+        },
+    );
+    bench.lead();
+    for number in 1..=3 {
+        assert_eq!(bench.snapshots, 0, "before write {number}");
+        bench.propose(number, 40_000);
+        bench.commit();
+    }
+    assert_eq!(bench.snapshots, 1);
+}
+
+/// A member that was down for long would expire keys later than the others.
+#[test]
+fn the_time_at_a_start_is_not_before_that_of_the_snapshot() {
+    let mut state = State::new(Members::new(1, (1..=3).map(member)), 100);
+    let now = Monotonic(1 << 40);
+    state.time = ClusterTime(Estimate::default().at(now).0 + 5_000_000_000);
+    let ahead = state.time;
+    let core = Core::new(raft::Settings::new(ME, 1), Start::default());
+    let engine: Engine<u64> = Engine::new(core, state, settings(), Estimate::default(), at(now));
+    assert!(engine.estimate().at(now) >= ahead);
+}
+
 // Snapshots for others
 
 /// A learner that needs a snapshot, and the leader's ticks at which one is sent if none is accepted.
@@ -138,4 +187,38 @@ fn a_broken_connection_ends_the_pause_of_a_follower() {
     bench.step(Event::Peers(vec![PeerEvent::Unreachable(LEARNER)]));
     let sent = sent_at(&mut bench, 1);
     assert!(sent[0] - failed < Duration::from_secs(1), "not after 6.4 s");
+}
+
+// Snapshots and a new leader
+
+fn lead_again(bench: &mut Bench) {
+    bench.follow(bench.term() + 1);
+    bench.sent.clear();
+    bench.lead();
+}
+
+/// The follower may have had another leader meanwhile, and space on its disk.
+#[test]
+fn a_new_leader_begins_with_short_pauses() {
+    let mut bench = with_snapshot();
+    sent_at(&mut bench, 6);
+    lead_again(&mut bench);
+    let sent = sent_at(&mut bench, 2);
+    let pause = sent[1] - sent[0];
+    assert!(pause < Duration::from_millis(500), "{pause:?}");
+}
+
+/// The follower may have the entries by now, and the core does not wait for the snapshot.
+#[test]
+fn a_new_leader_sends_no_snapshot_that_its_predecessor_wanted() {
+    let mut bench = Bench::new(&[LEARNER]);
+    bench.lead();
+    bench.hear(LEARNER, bench.term(), Body::Blank);
+    let applied = bench.engine.state().applied;
+    assert_eq!(bench.snapshots, 1);
+    lead_again(&mut bench);
+    let effects = bench.snapshot_made(applied, 100);
+    assert_eq!(effects.send_snapshot, []);
+    let effects = bench.hear(LEARNER, bench.term(), Body::Blank);
+    assert_eq!(effects.send_snapshot.len(), 1, "now it is wanted");
 }
