@@ -92,6 +92,28 @@ fn a_read_waits_for_its_leader_no_longer_than_it_wants() {
     ));
 }
 
+/// Its own timeout may be much longer.
+#[test]
+fn a_read_that_its_leader_could_not_confirm_waits_for_the_next_one_like_others() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.request(Request::Read(Query::new(5, None)));
+    while bench.engine.core().is_leader() {
+        bench.tick();
+    }
+    let alone = bench.now;
+    let failed = loop {
+        bench.now = bench.now + TICK;
+        let effects = bench.step(Event::Tick);
+        if !effects.replies.is_empty() {
+            assert_eq!(failures(&effects), [(5, Failure::TimedOut)]);
+            break bench.now - alone;
+        }
+    };
+    let most = settings().leader_timeout;
+    assert!((most..most + 2 * TICK).contains(&failed), "{failed:?}");
+}
+
 /// A batch that began before the probe says nothing about the disk after it.
 #[test]
 fn a_probe_is_answered_by_a_batch_that_began_after_it() {
@@ -274,6 +296,25 @@ fn a_stop_waits_for_the_writes_and_reads_in_progress() {
     alone.store_all();
     alone.now = alone.now + Duration::from_millis(200);
     assert!(!alone.step(Event::Tick).stopped, "the write waits on");
+}
+
+/// Followers still forward commands to it, and it tells them that it did not append them.
+#[test]
+fn a_leader_that_stops_stays_for_a_moment_after_the_transfer() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    assert!(!bench.step(Event::Stop).stopped, "it leads");
+    let heard = Body::Heartbeat {
+        round: 1,
+        commit: Position::default(),
+    };
+    assert!(!bench.hear(TWO, bench.term() + 1, heard).stopped);
+    assert!(!bench.store().stopped, "all is stored");
+    assert!(bench.at_disk.is_empty());
+    bench.now = bench.now + Duration::from_millis(90);
+    assert!(!bench.step(Event::Tick).stopped);
+    bench.now = bench.now + TICK;
+    assert!(bench.step(Event::Tick).stopped);
 }
 
 /// One step later processes all of them, and they share a sync.
