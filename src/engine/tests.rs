@@ -18,7 +18,7 @@ use super::{
 };
 use crate::raft::{
     self, Body, ChangeKind, Core, Entry, HardState, LogIndex, Membership, Message, NodeId, Payload,
-    Position, SnapshotMetadata, Start, Term,
+    Position, SnapshotMetadata, Start, StoredLog, Term,
 };
 use crate::tree::{Action, ClusterTime, Command, EXPIRED_AT_ONCE, Key, Stamp, WallTime};
 use core::time::Duration;
@@ -89,6 +89,21 @@ impl Bench {
     }
 
     fn with(learners: &[NodeId], settings: Settings) -> Bench {
+        Bench::restarted(
+            learners,
+            settings,
+            HardState::default(),
+            StoredLog::default(),
+        )
+    }
+
+    /// The member starts with this hard state and log.
+    fn restarted(
+        learners: &[NodeId],
+        settings: Settings,
+        hard_state: HardState,
+        log: StoredLog,
+    ) -> Bench {
         let membership = Membership {
             voters: [ME, TWO, THREE].into(),
             learners: learners.iter().copied().collect(),
@@ -98,7 +113,8 @@ impl Bench {
                 membership,
                 ..SnapshotMetadata::default()
             },
-            ..Start::default()
+            hard_state,
+            log,
         };
         let core = Core::new(
             raft::Settings {
@@ -294,6 +310,14 @@ impl Bench {
 
     /// Makes this member leader, with a committed first entry of its term.
     fn lead(&mut self) {
+        self.win_election();
+        self.acknowledge(&[TWO, THREE]);
+        self.store_all();
+        assert_eq!(self.engine.core().commit(), self.last());
+    }
+
+    /// Makes this member leader. It has stored the first entry of its term.
+    fn win_election(&mut self) {
         while !self
             .sent
             .iter()
@@ -314,9 +338,6 @@ impl Bench {
         self.hear(TWO, self.term(), Body::VoteReply { granted: true });
         assert!(self.engine.core().is_leader());
         self.store_all();
-        self.acknowledge(&[TWO, THREE]);
-        self.store_all();
-        assert_eq!(self.engine.core().commit(), self.last());
     }
 
     fn last(&self) -> LogIndex {

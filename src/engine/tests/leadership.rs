@@ -191,3 +191,47 @@ fn a_new_leader_measures_its_disk_anew() {
         bench.notes
     );
 }
+
+/// It may be down by now, and as a voter it would count for the majority.
+#[test]
+fn a_learner_that_has_caught_up_and_is_silent_is_not_promoted() {
+    let mut bench = Bench::new(&[LEARNER]);
+    bench.win_election();
+    // Nothing is promoted before the first entry of the term is committed.
+    bench.acknowledge(&[LEARNER]);
+    bench.tick_answered_by(&[TWO, THREE], ELECTION_TICKS + 10);
+    let first = bench.last();
+    bench.commit();
+    bench.tick_answered_by(&[TWO, THREE], 10);
+    assert_eq!(bench.engine.core().commit(), first);
+    assert_eq!(bench.last(), first);
+    bench.tick_answered_by(&[TWO, THREE, LEARNER], 10);
+    assert_eq!(bench.last(), first.next(), "it says something again");
+}
+
+/// The statistics would count a client's write once more with each start.
+#[test]
+fn entries_of_an_earlier_start_are_not_accepted_again() {
+    let command = |index| Entry {
+        payload: Payload::Command(set(1000).into()),
+        ..noop(1, index)
+    };
+    let log = StoredLog {
+        terms: vec![(LogIndex(1), Term(1))],
+        last: LogIndex(1),
+        tail: vec![command(1)],
+        ..StoredLog::default()
+    };
+    let hard_state = HardState {
+        term: Term(1),
+        ..HardState::default()
+    };
+    let mut bench = Bench::restarted(&[], settings(), hard_state, log);
+    let effects = bench.hear(TWO, 1, append(vec![command(1)], 1));
+    assert_eq!(bench.engine.state().applied, LogIndex(1));
+    assert_eq!(effects.accepted_bytes, 0);
+    bench.hear(TWO, 1, append(vec![command(1), command(2)], 2));
+    let effects = bench.store();
+    assert_eq!(bench.engine.state().applied, LogIndex(2));
+    assert!((1000..1100).contains(&effects.accepted_bytes), "a new one");
+}

@@ -232,7 +232,7 @@ fn entries_before_an_installed_snapshot_count_for_no_further_one() {
     assert_eq!(bench.snapshots, 0, "one entry is new");
 }
 
-/// The log before it was replaced as a whole. The files that the job would delete belong to the new log.
+/// The installation replaces that log as a whole, so no part of it is left to delete.
 #[test]
 fn an_installation_ends_the_wait_to_cut_the_replaced_log() {
     let mut bench = Bench::new(&[]);
