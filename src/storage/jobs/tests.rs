@@ -3,6 +3,7 @@
 use super::*;
 use crate::raft::{Entry, HardState, Membership, Payload, Position, Term};
 use crate::wal::{DataDir, FaultyDisk, Options, recover};
+use std::path::Path;
 
 /// Records what the jobs report.
 #[derive(Default)]
@@ -91,24 +92,34 @@ fn batches_that_wait_share_one_report() {
     assert!(matches!(&out.0[..], [Report::Stored(all)] if all.len() == 3));
 }
 
+/// Bytes of the disk that [`without_space`] fills. Half of them are reserved.
+const ROOM: u64 = 8 << 20;
+
 /// A disk with a batch that does not fit, because of the reserve.
 fn without_space(disk: &FaultyDisk, out: &mut Recorder) -> LogJobs<FaultyDisk> {
     let mut jobs = log_jobs(disk);
     let mut index = 0;
-    let room = 8 << 20;
-    disk.set_capacity(disk.used() + room);
+    disk.set_capacity(disk.used() + ROOM);
     while !out.0.iter().any(|report| matches!(report, Report::Full)) {
         out.0.clear();
         index += 1;
         let mut job = save(None, index);
         if let Job::Save { batch, reserve, .. } = &mut job {
             batch.entries[0].payload = Payload::Command(vec![7; 400_000].into());
-            *reserve = room / 2;
+            *reserve = ROOM / 2;
         }
         jobs.take(job, false, out).expect("a full disk is no error");
     }
     out.0.clear();
     jobs
+}
+
+#[test]
+fn the_log_leaves_the_space_that_is_reserved_for_a_snapshot() {
+    let (disk, mut out) = (FaultyDisk::new(1), Recorder::default());
+    let _jobs = without_space(&disk, &mut out);
+    let free = disk.free_bytes(Path::new("/data")).expect("it is known");
+    assert!(free >= ROOM / 2, "{free} bytes are left");
 }
 
 fn is_stored(out: &Recorder) -> bool {
@@ -172,4 +183,25 @@ fn the_batches_before_another_job_are_stored_first() {
         panic!("{} reports", out.0.len())
     };
     assert_eq!(entries.len(), 1);
+}
+
+/// Only a lack of space is harmless. After another failure, nobody knows what is on disk.
+#[test]
+fn a_log_that_cannot_be_cut_ends_the_process() {
+    let (disk, mut out) = (FaultyDisk::new(1), Recorder::default());
+    let mut jobs = log_jobs(&disk);
+    jobs.take(save(None, 1), false, &mut out)
+        .expect("there is room");
+    // The log ends before this snapshot, so it begins anew.
+    let mark = SnapshotMetadata {
+        position: Position {
+            term: Term(1),
+            index: LogIndex(50),
+        },
+        membership: Membership::default(),
+    };
+    disk.fail_sync_after(0);
+    let done = jobs.take(Job::Compact(mark), false, &mut out);
+    let failed = done.expect_err("a sync failed");
+    assert_eq!(failed.kind, WalErrorKind::Io);
 }
