@@ -56,3 +56,56 @@ pub enum Unloaded {
     /// It is understood, and no cluster can have such a state: somebody has made it up.
     Impossible(Malformed),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::members::{Member, Members};
+    use crate::raft::{LogIndex, Membership, NodeId, Position, SnapshotMetadata, Term};
+    use crate::wal::{DataDir, FaultyDisk, Options, recover};
+
+    /// Writes a snapshot of a cluster with one member, and loads it. `voter` is the only voter.
+    fn written_and_loaded(voter: NodeId) -> Result<State, Unloaded> {
+        let disk = FaultyDisk::new(1);
+        let data_dir = DataDir::open(disk, Options::new("/data")).expect("the directory is free");
+        let (wal, _) = recover(&data_dir).expect("an empty log");
+        let member = Member {
+            id: 1,
+            name: "n1".into(),
+            peer_urls: vec!["http://n1:2380".into()],
+            client_urls: Vec::new(),
+        };
+        let mut state = State::new(Members::new(1, [member]), 100);
+        state.applied = LogIndex(5);
+        let mark = SnapshotMetadata {
+            position: Position {
+                term: Term(1),
+                index: LogIndex(5),
+            },
+            membership: Membership {
+                voters: [voter].into(),
+                learners: [].into(),
+            },
+        };
+        let writer = wal.snapshots().begin(&mark).expect("there is room");
+        let bytes = write(writer, &Task { mark, state }).expect("there is room");
+        let newest = wal.snapshots().newest().expect("the disk works");
+        let mut reader = newest.expect("it has its final name");
+        assert!(bytes > 0 && reader.bytes() >= bytes);
+        load(&mut reader, 100, Writer::Member)
+    }
+
+    #[test]
+    fn what_was_written_is_loaded() {
+        let state = written_and_loaded(NodeId(1)).expect("a snapshot of a cluster");
+        assert_eq!(state.applied, LogIndex(5));
+        assert!(state.members.get(NodeId(1)).is_some());
+    }
+
+    /// Its checksums fit, as whoever makes such a file computes them.
+    #[test]
+    fn a_snapshot_that_no_cluster_writes_is_not_loaded() {
+        let loaded = written_and_loaded(NodeId(9));
+        assert!(matches!(loaded, Err(Unloaded::Impossible(_))));
+    }
+}
