@@ -285,7 +285,7 @@ fn a_data_directory_of_somebody_else_is_warned_about() {
     std::os::unix::fs::chown(server.data(), Some(12345), None).expect("root may");
     server.launch();
     let log = server.log();
-    assert!(log.contains("the user with the number 12345"), "{log}");
+    assert!(log.contains("the user with the uid 12345"), "{log}");
 }
 
 /// A start reports which file it cannot write. Commands that only read still work.
