@@ -10,6 +10,10 @@ ARGS        ?=
 # Rounds of make crash; repetitions of make walkthrough
 ROUNDS      ?= 100
 WALKS       ?= 1
+# Tests that make roottest leaves out, by parts of their names
+SKIP        ?=
+# Tests of one program that run at the same time in make test
+TEST_THREADS ?= 4
 # Tests of make clustertest, selected by a part of their names: make clustertest TESTS=failover
 TESTS       ?=
 # Seeds of make sim, or a single seed to show: make sim SEED=8814 NODES=5
@@ -83,12 +87,13 @@ status restart wipe add: $(EDGETCD) $(EDGETCDCTL)
 demo: build ## two minutes: a leader dies, a follower hangs, a node is added (DEMO_PACE=0: no pauses for the reader)
 	@src/cluster/demo
 
+# Many tests wait for a timeout and not for a processor, so more of them run at the same time than there are cores.
 test: ## run all tests, or those of ARGS (TARGET=…: for a target whose programs run on this machine)
-	cargo test --locked $(FOR_TARGET) $(ARGS)
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked $(FOR_TARGET) $(ARGS)
 
 # Each of these tests documents its requirements and fails if one is missing. The cluster tests are not included.
 roottest: build ## tests that need root, a tool that may be missing (README.md lists them), or the release build
-	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked -- --ignored --skip one_seed --skip hunt --skip in_webassembly
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked -- --ignored --skip one_seed --skip hunt --skip in_webassembly $(addprefix --skip ,$(SKIP))
 
 check: lints ## check format, lints, docs and tests: all must pass before a commit
 	cargo fmt --check
