@@ -5,9 +5,8 @@ use super::head::Head;
 use super::inbox::Address;
 use super::output::{Exchange, Output};
 use super::reply::{Outcome, Reply};
-use super::request::{BodyState, Request, Work};
+use super::request::{BodyState, Client, Request, Work};
 use std::cell::RefCell;
-use std::net::SocketAddr;
 
 /// One call of the handler.
 pub(super) struct Call<'a> {
@@ -20,17 +19,20 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    /// `reserved`: the connection serves only this request.
     pub fn new(
         head: &'a Head<'a, 'a>,
         body: &'a [u8],
         body_state: BodyState,
         work: Option<Work>,
+        reserved: bool,
         tools: &Tools,
     ) -> Self {
+        let is_last = reserved || tools.stopping || body_state != BodyState::Complete;
         let exchange = Exchange {
             old: head.minor == 0,
             head_only: head.method == "HEAD",
-            keep_alive: head.keep_alive && !tools.stopping && body_state == BodyState::Complete,
+            keep_alive: head.keep_alive && !is_last,
         };
         Call {
             head,
@@ -43,8 +45,7 @@ impl<'a> Call<'a> {
 
     pub fn make(
         self,
-        remote: SocketAddr,
-        listener: usize,
+        client: &Client,
         slot: u32,
         output: &mut Output,
         tools: &mut Tools,
@@ -63,8 +64,7 @@ impl<'a> Call<'a> {
             head,
             body,
             body_state,
-            remote,
-            listener,
+            client,
             work: RefCell::new(work),
         };
         let mut outcome = Outcome::Silent;

@@ -22,9 +22,16 @@ pub struct Request<'a> {
     pub(super) head: &'a Head<'a, 'a>,
     pub(super) body: &'a [u8],
     pub(super) body_state: BodyState,
-    pub(super) remote: SocketAddr,
-    pub(super) listener: usize,
+    pub(super) client: &'a Client,
     pub(super) work: RefCell<Option<Work>>,
+}
+
+/// What is known of the client of a connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub remote: SocketAddr,
+    /// The index of the listener that accepted the connection.
+    pub listener: usize,
 }
 
 /// The handler's work so far, for a request that takes several turns.
@@ -110,12 +117,12 @@ impl<'a> Request<'a> {
 
     /// The client's address.
     pub fn remote(&self) -> SocketAddr {
-        self.remote
+        self.client.remote
     }
 
     /// The index of the listener, as given to [`HttpServer::open`](super::HttpServer::open), that accepted the connection.
     pub fn listener(&self) -> usize {
-        self.listener
+        self.client.listener
     }
 }
 
