@@ -463,7 +463,11 @@ fn a_batch_that_overwrote_an_entry_does_not_count_for_it() {
     bench.hear(TWO, 7, append(vec![noop(5, 1)], 1));
     bench.store();
     let core = bench.engine.core();
-    assert_eq!((core.stored(), core.applied()), (LogIndex(0), LogIndex(0)));
+    assert_eq!(
+        (core.stored(), core.applied()),
+        (LogIndex(0), LogIndex(0)),
+        "a report about a replaced entry counts for the entry that is not on disk"
+    );
     bench.store();
     let core = bench.engine.core();
     assert_eq!((core.stored(), core.applied()), (LogIndex(1), LogIndex(1)));
@@ -512,8 +516,12 @@ fn a_leader_whose_disk_hangs_steps_down_if_nobody_takes_over() {
     assert!(bench.engine.core().is_leader(), "a transfer has its time");
     bench.sent.clear();
     bench.tick_led(2 * ELECTION_TICKS);
-    assert!(bench.notes.contains(&Note::StepsDownSlowDisk));
-    assert!(!bench.engine.core().is_leader());
+    let noted = bench.notes.contains(&Note::StepsDownSlowDisk);
+    let leads = bench.engine.core().is_leader();
+    assert!(
+        noted && !leads,
+        "a leader that could not transfer its leadership steps down: noted {noted}, leads {leads}"
+    );
     assert!(
         bench
             .sent

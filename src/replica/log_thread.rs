@@ -171,7 +171,12 @@ mod tests {
             })
             .expect("it runs");
         };
-        let report = || reported.recv_timeout(PATIENCE).expect("a report");
+        let report = || {
+            let next = reported.recv_timeout(PATIENCE);
+            next.expect(
+                "a report about each batch: without one, the raft thread hands over no more",
+            )
+        };
         save(entries(1..=2, 10));
         assert!(matches!(report(), Report::Stored(_)));
         let mark = SnapshotMetadata {

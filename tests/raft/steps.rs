@@ -195,7 +195,7 @@ fn a_report_of_an_entry_that_went_and_came_back_is_not_believed_too_early() {
 
     // The report is about the first write of 2@1. The current 2@1 is after 2@2 in the queue.
     let _ = core.step(Input::Stored { position: at(2, 1) });
-    assert_eq!(core.stored(), LogIndex(0));
+    assert_eq!(core.stored(), LogIndex(0), "the term may not be stored yet");
     let again = core.step(append(TWO, 3, at(1, 1), vec![entry(2, 1)]));
     assert_eq!(
         (acks(&again.send_now), acks(&again.send_stored)),

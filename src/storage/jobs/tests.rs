@@ -71,7 +71,10 @@ fn a_snapshot_supersedes_entries_and_not_the_newest_hard_state() {
     let done = jobs.install(&mark, finish, &mut out);
     done.expect("there is room");
     let [Report::Installed(_), Report::Stored(batches)] = &out.0[..] else {
-        panic!("{} reports", out.0.len())
+        panic!(
+            "{} reports: the hard state is not stored, or nothing is reported",
+            out.0.len()
+        )
     };
     let [stored] = &batches[..] else {
         panic!("{batches:?}")
