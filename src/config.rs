@@ -13,8 +13,9 @@
 //!
 //! A message uses the reference's wording, if the reference has one. A second line says what to type.
 //!
-//! A flag that only concerns the v3 API is accepted with a warning. A flag that a user would miss (TLS, discovery, a
-//! proxy, a config file) is refused, not ignored.
+//! A flag that only concerns the v3 API is accepted with a warning. Its value is checked
+//! nevertheless, because etcd refuses wrong ones. A flag that a user would miss (TLS, discovery, a proxy, a config file)
+//! is refused, not ignored.
 //!
 //! The flags for the very first start (`--initial-*`) are checked by [`check_first_start`]. The caller skips that
 //! check if the data directory already contains a member.
@@ -22,6 +23,7 @@
 mod first_start;
 mod flags;
 mod help;
+mod ignored;
 mod values;
 
 use std::ffi::OsString;
@@ -189,12 +191,14 @@ impl Config {
         stop_to_print(&Values::new(&given))?;
         flags::read_env(&mut given, env)
             .map_err(|misuse| Stop::verify(&misuse.message, &misuse.hint))?;
+        let values = Values::new(&given);
+        ignored::check_kinds(&values)?;
         let mut config = read(&given)?;
         check_strays(&given)?;
-        let values = Values::new(&given);
         refuse(&values)?;
         check(&config)?;
         check_advertised(&values)?;
+        ignored::check_meanings(&values)?;
         config.warnings.extend(warnings(&config, &values)?);
         Ok(config)
     }
@@ -439,7 +443,7 @@ fn refuse(values: &Values) -> Result<(), Stop> {
         };
         let asked = match flag.kind {
             Kind::Bool => values.boolean(flag.name)?,
-            Kind::Text => values.is_given(flag.name) && values.text(flag.name) != flag.default,
+            _ => values.is_given(flag.name) && values.text(flag.name) != flag.default,
         };
         let asked = asked && !is_stderr(flag.name, values);
         if asked {
@@ -630,7 +634,7 @@ fn warnings(config: &Config, values: &Values) -> Result<Vec<String>, Stop> {
         };
         let is_so_anyway = match flag.kind {
             Kind::Bool => values.boolean(flag.name)?.to_string() == flag.default,
-            Kind::Text => false,
+            _ => false,
         };
         if !is_so_anyway {
             warnings.push(format!("--{} has no effect: {why}", flag.name));

@@ -153,6 +153,11 @@ fn flags_without_effect() {
 }
 
 #[test]
+fn ignored_values() {
+    transcript("ignored-values");
+}
+
+#[test]
 fn first_start() {
     transcript("first-start");
 }

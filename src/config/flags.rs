@@ -11,11 +11,21 @@ use std::ffi::{OsStr, OsString};
 
 use getopts::{Fail, HasArg, Occur, Options, ParsingStyle};
 
-/// Whether a flag takes a value.
+/// The values that a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// Any text. Flags with an effect are parsed where they are read.
     Text,
+    /// The only kind that may stand without a value.
     Bool,
+    /// A whole number of 64 bits with a sign.
+    Int,
+    /// A whole number of 64 bits without a sign.
+    Uint,
+    /// A whole number of 32 bits without a sign.
+    Uint32,
+    /// A time with units, such as `1m30s`.
+    Duration,
 }
 
 /// How this server treats a flag.
@@ -66,6 +76,17 @@ const fn boolean(
     }
 }
 
+/// A flag whose value is checked and has no effect.
+const fn ignored(name: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Flag {
+    Flag {
+        name,
+        kind,
+        default,
+        group: OTHER,
+        role: Warned(why),
+    }
+}
+
 use Role::{Gone, Ours, Refused, Warned};
 
 const MEMBER: &str = "Member";
@@ -82,6 +103,8 @@ const NO_DISCOVERY: &str = "discovery is not supported: list all members with --
 const NO_PROXY: &str = "proxy mode is not supported: connect clients to the members directly";
 const TO_STDERR: &str =
     "log lines go to stderr: omit the flag, and redirect them to a file with 2>>FILE";
+const CORRUPT: &str = "it compares the members' v3 keys, and there are none; the log and the snapshots here have \
+     checksums that are always verified";
 const PROXY_TIMES: &str = "proxy mode is not supported";
 
 /// All flags of the reference and our own, in the order of the help text.
@@ -334,42 +357,39 @@ pub(super) const FLAGS: &[Flag] = &[
         OTHER,
         Warned("discovery is not supported"),
     ),
-    text("proxy-failure-wait", "5000", OTHER, Warned(PROXY_TIMES)),
-    text(
-        "proxy-refresh-interval",
-        "30000",
-        OTHER,
-        Warned(PROXY_TIMES),
-    ),
-    text("proxy-dial-timeout", "1000", OTHER, Warned(PROXY_TIMES)),
-    text("proxy-write-timeout", "5000", OTHER, Warned(PROXY_TIMES)),
-    text("proxy-read-timeout", "0", OTHER, Warned(PROXY_TIMES)),
-    text("quota-backend-bytes", "0", OTHER, Warned(V3)),
-    text("backend-batch-interval", "", OTHER, Warned(V3)),
-    text("backend-batch-limit", "0", OTHER, Warned(V3)),
+    ignored("proxy-failure-wait", Kind::Uint, "5000", PROXY_TIMES),
+    ignored("proxy-refresh-interval", Kind::Uint, "30000", PROXY_TIMES),
+    ignored("proxy-dial-timeout", Kind::Uint, "1000", PROXY_TIMES),
+    ignored("proxy-write-timeout", Kind::Uint, "5000", PROXY_TIMES),
+    ignored("proxy-read-timeout", Kind::Uint, "0", PROXY_TIMES),
+    ignored("quota-backend-bytes", Kind::Int, "0", V3),
+    ignored("backend-batch-interval", Kind::Duration, "100ms", V3),
+    ignored("backend-batch-limit", Kind::Int, "0", V3),
     text("backend-bbolt-freelist-type", "map", OTHER, Warned(V3)),
-    text("max-txn-ops", "128", OTHER, Warned(V3)),
-    text(
+    ignored("max-txn-ops", Kind::Uint, "128", V3),
+    ignored(
         "max-request-bytes",
+        Kind::Uint,
         "1572864",
-        OTHER,
-        Warned("a v2 request may be up to 10 MiB"),
+        "a v2 request may be up to 10 MiB",
     ),
-    text("max-concurrent-streams", "", OTHER, Warned(V3)),
+    ignored("max-concurrent-streams", Kind::Uint32, "4294967295", V3),
     boolean("enable-grpc-gateway", "true", OTHER, Warned(V3)),
-    text("grpc-keepalive-min-time", "5s", OTHER, Warned(V3)),
-    text("grpc-keepalive-interval", "2h", OTHER, Warned(V3)),
-    text("grpc-keepalive-timeout", "20s", OTHER, Warned(V3)),
+    ignored("grpc-keepalive-min-time", Kind::Duration, "5s", V3),
+    ignored("grpc-keepalive-interval", Kind::Duration, "2h", V3),
+    ignored("grpc-keepalive-timeout", Kind::Duration, "20s", V3),
     text("auto-compaction-retention", "0", OTHER, Warned(V3)),
     text("auto-compaction-mode", "periodic", OTHER, Warned(V3)),
     text("auth-token", "simple", OTHER, Warned(V3)),
-    text("auth-token-ttl", "300", OTHER, Warned(V3)),
-    text("bcrypt-cost", "10", OTHER, Warned(V3)),
+    ignored("auth-token-ttl", Kind::Uint, "300", V3),
+    ignored("bcrypt-cost", Kind::Uint, "10", V3),
     boolean(
         "enable-pprof",
         "false",
         OTHER,
-        Warned("there is no Go runtime to profile"),
+        Refused(
+            "there is no Go runtime to profile: omit the flag, and use perf record -p PID and /metrics",
+        ),
     ),
     text(
         "metrics",
@@ -398,9 +418,14 @@ pub(super) const FLAGS: &[Flag] = &[
         "experimental-initial-corrupt-check",
         "false",
         OTHER,
-        Warned(V3),
+        Warned(CORRUPT),
     ),
-    text("experimental-corrupt-check-time", "0s", OTHER, Warned(V3)),
+    ignored(
+        "experimental-corrupt-check-time",
+        Kind::Duration,
+        "0s",
+        CORRUPT,
+    ),
     text("experimental-enable-v2v3", "", OTHER, Warned(V3)),
     text(
         "experimental-backend-bbolt-freelist-type",
@@ -420,29 +445,24 @@ pub(super) const FLAGS: &[Flag] = &[
         OTHER,
         Warned(V3),
     ),
-    text(
-        "experimental-compaction-batch-limit",
-        "1000",
-        OTHER,
-        Warned(V3),
-    ),
+    ignored("experimental-compaction-batch-limit", Kind::Int, "1000", V3),
     boolean(
         "experimental-peer-skip-client-san-verification",
         "false",
         OTHER,
         Warned(V3),
     ),
-    text(
+    ignored(
         "experimental-watch-progress-notify-interval",
+        Kind::Duration,
         "10m",
-        OTHER,
-        Warned(V3),
+        V3,
     ),
-    text(
+    ignored(
         "experimental-warning-apply-duration",
+        Kind::Duration,
         "100ms",
-        OTHER,
-        Warned(V3),
+        V3,
     ),
 ];
 
@@ -516,8 +536,8 @@ fn options() -> Options {
         .parsing_style(ParsingStyle::StopAtFirstFree);
     for flag in FLAGS {
         let has_arg = match flag.kind {
-            Kind::Text => HasArg::Yes,
             Kind::Bool => HasArg::Maybe, // a long flag never takes the next word
+            _ => HasArg::Yes,
         };
         // A name of one character is a short flag for getopts. Both kinds work with one dash or two.
         let (short, long) = match flag.name {

@@ -4,7 +4,7 @@
 //! start (status 1). Both messages use the reference's words and have a hint what to type.
 
 use super::Stop;
-use super::flags::{self, Given, Kind, Source};
+use super::flags::{self, Flag, Given, Kind, Source};
 use crate::go;
 use crate::urls::Url;
 
@@ -22,6 +22,11 @@ impl<'a> Values<'a> {
         self.given
             .get(name)
             .is_some_and(|(value, _)| !value.is_empty())
+    }
+
+    /// Whether the flag is given, even with an empty value.
+    pub fn has_value(&self, name: &str) -> bool {
+        self.given.get(name).is_some()
     }
 
     /// The given value or the default. `--flag=''` gives an empty text.
@@ -51,10 +56,33 @@ impl<'a> Values<'a> {
     }
 
     pub fn uint(&self, name: &str) -> Result<u64, Stop> {
-        go::unsigned(self.text(name)).map_err(|_| {
-            let hint = format!("type a whole number, such as --{name}={}", default(name));
-            self.bad(name, "parse error", &hint)
-        })
+        go::unsigned(self.text(name)).map_err(|why| self.not_a_number(name, why))
+    }
+
+    fn not_a_number(&self, name: &str, why: &str) -> Stop {
+        let hint = format!("type a whole number, such as --{name}={}", default(name));
+        self.bad(name, why, &hint)
+    }
+
+    /// Checks a value that has no effect. A script that sets it finds its mistakes as with etcd.
+    pub fn check_kind(&self, flag: &Flag) -> Result<(), Stop> {
+        let (name, text) = (flag.name, self.text(flag.name));
+        match flag.kind {
+            Kind::Text => Ok(()),
+            Kind::Bool => self.boolean(name).map(|_| ()),
+            Kind::Int => go::signed(text)
+                .map(|_| ())
+                .map_err(|why| self.not_a_number(name, why)),
+            Kind::Uint => self.uint(name).map(|_| ()),
+            Kind::Uint32 => match self.uint(name)? {
+                number if number <= u64::from(u32::MAX) => Ok(()),
+                _ => Err(self.not_a_number(name, "value out of range")),
+            },
+            Kind::Duration => go::duration(text).map(|_| ()).map_err(|why| {
+                let hint = format!("type a time, such as --{name}={}", default(name));
+                self.bad(name, why, &hint)
+            }),
+        }
     }
 
     /// Parses a whole number, and optionally a second one after a comma.
