@@ -2,11 +2,12 @@
 //!
 //! A member's id follows from its peer URLs. A wiped node that returns with its old flags would therefore have its old
 //! id and an empty log. The other members would see a member that has forgotten what it confirmed. The random
-//! *incarnation* distinguishes the two.
+//! *incarnation* distinguishes the two. The module [`ids`] computes ids.
+
+pub mod ids;
 
 use crate::config::Config;
 use crate::engine::members::{Member, Members, Published};
-use crate::ids;
 use crate::raft::NodeId;
 use crate::urls::Url;
 use serde::{Deserialize, Serialize};

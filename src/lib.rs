@@ -22,10 +22,9 @@
 //! | 1 | [`raft`] | consensus as a pure value: input in, output out |
 //! | 1 | [`tree`] | the key tree as a pure value: commands in, events or API errors out |
 //! | 2 | [`engine`] | one member as a pure value: events in, effects out |
-//! | 2 | [`ids`] | ids of members and clusters |
 //! | 2 | [`wal`] | records, mapped segments, recovery, snapshot files, the `Disk` trait |
 //! | 2 | [`watch`] | the newest view of the tree, and the watchers that wait for the next |
-//! | 3 | [`identity`] | the cluster and the member that a data directory belongs to |
+//! | 3 | [`identity`] | ids of members and clusters; the cluster and the member that a data directory belongs to |
 //! | 3 | [`storage`] | what the WAL and snapshot threads do, without the threads |
 //! | 4 | [`replica`] | the raft, WAL and snapshot threads around an engine |
 //! | 4 | [`sim`] | whole clusters under a seeded scheduler |
@@ -65,8 +64,6 @@ pub mod histogram;
 pub mod http1;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod identity;
-#[cfg(not(target_arch = "wasm32"))]
-pub mod ids;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod logging;
 #[cfg(not(target_arch = "wasm32"))]

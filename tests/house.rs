@@ -19,7 +19,7 @@ const LAYERS: [&[&str]; 11] = [
         "varint",
     ],
     &["config", "dial", "http1", "systemd", "raft", "tree"],
-    &["engine", "ids", "wal", "watch"],
+    &["engine", "wal", "watch"],
     &["identity", "storage"],
     &["replica", "sim"],
     &["peer"],

@@ -11,7 +11,7 @@ use super::Stop;
 use super::command::Run;
 use crate::backup;
 use crate::engine::members::Member;
-use crate::ids;
+use crate::identity::ids;
 use crate::tree::Census;
 
 /// The contents of a file that a node accepts.

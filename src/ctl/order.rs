@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::globals::base64;
 use crate::engine::entry::{self, Order};
 use crate::engine::members::Member;
-use crate::ids::hex;
+use crate::identity::ids::hex;
 use crate::raft::{Change, ChangeKind, Payload};
 use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Stamp};
 

@@ -11,7 +11,7 @@ use super::snapshot::file_argument;
 use super::wal::held;
 use crate::backup::{self, BUMP_MAX, BackupError, Made, Place};
 use crate::config::Config;
-use crate::ids;
+use crate::identity::ids;
 
 const BUMP_INDEX: Opt = Opt::number(
     &["bump-index"],

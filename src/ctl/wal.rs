@@ -19,7 +19,7 @@ use super::Stop;
 use super::args::Opt;
 use super::command::{Command, HELP, Run};
 use super::wal_dump;
-use crate::ids::hex;
+use crate::identity::ids::hex;
 use crate::node::{Inspected, Refusal, inspect};
 use crate::tree::Census;
 use crate::wal::{RealDisk, segments};

@@ -16,7 +16,7 @@ use super::args::Opt;
 use super::command::{Command, HELP, Run};
 use super::order::{self, Fields};
 use super::wal::{Place, WAL_DIR};
-use crate::ids::hex;
+use crate::identity::ids::hex;
 use crate::node::inspect;
 use crate::raft::{HardState, Position};
 use crate::wal::{Clock, Content, Dump, Dumped, Line, RealDisk, Survivors, WalError, segments};

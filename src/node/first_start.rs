@@ -8,8 +8,7 @@
 use super::random;
 use crate::config::{self, ClusterState, Config, Stop};
 use crate::engine::members::Members;
-use crate::identity::Identity;
-use crate::ids;
+use crate::identity::{Identity, ids};
 use crate::peer::listing::{Listed, MemberList, ask};
 use crate::urls::Url;
 

@@ -3,7 +3,7 @@
 use super::common::{Common, Peer};
 use super::handshake::{CLUSTER, Greeting, INCARNATION, LINK_PATH, PROOF, PROTOCOL, REMOVED};
 use super::resources::Held;
-use crate::ids;
+use crate::identity::ids;
 use crate::raft::{NodeId, Term};
 use crate::urls::{Scheme, Url};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

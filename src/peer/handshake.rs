@@ -45,7 +45,7 @@ use super::frame::VERSION;
 use super::table::Known;
 use crate::engine::entry::{FIRST_FORMAT, FORMAT};
 use crate::http1::{Answer, Request};
-use crate::ids;
+use crate::identity::ids;
 use crate::raft::{NodeId, Term};
 use crate::urls::Url;
 use std::fmt;

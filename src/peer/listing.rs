@@ -9,7 +9,7 @@
 use super::common::Common;
 use crate::dial;
 use crate::engine::members::Member;
-use crate::ids;
+use crate::identity::ids;
 use crate::raft::NodeId;
 use crate::urls::Url;
 use serde::Deserialize;

@@ -8,7 +8,7 @@ use crate::api::answer::{self, ClusterId};
 use crate::api::cors::Grant;
 use crate::engine::members::{Member, MemberError};
 use crate::http1::{BodyState, Outbox, Reply, Request, Ticket};
-use crate::ids;
+use crate::identity::ids;
 use crate::raft::NodeId;
 use crate::replica::{Done, Effect, Failure, Waiter};
 use crate::tree::json;
