@@ -20,6 +20,7 @@
 //! The flags for the very first start (`--initial-*`) are checked by [`check_first_start`]. The caller skips that
 //! check if the data directory already contains a member.
 
+mod allowed;
 mod first_start;
 mod flags;
 mod help;
@@ -32,11 +33,11 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::allowed::Allowed;
 pub use self::first_start::check_first_start;
 
 use self::flags::{FLAGS, Given, Kind, Misuse, Role};
 use self::values::Values;
-use crate::allowed::Allowed;
 use crate::logging::Format;
 use crate::urls::{Scheme, Url};
 

@@ -6,7 +6,6 @@
 //!
 //! | layer | module | content |
 //! |---|---|---|
-//! | 0 | [`allowed`] | names of hosts and origins that a server accepts |
 //! | 0 | [`go`] | numbers, truth values and times as Go reads them |
 //! | 0 | [`guide`] | pages for operators: what to do when something is broken |
 //! | 0 | [`histogram`] | histograms of durations |
@@ -42,8 +41,6 @@
 
 #![warn(missing_docs)]
 
-#[cfg(not(target_arch = "wasm32"))]
-pub mod allowed;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod api;
 #[cfg(not(target_arch = "wasm32"))]

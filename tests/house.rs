@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 /// Modules by layer. A module imports only from layers below its own, without exceptions.
 const LAYERS: [&[&str]; 11] = [
     &[
-        "allowed",
         "go",
         "guide",
         "histogram",

@@ -4,7 +4,7 @@
 //! names another authority than its `Host` is refused, unless `--cors` allows that origin. Requests without `Origin`
 //! are not affected: curl and client libraries send none.
 
-use crate::allowed::Allowed;
+use crate::config::Allowed;
 use crate::http1::{Answer, Request};
 
 const METHODS: &str = "POST, GET, OPTIONS, PUT, DELETE";

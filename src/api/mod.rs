@@ -70,7 +70,7 @@ pub struct Api {
     /// `--cors`: the origins whose web pages may read responses and write.
     pub cors: Cors,
     /// `--host-whitelist`: a request with another Host gets 421.
-    pub hosts: crate::allowed::Allowed,
+    pub hosts: crate::config::Allowed,
     /// Set at the start; shown in `/v2/stats/self` and `/debug/vars`.
     pub info: Info,
     /// This member's own counts. A restart resets them.
@@ -201,7 +201,7 @@ impl Api {
 
     /// Returns 421 for a Host that `--host-whitelist` does not contain.
     fn refuse_host(&self, request: &Request<'_>) -> Option<Answer> {
-        if self.hosts == crate::allowed::Allowed::Anybody {
+        if self.hosts == crate::config::Allowed::Anybody {
             return None;
         }
         let host = request.authority();
