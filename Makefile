@@ -68,7 +68,7 @@ run: build ## run one node on 127.0.0.1:2379, data in ./default.etcd or DATA_DIR
 	  --listen-client-urls '$(CLIENT_URL)' --advertise-client-urls '$(CLIENT_URL)' \
 	  --listen-peer-urls '$(PEER_URL)' --initial-advertise-peer-urls '$(PEER_URL)' $(FLAGS)
 
-# These targets call the script src/cluster/run, which documents the cluster. make passes the variables on, and the
+# These targets call the script src/scripts/run, which documents the cluster. make passes the variables on, and the
 # script reads them. make must call the script without a shell in between: Ctrl-C would end that shell before the
 # script.
 cluster: build ## run three nodes and show their logs in colours, until Ctrl-C (N=5, BASE_PORT=…, CLUSTER_DIR=…, DETACH=yes)
@@ -81,11 +81,11 @@ wipe: ## delete a node's data and add it again as a new member (NODE=2)
 add: ## add one more member and start it
 stop: ## stop all its nodes; the data stays
 cluster status kill pause resume restart wipe add stop:
-	@src/cluster/run $@
+	@src/scripts/run $@
 status restart wipe add: $(EDGETCD) $(EDGETCDCTL)
 
 demo: build ## two minutes: a leader dies, a follower hangs, a node is added (DEMO_PACE=0: no pauses for the reader)
-	@src/cluster/demo
+	@src/scripts/demo
 
 # Many tests wait for a timeout and not for a processor, so more of them run at the same time than there are cores.
 test: ## run all tests, or those of ARGS (TARGET=…: for a target whose programs run on this machine)
