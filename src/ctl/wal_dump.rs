@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::Stop;
 use super::args::Opt;
 use super::command::{Command, HELP, Run};
-use super::order::{self, Fields};
+use super::payload::{self, Fields};
 use super::wal::{Place, WAL_DIR};
 use crate::identity::ids::hex;
 use crate::node::inspect;
@@ -279,7 +279,7 @@ impl<W: Write> Printer<W> {
         }
         let what = match content {
             Content::Entry { position, payload } => {
-                format!("entry {position} {}", order::text(payload, self.full))
+                format!("entry {position} {}", payload::text(payload, self.full))
             }
             _ => line.what.clone(),
         };

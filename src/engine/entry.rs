@@ -26,7 +26,7 @@
 
 use super::members::{Member, Published};
 use crate::raft::{Change, ChangeKind, NodeId, Payload};
-use crate::tree::{Action, ClusterTime, Command, EXPIRED_AT_ONCE, Stamp, WallTime};
+use crate::tree::{self, Action, ClusterTime, EXPIRED_AT_ONCE, Stamp, WallTime};
 
 /// Length of the part before the tag or the body.
 pub const HEAD_BYTES: usize = 17;
@@ -56,9 +56,9 @@ const TAG_BYTES: usize = 8;
 
 /// A decoded command.
 #[derive(Debug)]
-pub enum Order {
+pub enum Command {
     /// A client's write.
-    Tree(Command),
+    Tree(tree::Command),
     /// Expires nodes that are due at the stamp's cluster time, at most this many.
     Expire(usize),
     /// A member publishes its name, client URLs and incarnation.
@@ -80,7 +80,7 @@ pub enum Order {
 pub struct Malformed(pub String);
 
 /// Encodes a client's write, without its stamp.
-pub fn tree(command: &Command) -> Vec<u8> {
+pub fn tree(command: &tree::Command) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD_BYTES + TAG_BYTES + 64 + command.value.len());
     bytes.push(TREE);
     bytes.resize(HEAD_BYTES, 0);
@@ -150,8 +150,8 @@ pub fn is_publish(bytes: &[u8]) -> bool {
 /// Whether a command can only remove keys. It needs space for itself in the log, and frees the space of the removed
 /// keys.
 pub fn removes(bytes: &[u8]) -> bool {
-    let action = decode(bytes).map(|(_, order)| match order {
-        Order::Tree(command) => Some(command.action),
+    let action = decode(bytes).map(|(_, command)| match command {
+        Command::Tree(command) => Some(command.action),
         _ => None,
     });
     matches!(
@@ -212,7 +212,7 @@ pub fn stamp(bytes: &mut [u8], stamp: Stamp) {
 
 /// Adds a tag to a command without one.
 pub fn put_tag(bytes: &mut Vec<u8>, tag: u64) {
-    assert_eq!(bytes[0] & TAGGED, 0, "an order is tagged once");
+    assert_eq!(bytes[0] & TAGGED, 0, "a command is tagged once");
     bytes[0] |= TAGGED;
     bytes.splice(HEAD_BYTES..HEAD_BYTES, tag.to_le_bytes());
 }
@@ -237,7 +237,7 @@ pub fn tag(bytes: &[u8]) -> Option<u64> {
 ///
 /// # Errors
 /// [`Malformed`] describes what is wrong with the bytes.
-pub fn decode(bytes: &[u8]) -> Result<(Stamp, Order), Malformed> {
+pub fn decode(bytes: &[u8]) -> Result<(Stamp, Command), Malformed> {
     let (kind, stamp, body) = split(bytes)?;
     Ok((stamp, decode_body(kind, body)?))
 }
@@ -283,15 +283,15 @@ pub fn check(payload: &Payload) -> Result<(), Malformed> {
 fn check_command(bytes: &[u8]) -> Result<(), Malformed> {
     let (kind, stamp, body) = split(bytes)?;
     check_time(stamp)?;
-    let order = match kind {
+    let command = match kind {
         TREE => {
-            return Command::check(body)
+            return tree::Command::check(body)
                 .map_err(|error| Malformed(format!("tree command: {error:?}")));
         }
         kind => decode_body(kind, body)?,
     };
-    match order {
-        Order::Add(_) | Order::Remove(_) => {
+    match command {
+        Command::Add(_) | Command::Remove(_) => {
             Err(Malformed("a change of the members as a command".into()))
         }
         _ => Ok(()),
@@ -304,11 +304,11 @@ fn check_change(change: &Change) -> Result<(), Malformed> {
     if change.kind == ChangeKind::Promote {
         return Ok(());
     }
-    let (stamp, order) = decode(&change.context)?;
+    let (stamp, command) = decode(&change.context)?;
     check_time(stamp)?;
-    let fits = match (change.kind, order) {
-        (ChangeKind::AddLearner, Order::Add(member)) => member.id == change.node.0,
-        (ChangeKind::Remove, Order::Remove(node)) => node == change.node,
+    let fits = match (change.kind, command) {
+        (ChangeKind::AddLearner, Command::Add(member)) => member.id == change.node.0,
+        (ChangeKind::Remove, Command::Remove(node)) => node == change.node,
         _ => false,
     };
     let misfit = || Malformed("a change whose context describes another change".into());
@@ -323,39 +323,40 @@ pub fn check_time(stamp: Stamp) -> Result<(), Malformed> {
     }
 }
 
-fn decode_body(kind: u8, body: &[u8]) -> Result<Order, Malformed> {
+fn decode_body(kind: u8, body: &[u8]) -> Result<Command, Malformed> {
     Ok(match kind {
-        TREE => Order::Tree(
-            Command::decode(body).map_err(|error| Malformed(format!("tree command: {error:?}")))?,
+        TREE => Command::Tree(
+            tree::Command::decode(body)
+                .map_err(|error| Malformed(format!("tree command: {error:?}")))?,
         ),
-        EXPIRE => Order::Expire(EXPIRED_AT_ONCE),
+        EXPIRE => Command::Expire(EXPIRED_AT_ONCE),
         EXPIRE_SOME => {
             let most = <[u8; 4]>::try_from(body).map(u32::from_le_bytes).ok();
             let most = most.and_then(|most| usize::try_from(most).ok());
             let sound = most.filter(|most| (1..=EXPIRED_AT_ONCE).contains(most));
             let misfit = || Malformed("an expiry of no number, or of too many".into());
-            Order::Expire(sound.ok_or_else(misfit)?)
+            Command::Expire(sound.ok_or_else(misfit)?)
         }
-        PUBLISH => Order::Publish(from_json(body)?),
-        TIME => Order::Time,
-        UPDATE => Order::Update(from_json(body)?),
-        ADD => Order::Add(from_json(body)?),
+        PUBLISH => Command::Publish(from_json(body)?),
+        TIME => Command::Time,
+        UPDATE => Command::Update(from_json(body)?),
+        ADD => Command::Add(from_json(body)?),
         REMOVE => {
             let id = <[u8; 8]>::try_from(body)
                 .map_err(|_| Malformed(format!("an id of {} bytes", body.len())))?;
-            Order::Remove(NodeId(u64::from_le_bytes(id)))
+            Command::Remove(NodeId(u64::from_le_bytes(id)))
         }
         LATER => return decode_later(body),
         kind => return Err(Malformed(format!("no command has kind {kind}"))),
     })
 }
 
-fn decode_later(body: &[u8]) -> Result<Order, Malformed> {
+fn decode_later(body: &[u8]) -> Result<Command, Malformed> {
     let format = body.first_chunk::<FORMAT_BYTES>();
     let format = format.map(|format| u16::from_le_bytes(*format));
     match format {
         Some(format) if format > FORMAT => Err(Malformed(needs_format(format))),
-        Some(format) if format > FIRST_FORMAT => Ok(Order::NextFormat),
+        Some(format) if format > FIRST_FORMAT => Ok(Command::NextFormat),
         _ => Err(Malformed("a kind without a later format".into())),
     }
 }
@@ -379,7 +380,7 @@ mod tests {
     #[test]
     fn an_expiry_says_how_many_keys_it_may_take() {
         let most = |bytes: &[u8]| match decode(bytes) {
-            Ok((_, Order::Expire(most))) => Some(most),
+            Ok((_, Command::Expire(most))) => Some(most),
             _ => None,
         };
         assert_eq!(most(&expire()), Some(EXPIRED_AT_ONCE));

@@ -27,7 +27,7 @@ const MESSAGE_BYTES: usize = 256 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// An entry of the log.
-    Order,
+    Command,
     /// A membership change.
     Change,
 }
@@ -55,7 +55,7 @@ struct Forward<T> {
 }
 
 struct Open<T> {
-    order: Arc<[u8]>,
+    command: Arc<[u8]>,
     caller: Option<T>,
 }
 
@@ -83,24 +83,24 @@ impl<T> Forwards<T> {
         latest: Monotonic,
     ) -> Vec<PeerMessage> {
         let mut messages = Vec::new();
-        let (mut orders, mut bytes) = (Vec::new(), 0);
+        let (mut commands, mut bytes) = (Vec::new(), 0);
         for write in writes {
-            let order = self.note(kind, write, term, latest);
-            bytes += order.len();
-            orders.push(order);
+            let command = self.note(kind, write, term, latest);
+            bytes += command.len();
+            commands.push(command);
             if kind == Kind::Change || bytes >= MESSAGE_BYTES {
-                messages.push(self.peer_message(kind, term, std::mem::take(&mut orders)));
+                messages.push(self.peer_message(kind, term, std::mem::take(&mut commands)));
                 bytes = 0;
             }
         }
-        if !orders.is_empty() {
-            messages.push(self.peer_message(kind, term, orders));
+        if !commands.is_empty() {
+            messages.push(self.peer_message(kind, term, commands));
         }
         messages
     }
 
     /// The message for the commands that were just recorded. The next message gets another number.
-    fn peer_message(&mut self, kind: Kind, term: Term, orders: Vec<Arc<[u8]>>) -> PeerMessage {
+    fn peer_message(&mut self, kind: Kind, term: Term, commands: Vec<Arc<[u8]>>) -> PeerMessage {
         let number = self.next_number;
         assert!(
             number < 1 << 63,
@@ -108,15 +108,15 @@ impl<T> Forwards<T> {
         );
         self.next_number += 1;
         match kind {
-            Kind::Order => PeerMessage::Forward {
+            Kind::Command => PeerMessage::Forward {
                 number,
                 term,
-                orders,
+                commands,
             },
             Kind::Change => PeerMessage::Change {
                 number,
                 term,
-                order: orders.concat(),
+                command: commands.concat(),
             },
         }
     }
@@ -135,10 +135,10 @@ impl<T> Forwards<T> {
         );
         self.next_tag = self.next_tag.wrapping_add(1);
         entry::put_tag(&mut bytes, tag);
-        let order: Arc<[u8]> = Arc::from(bytes);
+        let command: Arc<[u8]> = Arc::from(bytes);
         self.callers += usize::from(caller.is_some());
         let open = Open {
-            order: order.clone(),
+            command: command.clone(),
             caller,
         };
         self.waiting.push_back(Forward {
@@ -150,7 +150,7 @@ impl<T> Forwards<T> {
             open: Some(open),
         });
         self.open += 1;
-        order
+        command
     }
 
     /// An entry with this tag is applied. Returns the caller of the command.
@@ -168,7 +168,7 @@ impl<T> Forwards<T> {
     pub fn not_taken(&mut self, number: u64) -> Vec<(Kind, Proposal<T>)> {
         let taken = self.take(|forward| forward.number == number);
         let write = |open: Open<T>, deadline| Proposal {
-            bytes: entry::without_tag(&open.order),
+            bytes: entry::without_tag(&open.command),
             caller: open.caller,
             deadline: Some(deadline),
         };
@@ -285,21 +285,23 @@ mod tests {
         Proposal::own(bytes)
     }
 
-    fn orders(peer_message: &PeerMessage) -> (u64, Vec<Arc<[u8]>>) {
+    fn commands(peer_message: &PeerMessage) -> (u64, Vec<Arc<[u8]>>) {
         match peer_message {
-            PeerMessage::Forward { number, orders, .. } => (*number, orders.clone()),
+            PeerMessage::Forward {
+                number, commands, ..
+            } => (*number, commands.clone()),
             other => panic!("{other:?} is no forward"),
         }
     }
 
     #[test]
-    fn an_order_is_known_by_its_tag_and_settled_once() {
+    fn a_command_is_known_by_its_tag_and_settled_once() {
         let (mut forwards, later) = (Forwards::new(u64::MAX), Monotonic(1 << 40));
-        let messages = forwards.send(Kind::Order, vec![write(1), write(2)], Term(3), later);
-        let (_, orders) = orders(&messages[0]);
-        let tags: Vec<u64> = orders
+        let messages = forwards.send(Kind::Command, vec![write(1), write(2)], Term(3), later);
+        let (_, commands) = commands(&messages[0]);
+        let tags: Vec<u64> = commands
             .iter()
-            .filter_map(|order| entry::tag(order))
+            .filter_map(|command| entry::tag(command))
             .collect();
         assert_eq!(tags, [u64::MAX, 0], "tags count round");
         assert_eq!(forwards.len(), 2);
@@ -316,23 +318,23 @@ mod tests {
         let (mut forwards, later) = (Forwards::new(7), Monotonic(1 << 40));
         let large = || Proposal::own(vec![1; MESSAGE_BYTES / 2]);
         let writes = vec![large(), large(), large(), write(1)];
-        let messages = forwards.send(Kind::Order, writes, Term(3), later);
+        let messages = forwards.send(Kind::Command, writes, Term(3), later);
         let sizes: Vec<usize> = messages
             .iter()
-            .map(|peer_message| orders(peer_message).1.len())
+            .map(|peer_message| commands(peer_message).1.len())
             .collect();
         assert_eq!(sizes, [2, 2]);
-        assert_eq!(forwards.not_taken(orders(&messages[0]).0).len(), 2);
+        assert_eq!(forwards.not_taken(commands(&messages[0]).0).len(), 2);
         assert_eq!(forwards.len(), 2);
     }
 
     #[test]
     fn what_was_not_taken_comes_back_as_it_was() {
         let (mut forwards, later) = (Forwards::new(7), Monotonic(1 << 40));
-        let first = forwards.send(Kind::Order, vec![write(1)], Term(3), later);
+        let first = forwards.send(Kind::Command, vec![write(1)], Term(3), later);
         let changes = forwards.send(Kind::Change, vec![write(2), write(3)], Term(3), later);
         assert_eq!(changes.len(), 2, "a change has a peer message of its own");
-        let back = forwards.not_taken(orders(&first[0]).0);
+        let back = forwards.not_taken(commands(&first[0]).0);
         assert_eq!(back.len(), 1);
         assert_eq!(back[0].1.bytes, write(1).bytes);
         assert!(forwards.not_taken(99).is_empty());
@@ -342,9 +344,9 @@ mod tests {
     #[test]
     fn a_newer_term_ends_those_of_the_terms_before() {
         let (mut forwards, now) = (Forwards::new(7), Monotonic(1 << 40));
-        forwards.send(Kind::Order, vec![write(1)], Term(3), now);
+        forwards.send(Kind::Command, vec![write(1)], Term(3), now);
         let messages = forwards.send(
-            Kind::Order,
+            Kind::Command,
             vec![write(2)],
             Term(4),
             now + Duration::from_secs(9),
@@ -353,6 +355,6 @@ mod tests {
         assert_eq!(forwards.len(), 1);
         forwards.expired(now);
         assert_eq!(forwards.len(), 1);
-        assert_eq!(forwards.not_taken(orders(&messages[0]).0).len(), 1);
+        assert_eq!(forwards.not_taken(commands(&messages[0]).0).len(), 1);
     }
 }

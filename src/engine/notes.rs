@@ -6,7 +6,7 @@
 //! and membership changes that are applied again after a restart, are `debug`.
 
 use super::Engine;
-use super::entry::{self, Order};
+use super::entry::{self, Command};
 use super::members::{Member, Members};
 use super::rules::Rules;
 use super::time::Monotonic;
@@ -545,15 +545,15 @@ impl<T, R: Rules> Engine<T, R> {
             _ => return None,
         };
         match entry::decode(command).ok()?.1 {
-            Order::Add(member) => Some(MemberChange::Added(member)),
-            Order::Remove(node) => {
+            Command::Add(member) => Some(MemberChange::Added(member)),
+            Command::Remove(node) => {
                 let known = self.state.members.get(node);
                 let name = known.map_or_else(String::new, |member| member.name.clone());
                 Some(MemberChange::Removed { node, name })
             }
-            Order::Update(member) => Some(MemberChange::Moved(member)),
-            Order::Publish(published) => Some(MemberChange::Published(published.member)),
-            Order::Tree(_) | Order::Expire(_) | Order::Time | Order::NextFormat => None,
+            Command::Update(member) => Some(MemberChange::Moved(member)),
+            Command::Publish(published) => Some(MemberChange::Published(published.member)),
+            Command::Tree(_) | Command::Expire(_) | Command::Time | Command::NextFormat => None,
         }
     }
 

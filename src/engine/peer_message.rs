@@ -35,7 +35,7 @@ pub enum PeerMessage {
         /// The term in which the sender expects the receiver to lead.
         term: Term,
         /// Commands in the encoding of [`super::entry`], with their tags and without a stamp.
-        orders: Vec<Arc<[u8]>>,
+        commands: Vec<Arc<[u8]>>,
     },
     /// Asks the leader to change the membership if it leads in this term. The leader replies if it did not.
     Change {
@@ -44,7 +44,7 @@ pub enum PeerMessage {
         /// As in [`PeerMessage::Forward`].
         term: Term,
         /// A membership command in the encoding of [`super::entry`].
-        order: Vec<u8>,
+        command: Vec<u8>,
     },
     /// Asks for the index from which a read is linearizable. Always answered.
     AskIndex {
@@ -114,24 +114,25 @@ impl PeerMessage {
             PeerMessage::Forward {
                 number,
                 term,
-                orders,
+                commands,
             } => {
                 begin(FORWARD, *number, out);
                 out.extend_from_slice(&term.0.to_le_bytes());
-                for order in orders {
-                    let length = u32::try_from(order.len()).expect("an order is far below 4 GiB");
+                for command in commands {
+                    let length =
+                        u32::try_from(command.len()).expect("a command is far below 4 GiB");
                     out.extend_from_slice(&length.to_le_bytes());
-                    out.extend_from_slice(order);
+                    out.extend_from_slice(command);
                 }
             }
             PeerMessage::Change {
                 number,
                 term,
-                order,
+                command,
             } => {
                 begin(CHANGE, *number, out);
                 out.extend_from_slice(&term.0.to_le_bytes());
-                out.extend_from_slice(order);
+                out.extend_from_slice(command);
             }
             PeerMessage::AskIndex { number } => begin(ASK_INDEX, *number, out),
             PeerMessage::Reply { number, verdict } => {
@@ -152,20 +153,20 @@ impl PeerMessage {
             RAFT => raft(Message::decode(rest)?, ClusterTime(number))?,
             FORWARD => {
                 let (term, rest) = term(rest)?;
-                let orders = orders(rest)?;
+                let commands = commands(rest)?;
                 PeerMessage::Forward {
                     number,
                     term,
-                    orders,
+                    commands,
                 }
             }
             CHANGE => {
-                let (term, order) = term(rest)?;
-                let order = order.to_vec();
+                let (term, command) = term(rest)?;
+                let command = command.to_vec();
                 PeerMessage::Change {
                     number,
                     term,
-                    order,
+                    command,
                 }
             }
             ASK_INDEX if rest.is_empty() => PeerMessage::AskIndex { number },
@@ -238,16 +239,16 @@ fn term(bytes: &[u8]) -> Result<(Term, &[u8]), Malformed> {
     number(bytes).map(|(term, rest)| (Term(term), rest))
 }
 
-fn orders(mut bytes: &[u8]) -> Result<Vec<Arc<[u8]>>, Malformed> {
-    let mut orders = Vec::new();
+fn commands(mut bytes: &[u8]) -> Result<Vec<Arc<[u8]>>, Malformed> {
+    let mut commands = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk() {
         let length = u32::from_le_bytes(*length) as usize;
-        let (order, rest) = rest.split_at_checked(length).ok_or(EARLY)?;
-        orders.push(Arc::from(order));
+        let (command, rest) = rest.split_at_checked(length).ok_or(EARLY)?;
+        commands.push(Arc::from(command));
         bytes = rest;
     }
     match bytes {
-        [] => Ok(orders),
+        [] => Ok(commands),
         _ => Err(EARLY),
     }
 }
@@ -276,12 +277,12 @@ mod tests {
             PeerMessage::Forward {
                 number: 1,
                 term: Term(2),
-                orders: [&[1, 2, 3][..], &[], &[4]].map(Arc::from).to_vec(),
+                commands: [&[1, 2, 3][..], &[], &[4]].map(Arc::from).to_vec(),
             },
             PeerMessage::Change {
                 number: 1,
                 term: Term(2),
-                order: vec![9; 40],
+                command: vec![9; 40],
             },
             PeerMessage::AskIndex { number: 8 },
         ];

@@ -56,13 +56,13 @@ impl<T, R: Rules> Engine<T, R> {
             PeerMessage::Forward {
                 number,
                 term,
-                orders,
-            } => self.take_forward(from, number, term, orders),
+                commands,
+            } => self.take_forward(from, number, term, commands),
             PeerMessage::Change {
                 number,
                 term,
-                order,
-            } => self.take_change(from, number, term, &order),
+                command,
+            } => self.take_change(from, number, term, &command),
             PeerMessage::AskIndex { number } => {
                 let id = self.reads.fresh_id();
                 self.asked.note(id, from, number);
@@ -92,16 +92,20 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     /// A follower's commands: appended in the term that they name, or refused.
-    fn take_forward(&mut self, from: NodeId, number: u64, term: Term, orders: Vec<Arc<[u8]>>) {
-        if !orders.iter().all(|order| self.may_forward(from, order)) {
+    fn take_forward(&mut self, from: NodeId, number: u64, term: Term, commands: Vec<Arc<[u8]>>) {
+        if !commands
+            .iter()
+            .all(|command| self.may_forward(from, command))
+        {
             self.note(Note::BadForward { from });
             return;
         }
-        let admitted = orders
+        let admitted = commands
             .iter()
-            .all(|order| self.admits(order) && self.is_understood(order));
-        let taken =
-            admitted && self.refusal(orders.len()).is_none() && self.append_forward(term, orders);
+            .all(|command| self.admits(command) && self.is_understood(command));
+        let taken = admitted
+            && self.refusal(commands.len()).is_none()
+            && self.append_forward(term, commands);
         if !taken || !self.rules.keeps(Rule::NotTakenMeansNotAppended) {
             self.reply_to_member(from, number, Verdict::NotTaken);
         }
@@ -110,11 +114,11 @@ impl<T, R: Rules> Engine<T, R> {
     /// Whether another member may have this command appended. The command must be valid when it is applied. A member
     /// may publish only its own data. Its incarnation is published once: another incarnation belongs to a process that
     /// has lost the data.
-    fn may_forward(&self, from: NodeId, order: &[u8]) -> bool {
-        use entry::Order;
-        match entry::decode(order) {
-            Ok((_, Order::Tree(_))) => true,
-            Ok((_, Order::Publish(published))) => {
+    fn may_forward(&self, from: NodeId, command: &[u8]) -> bool {
+        use entry::Command;
+        match entry::decode(command) {
+            Ok((_, Command::Tree(_))) => true,
+            Ok((_, Command::Publish(published))) => {
                 let known = self.state.members.incarnation(from);
                 published.member.id == from.0
                     && known.is_none_or(|known| known == published.incarnation)
@@ -123,11 +127,11 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    fn append_forward(&mut self, term: Term, orders: Vec<Arc<[u8]>>) -> bool {
+    fn append_forward(&mut self, term: Term, commands: Vec<Arc<[u8]>>) -> bool {
         let stamp = self.stamp();
-        let stamped = orders.into_iter().map(|mut order| {
-            entry::stamp(Arc::make_mut(&mut order), stamp);
-            order
+        let stamped = commands.into_iter().map(|mut command| {
+            entry::stamp(Arc::make_mut(&mut command), stamp);
+            command
         });
         let commands: Vec<Arc<[u8]>> = stamped.collect();
         let (term, count) = (Some(term), commands.len());
@@ -138,9 +142,9 @@ impl<T, R: Rules> Engine<T, R> {
         accepted.is_some()
     }
 
-    fn take_change(&mut self, from: NodeId, number: u64, term: Term, order: &[u8]) {
+    fn take_change(&mut self, from: NodeId, number: u64, term: Term, command: &[u8]) {
         let verdict = match self.refusal(0) {
-            None if term == self.core.term() => self.change(order),
+            None if term == self.core.term() => self.change(command),
             _ => Err(Unchanged::NotTaken),
         };
         match verdict {
@@ -167,7 +171,7 @@ impl<T, R: Rules> Engine<T, R> {
     pub(super) fn not_taken(&mut self, number: u64) {
         for (kind, proposal) in self.forwards.not_taken(number) {
             self.try_again(match kind {
-                Kind::Order => Request::Propose(proposal),
+                Kind::Command => Request::Propose(proposal),
                 Kind::Change => Request::Change(proposal),
             });
         }

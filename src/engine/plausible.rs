@@ -311,15 +311,15 @@ mod tests {
                 entry::tree(&command)
             })
         });
-        let orders = std::iter::once(entry::expire()).chain(commands);
-        for (step, mut order) in orders.enumerate() {
-            entry::stamp(&mut order, stamp);
+        let commands = std::iter::once(entry::expire()).chain(commands);
+        for (step, mut command) in commands.enumerate() {
+            entry::stamp(&mut command, stamp);
             let entry = Entry {
                 position: Position {
                     index: mark.position.index.after(step + 1),
                     ..mark.position
                 },
-                payload: Payload::Command(order.into()),
+                payload: Payload::Command(command.into()),
             };
             state.apply(&entry);
         }

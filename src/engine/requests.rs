@@ -98,7 +98,7 @@ impl<T, R: Rules> Engine<T, R> {
     pub(super) fn propose(&mut self, writes: Vec<Proposal<T>>) {
         match self.led_elsewhere() {
             _ if writes.is_empty() => {}
-            Some(leader) => self.forward(leader, Kind::Order, writes),
+            Some(leader) => self.forward(leader, Kind::Command, writes),
             None => self.append(writes),
         }
     }
@@ -232,11 +232,11 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     /// Appends a membership change, if it is allowed.
-    pub(super) fn change(&mut self, order: &[u8]) -> Result<Position, Unchanged> {
-        let change = self.may_change(order)?;
-        let mut order = order.to_vec();
-        entry::stamp(&mut order, self.stamp());
-        let context: Arc<[u8]> = Arc::from(order);
+    pub(super) fn change(&mut self, command: &[u8]) -> Result<Position, Unchanged> {
+        let change = self.may_change(command)?;
+        let mut command = command.to_vec();
+        entry::stamp(&mut command, self.stamp());
+        let context: Arc<[u8]> = Arc::from(command);
         let input = match change {
             Some((kind, node)) => Input::ProposeChange {
                 change: Change {
@@ -267,7 +267,7 @@ impl<T, R: Rules> Engine<T, R> {
     ///
     /// Members may be added while a minority is down. The reference refuses that. Here the new member has no vote
     /// before it has caught up, so it cannot cost the majority (hazard D11).
-    fn may_change(&self, order: &[u8]) -> Result<Option<(ChangeKind, NodeId)>, Unchanged> {
+    fn may_change(&self, command: &[u8]) -> Result<Option<(ChangeKind, NodeId)>, Unchanged> {
         let core = &self.core;
         // The table shows the applied state. It must contain all earlier changes, including those that an earlier
         // leader has acknowledged. Those are before the first entry of this term. The table need not contain everything
@@ -282,19 +282,19 @@ impl<T, R: Rules> Engine<T, R> {
             return Err(Unchanged::NotTaken);
         }
         let members = &self.state.members;
-        match entry::decode(order) {
-            Ok((_, entry::Order::Add(_)))
+        match entry::decode(command) {
+            Ok((_, entry::Command::Add(_)))
                 if self.settings.strict_changes && !core.membership().learners.is_empty() =>
             {
                 Err(MemberError::Unhealthy)
             }
-            Ok((_, entry::Order::Add(member))) => members
+            Ok((_, entry::Command::Add(member))) => members
                 .may_add(&member)
                 .map(|()| Some((ChangeKind::AddLearner, NodeId(member.id)))),
-            Ok((_, entry::Order::Remove(id))) => members
+            Ok((_, entry::Command::Remove(id))) => members
                 .may_remove(id)
                 .map(|()| Some((ChangeKind::Remove, id))),
-            Ok((_, entry::Order::Update(member))) => members.may_update(&member).map(|()| None),
+            Ok((_, entry::Command::Update(member))) => members.may_update(&member).map(|()| None),
             // A command of another version. It was decoded by the member that received it.
             _ => Err(MemberError::Unhealthy),
         }

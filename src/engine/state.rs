@@ -29,7 +29,7 @@
 //! | n | the members |
 //! | rest | the tree ([`tree::Encoder`]) |
 
-use super::entry::{self, Malformed, Order};
+use super::entry::{self, Command, Malformed};
 use super::members::{MemberError, Members};
 use super::plausible;
 use crate::raft::{ChangeKind, Entry, LogIndex, Payload};
@@ -112,16 +112,16 @@ impl State {
         );
         self.applied = index;
         match &entry.payload {
-            Payload::Command(bytes) => self.order(bytes),
+            Payload::Command(bytes) => self.command(bytes),
             // The leader promotes learners automatically. Only raft's own membership changes.
             Payload::Change(change) if change.kind == ChangeKind::Promote => Ok(Outcome::Quiet),
-            Payload::Change(change) => self.order(&change.context),
+            Payload::Change(change) => self.command(&change.context),
             Payload::Noop => Ok(Outcome::Quiet),
         }
     }
 
-    fn order(&mut self, bytes: &[u8]) -> Result<Outcome, Malformed> {
-        let (mut stamp, order) = entry::decode(bytes)?;
+    fn command(&mut self, bytes: &[u8]) -> Result<Outcome, Malformed> {
+        let (mut stamp, command) = entry::decode(bytes)?;
         let (asked, before) = (stamp.cluster, self.time);
         self.time = self.time.max(stamp.cluster);
         assert!(
@@ -133,16 +133,16 @@ impl State {
         // latest time in the log. Otherwise the key would expire early by the difference.
         stamp.cluster = self.time;
         let counted = entry::is_counted(bytes);
-        Ok(match order {
-            Order::Tree(command) => Outcome::Tree(self.tree.apply(&command, stamp)),
-            Order::Expire(most) => {
+        Ok(match command {
+            Command::Tree(command) => Outcome::Tree(self.tree.apply(&command, stamp)),
+            Command::Expire(most) => {
                 let all = self.tree.expire_some(asked, most);
                 Outcome::Expired {
                     is_cut: all.len() == most,
                     all,
                 }
             }
-            Order::Publish(published) => {
+            Command::Publish(published) => {
                 let founds = self.tree.index() == TreeIndex(0) && !self.members.any_published();
                 let is_new = self.members.publish(published);
                 let counted = counted && is_new;
@@ -151,21 +151,21 @@ impl State {
                 }
                 self.members_outcome(Ok(()), counted.then_some(&[Action::Set]), stamp.cluster)
             }
-            Order::Update(member) => {
+            Command::Update(member) => {
                 let updated = self.members.update(&member);
                 self.members_outcome(updated, counted.then_some(&[Action::Update]), stamp.cluster)
             }
-            Order::Add(member) => {
+            Command::Add(member) => {
                 self.members.add(member);
                 self.members_outcome(Ok(()), counted.then_some(&[Action::Create]), stamp.cluster)
             }
-            Order::Remove(id) => {
+            Command::Remove(id) => {
                 self.members.remove(id);
                 // The reference deletes the member, and records that its id must never be used again.
                 let actions = [Action::Delete, Action::Create];
                 self.members_outcome(Ok(()), counted.then_some(&actions), stamp.cluster)
             }
-            Order::Time | Order::NextFormat => Outcome::Quiet,
+            Command::Time | Command::NextFormat => Outcome::Quiet,
         })
     }
 

@@ -175,8 +175,8 @@ impl Bench {
                     self.sent.push((to, message.body));
                 }
                 other => {
-                    if let PeerMessage::Forward { orders, .. } = &other {
-                        self.forwarded += orders.len();
+                    if let PeerMessage::Forward { commands, .. } = &other {
+                        self.forwarded += commands.len();
                     }
                     self.asked.push((to, other));
                 }
@@ -362,12 +362,12 @@ impl Bench {
     /// Number of expiry entries with the disk.
     fn expiries(&self) -> usize {
         let entries = self.at_disk.iter().flat_map(|batch| &batch.entries);
-        let orders = entries.filter_map(|entry| match &entry.payload {
+        let commands = entries.filter_map(|entry| match &entry.payload {
             Payload::Command(bytes) => entry::decode(bytes).ok(),
             _ => None,
         });
-        orders
-            .filter(|(_, order)| matches!(order, entry::Order::Expire(_)))
+        commands
+            .filter(|(_, command)| matches!(command, entry::Command::Expire(_)))
             .count()
     }
 
@@ -943,7 +943,7 @@ fn what_only_members_may_say_is_taken_from_members_only() {
     let forward = PeerMessage::Forward {
         number: 1,
         term: Term(term),
-        orders: vec![command.into()],
+        commands: vec![command.into()],
     };
     for peer_message in [forward, PeerMessage::AskIndex { number: 2 }] {
         let messages = vec![peer_message];
@@ -1001,7 +1001,7 @@ fn a_member_publishes_for_itself_alone_and_one_incarnation() {
         let messages = vec![PeerMessage::Forward {
             number: 1,
             term: Term(bench.term()),
-            orders: vec![entry::publish(&published).into()],
+            commands: vec![entry::publish(&published).into()],
         }];
         let before = bench.last();
         bench.step(Event::Peers(vec![PeerEvent::Messages { from, messages }]));
@@ -1027,7 +1027,7 @@ fn a_copy_of_the_state_has_no_incarnations() {
     let messages = vec![PeerMessage::Forward {
         number: 1,
         term: Term(bench.term()),
-        orders: vec![entry::publish(&published).into()],
+        commands: vec![entry::publish(&published).into()],
     }];
     bench.step(Event::Peers(vec![PeerEvent::Messages {
         from: TWO,

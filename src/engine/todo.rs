@@ -116,12 +116,12 @@ impl<T, R: Rules> Engine<T, R> {
             return;
         }
         for entry in entries {
-            let order: &[u8] = match &entry.payload {
-                Payload::Command(order) => order,
+            let command: &[u8] = match &entry.payload {
+                Payload::Command(command) => command,
                 _ => &[],
             };
-            self.schedule.applied(order.len() + ENTRY_OVERHEAD);
-            if entry::is_update(order) {
+            self.schedule.applied(command.len() + ENTRY_OVERHEAD);
+            if entry::is_update(command) {
                 self.schedule.hurry();
             }
             let caller = self.caller_of(&entry);
@@ -166,12 +166,12 @@ impl<T, R: Rules> Engine<T, R> {
             true => self.pending.take(entry.position, &mut self.lost),
             false => self.pending.take_at(entry.position.index),
         };
-        let order = match &entry.payload {
+        let command = match &entry.payload {
             Payload::Command(bytes) => bytes,
             Payload::Change(change) => &change.context,
             Payload::Noop => return request,
         };
-        let forwarded = entry::tag(order).and_then(|tag| self.forwards.applied(tag));
+        let forwarded = entry::tag(command).and_then(|tag| self.forwards.applied(tag));
         forwarded.or(request)
     }
 

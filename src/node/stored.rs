@@ -2,7 +2,7 @@
 
 use super::{first_start, folders, force, inspect};
 use crate::config::{Config, Stop};
-use crate::engine::entry::{self, Order};
+use crate::engine::entry::{self, Command};
 use crate::engine::members::Members;
 use crate::engine::state::State;
 use crate::identity::Identity;
@@ -118,7 +118,7 @@ fn addresses(members: &Members, log: &crate::raft::StoredLog) -> Members {
     let mut members = members.clone();
     for change in &log.changes {
         if let Payload::Change(change) = &change.payload
-            && let Ok((_, Order::Add(member))) = entry::decode(&change.context)
+            && let Ok((_, Command::Add(member))) = entry::decode(&change.context)
         {
             members.add(member);
         }

@@ -171,11 +171,11 @@ fn weight(peer_message: &PeerMessage) -> usize {
             Body::Append { entries, .. } => entries.iter().map(Entry::bytes_in_memory).sum(),
             _ => 0,
         },
-        PeerMessage::Forward { orders, .. } => {
-            let bytes = |order: &Arc<[u8]>| order.len() + size_of::<Arc<[u8]>>();
-            orders.iter().map(bytes).sum()
+        PeerMessage::Forward { commands, .. } => {
+            let bytes = |command: &Arc<[u8]>| command.len() + size_of::<Arc<[u8]>>();
+            commands.iter().map(bytes).sum()
         }
-        PeerMessage::Change { order, .. } => order.len(),
+        PeerMessage::Change { command, .. } => command.len(),
         PeerMessage::AskIndex { .. } | PeerMessage::Reply { .. } => 0,
     };
     MESSAGE_BYTES + payload
@@ -190,7 +190,7 @@ mod tests {
         PeerMessage::Forward {
             number,
             term: Term(1),
-            orders: vec![Arc::from(vec![0; bytes])],
+            commands: vec![Arc::from(vec![0; bytes])],
         }
     }
 

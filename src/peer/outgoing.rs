@@ -293,7 +293,7 @@ mod tests {
         let forward = |number| PeerMessage::Forward {
             number,
             term: Term(1),
-            orders: vec![std::sync::Arc::from([0; 10])],
+            commands: vec![std::sync::Arc::from([0; 10])],
         };
         let mut batch = Batch::default();
         batch.fill(&origin, &mut vec![forward(1), forward(2), forward(3)]);

@@ -249,6 +249,6 @@ fn forward(number: u64) -> PeerMessage {
     PeerMessage::Forward {
         number,
         term: Term(1),
-        orders: vec![Arc::from([1; 10])],
+        commands: vec![Arc::from([1; 10])],
     }
 }

@@ -287,7 +287,7 @@ impl<O: Outbox> Replica<O> {
 
     /// Replicates a client's write. The waiter is called exactly once.
     pub fn propose(&self, command: &Command, waiter: Box<dyn Waiter<O>>) {
-        self.order(entry::tree(command), waiter);
+        self.command(entry::tree(command), waiter);
     }
 
     /// Requests a view that contains everything acknowledged before this call. The reader is called once.
@@ -311,7 +311,7 @@ impl<O: Outbox> Replica<O> {
 
     /// Replicates what a member publishes about itself. The waiter is called once.
     pub fn publish(&self, published: &Published, waiter: Box<dyn Waiter<O>>) {
-        self.order(entry::publish(published), waiter);
+        self.command(entry::publish(published), waiter);
     }
 
     /// Changes a member's peer URLs. The waiter is called once, with [`Effect::Members`].
@@ -329,7 +329,7 @@ impl<O: Outbox> Replica<O> {
         self.change(entry::remove(id), waiter);
     }
 
-    fn order(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter<O>>) {
+    fn command(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter<O>>) {
         let proposal = Proposal::of(bytes, Caller::Write(waiter));
         self.request(Request::Propose(proposal));
     }

@@ -15,7 +15,7 @@
 
 use super::clock::TTL_SECOND;
 use super::mirror::Mirror;
-use crate::engine::entry::{self, Order};
+use crate::engine::entry::{self, Command};
 use crate::engine::peer_message::PeerMessage;
 use crate::engine::state::{Outcome, State};
 use crate::raft::invariants::Witness;
@@ -341,14 +341,14 @@ impl Checks {
 
 /// Only a leader may propose these commands, so no other member may forward them.
 pub(super) fn may_send(from: NodeId, peer_message: &PeerMessage) -> Result<(), Broken> {
-    let PeerMessage::Forward { orders, .. } = peer_message else {
+    let PeerMessage::Forward { commands, .. } = peer_message else {
         return Ok(());
     };
     let is_own = |bytes: &[u8]| {
-        let order = entry::decode(bytes).map(|(_, order)| order);
-        matches!(order, Ok(Order::Expire(_) | Order::Time))
+        let command = entry::decode(bytes).map(|(_, command)| command);
+        matches!(command, Ok(Command::Expire(_) | Command::Time))
     };
-    match orders.iter().any(|order| is_own(order)) {
+    match commands.iter().any(|command| is_own(command)) {
         true => Err(format!(
             "forwards: n{} asks for what a leader decides",
             from.0
@@ -367,7 +367,7 @@ fn bytes_of(entry: &Entry) -> Option<&[u8]> {
 /// The number of the client's operation that this command is.
 pub(super) fn write_number(bytes: &[u8]) -> Option<u64> {
     match entry::decode(bytes).ok()?.1 {
-        Order::Tree(command) => number_in(&command.value),
+        Command::Tree(command) => number_in(&command.value),
         _ => None,
     }
 }

@@ -218,7 +218,7 @@ impl Cluster {
     pub(super) fn ask_change(&mut self, at: NodeId, change: Change) -> Checked {
         self.last_change += 1;
         let number = CHANGES + self.last_change;
-        let order = match change {
+        let command = match change {
             Change::Add(id) => entry::add(&super::node::member(id)),
             Change::Remove(id) => entry::remove(id),
         };
@@ -226,7 +226,7 @@ impl Cluster {
         let Some(life) = self.life(at) else {
             return Ok(());
         };
-        let request = Request::Change(Proposal::of(order, number));
+        let request = Request::Change(Proposal::of(command, number));
         life.requests.push_back(request);
         self.changes.insert(number, change);
         self.hand_over_requests(at)

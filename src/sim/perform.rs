@@ -323,7 +323,7 @@ impl Cluster {
         let PeerMessage::Forward {
             number,
             term,
-            orders,
+            commands,
         } = peer_message
         else {
             return Ok(());
@@ -331,7 +331,7 @@ impl Cluster {
         let Some(life) = self.life(from) else {
             return Ok(());
         };
-        let carried = orders.iter().filter_map(|order| write_number(order));
+        let carried = commands.iter().filter_map(|command| write_number(command));
         life.forwarded
             .extend(carried.map(|carried| (carried, (*number, *term))));
         Ok(())

@@ -110,9 +110,9 @@ impl fmt::Display for Messages<'_> {
             PeerMessage::Forward {
                 number,
                 term,
-                orders,
+                commands,
             } => {
-                let carried = orders.iter().filter_map(|order| write_number(order));
+                let carried = commands.iter().filter_map(|command| write_number(command));
                 let carried: Vec<u64> = carried.collect();
                 write!(f, "t{} Forward {number:x} of {carried:?}", term.0)
             }

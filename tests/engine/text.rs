@@ -1,28 +1,28 @@
 //! Commands, messages and answers in words.
 
 use crate::raft_text::{body_text, entries_text, hard_state_text};
-use edgetcd::engine::entry::{self, Order};
+use edgetcd::engine::entry::{self, Command};
 use edgetcd::engine::members::MemberError;
 use edgetcd::engine::peer_message::{PeerMessage, Verdict};
 use edgetcd::engine::request::{Effect, Outcome};
 use edgetcd::engine::{Batch, Stored};
-use edgetcd::tree::{Action, Command, Key, Tree};
+use edgetcd::tree::{self, Action, Key, Tree};
 
 pub fn command_text(bytes: &[u8]) -> String {
     match entry::decode(bytes) {
-        Ok((_, Order::Tree(command))) => tree_text(&command),
-        Ok((_, Order::Expire(_))) => "expire keys".into(),
-        Ok((_, Order::Publish(published))) => format!("publish n{}", published.member.id),
-        Ok((_, Order::Time)) => "time".into(),
-        Ok((_, Order::Update(member))) => format!("new peer URLs of n{}", member.id),
-        Ok((_, Order::Add(member))) => format!("add n{}", member.id),
-        Ok((_, Order::Remove(id))) => format!("remove n{}", id.0),
-        Ok((_, Order::NextFormat)) => "next format".into(),
+        Ok((_, Command::Tree(command))) => tree_text(&command),
+        Ok((_, Command::Expire(_))) => "expire keys".into(),
+        Ok((_, Command::Publish(published))) => format!("publish n{}", published.member.id),
+        Ok((_, Command::Time)) => "time".into(),
+        Ok((_, Command::Update(member))) => format!("new peer URLs of n{}", member.id),
+        Ok((_, Command::Add(member))) => format!("add n{}", member.id),
+        Ok((_, Command::Remove(id))) => format!("remove n{}", id.0),
+        Ok((_, Command::NextFormat)) => "next format".into(),
         Err(error) => format!("{error:?}"),
     }
 }
 
-pub fn tree_text(command: &Command) -> String {
+pub fn tree_text(command: &tree::Command) -> String {
     let key = String::from_utf8_lossy(command.key.as_bytes()).into_owned();
     match command.action {
         Action::Set => {
@@ -38,12 +38,15 @@ pub fn tree_text(command: &Command) -> String {
 pub fn message_text(message: &PeerMessage) -> String {
     match message {
         PeerMessage::Raft { message, .. } => body_text(&message.body, command_text),
-        PeerMessage::Forward { term, orders, .. } => {
-            let orders: Vec<String> = orders.iter().map(|order| command_text(order)).collect();
-            format!("Forward for term {} [{}]", term.0, orders.join(", "))
+        PeerMessage::Forward { term, commands, .. } => {
+            let commands: Vec<String> = commands
+                .iter()
+                .map(|command| command_text(command))
+                .collect();
+            format!("Forward for term {} [{}]", term.0, commands.join(", "))
         }
-        PeerMessage::Change { term, order, .. } => {
-            format!("Forward for term {} [{}]", term.0, command_text(order))
+        PeerMessage::Change { term, command, .. } => {
+            format!("Forward for term {} [{}]", term.0, command_text(command))
         }
         PeerMessage::AskIndex { .. } => "AskIndex".into(),
         PeerMessage::Reply { verdict, .. } => match verdict {

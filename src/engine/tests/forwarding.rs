@@ -18,12 +18,15 @@ fn verdicts(bench: &Bench) -> Vec<(NodeId, u64, Verdict)> {
     bench.asked.iter().filter_map(verdict).collect()
 }
 
-fn forward(number: u64, term: u64, orders: &[Vec<u8>]) -> PeerMessage {
-    let orders = orders.iter().map(|order| order.clone().into()).collect();
+fn forward(number: u64, term: u64, commands: &[Vec<u8>]) -> PeerMessage {
+    let commands = commands
+        .iter()
+        .map(|command| command.clone().into())
+        .collect();
     PeerMessage::Forward {
         number,
         term: Term(term),
-        orders,
+        commands,
     }
 }
 
@@ -31,7 +34,7 @@ fn change(number: u64, term: u64) -> PeerMessage {
     PeerMessage::Change {
         number,
         term: Term(term),
-        order: entry::add(&member(8)),
+        command: entry::add(&member(8)),
     }
 }
 

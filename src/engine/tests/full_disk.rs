@@ -57,16 +57,16 @@ fn a_full_disk_takes_no_command_of_another_member() {
     // A removal, which would be taken without room. THREE is away, so leadership is not transferred. Only the disk is a
     // reason against a command.
     let removal = Command::new(Action::Delete, Key::new(b"/a"));
-    let orders = vec![entry::tree(&removal).into()];
+    let commands = vec![entry::tree(&removal).into()];
     let forward = PeerMessage::Forward {
         number: 5,
         term: Term(term),
-        orders,
+        commands,
     };
     let change = PeerMessage::Change {
         number: 6,
         term: Term(term),
-        order: entry::add(&member(8)),
+        command: entry::add(&member(8)),
     };
     bench.acknowledge(&[TWO]);
     bench.tick_answered_by(&[TWO], 3 * ELECTION_TICKS);
@@ -97,7 +97,7 @@ fn without_room_only_removals_of_other_members_are_taken() {
     let forward = |number, action| PeerMessage::Forward {
         number,
         term: Term(1),
-        orders: vec![entry::tree(&Command::new(action, Key::new(b"/a"))).into()],
+        commands: vec![entry::tree(&Command::new(action, Key::new(b"/a"))).into()],
     };
     bench.hear_other(TWO, forward(5, Action::Set));
     assert_eq!(bench.last(), last);

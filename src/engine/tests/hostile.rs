@@ -201,7 +201,7 @@ impl Attack {
     }
 
     fn message(&mut self) -> PeerMessage {
-        let order = match self.payload() {
+        let command = match self.payload() {
             Payload::Command(bytes) => bytes,
             _ => entry::tree(&Command::new(Action::Set, Key::new(b"/h"))).into(),
         };
@@ -209,12 +209,12 @@ impl Attack {
             0 => PeerMessage::Forward {
                 number: self.number(),
                 term: Term(self.number()),
-                orders: vec![order],
+                commands: vec![command],
             },
             1 => PeerMessage::Change {
                 number: self.number(),
                 term: Term(self.number()),
-                order: order.to_vec(),
+                command: command.to_vec(),
             },
             2 => PeerMessage::AskIndex {
                 number: self.number(),

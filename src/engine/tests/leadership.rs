@@ -3,8 +3,8 @@
 use super::*;
 use crate::engine::request::Reply;
 
-fn change(order: Vec<u8>) -> Request<u64> {
-    Request::Change(Proposal::of(order, 1))
+fn change(command: Vec<u8>) -> Request<u64> {
+    Request::Change(Proposal::of(command, 1))
 }
 
 /// A leader with one key that expires after this many seconds.

@@ -6,11 +6,11 @@
 use serde::Serialize;
 
 use super::globals::base64;
-use crate::engine::entry::{self, Order};
+use crate::engine::entry::{self, Command};
 use crate::engine::members::Member;
 use crate::identity::ids::hex;
 use crate::raft::{Change, ChangeKind, Payload};
-use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Stamp};
+use crate::tree::{self, Action, EXPIRED_AT_ONCE, Stamp};
 
 /// Maximum number of characters of a key or value in the text, unless the user asks for all.
 const SHORT: usize = 64;
@@ -20,7 +20,7 @@ const SHORT: usize = 64;
 pub(super) struct Fields {
     payload: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    order: Option<&'static str>,
+    command: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,7 @@ impl Fields {
             },
             Ok(Payload::Command(bytes)) => Fields {
                 payload: "command",
-                ..Fields::of_order(bytes)
+                ..Fields::of_command(bytes)
             },
             Ok(Payload::Change(change)) => Fields {
                 payload: "change",
@@ -97,7 +97,7 @@ impl Fields {
                 node: Some(hex(change.node.0)),
                 ..match change.context.is_empty() {
                     true => Fields::default(),
-                    false => Fields::of_order(&change.context),
+                    false => Fields::of_command(&change.context),
                 }
             },
             Err(error) => Fields {
@@ -108,8 +108,8 @@ impl Fields {
         }
     }
 
-    fn of_order(bytes: &[u8]) -> Fields {
-        let (stamp, order) = match entry::decode(bytes) {
+    fn of_command(bytes: &[u8]) -> Fields {
+        let (stamp, command) = match entry::decode(bytes) {
             Ok(decoded) => decoded,
             Err(error) => {
                 return Fields {
@@ -124,28 +124,28 @@ impl Fields {
             tag: entry::tag(bytes).map(hex),
             ..Fields::default()
         };
-        match order {
-            Order::Tree(command) => fields.with_command(&command),
-            Order::Expire(most) => Fields {
+        match command {
+            Command::Tree(command) => fields.with_command(&command),
+            Command::Expire(most) => Fields {
                 most: Some(most).filter(|most| *most < EXPIRED_AT_ONCE),
                 ..fields.named("expire")
             },
-            Order::Time => fields.named("time"),
-            Order::NextFormat => fields.named("next format"),
-            Order::Publish(published) => Fields {
+            Command::Time => fields.named("time"),
+            Command::NextFormat => fields.named("next format"),
+            Command::Publish(published) => Fields {
                 incarnation: Some(hex(published.incarnation)),
                 member: Some(published.member),
                 ..fields.named("publish")
             },
-            Order::Update(member) => Fields {
+            Command::Update(member) => Fields {
                 member: Some(member),
                 ..fields.named("update member")
             },
-            Order::Add(member) => Fields {
+            Command::Add(member) => Fields {
                 member: Some(member),
                 ..fields.named("add member")
             },
-            Order::Remove(id) => Fields {
+            Command::Remove(id) => Fields {
                 node: Some(hex(id.0)),
                 ..fields.named("remove member")
             },
@@ -154,12 +154,12 @@ impl Fields {
 
     fn named(self, name: &'static str) -> Fields {
         Fields {
-            order: Some(name),
+            command: Some(name),
             ..self
         }
     }
 
-    fn with_command(self, command: &Command) -> Fields {
+    fn with_command(self, command: &tree::Command) -> Fields {
         let (key, key_base64) = either(command.key.as_bytes());
         let (value, value_base64) = match has_value(command) {
             true => either(&command.value),
@@ -188,7 +188,7 @@ impl Fields {
 pub(super) fn text(payload: &Result<Payload, String>, full: bool) -> String {
     match payload {
         Ok(Payload::Noop) => "no-op".to_owned(),
-        Ok(Payload::Command(bytes)) => order_text(bytes, full),
+        Ok(Payload::Command(bytes)) => payload_text(bytes, full),
         Ok(Payload::Change(change)) => change_text(change, full),
         Err(error) => format!("cannot be read: {error}"),
     }
@@ -198,25 +198,25 @@ fn change_text(change: &Change, full: bool) -> String {
     let what = format!("{} {}", change_name(change.kind), hex(change.node.0));
     match change.context.is_empty() {
         true => what,
-        false => format!("{what}: {}", order_text(&change.context, full)),
+        false => format!("{what}: {}", payload_text(&change.context, full)),
     }
 }
 
-fn order_text(bytes: &[u8], full: bool) -> String {
-    let (stamp, order) = match entry::decode(bytes) {
+fn payload_text(bytes: &[u8], full: bool) -> String {
+    let (stamp, command) = match entry::decode(bytes) {
         Ok(decoded) => decoded,
         Err(error) => return format!("cannot be read: {}", error.0),
     };
-    let what = match order {
-        Order::Tree(command) => command_text(&command, full),
-        Order::Expire(EXPIRED_AT_ONCE) => "expire".to_owned(),
-        Order::Expire(most) => format!("expire {most} at most"),
-        Order::Time => "time".to_owned(),
-        Order::NextFormat => "next format".to_owned(),
-        Order::Publish(published) => format!("publish {}", member_text(&published.member)),
-        Order::Update(member) => format!("update member {}", member_text(&member)),
-        Order::Add(member) => format!("add member {}", member_text(&member)),
-        Order::Remove(id) => format!("remove member {}", hex(id.0)),
+    let what = match command {
+        Command::Tree(command) => command_text(&command, full),
+        Command::Expire(EXPIRED_AT_ONCE) => "expire".to_owned(),
+        Command::Expire(most) => format!("expire {most} at most"),
+        Command::Time => "time".to_owned(),
+        Command::NextFormat => "next format".to_owned(),
+        Command::Publish(published) => format!("publish {}", member_text(&published.member)),
+        Command::Update(member) => format!("update member {}", member_text(&member)),
+        Command::Add(member) => format!("add member {}", member_text(&member)),
+        Command::Remove(id) => format!("remove member {}", hex(id.0)),
     };
     match wall(&stamp) {
         Some(wall) => format!("{what}  at {wall}"),
@@ -224,7 +224,7 @@ fn order_text(bytes: &[u8], full: bool) -> String {
     }
 }
 
-fn command_text(command: &Command, full: bool) -> String {
+fn command_text(command: &tree::Command, full: bool) -> String {
     let mut words = vec![
         action_name(command.action).to_owned(),
         plain(command.key.as_bytes(), full),
@@ -247,7 +247,7 @@ fn command_text(command: &Command, full: bool) -> String {
 }
 
 /// Whether the command writes its value.
-fn has_value(command: &Command) -> bool {
+fn has_value(command: &tree::Command) -> bool {
     let removes = matches!(command.action, Action::Delete | Action::CompareAndDelete);
     !removes && !command.dir && !command.refresh
 }
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_command_is_told_with_all_its_fields() {
-        let mut command = Command::new(Action::CompareAndSwap, Key::new("/a/ü".as_bytes()));
+        let mut command = tree::Command::new(Action::CompareAndSwap, Key::new("/a/ü".as_bytes()));
         command.value = Bytes::from("two\nlines \"and\" it's");
         command.ttl = Some(5);
         command.prev_value = Some(Bytes::from(&b"\xff"[..]));
@@ -356,13 +356,13 @@ mod tests {
         );
         assert_eq!(
             json,
-            r#"{"payload":"command","order":"compare and swap","key":"/a/ü","value":"two\nlines \"and\" it's","ttl":5,"prev_value_base64":"/w==","prev_index":3,"cluster_ns":7,"wall":"1970-01-01T00:00:01.500Z"}"#
+            r#"{"payload":"command","command":"compare and swap","key":"/a/ü","value":"two\nlines \"and\" it's","ttl":5,"prev_value_base64":"/w==","prev_index":3,"cluster_ns":7,"wall":"1970-01-01T00:00:01.500Z"}"#
         );
     }
 
     #[test]
     fn long_values_are_cut_and_there_is_none_where_none_is_written() {
-        let mut command = Command::new(Action::Set, Key::new(b"/a"));
+        let mut command = tree::Command::new(Action::Set, Key::new(b"/a"));
         command.value = Bytes::from("ü".repeat(1000).as_str());
         let payload = Ok(Payload::Command(entry::tree(&command).into()));
         assert_eq!(
@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(text, "remove ab: remove member ab");
         assert_eq!(
             json,
-            r#"{"payload":"change","order":"remove member","change":"remove","node":"ab","cluster_ns":0}"#
+            r#"{"payload":"change","command":"remove member","change":"remove","node":"ab","cluster_ns":0}"#
         );
         let (text, json) = both(Payload::Command(vec![99; 40].into()));
         assert_eq!(text, "cannot be read: no command has kind 99");
