@@ -174,7 +174,7 @@ fn head(api: &Api, copy: &Task, term: Term, grant: &Grant) -> Answer {
         .header("Content-Type", "application/octet-stream")
         .header("X-Etcd-Cluster-Id", api.cluster.text())
         .number("X-Etcd-Index", copy.state.tree.index().0)
-        .number("X-Raft-Index", copy.mark.position.index.0)
+        .number("X-Raft-Index", copy.metadata.position.index.0)
         .number("X-Raft-Term", term.0);
     grant.onto(head)
 }
@@ -222,17 +222,17 @@ impl Measuring {
             .head
             .number("X-Edgetcd-Keys", census.files)
             .number("X-Edgetcd-Directories", census.dirs);
-        let length = SliceEncoder::length(&self.copy.mark, self.bytes);
+        let length = SliceEncoder::length(&self.copy.metadata, self.bytes);
         let mut begin = Vec::new();
         let salt = RealDisk::default().random();
-        let position = self.copy.mark.position;
+        let position = self.copy.metadata.position;
         log::info!(
             "sending a backup of {} keys at {position}, {length} bytes",
             census.files
         );
         let body = Sending {
             left: length,
-            slices: SliceEncoder::begin(salt, &self.copy.mark, &mut begin),
+            slices: SliceEncoder::begin(salt, &self.copy.metadata, &mut begin),
             begin,
             piece: self.slice,
             slot: self.slot,

@@ -14,7 +14,7 @@ use std::path::Path;
 /// A state and its origin.
 pub struct Contents {
     /// Metadata of the snapshot: its position and the members at that position.
-    pub mark: SnapshotMetadata,
+    pub metadata: SnapshotMetadata,
     /// The complete state, with as many past events as were requested.
     pub state: State,
     /// Distinguishes this backup from every other one; see [`SnapshotReader::fingerprint`].
@@ -38,7 +38,7 @@ impl Contents {
         };
         let mut piece = Vec::new();
         let salt = RealDisk::default().random();
-        let mut slices = SliceEncoder::begin(salt, &self.mark, &mut piece);
+        let mut slices = SliceEncoder::begin(salt, &self.metadata, &mut piece);
         self.state.save(|slice| {
             slices.write(slice, &mut piece);
             put(&mut piece)
@@ -97,7 +97,7 @@ pub fn read_file(path: &Path, history_events: usize) -> Result<Contents, BackupE
         )),
     })?;
     Ok(Contents {
-        mark: reader.mark().clone(),
+        metadata: reader.metadata().clone(),
         state,
         fingerprint: reader.fingerprint(),
         bytes: reader.file_bytes(),
@@ -122,7 +122,7 @@ pub fn read_directory(dir: &Path, wal_dir: Option<&Path>) -> Result<Directory, B
     })?;
     Ok(Directory {
         contents: Contents {
-            mark: found.end,
+            metadata: found.end,
             state: found.state,
             fingerprint: super::random(),
             bytes: 0,

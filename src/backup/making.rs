@@ -55,15 +55,15 @@ impl Place {
 pub(super) fn make(
     place: &Place,
     identity: &Identity,
-    mark: &SnapshotMetadata,
+    metadata: &SnapshotMetadata,
     state: &State,
     batch: &Batch,
 ) -> Result<(), BackupError> {
     refuse_within(place)?;
     refuse_used(place)?;
     let aside = Aside::begin(place)?;
-    aside.fill(identity, mark, state, batch)?;
-    aside.check(mark)?;
+    aside.fill(identity, metadata, state, batch)?;
+    aside.check(metadata)?;
     aside.finish()
 }
 
@@ -213,27 +213,27 @@ impl Aside {
     fn fill(
         &self,
         identity: &Identity,
-        mark: &SnapshotMetadata,
+        metadata: &SnapshotMetadata,
         state: &State,
         batch: &Batch,
     ) -> Result<(), BackupError> {
         let data_dir = DataDir::open(RealDisk::default(), self.options.clone())?;
         let (mut log, _) = wal::recover(&data_dir)?;
-        let mut snapshot = log.begin_snapshot(mark)?;
+        let mut snapshot = log.begin_snapshot(metadata)?;
         state.save(|slice| snapshot.write(slice))?;
         snapshot.finish()?;
         // The log restarts after the snapshot, as it does after a leader has sent one.
-        log.compact(mark)?;
+        log.compact(metadata)?;
         log.write(batch)?;
         log.close()?;
         Ok(data_dir.write_identity(&identity.to_bytes())?)
     }
 
     /// Reads the directory as a start would, so that an unreadable one is reported now and not at the start.
-    fn check(&self, mark: &SnapshotMetadata) -> Result<(), BackupError> {
+    fn check(&self, metadata: &SnapshotMetadata) -> Result<(), BackupError> {
         let seen = wal::inspect(RealDisk::default(), self.options.clone())?;
         match seen.map(|seen| (seen.start(), seen.last)) {
-            Some(found) if found == (mark.position, mark.position) => Ok(()),
+            Some(found) if found == (metadata.position, metadata.position) => Ok(()),
             found => Err(BackupError::Refused(format!(
                 "{}: reading the new directory back gives {found:?}, not what was written: check the disk",
                 self.options.dir.display()

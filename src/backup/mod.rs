@@ -147,7 +147,12 @@ pub fn restore(config: &Config, backup: Contents, bump: u64) -> Result<Made, Bac
     let identity = Identity::found(&mixed, random());
     let mut state = backup.state;
     jump(&mut state, bump)?;
-    put(&Place::of(config), &identity, state, backup.mark.position)
+    put(
+        &Place::of(config),
+        &identity,
+        state,
+        backup.metadata.position,
+    )
 }
 
 /// Advances the tree's index by `bump` and forgets all events.
@@ -193,12 +198,14 @@ pub fn copy_alone(place: &Place, copied: Directory, bump: u64) -> Result<Made, B
     // The cluster id is also random and not derived from the member, because no other member belongs to this cluster.
     let identity = Identity::alone(id, random(), Members::new(random(), [member]));
     let Contents {
-        mark, mut state, ..
+        metadata,
+        mut state,
+        ..
     } = copied.contents;
     if bump > 0 {
         jump(&mut state, bump)?;
     }
-    put(place, &identity, state, mark.position)
+    put(place, &identity, state, metadata.position)
 }
 
 fn put(
@@ -209,7 +216,7 @@ fn put(
 ) -> Result<Made, BackupError> {
     state.members = identity.founders.clone();
     let voters = identity.founders.iter().map(|member| NodeId(member.id));
-    let mark = SnapshotMetadata {
+    let metadata = SnapshotMetadata {
         position,
         membership: Membership {
             voters: voters.collect(),
@@ -221,7 +228,7 @@ fn put(
                     --data-dir";
         return Err(BackupError::Refused(what.into()));
     }
-    let checked = plausible::check(&state, &mark, Writer::Anybody);
+    let checked = plausible::check(&state, &metadata, Writer::Anybody);
     checked.map_err(|error| BackupError::Refused(error.0))?;
     let census = Census::of(&state.tree);
     let batch = wal::Batch {
@@ -232,7 +239,7 @@ fn put(
         clock: Some(clock_note(&state, &census, &SystemClock)),
         ..wal::Batch::default()
     };
-    making::make(place, identity, &mark, &state, &batch)?;
+    making::make(place, identity, &metadata, &state, &batch)?;
     Ok(Made {
         member: identity.id,
         cluster: identity.founders.cluster,

@@ -93,7 +93,7 @@ fn cluster_time_goes_on_by_the_wall_clock_and_no_key_goes_before_its_expiration(
     }
 }
 
-fn mark() -> SnapshotMetadata {
+fn metadata() -> SnapshotMetadata {
     SnapshotMetadata {
         position: Position {
             term: crate::raft::Term(2),
@@ -115,7 +115,7 @@ fn honest() -> Contents {
         client_urls: Vec::new(),
     });
     Contents {
-        mark: mark(),
+        metadata: metadata(),
         state,
         fingerprint: 0,
         bytes: 0,
@@ -131,7 +131,7 @@ fn what_is_written_is_read_and_no_two_files_have_one_fingerprint() {
         let mut file = std::fs::File::create(&path).unwrap();
         let bytes = written.write(&mut file).unwrap();
         let read = read_file(&path, 10).unwrap();
-        assert_eq!((read.bytes, &read.mark), (bytes, &written.mark));
+        assert_eq!((read.bytes, &read.metadata), (bytes, &written.metadata));
         assert_eq!(read.state.time, written.state.time);
         let (read_hash, hash) = (&read.state.tree, &written.state.tree);
         assert_eq!(crate::tree::hash(read_hash), crate::tree::hash(hash));
@@ -148,7 +148,7 @@ fn a_state_that_no_cluster_has_is_not_read() {
     let mut crafted = honest();
     crafted.state.time = ClusterTime(u64::MAX);
     let mut without_voters = honest();
-    without_voters.mark.membership = Membership::default();
+    without_voters.metadata.membership = Membership::default();
     for (contents, expected) in [(crafted, "a cluster time"), (without_voters, "no voters")] {
         let mut file = std::fs::File::create(&path).unwrap();
         contents.write(&mut file).unwrap();
@@ -190,7 +190,7 @@ fn a_state_of_another_version_is_told_from_damage() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("newer");
     let mut bytes = Vec::new();
-    let mut slices = wal::SliceEncoder::begin(7, &mark(), &mut bytes);
+    let mut slices = wal::SliceEncoder::begin(7, &metadata(), &mut bytes);
     slices.write(&[9, 1, 2, 3], &mut bytes);
     slices.end(&mut bytes);
     std::fs::write(&path, bytes).unwrap();

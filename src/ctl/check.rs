@@ -77,7 +77,7 @@ pub(super) fn check(run: &mut Run) -> Result<(), Stop> {
 fn inspect(path: &Path) -> Result<Good, String> {
     // Reads all events to count them. The member that wrote the file had enough memory for them.
     let contents = backup::read_file(path, usize::MAX).map_err(|error| error.to_string())?;
-    let (state, position) = (&contents.state, contents.mark.position);
+    let (state, position) = (&contents.state, contents.metadata.position);
     let census = Census::of(&state.tree);
     let member = |member: &Member| {
         let name = match member.name.as_str() {

@@ -150,7 +150,7 @@ fn save_offline(run: &mut Run, path: &str, dir: &Path) -> Result<(), Stop> {
         file.finish(Path::new(path))?;
     }
     let census = Census::of(&contents.state.tree);
-    let position = contents.mark.position;
+    let position = contents.metadata.position;
     let saved = Saved {
         file: path.to_owned(),
         from: dir.display().to_string(),
@@ -323,7 +323,7 @@ impl Asked<'_> {
             let _ends = progress.until_dropped();
             self.copy(&mut download, out, name, &progress)
         });
-        let (mark, bytes) = copied?;
+        let (metadata, bytes) = copied?;
         let number = |name: &str| download.head.number(name).unwrap_or(0);
         Ok(Saved {
             file: name.to_owned(),
@@ -331,8 +331,8 @@ impl Asked<'_> {
             keys: number("X-Edgetcd-Keys"),
             directories: number("X-Edgetcd-Directories"),
             index: number("X-Etcd-Index"),
-            raft_index: mark.position.index.0,
-            raft_term: mark.position.term.0,
+            raft_index: metadata.position.index.0,
+            raft_term: metadata.position.term.0,
             bytes,
         })
     }
@@ -368,9 +368,9 @@ impl Asked<'_> {
             let kib = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
             progress.done.store(kib, Ordering::Relaxed);
         }
-        let mark = checker.finish().map_err(flawed)?;
+        let metadata = checker.finish().map_err(flawed)?;
         out.flush().map_err(here)?;
-        Ok((mark, bytes))
+        Ok((metadata, bytes))
     }
 }
 

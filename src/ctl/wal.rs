@@ -217,7 +217,7 @@ impl Good {
         let shown = |path: &PathBuf| path.display().to_string();
         let census = Census::of(&found.state.tree);
         let has_entries = found.first <= found.last.index;
-        let position = found.mark.position;
+        let position = found.metadata.position;
         let segments = found.segments.iter().map(|segment| Segment {
             file: shown(&segment.path),
             end: segment.end,

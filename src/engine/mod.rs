@@ -229,7 +229,7 @@ pub struct Incoming {
     /// The term that the sender stated.
     pub term: Term,
     /// The snapshot's metadata.
-    pub mark: SnapshotMetadata,
+    pub metadata: SnapshotMetadata,
     /// The snapshot's content.
     pub state: State,
     /// Bytes of that content in the file.
@@ -247,7 +247,7 @@ pub enum DiskReport {
     /// A snapshot of this member's own state is durable.
     Snapshot {
         /// Its metadata: the log before its position may be deleted.
-        mark: SnapshotMetadata,
+        metadata: SnapshotMetadata,
         /// Bytes of the state, without the overhead of the file.
         bytes: u64,
         /// Duration of making the snapshot.

@@ -48,15 +48,15 @@ impl Writer {
     }
 }
 
-/// Checks that a cluster can have this state at `mark`.
+/// Checks that a cluster can have this state at `metadata`.
 ///
 /// # Errors
 /// [`Malformed`], with what no cluster has.
-pub fn check(state: &State, mark: &SnapshotMetadata, writer: Writer) -> Result<(), Malformed> {
+pub fn check(state: &State, metadata: &SnapshotMetadata, writer: Writer) -> Result<(), Malformed> {
     let SnapshotMetadata {
         position,
         membership,
-    } = mark;
+    } = metadata;
     let (voters, learners) = (&membership.voters, &membership.learners);
     let mut all = voters.iter().chain(learners);
     let is_position = |number: u64| (1..writer.limit(COUNT_LIMIT)).contains(&number);
@@ -127,7 +127,7 @@ mod tests {
         let mut state = State::new(Members::new(1, [member(1), member(2), member(3)]), 100);
         state.members.remove(NodeId(3));
         state.time = ClusterTime(1 << 60);
-        let mark = SnapshotMetadata {
+        let metadata = SnapshotMetadata {
             position: Position {
                 term: Term(7),
                 index: LogIndex(900),
@@ -137,7 +137,7 @@ mod tests {
                 learners: [NodeId(2)].into(),
             },
         };
-        (state, mark)
+        (state, metadata)
     }
 
     /// Checksums fit, as whoever makes such a snapshot computes them.
@@ -146,35 +146,44 @@ mod tests {
         type Craft = fn(&mut State, &mut SnapshotMetadata);
         let table: [(Craft, &str); 16] = [
             (
-                |_, mark| mark.position.index = LogIndex(0),
+                |_, metadata| metadata.position.index = LogIndex(0),
                 "an entry's index",
             ),
             (
-                |_, mark| mark.position.index = LogIndex((1 << 62) - 1),
+                |_, metadata| metadata.position.index = LogIndex((1 << 62) - 1),
                 "an entry's index",
             ),
             (
-                |_, mark| mark.position.index = LogIndex(u64::MAX),
+                |_, metadata| metadata.position.index = LogIndex(u64::MAX),
                 "an entry's index",
             ),
-            (|_, mark| mark.position.term = Term(0), "a term"),
-            (|_, mark| mark.position.term = Term((1 << 62) - 1), "a term"),
-            (|_, mark| mark.position.term = Term(u64::MAX), "a term"),
+            (|_, metadata| metadata.position.term = Term(0), "a term"),
+            (
+                |_, metadata| metadata.position.term = Term((1 << 62) - 1),
+                "a term",
+            ),
+            (
+                |_, metadata| metadata.position.term = Term(u64::MAX),
+                "a term",
+            ),
             (
                 |state, _| state.tree.skip_to(TreeIndex((1 << 62) - 1)),
                 "an index of the tree",
             ),
-            (|_, mark| mark.membership.voters.clear(), "no voters"),
             (
-                |_, mark| assert!(mark.membership.learners.insert(NodeId(1))),
+                |_, metadata| metadata.membership.voters.clear(),
+                "no voters",
+            ),
+            (
+                |_, metadata| assert!(metadata.membership.learners.insert(NodeId(1))),
                 "a learner that votes",
             ),
             (
-                |_, mark| assert!(mark.membership.voters.insert(NodeId(9))),
+                |_, metadata| assert!(metadata.membership.voters.insert(NodeId(9))),
                 "a voter or a learner that is no member",
             ),
             (
-                |_, mark| assert!(mark.membership.learners.insert(NodeId(3))),
+                |_, metadata| assert!(metadata.membership.learners.insert(NodeId(3))),
                 "a voter or a learner that is no member",
             ),
             (
@@ -202,25 +211,25 @@ mod tests {
                 "an event that is later",
             ),
         ];
-        let read = |state: &State, mark: &SnapshotMetadata| {
+        let read = |state: &State, metadata: &SnapshotMetadata| {
             let mut loader = Loader::new(100);
             state.save(|slice| loader.push(slice))?;
-            let state = loader.finish(mark.position.index)?;
-            check(&state, mark, Writer::Member)
+            let state = loader.finish(metadata.position.index)?;
+            check(&state, metadata, Writer::Member)
         };
-        let (state, mark) = honest();
-        assert_eq!(read(&state, &mark), Ok(()));
+        let (state, metadata) = honest();
+        assert_eq!(read(&state, &metadata), Ok(()));
         for (craft, expected) in table {
-            let (mut state, mut mark) = honest();
-            craft(&mut state, &mut mark);
-            let error = read(&state, &mark).expect_err(expected);
+            let (mut state, mut metadata) = honest();
+            craft(&mut state, &mut metadata);
+            let error = read(&state, &metadata).expect_err(expected);
             assert!(error.0.contains(expected), "{error:?}, not {expected}");
         }
     }
 
     #[test]
     fn a_key_that_expires_later_than_any_time_to_live_is_refused() {
-        let (mut state, mark) = honest();
+        let (mut state, metadata) = honest();
         let lease = Command {
             ttl: Some(9_000_000_000),
             ..Command::new(Action::Set, Key::new(b"/lease"))
@@ -233,7 +242,7 @@ mod tests {
         let read = |state: &State| {
             let mut loader = Loader::new(100);
             state.save(|slice| loader.push(slice))?;
-            loader.finish(mark.position.index).map(drop)
+            loader.finish(metadata.position.index).map(drop)
         };
         assert_eq!(read(&state), Ok(()), "285 years are a time to live");
         state.time = ClusterTime(1000);
@@ -244,23 +253,26 @@ mod tests {
     /// A new cluster may begin with this state, so it must be able to continue for a long time.
     #[test]
     fn of_anybody_a_quarter_of_each_range_is_kept() {
-        let almost = |state: &mut State, mark: &mut SnapshotMetadata, field: u8| match field {
-            0 => mark.position.index = LogIndex(COUNT_LIMIT - 1),
-            1 => mark.position.term = Term(COUNT_LIMIT - 1),
+        let almost = |state: &mut State, metadata: &mut SnapshotMetadata, field: u8| match field {
+            0 => metadata.position.index = LogIndex(COUNT_LIMIT - 1),
+            1 => metadata.position.term = Term(COUNT_LIMIT - 1),
             2 => state.tree.skip_to(TreeIndex(TREE_INDEX_LIMIT - 1)),
             _ => state.time = ClusterTime(TIME_LIMIT - 1),
         };
         for field in 0..4 {
-            let (mut state, mut mark) = honest();
-            almost(&mut state, &mut mark, field);
-            assert_eq!(check(&state, &mark, Writer::Member), Ok(()), "{field}");
-            assert!(check(&state, &mark, Writer::Anybody).is_err(), "{field}");
+            let (mut state, mut metadata) = honest();
+            almost(&mut state, &mut metadata, field);
+            assert_eq!(check(&state, &metadata, Writer::Member), Ok(()), "{field}");
+            assert!(
+                check(&state, &metadata, Writer::Anybody).is_err(),
+                "{field}"
+            );
         }
     }
 
     /// A state with keys, a time to live, events and counters, as bytes.
     fn written() -> (Vec<u8>, SnapshotMetadata) {
-        let (mut state, mark) = honest();
+        let (mut state, metadata) = honest();
         let stamp = Stamp {
             cluster: state.time,
             wall: WallTime(1_700_000_000_000_000_000),
@@ -277,11 +289,11 @@ mod tests {
             Ok::<(), ()>(())
         });
         saved.expect("memory takes it");
-        (bytes, mark)
+        (bytes, metadata)
     }
 
     /// Does with a state what a node and its clients do.
-    fn use_it(state: &mut State, mark: &SnapshotMetadata) {
+    fn use_it(state: &mut State, metadata: &SnapshotMetadata) {
         let mut out = Vec::new();
         let now = state.time;
         for event in state.tree.history().since(TreeIndex(0)) {
@@ -316,8 +328,8 @@ mod tests {
             entry::stamp(&mut command, stamp);
             let entry = Entry {
                 position: Position {
-                    index: mark.position.index.after(step + 1),
-                    ..mark.position
+                    index: metadata.position.index.after(step + 1),
+                    ..metadata.position
                 },
                 payload: Payload::Command(command.into()),
             };
@@ -337,7 +349,7 @@ mod tests {
             &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1],
             &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
         ];
-        let (bytes, mark) = written();
+        let (bytes, metadata) = written();
         let mut used = 0;
         for at in 0..bytes.len() {
             for extreme in extremes {
@@ -349,9 +361,9 @@ mod tests {
                     let run = std::panic::catch_unwind(|| {
                         let mut loader = Loader::new(100);
                         loader.push(&crafted).ok()?;
-                        let mut state = loader.finish(mark.position.index).ok()?;
-                        check(&state, &mark, Writer::Anybody).ok()?;
-                        use_it(&mut state, &mark);
+                        let mut state = loader.finish(metadata.position.index).ok()?;
+                        check(&state, &metadata, Writer::Anybody).ok()?;
+                        use_it(&mut state, &metadata);
                         Some(())
                     });
                     let run = run.unwrap_or_else(|_| panic!("{extreme:x?} at byte {at}"));

@@ -30,10 +30,14 @@ impl<T, R: Rules> Engine<T, R> {
             DiskReport::Read(entries) => {
                 self.input(Input::Read { entries });
             }
-            DiskReport::Snapshot { mark, bytes, took } => {
-                let at = mark.position;
+            DiskReport::Snapshot {
+                metadata,
+                bytes,
+                took,
+            } => {
+                let at = metadata.position;
                 self.note(Note::SnapshotMade { at, bytes, took });
-                self.snapshot_saved(mark, bytes);
+                self.snapshot_saved(metadata, bytes);
             }
             DiskReport::NoSnapshot => self.no_snapshot(),
             DiskReport::Installed(position) => self.installed(position),
@@ -245,10 +249,13 @@ impl<T, R: Rules> Engine<T, R> {
 
     fn begin_snapshot(&mut self) {
         let applied = self.state.applied;
-        let Some(mark) = self.core.mark_at(applied) else {
+        let Some(metadata) = self.core.metadata_at(applied) else {
             unreachable!("what is applied ({applied:?}) is committed and in the log")
         };
-        assert_eq!(mark.position.index, applied, "{mark:?} is of this state");
+        assert_eq!(
+            metadata.position.index, applied,
+            "{metadata:?} is of this state"
+        );
         assert!(
             self.installing.is_none(),
             "a snapshot at {applied:?} of a state that is being replaced"
@@ -257,11 +264,11 @@ impl<T, R: Rules> Engine<T, R> {
         let state = self.state.clone();
         self.effects
             .disk
-            .push(DiskJob::Snapshot(Box::new(Task { mark, state })));
+            .push(DiskJob::Snapshot(Box::new(Task { metadata, state })));
     }
 
-    fn snapshot_saved(&mut self, mark: SnapshotMetadata, bytes: u64) {
-        let (at, applied) = (mark.position, self.state.applied);
+    fn snapshot_saved(&mut self, metadata: SnapshotMetadata, bytes: u64) {
+        let (at, applied) = (metadata.position, self.state.applied);
         assert!(
             at.index <= applied,
             "a snapshot at {at}, applied {applied:?}"
@@ -274,9 +281,9 @@ impl<T, R: Rules> Engine<T, R> {
             wanted.into_iter().for_each(|to| self.send_snapshot(to));
         }
         // Meanwhile, another member's snapshot may have replaced the log.
-        if self.core.position_at(mark.position.index) == Some(mark.position) {
+        if self.core.position_at(metadata.position.index) == Some(metadata.position) {
             let now = self.now.monotonic;
-            self.compacting = Some((mark, now));
+            self.compacting = Some((metadata, now));
             self.compact_when_possible(now);
         }
         if self.full_since.is_some() {
@@ -299,17 +306,19 @@ impl<T, R: Rules> Engine<T, R> {
     /// Deletes the log before the newest snapshot, unless a reachable follower still copies that part. Otherwise that
     /// follower would need the whole snapshot (hazard D22).
     pub(super) fn compact_when_possible(&mut self, now: Monotonic) {
-        let Some((mark, since)) = &self.compacting else {
+        let Some((metadata, since)) = &self.compacting else {
             return;
         };
         let waited =
             now - *since >= self.settings.keep_tail || self.schedule.log_bytes() >= KEEP_TAIL_BYTES;
-        if !waited && self.full_since.is_none() && self.is_needed(mark.position) {
+        if !waited && self.full_since.is_none() && self.is_needed(metadata.position) {
             return;
         }
-        if let Some((mark, _)) = self.compacting.take() {
-            self.input(Input::Compacted { mark: mark.clone() });
-            self.effects.disk.push(DiskJob::Compact(mark));
+        if let Some((metadata, _)) = self.compacting.take() {
+            self.input(Input::Compacted {
+                metadata: metadata.clone(),
+            });
+            self.effects.disk.push(DiskJob::Compact(metadata));
         }
     }
 
@@ -366,9 +375,13 @@ impl<T, R: Rules> Engine<T, R> {
         if self.installing.is_some() {
             return;
         }
-        let (from, term, mark) = (incoming.from, incoming.term, incoming.mark.clone());
+        let (from, term, metadata) = (incoming.from, incoming.term, incoming.metadata.clone());
         self.installing = Some(incoming);
-        let todo = self.core.step(Input::Snapshot { from, term, mark });
+        let todo = self.core.step(Input::Snapshot {
+            from,
+            term,
+            metadata,
+        });
         self.rules.stepped(&self.core, &todo);
         if todo.install.is_none() {
             self.installing = None;
@@ -377,26 +390,26 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     /// First hands all collected records to the WAL, then replaces the log by the snapshot.
-    pub(super) fn install(&mut self, mark: SnapshotMetadata) {
+    pub(super) fn install(&mut self, metadata: SnapshotMetadata) {
         let Some(incoming) = &self.installing else {
             unreachable!("the core installs a snapshot when one was received")
         };
-        let incoming_at = incoming.mark.position;
+        let incoming_at = incoming.metadata.position;
         self.note(Note::Installs {
-            at: mark.position,
+            at: metadata.position,
             bytes: incoming.bytes,
         });
         while !self.batch.entries.is_empty() || self.batch.hard_state.is_some() {
             self.save_now();
         }
         self.compacting = None;
-        let at = mark.position;
+        let at = metadata.position;
         assert_eq!(
             at, incoming_at,
             "the snapshot that was received is installed"
         );
         self.handed.0 = at.index;
-        self.effects.disk.push(DiskJob::Install(mark));
+        self.effects.disk.push(DiskJob::Install(metadata));
         if !self.rules.keeps(Rule::InstalledByTheDisk) {
             self.installed(at);
         }

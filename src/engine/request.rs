@@ -178,7 +178,7 @@ impl Failure {
 #[derive(Clone)]
 pub struct Task {
     /// The position of the last entry in `state`, and the membership there.
-    pub mark: SnapshotMetadata,
+    pub metadata: SnapshotMetadata,
     /// The state. The engine continues independently.
     pub state: State,
 }

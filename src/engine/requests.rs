@@ -41,10 +41,13 @@ impl<T, R: Rules> Engine<T, R> {
     fn copy(&mut self, caller: T) {
         let mut state = self.state.clone();
         state.members.hide_incarnations();
-        match self.core.mark_at(state.applied) {
-            Some(mark) => {
+        match self.core.metadata_at(state.applied) {
+            Some(metadata) => {
                 let term = self.shown_term();
-                self.reply(caller, Outcome::Copy(Box::new(Task { mark, state }), term));
+                self.reply(
+                    caller,
+                    Outcome::Copy(Box::new(Task { metadata, state }), term),
+                );
             }
             // There is no applied entry to copy yet.
             None => self.fail(vec![caller], Failure::LeaderLost),

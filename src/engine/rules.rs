@@ -132,7 +132,7 @@ listed! {
 
     // The snapshot thread, the transport, and the start.
 
-    /// A snapshot holds what its mark says, although the state changes while it is written.
+    /// A snapshot holds what its metadata says, although the state changes while it is written.
     SnapshotAtItsMark,
     /// A message is reported as unsent only if it was never handed to a connection.
     UnsentMeansNotSent,

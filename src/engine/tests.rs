@@ -158,7 +158,7 @@ impl Bench {
                 }
                 DiskJob::Snapshot(_) => self.snapshots += 1,
                 DiskJob::Reserve(bytes) => self.reserves.push(bytes),
-                DiskJob::Compact(mark) => self.cut_at.push(mark.position.index),
+                DiskJob::Compact(metadata) => self.cut_at.push(metadata.position.index),
                 _ => {}
             }
         }
@@ -388,9 +388,13 @@ impl Bench {
     }
 
     fn snapshot_made(&mut self, at: LogIndex, bytes: u64) -> Effects<u64> {
-        let mark = self.engine.core().mark_at(at).expect("it is applied");
+        let metadata = self.engine.core().metadata_at(at).expect("it is applied");
         let took = Duration::ZERO;
-        self.step(Event::Disk(DiskReport::Snapshot { mark, bytes, took }))
+        self.step(Event::Disk(DiskReport::Snapshot {
+            metadata,
+            bytes,
+            took,
+        }))
     }
 
     fn appends_to(&self, node: NodeId) -> usize {
@@ -720,13 +724,17 @@ fn another_snapshot_is_made_when_the_newest_cannot_be_read() {
         .position_at(bench.last())
         .expect("a log");
     let made = |bench: &mut Bench| {
-        let mark = bench
+        let metadata = bench
             .engine
             .core()
-            .mark_at(position.index)
+            .metadata_at(position.index)
             .expect("it is applied");
         let (bytes, took) = (100, Duration::ZERO);
-        bench.step(Event::Disk(DiskReport::Snapshot { mark, bytes, took }))
+        bench.step(Event::Disk(DiskReport::Snapshot {
+            metadata,
+            bytes,
+            took,
+        }))
     };
     assert_eq!(
         made(&mut bench).send_snapshot,

@@ -45,8 +45,8 @@ impl<T, R: Rules> Engine<T, R> {
         for to in todo.send_snapshot {
             self.send_snapshot(to);
         }
-        if let Some(mark) = todo.install {
-            self.install(mark);
+        if let Some(metadata) = todo.install {
+            self.install(metadata);
         }
         if let Some(hard_state) = todo.hard_state {
             let waits = self.batch.hard_state;

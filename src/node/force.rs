@@ -71,8 +71,8 @@ fn members(
     recovered: &Recovered<RealDisk>,
 ) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
     let mut membership = match &recovered.snapshot {
-        Some(reader) => reader.mark().membership.clone(),
-        None => super::stored::first_mark(identity).membership,
+        Some(reader) => reader.metadata().membership.clone(),
+        None => super::stored::first_metadata(identity).membership,
     };
     for found in &recovered.log.changes {
         if let Payload::Change(change) = &found.payload {
@@ -101,7 +101,7 @@ fn number(changes: Vec<Change>, recovered: &Recovered<RealDisk>) -> Vec<Entry> {
     let at_snapshot = recovered
         .snapshot
         .as_ref()
-        .map(|reader| reader.mark().position);
+        .map(|reader| reader.metadata().position);
     let last = match (log.terms.last(), at_snapshot) {
         (Some((_, term)), _) => *term,
         (None, Some(position)) => position.term,

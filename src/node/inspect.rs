@@ -5,7 +5,7 @@
 //! error. The inspection changes nothing and holds no lock, so a node may run on the directory. [`read`] returns the
 //! content even if a node may no longer start from it.
 
-use super::stored::first_mark;
+use super::stored::first_metadata;
 use crate::config::Stop;
 use crate::engine::entry::Malformed;
 use crate::engine::members::Members;
@@ -30,7 +30,7 @@ pub struct Inspected {
     /// File and state length of the newest valid snapshot, if there is one.
     pub snapshot: Option<(PathBuf, u64)>,
     /// Its metadata. Without a snapshot: position 0, and the founders as voters.
-    pub mark: SnapshotMetadata,
+    pub metadata: SnapshotMetadata,
     /// The same at the end of the log.
     pub end: SnapshotMetadata,
     /// Whether the snapshot says that this member was removed. A start refuses that.
@@ -161,20 +161,22 @@ fn read_on<D: Disk>(
     }
     let snapshot =
         (seen.snapshot.as_ref()).map(|reader| (reader.path().to_owned(), reader.bytes()));
-    let (mark, mut state) = match seen.snapshot {
-        Some(reader) => load(reader, history_events).map(|(mark, state, _)| (mark, state))?,
+    let (metadata, mut state) = match seen.snapshot {
+        Some(reader) => {
+            load(reader, history_events).map(|(metadata, state, _)| (metadata, state))?
+        }
         None => {
             let founders = identity.as_ref().map(|identity| identity.founders.clone());
-            let mark = identity.as_ref().map(first_mark).unwrap_or_default();
+            let metadata = identity.as_ref().map(first_metadata).unwrap_or_default();
             (
-                mark,
+                metadata,
                 State::new(founders.unwrap_or_default(), history_events),
             )
         }
     };
     let me = identity.as_ref().map(|identity| NodeId(identity.id));
     let was_removed = me.is_some_and(|me| state.members.was_removed(me));
-    let mut end = mark.clone();
+    let mut end = metadata.clone();
     for entry in seen.entries {
         let entry = entry?;
         let applied = apply(&mut end, &mut state, &entry);
@@ -185,7 +187,7 @@ fn read_on<D: Disk>(
         identity,
         hard_state: seen.hard_state,
         snapshot,
-        mark,
+        metadata,
         end,
         was_removed,
         first: seen.first,
@@ -206,11 +208,15 @@ impl Inspected {
     }
 }
 
-fn apply(mark: &mut SnapshotMetadata, state: &mut State, entry: &Entry) -> Result<(), Malformed> {
+fn apply(
+    metadata: &mut SnapshotMetadata,
+    state: &mut State,
+    entry: &Entry,
+) -> Result<(), Malformed> {
     state.try_apply(entry)?;
-    mark.position = entry.position;
+    metadata.position = entry.position;
     if let Payload::Change(change) = &entry.payload {
-        mark.membership.change(change);
+        metadata.membership.change(change);
     }
     Ok(())
 }
@@ -254,9 +260,9 @@ pub(super) fn load<D: Disk>(
     mut reader: SnapshotReader<D>,
     history_events: usize,
 ) -> Result<(SnapshotMetadata, State, u64), Refusal> {
-    let mark = reader.mark().clone();
+    let metadata = reader.metadata().clone();
     match snapshot::load(&mut reader, history_events, Writer::Member) {
-        Ok(state) => Ok((mark, state, reader.bytes())),
+        Ok(state) => Ok((metadata, state, reader.bytes())),
         Err(Unloaded::Disk(error)) => Err(error.into()),
         Err(Unloaded::Malformed(Malformed(what))) => Err(Refusal {
             reason: format!(
@@ -266,7 +272,7 @@ pub(super) fn load<D: Disk>(
             hint: "a newer edgetcd may have written it: start that version".to_owned(),
             path: reader.path().to_owned(),
             offset: None,
-            index: Some(mark.position.index),
+            index: Some(metadata.position.index),
         }),
         Err(Unloaded::Impossible(Malformed(what))) => Err(Refusal {
             reason: format!("{}: the snapshot passes its checksums, but {what}", reader.path().display()),
@@ -274,7 +280,7 @@ pub(super) fn load<D: Disk>(
                 .to_owned(),
             path: reader.path().to_owned(),
             offset: None,
-            index: Some(mark.position.index),
+            index: Some(metadata.position.index),
         }),
     }
 }

@@ -78,7 +78,7 @@ impl Stored {
         wal: wal::Wal<RealDisk>,
         recovered: Recovered<RealDisk>,
     ) -> Result<Stored, Stop> {
-        let first = first_mark(&identity);
+        let first = first_metadata(&identity);
         let founders = identity.founders.clone();
         let Recovered {
             hard_state,
@@ -87,7 +87,7 @@ impl Stored {
             clock,
             ..
         } = recovered;
-        let (mark, state, snapshot_bytes) = match snapshot {
+        let (metadata, state, snapshot_bytes) = match snapshot {
             Some(reader) => inspect::load(reader, config.watch_history)?,
             None => (first, State::new(founders, config.watch_history), 0),
         };
@@ -98,7 +98,7 @@ impl Stored {
         }
         let start = Start {
             hard_state,
-            snapshot: mark,
+            snapshot: metadata,
             log,
         };
         Ok(Stored {
@@ -236,7 +236,7 @@ fn disk_bytes(dir: &Path) -> u64 {
 
 /// The metadata before the first entry: the founders as voters, or no members for a node that joins and waits for a
 /// snapshot.
-pub(super) fn first_mark(identity: &Identity) -> SnapshotMetadata {
+pub(super) fn first_metadata(identity: &Identity) -> SnapshotMetadata {
     let founders = identity.founders.iter();
     let voters = founders.map(|member| NodeId(member.id)).collect();
     let membership = match identity.joined {

@@ -38,7 +38,7 @@ const BUFFER_BYTES_KEPT: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     PeerMessage = 1,
-    Mark = 2,
+    Metadata = 2,
     Slice = 3,
     End = 4,
     Installed = 5,
@@ -48,7 +48,7 @@ impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         let kinds = [
             Kind::PeerMessage,
-            Kind::Mark,
+            Kind::Metadata,
             Kind::Slice,
             Kind::End,
             Kind::Installed,

@@ -162,7 +162,7 @@ struct Incoming<'a, D: Disk> {
 
 /// A snapshot that has arrived completely.
 struct Whole<D: Disk> {
-    mark: SnapshotMetadata,
+    metadata: SnapshotMetadata,
     state: State,
     bytes: u64,
     writer: SnapshotWriter<D>,
@@ -195,14 +195,14 @@ impl<D: Disk> Incoming<'_, D> {
     }
 
     fn receive(&mut self) -> Result<Whole<D>, String> {
-        let (bytes, mark) = self.begin()?;
+        let (bytes, metadata) = self.begin()?;
         log::info!(
             "receiving the snapshot {} ({bytes} bytes) from {:x}",
-            mark.position,
+            metadata.position,
             self.from.0
         );
         let receiver = self.receiver;
-        let mut copy = Copy::begin(&receiver.snapshots, &mark, bytes);
+        let mut copy = Copy::begin(&receiver.snapshots, &metadata, bytes);
         let loader = Loader::new(receiver.history_events);
         let mut loader = loader.limit_history(receiver.history_bytes);
         let mut received = 0;
@@ -215,19 +215,19 @@ impl<D: Disk> Incoming<'_, D> {
         if received != bytes {
             return Err(format!("received {received} bytes of {bytes}"));
         }
-        let state = loader.finish(mark.position.index);
+        let state = loader.finish(metadata.position.index);
         let state = state.map_err(|error| format!("its state cannot be decoded: {}", error.0))?;
-        let checked = plausible::check(&state, &mark, Writer::Member);
+        let checked = plausible::check(&state, &metadata, Writer::Member);
         checked.map_err(|error| format!("its state is implausible: {}", error.0))?;
         if state.members.cluster != self.receiver.common.me.cluster {
             return Err("it belongs to another cluster".into());
         }
         let (writer, bytes) = match copy.seal() {
             Some(writer) => (writer, bytes),
-            None => self.write_state(&mark, &state)?,
+            None => self.write_state(&metadata, &state)?,
         };
         Ok(Whole {
-            mark,
+            metadata,
             state,
             bytes,
             writer,
@@ -237,10 +237,10 @@ impl<D: Disk> Incoming<'_, D> {
     /// Writes a snapshot of the state. Returns its size in bytes of state.
     fn write_state(
         &self,
-        mark: &SnapshotMetadata,
+        metadata: &SnapshotMetadata,
         state: &State,
     ) -> Result<(SnapshotWriter<D>, u64), String> {
-        let mut writer = on_disk(self.receiver.snapshots.begin(mark))?;
+        let mut writer = on_disk(self.receiver.snapshots.begin(metadata))?;
         let mut bytes = 0;
         let saved = state.save(|slice| {
             bytes += slice.len() as u64;
@@ -254,12 +254,15 @@ impl<D: Disk> Incoming<'_, D> {
     fn begin(&mut self) -> Result<(u64, SnapshotMetadata), String> {
         let stall = self.receiver.common.timing.stall;
         let (kind, payload) = next(&mut self.reader, &self.socket, stall)?;
-        let Some((bytes, mark)) = payload.split_first_chunk().filter(|_| kind == Kind::Mark) else {
+        let Some((bytes, metadata)) = payload
+            .split_first_chunk()
+            .filter(|_| kind == Kind::Metadata)
+        else {
             return Err("it does not begin with its metadata".into());
         };
-        let mark =
-            SnapshotMetadata::decode(mark).map_err(|error| format!("its metadata is {error}"))?;
-        Ok((u64::from_le_bytes(*bytes), mark))
+        let metadata = SnapshotMetadata::decode(metadata)
+            .map_err(|error| format!("its metadata is {error}"))?;
+        Ok((u64::from_le_bytes(*bytes), metadata))
     }
 
     /// None: the snapshot is complete.
@@ -279,7 +282,7 @@ impl<D: Disk> Incoming<'_, D> {
         let received = Received {
             from: self.from,
             term: self.term,
-            mark: whole.mark,
+            metadata: whole.metadata,
             state: whole.state,
             bytes: whole.bytes,
             finish: Box::new(move || writer.finish()),
@@ -301,10 +304,10 @@ impl<D: Disk> Incoming<'_, D> {
 struct Copy<D: Disk>(Option<SnapshotWriter<D>>);
 
 impl<D: Disk> Copy<D> {
-    fn begin(snapshots: &Snapshots<D>, mark: &SnapshotMetadata, bytes: u64) -> Copy<D> {
-        let has_room = snapshots.has_room(mark, bytes);
+    fn begin(snapshots: &Snapshots<D>, metadata: &SnapshotMetadata, bytes: u64) -> Copy<D> {
+        let has_room = snapshots.has_room(metadata, bytes);
         Copy(if has_room {
-            or_full(snapshots.begin(mark))
+            or_full(snapshots.begin(metadata))
         } else {
             None
         })

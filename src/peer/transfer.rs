@@ -2,7 +2,7 @@
 //!
 //! | frame | payload |
 //! |---|---|
-//! | metadata (`Mark`) | size of the state in bytes (8), the snapshot metadata as raft encodes it |
+//! | metadata | size of the state in bytes (8), the snapshot metadata as raft encodes it |
 //! | slice | bytes of the state, as stored in the file |
 //! | end | empty |
 //! | installed, from the receiver | term (8), index (8) |
@@ -80,7 +80,7 @@ impl<D: Disk> Transfers<D> {
             Failure::NobodyThere => "no process listens at its peer URLs".to_owned(),
             Failure::Failed(why) | Failure::Refused(why) | Failure::Removed(why) => why,
         })?;
-        let (position, bytes) = (snapshot.mark().position, snapshot.bytes());
+        let (position, bytes) = (snapshot.metadata().position, snapshot.bytes());
         log::info!(
             "sending the snapshot {position} ({bytes} bytes) to {} at {url}",
             peer.label()
@@ -104,9 +104,9 @@ impl<D: Disk> Transfers<D> {
     fn stream(&self, socket: &TcpStream, snapshot: &mut SnapshotReader<D>) -> Result<(), Trouble> {
         let origin = self.common.origin();
         let mut frame = Vec::new();
-        origin.frame(Kind::Mark, &mut frame, |out| {
+        origin.frame(Kind::Metadata, &mut frame, |out| {
             out.extend_from_slice(&snapshot.bytes().to_le_bytes());
-            snapshot.mark().encode(out);
+            snapshot.metadata().encode(out);
         });
         write(socket, &frame).map_err(Trouble::Socket)?;
         let mut slice = Vec::new();

@@ -133,10 +133,10 @@ pub enum Input {
         change: Change,
     },
     /// The state machine's own snapshot at this position is on disk, so the log before it may be deleted. From now on
-    /// the core requests no entries up to `mark` from disk.
+    /// the core requests no entries up to `metadata` from disk.
     Compacted {
-        /// As returned by [`Core::mark_at`].
-        mark: SnapshotMetadata,
+        /// As returned by [`Core::metadata_at`].
+        metadata: SnapshotMetadata,
     },
     /// A complete snapshot has arrived from `from`, which leads in `term`. Its file is synced under a temporary name.
     /// [`Todo::install`] says whether to use it; if not, the driver deletes the file.
@@ -146,7 +146,7 @@ pub enum Input {
         /// If it is older than this node's term, the core informs the sender and does not use the snapshot (§5.1).
         term: Term,
         /// The snapshot is used only if it is ahead of this node's commit index (§7).
-        mark: SnapshotMetadata,
+        metadata: SnapshotMetadata,
     },
     /// The snapshot for `to` was installed there (at `installed`), or could not be sent.
     SnapshotSent {
@@ -393,8 +393,12 @@ impl<R: Rules> Core<R> {
             Input::Read { entries } => self.on_read(entries),
             Input::ReadIndex { id } => self.ask_read(id),
             Input::ProposeChange { change } => self.propose_change(change),
-            Input::Compacted { mark } => self.on_compacted(mark),
-            Input::Snapshot { from, term, mark } => self.on_snapshot(from, term, mark),
+            Input::Compacted { metadata } => self.on_compacted(metadata),
+            Input::Snapshot {
+                from,
+                term,
+                metadata,
+            } => self.on_snapshot(from, term, metadata),
             Input::SnapshotSent { to, installed } => self.on_snapshot_sent(to, installed),
             Input::Transfer { to } => self.transfer(to),
             Input::StepDown => self.give_up_leading(),
@@ -519,8 +523,8 @@ impl<R: Rules> Core<R> {
 
     fn count_stored(&mut self, position: Position) {
         self.log.stored_to(position, R::STORED_CHECKS_TERM);
-        let installed = |mark: Position| position.index >= mark.index && self.log.has(position);
-        self.installing = self.installing.filter(|mark| !installed(*mark));
+        let installed = |end: Position| position.index >= end.index && self.log.has(position);
+        self.installing = self.installing.filter(|end| !installed(*end));
     }
 
     fn on_hard_state_stored(&mut self, hard_state: HardState) {
@@ -722,7 +726,7 @@ impl<R: Rules> Core<R> {
     }
 
     /// The metadata for a snapshot at `index`, which must be between the newest snapshot and the commit index.
-    pub fn mark_at(&self, index: LogIndex) -> Option<SnapshotMetadata> {
+    pub fn metadata_at(&self, index: LogIndex) -> Option<SnapshotMetadata> {
         if index > self.commit {
             return None;
         }

@@ -115,16 +115,16 @@ impl Members {
     }
 
     /// The log up to the snapshot was deleted.
-    pub(super) fn compacted(&mut self, mark: SnapshotMetadata) {
-        let index = mark.position.index;
+    pub(super) fn compacted(&mut self, metadata: SnapshotMetadata) {
+        let index = metadata.position.index;
         self.changes.retain(|change| change.0 > index);
-        self.at_snapshot = (index, mark.membership);
+        self.at_snapshot = (index, metadata.membership);
     }
 
     /// The whole log was deleted and replaced by the snapshot.
-    pub(super) fn reset(&mut self, mark: SnapshotMetadata) {
+    pub(super) fn reset(&mut self, metadata: SnapshotMetadata) {
         self.changes.clear();
-        self.at_snapshot = (mark.position.index, mark.membership);
+        self.at_snapshot = (metadata.position.index, metadata.membership);
     }
 }
 

@@ -17,30 +17,30 @@ use super::rules::Rules;
 
 impl<R: Rules> Core<R> {
     /// The state machine's own snapshot is on disk.
-    pub(super) fn on_compacted(&mut self, mark: SnapshotMetadata) {
-        if mark.position.index <= self.log.snapshot().index {
+    pub(super) fn on_compacted(&mut self, metadata: SnapshotMetadata) {
+        if metadata.position.index <= self.log.snapshot().index {
             return;
         }
-        let at = mark.position.index;
+        let at = metadata.position.index;
         assert!(
             at <= self.applied,
             "a snapshot at {at:?}, applied {:?}",
             self.applied
         );
         assert!(
-            self.log.has(mark.position),
+            self.log.has(metadata.position),
             "no entry of ours: {}",
-            mark.position
+            metadata.position
         );
-        self.log.compact(mark.position);
-        self.members.compacted(mark);
+        self.log.compact(metadata.position);
+        self.members.compacted(metadata);
         if self.reading.is_some_and(|(first, _)| first <= at) {
             self.reading = None;
         }
     }
 
     /// A complete snapshot from a leader has arrived.
-    pub(super) fn on_snapshot(&mut self, from: NodeId, term: Term, mark: SnapshotMetadata) {
+    pub(super) fn on_snapshot(&mut self, from: NodeId, term: Term, metadata: SnapshotMetadata) {
         if term < self.hard_state.term {
             return self.send(from, Body::Outdated);
         }
@@ -51,24 +51,24 @@ impl<R: Rules> Core<R> {
             self.become_follower(term);
         }
         self.follow(from);
-        let position = mark.position;
+        let position = metadata.position;
         let ahead = position.index > self.commit || !R::SNAPSHOT_ONLY_AHEAD;
         if ahead && self.log.has(position) {
             self.commit_to(position.index);
         } else if ahead {
-            self.install(mark);
+            self.install(metadata);
         }
         let matched = position.index.min(self.commit);
         self.send_when_stored(from, Body::Accepted { matched }, R::ACK_AFTER_STORE);
     }
 
-    fn install(&mut self, mark: SnapshotMetadata) {
-        let index = mark.position.index;
-        self.log.reset(mark.position);
-        self.members.reset(mark.clone());
+    fn install(&mut self, metadata: SnapshotMetadata) {
+        let index = metadata.position.index;
+        self.log.reset(metadata.position);
+        self.members.reset(metadata.clone());
         (self.commit, self.applied) = (index, index);
         self.reading = None;
-        self.installing = Some(mark.position);
-        self.todo.install = Some(mark);
+        self.installing = Some(metadata.position);
+        self.todo.install = Some(metadata);
     }
 }

@@ -147,8 +147,8 @@ impl SnapshotMetadata {
     /// Decodes the bytes of [`SnapshotMetadata::encode`]. `bytes` must contain nothing else.
     pub fn decode(bytes: &[u8]) -> Result<SnapshotMetadata, Malformed> {
         let mut cursor = Cursor(bytes);
-        let mark = cursor.mark()?;
-        cursor.end(mark)
+        let metadata = cursor.metadata()?;
+        cursor.end(metadata)
     }
 }
 
@@ -426,7 +426,7 @@ impl<'a> Cursor<'a> {
         Ok(membership)
     }
 
-    fn mark(&mut self) -> Result<SnapshotMetadata, Malformed> {
+    fn metadata(&mut self) -> Result<SnapshotMetadata, Malformed> {
         Ok(SnapshotMetadata {
             position: self.position()?,
             membership: self.membership()?,
@@ -451,7 +451,7 @@ mod tests {
         ids.iter().map(|id| NodeId(*id)).collect()
     }
 
-    fn mark() -> SnapshotMetadata {
+    fn metadata() -> SnapshotMetadata {
         SnapshotMetadata {
             position: Position {
                 term: Term(7),
@@ -493,10 +493,10 @@ mod tests {
     }
 
     #[test]
-    fn marks_come_back_and_no_part_of_one_does() {
+    fn metadata_comes_back_and_no_part_of_it_does() {
         let mut bytes = Vec::new();
-        mark().encode(&mut bytes);
-        assert_eq!(SnapshotMetadata::decode(&bytes), Ok(mark()));
+        metadata().encode(&mut bytes);
+        assert_eq!(SnapshotMetadata::decode(&bytes), Ok(metadata()));
         for cut in 0..bytes.len() {
             assert!(
                 SnapshotMetadata::decode(&bytes[..cut]).is_err(),

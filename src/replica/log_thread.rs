@@ -179,17 +179,18 @@ mod tests {
         };
         save(entries(1..=2, 10));
         assert!(matches!(report(), Report::Stored(_)));
-        let mark = SnapshotMetadata {
+        let metadata = SnapshotMetadata {
             position: at(50),
             membership: Membership::default(),
         };
-        let mut snapshot = snapshots.begin(&mark).expect("there is room");
+        let mut snapshot = snapshots.begin(&metadata).expect("there is room");
         snapshot.seal().expect("there is room");
         disk.set_capacity(0);
         save(entries(3..=6, 60_000));
         assert!(matches!(report(), Report::Full));
         let finish = Box::new(move || snapshot.finish());
-        jobs.send(Job::Install { mark, finish }).expect("it runs");
+        jobs.send(Job::Install { metadata, finish })
+            .expect("it runs");
         // Until then the batch is tried again, and each attempt is reported.
         let next = std::iter::repeat_with(report).find(|report| !matches!(report, Report::Full));
         assert!(matches!(next, Some(Report::Installed(position)) if position == at(50)));

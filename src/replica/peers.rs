@@ -88,7 +88,7 @@ pub struct Received {
     /// The term that the sender stated.
     pub term: Term,
     /// The snapshot's metadata.
-    pub mark: SnapshotMetadata,
+    pub metadata: SnapshotMetadata,
     /// The snapshot's content.
     pub state: State,
     /// Bytes of that content in the file.

@@ -201,7 +201,7 @@ impl<O: Outbox> RaftThread<O> {
         let Received {
             from,
             term,
-            mark,
+            metadata,
             state,
             bytes,
             finish,
@@ -211,7 +211,7 @@ impl<O: Outbox> RaftThread<O> {
         Box::new(Incoming {
             from,
             term,
-            mark,
+            metadata,
             state,
             bytes,
         })
@@ -322,13 +322,13 @@ impl<O: Outbox> RaftThread<O> {
             DiskJob::Reserve(bytes) => Job::Reserve(bytes),
             DiskJob::Read { from, to } => Job::Read { from, to },
             DiskJob::Snapshot(task) => Job::Snapshot(task),
-            DiskJob::Compact(mark) => Job::Compact(mark),
-            DiskJob::Install(mark) => {
+            DiskJob::Compact(metadata) => Job::Compact(metadata),
+            DiskJob::Install(metadata) => {
                 let Some(installing) = &mut self.installing else {
-                    unreachable!("{mark:?} is installed, and nothing was received")
+                    unreachable!("{metadata:?} is installed, and nothing was received")
                 };
                 let finish = std::mem::replace(&mut installing.finish, Box::new(|| Ok(())));
-                Job::Install { mark, finish }
+                Job::Install { metadata, finish }
             }
         };
         self.send_job(job);

@@ -13,7 +13,7 @@ pub fn run<D: Disk>(tasks: &Receiver<Begun<D>>, reports: &Sender<Report>) {
         let begun = Instant::now();
         let report = match write(writer, &task) {
             Ok(bytes) => Report::Snapshot {
-                mark: task.mark,
+                metadata: task.metadata,
                 bytes,
                 took: begun.elapsed(),
             },

@@ -132,17 +132,19 @@ impl Node {
             },
             ..SnapshotMetadata::default()
         };
-        let (mark, state) = match found.snapshot {
+        let (metadata, state) = match found.snapshot {
             None => (bootstrap, State::new(members(), 1000)),
             Some(mut reader) => {
-                let (mark, mut loader) = (reader.mark().clone(), Loader::new(1000));
+                let (metadata, mut loader) = (reader.metadata().clone(), Loader::new(1000));
                 let mut slice = Vec::new();
                 while reader.next(&mut slice).expect("the snapshot is sound") {
                     loader.push(&slice).expect("a state's bytes");
                     slice.clear();
                 }
-                let state = loader.finish(mark.position.index).expect("a whole state");
-                (mark, state)
+                let state = loader
+                    .finish(metadata.position.index)
+                    .expect("a whole state");
+                (metadata, state)
             }
         };
         let hub = Arc::new(WatchHub::new(View {
@@ -153,7 +155,7 @@ impl Node {
         let clock = Arc::new(Hand::default());
         let start = Start {
             hard_state: found.hard_state,
-            snapshot: mark,
+            snapshot: metadata,
             log: found.log,
         };
         let (replica, threads) = Replica::start(Parts {

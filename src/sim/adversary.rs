@@ -281,8 +281,8 @@ impl Cluster {
         let life = self.nodes[&leader].life.as_ref();
         life.is_some_and(|life| {
             let core = &life.engine;
-            core.mark_at(core.commit()).is_some_and(|mark| {
-                mark.position.term == core.term() && mark.membership == *core.membership()
+            core.metadata_at(core.commit()).is_some_and(|metadata| {
+                metadata.position.term == core.term() && metadata.membership == *core.membership()
             })
         })
     }

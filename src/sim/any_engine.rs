@@ -27,7 +27,7 @@ pub(super) trait AnyEngine {
     fn last_position(&self) -> Position;
     fn position_at(&self, index: LogIndex) -> Option<Position>;
     fn membership(&self) -> &Membership;
-    fn mark_at(&self, index: LogIndex) -> Option<SnapshotMetadata>;
+    fn metadata_at(&self, index: LogIndex) -> Option<SnapshotMetadata>;
 
     fn term(&self) -> Term {
         self.hard_state().term
@@ -83,8 +83,8 @@ impl<R: Rules> AnyEngine for Engine<u64, R> {
         self.core().membership()
     }
 
-    fn mark_at(&self, index: LogIndex) -> Option<SnapshotMetadata> {
-        self.core().mark_at(index)
+    fn metadata_at(&self, index: LogIndex) -> Option<SnapshotMetadata> {
+        self.core().metadata_at(index)
     }
 }
 

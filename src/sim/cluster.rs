@@ -107,7 +107,7 @@ pub(super) struct Stream {
     pub to: NodeId,
     pub stream: u64,
     pub term: Term,
-    pub mark: SnapshotMetadata,
+    pub metadata: SnapshotMetadata,
     pub bytes: Arc<Vec<u8>>,
 }
 

@@ -105,9 +105,9 @@ impl Outlet<FaultyDisk> for Out<'_> {
         self.note(|mirror| mirror.synced(batches));
     }
 
-    fn snapshot_installed(&mut self, mark: &SnapshotMetadata) {
+    fn snapshot_installed(&mut self, metadata: &SnapshotMetadata) {
         self.note(|mirror| {
-            mirror.installed(mark.position);
+            mirror.installed(metadata.position);
             Ok(())
         });
     }
@@ -404,11 +404,11 @@ impl Cluster {
                 let Some(bytes) = self.disk_result(id, written)? else {
                     return Ok(());
                 };
-                let at = task.mark.position;
+                let at = task.metadata.position;
                 self.note(|_| Happening::SnapshotMade { node: id, at });
                 self.checks.borrow_mut().mirror(id).snapshot_made(at);
                 DiskReport::Snapshot {
-                    mark: task.mark,
+                    metadata: task.metadata,
                     bytes,
                     took: Duration::from_millis(1),
                 }

@@ -129,21 +129,21 @@ impl Node {
         &self,
         recovered: &mut Recovered<FaultyDisk>,
     ) -> Result<(Start, State, u64), WalError> {
-        let (mark, state, bytes) = match recovered.snapshot.take() {
+        let (metadata, state, bytes) = match recovered.snapshot.take() {
             Some(mut reader) => {
                 let bytes = snapshot_bytes(&mut reader)?;
-                let mark = reader.mark().clone();
-                let state = state_from(&bytes, mark.position.index);
-                (mark, state, bytes.len() as u64)
+                let metadata = reader.metadata().clone();
+                let state = state_from(&bytes, metadata.position.index);
+                (metadata, state, bytes.len() as u64)
             }
             None => {
-                let mark = SnapshotMetadata {
+                let metadata = SnapshotMetadata {
                     position: Position::default(),
                     membership: self.founders.clone(),
                 };
                 let members = self.founders.voters.iter().map(|id| member(*id));
                 (
-                    mark,
+                    metadata,
                     State::new(Members::new(1, members), HISTORY_EVENTS),
                     0,
                 )
@@ -151,7 +151,7 @@ impl Node {
         };
         let start = Start {
             hard_state: recovered.hard_state,
-            snapshot: mark,
+            snapshot: metadata,
             log: recovered.log.clone(),
         };
         Ok((start, state, bytes))

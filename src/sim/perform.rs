@@ -175,13 +175,13 @@ impl Cluster {
             DiskJob::Reserve(bytes) => Job::Reserve(bytes),
             DiskJob::Read { from, to } => Job::Read { from, to },
             DiskJob::Snapshot(task) => Job::Snapshot(task),
-            DiskJob::Compact(mark) => Job::Compact(mark),
-            DiskJob::Install(mark) => {
+            DiskJob::Compact(metadata) => Job::Compact(metadata),
+            DiskJob::Install(metadata) => {
                 let incoming = life.incoming.as_mut();
                 let writer = incoming.and_then(|incoming| incoming.writer.take());
                 let writer = writer.expect("only a received snapshot is installed");
                 let finish = Box::new(|| writer.finish());
-                Job::Install { mark, finish }
+                Job::Install { metadata, finish }
             }
         };
         life.jobs.push_back(job);

@@ -25,13 +25,13 @@ impl Cluster {
         let newest = life.log.wal().snapshots().newest();
         let read = newest.and_then(|newest| {
             newest
-                .map(|mut reader| Ok((reader.mark().clone(), snapshot_bytes(&mut reader)?)))
+                .map(|mut reader| Ok((reader.metadata().clone(), snapshot_bytes(&mut reader)?)))
                 .transpose()
         });
         let Some(read) = self.disk_result(id, read)? else {
             return Ok(());
         };
-        let Some((mark, bytes)) = read else {
+        let Some((metadata, bytes)) = read else {
             return Err(format!("snapshots: n{} has none to send", id.0));
         };
         self.streams += 1;
@@ -39,7 +39,7 @@ impl Cluster {
         if let Some(life) = self.life(id) {
             life.streams.insert(to, stream);
         }
-        let (at, lost) = (mark.position, self.loses(id, to));
+        let (at, lost) = (metadata.position, self.loses(id, to));
         self.note(|_| Happening::SnapshotSent {
             from: id,
             to,
@@ -55,7 +55,7 @@ impl Cluster {
             to,
             stream,
             term,
-            mark,
+            metadata,
             bytes: Arc::new(bytes),
         };
         if self.repaired.is_none() && self.random.one_in(4) {
@@ -90,7 +90,7 @@ impl Cluster {
             from,
             to,
             term,
-            mark,
+            metadata,
             bytes,
             stream,
         } = stream;
@@ -105,7 +105,7 @@ impl Cluster {
             .log
             .wal()
             .snapshots()
-            .begin(&mark)
+            .begin(&metadata)
             .and_then(|mut writer| {
                 writer.write(&bytes)?;
                 writer.seal()?;
@@ -128,11 +128,11 @@ impl Cluster {
             from,
             stream,
         });
-        let state = state_from(&bytes, mark.position.index);
+        let state = state_from(&bytes, metadata.position.index);
         let incoming = engine::Incoming {
             from,
             term,
-            mark,
+            metadata,
             state,
             bytes: bytes.len() as u64,
         };

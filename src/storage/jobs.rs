@@ -46,7 +46,7 @@ pub enum Job {
     /// Replace the log by a snapshot that another member has sent.
     Install {
         /// The snapshot's metadata.
-        mark: SnapshotMetadata,
+        metadata: SnapshotMetadata,
         /// Makes it the newest snapshot and syncs (`replica::peers::Received::finish`). Only after that, the log is
         /// deleted.
         finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
@@ -261,8 +261,8 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
                 self.begin_snapshot(*task, outlet);
                 Ok(())
             }
-            Job::Compact(mark) => {
-                match self.wal.compact(&mark) {
+            Job::Compact(metadata) => {
+                match self.wal.compact(&metadata) {
                     // This work may fail for lack of space without harm to the log.
                     Err(error) if error.kind == WalErrorKind::Full => log::warn!("{error}"),
                     compacted => compacted?,
@@ -270,7 +270,7 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
                 // The pending batches may fit now.
                 self.store(outlet)
             }
-            Job::Install { mark, finish } => self.install(&mark, finish, outlet),
+            Job::Install { metadata, finish } => self.install(&metadata, finish, outlet),
         }
     }
 
@@ -278,33 +278,33 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
     /// next start finds either the old log or the snapshot.
     fn install(
         &mut self,
-        mark: &SnapshotMetadata,
+        metadata: &SnapshotMetadata,
         finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
         outlet: &mut impl Outlet<D>,
     ) -> Result<(), WalError> {
         self.pending.supersede();
-        let report = Report::Installed(mark.position);
+        let report = Report::Installed(metadata.position);
         if !self.rules.keeps(Rule::InstallBeforeReport) {
             outlet.report(report);
             finish()?;
-            self.wal.compact(mark)?;
-            outlet.snapshot_installed(mark);
+            self.wal.compact(metadata)?;
+            outlet.snapshot_installed(metadata);
             return self.store(outlet);
         }
         if !self.rules.keeps(Rule::SnapshotBeforeCut) {
-            self.wal.compact(mark)?;
+            self.wal.compact(metadata)?;
             finish()?;
         } else {
             finish()?;
-            self.wal.compact(mark)?;
+            self.wal.compact(metadata)?;
         }
-        outlet.snapshot_installed(mark);
+        outlet.snapshot_installed(metadata);
         outlet.report(report);
         self.store(outlet)
     }
 
     fn begin_snapshot(&mut self, task: Task, outlet: &mut impl Outlet<D>) {
-        match self.wal.begin_snapshot(&task.mark) {
+        match self.wal.begin_snapshot(&task.metadata) {
             Ok(writer) => outlet.begun((writer, task)),
             Err(error) => {
                 log::warn!("cannot make a snapshot: {error}");

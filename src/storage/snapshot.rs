@@ -38,9 +38,9 @@ pub fn load<D: Disk>(
         loader.push(&slice).map_err(Unloaded::Malformed)?;
         slice.clear();
     }
-    let applied = reader.mark().position.index;
+    let applied = reader.metadata().position.index;
     let state = loader.finish(applied).map_err(Unloaded::Malformed)?;
-    let checked = plausible::check(&state, reader.mark(), writer);
+    let checked = plausible::check(&state, reader.metadata(), writer);
     checked.map_err(Unloaded::Impossible)?;
     Ok(state)
 }
@@ -77,7 +77,7 @@ mod tests {
         };
         let mut state = State::new(Members::new(1, [member]), 100);
         state.applied = LogIndex(5);
-        let mark = SnapshotMetadata {
+        let metadata = SnapshotMetadata {
             position: Position {
                 term: Term(1),
                 index: LogIndex(5),
@@ -87,8 +87,8 @@ mod tests {
                 learners: [].into(),
             },
         };
-        let writer = wal.snapshots().begin(&mark).expect("there is room");
-        let bytes = write(writer, &Task { mark, state }).expect("there is room");
+        let writer = wal.snapshots().begin(&metadata).expect("there is room");
+        let bytes = write(writer, &Task { metadata, state }).expect("there is room");
         let newest = wal.snapshots().newest().expect("the disk works");
         let mut reader = newest.expect("it has its final name");
         assert!(bytes > 0 && reader.bytes() >= bytes);

@@ -21,14 +21,14 @@ use std::sync::atomic::Ordering::Relaxed;
 const SNAPSHOTS_MIN: usize = 2;
 
 impl<D: Disk> Wal<D> {
-    /// Removes old segments and snapshots. The caller calls this after the snapshot at `mark` was finished. If the log
+    /// Removes old segments and snapshots. The caller calls this after the snapshot at `metadata` was finished. If the log
     /// does not contain the entry at the snapshot's position (a leader sent the snapshot), the log restarts after that
     /// position. The restart is synced, and the next entry may have the snapshot's index + 1.
     ///
     /// Errors: those of [`Wal::write`]. `Full` if the log has to restart and there is no space. A file that cannot be
     /// removed stays until the next call.
-    pub fn compact(&mut self, mark: &SnapshotMetadata) -> Result<(), WalError> {
-        let position = mark.position;
+    pub fn compact(&mut self, metadata: &SnapshotMetadata) -> Result<(), WalError> {
+        let position = metadata.position;
         if self.log.conflicts(position) {
             self.reset(position)?;
         }

@@ -31,7 +31,7 @@ impl<D: Disk> Decision<D> {
     /// Position of the snapshot, after which the used part of the log begins.
     pub fn start(&self) -> Position {
         let reader = self.snapshot.as_ref();
-        reader.map_or(Position::default(), |reader| reader.mark().position)
+        reader.map_or(Position::default(), |reader| reader.metadata().position)
     }
 
     /// Whether the log does not continue from the snapshot and has to restart after it.

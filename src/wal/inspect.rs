@@ -176,7 +176,7 @@ impl<D: Disk> Inspection<D> {
     /// Position of the snapshot, or the position before the first entry.
     pub fn start(&self) -> Position {
         let reader = self.snapshot.as_ref();
-        reader.map_or(Position::default(), |reader| reader.mark().position)
+        reader.map_or(Position::default(), |reader| reader.metadata().position)
     }
 }
 

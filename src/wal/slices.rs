@@ -54,7 +54,7 @@ pub struct SliceEncoder {
 
 impl SliceEncoder {
     /// Appends everything before the state machine's bytes to `out`. `salt` should be random.
-    pub fn begin(salt: u32, mark: &SnapshotMetadata, out: &mut Vec<u8>) -> SliceEncoder {
+    pub fn begin(salt: u32, metadata: &SnapshotMetadata, out: &mut Vec<u8>) -> SliceEncoder {
         let mut encoder = SliceEncoder {
             salt,
             number: 0,
@@ -64,7 +64,7 @@ impl SliceEncoder {
         };
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&salt.to_le_bytes());
-        mark.encode(&mut encoder.slice);
+        metadata.encode(&mut encoder.slice);
         encoder.put_slice(MARK, out);
         encoder
     }
@@ -97,9 +97,9 @@ impl SliceEncoder {
     }
 
     /// Length of the complete snapshot if the state machine has `state_bytes` bytes.
-    pub fn length(mark: &SnapshotMetadata, state_bytes: u64) -> u64 {
+    pub fn length(metadata: &SnapshotMetadata, state_bytes: u64) -> u64 {
         let mut encoded = Vec::new();
-        mark.encode(&mut encoded);
+        metadata.encode(&mut encoded);
         let slices = state_bytes.div_ceil(SLICE_BYTES as u64) + 2;
         let prefixes = slices * SLICE_PREFIX as u64;
         HEADER_BYTES + prefixes + encoded.len() as u64 + state_bytes + END_BYTES as u64
@@ -138,7 +138,7 @@ pub struct SliceChecker {
     number: u32,
     crcs: Hasher,
     bytes: u64,
-    mark: Option<SnapshotMetadata>,
+    metadata: Option<SnapshotMetadata>,
     ended: bool,
 }
 
@@ -164,8 +164,8 @@ impl SliceChecker {
     /// # Errors
     /// The end is missing.
     pub fn finish(self) -> Result<SnapshotMetadata, Flaw> {
-        match self.mark {
-            Some(mark) if self.ended => Ok(mark),
+        match self.metadata {
+            Some(metadata) if self.ended => Ok(metadata),
             _ => Err(Flaw {
                 offset: self.offset + self.held.len() as u64,
                 what: "its end is missing".into(),
@@ -218,7 +218,7 @@ impl SliceChecker {
         let (prefix, bytes) = slice.split_at(SLICE_PREFIX);
         let kind = prefix[8];
         let number = if kind == END { END_NUMBER } else { self.number };
-        let expected = if self.mark.is_none() {
+        let expected = if self.metadata.is_none() {
             kind == MARK
         } else {
             kind != MARK
@@ -229,8 +229,8 @@ impl SliceChecker {
         }
         match kind {
             MARK => {
-                let mark = SnapshotMetadata::decode(bytes);
-                self.mark = Some(mark.map_err(|error| self.flaw(&error.to_string()))?);
+                let metadata = SnapshotMetadata::decode(bytes);
+                self.metadata = Some(metadata.map_err(|error| self.flaw(&error.to_string()))?);
             }
             DATA => self.bytes += bytes.len() as u64,
             _ => return self.take_end(bytes),
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
     use crate::raft::{LogIndex, Membership, NodeId, Position, Term};
 
-    fn mark() -> SnapshotMetadata {
+    fn metadata() -> SnapshotMetadata {
         SnapshotMetadata {
             position: Position {
                 term: Term(3),
@@ -279,7 +279,7 @@ mod tests {
 
     fn encoded(bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut encoder = SliceEncoder::begin(0x1234_5678, &mark(), &mut out);
+        let mut encoder = SliceEncoder::begin(0x1234_5678, &metadata(), &mut out);
         bytes
             .chunks(10_000)
             .for_each(|piece| encoder.write(piece, &mut out));
@@ -299,9 +299,12 @@ mod tests {
     fn all_sizes_are_as_long_as_told_and_good_in_pieces_of_any_size() {
         for size in [0, 1, SLICE_BYTES - 1, SLICE_BYTES, SLICE_BYTES + 1, 200_000] {
             let out = encoded(&vec![7; size]);
-            assert_eq!(out.len() as u64, SliceEncoder::length(&mark(), size as u64));
+            assert_eq!(
+                out.len() as u64,
+                SliceEncoder::length(&metadata(), size as u64)
+            );
             for piece in [1, 8, 4096, usize::MAX] {
-                assert_eq!(check(&out, piece), Ok(mark()), "{size} by {piece}");
+                assert_eq!(check(&out, piece), Ok(metadata()), "{size} by {piece}");
             }
         }
     }
@@ -324,7 +327,7 @@ mod tests {
     fn slices_of_another_snapshot_or_place_are_refused() {
         let (one, other) = (encoded(&[1; 70_000]), {
             let mut out = Vec::new();
-            let mut encoder = SliceEncoder::begin(1, &mark(), &mut out);
+            let mut encoder = SliceEncoder::begin(1, &metadata(), &mut out);
             encoder.write(&[1; 70_000], &mut out);
             encoder.end(&mut out);
             out

@@ -37,14 +37,14 @@ impl<D: Disk> Snapshots<D> {
     }
 
     /// Begins a snapshot under a temporary name.
-    pub fn begin(&self, mark: &SnapshotMetadata) -> Result<SnapshotWriter<D>, WalError> {
-        SnapshotWriter::begin(self.0.clone(), mark)
+    pub fn begin(&self, metadata: &SnapshotMetadata) -> Result<SnapshotWriter<D>, WalError> {
+        SnapshotWriter::begin(self.0.clone(), metadata)
     }
 
     /// Whether the disk has room for a snapshot with `bytes` bytes of state. True if the free space is unknown.
-    pub fn has_room(&self, mark: &SnapshotMetadata, state_bytes: u64) -> bool {
+    pub fn has_room(&self, metadata: &SnapshotMetadata, state_bytes: u64) -> bool {
         let free = self.0.disk().free_bytes(self.0.snap());
-        free.is_none_or(|free| SliceEncoder::length(mark, state_bytes) < free)
+        free.is_none_or(|free| SliceEncoder::length(metadata, state_bytes) < free)
     }
 
     /// Opens the finished snapshot at this position.
@@ -138,19 +138,22 @@ pub struct SnapshotWriter<D: Disk> {
 }
 
 impl<D: Disk> SnapshotWriter<D> {
-    fn begin(data_dir: DataDir<D>, mark: &SnapshotMetadata) -> Result<SnapshotWriter<D>, WalError> {
+    fn begin(
+        data_dir: DataDir<D>,
+        metadata: &SnapshotMetadata,
+    ) -> Result<SnapshotWriter<D>, WalError> {
         let salt = data_dir.disk().random();
         let random = data_dir.disk().random();
         let temporary = data_dir
             .snap()
-            .join(names::snapshot_temporary(mark.position, random));
+            .join(names::snapshot_temporary(metadata.position, random));
         let file = data_dir.disk().create(&temporary);
         let file = file.map_err(|error| WalError::io(&temporary, "make it", &error))?;
         let mut out = Vec::new();
-        let slices = SliceEncoder::begin(salt, mark, &mut out);
+        let slices = SliceEncoder::begin(salt, metadata, &mut out);
         let mut writer = SnapshotWriter {
             data_dir,
-            position: mark.position,
+            position: metadata.position,
             temporary,
             file: Some(file),
             slices,
@@ -236,7 +239,7 @@ impl<D: Disk> Drop for SnapshotWriter<D> {
 pub struct SnapshotReader<D: Disk> {
     path: PathBuf,
     file: D::Reader,
-    mark: SnapshotMetadata,
+    metadata: SnapshotMetadata,
     bytes: u64,
     slices: u32,
     crcs_wanted: u32,
@@ -290,7 +293,7 @@ impl<D: Disk> SnapshotReader<D> {
         let mut reader = SnapshotReader {
             path,
             file,
-            mark: SnapshotMetadata::default(),
+            metadata: SnapshotMetadata::default(),
             bytes: 0,
             slices: 0,
             crcs_wanted: 0,
@@ -302,7 +305,7 @@ impl<D: Disk> SnapshotReader<D> {
         };
         reader.read_header()?;
         reader.read_end()?;
-        reader.read_mark(named)?;
+        reader.read_metadata(named)?;
         Ok(reader)
     }
 
@@ -312,8 +315,8 @@ impl<D: Disk> SnapshotReader<D> {
     }
 
     /// The snapshot's metadata.
-    pub fn mark(&self) -> &SnapshotMetadata {
-        &self.mark
+    pub fn metadata(&self) -> &SnapshotMetadata {
+        &self.metadata
     }
 
     /// Number of bytes of the state machine in the snapshot.
@@ -381,10 +384,12 @@ impl<D: Disk> SnapshotReader<D> {
         Ok(())
     }
 
-    fn read_mark(&mut self, named: Option<Position>) -> Result<(), WalError> {
+    fn read_metadata(&mut self, named: Option<Position>) -> Result<(), WalError> {
         self.read_slice(0, MARK)?;
         match SnapshotMetadata::decode(&self.slice) {
-            Ok(mark) if named.is_none_or(|named| named == mark.position) => self.mark = mark,
+            Ok(metadata) if named.is_none_or(|named| named == metadata.position) => {
+                self.metadata = metadata
+            }
             Ok(_) => {
                 return Err(self.damaged(
                     HEADER_BYTES,

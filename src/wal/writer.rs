@@ -262,12 +262,12 @@ impl<D: Disk> Wal<D> {
     /// removed first.
     pub fn begin_snapshot(
         &mut self,
-        mark: &SnapshotMetadata,
+        metadata: &SnapshotMetadata,
     ) -> Result<SnapshotWriter<D>, WalError> {
         if self.is_tight() {
             self.drop_older()?;
         }
-        self.snapshots().begin(mark)
+        self.snapshots().begin(metadata)
     }
 
     /// Keeps `bytes` of the disk free for the next snapshot, because the log cannot be shortened without one. A log on

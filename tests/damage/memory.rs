@@ -358,7 +358,7 @@ fn segments_that_are_missing_doubled_or_of_another_size_are_refused() {
     let inspected = check(&bench.disk)
         .expect("it is good")
         .expect("something is there");
-    let covered = inspected.mark.position.index;
+    let covered = inspected.metadata.position.index;
     let heads: Vec<LogIndex> = inspected
         .segments
         .iter()

@@ -246,14 +246,14 @@ impl Life {
             term: Term(self.term),
             index: self.state.applied,
         };
-        let mark = SnapshotMetadata {
+        let metadata = SnapshotMetadata {
             position,
             membership: Membership {
                 voters,
                 learners: [].into(),
             },
         };
-        let mut writer = self.wal.begin_snapshot(&mark).expect("begun");
+        let mut writer = self.wal.begin_snapshot(&metadata).expect("begun");
         self.state
             .save(|slice| writer.write(slice))
             .expect("written");

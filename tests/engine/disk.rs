@@ -27,7 +27,7 @@ pub enum Space {
 /// A snapshot on disk, or on its way to another member.
 #[derive(Clone)]
 pub struct Snapshot {
-    pub mark: SnapshotMetadata,
+    pub metadata: SnapshotMetadata,
     pub state: State,
     pub bytes: u64,
 }
@@ -114,7 +114,7 @@ impl Disk {
     /// The data that a core starts from. `founders` are the members of a new cluster.
     pub fn start(&self, founders: Membership) -> Start {
         let snapshot = match &self.snapshot {
-            Some(snapshot) => snapshot.mark.clone(),
+            Some(snapshot) => snapshot.metadata.clone(),
             None => SnapshotMetadata {
                 membership: founders,
                 ..SnapshotMetadata::default()

@@ -31,8 +31,8 @@ pub struct Disk {
 
 impl Disk {
     fn store(&mut self, batch: &Batch) {
-        if let Some(mark) = &batch.install {
-            self.snapshot = mark.clone();
+        if let Some(metadata) = &batch.install {
+            self.snapshot = metadata.clone();
             self.entries.clear();
         }
         if let Some(hard_state) = batch.hard_state {
@@ -45,10 +45,10 @@ impl Disk {
         }
     }
 
-    fn compact(&mut self, mark: SnapshotMetadata) {
+    fn compact(&mut self, metadata: SnapshotMetadata) {
         self.entries
-            .retain(|entry| entry.position.index > mark.position.index);
-        self.snapshot = mark;
+            .retain(|entry| entry.position.index > metadata.position.index);
+        self.snapshot = metadata;
     }
 
     /// Whether the entry at `position` would survive a crash.
@@ -115,7 +115,7 @@ pub struct Snapshot {
     pub from: NodeId,
     pub to: NodeId,
     pub term: Term,
-    pub mark: SnapshotMetadata,
+    pub metadata: SnapshotMetadata,
 }
 
 /// An effect of a step, for transcripts.
@@ -311,14 +311,14 @@ impl<R: Rules> Cluster<R> {
         }
         for to in todo.send_snapshot.iter().copied() {
             let core = self.nodes[&id].core.as_ref().expect("it has just stepped");
-            let mark = core
-                .mark_at(core.applied())
+            let metadata = core
+                .metadata_at(core.applied())
                 .expect("the applied state is known");
             self.snapshots.push(Snapshot {
                 from: id,
                 to,
                 term: core.term(),
-                mark,
+                metadata,
             });
         }
         let sent = std::mem::take(&mut todo.send_now);
@@ -359,7 +359,7 @@ impl<R: Rules> Cluster<R> {
             return Ok(false);
         };
         node.disk.store(&batch);
-        let installed = batch.install.as_ref().map(|mark| mark.position);
+        let installed = batch.install.as_ref().map(|metadata| metadata.position);
         let stored = batch
             .append
             .last()
@@ -413,7 +413,7 @@ impl<R: Rules> Cluster<R> {
             from,
             to,
             term,
-            mark,
+            metadata,
         } = self.snapshots.remove(at);
         let up = self.nodes.get(&to).is_some_and(|node| node.core.is_some());
         if !up || self.cuts.contains(&(from, to)) || self.cuts.contains(&(to, from)) {
@@ -425,8 +425,15 @@ impl<R: Rules> Cluster<R> {
                 },
             );
         }
-        let installed = Some(mark.position);
-        self.step(to, Input::Snapshot { from, term, mark })?;
+        let installed = Some(metadata.position);
+        self.step(
+            to,
+            Input::Snapshot {
+                from,
+                term,
+                metadata,
+            },
+        )?;
         while self.store(to)? {}
         self.step(from, Input::SnapshotSent { to, installed })
     }
@@ -441,14 +448,14 @@ impl<R: Rules> Cluster<R> {
         if node.queue.iter().any(|batch| batch.install.is_some()) {
             return Ok(());
         }
-        let mark = core
-            .mark_at(core.applied())
+        let metadata = core
+            .metadata_at(core.applied())
             .expect("the applied state is known");
-        if mark.position.index <= node.disk.snapshot.position.index {
+        if metadata.position.index <= node.disk.snapshot.position.index {
             return Ok(());
         }
-        node.disk.compact(mark.clone());
-        self.step(id, Input::Compacted { mark })
+        node.disk.compact(metadata.clone());
+        self.step(id, Input::Compacted { metadata })
     }
 
     /// Stores, delivers and reads until nothing is left to do. Does not tick.

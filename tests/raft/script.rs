@@ -401,8 +401,8 @@ impl<R: Rules> Script<R> {
         let mut line = |text: String| {
             let _ = writeln!(self.out, "n{} {text}", id.0);
         };
-        if let Some(mark) = &todo.install {
-            line(format!("installs the snapshot at {}", mark.position));
+        if let Some(metadata) = &todo.install {
+            line(format!("installs the snapshot at {}", metadata.position));
         }
         if let Some(hard_state) = todo.hard_state {
             line(format!("to disk: {}", hard_state_text(hard_state)));

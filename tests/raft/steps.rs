@@ -228,14 +228,14 @@ fn a_snapshot_that_ends_with_an_entry_of_the_log_is_not_installed() {
     let entries = vec![entry(1, 1), entry(2, 1), entry(3, 1)];
     let _ = core.step(append(TWO, 1, at(0, 0), entries));
     let _ = core.step(Input::Stored { position: at(3, 1) });
-    let mark = SnapshotMetadata {
+    let metadata = SnapshotMetadata {
         position: at(2, 1),
         membership: members(&[ONE, TWO, THREE]),
     };
     let todo = core.step(Input::Snapshot {
         from: TWO,
         term: Term(1),
-        mark,
+        metadata,
     });
     assert_eq!(todo.install, None);
     assert_eq!(
@@ -255,16 +255,16 @@ fn what_an_installed_snapshot_promises_waits_for_the_disk() {
         2,
     );
     let _ = core.step(append(TWO, 2, at(0, 0), vec![entry(1, 1), entry(2, 1)]));
-    let mark = SnapshotMetadata {
+    let metadata = SnapshotMetadata {
         position: at(2, 2),
         membership: members(&[ONE, TWO]),
     };
     let todo = core.step(Input::Snapshot {
         from: TWO,
         term: Term(2),
-        mark: mark.clone(),
+        metadata: metadata.clone(),
     });
-    assert_eq!(todo.install, Some(mark.clone()));
+    assert_eq!(todo.install, Some(metadata.clone()));
     assert_eq!(
         (core.last_position(), core.applied()),
         (at(2, 2), LogIndex(2))
@@ -273,13 +273,13 @@ fn what_an_installed_snapshot_promises_waits_for_the_disk() {
         (acks(&todo.send_now), acks(&todo.send_stored)),
         (vec![], vec![2])
     );
-    assert_eq!(core.membership(), &mark.membership);
+    assert_eq!(core.membership(), &metadata.membership);
 
     // The same snapshot again, with nothing new to store: still not before the disk has the first one.
     let snapshot = || Input::Snapshot {
         from: TWO,
         term: Term(2),
-        mark: mark.clone(),
+        metadata: metadata.clone(),
     };
     let todo = core.step(snapshot());
     assert_eq!((todo.install, acks(&todo.send_now)), (None, vec![]));
@@ -288,7 +288,7 @@ fn what_an_installed_snapshot_promises_waits_for_the_disk() {
 }
 
 #[test]
-fn a_mark_can_be_made_where_the_membership_is_known() {
+fn metadata_can_be_made_where_the_membership_is_known() {
     let mut cluster = Cluster::<AllRules>::new();
     cluster.add(Settings::new(ONE, 1), members(&[ONE]));
     cluster.start(ONE).and_then(|()| cluster.settle()).unwrap();
@@ -299,8 +299,8 @@ fn a_mark_can_be_made_where_the_membership_is_known() {
         .unwrap();
     let core = cluster.nodes[&ONE].core.as_ref().expect("it is up");
     let learners = |index| {
-        core.mark_at(LogIndex(index))
-            .map(|mark| mark.membership.learners.len())
+        core.metadata_at(LogIndex(index))
+            .map(|metadata| metadata.membership.learners.len())
     };
     assert_eq!(
         [learners(0), learners(1), learners(2), learners(3)],
@@ -375,7 +375,7 @@ fn a_message_that_no_sound_member_sends_has_no_effect() {
     let snapshot = |term| Input::Snapshot {
         from: THREE,
         term: Term(term),
-        mark: SnapshotMetadata {
+        metadata: SnapshotMetadata {
             position: at(9, 3),
             membership: members(&[THREE]),
         },

@@ -199,11 +199,11 @@ fn every_kind() -> FaultyDisk {
     drop(data_dir);
     let (_home, mut wal, _) = open(&disk, 4096).expect("opens");
     wal.write(&entries(41, 41, 2, 20)).expect("written");
-    wal.begin_snapshot(&support::mark(50, 3))
+    wal.begin_snapshot(&support::metadata(50, 3))
         .expect("begun")
         .finish()
         .expect("finished");
-    wal.compact(&support::mark(50, 3)).expect("compacted");
+    wal.compact(&support::metadata(50, 3)).expect("compacted");
     wal.write(&entries(51, 52, 3, 30)).expect("written");
     wal.close().expect("closed");
     disk.kill();

@@ -2,7 +2,7 @@
 //! other programs. Also full disks and failed syncs.
 
 use crate::support::{
-    self, DIR, edit, entries, hard_state, mark, open, open_with, options, read_all, records,
+    self, DIR, edit, entries, hard_state, metadata, open, open_with, options, read_all, records,
     segments,
 };
 use edgetcd::wal::{Batch, DataDir, Disk, FaultyDisk, Options, Wal, WalErrorKind, recover};
@@ -172,11 +172,11 @@ fn the_log_without_its_start_and_a_start_without_its_log_are_refused() {
     )
     .expect("opens");
     for index in [60, 80] {
-        wal.begin_snapshot(&mark(index, 1))
+        wal.begin_snapshot(&metadata(index, 1))
             .expect("begun")
             .finish()
             .expect("finished");
-        wal.compact(&mark(index, 1)).expect("compacted");
+        wal.compact(&metadata(index, 1)).expect("compacted");
     }
     drop((data_dir, wal));
     disk.kill();
@@ -221,7 +221,7 @@ fn segments_left_over_by_a_crash_are_cleared_away() {
 
     // Segments removed by a compaction, some of which a crash restored. This is no gap in the log.
     let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("opens");
-    wal.begin_snapshot(&mark(90, 1))
+    wal.begin_snapshot(&metadata(90, 1))
         .expect("begun")
         .finish()
         .expect("finished");
@@ -318,12 +318,12 @@ fn the_log_leaves_room_for_the_next_snapshot_and_a_snapshot_makes_room_for_the_l
         last
     };
     let snapshot = |wal: &mut Wal<FaultyDisk>, last: u64| {
-        let mut writer = wal.begin_snapshot(&mark(last, 1)).expect("begun");
+        let mut writer = wal.begin_snapshot(&metadata(last, 1)).expect("begun");
         writer
             .write(&vec![7; RESERVE as usize - 2000])
             .expect("room");
         writer.finish().expect("the reserve is there");
-        wal.compact(&mark(last, 1)).expect("compacted");
+        wal.compact(&metadata(last, 1)).expect("compacted");
     };
     let snapshots = || {
         let files = disk.files().into_iter();
@@ -368,9 +368,9 @@ fn after_a_tiny_segment_room_is_no_less_scarce() {
         wal.write(&entries(last + 1, last + 3, 1, 300))
             .expect("room");
         last += 3;
-        let writer = wal.begin_snapshot(&mark(last, 1)).expect("begun");
+        let writer = wal.begin_snapshot(&metadata(last, 1)).expect("begun");
         writer.finish().expect("room");
-        wal.compact(&mark(last, 1)).expect("compacted");
+        wal.compact(&metadata(last, 1)).expect("compacted");
     }
     assert_eq!(snapshots(), 2);
     disk.set_capacity(disk.used() + USUAL);
@@ -385,7 +385,7 @@ fn after_a_tiny_segment_room_is_no_less_scarce() {
     }
     let free = disk.free_bytes(Path::new(DIR)).expect("it is known");
     assert!(free > 2 * newest(), "{free}");
-    drop(wal.begin_snapshot(&mark(last, 1)).expect("begun"));
+    drop(wal.begin_snapshot(&metadata(last, 1)).expect("begun"));
     assert_eq!(snapshots(), 1, "only the newest one");
 }
 
@@ -430,7 +430,7 @@ fn a_failed_sync_is_final() {
         poisoned
     );
     assert_eq!(
-        wal.compact(&mark(9, 1)).map_err(|error| error.kind),
+        wal.compact(&metadata(9, 1)).map_err(|error| error.kind),
         poisoned
     );
     assert_eq!(wal.close().map_err(|error| error.kind), poisoned);
@@ -527,11 +527,11 @@ fn a_hard_state_survives_the_segments_it_was_written_in() {
         wal.write(&entries(index, index, 7, 300)).expect("written");
     }
     for index in [80, 90, 100] {
-        wal.begin_snapshot(&mark(index, 7))
+        wal.begin_snapshot(&metadata(index, 7))
             .expect("begun")
             .finish()
             .expect("finished");
-        wal.compact(&mark(index, 7)).expect("compacted");
+        wal.compact(&metadata(index, 7)).expect("compacted");
     }
     assert!(
         !records(&disk)

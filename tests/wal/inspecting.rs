@@ -2,7 +2,7 @@
 //! start of these tests. This file covers the remaining cases.
 
 use crate::support::{
-    DIR, entries, hard_state, mark, open, open_with, options, read_all, segments,
+    DIR, entries, hard_state, metadata, open, open_with, options, read_all, segments,
 };
 use edgetcd::raft::{Entry, LogIndex};
 use edgetcd::wal::{
@@ -50,7 +50,7 @@ fn entries_come_in_order_without_those_that_were_replaced() {
         ..entries(51, 55, 3, 9000)
     };
     wal.write(&batch).expect("written");
-    let snapshot = wal.begin_snapshot(&mark(20, 1));
+    let snapshot = wal.begin_snapshot(&metadata(20, 1));
     snapshot
         .and_then(|writer| writer.finish())
         .expect("written");
@@ -61,7 +61,7 @@ fn entries_come_in_order_without_those_that_were_replaced() {
         (seen.first, seen.start(), seen.last),
         (
             LogIndex(1),
-            mark(20, 1).position,
+            metadata(20, 1).position,
             entries(55, 55, 3, 0).entries[0].position
         )
     );
@@ -148,12 +148,12 @@ fn a_busy_log_reads_as_one_moment_of_it() {
                     .expect("written");
                 next += 10;
                 if next % 1000 == 1 {
-                    let mark = mark(next - 1, 1);
-                    let snapshot = wal.begin_snapshot(&mark);
+                    let metadata = metadata(next - 1, 1);
+                    let snapshot = wal.begin_snapshot(&metadata);
                     snapshot
                         .and_then(|writer| writer.finish())
                         .expect("written");
-                    wal.compact(&mark).expect("compacted");
+                    wal.compact(&metadata).expect("compacted");
                 }
             }
         });
@@ -217,7 +217,7 @@ fn a_reset_log_has_no_entries_yet() {
     let disk = FaultyDisk::new(6);
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("a new directory");
     wal.write(&entries(1, 10, 1, 40)).expect("written");
-    let snapshot = wal.begin_snapshot(&mark(50, 2));
+    let snapshot = wal.begin_snapshot(&metadata(50, 2));
     snapshot
         .and_then(|writer| writer.finish())
         .expect("written");
@@ -227,7 +227,7 @@ fn a_reset_log_has_no_entries_yet() {
         let seen = seen(&disk);
         assert_eq!(
             (seen.start(), seen.last),
-            (mark(50, 2).position, mark(50, 2).position)
+            (metadata(50, 2).position, metadata(50, 2).position)
         );
         assert!(indexes(seen).is_empty());
         // In the second round the log was restarted on disk, too.

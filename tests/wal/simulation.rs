@@ -80,10 +80,10 @@ struct World {
     boots: u64,
 }
 
-fn snapshot_bytes(mark: &SnapshotMetadata) -> Vec<u8> {
-    let count = 100 + mark.position.index.0 * 700 % 70_000;
+fn snapshot_bytes(metadata: &SnapshotMetadata) -> Vec<u8> {
+    let count = 100 + metadata.position.index.0 * 700 % 70_000;
     (0..count)
-        .map(|n| (n + mark.position.index.0) as u8)
+        .map(|n| (n + metadata.position.index.0) as u8)
         .collect()
 }
 
@@ -150,7 +150,7 @@ impl World {
         let snapshot = recovered
             .snapshot
             .as_ref()
-            .map(|reader| reader.mark().position);
+            .map(|reader| reader.metadata().position);
         let may = &self.snapshots;
         assert!(
             may.contains(&snapshot),
@@ -186,7 +186,7 @@ impl World {
         if let Some(reader) = &mut recovered.snapshot {
             let mut bytes = Vec::new();
             while reader.next(&mut bytes).expect("the snapshot reads back") {}
-            assert_eq!(bytes, snapshot_bytes(reader.mark()));
+            assert_eq!(bytes, snapshot_bytes(reader.metadata()));
         }
     }
 
@@ -341,8 +341,8 @@ impl World {
         if newest.is_some_and(|newest| newest >= last.0.index) {
             return;
         }
-        let mark = support::mark(last.0.index.0, last.0.term.0);
-        self.save(&mark);
+        let metadata = support::metadata(last.0.index.0, last.0.term.0);
+        self.save(&metadata);
     }
 
     /// Installs a snapshot from a leader that is ahead of the log or belongs to another history.
@@ -354,15 +354,15 @@ impl World {
         self.term += 1;
         let ahead = self.random.below(30);
         let from = self.newest_snapshot();
-        let mark = support::mark(from + 1 + ahead, self.term);
-        self.save(&mark);
+        let metadata = support::metadata(from + 1 + ahead, self.term);
+        self.save(&metadata);
     }
 
-    fn save(&mut self, mark: &SnapshotMetadata) {
-        self.snapshots.insert(Some(mark.position));
+    fn save(&mut self, metadata: &SnapshotMetadata) {
+        self.snapshots.insert(Some(metadata.position));
         let (_, wal) = self.open.as_mut().expect("open");
-        let written = wal.begin_snapshot(mark).and_then(|mut writer| {
-            snapshot_bytes(mark)
+        let written = wal.begin_snapshot(metadata).and_then(|mut writer| {
+            snapshot_bytes(metadata)
                 .chunks(7_000)
                 .try_for_each(|piece| writer.write(piece))?;
             writer.finish()
@@ -373,7 +373,7 @@ impl World {
             }
             if error.what.contains("I/O error") {
                 // The sync of the snapshot failed. The file keeps its temporary name, and the log is not affected.
-                self.snapshots.remove(&Some(mark.position));
+                self.snapshots.remove(&Some(metadata.position));
                 return;
             }
             assert_eq!(
@@ -382,19 +382,19 @@ impl World {
                 "seed {}: {error}",
                 self.seed
             );
-            self.snapshots.remove(&Some(mark.position));
+            self.snapshots.remove(&Some(metadata.position));
             return;
         }
-        self.snapshots = [Some(mark.position)].into();
+        self.snapshots = [Some(metadata.position)].into();
         let (_, wal) = self.open.as_mut().expect("open");
-        let result = wal.compact(mark);
-        let conflict = self.state().after(Some(mark.position)).is_empty()
-            && self.state().last() != mark.position;
+        let result = wal.compact(metadata);
+        let conflict = self.state().after(Some(metadata.position)).is_empty()
+            && self.state().last() != metadata.position;
         match result {
             Err(error) if error.kind == WalErrorKind::Full => self.end(false),
             result => {
                 if self.went(result) && conflict {
-                    let (base, entries) = (mark.position, Vec::new());
+                    let (base, entries) = (metadata.position, Vec::new());
                     self.states = vec![State {
                         base,
                         entries,

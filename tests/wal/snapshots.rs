@@ -2,7 +2,7 @@
 //! recovering. Also snapshots that rot.
 
 use crate::support::{
-    self, DIR, edit, entries, mark, open, open_with, options, position, read_all,
+    self, DIR, edit, entries, metadata, open, open_with, options, position, read_all,
 };
 use edgetcd::raft::LogIndex;
 use edgetcd::wal::{DataDir, FaultyDisk, Options, SnapshotReader, Wal, WalError, WalErrorKind};
@@ -47,13 +47,13 @@ fn must_open(disk: &FaultyDisk, what: &str) -> support::Opened {
 }
 
 fn save(wal: &mut Wal<FaultyDisk>, index: u64, term: u64, bytes: usize) -> Result<(), WalError> {
-    let mut writer = wal.begin_snapshot(&mark(index, term))?;
+    let mut writer = wal.begin_snapshot(&metadata(index, term))?;
     let piece: Vec<u8> = (0..10_000).map(|n| (n + index) as u8).collect();
     for at in (0..bytes).step_by(piece.len()) {
         writer.write(&piece[..piece.len().min(bytes - at)])?;
     }
     writer.finish()?;
-    wal.compact(&mark(index, term))
+    wal.compact(&metadata(index, term))
 }
 
 fn read(mut reader: SnapshotReader<FaultyDisk>) -> Vec<u8> {
@@ -136,7 +136,7 @@ fn what_a_killed_process_left_is_made_durable_by_the_next() {
         let snapshot = recovered
             .snapshot
             .as_ref()
-            .map(|reader| reader.mark().clone());
+            .map(|reader| reader.metadata().clone());
         drop((data_dir, wal));
         disk.crash();
         let what = format!("killed at step {step}, then the power went");
@@ -144,7 +144,7 @@ fn what_a_killed_process_left_is_made_durable_by_the_next() {
         let kept = (data_dir.identity().expect("readable"), recovered.log.last);
         assert_eq!(kept, seen, "{what}");
         assert_eq!(
-            recovered.snapshot.map(|reader| reader.mark().clone()),
+            recovered.snapshot.map(|reader| reader.metadata().clone()),
             snapshot,
             "{what}"
         );
@@ -198,7 +198,7 @@ fn power_lost_at_every_step_of_a_snapshot() {
         let reader = recovered
             .snapshot
             .unwrap_or_else(|| panic!("{what}: no snapshot"));
-        let index = reader.mark().position.index.0;
+        let index = reader.metadata().position.index.0;
         assert_eq!(found, entries(index + 1, 60, 1, 200).entries, "{what}");
         assert_eq!(
             read(reader).len(),
@@ -228,7 +228,7 @@ fn power_lost_at_every_step_of_installing_a_snapshot() {
     at_every_step(&grown(), work, |disk, what| {
         let (_home, wal, recovered) = must_open(disk, what);
         let found = read_all(&wal, &recovered);
-        match recovered.snapshot.map(|reader| reader.mark().position) {
+        match recovered.snapshot.map(|reader| reader.metadata().position) {
             Some(old) if old == position(30, 1) => {
                 assert_eq!(found, entries(31, 60, 1, 200).entries)
             }
@@ -358,7 +358,7 @@ fn snapshots_that_etcd_renamed_are_used_and_get_their_names_back() {
     let (_home, mut wal, recovered) = open_with(&disk, options()).expect("the log needs them");
     assert_eq!(recovered.log.last, LogIndex(60));
     let found = recovered.snapshot.expect("the newest");
-    assert_eq!(found.mark().position, position(50, 1));
+    assert_eq!(found.metadata().position, position(50, 1));
     let warning = recovered.warnings.join("\n");
     assert!(warning.contains("renamed this snapshot"), "{warning}");
     assert_eq!(snapshots(&disk), named);
@@ -371,7 +371,7 @@ fn snapshots_that_etcd_renamed_are_used_and_get_their_names_back() {
     });
     let (_home, _wal, recovered) = open_with(&damaged, options()).expect("the one before");
     let found = recovered.snapshot.expect("the one before");
-    assert_eq!(found.mark().position, position(30, 1));
+    assert_eq!(found.metadata().position, position(30, 1));
     assert!(damaged.files().contains(&newest.with_extension("bad")));
 }
 
@@ -470,7 +470,7 @@ fn the_newest_snapshot_can_be_sent_while_it_is_replaced() {
     let (_home, mut wal, _) = open_with(&disk, options).expect("opens");
     let snapshots = wal.snapshots();
     let mut reader = snapshots.newest().expect("listed").expect("there is one");
-    assert_eq!(reader.mark(), &mark(30, 1));
+    assert_eq!(reader.metadata(), &metadata(30, 1));
     let mut bytes = Vec::new();
     save(&mut wal, 40, 1, 10).expect("saved");
     save(&mut wal, 50, 1, 10).expect("saved");
@@ -480,8 +480,8 @@ fn the_newest_snapshot_can_be_sent_while_it_is_replaced() {
     {}
     assert_eq!(bytes.len(), 25_000);
     assert_eq!(
-        snapshots.newest().expect("listed").expect("one").mark(),
-        &mark(50, 1)
+        snapshots.newest().expect("listed").expect("one").metadata(),
+        &metadata(50, 1)
     );
 }
 
@@ -490,7 +490,7 @@ fn a_snapshot_given_up_or_without_room_leaves_nothing() {
     let disk = grown();
     let (_home, mut wal, _) = open(&disk, SEGMENT).expect("opens");
     let before = disk.files();
-    let mut writer = wal.begin_snapshot(&mark(50, 1)).expect("begun");
+    let mut writer = wal.begin_snapshot(&metadata(50, 1)).expect("begun");
     writer.write(&[7; 200_000]).expect("written");
     assert_ne!(disk.files(), before);
     drop(writer);
@@ -515,7 +515,7 @@ fn a_snapshot_from_a_leader_waits_under_a_temporary_name() {
     let (data_dir, mut wal, _) = open(&disk, SEGMENT).expect("opens");
     let before = disk.files();
     let receive = |wal: &mut Wal<FaultyDisk>| {
-        let mut writer = wal.begin_snapshot(&mark(100, 7)).expect("begun");
+        let mut writer = wal.begin_snapshot(&metadata(100, 7)).expect("begun");
         writer.write(b"theirs").expect("written");
         writer.seal().expect("sealed");
         writer
@@ -529,12 +529,15 @@ fn a_snapshot_from_a_leader_waits_under_a_temporary_name() {
     disk.fail_sync_after(0);
     received.finish().expect("it was synced before");
     disk.fail_sync_after(u64::MAX);
-    wal.compact(&mark(100, 7)).expect("compacted");
+    wal.compact(&metadata(100, 7)).expect("compacted");
     assert_eq!(wal.last(), position(100, 7));
     let found = wal.snapshots().open(position(100, 7)).expect("opens");
     assert_eq!(read(found), b"theirs");
     drop(data_dir);
     disk.crash();
     let (_home, _, recovered) = must_open(&disk, "after a power cut");
-    assert_eq!(recovered.snapshot.expect("it").mark(), &mark(100, 7));
+    assert_eq!(
+        recovered.snapshot.expect("it").metadata(),
+        &metadata(100, 7)
+    );
 }

@@ -64,7 +64,7 @@ pub fn hard_state(term: u64, vote: u64) -> Batch {
     }
 }
 
-pub fn mark(index: u64, term: u64) -> SnapshotMetadata {
+pub fn metadata(index: u64, term: u64) -> SnapshotMetadata {
     let voters = [NodeId(1)].into();
     let membership = Membership {
         voters,
@@ -134,7 +134,7 @@ fn check_told(told: Result<Option<Told>, WalError>, opened: &Result<Opened, WalE
         (Ok(Some(told)), Ok((_, _, recovered))) => (told, recovered),
     };
     let snapshot = recovered.snapshot.as_ref();
-    let start = snapshot.map_or(Position::default(), |reader| reader.mark().position);
+    let start = snapshot.map_or(Position::default(), |reader| reader.metadata().position);
     assert_eq!(
         (told.start, told.last.index, told.hard_state, told.clock),
         (
@@ -164,7 +164,7 @@ pub fn read_all<D: Disk>(wal: &Wal<D>, recovered: &Recovered<D>) -> Vec<Entry> {
     let start = recovered
         .snapshot
         .as_ref()
-        .map_or(0, |reader| reader.mark().position.index.0);
+        .map_or(0, |reader| reader.metadata().position.index.0);
     let mut entries: Vec<Entry> = Vec::new();
     loop {
         let next = LogIndex(start + 1 + entries.len() as u64);

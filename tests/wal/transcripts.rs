@@ -17,7 +17,7 @@
 //! | `stale`                          | copies bytes of the oldest segment behind the end of the active one |
 //! | `records`, `files`, `read 2 5`   | print                                                      |
 
-use crate::support::{self, DIR, edit, entries, mark, open_with, options};
+use crate::support::{self, DIR, edit, entries, metadata, open_with, options};
 use edgetcd::raft::{HardState, LogIndex, NodeId, Position, Term};
 use edgetcd::wal::{Batch, Clock, DataDir, FaultyDisk, Line, Options, Recovered, Wal, WalError};
 use std::collections::BTreeMap;
@@ -110,8 +110,8 @@ impl Stage {
             "hard-state" | "clock" => self.note(&words),
             "snapshot" => self.snapshot(&words),
             "compact" => {
-                let mark = self.mark(&words);
-                let compacted = self.wal().compact(&mark);
+                let metadata = self.metadata(&words);
+                let compacted = self.wal().compact(&metadata);
                 self.result(compacted, "compacted");
             }
             "power" => self.disk.cut_power_after(words.number(1) - 1),
@@ -174,7 +174,7 @@ impl Stage {
             ));
         }
         if let Some(reader) = &recovered.snapshot {
-            let Position { term, index } = reader.mark().position;
+            let Position { term, index } = reader.metadata().position;
             self.say(format!(
                 "snapshot {}@{}, {} bytes",
                 index.0,
@@ -252,7 +252,7 @@ impl Stage {
         self.result(written, "stored");
     }
 
-    fn mark(&mut self, words: &Words) -> edgetcd::raft::SnapshotMetadata {
+    fn metadata(&mut self, words: &Words) -> edgetcd::raft::SnapshotMetadata {
         let index = words.number(1);
         let at = LogIndex(index);
         let known = self
@@ -261,13 +261,13 @@ impl Stage {
             .read(at, at, 1)
             .ok()
             .and_then(|found| found.first().map(|entry| entry.position.term.0));
-        mark(index, words.named("term").or(known).unwrap_or(1))
+        metadata(index, words.named("term").or(known).unwrap_or(1))
     }
 
     fn snapshot(&mut self, words: &Words) {
-        let mark = self.mark(words);
+        let metadata = self.metadata(words);
         let bytes = vec![7; words.number(2) as usize];
-        let written = self.wal().begin_snapshot(&mark).and_then(|mut writer| {
+        let written = self.wal().begin_snapshot(&metadata).and_then(|mut writer| {
             writer.write(&bytes)?;
             writer.finish()
         });

@@ -6,7 +6,7 @@ use crate::raft::{LogIndex, Membership, NodeId, Position, Term};
 
 struct Made {
     identity: Identity,
-    mark: SnapshotMetadata,
+    metadata: SnapshotMetadata,
     state: State,
 }
 
@@ -18,7 +18,7 @@ fn made() -> Made {
         client_urls: Vec::new(),
     };
     let identity = Identity::alone(7, 8, Members::new(9, [member]));
-    let mark = SnapshotMetadata {
+    let metadata = SnapshotMetadata {
         position: Position {
             term: Term(2),
             index: LogIndex(5),
@@ -29,10 +29,10 @@ fn made() -> Made {
         },
     };
     let mut state = State::new(identity.founders.clone(), 10);
-    state.applied = mark.position.index;
+    state.applied = metadata.position.index;
     Made {
         identity,
-        mark,
+        metadata,
         state,
     }
 }
@@ -48,7 +48,7 @@ fn filled(place: &Place, made: &Made) -> Aside {
     let aside = Aside::begin(place).unwrap();
     let batch = Batch::default();
     aside
-        .fill(&made.identity, &made.mark, &made.state, &batch)
+        .fill(&made.identity, &made.metadata, &made.state, &batch)
         .unwrap();
     aside
 }
@@ -67,7 +67,7 @@ fn again(place: &Place, made: &Made) -> Result<(), BackupError> {
     make(
         place,
         &made.identity,
-        &made.mark,
+        &made.metadata,
         &made.state,
         &Batch::default(),
     )
@@ -79,7 +79,7 @@ fn is_whole(place: &Place, made: &Made) -> bool {
         ..Options::new(&place.dir)
     };
     let seen = wal::inspect(RealDisk::default(), options).unwrap();
-    seen.is_some_and(|seen| seen.start() == made.mark.position)
+    seen.is_some_and(|seen| seen.start() == made.metadata.position)
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn the_directory_of_a_member_that_was_removed_is_read() {
         peer_urls: Vec::new(),
         client_urls: Vec::new(),
     });
-    made.mark.membership.voters = [NodeId(8)].into();
+    made.metadata.membership.voters = [NodeId(8)].into();
     again(&place, &made).unwrap();
     let refused = match crate::node::inspect(&place.dir, None, 0) {
         Err(refused) => refused.to_string(),
@@ -198,7 +198,7 @@ fn the_directory_of_a_member_that_was_removed_is_read() {
     };
     assert!(refused.contains("permanently removed"), "{refused}");
     let read = crate::backup::read_directory(&place.dir, None).unwrap();
-    assert_eq!(read.contents.mark, made.mark);
+    assert_eq!(read.contents.metadata, made.metadata);
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn incoming(term: u64, index: u64) -> Box<Incoming> {
     Box::new(Incoming {
         from: TWO,
         term: Term(term),
-        mark: SnapshotMetadata {
+        metadata: SnapshotMetadata {
             position: noop(term, index).position,
             membership,
         },
@@ -141,11 +141,19 @@ fn a_snapshot_of_the_replaced_log_cuts_nothing() {
     bench.hear(TWO, 1, append(vec![noop(1, 1), noop(1, 2), noop(1, 3)], 2));
     bench.is_full();
     assert_eq!(bench.snapshots, 1);
-    let mark = bench.engine.core().mark_at(LogIndex(2)).expect("applied");
+    let metadata = bench
+        .engine
+        .core()
+        .metadata_at(LogIndex(2))
+        .expect("applied");
     receive(&mut bench, incoming(1, 9));
     installed(&mut bench, 1, 9);
     let (bytes, took) = (100, Duration::ZERO);
-    bench.step(Event::Disk(DiskReport::Snapshot { mark, bytes, took }));
+    bench.step(Event::Disk(DiskReport::Snapshot {
+        metadata,
+        bytes,
+        took,
+    }));
     assert_eq!(bench.cut_at, []);
 }
 
@@ -204,10 +212,18 @@ fn a_snapshot_that_is_due_waits_for_the_end_of_an_installation() {
     assert_eq!(bench.snapshots, 1);
     bench.hear(TWO, 1, append_after(1, 2));
     bench.store_all();
-    let mark = bench.engine.core().mark_at(LogIndex(1)).expect("applied");
+    let metadata = bench
+        .engine
+        .core()
+        .metadata_at(LogIndex(1))
+        .expect("applied");
     receive(&mut bench, incoming(1, 9));
     let (bytes, took) = (10, Duration::ZERO);
-    bench.step(Event::Disk(DiskReport::Snapshot { mark, bytes, took }));
+    bench.step(Event::Disk(DiskReport::Snapshot {
+        metadata,
+        bytes,
+        took,
+    }));
     assert!(bench.engine.is_installing());
     assert_eq!(bench.snapshots, 1, "of a state that is being replaced");
 }
@@ -268,7 +284,7 @@ fn an_installed_state_keeps_no_more_history_than_this_member_may() {
             ..noop(1, index)
         });
     }
-    incoming.mark.position = noop(1, 9).position;
+    incoming.metadata.position = noop(1, 9).position;
     assert_eq!(incoming.state.tree.history().len(), 9);
     receive(&mut bench, incoming);
     installed(&mut bench, 1, 9);

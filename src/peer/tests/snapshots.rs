@@ -19,7 +19,7 @@ fn position(index: u64) -> Position {
     }
 }
 
-fn mark(index: u64) -> SnapshotMetadata {
+fn metadata(index: u64) -> SnapshotMetadata {
     SnapshotMetadata {
         position: position(index),
         membership: Membership {
@@ -57,7 +57,7 @@ fn state(members: &Members, slices: usize) -> State {
 /// Writes a snapshot of such a state to the node's disk.
 fn store(node: &Node, index: u64, slices: usize) {
     let members = members(&[(1, node.address)]);
-    let mut writer = node.snapshots.begin(&mark(index)).expect("a file");
+    let mut writer = node.snapshots.begin(&metadata(index)).expect("a file");
     let saved = state(&members, slices).save(|slice| writer.write(slice));
     saved.expect("room");
     writer.finish().expect("a disk");
@@ -101,7 +101,7 @@ fn a_snapshot_of_many_slices_is_sent_installed_and_told() {
     one.link.send_snapshot(NodeId(2), Term(3));
     let snapshot = received(&two);
     assert_eq!((snapshot.from, snapshot.term), (NodeId(1), Term(3)));
-    assert_eq!(snapshot.mark, mark(100));
+    assert_eq!(snapshot.metadata, metadata(100));
     let bytes = one
         .snapshots
         .newest()
@@ -124,7 +124,7 @@ fn a_snapshot_of_many_slices_is_sent_installed_and_told() {
     assert!(ours == theirs, "the state is the same, byte for byte");
     (snapshot.finish)().expect("a disk");
     let found = two.snapshots.newest().expect("a disk").expect("one");
-    assert_eq!(found.mark(), &mark(100));
+    assert_eq!(found.metadata(), &metadata(100));
     snapshot.installed.send(position(100)).expect("it waits");
     assert_eq!(sent(&one), Some(position(100)));
 }
@@ -152,7 +152,7 @@ fn a_receiver_that_goes_away_ends_the_transfer() {
     let (socket, head) = two.welcome(2);
     assert!(head.contains("X-Edgetcd-Term: 3\r\n"), "{head}");
     let mut frames = Frames::of(socket, 1);
-    assert_eq!(frames.next().0, Kind::Mark);
+    assert_eq!(frames.next().0, Kind::Metadata);
     assert_eq!(frames.next().0, Kind::Slice);
     one.link.send_snapshot(NodeId(2), Term(3));
     assert_eq!(sent(&one), None, "one at a time: the second is refused");
@@ -165,9 +165,9 @@ fn a_sender_that_goes_away_leaves_nothing_behind() {
     let (one, _two) = with_bare(Timing::new(Duration::from_secs(1)));
     let (mut socket, _) = snapshot(one.address, &claim(2), 1, 3);
     let mut payload = 1_000_000u64.to_le_bytes().to_vec();
-    mark(5).encode(&mut payload);
+    metadata(5).encode(&mut payload);
     socket
-        .write_all(&frame(2, Kind::Mark, &payload))
+        .write_all(&frame(2, Kind::Metadata, &payload))
         .expect("write");
     until("the file is begun", || snapshot_files(&one) == 1);
     socket
@@ -181,8 +181,8 @@ fn a_sender_that_goes_away_leaves_nothing_behind() {
 fn what_is_no_snapshot_is_not_used() {
     let (one, _two) = with_bare(quick());
     let mut start = 4u64.to_le_bytes().to_vec();
-    mark(5).encode(&mut start);
-    let start = frame(2, Kind::Mark, &start);
+    metadata(5).encode(&mut start);
+    let start = frame(2, Kind::Metadata, &start);
     let end = frame(2, Kind::End, &[]);
     let slice = |bytes: &[u8]| frame(2, Kind::Slice, bytes);
     let table = [
@@ -190,7 +190,7 @@ fn what_is_no_snapshot_is_not_used() {
         vec![start.clone(), end.clone()],
         vec![start.clone(), start.clone()],
         vec![start.clone(), slice(b"\xffabc"), end.clone()],
-        vec![frame(2, Kind::Mark, b"short")],
+        vec![frame(2, Kind::Metadata, b"short")],
         vec![start.clone(), slice(b"\x01\0\0\0"), end.clone()],
         // A sender that stops sending is also disconnected.
         vec![start.clone()],
@@ -257,7 +257,7 @@ fn a_snapshot_with_too_much_history_is_installed_with_less_of_it() {
         (snapshot.finish)().expect("it fits");
         let newest = two.snapshots.newest().expect("a disk").expect("one");
         assert_eq!(newest.bytes(), snapshot.bytes);
-        assert_eq!(newest.mark(), &mark(100));
+        assert_eq!(newest.metadata(), &metadata(100));
         let full = one.snapshots.newest().expect("a disk").expect("one");
         assert_eq!(newest.bytes() < full.bytes(), room < 2 << 20);
         snapshot.installed.send(position(100)).expect("it waits");
@@ -288,7 +288,7 @@ fn a_damaged_snapshot_is_set_aside_and_another_one_asked_for() {
     until("nothing is left", || snapshot_files(&two) == 0);
     store(&one, 101, SLICES);
     one.link.send_snapshot(NodeId(2), Term(3));
-    assert_eq!(received(&two).mark, mark(101));
+    assert_eq!(received(&two).metadata, metadata(101));
 }
 
 #[test]
@@ -299,9 +299,9 @@ fn a_newer_leaders_snapshot_takes_the_place_of_an_older() {
     let (mut older, said) = snapshot(a, &claim(2), 1, 3);
     assert!(said.starts_with("HTTP/1.1 101 "), "{said}");
     let mut payload = 0u64.to_le_bytes().to_vec();
-    mark(5).encode(&mut payload);
+    metadata(5).encode(&mut payload);
     older
-        .write_all(&frame(2, Kind::Mark, &payload))
+        .write_all(&frame(2, Kind::Metadata, &payload))
         .expect("write");
     until("it has its place", || snapshot_files(&one) == 1);
     let (_, said) = snapshot(a, &claim(3), 1, 3);

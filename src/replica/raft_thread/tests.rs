@@ -257,7 +257,7 @@ fn received(index: u64) -> (FromPeers, Arc<AtomicBool>, Receiver<Position>) {
     let received = Received {
         from: TWO,
         term: Term(1),
-        mark: SnapshotMetadata {
+        metadata: SnapshotMetadata {
             position,
             membership: membership(),
         },

@@ -60,7 +60,7 @@ fn a_snapshot_supersedes_entries_and_not_the_newest_hard_state() {
     for job in [save(vote(2), 1), save(vote(3), 2)] {
         jobs.take(job, true, &mut out).expect("it waits");
     }
-    let mark = SnapshotMetadata {
+    let metadata = SnapshotMetadata {
         position: Position {
             term: Term(1),
             index: LogIndex(50),
@@ -68,7 +68,7 @@ fn a_snapshot_supersedes_entries_and_not_the_newest_hard_state() {
         membership: Membership::default(),
     };
     let finish = Box::new(|| Ok(()));
-    let done = jobs.install(&mark, finish, &mut out);
+    let done = jobs.install(&metadata, finish, &mut out);
     done.expect("there is room");
     let [Report::Installed(_), Report::Stored(batches)] = &out.0[..] else {
         panic!(
@@ -143,17 +143,17 @@ fn a_batch_that_did_not_fit_is_tried_again_when_the_log_is_shorter() {
     let (disk, mut out) = (FaultyDisk::new(1), Recorder::default());
     let mut jobs = without_space(&disk, &mut out);
     let index = jobs.pending.batches[0].entries[0].position.index.previous();
-    let mark = SnapshotMetadata {
+    let metadata = SnapshotMetadata {
         position: Position {
             term: Term(1),
             index,
         },
         membership: Membership::default(),
     };
-    let mut snapshot = jobs.wal.begin_snapshot(&mark).expect("it is reserved");
+    let mut snapshot = jobs.wal.begin_snapshot(&metadata).expect("it is reserved");
     snapshot.seal().expect("it is reserved");
     snapshot.finish().expect("it is reserved");
-    let done = jobs.take(Job::Compact(mark), false, &mut out);
+    let done = jobs.take(Job::Compact(metadata), false, &mut out);
     done.expect("the log is shorter");
     assert!(is_stored(&out) && !jobs.is_waiting());
 }
@@ -196,7 +196,7 @@ fn a_log_that_cannot_be_cut_ends_the_process() {
     jobs.take(save(None, 1), false, &mut out)
         .expect("there is room");
     // The log ends before this snapshot, so it begins anew.
-    let mark = SnapshotMetadata {
+    let metadata = SnapshotMetadata {
         position: Position {
             term: Term(1),
             index: LogIndex(50),
@@ -204,7 +204,7 @@ fn a_log_that_cannot_be_cut_ends_the_process() {
         membership: Membership::default(),
     };
     disk.fail_sync_after(0);
-    let done = jobs.take(Job::Compact(mark), false, &mut out);
+    let done = jobs.take(Job::Compact(metadata), false, &mut out);
     let failed = done.expect_err("a sync failed");
     assert_eq!(failed.kind, WalErrorKind::Io);
 }

@@ -12,10 +12,10 @@ impl Cluster {
         let what = match &job {
             DiskJob::Save { batch, .. } => batch_text(batch),
             DiskJob::Read { from, to } => format!("read of entries {} to {}", from.0, to.0),
-            DiskJob::Snapshot(task) => format!("snapshot at {}", task.mark.position),
-            DiskJob::Compact(mark) => format!("deletion of the log to {}", mark.position),
-            DiskJob::Install(mark) => {
-                format!("the snapshot at {} in place of the log", mark.position)
+            DiskJob::Snapshot(task) => format!("snapshot at {}", task.metadata.position),
+            DiskJob::Compact(metadata) => format!("deletion of the log to {}", metadata.position),
+            DiskJob::Install(metadata) => {
+                format!("the snapshot at {} in place of the log", metadata.position)
             }
             DiskJob::Reserve(_) => String::new(),
         };
@@ -65,11 +65,11 @@ impl Cluster {
                 self.step(id, Event::Disk(DiskReport::Read(entries)));
             }
             DiskJob::Snapshot(task) => self.disk(id).writing.push_back(*task),
-            DiskJob::Compact(mark) => {
-                self.disk(id).compact(mark.position);
+            DiskJob::Compact(metadata) => {
+                self.disk(id).compact(metadata.position);
                 self.store_waiting(id);
             }
-            DiskJob::Install(mark) => self.install(id, mark.position),
+            DiskJob::Install(metadata) => self.install(id, metadata.position),
         }
     }
 
@@ -129,13 +129,20 @@ impl Cluster {
         }
         let snapshot = Snapshot {
             bytes: task.state.saved_bytes(),
-            mark: task.mark,
+            metadata: task.metadata,
             state: task.state,
         };
-        let (mark, bytes) = (snapshot.mark.clone(), snapshot.bytes);
+        let (metadata, bytes) = (snapshot.metadata.clone(), snapshot.bytes);
         self.disk(id).snapshot = Some(snapshot);
         let took = Duration::from_millis(1);
-        self.step(id, Event::Disk(DiskReport::Snapshot { mark, bytes, took }));
+        self.step(
+            id,
+            Event::Disk(DiskReport::Snapshot {
+                metadata,
+                bytes,
+                took,
+            }),
+        );
         true
     }
 }

@@ -43,7 +43,7 @@ impl Cluster {
     pub(super) fn send_snapshot(&mut self, from: NodeId, to: NodeId, term: Term) {
         let snapshot = self.disk(from).snapshot.clone();
         let snapshot = snapshot.expect("there is one to send");
-        let text = format!("Snapshot at {}", snapshot.mark.position);
+        let text = format!("Snapshot at {}", snapshot.metadata.position);
         self.say_sent(Detail::Brief, from, to, &text);
         self.launch(from, to, Load::Snapshot(Box::new(snapshot), term));
     }
@@ -101,7 +101,7 @@ impl Cluster {
         let incoming = Incoming {
             from,
             term,
-            mark: snapshot.mark,
+            metadata: snapshot.metadata,
             state: snapshot.state,
             bytes: snapshot.bytes,
         };
