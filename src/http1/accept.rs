@@ -16,7 +16,7 @@
 //! descriptor, so the number of a new socket shows how many are in use by all together. Near the process's limit, a
 //! connection counts as one above the limit of its server ([`Descriptors`]). So the log can always open its next file.
 
-use super::inbox::{Inbox, Mail, Outbox};
+use super::inbox::{Inbox, Message, Outbox};
 use super::limits::{Limits, descriptor_limit, own_descriptors};
 use super::listen;
 use super::worker::Gauges;
@@ -252,13 +252,13 @@ impl Acceptor {
                 &gauges.open
             };
             gauge.fetch_add(1, Ordering::Relaxed);
-            let mail = Mail::Adopt {
+            let message = Message::Adopt {
                 socket,
                 remote,
                 listener,
                 reserved,
             };
-            self.outbox.add(inbox, mail);
+            self.outbox.add(inbox, message);
         }
     }
 
@@ -278,7 +278,7 @@ impl Acceptor {
         let reserved = self.total(|gauges| &gauges.reserved);
         if reserved >= self.reserve {
             for (inbox, _) in &self.workers {
-                self.outbox.add(inbox, Mail::EvictReserved);
+                self.outbox.add(inbox, Message::EvictReserved);
             }
         }
         reserved < 2 * self.reserve
@@ -294,7 +294,7 @@ impl Acceptor {
         self.evicted = Some(Instant::now());
         let count = self.connections_max / EVICTED / self.workers.len() + 1;
         for (inbox, _) in &self.workers {
-            self.outbox.add(inbox, Mail::Evict { count });
+            self.outbox.add(inbox, Message::Evict { count });
         }
     }
 
@@ -423,10 +423,10 @@ mod tests {
         let mut came = Vec::new();
         while came.len() <= 3 * BATCH {
             assert!(acceptor.accept_some());
-            let mut mail = Vec::new();
-            inbox.take(&mut mail);
-            came.extend(mail.into_iter().map(|mail| match mail {
-                Mail::Adopt { listener, .. } => listener,
+            let mut messages = Vec::new();
+            inbox.take(&mut messages);
+            came.extend(messages.into_iter().map(|message| match message {
+                Message::Adopt { listener, .. } => listener,
                 _ => usize::MAX,
             }));
         }

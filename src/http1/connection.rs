@@ -36,7 +36,7 @@ mod unsent;
 pub(super) use tools::Tools;
 
 use super::backlog::Share;
-use super::inbox::{Address, Mail};
+use super::inbox::{Address, Message};
 use super::incoming::Incoming;
 use super::input::Input;
 use super::output::{Exchange, Output};
@@ -240,37 +240,37 @@ impl Connection {
     }
 
     /// A message has arrived for which [`Connection::awaits`] is true.
-    pub fn deliver(&mut self, mail: Mail, tools: &mut Tools) -> Fate {
+    pub fn deliver(&mut self, message: Message, tools: &mut Tools) -> Fate {
         self.output.borrow(&mut tools.output);
         if tools.stopping {
             self.exchange.keep_alive = false;
         }
-        match mail {
-            Mail::Answer { answer, .. } => {
+        match message {
+            Message::Answer { answer, .. } => {
                 let keep = self.output.answer(answer, self.exchange, &tools.stamp);
                 self.answered(keep, tools);
             }
-            Mail::Resume { with, .. } => self.resume(with, tools),
-            Mail::Chunk { chunk, .. } => {
+            Message::Resume { with, .. } => self.resume(with, tools),
+            Message::Chunk { chunk, .. } => {
                 if self.lags(tools) {
                     self.output.settle(&mut tools.output);
                     return Fate::Close;
                 }
                 self.output.chunk(chunk, self.exchange);
             }
-            Mail::End { last, .. } => self.end_watch(last, tools),
-            Mail::Abort { .. } => {
+            Message::End { last, .. } => self.end_watch(last, tools),
+            Message::Abort { .. } => {
                 self.state = State::Open;
                 self.output.settle(&mut tools.output);
                 return Fate::Close;
             }
-            Mail::Adopt { .. }
-            | Mail::Cut { .. }
-            | Mail::Room
-            | Mail::Relieve
-            | Mail::Evict { .. }
-            | Mail::EvictReserved
-            | Mail::Stop { .. } => {
+            Message::Adopt { .. }
+            | Message::Cut { .. }
+            | Message::Room
+            | Message::Relieve
+            | Message::Evict { .. }
+            | Message::EvictReserved
+            | Message::Stop { .. } => {
                 unreachable!("a message for the worker was passed to a connection")
             }
         }

@@ -38,7 +38,7 @@ pub(super) struct Address {
 }
 
 /// Messages to a worker.
-pub(super) enum Mail {
+pub(super) enum Message {
     Adopt {
         socket: TcpStream,
         remote: SocketAddr,
@@ -90,7 +90,7 @@ pub(super) type Resume = Box<dyn FnOnce(Reply<'_>) + Send>;
 
 #[derive(Default)]
 struct State {
-    mail: Vec<Mail>,
+    messages: Vec<Message>,
     asleep: bool,
 }
 
@@ -113,7 +113,7 @@ pub(super) struct Place {
 impl Place {
     /// Asks the stream's worker to cut it.
     pub fn cut(self) {
-        self.inbox.put(Mail::Cut { to: self.to });
+        self.inbox.put(Message::Cut { to: self.to });
     }
 }
 
@@ -131,22 +131,22 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds all messages, leaves `mail` empty, and wakes the worker if it sleeps.
-    pub fn put_all(&self, mail: &mut Vec<Mail>) {
+    /// Adds all messages, leaves `messages` empty, and wakes the worker if it sleeps.
+    pub fn put_all(&self, messages: &mut Vec<Message>) {
         let mut state = self.lock();
-        if state.mail.is_empty() {
-            std::mem::swap(&mut state.mail, mail);
+        if state.messages.is_empty() {
+            std::mem::swap(&mut state.messages, messages);
         } else {
-            state.mail.append(mail);
+            state.messages.append(messages);
         }
         let wake = std::mem::take(&mut state.asleep);
         drop(state);
         self.wake_if(wake);
     }
 
-    pub fn put(&self, mail: Mail) {
+    pub fn put(&self, message: Message) {
         let mut state = self.lock();
-        state.mail.push(mail);
+        state.messages.push(message);
         let wake = std::mem::take(&mut state.asleep);
         drop(state);
         self.wake_if(wake);
@@ -159,22 +159,22 @@ impl Inbox {
     }
 
     fn waiting(&self) -> usize {
-        self.lock().mail.len()
+        self.lock().messages.len()
     }
 
     /// Called before the worker waits; returns false if it must not wait, because there are messages.
     pub fn may_sleep(&self) -> bool {
         let mut state = self.lock();
-        state.asleep = state.mail.is_empty();
+        state.asleep = state.messages.is_empty();
         state.asleep
     }
 
-    /// Called after the worker waited: takes all messages into `mail`, which must be empty.
-    pub fn take(&self, mail: &mut Vec<Mail>) {
-        debug_assert!(mail.is_empty());
+    /// Called after the worker waited: takes all messages into `messages`, which must be empty.
+    pub fn take(&self, messages: &mut Vec<Message>) {
+        debug_assert!(messages.is_empty());
         let mut state = self.lock();
         state.asleep = false;
-        std::mem::swap(&mut state.mail, mail);
+        std::mem::swap(&mut state.messages, messages);
     }
 }
 
@@ -183,7 +183,7 @@ impl Inbox {
 #[derive(Default)]
 pub struct Outbox {
     /// One entry for each worker so far: only a few.
-    boxes: Vec<(Arc<Inbox>, Vec<Mail>)>,
+    boxes: Vec<(Arc<Inbox>, Vec<Message>)>,
 }
 
 impl Outbox {
@@ -192,22 +192,22 @@ impl Outbox {
         Outbox::default()
     }
 
-    pub(super) fn add(&mut self, inbox: &Arc<Inbox>, mail: Mail) {
+    pub(super) fn add(&mut self, inbox: &Arc<Inbox>, message: Message) {
         match self
             .boxes
             .iter_mut()
             .find(|(known, _)| Arc::ptr_eq(known, inbox))
         {
-            Some((_, waiting)) => waiting.push(mail),
-            None => self.boxes.push((Arc::clone(inbox), vec![mail])),
+            Some((_, waiting)) => waiting.push(message),
+            None => self.boxes.push((Arc::clone(inbox), vec![message])),
         }
     }
 
     /// Hands all messages to the workers.
     pub fn flush(&mut self) {
-        for (inbox, mail) in &mut self.boxes {
-            if !mail.is_empty() {
-                inbox.put_all(mail);
+        for (inbox, messages) in &mut self.boxes {
+            if !messages.is_empty() {
+                inbox.put_all(messages);
             }
         }
     }
@@ -219,7 +219,7 @@ impl Outbox {
             let Some(inbox) = &parked.inbox else { continue };
             let chunk = chunk.get_or_insert_with(|| inbox.budget.chunk(Arc::clone(&bytes)));
             let (to, chunk) = (parked.to, chunk.clone());
-            self.add(inbox, Mail::Chunk { to, chunk });
+            self.add(inbox, Message::Chunk { to, chunk });
         }
     }
 
@@ -279,7 +279,7 @@ impl Ticket {
     /// Sends the response at once.
     pub fn send(mut self, answer: Answer) {
         if let Some(inbox) = self.inbox.take() {
-            inbox.put(Mail::Answer {
+            inbox.put(Message::Answer {
                 to: self.to,
                 answer,
             });
@@ -290,7 +290,7 @@ impl Ticket {
     /// expensive to build on the calling thread.
     pub fn resume_in(mut self, with: Box<dyn FnOnce(Reply<'_>) + Send>, outbox: &mut Outbox) {
         if let Some(inbox) = self.inbox.take() {
-            outbox.add(&inbox, Mail::Resume { to: self.to, with });
+            outbox.add(&inbox, Message::Resume { to: self.to, with });
         }
     }
 
@@ -299,7 +299,7 @@ impl Ticket {
         if let Some(inbox) = self.inbox.take() {
             outbox.add(
                 &inbox,
-                Mail::Answer {
+                Message::Answer {
                     to: self.to,
                     answer,
                 },
@@ -311,7 +311,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(inbox) = self.inbox.take() {
-            inbox.put(Mail::Answer {
+            inbox.put(Message::Answer {
                 to: self.to,
                 answer: Answer::refusal(500),
             });
@@ -345,7 +345,7 @@ impl Parked {
     /// serves its next request.
     pub fn end_in(mut self, last: Arc<[u8]>, outbox: &mut Outbox) {
         if let Some(inbox) = self.inbox.take() {
-            outbox.add(&inbox, Mail::End { to: self.to, last });
+            outbox.add(&inbox, Message::End { to: self.to, last });
         }
     }
 
@@ -356,7 +356,7 @@ impl Parked {
 impl Drop for Parked {
     fn drop(&mut self) {
         if let Some(inbox) = self.inbox.take() {
-            inbox.put(Mail::Abort { to: self.to });
+            inbox.put(Message::Abort { to: self.to });
         }
     }
 }
@@ -388,16 +388,16 @@ mod tests {
     #[test]
     fn only_the_first_sender_to_a_sleeping_worker_wakes_it() {
         let (mut poll, inbox) = inbox();
-        inbox.put(Mail::Room);
+        inbox.put(Message::Room);
         assert!(!woken(&mut poll), "a worker that is awake needs no wake-up");
         assert!(!inbox.may_sleep(), "a message arrived while it worked");
-        let mut mail = Vec::new();
-        inbox.take(&mut mail);
-        assert_eq!(mail.len(), 1);
+        let mut messages = Vec::new();
+        inbox.take(&mut messages);
+        assert_eq!(messages.len(), 1);
         assert!(inbox.may_sleep());
-        inbox.put(Mail::Room);
+        inbox.put(Message::Room);
         assert!(woken(&mut poll));
-        inbox.put(Mail::Room);
+        inbox.put(Message::Room);
         assert!(!woken(&mut poll), "it is on its way already");
     }
 
@@ -412,12 +412,12 @@ mod tests {
         assert!(!woken(&mut poll));
         outbox.flush();
         assert!(woken(&mut poll));
-        let mut mail = Vec::new();
-        inbox.take(&mut mail);
-        let turns: Vec<_> = mail
+        let mut messages = Vec::new();
+        inbox.take(&mut messages);
+        let turns: Vec<_> = messages
             .iter()
-            .map(|mail| match mail {
-                Mail::End { to, .. } => to.turn,
+            .map(|message| match message {
+                Message::End { to, .. } => to.turn,
                 _ => 0,
             })
             .collect();

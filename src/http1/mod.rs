@@ -84,7 +84,7 @@ use crate::threads;
 use accept::{Acceptor, Control};
 use backlog::Backlog;
 use connection::Tools;
-use inbox::{Inbox, Mail, Place};
+use inbox::{Inbox, Message, Place};
 use input::Scratch;
 use ledger::Ledger;
 use mio::{Poll, Waker};
@@ -281,7 +281,7 @@ impl HttpServer {
     fn end(&mut self, deadline: Duration) {
         self.stop_accepting();
         for (inbox, _) in &self.workers {
-            inbox.put(Mail::Stop { deadline });
+            inbox.put(Message::Stop { deadline });
         }
         for thread in self.worker_threads.drain(..) {
             let _ = thread.join();

@@ -15,7 +15,7 @@
 
 use super::backlog::{Excess, RELIEVE_EVERY};
 use super::connection::{Connection, Fate, Tools};
-use super::inbox::{Address, Inbox, Mail};
+use super::inbox::{Address, Inbox, Message};
 use super::stream_budget::Verdict;
 use super::timers::Timers;
 use mio::event::Event;
@@ -79,21 +79,23 @@ impl Worker {
     /// The thread's main function.
     pub fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_ROUND);
-        let mut mail = Vec::new();
+        let mut messages = Vec::new();
         while !self.is_done() {
             self.wait(&mut events);
-            self.tools.inbox.take(&mut mail);
+            self.tools.inbox.take(&mut messages);
             self.tools.stamp.refresh();
             for event in events.iter().filter(|event| event.token() != INBOX) {
                 self.handle_event(event);
             }
-            for mail in mail.drain(..) {
-                self.handle_mail(mail);
+            for message in messages.drain(..) {
+                self.handle_message(message);
             }
             self.run_again();
             self.run_timers();
             if std::mem::take(&mut self.tools.room) {
-                self.inboxes.iter().for_each(|inbox| inbox.put(Mail::Room));
+                self.inboxes
+                    .iter()
+                    .for_each(|inbox| inbox.put(Message::Room));
             }
             self.bound_streams();
             self.watch_backlog();
@@ -151,29 +153,31 @@ impl Worker {
         });
     }
 
-    fn handle_mail(&mut self, mail: Mail) {
-        match mail {
-            Mail::Adopt {
+    fn handle_message(&mut self, message: Message) {
+        match message {
+            Message::Adopt {
                 socket,
                 remote,
                 listener,
                 reserved,
             } => self.adopt(socket, remote, listener, reserved),
-            Mail::Answer { to, .. }
-            | Mail::Resume { to, .. }
-            | Mail::Chunk { to, .. }
-            | Mail::End { to, .. }
-            | Mail::Abort { to } => {
+            Message::Answer { to, .. }
+            | Message::Resume { to, .. }
+            | Message::Chunk { to, .. }
+            | Message::End { to, .. }
+            | Message::Abort { to } => {
                 let slot = self.connections.slots.get(to.slot as usize);
                 if slot.is_some_and(|slot| slot.as_ref().is_some_and(|c| c.awaits(to))) {
-                    self.look(to.slot, |connection, tools| connection.deliver(mail, tools));
+                    self.look(to.slot, |connection, tools| {
+                        connection.deliver(message, tools)
+                    });
                 }
             }
-            Mail::Cut { to } => {
+            Message::Cut { to } => {
                 self.cut(to);
                 self.tools.streams_grew = true;
             }
-            Mail::Room => {
+            Message::Room => {
                 for slot in std::mem::take(&mut self.connections.no_room) {
                     self.tools.ledger.wait_no_more();
                     self.look(slot, |connection, tools| {
@@ -182,10 +186,10 @@ impl Worker {
                     });
                 }
             }
-            Mail::Relieve => self.relieve(),
-            Mail::Evict { count } => self.evict(count),
-            Mail::EvictReserved => self.evict_reserved(),
-            Mail::Stop { deadline } => self.stop(deadline),
+            Message::Relieve => self.relieve(),
+            Message::Evict { count } => self.evict(count),
+            Message::EvictReserved => self.evict_reserved(),
+            Message::Stop { deadline } => self.stop(deadline),
         }
     }
 
@@ -196,7 +200,7 @@ impl Worker {
         if is_new {
             self.inboxes
                 .iter()
-                .for_each(|inbox| inbox.put(Mail::Relieve));
+                .for_each(|inbox| inbox.put(Message::Relieve));
         }
         if self
             .relieve_at
