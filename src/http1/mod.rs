@@ -36,7 +36,7 @@
 //!
 //! `worker.rs` (one round), `connection.rs` (the life of a connection), `head.rs`, `body.rs` and `incoming.rs` (strict
 //! framing), `call.rs` (the call of the handler), `input.rs` and `output.rs` (memory), `inbox.rs` (responses from other
-//! threads, wake-ups), `timers.rs`, `ledger.rs`, `backlog.rs`, `accept.rs`.
+//! threads, wake-ups), `timers.rs`, `body_budget.rs`, `backlog.rs`, `accept.rs`.
 //!
 //! # Invariants
 //!
@@ -52,13 +52,13 @@ mod accept;
 mod answer;
 mod backlog;
 mod body;
+mod body_budget;
 mod call;
 mod connection;
 mod head;
 mod inbox;
 mod incoming;
 mod input;
-mod ledger;
 mod limits;
 mod listen;
 mod output;
@@ -83,10 +83,10 @@ pub use request::{BodyState, Request};
 use crate::threads;
 use accept::{Acceptor, Control};
 use backlog::Backlog;
+use body_budget::BodyBudget;
 use connection::Tools;
 use inbox::{Inbox, Message, Place};
 use input::Scratch;
-use ledger::Ledger;
 use mio::{Poll, Waker};
 use output::Stamp;
 use std::cell::Cell;
@@ -301,7 +301,7 @@ fn build_workers(
     budget: &Arc<StreamBudget<Place>>,
     handler: &Arc<dyn Handler>,
 ) -> io::Result<Vec<Worker>> {
-    let ledger = Arc::new(Ledger::new(
+    let body_budget = Arc::new(BodyBudget::new(
         limits.bodies_bytes,
         limits.head_bytes + limits.body_bytes,
     ));
@@ -320,7 +320,7 @@ fn build_workers(
             handler: Arc::clone(handler),
             limits: Arc::clone(limits),
             inbox: Arc::clone(&inboxes[index]),
-            ledger: Arc::clone(&ledger),
+            body_budget: Arc::clone(&body_budget),
             backlog: Arc::clone(&backlog),
             stamp: Stamp::new(),
             input: Scratch::new(),

@@ -179,7 +179,7 @@ impl Worker {
             }
             Message::Room => {
                 for slot in std::mem::take(&mut self.connections.no_room) {
-                    self.tools.ledger.wait_no_more();
+                    self.tools.body_budget.wait_no_more();
                     self.look(slot, |connection, tools| {
                         connection.awaits_room = false;
                         connection.run(tools)
@@ -360,7 +360,7 @@ impl Worker {
         connections.timers.set(slot, connection.deadline);
     }
 
-    /// Counts the connection as waiting, then asks again: see [`Ledger`](super::ledger::Ledger).
+    /// Counts the connection as waiting, then asks again: see [`BodyBudget`](super::body_budget::BodyBudget).
     fn await_room(&mut self, slot: u32) {
         let Some(Some(connection)) = self.connections.slots.get_mut(slot as usize) else {
             return;
@@ -368,7 +368,7 @@ impl Worker {
         self.connections.timers.set(slot, connection.deadline);
         if !std::mem::replace(&mut connection.awaits_room, true) {
             self.connections.no_room.push(slot);
-            self.tools.ledger.wait();
+            self.tools.body_budget.wait();
             self.look(slot, Connection::run);
         }
     }

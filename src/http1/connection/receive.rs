@@ -63,7 +63,7 @@ impl Connection {
         // In a chunked body, the next size line is behind the data for a moment.
         let size = self.input.next_size(incoming.head_length + body_bytes + 64);
         let more = size.saturating_sub(incoming.counted);
-        if !tools.ledger.grant(incoming.who, more) {
+        if !tools.body_budget.grant(incoming.who, more) {
             return Ok(false);
         }
         incoming.counted += more;
@@ -86,7 +86,7 @@ impl Connection {
         let long = self
             .long_head
             .get_or_insert(Box::new(LongHead { who, counted: 0 }));
-        if !tools.ledger.grant(who, wanted - long.counted) {
+        if !tools.body_budget.grant(who, wanted - long.counted) {
             return false;
         }
         long.counted = wanted;
@@ -99,7 +99,7 @@ impl Connection {
     /// The head was read, or refused.
     pub(super) fn end_head(&mut self, tools: &mut Tools) {
         if let Some(long) = self.long_head.take() {
-            tools.room |= tools.ledger.release(long.who, long.counted, true);
+            tools.room |= tools.body_budget.release(long.who, long.counted, true);
         }
     }
 
@@ -114,7 +114,9 @@ impl Connection {
 
     pub(super) fn end_body(&mut self, tools: &mut Tools) {
         if let Some(incoming) = self.incoming.take() {
-            tools.room |= tools.ledger.release(incoming.who, incoming.counted, true);
+            tools.room |= tools
+                .body_budget
+                .release(incoming.who, incoming.counted, true);
         }
     }
 
@@ -125,10 +127,10 @@ impl Connection {
         };
         let owned = self.input.owned();
         if owned > incoming.counted {
-            tools.ledger.add(owned - incoming.counted);
+            tools.body_budget.add(owned - incoming.counted);
         } else if owned < incoming.counted {
             tools.room |= tools
-                .ledger
+                .body_budget
                 .release(incoming.who, incoming.counted - owned, false);
         }
         incoming.counted = owned;

@@ -2,9 +2,9 @@
 
 use super::super::Handler;
 use super::super::backlog::Backlog;
+use super::super::body_budget::BodyBudget;
 use super::super::inbox::Inbox;
 use super::super::input::Scratch;
-use super::super::ledger::Ledger;
 use super::super::limits::Limits;
 use super::super::output::Stamp;
 use std::cell::Cell;
@@ -15,7 +15,7 @@ pub(in super::super) struct Tools {
     pub handler: Arc<dyn Handler>,
     pub limits: Arc<Limits>,
     pub inbox: Arc<Inbox>,
-    pub ledger: Arc<Ledger>,
+    pub body_budget: Arc<BodyBudget>,
     pub backlog: Arc<Backlog>,
     pub stamp: Stamp,
     pub input: Scratch,

@@ -1,4 +1,4 @@
-//! The memory budget ([`Ledger`]): the memory of all request bodies that are being received, over all workers.
+//! The memory budget ([`BodyBudget`]) of all request bodies that are being received, over all workers.
 //!
 //! Memory is granted as a body grows, not by its declared length. Otherwise seven clients that declare 10 MiB and send
 //! nothing would block all others. But then the limit could be reached while every body needs more memory to complete.
@@ -10,21 +10,21 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-pub(super) struct Ledger {
+pub(super) struct BodyBudget {
     /// Bytes in use.
     held: AtomicUsize,
     /// The id of the connection that may use the reserve, or 0.
     elder: AtomicU64,
-    /// Number of connections that were refused and wait for [`Ledger::release`].
+    /// Number of connections that were refused and wait for [`BodyBudget::release`].
     waiting: AtomicUsize,
     /// Maximum bytes of all connections except `elder`.
     common: usize,
 }
 
-impl Ledger {
+impl BodyBudget {
     /// For `total` bytes, and bodies of at most `largest` bytes.
-    pub fn new(total: usize, largest: usize) -> Ledger {
-        Ledger {
+    pub fn new(total: usize, largest: usize) -> BodyBudget {
+        BodyBudget {
             held: AtomicUsize::new(0),
             elder: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
@@ -92,17 +92,17 @@ mod tests {
 
     #[test]
     fn one_can_always_go_on() {
-        let ledger = Ledger::new(100, 40);
-        assert!(ledger.grant(1, 30) && ledger.grant(2, 30));
-        assert!(ledger.grant(1, 20), "the first to be refused is the elder");
-        assert!(ledger.grant(1, 20));
-        assert!(!ledger.grant(2, 1) && !ledger.grant(3, 1));
-        ledger.wait();
-        assert!(ledger.release(1, 70, true), "somebody waits");
-        assert!(ledger.grant(3, 30) && ledger.grant(2, 10));
-        assert_eq!(ledger.held(), 70);
-        ledger.wait_no_more();
-        assert!(!ledger.release(2, 40, true) && !ledger.release(3, 30, true));
-        assert_eq!(ledger.held(), 0);
+        let budget = BodyBudget::new(100, 40);
+        assert!(budget.grant(1, 30) && budget.grant(2, 30));
+        assert!(budget.grant(1, 20), "the first to be refused is the elder");
+        assert!(budget.grant(1, 20));
+        assert!(!budget.grant(2, 1) && !budget.grant(3, 1));
+        budget.wait();
+        assert!(budget.release(1, 70, true), "somebody waits");
+        assert!(budget.grant(3, 30) && budget.grant(2, 10));
+        assert_eq!(budget.held(), 70);
+        budget.wait_no_more();
+        assert!(!budget.release(2, 40, true) && !budget.release(3, 30, true));
+        assert_eq!(budget.held(), 0);
     }
 }
