@@ -14,7 +14,7 @@
 //!
 //! A connection is processed when its socket is ready, when a message for it is in the worker's inbox, or when its
 //! deadline has passed. It then continues as far as possible ([`Connection::run`]) and returns what the worker must do
-//! with it ([`Fate`]). It never waits.
+//! with it ([`NextStep`]). It never waits.
 //!
 //! - Readiness is edge-triggered, so it is reported once. [`Connection::readable`] remembers it until a read returns
 //!   fewer bytes than requested. So no state change needs a system call to change the events of interest.
@@ -67,7 +67,7 @@ const LINGER_STOPPING: Duration = Duration::from_millis(100);
 
 /// What the worker must do with a connection after processing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum NextStep {
     Stay,
     /// Process it again without waiting for an event.
     Again,
@@ -229,10 +229,10 @@ impl Connection {
         read_closed: bool,
         hung_up: bool,
         tools: &mut Tools,
-    ) -> Fate {
+    ) -> NextStep {
         // Bytes that a client sent before it closed must be read even then: see `drain`.
         if hung_up && !matches!(self.state, State::Draining(_)) {
-            return Fate::Close;
+            return NextStep::Close;
         }
         self.readable |= readable || read_closed;
         self.read_closed |= read_closed;
@@ -240,7 +240,7 @@ impl Connection {
     }
 
     /// A message has arrived for which [`Connection::awaits`] is true.
-    pub fn deliver(&mut self, message: Message, tools: &mut Tools) -> Fate {
+    pub fn deliver(&mut self, message: Message, tools: &mut Tools) -> NextStep {
         self.output.borrow(&mut tools.output);
         if tools.stopping {
             self.exchange.keep_alive = false;
@@ -254,7 +254,7 @@ impl Connection {
             Message::Chunk { chunk, .. } => {
                 if self.lags(tools) {
                     self.output.settle(&mut tools.output);
-                    return Fate::Close;
+                    return NextStep::Close;
                 }
                 self.output.chunk(chunk, self.exchange);
             }
@@ -262,7 +262,7 @@ impl Connection {
             Message::Abort { .. } => {
                 self.state = State::Open;
                 self.output.settle(&mut tools.output);
-                return Fate::Close;
+                return NextStep::Close;
             }
             Message::Adopt { .. }
             | Message::Cut { .. }
@@ -293,62 +293,62 @@ impl Connection {
     }
 
     /// The server stops: connections that do not wait for a response end here.
-    pub fn stop(&mut self, tools: &mut Tools) -> Fate {
+    pub fn stop(&mut self, tools: &mut Tools) -> NextStep {
         match self.state {
-            State::Parked(_) => return Fate::Close,
-            State::Open if self.output.is_empty() => return Fate::Close,
+            State::Parked(_) => return NextStep::Close,
+            State::Open if self.output.is_empty() => return NextStep::Close,
             // Printed responses are sent to their end; further requests are not begun.
             State::Open => {
                 self.end_body(tools);
                 self.answered(false, tools);
             }
-            State::Draining(_) if self.clock == Clock::Linger => return Fate::Close,
+            State::Draining(_) if self.clock == Clock::Linger => return NextStep::Close,
             _ => {}
         }
         self.run(tools)
     }
 
     /// Continues as far as possible.
-    pub fn run(&mut self, tools: &mut Tools) -> Fate {
+    pub fn run(&mut self, tools: &mut Tools) -> NextStep {
         self.output.borrow(&mut tools.output);
         self.paused = false;
-        let mut fate = self.advance(tools).unwrap_or(Fate::Close);
-        if fate == Fate::Close {
+        let mut next = self.advance(tools).unwrap_or(NextStep::Close);
+        if next == NextStep::Close {
             self.input.clear();
         }
-        if fate == Fate::Stay && self.paused {
-            fate = Fate::Again;
+        if next == NextStep::Stay && self.paused {
+            next = NextStep::Again;
         }
         self.output.settle(&mut tools.output);
         self.input.settle(&mut tools.input);
         self.count(tools);
         self.record_unsent(tools);
         self.count_output(tools);
-        fate
+        next
     }
 
     /// Errors: those of the socket. The client cannot be informed of them.
-    fn advance(&mut self, tools: &mut Tools) -> io::Result<Fate> {
+    fn advance(&mut self, tools: &mut Tools) -> io::Result<NextStep> {
         let mut turn = Turn::new();
         loop {
             match self.state {
                 State::Open => {
-                    if let Some(fate) = self.serve(&mut turn, tools)? {
-                        return Ok(fate);
+                    if let Some(next) = self.serve(&mut turn, tools)? {
+                        return Ok(next);
                     }
                 }
-                State::Parked(_) if self.read_closed => return Ok(Fate::Close),
+                State::Parked(_) if self.read_closed => return Ok(NextStep::Close),
                 State::Waiting | State::Parked(_) => {
                     if self.flush(tools)? {
                         self.unwind();
                     }
-                    return Ok(Fate::Stay);
+                    return Ok(NextStep::Stay);
                 }
                 State::Leaving(_) => {
                     return Ok(if self.flush(tools)? {
-                        Fate::Leave
+                        NextStep::Leave
                     } else {
-                        Fate::Stay
+                        NextStep::Stay
                     });
                 }
                 State::Draining(_) => return self.drain(&mut turn, tools),
@@ -357,7 +357,7 @@ impl Connection {
     }
 
     /// Processes received requests, sends responses, reads. `None` means: continue.
-    fn serve(&mut self, turn: &mut Turn, tools: &mut Tools) -> io::Result<Option<Fate>> {
+    fn serve(&mut self, turn: &mut Turn, tools: &mut Tools) -> io::Result<Option<NextStep>> {
         let (mut hungry, mut unfinished) = (false, false);
         while !hungry
             && !unfinished
@@ -372,23 +372,23 @@ impl Connection {
             }
         }
         if !self.flush(tools)? {
-            return Ok(Some(Fate::Stay));
+            return Ok(Some(NextStep::Stay));
         }
         if !matches!(self.state, State::Open) {
             return Ok(None);
         }
         if unfinished {
-            return Ok(Some(Fate::Again));
+            return Ok(Some(NextStep::Again));
         }
         if !hungry {
-            return Ok((turn.requests == 0).then_some(Fate::Again));
+            return Ok((turn.requests == 0).then_some(NextStep::Again));
         }
         if !self.readable {
             self.wind(tools);
-            return Ok(Some(Fate::Stay));
+            return Ok(Some(NextStep::Stay));
         }
         if turn.is_over() {
-            return Ok(Some(Fate::Again));
+            return Ok(Some(NextStep::Again));
         }
         Ok(match self.fill(tools)? {
             Filled::More(count) => {
@@ -397,27 +397,27 @@ impl Connection {
             }
             Filled::Nothing => {
                 self.wind(tools);
-                Some(Fate::Stay)
+                Some(NextStep::Stay)
             }
-            Filled::NoRoom if self.read_closed && !self.may_complete() => Some(Fate::Close),
+            Filled::NoRoom if self.read_closed && !self.may_complete() => Some(NextStep::Close),
             Filled::NoRoom => {
                 if self.clock != Clock::Room {
                     self.set_clock(Clock::Room, tools.limits.room_time, tools);
                 }
-                Some(Fate::AwaitRoom)
+                Some(NextStep::AwaitRoom)
             }
-            Filled::End => Some(Fate::Close),
+            Filled::End => Some(NextStep::Close),
         })
     }
 
     /// Sends the rest, shuts the write side, and discards further input. Closing a socket with unread bytes would reset
     /// the connection, and the client could lose the response.
-    fn drain(&mut self, turn: &mut Turn, tools: &mut Tools) -> io::Result<Fate> {
+    fn drain(&mut self, turn: &mut Turn, tools: &mut Tools) -> io::Result<NextStep> {
         if !self.flush(tools)? {
-            return Ok(Fate::Stay);
+            return Ok(NextStep::Stay);
         }
         let State::Draining(drain) = &mut self.state else {
-            return Ok(Fate::Close);
+            return Ok(NextStep::Close);
         };
         let linger = match tools.stopping {
             true => tools.limits.linger_time.min(LINGER_STOPPING),
@@ -435,24 +435,24 @@ impl Connection {
         self.input.clear();
         while self.readable {
             if turn.is_over() {
-                return Ok(Fate::Again);
+                return Ok(NextStep::Again);
             }
             let filled = self.fill(tools)?;
             let count = self.input.len() as u64;
             turn.read(self.input.len());
             self.input.clear();
             let State::Draining(drain) = &mut self.state else {
-                return Ok(Fate::Close);
+                return Ok(NextStep::Close);
             };
             if matches!(filled, Filled::End) || count >= drain.left {
-                return Ok(Fate::Close);
+                return Ok(NextStep::Close);
             }
             drain.left -= count;
             if count > 0 {
                 self.deadline = Some(until.min(tools.stamp.now + linger));
             }
         }
-        Ok(Fate::Stay)
+        Ok(NextStep::Stay)
     }
 
     /// The connection has ended: frees shared resources, and informs the owner of a parked response.
@@ -466,7 +466,7 @@ impl Connection {
         }
     }
 
-    /// Takes the connection apart after [`Fate::Leave`].
+    /// Takes the connection apart after [`NextStep::Leave`].
     pub fn leave(self) -> Option<(TcpStream, Vec<u8>, Then)> {
         let State::Leaving(then) = self.state else {
             return None;

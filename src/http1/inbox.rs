@@ -22,7 +22,7 @@
 
 use super::answer::Answer;
 use super::reply::Reply;
-use super::stream_budget::{Chunk, StreamBudget, Verdict};
+use super::stream_budget::{BudgetState, Chunk, StreamBudget};
 use mio::Waker;
 use mio::net::TcpStream;
 use std::net::SocketAddr;
@@ -234,10 +234,10 @@ impl Outbox {
             return false;
         };
         match inbox.budget.check(Instant::now()) {
-            Verdict::Room => false,
-            Verdict::Full => patient || self.waiting() > 0,
-            Verdict::Cutting => true,
-            Verdict::Cut(place) => {
+            BudgetState::Room => false,
+            BudgetState::Full => patient || self.waiting() > 0,
+            BudgetState::Cutting => true,
+            BudgetState::Cut(place) => {
                 place.cut();
                 true
             }

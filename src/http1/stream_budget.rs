@@ -96,9 +96,9 @@ pub(super) struct Unsent {
     pub second_since: Option<Instant>,
 }
 
-/// What to do before another chunk is added.
+/// Whether the chunks exceed the budget, and what to do about it before another chunk is added.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict<P> {
+pub(super) enum BudgetState<P> {
     /// The chunks do not exceed the budget.
     Room,
     /// They exceed it, and no stream is to be cut for now.
@@ -178,14 +178,14 @@ impl<P: Clone> StreamBudget<P> {
     }
 
     /// Compares the chunks with the budget, and chooses the stream to be cut.
-    pub fn check(&self, now: Instant) -> Verdict<P> {
+    pub fn check(&self, now: Instant) -> BudgetState<P> {
         let held = self.held_bytes();
         if held <= self.limit_bytes {
-            return Verdict::Room;
+            return BudgetState::Room;
         }
         let mut all = self.lock();
         if all.values().any(|stream| stream.is_chosen) {
-            return Verdict::Cutting;
+            return BudgetState::Cutting;
         }
         let lagging = all
             .values_mut()
@@ -196,10 +196,10 @@ impl<P: Clone> StreamBudget<P> {
             chosen = largest.filter(|stream| self.is_far_exceeded(held, stream.unsent));
         }
         match chosen {
-            None => Verdict::Full,
+            None => BudgetState::Full,
             Some(stream) => {
                 stream.is_chosen = true;
-                Verdict::Cut(stream.place.clone())
+                BudgetState::Cut(stream.place.clone())
             }
         }
     }
@@ -246,7 +246,7 @@ mod tests {
     /// Cuts as many streams as necessary, and returns them in order.
     fn cut_all(budget: &StreamBudget<u64>, now: Instant) -> Vec<u64> {
         let mut order = Vec::new();
-        while let Verdict::Cut(id) = budget.check(now) {
+        while let BudgetState::Cut(id) = budget.check(now) {
             assert!(budget.cut(id));
             budget.forget(id);
             order.push(id);
@@ -274,7 +274,7 @@ mod tests {
     fn within_the_budget_nobody_is_cut() {
         let (budget, begin, _chunk) = budget(100);
         record(&budget, 1, (9, 90), begin);
-        assert_eq!(budget.check(begin + 10 * LAGS_AFTER), Verdict::Room);
+        assert_eq!(budget.check(begin + 10 * LAGS_AFTER), BudgetState::Room);
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
         // The largest one has only the chunk that it sends, and its client reads.
         record(&budget, 4, (1, 99), later);
         assert_eq!(cut_all(&budget, later), [2, 3, 1]);
-        assert_eq!(budget.check(later), Verdict::Full);
+        assert_eq!(budget.check(later), BudgetState::Full);
         assert_eq!(budget.cuts(), 3);
     }
 
@@ -295,8 +295,8 @@ mod tests {
     fn a_stream_lags_if_its_client_accepts_nothing_for_a_second() {
         let (budget, begin, _chunk) = budget(101);
         record(&budget, 1, (1, 10), begin);
-        assert_eq!(budget.check(begin + BEFORE), Verdict::Full);
-        assert_eq!(budget.check(begin + LAGS_AFTER), Verdict::Cut(1));
+        assert_eq!(budget.check(begin + BEFORE), BudgetState::Full);
+        assert_eq!(budget.check(begin + LAGS_AFTER), BudgetState::Cut(1));
     }
 
     #[test]
@@ -313,9 +313,9 @@ mod tests {
             budget.record(1, unsent, || 1);
             budget.check(later)
         };
-        assert_eq!(check(None), Verdict::Full);
-        assert_eq!(check(Some(later - BEFORE)), Verdict::Full);
-        assert_eq!(check(Some(begin)), Verdict::Cut(1));
+        assert_eq!(check(None), BudgetState::Full);
+        assert_eq!(check(Some(later - BEFORE)), BudgetState::Full);
+        assert_eq!(check(Some(begin)), BudgetState::Cut(1));
     }
 
     #[test]
@@ -325,27 +325,27 @@ mod tests {
         for id in 1..=2 {
             record(&budget, id, (2, 50), begin);
         }
-        let Verdict::Cut(first) = budget.check(later) else {
+        let BudgetState::Cut(first) = budget.check(later) else {
             panic!("one is cut");
         };
-        assert_eq!(budget.check(later), Verdict::Cutting);
+        assert_eq!(budget.check(later), BudgetState::Cutting);
         record(&budget, first, (3, 70), later);
         assert_eq!(
             budget.check(later),
-            Verdict::Cutting,
+            BudgetState::Cutting,
             "it is still to be cut"
         );
         drop(chunk);
         assert!(budget.cut(first));
         budget.forget(first);
-        assert_eq!(budget.check(later), Verdict::Room);
+        assert_eq!(budget.check(later), BudgetState::Room);
     }
 
     #[test]
     fn a_chosen_stream_that_catches_up_is_not_cut() {
         let (budget, begin, _chunk) = budget(101);
         record(&budget, 1, (2, 50), begin);
-        assert_eq!(budget.check(begin + LAGS_AFTER), Verdict::Cut(1));
+        assert_eq!(budget.check(begin + LAGS_AFTER), BudgetState::Cut(1));
         budget.forget(1);
         record(&budget, 1, (1, 50), begin + LAGS_AFTER);
         assert!(!budget.cut(1));
@@ -361,8 +361,8 @@ mod tests {
         assert_eq!(cut_all(&budget, begin), [2, 3, 1]);
         // A chunk larger than the budget must reach somebody.
         record(&budget, 4, (1, 202), begin);
-        assert_eq!(budget.check(begin), Verdict::Full);
+        assert_eq!(budget.check(begin), BudgetState::Full);
         let _another = budget.chunk(vec![0; 204].into());
-        assert_eq!(budget.check(begin), Verdict::Cut(4));
+        assert_eq!(budget.check(begin), BudgetState::Cut(4));
     }
 }

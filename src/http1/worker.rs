@@ -14,9 +14,9 @@
 //! A panic while a connection is processed, in the handler or in this server, ends that connection.
 
 use super::backlog::{Excess, RELIEVE_EVERY};
-use super::connection::{Connection, Fate, Tools};
+use super::connection::{Connection, NextStep, Tools};
 use super::inbox::{Address, Inbox, Message};
-use super::stream_budget::Verdict;
+use super::stream_budget::BudgetState;
 use super::timers::Timers;
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -253,7 +253,7 @@ impl Worker {
         if !std::mem::take(&mut self.tools.streams_grew) {
             return;
         }
-        while let Verdict::Cut(place) = self.tools.inbox.budget.check(self.tools.stamp.now) {
+        while let BudgetState::Cut(place) = self.tools.inbox.budget.check(self.tools.stamp.now) {
             if !Arc::ptr_eq(&place.inbox, &self.tools.inbox) {
                 return place.cut();
             }
@@ -336,26 +336,26 @@ impl Worker {
     }
 
     /// Processes a connection, and does what it returns.
-    fn look(&mut self, slot: u32, turn: impl FnOnce(&mut Connection, &mut Tools) -> Fate) {
+    fn look(&mut self, slot: u32, turn: impl FnOnce(&mut Connection, &mut Tools) -> NextStep) {
         let Worker {
             connections, tools, ..
         } = self;
         let Some(Some(connection)) = connections.slots.get_mut(slot as usize) else {
             return;
         };
-        let fate = catch_unwind(AssertUnwindSafe(|| turn(connection, tools)));
-        let fate = fate.unwrap_or(Fate::Close);
-        match fate {
-            Fate::Stay => {}
+        let next = catch_unwind(AssertUnwindSafe(|| turn(connection, tools)));
+        let next = next.unwrap_or(NextStep::Close);
+        match next {
+            NextStep::Stay => {}
             // Two requests for another turn count as one. Otherwise each event would add another turn per round.
-            Fate::Again => {
+            NextStep::Again => {
                 if !std::mem::replace(&mut connection.awaits_turn, true) {
                     connections.again.push(slot);
                 }
             }
-            Fate::AwaitRoom => return self.await_room(slot),
-            Fate::Close => return self.close(slot),
-            Fate::Leave => return self.let_go(slot),
+            NextStep::AwaitRoom => return self.await_room(slot),
+            NextStep::Close => return self.close(slot),
+            NextStep::Leave => return self.let_go(slot),
         }
         connections.timers.set(slot, connection.deadline);
     }

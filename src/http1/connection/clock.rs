@@ -1,7 +1,7 @@
 //! The time limits of a connection. Each state has at most one ([`Clock`]).
 
 use super::super::limits::Limits;
-use super::{Connection, Fate, Tools};
+use super::{Connection, NextStep, Tools};
 use std::time::{Duration, Instant};
 
 /// How long a connection without a first request is kept at least, however many clients wait for a place.
@@ -69,17 +69,17 @@ impl Connection {
     }
 
     /// The deadline may have passed.
-    pub(in super::super) fn expired(&mut self, tools: &mut Tools) -> Fate {
+    pub(in super::super) fn expired(&mut self, tools: &mut Tools) -> NextStep {
         if self
             .deadline
             .is_none_or(|deadline| deadline > tools.stamp.now)
         {
-            return Fate::Stay;
+            return NextStep::Stay;
         }
         match self.clock {
-            Clock::None => return Fate::Stay,
+            Clock::None => return NextStep::Stay,
             Clock::Idle | Clock::Head if self.reserved => self.refuse_late(503, tools),
-            Clock::Idle | Clock::Write | Clock::Linger => return Fate::Close,
+            Clock::Idle | Clock::Write | Clock::Linger => return NextStep::Close,
             Clock::Body if self.is_fast_enough(tools) => self.clock = Clock::None,
             Clock::Head | Clock::Body => self.refuse_late(408, tools),
             Clock::Room => self.refuse_late(503, tools),
