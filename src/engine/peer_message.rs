@@ -6,7 +6,7 @@
 //! | 2 | [`PeerMessage::Forward`] | number (8), term (8), then for each command: length (4), bytes |
 //! | 3 | [`PeerMessage::Change`] | number (8), term (8), the bytes of the command |
 //! | 4 | [`PeerMessage::AskIndex`] | number (8) |
-//! | 5 | [`PeerMessage::Reply`] | number (8), verdict (1), for a read its index (8) |
+//! | 5 | [`PeerMessage::Reply`] | number (8), reply (1), for a read its index (8) |
 //!
 //! Numbers are little-endian. Any message may be lost, but only raft's messages may be duplicated or arrive late. A
 //! forwarded command is handed to a connection once, and is never sent again after that (hazard D16).
@@ -28,7 +28,7 @@ pub enum PeerMessage {
         time: ClusterTime,
     },
     /// Asks the leader to append these commands if it leads in this term. The leader replies only if it did not append
-    /// them ([`Verdict::NotTaken`]). Otherwise the sender recognises its commands when it applies them.
+    /// them ([`LeaderReply::NotTaken`]). Otherwise the sender recognises its commands when it applies them.
     Forward {
         /// A number that the sender chooses for this message.
         number: u64,
@@ -56,13 +56,13 @@ pub enum PeerMessage {
         /// The number in the request.
         number: u64,
         /// The leader's answer.
-        verdict: Verdict,
+        reply: LeaderReply,
     },
 }
 
 /// A leader's answer to another member's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LeaderReply {
     /// Reads are linearizable when this index is applied.
     Index(LogIndex),
     /// The leader did nothing. The sender may ask again, here or elsewhere.
@@ -135,9 +135,9 @@ impl PeerMessage {
                 out.extend_from_slice(command);
             }
             PeerMessage::AskIndex { number } => begin(ASK_INDEX, *number, out),
-            PeerMessage::Reply { number, verdict } => {
+            PeerMessage::Reply { number, reply } => {
                 begin(REPLY, *number, out);
-                verdict.encode(out);
+                reply.encode(out);
             }
         }
     }
@@ -172,7 +172,7 @@ impl PeerMessage {
             ASK_INDEX if rest.is_empty() => PeerMessage::AskIndex { number },
             REPLY => PeerMessage::Reply {
                 number,
-                verdict: Verdict::decode(rest)?,
+                reply: LeaderReply::decode(rest)?,
             },
             _ => return Err(Malformed("the kind of a peer message is 1 to 5")),
         })
@@ -196,27 +196,27 @@ fn raft(message: Message, time: ClusterTime) -> Result<PeerMessage, Malformed> {
 const UNREADABLE: Malformed =
     Malformed("an entry cannot be read: it is of a newer version, or of no member");
 
-impl Verdict {
+impl LeaderReply {
     fn encode(self, out: &mut Vec<u8>) {
         match self {
-            Verdict::Index(index) => begin(INDEX, index.0, out),
-            Verdict::NotTaken => out.push(NOT_TAKEN),
-            Verdict::Refused(error) => out.push(REFUSED + error.code()),
+            LeaderReply::Index(index) => begin(INDEX, index.0, out),
+            LeaderReply::NotTaken => out.push(NOT_TAKEN),
+            LeaderReply::Refused(error) => out.push(REFUSED + error.code()),
         }
     }
 
-    fn decode(bytes: &[u8]) -> Result<Verdict, Malformed> {
+    fn decode(bytes: &[u8]) -> Result<LeaderReply, Malformed> {
         match bytes {
             [INDEX, index @ ..] => match number(index)? {
-                (index, []) => Ok(Verdict::Index(LogIndex(index))),
+                (index, []) => Ok(LeaderReply::Index(LogIndex(index))),
                 _ => Err(LATE),
             },
-            [NOT_TAKEN] => Ok(Verdict::NotTaken),
+            [NOT_TAKEN] => Ok(LeaderReply::NotTaken),
             [code] => code
                 .checked_sub(REFUSED)
                 .and_then(MemberError::from_code)
-                .map(Verdict::Refused)
-                .ok_or(Malformed("no verdict has this code")),
+                .map(LeaderReply::Refused)
+                .ok_or(Malformed("no reply has this code")),
             _ => Err(LATE),
         }
     }
@@ -263,12 +263,12 @@ mod tests {
             term: Term(7),
             body: Body::HeartbeatReply { round: 9 },
         };
-        let verdicts = [
-            Verdict::Index(LogIndex(u64::MAX)),
-            Verdict::NotTaken,
-            Verdict::Refused(MemberError::UrlExists),
+        let replies = [
+            LeaderReply::Index(LogIndex(u64::MAX)),
+            LeaderReply::NotTaken,
+            LeaderReply::Refused(MemberError::UrlExists),
         ];
-        let reply = |verdict| PeerMessage::Reply { number: 3, verdict };
+        let reply = |reply| PeerMessage::Reply { number: 3, reply };
         let mut messages = vec![
             PeerMessage::Raft {
                 message,
@@ -286,7 +286,7 @@ mod tests {
             },
             PeerMessage::AskIndex { number: 8 },
         ];
-        messages.extend(verdicts.map(reply));
+        messages.extend(replies.map(reply));
         messages
     }
 

@@ -1,7 +1,7 @@
 //! Peer messages from other members, and the replies to their requests.
 
 use super::forwards::Kind;
-use super::peer_message::{PeerMessage, Verdict};
+use super::peer_message::{LeaderReply, PeerMessage};
 use super::request::Request;
 use super::requests::Unchanged;
 use super::rules::{Rule, Rules};
@@ -68,7 +68,7 @@ impl<T, R: Rules> Engine<T, R> {
                 self.asked.note(id, from, number);
                 self.input(Input::ReadIndex { id });
             }
-            PeerMessage::Reply { number, verdict } => self.take_reply(number, verdict),
+            PeerMessage::Reply { number, reply } => self.take_reply(number, reply),
         }
     }
 
@@ -107,7 +107,7 @@ impl<T, R: Rules> Engine<T, R> {
             && self.refusal(commands.len()).is_none()
             && self.append_forward(term, commands);
         if !taken || !self.rules.keeps(Rule::NotTakenMeansNotAppended) {
-            self.reply_to_member(from, number, Verdict::NotTaken);
+            self.reply_to_member(from, number, LeaderReply::NotTaken);
         }
     }
 
@@ -143,27 +143,27 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn take_change(&mut self, from: NodeId, number: u64, term: Term, command: &[u8]) {
-        let verdict = match self.refusal(0) {
+        let reply = match self.refusal(0) {
             None if term == self.core.term() => self.change(command),
             _ => Err(Unchanged::NotTaken),
         };
-        match verdict {
+        match reply {
             Ok(_) => {}
-            Err(Unchanged::NotTaken) => self.reply_to_member(from, number, Verdict::NotTaken),
+            Err(Unchanged::NotTaken) => self.reply_to_member(from, number, LeaderReply::NotTaken),
             Err(Unchanged::Refused(error)) => {
-                self.reply_to_member(from, number, Verdict::Refused(error));
+                self.reply_to_member(from, number, LeaderReply::Refused(error));
             }
         }
     }
 
-    fn take_reply(&mut self, number: u64, verdict: Verdict) {
-        match verdict {
-            Verdict::Index(index) => self.index_is_known(number, index),
-            Verdict::Refused(error) => {
+    fn take_reply(&mut self, number: u64, reply: LeaderReply) {
+        match reply {
+            LeaderReply::Index(index) => self.index_is_known(number, index),
+            LeaderReply::Refused(error) => {
                 let callers = self.forwards.refused(number);
                 self.tell_refused(error, callers);
             }
-            Verdict::NotTaken => self.not_taken(number),
+            LeaderReply::NotTaken => self.not_taken(number),
         }
     }
 
@@ -178,10 +178,10 @@ impl<T, R: Rules> Engine<T, R> {
         self.reads_not_taken(&[number]);
     }
 
-    pub(super) fn reply_to_member(&mut self, to: NodeId, number: u64, verdict: Verdict) {
+    pub(super) fn reply_to_member(&mut self, to: NodeId, number: u64, reply: LeaderReply) {
         self.effects
             .send
-            .push((to, PeerMessage::Reply { number, verdict }));
+            .push((to, PeerMessage::Reply { number, reply }));
     }
 
     /// Converts raft's messages to peer messages. Those of a leader contain the cluster time.

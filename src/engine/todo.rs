@@ -1,6 +1,6 @@
 //! Carries out what the core requests.
 
-use super::peer_message::Verdict;
+use super::peer_message::LeaderReply;
 use super::request::{Effect, Query, Request};
 use super::rules::{Rule, Rules};
 use super::state::Outcome;
@@ -76,7 +76,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     fn read_confirmed(&mut self, id: u64, index: LogIndex) {
         match self.asked.take(id) {
-            Some((from, number)) => self.reply_to_member(from, number, Verdict::Index(index)),
+            Some((from, number)) => self.reply_to_member(from, number, LeaderReply::Index(index)),
             None => self.index_is_known(id, index),
         }
     }
@@ -95,7 +95,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.reads_not_taken(ids);
         for id in ids {
             if let Some((from, number)) = self.asked.take(*id) {
-                self.reply_to_member(from, number, Verdict::NotTaken);
+                self.reply_to_member(from, number, LeaderReply::NotTaken);
             }
         }
     }

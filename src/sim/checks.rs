@@ -123,7 +123,7 @@ impl Checks {
     }
 
     /// The first violation.
-    pub fn verdict(&mut self) -> Result<(), Broken> {
+    pub fn result(&mut self) -> Result<(), Broken> {
         self.broken.take().map_or(Ok(()), Err)
     }
 

@@ -218,7 +218,7 @@ impl Cluster {
         self.with_log(id, replaces_from(&job), |log, out| {
             log.take(job, false, out)
         });
-        self.checks.borrow_mut().verdict()
+        self.checks.borrow_mut().result()
     }
 
     /// Runs `work` on the log and passes on the results.
@@ -235,7 +235,7 @@ impl Cluster {
         else {
             return Ok(());
         };
-        self.checks.borrow_mut().verdict()?;
+        self.checks.borrow_mut().result()?;
         if self.disk_result(id, result)?.is_none() {
             return Ok(());
         }

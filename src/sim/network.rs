@@ -5,7 +5,7 @@
 
 use super::cluster::{Checked, Cluster, Event};
 use super::trace::Happening;
-use crate::engine::peer_message::{PeerMessage, Verdict};
+use crate::engine::peer_message::{LeaderReply, PeerMessage};
 use crate::engine::rules::Rule;
 use crate::engine::{self, PeerEvent};
 use crate::raft::{NodeId, Term};
@@ -25,7 +25,7 @@ impl Cluster {
             checks.promise_is_stored(from, to, message, engine.term(), |index| {
                 engine.position_at(index)
             });
-            checks.verdict()?;
+            checks.result()?;
         }
         self.note_forward(from, &peer_message)?;
         self.send_stored(from, to, peer_message);
@@ -121,7 +121,7 @@ impl Cluster {
             PeerMessage::Raft { message, time } => Some((message.term, *time)),
             PeerMessage::Reply {
                 number,
-                verdict: Verdict::NotTaken | Verdict::Refused(_),
+                reply: LeaderReply::NotTaken | LeaderReply::Refused(_),
             } => {
                 if let Some(life) = self.life(to) {
                     life.not_taken(*number);

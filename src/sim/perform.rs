@@ -58,7 +58,7 @@ impl Cluster {
     /// The facts that the checks have recorded during the step.
     fn see_step(&mut self, id: NodeId) -> Checked {
         let mut checks = self.checks.borrow_mut();
-        checks.verdict()?;
+        checks.result()?;
         let shown = std::mem::take(&mut checks.shown);
         drop(checks);
         self.refused = shown.refused;
@@ -236,7 +236,7 @@ impl Cluster {
             return Ok(());
         }
         checks.published(id, before.tree.index(), &events);
-        checks.verdict()?;
+        checks.result()?;
         drop(checks);
         self.tell_watchers(id, &events)
     }

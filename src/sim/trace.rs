@@ -118,7 +118,7 @@ impl fmt::Display for Messages<'_> {
             }
             PeerMessage::Change { number, term, .. } => write!(f, "t{} Change {number:x}", term.0),
             PeerMessage::AskIndex { number } => write!(f, "AskIndex {number:x}"),
-            PeerMessage::Reply { number, verdict } => write!(f, "Reply {number:x} {verdict:?}"),
+            PeerMessage::Reply { number, reply } => write!(f, "Reply {number:x} {reply:?}"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::raft_text::{body_text, entries_text, hard_state_text};
 use edgetcd::engine::entry::{self, Command};
 use edgetcd::engine::members::MemberError;
-use edgetcd::engine::peer_message::{PeerMessage, Verdict};
+use edgetcd::engine::peer_message::{LeaderReply, PeerMessage};
 use edgetcd::engine::request::{Effect, Outcome};
 use edgetcd::engine::{Batch, Stored};
 use edgetcd::tree::{self, Action, Key, Tree};
@@ -49,10 +49,10 @@ pub fn message_text(message: &PeerMessage) -> String {
             format!("Forward for term {} [{}]", term.0, command_text(command))
         }
         PeerMessage::AskIndex { .. } => "AskIndex".into(),
-        PeerMessage::Reply { verdict, .. } => match verdict {
-            Verdict::Index(index) => format!("Reply: read when {} is applied", index.0),
-            Verdict::NotTaken => "Reply: not taken".into(),
-            Verdict::Refused(error) => format!("Reply: refused, {}", refusal_text(*error)),
+        PeerMessage::Reply { reply, .. } => match reply {
+            LeaderReply::Index(index) => format!("Reply: read when {} is applied", index.0),
+            LeaderReply::NotTaken => "Reply: not taken".into(),
+            LeaderReply::Refused(error) => format!("Reply: refused, {}", refusal_text(*error)),
         },
     }
 }

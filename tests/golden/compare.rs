@@ -214,7 +214,7 @@ impl Comparer<'_> {
         let string = actual.text();
         let is_number = matches!(actual, Json::Number(_));
         let matches = |regex: &Regex| string.is_some_and(|text| regex.is_match(text));
-        let verdict = match text {
+        let is_met = match text {
             "$any" => !matches!(actual, Json::Null),
             "$int" => {
                 let digits =
@@ -229,11 +229,11 @@ impl Comparer<'_> {
             "$hex" => string.is_some_and(is_hex),
             _ => return self.resolve_with_argument(text, actual),
         };
-        if verdict { Wanted::Met } else { Wanted::NotMet }
+        if is_met { Wanted::Met } else { Wanted::NotMet }
     }
 
     fn resolve_with_argument(&self, text: &str, actual: &Json) -> Wanted {
-        let verdict = if let Some(top) = text.strip_prefix("$ttl<=") {
+        let is_met = if let Some(top) = text.strip_prefix("$ttl<=") {
             let top: u64 = top.parse().expect("seconds");
             let least = top.saturating_sub(3).max(1);
             actual
@@ -261,7 +261,7 @@ impl Comparer<'_> {
             );
             return Wanted::Equal(Json::Text(self.variables.fill(text)));
         };
-        if verdict { Wanted::Met } else { Wanted::NotMet }
+        if is_met { Wanted::Met } else { Wanted::NotMet }
     }
 }
 

@@ -31,7 +31,7 @@ struct Watch {
 }
 
 /// The result of a step: `None` if it compares nothing, otherwise the differences.
-type Verdict = io::Result<Option<Vec<String>>>;
+type StepResult = io::Result<Option<Vec<String>>>;
 
 impl Transcript {
     pub fn new(name: &str, text: &str, address: SocketAddr) -> Transcript {
@@ -123,7 +123,7 @@ impl Transcript {
         text
     }
 
-    fn perform(&mut self, step: &Json) -> Verdict {
+    fn perform(&mut self, step: &Json) -> StepResult {
         let field = |name| step.get(name).and_then(Json::text);
         if let Some(pause) = step.get("sleep_ms") {
             sleep(milliseconds(pause));
@@ -148,7 +148,7 @@ impl Transcript {
             .unwrap_or_else(|| panic!("no watch {name} is open"))
     }
 
-    fn request(&mut self, step: &Json) -> Verdict {
+    fn request(&mut self, step: &Json) -> StepResult {
         let deadline = Instant::now() + number(step, "retry_ms", 0);
         let times = step.get("repeat").and_then(Json::number).unwrap_or(1);
         for _ in 1..times {
@@ -175,7 +175,7 @@ impl Transcript {
         connection.answer(headless, PATIENCE)
     }
 
-    fn open_watch(&mut self, name: &str, step: &Json) -> Verdict {
+    fn open_watch(&mut self, name: &str, step: &Json) -> StepResult {
         let mut connection = Connection::open(self.address)?;
         connection.write(&self.build(step))?;
         let head = connection.head(false, number(step, "timeout_ms", 5000))?;
@@ -185,7 +185,7 @@ impl Transcript {
         Ok(problems)
     }
 
-    fn stays_silent(&mut self, name: &str, time: Duration) -> Verdict {
+    fn stays_silent(&mut self, name: &str, time: Duration) -> StepResult {
         let problems = match self.watch(name).connection.line(time) {
             Line::Silence => Vec::new(),
             other => vec![format!(
@@ -196,7 +196,7 @@ impl Transcript {
         Ok(Some(problems))
     }
 
-    fn await_line(&mut self, name: &str, step: &Json) -> Verdict {
+    fn await_line(&mut self, name: &str, step: &Json) -> StepResult {
         let time = number(step, "timeout_ms", 5000);
         let watch = self.watch(name);
         let line = watch.connection.line(time);

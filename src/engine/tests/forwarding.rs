@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::members::MemberError;
-use crate::engine::peer_message::Verdict;
+use crate::engine::peer_message::LeaderReply;
 use crate::engine::request::{Effect, Query};
 
 fn read(number: u64) -> Request<u64> {
@@ -10,12 +10,12 @@ fn read(number: u64) -> Request<u64> {
 }
 
 /// The replies that this member sent to another one.
-fn verdicts(bench: &Bench) -> Vec<(NodeId, u64, Verdict)> {
-    let verdict = |(to, message): &(NodeId, PeerMessage)| match message {
-        PeerMessage::Reply { number, verdict } => Some((*to, *number, *verdict)),
+fn replies(bench: &Bench) -> Vec<(NodeId, u64, LeaderReply)> {
+    let reply = |(to, message): &(NodeId, PeerMessage)| match message {
+        PeerMessage::Reply { number, reply } => Some((*to, *number, *reply)),
         _ => None,
     };
-    bench.asked.iter().filter_map(verdict).collect()
+    bench.asked.iter().filter_map(reply).collect()
 }
 
 fn forward(number: u64, term: u64, commands: &[Vec<u8>]) -> PeerMessage {
@@ -86,12 +86,12 @@ fn a_returned_request_keeps_its_deadline() {
     let (mut failed, timeout) = (Vec::new(), settings().request_timeout);
     while bench.now - begun < timeout + 3 * TICK {
         for (number, _) in bench.forwards() {
-            let verdict = Verdict::NotTaken;
-            bench.hear_other(TWO, PeerMessage::Reply { number, verdict });
+            let reply = LeaderReply::NotTaken;
+            bench.hear_other(TWO, PeerMessage::Reply { number, reply });
         }
         for number in bench.questions() {
-            let verdict = Verdict::NotTaken;
-            bench.hear_other(TWO, PeerMessage::Reply { number, verdict });
+            let reply = LeaderReply::NotTaken;
+            bench.hear_other(TWO, PeerMessage::Reply { number, reply });
         }
         bench.asked.clear();
         let replies = bench.tick_following(1, TICK);
@@ -108,8 +108,8 @@ fn a_change_that_the_leader_refuses_finally_is_not_sent_again() {
     let add = Proposal::of(entry::add(&member(8)), 1);
     bench.request(Request::Change(add));
     let (number, _) = bench.forwards()[0];
-    let verdict = Verdict::Refused(MemberError::UrlExists);
-    let effects = bench.hear_other(TWO, PeerMessage::Reply { number, verdict });
+    let reply = LeaderReply::Refused(MemberError::UrlExists);
+    let effects = bench.hear_other(TWO, PeerMessage::Reply { number, reply });
     let told = effects.replies.iter().any(|reply| {
         let outcome = &reply.outcome;
         matches!(
@@ -170,8 +170,8 @@ fn a_question_that_is_refused_is_asked_again_soon() {
     bench.follow(1);
     bench.request(read(1));
     let number = bench.questions()[0];
-    let verdict = Verdict::NotTaken;
-    bench.hear_other(TWO, PeerMessage::Reply { number, verdict });
+    let reply = LeaderReply::NotTaken;
+    bench.hear_other(TWO, PeerMessage::Reply { number, reply });
     bench.tick_following(1, 2 * TICK);
     assert_eq!(bench.questions().len(), 2);
 }
@@ -183,8 +183,8 @@ fn a_read_waits_until_its_index_is_applied() {
     bench.store_all();
     bench.request(read(1));
     let number = bench.questions()[0];
-    let verdict = Verdict::Index(LogIndex(2));
-    let effects = bench.hear_other(TWO, PeerMessage::Reply { number, verdict });
+    let reply = LeaderReply::Index(LogIndex(2));
+    let effects = bench.hear_other(TWO, PeerMessage::Reply { number, reply });
     assert_eq!(bench.engine.state().applied, LogIndex(1));
     assert!(effects.replies.is_empty());
     let commit = noop(1, 2).position;
@@ -201,8 +201,8 @@ fn an_answer_goes_to_the_member_that_asked_with_its_number() {
     bench.hear_other(TWO, PeerMessage::AskIndex { number: 77 });
     bench.hear_other(THREE, PeerMessage::AskIndex { number: 78 });
     bench.tick_led(10);
-    let index = Verdict::Index(bench.engine.core().commit());
-    let mut answers = verdicts(&bench);
+    let index = LeaderReply::Index(bench.engine.core().commit());
+    let mut answers = replies(&bench);
     answers.sort_unstable_by_key(|(to, ..)| *to);
     assert_eq!(answers, [(TWO, 77, index), (THREE, 78, index)]);
 }
@@ -212,7 +212,7 @@ fn a_member_that_does_not_lead_refuses_a_question() {
     let mut bench = Bench::new(&[]);
     bench.follow(1);
     bench.hear_other(THREE, PeerMessage::AskIndex { number: 77 });
-    assert_eq!(verdicts(&bench), [(THREE, 77, Verdict::NotTaken)]);
+    assert_eq!(replies(&bench), [(THREE, 77, LeaderReply::NotTaken)]);
 }
 
 /// A command of another term may be in the log already, or may have failed.
@@ -226,8 +226,8 @@ fn a_forward_is_appended_only_in_the_term_that_it_names() {
         bench.hear_other(TWO, forward(5, named, &[set(1)]));
         bench.hear_other(TWO, change(6, named));
         assert_eq!(bench.last(), last);
-        let [one, other] = [5, 6].map(|number| (TWO, number, Verdict::NotTaken));
-        assert_eq!(verdicts(&bench), [one, other]);
+        let [one, other] = [5, 6].map(|number| (TWO, number, LeaderReply::NotTaken));
+        assert_eq!(replies(&bench), [one, other]);
     }
     bench.hear_other(TWO, forward(7, term, &[set(1)]));
     assert_eq!(bench.last(), last.next());
@@ -244,8 +244,8 @@ fn a_leader_that_stops_appends_nothing_for_others() {
     bench.hear_other(TWO, forward(5, term, &[set(1)]));
     bench.hear_other(TWO, change(6, term));
     assert_eq!(bench.last(), last);
-    let [one, other] = [5, 6].map(|number| (TWO, number, Verdict::NotTaken));
-    assert_eq!(verdicts(&bench), [one, other]);
+    let [one, other] = [5, 6].map(|number| (TWO, number, LeaderReply::NotTaken));
+    assert_eq!(replies(&bench), [one, other]);
 }
 
 // Time

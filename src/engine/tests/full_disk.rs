@@ -1,7 +1,7 @@
 //! A disk without space: which requests are refused, when, and for how long.
 
 use super::*;
-use crate::engine::peer_message::Verdict;
+use crate::engine::peer_message::LeaderReply;
 use crate::engine::request::Query;
 
 /// A leader whose disk has no space for a batch, nor for a snapshot. It refuses writes.
@@ -79,8 +79,8 @@ fn a_full_disk_takes_no_command_of_another_member() {
     assert!(bench.engine.core().is_leader());
     assert_eq!(bench.last(), last);
     let refused = |(_, message): &(NodeId, PeerMessage)| {
-        let verdict = Verdict::NotTaken;
-        let both = [5, 6].map(|number| PeerMessage::Reply { number, verdict });
+        let reply = LeaderReply::NotTaken;
+        let both = [5, 6].map(|number| PeerMessage::Reply { number, reply });
         both.contains(message)
     };
     assert!(bench.asked.iter().all(refused));

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::engine::members::MemberError;
-use crate::engine::peer_message::Verdict;
+use crate::engine::peer_message::LeaderReply;
 use crate::engine::request::Query;
 use crate::raft::Change;
 use crate::random::Random;
@@ -221,10 +221,10 @@ impl Attack {
             },
             3 => PeerMessage::Reply {
                 number: self.number(),
-                verdict: match self.random.below(3) {
-                    0 => Verdict::Index(LogIndex(self.number())),
-                    1 => Verdict::NotTaken,
-                    _ => Verdict::Refused(MemberError::NotFound),
+                reply: match self.random.below(3) {
+                    0 => LeaderReply::Index(LogIndex(self.number())),
+                    1 => LeaderReply::NotTaken,
+                    _ => LeaderReply::Refused(MemberError::NotFound),
                 },
             },
             _ => PeerMessage::Raft {

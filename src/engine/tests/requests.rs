@@ -278,8 +278,8 @@ fn a_stop_waits_for_the_writes_and_reads_in_progress() {
     bench.request(Request::Read(Query::new(1, None)));
     assert!(!bench.step(Event::Stop).stopped, "the read is not answered");
     let number = bench.questions()[0];
-    let verdict = crate::engine::peer_message::Verdict::Index(LogIndex(1));
-    let effects = bench.hear_other(TWO, PeerMessage::Reply { number, verdict });
+    let reply = crate::engine::peer_message::LeaderReply::Index(LogIndex(1));
+    let effects = bench.hear_other(TWO, PeerMessage::Reply { number, reply });
     assert!(effects.stopped);
 
     let mut alone = Bench::new(&[]);

@@ -212,7 +212,7 @@ fn it_agrees_with_brute_force() {
             .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
-    let mut verdicts = [0, 0];
+    let mut results = [0, 0];
     for _ in 0..3000 {
         let history: Vec<Op> = (0..6).map(|_| random_operation(&mut draw)).collect();
         let counts =
@@ -222,11 +222,11 @@ fn it_agrees_with_brute_force() {
             .collect();
         let expected = by_brute_force(&history, None, &places);
         assert_eq!(check(&history).is_ok(), expected, "{history:#?}");
-        verdicts[usize::from(expected)] += 1;
+        results[usize::from(expected)] += 1;
     }
     assert!(
-        verdicts.iter().all(|count| *count > 300),
-        "one-sided: {verdicts:?}"
+        results.iter().all(|count| *count > 300),
+        "one-sided: {results:?}"
     );
 }
 
