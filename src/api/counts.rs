@@ -1,13 +1,13 @@
 //! Counts and times requests of the key space: etcd's `etcd_http_*`, and the reads in `/v2/stats/store`.
 //!
 //! A plain read costs about as much as a few cache misses, so counting it must be cheap. Each worker of the HTTP server
-//! has a [`Tally`] of its own, and no other thread writes to it. So incrementing a counter is a load and a store. Plain
-//! reads are timed per round: all reads answered in one round count with the duration of the round, so the worker reads
-//! the clock once for all of them.
+//! has [`WorkerCounts`] of its own, and no other thread writes to them. So incrementing a counter is a load and a store.
+//! Plain reads are timed per round: all reads answered in one round count with the duration of the round, so the worker
+//! reads the clock once for all of them.
 //!
 //! The requests counted are those that etcd counts: requests with valid parameters. Watches count only if they fail. A
 //! quorum read has the method `QGET`. Requests that are answered on other threads (writes, on the raft thread) are
-//! counted in one tally that these threads share.
+//! counted together, in counts that these threads share.
 
 use crate::histogram::{Histogram, Observed};
 use std::iter;
@@ -68,15 +68,16 @@ impl Method {
 /// The counts of a node.
 #[derive(Debug)]
 pub struct Counts {
-    /// One tally per worker of the HTTP server.
-    tallies: Box<[Tally]>,
-    elsewhere: Tally,
+    /// By number of the worker of the HTTP server.
+    workers: Box<[WorkerCounts]>,
+    /// Counted on other threads.
+    elsewhere: WorkerCounts,
 }
 
 /// The counts of one worker. Aligned, so that it shares no cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct Tally {
+pub struct WorkerCounts {
     /// Plain reads that succeeded in this round; see [`Counts::round`].
     in_round: [AtomicU64; 2],
     received: [AtomicU64; Method::ALL.len()],
@@ -92,8 +93,8 @@ fn bump(counter: &AtomicU64) {
     counter.store(counter.load(Relaxed) + 1, Relaxed);
 }
 
-/// These functions may only be called on the thread that owns the tally.
-impl Tally {
+/// These functions may only be called on the thread that owns the counts.
+impl WorkerCounts {
     /// Counts a request with valid parameters.
     pub fn received(&self, method: Method) {
         bump(&self.received[method as usize]);
@@ -134,20 +135,22 @@ impl Counts {
     /// All counts at zero, for this many workers.
     pub fn new(workers: usize) -> Counts {
         Counts {
-            tallies: iter::repeat_with(Tally::default).take(workers).collect(),
-            elsewhere: Tally::default(),
+            workers: iter::repeat_with(WorkerCounts::default)
+                .take(workers)
+                .collect(),
+            elsewhere: WorkerCounts::default(),
         }
     }
 
-    /// The tally of the calling worker.
-    pub fn of(&self, worker: usize) -> &Tally {
-        self.tallies.get(worker).unwrap_or(&self.elsewhere)
+    /// The counts of the calling worker.
+    pub fn of(&self, worker: usize) -> &WorkerCounts {
+        self.workers.get(worker).unwrap_or(&self.elsewhere)
     }
 
     /// A worker's round has ended: each read that it answered took this long.
     pub fn round(&self, worker: usize, took: Duration) {
-        let tally = self.of(worker);
-        for (counter, times) in tally.in_round.iter().zip(&tally.times) {
+        let counts = self.of(worker);
+        for (counter, times) in counts.in_round.iter().zip(&counts.times) {
             let count = counter.load(Relaxed);
             if count > 0 {
                 counter.store(0, Relaxed);
@@ -166,34 +169,34 @@ impl Counts {
         self.elsewhere.failed[method as usize][place(status)].fetch_add(1, Relaxed);
     }
 
-    fn all(&self) -> impl Iterator<Item = &Tally> {
-        self.tallies.iter().chain(iter::once(&self.elsewhere))
+    fn all(&self) -> impl Iterator<Item = &WorkerCounts> {
+        self.workers.iter().chain(iter::once(&self.elsewhere))
     }
 
-    fn sum(&self, of: impl Fn(&Tally) -> &AtomicU64) -> u64 {
-        self.all().map(|tally| of(tally).load(Relaxed)).sum()
+    fn sum(&self, of: impl Fn(&WorkerCounts) -> &AtomicU64) -> u64 {
+        self.all().map(|counts| of(counts).load(Relaxed)).sum()
     }
 
     /// Number of requests with valid parameters.
     pub fn received(&self, method: Method) -> u64 {
-        self.sum(|tally| &tally.received[method as usize])
+        self.sum(|counts| &counts.received[method as usize])
     }
 
     /// Number of watches with valid parameters.
     pub fn watches(&self) -> u64 {
-        self.sum(|tally| &tally.watches)
+        self.sum(|counts| &counts.watches)
     }
 
     /// Number of lookups in the tree.
     pub fn reads(&self, found: bool, recursive: bool) -> u64 {
-        self.sum(|tally| &tally.reads[usize::from(!found)][usize::from(recursive)])
+        self.sum(|counts| &counts.reads[usize::from(!found)][usize::from(recursive)])
     }
 
     /// Number of failed requests by status, without zeros.
     pub fn failures(&self, method: Method) -> impl Iterator<Item = (u16, u64)> {
         let codes = CODES.iter().enumerate();
         let counts = codes.map(move |(n, code)| {
-            let count = self.sum(|tally| &tally.failed[method as usize][n]);
+            let count = self.sum(|counts| &counts.failed[method as usize][n]);
             (*code, count)
         });
         counts.filter(|(_, count)| *count > 0)
@@ -202,7 +205,9 @@ impl Counts {
     /// Durations of successful requests on this member.
     pub fn times(&self, method: Method) -> Observed<TIMES> {
         let zero = Times::default().read();
-        let times = self.all().map(|tally| tally.times[method as usize].read());
+        let times = self
+            .all()
+            .map(|counts| counts.times[method as usize].read());
         times.fold(zero, |sum, times| sum.plus(&times))
     }
 }

@@ -35,9 +35,9 @@ pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: Grant, reply
         Err(error) => return reply.send(refuse(&error)),
     };
     let key = Key::new(rest);
-    let tally = api.counts.of(reply.worker());
+    let counts = api.counts.of(reply.worker());
     if params.wait && !params.quorum {
-        tally.watch();
+        counts.watch();
         return watch(api, key, &params, &grant, reply);
     }
     let method = match request.method() {
@@ -48,7 +48,7 @@ pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: Grant, reply
         "POST" => Method::Post,
         _ => Method::Delete,
     };
-    tally.received(method);
+    counts.received(method);
     let asked = reply.now();
     if matches!(method, Method::Get | Method::Head | Method::QGet) {
         let read = Read {
@@ -222,17 +222,17 @@ impl Read {
     /// Answers from one version of the tree, on the worker's own thread.
     fn answer(self, api: &Api, view: &Arc<View>, grant: &Grant, reply: Reply<'_>) {
         let now = api.estimate.at(api.clock.since_boot());
-        let tally = api.counts.of(reply.worker());
+        let counts = api.counts.of(reply.worker());
         let node = match view.tree.get(&self.key) {
             Ok(node) => node,
             Err(error) => {
-                tally.read(false, self.recursive);
-                tally.failed(self.method, error.status());
+                counts.read(false, self.recursive);
+                counts.failed(self.method, error.status());
                 return reply.send(answer::error(&error, &api.cluster, grant));
             }
         };
-        tally.read(true, self.recursive);
-        tally.answered(self.method, self.asked, reply.now());
+        counts.read(true, self.recursive);
+        counts.answered(self.method, self.asked, reply.now());
         let head = answer::success(200, &api.cluster, numbers(view), grant);
         let mut body = Vec::with_capacity(256);
         if node.render_file(&self.key, now, &mut body, SLICE_BYTES) {

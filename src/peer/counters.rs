@@ -97,14 +97,14 @@ impl Counters {
         self.members().remove(&id);
     }
 
-    pub(super) fn sent(&self, gauges: &Gauges, tally: &Tally) {
-        gauges.sent.add(tally);
-        self.sent.add(tally);
+    pub(super) fn sent(&self, gauges: &Gauges, counts: &BatchCounts) {
+        gauges.sent.add(counts);
+        self.sent.add(counts);
     }
 
-    pub(super) fn received(&self, gauges: &Gauges, tally: &Tally) {
-        gauges.received.add(tally);
-        self.received.add(tally);
+    pub(super) fn received(&self, gauges: &Gauges, counts: &BatchCounts) {
+        gauges.received.add(counts);
+        self.received.add(counts);
     }
 
     fn members(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Gauges>>> {
@@ -114,14 +114,14 @@ impl Counters {
 
 /// What one batch adds to the counters.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct BatchCounts {
     messages: u64,
     bytes: u64,
     /// The sizes of append requests.
     appends: Vec<u32>,
 }
 
-impl Tally {
+impl BatchCounts {
     pub fn add(&mut self, peer_message: &PeerMessage, bytes: usize) {
         self.messages += 1;
         self.bytes += bytes as u64;
@@ -190,10 +190,10 @@ struct Direction {
 }
 
 impl Direction {
-    fn add(&self, tally: &Tally) {
-        self.messages.fetch_add(tally.messages, Ordering::Relaxed);
-        self.bytes.fetch_add(tally.bytes, Ordering::Relaxed);
-        let appends = tally.appends.len() as u64;
+    fn add(&self, counts: &BatchCounts) {
+        self.messages.fetch_add(counts.messages, Ordering::Relaxed);
+        self.bytes.fetch_add(counts.bytes, Ordering::Relaxed);
+        let appends = counts.appends.len() as u64;
         self.appends.fetch_add(appends, Ordering::Relaxed);
     }
 
@@ -219,15 +219,15 @@ struct Window {
 
 impl Samples {
     /// Reads the clock once and takes the lock once for each batch.
-    fn add(&self, tally: &Tally) {
-        if tally.appends.is_empty() {
+    fn add(&self, counts: &BatchCounts) {
+        if counts.appends.is_empty() {
             return;
         }
         let now = Instant::now();
         let mut window = lock(&self.0);
-        window.count += tally.appends.len() as u64;
-        let skipped = tally.appends.len().saturating_sub(SAMPLES_MAX);
-        for &bytes in &tally.appends[skipped..] {
+        window.count += counts.appends.len() as u64;
+        let skipped = counts.appends.len().saturating_sub(SAMPLES_MAX);
+        for &bytes in &counts.appends[skipped..] {
             if window.last.len() == SAMPLES_MAX {
                 window.last.pop_front();
             }
@@ -281,10 +281,10 @@ mod tests {
     fn appends_and_heartbeats_are_counted_and_nothing_else() {
         let counters = Counters::default();
         let gauges = counters.begin(NodeId(1));
-        let mut tally = Tally::default();
-        tally.add(&heartbeat(), 100);
-        tally.add(&PeerMessage::AskIndex { number: 1 }, 50);
-        counters.sent(&gauges, &tally);
+        let mut counts = BatchCounts::default();
+        counts.add(&heartbeat(), 100);
+        counts.add(&PeerMessage::AskIndex { number: 1 }, 50);
+        counters.sent(&gauges, &counts);
         let sent = counters.member(NodeId(1)).expect("it has begun").sent;
         assert_eq!((sent.messages, sent.appends, sent.bytes), (2, 1, 150));
         assert_eq!(counters.appends_sent().count, 1);

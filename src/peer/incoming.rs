@@ -1,7 +1,7 @@
 //! The receiving side: which connections are accepted, and the thread of each stream of peer messages.
 
 use super::common::{Common, Peer};
-use super::counters::Tally;
+use super::counters::BatchCounts;
 use super::frame::{FrameReader, HEADER_BYTES, Kind, MESSAGE_BYTES_MAX};
 use super::handshake::{Handshake, LINK_PATH, Refusal, SNAPSHOT_PATH, STREAM_PATH};
 use super::receive::Receiver;
@@ -285,12 +285,12 @@ impl Stream<'_> {
 
     /// Reads until the stream ends. Returns an error if the bytes were invalid or a limit was exceeded.
     fn read(&self, reader: &mut FrameReader) -> Result<(), String> {
-        let mut tally = Tally::default();
+        let mut counts = BatchCounts::default();
         loop {
-            let messages = cut(reader, &mut tally)?;
+            let messages = cut(reader, &mut counts)?;
             if !messages.is_empty() {
-                self.common.counters.received(&self.peer.gauges, &tally);
-                tally.clear();
+                self.common.counters.received(&self.peer.gauges, &counts);
+                counts.clear();
                 let from = self.peer.id;
                 let event = FromPeers::Messages { from, messages };
                 if self.common.events.send(event).is_err() {
@@ -312,7 +312,7 @@ fn is_own_limit(error: &io::Error) -> bool {
 }
 
 /// The messages of all frames that have arrived completely.
-fn cut(reader: &mut FrameReader, tally: &mut Tally) -> Result<Vec<PeerMessage>, String> {
+fn cut(reader: &mut FrameReader, counts: &mut BatchCounts) -> Result<Vec<PeerMessage>, String> {
     let mut messages = Vec::new();
     while let Some((kind, payload)) = reader.next().map_err(|damage| damage.to_string())? {
         if kind != Kind::PeerMessage {
@@ -320,7 +320,7 @@ fn cut(reader: &mut FrameReader, tally: &mut Tally) -> Result<Vec<PeerMessage>, 
         }
         let peer_message =
             PeerMessage::decode(payload).map_err(|error| format!("a peer message is {error}"))?;
-        tally.add(&peer_message, HEADER_BYTES + payload.len());
+        counts.add(&peer_message, HEADER_BYTES + payload.len());
         messages.push(peer_message);
     }
     Ok(messages)

@@ -5,7 +5,7 @@
 //! encoded into one buffer and sent with one write.
 
 use super::common::{Common, Peer};
-use super::counters::Tally;
+use super::counters::BatchCounts;
 use super::dial::{Call, Failure};
 use super::frame::{HEADER_BYTES, Kind, MESSAGE_BYTES_MAX, Origin};
 use super::handshake::STREAM_PATH;
@@ -151,7 +151,7 @@ impl Outgoing {
                 Taken::Messages => {
                     batch.fill(&self.common.origin(), &mut messages);
                     let written = batch.write(socket);
-                    self.common.counters.sent(&self.peer.gauges, &batch.tally);
+                    self.common.counters.sent(&self.peer.gauges, &batch.counts);
                     if let Err((done, error)) = written {
                         self.common.event_queue.unsent(batch.questions_from(done));
                         return error.to_string();
@@ -177,7 +177,7 @@ struct Batch {
     bytes: Vec<u8>,
     /// The offset in `bytes` and the number of each request to a leader.
     questions: Vec<(usize, u64)>,
-    tally: Tally,
+    counts: BatchCounts,
 }
 
 impl Batch {
@@ -186,7 +186,7 @@ impl Batch {
         self.bytes.clear();
         self.bytes.shrink_to(BUFFER_BYTES_KEPT);
         self.questions.clear();
-        self.tally.clear();
+        self.counts.clear();
         for peer_message in messages.drain(..) {
             let start = self.bytes.len();
             origin.frame(Kind::PeerMessage, &mut self.bytes, |out| {
@@ -204,7 +204,7 @@ impl Batch {
             if let Some(number) = peer_message.question() {
                 self.questions.push((start, number));
             }
-            self.tally.add(&peer_message, bytes);
+            self.counts.add(&peer_message, bytes);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The core: a step takes one input and returns what the driver must do.
 
 use super::conduct::Violation;
-use super::election::{Hint, Tally, Timer};
+use super::election::{Hint, Timer, VoteCount};
 use super::invariants;
 use super::log::Log;
 use super::membership::Members;
@@ -267,8 +267,8 @@ pub enum Role {
 #[derive(Debug)]
 pub(super) enum State {
     Follower,
-    PreCandidate(Tally),
-    Candidate(Tally),
+    PreCandidate(VoteCount),
+    Candidate(VoteCount),
     Leader(Box<Leading>),
 }
 

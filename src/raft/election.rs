@@ -63,9 +63,9 @@ const HINT_RETRIES: u8 = 3;
 
 /// The voters that have granted their vote.
 #[derive(Debug, Default)]
-pub(super) struct Tally(Vec<NodeId>);
+pub(super) struct VoteCount(Vec<NodeId>);
 
-impl Tally {
+impl VoteCount {
     /// Counts `voter` once, and returns whether a majority has granted.
     fn add(&mut self, voter: NodeId, members: &Membership) -> bool {
         if members.voters.contains(&voter) && !self.0.contains(&voter) {
@@ -149,11 +149,11 @@ impl<R: Rules> Core<R> {
         }
         self.leader = None;
         self.restart_timer();
-        let mut tally = Tally::default();
-        if tally.add(self.settings.id, self.members.current()) {
+        let mut votes = VoteCount::default();
+        if votes.add(self.settings.id, self.members.current()) {
             return self.campaign(false);
         }
-        self.state = State::PreCandidate(tally);
+        self.state = State::PreCandidate(votes);
         let last = self.log.last_position();
         self.other_voters()
             .into_iter()
@@ -171,7 +171,7 @@ impl<R: Rules> Core<R> {
             term: self.hard_state.term.next(),
             vote: Some(self.settings.id),
         });
-        self.state = State::Candidate(Tally::default());
+        self.state = State::Candidate(VoteCount::default());
         self.restart_timer();
         let last = self.log.last_position();
         for id in self.other_voters() {
@@ -233,10 +233,10 @@ impl<R: Rules> Core<R> {
     }
 
     pub(super) fn on_pre_vote_granted(&mut self, from: NodeId, asked: Term) {
-        let State::PreCandidate(tally) = &mut self.state else {
+        let State::PreCandidate(votes) = &mut self.state else {
             return;
         };
-        if asked == self.hard_state.term.next() && tally.add(from, self.members.current()) {
+        if asked == self.hard_state.term.next() && votes.add(from, self.members.current()) {
             self.campaign(false);
         }
     }
@@ -276,10 +276,10 @@ impl<R: Rules> Core<R> {
     }
 
     fn count_vote(&mut self, voter: NodeId) {
-        let State::Candidate(tally) = &mut self.state else {
+        let State::Candidate(votes) = &mut self.state else {
             return;
         };
-        if tally.add(voter, self.members.current()) {
+        if votes.add(voter, self.members.current()) {
             self.lead();
         }
     }
