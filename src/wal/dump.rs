@@ -191,15 +191,15 @@ impl<D: Disk> Dump<D> {
             return Ok(None);
         }
         let offset = self.offset;
-        let strange = match self.record()? {
+        let undecodable = match self.record()? {
             Some(Ok(good)) => return Ok(Some(good)),
-            Some(Err(strange)) => Some(strange),
+            Some(Err(undecodable)) => Some(undecodable),
             None => None,
         };
         let rest = self.window.rest(offset)?;
         self.over = rest.witness.is_none();
         self.offset = rest.witness.unwrap_or(offset);
-        Ok(match (strange, rest.witness) {
+        Ok(match (undecodable, rest.witness) {
             (Some(what), next) => Some(Dumped::Bad { offset, what, next }),
             (None, Some(next)) => Some(Dumped::Bad {
                 offset,
@@ -231,7 +231,7 @@ impl<D: Disk> Dump<D> {
                 durable,
                 next,
             } => (record, durable, next),
-            Found::Strange(strange) => return Ok(Some(Err(strange.0.to_owned()))),
+            Found::Undecodable(undecodable) => return Ok(Some(Err(undecodable.0.to_owned()))),
             Found::Nothing => return Ok(None),
         };
         let line = Line {

@@ -124,7 +124,7 @@ impl Reading {
                     )
                     .index(self.next));
                 }
-                Found::Strange(strange) => return Err(lost(strange.0)),
+                Found::Undecodable(undecodable) => return Err(lost(undecodable.0)),
             };
             if let Record::Entry {
                 position,

@@ -100,7 +100,7 @@ pub(super) enum Record<'a> {
 
 /// Why a record with a good checksum cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Strange(pub &'static str);
+pub(super) struct Undecodable(pub &'static str);
 
 /// The bytes before the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +223,7 @@ impl Record<'_> {
     }
 
     /// Decodes the payload of a record with a good checksum.
-    pub fn decode(kind: u8, payload: &[u8]) -> Result<Record<'_>, Strange> {
+    pub fn decode(kind: u8, payload: &[u8]) -> Result<Record<'_>, Undecodable> {
         let mut rest = payload;
         let record = match kind {
             HEAD => Record::Head(Head::decode(&mut rest)?),
@@ -252,12 +252,16 @@ impl Record<'_> {
                 next_salt: u32::from_le_bytes(take(&mut rest)?),
             },
             STOP => Record::Stop,
-            _ => return Err(Strange("its kind is unknown to this version of edgetcd")),
+            _ => {
+                return Err(Undecodable(
+                    "its kind is unknown to this version of edgetcd",
+                ));
+            }
         };
         if rest.is_empty() {
             Ok(record)
         } else {
-            Err(Strange("it is longer than records of its kind"))
+            Err(Undecodable("it is longer than records of its kind"))
         }
     }
 }
@@ -289,15 +293,15 @@ impl Head {
         put_clock(&self.clock.unwrap_or_default(), out);
     }
 
-    fn decode(rest: &mut &[u8]) -> Result<Head, Strange> {
+    fn decode(rest: &mut &[u8]) -> Result<Head, Undecodable> {
         if take(rest)? != MAGIC {
-            return Err(Strange(
+            return Err(Undecodable(
                 "it is not a log of edgetcd: its first bytes differ",
             ));
         }
         let [version] = take(rest)?;
         if version != VERSION {
-            return Err(Strange(
+            return Err(Undecodable(
                 "another version of edgetcd has written it; start that version",
             ));
         }
@@ -376,33 +380,33 @@ fn put_clock(clock: &Clock, out: &mut Vec<u8>) {
     out.extend_from_slice(&clock.cluster_ns.to_le_bytes());
 }
 
-const SHORT: Strange = Strange("it is shorter than records of its kind");
+const SHORT: Undecodable = Undecodable("it is shorter than records of its kind");
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Strange> {
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Undecodable> {
     let (head, tail) = rest.split_first_chunk().ok_or(SHORT)?;
     *rest = tail;
     Ok(*head)
 }
 
-fn take_u64(rest: &mut &[u8]) -> Result<u64, Strange> {
+fn take_u64(rest: &mut &[u8]) -> Result<u64, Undecodable> {
     take(rest).map(u64::from_le_bytes)
 }
 
-fn take_varint(rest: &mut &[u8]) -> Result<u64, Strange> {
+fn take_varint(rest: &mut &[u8]) -> Result<u64, Undecodable> {
     varint::take(rest).map_err(|error| match error {
         VarintError::Short => SHORT,
-        VarintError::TooLarge => Strange("a number in it does not fit 64 bits"),
+        VarintError::TooLarge => Undecodable("a number in it does not fit 64 bits"),
     })
 }
 
-fn take_position(rest: &mut &[u8]) -> Result<Position, Strange> {
+fn take_position(rest: &mut &[u8]) -> Result<Position, Undecodable> {
     Ok(Position {
         term: Term(take_varint(rest)?),
         index: LogIndex(take_varint(rest)?),
     })
 }
 
-fn take_clock(rest: &mut &[u8]) -> Result<Clock, Strange> {
+fn take_clock(rest: &mut &[u8]) -> Result<Clock, Undecodable> {
     Ok(Clock {
         boot_id: take(rest)?,
         boottime_ns: take_u64(rest)?,

@@ -157,7 +157,7 @@ fn read_head<D: Disk>(
             Ok(Some(head))
         }
         Found::Record { .. } => wrong("its first record is not a segment head"),
-        Found::Strange(strange) => wrong(strange.0),
+        Found::Undecodable(undecodable) => wrong(undecodable.0),
         Found::Nothing => match misnamed(&mut window)? {
             Some(head) => {
                 let other = SegmentName {
@@ -309,8 +309,8 @@ impl Replay {
                     durable,
                     next,
                 } => (record, durable, next),
-                Found::Strange(strange) => {
-                    return Err(damaged(data_dir, file.name, end.offset, strange.0));
+                Found::Undecodable(undecodable) => {
+                    return Err(damaged(data_dir, file.name, end.offset, undecodable.0));
                 }
                 Found::Nothing => break,
             };

@@ -2,7 +2,7 @@
 
 use super::disk::DiskReader;
 use super::error::WalError;
-use super::record::{self, PREFIX, Prefix, RECORD_ALIGN, Record, Strange};
+use super::record::{self, PREFIX, Prefix, RECORD_ALIGN, Record, Undecodable};
 use super::sums::Sums;
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,7 @@ pub(super) enum Found<'a> {
     /// Zeros, bytes that fail the checksum, or the end of the file.
     Nothing,
     /// The checksum is good, but the record cannot be decoded.
-    Strange(Strange),
+    Undecodable(Undecodable),
 }
 
 /// Content of a file behind its last good record.
@@ -139,7 +139,7 @@ impl<R: DiskReader> Window<R> {
                 durable: prefix.durable,
                 next: offset + size,
             },
-            Err(strange) => Found::Strange(strange),
+            Err(undecodable) => Found::Undecodable(undecodable),
         })
     }
 
