@@ -1,4 +1,5 @@
-//! Values as Go's `strconv` and `flag` packages read them, since etcd's flags and query parameters are read by these.
+//! Values as Go's `strconv` and `flag` packages read and quote them, since etcd's flags and query parameters are read
+//! by these.
 
 use std::time::Duration;
 
@@ -12,6 +13,39 @@ pub fn boolean(text: &[u8]) -> Option<bool> {
         b"0" | b"f" | b"F" | b"FALSE" | b"false" | b"False" => Some(false),
         _ => None,
     }
+}
+
+/// Quotes a text as Go's `%q` does.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            _ => escape(c, &mut out),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Appends a character as Go writes it inside quotes. Quotes themselves are not escaped.
+fn escape(c: char, out: &mut String) {
+    let number = u32::from(c);
+    let is_shown = || c.escape_debug().len() == 1 || c == '\'' || c == '"';
+    out.push_str(&match c {
+        '\\' => "\\\\".to_owned(),
+        '\x07' => "\\a".to_owned(),
+        '\x08' => "\\b".to_owned(),
+        '\x0b' => "\\v".to_owned(),
+        '\x0c' => "\\f".to_owned(),
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        '\0'..=' ' | '\x7f' if c != ' ' => format!("\\x{number:02x}"),
+        _ if is_shown() => c.to_string(),
+        _ if number > 0xffff => format!("\\U{number:08x}"),
+        _ => format!("\\u{number:04x}"),
+    });
 }
 
 /// Reads a whole number: decimal, or with `0x`, `0o` or `0`, `0b` in front.
@@ -138,6 +172,26 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(unsigned(text), expected, "{text:?}");
+        }
+    }
+
+    /// As etcd quotes them in its messages.
+    #[test]
+    fn texts_are_quoted_as_in_go() {
+        let table = [
+            ("a\"b'c\\", r#""a\"b'c\\""#),
+            (
+                "\x00\x07\x08\t\n\x0b\x0c\r\x1b \x7f",
+                r#""\x00\a\b\t\n\v\f\r\x1b \x7f""#,
+            ),
+            (
+                "\u{80}\u{a0}\u{ad}é\u{2028}",
+                r#""\u0080\u00a0\u00adé\u2028""#,
+            ),
+            ("\u{e0001}😀", "\"\\U000e0001😀\""),
+        ];
+        for (text, expected) in table {
+            assert_eq!(quoted(text), expected);
         }
     }
 

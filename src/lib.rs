@@ -6,32 +6,32 @@
 //!
 //! | layer | module | content |
 //! |---|---|---|
-//! | 0 | [`go`] | numbers, truth values and times as Go reads them |
+//! | 0 | [`go`] | values and texts as Go reads and quotes them, and its JSON errors |
 //! | 0 | [`guide`] | pages for operators: what to do when something is broken |
 //! | 0 | [`histogram`] | histograms of durations |
 //! | 0 | [`logging`] | log lines on standard error |
 //! | 0 | [`random`], [`varint`] | seeded random numbers; variable-length numbers |
 //! | 0 | [`threads`] | threads whose panic ends the process |
-//! | 0 | [`urls`] | `scheme://host:port` |
 //! | 0 | [`process`] | statistics of this process: memory, CPU time, descriptors |
-//! | 1 | [`config`] | flags and environment variables as a checked `Config` |
-//! | 1 | [`dial`] | HTTP requests of this process to others |
-//! | 1 | [`http1`] | the HTTP/1.1 server, which knows nothing of etcd |
-//! | 1 | [`systemd`] | systemd's notification protocol |
-//! | 1 | [`raft`] | consensus as a pure value: input in, output out |
-//! | 1 | [`tree`] | the key tree as a pure value: commands in, events or API errors out |
-//! | 2 | [`engine`] | one member as a pure value: events in, effects out |
-//! | 2 | [`wal`] | records, mapped segments, recovery, snapshot files, the `Disk` trait |
-//! | 2 | [`watch`] | the newest view of the tree, and the watchers that wait for the next |
-//! | 3 | [`identity`] | ids of members and clusters; the cluster and the member that a data directory belongs to |
-//! | 3 | [`storage`] | what the WAL and snapshot threads do, without the threads |
-//! | 4 | [`replica`] | the raft, WAL and snapshot threads around an engine |
-//! | 4 | [`sim`] | whole clusters under a seeded scheduler |
-//! | 5 | [`peer`] | transport between members: messages and snapshots |
-//! | 6 | [`api`] | etcd's v2 endpoints |
-//! | 7 | [`node`] | a member: all of this put together |
-//! | 8 | [`backup`] | a state read from a file or a directory, and written into the directory of a new cluster |
-//! | 9 | [`ctl`] | the client `edgetcdctl` |
+//! | 1 | [`urls`] | `scheme://host:port` |
+//! | 2 | [`config`] | flags and environment variables as a checked `Config` |
+//! | 2 | [`dial`] | HTTP requests of this process to others |
+//! | 2 | [`http1`] | the HTTP/1.1 server, which knows nothing of etcd |
+//! | 2 | [`systemd`] | systemd's notification protocol |
+//! | 2 | [`raft`] | consensus as a pure value: input in, output out |
+//! | 2 | [`tree`] | the key tree as a pure value: commands in, events or API errors out |
+//! | 3 | [`engine`] | one member as a pure value: events in, effects out |
+//! | 3 | [`wal`] | records, mapped segments, recovery, snapshot files, the `Disk` trait |
+//! | 3 | [`watch`] | the newest view of the tree, and the watchers that wait for the next |
+//! | 4 | [`identity`] | ids of members and clusters; the cluster and the member that a data directory belongs to |
+//! | 4 | [`storage`] | what the WAL and snapshot threads do, without the threads |
+//! | 5 | [`replica`] | the raft, WAL and snapshot threads around an engine |
+//! | 5 | [`sim`] | whole clusters under a seeded scheduler |
+//! | 6 | [`peer`] | transport between members: messages and snapshots |
+//! | 7 | [`api`] | etcd's v2 endpoints |
+//! | 8 | [`node`] | a member: all of this put together |
+//! | 9 | [`backup`] | a state read from a file or a directory, and written into the directory of a new cluster |
+//! | 10 | [`ctl`] | the client `edgetcdctl` |
 //!
 //! # WebAssembly
 //!

@@ -8,6 +8,7 @@
 //! This parser is stricter than the reference: it refuses a user, a query, a fragment, an empty port and a port above
 //! 65535. The reference accepts these and fails or misbehaves later.
 
+use crate::go;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -85,7 +86,7 @@ pub enum UrlError {
 impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            UrlError::Parse { text, why } => write!(f, "parse {text:?}: {why}"),
+            UrlError::Parse { text, why } => write!(f, "parse {}: {why}", go::quoted(text)),
             UrlError::Scheme(text) => {
                 write!(f, "URL scheme must be http, https, unix, or unixs: {text}")
             }
@@ -465,7 +466,7 @@ mod tests {
         ),
         (
             "http://a\u{7}:1",
-            "parse \"http://a\\u{7}:1\": net/url: invalid control character in URL",
+            "parse \"http://a\\a:1\": net/url: invalid control character in URL",
         ),
         (
             "http://127.0.0.1:99999",
