@@ -1,6 +1,8 @@
 //! Values as Go's `strconv` and `flag` packages read and quote them, since etcd's flags and query parameters are read
 //! by these.
 
+pub mod json;
+
 use std::time::Duration;
 
 const BROKEN: &str = "parse error";
