@@ -38,7 +38,7 @@ pub use self::first_start::check_first_start;
 
 use self::flags::{FLAGS, Given, Kind, Misuse, Role};
 use self::values::Values;
-use crate::logging::Format;
+use crate::logging::{self, Format};
 use crate::urls::{Scheme, Url};
 
 /// All settings of a node, checked. Plain data. [`Config::default`] is the result of no flags.
@@ -344,25 +344,13 @@ fn package_levels(list: &str, level: log::LevelFilter) -> Option<log::LevelFilte
     let mut most = log::LevelFilter::Off;
     for item in list.split(',') {
         let (package, word) = item.split_once('=')?;
-        let level = package_level(word)?;
+        let level = logging::etcd_level(word)?;
         match package {
             "*" => base = level,
             _ => most = most.max(level),
         }
     }
     Some(base.max(most))
-}
-
-/// The words that the reference's logger reads.
-fn package_level(word: &str) -> Option<log::LevelFilter> {
-    use log::LevelFilter::{Debug, Error, Info, Warn};
-    match word {
-        "CRITICAL" | "C" | "ERROR" | "E" | "0" => Some(Error),
-        "WARNING" | "W" | "1" => Some(Warn),
-        "NOTICE" | "N" | "2" | "INFO" | "I" | "3" => Some(Info),
-        "DEBUG" | "D" | "4" | "TRACE" | "T" | "5" => Some(Debug),
-        _ => None,
-    }
 }
 
 /// `--log-format`, or the format that `--logger` implies: the reference's zap writes JSON.

@@ -78,6 +78,18 @@ pub fn set_level(level: LevelFilter) {
     log::set_max_level(level);
 }
 
+/// The level that etcd's logger reads from a word, in capitals. Its levels above "error" do not exist here, and "notice"
+/// is "info".
+pub fn etcd_level(word: &str) -> Option<LevelFilter> {
+    match word {
+        "CRITICAL" | "C" | "ERROR" | "E" | "0" => Some(LevelFilter::Error),
+        "WARNING" | "W" | "1" => Some(LevelFilter::Warn),
+        "NOTICE" | "N" | "2" | "INFO" | "I" | "3" => Some(LevelFilter::Info),
+        "DEBUG" | "D" | "4" | "TRACE" | "T" | "5" => Some(LevelFilter::Debug),
+        _ => None,
+    }
+}
+
 /// The level set last with [`set_level`].
 pub fn level() -> LevelFilter {
     log::max_level()

@@ -9,7 +9,7 @@ use crate::logging;
 use crate::replica::{Failure, Reader};
 use crate::tree::json;
 use crate::watch::View;
-use log::LevelFilter;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,6 +151,25 @@ fn raft(api: &Api) -> Value {
 /// A longer body cannot contain a level name.
 const LOG_LEVEL_BYTES_MAX: usize = 4 << 10;
 
+/// The name in a body `{"Level":"INFO"}`. The reference reads one JSON value and ignores what follows. `null` counts as
+/// an empty object, or an empty name.
+fn level_name(body: &str) -> Option<String> {
+    let mut reader = serde_json::Deserializer::from_str(body);
+    let fields = match Value::deserialize(&mut reader).ok()? {
+        Value::Object(fields) => fields,
+        Value::Null => return Some(String::new()),
+        _ => return None,
+    };
+    let mut named = fields
+        .into_iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("level"));
+    match named.next() {
+        None | Some((_, Value::Null)) => Some(String::new()),
+        Some((_, Value::String(name))) => Some(name),
+        Some(_) => None,
+    }
+}
+
 /// `PUT /config/local/log` with `{"Level":"DEBUG"}`.
 pub fn log_level(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
     if request.method() != "PUT" {
@@ -160,18 +179,10 @@ pub fn log_level(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
         body if body.len() <= LOG_LEVEL_BYTES_MAX => json::readable(body),
         _ => "".into(),
     };
-    let parsed: Option<Value> = serde_json::from_str(&body).ok().filter(Value::is_object);
-    let Some(parsed) = parsed else {
+    let Some(name) = level_name(&body) else {
         return reply.send(answer::message(400, "Invalid json body", grant));
     };
-    let named = parsed.as_object().and_then(|object| {
-        object
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case("level"))
-            .and_then(|(_, level)| level.as_str())
-    });
-    let name = named.unwrap_or_default();
-    match level(name) {
+    match logging::etcd_level(&name.to_uppercase()) {
         Some(level) => {
             logging::set_level(level);
             reply.send(grant.onto(Answer::new(204)));
@@ -182,16 +193,4 @@ pub fn log_level(request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
             grant,
         )),
     }
-}
-
-/// The level for one of the reference's names, for their short and long forms.
-fn level(name: &str) -> Option<LevelFilter> {
-    Some(match name.to_ascii_uppercase().as_str() {
-        "CRITICAL" | "C" | "ERROR" | "E" | "0" | "1" => LevelFilter::Error,
-        "WARNING" | "WARN" | "W" | "2" => LevelFilter::Warn,
-        "NOTICE" | "N" | "INFO" | "I" | "3" | "4" => LevelFilter::Info,
-        "DEBUG" | "D" | "5" => LevelFilter::Debug,
-        "TRACE" | "T" | "6" => LevelFilter::Trace,
-        _ => return None,
-    })
 }
