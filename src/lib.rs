@@ -12,6 +12,7 @@
 //! | 0 | [`logging`] | log lines on standard error |
 //! | 0 | [`random`], [`varint`] | seeded random numbers; variable-length numbers |
 //! | 0 | [`threads`] | threads whose panic ends the process |
+//! | 0 | [`tls`] | files of certificates and keys, and TLS configurations made of them |
 //! | 0 | [`process`] | statistics of this process: memory, CPU time, descriptors |
 //! | 1 | [`urls`] | `scheme://host:port` |
 //! | 2 | [`config`] | flags and environment variables as a checked `Config` |
@@ -79,6 +80,8 @@ pub mod storage;
 pub mod systemd;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod threads;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod tls;
 pub mod tree;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod urls;

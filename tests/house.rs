@@ -13,6 +13,7 @@ const LAYERS: [&[&str]; 12] = [
         "logging",
         "random",
         "threads",
+        "tls",
         "process",
         "varint",
     ],

@@ -1,0 +1,6 @@
+//! TLS: the module, and the HTTP server with it.
+
+mod files;
+
+#[path = "../harness/certificates.rs"]
+mod certificates;
