@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-use super::Stop;
+use super::{Stop, terminal};
 use crate::wal::{Disk, RealDisk};
 
 /// A file that does not have its final name yet. If it is dropped before [`PartFile::finish`], it is removed.
@@ -81,7 +81,9 @@ impl Drop for PartFile {
 
 /// Removes the file if a signal ends the program, so that no part of a large file stays on the disk.
 fn remove_when_told_to_end(part: PathBuf) -> Result<(), Stop> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let handled = [SIGINT, SIGTERM, SIGHUP];
+    let mut signals = Signals::new(handled)?;
+    terminal::leave_signals(&handled);
     thread::Builder::new().spawn(move || {
         if let Some(signal) = signals.forever().next() {
             // If the file already has its final name, this name does not exist.

@@ -12,13 +12,13 @@ use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 
-use super::Stop;
 use super::answer::{Event, to_json};
 use super::args::Opt;
 use super::client::{Client, Failure};
 use super::command::{Command, HELP, Run};
 use super::paint::Paint;
 use super::wire::Ask;
+use super::{Stop, terminal};
 
 const RECURSIVE: Opt = Opt::flag(&["recursive", "r"], "include everything below");
 const AFTER_INDEX: Opt = Opt::number(&["after-index"], "changes after this index");
@@ -114,8 +114,11 @@ const ENDED_BY_SIGNAL: i32 = 2;
 pub(super) fn end_well_on_interrupt() -> Result<(), Stop> {
     let armed = Arc::new(AtomicBool::new(true));
     register_conditional_shutdown(SIGINT, 0, armed.clone())?;
+    terminal::leave_signals(&[SIGINT]);
     if std::process::id() == 1 {
-        for signal in [SIGTERM, SIGHUP, SIGQUIT] {
+        let others = [SIGTERM, SIGHUP, SIGQUIT];
+        terminal::leave_signals(&others);
+        for signal in others {
             register_conditional_shutdown(signal, ENDED_BY_SIGNAL, armed.clone())?;
         }
     }
