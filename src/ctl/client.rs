@@ -16,6 +16,7 @@ use super::body::{self, Unread};
 use super::endpoint::Endpoint;
 use super::proxy::{Proxies, Proxy};
 use super::screen;
+use super::secret::Secret;
 use super::wire::{
     Ask, Body, EVENT_BYTES_MAX, Further, Limit, Method, PAGE_BYTES_MAX, Patience, REFUSAL_BYTES_MAX,
 };
@@ -151,7 +152,7 @@ pub(super) struct Settings {
     /// Time limit of a request at all its endpoints together. A watch has none.
     pub total_timeout: Duration,
     /// The value of `Authorization`, if there is one.
-    pub authorization: Option<String>,
+    pub authorization: Option<Secret>,
     /// Maximum size of a listing, in bytes.
     pub listing_bytes: u64,
     /// Print each request on stderr as the equivalent curl command.
@@ -332,7 +333,7 @@ impl Client {
         for _ in 0..=REDIRECTS_MAX {
             let filled = |mut request: Builder| {
                 if let Some(value) = authorization {
-                    request = request.header("Authorization", value);
+                    request = request.header("Authorization", value.expose());
                 }
                 match content_type {
                     "" => request,
@@ -340,12 +341,14 @@ impl Client {
                 }
             };
             let response = self.request(&url, ask.method, &body, filled, run)?;
-            match redirected(&response, &url) {
-                Some(location) => url = location,
-                None => return Ok(response),
+            let Some(location) = redirected(&response, &url) else {
+                return Ok(response);
+            };
+            if origin(&location) != origin(&url) {
+                // Another server must not get the password.
+                authorization = None;
             }
-            // Another server has no business with the password.
-            authorization = None;
+            url = location;
         }
         Err(ureq::Error::TooManyRedirects)
     }
@@ -432,9 +435,14 @@ fn redirected(response: &Response<ureq::Body>, url: &str) -> Option<String> {
         return Some(location.to_owned());
     }
     let path = location.starts_with('/') && !location.starts_with("//");
-    let host = url.find("://")? + 3;
-    let host_end = url[host..].find('/').map_or(url.len(), |at| host + at);
-    path.then(|| format!("{}{location}", &url[..host_end]))
+    path.then(|| format!("{}{location}", origin(url)))
+}
+
+/// Scheme, host and port of a URL.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let host_end = url[host..].find(['/', '?', '#']);
+    &url[..host_end.map_or(url.len(), |at| host + at)]
 }
 
 fn refuse_scheme(endpoint: &Endpoint) -> Result<(), Miss> {

@@ -4,7 +4,7 @@
 //! each request, with a scheme that it does not speak (it goes on to the next server). Here, `http://` may also be omitted, a user in the URL is sent to the server, and empty items of a
 //! list are skipped.
 
-use super::globals::base64;
+use super::secret::Secret;
 use super::wire;
 use crate::dial;
 use crate::urls::{Scheme, Url};
@@ -25,7 +25,7 @@ pub(super) struct Endpoint {
     /// A scheme that is not one of etcd's. Requests to this server fail.
     unknown_scheme: Option<String>,
     /// `Authorization` for the user in the URL.
-    pub authorization: Option<String>,
+    pub authorization: Option<Secret>,
 }
 
 impl Endpoint {
@@ -164,11 +164,11 @@ fn with_port(address: &str, port: u16) -> String {
 }
 
 /// The value of `Authorization` for `USER[:PASSWORD]` of a URL.
-fn authorization(user: &str) -> String {
+fn authorization(user: &str) -> Secret {
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
     let plain = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
     let pair = [plain(name), plain(password)].join(&b':');
-    format!("Basic {}", base64(&pair))
+    Secret::basic(&pair)
 }
 
 #[cfg(test)]
@@ -235,7 +235,9 @@ mod tests {
         let token = Endpoint::parse("http://h:1/?token=a%20b#c").expect("a URL");
         assert_eq!(token.query(), [("token".to_owned(), "a b".to_owned())]);
         let user = Endpoint::parse("http://u:p%40@h:1").expect("a URL");
-        assert_eq!(user.authorization.as_deref(), Some("Basic dTpwQA=="));
+        let sent = user.authorization.as_ref().map(Secret::expose);
+        assert_eq!(sent, Some("Basic dTpwQA=="));
+        assert!(!format!("{user:?}").contains("dTpw"), "{user:?}");
     }
 
     #[test]

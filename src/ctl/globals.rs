@@ -10,6 +10,7 @@ use super::command::{HELP, World};
 use super::endpoint::Endpoint;
 use super::member;
 use super::proxy::Proxies;
+use super::secret::Secret;
 use super::terminal;
 
 pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
@@ -116,7 +117,10 @@ impl Globals {
             settings: Settings {
                 timeout: time("timeout", 2),
                 total_timeout: time("total-timeout", 5),
-                authorization: user.map(|user| authorization(&user, world)).transpose()?,
+                authorization: match user {
+                    Some(user) => authorization(&user, world)?,
+                    None => None,
+                },
                 listing_bytes: listing_bytes(global)?,
                 debug: global.flag("debug"),
                 proxies: Proxies::read(world.env),
@@ -168,7 +172,7 @@ impl Globals {
         Ok(client)
     }
 
-    fn tell_endpoints(&self, client: &Client, err: &mut dyn Write) -> std::io::Result<()> {
+    pub fn tell_endpoints(&self, client: &Client, err: &mut dyn Write) -> std::io::Result<()> {
         if !self.settings.debug {
             return Ok(());
         }
@@ -204,49 +208,12 @@ fn listed(urls: &[Endpoint], between: &str) -> String {
     texts.join(between)
 }
 
-/// The value of the header `Authorization` for `USER[:PASSWORD]`.
-fn authorization(user: &str, world: &mut World) -> Result<String, Stop> {
+/// The value of the header `Authorization` for `USER[:PASSWORD]`. None for an empty name, as in etcdctl.
+fn authorization(user: &str, world: &mut World) -> Result<Option<Secret>, Stop> {
     let pair = if user.contains(':') {
         user.to_owned()
     } else {
         format!("{user}:{}", terminal::ask_password("Password: ", world)?)
     };
-    Ok(format!("Basic {}", base64(pair.as_bytes())))
-}
-
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let at = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for letter in 0..4 {
-            if letter <= chunk.len() {
-                let six = bits >> (18 - 6 * letter) & 63;
-                out.push(char::from(LETTERS[six as usize]));
-            } else {
-                out.push('=');
-            }
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_filled_up_to_four_letters() {
-        let table = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("root:pässword?", "cm9vdDpww6Rzc3dvcmQ/"),
-        ];
-        for (text, expected) in table {
-            assert_eq!(base64(text.as_bytes()), expected, "{text}");
-        }
-    }
+    Ok((!pair.starts_with(':')).then(|| Secret::basic(pair.as_bytes())))
 }

@@ -26,6 +26,7 @@
 //! * Arguments are checked before a server is asked.
 //! * A value can be read from a file (`--file`).
 //! * The program asks for a password on stderr.
+//! * No password appears in the output of `--debug`, and none is sent to another server by a redirect.
 //! * Characters that control a terminal are escaped in all output to a terminal (`screen`).
 //! * A response may not be larger or slower than its command needs (`body`).
 //! * `KEY -- COMMAND` of `exec-watch` needs no option before it.
@@ -53,6 +54,7 @@
 
 mod answer;
 mod args;
+mod base64;
 mod body;
 mod check;
 mod client;
@@ -76,6 +78,7 @@ mod progress;
 mod proxy;
 mod restore;
 mod screen;
+mod secret;
 mod snapshot;
 mod status;
 mod table;

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::globals::base64;
+use super::base64::base64;
 use crate::engine::entry::{self, Command};
 use crate::engine::members::Member;
 use crate::identity::ids::hex;

@@ -6,6 +6,7 @@
 //! Members never do.
 
 use super::endpoint::Endpoint;
+use super::secret::Secret;
 use crate::urls::Url;
 use std::net::IpAddr;
 
@@ -23,7 +24,7 @@ pub(super) struct Proxies {
 pub(super) struct Proxy {
     pub url: Url,
     /// The value of `Proxy-Authorization`, if the URL names a user.
-    pub authorization: Option<String>,
+    pub authorization: Option<Secret>,
 }
 
 impl Proxies {
@@ -139,7 +140,7 @@ impl Proxy {
     /// The header lines for the proxy in the head of each request. May be empty.
     pub fn header(&self) -> String {
         match &self.authorization {
-            Some(value) => format!("Proxy-Authorization: {value}\r\n"),
+            Some(value) => format!("Proxy-Authorization: {}\r\n", value.expose()),
             None => String::new(),
         }
     }
