@@ -137,6 +137,44 @@ fn keys() {
     dead_endpoints_are_passed_over(&reference.url);
 }
 
+#[test]
+#[ignore = "needs etcd"]
+fn users() {
+    let reference = reference(&[]);
+    transcript("users", &reference.url);
+    passwords_are_read_from_stdin(&reference.url);
+}
+
+/// A password and then a value, both from stdin. Blanks around the password do not count, as in etcdctl.
+fn passwords_are_read_from_stdin(url: &str) {
+    let with_stdin = |line: &str, stdin: &str| show(&edgetcdctl(url, &words(line), stdin));
+    assert_eq!(
+        with_stdin("-u root user add typed", "pw\n  open sesame \n"),
+        "User typed created\n! Password:\n! New password:\n"
+    );
+    assert_eq!(
+        with_stdin("-u root user grant --roles root typed", "pw"),
+        "User typed updated\n! Password:\n"
+    );
+    assert_eq!(
+        with_stdin("-u typed set /a", "open sesame\nvalue\n"),
+        "value\n\n! Password:\n"
+    );
+    assert_eq!(
+        with_stdin("-u typed user passwd typed", "open sesame\nother\n"),
+        "Password updated\n! Password:\n! New password:\n"
+    );
+    assert_eq!(
+        with_stdin("-u typed user list", "open sesame\n"),
+        "! Password:\n! Insufficient credentials\nstatus 1\n"
+    );
+    assert_eq!(with_stdin("-u typed:other get /a", ""), "value\n\n");
+    assert_eq!(
+        with_stdin("-u root:pw auth disable", ""),
+        "Authentication Disabled\n"
+    );
+}
+
 fn stdin_is_taken_as_it_is(url: &str) {
     assert_eq!(
         show(&edgetcdctl(url, &words("set /stdin"), "two\nlines\n")),

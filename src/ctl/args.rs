@@ -106,7 +106,7 @@ impl Opt {
     }
 }
 
-/// The parsed words: arguments in order, and the last value of each option.
+/// The parsed words: arguments and options, both in order.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     pub args: Vec<String>,
@@ -116,11 +116,18 @@ pub(super) struct Parsed {
 }
 
 impl Parsed {
+    /// The last value of an option.
     pub fn text(&self, name: &str) -> Option<&str> {
         let mut latest_first = self.values.iter().rev();
         latest_first
             .find(|(known, _)| *known == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// All values of an option that may be given several times, in order.
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        let given = self.values.iter().filter(move |(known, _)| *known == name);
+        given.map(|(_, value)| value.as_str())
     }
 
     pub fn flag(&self, name: &str) -> bool {

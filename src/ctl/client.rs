@@ -319,10 +319,12 @@ impl Client {
                 super::wire::form(parameters),
             ),
             Body::Json(text) => ("application/json", text.clone()),
+            Body::Secret { json, .. } => ("application/json", json.expose().to_owned()),
         };
         if self.settings.debug {
             let shown = ask.url(endpoint.as_str(), endpoint.query());
-            screen::write_to_stderr(&(ask.curl(&shown, &body) + "\n"));
+            let body = ask.body.shown().unwrap_or(&body);
+            screen::write_to_stderr(&(ask.curl(&shown, body) + "\n"));
         }
         let run = (endpoint, proxy, ask.patience, deadline);
         let mut url = ask.url(&endpoint.base(), endpoint.query());

@@ -43,8 +43,9 @@ fn first_words() -> Vec<(&'static str, String)> {
     let mut words: Vec<(&str, String)> = vec![];
     for command in all_commands() {
         let (first, what) = match command.name.split_once(' ') {
-            // The `wal` commands read local files and have no plural.
+            // These two have no plural.
             Some((group @ "wal", _)) => (group, "commands on the log of a node".to_owned()),
+            Some((group @ "auth", _)) => (group, "switch access control on and off".to_owned()),
             Some((group, _)) => (group, format!("commands on {group}s")),
             None => (command.name, command.what.to_owned()),
         };

@@ -2,7 +2,7 @@
 
 use super::command::Command;
 use super::globals::GLOBAL_OPTIONS;
-use super::restore::NOTES;
+use super::{auth, restore, role, user};
 
 /// Help of one command, with examples.
 pub(super) fn of_command(command: &Command) -> String {
@@ -30,7 +30,10 @@ pub(super) fn of_command(command: &Command) -> String {
 
 /// More text about a command, in lines.
 pub(super) fn notes_of(command: &Command) -> Option<&'static str> {
-    let (_, notes) = NOTES.iter().find(|(name, _)| *name == command.name)?;
+    let mut all = [restore::NOTES, auth::NOTES, user::NOTES, role::NOTES]
+        .into_iter()
+        .flatten();
+    let (_, notes) = all.find(|(name, _)| *name == command.name)?;
     Some(notes)
 }
 

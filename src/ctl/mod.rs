@@ -9,7 +9,7 @@
 //! | exit status | for |
 //! |---|---|
 //! | 0 | success |
-//! | 1 | invalid arguments, a key that is a directory, most errors of `member` |
+//! | 1 | invalid arguments, a key that is a directory, most errors of `member`, `user`, `role` and `auth` |
 //! | 2 | no connection to any endpoint could be made |
 //! | 3 | the command does not exist |
 //! | 4 | an error of the server, or no answer in time |
@@ -27,6 +27,7 @@
 //! * A value can be read from a file (`--file`).
 //! * The program asks for a password on stderr.
 //! * No password appears in the output of `--debug`, and none is sent to another server by a redirect.
+//! * A name with a slash is refused in `user` and `role` before the request. There it is a path, also of a key.
 //! * Characters that control a terminal are escaped in all output to a terminal (`screen`).
 //! * A response may not be larger or slower than its command needs (`body`).
 //! * `KEY -- COMMAND` of `exec-watch` needs no option before it.
@@ -34,7 +35,7 @@
 //! In addition to etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`, `mirror`,
 //! `snapshot`, `wal`, `completion`, `man`, and colours on a terminal.
 //!
-//! Not supported: TLS, endpoints from DNS, `user`, `role`, `auth` (the server has none yet).
+//! Not supported: TLS, endpoints from DNS.
 //!
 //! # What a hostile server can do
 //!
@@ -54,6 +55,7 @@
 
 mod answer;
 mod args;
+mod auth;
 mod base64;
 mod body;
 mod check;
@@ -77,6 +79,7 @@ mod payload;
 mod progress;
 mod proxy;
 mod restore;
+mod role;
 mod screen;
 mod secret;
 mod snapshot;
@@ -85,6 +88,7 @@ mod table;
 mod terminal;
 mod transfer;
 mod tree;
+mod user;
 mod wal;
 mod wal_dump;
 mod watch;
@@ -292,6 +296,9 @@ fn all_commands() -> impl Iterator<Item = &'static Command> {
         health::ALL,
         status::ALL,
         member::ALL,
+        user::ALL,
+        role::ALL,
+        auth::ALL,
         transfer::ALL,
         mirror::ALL,
         snapshot::ALL,

@@ -1,5 +1,6 @@
 //! A request of the v2 API before it is sent, encoded as in etcdctl.
 
+use super::secret::Secret;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 const IN_FORM: &AsciiSet = &NON_ALPHANUMERIC
@@ -50,6 +51,21 @@ pub(super) enum Body {
     None,
     Form(Parameters),
     Json(String),
+    /// JSON with a password. `--debug` prints `shown` in its place.
+    Secret {
+        json: Secret,
+        shown: String,
+    },
+}
+
+impl Body {
+    /// The text that `--debug` prints, if it differs from the one that is sent.
+    pub fn shown(&self) -> Option<&str> {
+        match self {
+            Body::Secret { shown, .. } => Some(shown),
+            Body::None | Body::Form(_) | Body::Json(_) => None,
+        }
+    }
 }
 
 /// Whether the request is sent to another endpoint after one did not serve it.

@@ -6,6 +6,7 @@ are in a separate table with the reason. For them, an equal output is the error.
 """
 
 import concurrent.futures
+import re
 
 from compare import level
 from etcdctl import COMMANDS, Client, by_chance, split, watches
@@ -249,6 +250,170 @@ ETCDCTL_ENDPOINTS=http://127.0.0.1:1 --endpoints <URL> get /html
 --no-sync --endpoints http://127.0.0.1:1,<URL> get /passed
 """
 
+# Users, roles and rights. The text before `|` is the answer to the question for a password.
+AUTH = r"""
+auth bogus
+auth disable
+auth enable x
+auth enable
+user list
+user list x
+role list
+role list x
+user add
+user add a b
+user add root:pw
+user add root:pw
+user get
+user get root
+user get none
+user add a
+xyz | user add b
+user add c:d:e
+user add a/b:c
+user add ü:c
+user list
+user remove
+user remove none
+user remove ü
+user bogus
+user passwd
+user passwd none
+new | user passwd b
+user grant b
+user grant --roles
+user grant b --roles r1
+user grant --roles r1 b
+user grant --roles r1
+user grant --roles r2,r3 --roles r4 b
+user get b
+user revoke --roles r9 b
+user revoke --roles r1,r2 b
+user revoke --roles r2,r3 --roles r4 b
+role add
+role add r1
+role add r1
+role add r2
+role add a/b
+role add root
+role bogus
+user grant --roles r2 b
+user get b
+user list
+role list
+role get
+role get r1
+role get none
+role grant r1
+role grant r1 --path /a --read
+role grant --path a --read r1
+role grant --path /a/ --read r1
+role grant --path /a/../b/./c --read r1
+role grant --path <EMPTY> --read r1
+role grant --path / --write r1
+role grant --path /a --read --write r1
+role grant --path /a r1
+role grant --path /a --read r1
+role grant --path /b/* --rw r1
+role grant --path /c/* --readwrite r1
+role grant --path /c/* --readwrite none
+role grant --path /c/* --readwrite
+role grant --path /c/* --bad r1
+role get r1
+role revoke --path /z --read r1
+role revoke --path /a --read r1
+role revoke --path /b/* --write r1
+role get r1
+role get root
+role grant --path /a --read root
+role remove
+role remove root
+role remove none
+--debug user add empty:
+--debug user list
+--debug user get b
+--debug user grant --roles r1 b
+--debug user revoke --roles r1 b
+--debug role add r5
+--debug role grant --path /x/<&>* --read r5
+--debug role revoke --path /x/<&>* --read r5
+--debug role get r5
+--debug role list
+--debug auth enable
+--no-sync --debug user list
+auth enable
+auth disable
+user list
+role list
+user get root
+role get root
+user add x:y
+role add x
+pw | user passwd b
+user remove b
+user grant --roles x b
+role grant --path /a --rw r1
+role revoke --path /a --rw r1
+role remove x
+set /a 1
+get /a
+member add x http://127.0.0.1:1
+-u root:wrong user list
+-u root:wrong role list
+-u root:wrong set /a 1
+-u nobody:x get /a
+-u root:pw user list
+ETCDCTL_USERNAME=root:pw user list
+ETCDCTL_USERNAME=root:pw -u root:x user list
+pw | ETCDCTL_USERNAME=root user list
+-u root:pw role list
+-u root:pw role revoke --path /* --rw guest
+-u root:pw role revoke --path /* --rw guest
+set /a 2
+get /a
+-o json get /a
+-o json user list
+watch /a
+exec-watch /a -- true
+-u root:pw set /a 3
+pw | -u root user list
+-u root: user list
+-u : user list
+-u :x get /a
+-u root:pw user remove root
+-u c:d:e get /a
+ls
+ls -r /
+mk /q 1
+rm /a
+update /a 2
+new word | -u root:pw user add new
+-u root:pw user grant new --roles r1
+new word | -u new get /c/x
+new word | -u new set /c/x 1
+new word | -u new get /c/x
+new word | -u new ls /c
+new word | -u new ls -r /c
+-u root:pw auth enable
+-u root:pw auth disable
+auth disable
+--endpoints http://127.0.0.1:1 user list
+--endpoints http://127.0.0.1:1 user add x:y
+--endpoints http://127.0.0.1:1 role add x
+--endpoints http://127.0.0.1:1 auth enable
+--no-sync --endpoints http://127.0.0.1:1 user list
+--no-sync --endpoints http://127.0.0.1:1 user add x:y
+--no-sync --endpoints http://127.0.0.1:1 user grant x --roles y
+--no-sync --endpoints http://127.0.0.1:1 user get x
+--no-sync --endpoints http://127.0.0.1:1 user remove x
+--no-sync --endpoints http://127.0.0.1:1 role add x
+--no-sync --endpoints http://127.0.0.1:1 role get x
+--no-sync --endpoints http://127.0.0.1:1 role list
+--no-sync --endpoints http://127.0.0.1:1 role grant --path /x --read x
+--no-sync --endpoints http://127.0.0.1:1 auth enable
+--no-sync --endpoints http://127.0.0.1:1 auth disable
+"""
+
 # A member is added that is never started. The reference then has no majority, but edgetcd has one. This test compares
 # the two programs, not the servers.
 AFTER_A_SECOND = """
@@ -286,7 +451,7 @@ ON_PURPOSE = {
     "--endpoints http://nohost.invalid:1 get /a": "which server of names was asked is not told",
     "-u root get /html": "there, the question goes to stdout, between what a script reads",
     "--cert-file /no/such get /a": "no TLS yet",
-    "user list": "no users yet",
+    "--debug user add debug:secret": "here, no password is printed",
 }
 
 
@@ -330,10 +495,21 @@ class Four:
         for name, other in zip(self.NAMES, said[1:]):
             self.report.compare("%s: %s" % (name, line), said[0], other)
 
+    def compare_on_reference(self, line, said):
+        """Compares only the two programs against the reference."""
+        theirs, ours = [without_question(text) for text in said[:2]]
+        self.report.compare("%s: %s" % (self.NAMES[0], line), theirs, ours)
+
     def compare_programs(self, line, said):
         theirs, ours, theirs_here, ours_here = said
         self.report.compare("%s: %s" % (self.NAMES[0], line), theirs, ours)
         self.report.compare("%s: %s" % (self.NAMES[2], line), theirs_here, ours_here)
+
+
+def without_question(said):
+    """The output without the question for a password, which etcdctl prints on stdout, and without the complaint of the
+    program that it runs to hide what is typed."""
+    return re.sub(r"^(! )?((New )?[Pp]assword: |stty: .*)\n", "", said, flags=re.MULTILINE)
 
 
 def trial(started, report, options):
@@ -345,5 +521,7 @@ def trial(started, report, options):
             four.compare(line, four.say(line))
             if "member" in line:
                 four.level()                            # the reference counts it as a write of a key
+    for line in AUTH.strip().splitlines():
+        four.compare_on_reference(line, four.say(line))
     for line in AFTER_A_SECOND.strip().splitlines():
         four.compare_programs(line, four.say(line))
