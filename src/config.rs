@@ -25,6 +25,7 @@ mod first_start;
 mod flags;
 mod help;
 mod ignored;
+mod tls;
 mod values;
 
 use std::ffi::OsString;
@@ -39,6 +40,7 @@ pub use self::first_start::check_first_start;
 use self::flags::{FLAGS, Given, Kind, Misuse, Role};
 use self::values::Values;
 use crate::logging::{self, Format};
+use crate::tls::Settings;
 use crate::urls::{Scheme, Url};
 
 /// All settings of a node, checked. Plain data. [`Config::default`] is the result of no flags.
@@ -70,6 +72,10 @@ pub struct Config {
     pub listen_metrics_urls: Vec<Url>,
     /// The same for other members. See [`Config::peer_addresses`].
     pub listen_peer_urls: Vec<Url>,
+    /// Certificates of this member for its clients, and those of clients. With `auto`, the node makes them.
+    pub client_tls: Settings,
+    /// The same for the other members.
+    pub peer_tls: Settings,
     /// Scheme http or https: a proxy in front of the server may add TLS.
     pub advertise_client_urls: Vec<Url>,
     /// Scheme http. This member's id is computed from these and [`Config::initial_cluster`].
@@ -199,6 +205,7 @@ impl Config {
         refuse(&values)?;
         check(&config)?;
         check_advertised(&values)?;
+        tls::check(&config)?;
         ignored::check_meanings(&values)?;
         config.warnings.extend(warnings(&config, &values)?);
         Ok(config)
@@ -284,6 +291,8 @@ fn read(given: &Given) -> Result<Config, Stop> {
             false => Vec::new(),
         },
         listen_peer_urls,
+        client_tls: tls::clients(&values)?,
+        peer_tls: tls::peers(&values)?,
         advertise_client_urls: values.urls("advertise-client-urls")?,
         initial_advertise_peer_urls,
         initial_cluster: first_start::parse_cluster(&initial_cluster_text).unwrap_or_default(),
@@ -610,7 +619,7 @@ fn check_advertised(values: &Values) -> Result<(), Stop> {
 
 /// Returns warnings about flags that have no effect and about settings that are probably mistakes.
 fn warnings(config: &Config, values: &Values) -> Result<Vec<String>, Stop> {
-    let mut warnings = Vec::new();
+    let mut warnings = tls::warnings(config, values)?;
     for flag in FLAGS.iter().filter(|flag| values.is_given(flag.name)) {
         if flag.role == Role::Gone {
             let name = flag.name;

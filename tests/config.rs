@@ -113,6 +113,8 @@ fn fields(c: &Config) -> Vec<String> {
         format!("force new cluster: {}", c.force_new_cluster),
         format!("cors: {:?}", c.cors),
         format!("host whitelist: {:?}", c.host_whitelist),
+        format!("TLS for clients: {:?}", c.client_tls),
+        format!("TLS for peers: {:?}", c.peer_tls),
         format!("log: {} {:?}", c.log_level, c.log_format),
     ]
 }
@@ -120,6 +122,11 @@ fn fields(c: &Config) -> Vec<String> {
 #[test]
 fn forms_of_flags() {
     transcript("forms-of-flags");
+}
+
+#[test]
+fn tls() {
+    transcript("tls");
 }
 
 #[test]

@@ -92,13 +92,14 @@ use Role::{Gone, Ours, Refused, Warned};
 const MEMBER: &str = "Member";
 const CLUSTER: &str = "Clustering";
 const HTTP: &str = "HTTP";
+const TLS: &str = "TLS";
 const LOG: &str = "Logging";
 const UNSAFE: &str = "Unsafe";
 const OTHER: &str = "Other";
 
 const V3: &str = "it belongs to the v3 API, which is not served";
-const NO_TLS: &str =
-    "TLS is not supported yet: use http:// URLs, and a TLS proxy in front if you need one";
+const NO_CA_FILE: &str =
+    "type --trusted-ca-file=FILE, or --peer-trusted-ca-file=FILE, which have replaced it";
 const NO_DISCOVERY: &str = "discovery is not supported: list all members with --initial-cluster";
 const NO_PROXY: &str = "proxy mode is not supported: connect clients to the members directly";
 const TO_STDERR: &str =
@@ -246,6 +247,103 @@ pub(super) const FLAGS: &[Flag] = &[
         Ours("Host names that requests may use, separated by commas. '*' or empty: all."),
     ),
     text(
+        "cert-file",
+        "",
+        TLS,
+        Ours(
+            "Certificate for https:// URLs of clients, in PEM, with the certificates that lead to its CA.",
+        ),
+    ),
+    text(
+        "key-file",
+        "",
+        TLS,
+        Ours("Its key. This file and the other ones are read again when they change."),
+    ),
+    boolean(
+        "client-cert-auth",
+        "false",
+        TLS,
+        Ours("Clients need a certificate of the CA in --trusted-ca-file."),
+    ),
+    text(
+        "trusted-ca-file",
+        "",
+        TLS,
+        Ours("Certificates of the CAs of clients, in PEM. Clients then need a certificate."),
+    ),
+    text(
+        "client-crl-file",
+        "",
+        TLS,
+        Ours("Revoked certificates of clients, in PEM or DER."),
+    ),
+    text(
+        "client-cert-allowed-hostname",
+        "",
+        TLS,
+        Ours("A host that the certificates of clients must be valid for."),
+    ),
+    boolean(
+        "auto-tls",
+        "false",
+        TLS,
+        Ours("Make a self-signed certificate for clients, in the data directory."),
+    ),
+    text(
+        "peer-cert-file",
+        "",
+        TLS,
+        Ours("Certificate for https:// URLs of members, both to listen and to connect."),
+    ),
+    text("peer-key-file", "", TLS, Ours("Its key.")),
+    boolean(
+        "peer-client-cert-auth",
+        "false",
+        TLS,
+        Ours("Members need a certificate of the CA in --peer-trusted-ca-file."),
+    ),
+    text(
+        "peer-trusted-ca-file",
+        "",
+        TLS,
+        Ours("Certificates of the CAs of members, in PEM. Members then need a certificate."),
+    ),
+    text(
+        "peer-crl-file",
+        "",
+        TLS,
+        Ours("Revoked certificates of members, in PEM or DER."),
+    ),
+    text(
+        "peer-cert-allowed-cn",
+        "",
+        TLS,
+        Ours("The common name that the certificates of members must have."),
+    ),
+    text(
+        "peer-cert-allowed-hostname",
+        "",
+        TLS,
+        Ours("A host that the certificates of members must be valid for."),
+    ),
+    boolean(
+        "peer-auto-tls",
+        "false",
+        TLS,
+        Ours(
+            "Make a self-signed certificate for members. They encrypt and do not verify each other.",
+        ),
+    ),
+    text(
+        "cipher-suites",
+        "",
+        TLS,
+        Ours(
+            "Cipher suites of TLS 1.2, separated by commas. Empty: all. Those of TLS 1.3 are always allowed.",
+        ),
+    ),
+    text(
         "log-level",
         "info",
         LOG,
@@ -308,24 +406,8 @@ pub(super) const FLAGS: &[Flag] = &[
     text("discovery-srv-name", "", CLUSTER, Refused(NO_DISCOVERY)),
     text("discovery-proxy", "", CLUSTER, Refused(NO_DISCOVERY)),
     text("proxy", "off", OTHER, Refused(NO_PROXY)),
-    text("cert-file", "", HTTP, Refused(NO_TLS)),
-    text("key-file", "", HTTP, Refused(NO_TLS)),
-    text("ca-file", "", HTTP, Refused(NO_TLS)),
-    boolean("client-cert-auth", "false", HTTP, Refused(NO_TLS)),
-    text("client-crl-file", "", HTTP, Refused(NO_TLS)),
-    text("client-cert-allowed-hostname", "", HTTP, Refused(NO_TLS)),
-    text("trusted-ca-file", "", HTTP, Refused(NO_TLS)),
-    boolean("auto-tls", "false", HTTP, Refused(NO_TLS)),
-    text("peer-cert-file", "", HTTP, Refused(NO_TLS)),
-    text("peer-key-file", "", HTTP, Refused(NO_TLS)),
-    text("peer-ca-file", "", HTTP, Refused(NO_TLS)),
-    boolean("peer-client-cert-auth", "false", HTTP, Refused(NO_TLS)),
-    text("peer-trusted-ca-file", "", HTTP, Refused(NO_TLS)),
-    text("peer-cert-allowed-cn", "", HTTP, Refused(NO_TLS)),
-    text("peer-cert-allowed-hostname", "", HTTP, Refused(NO_TLS)),
-    boolean("peer-auto-tls", "false", HTTP, Refused(NO_TLS)),
-    text("peer-crl-file", "", HTTP, Refused(NO_TLS)),
-    text("cipher-suites", "", HTTP, Refused(NO_TLS)),
+    text("ca-file", "", TLS, Refused(NO_CA_FILE)),
+    text("peer-ca-file", "", TLS, Refused(NO_CA_FILE)),
     boolean(
         "unsafe-no-fsync",
         "false",
