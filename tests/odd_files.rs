@@ -221,6 +221,47 @@ fn no_kind_of_file_in_place_of_a_folder_hangs_a_start_or_a_check() {
     }
 }
 
+/// A folder of the node is a link to a folder on a disk that is not mounted. A start must not begin anew, and a check
+/// must not report a healthy directory.
+#[test]
+fn a_link_to_a_missing_folder_is_refused_by_a_start_and_by_a_check() {
+    let (mut server, _) = with_data();
+    let original = server.data().to_owned();
+    for name in ["", "member", "member/wal", "member/snap"] {
+        let data = server.folder().join("copy");
+        copy(&original, &data);
+        let path: PathBuf = data.join(name).components().collect();
+        let elsewhere = server.folder().join("elsewhere");
+        fs::rename(&path, &elsewhere).expect("moved");
+        symlink(&elsewhere, &path).expect("a link");
+        server.keep_data_in(&data);
+        assert!(
+            check(&data).status.success(),
+            "{name:?}: the target is there"
+        );
+        assert_eq!(start(&mut server), None, "{name:?}: {}", server.log());
+        fs::remove_dir_all(&elsewhere).expect("ours");
+        let checked = check(&data);
+        let status = start(&mut server);
+        let what = format!("{name:?}: {checked:?}\n{}", server.log());
+        assert_eq!(checked.status.code(), Some(1), "{what}");
+        assert_eq!(status.and_then(|status| status.code()), Some(1), "{what}");
+        let place = path.display().to_string();
+        for text in [
+            String::from_utf8_lossy(&checked.stderr).into(),
+            server.log(),
+        ] {
+            assert!(
+                text.contains(&place) && text.contains("target is missing"),
+                "{what}"
+            );
+        }
+        fs::remove_dir_all(&data)
+            .or_else(|_| fs::remove_file(&data))
+            .expect("ours");
+    }
+}
+
 #[test]
 fn files_that_are_given_by_name_are_opened_as_carefully() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -94,6 +94,8 @@ impl<D: Disk> Inner<D> {
     fn new(disk: D, options: Options) -> Result<Inner<D>, WalError> {
         let (member, wal, snap) = folders(&options);
         refuse_unfinished(&disk, &options)?;
+        // If it is a link to a missing folder, the folders in it seem to be missing, too.
+        list(&disk, &member)?;
         refuse_foreign(&disk, &options.dir, &wal, &snap)?;
         Ok(Inner {
             disk,
@@ -262,12 +264,41 @@ fn lock<D: Disk>(disk: &D, path: &Path) -> Result<D::Lock, WalError> {
 }
 
 /// Content of the folder. Empty if the folder does not exist.
+///
+/// # Errors
+/// `Io` if it cannot be listed, also if it is a symbolic link whose target does not exist.
 pub(super) fn list<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Found>, WalError> {
     match disk.list(dir) {
-        Ok(found) => Ok(found),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(WalError::io(dir, "list this directory", &error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match is_named(disk, dir) {
+            true => list_named(disk, dir),
+            false => Ok(Vec::new()),
+        },
+        listed => listed.map_err(|error| WalError::io(dir, "list this directory", &error)),
     }
+}
+
+/// Whether the folder above contains this name.
+fn is_named<D: Disk>(disk: &D, dir: &Path) -> bool {
+    let (Some(above), Some(name)) = (dir.parent(), dir.file_name()) else {
+        return false;
+    };
+    let above = match above.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => above,
+    };
+    let listed = disk.list(above).unwrap_or_default();
+    listed.iter().any(|found| name == found.name.as_str())
+}
+
+/// The content of a folder that was not there, although its name is. Another process may have just created it.
+fn list_named<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Found>, WalError> {
+    disk.list(dir).map_err(|error| {
+        let what = format!(
+            "cannot list this directory: {error}; if it is a symbolic link, its target is missing: mount the disk of \
+             the target, or restore it"
+        );
+        WalError::new(WalErrorKind::Io, dir, what)
+    })
 }
 
 /// Refuses a directory with an unfinished restore, because a node would start there with an empty store. The last step
