@@ -9,10 +9,14 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use edgetcd::engine::entry;
+use edgetcd::raft::{Entry, Payload, Position};
+use edgetcd::wal::{Batch, DataDir, Options, RealDisk, recover};
 use harness::client::{PATIENCE, form_request};
 use harness::ledger::{Ledger, Writers};
 use harness::server::{Place, is_release, program};
@@ -182,6 +186,49 @@ fn what_etcd_leaves_in_a_directory_of_its_own_is_no_obstacle() {
     server.launch();
     assert_eq!(server.ask("GET", "/v2/keys/a", None).status, 200);
     assert!(member.join("snap/db").exists() && member.join("wal/0.tmp").exists());
+}
+
+/// Appends an entry that only a newer version understands to the log of a member that does not run.
+fn append_next_format(data: &Path) {
+    let data_dir = DataDir::open(RealDisk::default(), Options::new(data)).expect("it is free");
+    let (mut wal, _) = recover(&data_dir).expect("a log");
+    let last = wal.last();
+    let position = Position {
+        index: last.index.next(),
+        ..last
+    };
+    let payload = Payload::Command(entry::next_format().into());
+    let batch = Batch {
+        entries: vec![Entry { position, payload }],
+        ..Batch::default()
+    };
+    wal.write(&batch).expect("written");
+    wal.close().expect("closed");
+}
+
+/// A member that applied such an entry would end, and after each restart again.
+#[test]
+fn a_node_does_not_start_on_an_entry_of_a_newer_version() {
+    let mut server = Server::start(&[]);
+    server.ask("PUT", "/v2/keys/a?value=1", None);
+    server.stop();
+    append_next_format(server.data());
+    let checked = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
+        .args(["wal", "check"])
+        .arg(server.data())
+        .output()
+        .expect("it runs");
+    server.spawn();
+    let (status, _) = server.wait_end(PATIENCE);
+    let log = server.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let is_reason = |line: &&str| line.contains("cannot be applied: it is of format 2");
+    let reason = log.lines().find(is_reason).expect(&log);
+    let place = server.data().join("member/wal");
+    assert!(reason.contains(&*place.to_string_lossy()), "{reason}");
+    let report = String::from_utf8_lossy(&checked.stderr);
+    let same = reason.trim_start_matches("edgetcd: ");
+    assert!(report.contains(same), "{report} does not say {same}");
 }
 
 #[test]

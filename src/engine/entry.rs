@@ -122,6 +122,12 @@ pub fn format_of(bytes: &[u8]) -> u16 {
     format.map_or(FIRST_FORMAT, |format| u16::from_le_bytes(*format))
 }
 
+/// Why this version cannot apply a command because of its format. `None` if the format is known.
+pub fn unknown(bytes: &[u8]) -> Option<String> {
+    let format = format_of(bytes);
+    (format > FORMAT).then(|| needs_format(format))
+}
+
 /// Encodes what a member publishes about itself.
 pub fn publish(published: &Published) -> Vec<u8> {
     with_json(COUNTED | PUBLISH, published)

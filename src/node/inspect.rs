@@ -7,7 +7,7 @@
 
 use super::stored::first_metadata;
 use crate::config::Stop;
-use crate::engine::entry::Malformed;
+use crate::engine::entry::{self, Malformed};
 use crate::engine::members::Members;
 use crate::engine::plausible::Writer;
 use crate::engine::state::State;
@@ -147,6 +147,7 @@ fn read_on<D: Disk>(
 ) -> Result<Option<Inspected>, Refusal> {
     let options = wal::Options {
         wal_dir: wal_dir.map(Path::to_owned),
+        unknown: entry::unknown,
         ..wal::Options::new(dir)
     };
     let Some(seen) = wal::inspect(disk, options)? else {

@@ -6,15 +6,10 @@ use crate::engine::entry::{self, Command};
 use crate::engine::members::Members;
 use crate::engine::state::State;
 use crate::identity::Identity;
-use crate::raft::{
-    Entry, LogIndex, Membership, NodeId, Payload, SnapshotMetadata, Start, StoredLog,
-};
+use crate::raft::{Membership, NodeId, Payload, SnapshotMetadata, Start};
 use crate::wal::{self, DataDir, RealDisk, Recovered};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-/// How much of the log is read at once.
-const READ_BYTES: usize = 1 << 20;
 
 /// On disks smaller than this, no additional snapshots and segments are kept.
 const SMALL_DISK_BYTES: u64 = 1 << 30;
@@ -91,7 +86,6 @@ impl Stored {
             Some(reader) => inspect::load(reader, config.watch_history)?,
             None => (first, State::new(founders, config.watch_history), 0),
         };
-        check_formats(&wal, &log)?;
         let addresses = addresses(&state.members, &log);
         if state.members.was_removed(NodeId(identity.id)) {
             return Err(inspect::stop_removed(&config.data_dir, identity.id));
@@ -126,43 +120,6 @@ fn addresses(members: &Members, log: &crate::raft::StoredLog) -> Members {
     members
 }
 
-/// Refuses a log with an entry of a later format before anything is applied. Applying it would end the process, after each
-/// restart again.
-fn check_formats(wal: &wal::Wal<RealDisk>, log: &StoredLog) -> Result<(), Stop> {
-    let in_memory = match log.tail.first() {
-        Some(entry) => entry.position.index,
-        None => log.last.next(),
-    };
-    let reader = wal.reader();
-    let mut next = log.terms.first().map_or(in_memory, |(first, _)| *first);
-    while next < in_memory {
-        let last = LogIndex(in_memory.0 - 1);
-        let entries = reader.read(next, last, READ_BYTES).map_err(refused)?;
-        let Some(last) = entries.last() else { break };
-        next = last.position.index.next();
-        entries.iter().try_for_each(check_format)?;
-    }
-    log.tail.iter().try_for_each(check_format)
-}
-
-fn check_format(entry: &Entry) -> Result<(), Stop> {
-    let format = match &entry.payload {
-        Payload::Command(bytes) => entry::format_of(bytes),
-        Payload::Change(change) => entry::format_of(&change.context),
-        Payload::Noop => entry::FIRST_FORMAT,
-    };
-    match format <= entry::FORMAT {
-        true => Ok(()),
-        false => {
-            let (position, why) = (entry.position, entry::needs_format(format));
-            Err(Stop::fatal(
-                format!("the log's entry {position} cannot be applied: {why}"),
-                "",
-            ))
-        }
-    }
-}
-
 /// On a small disk, only the necessary files are kept: the log and two snapshots.
 fn options(config: &Config) -> wal::Options {
     let disks = Disks::of(config);
@@ -177,6 +134,7 @@ fn options(config: &Config) -> wal::Options {
         segment_bytes_max,
         max_snapshots: kept(config.max_snapshots, 2),
         max_wals: kept(config.max_wals, 1),
+        unknown: entry::unknown,
         ..usual
     }
 }

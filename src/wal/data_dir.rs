@@ -49,11 +49,14 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Size in bytes up to which segments grow. A larger batch gets a segment of its own size.
     pub segment_bytes_max: u64,
+    /// Why this program cannot apply a command, or `None` if it can. A log with such an entry after the newest snapshot
+    /// is refused. Called for each entry that is read at a start.
+    pub unknown: fn(&[u8]) -> Option<String>,
 }
 
 impl Options {
-    /// The default options: segments of 1 to 16 MiB, five of them and five snapshots kept, and the last 4 MiB of
-    /// entries returned.
+    /// The default options: segments of 1 to 16 MiB, five of them and five snapshots kept, the last 4 MiB of entries
+    /// returned, and every command accepted.
     pub fn new(dir: impl Into<PathBuf>) -> Options {
         Options {
             dir: dir.into(),
@@ -64,6 +67,7 @@ impl Options {
             tail_bytes: 4 << 20,
             segment_bytes: 1 << 20,
             segment_bytes_max: 16 << 20,
+            unknown: |_| None,
         }
     }
 }

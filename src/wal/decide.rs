@@ -54,7 +54,25 @@ pub(super) fn decide<D: Disk>(
     let replayed = replay::replay(data_dir, &found.segments)?;
     let mut decision = choose_snapshot(data_dir, replayed)?;
     decision.torn = torn(data_dir, &decision.replayed);
+    refuse_unknown(data_dir, &decision)?;
     Ok(Some(decision))
+}
+
+/// Refuses a log with an entry that this program cannot apply, before anything is applied. The process would end at that
+/// entry, and after each restart again.
+fn refuse_unknown<D: Disk>(data_dir: &DataDir<D>, decision: &Decision<D>) -> Result<(), WalError> {
+    if decision.starts_anew() {
+        return Ok(());
+    }
+    let start = decision.start().index;
+    let is_used = |unknown: &&replay::Unknown| unknown.position.index > start;
+    let Some(first) = decision.replayed.unknown.iter().find(is_used) else {
+        return Ok(());
+    };
+    let path = data_dir.wal().join(first.segment.file());
+    let what = format!("entry {} cannot be applied: {}", first.position, first.why);
+    let error = WalError::new(WalErrorKind::Foreign, &path, what);
+    Err(error.at(first.offset).index(first.position.index))
 }
 
 /// Whether the directory contains anything that a member has promised or received. A first start that was cut short

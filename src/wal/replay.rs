@@ -31,6 +31,8 @@ pub(super) struct Replayed {
     pub used: Vec<Used>,
     /// Membership changes that are still in the log.
     pub changes: Vec<Entry>,
+    /// Entries in the log that this program cannot apply.
+    pub unknown: Vec<Unknown>,
     /// End of the records in each file.
     pub ends: BTreeMap<u64, u64>,
     pub active: Prepared,
@@ -47,6 +49,14 @@ pub(super) struct Replayed {
     pub superfluous: Vec<SegmentName>,
     /// Number of records in all files of the log, including heads and seals.
     pub records: u64,
+}
+
+/// An entry that this program cannot apply ([`Options::unknown`](super::Options::unknown)).
+pub(super) struct Unknown {
+    pub position: Position,
+    pub segment: SegmentName,
+    pub offset: u64,
+    pub why: String,
 }
 
 /// A segment file, with its head if it has one.
@@ -99,7 +109,7 @@ pub(super) fn replay<D: Disk>(
     let (before, chain) = chain(data_dir, &files)?;
     superfluous.extend(before.iter().map(|file| file.name));
 
-    let mut replay = Replay::begin(chain[0].head.as_ref());
+    let mut replay = Replay::begin(chain[0].head.as_ref(), data_dir.options().unknown);
     let mut end = replay.file(data_dir, chain[0])?;
     for pair in chain.windows(2) {
         replay.check_link(data_dir, pair[0], pair[1], &end)?;
@@ -256,6 +266,8 @@ struct Replay {
     index: Index,
     used: Vec<Used>,
     changes: Vec<Entry>,
+    unknown: Vec<Unknown>,
+    is_unknown: fn(&[u8]) -> Option<String>,
     ends: BTreeMap<u64, u64>,
     command: u8,
     noop: u8,
@@ -263,7 +275,7 @@ struct Replay {
 }
 
 impl Replay {
-    fn begin(head: Option<&Head>) -> Replay {
+    fn begin(head: Option<&Head>, is_unknown: fn(&[u8]) -> Option<String>) -> Replay {
         let mut log = Log::empty();
         let mut index = Index::default();
         if let Some(head) = head {
@@ -277,6 +289,8 @@ impl Replay {
             index,
             used: Vec::new(),
             changes: Vec::new(),
+            unknown: Vec::new(),
+            is_unknown,
             ends: BTreeMap::new(),
             command: Payload::Command([].into()).kind(),
             noop: Payload::Noop.kind(),
@@ -319,7 +333,7 @@ impl Replay {
             if let Record::Sealed { next_salt, .. } = record {
                 end.sealed = Some(next_salt);
             }
-            self.record(record, file.name.seq, end.offset)
+            self.record(record, file.name, end.offset)
                 .map_err(|what| damaged(data_dir, file.name, end.offset, &what))?;
             end.offset = next;
             self.records += 1;
@@ -328,15 +342,27 @@ impl Replay {
         Ok(end)
     }
 
-    fn record(&mut self, record: Record<'_>, seq: u64, offset: u64) -> Result<(), String> {
+    fn record(
+        &mut self,
+        record: Record<'_>,
+        segment: SegmentName,
+        offset: u64,
+    ) -> Result<(), String> {
         match record {
             Record::Entry {
                 position,
                 kind,
                 bytes,
             } => {
-                self.entry(position, kind, bytes)?;
-                self.index.put(position.index, seq, offset);
+                if let Some(why) = self.entry(position, kind, bytes)? {
+                    self.unknown.push(Unknown {
+                        position,
+                        segment,
+                        offset,
+                        why,
+                    });
+                }
+                self.index.put(position.index, segment.seq, offset);
             }
             Record::HardState(hard_state) => {
                 if hard_state.term < self.log.hard_state.term {
@@ -365,6 +391,7 @@ impl Replay {
                 self.log.shape = Shape::after(position);
                 self.index.reset(position.index);
                 self.changes.clear();
+                self.unknown.clear();
             }
             Record::Sealed { last, .. } if last != self.log.shape.last() => {
                 return Err(format!(
@@ -378,7 +405,13 @@ impl Replay {
         Ok(())
     }
 
-    fn entry(&mut self, position: Position, kind: u8, bytes: &[u8]) -> Result<(), String> {
+    /// Takes an entry. Returns why it cannot be applied, if it cannot.
+    fn entry(
+        &mut self,
+        position: Position,
+        kind: u8,
+        bytes: &[u8],
+    ) -> Result<Option<String>, String> {
         let index = position.index;
         if !self.log.shape.admits(index) {
             let last = self.log.shape.last().index.0;
@@ -391,13 +424,24 @@ impl Replay {
         {
             self.changes.pop();
         }
-        // Commands are the bulk of the log. They are decoded only when somebody reads them.
-        if kind != self.command && kind != self.noop {
-            let payload = Payload::decode(kind, bytes).map_err(|error| error.to_string())?;
-            self.changes.push(Entry { position, payload });
+        while (self.unknown.last()).is_some_and(|unknown| unknown.position.index >= index) {
+            self.unknown.pop();
         }
         self.log.shape.put(position);
-        Ok(())
+        // Commands are the bulk of the log. They are decoded only when somebody reads them.
+        if kind == self.command {
+            return Ok((self.is_unknown)(bytes));
+        }
+        if kind == self.noop {
+            return Ok(None);
+        }
+        let payload = Payload::decode(kind, bytes).map_err(|error| error.to_string())?;
+        let unknown = match &payload {
+            Payload::Change(change) => (self.is_unknown)(&change.context),
+            Payload::Command(_) | Payload::Noop => None,
+        };
+        self.changes.push(Entry { position, payload });
+        Ok(unknown)
     }
 
     /// Checks that the next file, which has records, continues this one.
@@ -559,6 +603,7 @@ impl Replay {
             index: self.index,
             used: self.used,
             changes: self.changes,
+            unknown: self.unknown,
             ends: self.ends,
             active,
             end,

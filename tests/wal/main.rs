@@ -10,3 +10,4 @@ mod simulation;
 mod snapshots;
 mod support;
 mod transcripts;
+mod unknown;
