@@ -336,11 +336,13 @@ struct NoRoom {
 }
 
 /// What the disk must do. Jobs are done in order.
-pub enum DiskJob {
+///
+/// The module [`crate::storage`] replaces the engine's batches `B` and installations `I` by its own.
+pub enum DiskJob<B = Batch, I = SnapshotMetadata> {
     /// Store the batch, then send the messages. Several waiting jobs may share one sync.
     Save {
         /// May be empty: then the messages wait for the batches before it.
-        batch: Batch,
+        batch: B,
         /// Messages that are true only when the batch is on disk.
         then: Vec<(NodeId, PeerMessage)>,
         /// Bytes of the disk that the next snapshot may need. The log must not use them.
@@ -352,7 +354,7 @@ pub enum DiskJob {
     Read {
         /// The first index, at least 1.
         from: LogIndex,
-        /// The last index.
+        /// The last index. The core requests again what is not read at once.
         to: LogIndex,
     },
     /// Write a snapshot of this state in parallel to all other jobs.
@@ -360,7 +362,7 @@ pub enum DiskJob {
     /// The snapshot is durable, and the core no longer uses the log before it: delete files.
     Compact(SnapshotMetadata),
     /// Make the received snapshot the newest one, and sync. Only after that, delete the log.
-    Install(SnapshotMetadata),
+    Install(I),
 }
 
 /// A new version of what readers see.

@@ -1189,3 +1189,18 @@ fn requests_are_taken_between_two_expiries() {
     }
     assert!(expiries > KEYS / EXPIRED_AT_ONCE, "in {expiries} entries");
 }
+
+#[test]
+fn entries_of_a_batch_replace_those_from_the_first_on() {
+    let mut batch = Batch::default();
+    batch.add(vec![noop(1, 5), noop(1, 6), noop(1, 7)]);
+    batch.add(Vec::new());
+    batch.add(vec![noop(2, 6)]);
+    batch.add(vec![noop(2, 7), noop(2, 8)]);
+    let shown: Vec<String> = (batch.entries.iter())
+        .map(|entry| entry.position.to_string())
+        .collect();
+    assert_eq!(shown, ["5@1", "6@2", "7@2", "8@2"]);
+    batch.add(vec![noop(3, 4)]);
+    assert_eq!(batch.entries, [noop(3, 4)]);
+}

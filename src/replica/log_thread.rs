@@ -25,8 +25,8 @@ const READ_BYTES: usize = 256 << 10;
 pub struct Wiring<D: Disk> {
     /// Only this thread writes and syncs it.
     pub wal: Wal<D>,
-    /// Jobs from the raft thread. This thread ends when the sender is dropped.
-    pub jobs: Receiver<Job>,
+    /// From the raft thread. This thread ends when the sender is dropped.
+    pub jobs: Receiver<LogInput>,
     /// Reports to the raft thread. Unbounded, so that the disk never waits for that thread.
     pub reports: Sender<DiskReport>,
     /// Snapshot files begun here, which the snapshot thread fills.
@@ -35,10 +35,18 @@ pub struct Wiring<D: Disk> {
     pub peers: Arc<dyn Peers>,
 }
 
+/// What the raft thread hands to this thread.
+pub enum LogInput {
+    /// Jobs are done in order.
+    Job(Job),
+    /// Write the last record, which declares everything before it durable, and end.
+    Close,
+}
+
 /// The thread's state.
 pub struct LogThread<D: Disk> {
     log: LogJobs<D>,
-    jobs: Receiver<Job>,
+    jobs: Receiver<LogInput>,
     out: Out<D>,
 }
 
@@ -79,21 +87,23 @@ impl<D: Disk> LogThread<D> {
         }
     }
 
-    /// Does jobs until [`Job::Close`], or until the raft thread has ended.
+    /// Does jobs until [`LogInput::Close`], or until the raft thread has ended.
     pub fn run(mut self) {
-        while let Some(job) = self.next_job() {
-            if matches!(job, Job::Close) {
-                return or_end(self.log.close(&mut self.out));
+        while let Some(input) = self.next() {
+            match input {
+                LogInput::Job(job) => {
+                    or_end(self.log.take(job, !self.jobs.is_empty(), &mut self.out));
+                }
+                LogInput::Close => return or_end(self.log.close(&mut self.out)),
             }
-            or_end(self.log.take(job, !self.jobs.is_empty(), &mut self.out));
         }
     }
 
     /// Waits for a job; meanwhile tries a full disk again. `None` if the raft thread has ended.
-    fn next_job(&mut self) -> Option<Job> {
+    fn next(&mut self) -> Option<LogInput> {
         while self.log.is_waiting() {
             match self.jobs.recv_timeout(FULL_RETRY) {
-                Ok(job) => return Some(job),
+                Ok(input) => return Some(input),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => or_end(self.log.store(&mut self.out)),
             }
@@ -115,6 +125,7 @@ mod tests {
     use crate::engine::DiskReport as Report;
     use crate::raft::{Entry, LogIndex, Membership, Payload, Position, SnapshotMetadata, Term};
     use crate::replica::peers::NoPeers;
+    use crate::storage::jobs::Installation;
     use crate::wal::{Batch, DataDir, FaultyDisk, Options, recover};
     use crossbeam_channel::unbounded;
 
@@ -164,12 +175,12 @@ mod tests {
         let save = |batch| {
             let then = Vec::new();
             let reserve = 0;
-            jobs.send(Job::Save {
+            let job = Job::Save {
                 batch,
                 then,
                 reserve,
-            })
-            .expect("it runs");
+            };
+            jobs.send(LogInput::Job(job)).expect("it runs");
         };
         let report = || {
             let next = reported.recv_timeout(PATIENCE);
@@ -189,8 +200,8 @@ mod tests {
         save(entries(3..=6, 60_000));
         assert!(matches!(report(), Report::Full));
         let finish = Box::new(move || snapshot.finish());
-        jobs.send(Job::Install { metadata, finish })
-            .expect("it runs");
+        let install = Job::Install(Installation { metadata, finish });
+        jobs.send(LogInput::Job(install)).expect("it runs");
         // Until then the batch is tried again, and each attempt is reported.
         let next = std::iter::repeat_with(report).find(|report| !matches!(report, Report::Full));
         assert!(matches!(next, Some(Report::Installed(position)) if position == at(50)));
@@ -201,7 +212,7 @@ mod tests {
         disk.set_capacity(u64::MAX);
         save(entries(51..=52, 10));
         assert!(matches!(report(), Report::Stored(batches) if batches[0].last == Some(at(52))));
-        jobs.send(Job::Close).expect("it runs");
+        jobs.send(LogInput::Close).expect("it runs");
         thread.join().expect("it ends well");
     }
 }

@@ -33,7 +33,6 @@ use crate::engine::state::State;
 use crate::engine::{Engine, REQUESTS_MAX, entry};
 use crate::raft::{Core, LogIndex, NodeId, Term};
 use crate::storage::clock::Clock;
-use crate::storage::jobs::Job;
 use crate::threads;
 use crate::tree::Command;
 use crate::wal::{Disk, Wal};
@@ -229,7 +228,7 @@ impl<O: Outbox> Replica<O> {
         let ended = Arc::new(AtomicBool::new(false));
         let backlog = Arc::new(Backlog::default());
         let (stop, stopping) = bounded(1);
-        let (jobs, to_do) = unbounded::<Job>();
+        let (jobs, to_do) = unbounded();
         let (reports, reported) = unbounded();
         let (begun, to_write) = unbounded();
         let status = Arc::new(Status::new(

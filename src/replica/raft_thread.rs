@@ -13,18 +13,18 @@
 //! It ends when the engine has stopped, or when all senders are dropped.
 
 use super::clock::SharedEstimate;
+use super::log_thread::LogInput;
 use super::peers::{FromPeers, Peers, Received};
 use super::status::Status;
 use super::{Backlog, Caller, closed_for_now};
 use crate::engine::request::{Failure, Outcome, Reply, Request};
 use crate::engine::{
-    Batch, DiskJob, DiskReport, Effects, Engine, Event, Incoming, Note, PeerEvent, Publication,
+    DiskJob, DiskReport, Effects, Engine, Event, Incoming, Note, PeerEvent, Publication,
     REQUESTS_MAX,
 };
 use crate::raft::Position;
 use crate::storage::clock::Clock;
-use crate::storage::jobs::Job;
-use crate::wal::{self, WalError};
+use crate::storage::jobs::{self, Finish};
 use crate::watch::{Outbox, View, Views};
 use crossbeam_channel::{Receiver, Sender, select};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub struct Wiring<O> {
     pub backlog: Arc<Backlog>,
     pub stop: Receiver<()>,
     pub reports: Receiver<DiskReport>,
-    pub jobs: Sender<Job>,
+    pub jobs: Sender<LogInput>,
     pub peers: Arc<dyn Peers>,
     /// Gets one notification when this member was removed.
     pub removed: Sender<()>,
@@ -66,7 +66,7 @@ pub struct RaftThread<O> {
 }
 
 struct Installing {
-    finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
+    finish: Finish,
     installed: Sender<Position>,
 }
 
@@ -117,7 +117,7 @@ impl<O: Outbox> RaftThread<O> {
             super::fail(request, Failure::Stopped, &mut self.outbox);
         }
         self.outbox.flush();
-        self.send_job(Job::Close);
+        self.send_to_wal(LogInput::Close);
     }
 
     fn wait(&self) -> Woken<O> {
@@ -306,45 +306,14 @@ impl<O: Outbox> RaftThread<O> {
     }
 
     fn perform_disk(&mut self, job: DiskJob) {
-        let job = match job {
-            DiskJob::Save {
-                batch,
-                then,
-                reserve,
-            } => {
-                let batch = self.wal_batch(batch);
-                Job::Save {
-                    batch,
-                    then,
-                    reserve,
-                }
-            }
-            DiskJob::Reserve(bytes) => Job::Reserve(bytes),
-            DiskJob::Read { from, to } => Job::Read { from, to },
-            DiskJob::Snapshot(task) => Job::Snapshot(task),
-            DiskJob::Compact(metadata) => Job::Compact(metadata),
-            DiskJob::Install(metadata) => {
-                let Some(installing) = &mut self.installing else {
-                    unreachable!("{metadata:?} is installed, and nothing was received")
-                };
-                let finish = std::mem::replace(&mut installing.finish, Box::new(|| Ok(())));
-                Job::Install { metadata, finish }
-            }
-        };
-        self.send_job(job);
-    }
-
-    fn wal_batch(&self, batch: Batch) -> wal::Batch {
-        let clock = batch.noted.map(|(cluster, since_boot)| wal::Clock {
-            boot_id: self.boot_id,
-            boottime_ns: since_boot.0,
-            cluster_ns: cluster.0,
+        let installing = &mut self.installing;
+        let job = jobs::job(job, self.boot_id, || {
+            let Some(installing) = installing else {
+                unreachable!("a snapshot is installed, and nothing was received")
+            };
+            std::mem::replace(&mut installing.finish, Box::new(|| Ok(())))
         });
-        wal::Batch {
-            hard_state: batch.hard_state,
-            entries: batch.entries,
-            clock,
-        }
+        self.send_to_wal(LogInput::Job(job));
     }
 
     fn publish(&self, publication: Publication) {
@@ -377,8 +346,8 @@ impl<O: Outbox> RaftThread<O> {
     }
 
     /// Sending fails only if the WAL thread has ended, and then the process is about to end.
-    fn send_job(&self, job: Job) {
-        let _ = self.wiring.jobs.send(job);
+    fn send_to_wal(&self, input: LogInput) {
+        let _ = self.wiring.jobs.send(input);
     }
 }
 

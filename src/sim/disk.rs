@@ -118,7 +118,7 @@ fn replaces_from(job: &Job) -> Option<LogIndex> {
     match job {
         Job::Save { batch, .. } => batch.entries.first().map(|entry| entry.position.index),
         // A log that conflicts with a complete snapshot is dropped as a whole.
-        Job::Install { .. } => Some(LogIndex(0)),
+        Job::Install(_) => Some(LogIndex(0)),
         _ => None,
     }
 }
@@ -131,7 +131,7 @@ impl Cluster {
         let Some(job) = life.jobs.front().filter(|_| !life.disk_is_busy) else {
             return;
         };
-        let writes = matches!(job, Job::Save { .. } | Job::Install { .. });
+        let writes = matches!(job, Job::Save { .. } | Job::Install(_));
         life.disk_is_busy = true;
         let mut takes = match writes {
             true => self.random.within(self.profile.sync),

@@ -16,11 +16,10 @@ use super::trace::Happening;
 use crate::engine::peer_message::PeerMessage;
 use crate::engine::request::{Effect, Failure, Outcome, Reply, Request};
 use crate::engine::time::Monotonic;
-use crate::engine::{Batch, DiskJob, Effects, Event, Note, Publication};
+use crate::engine::{DiskJob, Effects, Event, Note, Publication};
 use crate::raft::NodeId;
 use crate::storage::clock::Clock;
-use crate::storage::jobs::Job;
-use crate::wal;
+use crate::storage::jobs;
 use crate::watch::View;
 use core::time::Duration;
 
@@ -162,28 +161,12 @@ impl Cluster {
     fn order_job(&mut self, id: NodeId, job: DiskJob) {
         let boot_id = self.nodes[&id].machine.at(self.now).boot_id();
         let Some(life) = self.life(id) else { return };
-        let job = match job {
-            DiskJob::Save {
-                batch,
-                then,
-                reserve,
-            } => Job::Save {
-                batch: wal_batch(batch, boot_id),
-                then,
-                reserve,
-            },
-            DiskJob::Reserve(bytes) => Job::Reserve(bytes),
-            DiskJob::Read { from, to } => Job::Read { from, to },
-            DiskJob::Snapshot(task) => Job::Snapshot(task),
-            DiskJob::Compact(metadata) => Job::Compact(metadata),
-            DiskJob::Install(metadata) => {
-                let incoming = life.incoming.as_mut();
-                let writer = incoming.and_then(|incoming| incoming.writer.take());
-                let writer = writer.expect("only a received snapshot is installed");
-                let finish = Box::new(|| writer.finish());
-                Job::Install { metadata, finish }
-            }
-        };
+        let incoming = life.incoming.as_mut();
+        let job = jobs::job(job, boot_id, || {
+            let writer = incoming.and_then(|incoming| incoming.writer.take());
+            let writer = writer.expect("only a received snapshot is installed");
+            Box::new(|| writer.finish())
+        });
         life.jobs.push_back(job);
     }
 
@@ -352,18 +335,5 @@ fn caller(request: &Request<u64>) -> Option<u64> {
         Request::Propose(proposal) | Request::Change(proposal) => proposal.caller,
         Request::Read(query) => Some(query.caller),
         Request::Copy(caller) | Request::Probe(caller) => Some(*caller),
-    }
-}
-
-fn wal_batch(batch: Batch, boot_id: [u8; 16]) -> wal::Batch {
-    let clock = batch.noted.map(|(cluster, since_boot)| wal::Clock {
-        boot_id,
-        boottime_ns: since_boot.0,
-        cluster_ns: cluster.0,
-    });
-    wal::Batch {
-        hard_state: batch.hard_state,
-        entries: batch.entries,
-        clock,
     }
 }

@@ -15,44 +15,58 @@ use super::snapshot::Begun;
 use crate::engine::peer_message::PeerMessage;
 use crate::engine::request::Task;
 use crate::engine::rules::{Rule, Rules};
-use crate::engine::{DiskReport as Report, Stored};
-use crate::raft::{AllRules, LogIndex, NodeId, SnapshotMetadata};
-use crate::wal::{Batch, Disk, Wal, WalError, WalErrorKind};
+use crate::engine::{DiskJob, DiskReport as Report, Stored};
+use crate::raft::{AllRules, NodeId, SnapshotMetadata};
+use crate::wal::{Batch, Clock, Disk, Wal, WalError, WalErrorKind};
 
-/// The raft thread's jobs. They are done in order.
-pub enum Job {
-    /// Store the batch, then send the messages.
-    Save {
-        /// Synced together with the batches of other waiting jobs.
-        batch: Batch,
-        /// Sent only after that sync ([`Todo::send_stored`](crate::raft::Todo::send_stored)).
-        then: Vec<(NodeId, PeerMessage)>,
-        /// Space to reserve for the next snapshot ([`Wal::set_reserve`]).
-        reserve: u64,
-    },
-    /// From now on reserve this much space, and at once try again the batches that did not fit.
-    Reserve(u64),
-    /// Read entries `[from, to]`.
-    Read {
-        /// The first index, at least 1.
-        from: LogIndex,
-        /// The last index. The core requests again what is not read at once.
-        to: LogIndex,
-    },
-    /// Begin a snapshot. The snapshot thread writes it.
-    Snapshot(Box<Task>),
-    /// The snapshot is durable, and the core no longer uses the log before it: delete files.
-    Compact(SnapshotMetadata),
-    /// Replace the log by a snapshot that another member has sent.
-    Install {
-        /// The snapshot's metadata.
-        metadata: SnapshotMetadata,
-        /// Makes it the newest snapshot and syncs (`replica::peers::Received::finish`). Only after that, the log is
-        /// deleted.
-        finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
-    },
-    /// Write the last record, which declares everything before it durable, and end.
-    Close,
+/// A job of the engine, with what it needs on this machine.
+pub type Job = DiskJob<Batch, Installation>;
+
+/// Replaces the log by a snapshot that another member has sent.
+pub struct Installation {
+    /// The snapshot's metadata.
+    pub metadata: SnapshotMetadata,
+    /// Makes it the newest snapshot and syncs (`replica::peers::Received::finish`). Only after that, the log is
+    /// deleted.
+    pub finish: Finish,
+}
+
+/// Makes a received snapshot the newest one.
+pub type Finish = Box<dyn FnOnce() -> Result<(), WalError> + Send>;
+
+/// Adds to a job of the engine the id of this boot, and for an installation how to finish the received snapshot.
+pub fn job(job: DiskJob, boot_id: [u8; 16], finish: impl FnOnce() -> Finish) -> Job {
+    match job {
+        DiskJob::Save {
+            batch,
+            then,
+            reserve,
+        } => {
+            let clock = batch.noted.map(|(cluster, since_boot)| Clock {
+                boot_id,
+                boottime_ns: since_boot.0,
+                cluster_ns: cluster.0,
+            });
+            let batch = Batch {
+                hard_state: batch.hard_state,
+                entries: batch.entries,
+                clock,
+            };
+            Job::Save {
+                batch,
+                then,
+                reserve,
+            }
+        }
+        DiskJob::Reserve(bytes) => Job::Reserve(bytes),
+        DiskJob::Read { from, to } => Job::Read { from, to },
+        DiskJob::Snapshot(task) => Job::Snapshot(task),
+        DiskJob::Compact(metadata) => Job::Compact(metadata),
+        DiskJob::Install(metadata) => {
+            let finish = finish();
+            Job::Install(Installation { metadata, finish })
+        }
+    }
 }
 
 /// Receives the results of the jobs.
@@ -70,7 +84,7 @@ pub trait Outlet<D: Disk> {
     fn batches_synced(&mut self, _batches: &[Batch]) {}
 
     /// The snapshot has replaced the log.
-    fn snapshot_installed(&mut self, _mark: &SnapshotMetadata) {}
+    fn snapshot_installed(&mut self, _metadata: &SnapshotMetadata) {}
 }
 
 /// Batches that are not synced yet, and the messages that wait for them.
@@ -138,7 +152,7 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
         !self.pending.is_empty()
     }
 
-    /// Does one job other than [`Job::Close`]. While `more_jobs` are waiting, batches are collected for a common sync.
+    /// Does one job. While `more_jobs` are waiting, batches are collected for a common sync.
     ///
     /// # Errors
     /// The process must end: nobody knows what is on disk.
@@ -247,7 +261,7 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
 
     fn do_other(&mut self, job: Job, outlet: &mut impl Outlet<D>) -> Result<(), WalError> {
         match job {
-            Job::Save { .. } | Job::Close => unreachable!("the caller does these"),
+            Job::Save { .. } => unreachable!("the caller does these"),
             Job::Read { from, to } => {
                 let entries = self.wal.reader().read(from, to, self.read_bytes)?;
                 outlet.report(Report::Read(entries));
@@ -270,7 +284,7 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
                 // The pending batches may fit now.
                 self.store(outlet)
             }
-            Job::Install { metadata, finish } => self.install(&metadata, finish, outlet),
+            Job::Install(installation) => self.install(installation, outlet),
         }
     }
 
@@ -278,8 +292,7 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
     /// next start finds either the old log or the snapshot.
     fn install(
         &mut self,
-        metadata: &SnapshotMetadata,
-        finish: Box<dyn FnOnce() -> Result<(), WalError> + Send>,
+        Installation { metadata, finish }: Installation,
         outlet: &mut impl Outlet<D>,
     ) -> Result<(), WalError> {
         self.pending.supersede();
@@ -287,18 +300,18 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
         if !self.rules.keeps(Rule::InstallBeforeReport) {
             outlet.report(report);
             finish()?;
-            self.wal.compact(metadata)?;
-            outlet.snapshot_installed(metadata);
+            self.wal.compact(&metadata)?;
+            outlet.snapshot_installed(&metadata);
             return self.store(outlet);
         }
         if !self.rules.keeps(Rule::SnapshotBeforeCut) {
-            self.wal.compact(metadata)?;
+            self.wal.compact(&metadata)?;
             finish()?;
         } else {
             finish()?;
-            self.wal.compact(metadata)?;
+            self.wal.compact(&metadata)?;
         }
-        outlet.snapshot_installed(metadata);
+        outlet.snapshot_installed(&metadata);
         outlet.report(report);
         self.store(outlet)
     }

@@ -11,6 +11,7 @@ use crate::http1;
 use crate::raft::{self, Core, LogIndex, Membership, NodeId, SnapshotMetadata, Start, Term};
 use crate::replica::clock::SystemClock;
 use crate::replica::{Done, Waiter};
+use crate::storage::jobs::Job;
 use crate::tree::{Applied, ClusterTime};
 use crossbeam_channel::{TryRecvError, bounded, unbounded};
 use std::sync::Mutex;
@@ -22,7 +23,7 @@ const TWO: NodeId = NodeId(2);
 #[derive(Clone)]
 struct Recorder {
     calls: Arc<Mutex<Vec<String>>>,
-    jobs: Receiver<Job>,
+    jobs: Receiver<LogInput>,
     view: Arc<View>,
 }
 
@@ -272,10 +273,10 @@ fn received(index: u64) -> (FromPeers, Arc<AtomicBool>, Receiver<Position>) {
     (FromPeers::Snapshot(Box::new(received)), done, waits)
 }
 
-fn install_job(bench: &Bench) -> Box<dyn FnOnce() -> Result<(), WalError> + Send> {
+fn install_job(bench: &Bench) -> Finish {
     let mut jobs = bench.recorder.jobs.try_iter();
     let install = jobs.find_map(|job| match job {
-        Job::Install { finish, .. } => Some(finish),
+        LogInput::Job(Job::Install(installation)) => Some(installation.finish),
         _ => None,
     });
     install.expect("the snapshot is installed")

@@ -1,7 +1,7 @@
 //! The order of jobs, what shares a sync, and when a batch that did not fit is tried again.
 
 use super::*;
-use crate::raft::{Entry, HardState, Membership, Payload, Position, Term};
+use crate::raft::{Entry, HardState, LogIndex, Membership, Payload, Position, Term};
 use crate::wal::{DataDir, FaultyDisk, Options, recover};
 use std::path::Path;
 
@@ -68,7 +68,7 @@ fn a_snapshot_supersedes_entries_and_not_the_newest_hard_state() {
         membership: Membership::default(),
     };
     let finish = Box::new(|| Ok(()));
-    let done = jobs.install(&metadata, finish, &mut out);
+    let done = jobs.install(Installation { metadata, finish }, &mut out);
     done.expect("there is room");
     let [Report::Installed(_), Report::Stored(batches)] = &out.0[..] else {
         panic!(
