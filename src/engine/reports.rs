@@ -61,7 +61,7 @@ impl<T, R: Rules> Engine<T, R> {
                 self.input(Input::Stored { position });
             }
             if let Some(hard_state) = *hard_state {
-                self.input(Input::BallotStored { hard_state });
+                self.input(Input::HardStateStored { hard_state });
             }
         }
     }

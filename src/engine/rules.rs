@@ -118,7 +118,7 @@ listed! {
     // The WAL thread.
 
     /// A batch that contains only a hard state is synced.
-    BallotIsSynced,
+    HardStateIsSynced,
     /// Messages that depend on a batch are sent after its sync (etcd #14370).
     SyncBeforeSend,
     /// A batch is reported after its sync.

@@ -104,14 +104,14 @@ pub enum Input {
         commands: Vec<Arc<[u8]>>,
     },
     /// Everything that `install` and `append` requested up to here is on disk. The driver sends these reports and
-    /// `BallotStored` in the order of the requests. One report may cover several requests. If a hard state and entries
+    /// `HardStateStored` in the order of the requests. One report may cover several requests. If a hard state and entries
     /// were stored together, the entries are reported first.
     Stored {
         /// With its term, so that a late report about entries that were replaced since is not counted for the new ones.
         position: Position,
     },
     /// The hard state that was requested is on disk.
-    BallotStored {
+    HardStateStored {
         /// As it was in [`Todo::hard_state`].
         hard_state: HardState,
     },
@@ -389,7 +389,7 @@ impl<R: Rules> Core<R> {
             Input::Message { from, message } => self.receive(from, message),
             Input::Propose { term, commands } => self.propose(term, commands),
             Input::Stored { position } => self.on_stored(position),
-            Input::BallotStored { hard_state } => self.on_hard_state_stored(hard_state),
+            Input::HardStateStored { hard_state } => self.on_hard_state_stored(hard_state),
             Input::Read { entries } => self.on_read(entries),
             Input::ReadIndex { id } => self.ask_read(id),
             Input::ProposeChange { change } => self.propose_change(change),

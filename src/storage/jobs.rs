@@ -233,7 +233,8 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
             self.pending.written += 1;
         }
         let has_entries = |batch: &Batch| !batch.entries.is_empty();
-        if !self.pending.batches.iter().any(has_entries) && !self.rules.keeps(Rule::BallotIsSynced)
+        if !self.pending.batches.iter().any(has_entries)
+            && !self.rules.keeps(Rule::HardStateIsSynced)
         {
             return Ok(());
         }

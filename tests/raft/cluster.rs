@@ -367,7 +367,7 @@ impl<R: Rules> Cluster<R> {
             .or(installed);
         self.send(id, batch.send);
         if let Some(hard_state) = batch.hard_state {
-            self.step(id, Input::BallotStored { hard_state })?;
+            self.step(id, Input::HardStateStored { hard_state })?;
         }
         if let Some(position) = stored {
             self.step(id, Input::Stored { position })?;

@@ -91,7 +91,7 @@ fn a_node_alone_leads_after_two_syncs_and_no_tick() {
         .refused;
     assert_eq!(refused, Some(Refusal::NotLeader { leader: None }));
 
-    let todo = core.step(Input::BallotStored { hard_state });
+    let todo = core.step(Input::HardStateStored { hard_state });
     assert!(core.is_leader() && todo.append.len() == 1);
     let commands: Vec<Arc<[u8]>> = vec![Arc::from(&b"a"[..]), Arc::from(&b"b"[..])];
     let todo = core.step(Input::Propose {
@@ -149,7 +149,7 @@ fn a_restart_with_a_long_log_applies_it_in_slices() {
     let mut core = core(settings, &[ONE], log, 1);
 
     let hard_state = core.step(Input::Start).hard_state.expect("it stands");
-    let todo = core.step(Input::BallotStored { hard_state });
+    let todo = core.step(Input::HardStateStored { hard_state });
     let noop = todo.append[0].position;
     let mut todo = core.step(Input::Stored { position: noop });
     assert_eq!(core.commit(), noop.index);
@@ -203,7 +203,7 @@ fn a_report_of_an_entry_that_went_and_came_back_is_not_believed_too_early() {
     );
 
     // The reports of the second write have another term. Those of the third one count.
-    let hard_state = |term| Input::BallotStored {
+    let hard_state = |term| Input::HardStateStored {
         hard_state: HardState {
             term: Term(term),
             vote: None,
@@ -354,7 +354,7 @@ fn a_term_counts_as_stored_once_its_hard_state_is() {
     let todo = core.step(message(TWO, 5, heartbeat));
     assert_eq!((core.term(), core.stored_term()), (Term(5), Term(3)));
     let hard_state = todo.hard_state.expect("a new term goes to the disk");
-    let _ = core.step(Input::BallotStored { hard_state });
+    let _ = core.step(Input::HardStateStored { hard_state });
     assert_eq!(core.stored_term(), Term(5));
 }
 

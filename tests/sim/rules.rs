@@ -100,7 +100,7 @@ const ENGINE_RULES: &[(Rule, u64, u64, &str)] = &[
     (Rule::EqualsStay, 73, 3, "scenario: SlowDisks"),
     (Rule::StopHandsOver, 7, 3, "scenario: Shutdown"),
     (Rule::StopFinishes, 94, 3, "scenario: Shutdown"),
-    (Rule::BallotIsSynced, 12, 3, "recovery: "),
+    (Rule::HardStateIsSynced, 12, 3, "recovery: "),
     (Rule::SyncBeforeSend, 0, 3, "said before stored"),
     (Rule::SyncBeforeReport, 0, 3, "reported before stored"),
     (Rule::FailedSyncIsFinal, 8, 3, "restarts without"),
