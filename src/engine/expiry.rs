@@ -21,10 +21,8 @@ pub(super) struct Expiry {
     pub ran: Monotonic,
     /// Maximum number of keys that the next entry expires.
     most: usize,
-    /// Whether the last entry reached its maximum, so that more keys may be due.
+    /// Whether the last entry is applied and reached its maximum, so that more keys may be due.
     is_cut: bool,
-    /// Whether an entry is proposed and not applied yet.
-    is_proposed: bool,
     /// When the last entry began to be applied, and how many keys it expired.
     measured: Option<(Monotonic, usize)>,
 }
@@ -35,14 +33,13 @@ impl Expiry {
             ran: now,
             most: EXPIRED_AT_ONCE / 4,
             is_cut: false,
-            is_proposed: false,
             measured: None,
         }
     }
 
     /// Whether another entry should be proposed at once.
     pub fn goes_on(&self) -> bool {
-        self.is_cut && !self.is_proposed
+        self.is_cut
     }
 
     /// Records that an entry is proposed, and returns how many keys it may expire.
@@ -54,19 +51,17 @@ impl Expiry {
         );
         self.ran = now;
         self.is_cut = false;
-        self.is_proposed = true;
         self.most
     }
 
     /// This member no longer leads, or has no keys to expire.
     pub fn rest(&mut self) {
         self.is_cut = false;
-        self.is_proposed = false;
     }
 
-    /// An entry is applied in this step.
+    /// An entry is applied in this step. Called only on the leader: other members wait for its entries, so they cannot
+    /// measure how long one takes.
     pub fn applied(&mut self, count: usize, is_cut: bool, now: Monotonic) {
-        self.is_proposed = false;
         self.is_cut = is_cut;
         self.measured = Some((now, count));
     }

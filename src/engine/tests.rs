@@ -1190,6 +1190,43 @@ fn requests_are_taken_between_two_expiries() {
     assert!(expiries > KEYS / EXPIRED_AT_ONCE, "in {expiries} entries");
 }
 
+/// A follower waits between the entries of its leader, so it cannot measure how long they take.
+#[test]
+fn a_leader_expires_as_many_keys_as_before_it_followed() {
+    const KEYS: u64 = 300;
+    let mut bench = Bench::new(&[]);
+    let now = bench.estimate();
+    let later = ClusterTime(now.0 + 2_000_000_000);
+    let write = |key| {
+        let mut command = Command::new(Action::Set, Key::new(format!("/k/{key}").as_bytes()));
+        command.ttl = Some(1);
+        stamped(entry::tree(&command), now)
+    };
+    let expire = stamped(entry::expire_some(KEYS as usize / 2), later);
+    let payloads = (0..KEYS).map(write).chain([expire]);
+    let entries = payloads.zip(1..).map(|(payload, index)| Entry {
+        payload,
+        ..noop(1, index)
+    });
+    bench.hear(TWO, 1, append(entries.collect(), KEYS + 1));
+    bench.store_all();
+    assert_eq!(bench.engine.core().commit(), LogIndex(KEYS + 1));
+    bench.tick_following(1, 3 * TICK);
+    bench.lead();
+    while bench.expiries() == 0 {
+        bench.tick_led(1);
+    }
+    let entries = bench.at_disk.iter().flat_map(|batch| &batch.entries);
+    let most = entries.filter_map(|entry| match &entry.payload {
+        Payload::Command(bytes) => match entry::decode(bytes) {
+            Ok((_, entry::Command::Expire(most))) => Some(most),
+            _ => None,
+        },
+        _ => None,
+    });
+    assert_eq!(most.collect::<Vec<_>>(), [EXPIRED_AT_ONCE / 4]);
+}
+
 #[test]
 fn entries_of_a_batch_replace_those_from_the_first_on() {
     let mut batch = Batch::default();

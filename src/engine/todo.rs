@@ -202,7 +202,10 @@ impl<T, R: Rules> Engine<T, R> {
             }
             Outcome::Tree(Err(error)) => self.applied(index, caller, Effect::Refused(error)),
             Outcome::Expired { all, is_cut } => {
-                self.expiry.applied(all.len(), is_cut, self.now.monotonic);
+                if self.keeps_time() {
+                    let now = self.now.monotonic;
+                    self.expiry.applied(all.len(), is_cut, now);
+                }
                 all.into_iter()
                     .for_each(|applied| self.applied(index, None, Effect::Event(applied)));
             }
