@@ -55,7 +55,7 @@ impl Identity {
             },
             |member| member.id,
         );
-        let founders = Members::new(ids::cluster(&ids).0, founders);
+        let founders = Members::new(ids::cluster(&ids), founders);
         Identity {
             version: VERSION,
             id,

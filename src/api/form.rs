@@ -3,9 +3,6 @@
 use super::content_type::is_form;
 use super::target::hex;
 
-/// Larger form bodies are refused.
-pub const FORM_BYTES_MAX: usize = 10 << 20;
-
 /// The names that any endpoint uses. Only their first values are stored, so memory and time do not depend on how many
 /// pairs a client sends.
 const NAMES: [&str; 15] = [
@@ -60,14 +57,14 @@ enum Value {
 pub enum Body<'a> {
     /// The body is not read for this method.
     Ignored,
-    /// The complete body: at most [`FORM_BYTES_MAX`].
+    /// The complete body: at most `Limits::body_bytes` of the HTTP server.
     Complete {
         /// The header as received. If it is absent or empty, the body is not a form and is not parsed.
         content_type: Option<&'a [u8]>,
         /// The body without transfer coding.
         bytes: &'a [u8],
     },
-    /// Longer than [`FORM_BYTES_MAX`]. That is an error if it is a form, and has no effect otherwise.
+    /// Longer than that. That is an error if it is a form, and has no effect otherwise.
     TooLarge {
         /// As in [`Body::Complete`]. An invalid content type is reported before the length.
         content_type: Option<&'a [u8]>,

@@ -209,7 +209,7 @@ impl Acceptor {
             match self.listeners[index].socket.accept() {
                 Ok((socket, remote)) => {
                     self.control.accepted.fetch_add(1, Ordering::Relaxed);
-                    self.hand_over(socket, remote, index);
+                    self.hand_over(socket, remote);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => self.listeners[index].ready = false,
@@ -225,7 +225,7 @@ impl Acceptor {
         true
     }
 
-    fn hand_over(&mut self, socket: TcpStream, remote: SocketAddr, listener: usize) {
+    fn hand_over(&mut self, socket: TcpStream, remote: SocketAddr) {
         let total = self.total(|gauges| &gauges.open);
         let scarcity = self.descriptors.scarcity(&socket);
         if total + self.connections_max / NEAR_CAP >= self.connections_max
@@ -255,7 +255,6 @@ impl Acceptor {
             let message = Message::Adopt {
                 socket,
                 remote,
-                listener,
                 reserved,
             };
             self.outbox.add(inbox, message);
@@ -426,11 +425,11 @@ mod tests {
             let mut messages = Vec::new();
             inbox.take(&mut messages);
             came.extend(messages.into_iter().map(|message| match message {
-                Message::Adopt { listener, .. } => listener,
-                _ => usize::MAX,
+                Message::Adopt { socket, .. } => socket.local_addr().ok(),
+                _ => None,
             }));
         }
-        let place = came.iter().position(|listener| *listener == 1);
+        let place = came.iter().position(|address| *address == Some(empty));
         assert_eq!(place, Some(BATCH), "after one batch of the crowd");
     }
 }

@@ -5,8 +5,9 @@ use super::head::Head;
 use super::inbox::Address;
 use super::output::{Exchange, Output};
 use super::reply::{Outcome, Reply};
-use super::request::{BodyState, Client, Request, Work};
+use super::request::{BodyState, Request, Work};
 use std::cell::RefCell;
+use std::net::SocketAddr;
 
 /// One call of the handler.
 pub(super) struct Call<'a> {
@@ -45,7 +46,7 @@ impl<'a> Call<'a> {
 
     pub fn make(
         self,
-        client: &Client,
+        remote: SocketAddr,
         slot: u32,
         output: &mut Output,
         tools: &mut Tools,
@@ -64,7 +65,7 @@ impl<'a> Call<'a> {
             head,
             body,
             body_state,
-            client,
+            remote,
             work: RefCell::new(work),
         };
         let mut outcome = Outcome::Silent;

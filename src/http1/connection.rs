@@ -41,7 +41,7 @@ use super::incoming::Incoming;
 use super::input::Input;
 use super::output::{Exchange, Output};
 use super::reply::{Gone, Then};
-use super::request::{Client, Work};
+use super::request::Work;
 use super::stream_budget::Chunk;
 use clock::Clock;
 use mio::net::TcpStream;
@@ -127,7 +127,7 @@ impl Turn {
 /// A connection. Its worker owns it.
 pub(super) struct Connection {
     socket: TcpStream,
-    client: Client,
+    remote: SocketAddr,
     slot: u32,
     /// The address of the response that is awaited ([`Address::turn`]), or 0.
     turn: u64,
@@ -169,16 +169,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub fn new(
-        socket: TcpStream,
-        remote: SocketAddr,
-        listener: usize,
-        slot: u32,
-        reserved: bool,
-    ) -> Connection {
+    pub fn new(socket: TcpStream, remote: SocketAddr, slot: u32, reserved: bool) -> Connection {
         Connection {
             socket,
-            client: Client { remote, listener },
+            remote,
             slot,
             turn: 0,
             state: State::Open,

@@ -42,7 +42,6 @@ pub(super) enum Message {
     Adopt {
         socket: TcpStream,
         remote: SocketAddr,
-        listener: usize,
         /// Whether it belongs to the reserve.
         reserved: bool,
     },

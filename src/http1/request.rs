@@ -4,7 +4,6 @@ use super::head::Head;
 use std::any::Any;
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use tiny_http::Method;
 
 /// Whether a request has its complete body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +21,8 @@ pub struct Request<'a> {
     pub(super) head: &'a Head<'a, 'a>,
     pub(super) body: &'a [u8],
     pub(super) body_state: BodyState,
-    pub(super) client: &'a Client,
+    pub(super) remote: SocketAddr,
     pub(super) work: RefCell<Option<Work>>,
-}
-
-/// What is known of the client of a connection.
-#[derive(Debug)]
-pub(super) struct Client {
-    pub remote: SocketAddr,
-    /// The index of the listener that accepted the connection.
-    pub listener: usize,
 }
 
 /// The handler's work so far, for a request that takes several turns.
@@ -41,21 +32,6 @@ impl<'a> Request<'a> {
     /// The method as received. Methods are case sensitive.
     pub fn method(&self) -> &'a str {
         self.head.method
-    }
-
-    /// The method as a tiny_http type.
-    pub fn method_kind(&self) -> Method {
-        self.head.method.parse().expect("every token is a method")
-    }
-
-    /// Whether the response's body is left out.
-    pub fn is_head(&self) -> bool {
-        self.head.method == "HEAD"
-    }
-
-    /// The target as received: `/path?query`, `http://authority/path?query`, `*`, or the target of `CONNECT`.
-    pub fn target(&self) -> &'a [u8] {
-        self.head.target
     }
 
     /// The target's path, with its escapes: `*` stays `*`; for an absolute target, the part after the authority (`/` if
@@ -86,14 +62,6 @@ impl<'a> Request<'a> {
             .map(|header| header.value)
     }
 
-    /// All headers in the order received.
-    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        self.head
-            .headers
-            .iter()
-            .map(|header| (header.name, header.value))
-    }
-
     /// The body without its framing. Empty if it is too large.
     pub fn body(&self) -> &'a [u8] {
         self.body
@@ -110,19 +78,9 @@ impl<'a> Request<'a> {
         self.work.take()
     }
 
-    /// The minor version of HTTP/1: 0 or 1.
-    pub fn minor_version(&self) -> u8 {
-        self.head.minor
-    }
-
     /// The client's address.
     pub fn remote(&self) -> SocketAddr {
-        self.client.remote
-    }
-
-    /// The index of the listener, as given to [`HttpServer::open`](super::HttpServer::open), that accepted the connection.
-    pub fn listener(&self) -> usize {
-        self.client.listener
+        self.remote
     }
 }
 

@@ -158,9 +158,8 @@ impl Worker {
             Message::Adopt {
                 socket,
                 remote,
-                listener,
                 reserved,
-            } => self.adopt(socket, remote, listener, reserved),
+            } => self.adopt(socket, remote, reserved),
             Message::Answer { to, .. }
             | Message::Resume { to, .. }
             | Message::Chunk { to, .. }
@@ -304,13 +303,7 @@ impl Worker {
         }
     }
 
-    fn adopt(
-        &mut self,
-        mut socket: TcpStream,
-        remote: SocketAddr,
-        listener: usize,
-        reserved: bool,
-    ) {
+    fn adopt(&mut self, mut socket: TcpStream, remote: SocketAddr, reserved: bool) {
         let slots = &mut self.connections.slots;
         let slot = self.connections.free.pop().unwrap_or_else(|| {
             slots.push(None);
@@ -329,7 +322,7 @@ impl Worker {
             self.uncount(reserved);
             return;
         }
-        let connection = Connection::new(socket, remote, listener, slot, reserved);
+        let connection = Connection::new(socket, remote, slot, reserved);
         self.connections.slots[slot as usize] = Some(Box::new(connection));
         // Sets the deadline for a client that never sends anything. If it has sent bytes, an event follows.
         self.look(slot, Connection::run);
@@ -501,7 +494,7 @@ mod tests {
         let near = socket2::SockRef::from(&client);
         near.set_send_buffer_size(2 << 20).expect("set");
         worker.gauges.open.fetch_add(1, Ordering::Relaxed);
-        worker.adopt(TcpStream::from_std(socket), remote, 0, false);
+        worker.adopt(TcpStream::from_std(socket), remote, false);
         client
     }
 

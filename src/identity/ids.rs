@@ -9,10 +9,6 @@
 use crate::raft::NodeId;
 use crate::urls::Url;
 
-/// The id of a cluster, shown in hex as `X-Etcd-Cluster-Id`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterId(pub u64);
-
 /// The id of a member that belongs to the cluster from its first start on.
 pub fn founder(peer_urls: &[Url], cluster_token: &str) -> NodeId {
     NodeId(hash_urls(peer_urls, cluster_token))
@@ -24,11 +20,11 @@ pub fn latecomer(peer_urls: &[Url], unix_seconds: u64) -> NodeId {
 }
 
 /// The id of the cluster founded by these members, in any order.
-pub fn cluster(founders: &[NodeId]) -> ClusterId {
+pub fn cluster(founders: &[NodeId]) -> u64 {
     let mut ids: Vec<u64> = founders.iter().map(|id| id.0).collect();
     ids.sort_unstable();
     let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_be_bytes()).collect();
-    ClusterId(first_eight(&bytes))
+    first_eight(&bytes)
 }
 
 /// An id in the form in which it is shown.
@@ -104,9 +100,9 @@ mod tests {
             0x2f61_022d_9b2d_8d6f,
         ]
         .map(NodeId);
-        assert_eq!(hex(cluster(&founders).0), "7dd4bd04f5146e69");
+        assert_eq!(hex(cluster(&founders)), "7dd4bd04f5146e69");
         let alone = [NodeId(0x8e9e_05c5_2164_694d)];
-        assert_eq!(hex(cluster(&alone).0), "cdf818194e3a8c32");
+        assert_eq!(hex(cluster(&alone)), "cdf818194e3a8c32");
     }
 
     #[test]

@@ -43,8 +43,6 @@ pub struct Inspected {
     pub segments: Vec<InspectedSegment>,
     /// Number of records in them.
     pub records: u64,
-    /// The clock readings of the last write.
-    pub clock: Option<wal::Clock>,
     /// The warnings that a start would log about its repairs.
     pub warnings: Vec<String>,
     /// Files that a start would remove.
@@ -195,7 +193,6 @@ fn read_on<D: Disk>(
         last: seen.last,
         segments: seen.segments,
         records: seen.records,
-        clock: seen.clock,
         warnings: seen.warnings,
         leftovers: seen.leftovers,
         state,

@@ -53,16 +53,6 @@ impl Listeners {
             .map(|(at, socket)| socket.listen().map_err(|error| taken(at, &error)))
             .collect()
     }
-
-    pub fn client_addresses(&self) -> Vec<SocketAddr> {
-        self.clients
-            .iter()
-            .filter_map(|listener| match listener {
-                Listener::Tcp(socket) => socket.local_addr().ok(),
-                Listener::Unix(_) => None,
-            })
-            .collect()
-    }
 }
 
 fn open(

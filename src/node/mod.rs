@@ -55,7 +55,6 @@ use crate::wal::{self, RealDisk, WalStats};
 use crate::watch::View;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use listeners::Listeners;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -88,7 +87,6 @@ pub struct Node {
     http_server: HttpServer,
     peer_server: HttpServer,
     engine: Engine,
-    client_addresses: Vec<SocketAddr>,
     client_urls: Vec<String>,
     metrics_server: Option<HttpServer>,
     /// Removed last.
@@ -161,7 +159,6 @@ impl Node {
         };
         first_lines::log(config, &listeners.clients, &peers, &stored);
         let published = stored.identity.published(config);
-        let client_addresses = listeners.client_addresses();
         let client_urls = listeners.clients.iter().map(Listener::url).collect();
         let engine = Engine::start(config, stored)?;
         let api = engine.api(config);
@@ -191,13 +188,7 @@ impl Node {
             _socket_files: listeners.files,
             peer_server,
             engine,
-            client_addresses,
         })
-    }
-
-    /// The addresses for clients. If the flags contain port 0, the port that the system has chosen.
-    pub fn client_addresses(&self) -> &[SocketAddr] {
-        &self.client_addresses
     }
 
     /// The same as URLs, including Unix sockets.

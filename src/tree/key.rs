@@ -77,14 +77,6 @@ impl Key {
         &self.0[self.last_slash() + 1..]
     }
 
-    /// The path without its last name. The root's parent is the root.
-    pub fn parent(&self) -> Key {
-        match self.last_slash() {
-            0 => Key::root(),
-            end => Key(Bytes::from(&self.0[..end])),
-        }
-    }
-
     /// The path of the child `name`, which must be a clean name.
     pub fn child(&self, name: &[u8]) -> Key {
         let stem = if self.is_root() { 0 } else { self.0.len() };
@@ -203,9 +195,6 @@ mod tests {
     #[test]
     fn family() {
         let key = |path: &str| Key::new(path.as_bytes());
-        assert_eq!(key("/a/b").parent(), key("/a"));
-        assert_eq!(key("/a").parent(), Key::root());
-        assert_eq!(Key::root().parent(), Key::root());
         assert_eq!(key("/a/b").name(), b"b");
         assert_eq!(Key::root().name(), b"");
         assert_eq!(Key::root().child(b"a"), key("/a"));

@@ -68,7 +68,7 @@ impl Connection {
         let work = self.work.take();
         let call = Call::new(&head, body, body_state, work, self.reserved, tools);
         self.exchange = call.exchange;
-        let outcome = call.make(&self.client, self.slot, &mut self.output, tools);
+        let outcome = call.make(self.remote, self.slot, &mut self.output, tools);
         self.called(outcome, used, tools)
     }
 
@@ -77,7 +77,7 @@ impl Connection {
             head,
             body: &[],
             body_state: BodyState::Complete,
-            client: &self.client,
+            remote: self.remote,
             work: RefCell::default(),
         })
     }
@@ -173,7 +173,7 @@ impl Connection {
         let work = self.work.take();
         let call = Call::new(&head, body, state, work, self.reserved, tools);
         self.exchange = call.exchange;
-        let outcome = call.make(&self.client, self.slot, &mut self.output, tools);
+        let outcome = call.make(self.remote, self.slot, &mut self.output, tools);
         self.called(outcome, end, tools)
     }
 

@@ -146,7 +146,7 @@ impl Connection {
             let (chunks, bytes) = self.output.backlog();
             format!(
                 "its client {} has not read {chunks} events of {bytes} bytes, and all streams may hold {} bytes",
-                self.client.remote, tools.limits.streams_bytes
+                self.remote, tools.limits.streams_bytes
             )
         })
     }
