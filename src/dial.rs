@@ -8,10 +8,14 @@
 //! pages would answer in their place. Callers that need a proxy use [`by_proxy`].
 
 mod proxied;
+mod secure;
 
 pub use proxied::by_proxy;
+pub use secure::Tls;
+#[cfg(feature = "tls")]
+pub use secure::{Configs, HandshakeError, error_of};
 
-use crate::urls::Url;
+use crate::urls::{Scheme, Url};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -20,7 +24,7 @@ use ureq::Agent;
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::Uri;
 use ureq::typestate::AgentScope;
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, LazyBuffers, NextTimeout, Transport,
 };
@@ -41,24 +45,28 @@ pub fn is_special(url: &Url) -> bool {
     url.socket_path().is_some() || url.host().contains('%')
 }
 
+/// An agent for every URL that is not [special](is_special).
+pub fn plain_agent(config: Config, tls: &Tls) -> Agent {
+    let connector = DefaultConnector::default().chain(tls.clone());
+    Agent::with_parts(config, connector, DefaultResolver::default())
+}
+
 /// An agent that sends every request to `url`.
 ///
 /// # Errors
 /// The zone of the address is not an interface of this machine.
-pub fn agent(config: Config, url: &Url) -> io::Result<Agent> {
+pub fn agent(config: Config, url: &Url, tls: &Tls) -> io::Result<Agent> {
     if let Some(path) = url.socket_path() {
         let here = Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 80))]);
-        return Ok(Agent::with_parts(config, SocketFile(path.to_owned()), here));
+        let connector = SocketFile(path.to_owned()).chain(tls.clone());
+        return Ok(Agent::with_parts(config, connector, here));
     }
     if !is_special(url) {
-        return Ok(config.into());
+        return Ok(plain_agent(config, tls));
     }
     let addresses = Addresses(url.resolve()?);
-    Ok(Agent::with_parts(
-        config,
-        DefaultConnector::default(),
-        addresses,
-    ))
+    let connector = DefaultConnector::default().chain(tls.clone());
+    Ok(Agent::with_parts(config, connector, addresses))
 }
 
 /// Why a name has no address, if this is the meaning of the error. The standard library has no [`ErrorKind`] for it.
@@ -70,11 +78,14 @@ pub fn lookup_failure(error: &io::Error) -> Option<String> {
     Some(if is_unknown { "no such host" } else { why }.to_owned())
 }
 
-/// The base of a request's URI that stands for `url`.
+/// The base of a request's URI that stands for `url`. A server at a Unix socket needs a certificate for `localhost`.
 pub fn base(url: &Url) -> String {
-    match url.socket_path() {
-        Some(_) => "http://localhost".to_owned(),
-        None => format!("{}://{}", url.scheme().as_str(), url.host_header()),
+    match url.scheme() {
+        Scheme::Unix => "http://localhost".to_owned(),
+        Scheme::Unixs => "https://localhost".to_owned(),
+        Scheme::Http | Scheme::Https => {
+            format!("{}://{}", url.scheme().as_str(), url.host_header())
+        }
     }
 }
 
@@ -106,17 +117,17 @@ impl Resolver for Addresses {
 struct SocketFile(PathBuf);
 
 impl Connector for SocketFile {
-    type Out = Connection;
+    type Out = Box<dyn Transport>;
 
     fn connect(
         &self,
         details: &ConnectionDetails,
         _: Option<()>,
-    ) -> Result<Option<Connection>, ureq::Error> {
+    ) -> Result<Option<Box<dyn Transport>>, ureq::Error> {
         let stream = open(&self.0)?;
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Ok(Some(Connection { stream, buffers }))
+        Ok(Some(Box::new(Connection { stream, buffers })))
     }
 }
 

@@ -17,10 +17,11 @@ use super::endpoint::Endpoint;
 use super::proxy::{Proxies, Proxy};
 use super::screen;
 use super::secret::Secret;
+use super::tls::{self, Files};
 use super::wire::{
     Ask, Body, EVENT_BYTES_MAX, Further, Limit, Method, PAGE_BYTES_MAX, Patience, REFUSAL_BYTES_MAX,
 };
-use crate::dial;
+use crate::dial::{self, Tls};
 use crate::urls::Scheme;
 
 /// Factor for the time limit of the head of a long response: the server computes all of it before it answers.
@@ -98,7 +99,7 @@ impl fmt::Display for Failure {
 pub(super) enum Reach {
     /// The connection was refused at once.
     Refused,
-    /// No connection within the time limit.
+    /// No connection within the time limit, or none that the server or this client trusts.
     Silent,
     /// The request was sent. It is unknown whether it had an effect.
     Sent,
@@ -159,6 +160,9 @@ pub(super) struct Settings {
     pub debug: bool,
     /// The proxies of the environment.
     pub proxies: Proxies,
+    /// How `https` connections are encrypted.
+    pub tls: Tls,
+    pub tls_files: Files,
 }
 
 /// Sends requests to endpoints in their order, starting with the one that answered last.
@@ -177,8 +181,8 @@ impl Client {
     pub fn new(endpoints: Vec<Endpoint>, settings: Settings) -> Client {
         Client {
             endpoints,
+            agent: dial::plain_agent(config(), &settings.tls),
             settings,
-            agent: config().into(),
             special: Mutex::default(),
             pinned: AtomicUsize::new(0),
         }
@@ -254,7 +258,7 @@ impl Client {
             return Err(Miss::deadline());
         }
         let proxy = self.proxy_of(endpoint)?;
-        let miss = |error: ureq::Error| explain(endpoint, proxy.as_ref(), &error);
+        let miss = |error: ureq::Error| self.explain(endpoint, proxy.as_ref(), &error);
         let exchanged = self.exchange(endpoint, proxy.as_ref(), ask, deadline);
         let mut response = exchanged.map_err(miss)?;
         let status = response.status().as_u16();
@@ -284,7 +288,8 @@ impl Client {
             index,
             raft_index,
             raft_term,
-            body: body.map_err(|unread| explain_body(endpoint, proxy.as_ref(), ask, unread))?,
+            body: body
+                .map_err(|unread| self.explain_body(endpoint, proxy.as_ref(), ask, unread))?,
         })
     }
 
@@ -293,7 +298,7 @@ impl Client {
         refuse_scheme(endpoint)?;
         let proxy = self.proxy_of(endpoint)?;
         let response = self.exchange(endpoint, proxy.as_ref(), ask, None);
-        response.map_err(|error| explain(endpoint, proxy.as_ref(), &error))
+        response.map_err(|error| self.explain(endpoint, proxy.as_ref(), &error))
     }
 
     /// The environment's proxy for this endpoint.
@@ -408,15 +413,22 @@ impl Client {
         if let Some(agent) = special.get(endpoint.as_str()) {
             return Ok(agent.clone());
         }
-        let config = config();
+        let (config, tls) = (config(), &self.settings.tls);
         let agent = match proxy {
-            Some(proxy) => dial::by_proxy(
-                config,
-                &proxy.url,
-                &dial::base(endpoint.url()),
-                &proxy.header(),
-            )?,
-            None => dial::agent(config, endpoint.url())?,
+            Some(proxy) => match &proxy.tunnel {
+                Some(proxy) => {
+                    let proxy = ureq::Proxy::new(proxy.expose())?;
+                    let config = dial::config().max_redirects(0).proxy(Some(proxy));
+                    dial::plain_agent(config.build(), tls)
+                }
+                None => dial::by_proxy(
+                    config,
+                    &proxy.url,
+                    &dial::base(endpoint.url()),
+                    &proxy.header(),
+                )?,
+            },
+            None => dial::agent(config, endpoint.url(), tls)?,
         };
         special.insert(endpoint.as_str().to_owned(), agent.clone());
         Ok(agent)
@@ -433,7 +445,10 @@ fn redirected(response: &Response<ureq::Body>, url: &str) -> Option<String> {
         return None;
     }
     let location = response.headers().get("Location")?.to_str().ok()?;
-    if location.starts_with("http://") {
+    if ["http://", "https://"]
+        .iter()
+        .any(|scheme| location.starts_with(scheme))
+    {
         return Some(location.to_owned());
     }
     let path = location.starts_with('/') && !location.starts_with("//");
@@ -450,9 +465,8 @@ fn origin(url: &str) -> &str {
 fn refuse_scheme(endpoint: &Endpoint) -> Result<(), Miss> {
     let error = match endpoint.scheme() {
         Ok(Scheme::Http | Scheme::Unix) => return Ok(()),
-        Ok(_) => {
-            format!("client: {endpoint}: TLS is not supported yet, only http:// and unix://")
-        }
+        Ok(Scheme::Https | Scheme::Unixs) if crate::tls::IS_BUILT_IN => return Ok(()),
+        Ok(_) => format!("client: {endpoint}: this program was built without TLS"),
         Err(other) => format!("unsupported protocol scheme {other:?}"),
     };
     Err(Miss {
@@ -479,19 +493,90 @@ fn error_of_server(endpoint: &Endpoint, status: u16) -> Miss {
     }
 }
 
-fn explain_body(endpoint: &Endpoint, proxy: Option<&Proxy>, ask: &Ask, unread: Unread) -> Miss {
-    match unread {
-        Unread::TooLong(bytes) => {
-            let hint = match ask.limit {
-                Limit::Listing => "; --answer-limit MIB allows more",
-                Limit::Page | Limit::Event => "",
-            };
-            Miss::sent(format!(
-                "client: {endpoint}: the answer has more than {bytes} bytes{hint}"
-            ))
+impl Client {
+    fn explain_body(
+        &self,
+        endpoint: &Endpoint,
+        proxy: Option<&Proxy>,
+        ask: &Ask,
+        unread: Unread,
+    ) -> Miss {
+        match unread {
+            Unread::TooLong(bytes) => {
+                let hint = match ask.limit {
+                    Limit::Listing => "; --answer-limit MIB allows more",
+                    Limit::Page | Limit::Event => "",
+                };
+                Miss::sent(format!(
+                    "client: {endpoint}: the answer has more than {bytes} bytes{hint}"
+                ))
+            }
+            Unread::TooSlow(span) => too_slow(endpoint, span),
+            Unread::Failed(error) => self.explain(endpoint, proxy, &error),
         }
-        Unread::TooSlow(span) => too_slow(endpoint, span),
-        Unread::Failed(error) => explain(endpoint, proxy, &error),
+    }
+
+    fn explain(&self, endpoint: &Endpoint, proxy: Option<&Proxy>, error: &ureq::Error) -> Miss {
+        use std::io::ErrorKind::{ConnectionRefused, UnexpectedEof};
+        use ureq::{Error, Timeout};
+
+        if let Some(explained) = tls::explain(error, endpoint.url(), &self.settings.tls_files) {
+            let reach = if explained.is_unsent {
+                Reach::Silent
+            } else {
+                Reach::Sent
+            };
+            return Miss {
+                error: format!("client: {endpoint}: {}", explained.text),
+                reach,
+                over: false,
+            };
+        }
+        let dialled = proxy.map_or(endpoint.url(), |proxy| &proxy.url);
+        let proxied = proxy.map_or("", |_| "proxyconnect tcp: ");
+        let lookup = match error {
+            Error::Io(error) => dial::lookup_failure(error),
+            Error::HostNotFound => Some("no such host".to_owned()),
+            _ => None,
+        };
+        if let Some(why) = lookup {
+            let host = dialled.host();
+            return Miss {
+                error: format!("{proxied}dial tcp: lookup {host}: {why}"),
+                reach: Reach::Refused,
+                over: false,
+            };
+        }
+        let address = match dialled.socket_path() {
+            Some(path) => format!("unix {}", path.display()),
+            None => format!("tcp {}", dialled.authority()),
+        };
+        let late = || format!("client: endpoint {endpoint} exceeded header timeout");
+        let (error, reach) = match error {
+            Error::Io(error) if error.kind() == ConnectionRefused => {
+                let is_missing = |path: &Path| !path.exists();
+                let why = match dialled.socket_path().is_some_and(is_missing) {
+                    true => "no such file or directory",
+                    false => "connection refused",
+                };
+                (
+                    format!("{proxied}dial {address}: connect: {why}"),
+                    Reach::Refused,
+                )
+            }
+            Error::Io(error) if error.kind() == UnexpectedEof => ("EOF".to_owned(), Reach::Sent),
+            Error::Timeout(Timeout::Global) => {
+                return Miss::deadline();
+            }
+            Error::Timeout(Timeout::Connect) => (late(), Reach::Silent),
+            Error::Timeout(_) => (late(), Reach::Sent),
+            other => (format!("client: {endpoint}: {other}"), Reach::Sent),
+        };
+        Miss {
+            error,
+            reach,
+            over: false,
+        }
     }
 }
 
@@ -501,57 +586,6 @@ pub(super) fn too_slow(endpoint: &Endpoint, span: Duration) -> Miss {
         "client: {endpoint}: the response stopped or is too slow: received almost nothing for {span:?}; for a slow \
          line use a longer --timeout"
     ))
-}
-
-fn explain(endpoint: &Endpoint, proxy: Option<&Proxy>, error: &ureq::Error) -> Miss {
-    use std::io::ErrorKind::{ConnectionRefused, UnexpectedEof};
-    use ureq::{Error, Timeout};
-
-    let dialled = proxy.map_or(endpoint.url(), |proxy| &proxy.url);
-    let proxied = proxy.map_or("", |_| "proxyconnect tcp: ");
-    let lookup = match error {
-        Error::Io(error) => dial::lookup_failure(error),
-        Error::HostNotFound => Some("no such host".to_owned()),
-        _ => None,
-    };
-    if let Some(why) = lookup {
-        let host = dialled.host();
-        return Miss {
-            error: format!("{proxied}dial tcp: lookup {host}: {why}"),
-            reach: Reach::Refused,
-            over: false,
-        };
-    }
-    let address = match dialled.socket_path() {
-        Some(path) => format!("unix {}", path.display()),
-        None => format!("tcp {}", dialled.authority()),
-    };
-    let late = || format!("client: endpoint {endpoint} exceeded header timeout");
-    let (error, reach) = match error {
-        Error::Io(error) if error.kind() == ConnectionRefused => {
-            let is_missing = |path: &Path| !path.exists();
-            let why = match dialled.socket_path().is_some_and(is_missing) {
-                true => "no such file or directory",
-                false => "connection refused",
-            };
-            (
-                format!("{proxied}dial {address}: connect: {why}"),
-                Reach::Refused,
-            )
-        }
-        Error::Io(error) if error.kind() == UnexpectedEof => ("EOF".to_owned(), Reach::Sent),
-        Error::Timeout(Timeout::Global) => {
-            return Miss::deadline();
-        }
-        Error::Timeout(Timeout::Connect) => (late(), Reach::Silent),
-        Error::Timeout(_) => (late(), Reach::Sent),
-        other => (format!("client: {endpoint}: {other}"), Reach::Sent),
-    };
-    Miss {
-        error,
-        reach,
-        over: false,
-    }
 }
 
 fn read_event(answer: Answer) -> Result<Event, Failure> {

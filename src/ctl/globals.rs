@@ -1,6 +1,7 @@
 //! The global options, which precede the command: endpoints, user, output format, time limits.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Stop;
@@ -12,6 +13,7 @@ use super::member;
 use super::proxy::Proxies;
 use super::secret::Secret;
 use super::terminal;
+use super::tls::{self, Files};
 
 pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
     Opt::text(
@@ -39,9 +41,12 @@ pub(super) const GLOBAL_OPTIONS: &[Opt] = &[
         &["answer-limit"],
         "largest listing that is read, in MiB (256)",
     ),
-    Opt::text(&["cert-file"], "not supported yet: TLS"),
-    Opt::text(&["key-file"], "not supported yet: TLS"),
-    Opt::text(&["ca-file"], "not supported yet: TLS"),
+    Opt::text(
+        &["ca-file"],
+        "for https: the CA of the servers; without it, those of this machine",
+    ),
+    Opt::text(&["cert-file"], "for https: the certificate of this client"),
+    Opt::text(&["key-file"], "for https: its key"),
     Opt::text(
         &["discovery-srv", "D"],
         "not supported yet: endpoints from DNS",
@@ -65,16 +70,14 @@ pub(super) const ENDPOINTS: [(&str, &str); 3] = [
 
 pub(super) const USERNAME: (&str, &str) = ("username", "ETCDCTL_USERNAME");
 
-const NOT_THERE_YET: [(&str, &str, &str); 4] = [
-    ("cert-file", "ETCDCTL_CERT_FILE", "TLS"),
-    ("key-file", "ETCDCTL_KEY_FILE", "TLS"),
-    ("ca-file", "ETCDCTL_CA_FILE", "TLS"),
-    (
-        "discovery-srv",
-        "ETCDCTL_DISCOVERY_SRV",
-        "finding the endpoints by DNS",
-    ),
+/// The files of TLS.
+pub(super) const TLS_FILES: [(&str, &str); 3] = [
+    ("ca-file", "ETCDCTL_CA_FILE"),
+    ("cert-file", "ETCDCTL_CERT_FILE"),
+    ("key-file", "ETCDCTL_KEY_FILE"),
 ];
+
+const DISCOVERY: (&str, &str) = ("discovery-srv", "ETCDCTL_DISCOVERY_SRV");
 
 /// The parsed global options.
 #[derive(Debug)]
@@ -95,12 +98,15 @@ impl Globals {
                 .filter(some)
                 .or_else(|| (world.env)(variable).filter(some))
         };
-        for (option, variable, what) in NOT_THERE_YET {
-            if given(option, variable).is_some() {
-                let text = format!("--{option} ({variable}): {what} is not supported yet");
-                return Err(Stop::Plain(text));
-            }
+        if given(DISCOVERY.0, DISCOVERY.1).is_some() {
+            let (option, variable) = DISCOVERY;
+            return Err(Stop::Plain(format!(
+                "--{option} ({variable}): finding the endpoints by DNS is not supported yet"
+            )));
         }
+        let file = |(option, variable)| given(option, variable).map(PathBuf::from);
+        let [ca, cert, key] = TLS_FILES.map(file);
+        let tls_files = Files { ca, cert, key };
         let endpoints = ENDPOINTS
             .iter()
             .find_map(|(option, variable)| given(option, variable));
@@ -124,6 +130,8 @@ impl Globals {
                 listing_bytes: listing_bytes(global)?,
                 debug: global.flag("debug"),
                 proxies: Proxies::read(world.env),
+                tls: tls::open(&tls_files).map_err(Stop::Plain)?,
+                tls_files,
             },
         })
     }

@@ -59,8 +59,9 @@ pub(super) fn of_all<'a>(commands: impl Iterator<Item = &'a Command>) -> String 
     GLOBAL_OPTIONS
         .iter()
         .for_each(|option| out += &option.help());
-    out += "\nThe variables ETCDCTL_ENDPOINTS, ETCDCTL_ENDPOINT, ETCDCTL_PEERS and ETCDCTL_USERNAME\n\
-            set the options of the same names. HTTP_PROXY and NO_PROXY work as in etcdctl.\n\n\
+    out += "\nThe variables ETCDCTL_ENDPOINTS, ETCDCTL_ENDPOINT, ETCDCTL_PEERS, ETCDCTL_USERNAME, ETCDCTL_CA_FILE,\n\
+            ETCDCTL_CERT_FILE and ETCDCTL_KEY_FILE set the options of the same names. HTTP_PROXY, HTTPS_PROXY and\n\
+            NO_PROXY work as in etcdctl.\n\n\
             Examples:\n  edgetcdctl set /message Hello\n  edgetcdctl get /message\n  \
             edgetcdctl help set\n";
     out

@@ -11,7 +11,7 @@ use super::Stop;
 use super::all_commands;
 use super::args::Opt;
 use super::command::{Command, HELP, Run};
-use super::globals::{ENDPOINTS, GLOBAL_OPTIONS, USERNAME};
+use super::globals::{ENDPOINTS, GLOBAL_OPTIONS, TLS_FILES, USERNAME};
 use super::help;
 
 pub(super) const ALL: &[Command] = &[Command {
@@ -58,7 +58,7 @@ fn page() -> String {
     page.text("Write these before the command.");
     page.options(GLOBAL_OPTIONS);
     page.section("ENVIRONMENT");
-    for (option, variable) in ENDPOINTS.into_iter().chain([USERNAME]) {
+    for (option, variable) in ENDPOINTS.into_iter().chain([USERNAME]).chain(TLS_FILES) {
         page.entry(variable, &format!("sets --{option}."));
     }
     page.section("EXIT STATUS");

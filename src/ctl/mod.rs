@@ -35,12 +35,12 @@
 //! In addition to etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`, `mirror`,
 //! `snapshot`, `wal`, `completion`, `man`, and colours on a terminal.
 //!
-//! Not supported: TLS, endpoints from DNS.
+//! Not supported: endpoints from DNS.
 //!
 //! # What a hostile server can do
 //!
-//! The v2 API has no signatures, and there is no TLS yet. So an attacker on the network path to an endpoint can do the
-//! same.
+//! The v2 API has no signatures. So with `http`, an attacker on the network path to an endpoint can do the same. With
+//! `https`, only a server with a certificate of the CA can, and an attacker can only end connections.
 //!
 //! | a hostile server | |
 //! |---|---|
@@ -86,6 +86,7 @@ mod snapshot;
 mod status;
 mod table;
 mod terminal;
+mod tls;
 mod transfer;
 mod tree;
 mod user;

@@ -1,19 +1,21 @@
 //! The proxy of the environment, with the same rules as etcdctl (Go's rules).
 //!
 //! `HTTP_PROXY` and `http_proxy` name a proxy. `NO_PROXY` and `no_proxy` list the hosts that are reached without one.
-//! The variable in capitals takes precedence. `all_proxy` is ignored, and `https_proxy` is for TLS. This machine
+//! The variable in capitals takes precedence. `HTTPS_PROXY` and `https_proxy` do the same for
+//! `https` endpoints: there, the proxy is asked for a tunnel and sees no request. `all_proxy` is ignored. This machine
 //! (`localhost`, 127.0.0.0/8, `[::1]`) is never reached through a proxy. Only `edgetcdctl` reads these variables.
 //! Members never do.
 
 use super::endpoint::Endpoint;
 use super::secret::Secret;
-use crate::urls::Url;
+use crate::urls::{Scheme, Url};
 use std::net::IpAddr;
 
 /// The variables, not parsed yet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Proxies {
     http: String,
+    https: String,
     except: String,
     /// The program runs under a web server (CGI). There, a client could set `HTTP_PROXY` with a header.
     is_cgi: bool,
@@ -25,6 +27,8 @@ pub(super) struct Proxy {
     pub url: Url,
     /// The value of `Proxy-Authorization`, if the URL names a user.
     pub authorization: Option<Secret>,
+    /// For an `https` endpoint: the text of the variable. The proxy is asked for a tunnel.
+    pub tunnel: Option<Secret>,
 }
 
 impl Proxies {
@@ -35,6 +39,7 @@ impl Proxies {
         };
         Proxies {
             http: first(["HTTP_PROXY", "http_proxy"]),
+            https: first(["HTTPS_PROXY", "https_proxy"]),
             except: first(["NO_PROXY", "no_proxy"]),
             is_cgi: env("REQUEST_METHOD").is_some_and(|method| !method.is_empty()),
         }
@@ -45,26 +50,31 @@ impl Proxies {
     /// # Errors
     /// Fails if the variable names a proxy of a kind that is not supported, or must not be used here.
     pub fn of(&self, url: &Url) -> Result<Option<Proxy>, String> {
-        if self.http.is_empty() || !is_foreign(url.host()) || is_among(url, &self.except) {
+        let (name, value, is_tunnel) = match url.scheme() {
+            Scheme::Https => ("HTTPS_PROXY", &self.https, true),
+            _ => ("HTTP_PROXY", &self.http, false),
+        };
+        if value.is_empty() || !is_foreign(url.host()) || is_among(url, &self.except) {
             return Ok(None);
         }
-        if self.is_cgi {
+        if self.is_cgi && !is_tunnel {
             let why = "HTTP_PROXY is not used where REQUEST_METHOD is set, as under a web server";
             return Err(why.to_owned());
         }
-        if let Some((scheme, _)) = self.http.split_once("://")
+        if let Some((scheme, _)) = value.split_once("://")
             && !scheme.eq_ignore_ascii_case("http")
         {
             return Err(format!(
-                "HTTP_PROXY: edgetcdctl speaks http to a proxy, not {scheme}; name this host in \
+                "{name}: edgetcdctl speaks http to a proxy, not {scheme}; name this host in \
                  NO_PROXY to reach it directly"
             ));
         }
         // etcdctl ignores a value that is not a URL.
-        let proxy = Endpoint::parse(&self.http).ok();
+        let proxy = Endpoint::parse(value).ok();
         Ok(proxy.map(|proxy| Proxy {
             url: proxy.url().clone(),
             authorization: proxy.authorization,
+            tunnel: is_tunnel.then(|| Secret::new(value.clone())),
         }))
     }
 }
@@ -160,7 +170,11 @@ mod tests {
 
     /// The proxy of `http://HOST:2379`, as text. `-`: none. `!`: refused.
     fn of(variables: &[(&str, &str)], host: &str) -> String {
-        let url = Url::parse(&format!("http://{host}:2379")).expect("a URL");
+        of_url(variables, &format!("http://{host}:2379"))
+    }
+
+    fn of_url(variables: &[(&str, &str)], url: &str) -> String {
+        let url = Url::parse(url).expect("a URL");
         match proxies(variables).of(&url) {
             Ok(Some(proxy)) => proxy.url.to_string(),
             Ok(None) => "-".to_owned(),
@@ -193,6 +207,10 @@ mod tests {
         for (variables, expected) in table {
             assert_eq!(of(variables, "10.1.2.3"), *expected, "{variables:?}");
         }
+        let both = [("HTTPS_PROXY", "http://p:1"), ("HTTP_PROXY", "http://q:1")];
+        assert_eq!(of_url(&both, "https://10.1.2.3:1"), "http://p:1");
+        assert_eq!(of_url(&both, "http://10.1.2.3:1"), "http://q:1");
+        assert_eq!(of_url(&both[1..], "https://10.1.2.3:1"), "-");
         let user = proxies(&[("http_proxy", "http://u:p%40@p:1")]);
         let proxy = user.of(&Url::parse("http://h:1").expect("a URL"));
         let proxy = proxy.expect("a proxy").expect("a proxy");

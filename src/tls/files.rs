@@ -14,7 +14,7 @@ use std::sync::Arc;
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// This side's certificate with its chain, and its key. Not `Debug`.
-pub(super) struct Identity {
+pub(crate) struct Identity {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Identity {
 ///
 /// # Errors
 /// Only one of them is given, or a file cannot be read.
-pub(super) fn identity(settings: &Settings) -> Result<Option<Identity>, Error> {
+pub(crate) fn identity(settings: &Settings) -> Result<Option<Identity>, Error> {
     let flags = settings.flags;
     let (cert, key) = match (&settings.cert_file, &settings.key_file) {
         (None, None) => return Ok(None),
@@ -91,7 +91,8 @@ pub(super) fn revoked(
     }
 }
 
-fn certificates(path: &Path, flag: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+/// The certificates of a PEM file, at least one. Errors name `flag`.
+pub(crate) fn certificates(path: &Path, flag: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let bytes = read(path, flag)?;
     let found = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
     match found {

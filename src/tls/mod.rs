@@ -60,7 +60,7 @@ pub mod certificate;
 #[cfg(feature = "tls")]
 mod client;
 #[cfg(feature = "tls")]
-mod files;
+pub(crate) mod files;
 #[cfg(feature = "tls")]
 mod reason;
 #[cfg(feature = "tls")]

@@ -450,7 +450,7 @@ ON_PURPOSE = {
     "--endpoints http://127.0.0.1:1 get": "the arguments are looked at before a server is",
     "--endpoints http://nohost.invalid:1 get /a": "which server of names was asked is not told",
     "-u root get /html": "there, the question goes to stdout, between what a script reads",
-    "--cert-file /no/such get /a": "no TLS yet",
+    "--cert-file /no/such get /a": "here, the message names the option and what to type",
     "--debug user add debug:secret": "here, no password is printed",
 }
 

@@ -1,5 +1,6 @@
 //! TLS: the module, and the HTTP server with it.
 
+mod ctl;
 mod files;
 
 #[path = "../harness/certificates.rs"]
