@@ -6,6 +6,7 @@
 //!
 //! | layer | module | content |
 //! |---|---|---|
+//! | 0 | [`auth`] | users, roles and permissions as a pure value |
 //! | 0 | [`go`] | values and texts as Go reads and quotes them, and its JSON errors |
 //! | 0 | [`guide`] | pages for operators: what to do when something is broken |
 //! | 0 | [`histogram`] | histograms of durations |
@@ -44,6 +45,7 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod api;
+pub mod auth;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod backup;
 #[cfg(not(target_arch = "wasm32"))]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Modules by layer. A module imports only from layers below its own, without exceptions.
 const LAYERS: [&[&str]; 12] = [
     &[
+        "auth",
         "go",
         "guide",
         "histogram",
@@ -31,7 +32,7 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// Modules that are pure values.
-const PURE: [&str; 3] = ["raft", "tree", "engine"];
+const PURE: [&str; 4] = ["auth", "raft", "tree", "engine"];
 
 /// Names that must not appear in those modules.
 const EFFECTS: [&str; 11] = [
@@ -50,7 +51,8 @@ const EFFECTS: [&str; 11] = [
 
 /// Modules that also build for WebAssembly, where there are no files, sockets, threads or clocks. The standard library
 /// compiles there and panics at run time, so the compiler alone would not notice its use.
-const PORTABLE: [&str; 10] = [
+const PORTABLE: [&str; 11] = [
+    "auth",
     "engine",
     "histogram",
     "raft",
