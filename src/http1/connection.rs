@@ -245,6 +245,10 @@ impl Connection {
                 self.answered(keep, tools);
             }
             Message::Resume { with, .. } => self.resume(with, tools),
+            Message::GoOn { work, .. } => {
+                (self.turn, self.state) = (0, State::Open);
+                self.work = Some(work);
+            }
             Message::Chunk { chunk, .. } => {
                 if self.lags(tools) {
                     self.output.settle(&mut tools.output);

@@ -22,9 +22,11 @@
 
 use super::answer::Answer;
 use super::reply::Reply;
+use super::request::Work;
 use super::stream_budget::{BudgetState, Chunk, StreamBudget};
 use mio::Waker;
 use mio::net::TcpStream;
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,6 +55,11 @@ pub(super) enum Message {
     Resume {
         to: Address,
         with: Resume,
+    },
+    /// Call the handler again, with this work.
+    GoOn {
+        to: Address,
+        work: Work,
     },
     Chunk {
         to: Address,
@@ -314,6 +321,39 @@ impl Drop for Ticket {
                 to: self.to,
                 answer: Answer::refusal(500),
             });
+        }
+    }
+}
+
+/// A request that the handler will handle again, once, when any thread says so. If the client has disconnected by then,
+/// nothing happens. Dropping this closes the connection.
+#[must_use = "a suspended request that is dropped closes its connection"]
+pub struct Suspended {
+    /// `None` after the request has continued.
+    inbox: Option<Arc<Inbox>>,
+    to: Address,
+}
+
+impl Suspended {
+    pub(super) fn new(inbox: &Arc<Inbox>, to: Address) -> Suspended {
+        Suspended {
+            inbox: Some(Arc::clone(inbox)),
+            to,
+        }
+    }
+
+    /// Calls the handler again, with `work` in [`Request::work`](super::Request::work).
+    pub fn go_on(mut self, work: Box<dyn Any + Send>) {
+        if let Some(inbox) = self.inbox.take() {
+            inbox.put(Message::GoOn { to: self.to, work });
+        }
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.inbox.take() {
+            inbox.put(Message::Abort { to: self.to });
         }
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! - at once ([`Reply::send`], or [`Reply::stream_from`] for a large body),
 //! - later, from any thread ([`Reply::later`] returns a [`Ticket`]),
+//! - by being called again, after another thread has prepared something ([`Reply::suspend`] returns a [`Suspended`]),
 //! - in chunks, as they become available ([`Reply::park`] returns a [`Parked`]), or
 //! - by taking over the socket ([`Reply::upgrade`]).
 //!
@@ -70,7 +71,7 @@ mod worker;
 
 pub use answer::Answer;
 pub use backlog::Pin;
-pub use inbox::{Outbox, Parked, Ticket};
+pub use inbox::{Outbox, Parked, Suspended, Ticket};
 pub use limits::{
     ConnectionCaps, HEADERS_MAX, Limits, RESERVE, connection_caps, descriptor_limit,
     raise_descriptor_limit, streams_bytes,

@@ -1,7 +1,7 @@
 //! How a handler answers: at once, later, in chunks, or by taking over the socket.
 
 use super::answer::Answer;
-use super::inbox::{Address, Inbox, Parked, Ticket};
+use super::inbox::{Address, Inbox, Parked, Suspended, Ticket};
 use super::output::{Exchange, Output, Slices, Stamp};
 use super::request::Work;
 use std::any::Any;
@@ -38,6 +38,8 @@ pub(super) enum Outcome {
     Upgrade(Then),
     /// The handler must be called again, in another turn.
     GoOn(Work),
+    /// The handler must be called again, when a [`Suspended`] says so.
+    Suspended,
 }
 
 /// The reply to one request. The handler uses it once, on the worker's thread: the response is printed directly into
@@ -83,6 +85,13 @@ impl Reply<'_> {
     /// to read. If the client resets the connection first, the handler is not called again.
     pub fn go_on(self, work: Box<dyn Any + Send>) {
         *self.outcome = Outcome::GoOn(work);
+    }
+
+    /// Keeps the request until another thread has done something for it. Then the handler is called again, as after
+    /// [`Reply::go_on`]. The connection is not read until then.
+    pub fn suspend(self) -> Suspended {
+        *self.outcome = Outcome::Suspended;
+        Suspended::new(self.inbox, self.address)
     }
 
     /// Answers later. The connection is not read until then.

@@ -72,10 +72,16 @@ impl<'a> Request<'a> {
         self.body_state
     }
 
-    /// The value that the handler passed to [`Reply::go_on`](super::Reply::go_on) in its last call for this request.
+    /// The value that was passed to [`Reply::go_on`](super::Reply::go_on) in the handler's last call for this request,
+    /// or to [`Suspended::go_on`](super::Suspended::go_on) after it.
     /// `None` in the first call, and after it was taken.
     pub fn work(&self) -> Option<Box<dyn Any + Send>> {
         self.work.take()
+    }
+
+    /// Puts back what [`Request::work`] has taken, for another part of the handler.
+    pub fn keep_work(&self, work: Box<dyn Any + Send>) {
+        self.work.replace(Some(work));
     }
 
     /// The client's address.

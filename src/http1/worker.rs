@@ -162,6 +162,7 @@ impl Worker {
             } => self.adopt(socket, remote, reserved),
             Message::Answer { to, .. }
             | Message::Resume { to, .. }
+            | Message::GoOn { to, .. }
             | Message::Chunk { to, .. }
             | Message::End { to, .. }
             | Message::Abort { to } => {

@@ -84,9 +84,11 @@ impl Connection {
 
     /// The handler was called with a request that takes the first `used` bytes of the input.
     fn called(&mut self, outcome: Outcome, used: usize, tools: &mut Tools) -> Taken {
-        if let Outcome::GoOn(work) = outcome {
-            return self.go_on(work);
-        }
+        let outcome = match outcome {
+            Outcome::GoOn(work) => return self.go_on(work),
+            Outcome::Suspended => return self.suspend(tools),
+            outcome => outcome,
+        };
         self.end_body(tools);
         self.input.consume(used);
         self.served(outcome, tools)
@@ -98,6 +100,14 @@ impl Connection {
         self.unwind();
         self.work = Some(work);
         Taken::Unfinished
+    }
+
+    /// Like [`Connection::go_on`], but the other turn begins with [`Message::GoOn`](super::super::inbox::Message::GoOn).
+    fn suspend(&mut self, tools: &Tools) -> Taken {
+        self.unwind();
+        self.turn = tools.turn;
+        self.state = State::Waiting;
+        Taken::Request
     }
 
     /// Some clients send an empty line after a body (RFC 9112 §2.2).
@@ -207,7 +217,7 @@ impl Connection {
             }
             Outcome::Upgrade(then) => self.state = State::Leaving(then),
             // Only a call with the request may ask for another call. A response that is made later may not.
-            Outcome::GoOn(_) => return self.served(Outcome::Silent, tools),
+            Outcome::GoOn(_) | Outcome::Suspended => return self.served(Outcome::Silent, tools),
         }
         Taken::Request
     }
