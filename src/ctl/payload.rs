@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::base64::base64;
+use crate::auth;
 use crate::engine::entry::{self, Command};
 use crate::engine::members::Member;
 use crate::identity::ids::hex;
@@ -131,6 +132,7 @@ impl Fields {
                 ..fields.named("expire")
             },
             Command::Time => fields.named("time"),
+            Command::Auth(change) => fields.named(auth_name(&change)),
             Command::NextFormat => fields.named("next format"),
             Command::Publish(published) => Fields {
                 incarnation: Some(hex(published.incarnation)),
@@ -184,6 +186,35 @@ impl Fields {
     }
 }
 
+/// What a change of users and roles does. Hashes of passwords are not shown.
+fn auth_name(change: &auth::Change) -> &'static str {
+    match change {
+        auth::Change::Enable => "enable auth",
+        auth::Change::Disable => "disable auth",
+        auth::Change::CreateUser { .. } => "create user",
+        auth::Change::PutUser { .. } => "put user",
+        auth::Change::UpdateUser { .. } => "update user",
+        auth::Change::DeleteUser(_) => "delete user",
+        auth::Change::CreateRole { .. } => "create role",
+        auth::Change::UpdateRole { .. } => "update role",
+        auth::Change::DeleteRole(_) => "delete role",
+    }
+}
+
+fn auth_text(change: &auth::Change) -> String {
+    let name = match change {
+        auth::Change::Enable | auth::Change::Disable => return auth_name(change).to_owned(),
+        auth::Change::CreateUser { name, .. }
+        | auth::Change::PutUser { name, .. }
+        | auth::Change::UpdateUser { name, .. }
+        | auth::Change::DeleteUser(name)
+        | auth::Change::CreateRole { name, .. }
+        | auth::Change::UpdateRole { name, .. }
+        | auth::Change::DeleteRole(name) => name,
+    };
+    format!("{} {}", auth_name(change), quoted(name.as_bytes(), true))
+}
+
 /// A payload as text. `full`: nothing is shortened.
 pub(super) fn text(payload: &Result<Payload, String>, full: bool) -> String {
     match payload {
@@ -212,6 +243,7 @@ fn payload_text(bytes: &[u8], full: bool) -> String {
         Command::Expire(EXPIRED_AT_ONCE) => "expire".to_owned(),
         Command::Expire(most) => format!("expire {most} at most"),
         Command::Time => "time".to_owned(),
+        Command::Auth(change) => auth_text(&change),
         Command::NextFormat => "next format".to_owned(),
         Command::Publish(published) => format!("publish {}", member_text(&published.member)),
         Command::Update(member) => format!("update member {}", member_text(&member)),

@@ -15,7 +15,8 @@
 //!
 //! # Formats
 //!
-//! A *format* is a set of kinds. Format 1 has the kinds above. A kind of a later format is written with the kind 9, and its
+//! A *format* is a set of kinds. Format 1 has the kinds above, and format 2 has changes of users and roles, as JSON
+//! ([`auth::Change`](crate::auth::Change)). A kind of a later format is written with the kind 9, and its
 //! body begins with the number of its format (2 bytes, little-endian), so that a program of an earlier format can say which
 //! one it needs. Members tell each other the newest format that they understand when they connect, and a leader appends a
 //! kind only if every member understands it ([`format_of`]). A member that finds a later format in its own log does not
@@ -25,6 +26,7 @@
 //! applies the entry. The leader's own commands need no tag, because the leader knows their positions.
 
 use super::members::{Member, Published};
+use crate::auth;
 use crate::raft::{Change, ChangeKind, NodeId, Payload};
 use crate::tree::{self, Action, ClusterTime, EXPIRED_AT_ONCE, Stamp, WallTime};
 
@@ -46,8 +48,11 @@ const FORMAT_BYTES: usize = 2;
 /// The first format. It is what a member understands that does not say.
 pub const FIRST_FORMAT: u16 = 1;
 
+/// The format with changes of users and roles.
+pub const AUTH_FORMAT: u16 = 2;
+
 /// The newest format that this program understands. The tests build a program with one more.
-pub const FORMAT: u16 = FIRST_FORMAT + cfg!(edgetcd_next_format) as u16;
+pub const FORMAT: u16 = AUTH_FORMAT + cfg!(edgetcd_next_format) as u16;
 
 /// Flag of a membership change that takes an index of the tree.
 const COUNTED: u8 = 64;
@@ -71,6 +76,8 @@ pub enum Command {
     Add(Member),
     /// The context of a [`Remove`](crate::raft::ChangeKind::Remove).
     Remove(NodeId),
+    /// A change of users and roles.
+    Auth(auth::Change),
     /// Nothing: the kind of the next format, which only a program built for the tests writes.
     NextFormat,
 }
@@ -107,10 +114,22 @@ pub fn time() -> Vec<u8> {
     without_body(TIME)
 }
 
+/// Encodes a change of users and roles.
+pub fn auth(change: &auth::Change) -> Vec<u8> {
+    let mut bytes = of_format(AUTH_FORMAT);
+    serde_json::to_writer(&mut bytes, change)
+        .expect("a change is plain data, and a Vec takes all bytes");
+    bytes
+}
+
 /// The kind of the next format.
 pub fn next_format() -> Vec<u8> {
+    of_format(AUTH_FORMAT + 1)
+}
+
+fn of_format(format: u16) -> Vec<u8> {
     let mut bytes = without_body(LATER);
-    bytes.extend_from_slice(&(FIRST_FORMAT + 1).to_le_bytes());
+    bytes.extend_from_slice(&format.to_le_bytes());
     bytes
 }
 
@@ -358,12 +377,19 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Command, Malformed> {
 }
 
 fn decode_later(body: &[u8]) -> Result<Command, Malformed> {
-    let format = body.first_chunk::<FORMAT_BYTES>();
-    let format = format.map(|format| u16::from_le_bytes(*format));
+    let (format, rest) = match body.split_first_chunk::<FORMAT_BYTES>() {
+        Some((format, rest)) => (u16::from_le_bytes(*format), rest),
+        None => (0, body),
+    };
     match format {
-        Some(format) if format > FORMAT => Err(Malformed(needs_format(format))),
-        Some(format) if format > FIRST_FORMAT => Ok(Command::NextFormat),
-        _ => Err(Malformed("a kind without a later format".into())),
+        ..=FIRST_FORMAT => Err(Malformed("a kind without a later format".into())),
+        AUTH_FORMAT => {
+            let change = serde_json::from_slice(rest);
+            let change = change.map_err(|error| Malformed(format!("users and roles: {error}")));
+            change.map(Command::Auth)
+        }
+        format if format > FORMAT => Err(Malformed(needs_format(format))),
+        _ => Ok(Command::NextFormat),
     }
 }
 
@@ -415,6 +441,11 @@ mod tests {
         for earlier in [time(), expire(), expire_some(3), vec![LATER], Vec::new()] {
             assert_eq!(format_of(&earlier), FIRST_FORMAT);
         }
-        assert_eq!(format_of(&next_format()), FIRST_FORMAT + 1);
+        assert_eq!(format_of(&next_format()), AUTH_FORMAT + 1);
+        assert_eq!(
+            format_of(&auth(&auth::Change::Enable)),
+            AUTH_FORMAT,
+            "an earlier program must not get it"
+        );
     }
 }

@@ -394,6 +394,8 @@ pub struct Effects<T> {
     pub disk: Vec<DiskJob>,
     /// The member table has changed: the caller informs the transport.
     pub members_changed: bool,
+    /// Users or roles may have changed.
+    pub auth_changed: bool,
     /// New versions for readers, in order.
     pub publish: Vec<Publication>,
     /// Replies to callers. They are sent after the versions that contain their effects are published.
@@ -419,6 +421,7 @@ impl<T> Default for Effects<T> {
             cut: Vec::new(),
             disk: Vec::new(),
             members_changed: false,
+            auth_changed: false,
             publish: Vec::new(),
             replies: Vec::new(),
             round_trips: Vec::new(),

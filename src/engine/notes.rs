@@ -553,7 +553,11 @@ impl<T, R: Rules> Engine<T, R> {
             }
             Command::Update(member) => Some(MemberChange::Moved(member)),
             Command::Publish(published) => Some(MemberChange::Published(published.member)),
-            Command::Tree(_) | Command::Expire(_) | Command::Time | Command::NextFormat => None,
+            Command::Tree(_)
+            | Command::Expire(_)
+            | Command::Time
+            | Command::Auth(_)
+            | Command::NextFormat => None,
         }
     }
 

@@ -455,6 +455,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.seen = self.look();
         self.state.tree.limit_history(self.settings.history_bytes);
         self.members_changed();
+        self.effects.auth_changed = true;
         let publication = self.publication(Vec::new());
         self.effects.publish.push(Publication {
             is_jump: true,

@@ -6,6 +6,7 @@
 use super::members::MemberError;
 use super::state::State;
 use super::time::Monotonic;
+use crate::auth;
 use crate::raft::{LogIndex, SnapshotMetadata, Term};
 use crate::tree::{ApiError, Applied};
 use core::time::Duration;
@@ -126,13 +127,15 @@ pub enum Effect {
     Refused(ApiError),
     /// The member table changed as requested, or the change was refused.
     Members(Result<(), MemberError>),
+    /// Users and roles changed as requested, or the change was refused.
+    Auth(Result<auth::Changed, auth::Refusal>),
 }
 
 impl Effect {
     pub(super) fn event(&self) -> Option<&Applied> {
         match self {
             Effect::Event(applied) => Some(applied),
-            Effect::Refused(_) | Effect::Members(_) => None,
+            Effect::Refused(_) | Effect::Members(_) | Effect::Auth(_) => None,
         }
     }
 }

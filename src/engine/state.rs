@@ -16,6 +16,8 @@
 //! | a member is removed | 2 |
 //! | a learner is promoted, a change is refused, a member publishes known values | 0 |
 //!
+//! Changes of users and roles take indexes too ([`auth::change`]).
+//!
 //! So the first key has index 4 in a cluster of one, and 8 in a cluster of three. An entry of an earlier version of
 //! this program takes no index ([`entry::is_counted`]).
 //!
@@ -23,25 +25,37 @@
 //!
 //! | size | field |
 //! |---:|---|
-//! | 1 | version, 1 |
+//! | 1 | version: 1, or 2 if there are users or roles |
 //! | 8 | cluster time of the last entry, little-endian |
 //! | 4 | length of the members' JSON |
 //! | n | the members |
+//! | 4 | only in version 2: length of the JSON of users and roles |
+//! | n | only in version 2: users and roles ([`auth::Store`]) |
 //! | rest | the tree ([`tree::Encoder`]) |
+//!
+//! A state without users and roles has version 1, which earlier versions of this program read too.
 
 use super::entry::{self, Command, Malformed};
 use super::members::{MemberError, Members};
 use super::plausible;
+use crate::auth;
 use crate::raft::{ChangeKind, Entry, LogIndex, Payload};
 use crate::tree::{self, Action, ApiError, Applied, Census, ClusterTime, Tree, TreeIndex};
+use std::sync::Arc;
 
 const VERSION: u8 = 1;
 
-/// Version, time and the length of the members' JSON.
-const HEAD_BYTES: usize = 13;
+/// With users and roles.
+const VERSION_AUTH: u8 = 2;
+
+/// Version and time.
+const HEAD_BYTES: usize = 9;
 
 /// Largest table of members that is read, in bytes. A table of 4,000 members has less than 1 MiB.
 const MEMBERS_BYTES_MAX: usize = 16 << 20;
+
+/// The same for users and roles: more than 100,000 users.
+const AUTH_BYTES_MAX: usize = 64 << 20;
 
 /// The state machine at [`State::applied`]. A clone is cheap and keeps its content.
 #[derive(Clone)]
@@ -50,6 +64,8 @@ pub struct State {
     pub tree: Tree,
     /// The table that the members API shows. Only raft's own membership decides who votes.
     pub members: Members,
+    /// Users and roles.
+    pub auth: Arc<auth::Store>,
     /// The last applied entry; 0 before the first.
     pub applied: LogIndex,
     /// Cluster time of the last stamped entry.
@@ -69,6 +85,8 @@ pub enum Outcome {
     },
     /// A change of the member table, which may have been refused. The same on every member.
     Members(Result<(), MemberError>),
+    /// A change of users and roles, which may have been refused. The same on every member.
+    Auth(Result<auth::Changed, auth::Refusal>),
     /// No effect that a client can see.
     Quiet,
 }
@@ -79,6 +97,7 @@ impl State {
         State {
             tree: Tree::new(history_events),
             members,
+            auth: Arc::default(),
             applied: LogIndex(0),
             time: ClusterTime(0),
         }
@@ -165,8 +184,28 @@ impl State {
                 let actions = [Action::Delete, Action::Create];
                 self.members_outcome(Ok(()), counted.then_some(&actions), stamp.cluster)
             }
+            Command::Auth(change) => Outcome::Auth(self.change_auth(change, stamp.cluster)),
             Command::Time | Command::NextFormat => Outcome::Quiet,
         })
+    }
+
+    /// The reference keeps users and roles in a hidden part of its store, where each write takes an index.
+    fn change_auth(
+        &mut self,
+        change: auth::Change,
+        at: ClusterTime,
+    ) -> Result<auth::Changed, auth::Refusal> {
+        let outcome = Arc::make_mut(&mut self.auth).apply(change);
+        for write in outcome.writes {
+            match write {
+                auth::StoreWrite::Create(true) => self.tree.take_index(Action::Create, at),
+                auth::StoreWrite::Update => self.tree.take_index(Action::Update, at),
+                auth::StoreWrite::Delete(true) => self.tree.take_index(Action::Delete, at),
+                auth::StoreWrite::Create(false) => self.tree.count_refusal(Action::Create),
+                auth::StoreWrite::Delete(false) => self.tree.count_refusal(Action::Delete),
+            }
+        }
+        outcome.result
     }
 
     /// In the reference, each founder takes an index, and so does the first cluster version. Here these indexes are
@@ -235,12 +274,13 @@ pub struct Encoder {
 impl Encoder {
     /// Keeps this version of the tree alive until the encoder is dropped.
     pub fn new(state: &State) -> Encoder {
-        let members = serde_json::to_vec(&state.members).expect("members are plain data");
-        let mut head = Vec::with_capacity(HEAD_BYTES + members.len());
-        head.push(VERSION);
+        let has_auth = !state.auth.is_unused();
+        let mut head = vec![if has_auth { VERSION_AUTH } else { VERSION }];
         head.extend_from_slice(&state.time.0.to_le_bytes());
-        head.extend_from_slice(&(members.len() as u32).to_le_bytes());
-        head.extend_from_slice(&members);
+        push_json(&mut head, &state.members);
+        if has_auth {
+            push_json(&mut head, &*state.auth);
+        }
         Encoder {
             head,
             tree: tree::Encoder::new(state.tree.clone()),
@@ -260,12 +300,84 @@ impl Encoder {
     }
 }
 
+/// Appends the length of the JSON text, and the text.
+fn push_json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    let text = serde_json::to_vec(value).expect("members and users are plain data");
+    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    out.extend_from_slice(&text);
+}
+
 /// Decodes a state from the slices of a snapshot, wherever the slices are cut.
 pub struct Loader {
-    /// Head and members, until they are complete.
+    /// The part before the tree, until it is complete.
     head: Vec<u8>,
-    begun: Option<(Members, ClusterTime)>,
+    begun: Option<Head>,
     tree: tree::Decoder,
+}
+
+/// The part of a state before the tree.
+struct Head {
+    time: ClusterTime,
+    members: Members,
+    auth: auth::Store,
+}
+
+impl Head {
+    /// Reads it, and returns its length. `None` if bytes are missing.
+    fn read(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
+        let version = match bytes.first() {
+            None => return Ok(None),
+            Some(&version @ (VERSION | VERSION_AUTH)) => version,
+            Some(other) => {
+                return Err(Malformed(format!(
+                    "state version {other}, and this edgetcd {} reads versions up to {VERSION_AUTH}",
+                    env!("CARGO_PKG_VERSION")
+                )));
+            }
+        };
+        let Some((head, rest)) = bytes.split_first_chunk::<HEAD_BYTES>() else {
+            return Ok(None);
+        };
+        let time = u64::from_le_bytes(std::array::from_fn(|i| head[1 + i]));
+        let Some((members, rest)) = section(rest, MEMBERS_BYTES_MAX, "members")? else {
+            return Ok(None);
+        };
+        let (auth, rest) = match version {
+            VERSION => (auth::Store::default(), rest),
+            _ => match section(rest, AUTH_BYTES_MAX, "users and roles")? {
+                Some(section) => section,
+                None => return Ok(None),
+            },
+        };
+        let head = Head {
+            time: ClusterTime(time),
+            members,
+            auth,
+        };
+        Ok(Some((head, bytes.len() - rest.len())))
+    }
+}
+
+/// Reads what [`push_json`] has written, and returns the bytes after it. `None` if bytes are missing. The length is not
+/// believed before it is known to be one that the value can have.
+fn section<'a, T: serde::de::DeserializeOwned>(
+    bytes: &'a [u8],
+    bytes_max: usize,
+    what: &str,
+) -> Result<Option<(T, &'a [u8])>, Malformed> {
+    let Some((length, rest)) = bytes.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > bytes_max {
+        return Err(Malformed(format!("the {what} have {length} bytes")));
+    }
+    let Some((text, rest)) = rest.split_at_checked(length) else {
+        return Ok(None);
+    };
+    let value = serde_json::from_slice(text);
+    let value = value.map_err(|error| Malformed(format!("{what}: {error}")))?;
+    Ok(Some((value, rest)))
 }
 
 impl Loader {
@@ -293,14 +405,11 @@ impl Loader {
             return self.push_tree(bytes);
         }
         self.head.extend_from_slice(bytes);
-        let Some(end) = self.members_end()? else {
+        let Some((head, length)) = Head::read(&self.head)? else {
             return Ok(());
         };
-        let rest = self.head.split_off(end);
-        let members = serde_json::from_slice(&self.head[HEAD_BYTES..])
-            .map_err(|error| Malformed(format!("members: {error}")))?;
-        let time = u64::from_le_bytes(std::array::from_fn(|i| self.head[1 + i]));
-        self.begun = Some((members, ClusterTime(time)));
+        let rest = self.head.split_off(length);
+        self.begun = Some(head);
         self.head = Vec::new();
         self.push_tree(&rest)
     }
@@ -310,7 +419,11 @@ impl Loader {
     /// # Errors
     /// [`Malformed`] if bytes are missing.
     pub fn finish(self, applied: LogIndex) -> Result<State, Malformed> {
-        let (members, time) = self
+        let Head {
+            time,
+            members,
+            auth,
+        } = self
             .begun
             .ok_or_else(|| Malformed("the head is cut short".into()))?;
         let latest = self.tree.latest_deadline();
@@ -322,6 +435,7 @@ impl Loader {
         Ok(State {
             tree,
             members,
+            auth: Arc::new(auth),
             applied,
             time,
         })
@@ -331,23 +445,6 @@ impl Loader {
         self.tree
             .push(bytes)
             .map_err(|error| Malformed(format!("tree: {error:?}")))
-    }
-
-    /// The end of the members, when their length is known.
-    fn members_end(&self) -> Result<Option<usize>, Malformed> {
-        match self.head.first() {
-            Some(&VERSION) | None => {}
-            Some(other) => return Err(Malformed(format!("state version {other}, not {VERSION}"))),
-        }
-        let Some(length) = self.head.get(9..HEAD_BYTES) else {
-            return Ok(None);
-        };
-        let length = u32::from_le_bytes(length.try_into().expect("a range of four")) as usize;
-        if length > MEMBERS_BYTES_MAX {
-            return Err(Malformed(format!("the members have {length} bytes")));
-        }
-        let end = HEAD_BYTES + length;
-        Ok((self.head.len() >= end).then_some(end))
     }
 }
 

@@ -213,6 +213,10 @@ impl<T, R: Rules> Engine<T, R> {
                 self.members_changed();
                 self.applied(index, caller, Effect::Members(result));
             }
+            Outcome::Auth(result) => {
+                self.effects.auth_changed = true;
+                self.applied(index, caller, Effect::Auth(result));
+            }
             Outcome::Quiet => {}
         }
     }

@@ -25,6 +25,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use crate::auth;
 pub use crate::engine::Settings;
 use crate::engine::members::{Member, Published};
 pub use crate::engine::request::{Effect, Failure, Task};
@@ -326,6 +327,11 @@ impl<O: Outbox> Replica<O> {
     /// Removes a member. The waiter is called once, with [`Effect::Members`].
     pub fn remove_member(&self, id: NodeId, waiter: Box<dyn Waiter<O>>) {
         self.change(entry::remove(id), waiter);
+    }
+
+    /// Changes users and roles. The waiter is called once, with [`Effect::Auth`].
+    pub fn change_auth(&self, change: &auth::Change, waiter: Box<dyn Waiter<O>>) {
+        self.command(entry::auth(change), waiter);
     }
 
     fn command(&self, bytes: Vec<u8>, waiter: Box<dyn Waiter<O>>) {

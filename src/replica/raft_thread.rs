@@ -268,6 +268,9 @@ impl<O: Outbox> RaftThread<O> {
             self.wiring.status.set_members(members);
             self.wiring.peers.set_members(members);
         }
+        if effects.auth_changed {
+            self.wiring.status.set_auth(&engine.state().auth);
+        }
         self.wiring.estimate.set(engine.estimate());
         self.wiring.status.accepted(effects.accepted_bytes);
         let publishes = !effects.publish.is_empty();

@@ -1,5 +1,6 @@
 //! The state of the raft thread, for all other threads to read without a request.
 
+use crate::auth;
 use crate::engine::Engine;
 use crate::engine::followers::Followers;
 use crate::engine::members::Members;
@@ -33,6 +34,9 @@ pub struct Status {
     role: Mutex<Role>,
     leader_since: Mutex<SystemTime>,
     members: RwLock<Arc<Members>>,
+    /// Whether `auth` is enabled, so that most requests need no lock.
+    auth_enabled: AtomicBool,
+    auth: RwLock<Arc<auth::Store>>,
     followers: Mutex<Followers>,
     behind: Mutex<Behind>,
     turns: AtomicU64,
@@ -93,6 +97,8 @@ impl Status {
             role: Mutex::new(Role::Follower),
             leader_since: Mutex::new(SystemTime::now()),
             members: RwLock::new(Arc::new(state.members.clone())),
+            auth_enabled: AtomicBool::new(state.auth.is_enabled()),
+            auth: RwLock::new(Arc::clone(&state.auth)),
             followers: Mutex::new(Followers::default()),
             behind: Mutex::new(Behind::default()),
             turns: AtomicU64::new(0),
@@ -180,6 +186,19 @@ impl Status {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Users and roles as of the newest view.
+    pub fn auth(&self) -> Arc<auth::Store> {
+        Arc::clone(&self.auth.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Users and roles if they are enforced. Takes no lock if they are not.
+    pub fn enforced_auth(&self) -> Option<Arc<auth::Store>> {
+        let enabled = self.auth_enabled.load(Ordering::Acquire);
+        enabled
+            .then(|| self.auth())
+            .filter(|auth| auth.is_enabled())
     }
 
     /// Statistics of the followers, about a tick old; empty if this member does not lead.
@@ -296,6 +315,12 @@ impl Status {
     pub(super) fn set_members(&self, members: &Members) {
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(members.clone());
         lock(&self.round_trips).retain(|id, _| members.get(NodeId(*id)).is_some());
+    }
+
+    pub(super) fn set_auth(&self, auth: &Arc<auth::Store>) {
+        *self.auth.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(auth);
+        self.auth_enabled
+            .store(auth.is_enabled(), Ordering::Release);
     }
 
     fn leader_changed(&self, leader: u64) {

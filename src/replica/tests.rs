@@ -71,6 +71,7 @@ impl Waiter<Outbox> for Client {
             Effect::Event(applied) => Said::Done(applied.event.index),
             Effect::Refused(error) => Said::Refused(error.status()),
             Effect::Members(result) => Said::Members(*result),
+            Effect::Auth(_) => unreachable!("nothing here changes users"),
         };
         let _ = self.0.send(said);
     }

@@ -175,6 +175,11 @@ impl Tree {
         }));
     }
 
+    /// Counts a change outside of the tree that was refused, like [`Tree::take_index`].
+    pub fn count_refusal(&mut self, action: Action) {
+        self.stats.count(action, false);
+    }
+
     /// The replicated counters.
     pub fn stats(&self) -> &Stats {
         &self.stats

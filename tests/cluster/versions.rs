@@ -13,7 +13,7 @@ use crate::support::alone;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What `edgetcdctl wal dump` and the server of the older version say of an entry of the next format.
-const NEXT_FORMAT: &str = "it is of format 2, and this edgetcd";
+const NEXT_FORMAT: &str = "it is of format 3, and this edgetcd";
 
 /// Builds the program of the next version.
 fn next_program() -> PathBuf {
