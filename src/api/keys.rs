@@ -1,12 +1,14 @@
 //! The key space: `/v2/keys` (spec §3–§11).
 
 use super::Api;
+use super::access::Access;
 use super::answer::{self, ClusterId, Numbers};
 use super::cors::Grant;
 use super::counts::{Counts, Method};
 use super::form::{Body, Form, Reading};
 use super::params::Params;
 use super::slices::{self, SLICE_BYTES};
+use crate::auth::Right;
 use crate::http1::{Answer, BodyState, Outbox, Reply, Request, Ticket};
 use crate::replica::{Done, Effect, Failure, Reader, Waiter};
 use crate::tree::error::INVALID_FORM;
@@ -18,7 +20,16 @@ use std::time::Instant;
 const ALLOW: &str = "HEAD,GET,PUT,POST,DELETE";
 
 /// Answers a request whose decoded, cleaned path is `/v2/keys` followed by `rest`.
-pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: Grant, reply: Reply<'_>) {
+///
+/// As in the reference, a request with unreadable parameters is refused for that before its credentials matter.
+pub fn handle(
+    api: &Api,
+    request: &Request<'_>,
+    rest: &[u8],
+    access: &Access,
+    grant: Grant,
+    reply: Reply<'_>,
+) {
     if !matches!(request.method(), "HEAD" | "GET" | "PUT" | "POST" | "DELETE") {
         return reply.send(answer::method_not_allowed(ALLOW, &grant));
     }
@@ -26,6 +37,10 @@ pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: Grant, reply
     let progress = request.work().and_then(|work| work.downcast().ok());
     let form = match Form::read(request.query(), body_of(request), progress) {
         Ok(Reading::Whole(form)) => form,
+        // A client that may do nothing must not keep this thread busy.
+        Ok(Reading::Part(_)) if access.is_nobody() => {
+            return reply.send(refuse(&ApiError::unauthorized()));
+        }
         Ok(Reading::Part(progress)) => return reply.go_on(progress),
         Err(cause) => return reply.send(refuse(&ApiError::parameter(INVALID_FORM, cause))),
     };
@@ -34,6 +49,13 @@ pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: Grant, reply
         Ok(params) => params,
         Err(error) => return reply.send(refuse(&error)),
     };
+    let right = match request.method() {
+        "GET" | "HEAD" => Right::Read,
+        _ => Right::Write,
+    };
+    if !access.allows(rest, right, params.recursive) {
+        return reply.send(refuse(&ApiError::unauthorized()));
+    }
     let key = Key::new(rest);
     let counts = api.counts.of(reply.worker());
     if params.wait && !params.quorum {
@@ -151,7 +173,9 @@ impl Waiter<Outbox> for WriteAnswer {
                 }
                 answer::error(error, &self.cluster, &self.grant)
             }
-            Effect::Members(_) => unreachable!("a write to the keys changes no members"),
+            Effect::Members(_) | Effect::Auth(_) => {
+                unreachable!("a write to the keys changes nothing else")
+            }
         };
         self.ticket.send_in(answer, outbox);
     }

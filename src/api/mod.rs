@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`target`] | decodes and cleans the path |
 //! | [`form`], `content_type`, [`params`] | names and values of a request, checked in the contract's order |
+//! | `route`, `access` | which endpoint a path names, what it needs, and who sends the request |
+//! | `passwords`, `json_body` | hashes of passwords; JSON as Go reads it |
 //! | `keys` | `/v2/keys`: writes, reads, watches |
 //! | `members`, `stats`, `auth`, `process`, `metrics` | the other endpoints |
 //! | `snapshot` | `/edgetcd/snapshot`: a backup |
@@ -15,25 +17,30 @@
 //! # The order of checks
 //!
 //! Host (421) → a path that cannot be decoded (400) → a very deep path (414) → OPTIONS (200, any path and `*`) → a
-//! write by a web page of another origin (403) → a path that is not clean (301) → the route (404) → the method (405) →
-//! the checks of the endpoint.
+//! write by a web page of another origin (403) → a path that is not clean (301) → the route (404) → credentials (401) →
+//! the method (405) → the checks of the endpoint. The key space checks its parameters before it refuses a request whose
+//! user may not access the key, as the reference does.
 //!
 //! No function here waits. A read is answered from the newest view. For a write or a quorum read, the reply object is
 //! passed on together with the request. A watch is stored in the watch hub.
 
+mod access;
 pub mod answer;
 mod auth;
 mod content_type;
 pub mod cors;
 pub mod counts;
 pub mod form;
+mod json_body;
 mod keys;
 mod members;
 mod metrics;
 mod outbox;
 pub mod params;
+pub mod passwords;
 pub mod peers;
 mod process;
+mod route;
 mod slices;
 mod snapshot;
 mod stats;
@@ -47,6 +54,8 @@ use answer::ClusterId;
 use cors::{Cors, Grant};
 use counts::Counts;
 pub use outbox::{Replica, WatchHub};
+use passwords::Passwords;
+use route::Route;
 use stats::Page;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
@@ -79,6 +88,8 @@ pub struct Api {
     pub traffic: Arc<crate::peer::Counters>,
     /// The backups that are being sent.
     pub snapshots: Arc<snapshot::Slots>,
+    /// Compares and hashes the passwords of users.
+    pub passwords: Passwords,
     /// The HTTP server's counters. Set when the server accepts connections.
     pub http_server: OnceLock<Counters>,
     /// A pointer to this value itself, for requests that outlive their handler.
@@ -128,7 +139,7 @@ impl Handler for Api {
             return reply.send(answer::text(403, FOREIGN_ORIGIN, &grant));
         }
         match target {
-            Target::Clean(path) => self.route(request, &path, grant, reply),
+            Target::Clean(path) => self.route(request, Route::of(&path), grant, reply),
             Target::Redirect(location) => reply.send(redirect(request, &location, &grant)),
             Target::Malformed | Target::TooDeep => unreachable!("answered above"),
         }
@@ -174,28 +185,30 @@ const FOREIGN_ORIGIN: &str =
     "403 Forbidden: this write comes from a page of another origin; --cors=ORIGIN admits it\n";
 
 impl Api {
-    fn route(&self, request: &Request<'_>, path: &[u8], grant: Grant, reply: Reply<'_>) {
-        if let Some(rest) = below(path, b"/v2/keys") {
-            return keys::handle(self, request, rest, grant, reply);
-        }
-        if let Some(rest) = below(path, b"/v2/members") {
-            return members::handle(self, request, rest, &grant, reply);
-        }
-        if let Some(rest) = below(path, b"/v2/auth") {
-            return auth::handle(self, request, rest, &grant, reply);
-        }
-        match path {
-            b"/v2/machines" => members::machines(self, request, &grant, reply),
-            b"/v2/stats/self" => stats::handle(self, request, Page::Itself, &grant, reply),
-            b"/v2/stats/leader" => stats::handle(self, request, Page::Leader, &grant, reply),
-            b"/v2/stats/store" => stats::handle(self, request, Page::Store, &grant, reply),
-            b"/version" => process::version(request, &grant, reply),
-            b"/health" => process::health(self, request, grant, reply),
-            b"/debug/vars" => process::vars(self, request, &grant, reply),
-            b"/config/local/log" => process::log_level(request, &grant, reply),
-            snapshot::PATH => snapshot::handle(self, request, grant, reply),
-            b"/metrics" => metrics::handle(self, &grant, reply),
-            _ => reply.send(answer::not_found(&grant)),
+    fn route(&self, request: &Request<'_>, route: Route<'_>, grant: Grant, reply: Reply<'_>) {
+        let Some((access, reply)) = self.admit(request, route, &grant, reply) else {
+            return;
+        };
+        match route {
+            Route::Keys(rest) => keys::handle(self, request, rest, &access, grant, reply),
+            Route::Members(rest) => members::handle(self, request, rest, &grant, reply),
+            Route::AuthEnable
+            | Route::Users
+            | Route::User(_)
+            | Route::Roles
+            | Route::Role(_)
+            | Route::AuthInvalid => auth::handle(self, request, route, &grant, reply),
+            Route::Machines => members::machines(self, request, &grant, reply),
+            Route::StatsSelf => stats::handle(self, request, Page::Itself, &grant, reply),
+            Route::StatsLeader => stats::handle(self, request, Page::Leader, &grant, reply),
+            Route::StatsStore => stats::handle(self, request, Page::Store, &grant, reply),
+            Route::Version => process::version(request, &grant, reply),
+            Route::Health => process::health(self, request, grant, reply),
+            Route::Vars => process::vars(self, request, &grant, reply),
+            Route::LogLevel => process::log_level(request, &grant, reply),
+            Route::Snapshot => snapshot::handle(self, request, grant, reply),
+            Route::Metrics => metrics::handle(self, &grant, reply),
+            Route::Unknown => reply.send(answer::not_found(&grant)),
         }
     }
 
@@ -223,12 +236,6 @@ fn asterisk(request: &Request<'_>, grant: &Grant) -> Answer {
         "OPTIONS" => Answer::new(200),
         _ => grant.onto(Answer::new(400)).closing(),
     }
-}
-
-/// The part of `path` after the endpoint's path `page`: nothing, or something that begins with a slash.
-fn below<'a>(path: &'a [u8], page: &[u8]) -> Option<&'a [u8]> {
-    path.strip_prefix(page)
-        .filter(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// The name or address in a Host header.
@@ -274,13 +281,6 @@ fn escape_html(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_page_and_what_is_below_it() {
-        assert_eq!(below(b"/v2/keys", b"/v2/keys"), Some(&b""[..]));
-        assert_eq!(below(b"/v2/keys/a", b"/v2/keys"), Some(&b"/a"[..]));
-        assert_eq!(below(b"/v2/keysa", b"/v2/keys"), None);
-    }
 
     #[test]
     fn hosts_are_compared_without_their_port() {

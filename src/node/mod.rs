@@ -35,6 +35,7 @@ pub use inspect::{Inspected, Refusal, inspect, inspect_on, read};
 use crate::api::answer::ClusterId;
 use crate::api::cors::Cors;
 use crate::api::counts::Counts;
+use crate::api::passwords::Passwords;
 use crate::api::{Api, Info, MetricsOnly, peers};
 use crate::api::{Replica, WatchHub};
 use crate::config::{Config, Stop};
@@ -323,6 +324,7 @@ impl Engine {
             counts: Arc::new(Counts::new(workers())),
             traffic: self.link.counters(),
             snapshots: Arc::default(),
+            passwords: Passwords::new(),
             http_server: OnceLock::new(),
             this: this.clone(),
         })

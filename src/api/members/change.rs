@@ -235,8 +235,8 @@ impl Waiter<Outbox> for ChangeAnswer {
                 let (status, message) = self.refusal(*error);
                 answer::message(status, &message, &self.grant)
             }
-            Effect::Event(_) | Effect::Refused(_) => {
-                unreachable!("a change of members touches no key")
+            Effect::Event(_) | Effect::Refused(_) | Effect::Auth(_) => {
+                unreachable!("a change of members changes nothing else")
             }
         };
         self.ticket
