@@ -11,10 +11,9 @@
 use crate::auth::Hash;
 use crate::threads;
 use bcrypt::{HashParts, Version};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use subtle::ConstantTimeEq;
 
 /// The cost that etcd uses.
@@ -26,8 +25,8 @@ const COST_MAX: u32 = 14;
 /// bcrypt ignores all later bytes of a password.
 const PASSWORD_BYTES: usize = 72;
 
-/// Number of passwords that wait to be compared or hashed: a few seconds of work.
-const WAITING_MAX: usize = 64;
+/// Number of passwords that wait to be compared or hashed: about a second of work, and some seconds on a small device.
+const WAITING_MAX: usize = 16;
 
 /// Number of users whose password is remembered.
 const REMEMBERED_MAX: usize = 10_000;
@@ -40,23 +39,40 @@ const NOBODY: &str = "$2a$10$6v7cJQbqwgzlRmX0cXnnyeuqT0q1oFqgwZ9nYFVyqxUgVYtT9zF
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
+/// Receives the result of a comparison, or a hash, on the thread, which it must not block.
+type Then<T> = Box<dyn FnOnce(Result<T, Busy>) + Send>;
+
 enum Job {
-    Compare {
-        user: String,
-        hash: Option<String>,
-        password: Vec<u8>,
-        then: Box<dyn FnOnce(Result<bool, Busy>) + Send>,
-    },
-    Hash {
-        password: Vec<u8>,
-        then: Box<dyn FnOnce(Result<Hash, Busy>) + Send>,
-    },
+    Compare(Comparison),
+    Hash { password: Vec<u8>, then: Then<Hash> },
 }
 
-/// The thread, and what it has found. The thread starts when it is first needed.
+struct Comparison {
+    user: String,
+    /// `None`: there is no such user.
+    hash: Option<String>,
+    password: Vec<u8>,
+    /// Requests with the same credentials share a comparison.
+    then: Vec<Then<bool>>,
+}
+
+/// The thread, and what it has found. The thread starts when it is first needed, and ends when this value is dropped.
 pub struct Passwords {
-    jobs: OnceLock<Sender<Job>>,
-    known: Arc<Known>,
+    started: Once,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Notified when the queue is no longer empty, and at the end.
+    changed: Condvar,
+    known: Known,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    has_ended: bool,
 }
 
 /// Passwords that were found right.
@@ -72,10 +88,6 @@ struct Remembered {
 }
 
 impl Known {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The key has a fixed length, and digests are not shown to anybody, so the key as a prefix suffices.
     fn digest(&self, password: &[u8]) -> [u8; 32] {
         let mut digest = Sha256::new();
@@ -84,14 +96,25 @@ impl Known {
         digest.finalize().into()
     }
 
+    fn contains(&self, user: &str, hash: &str, password: &[u8]) -> bool {
+        let digest = self.digest(password);
+        lock(&self.users).get(user).is_some_and(|remembered| {
+            remembered.hash == hash && bool::from(remembered.digest.ct_eq(&digest))
+        })
+    }
+
     fn remember(&self, user: String, hash: String, password: &[u8]) {
         let digest = self.digest(password);
-        let mut users = self.lock();
+        let mut users = lock(&self.users);
         if users.len() >= REMEMBERED_MAX && !users.contains_key(&user) {
             users.clear();
         }
         users.insert(user, Remembered { hash, digest });
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn significant(password: &[u8]) -> &[u8] {
@@ -110,85 +133,131 @@ impl Passwords {
             users: Mutex::default(),
         };
         Passwords {
-            jobs: OnceLock::new(),
-            known: Arc::new(known),
+            started: Once::new(),
+            shared: Arc::new(Shared {
+                queue: Mutex::default(),
+                changed: Condvar::new(),
+                known,
+            }),
         }
-    }
-
-    fn jobs(&self) -> &Sender<Job> {
-        self.jobs.get_or_init(|| {
-            let (jobs, waiting) = bounded(WAITING_MAX);
-            let known = Arc::clone(&self.known);
-            if let Err(error) = threads::critical("passwords", move || run(&waiting, &known)) {
-                threads::fatal(&format!("the passwords thread cannot be started: {error}"));
-            }
-            jobs
-        })
     }
 
     /// Whether the password is known to be right: it was compared with this hash before.
     pub fn is_known(&self, user: &str, hash: &str, password: &[u8]) -> bool {
-        let digest = self.known.digest(password);
-        let users = self.known.lock();
-        users.get(user).is_some_and(|remembered| {
-            remembered.hash == hash && bool::from(remembered.digest.ct_eq(&digest))
-        })
+        self.shared.known.contains(user, hash, password)
     }
 
-    /// Compares a password, and calls `then` with the result on the thread, which must not be blocked. If too many
-    /// passwords wait, `then` is called at once, with [`Busy`]. `hash`: `None` if there is no such user; this takes the
-    /// same time.
-    pub fn compare(
-        &self,
-        user: String,
-        hash: Option<String>,
-        password: Vec<u8>,
-        then: Box<dyn FnOnce(Result<bool, Busy>) + Send>,
-    ) {
-        self.send(Job::Compare {
+    /// Compares a password, and calls `then` with the result. If too many passwords wait, `then` is called at once, with
+    /// [`Busy`]. `hash`: `None` if there is no such user; this takes the same time.
+    pub fn compare(&self, user: String, hash: Option<String>, password: Vec<u8>, then: Then<bool>) {
+        let mut queue = lock(&self.shared.queue);
+        let same = queue.jobs.iter_mut().find_map(|job| match job {
+            Job::Compare(other) if other.is_of(&user, hash.as_deref(), &password) => Some(other),
+            _ => None,
+        });
+        if let Some(other) = same {
+            return other.then.push(then);
+        }
+        if queue.jobs.len() >= WAITING_MAX {
+            drop(queue);
+            return then(Err(Busy));
+        }
+        let job = Job::Compare(Comparison {
+            user,
+            hash,
+            password,
+            then: vec![then],
+        });
+        self.push(queue, job);
+    }
+
+    /// Hashes a new password, and calls `then`, as [`Passwords::compare`] does.
+    pub fn hash(&self, password: Vec<u8>, then: Then<Hash>) {
+        let queue = lock(&self.shared.queue);
+        if queue.jobs.len() >= WAITING_MAX {
+            drop(queue);
+            return then(Err(Busy));
+        }
+        self.push(queue, Job::Hash { password, then });
+    }
+
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, job: Job) {
+        queue.jobs.push_back(job);
+        drop(queue);
+        self.shared.changed.notify_one();
+        self.started.call_once(|| {
+            let shared = Arc::clone(&self.shared);
+            if let Err(error) = threads::critical("passwords", move || shared.run()) {
+                threads::fatal(&format!("the passwords thread cannot be started: {error}"));
+            }
+        });
+    }
+}
+
+impl Drop for Passwords {
+    fn drop(&mut self) {
+        lock(&self.shared.queue).has_ended = true;
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Comparison {
+    fn is_of(&self, user: &str, hash: Option<&str>, password: &[u8]) -> bool {
+        self.user == user
+            && self.hash.as_deref() == hash
+            && bool::from(self.password.ct_eq(password))
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        while let Some(job) = self.next() {
+            match job {
+                Job::Compare(comparison) => self.compare(comparison),
+                Job::Hash { password, then } => then(Ok(hashed(&password))),
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = lock(&self.queue);
+        loop {
+            if queue.has_ended {
+                return None;
+            }
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(job);
+            }
+            queue = self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn compare(&self, comparison: Comparison) {
+        let Comparison {
             user,
             hash,
             password,
             then,
-        });
-    }
-
-    /// Hashes a new password, and calls `then`, as [`Passwords::compare`] does.
-    pub fn hash(&self, password: Vec<u8>, then: Box<dyn FnOnce(Result<Hash, Busy>) + Send>) {
-        self.send(Job::Hash { password, then });
-    }
-
-    fn send(&self, job: Job) {
-        match self.jobs().try_send(job) {
-            Ok(()) => {}
-            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => match job {
-                Job::Compare { then, .. } => then(Err(Busy)),
-                Job::Hash { then, .. } => then(Err(Busy)),
-            },
-        }
-    }
-}
-
-fn run(waiting: &Receiver<Job>, known: &Known) {
-    for job in waiting {
-        match job {
-            Job::Compare {
-                user,
-                hash,
-                password,
-                then,
-            } => {
-                let is_right = is_right(&password, hash.as_deref().unwrap_or(NOBODY));
-                match hash.filter(|_| is_right) {
-                    Some(hash) => {
-                        known.remember(user, hash, &password);
-                        then(Ok(true));
-                    }
-                    None => then(Ok(false)),
+        } = comparison;
+        let is_right = match hash {
+            // An equal comparison was in progress when this one was added.
+            Some(hash) if self.known.contains(&user, &hash, &password) => true,
+            Some(hash) => {
+                let is_right = is_right(&password, &hash);
+                if is_right {
+                    self.known.remember(user, hash, &password);
                 }
+                is_right
             }
-            Job::Hash { password, then } => then(Ok(hashed(&password))),
-        }
+            None => {
+                is_right(&password, NOBODY);
+                false
+            }
+        };
+        then.into_iter().for_each(|then| then(Ok(is_right)));
     }
 }
 
@@ -304,23 +373,33 @@ mod tests {
     }
 
     #[test]
-    fn only_some_requests_wait() {
+    fn only_some_passwords_wait_and_equal_ones_wait_together() {
         let passwords = Passwords::new();
         let (gate, opens) = unbounded::<()>();
-        let wait = |then| passwords.compare("u".into(), None, Vec::new(), then);
-        wait(Box::new(move |_| {
+        let (begun, begins) = unbounded();
+        let blocks = Box::new(move |_| {
+            let _ = begun.send(());
             let _ = opens.recv();
-        }));
+        });
+        passwords.compare("u".into(), None, Vec::new(), blocks);
+        begins.recv_timeout(PATIENCE).expect("the thread works");
         let (said, says) = unbounded();
-        for _ in 0..=WAITING_MAX + 1 {
+        let wait = |password: usize| {
             let said = said.clone();
             // At the end of the test nobody listens.
-            wait(Box::new(move |outcome| {
+            let then = Box::new(move |outcome| {
                 let _ = said.send(outcome);
-            }));
-        }
-        // The thread has taken the first one at most. One more than the queue holds is refused at once.
+            });
+            passwords.compare("u".into(), None, password.to_le_bytes().into(), then);
+        };
+        (0..WAITING_MAX).for_each(wait);
+        (0..WAITING_MAX).for_each(wait);
+        assert!(says.is_empty(), "all of them wait");
+        wait(WAITING_MAX);
         assert_eq!(says.try_recv(), Ok(Err(Busy)));
         drop(gate);
+        for _ in 0..2 * WAITING_MAX {
+            assert_eq!(says.recv_timeout(PATIENCE), Ok(Ok(false)));
+        }
     }
 }

@@ -32,7 +32,8 @@
 //! disconnected, as for any response. A client that reads less than 64 KiB per second loses its slot to another client,
 //! but not before 30 s ([`Slots`]).
 //!
-//! There is no access control. The response contains all keys, so when the server gets users, only root may have it.
+//! The response contains all keys and all password hashes. So while authentication is enabled, it needs the role
+//! `root`.
 
 mod slots;
 

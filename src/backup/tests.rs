@@ -203,7 +203,7 @@ fn a_state_of_another_version_is_told_from_damage() {
         path.display()
     );
     assert!(error.starts_with(&named), "{error}");
-    assert!(error.contains("state version 9, not 1") && error.contains("newer edgetcd"));
+    assert!(error.contains("state version 9, and this edgetcd") && error.contains("newer edgetcd"));
 }
 
 /// A log of any length produces at most as many events as a server keeps. This matters on a machine with little memory.

@@ -530,6 +530,45 @@ mod tests {
         assert_eq!(state.tree.stats().create_success, 4);
     }
 
+    /// The indexes are those of the reference for the same requests.
+    #[test]
+    fn users_and_roles_take_indexes_and_are_in_snapshots() {
+        let mut state = State::new(Members::new(1, [member(1)]), 100);
+        apply(&mut state, &commands()[..1]);
+        let mut version = None;
+        state
+            .save(|slice| Err(version = version.or(slice.first().copied())))
+            .expect_err("it is stopped");
+        assert_eq!(version, Some(VERSION), "earlier programs can read it");
+
+        let hash = || Some(auth::Hash("$2a$10$x".into()));
+        let user = |name: &str| auth::Change::PutUser {
+            name: name.into(),
+            hash: hash(),
+            roles: None,
+        };
+        let change = |change| entry::auth(&change);
+        let changes = [
+            change(auth::Change::DeleteRole("none".into())),
+            change(user("root")),
+            change(auth::Change::Enable),
+            change(auth::Change::Enable),
+            change(user("a")),
+        ];
+        assert_eq!(apply(&mut state, &changes), [7, 8, 10, 10, 11]);
+        let stats = state.tree.stats();
+        assert_eq!((stats.create_success, stats.delete_fail), (8, 1));
+
+        let mut loader = Loader::new(100);
+        // Slices may be cut anywhere.
+        state
+            .save(|slice| slice.iter().try_for_each(|byte| loader.push(&[*byte])))
+            .expect("its own bytes");
+        let loaded = loader.finish(state.applied).expect("its own bytes");
+        assert_eq!(*loaded.auth, *state.auth);
+        assert!(loaded.auth.is_enabled() && loaded.auth.user("a").is_some());
+    }
+
     /// A log that was written before membership changes took indexes keeps its indexes.
     #[test]
     fn an_old_log_means_what_it_meant() {
@@ -577,6 +616,11 @@ mod tests {
     fn no_length_of_the_members_takes_memory() {
         let mut head = vec![VERSION];
         head.extend([0; 8]);
+        head.extend(u32::MAX.to_le_bytes());
+        assert!(Loader::new(10).push(&head).is_err());
+        let mut head = vec![VERSION_AUTH];
+        head.extend([0; 8]);
+        push_json(&mut head, &Members::new(1, [member(1)]));
         head.extend(u32::MAX.to_le_bytes());
         assert!(Loader::new(10).push(&head).is_err());
     }

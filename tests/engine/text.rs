@@ -17,6 +17,7 @@ pub fn command_text(bytes: &[u8]) -> String {
         Ok((_, Command::Update(member))) => format!("new peer URLs of n{}", member.id),
         Ok((_, Command::Add(member))) => format!("add n{}", member.id),
         Ok((_, Command::Remove(id))) => format!("remove n{}", id.0),
+        Ok((_, Command::Auth(change))) => format!("{change:?}"),
         Ok((_, Command::NextFormat)) => "next format".into(),
         Err(error) => format!("{error:?}"),
     }
@@ -91,9 +92,12 @@ pub fn answer_text(outcome: &Outcome, key: Option<&Key>, tree: &Tree) -> String 
             },
             _,
         ) => match effect {
-            Effect::Event(_) | Effect::Members(Ok(())) => format!("done, entry {}", applied.0),
+            Effect::Event(_) | Effect::Members(Ok(())) | Effect::Auth(Ok(_)) => {
+                format!("done, entry {}", applied.0)
+            }
             Effect::Refused(error) => format!("refused, {}", error.message()),
             Effect::Members(Err(error)) => format!("refused, {}", refusal_text(*error)),
+            Effect::Auth(Err(refusal)) => format!("refused, {refusal}"),
         },
         (Outcome::Confirmed, Some(key)) => key_text(key, tree),
         (Outcome::Confirmed, None) => "confirmed".into(),

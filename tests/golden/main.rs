@@ -17,14 +17,11 @@ use std::path::{Path, PathBuf};
 use harness::Server;
 use transcript::Transcript;
 
-/// Files that need features that this server does not have yet, or more than one server.
-const LATER: [(&str, &str); 2] = [
-    ("auth.json", "users, roles and passwords"),
-    (
-        "members-cluster.json",
-        "three members: tests/cluster/recorded.rs replays it",
-    ),
-];
+/// Files that need more than one server.
+const LATER: [(&str, &str); 1] = [(
+    "members-cluster.json",
+    "three members: tests/cluster/recorded.rs replays it",
+)];
 
 #[test]
 fn every_answer_is_as_recorded() {

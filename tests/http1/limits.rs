@@ -582,6 +582,52 @@ fn a_request_may_take_several_turns() {
     client.is_served();
 }
 
+/// The request stays as it was, with its body, while another thread works for it. The requests after it wait.
+#[test]
+fn a_suspended_request_is_handled_again() {
+    let place = Place::open(1, Limits::default());
+    let mut client = place.client();
+    for round in ["a", "b"] {
+        let body = "x".repeat(100_000);
+        client.send(
+            format!(
+                "GET /suspend?{round}1 HTTP/1.1\r\nHost: a\r\n\r\n\
+                 PUT /suspend?{round}2 HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{body}\
+                 PUT /suspend?{round}3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n\
+                 GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+        for (number, body) in [("1", ""), ("2", "100000 bytes"), ("3", "ab")] {
+            let query = format!("{round}{number}");
+            let suspended = place.desk.suspended(&query);
+            place.serves();
+            suspended.go_on(Box::new("done".to_owned()));
+            let answer = client.answer();
+            let text = String::from_utf8_lossy(&answer.body);
+            let method = if number == "1" { "GET" } else { "PUT" };
+            assert_eq!(
+                text,
+                format!("{method} /suspend ? {query} @ a body [{body}]done")
+            );
+        }
+        assert_eq!(client.answer().body, b"hello");
+    }
+    // The client is gone when the result is there.
+    let mut gone = place.client();
+    gone.get("/suspend?gone");
+    let suspended = place.desk.suspended("gone");
+    gone.reset();
+    suspended.go_on(Box::new("done".to_owned()));
+    eventually("it is let go", || place.http_server.stats().open == 1);
+    // The other thread fails.
+    let mut dropped = place.client();
+    dropped.get("/suspend?dropped");
+    drop(place.desk.suspended("dropped"));
+    dropped.is_closed();
+    client.is_served();
+}
+
 /// A pager, or a client between two requests, may be idle as long as no other client needs its place.
 #[test]
 fn by_default_a_client_may_pause() {

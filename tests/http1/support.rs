@@ -2,7 +2,7 @@
 
 use edgetcd::http1::{
     Answer, BodyState, Gone, Handler, HttpServer, Limits, Outbox, Parked, Pin, Reply, Request,
-    Slices, Ticket, listen,
+    Slices, Suspended, Ticket, listen,
 };
 use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
@@ -33,6 +33,8 @@ pub struct Desk {
 pub struct State {
     /// By the query of their requests.
     pub tickets: HashMap<String, Ticket>,
+    /// By the query of their requests.
+    pub suspended: HashMap<String, Suspended>,
     pub parked: HashMap<u64, Parked>,
     pub gone: HashSet<u64>,
     pub upgraded: Vec<(TcpStream, Vec<u8>)>,
@@ -56,6 +58,14 @@ impl Desk {
             self.lock().tickets.contains_key(query)
         });
         self.lock().tickets.remove(query).expect("it was there")
+    }
+
+    /// Waits for the request with this query, which was suspended.
+    pub fn suspended(&self, query: &str) -> Suspended {
+        eventually(&format!("{query} is suspended"), || {
+            self.lock().suspended.contains_key(query)
+        });
+        self.lock().suspended.remove(query).expect("it was there")
     }
 
     /// Ends all parked responses with `last`.
@@ -113,6 +123,16 @@ impl Handler for Front {
                 let body = Pinned(Pattern::new(4 << 20), number(&query));
                 reply.stream_from(Answer::new(200), 4 << 20, Box::new(body));
             }
+            b"/suspend" => match request.work() {
+                None => {
+                    let suspended = reply.suspend();
+                    self.0.lock().suspended.insert(query, suspended);
+                }
+                Some(work) => {
+                    let text = *work.downcast::<String>().expect("a text");
+                    reply.send(Answer::text(200, describe(request) + &text));
+                }
+            },
             b"/turns" => match request.work() {
                 None => reply.go_on(Box::new(number(&query))),
                 Some(work) => match *work.downcast::<usize>().expect("a number") {
