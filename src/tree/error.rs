@@ -71,6 +71,11 @@ impl ApiError {
         ApiError::new(RAFT_INTERNAL, reason, 0)
     }
 
+    /// Error 110 with its fixed cause and index 0.
+    pub fn unauthorized() -> ApiError {
+        ApiError::new(UNAUTHORIZED, "Insufficient credentials", 0)
+    }
+
     /// The `message` field.
     pub fn message(&self) -> &'static str {
         match self.code {
