@@ -35,11 +35,10 @@ pub fn handle(api: &Api, request: &Request<'_>, route: Route<'_>, grant: &Grant,
         _ => return refuse(api, 400, "Invalid path", grant, reply),
     };
     if !allow.split(',').any(|allowed| allowed == method) {
-        let answer = answer::method_not_allowed(allow, grant);
-        return reply.send(with_cluster(&api.cluster, answer));
+        return reply.send(answer::method_not_allowed(allow, grant));
     }
-    if let Some(refusal) = unknown(method, route) {
-        return refuse(api, refusal.status(), &refusal.to_string(), grant, reply);
+    if let Some(message) = unknown(method, route) {
+        return refuse(api, 404, message, grant, reply);
     }
     match (method, route) {
         ("GET", Route::AuthEnable) => query(api, Query::Enabled, grant, reply),
@@ -59,23 +58,25 @@ pub fn handle(api: &Api, request: &Request<'_>, route: Route<'_>, grant: &Grant,
     }
 }
 
-/// The refusal of a query or deletion whose name is not UTF-8, because no user or role has such a name.
-fn unknown(method: &str, route: Route<'_>) -> Option<Refusal> {
-    let is_broken = |name: &[u8]| method != "PUT" && std::str::from_utf8(name).is_err();
-    match (method, route) {
-        ("GET", Route::User(name)) if is_broken(name) => Some(Refusal::NoUser(text(name))),
-        ("GET", Route::Role(name)) if is_broken(name) => Some(Refusal::NoRole(text(name))),
-        (_, Route::User(name)) if is_broken(name) => Some(Refusal::NoUserToDelete(text(name))),
-        (_, Route::Role(name)) if is_broken(name) => Some(Refusal::NoRoleToDelete(text(name))),
-        _ => None,
-    }
+/// The message of 404 for a query or deletion whose name is not UTF-8, because no user or role has such a name.
+fn unknown(method: &str, route: Route<'_>) -> Option<Vec<u8>> {
+    let (kind, name, end): (&[u8], &[u8], &[u8]) = match (method, route) {
+        ("PUT", _) => return None,
+        ("GET", Route::User(name)) => (b"User ", name, b" does not exist."),
+        (_, Route::User(name)) => (b"User ", name, b" does not exist"),
+        ("GET", Route::Role(name)) => (b"Role ", name, b" does not exist."),
+        (_, Route::Role(name)) => (b"Role ", name, b" doesn't exist."),
+        _ => return None,
+    };
+    let is_broken = std::str::from_utf8(name).is_err();
+    is_broken.then(|| [b"auth: ", kind, name, end].concat())
 }
 
 fn text(name: &[u8]) -> String {
     json::readable(name).into_owned()
 }
 
-fn refuse(api: &Api, status: u16, message: &str, grant: &Grant, reply: Reply<'_>) {
+fn refuse(api: &Api, status: u16, message: impl AsRef<[u8]>, grant: &Grant, reply: Reply<'_>) {
     let answer = answer::message(status, message, grant);
     reply.send(with_cluster(&api.cluster, answer));
 }
