@@ -12,7 +12,8 @@ ROUNDS      ?= 100
 WALKS       ?= 1
 # Tests that make roottest leaves out, by parts of their names
 SKIP        ?=
-# Tests of one program that run at the same time in make test
+# Test programs that run at the same time in make test, and tests of each of them
+TEST_JOBS    ?= 2
 TEST_THREADS ?= 4
 # Tests of make clustertest, selected by a part of their names: make clustertest TESTS=failover
 TESTS       ?=
@@ -88,8 +89,9 @@ demo: build ## two minutes: a leader dies, a follower hangs, a node is added (DE
 	@src/scripts/demo
 
 # Many tests wait for a timeout and not for a processor, so more of them run at the same time than there are cores.
+test: export RUST_TEST_THREADS = $(TEST_THREADS)
 test: ## run all tests, or those of ARGS (TARGET=…: for a target whose programs run on this machine)
-	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked $(FOR_TARGET) $(ARGS)
+	$(if $(strip $(ARGS)),cargo test --locked $(FOR_TARGET) $(ARGS),JOBS=$(TEST_JOBS) tests/run --locked $(FOR_TARGET))
 
 # Each of these tests documents its requirements and fails if one is missing. The cluster tests are not included.
 roottest: build ## tests that need root, a tool that may be missing (README.md lists them), or the release build
@@ -98,7 +100,7 @@ roottest: build ## tests that need root, a tool that may be missing (README.md l
 check: lints ## check format, lints, docs and tests: all must pass before a commit
 	cargo fmt --check
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
-	cargo test --locked
+	$(MAKE) test
 
 # Cargo's --all-targets are the targets that `cargo test` runs; the cluster tests are not among them.
 lints: ## run clippy on all targets
