@@ -66,7 +66,7 @@ pub struct Config {
     pub watch_history: usize,
     /// Maximum total size of these events in bytes. None: a sixteenth of the disk.
     pub watch_history_bytes: Option<u64>,
-    /// Scheme http with an IP address or `localhost` (see [`Config::client_addresses`]), or unix.
+    /// Scheme http or https with an IP address or `localhost` (see [`Config::client_addresses`]), or unix or unixs.
     pub listen_client_urls: Vec<Url>,
     /// The same for monitoring: serves only metrics and health.
     pub listen_metrics_urls: Vec<Url>,
@@ -103,6 +103,28 @@ pub struct Config {
     pub log_format: Format,
     /// One line each. The caller logs them once the logger is set up.
     pub warnings: Vec<String>,
+}
+
+/// An address or a file to listen on, and the clients that are served there: without TLS, with TLS, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<P> {
+    /// The address or the file.
+    pub at: P,
+    /// Whether clients without TLS are served.
+    pub is_plain: bool,
+    /// Whether clients with TLS are served.
+    pub is_tls: bool,
+}
+
+impl<P> Place<P> {
+    /// The same clients at another place.
+    pub fn elsewhere<Q>(&self, at: Q) -> Place<Q> {
+        Place {
+            at,
+            is_plain: self.is_plain,
+            is_tls: self.is_tls,
+        }
+    }
 }
 
 /// Kind of the first start.
@@ -212,23 +234,23 @@ impl Config {
     }
 
     /// The addresses to listen on for clients, without duplicates.
-    pub fn client_addresses(&self) -> Vec<SocketAddr> {
-        addresses(&self.listen_client_urls)
+    pub fn client_addresses(&self) -> Vec<Place<SocketAddr>> {
+        places(&self.listen_client_urls, Url::listen_address)
     }
 
     /// The Unix sockets to listen on for clients.
-    pub fn client_sockets(&self) -> Vec<&Path> {
-        sockets(&self.listen_client_urls)
+    pub fn client_sockets(&self) -> Vec<Place<&Path>> {
+        places(&self.listen_client_urls, Url::socket_path)
     }
 
     /// The addresses that serve only metrics and health, without duplicates.
-    pub fn metrics_addresses(&self) -> Vec<SocketAddr> {
-        addresses(&self.listen_metrics_urls)
+    pub fn metrics_addresses(&self) -> Vec<Place<SocketAddr>> {
+        places(&self.listen_metrics_urls, Url::listen_address)
     }
 
     /// The Unix sockets that serve only metrics and health.
-    pub fn metrics_sockets(&self) -> Vec<&Path> {
-        sockets(&self.listen_metrics_urls)
+    pub fn metrics_sockets(&self) -> Vec<Place<&Path>> {
+        places(&self.listen_metrics_urls, Url::socket_path)
     }
 
     /// The addresses to listen on for other members, without duplicates.
@@ -244,8 +266,26 @@ fn addresses(urls: &[Url]) -> Vec<SocketAddr> {
     addresses
 }
 
-fn sockets(urls: &[Url]) -> Vec<&Path> {
-    urls.iter().filter_map(Url::socket_path).collect()
+/// A place may be in two URLs, one with TLS and one without.
+fn places<'a, P: Ord + Copy>(urls: &'a [Url], of: impl Fn(&'a Url) -> Option<P>) -> Vec<Place<P>> {
+    let mut places: Vec<Place<P>> = Vec::new();
+    for url in urls {
+        let Some(at) = of(url) else { continue };
+        let (is_tls, is_plain) = (url.scheme().has_tls(), !url.scheme().has_tls());
+        match places.iter_mut().find(|place| place.at == at) {
+            Some(place) => {
+                place.is_tls |= is_tls;
+                place.is_plain |= is_plain;
+            }
+            None => places.push(Place {
+                at,
+                is_plain,
+                is_tls,
+            }),
+        }
+    }
+    places.sort_unstable_by_key(|place| place.at);
+    places
 }
 
 fn stop_to_print(values: &Values) -> Result<(), Stop> {
@@ -464,17 +504,16 @@ fn is_stderr(flag: &str, values: &Values) -> bool {
 /// Makes the reference's checks, in the same order.
 fn check(config: &Config) -> Result<(), Stop> {
     check_name(&config.name)?;
-    let on_disk = [Scheme::Http, Scheme::Unix];
     check_listen(
         "listen-peer-urls",
         &config.listen_peer_urls,
         &[Scheme::Http],
     )?;
-    check_listen("listen-client-urls", &config.listen_client_urls, &on_disk)?;
-    check_listen("listen-metrics-urls", &config.listen_metrics_urls, &on_disk)?;
+    let schemes = [Scheme::Http, Scheme::Https, Scheme::Unix, Scheme::Unixs];
+    check_listen("listen-client-urls", &config.listen_client_urls, &schemes)?;
+    check_listen("listen-metrics-urls", &config.listen_metrics_urls, &schemes)?;
     let peers = &config.initial_advertise_peer_urls;
     check_reachable("initial-advertise-peer-urls", peers, &[Scheme::Http])?;
-    let schemes = [Scheme::Http, Scheme::Https, Scheme::Unix, Scheme::Unixs];
     check_reachable(
         "advertise-client-urls",
         &config.advertise_client_urls,
@@ -553,11 +592,9 @@ fn check_scheme(flag: &str, url: &Url, schemes: &[Scheme]) -> Result<(), Stop> {
             url.scheme().as_str()
         ),
         &match url.scheme() {
-            Scheme::Https => format!("TLS is not supported yet: type --{flag}=http://HOST:PORT"),
-            Scheme::Unixs if schemes.contains(&Scheme::Unix) => format!(
-                "TLS is not supported yet: type --{flag}=unix://{}",
-                url.authority()
-            ),
+            Scheme::Https => {
+                format!("members do not support TLS yet: type --{flag}=http://HOST:PORT")
+            }
             _ => {
                 format!(
                     "members connect to each other over the network: type --{flag}=http://HOST:PORT"

@@ -17,13 +17,13 @@ use std::path::Path;
 /// The part before `://`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
-    /// Plain TCP, on which this server listens.
+    /// Plain TCP.
     Http,
-    /// TLS, which this server does not support. Such a URL may only be published to clients.
+    /// TLS.
     Https,
     /// A socket in the file system, for clients on the same machine.
     Unix,
-    /// TLS over such a socket, which this server does not support.
+    /// TLS over such a socket.
     Unixs,
 }
 
@@ -36,6 +36,11 @@ impl Scheme {
             "unixs" => Some(Scheme::Unixs),
             _ => None,
         }
+    }
+
+    /// Whether connections to such a URL are encrypted.
+    pub fn has_tls(self) -> bool {
+        matches!(self, Scheme::Https | Scheme::Unixs)
     }
 
     /// The scheme as in a URL, in lower case.

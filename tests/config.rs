@@ -7,8 +7,9 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
-use edgetcd::config::{self, Config, Stop};
+use edgetcd::config::{self, Config, Place, Stop};
 use edgetcd::urls;
 
 #[path = "harness/transcript.rs"]
@@ -80,6 +81,18 @@ fn show(config: &Config) -> String {
     }
 }
 
+/// `http` or `https` or both, and the address.
+fn places(places: &[Place<SocketAddr>]) -> String {
+    let each = places
+        .iter()
+        .map(|place| match (place.is_plain, place.is_tls) {
+            (true, true) => format!("{} with and without TLS", place.at),
+            (false, true) => format!("{} with TLS", place.at),
+            _ => place.at.to_string(),
+        });
+    format!("[{}]", each.collect::<Vec<_>>().join(", "))
+}
+
 fn fields(c: &Config) -> Vec<String> {
     let cluster: Vec<String> = c
         .initial_cluster
@@ -96,7 +109,7 @@ fn fields(c: &Config) -> Vec<String> {
         format!("snapshots kept: {}", c.max_snapshots),
         format!("wals kept: {}", c.max_wals),
         format!("events kept: {}", c.watch_history),
-        format!("listens to clients: {:?}", c.client_addresses()),
+        format!("listens to clients: {}", places(&c.client_addresses())),
         format!("listens to peers: {:?}", c.peer_addresses()),
         format!(
             "advertises to clients: {}",

@@ -3,7 +3,6 @@
 use super::values::Values;
 use super::{Config, Stop};
 use crate::tls::{self, Settings};
-use crate::urls::{Scheme, Url};
 
 /// Reads `--cert-file` and the other flags for clients.
 pub(super) fn clients(values: &Values) -> Result<Settings, Stop> {
@@ -51,14 +50,18 @@ pub(super) fn check(config: &Config) -> Result<(), Stop> {
         .listen_client_urls
         .iter()
         .chain(&config.listen_metrics_urls);
-    if let Some(url) = clients.into_iter().find(|url| has_tls(url)) {
+    if let Some(url) = clients.into_iter().find(|url| url.scheme().has_tls()) {
         check_certificate(&config.client_tls, || {
             format!(
                 "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme"
             )
         })?;
     }
-    if let Some(url) = config.listen_peer_urls.iter().find(|url| has_tls(url)) {
+    if let Some(url) = config
+        .listen_peer_urls
+        .iter()
+        .find(|url| url.scheme().has_tls())
+    {
         check_certificate(&config.peer_tls, || {
             format!(
                 "cannot listen on TLS for {}: KeyFile and CertFile are not presented",
@@ -84,11 +87,6 @@ fn check_certificate(settings: &Settings, message: impl Fn() -> String) -> Resul
     Err(Stop::fatal(message(), &hint))
 }
 
-/// Whether the URL's connections are encrypted.
-fn has_tls(url: &Url) -> bool {
-    matches!(url.scheme(), Scheme::Https | Scheme::Unixs)
-}
-
 /// Warns about flags that have no effect, in the reference's words.
 pub(super) fn warnings(config: &Config, values: &Values) -> Result<Vec<String>, Stop> {
     let mut warnings = Vec::new();
@@ -101,7 +99,7 @@ pub(super) fn warnings(config: &Config, values: &Values) -> Result<Vec<String>, 
         if values.boolean(&format!("{flags}auto-tls"))? && settings.is_given() {
             warnings.push(format!("ignoring {side} auto TLS since certs given"));
         }
-        for url in urls.iter().filter(|url| !has_tls(url)) {
+        for url in urls.iter().filter(|url| !url.scheme().has_tls()) {
             if settings.is_given() || settings.auto {
                 warnings.push(format!(
                     "The scheme of {side} url {url} is HTTP while {side} key/cert files are presented. Ignored {side} \

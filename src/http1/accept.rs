@@ -18,7 +18,8 @@
 
 use super::inbox::{Inbox, Message, Outbox};
 use super::limits::{Limits, descriptor_limit, own_descriptors};
-use super::listen;
+use super::listen::{self, Port};
+use super::secure::Security;
 use super::worker::Gauges;
 use mio::net::{TcpListener, TcpStream, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -77,6 +78,7 @@ pub(super) struct Acceptor {
 
 struct Source {
     socket: Socket,
+    security: Security,
     /// Whether clients may be waiting.
     ready: bool,
 }
@@ -123,7 +125,7 @@ impl Socket {
 
 impl Acceptor {
     pub fn new(
-        listeners: Vec<listen::Listener>,
+        ports: Vec<Port>,
         workers: Vec<(Arc<Inbox>, Arc<Gauges>)>,
         limits: &Limits,
     ) -> io::Result<(Acceptor, Arc<Control>)> {
@@ -135,9 +137,10 @@ impl Acceptor {
             refused: AtomicU64::new(0),
         });
         let mut sockets = Vec::new();
-        for (index, listener) in listeners.into_iter().enumerate() {
+        for (index, port) in ports.into_iter().enumerate() {
             sockets.push(Source {
-                socket: Socket::open(listener, poll.registry(), Token(index))?,
+                socket: Socket::open(port.listener, poll.registry(), Token(index))?,
+                security: port.security,
                 ready: true,
             });
         }
@@ -208,8 +211,9 @@ impl Acceptor {
             }
             match self.listeners[index].socket.accept() {
                 Ok((socket, remote)) => {
+                    self.listeners[index].security.refresh(Instant::now());
                     self.control.accepted.fetch_add(1, Ordering::Relaxed);
-                    self.hand_over(socket, remote);
+                    self.hand_over(socket, remote, index);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => self.listeners[index].ready = false,
@@ -225,7 +229,7 @@ impl Acceptor {
         true
     }
 
-    fn hand_over(&mut self, socket: TcpStream, remote: SocketAddr) {
+    fn hand_over(&mut self, socket: TcpStream, remote: SocketAddr, listener: usize) {
         let total = self.total(|gauges| &gauges.open);
         let scarcity = self.descriptors.scarcity(&socket);
         if total + self.connections_max / NEAR_CAP >= self.connections_max
@@ -237,7 +241,8 @@ impl Acceptor {
         let reserved = is_full && self.may_use_reserve(remote, scarcity) && self.has_reserve();
         if is_full && !reserved {
             self.control.refused.fetch_add(1, Ordering::Relaxed);
-            return self.refused.add(socket, scarcity);
+            let is_plain = !self.listeners[listener].security.is_tls();
+            return self.refused.add(socket, scarcity, is_plain);
         }
         let count = self.workers.len();
         let turn = self.turn;
@@ -253,6 +258,7 @@ impl Acceptor {
             };
             gauge.fetch_add(1, Ordering::Relaxed);
             let message = Message::Adopt {
+                session: self.listeners[listener].security.begin(remote),
                 socket,
                 remote,
                 reserved,
@@ -352,9 +358,10 @@ struct Refused {
 }
 
 impl Refused {
-    /// If descriptors are scarce, the socket is closed at once.
-    fn add(&mut self, mut socket: TcpStream, scarcity: Scarcity) {
-        let is_told = socket.write(TOO_MANY).is_ok() && socket.shutdown(Shutdown::Write).is_ok();
+    /// If descriptors are scarce, or if the client expects TLS, the socket is closed at once.
+    fn add(&mut self, mut socket: TcpStream, scarcity: Scarcity, is_plain: bool) {
+        let is_told =
+            is_plain && socket.write(TOO_MANY).is_ok() && socket.shutdown(Shutdown::Write).is_ok();
         if !is_told || scarcity != Scarcity::None {
             return;
         }

@@ -5,9 +5,8 @@ use super::head::Head;
 use super::inbox::Address;
 use super::output::{Exchange, Output};
 use super::reply::{Outcome, Reply};
-use super::request::{BodyState, Request, Work};
+use super::request::{BodyState, Client, Request, Work};
 use std::cell::RefCell;
-use std::net::SocketAddr;
 
 /// One call of the handler.
 pub(super) struct Call<'a> {
@@ -46,7 +45,7 @@ impl<'a> Call<'a> {
 
     pub fn make(
         self,
-        remote: SocketAddr,
+        client: &Client,
         slot: u32,
         output: &mut Output,
         tools: &mut Tools,
@@ -65,7 +64,7 @@ impl<'a> Call<'a> {
             head,
             body,
             body_state,
-            remote,
+            client,
             work: RefCell::new(work),
         };
         let mut outcome = Outcome::Silent;

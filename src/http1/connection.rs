@@ -41,7 +41,8 @@ use super::incoming::Incoming;
 use super::input::Input;
 use super::output::{Exchange, Output};
 use super::reply::{Gone, Then};
-use super::request::Work;
+use super::request::{Client, Work};
+use super::secure::Session;
 use super::stream_budget::Chunk;
 use clock::Clock;
 use mio::net::TcpStream;
@@ -101,6 +102,14 @@ struct Drain {
     until: Option<Instant>,
 }
 
+/// The parts of a connection that is handed over.
+pub(super) struct Leaving {
+    pub socket: TcpStream,
+    pub session: Option<Box<Session>>,
+    pub early: Vec<u8>,
+    pub then: Then,
+}
+
 /// The rest of a connection's turn.
 struct Turn {
     requests: usize,
@@ -127,7 +136,9 @@ impl Turn {
 /// A connection. Its worker owns it.
 pub(super) struct Connection {
     socket: TcpStream,
-    remote: SocketAddr,
+    /// With TLS.
+    session: Option<Box<Session>>,
+    client: Client,
     slot: u32,
     /// The address of the response that is awaited ([`Address::turn`]), or 0.
     turn: u64,
@@ -169,10 +180,20 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub fn new(socket: TcpStream, remote: SocketAddr, slot: u32, reserved: bool) -> Connection {
+    pub fn new(
+        socket: TcpStream,
+        session: Option<Box<Session>>,
+        remote: SocketAddr,
+        slot: u32,
+        reserved: bool,
+    ) -> Connection {
         Connection {
             socket,
-            remote,
+            session,
+            client: Client {
+                remote,
+                certificate_name: None,
+            },
             slot,
             turn: 0,
             state: State::Open,
@@ -209,6 +230,11 @@ impl Connection {
 
     pub fn is_reserved(&self) -> bool {
         self.reserved
+    }
+
+    pub fn is_handshaking(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.is_handshaking())
     }
 
     /// Whether a response with this address is awaited here.
@@ -411,7 +437,7 @@ impl Connection {
     /// Sends the rest, shuts the write side, and discards further input. Closing a socket with unread bytes would reset
     /// the connection, and the client could lose the response.
     fn drain(&mut self, turn: &mut Turn, tools: &mut Tools) -> io::Result<NextStep> {
-        if !self.flush(tools)? {
+        if !self.flush(tools)? || !self.end_session(tools)? {
             return Ok(NextStep::Stay);
         }
         let State::Draining(drain) = &mut self.state else {
@@ -459,16 +485,26 @@ impl Connection {
         tools.backlog.update(&mut self.share, 0, None);
         self.end_head(tools);
         self.end_body(tools);
+        if let Some(session) = &mut self.session {
+            session.end();
+            // The client may be gone, or may not read.
+            let _ = session.push(&self.socket, &mut tools.records);
+        }
         if let State::Parked(watch) = std::mem::replace(&mut self.state, State::Open) {
             watch.gone.gone(watch.token);
         }
     }
 
     /// Takes the connection apart after [`NextStep::Leave`].
-    pub fn leave(self) -> Option<(TcpStream, Vec<u8>, Then)> {
+    pub fn leave(self) -> Option<Leaving> {
         let State::Leaving(then) = self.state else {
             return None;
         };
-        Some((self.socket, self.input.bytes().to_vec(), then))
+        Some(Leaving {
+            early: self.input.bytes().to_vec(),
+            socket: self.socket,
+            session: self.session,
+            then,
+        })
     }
 }

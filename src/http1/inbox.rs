@@ -23,6 +23,7 @@
 use super::answer::Answer;
 use super::reply::Reply;
 use super::request::Work;
+use super::secure::Session;
 use super::stream_budget::{BudgetState, Chunk, StreamBudget};
 use mio::Waker;
 use mio::net::TcpStream;
@@ -43,6 +44,8 @@ pub(super) struct Address {
 pub(super) enum Message {
     Adopt {
         socket: TcpStream,
+        /// With TLS.
+        session: Option<Box<Session>>,
         remote: SocketAddr,
         /// Whether it belongs to the reserve.
         reserved: bool,

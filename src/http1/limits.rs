@@ -61,6 +61,8 @@ pub struct Limits {
     pub reserve_is_local: bool,
     /// Connections of the reserve that have not sent their request within this time are closed.
     pub reserve_time: Duration,
+    /// Time from the beginning of a connection to the end of its TLS handshake.
+    pub handshake_time: Duration,
     /// Time from the first byte of a head to its end.
     pub head_time: Duration,
     /// In each time span of this length, a body must bring at least `body_rate` bytes per second.
@@ -105,6 +107,7 @@ impl Default for Limits {
             reserve: RESERVE,
             reserve_is_local: true,
             reserve_time: Duration::from_secs(1),
+            handshake_time: Duration::from_secs(10),
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(10),
             body_rate: 1024,

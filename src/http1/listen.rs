@@ -1,5 +1,6 @@
 //! Listening sockets.
 
+use super::secure::Security;
 #[cfg(target_os = "linux")]
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -34,19 +35,52 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
-impl Listener {
-    /// The URL that clients use.
-    pub fn url(&self) -> String {
-        match self {
-            Listener::Tcp(socket) => socket
-                .local_addr()
-                .map_or_else(|_| "http://".into(), |address| format!("http://{address}")),
+/// A listening socket, and whether its clients use TLS.
+#[derive(Debug)]
+pub struct Port {
+    /// The socket.
+    pub listener: Listener,
+    /// With or without TLS.
+    pub security: Security,
+}
+
+impl Port {
+    /// The URLs that clients use: one, or two if TLS is optional.
+    pub fn urls(&self) -> Vec<String> {
+        let (plain, tls, place) = match &self.listener {
+            Listener::Tcp(socket) => {
+                let address = socket.local_addr().ok();
+                let address = address.map_or_else(String::new, |address| address.to_string());
+                ("http", "https", address)
+            }
             Listener::Unix(socket) => {
                 let address = socket.local_addr().ok();
                 let path = address.as_ref().and_then(|address| address.as_pathname());
-                format!("unix://{}", path.unwrap_or(Path::new("")).display())
+                let path = path.unwrap_or(Path::new("")).display().to_string();
+                ("unix", "unixs", path)
             }
+        };
+        let plain = self.security.is_plain().then_some(plain);
+        let tls = self.security.is_tls().then_some(tls);
+        let schemes = plain.into_iter().chain(tls);
+        schemes
+            .map(|scheme| format!("{scheme}://{place}"))
+            .collect()
+    }
+}
+
+impl From<Listener> for Port {
+    fn from(listener: Listener) -> Port {
+        Port {
+            listener,
+            security: Security::plain(),
         }
+    }
+}
+
+impl From<TcpListener> for Port {
+    fn from(socket: TcpListener) -> Port {
+        Listener::Tcp(socket).into()
     }
 }
 

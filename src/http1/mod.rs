@@ -36,7 +36,8 @@
 //! # Reading order
 //!
 //! `worker.rs` (one round), `connection.rs` (the life of a connection), `head.rs`, `body.rs` and `incoming.rs` (strict
-//! framing), `call.rs` (the call of the handler), `input.rs` and `output.rs` (memory), `inbox.rs` (responses from other
+//! framing), `call.rs` (the call of the handler), `input.rs` and `output.rs` (memory),
+//! `secure.rs` (TLS), `inbox.rs` (responses from other
 //! threads, wake-ups), `timers.rs`, `body_budget.rs`, `backlog.rs`, `accept.rs`.
 //!
 //! # Invariants
@@ -47,7 +48,7 @@
 //!   connection has no buffer.
 //! - After bytes whose framing is ambiguous, nothing on that connection is read as a request.
 //!
-//! Not supported: TLS (its handshake will be a state of the connection), HTTP/2, `Range`, compression.
+//! Not supported: HTTP/2, `Range`, compression.
 
 mod accept;
 mod answer;
@@ -65,6 +66,11 @@ mod listen;
 mod output;
 mod reply;
 mod request;
+#[cfg(feature = "tls")]
+mod secure;
+#[cfg(not(feature = "tls"))]
+#[path = "secure_absent.rs"]
+mod secure;
 mod stream_budget;
 mod timers;
 mod worker;
@@ -76,10 +82,11 @@ pub use limits::{
     ConnectionCaps, HEADERS_MAX, Limits, RESERVE, connection_caps, descriptor_limit,
     raise_descriptor_limit, streams_bytes,
 };
-pub use listen::{Bound, Listener, SocketFile, bind, listen, listen_unix};
+pub use listen::{Bound, Listener, Port, SocketFile, bind, listen, listen_unix};
 pub use output::Slices;
-pub use reply::{Gone, Reply};
+pub use reply::{Gone, Reply, Upgraded, UpgradedStream};
 pub use request::{BodyState, Request};
+pub use secure::{Security, TlsStream};
 
 use crate::threads;
 use accept::{Acceptor, Control};
@@ -90,6 +97,7 @@ use inbox::{Inbox, Message, Place};
 use input::Scratch;
 use mio::{Poll, Waker};
 use output::Stamp;
+use secure::Records;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
@@ -185,21 +193,21 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Begins to serve `listeners` with a fixed number of workers (at least one).
+    /// Begins to serve `ports` with a fixed number of workers (at least one).
     ///
     /// Errors: those of the system if it has no descriptor or thread left.
     pub fn open(
-        listeners: Vec<impl Into<Listener>>,
+        ports: Vec<impl Into<Port>>,
         workers: usize,
         limits: Limits,
         handler: Arc<dyn Handler>,
     ) -> io::Result<HttpServer> {
-        let listeners: Vec<Listener> = listeners.into_iter().map(Into::into).collect();
-        let address = |listener: &Listener| match listener {
+        let ports: Vec<Port> = ports.into_iter().map(Into::into).collect();
+        let address = |port: &Port| match &port.listener {
             Listener::Tcp(socket) => Some(socket.local_addr()),
             Listener::Unix(_) => None,
         };
-        let addresses = listeners
+        let addresses = ports
             .iter()
             .filter_map(address)
             .collect::<io::Result<_>>()?;
@@ -210,7 +218,7 @@ impl HttpServer {
             .iter()
             .map(|worker| (Arc::clone(&worker.tools.inbox), Arc::clone(&worker.gauges)))
             .collect();
-        let (acceptor, control) = Acceptor::new(listeners, shared.clone(), &limits)?;
+        let (acceptor, control) = Acceptor::new(ports, shared.clone(), &limits)?;
         // From here on, an error drops the server, which ends the threads started so far.
         let mut http_server = HttpServer {
             addresses,
@@ -326,6 +334,7 @@ fn build_workers(
             stamp: Stamp::new(),
             input: Scratch::new(),
             output: Vec::new(),
+            records: Records::default(),
             turn: 0,
             worker: index,
             requests: 0,

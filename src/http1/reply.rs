@@ -4,7 +4,9 @@ use super::answer::Answer;
 use super::inbox::{Address, Inbox, Parked, Suspended, Ticket};
 use super::output::{Exchange, Output, Slices, Stamp};
 use super::request::Work;
+use super::secure::TlsStream;
 use std::any::Any;
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,8 +20,59 @@ pub trait Gone: Send + Sync {
     fn gone(&self, token: u64);
 }
 
-/// Receives a socket that is handed over, and the bytes that were read after the request.
-pub(super) type Then = Box<dyn FnOnce(TcpStream, Vec<u8>) + Send>;
+/// A connection that is handed over, in blocking mode.
+pub struct Upgraded {
+    /// The connection.
+    pub stream: UpgradedStream,
+    /// The bytes that were read after the request.
+    pub early: Vec<u8>,
+}
+
+/// The two kinds of connections.
+pub enum UpgradedStream {
+    /// Without TLS.
+    Plain(TcpStream),
+    /// With TLS.
+    Tls(Box<TlsStream>),
+}
+
+impl UpgradedStream {
+    /// The socket, for its options and to shut it down.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            UpgradedStream::Plain(socket) => socket,
+            UpgradedStream::Tls(stream) => stream.socket(),
+        }
+    }
+}
+
+impl Read for UpgradedStream {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            UpgradedStream::Plain(socket) => socket.read(room),
+            UpgradedStream::Tls(stream) => stream.read(room),
+        }
+    }
+}
+
+impl Write for UpgradedStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            UpgradedStream::Plain(socket) => socket.write(bytes),
+            UpgradedStream::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            UpgradedStream::Plain(socket) => socket.flush(),
+            UpgradedStream::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+/// Receives a connection that is handed over.
+pub(super) type Then = Box<dyn FnOnce(Upgraded) + Send>;
 
 /// What the handler did with its reply.
 pub(super) enum Outcome {
@@ -125,10 +178,9 @@ impl Reply<'_> {
         Parked::new(self.inbox, self.address)
     }
 
-    /// Sends `head`, a 101 with its `Connection` and `Upgrade` headers. After it was sent, the socket is handed over in
-    /// blocking mode, with the bytes that were read after the request. `then` is called on the worker's thread and must
-    /// not block: it passes the socket to another thread.
-    pub fn upgrade(self, head: Answer, then: Box<dyn FnOnce(TcpStream, Vec<u8>) + Send>) {
+    /// Sends `head`, a 101 with its `Connection` and `Upgrade` headers. After it was sent, the connection is handed over. `then` is called on the worker's thread and must
+    /// not block: it passes the connection to another thread.
+    pub fn upgrade(self, head: Answer, then: Box<dyn FnOnce(Upgraded) + Send>) {
         self.output.upgrade(&head, self.exchange, self.stamp);
         *self.outcome = Outcome::Upgrade(then);
     }

@@ -21,8 +21,16 @@ pub struct Request<'a> {
     pub(super) head: &'a Head<'a, 'a>,
     pub(super) body: &'a [u8],
     pub(super) body_state: BodyState,
-    pub(super) remote: SocketAddr,
+    pub(super) client: &'a Client,
     pub(super) work: RefCell<Option<Work>>,
+}
+
+/// What is known of the client of a connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub remote: SocketAddr,
+    /// The common name of its verified certificate.
+    pub certificate_name: Option<Box<str>>,
 }
 
 /// The handler's work so far, for a request that takes several turns.
@@ -86,7 +94,13 @@ impl<'a> Request<'a> {
 
     /// The client's address.
     pub fn remote(&self) -> SocketAddr {
-        self.remote
+        self.client.remote
+    }
+
+    /// The common name of the client's certificate. `None` if the connection has no TLS, if the listener does not
+    /// require certificates, or if the name is empty.
+    pub fn certificate_name(&self) -> Option<&'a str> {
+        self.client.certificate_name.as_deref()
     }
 }
 

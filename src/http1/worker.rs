@@ -16,6 +16,8 @@
 use super::backlog::{Excess, RELIEVE_EVERY};
 use super::connection::{Connection, NextStep, Tools};
 use super::inbox::{Address, Inbox, Message};
+use super::reply::{Upgraded, UpgradedStream};
+use super::secure::{Session, TlsStream};
 use super::stream_budget::BudgetState;
 use super::timers::Timers;
 use mio::event::Event;
@@ -108,12 +110,14 @@ impl Worker {
     fn end_round(&mut self) {
         let (tools, gauges) = (&mut self.tools, &self.gauges);
         gauges.requests.store(tools.requests, Ordering::Relaxed);
-        gauges
-            .received_bytes
-            .store(tools.received_bytes, Ordering::Relaxed);
-        gauges
-            .sent_bytes
-            .store(tools.sent_bytes.get(), Ordering::Relaxed);
+        gauges.received_bytes.store(
+            tools.received_bytes + tools.records.received_bytes,
+            Ordering::Relaxed,
+        );
+        gauges.sent_bytes.store(
+            tools.sent_bytes.get() + tools.records.sent_bytes,
+            Ordering::Relaxed,
+        );
         if std::mem::take(&mut tools.called) {
             tools.handler.round(tools.worker, tools.stamp.now.elapsed());
         }
@@ -157,9 +161,10 @@ impl Worker {
         match message {
             Message::Adopt {
                 socket,
+                session,
                 remote,
                 reserved,
-            } => self.adopt(socket, remote, reserved),
+            } => self.adopt(socket, session, remote, reserved),
             Message::Answer { to, .. }
             | Message::Resume { to, .. }
             | Message::GoOn { to, .. }
@@ -304,7 +309,13 @@ impl Worker {
         }
     }
 
-    fn adopt(&mut self, mut socket: TcpStream, remote: SocketAddr, reserved: bool) {
+    fn adopt(
+        &mut self,
+        mut socket: TcpStream,
+        session: Option<Box<Session>>,
+        remote: SocketAddr,
+        reserved: bool,
+    ) {
         let slots = &mut self.connections.slots;
         let slot = self.connections.free.pop().unwrap_or_else(|| {
             slots.push(None);
@@ -323,7 +334,7 @@ impl Worker {
             self.uncount(reserved);
             return;
         }
-        let connection = Connection::new(socket, remote, slot, reserved);
+        let connection = Connection::new(socket, session, remote, slot, reserved);
         self.connections.slots[slot as usize] = Some(Box::new(connection));
         // Sets the deadline for a client that never sends anything. If it has sent bytes, an event follows.
         self.look(slot, Connection::run);
@@ -398,13 +409,24 @@ impl Worker {
             return;
         };
         let released = self.poll.registry().deregister(connection.socket());
-        let Some((socket, rest, then)) = connection.leave() else {
+        let Some(leaving) = connection.leave() else {
             return;
         };
-        let socket = std::net::TcpStream::from(socket);
+        let socket = std::net::TcpStream::from(leaving.socket);
         match released.and_then(|()| socket.set_nonblocking(false)) {
             Ok(()) => {
-                let _ = catch_unwind(AssertUnwindSafe(|| then(socket, rest)));
+                let _ = catch_unwind(AssertUnwindSafe(|| {
+                    let stream = match leaving.session {
+                        None => UpgradedStream::Plain(socket),
+                        Some(session) => {
+                            UpgradedStream::Tls(Box::new(TlsStream::new(session, socket)))
+                        }
+                    };
+                    (leaving.then)(Upgraded {
+                        stream,
+                        early: leaving.early,
+                    });
+                }));
             }
             Err(error) => log::warn!("a connection was lost when it was upgraded: {error}"),
         }
@@ -495,7 +517,7 @@ mod tests {
         let near = socket2::SockRef::from(&client);
         near.set_send_buffer_size(2 << 20).expect("set");
         worker.gauges.open.fetch_add(1, Ordering::Relaxed);
-        worker.adopt(TcpStream::from_std(socket), remote, false);
+        worker.adopt(TcpStream::from_std(socket), None, remote, false);
         client
     }
 

@@ -2,7 +2,7 @@
 
 use super::stored::Stored;
 use crate::config::Config;
-use crate::http1::Listener;
+use crate::http1::Port;
 use crate::raft::NodeId;
 use crate::urls::Url;
 use crate::{ETCD_VERSION, http1, process};
@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 /// Logs one line per item, as one block.
-pub(super) fn log(config: &Config, clients: &[Listener], peers: &[TcpListener], stored: &Stored) {
+pub(super) fn log(config: &Config, clients: &[Port], peers: &[TcpListener], stored: &Stored) {
     log::info!(
         "edgetcd {} (the v2 API of etcd {ETCD_VERSION}), process {}",
         env!("CARGO_PKG_VERSION"),
@@ -40,7 +40,7 @@ pub(super) fn log(config: &Config, clients: &[Listener], peers: &[TcpListener], 
         "  clients   listening on {}, advertised as {}",
         clients
             .iter()
-            .map(Listener::url)
+            .flat_map(Port::urls)
             .collect::<Vec<_>>()
             .join(" "),
         list(&config.advertise_client_urls)

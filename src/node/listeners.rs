@@ -6,15 +6,16 @@
 //! ([`super::first_start`]). If a founder accepted such a connection before it can answer, both would wait for each
 //! other until the timeout. A refused connection is an answer at once.
 
-use crate::config::{Config, Stop};
-use crate::http1::{self, Bound, Listener, SocketFile};
+use super::tls::ForClients;
+use crate::config::{Config, Place, Stop};
+use crate::http1::{self, Bound, Listener, Port, SocketFile};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 pub(super) struct Listeners {
-    pub clients: Vec<Listener>,
-    pub metrics: Vec<Listener>,
+    pub clients: Vec<Port>,
+    pub metrics: Vec<Port>,
     /// Removed when the node has stopped.
     pub files: Vec<SocketFile>,
     peers: Vec<(SocketAddr, Bound)>,
@@ -22,27 +23,32 @@ pub(super) struct Listeners {
 
 impl Listeners {
     pub fn open(config: &Config) -> Result<Listeners, Stop> {
-        let mut files = Vec::new();
-        let clients = open(
-            &config.client_addresses(),
-            &config.client_sockets(),
-            &mut files,
-        )?;
-        let metrics = open(
-            &config.metrics_addresses(),
-            &config.metrics_sockets(),
-            &mut files,
-        )?;
-        let peers = config.peer_addresses();
-        let bound = |at: &SocketAddr| {
-            let bound = http1::bind(*at, &peers);
+        let mut bound = Bindings::default();
+        let clients = bound.bind(&config.client_addresses(), &config.client_sockets())?;
+        let metrics = bound.bind(&config.metrics_addresses(), &config.metrics_sockets())?;
+        let peer_addresses = config.peer_addresses();
+        let peer = |at: &SocketAddr| {
+            let bound = http1::bind(*at, &peer_addresses);
             Ok((*at, bound.map_err(|error| taken(*at, &error))?))
         };
+        let peers = peer_addresses
+            .iter()
+            .map(peer)
+            .collect::<Result<_, Stop>>()?;
+        // Makes files, so it comes after the ports.
+        let certificates = ForClients::open(config)?;
+        let secure = |bound: Vec<(Listener, Place<()>)>| {
+            let port = |(listener, place)| Port {
+                listener,
+                security: certificates.security(&place),
+            };
+            bound.into_iter().map(port).collect()
+        };
         Ok(Listeners {
-            clients,
-            metrics,
-            files,
-            peers: peers.iter().map(bound).collect::<Result<_, Stop>>()?,
+            clients: secure(clients),
+            metrics: secure(metrics),
+            files: bound.files,
+            peers,
         })
     }
 
@@ -55,22 +61,34 @@ impl Listeners {
     }
 }
 
-fn open(
-    addresses: &[SocketAddr],
-    sockets: &[&Path],
-    files: &mut Vec<SocketFile>,
-) -> Result<Vec<Listener>, Stop> {
-    let mut listeners = Vec::new();
-    for at in addresses {
-        let bound = http1::bind(*at, addresses).and_then(Bound::listen);
-        listeners.push(Listener::Tcp(bound.map_err(|error| taken(*at, &error))?));
+/// The files of the Unix sockets that are bound.
+#[derive(Default)]
+struct Bindings {
+    files: Vec<SocketFile>,
+}
+
+impl Bindings {
+    /// Listens, and returns the kinds of clients beside each listener.
+    fn bind(
+        &mut self,
+        addresses: &[Place<SocketAddr>],
+        sockets: &[Place<&Path>],
+    ) -> Result<Vec<(Listener, Place<()>)>, Stop> {
+        let mut listeners = Vec::new();
+        let all: Vec<SocketAddr> = addresses.iter().map(|place| place.at).collect();
+        for place in addresses {
+            let bound = http1::bind(place.at, &all).and_then(Bound::listen);
+            let socket = bound.map_err(|error| taken(place.at, &error))?;
+            listeners.push((Listener::Tcp(socket), place.elsewhere(())));
+        }
+        for place in sockets {
+            let bound = http1::listen_unix(place.at);
+            let (socket, file) = bound.map_err(|error| no_socket(place.at, &error))?;
+            listeners.push((Listener::Unix(socket), place.elsewhere(())));
+            self.files.push(file);
+        }
+        Ok(listeners)
     }
-    for path in sockets {
-        let (socket, file) = http1::listen_unix(path).map_err(|error| no_socket(path, &error))?;
-        listeners.push(Listener::Unix(socket));
-        files.push(file);
-    }
-    Ok(listeners)
 }
 
 fn no_socket(path: &Path, error: &io::Error) -> Stop {

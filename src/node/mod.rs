@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `mod.rs` | connects the modules, in order, and stops them |
 //! | `listeners.rs` | binds the sockets |
+//! | `tls.rs` | reads or makes the certificates of the listeners |
 //! | `first_lines.rs` | writes the first lines of the log |
 //! | `stored.rs` | recovers the data directory, or creates it |
 //! | `folders.rs` | warns about other users that can change the files |
@@ -29,6 +30,7 @@ mod force;
 mod inspect;
 mod listeners;
 mod stored;
+mod tls;
 
 pub use inspect::{Inspected, Refusal, inspect, inspect_on, read};
 
@@ -41,9 +43,7 @@ use crate::api::{Replica, WatchHub};
 use crate::config::{Config, Stop};
 use crate::engine::members::Published;
 use crate::engine::time::Estimate;
-use crate::http1::{
-    self, Handler, HttpServer, Limits, Listener, Outbox, Reply, Request, SocketFile,
-};
+use crate::http1::{self, Handler, HttpServer, Limits, Outbox, Port, Reply, Request, SocketFile};
 use crate::peer::{self, Link, Timing};
 use crate::process;
 use crate::raft::{self, Core, NodeId};
@@ -160,7 +160,7 @@ impl Node {
         };
         first_lines::log(config, &listeners.clients, &peers, &stored);
         let published = stored.identity.published(config);
-        let client_urls = listeners.clients.iter().map(Listener::url).collect();
+        let client_urls = listeners.clients.iter().flat_map(Port::urls).collect();
         let engine = Engine::start(config, stored)?;
         let api = engine.api(config);
         let peer_handler = engine.link.handler(Arc::new(Pages(api.clone())));

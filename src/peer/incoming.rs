@@ -8,7 +8,7 @@ use super::receive::Receiver;
 use super::resources::Held;
 use super::table::Admitted;
 use crate::engine::peer_message::PeerMessage;
-use crate::http1::{Answer, Handler, Reply, Request};
+use crate::http1::{Answer, Handler, Reply, Request, Upgraded, UpgradedStream};
 use crate::raft::NodeId;
 use crate::replica::peers::FromPeers;
 use crate::wal::Disk;
@@ -117,7 +117,10 @@ impl<D: Disk> PeerPort<D> {
             common.learn_urls(handshake.from, &handshake.urls);
         }
         let is_shown = admitted.is_shown;
-        let begin = move |socket: TcpStream, early: Vec<u8>| {
+        let begin = move |Upgraded { stream, early }| {
+            let UpgradedStream::Plain(socket) = stream else {
+                unreachable!("the peer port has no TLS")
+            };
             let kind = if is_snapshot { "snap" } else { "peer" };
             let name = format!("{kind}-in-{:x}", handshake.from.0);
             // The number is taken here, where connections arrive one after the other. Their threads may start in any

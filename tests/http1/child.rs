@@ -110,6 +110,7 @@ impl Child {
     }
 
     /// CPU time used so far.
+    #[allow(dead_code, reason = "the tests over TLS do not need it")]
     pub fn cpu(&self) -> Duration {
         let stat = self.proc("stat");
         let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
@@ -119,11 +120,13 @@ impl Child {
         Duration::from_millis((ticks(11) + ticks(12)) * 1000 / second)
     }
 
+    #[allow(dead_code, reason = "the tests over TLS do not need it")]
     pub fn descriptors(&self) -> usize {
         let path = format!("/proc/{}/fd", self.process.id());
         std::fs::read_dir(path).expect("the child lives").count()
     }
 
+    #[allow(dead_code, reason = "the tests over TLS do not need it")]
     pub fn threads(&self) -> usize {
         let path = format!("/proc/{}/task", self.process.id());
         std::fs::read_dir(path).expect("the child lives").count()

@@ -40,10 +40,9 @@ fn two_hundred_simultaneous_long_polls_are_all_registered() {
         waits.push(asked.elapsed());
         eventually("all are registered", || place.desk.parked() == 200);
         let registered = start.elapsed();
-        assert!(
-            registered < Duration::from_secs(1),
-            "round {round}: {registered:?}"
-        );
+        // Handshakes take their time in a program that is not optimized.
+        let most = Duration::from_secs(if crate::TLS { 10 } else { 1 });
+        assert!(registered < most, "round {round}: {registered:?}");
         place.desk.end_all("event");
         for client in &mut clients {
             client.head();

@@ -7,4 +7,8 @@ mod framing;
 mod limits;
 mod load;
 mod memory;
+mod socket;
 mod support;
+
+/// Whether the clients of these tests use TLS.
+const TLS: bool = false;

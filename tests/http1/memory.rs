@@ -1,8 +1,8 @@
 //! Memory used by idle connections, and after large bodies.
 
 use crate::child::{Child, Settings};
+use crate::socket::Socket;
 use crate::support::{Client, eventually};
-use std::net::TcpStream;
 use std::time::Duration;
 
 /// As many clients as the machine's descriptor limit allows, at most 10,000.
@@ -16,7 +16,7 @@ fn resident_per_connection(begin: impl Fn(&mut Client)) -> usize {
     let child = Child::start(Settings::default());
     child.serves();
     let (before, count) = (child.resident(), many());
-    let mut sockets: Vec<TcpStream> = Vec::with_capacity(count);
+    let mut sockets: Vec<Socket> = Vec::with_capacity(count);
     for _ in 0..count {
         let mut client = child.client();
         begin(&mut client);

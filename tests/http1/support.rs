@@ -1,8 +1,9 @@
 //! A handler for tests, and a client that sends and receives bytes.
 
+use crate::socket::{self, Socket};
 use edgetcd::http1::{
-    Answer, BodyState, Gone, Handler, HttpServer, Limits, Outbox, Parked, Pin, Reply, Request,
-    Slices, Suspended, Ticket, listen,
+    Answer, BodyState, Gone, Handler, HttpServer, Limits, Outbox, Parked, Pin, Port, Reply,
+    Request, Slices, Suspended, Ticket, Upgraded, UpgradedStream, listen,
 };
 use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
@@ -37,7 +38,7 @@ pub struct State {
     pub suspended: HashMap<String, Suspended>,
     pub parked: HashMap<u64, Parked>,
     pub gone: HashSet<u64>,
-    pub upgraded: Vec<(TcpStream, Vec<u8>)>,
+    pub upgraded: Vec<(UpgradedStream, Vec<u8>)>,
     last_token: u64,
 }
 
@@ -180,7 +181,9 @@ impl Front {
             .header("Connection", "Upgrade")
             .header("Upgrade", "raft");
         let desk = Arc::clone(&self.0);
-        let then = move |socket, rest| desk.lock().upgraded.push((socket, rest));
+        let then = move |Upgraded { stream, early }| {
+            desk.lock().upgraded.push((stream, early));
+        };
         reply.upgrade(head, Box::new(then));
     }
 }
@@ -247,7 +250,11 @@ impl Place {
         let listener = listen((ip, 0).into()).expect("listen");
         let desk = Arc::new(Desk::default());
         let front = Arc::new(Front(Arc::clone(&desk)));
-        let http_server = HttpServer::open(vec![listener], workers, limits, front).expect("open");
+        let port = Port {
+            security: socket::security(),
+            ..Port::from(listener)
+        };
+        let http_server = HttpServer::open(vec![port], workers, limits, front).expect("open");
         let address = http_server.addresses()[0];
         Place {
             http_server,
@@ -286,7 +293,7 @@ impl Response {
 
 /// One connection to a server.
 pub struct Client {
-    pub socket: TcpStream,
+    pub socket: Socket,
     read: Vec<u8>,
 }
 
@@ -297,7 +304,7 @@ impl Client {
         socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
         socket.set_write_timeout(Some(PATIENCE)).expect("timeout");
         Client {
-            socket,
+            socket: Socket::new(socket),
             read: Vec::new(),
         }
     }
@@ -430,7 +437,7 @@ impl Client {
 
     /// Closes the connection with a reset.
     pub fn reset(self) {
-        socket2::SockRef::from(&self.socket)
+        socket2::SockRef::from(&*self.socket)
             .set_linger(Some(Duration::ZERO))
             .expect("linger");
     }

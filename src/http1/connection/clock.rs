@@ -28,6 +28,8 @@ pub(in super::super) enum Idleness {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clock {
     None,
+    /// For a TLS handshake.
+    Handshake,
     Idle,
     Head,
     Body,
@@ -48,6 +50,7 @@ impl Connection {
             return None;
         }
         let (idleness, since, least) = match self.clock {
+            Clock::Handshake => (Idleness::Unused, self.idle_since, UNUSED_IDLE_MIN),
             Clock::Idle if !self.used => (Idleness::Unused, self.idle_since, UNUSED_IDLE_MIN),
             Clock::Idle => (Idleness::Used, self.idle_since, USED_IDLE_MIN),
             Clock::Head => {
@@ -64,7 +67,10 @@ impl Connection {
     /// does not belong to the reserve, or is being served.
     pub(in super::super) fn reserved_since(&self) -> Option<(bool, Instant)> {
         let is_unread = self.clock == Clock::Write;
-        let waits = matches!(self.clock, Clock::Idle | Clock::Head | Clock::Linger);
+        let waits = matches!(
+            self.clock,
+            Clock::Handshake | Clock::Idle | Clock::Head | Clock::Linger
+        );
         (self.reserved && (waits || is_unread)).then_some((is_unread, self.idle_since))
     }
 
@@ -79,7 +85,9 @@ impl Connection {
         match self.clock {
             Clock::None => return NextStep::Stay,
             Clock::Idle | Clock::Head if self.reserved => self.refuse_late(503, tools),
-            Clock::Idle | Clock::Write | Clock::Linger => return NextStep::Close,
+            Clock::Handshake | Clock::Idle | Clock::Write | Clock::Linger => {
+                return NextStep::Close;
+            }
             Clock::Body if self.is_fast_enough(tools) => self.clock = Clock::None,
             Clock::Head | Clock::Body => self.refuse_late(408, tools),
             Clock::Room => self.refuse_late(503, tools),
@@ -107,13 +115,20 @@ impl Connection {
     /// Sets the deadline of a connection that waits for bytes from its client.
     pub(super) fn wind(&mut self, tools: &Tools) {
         let limits = &tools.limits;
-        if let Some(incoming) = &mut self.incoming {
+        if self.is_handshaking() {
+            let time = match self.reserved {
+                true => limits.reserve_time.min(limits.handshake_time),
+                false => limits.handshake_time,
+            };
+            self.clock = Clock::Handshake;
+            self.deadline = Some(self.idle_since + time);
+        } else if let Some(incoming) = &mut self.incoming {
             if self.clock != Clock::Body {
                 incoming.rewind();
                 self.set_clock(Clock::Body, limits.body_time, tools);
             }
         } else if self.input.is_empty() {
-            if !self.reserved || self.clock != Clock::Idle {
+            if !self.reserved || !matches!(self.clock, Clock::Handshake | Clock::Idle) {
                 self.idle_since = tools.stamp.now;
             }
             self.clock = Clock::Idle;

@@ -26,10 +26,16 @@ impl Connection {
         if !self.input.has_room() && !self.make_room(tools)? {
             return Ok(Filled::NoRoom);
         }
-        match self.input.fill(&self.socket, &mut tools.input) {
+        let filled = match &mut self.session {
+            None => self.input.fill(&self.socket, &mut tools.input),
+            Some(_) => self.fill_decrypted(tools),
+        };
+        match filled {
             Ok((0, _)) => Ok(Filled::End),
             Ok((count, more)) => {
-                tools.received_bytes += count as u64;
+                if self.session.is_none() {
+                    tools.received_bytes += count as u64;
+                }
                 // After the client's last byte, no event reports the end.
                 self.readable = more || self.read_closed;
                 if let Some(incoming) = &mut self.incoming {
@@ -41,8 +47,42 @@ impl Connection {
                 self.readable = false;
                 Ok(Filled::Nothing)
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Filled::More(0)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                let is_tls = self.session.is_some();
+                let count = if is_tls { tools.records.last_read } else { 0 };
+                Ok(Filled::More(count))
+            }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Like [`Input::fill`](super::super::input::Input::fill), through the session. If it fails, the connection closes.
+    fn fill_decrypted(&mut self, tools: &mut Tools) -> io::Result<(usize, bool)> {
+        let Some(session) = &mut self.session else {
+            return Ok((0, false));
+        };
+        let reader = session.reader(&self.socket, &mut tools.records);
+        let filled = self.input.fill(reader, &mut tools.input);
+        let more = session.has_more();
+        if let Some(name) = session.take_name() {
+            self.client.certificate_name = Some(name);
+        }
+        if session.is_plain() {
+            self.session = None;
+        } else if let Some(why) = session.take_failure() {
+            let now = tools.stamp.now;
+            tools.records.log_failure(self.client.remote, &why, now);
+            self.end_head(tools);
+            self.end_body(tools);
+            self.answered(false, tools);
+            // The client may still be told why: see `drain`.
+            return Err(ErrorKind::Interrupted.into());
+        }
+        match filled {
+            Err(error) if error.kind() == ErrorKind::Interrupted && !more => {
+                Err(ErrorKind::WouldBlock.into())
+            }
+            other => other.map(|(count, _)| (count, more)),
         }
     }
 
@@ -107,6 +147,8 @@ impl Connection {
     pub(super) fn may_complete(&self) -> bool {
         // If the system does not report the unread bytes, the time limit decides.
         let unread = rustix::io::ioctl_fionread(&self.socket).unwrap_or(u64::MAX);
+        let held = self.session.as_ref().map_or(0, |session| session.held());
+        let unread = unread.saturating_add(held as u64);
         self.incoming
             .as_ref()
             .is_none_or(|incoming| incoming.missing(&self.input) <= unread)

@@ -7,6 +7,7 @@ use super::super::inbox::Inbox;
 use super::super::input::Scratch;
 use super::super::limits::Limits;
 use super::super::output::Stamp;
+use super::super::secure::Records;
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub(in super::super) struct Tools {
     pub stamp: Stamp,
     pub input: Scratch,
     pub output: Vec<u8>,
+    pub records: Records,
     /// The last [`Address::turn`] that was assigned.
     pub turn: u64,
     /// Distinguishes this worker's bodies in the memory budget from those of other workers.

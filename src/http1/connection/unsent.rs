@@ -32,23 +32,56 @@ impl Write for Counted<'_> {
 
 impl Connection {
     /// Returns whether everything was sent. If not, the time limit for the client to accept bytes begins.
-    pub(super) fn flush(&mut self, tools: &Tools) -> io::Result<bool> {
-        let socket = Counted {
-            socket: &self.socket,
-            taken: &tools.sent_bytes,
+    pub(super) fn flush(&mut self, tools: &mut Tools) -> io::Result<bool> {
+        let slice = tools.backlog.slice_bytes();
+        let flushed = match &mut self.session {
+            None => {
+                let socket = Counted {
+                    socket: &self.socket,
+                    taken: &tools.sent_bytes,
+                };
+                self.output.flush(socket, slice)?
+            }
+            Some(_) => self.flush_encrypted(slice, tools)?,
         };
-        match self.output.flush(socket, tools.backlog.slice_bytes())? {
+        match flushed {
             Flushed::All => Ok(true),
             Flushed::Paused => {
                 self.paused = true;
                 self.set_clock(Clock::Write, tools.limits.write_time, tools);
                 Ok(false)
             }
+            // The time limit of the handshake stays.
+            Flushed::Blocked { .. } if self.is_handshaking() => Ok(false),
             Flushed::Blocked { progress } => {
                 if progress || self.clock != Clock::Write {
                     self.set_clock(Clock::Write, tools.limits.write_time, tools);
                 }
                 Ok(false)
+            }
+        }
+    }
+
+    /// Like [`Output::flush`](super::super::output::Output::flush), through the session.
+    fn flush_encrypted(&mut self, slice: usize, tools: &mut Tools) -> io::Result<Flushed> {
+        let Some(session) = &mut self.session else {
+            return Ok(Flushed::All);
+        };
+        let writer = session.writer(&self.socket, &mut tools.records);
+        match self.output.flush(writer, slice)? {
+            Flushed::All if session.push(&self.socket, &mut tools.records)? => Ok(Flushed::All),
+            Flushed::All => Ok(Flushed::Blocked { progress: false }),
+            other => Ok(other),
+        }
+    }
+
+    /// Says that this side sends nothing more, if the connection has TLS. Returns whether everything was sent.
+    pub(super) fn end_session(&mut self, tools: &mut Tools) -> io::Result<bool> {
+        match &mut self.session {
+            None => Ok(true),
+            Some(session) => {
+                session.end();
+                self.flush(tools)
             }
         }
     }
@@ -65,10 +98,12 @@ impl Connection {
     pub(super) fn count_output(&mut self, tools: &mut Tools) {
         let is_parked = matches!(self.state, State::Parked(_));
         let kept = self.kept();
-        if self.output.is_empty() && kept == 0 && self.share.is_empty() {
+        let encrypted = self.session.as_ref().map_or(0, |session| session.held());
+        if self.output.is_empty() && kept == 0 && encrypted == 0 && self.share.is_empty() {
             return;
         }
-        let (held, pin) = (self.output.held() + kept, self.output.pin(!is_parked));
+        let held = self.output.held() + kept + encrypted;
+        let pin = self.output.pin(!is_parked);
         tools.backlog.update(&mut self.share, held, pin);
         tools.excess |= tools.backlog.excess().is_some();
     }
@@ -146,7 +181,7 @@ impl Connection {
             let (chunks, bytes) = self.output.backlog();
             format!(
                 "its client {} has not read {chunks} events of {bytes} bytes, and all streams may hold {} bytes",
-                self.remote, tools.limits.streams_bytes
+                self.client.remote, tools.limits.streams_bytes
             )
         })
     }
