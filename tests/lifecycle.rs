@@ -125,6 +125,12 @@ fn a_signal_that_is_ignored_from_the_beginning_stays_ignored() {
     server.signal(Signal::HUP);
     assert_eq!(server.ask("PUT", "/v2/keys/a?value=1", None).status, 201);
     assert_eq!(server.stop().code(), Some(0));
+    // A request may still be answered during a stop, so only the log shows which signal caused the stop.
+    let log = server.log();
+    assert!(
+        log.contains("signal 15: stopping"),
+        "an ignored signal has stopped the server:\n{log}"
+    );
 }
 
 /// The first process of a container: signals without a handler have no effect on it.
