@@ -329,6 +329,28 @@ fn an_open_stream_gives_way_only_to_one_that_its_member_vouches_for() {
     assert_eq!(one.messages(2, 1), [heartbeat(4)]);
 }
 
+/// Each connection that waits for the member's answer has a thread. The others are refused before they get one.
+#[test]
+fn few_connections_wait_for_a_member_that_does_not_answer() {
+    const CROWD: u64 = 100;
+    let (one, a) = listener();
+    let (_silent, two) = listener();
+    let one = Node::start(1, one, &published(members(&[(1, a), (2, two)])));
+    let (mut own, _) = linked(a, &claim(2), 1, 1);
+    own.write_all(&message_frame(2, &heartbeat(1)))
+        .expect("write");
+    assert_eq!(one.messages(2, 1), [heartbeat(1)]);
+    let crowd: Vec<_> = (0..CROWD)
+        .map(|token| linked(a, &claim(2), 1, 100 + token))
+        .collect();
+    let accepted = crowd.iter().filter(|(_, said)| said.contains(" 101 "));
+    let accepted = accepted.count() as u64;
+    assert!(
+        (1..CROWD / 2).contains(&accepted),
+        "{accepted} of {CROWD} connections wait for the member's answer"
+    );
+}
+
 #[test]
 fn a_member_says_which_connections_are_its_own() {
     let (one, two) = with_bare(Timing::new(Duration::from_secs(1)));
