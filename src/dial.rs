@@ -7,15 +7,18 @@
 //! No agent uses a proxy from the environment by default: members reach each other directly, and a proxy meant for web
 //! pages would answer in their place. Callers that need a proxy use [`by_proxy`].
 
+mod overhead;
 mod proxied;
 mod secure;
 
+pub use overhead::{Limited, Overhead};
 pub use proxied::by_proxy;
 pub use secure::Tls;
 #[cfg(feature = "tls")]
 pub use secure::{Configs, HandshakeError, error_of};
 
 use crate::urls::{Scheme, Url};
+use overhead::Counting;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -45,27 +48,34 @@ pub fn is_special(url: &Url) -> bool {
     url.socket_path().is_some() || url.host().contains('%')
 }
 
-/// An agent for every URL that is not [special](is_special).
-pub fn plain_agent(config: Config, tls: &Tls) -> Agent {
-    let connector = DefaultConnector::default().chain(tls.clone());
+/// An agent for every URL that is not [special](is_special). `overhead` counts what its connections receive.
+pub fn plain_agent(config: Config, tls: &Tls, overhead: &Overhead) -> Agent {
+    let connector = DefaultConnector::default()
+        .chain(tls.clone())
+        .chain(Counting(overhead.clone()));
     Agent::with_parts(config, connector, DefaultResolver::default())
 }
 
-/// An agent that sends every request to `url`.
+/// An agent that sends every request to `url`. `overhead` counts what its connections receive.
 ///
 /// # Errors
 /// The zone of the address is not an interface of this machine.
-pub fn agent(config: Config, url: &Url, tls: &Tls) -> io::Result<Agent> {
+pub fn agent(config: Config, url: &Url, tls: &Tls, overhead: &Overhead) -> io::Result<Agent> {
+    let counting = Counting(overhead.clone());
     if let Some(path) = url.socket_path() {
         let here = Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 80))]);
-        let connector = SocketFile(path.to_owned()).chain(tls.clone());
+        let connector = SocketFile(path.to_owned())
+            .chain(tls.clone())
+            .chain(counting);
         return Ok(Agent::with_parts(config, connector, here));
     }
     if !is_special(url) {
-        return Ok(plain_agent(config, tls));
+        return Ok(plain_agent(config, tls, overhead));
     }
     let addresses = Addresses(url.resolve()?);
-    let connector = DefaultConnector::default().chain(tls.clone());
+    let connector = DefaultConnector::default()
+        .chain(tls.clone())
+        .chain(counting);
     Ok(Agent::with_parts(config, connector, addresses))
 }
 

@@ -10,6 +10,7 @@
 //!
 //! The library does not support the second rule. For such a request, a thread reads the body, and the caller stops
 //! waiting if too few bytes arrive. The thread ends when the next byte arrives or the connection ends.
+//! A watch may wait for its first byte forever, but only a limited number of bytes that are no body arrive meanwhile.
 
 use std::io::Read;
 use std::thread;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use ureq::Body;
+
+use crate::dial::Overhead;
 
 /// Even slow lines are faster than this. (The server requires the same speed of a request body.)
 const BYTES_PER_SECOND: u64 = 1024;
@@ -51,14 +54,16 @@ pub(super) fn read(body: &mut Body, limit: u64) -> Result<Vec<u8>, Unread> {
 }
 
 /// Reads a body of at most `limit` bytes. Its first byte must arrive within `begin` (None: at any time). After that, it
-/// may be too slow for `span` at most (zero: forever).
+/// may be too slow for `span` at most (zero: forever). `overhead` limits the bytes of the response that are no body.
 pub(super) fn read_paced(
     body: Body,
     limit: u64,
     begin: Option<Duration>,
     span: Duration,
+    overhead: &Overhead,
 ) -> Result<Vec<u8>, Unread> {
-    let pieces = read_aside(body, limit)?;
+    let _limited = overhead.limit();
+    let pieces = read_aside(body, limit, overhead.clone())?;
     let first = match begin {
         None => pieces.recv().ok(),
         Some(time) => match pieces.recv_timeout(time) {
@@ -80,7 +85,7 @@ pub(super) fn read_paced(
 type Piece = Result<Vec<u8>, ureq::Error>;
 
 /// Starts a thread that reads the body. The channel closes at the end of the body.
-fn read_aside(body: Body, limit: u64) -> Result<Receiver<Piece>, ureq::Error> {
+fn read_aside(body: Body, limit: u64, overhead: Overhead) -> Result<Receiver<Piece>, ureq::Error> {
     let (sender, pieces) = bounded(AHEAD);
     let mut body = body.into_with_config().limit(limit).reader();
     let read = move || {
@@ -89,6 +94,7 @@ fn read_aside(body: Body, limit: u64) -> Result<Receiver<Piece>, ureq::Error> {
             let sent = match body.read(&mut piece) {
                 Ok(0) => return,
                 Ok(read) => {
+                    overhead.progress();
                     piece.truncate(read);
                     sender.send(Ok(piece))
                 }

@@ -21,7 +21,7 @@ use super::tls::{self, Files};
 use super::wire::{
     Ask, Body, EVENT_BYTES_MAX, Further, Limit, Method, PAGE_BYTES_MAX, Patience, REFUSAL_BYTES_MAX,
 };
-use crate::dial::{self, Tls};
+use crate::dial::{self, Overhead, Tls};
 use crate::urls::Scheme;
 
 /// Factor for the time limit of the head of a long response: the server computes all of it before it answers.
@@ -171,6 +171,8 @@ pub(super) struct Client {
     pub endpoints: Vec<Endpoint>,
     pub settings: Settings,
     agent: Agent,
+    /// Counts what the connections of all agents receive.
+    overhead: Overhead,
     /// Agents by endpoint, for endpoints that need their own or are reached through a proxy.
     special: Mutex<BTreeMap<String, Agent>>,
     /// The endpoint that answered last. It is tried first.
@@ -179,9 +181,11 @@ pub(super) struct Client {
 
 impl Client {
     pub fn new(endpoints: Vec<Endpoint>, settings: Settings) -> Client {
+        let overhead = Overhead::default();
         Client {
             endpoints,
-            agent: dial::plain_agent(config(), &settings.tls),
+            agent: dial::plain_agent(config(), &settings.tls, &overhead),
+            overhead,
             settings,
             special: Mutex::default(),
             pinned: AtomicUsize::new(0),
@@ -280,7 +284,7 @@ impl Client {
                 let timeout = self.settings.timeout;
                 let is_bounded = ask.patience == Patience::Long && !timeout.is_zero();
                 let begin = is_bounded.then(|| timeout * LONG_TIMEOUTS);
-                body::read_paced(response.into_body(), limit, begin, timeout)
+                body::read_paced(response.into_body(), limit, begin, timeout, &self.overhead)
             }
         };
         Ok(Answer {
@@ -419,16 +423,17 @@ impl Client {
                 Some(proxy) => {
                     let proxy = ureq::Proxy::new(proxy.expose())?;
                     let config = dial::config().max_redirects(0).proxy(Some(proxy));
-                    dial::plain_agent(config.build(), tls)
+                    dial::plain_agent(config.build(), tls, &self.overhead)
                 }
                 None => dial::by_proxy(
                     config,
                     &proxy.url,
                     &dial::base(endpoint.url()),
                     &proxy.header(),
+                    &self.overhead,
                 )?,
             },
-            None => dial::agent(config, endpoint.url(), tls)?,
+            None => dial::agent(config, endpoint.url(), tls, &self.overhead)?,
         };
         special.insert(endpoint.as_str().to_owned(), agent.clone());
         Ok(agent)

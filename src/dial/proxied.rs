@@ -4,7 +4,8 @@
 //! way is a request whose first line contains the complete URI. The connection in this module rewrites the line when it
 //! is sent.
 
-use super::Addresses;
+use super::overhead::Counting;
+use super::{Addresses, Overhead};
 use crate::urls::Url;
 use std::io;
 use ureq::Agent;
@@ -14,16 +15,24 @@ use ureq::unversioned::transport::{
 };
 
 /// An agent that sends every request for `base` (`http://host:port`) to a proxy. `header` is added to its head and
-/// contains complete lines or nothing.
+/// contains complete lines or nothing. `overhead` counts what its connections receive.
 ///
 /// # Errors
 /// The proxy's name has no address.
-pub fn by_proxy(config: Config, proxy: &Url, base: &str, header: &str) -> io::Result<Agent> {
+pub fn by_proxy(
+    config: Config,
+    proxy: &Url,
+    base: &str,
+    header: &str,
+    overhead: &Overhead,
+) -> io::Result<Agent> {
     let whole = WholeUri {
         base: base.to_owned(),
         header: header.to_owned(),
     };
-    let connector = DefaultConnector::default().chain(whole);
+    let connector = DefaultConnector::default()
+        .chain(whole)
+        .chain(Counting(overhead.clone()));
     Ok(Agent::with_parts(
         config,
         connector,

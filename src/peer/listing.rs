@@ -66,7 +66,7 @@ impl Listed {
 /// Asks the member at `url`. Returns `None` if there is no answer, or if the answer is not that of a cluster member.
 pub fn ask(url: &Url) -> Option<MemberList> {
     let config = dial::config().timeout_global(Some(ANSWER_TIMEOUT)).build();
-    let agent = dial::agent(config, url, &dial::Tls::none()).ok()?;
+    let agent = dial::agent(config, url, &dial::Tls::none(), &dial::Overhead::default()).ok()?;
     let mut answer = agent
         .get(format!("{}/members", dial::base(url)))
         .call()
