@@ -29,7 +29,7 @@ const PATIENT: [&str; 2] = ["--election-timeout", "4000"];
 /// How much additional memory a member may use for attackers.
 const MEMORY: u64 = 48 << 20;
 
-/// Runs one test at a time, because three members and an attacker share this machine.
+/// Runs one of the tests with floods and crowds at a time. The others mostly wait for elections.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -126,7 +126,6 @@ impl Undisturbed {
 /// Messages that an attacker can send with only public knowledge.
 #[test]
 fn an_attacker_ends_no_member_and_changes_no_term() {
-    let _alone = alone();
     let mut cluster = Cluster::start(3, &PATIENT);
     cluster.put(0, "/before", "1");
     let seen = Seen::of(&cluster);
@@ -175,7 +174,6 @@ fn an_attacker_ends_no_member_and_changes_no_term() {
 /// The attacker has read a follower's incarnation, and sends messages in its name that the follower would never send.
 #[test]
 fn one_who_knows_a_members_incarnation_ends_nobody() {
-    let _alone = alone();
     let mut cluster = Cluster::start(3, &PATIENT);
     let seen = Seen::of(&cluster);
     let undisturbed = Undisturbed::now(&cluster);
@@ -313,7 +311,6 @@ fn a_founder_is_not_kept_out_by_who_was_there_first() {
 /// A member that was added but not started has published nothing, so an attacker can use its name.
 #[test]
 fn nobody_speaks_for_a_member_that_has_not_started() {
-    let _alone = alone();
     let mut cluster = Cluster::start(3, &PATIENT);
     let added = cluster.add(0);
     for node in 0..3 {
@@ -343,7 +340,6 @@ fn nobody_speaks_for_a_member_that_has_not_started() {
 /// Strangers use the addresses of two members that are down, and the last member has no leader.
 #[test]
 fn who_sits_at_the_addresses_of_members_removes_nobody() {
-    let _alone = alone();
     let mut cluster = Cluster::start(3, &[]);
     cluster.put(0, "/before", "1");
     let seen = Seen::of(&cluster);
