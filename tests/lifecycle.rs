@@ -228,7 +228,8 @@ fn a_node_does_not_start_on_an_entry_of_a_newer_version() {
     let (status, _) = server.wait_end(PATIENCE);
     let log = server.log();
     assert_eq!(status.code(), Some(1), "{log}");
-    let is_reason = |line: &&str| line.contains("cannot be applied: it is of format 2");
+    let newer = format!("cannot be applied: it is of format {}", entry::FORMAT + 1);
+    let is_reason = |line: &&str| line.contains(&newer);
     let reason = log.lines().find(is_reason).expect(&log);
     let place = server.data().join("member/wal");
     assert!(reason.contains(&*place.to_string_lossy()), "{reason}");
