@@ -15,6 +15,11 @@ impl Process {
         self.status("VmRSS:") * 1024
     }
 
+    /// Resident memory without the pages of the program and of other files, in bytes.
+    pub fn anonymous_bytes(self) -> u64 {
+        self.status("RssAnon:") * 1024
+    }
+
     pub fn threads(self) -> u64 {
         self.status("Threads:")
     }
