@@ -149,7 +149,14 @@ fn a_state_that_no_cluster_has_is_not_read() {
     crafted.state.time = ClusterTime(u64::MAX);
     let mut without_voters = honest();
     without_voters.metadata.membership = Membership::default();
-    for (contents, expected) in [(crafted, "a cluster time"), (without_voters, "no voters")] {
+    let mut without_root = honest();
+    let text = r#"{"enabled":true,"founded":true,"users":{},"roles":{}}"#;
+    without_root.state.auth = std::sync::Arc::new(serde_json::from_str(text).unwrap());
+    for (contents, expected) in [
+        (crafted, "a cluster time"),
+        (without_voters, "no voters"),
+        (without_root, "authentication without"),
+    ] {
         let mut file = std::fs::File::create(&path).unwrap();
         contents.write(&mut file).unwrap();
         let error = match read_file(&path, 10) {

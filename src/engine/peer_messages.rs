@@ -117,13 +117,23 @@ impl<T, R: Rules> Engine<T, R> {
     fn may_forward(&self, from: NodeId, command: &[u8]) -> bool {
         use entry::Command;
         match entry::decode(command) {
-            Ok((_, Command::Tree(_))) => true,
+            Ok((_, Command::Tree(_) | Command::Auth(_))) => true,
             Ok((_, Command::Publish(published))) => {
                 let known = self.state.members.incarnation(from);
                 published.member.id == from.0
                     && known.is_none_or(|known| known == published.incarnation)
             }
-            _ => false,
+            // Only a leader makes these, or they are changes of the membership.
+            Ok((
+                _,
+                Command::Expire(_)
+                | Command::Time
+                | Command::Update(_)
+                | Command::Add(_)
+                | Command::Remove(_)
+                | Command::NextFormat,
+            ))
+            | Err(_) => false,
         }
     }
 

@@ -8,6 +8,7 @@
 
 use super::entry::Malformed;
 use super::state::State;
+use crate::auth;
 use crate::raft::SnapshotMetadata;
 use crate::tree::{ClusterTime, TreeIndex};
 
@@ -82,6 +83,10 @@ pub fn check(state: &State, metadata: &SnapshotMetadata, writer: Writer) -> Resu
             "a voter or a learner that is no member"
         }
         () if !state.members.is_sound() => "members that contradict each other",
+        // Nobody could change anything, or end this.
+        () if state.auth.is_enabled() && state.auth.user(auth::ROOT).is_none() => {
+            "authentication without its user root"
+        }
         () => return Ok(()),
     };
     Err(impossible(wrong))

@@ -20,6 +20,7 @@
 //! | `links.rs`         | links cut one way and both, in every pattern; an isolated node returns     |
 //! | `members.rs`       | added, removed, wiped, foreign, forced; 5, 7 and 9 nodes                   |
 //! | `catch_up.rs`      | a follower that was down; idle nodes                                       |
+//! | `auth.rs`          | users and roles: all members enforce them alike                            |
 //! | `full_disk.rs`     | the leader's disk is full: another member leads, and no write fails        |
 //! | `hung_disk.rs`     | a member's disk hangs: its health check fails, and the cluster continues   |
 //! | `small_disk.rs`    | a follower with a small disk: it keeps up, and catches up after a crash    |
@@ -38,6 +39,10 @@ mod compare;
 #[path = "../golden/transcript.rs"]
 mod transcript;
 
+#[path = "../auth/matrix.rs"]
+mod matrix;
+
+mod auth;
 mod catch_up;
 mod crowd;
 mod failover;
