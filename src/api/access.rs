@@ -106,12 +106,7 @@ impl Api {
             checked: Some((auth, sender)),
         };
         if rule == Rule::Root && !access.is_root() {
-            let answer = answer::message(401, "Insufficient credentials", grant);
-            // The reference's members API refuses before it sets this header.
-            reply.send(match route {
-                Route::Members(_) => answer,
-                _ => answer.header("X-Etcd-Cluster-Id", self.cluster.text()),
-            });
+            reply.send(answer::message(401, "Insufficient credentials", grant));
             return None;
         }
         Some((access, reply))

@@ -32,7 +32,7 @@ pub fn handle(api: &Api, request: &Request<'_>, route: Route<'_>, grant: &Grant,
     let allow = match route {
         Route::AuthEnable | Route::User(_) | Route::Role(_) => ONE,
         Route::Users | Route::Roles => ALL,
-        _ => return refuse(api, 400, "Invalid path", grant, reply),
+        _ => return reply.send(answer::message(400, "Invalid path", grant)),
     };
     if !allow.split(',').any(|allowed| allowed == method) {
         return reply.send(answer::method_not_allowed(allow, grant));

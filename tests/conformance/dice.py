@@ -1,8 +1,10 @@
 """Random requests, valid and invalid: the possible steps and their frequencies."""
 
+import json
 import random
 
 from pair import Step
+from users import ODD_NAMES as ODD_USERS, ROLES, ROOT, ROOT_PASSWORD, USERS, basic
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -28,13 +30,24 @@ BROKEN_TYPES = [FORM + "; charset", FORM + "; =x", FORM + "; charset=\"x", "text
 OTHER_PATHS = ["/", "/v2", "/v2/", "/v2/key", "/v2/keysa", "/v2/Keys", "/v1/keys/a", "/v2/admin", "/v2/leader", "/version", "/version/", "/health", "/health/", "/v2/machines", "/v2/machines/", "/v2/members", "/v2/members/", "/v2/members/leader", "/v2/members/nobody", "/v2/members/1", "/v2/stats", "/v2/stats/", "/v2/stats/self", "/v2/stats/store", "/v2/stats/leader", "/v2/stats/none", "/v2/auth", "/v2/auth/enable", "/v2/auth/enable/", "/metrics", "/debug/vars", "/debug", "/config/local/log", "/favicon.ico", "/%76ersion", "/version?x=1", "/v2/../version", "//version", "/v2/keys/../stats/store", "/v2//keys/a", "/./health", "/v2/%6beys/a", "/v2/stats/../members"]
 ODD_METHODS = ["PATCH", "TRACE", "OPTIONS", "OPTIONS", "get", "put", "Put", "FOO", "LINK", "PROPFIND"]
 
+PASSWORDS = ["1", "2", "long " * 20]
+PATTERNS = ["/*", "*", "/{p}/*", "/{p}/a/*", "/{p}/b*", "/{p}/a", "/{p}/a/", "/{p}", "/{p}/b/x", "", "/{p}/%", "/{p}/<&>"]
+ODD_BODIES = ["", "null", "{}", "[]", "1", "x", '{"user":1}', '{"role":1}', '{"user":"a","password":1}', '{"user":"a","roles":"r"}', '{"user":"a"} trailing', '{"USER":"a","PASSWORD":"1"}', '{"user":"a","user":"b","password":"1"}', '{"role":"r","grant":5}', '{"role":"r","permissions":null}', '{"role":"r","grant":{"KV":{"READ":["/x"]}}}', '{"role":"r","permissions":{"kv":{"read":null,"write":[]}}}', '{"user":"a"']
+ODD_CREDENTIALS = ["Basic", "Basic ", "Basic cm9vdDpw=", "basic cm9vdDpw", "Basic  cm9vdDpw", "Bearer cm9vdDpw", "Basic cm9vdA==", "Basic cm9vdDo=", ""]
+# Steps for which users and roles are enforced. The reference compares a password for each of them, which takes it about
+# a tenth of a second.
+EPISODE = (5, 40)
+
 
 class Dice:
     """All random choices of one seed."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, auth=True):
         self.random = random.Random(seed)
         self.open = []          # names of watches that may be open
+        self.auth = auth
+        self.enforced = 0       # steps until authentication is disabled again; 0: it is disabled
+        self.passwords = {"root": ROOT_PASSWORD}
 
     def chance(self, share):
         return self.random.random() < share
@@ -45,6 +58,16 @@ class Dice:
     # ---- steps
 
     def step(self):
+        if self.auth:
+            if self.enforced:
+                self.enforced -= 1
+                if not self.enforced:
+                    return Step("auth", "DELETE", "/v2/auth/enable", ROOT)
+            if self.chance(0.02):
+                return self.auth_step()
+        return self.with_credentials(self.other_step())
+
+    def other_step(self):
         roll = self.random.random()
         if roll < 0.07:
             return self.watch()
@@ -127,6 +150,73 @@ class Dice:
         if "keys" in path and method in ("PUT", "DELETE", "POST") and ".." not in path:
             method = "GET"
         return Step("ask", method, path)
+
+    # ---- users and roles
+
+    def with_credentials(self, step):
+        """The step with the credentials of somebody, mostly while it matters."""
+        if step.kind not in ("ask", "expire") or not self.chance(0.85 if self.enforced else 0.01):
+            return step
+        step.headers = tuple(step.headers) + self.credentials(0.5)
+        return step
+
+    def credentials(self, root):
+        """`root`: how often they are those of root."""
+        if self.chance(root):
+            return ROOT
+        if self.chance(0.1):
+            return (("Authorization", self.one(ODD_CREDENTIALS)),)
+        name = self.one(USERS + ["nobody"])
+        password = self.passwords.get(name, "1") if self.chance(0.8) else self.one(PASSWORDS)
+        return basic(name, password)
+
+    def auth_step(self):
+        kind = self.one(["user"] * 5 + ["role"] * 5 + ["delete user", "delete role", "read", "read", "odd"]
+                        + ["enable"] * 4)
+        headers = self.credentials(0.85)
+        if kind == "enable":
+            self.enforced = self.enforced or self.random.randint(*EPISODE)
+            return Step("auth", "PUT", "/v2/auth/enable", headers)
+        if kind == "user":
+            return self.put_user(headers)
+        if kind == "role":
+            return self.put_role(headers)
+        if kind == "odd":
+            name = self.one(["a", "r"] + ODD_USERS)
+            body = self.one(ODD_BODIES + ['{"user":"%s","password":"1"}' % name])
+            target = "/v2/auth/%s/%s" % (self.one(["users", "roles"]), name)
+            return Step("auth", self.one(["PUT"] * 3 + ["GET", "DELETE", "POST"]), target, headers, body)
+        user, role = self.one(USERS), self.one(ROLES)
+        if kind == "delete user":
+            return Step("auth", "DELETE", "/v2/auth/users/" + user, headers)
+        if kind == "delete role":
+            return Step("auth", "DELETE", "/v2/auth/roles/" + role, headers)
+        pages = ["enable", "users", "users/", "users/" + user, "users/" + user + "/", "users/a/b",
+                 "roles", "roles/" + role, "roles/a/b", "users/none"]
+        return Step("auth", "GET", "/v2/auth/" + self.one(pages), headers)
+
+    def put_user(self, headers):
+        name = self.one(USERS + ["root"])
+        body = {"user": name}
+        if self.chance(0.75):
+            # The programs that compare need root's password.
+            body["password"] = ROOT_PASSWORD if name == "root" else self.one(PASSWORDS)
+            self.passwords[name] = body["password"]
+        for field, share in (("roles", 0.3), ("grant", 0.3), ("revoke", 0.15)):
+            if self.chance(share):
+                body[field] = self.some(ROLES)
+        return Step("auth", "PUT", "/v2/auth/users/" + name, headers, json.dumps(body))
+
+    def put_role(self, headers):
+        name = self.one(ROLES[:5])
+        body = {"role": name}
+        for field, share in (("permissions", 0.6), ("grant", 0.4), ("revoke", 0.2)):
+            if self.chance(share):
+                body[field] = {"kv": {right: self.some(PATTERNS) for right in ("read", "write") if self.chance(0.8)}}
+        return Step("auth", "PUT", "/v2/auth/roles/" + name, headers, json.dumps(body))
+
+    def some(self, choices):
+        return [self.one(choices) for _ in range(self.random.choice([0, 1, 1, 2, 3]))]
 
     # ---- keys
 

@@ -12,6 +12,8 @@ import time
 import urllib.parse
 
 import compare
+import users
+from users import ROOT
 from wire import Broken, Connection, Stream, request_bytes, wait_until
 
 HOLE = re.compile(r"\{(p|v|[im](?:[+-]\d+)?)\}")
@@ -22,14 +24,15 @@ EXPIRY_SECONDS = 8
 FOUNDED_SECONDS = 20    # how long the reference may take to write the version of its cluster
 FIRST_INDEX = 3         # of a single member: the member, its published name and URLs, the version of the cluster
 JSON = (("Content-Type", "application/json"),)
+
 # Numbers of writes and deletes before the first run, so that the two stores have different histories.
 EARLIER_WRITES = (37, 1211)
 MAX_WATCHES = 6
 
 
 class Step:
-    """One request, or `close` (ends a watch), or `expire` (waits until a key has expired on both), or
-    `member` (updates the member's peer URLs).
+    """One request, or `auth` (a request about users and roles), or `close` (ends a watch), or `expire` (waits until a
+    key has expired on both), or `member` (updates the member's peer URLs).
     """
 
     __slots__ = ("kind", "method", "target", "headers", "body", "key", "name")
@@ -113,6 +116,15 @@ class Pair:
         root = json.loads(ask(connection, "GET", "/v2/keys/").body)
         for node in root["node"].get("nodes", []):
             ask(connection, "DELETE", "/v2/keys%s?recursive=true" % urllib.parse.quote(node["key"]))
+        self.clear_users(connection)
+
+    @staticmethod
+    def clear_users(connection):
+        """Disables authentication, and deletes all users and roles, also those that no list contains."""
+        ask(connection, "DELETE", "/v2/auth/enable")
+        for kind, names in (("users", users.USERS), ("roles", users.ROLES)):
+            for name in names + users.ODD_NAMES:
+                ask(connection, "DELETE", "/v2/auth/%s/%s" % (kind, name))
 
     def indexes(self):
         return [int(ask(connection, "GET", "/v2/keys/").headers["x-etcd-index"])
@@ -135,7 +147,7 @@ class Pair:
         """Fills both histories with the same events, so that old indexes are outdated on both."""
         for _ in range(events):
             for connection in self.connections:
-                connection.send(request_bytes("PUT", "/v2/keys/%s/history?value=1" % self.prefix, (), None))
+                connection.send(request_bytes("PUT", "/v2/keys/%s/history?value=1" % self.prefix, ROOT, None))
             for connection in self.connections:
                 connection.receive(False)
         self.index = self.indexes()[0]
@@ -181,8 +193,17 @@ class Pair:
             self.open_watch(step, data)
         else:
             self.ask_both(step, data)
+        if step.kind == "auth":
+            self.learn_index(step)
         self.compare_watches(step)
         return line
+
+    def learn_index(self, step):
+        """A change of users and roles uses indexes, and its answer does not contain them."""
+        first, second = self.indexes()
+        if first != second:
+            raise Difference(step, [("x-etcd-index after the step", first, second)])
+        self.index = first
 
     def update_member(self, step):
         """Sets each member's peer URL to its current one, perhaps in another spelling. This uses an index."""
@@ -191,7 +212,7 @@ class Pair:
             listed = json.loads(ask(connection, "GET", "/v2/members").body)["members"]
             target = "/v2/members/%s" % listed[0]["id"]
             body = json.dumps({"peerURLs": ["http://%s:%d" % (step.name, server.peer_port)]}).encode()
-            connection.send(request_bytes("PUT", target, JSON, body))
+            connection.send(request_bytes("PUT", target, JSON + ROOT, body))
             statuses.append(connection.receive(False).status)
             lines.append(curl(server.port, Step("member", "PUT", target, JSON), target, body))
         if statuses[0] != statuses[1]:
@@ -343,7 +364,7 @@ class Watch:
 
 
 def ask(connection, method, target):
-    connection.send(request_bytes(method, target, (), None))
+    connection.send(request_bytes(method, target, ROOT, None))
     return connection.receive(method == "HEAD")
 
 
