@@ -21,7 +21,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Size of the worker's buffer for received bytes.
 const WINDOW_BYTES: usize = 40 << 10;
@@ -29,8 +29,6 @@ const WINDOW_BYTES: usize = 40 << 10;
 const RECEIVED_BYTES_MAX: usize = 32 << 10;
 /// Maximum number of bytes that are encrypted at once.
 const WRITE_BYTES: usize = 32 << 10;
-/// How often a worker logs failed handshakes.
-const LOGGED_EVERY: Duration = Duration::from_secs(1);
 /// The type of a handshake record, with which every client of TLS begins.
 const HANDSHAKE: u8 = 0x16;
 const NOT_TLS: &[u8] =
@@ -164,28 +162,6 @@ pub(super) struct Records {
     pub sent_bytes: u64,
     /// Bytes received in the last read.
     pub last_read: usize,
-    /// When a failure was last logged, and how many were not logged since then.
-    logged: Option<Instant>,
-    hidden: u64,
-}
-
-impl Records {
-    /// Logs why a session has failed, at most once per second.
-    pub fn log_failure(&mut self, remote: SocketAddr, why: &str, now: Instant) {
-        let is_due = self
-            .logged
-            .is_none_or(|last| now.saturating_duration_since(last) >= LOGGED_EVERY);
-        if !is_due {
-            self.hidden += 1;
-            return;
-        }
-        self.logged = Some(now);
-        let hidden = match std::mem::take(&mut self.hidden) {
-            0 => String::new(),
-            count => format!(" ({count} more failed since the last such line)"),
-        };
-        log::warn!("TLS with the client {remote} has failed: {why}{hidden}");
-    }
 }
 
 /// Received bytes that rustls has not taken: `bytes[start..end]`.
@@ -489,7 +465,8 @@ impl Session {
         loop {
             let UnbufferedStatus { mut discard, state } =
                 self.rustls.process_tls_records(window.received());
-            let mut goes_on = true;
+            let was_failed = failed.is_some();
+            let mut goes_on = !was_failed;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
@@ -524,9 +501,9 @@ impl Session {
                         })?,
                     }
                 }
+                // In the call after an error, rustls returns the alert that it wants to send. A further call would decode
+                // the same bytes again, which it does not expect.
                 Err(error) => {
-                    // After an error, rustls still returns the alert that it wants to send.
-                    goes_on = failed.is_none();
                     failed.get_or_insert(error);
                 }
                 // Needs more bytes, or is closed. Early data is not accepted.
@@ -559,7 +536,7 @@ impl Session {
         let mut out = std::mem::take(&mut records.output);
         let encrypted = self.process_received(Want::Encrypt(part), &mut out);
         let sent = match encrypted {
-            Err(error) => Err(io::Error::new(ErrorKind::InvalidData, reason(&error))),
+            Err(error) => Err(self.fail(reason(&error))),
             Ok(_) => match socket.write(&out) {
                 Err(error) if is_for_later(&error) => Ok(0),
                 other => other,

@@ -41,10 +41,6 @@ pub(super) struct Records {
     pub last_read: usize,
 }
 
-impl Records {
-    pub fn log_failure(&mut self, _: SocketAddr, _: &str, _: Instant) {}
-}
-
 impl Session {
     pub fn is_handshaking(&self) -> bool {
         match *self {}

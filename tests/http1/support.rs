@@ -3,7 +3,7 @@
 use crate::socket::{self, Socket};
 use edgetcd::http1::{
     Answer, BodyState, Gone, Handler, HttpServer, Limits, Outbox, Parked, Pin, Port, Reply,
-    Request, Slices, Suspended, Ticket, Upgraded, UpgradedStream, listen,
+    Request, Security, Slices, Suspended, Ticket, Upgraded, UpgradedStream, listen,
 };
 use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
@@ -101,6 +101,10 @@ impl Handler for Front {
             return reply.send(Answer::text(400, "too large"));
         }
         match request.path() {
+            b"/name" => {
+                let name = request.certificate_name().unwrap_or("nobody").to_owned();
+                reply.send(Answer::text(200, name));
+            }
             b"/hello" => reply.send(Answer::text(200, "hello")),
             b"/bytes" => reply.send(Answer::text(200, "x".repeat(number(&query)))),
             b"/stream" => {
@@ -247,11 +251,15 @@ impl Place {
     }
 
     pub fn open_at(ip: [u8; 4], workers: usize, limits: Limits) -> Place {
+        Place::open_with(ip, workers, limits, socket::security())
+    }
+
+    pub fn open_with(ip: [u8; 4], workers: usize, limits: Limits, security: Security) -> Place {
         let listener = listen((ip, 0).into()).expect("listen");
         let desk = Arc::new(Desk::default());
         let front = Arc::new(Front(Arc::clone(&desk)));
         let port = Port {
-            security: socket::security(),
+            security,
             ..Port::from(listener)
         };
         let http_server = HttpServer::open(vec![port], workers, limits, front).expect("open");

@@ -2,9 +2,13 @@
 
 mod ctl;
 mod files;
+mod process;
+mod sessions;
 
 #[path = "../harness/certificates.rs"]
 mod certificates;
+#[path = "../harness/mod.rs"]
+mod harness;
 
 #[path = "../http1/answers.rs"]
 mod answers;

@@ -63,15 +63,18 @@ impl Connection {
         };
         let reader = session.reader(&self.socket, &mut tools.records);
         let filled = self.input.fill(reader, &mut tools.input);
-        let more = session.has_more();
+        // After the client's last byte, no event reports the end.
+        let more = session.has_more() || self.read_closed;
         if let Some(name) = session.take_name() {
             self.client.certificate_name = Some(name);
         }
         if session.is_plain() {
             self.session = None;
         } else if let Some(why) = session.take_failure() {
-            let now = tools.stamp.now;
-            tools.records.log_failure(self.client.remote, &why, now);
+            log::warn!(
+                "TLS with the client {} has failed: {why}",
+                self.client.remote
+            );
             self.end_head(tools);
             self.end_body(tools);
             self.answered(false, tools);
