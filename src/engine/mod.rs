@@ -177,8 +177,8 @@ pub enum Event<T> {
     Stop,
 }
 
-/// Reports of the transport.
-pub enum PeerEvent {
+/// Reports of the transport. `S` is a received snapshot. The caller also keeps the file in it ([`crate::replica`]).
+pub enum PeerEvent<S = Incoming> {
     /// Peer messages from one member, in order.
     Messages {
         /// The sender. The transport has checked that it is a member of this cluster, with the incarnation that is
@@ -196,7 +196,7 @@ pub enum PeerEvent {
     Gone(NodeId),
     /// A complete snapshot has arrived and is synced under a temporary name. If the effects of this step contain no
     /// [`DiskJob::Install`], the caller deletes it.
-    Snapshot(Box<Incoming>),
+    Snapshot(Box<S>),
     /// The snapshot for `to` was installed there, or not.
     SnapshotSent {
         /// The follower.
@@ -204,7 +204,7 @@ pub enum PeerEvent {
         /// The snapshot's position; `None` if it was not sent or not used.
         installed: Option<Position>,
     },
-    /// This member's newest snapshot cannot be read. None can be sent until another one is made.
+    /// This member's newest snapshot cannot be read and was set aside. None can be sent until another one is made.
     SnapshotUnreadable,
     /// The newest format of commands that a member understands, as it said when it connected.
     Understands {

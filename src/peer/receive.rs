@@ -13,6 +13,7 @@ use super::frame::{FrameReader, Kind};
 use super::handshake::Handshake;
 use super::resources::Held;
 use super::transfer::{encode_position, plain};
+use crate::engine;
 use crate::engine::plausible::{self, Writer};
 use crate::engine::state::{Loader, State};
 use crate::raft::{NodeId, Position, SnapshotMetadata, Term};
@@ -280,11 +281,13 @@ impl<D: Disk> Incoming<'_, D> {
         let (installed, result) = bounded(1);
         let writer = whole.writer;
         let received = Received {
-            from: self.from,
-            term: self.term,
-            metadata: whole.metadata,
-            state: whole.state,
-            bytes: whole.bytes,
+            incoming: engine::Incoming {
+                from: self.from,
+                term: self.term,
+                metadata: whole.metadata,
+                state: whole.state,
+                bytes: whole.bytes,
+            },
             finish: Box::new(move || writer.finish()),
             installed,
         };

@@ -19,8 +19,7 @@ use super::status::Status;
 use super::{Backlog, Caller, closed_for_now};
 use crate::engine::request::{Failure, Outcome, Reply, Request};
 use crate::engine::{
-    DiskJob, DiskReport, Effects, Engine, Event, Incoming, Note, PeerEvent, Publication,
-    REQUESTS_MAX,
+    DiskJob, DiskReport, Effects, Engine, Event, Note, PeerEvent, Publication, REQUESTS_MAX,
 };
 use crate::raft::Position;
 use crate::storage::clock::Clock;
@@ -192,28 +191,16 @@ impl<O: Outbox> RaftThread<O> {
             FromPeers::Removed { by } => PeerEvent::Removed { by },
             FromPeers::Understands { member, format } => PeerEvent::Understands { member, format },
             FromPeers::Snapshot(_) if self.installing.is_some() => return None,
-            FromPeers::Snapshot(received) => PeerEvent::Snapshot(self.receive(*received)),
-        })
-    }
-
-    /// The engine gets the content of the snapshot. The file stays here until the engine installs it.
-    fn receive(&mut self, received: Received) -> Box<Incoming> {
-        let Received {
-            from,
-            term,
-            metadata,
-            state,
-            bytes,
-            finish,
-            installed,
-        } = received;
-        self.installing = Some(Installing { finish, installed });
-        Box::new(Incoming {
-            from,
-            term,
-            metadata,
-            state,
-            bytes,
+            // The engine gets the content. The file stays here until the engine installs it.
+            FromPeers::Snapshot(received) => {
+                let Received {
+                    incoming,
+                    finish,
+                    installed,
+                } = *received;
+                self.installing = Some(Installing { finish, installed });
+                PeerEvent::Snapshot(Box::new(incoming))
+            }
         })
     }
 

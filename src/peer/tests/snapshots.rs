@@ -100,15 +100,18 @@ fn a_snapshot_of_many_slices_is_sent_installed_and_told() {
     store(&one, 100, SLICES);
     one.link.send_snapshot(NodeId(2), Term(3));
     let snapshot = received(&two);
-    assert_eq!((snapshot.from, snapshot.term), (NodeId(1), Term(3)));
-    assert_eq!(snapshot.metadata, metadata(100));
+    assert_eq!(
+        (snapshot.incoming.from, snapshot.incoming.term),
+        (NodeId(1), Term(3))
+    );
+    assert_eq!(snapshot.incoming.metadata, metadata(100));
     let bytes = one
         .snapshots
         .newest()
         .expect("a disk")
         .expect("one")
         .bytes();
-    assert_eq!(snapshot.bytes, bytes);
+    assert_eq!(snapshot.incoming.bytes, bytes);
     assert!(bytes > (SLICES as u64) << 16);
     let wanted = state(&members(&[(1, one.address)]), SLICES);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -120,7 +123,7 @@ fn a_snapshot_of_many_slices_is_sent_installed_and_told() {
         saved.expect("memory");
     };
     save(&wanted, &mut ours);
-    save(&snapshot.state, &mut theirs);
+    save(&snapshot.incoming.state, &mut theirs);
     assert!(ours == theirs, "the state is the same, byte for byte");
     (snapshot.finish)().expect("a disk");
     let found = two.snapshots.newest().expect("a disk").expect("one");
@@ -252,11 +255,11 @@ fn a_snapshot_with_too_much_history_is_installed_with_less_of_it() {
         two.disk.set_capacity(two.disk.used() + room);
         one.link.send_snapshot(NodeId(2), Term(3));
         let snapshot = received(&two);
-        let history = snapshot.state.tree.history();
+        let history = snapshot.incoming.state.tree.history();
         assert!((1..6).contains(&history.len()), "{}", history.len());
         (snapshot.finish)().expect("it fits");
         let newest = two.snapshots.newest().expect("a disk").expect("one");
-        assert_eq!(newest.bytes(), snapshot.bytes);
+        assert_eq!(newest.bytes(), snapshot.incoming.bytes);
         assert_eq!(newest.metadata(), &metadata(100));
         let full = one.snapshots.newest().expect("a disk").expect("one");
         assert_eq!(newest.bytes() < full.bytes(), room < 2 << 20);
@@ -288,7 +291,7 @@ fn a_damaged_snapshot_is_set_aside_and_another_one_asked_for() {
     until("nothing is left", || snapshot_files(&two) == 0);
     store(&one, 101, SLICES);
     one.link.send_snapshot(NodeId(2), Term(3));
-    assert_eq!(received(&two).metadata, metadata(101));
+    assert_eq!(received(&two).incoming.metadata, metadata(101));
 }
 
 #[test]

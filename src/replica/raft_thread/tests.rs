@@ -1,12 +1,12 @@
 //! The thread carries out hand-made effects, and passes snapshots on. The other threads are channels.
 
 use super::*;
-use crate::engine::Settings;
 use crate::engine::members::{Member, Members};
 use crate::engine::peer_message::PeerMessage;
 use crate::engine::request::Effect;
 use crate::engine::state::State;
 use crate::engine::time::{Estimate, Monotonic};
+use crate::engine::{Incoming, Settings};
 use crate::http1;
 use crate::raft::{self, Core, LogIndex, Membership, NodeId, SnapshotMetadata, Start, Term};
 use crate::replica::clock::SystemClock;
@@ -256,14 +256,16 @@ fn received(index: u64) -> (FromPeers, Arc<AtomicBool>, Receiver<Position>) {
     state.applied = position.index;
     let flag = done.clone();
     let received = Received {
-        from: TWO,
-        term: Term(1),
-        metadata: SnapshotMetadata {
-            position,
-            membership: membership(),
+        incoming: Incoming {
+            from: TWO,
+            term: Term(1),
+            metadata: SnapshotMetadata {
+                position,
+                membership: membership(),
+            },
+            state,
+            bytes: 100,
         },
-        state,
-        bytes: 100,
         finish: Box::new(move || {
             flag.store(true, Ordering::SeqCst);
             Ok(())
