@@ -160,6 +160,27 @@ fn ignored_signals() -> u64 {
         .unwrap_or(0)
 }
 
+/// A client URL as curl takes it. Only the operator knows which CA has signed a certificate.
+fn for_curl(url: &str) -> String {
+    let Some((scheme, place)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    match scheme {
+        "unix" => format!("--unix-socket {place} http://localhost"),
+        "unixs" => format!("--cacert CA-FILE --unix-socket {place} https://localhost"),
+        _ => {
+            // Not every shell accepts the brackets of `[::]`.
+            let url = url
+                .replace("//[::]:", "//127.0.0.1:")
+                .replace("//0.0.0.0:", "//127.0.0.1:");
+            match scheme {
+                "https" => format!("--cacert CA-FILE {url}"),
+                _ => url,
+            }
+        }
+    }
+}
+
 /// Logs that the node serves clients, and what to type next. Returns the first part.
 fn log_ready(config: &Config, node: &Node) -> String {
     let addresses = node.client_urls();
@@ -170,14 +191,31 @@ fn log_ready(config: &Config, node: &Node) -> String {
     );
     log::info!("{ready}");
     if let Some(first) = addresses.first() {
-        let server = match first.strip_prefix("unix://") {
-            Some(path) => format!("--unix-socket {path} http://localhost"),
-            // Not every shell accepts the brackets of `[::]`.
-            None => first
-                .replace("//[::]:", "//127.0.0.1:")
-                .replace("//0.0.0.0:", "//127.0.0.1:"),
-        };
-        log::info!("try: curl {server}/v2/keys/hello -XPUT -d value=world");
+        log::info!(
+            "try: curl {}/v2/keys/hello -XPUT -d value=world",
+            for_curl(first)
+        );
     }
     ready
+}
+
+#[cfg(test)]
+mod tests {
+    use super::for_curl;
+
+    #[test]
+    fn urls_are_shown_as_curl_takes_them() {
+        let cases = [
+            ("http://0.0.0.0:1", "http://127.0.0.1:1"),
+            ("https://[::]:1", "--cacert CA-FILE https://127.0.0.1:1"),
+            ("unix:///a.sock", "--unix-socket /a.sock http://localhost"),
+            (
+                "unixs:///a.sock",
+                "--cacert CA-FILE --unix-socket /a.sock https://localhost",
+            ),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(for_curl(url), expected);
+        }
+    }
 }
