@@ -23,6 +23,28 @@ pub struct Member {
     pub client_urls: Vec<String>,
 }
 
+impl Member {
+    /// Whether it has ever run: only a running member publishes its client URLs.
+    pub fn has_started(&self) -> bool {
+        !self.client_urls.is_empty()
+    }
+}
+
+/// What the table says about a process that claims to be a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The member has published this incarnation.
+    Proven,
+    /// The member has published no incarnation yet, so the table cannot decide.
+    Unproven,
+    /// The member has published another incarnation: this process does not have the member's data.
+    LostItsData,
+    /// The member was removed.
+    Removed,
+    /// There is no such member.
+    Unknown,
+}
+
 /// What a member publishes about itself when it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
@@ -115,6 +137,28 @@ impl Members {
     /// As published by the member; `None` if it has not published one yet.
     pub fn incarnation(&self, id: NodeId) -> Option<u64> {
         self.incarnations.get(&id.0).copied()
+    }
+
+    /// What the table says about a process that claims to be `id`, and names this incarnation, or none.
+    pub fn claim(&self, id: NodeId, incarnation: Option<u64>) -> Claim {
+        let published = self.incarnation(id);
+        match self.get(id) {
+            None if self.was_removed(id) => Claim::Removed,
+            None => Claim::Unknown,
+            Some(_) if published.is_none() => Claim::Unproven,
+            Some(_) if published == incarnation => Claim::Proven,
+            Some(_) => Claim::LostItsData,
+        }
+    }
+
+    /// Adds the incarnations of an earlier table. A member publishes one only once, so a table without it is of an older
+    /// index: a member that starts reads its log before it applies it.
+    pub fn keep_incarnations(&mut self, earlier: &Members) {
+        for (id, incarnation) in &earlier.incarnations {
+            if self.list.contains_key(id) {
+                self.incarnations.entry(*id).or_insert(*incarnation);
+            }
+        }
     }
 
     /// Removes all incarnations. A process that knows one can claim to be that member, so only members may know them.
@@ -285,6 +329,34 @@ mod tests {
         assert_eq!(members.may_remove(NodeId(2)), Err(MemberError::Removed));
         assert_eq!(members.may_remove(NodeId(7)), Err(MemberError::NotFound));
         assert!(members.was_removed(NodeId(2)) && members.get(NodeId(2)).is_none());
+    }
+
+    #[test]
+    fn a_claim_is_decided_by_the_published_incarnation() {
+        let mut members = Members::new(1, [member(1, "a"), member(2, "b"), member(3, "c")]);
+        members.publish(published(member(2, "b")));
+        members.remove(NodeId(3));
+        let claim = |id, incarnation| members.claim(NodeId(id), incarnation);
+        assert_eq!(claim(1, Some(5)), Claim::Unproven);
+        assert_eq!(claim(2, Some(9)), Claim::Proven);
+        assert_eq!(claim(2, Some(5)), Claim::LostItsData);
+        assert_eq!(claim(2, None), Claim::LostItsData);
+        assert_eq!(claim(3, Some(9)), Claim::Removed);
+        assert_eq!(claim(4, Some(9)), Claim::Unknown);
+    }
+
+    /// A member that starts applies its log again, from a table of an earlier index.
+    #[test]
+    fn an_earlier_table_forgets_no_incarnation() {
+        let earlier = Members::new(1, [member(1, "a"), member(2, "b")]);
+        let mut known = earlier.clone();
+        known.publish(published(member(2, "b")));
+        let mut table = earlier;
+        table.keep_incarnations(&known);
+        assert_eq!(table.incarnation(NodeId(2)), Some(9));
+        table.remove(NodeId(2));
+        table.keep_incarnations(&known);
+        assert!(table.is_sound(), "it is no member any longer");
     }
 
     #[test]

@@ -28,7 +28,7 @@ fn found(config: &Config) -> Result<Identity, Stop> {
     let identity = Identity::found(config, random());
     let id = identity.id;
     let knows_me = |list: &MemberList| {
-        let is_me = |member: &Listed| member.id == id && !member.client_urls.is_empty();
+        let is_me = |listed: &Listed| listed.id == id && listed.member().has_started();
         list.members.iter().any(is_me)
     };
     let all: Vec<MemberList> = others(config).iter().filter_map(ask).collect();
@@ -101,7 +101,7 @@ fn join(config: &Config) -> Result<Identity, Stop> {
     let list = all.swap_remove(at);
     let members = list.members.iter().map(Listed::member);
     match list.members.iter().find(|member| member.peer_urls == own) {
-        Some(me) if !me.client_urls.is_empty() => Err(lost_data(config, me.id, &list)),
+        Some(me) if me.member().has_started() => Err(lost_data(config, me.id, &list)),
         Some(me) => Ok(Identity::join(
             me.id,
             random(),

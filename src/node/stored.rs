@@ -2,11 +2,12 @@
 
 use super::{first_start, folders, force, inspect};
 use crate::config::{Config, Stop};
-use crate::engine::entry::{self, Command};
+use crate::engine::entry;
 use crate::engine::members::Members;
 use crate::engine::state::State;
 use crate::identity::Identity;
-use crate::raft::{Membership, NodeId, Payload, SnapshotMetadata, Start};
+use crate::raft::{Membership, NodeId, SnapshotMetadata, Start};
+use crate::storage;
 use crate::wal::{self, DataDir, RealDisk, Recovered};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -19,8 +20,7 @@ pub(super) struct Stored {
     pub wal: wal::Wal<RealDisk>,
     pub start: Start,
     pub state: State,
-    /// Members and their addresses as of the end of the log. Uncommitted entries count too: without these members, such
-    /// entries could never be committed.
+    /// Members, their addresses and incarnations as of the end of the log.
     pub addresses: Members,
     pub clock: Option<wal::Clock>,
     pub snapshot_bytes: u64,
@@ -86,7 +86,11 @@ impl Stored {
             Some(reader) => inspect::load(reader, config.watch_history)?,
             None => (first, State::new(founders, config.watch_history), 0),
         };
-        let addresses = addresses(&state.members, &log);
+        let mut addresses = state.members.clone();
+        storage::members::for_each_entry(&wal, &log, |entry| {
+            storage::members::learn(&mut addresses, entry);
+        })
+        .map_err(refused)?;
         if state.members.was_removed(NodeId(identity.id)) {
             return Err(inspect::stop_removed(&config.data_dir, identity.id));
         }
@@ -105,19 +109,6 @@ impl Stored {
             snapshot_bytes,
         })
     }
-}
-
-/// The members of the snapshot, and the ones added in the log after it.
-fn addresses(members: &Members, log: &crate::raft::StoredLog) -> Members {
-    let mut members = members.clone();
-    for change in &log.changes {
-        if let Payload::Change(change) = &change.payload
-            && let Ok((_, Command::Add(member))) = entry::decode(&change.context)
-        {
-            members.add(member);
-        }
-    }
-    members
 }
 
 /// On a small disk, only the necessary files are kept: the log and two snapshots.

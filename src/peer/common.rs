@@ -402,7 +402,6 @@ mod tests {
         let known = Known {
             name: "n2".to_owned(),
             urls: vec!["http://b:2380".to_owned()],
-            incarnation: None,
         };
         let refusals = [
             Refusal::Unknown(other),

@@ -19,7 +19,7 @@
 //! connection ends, and the number of newcomers is limited.
 
 use super::handshake::{Handshake, Me, Proof, Refusal};
-use crate::engine::members::{Member, Members};
+use crate::engine::members::{Claim, Member, Members};
 use crate::raft::NodeId;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,8 +29,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(super) struct Known {
     pub name: String,
     pub urls: Vec<String>,
-    /// None: the log has published no incarnation of it yet.
-    pub incarnation: Option<u64>,
 }
 
 /// The newest table, shared by all links.
@@ -69,8 +67,13 @@ impl State {
         Known {
             name: member.name.clone(),
             urls,
-            incarnation: self.members.incarnation(id),
         }
+    }
+
+    fn lost_its_data(&self, id: NodeId) -> Refusal {
+        let member = self.members.get(id);
+        let known = member.map_or_else(|| newcomer(&[]), |member| self.known(member));
+        Refusal::LostItsData(id, Box::new(known))
     }
 }
 
@@ -78,7 +81,6 @@ fn newcomer(urls: &[String]) -> Known {
     Known {
         name: String::new(),
         urls: urls.to_vec(),
-        incarnation: None,
     }
 }
 
@@ -103,6 +105,7 @@ impl Table {
             newcomers,
             named,
         } = &mut *state;
+        members.keep_incarnations(&before);
         // If the table has new URLs for a member, they are newer than the URLs that the member has named.
         let urls = |members: &Members, id: NodeId| Some(members.get(id)?.peer_urls.clone());
         named.retain(|id, _| {
@@ -203,60 +206,40 @@ impl Table {
     pub fn admits(&self, handshake: &Handshake) -> Result<Admitted, Refusal> {
         let from = handshake.from;
         let state = self.state();
-        if state.members.was_removed(from) {
+        let claim = state.members.claim(from, Some(handshake.incarnation));
+        if claim == Claim::Removed {
             return Err(Refusal::Removed(from));
         }
         if handshake.proof == Proof::Wrong {
-            return Err(self.lost_its_data(&state));
+            // Another member knows this one by another incarnation.
+            return Err(state.lost_its_data(self.me.id));
         }
         let is_proven = handshake.proof == Proof::Valid;
-        let member = state.members.get(from).filter(|_| from != self.me.id);
-        match member.map(|member| state.known(member)) {
-            Some(known) => match known.incarnation {
-                Some(published) if published != handshake.incarnation => {
-                    Err(Refusal::LostItsData(from, Box::new(known)))
-                }
-                published => Ok(Admitted {
-                    is_shown: is_proven || published.is_some(),
-                    is_newcomer: false,
-                }),
-            },
-            None if from != self.me.id && (is_proven || state.newcomers.contains_key(&from)) => {
-                Ok(Admitted {
-                    is_shown: is_proven,
-                    is_newcomer: true,
-                })
-            }
-            None => Err(Refusal::Unknown(from)),
+        match claim {
+            _ if from == self.me.id => Err(Refusal::Unknown(from)),
+            Claim::LostItsData => Err(state.lost_its_data(from)),
+            Claim::Proven | Claim::Unproven => Ok(Admitted {
+                is_shown: is_proven || claim == Claim::Proven,
+                is_newcomer: false,
+            }),
+            Claim::Unknown if is_proven || state.newcomers.contains_key(&from) => Ok(Admitted {
+                is_shown: is_proven,
+                is_newcomer: true,
+            }),
+            Claim::Unknown | Claim::Removed => Err(Refusal::Unknown(from)),
         }
     }
 
     /// Whether the process that answers as `to` is that member. `incarnation` is the one that its answer names, if any.
     pub fn admits_answer(&self, to: NodeId, incarnation: Option<u64>) -> Result<(), Refusal> {
         let state = self.state();
-        if state.members.was_removed(to) {
-            return Err(Refusal::Removed(to));
+        match state.members.claim(to, incarnation) {
+            Claim::Removed => Err(Refusal::Removed(to)),
+            Claim::LostItsData => Err(state.lost_its_data(to)),
+            Claim::Proven | Claim::Unproven => Ok(()),
+            Claim::Unknown if state.newcomers.contains_key(&to) => Ok(()),
+            Claim::Unknown => Err(Refusal::Unknown(to)),
         }
-        let member = state.members.get(to);
-        let known = member.map(|member| state.known(member));
-        match known {
-            Some(known) if known.incarnation.is_some() && known.incarnation != incarnation => {
-                Err(Refusal::LostItsData(to, Box::new(known)))
-            }
-            Some(_) => Ok(()),
-            None if state.newcomers.contains_key(&to) => Ok(()),
-            None => Err(Refusal::Unknown(to)),
-        }
-    }
-
-    /// The error if another member knows this one by another incarnation.
-    fn lost_its_data(&self, state: &State) -> Refusal {
-        let me = state.members.get(self.me.id);
-        let known = match me {
-            Some(me) => state.known(me),
-            None => newcomer(&[]),
-        };
-        Refusal::LostItsData(self.me.id, Box::new(known))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -276,6 +259,7 @@ pub(super) struct AddedNewcomer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::members::Published;
 
     fn member(id: u64, url: &str) -> Member {
         Member {
@@ -322,5 +306,29 @@ mod tests {
         members.remove(two);
         table.update(&members);
         assert_eq!(urls(), None);
+    }
+
+    /// A member that has just started publishes the members of a snapshot again, and then those of its log.
+    #[test]
+    fn a_member_without_its_data_is_refused_while_the_log_is_applied_again() {
+        let (one, two) = (NodeId(1), NodeId(2));
+        let earlier = Members::new(9, [member(1, "http://a:1"), member(2, "http://b:1")]);
+        let mut members = earlier.clone();
+        members.publish(Published {
+            member: member(2, "http://b:1"),
+            incarnation: 7,
+        });
+        let me = Me {
+            cluster: 9,
+            id: one,
+            incarnation: 1,
+        };
+        let table = Table::new(me, &members);
+        table.update(&earlier);
+        assert!(table.admits_answer(two, Some(7)).is_ok());
+        assert!(matches!(
+            table.admits_answer(two, Some(8)),
+            Err(Refusal::LostItsData(id, _)) if id == two
+        ));
     }
 }

@@ -4,4 +4,5 @@
 
 pub mod clock;
 pub mod jobs;
+pub mod members;
 pub mod snapshot;

@@ -1,0 +1,96 @@
+//! The members according to the end of the log, before any entry is applied.
+//!
+//! A member that starts does not know which of its entries are committed, and applies none of them before it hears from
+//! a leader. But it votes for that leader. If it did not use the incarnations in its log, it would accept a member that
+//! has lost its data, and the two could elect a leader without the entries that the others have committed (hazard D12).
+//! The addresses of members that were added are needed to reach them.
+
+use crate::engine::entry::{self, Command};
+use crate::engine::members::Members;
+use crate::raft::{Entry, Payload, StoredLog};
+use crate::wal::{Disk, Wal, WalError};
+
+/// How much of the log is read at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// Calls `visit` for each entry of the log that follows the snapshot, in order.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn for_each_entry<D: Disk>(
+    wal: &Wal<D>,
+    log: &StoredLog,
+    mut visit: impl FnMut(&Entry),
+) -> Result<(), WalError> {
+    let in_memory = match log.tail.first() {
+        Some(entry) => entry.position.index,
+        None => log.last.next(),
+    };
+    let reader = wal.reader();
+    let mut next = log.terms.first().map_or(in_memory, |(first, _)| *first);
+    while next < in_memory {
+        let entries = reader.read(next, in_memory.previous(), READ_BYTES)?;
+        let Some(last) = entries.last() else { break };
+        next = last.position.index.next();
+        entries.iter().for_each(&mut visit);
+    }
+    log.tail.iter().for_each(visit);
+    Ok(())
+}
+
+/// Adds what an entry says about the members: a new one, or the incarnation of one. The entry may be uncommitted. Without
+/// the members that it adds, it could never be committed.
+pub fn learn(members: &mut Members, entry: &Entry) {
+    let bytes: &[u8] = match &entry.payload {
+        Payload::Command(bytes) if entry::is_publish(bytes) => bytes,
+        Payload::Change(change) => &change.context,
+        Payload::Command(_) | Payload::Noop => return,
+    };
+    match entry::decode(bytes) {
+        Ok((_, Command::Add(member))) => members.add(member),
+        Ok((_, Command::Publish(published))) => drop(members.publish(published)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::members::{Member, Published};
+    use crate::raft::{Change, ChangeKind, NodeId, Position};
+
+    fn member(id: u64) -> Member {
+        Member {
+            id,
+            name: format!("n{id}"),
+            peer_urls: vec![format!("http://n{id}:2380")],
+            client_urls: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_log_names_new_members_and_incarnations() {
+        let publish = entry::publish(&Published {
+            member: member(2),
+            incarnation: 7,
+        });
+        let add = Change {
+            kind: ChangeKind::AddLearner,
+            node: NodeId(2),
+            context: entry::add(&member(2)).into(),
+        };
+        let payloads = [
+            Payload::Noop,
+            Payload::Change(add),
+            Payload::Command(publish.into()),
+            Payload::Command(entry::expire().into()),
+        ];
+        let mut members = Members::new(1, [member(1)]);
+        for payload in payloads {
+            let position = Position::default();
+            learn(&mut members, &Entry { position, payload });
+        }
+        assert_eq!(members.iter().count(), 2);
+        assert_eq!(members.incarnation(NodeId(2)), Some(7));
+    }
+}
