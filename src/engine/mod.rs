@@ -206,9 +206,10 @@ pub enum PeerEvent<S = Incoming> {
     },
     /// This member's newest snapshot cannot be read and was set aside. None can be sent until another one is made.
     SnapshotUnreadable,
-    /// The newest format of commands that a member understands, as it said when it connected.
+    /// A member has connected, and the transport has admitted it: the newest format of commands that it understands.
+    /// Reported before the messages of that connection.
     Understands {
-        /// The member.
+        /// The member. The table may not contain it yet (see `trust.rs`).
         member: NodeId,
         /// See [`entry`].
         format: u16,
@@ -664,7 +665,7 @@ impl<T, R: Rules> Engine<T, R> {
             Event::Requests(requests) => {
                 let callers = requests.iter().filter(|request| request.has_caller());
                 self.callers += callers.count();
-                self.serve(requests);
+                self.take_requests(requests);
                 // This expiry entry goes into the same batch, after the requests. So keys expire even under a constant
                 // load.
                 self.expire_more();

@@ -14,12 +14,22 @@ use core::time::Duration;
 use std::sync::Arc;
 
 impl<T, R: Rules> Engine<T, R> {
-    /// Processes requests. All writes become one run of entries, and all reads share one question.
-    pub(super) fn serve(&mut self, requests: Vec<Request<T>>) {
+    /// Processes new requests, or refuses them if this member stops.
+    pub(super) fn take_requests(&mut self, requests: Vec<Request<T>>) {
+        match self.stopping.is_some() {
+            true => {
+                (requests.into_iter()).for_each(|request| self.refuse(request, Failure::Stopped))
+            }
+            false => self.serve(requests),
+        }
+    }
+
+    /// Processes requests. All writes become one run of entries, and all reads share one question. A member that stops
+    /// finishes the requests that it has received before, also those that wait for the next leader.
+    fn serve(&mut self, requests: Vec<Request<T>>) {
         let (mut writes, mut queries) = (Vec::new(), Vec::new());
         for request in requests {
-            match (request, self.refusal(writes.len())) {
-                (request, Some(Failure::Stopped)) => self.refuse(request, Failure::Stopped),
+            match (request, self.limit(writes.len())) {
                 (Request::Read(query), _) if self.serves_reads() => {
                     self.sort_read(query, &mut queries);
                 }
@@ -75,11 +85,15 @@ impl<T, R: Rules> Engine<T, R> {
         self.no_room.is_none() || entry::removes(command)
     }
 
-    /// Why writes are refused now, if `taken` were already accepted in this step.
+    /// Why another member's writes are refused now, if `taken` were already accepted in this step.
     pub(super) fn refusal(&self, taken: usize) -> Option<Failure> {
-        if self.stopping.is_some() {
-            Some(Failure::Stopped)
-        } else if self.disk_full {
+        let stops = self.stopping.as_ref().map(|_| Failure::Stopped);
+        stops.or_else(|| self.limit(taken))
+    }
+
+    /// Why writes are refused now, if `taken` were already accepted in this step.
+    fn limit(&self, taken: usize) -> Option<Failure> {
+        if self.disk_full {
             Some(Failure::DiskFull)
         } else if self.pending.len() + self.forwards.len() + taken >= PENDING_MAX {
             Some(Failure::Overloaded)

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::engine::members::MemberError;
-use crate::engine::request::{Effect, Query};
+use crate::engine::peer_message::LeaderReply;
+use crate::engine::request::{Effect, Query, Reply};
 use crate::engine::{LogIndex, PENDING_MAX};
 
 fn add(id: u64) -> Request<u64> {
@@ -221,6 +222,30 @@ fn at_the_end_of_a_stop_those_that_wait_for_a_leader_have_a_reply() {
     let effects = bench.step(Event::Stop);
     assert!(effects.stopped, "nothing else is in progress");
     assert_eq!(failures(&effects), [(1, Failure::Stopped)]);
+}
+
+/// The leader that stops hands over. What it has received before, it asks of the next leader.
+#[test]
+fn a_read_in_progress_at_a_stop_is_asked_of_the_next_leader() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    bench.request(Request::Read(Query::new(7, None)));
+    assert!(!bench.step(Event::Stop).stopped);
+    let effects = bench.follow(bench.term() + 1);
+    assert_eq!(failures(&effects), []);
+    let asked = bench.questions();
+    let [number] = asked[..] else {
+        panic!("one question: {asked:?}")
+    };
+    let reply = LeaderReply::Index(LogIndex(0));
+    let effects = bench.hear_other(TWO, PeerMessage::Reply { number, reply });
+    assert!(matches!(
+        effects.replies[..],
+        [Reply {
+            caller: 7,
+            outcome: Outcome::Confirmed
+        }]
+    ));
 }
 
 #[test]
