@@ -19,7 +19,8 @@
 //!
 //! Equal possibilities are kept once (the memoisation of the title). If two possibilities differ only in the unknown
 //! operations that they have used, and one has used all those of the other and more, it is dropped: the other one allows
-//! at least the same continuations. All unknown writes whose values no client has read are treated as one. So the cost
+//! at least the same continuations. An open read or refused write that fits the present value takes effect at once: a
+//! later moment would allow nothing more. All unknown writes whose values no client has read are treated as one. So the cost
 //! grows with the number of operations that are open at once, and little with the number of unknown ones.
 //!
 //! # Input
@@ -191,23 +192,55 @@ fn validate<K: fmt::Debug, V: fmt::Debug>(operation: &Operation<K, V>) {
     );
 }
 
+/// Places of operations in the history, in ascending order. A few numbers in one piece of memory: they are copied and
+/// compared far more often than changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Places(Vec<usize>);
+
+impl Places {
+    fn contains(&self, place: usize) -> bool {
+        self.0.binary_search(&place).is_ok()
+    }
+
+    fn insert(&mut self, place: usize) {
+        if let Err(at) = self.0.binary_search(&place) {
+            self.0.insert(at, place);
+        }
+    }
+
+    /// Returns whether it was there.
+    fn remove(&mut self, place: usize) -> bool {
+        let at = self.0.binary_search(&place);
+        at.is_ok_and(|at| self.0.remove(at) == place)
+    }
+
+    fn is_subset(&self, of: &Places) -> bool {
+        let mut others = of.0.iter();
+        self.0.len() <= of.0.len()
+            && self
+                .0
+                .iter()
+                .all(|place| others.any(|other| other == place))
+    }
+}
+
 /// A possible state of a key at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Possibility<V> {
     value: Option<V>,
     /// Open operations that will return, and have taken effect.
-    known: BTreeSet<usize>,
+    known: Places,
     /// Operations of unknown outcome that have taken effect.
-    unknown: BTreeSet<usize>,
+    unknown: Places,
 }
 
 /// Possibilities of which none makes another superfluous. Of two with the same value and the same `known`,
 /// one that used up more unknown operations is not kept.
 #[derive(Debug)]
-struct Possibilities<V>(BTreeMap<Known<V>, Vec<BTreeSet<usize>>>);
+struct Possibilities<V>(BTreeMap<Known<V>, Vec<Places>>);
 
 /// The value, and the operations that will return and have taken effect.
-type Known<V> = (Option<V>, BTreeSet<usize>);
+type Known<V> = (Option<V>, Places);
 
 impl<V: Clone + Ord> Possibilities<V> {
     /// Adds it, unless another one makes it superfluous. Returns whether it was added.
@@ -223,7 +256,7 @@ impl<V: Clone + Ord> Possibilities<V> {
     }
 
     fn into_vec(self) -> Vec<Possibility<V>> {
-        let one = |((value, known), used): (Known<V>, Vec<BTreeSet<usize>>)| {
+        let one = |((value, known), used): (Known<V>, Vec<Places>)| {
             let possibility = move |unknown| Possibility {
                 value: value.clone(),
                 known: known.clone(),
@@ -241,7 +274,7 @@ struct Search<'a, K, V> {
     /// The values in replies and conditions. Writes of other values cannot be distinguished.
     observed: BTreeSet<&'a V>,
     /// Called, and not returned (or never to return).
-    open: BTreeSet<usize>,
+    open: Places,
 }
 
 /// A call or a return, ordered by time. At equal times, calls are first, so that operations that
@@ -286,8 +319,8 @@ where
 {
     let mut possible = vec![Possibility {
         value: None,
-        known: BTreeSet::new(),
-        unknown: BTreeSet::new(),
+        known: Places::default(),
+        unknown: Places::default(),
     }];
     let mut search = Search {
         history,
@@ -295,7 +328,7 @@ where
             .iter()
             .flat_map(|at| observed(&history[*at]))
             .collect(),
-        open: BTreeSet::new(),
+        open: Places::default(),
     };
     for moment in moments(history, places) {
         if !moment.is_return {
@@ -306,7 +339,7 @@ where
         if after.is_empty() {
             return Err(explain(history, &possible, moment.place));
         }
-        search.open.remove(&moment.place);
+        search.open.remove(moment.place);
         possible = after;
     }
     Ok(())
@@ -335,7 +368,7 @@ impl<K, V: Clone + Ord> Search<'_, K, V> {
         let mut seen = Possibilities(BTreeMap::new());
         let mut todo: VecDeque<Possibility<V>> = possible.iter().cloned().collect();
         while let Some(mut current) = todo.pop_front() {
-            if current.known.remove(&returning) {
+            if current.known.remove(returning) {
                 done.add(&current);
             } else if seen.add(&current) {
                 todo.extend(self.next(&current));
@@ -349,15 +382,25 @@ impl<K, V: Clone + Ord> Search<'_, K, V> {
         let unseen = |value: &V| !self.observed.contains(value);
         let mut hidden = current.value.as_ref().is_some_and(unseen);
         let mut worth_trying = |place: &usize| {
-            let used = current.known.contains(place) || current.unknown.contains(place);
+            let used = current.known.contains(*place) || current.unknown.contains(*place);
             // Of unknown writes that cannot be distinguished, one is enough.
             let another = !used && hidden && self.is_hidden(*place);
             hidden |= !used && self.is_hidden(*place);
             !used && !another
         };
-        let left = self.open.iter().filter(|place| worth_trying(place));
-        left.filter_map(|place| step(self.history, current, *place))
-            .collect()
+        let mut all = Vec::new();
+        for place in self.open.0.iter().filter(|place| worth_trying(place)) {
+            let Some(next) = step(self.history, current, *place) else {
+                continue;
+            };
+            // It never changes anything, so nothing that is possible later is impossible after it.
+            let outcome = &self.history[*place].outcome;
+            if matches!(outcome, Outcome::Found(_) | Outcome::Refused) {
+                return vec![next];
+            }
+            all.push(next);
+        }
+        all
     }
 
     /// Whether this is an unconditional write of unknown outcome whose value no other operation mentions.
@@ -381,31 +424,36 @@ fn step<K, V: Clone + Ord>(
     place: usize,
 ) -> Option<Possibility<V>> {
     let operation = &history[place];
-    let mut next = current.clone();
+    let after = |value: &Option<V>| Possibility {
+        value: value.clone(),
+        known: current.known.clone(),
+        unknown: current.unknown.clone(),
+    };
     let Action::Write { condition, value } = &operation.action else {
-        next.known.insert(place);
-        return (operation.outcome == Outcome::Found(current.value.clone())).then_some(next);
+        let is_found = operation.outcome == Outcome::Found(current.value.clone());
+        return is_found.then(|| {
+            let mut next = after(&current.value);
+            next.known.insert(place);
+            next
+        });
     };
     let holds = holds(condition, &current.value);
     let fits = match &operation.outcome {
-        Outcome::Done | Outcome::Unknown => holds,
+        Outcome::Done => holds,
+        // One that changes nothing is no different from one that never takes effect.
+        Outcome::Unknown => holds && *value != current.value,
         Outcome::Replaced(before) => holds && *before == current.value,
         Outcome::Refused => !holds,
         Outcome::Found(_) => false,
     };
-    if !fits {
-        return None;
-    }
-    if holds {
-        next.value.clone_from(value);
-    }
-    match operation.outcome {
-        // One that changes nothing is no different from one that never takes effect.
-        Outcome::Unknown if next.value == current.value => return None,
-        Outcome::Unknown => next.unknown.insert(place),
-        _ => next.known.insert(place),
-    };
-    Some(next)
+    fits.then(|| {
+        let mut next = after(if holds { value } else { &current.value });
+        match operation.outcome {
+            Outcome::Unknown => next.unknown.insert(place),
+            _ => next.known.insert(place),
+        }
+        next
+    })
 }
 
 fn holds<V: PartialEq>(condition: &Condition<V>, value: &Option<V>) -> bool {

@@ -191,8 +191,8 @@ fn by_brute_force(history: &[Op], value: Option<u8>, left: &BTreeSet<usize>) -> 
         let operation = &history[*place];
         let current = Possibility {
             value,
-            known: BTreeSet::new(),
-            unknown: BTreeSet::new(),
+            known: Places::default(),
+            unknown: Places::default(),
         };
         let mut rest = left.clone();
         rest.remove(place);
