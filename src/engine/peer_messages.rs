@@ -120,8 +120,9 @@ impl<T, R: Rules> Engine<T, R> {
             Ok((_, Command::Tree(_) | Command::Auth(_))) => true,
             Ok((_, Command::Publish(published))) => {
                 let known = self.state.members.incarnation(from);
-                published.member.id == from.0
-                    && known.is_none_or(|known| known == published.incarnation)
+                let is_lost = known.is_some_and(|known| known != published.incarnation);
+                let notices = self.rules.keeps(Rule::LostDataIsNoticed);
+                published.member.id == from.0 && !(is_lost && notices)
             }
             // Only a leader makes these, or they are changes of the membership.
             Ok((

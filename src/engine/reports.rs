@@ -372,7 +372,7 @@ impl<T, R: Rules> Engine<T, R> {
     /// Only one snapshot is installed at a time. Another one that arrives meanwhile is dropped, and its sender is
     /// informed.
     pub(super) fn snapshot_received(&mut self, incoming: Box<Incoming>) {
-        if self.installing.is_some() {
+        if self.installing.is_some() || !self.may_send_snapshot(incoming.from) {
             return;
         }
         let (from, term, metadata) = (incoming.from, incoming.term, incoming.metadata.clone());

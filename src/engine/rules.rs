@@ -104,6 +104,18 @@ listed! {
     /// Watchers receive every change.
     EventsAreComplete,
 
+    // The other members.
+
+    /// A member that leads or has a leader does not stop because another one reports its removal.
+    OneWordStopsNobody,
+    /// A message of a process that is not a member has no effect, unless the transport has admitted its connection.
+    StrangersAreIgnored,
+    /// A member that starts with an empty data directory, after others have seen it run, is refused (hazard D12).
+    LostDataIsNoticed,
+    /// A member that starts uses the incarnations in its log before it applies the log. Without this rule, it accepts a
+    /// member that has lost its data when both start at the same time.
+    LogNamesIncarnations,
+
     // Leadership and stopping.
 
     /// A leader whose disk hangs gives up leadership.

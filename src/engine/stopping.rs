@@ -77,6 +77,9 @@ impl<T, R: Rules> Engine<T, R> {
     /// is no leader, this member may have been away when it was removed. Then it believes two members, or the only
     /// other one.
     pub(super) fn is_told_removed(&mut self, by: NodeId) {
+        if !self.rules.keeps(Rule::OneWordStopsNobody) {
+            return self.was_removed();
+        }
         if self.core.leader().is_some() || by == self.core.id() || !self.knows(by) {
             return;
         }

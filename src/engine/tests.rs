@@ -7,6 +7,7 @@ mod leadership;
 mod received_snapshots;
 mod requests;
 mod snapshots;
+mod strangers;
 
 use super::members::{Member, Members, Published};
 use super::peer_message::PeerMessage;
@@ -921,45 +922,6 @@ fn a_large_batch_is_stored_in_parts_and_promised_as_a_whole() {
     }
     assert_eq!(parts, [2, 2, 2, 2, 2]);
     assert_eq!(accepted(&bench), LogIndex(10));
-}
-
-/// A newcomer's messages are accepted if a leader or a candidate sends them. Its other messages could only do harm.
-#[test]
-fn what_only_members_may_say_is_taken_from_members_only() {
-    const STRANGER: NodeId = NodeId(99);
-    let mut bench = Bench::new(&[]);
-    bench.lead();
-    let (term, last) = (bench.term(), bench.last());
-    let refused = Body::PreVoteReply {
-        asked: Term(1),
-        granted: false,
-    };
-    let bodies = [
-        refused,
-        Body::VoteReply { granted: true },
-        Body::Accepted { matched: last },
-        Body::HeartbeatReply { round: 9 },
-        Body::Blank,
-        Body::Outdated,
-        Body::CampaignNow,
-    ];
-    for body in bodies {
-        bench.hear(STRANGER, term + 1, body);
-        assert_eq!(bench.term(), term);
-    }
-    let command = entry::tree(&Command::new(Action::Set, Key::new(b"/a")));
-    let forward = PeerMessage::Forward {
-        number: 1,
-        term: Term(term),
-        commands: vec![command.into()],
-    };
-    for peer_message in [forward, PeerMessage::AskIndex { number: 2 }] {
-        let messages = vec![peer_message];
-        let from = STRANGER;
-        let effects = bench.step(Event::Peers(vec![PeerEvent::Messages { from, messages }]));
-        assert!(effects.disk.is_empty() && bench.last() == last);
-    }
-    assert!(bench.engine.core().is_leader());
 }
 
 #[test]

@@ -20,12 +20,12 @@ use crate::engine::peer_message::PeerMessage;
 use crate::engine::state::{Outcome, State};
 use crate::raft::invariants::Witness;
 use crate::raft::{
-    Body, Core, Entry, LogIndex, Membership, Message, NodeId, Payload, Position, Refusal, Rules,
-    Term, Todo,
+    Body, ChangeKind, Core, Entry, LogIndex, Membership, Message, NodeId, Payload, Position,
+    Refusal, Rules, Term, Todo,
 };
 use crate::tree::{self, Applied, ClusterTime, TreeIndex};
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 /// A description of a violation, in one line.
@@ -39,19 +39,16 @@ struct Look {
     commit: LogIndex,
     applied: LogIndex,
     last: Position,
-    membership: Option<Membership>,
 }
 
 impl Look {
     fn at<R: Rules>(core: &Core<R>) -> Look {
-        let leading = core.is_leader();
         Look {
             hard_state: core.hard_state(),
-            leading,
+            leading: core.is_leader(),
             commit: core.commit(),
             applied: core.applied(),
             last: core.last_position(),
-            membership: leading.then(|| core.membership().clone()),
         }
     }
 }
@@ -74,6 +71,8 @@ pub(super) struct Shown {
 pub(super) struct Checks {
     witness: Witness,
     looks: BTreeMap<NodeId, Look>,
+    /// The membership of each leader.
+    memberships: BTreeMap<NodeId, Membership>,
     mirrors: BTreeMap<NodeId, Mirror>,
     /// The last entry that each has applied.
     applied: BTreeMap<NodeId, Position>,
@@ -91,6 +90,8 @@ pub(super) struct Checks {
     pub leases: BTreeMap<u64, u64>,
     /// A disk has lost entries that it had confirmed. So committed entries may be on fewer disks than before.
     pub lost_tail: bool,
+    /// Members whose removal is committed.
+    pub removed: BTreeSet<NodeId>,
     pub shown: Shown,
     broken: Option<Broken>,
 }
@@ -148,6 +149,7 @@ impl Checks {
         }
         let witnessed = self.witness.see(core, todo);
         self.note(witnessed);
+        self.keep_membership(id, after.leading, core);
         if after.leading {
             let grows = self.stamps_grow(id, after.hard_state.term, &todo.append);
             self.note(grows);
@@ -155,6 +157,16 @@ impl Checks {
         self.shown.refused = todo.refused.or(self.shown.refused);
         self.shown.lost_tail |= !todo.lost_tail.is_empty();
         self.looks.insert(id, after);
+    }
+
+    fn keep_membership<R: Rules>(&mut self, id: NodeId, leading: bool, core: &Core<R>) {
+        match leading {
+            false => drop(self.memberships.remove(&id)),
+            true if self.memberships.get(&id) != Some(core.membership()) => {
+                self.memberships.insert(id, core.membership().clone());
+            }
+            true => {}
+        }
     }
 
     /// Entries that a leader newly commits must be on the disks of a majority, of the old or of the present membership.
@@ -177,9 +189,8 @@ impl Checks {
             };
             members.voters.iter().filter(has).count() >= members.majority()
         };
-        if after.membership.as_ref().is_some_and(stored)
-            || before.membership.as_ref().is_some_and(stored)
-        {
+        let before = self.memberships.get(&core.id());
+        if stored(core.membership()) || before.is_some_and(stored) {
             return Ok(());
         }
         Err(format!(
@@ -213,6 +224,11 @@ impl Checks {
         let first = self.shown.applied.map_or(position, |(first, _)| first);
         self.shown.applied = Some((first, position));
         self.applied.insert(id, position);
+        if let Payload::Change(change) = &entry.payload
+            && change.kind == ChangeKind::Remove
+        {
+            self.removed.insert(change.node);
+        }
         let stored = match self.mirror(id).holds(position) {
             true => Ok(()),
             false => Err(format!("applied before stored: n{} {position}", id.0)),

@@ -9,13 +9,14 @@ use super::checks::{Broken, Checks};
 use super::client::{Answer, Client, Op};
 use super::clock::Machine;
 use super::desk::Change;
-use super::fault_profile::{FaultProfile, Handovers, Kind, TICK};
-use super::node::Node;
+use super::fault_profile::{FaultProfile, Handovers, Kind, Scenario, TICK};
+use super::node::{Node, member};
 use super::trace::{Happening, Line};
 use crate::engine::PeerEvent;
+use crate::engine::members::Members;
 use crate::engine::peer_message::PeerMessage;
 use crate::engine::rules::Rule;
-use crate::raft::{Membership, NodeId, Position, Refusal, SnapshotMetadata, Term};
+use crate::raft::{NodeId, Position, Refusal, SnapshotMetadata, Term};
 use crate::random::Random;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +55,7 @@ pub(super) enum Event {
         node: NodeId,
         event: Box<PeerEvent>,
     },
-    Stream(Stream),
+    Stream(Box<Stream>),
     StreamEnd {
         at: NodeId,
         to: NodeId,
@@ -96,6 +97,12 @@ pub(super) enum Event {
     Watch {
         watcher: usize,
     },
+    Publish {
+        node: NodeId,
+        life: u64,
+    },
+    Operator,
+    Stranger,
     Nemesis,
     Mend,
 }
@@ -120,6 +127,7 @@ impl Event {
             | Event::DiskRetry { node, .. }
             | Event::Peers { node, .. }
             | Event::Written { node, .. }
+            | Event::Publish { node, .. }
             | Event::Start { node }
             | Event::Request { node, .. } => Some(*node),
             Event::PeerMessage { to, .. } => Some(*to),
@@ -151,6 +159,10 @@ pub struct Cluster {
     pub(super) watchers: Vec<super::watchers::Watcher>,
     pub(super) streams: u64,
     pub(super) next_node: u64,
+    /// The member whose data directory was emptied, until another one has replaced it.
+    pub(super) wiped: Option<super::wiped::Wiped>,
+    /// A message that a member has sent lately. A stranger may send it again, altered.
+    pub(super) overheard: Option<PeerMessage>,
     /// When all faults ended.
     pub(super) repaired: Option<u64>,
     /// Whether clients still begin new operations.
@@ -199,6 +211,8 @@ impl Cluster {
             watchers: Vec::new(),
             streams: 0,
             next_node: settings.nodes + 1,
+            wiped: None,
+            overheard: None,
             repaired: None,
             open: true,
             scenario: super::scenario::Progress::default(),
@@ -208,11 +222,9 @@ impl Cluster {
             trace: Vec::new(),
         };
         cluster.note(|cluster| Happening::FaultProfile(Box::new(cluster.profile.clone())));
-        let founders = Membership {
-            voters: (1..=settings.nodes).map(NodeId).collect(),
-            ..Membership::default()
-        };
-        (1..=settings.nodes).for_each(|id| cluster.add_node(NodeId(id), founders.clone()));
+        let all = (1..=settings.nodes).map(NodeId);
+        let founders = Members::new(1, all.clone().map(member));
+        all.for_each(|id| cluster.add_node(id, Some(founders.clone())));
         for client in 0..cluster.clients.len() {
             let wait = cluster.random.below(TICK * 20);
             cluster.after(wait, Event::Call { client });
@@ -221,14 +233,19 @@ impl Cluster {
         cluster.after(storm, Event::Mend);
         cluster.begin_watchers();
         cluster.begin_nemesis();
+        cluster.begin_strangers();
         cluster
     }
 
-    pub(super) fn add_node(&mut self, id: NodeId, founders: Membership) {
+    pub(super) fn add_node(&mut self, id: NodeId, initial_cluster: Option<Members>) {
         let seed = self.random.next();
         let machine = Machine::new(&mut self.random);
-        self.nodes
-            .insert(id, Node::new(id, seed, machine, founders));
+        let mut node = Node::new(id, seed, machine, initial_cluster);
+        if self.profile.kind == Kind::Scenario(Scenario::Learner) && node.initial_cluster.is_none()
+        {
+            node.slow_disk_until = u64::MAX;
+        }
+        self.nodes.insert(id, node);
         let wait = self.random.below(TICK);
         self.after(wait, Event::Start { node: id });
     }
@@ -299,7 +316,7 @@ impl Cluster {
                 peer_message,
             } => self.deliver(from, to, *peer_message),
             Event::Peers { node, event } => self.peers(node, *event),
-            Event::Stream(stream) => self.receive_snapshot(stream),
+            Event::Stream(stream) => self.receive_snapshot(*stream),
             Event::StreamEnd {
                 at,
                 to,
@@ -316,6 +333,9 @@ impl Cluster {
             Event::GiveUp { number } => self.give_up(number),
             Event::Hasty { node } => self.hasty(node),
             Event::Watch { watcher } => self.watch(watcher),
+            Event::Publish { node, life } => self.publish_identity(node, life),
+            Event::Operator => self.operator(),
+            Event::Stranger => self.stranger(),
             Event::Nemesis => self.nemesis(),
             Event::Mend => self.mend(),
         }

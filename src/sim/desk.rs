@@ -8,7 +8,7 @@ use super::fault_profile::{Kind, TICK};
 use super::trace::Happening;
 use crate::engine::entry;
 use crate::engine::request::{Effect, Failure, Outcome, Proposal, Query, Request};
-use crate::raft::{Membership, NodeId};
+use crate::raft::NodeId;
 use crate::tree::NodeView;
 
 /// The first number for membership changes.
@@ -253,7 +253,7 @@ impl Cluster {
                 && !self.nodes.contains_key(&id)
             {
                 self.next_node = self.next_node.max(id.0 + 1);
-                self.add_node(id, Membership::default());
+                self.add_node(id, None);
             }
         }
     }

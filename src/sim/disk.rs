@@ -138,9 +138,10 @@ impl Cluster {
             false => self.random.within((50, 500)),
         };
         let slow = self.random.one_in(self.profile.slow_sync_one_in);
+        let slower = self.profile.slow_disk;
         let node = self.node(id);
         if !repaired && (slow || node.slow_disk_until > now) {
-            takes *= 10;
+            takes *= slower;
         }
         let takes = takes.max(node.hung_disk_until.saturating_sub(now));
         let life = node.life_number;

@@ -28,6 +28,8 @@ pub enum Kind {
     Snapshots,
     /// Clocks at half and double speed, wall clocks that jump, stopped machines.
     Clocks,
+    /// Data directories are emptied, and the operator replaces their members.
+    Wiped,
     /// Leaders that change as often as possible.
     Elections,
     /// Clocks of normal speed, short delays: keys must not expire before their deadline in real time.
@@ -83,6 +85,10 @@ pub enum Scenario {
     LostTail,
     /// The leader is stopped under load: another one leads, and no request fails.
     Shutdown,
+    /// A process that is no member sends messages all the time: the term stays, and no request fails.
+    Stranger,
+    /// A member is added under constant load, and its disk is slower than the others': it becomes a voter.
+    Learner,
 }
 
 /// The faults, in the order of [`FaultProfile::weights`].
@@ -107,9 +113,10 @@ pub(super) enum Act {
     Stop,
     HangDisk,
     FillDisk,
+    Wipe,
 }
 
-const ACTS: [Act; 19] = [
+const ACTS: [Act; 20] = [
     Act::Crash,
     Act::Kill,
     Act::PowerCut,
@@ -129,6 +136,7 @@ const ACTS: [Act; 19] = [
     Act::Stop,
     Act::HangDisk,
     Act::FillDisk,
+    Act::Wipe,
 ];
 
 /// The numbers of a run. Times are virtual microseconds; "one in 0" is never.
@@ -150,13 +158,15 @@ pub struct FaultProfile {
     pub late: (u64, u64),
     /// The duration of a sync.
     pub sync: (u64, u64),
-    /// One of this many syncs takes ten times as long.
+    /// How much longer a sync of a slow disk takes.
+    pub slow_disk: u64,
+    /// One of this many syncs takes as long as on a slow disk.
     pub slow_sync_one_in: u64,
     /// Whether every second process of a node stores one entry at a time, so that entries become durable one by one.
     pub alone: bool,
     /// Time between two faults.
     pub every: (u64, u64),
-    pub(super) weights: [u64; 19],
+    pub(super) weights: [u64; 20],
     /// How long a crashed node is down.
     pub down: (u64, u64),
     /// Entries between two snapshots.
@@ -185,6 +195,8 @@ pub struct FaultProfile {
     pub keys: u64,
     /// Whether removed members stop when they learn of their removal.
     pub removed_stop: bool,
+    /// Time between two messages of a process that is no member; 0: there is none.
+    pub stranger_every: (u64, u64),
     /// Whether crashes restart the process only, so that the machine's clocks continue.
     pub same_boot: bool,
 }
@@ -192,7 +204,7 @@ pub struct FaultProfile {
 impl FaultProfile {
     /// The profile of a seed.
     pub(super) fn of(random: &mut Random) -> FaultProfile {
-        let kind = match random.below(22) {
+        let kind = match random.below(24) {
             0 | 1 => Kind::Mixed,
             2 | 3 => Kind::Disks,
             4..=6 => Kind::Network,
@@ -202,6 +214,7 @@ impl FaultProfile {
             12 | 13 => Kind::Elections,
             14 => Kind::TimesToLive,
             15..=17 => Kind::Adversary(random.pick(&PLOTS).unwrap_or(Adversary::OldEntry)),
+            18 | 19 => Kind::Wiped,
             _ => Kind::Scenario(random.pick(&CALMS).unwrap_or(Scenario::Isolated)),
         };
         let mut profile = FaultProfile::mixed(kind, random);
@@ -219,6 +232,10 @@ impl FaultProfile {
 
     fn mixed(kind: Kind, random: &mut Random) -> FaultProfile {
         let memory_bytes = random.within((600, 6_000)) as usize;
+        let stranger_every = match random.one_in(4) {
+            true => (1_000, 20_000),
+            false => (0, 0),
+        };
         FaultProfile {
             kind,
             storm: random.within((800_000, 1_600_000)),
@@ -228,10 +245,11 @@ impl FaultProfile {
             late_one_in: random.within((30, 300)),
             late: (10_000, 2 * ELECTION),
             sync: (100, random.within((500, 6_000))),
+            slow_disk: 10,
             slow_sync_one_in: random.within((20, 100)),
             alone: false,
             every: (20_000, random.within((60_000, 200_000))),
-            weights: [4, 3, 3, 1, 2, 4, 3, 3, 8, 2, 2, 1, 3, 2, 2, 2, 2, 1, 1],
+            weights: [4, 3, 3, 1, 2, 4, 3, 3, 8, 2, 2, 1, 3, 2, 2, 2, 2, 1, 1, 0],
             down: (10_000, 3 * ELECTION),
             snapshot_every: random.within((5, 60)),
             keep_tail: random.within((0, 2 * ELECTION)),
@@ -246,22 +264,23 @@ impl FaultProfile {
             stray_one_in: 6,
             keys: random.within((1, 3)),
             removed_stop: !random.one_in(3),
+            stranger_every,
             same_boot: false,
         }
     }
 
     fn turn_into(&mut self, kind: Kind, random: &mut Random) {
-        //                crash kill cut fail slow | one both iso mend | pause pace wall | trans add rem unr | stop hang fill
+        //                crash kill cut fail slow | one both iso mend | pause pace wall | trans add rem unr | stop hang fill wipe
         match kind {
             Kind::Mixed => {}
             Kind::Disks => {
-                self.weights = [8, 4, 8, 3, 6, 1, 1, 1, 4, 1, 1, 0, 2, 1, 1, 1, 1, 3, 6];
+                self.weights = [8, 4, 8, 3, 6, 1, 1, 1, 4, 1, 1, 0, 2, 1, 1, 1, 1, 3, 6, 0];
                 self.sync = (500, random.within((5_000, ELECTION)));
                 self.down = (5_000, ELECTION);
                 self.every = (10_000, 80_000);
             }
             Kind::Network => {
-                self.weights = [1, 1, 1, 0, 2, 6, 4, 8, 14, 6, 3, 0, 3, 0, 0, 3, 2, 1, 0];
+                self.weights = [1, 1, 1, 0, 2, 6, 4, 8, 14, 6, 3, 0, 3, 0, 0, 3, 2, 1, 0, 0];
                 self.late_one_in = random.within((3, 12));
                 self.late = (20_000, random.within((ELECTION, 5 * ELECTION)));
                 self.delay = (200, random.within((5_000, 20_000)));
@@ -269,7 +288,9 @@ impl FaultProfile {
                 self.clients = random.within((4, 7));
             }
             Kind::Members => {
-                self.weights = [2, 2, 1, 0, 2, 6, 4, 6, 10, 1, 1, 0, 6, 14, 14, 2, 2, 1, 0];
+                self.weights = [
+                    2, 2, 1, 0, 2, 6, 4, 6, 10, 1, 1, 0, 6, 14, 14, 2, 2, 1, 0, 0,
+                ];
                 self.every = (5_000, 60_000);
                 self.late_one_in = random.within((5, 30));
                 self.strict_changes = random.one_in(3);
@@ -277,17 +298,17 @@ impl FaultProfile {
                 self.sync = (500, random.within((2_000, 60_000)));
             }
             Kind::Snapshots => {
-                self.weights = [4, 3, 4, 1, 2, 3, 3, 8, 8, 2, 1, 0, 3, 2, 1, 2, 1, 1, 2];
+                self.weights = [4, 3, 4, 1, 2, 3, 3, 8, 8, 2, 1, 0, 3, 2, 1, 2, 1, 1, 2, 0];
                 self.snapshot_every = random.within((2, 6));
                 self.keep_tail = random.within((0, TICK));
                 self.memory_bytes = random.within((300, 900)) as usize;
                 self.late_one_in = random.within((5, 30));
             }
             Kind::Clocks => {
-                self.weights = [2, 3, 1, 0, 2, 2, 2, 4, 8, 6, 12, 6, 3, 0, 0, 1, 1, 1, 0];
+                self.weights = [2, 3, 1, 0, 2, 2, 2, 4, 8, 6, 12, 6, 3, 0, 0, 1, 1, 1, 0, 0];
             }
             Kind::Elections => {
-                self.weights = [4, 6, 2, 0, 6, 8, 3, 6, 10, 2, 4, 0, 10, 0, 0, 2, 3, 2, 0];
+                self.weights = [4, 6, 2, 0, 6, 8, 3, 6, 10, 2, 4, 0, 10, 0, 0, 2, 3, 2, 0, 0];
                 self.every = (5_000, 50_000);
                 self.down = (2_000, ELECTION);
                 self.late_one_in = random.within((4, 20));
@@ -296,24 +317,41 @@ impl FaultProfile {
                 self.aimed_one_in = random.within((1, 2));
                 self.alone = !random.one_in(4);
             }
+            Kind::Wiped => {
+                self.weights = [4, 4, 2, 0, 3, 3, 3, 8, 10, 2, 0, 0, 3, 0, 0, 2, 2, 1, 1, 10];
+                self.every = (10_000, 80_000);
+                self.down = (5_000, 2 * ELECTION);
+                self.storm = random.within((1_600_000, 2_400_000));
+            }
             Kind::TimesToLive => {
-                self.weights = [0, 6, 0, 0, 2, 2, 2, 2, 8, 3, 0, 8, 6, 0, 0, 1, 2, 0, 0];
+                self.weights = [0, 6, 0, 0, 2, 2, 2, 2, 8, 3, 0, 8, 6, 0, 0, 1, 2, 0, 0, 0];
                 (self.late_one_in, self.same_boot) = (0, true);
                 self.delay = (200, 2_000);
                 self.sync = (500, random.within((2_000, 30_000)));
                 self.storm = 2_000_000;
             }
             Kind::Adversary(adversary) => self.turn_against(adversary, random),
-            Kind::Scenario(_) => {
+            Kind::Scenario(scenario) => {
+                self.stranger_every = match scenario {
+                    Scenario::Stranger => (200, 3_000),
+                    _ => (0, 0),
+                };
                 (self.late_one_in, self.drop_one_in, self.double_one_in) = (0, 0, 0);
                 (self.delay, self.sync) = ((200, 2_000), (100, 1_000));
                 self.slow_sync_one_in = 0;
                 self.storm = 25 * ELECTION;
                 self.removed_stop = false;
                 self.down = (12 * ELECTION, 12 * ELECTION);
+                if scenario == Scenario::Learner {
+                    (self.clients, self.keys, self.think) = (8, 4, (50, 500));
+                    (self.memory_bytes, self.batch_bytes) = (20_000, 5_000);
+                    // The learner is behind at each moment, by less than an election timeout.
+                    (self.slow_disk, self.snapshot_every) = (50, 200);
+                }
             }
             Kind::Handovers(how) => {
                 self.storm = u64::MAX / 2;
+                self.stranger_every = (0, 0);
                 (self.memory_bytes, self.batch_bytes) = (20_000, 5_000);
                 (self.clients, self.keys) = (8, 4);
                 self.sync = (100, 1_000);
@@ -343,7 +381,7 @@ impl FaultProfile {
 
     /// Random faults for an adversarial schedule: few, but not none.
     fn turn_against(&mut self, adversary: Adversary, random: &mut Random) {
-        self.weights = [2, 2, 1, 0, 2, 1, 0, 0, 0, 2, 2, 0, 1, 0, 0, 2, 0, 0, 0];
+        self.weights = [2, 2, 1, 0, 2, 1, 0, 0, 0, 2, 2, 0, 1, 0, 0, 2, 0, 0, 0, 0];
         self.every = (50_000, random.within((100_000, 600_000)));
         self.storm = random.within((1_500_000, 2_500_000));
         self.delay = (200, random.within((1_000, 4_000)));
@@ -381,7 +419,7 @@ const PLOTS: [Adversary; 3] = [
     Adversary::Sleeper,
 ];
 
-const CALMS: [Scenario; 9] = [
+const CALMS: [Scenario; 11] = [
     Scenario::Isolated,
     Scenario::DeafToLeader,
     Scenario::DeafLeader,
@@ -391,4 +429,6 @@ const CALMS: [Scenario; 9] = [
     Scenario::SlowDisks,
     Scenario::LostTail,
     Scenario::Shutdown,
+    Scenario::Stranger,
+    Scenario::Learner,
 ];

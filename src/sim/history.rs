@@ -69,6 +69,9 @@ impl Cluster {
                 client.id
             ));
         }
+        if let Some(wiped) = self.wiped {
+            return Some(format!("not replaced: {wiped:?}"));
+        }
         let Some(leader) = self.leader() else {
             return Some("nobody leads".into());
         };

@@ -14,6 +14,9 @@
 //! | the snapshot thread | `disk` | writes a snapshot while the engine continues |
 //! | the links | `network`, `streams` | lose and delay peer messages and snapshots, duplicate those of raft |
 //! | processes | `power`, `node` | start from the disk; crash, are killed, or stop by an order |
+//! | identities | `identity` | a first start asks the other members; incarnations decide which messages a link accepts |
+//! | data directories | `wiped` | are emptied; the operator removes the member and adds another one |
+//! | strangers | `stranger` | a process that is no member sends any message to any engine |
 //! | clients | `client`, `desk` | ask any member: writes, quorum reads, changes of the members |
 //! | watchers | `watchers` | follow all events at one member, and continue at another one |
 //!
@@ -25,8 +28,8 @@
 //! [`FaultProfile`] is the fault profile of a seed. Faults happen for a second or two. Messages are lost, duplicated,
 //! late and out of order, and links are cut in one direction or both. Processes are killed or stopped. Machines crash and
 //! lose any part of the unsynced bytes, also in the middle of a write. Disks are slow, hang, are full, or fail a sync.
-//! Machines pause, clocks run at half and double speed, wall clocks jump. Members are added and removed, and the
-//! leadership is transferred. Snapshots are made every few entries and sent to followers that are behind.
+//! Machines pause, clocks run at half and double speed, wall clocks jump. Members are added and removed, lose their data
+//! directories and are replaced, and the leadership is transferred. A member reports a removal that did not happen. Snapshots are made every few entries and sent to followers that are behind.
 //!
 //! In some runs an adversary ([`Adversary`]) inspects the cluster after every event, and chooses the faults for a
 //! violation that needs several of them in a certain order. Other runs have a single fault with a known result
@@ -45,6 +48,8 @@
 //! | readers | views never go back. A reply follows the view that contains its change. A term in a reply or view is on disk | `perform` |
 //! | watchers | each event once, in order, the same from every member | `watchers`, `checks` |
 //! | forwards | a member forwards clients' commands only | `checks` |
+//! | strangers | their messages change no term, vote, leader, log or commit | `stranger` |
+//! | removals | a member ends only if its removal is committed | `perform` |
 //! | the end | the history is linearizable ([`linear`]). POSTs are in order and there once. A client's own key has the value of its last write | `history` |
 //!
 //! A run ends at the first violation, with a line that describes it. `tests/sim/rules.rs` shows that violations are
@@ -67,7 +72,7 @@
 //! | D9 removed members | [`Scenario::Removed`]; runs in which their processes continue | `removed-member-does-not-disturb` |
 //! | D10 one change, after the own term | [`Kind::Members`], [`Adversary::TwoChanges`] | `two-changes-at-once`, `membership-of-an-unproven-leader` |
 //! | D11 learners first | members are added blank and promoted by the leader | `membership` |
-//! | D12 lost directories | not here: identities are the server's | tests of real processes |
+//! | D12 lost directories | [`Kind::Wiped`], [`Rule::LostDataIsNoticed`](crate::engine::rules::Rule::LostDataIsNoticed), [`Rule::LogNamesIncarnations`](crate::engine::rules::Rule::LogNamesIncarnations) | tests of real processes |
 //! | D13 snapshot install | [`Kind::Snapshots`] | `snapshot-catch-up`, `snapshot-behind-is-ignored` |
 //! | D14 apply is deterministic | `Checks::applied` compares hashes | – |
 //! | D15 TTL by cluster time | [`Kind::TimesToLive`], [`Kind::Clocks`] | – |
@@ -82,8 +87,9 @@
 //!
 //! # Left out
 //!
-//! Threads, sockets and HTTP. The handshake, so other incarnations and messages from outside the cluster. Disks that lose
-//! synced bytes (the tests of the WAL have those), and wiped directories.
+//! Threads, sockets and HTTP. The handshake's encoding and proof: a link compares the two incarnations. Disks that lose
+//! synced bytes (the tests of the WAL have those). A data directory that is emptied before most of the members know its
+//! incarnation: they cannot distinguish that from a first start.
 
 mod adversary;
 mod any_engine;
@@ -97,6 +103,7 @@ mod disk;
 mod fault_profile;
 mod handover;
 mod history;
+mod identity;
 pub mod linear;
 mod mirror;
 mod nemesis;
@@ -105,11 +112,13 @@ mod node;
 mod perform;
 mod power;
 mod scenario;
+mod stranger;
 mod streams;
 mod trace;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 mod watchers;
+mod wiped;
 
 pub use any_engine::Keeping;
 pub use client::{Answer, Ask, Op};

@@ -10,7 +10,7 @@ use crate::engine::{self, PeerEvent};
 use crate::raft::NodeId;
 
 /// Nodes that may join in addition to the founders.
-const GUESTS: u64 = 3;
+pub(super) const GUESTS: u64 = 3;
 const DAY_NS: i64 = 86_400_000_000_000;
 
 impl Cluster {
@@ -38,6 +38,7 @@ impl Cluster {
         match act {
             Act::CutOneWay | Act::CutBoth | Act::Isolate | Act::Mend => self.cut(act),
             Act::Transfer | Act::Add | Act::Remove => return self.change(act),
+            Act::Wipe => return self.wipe_some(),
             _ => return self.harm(act),
         }
         Ok(())
@@ -102,6 +103,7 @@ impl Cluster {
                 let days = self.random.below(21) as i64 - 10;
                 self.node(id).machine.set_wall(days * DAY_NS / 2);
             }
+            Act::Unreachable if self.random.one_in(3) => return self.report_removed(id),
             Act::Unreachable => {
                 let Some(node) = self.some_node() else {
                     return Ok(());
@@ -111,6 +113,20 @@ impl Cluster {
             _ => unreachable!("{act:?} harms no node"),
         }
         Ok(())
+    }
+
+    /// A member reports a removal that did not happen, as one does that was started with `--force-new-cluster`. Always the
+    /// same one, because two members without a leader are believed, and also the only other member.
+    fn report_removed(&mut self, to: NodeId) -> Checked {
+        let Some(life) = self.life(to) else {
+            return Ok(());
+        };
+        let ids = life.engine.state().members.iter().map(|member| member.id);
+        let ids: Vec<u64> = ids.filter(|id| *id != to.0).collect();
+        match ids[..] {
+            [by, _, ..] => self.peers(to, PeerEvent::Removed { by: NodeId(by) }),
+            _ => Ok(()),
+        }
     }
 
     fn cut(&mut self, act: Act) {

@@ -4,10 +4,11 @@
 //! If it is lost, its sender gets the report that it was never sent, or no report.
 
 use super::cluster::{Checked, Cluster, Event};
+use super::identity::Link;
 use super::trace::Happening;
 use crate::engine::peer_message::{LeaderReply, PeerMessage};
 use crate::engine::rules::Rule;
-use crate::engine::{self, PeerEvent};
+use crate::engine::{self, PeerEvent, entry};
 use crate::raft::{NodeId, Term};
 use crate::storage::clock::Clock;
 use crate::tree::ClusterTime;
@@ -54,6 +55,9 @@ impl Cluster {
         let lost = self.loses(from, to);
         if let PeerMessage::Raft { message, .. } = &peer_message {
             self.scenario.count(to, &message.body);
+        }
+        if self.profile.stranger_every.1 > 0 && self.events.is_multiple_of(8) {
+            self.overheard = Some(peer_message.clone());
         }
         self.note(|_| Happening::Sent {
             from,
@@ -106,11 +110,11 @@ impl Cluster {
         to: NodeId,
         peer_message: PeerMessage,
     ) -> Checked {
-        let Some(life) = self.life(to) else {
-            return Ok(());
-        };
-        if life.engine.state().members.was_removed(from) && self.profile.removed_stop {
-            return self.turn_away(from, to);
+        match self.link(from, to) {
+            Link::Closed => return Ok(()),
+            Link::Removed if self.profile.removed_stop => return self.turn_away(from, to),
+            Link::Newcomer => self.introduce(from, to)?,
+            Link::Open | Link::Removed => {}
         }
         self.note(|_| Happening::Came {
             from,
@@ -154,6 +158,12 @@ impl Cluster {
             )),
             false => Ok(()),
         }
+    }
+
+    /// The transport of `to` reports that it has admitted `from`.
+    pub(super) fn introduce(&mut self, member: NodeId, to: NodeId) -> Checked {
+        let format = entry::FORMAT;
+        self.peers(to, PeerEvent::Understands { member, format })
     }
 
     /// Refuses a removed member and reports the reason to it.

@@ -2,6 +2,7 @@
 
 use super::any_engine::{AnyEngine, DiskRules};
 use super::clock::Machine;
+use super::identity::Identity;
 use crate::engine::members::{Member, Members};
 use crate::engine::request::Request;
 use crate::engine::state::{Loader, State};
@@ -38,13 +39,17 @@ pub(super) struct Node {
     pub loses_tail: u64,
     /// The member has learnt of its removal, and stays down.
     pub retired: bool,
-    /// The members of a new cluster; empty for a node that joins later.
-    pub founders: Membership,
+    /// The flags of a first start: the members of a new cluster. None: it joins the cluster that has added it.
+    pub initial_cluster: Option<Members>,
+    /// None: the data directory is empty.
+    pub identity: Option<Identity>,
 }
 
 /// A running process: an engine, and the data of the threads around it.
 pub(super) struct Life {
     pub engine: Box<dyn AnyEngine>,
+    /// The transport's table of members.
+    pub table: Members,
     /// The published view.
     pub view: View,
     /// The numbers of the watchers at this node.
@@ -82,7 +87,7 @@ pub(super) struct Incoming {
 }
 
 impl Node {
-    pub fn new(id: NodeId, seed: u64, machine: Machine, founders: Membership) -> Node {
+    pub fn new(id: NodeId, seed: u64, machine: Machine, initial_cluster: Option<Members>) -> Node {
         Node {
             id,
             disk: FaultyDisk::new(seed),
@@ -94,7 +99,8 @@ impl Node {
             hung_disk_until: 0,
             loses_tail: 0,
             retired: false,
-            founders,
+            initial_cluster,
+            identity: None,
         }
     }
 
@@ -137,16 +143,20 @@ impl Node {
                 (metadata, state, bytes.len() as u64)
             }
             None => {
+                let identity = self.identity.as_ref();
+                let Identity {
+                    founders, joined, ..
+                } = identity.expect("a process has one");
+                let voters = founders.iter().map(|member| NodeId(member.id));
+                let membership = Membership {
+                    voters: voters.filter(|_| !joined).collect(),
+                    ..Membership::default()
+                };
                 let metadata = SnapshotMetadata {
                     position: Position::default(),
-                    membership: self.founders.clone(),
+                    membership,
                 };
-                let members = self.founders.voters.iter().map(|id| member(*id));
-                (
-                    metadata,
-                    State::new(Members::new(1, members), HISTORY_EVENTS),
-                    0,
-                )
+                (metadata, State::new(founders.clone(), HISTORY_EVENTS), 0)
             }
         };
         let start = Start {

@@ -105,6 +105,13 @@ impl Cluster {
             self.order_job(id, job);
         }
         self.begin_job(id);
+        if effects.members_changed
+            && let Some(life) = self.life(id)
+        {
+            let members = life.engine.state().members.clone();
+            let earlier = std::mem::replace(&mut life.table, members);
+            life.table.keep_incarnations(&earlier);
+        }
         for publication in effects.publish {
             self.publish(id, publication)?;
         }
@@ -122,6 +129,9 @@ impl Cluster {
             return Ok(());
         }
         self.note(|_| Happening::Removed { node: id });
+        if !self.checks.borrow().removed.contains(&id) {
+            return Err(format!("removed: n{} ends, and is a member", id.0));
+        }
         self.node(id).retired = true;
         self.tell_to_stop(id)
     }
@@ -330,7 +340,7 @@ impl Life {
 }
 
 /// The caller of a request.
-fn caller(request: &Request<u64>) -> Option<u64> {
+pub(super) fn caller(request: &Request<u64>) -> Option<u64> {
     match request {
         Request::Propose(proposal) | Request::Change(proposal) => proposal.caller,
         Request::Read(query) => Some(query.caller),

@@ -6,11 +6,13 @@ use super::cluster::{Checked, Cluster, Event};
 use super::disk::READ_BYTES;
 use super::fault_profile::{Kind, TICK};
 use super::node::Life;
+use super::perform::caller;
 use super::trace::Happening;
 use crate::engine;
 use crate::engine::PeerEvent;
 use crate::engine::rules::Rule;
 use crate::raft::{HardState, NodeId, Settings, Term};
+use crate::storage;
 use crate::storage::jobs::LogJobs;
 use crate::tree::ClusterTime;
 use crate::wal::{FaultyDisk, Recovered};
@@ -80,6 +82,8 @@ impl Cluster {
         let retired = node.retired;
         self.end_watches(id);
         if let Some(life) = life {
+            let untaken = life.requests.iter().filter_map(caller);
+            untaken.for_each(|number| _ = self.changes.remove(&number));
             self.forget_changes(life.pending.into_keys());
         }
         if retired {
@@ -113,6 +117,10 @@ impl Cluster {
         if node.life.is_some() || node.retired {
             return Ok(());
         }
+        if node.identity.is_none() && !self.first_start(id) {
+            return Ok(());
+        }
+        let node = self.node(id);
         node.life_number += 1;
         let recovered = node.recover(memory_bytes);
         let Some((wal, mut recovered)) = self.disk_result(id, recovered)? else {
@@ -133,6 +141,16 @@ impl Cluster {
         mirror.reflect(&start, hard_state);
         seen.begins(id, start.snapshot.position);
         drop(seen);
+        let mut table = state.members.clone();
+        let learns = !self.is_without(Rule::LogNamesIncarnations);
+        let read = storage::members::for_each_entry(&wal, &start.log, |entry| {
+            if learns {
+                storage::members::learn(&mut table, entry);
+            }
+        });
+        if self.disk_result(id, read)?.is_none() {
+            return Ok(());
+        }
         let settings = self.engine_settings(id, snapshot_bytes);
         let node = &self.nodes[&id];
         let view = View {
@@ -161,6 +179,7 @@ impl Cluster {
         let rules = DiskRules(self.settings.without);
         self.node(id).life = Some(Life {
             engine,
+            table,
             view,
             watchers: Watchers::default(),
             requests: VecDeque::new(),
@@ -179,6 +198,7 @@ impl Cluster {
         let life = self.node(id).life_number;
         let wait = self.random.below(TICK);
         self.after(wait, Event::Tick { node: id, life });
+        self.after(wait, Event::Publish { node: id, life });
         self.step_engine(id, engine::Event::Start)
     }
 

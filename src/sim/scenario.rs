@@ -3,7 +3,7 @@
 //! Some rules do not prevent wrong answers. They prevent needless elections, or a cluster without progress. Their effect
 //! shows only if there is no other fault, so here there is none.
 
-use super::client::Answer;
+use super::client::{Answer, Op};
 use super::clock::Pace;
 use super::cluster::{Checked, Cluster, Event};
 use super::fault_profile::{ELECTION, Scenario, TICK};
@@ -105,6 +105,8 @@ impl Cluster {
                 // One write at a time, so that the follower could catch up.
                 (self.profile.sync, self.profile.think) = (SLOW, (ELECTION, 3 * ELECTION));
             }
+            Scenario::Stranger => self.scenario.first_op = self.ops.len(),
+            Scenario::Learner => return self.add_member(leader),
             Scenario::LostTail => {
                 self.node(victim).loses_tail = 1 + self.random.below(5);
                 self.die(victim, Down::Kill("killed"))?;
@@ -179,6 +181,30 @@ impl Cluster {
         Ok(())
     }
 
+    /// The member that was added has a vote.
+    fn is_promoted(&self, leader: Option<NodeId>) -> Checked {
+        let life = leader.and_then(|id| self.nodes[&id].life.as_ref());
+        let learners = life.map(|life| &life.engine.membership().learners);
+        match learners {
+            Some(learners) if !learners.is_empty() => {
+                Err(format!("scenario: Learner: {learners:?} have no vote yet"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Clients were served all the time.
+    fn none_has_failed(&self) -> Checked {
+        let since = &self.ops[self.scenario.first_op..];
+        let failed = |op: &&Op| matches!(op.answer, Some(Answer::Failed(_)));
+        let is_done = |op: &Op| matches!(op.answer, Some(Answer::Done(..)));
+        match since.iter().find(failed) {
+            Some(op) => Err(format!("scenario: Stranger: {op:?}")),
+            None if !since.iter().any(is_done) => Err("scenario: Stranger: no write".into()),
+            None => Ok(()),
+        }
+    }
+
     fn judge(&mut self, scenario: Scenario) -> Checked {
         let leader = self.leader();
         let term = |id: NodeId| self.nodes[&id].life.as_ref().map(|life| life.engine.term());
@@ -189,6 +215,8 @@ impl Cluster {
             | Scenario::DeafToLeader
             | Scenario::Removed
             | Scenario::SlowDisks
+            | Scenario::Stranger
+            | Scenario::Learner
             | Scenario::LostTail => now == before,
             Scenario::DeafLeader
             | Scenario::FastAndStale
@@ -198,6 +226,8 @@ impl Cluster {
         match scenario {
             Scenario::LostTail => self.replace_victim(leader)?,
             Scenario::Shutdown => self.all_were_served()?,
+            Scenario::Stranger => self.none_has_failed()?,
+            Scenario::Learner => self.is_promoted(leader)?,
             _ => {}
         }
         match good && now.is_some() {

@@ -6,6 +6,7 @@
 
 use super::cluster::{Checked, Cluster, Event, Stream};
 use super::fault_profile::ELECTION;
+use super::identity::Link;
 use super::node::{Incoming, snapshot_bytes, state_from};
 use super::trace::Happening;
 use crate::engine::{self, PeerEvent};
@@ -60,10 +61,10 @@ impl Cluster {
         };
         if self.repaired.is_none() && self.random.one_in(4) {
             let late = self.random.within((ELECTION / 10, PATIENCE));
-            self.after(late, Event::Stream(stream.clone()));
+            self.after(late, Event::Stream(Box::new(stream.clone())));
         }
         let takes = 3 * self.delay();
-        self.after(takes, Event::Stream(stream));
+        self.after(takes, Event::Stream(Box::new(stream)));
         Ok(())
     }
 
@@ -86,6 +87,19 @@ impl Cluster {
 
     /// A snapshot has arrived completely.
     pub(super) fn receive_snapshot(&mut self, stream: Stream) -> Checked {
+        match self.link(stream.from, stream.to) {
+            Link::Closed | Link::Removed => {
+                self.tell_sender(stream.to, stream.from, stream.stream, None);
+                return Ok(());
+            }
+            Link::Newcomer => self.introduce(stream.from, stream.to)?,
+            Link::Open => {}
+        }
+        self.take_stream(stream)
+    }
+
+    /// Passes a snapshot to the engine.
+    pub(super) fn take_stream(&mut self, stream: Stream) -> Checked {
         let Stream {
             from,
             to,

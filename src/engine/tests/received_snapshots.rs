@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::Incoming;
 
 /// A snapshot of TWO, which leads in this term.
-fn incoming(term: u64, index: u64) -> Box<Incoming> {
+pub(super) fn incoming(term: u64, index: u64) -> Box<Incoming> {
     let mut state = State::new(Members::new(1, (1..=4).map(member)), 100);
     state.applied = LogIndex(index);
     let membership = Membership {

@@ -3,6 +3,7 @@
 use super::{Cluster, Detail, label};
 use crate::disk::Snapshot;
 use crate::text::message_text;
+use edgetcd::engine::entry::FIRST_FORMAT;
 use edgetcd::engine::peer_message::PeerMessage;
 use edgetcd::engine::{DiskJob, Event, Incoming, PeerEvent};
 use edgetcd::raft::{Body, NodeId, Position, Term};
@@ -80,11 +81,12 @@ impl Cluster {
         }
         match self.flights.remove(at).load {
             Load::Message(message) => {
+                // The transport admits every member, and reports that first.
+                let (member, format) = (from, FIRST_FORMAT);
+                let admitted = PeerEvent::Understands { member, format };
                 let messages = vec![message];
-                self.step(
-                    to,
-                    Event::Peers(vec![PeerEvent::Messages { from, messages }]),
-                );
+                let messages = PeerEvent::Messages { from, messages };
+                self.step(to, Event::Peers(vec![admitted, messages]));
             }
             Load::Snapshot(snapshot, term) => self.deliver_snapshot(from, to, *snapshot, term),
         }
