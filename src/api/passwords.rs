@@ -5,7 +5,7 @@
 //! it was compared with. A request with the same credentials then needs no bcrypt, as long as the user still has this
 //! hash. So a changed or removed password is forgotten on every member, without a message.
 //!
-//! The thread is also a limit: guesses take at most one core, and at most [`WAITING_MAX`] of them wait. A client whose
+//! The thread is also a limit: guesses take at most one core, and at most `WAITING_MAX` of them wait. A client whose
 //! credentials are remembered is not delayed by them.
 
 use crate::auth::Hash;

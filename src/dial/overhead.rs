@@ -14,7 +14,7 @@ const BYTES_MAX: u64 = 1 << 20;
 
 const UNLIMITED: u64 = u64::MAX;
 
-/// The count of one agent: the bytes that may still arrive, or [`UNLIMITED`].
+/// The count of one agent: the bytes that may still arrive, or `UNLIMITED`.
 #[derive(Debug, Clone)]
 pub struct Overhead(Arc<AtomicU64>);
 
@@ -25,7 +25,7 @@ impl Default for Overhead {
 }
 
 impl Overhead {
-    /// From now on, at most [`BYTES_MAX`] bytes arrive without progress, until the result is dropped.
+    /// From now on, at most `BYTES_MAX` bytes arrive without progress, until the result is dropped.
     pub fn limit(&self) -> Limited {
         self.0.store(BYTES_MAX, Ordering::Relaxed);
         Limited(self.clone())

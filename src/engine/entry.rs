@@ -6,7 +6,7 @@
 //! | 1 | 8 | cluster | cluster time in nanoseconds, little-endian |
 //! | 9 | 8 | wall | the leader's wall clock in nanoseconds since 1970 |
 //! | 17 | 8 | tag | only with 128 in the kind |
-//! | 17 or 25 | n | body | a tree command ([`Command::encode`]); JSON for 3, 5 and 6; the member's id for 7; the maximum number of nodes (4) for 8; otherwise nothing |
+//! | 17 or 25 | n | body | a tree command ([`encode`](crate::tree::Command::encode)); JSON for 3, 5 and 6; the member's id for 7; the maximum number of nodes (4) for 8; otherwise nothing |
 //!
 //! The leader fills in the two times when it appends the command, so that every member applies the same values.
 //!
@@ -16,7 +16,7 @@
 //! # Formats
 //!
 //! A *format* is a set of kinds. Format 1 has the kinds above, and format 2 has changes of users and roles, as JSON
-//! ([`auth::Change`](crate::auth::Change)). A kind of a later format is written with the kind 9, and its
+//! ([`auth::Change`]). A kind of a later format is written with the kind 9, and its
 //! body begins with the number of its format (2 bytes, little-endian), so that a program of an earlier format can say which
 //! one it needs. Members tell each other the newest format that they understand when they connect, and a leader appends a
 //! kind only if every member understands it ([`format_of`]). A member that finds a later format in its own log does not
