@@ -63,6 +63,8 @@ pub struct Limits {
     pub reserve_time: Duration,
     /// Time from the beginning of a connection to the end of its TLS handshake.
     pub handshake_time: Duration,
+    /// Failed TLS handshakes of the same address are logged once within this time. 0: all of them.
+    pub failure_pause: Duration,
     /// Time from the first byte of a head to its end.
     pub head_time: Duration,
     /// In each time span of this length, a body must bring at least `body_rate` bytes per second.
@@ -108,6 +110,7 @@ impl Default for Limits {
             reserve_is_local: true,
             reserve_time: Duration::from_secs(1),
             handshake_time: Duration::from_secs(10),
+            failure_pause: Duration::ZERO,
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(10),
             body_rate: 1024,

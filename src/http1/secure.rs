@@ -17,11 +17,12 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Size of the worker's buffer for received bytes.
 const WINDOW_BYTES: usize = 40 << 10;
@@ -29,6 +30,8 @@ const WINDOW_BYTES: usize = 40 << 10;
 const RECEIVED_BYTES_MAX: usize = 32 << 10;
 /// Maximum number of bytes that are encrypted at once.
 const WRITE_BYTES: usize = 32 << 10;
+/// How many addresses of failed handshakes a worker remembers.
+const ADDRESSES_MAX: usize = 100;
 /// The type of a handshake record, with which every client of TLS begins.
 const HANDSHAKE: u8 = 0x16;
 const NOT_TLS: &[u8] =
@@ -162,6 +165,26 @@ pub(super) struct Records {
     pub sent_bytes: u64,
     /// Bytes received in the last read.
     pub last_read: usize,
+    /// When a failure of an address was last logged.
+    addresses: BTreeMap<IpAddr, Instant>,
+}
+
+impl Records {
+    /// Logs why a session has failed, for each address once within `pause`.
+    pub fn log_failure(&mut self, remote: SocketAddr, why: &str, pause: Duration, now: Instant) {
+        if !pause.is_zero() {
+            let since = |last: Instant| now.saturating_duration_since(last);
+            self.addresses.retain(|_, last| since(*last) < pause);
+            // Many addresses are as one: then they are logged as often as without a pause.
+            if self.addresses.contains_key(&remote.ip()) {
+                return;
+            }
+            if self.addresses.len() < ADDRESSES_MAX {
+                self.addresses.insert(remote.ip(), now);
+            }
+        }
+        log::warn!("TLS with the client {remote} has failed: {why}");
+    }
 }
 
 /// Received bytes that rustls has not taken: `bytes[start..end]`.

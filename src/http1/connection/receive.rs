@@ -71,10 +71,10 @@ impl Connection {
         if session.is_plain() {
             self.session = None;
         } else if let Some(why) = session.take_failure() {
-            log::warn!(
-                "TLS with the client {} has failed: {why}",
-                self.client.remote
-            );
+            let (pause, now) = (tools.limits.failure_pause, tools.stamp.now);
+            tools
+                .records
+                .log_failure(self.client.remote, &why, pause, now);
             self.end_head(tools);
             self.end_body(tools);
             self.answered(false, tools);
