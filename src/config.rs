@@ -78,7 +78,7 @@ pub struct Config {
     pub peer_tls: Settings,
     /// Scheme http or https: a proxy in front of the server may add TLS.
     pub advertise_client_urls: Vec<Url>,
-    /// Scheme http. This member's id is computed from these and [`Config::initial_cluster`].
+    /// Scheme http or https. This member's id is computed from these and [`Config::initial_cluster`].
     pub initial_advertise_peer_urls: Vec<Url>,
     /// The initial members, sorted by name, each with its sorted URLs. Empty if the text below cannot be parsed,
     /// which [`check_first_start`] reports.
@@ -254,16 +254,9 @@ impl Config {
     }
 
     /// The addresses to listen on for other members, without duplicates.
-    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
-        addresses(&self.listen_peer_urls)
+    pub fn peer_addresses(&self) -> Vec<Place<SocketAddr>> {
+        places(&self.listen_peer_urls, Url::listen_address)
     }
-}
-
-fn addresses(urls: &[Url]) -> Vec<SocketAddr> {
-    let mut addresses: Vec<SocketAddr> = urls.iter().filter_map(Url::listen_address).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
 }
 
 /// A place may be in two URLs, one with TLS and one without.
@@ -504,16 +497,13 @@ fn is_stderr(flag: &str, values: &Values) -> bool {
 /// Makes the reference's checks, in the same order.
 fn check(config: &Config) -> Result<(), Stop> {
     check_name(&config.name)?;
-    check_listen(
-        "listen-peer-urls",
-        &config.listen_peer_urls,
-        &[Scheme::Http],
-    )?;
+    let to_members = [Scheme::Http, Scheme::Https];
+    check_listen("listen-peer-urls", &config.listen_peer_urls, &to_members)?;
     let schemes = [Scheme::Http, Scheme::Https, Scheme::Unix, Scheme::Unixs];
     check_listen("listen-client-urls", &config.listen_client_urls, &schemes)?;
     check_listen("listen-metrics-urls", &config.listen_metrics_urls, &schemes)?;
     let peers = &config.initial_advertise_peer_urls;
-    check_reachable("initial-advertise-peer-urls", peers, &[Scheme::Http])?;
+    check_reachable("initial-advertise-peer-urls", peers, &to_members)?;
     check_reachable(
         "advertise-client-urls",
         &config.advertise_client_urls,
@@ -591,16 +581,7 @@ fn check_scheme(flag: &str, url: &Url, schemes: &[Scheme]) -> Result<(), Stop> {
             "--{flag}: {} URLs are not supported ({url})",
             url.scheme().as_str()
         ),
-        &match url.scheme() {
-            Scheme::Https => {
-                format!("members do not support TLS yet: type --{flag}=http://HOST:PORT")
-            }
-            _ => {
-                format!(
-                    "members connect to each other over the network: type --{flag}=http://HOST:PORT"
-                )
-            }
-        },
+        &format!("members connect to each other over the network: type --{flag}=http://HOST:PORT"),
     ))
 }
 

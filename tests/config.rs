@@ -110,7 +110,7 @@ fn fields(c: &Config) -> Vec<String> {
         format!("wals kept: {}", c.max_wals),
         format!("events kept: {}", c.watch_history),
         format!("listens to clients: {}", places(&c.client_addresses())),
-        format!("listens to peers: {:?}", c.peer_addresses()),
+        format!("listens to peers: {}", places(&c.peer_addresses())),
         format!(
             "advertises to clients: {}",
             urls::join(&c.advertise_client_urls)

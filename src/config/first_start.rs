@@ -1,7 +1,7 @@
 //! Parses `--initial-cluster`, and checks the settings of a member's very first start.
 
 use super::{Config, Stop};
-use crate::urls::{self, Scheme, Url, UrlError};
+use crate::urls::{self, Url, UrlError};
 
 /// The initial members, sorted by name, each with its sorted URLs.
 type Founders = Vec<(String, Vec<Url>)>;
@@ -46,7 +46,7 @@ pub fn check_first_start(config: &Config) -> Result<(), Stop> {
             "type --initial-cluster=NAME=http://HOST:PORT, several separated by commas",
         )
     })?;
-    check_peers_speak_http(&founders)?;
+    check_peers_use_the_network(&founders)?;
     let Some((_, own)) = founders.iter().find(|(name, _)| *name == config.name) else {
         return Err(name_is_missing(config, &founders));
     };
@@ -54,16 +54,16 @@ pub fn check_first_start(config: &Config) -> Result<(), Stop> {
     check_own_urls(config, own)
 }
 
-fn check_peers_speak_http(founders: &Founders) -> Result<(), Stop> {
+fn check_peers_use_the_network(founders: &Founders) -> Result<(), Stop> {
     let mut urls = founders.iter().flat_map(|(_, urls)| urls);
-    match urls.find(|url| url.scheme() != Scheme::Http) {
+    match urls.find(|url| url.socket_path().is_some()) {
         None => Ok(()),
         Some(url) => Err(Stop::fatal(
             format!(
                 "error setting up initial cluster: {} URLs are not supported ({url})",
                 url.scheme().as_str()
             ),
-            "members use plain HTTP among themselves: type http:// URLs",
+            "members connect to each other over the network: type http:// or https:// URLs",
         )),
     }
 }

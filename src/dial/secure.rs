@@ -1,6 +1,10 @@
 //! Connections with TLS, for `https` and `unixs` URLs.
 
+#[cfg(feature = "tls")]
+use rustls::ClientConfig;
 use std::fmt;
+#[cfg(feature = "tls")]
+use std::{io, sync::Arc};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
 
 #[cfg(feature = "tls")]
@@ -19,11 +23,33 @@ impl Tls {
         Tls::default()
     }
 
+    /// Whether connections to `https` URLs are possible.
+    pub fn is_possible(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.configs.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// Asks for a configuration for each new connection.
     #[cfg(feature = "tls")]
     pub fn new(configs: Configs) -> Tls {
         Tls {
             configs: Some(configs),
+        }
+    }
+
+    /// The configuration of a new connection.
+    ///
+    /// # Errors
+    /// Such connections fail, or the files of the configuration cannot be used.
+    #[cfg(feature = "tls")]
+    pub fn config(&self) -> io::Result<Arc<ClientConfig>> {
+        match &self.configs {
+            Some(configs) => configs(),
+            None => Err(io::Error::other(
+                "this process has no certificates for TLS: see the flags for TLS in --help",
+            )),
         }
     }
 }
@@ -97,8 +123,7 @@ mod with_tls {
             if !details.needs_tls() {
                 return Ok(Some(Either::A(transport)));
             }
-            let configs = self.configs.as_ref().ok_or(ureq::Error::TlsRequired)?;
-            let config = configs().map_err(failed)?;
+            let config = self.config().map_err(failed)?;
             let connection = ClientConnection::new(config, name_of(details)?)
                 .map_err(|error| failed(io::Error::other(error)))?;
             let below = TransportAdapter::new(transport.boxed(), details.current_time.clone());

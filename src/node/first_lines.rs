@@ -6,11 +6,10 @@ use crate::http1::Port;
 use crate::raft::NodeId;
 use crate::urls::Url;
 use crate::{ETCD_VERSION, http1, process};
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 /// Logs one line per item, as one block.
-pub(super) fn log(config: &Config, clients: &[Port], peers: &[TcpListener], stored: &Stored) {
+pub(super) fn log(config: &Config, clients: &[Port], peers: &[Port], stored: &Stored) {
     log::info!(
         "edgetcd {} (the v2 API of etcd {ETCD_VERSION}), process {}",
         env!("CARGO_PKG_VERSION"),
@@ -38,16 +37,12 @@ pub(super) fn log(config: &Config, clients: &[Port], peers: &[TcpListener], stor
     );
     log::info!(
         "  clients   listening on {}, advertised as {}",
-        clients
-            .iter()
-            .flat_map(Port::urls)
-            .collect::<Vec<_>>()
-            .join(" "),
+        listening(clients),
         list(&config.advertise_client_urls)
     );
     log::info!(
         "  peers     listening on {}, advertised as {}",
-        addresses(peers),
+        listening(peers),
         list(&config.initial_advertise_peer_urls)
     );
     let listed = members.iter().map(|member| {
@@ -114,12 +109,9 @@ fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes >> 20)
 }
 
-fn addresses(listeners: &[TcpListener]) -> String {
-    let each = listeners.iter().filter_map(|each| each.local_addr().ok());
-    let each: Vec<String> = each
-        .map(|address: SocketAddr| format!("http://{address}"))
-        .collect();
-    each.join(" ")
+fn listening(ports: &[Port]) -> String {
+    let urls: Vec<String> = ports.iter().flat_map(Port::urls).collect();
+    urls.join(" ")
 }
 
 fn list(urls: &[Url]) -> String {

@@ -7,6 +7,7 @@
 
 use super::random;
 use crate::config::{self, ClusterState, Config, Stop};
+use crate::dial::Tls;
 use crate::engine::members::Members;
 use crate::identity::{Identity, ids};
 use crate::peer::listing::{Listed, MemberList, ask};
@@ -16,22 +17,22 @@ use crate::urls::Url;
 ///
 /// # Errors
 /// The flags contradict each other, or contradict the answer of the cluster. At this point no file was written.
-pub(super) fn identity(config: &Config) -> Result<Identity, Stop> {
+pub(super) fn identity(config: &Config, tls: &Tls) -> Result<Identity, Stop> {
     config::check_first_start(config)?;
     match config.initial_cluster_state {
-        ClusterState::New => found(config),
-        ClusterState::Existing => join(config),
+        ClusterState::New => found(config, tls),
+        ClusterState::Existing => join(config, tls),
     }
 }
 
-fn found(config: &Config) -> Result<Identity, Stop> {
+fn found(config: &Config, tls: &Tls) -> Result<Identity, Stop> {
     let identity = Identity::found(config, random());
     let id = identity.id;
     let knows_me = |list: &MemberList| {
         let is_me = |listed: &Listed| listed.id == id && listed.member().has_started();
         list.members.iter().any(is_me)
     };
-    let all: Vec<MemberList> = others(config).iter().filter_map(ask).collect();
+    let all: Vec<MemberList> = ask_others(config, tls);
     if let Some(list) = all.iter().find(|list| knows_me(list)) {
         return Err(lost_data(config, id, list));
     }
@@ -84,12 +85,12 @@ fn lost_data(config: &Config, id: u64, list: &MemberList) -> Stop {
     )
 }
 
-fn join(config: &Config) -> Result<Identity, Stop> {
+fn join(config: &Config, tls: &Tls) -> Result<Identity, Stop> {
     let own = own_urls(config);
     let lists_us = |list: &MemberList| list.members.iter().any(|member| member.peer_urls == own);
     // The first answer that lists this node. A member that has not applied the addition yet does not list it; another
     // one may.
-    let mut all: Vec<MemberList> = others(config).iter().filter_map(ask).collect();
+    let mut all: Vec<MemberList> = ask_others(config, tls);
     let at = all.iter().position(lists_us).unwrap_or(0);
     if all.is_empty() {
         return Err(Stop::fatal(
@@ -127,6 +128,12 @@ fn own_urls(config: &Config) -> Vec<String> {
     let own = (config.initial_cluster.iter()).find(|(name, _)| *name == config.name);
     own.map(|(_, urls)| urls.iter().map(|url| url.as_str().to_owned()).collect())
         .unwrap_or_default()
+}
+
+/// The answers of all other members in the initial cluster.
+fn ask_others(config: &Config, tls: &Tls) -> Vec<MemberList> {
+    let others = others(config);
+    others.iter().filter_map(|url| ask(url, tls)).collect()
 }
 
 /// The peer URLs of all other members in the initial cluster.

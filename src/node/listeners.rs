@@ -6,11 +6,12 @@
 //! ([`super::first_start`]). If a founder accepted such a connection before it can answer, both would wait for each
 //! other until the timeout. A refused connection is an answer at once.
 
-use super::tls::ForClients;
+use super::tls;
 use crate::config::{Config, Place, Stop};
-use crate::http1::{self, Bound, Listener, Port, SocketFile};
+use crate::dial::Tls;
+use crate::http1::{self, Bound, Listener, Port, Security, SocketFile};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 
 pub(super) struct Listeners {
@@ -18,7 +19,16 @@ pub(super) struct Listeners {
     pub metrics: Vec<Port>,
     /// Removed when the node has stopped.
     pub files: Vec<SocketFile>,
-    peers: Vec<(SocketAddr, Bound)>,
+    /// How this member connects to other members.
+    pub dialling: Tls,
+    peers: Vec<Peer>,
+}
+
+/// A port for other members that does not accept connections yet.
+struct Peer {
+    at: SocketAddr,
+    bound: Bound,
+    security: Security,
 }
 
 impl Listeners {
@@ -26,17 +36,22 @@ impl Listeners {
         let mut bound = Bindings::default();
         let clients = bound.bind(&config.client_addresses(), &config.client_sockets())?;
         let metrics = bound.bind(&config.metrics_addresses(), &config.metrics_sockets())?;
-        let peer_addresses = config.peer_addresses();
-        let peer = |at: &SocketAddr| {
-            let bound = http1::bind(*at, &peer_addresses);
-            Ok((*at, bound.map_err(|error| taken(*at, &error))?))
+        let places = config.peer_addresses();
+        let addresses: Vec<SocketAddr> = places.iter().map(|place| place.at).collect();
+        let bind_to_members = |place: Place<SocketAddr>| {
+            let bound = http1::bind(place.at, &addresses);
+            Ok((bound.map_err(|error| taken(place.at, &error))?, place))
         };
-        let peers = peer_addresses
-            .iter()
-            .map(peer)
-            .collect::<Result<_, Stop>>()?;
-        // Makes files, so it comes after the ports.
-        let certificates = ForClients::open(config)?;
+        let bound_to_members = places.into_iter().map(bind_to_members);
+        let bound_to_members = bound_to_members.collect::<Result<Vec<_>, Stop>>()?;
+        // These make files, so they come after the ports.
+        let certificates = tls::for_clients(config)?;
+        let (peer_certificates, dialling) = tls::for_members(config)?;
+        let peer = |(bound, place): (Bound, Place<SocketAddr>)| Peer {
+            at: place.at,
+            bound,
+            security: peer_certificates.security(&place),
+        };
         let secure = |bound: Vec<(Listener, Place<()>)>| {
             let port = |(listener, place)| Port {
                 listener,
@@ -48,16 +63,22 @@ impl Listeners {
             clients: secure(clients),
             metrics: secure(metrics),
             files: bound.files,
-            peers,
+            dialling,
+            peers: bound_to_members.into_iter().map(peer).collect(),
         })
     }
 
     /// Starts to accept connections of other members.
-    pub fn open_to_peers(&mut self) -> Result<Vec<TcpListener>, Stop> {
-        let bound = self.peers.drain(..);
-        bound
-            .map(|(at, socket)| socket.listen().map_err(|error| taken(at, &error)))
-            .collect()
+    pub fn open_to_peers(&mut self) -> Result<Vec<Port>, Stop> {
+        let open = |peer: Peer| {
+            let socket = peer.bound.listen();
+            let socket = socket.map_err(|error| taken(peer.at, &error))?;
+            Ok(Port {
+                listener: Listener::Tcp(socket),
+                security: peer.security,
+            })
+        };
+        self.peers.drain(..).map(open).collect()
     }
 }
 

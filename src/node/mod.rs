@@ -41,6 +41,7 @@ use crate::api::passwords::Passwords;
 use crate::api::{Api, Info, MetricsOnly, peers};
 use crate::api::{Replica, WatchHub};
 use crate::config::{Config, Stop};
+use crate::dial::Tls;
 use crate::engine::members::Published;
 use crate::engine::time::Estimate;
 use crate::http1::{self, Handler, HttpServer, Limits, Outbox, Port, Reply, Request, SocketFile};
@@ -153,7 +154,7 @@ impl Node {
             .then(|| listeners.open_to_peers())
             .transpose()?;
         report("reading the log");
-        let stored = Stored::open(config)?;
+        let stored = Stored::open(config, &listeners.dialling)?;
         let peers = match at_once {
             Some(peers) => peers,
             None => listeners.open_to_peers()?,
@@ -161,7 +162,7 @@ impl Node {
         first_lines::log(config, &listeners.clients, &peers, &stored);
         let published = stored.identity.published(config);
         let client_urls = listeners.clients.iter().flat_map(Port::urls).collect();
-        let engine = Engine::start(config, stored)?;
+        let engine = Engine::start(config, stored, listeners.dialling)?;
         let api = engine.api(config);
         let peer_handler = engine.link.handler(Arc::new(Pages(api.clone())));
         let peer_server =
@@ -257,7 +258,7 @@ struct Engine {
 }
 
 impl Engine {
-    fn start(config: &Config, stored: Stored) -> Result<Engine, Stop> {
+    fn start(config: &Config, stored: Stored, tls: Tls) -> Result<Engine, Stop> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let estimate = Arc::new(SharedEstimate::default());
         let time = clock::resume(stored.clock.as_ref(), stored.state.time, clock.as_ref());
@@ -271,7 +272,7 @@ impl Engine {
         let cluster = stored.state.members.cluster;
         let alone = stored.addresses.iter().count() == 1;
         let (events, from_peers) = bounded(PEER_EVENTS);
-        let link = Link::start(link(config, &stored, events)).map_err(no_threads)?;
+        let link = Link::start(link(config, &stored, tls, events)).map_err(no_threads)?;
         let (notify_removed, removed) = bounded(1);
         let parts = Parts {
             core: Core::new(raft_settings(config, stored.identity.id), stored.start),
@@ -445,7 +446,12 @@ fn is_known(replica: &Replica, published: &Published) -> bool {
         && known.is_some_and(|known| known.name == me.name && known.client_urls == me.client_urls)
 }
 
-fn link(config: &Config, stored: &Stored, to_raft: Sender<FromPeers>) -> peer::Config<RealDisk> {
+fn link(
+    config: &Config,
+    stored: &Stored,
+    tls: Tls,
+    to_raft: Sender<FromPeers>,
+) -> peer::Config<RealDisk> {
     peer::Config {
         id: NodeId(stored.identity.id),
         incarnation: stored.identity.incarnation,
@@ -454,6 +460,7 @@ fn link(config: &Config, stored: &Stored, to_raft: Sender<FromPeers>) -> peer::C
             .map(|url| url.as_str().to_owned())
             .collect(),
         timing: Timing::new(config.election_timeout),
+        tls,
         snapshots: stored.wal.snapshots(),
         history_events: config.watch_history,
         history_bytes: history_bytes(config, Disks::of(config)),

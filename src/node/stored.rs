@@ -2,6 +2,7 @@
 
 use super::{first_start, folders, force, inspect};
 use crate::config::{Config, Stop};
+use crate::dial::Tls;
 use crate::engine::entry;
 use crate::engine::members::Members;
 use crate::engine::state::State;
@@ -27,11 +28,11 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub fn open(config: &Config) -> Result<Stored, Stop> {
+    pub fn open(config: &Config, tls: &Tls) -> Result<Stored, Stop> {
         let mut found = None;
         if !config.data_dir.exists() {
             // Flags that contradict each other must not leave a new directory behind.
-            found = Some(first_start::identity(config)?);
+            found = Some(first_start::identity(config, tls)?);
         }
         let data_dir = DataDir::open(RealDisk::default(), options(config)).map_err(refused)?;
         folders::warn(config);
@@ -43,7 +44,7 @@ impl Stored {
             None => None,
         };
         if known.is_none() && found.is_none() {
-            found = Some(first_start::identity(config)?);
+            found = Some(first_start::identity(config, tls)?);
         }
         let (mut wal, mut recovered) = wal::recover(&data_dir).map_err(refused)?;
         // The identity is written after the log: an identity proves that there was a log.

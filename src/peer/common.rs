@@ -13,6 +13,7 @@ use super::raft_events::{EventQueue, Events};
 use super::resources::Resources;
 use super::table::{Known, Table};
 use super::vouch::Vouchers;
+use crate::dial::Tls;
 use crate::raft::NodeId;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -76,6 +77,7 @@ impl Timing {
 pub(super) struct Common {
     pub me: Me,
     pub timing: Timing,
+    pub tls: Tls,
     pub table: Table,
     pub resources: Arc<Resources>,
     pub events: Events,
@@ -146,6 +148,7 @@ impl Common {
         me: Me,
         urls: Vec<String>,
         timing: Timing,
+        tls: Tls,
         table: Table,
         resources: Arc<Resources>,
         events: Events,
@@ -153,6 +156,7 @@ impl Common {
         Common {
             me,
             timing,
+            tls,
             table,
             resources,
             events,

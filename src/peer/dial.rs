@@ -1,6 +1,7 @@
 //! Dials a member: one TCP connection, the handshake, and its result.
 
 use super::common::{Common, Peer};
+use super::connection::{Connection, TimedRead};
 use super::handshake::{CLUSTER, Greeting, INCARNATION, LINK_PATH, PROOF, PROTOCOL, REMOVED};
 use super::resources::Held;
 use crate::identity::ids;
@@ -8,13 +9,22 @@ use crate::raft::{NodeId, Term};
 use crate::urls::{Scheme, Url};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Limits for the head of an answer, and for the text of a refusal that is kept.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 const TEXT_BYTES_MAX: usize = 1 << 10;
+
+/// Why a member with an `https` URL cannot be dialled.
+const NO_TLS: &str = match crate::tls::IS_BUILT_IN {
+    true => {
+        "this member cannot verify a member with TLS: start it with --peer-trusted-ca-file (and --peer-cert-file, \
+         --peer-key-file)"
+    }
+    false => "this program was built without TLS",
+};
 
 /// How often a pending connect checks whether the connection is still needed.
 const CHECK_EVERY: Duration = Duration::from_millis(50);
@@ -51,12 +61,12 @@ pub(super) enum Failure {
 
 impl Call<'_> {
     /// Tries the URLs one by one. Returns the connection and its URL, or the most severe failure.
-    pub fn dial(&self) -> Result<(Held, String), Failure> {
+    pub fn dial(&self) -> Result<(Connection, String), Failure> {
         let mut nobody = None;
         let mut failure = None;
         for url in self.urls {
             match self.dial_url(url) {
-                Ok(socket) => return Ok((socket, url.clone())),
+                Ok(connection) => return Ok((connection, url.clone())),
                 Err(Failure::NobodyThere) => nobody = Some(Failure::NobodyThere),
                 Err(other) => failure = Some(other),
             }
@@ -65,7 +75,7 @@ impl Call<'_> {
         Err(failure.or(nobody).unwrap_or_else(none))
     }
 
-    fn dial_url(&self, text: &str) -> Result<Held, Failure> {
+    fn dial_url(&self, text: &str) -> Result<Connection, Failure> {
         let (socket, url) = self.reach(text)?;
         self.greet(socket, &url)
     }
@@ -74,8 +84,13 @@ impl Call<'_> {
     fn reach(&self, text: &str) -> Result<(TcpStream, Url), Failure> {
         let failed = |why: String| Failure::Failed(format!("{text}: {why}"));
         let url = Url::parse(text).map_err(|error| failed(error.to_string()))?;
-        if url.scheme() != Scheme::Http {
-            return Err(failed("members use only http:// among themselves".into()));
+        if url.socket_path().is_some() {
+            return Err(failed(
+                "members connect to each other over the network".into(),
+            ));
+        }
+        if url.scheme() == Scheme::Https && !self.common.tls.is_possible() {
+            return Err(failed(NO_TLS.into()));
         }
         let addresses = url.resolve().map_err(|error| failed(error.to_string()))?;
         let mut why = failed("the host name has no address".into());
@@ -137,16 +152,14 @@ impl Call<'_> {
             return Ok(None);
         };
         let request = common.me.question(self.to, url.authority());
-        let answer = common
-            .tune(&held, false)
-            .and_then(|()| (&*held).write_all(&request))
-            .and_then(|()| Answer::read(&held, common.timing.greet))
-            .map_err(failed)?;
+        common.tune(&held, false).map_err(failed)?;
+        let mut connection = self.secure(held, &url)?;
+        let answer = self.exchange(&mut connection, &request).map_err(failed)?;
         Ok(Some(answer.text).filter(|_| answer.status == 200))
     }
 
     /// Sends the handshake and reads the answer.
-    fn greet(&self, socket: TcpStream, url: &Url) -> Result<Held, Failure> {
+    fn greet(&self, socket: TcpStream, url: &Url) -> Result<Connection, Failure> {
         let failed = |why: String| Failure::Failed(format!("{url}: {why}"));
         let common = self.common;
         let Some(held) = common.resources.hold(socket) else {
@@ -161,13 +174,47 @@ impl Call<'_> {
             known: common.table.incarnation(self.to),
         };
         let request = common.me.request(self.to, &greeting);
-        let answer = common
+        common
             .tune(&held, self.term.is_some())
-            .and_then(|()| (&*held).write_all(&request))
-            .and_then(|()| Answer::read(&held, common.timing.greet))
+            .map_err(|error| failed(error.to_string()))?;
+        let mut connection = self.secure(held, url)?;
+        let answer = self
+            .exchange(&mut connection, &request)
             .map_err(|error| failed(self.unanswered(&error)))?;
         self.judge(&answer, url)?;
-        Ok(held)
+        Ok(connection)
+    }
+
+    fn exchange(&self, connection: &mut Connection, request: &[u8]) -> io::Result<Answer> {
+        connection.write_all(request)?;
+        connection.flush()?;
+        Answer::read(connection, self.common.timing.greet)
+    }
+
+    /// Begins TLS if the URL has it.
+    #[cfg(feature = "tls")]
+    fn secure(&self, socket: Held, url: &Url) -> Result<Connection, Failure> {
+        if url.scheme() != Scheme::Https {
+            return Ok(Connection::plain(socket));
+        }
+        let failed = |error: io::Error| {
+            let why = match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => "it takes too long".to_owned(),
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => {
+                    "the member has closed the connection; does it listen with TLS?".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            Failure::Failed(format!("{url}: TLS has failed: {why}"))
+        };
+        let config = self.common.tls.config().map_err(failed)?;
+        let within = self.common.timing.greet;
+        Connection::secure(socket, config, url.host(), within).map_err(failed)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn secure(&self, socket: Held, _: &Url) -> Result<Connection, Failure> {
+        Ok(Connection::plain(socket))
     }
 
     /// Describes a missing answer. A member that has just been started listens before it has read its log.
@@ -244,7 +291,7 @@ struct Answer {
 }
 
 impl Answer {
-    fn read(mut socket: &TcpStream, within: Duration) -> io::Result<Answer> {
+    fn read(connection: &mut impl TimedRead, within: Duration) -> io::Result<Answer> {
         let until = Instant::now() + within;
         let mut bytes = Vec::new();
         let mut piece = [0; 1024];
@@ -259,8 +306,8 @@ impl Answer {
             if left.is_zero() || bytes.len() > HEAD_BYTES_MAX {
                 return Err(ErrorKind::TimedOut.into());
             }
-            socket.set_read_timeout(Some(left))?;
-            match socket.read(&mut piece) {
+            connection.limit_reads(Some(left))?;
+            match connection.read(&mut piece) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => bytes.extend_from_slice(&piece[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -13,11 +13,11 @@
 //! The head of the connection already contains version, cluster and sender. Every frame repeats them, so that a frame
 //! identifies its sender by itself, even through a proxy.
 
+use super::connection::TimedRead;
 use crate::raft::NodeId;
 use crc32fast::Hasher;
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
-use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -264,22 +264,22 @@ impl FrameReader {
     /// a frame it waits until the frame's time limit. The caller must have consumed all whole frames before.
     pub fn fill_in_time(
         &mut self,
-        socket: &TcpStream,
+        source: &mut impl TimedRead,
         idle: Option<Duration>,
     ) -> io::Result<usize> {
         let Some(left) = self.time_left()? else {
             if std::mem::take(&mut self.is_timed) || idle.is_some() {
-                socket.set_read_timeout(idle)?;
+                source.limit_reads(idle)?;
             }
-            return self.fill(socket);
+            return self.fill(source);
         };
         self.take_share(left)?;
         let wait = idle.map_or(left, |idle| idle.min(left));
         // The wait for memory may leave no time, and a socket would take zero for "no limit".
         let wait = wait.max(Duration::from_millis(1));
         self.is_timed = true;
-        socket.set_read_timeout(Some(wait))?;
-        match self.fill(socket) {
+        source.limit_reads(Some(wait))?;
+        match self.fill(source) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(too_slow()),
             other => other,
         }
@@ -366,6 +366,7 @@ fn part<const N: usize>(header: &[u8; HEADER_BYTES], offset: usize) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream;
 
     const ORIGIN: Origin = Origin {
         cluster: 0xc1,
@@ -411,7 +412,9 @@ mod tests {
         };
         let (mut first, socket, mut there) = long_frame(&bounds, 3 << 20);
         std::io::Write::write_all(&mut there, &[0; 100]).expect("write");
-        first.fill_in_time(&socket, None).expect("it has its share");
+        first
+            .fill_in_time(&mut &socket, None)
+            .expect("it has its share");
         let (mut second, other, _open) = long_frame(&bounds, 3 << 20);
         let begun = second.time_left().expect("time").expect("a frame");
         let error = second.take_share(begun).expect_err("no share is left");
@@ -435,7 +438,7 @@ mod tests {
         let error = loop {
             let written = std::io::Write::write_all(&mut there, &[0]);
             written.expect("it is read");
-            match reader.fill_in_time(&here, None) {
+            match reader.fill_in_time(&mut &here, None) {
                 Ok(count) => assert!(count > 0),
                 Err(error) => break error,
             }

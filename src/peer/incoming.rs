@@ -1,14 +1,14 @@
 //! The receiving side: which connections are accepted, and the thread of each stream of peer messages.
 
 use super::common::{Common, Peer};
+use super::connection::Connection;
 use super::counters::BatchCounts;
 use super::frame::{FrameReader, HEADER_BYTES, Kind, MESSAGE_BYTES_MAX};
 use super::handshake::{Handshake, LINK_PATH, Refusal, SNAPSHOT_PATH, STREAM_PATH};
 use super::receive::Receiver;
-use super::resources::Held;
 use super::table::Admitted;
 use crate::engine::peer_message::PeerMessage;
-use crate::http1::{Answer, Handler, Reply, Request, Upgraded, UpgradedStream};
+use crate::http1::{Answer, Handler, Reply, Request, Upgraded};
 use crate::raft::NodeId;
 use crate::replica::peers::FromPeers;
 use crate::wal::Disk;
@@ -118,9 +118,6 @@ impl<D: Disk> PeerPort<D> {
         }
         let is_shown = admitted.is_shown;
         let begin = move |Upgraded { stream, early }| {
-            let UpgradedStream::Plain(socket) = stream else {
-                unreachable!("the peer port has no TLS")
-            };
             let kind = if is_snapshot { "snap" } else { "peer" };
             let name = format!("{kind}-in-{:x}", handshake.from.0);
             // The number is taken here, where connections arrive one after the other. Their threads may start in any
@@ -128,12 +125,16 @@ impl<D: Disk> PeerPort<D> {
             let turn = common.streams.next_turn();
             let resources = Arc::clone(&common.resources);
             let begun = resources.connection(&name, move || {
+                // None only if the whole link has just ended, or if there is no descriptor left.
+                let Some(connection) = Connection::accepted(&common.resources, stream) else {
+                    return;
+                };
                 if !is_shown && !common.vouches(&handshake) {
-                    return common.log_unvouched(handshake.from, socket.peer_addr().ok());
+                    return common.log_unvouched(handshake.from, connection.remote());
                 }
                 match is_snapshot {
-                    true => receiver.run(&handshake, socket, &early),
-                    false => receive(&common, &handshake, turn, socket, &early),
+                    true => receiver.run(&handshake, connection, &early),
+                    false => receive(&common, &handshake, turn, connection, &early),
                 }
             });
             if let Err(error) = begun {
@@ -225,28 +226,31 @@ fn receive(
     common: &Arc<Common>,
     handshake: &Handshake,
     turn: u64,
-    socket: TcpStream,
+    connection: Connection,
     early: &[u8],
 ) {
-    // One of them is None only if the link to the member, or the whole link, has just ended.
-    let (Some(peer), Some(socket)) = (common.peer(handshake.from), common.resources.hold(socket))
-    else {
+    // None only if the link to the member has just ended.
+    let Some(peer) = common.peer(handshake.from) else {
         return;
     };
-    if let Err(error) = common.tune(&socket, false) {
+    if let Err(error) = common.tune(connection.socket(), false) {
         return log::warn!("lost the connection from {}: {error}", peer.label());
     }
-    let begin = |vouched| common.streams.begin(&peer, turn, socket.handle(), vouched);
+    let begin = |vouched| {
+        common
+            .streams
+            .begin(&peer, turn, connection.handle(), vouched)
+    };
     // If the member does not vouch, the second attempt still succeeds if the older stream has ended meanwhile.
     if begin(false) == Begun::Occupied && begin(common.vouches(handshake)) == Begun::Occupied {
-        return common.log_unvouched(peer.id, socket.peer_addr().ok());
+        return common.log_unvouched(peer.id, connection.remote());
     }
     let stream = Stream {
         format: handshake.format,
         common,
         peer,
         turn,
-        socket,
+        connection,
     };
     // The table may have changed since the handshake was read. From `begin` on, a change of the table shuts the socket
     // down.
@@ -262,11 +266,11 @@ struct Stream<'a> {
     common: &'a Common,
     peer: Arc<Peer>,
     turn: u64,
-    socket: Held,
+    connection: Connection,
 }
 
 impl Stream<'_> {
-    fn run(&self, early: &[u8]) {
+    fn run(mut self, early: &[u8]) {
         let Peer {
             id, queue, alive, ..
         } = &*self.peer;
@@ -287,7 +291,7 @@ impl Stream<'_> {
     }
 
     /// Reads until the stream ends. Returns an error if the bytes were invalid or a limit was exceeded.
-    fn read(&self, reader: &mut FrameReader) -> Result<(), String> {
+    fn read(&mut self, reader: &mut FrameReader) -> Result<(), String> {
         let mut counts = BatchCounts::default();
         loop {
             let messages = cut(reader, &mut counts)?;
@@ -300,7 +304,7 @@ impl Stream<'_> {
                     return Ok(());
                 }
             }
-            match reader.fill_in_time(&self.socket, None) {
+            match reader.fill_in_time(&mut self.connection, None) {
                 Ok(1..) => {}
                 Err(error) if is_own_limit(&error) => return Err(error.to_string()),
                 Ok(0) | Err(_) => return Ok(()),

@@ -7,7 +7,7 @@
 //! Therefore many connections of other processes do not keep a new member out.
 
 use super::common::Common;
-use crate::dial;
+use crate::dial::{self, Tls};
 use crate::engine::members::Member;
 use crate::identity::ids;
 use crate::raft::NodeId;
@@ -63,10 +63,10 @@ impl Listed {
     }
 }
 
-/// Asks the member at `url`. Returns `None` if there is no answer, or if the answer is not that of a cluster member.
-pub fn ask(url: &Url) -> Option<MemberList> {
+/// Asks the member at `url`, with `tls` if the URL has it. Returns `None` if there is no answer, or if the answer is not that of a cluster member.
+pub fn ask(url: &Url, tls: &Tls) -> Option<MemberList> {
     let config = dial::config().timeout_global(Some(ANSWER_TIMEOUT)).build();
-    let agent = dial::agent(config, url, &dial::Tls::none(), &dial::Overhead::default()).ok()?;
+    let agent = dial::agent(config, url, tls, &dial::Overhead::default()).ok()?;
     let mut answer = agent
         .get(format!("{}/members", dial::base(url)))
         .call()
@@ -151,7 +151,7 @@ fn add_newcomer(common: &Arc<Common>) {
             if common.resources.is_stopping() {
                 return;
             }
-            let list = ask(&url).filter(|list| list.cluster == common.me.cluster);
+            let list = ask(&url, &common.tls).filter(|list| list.cluster == common.me.cluster);
             let Some(list) = list else { continue };
             let why = format!("{} at {} lists it", known.name, list.url);
             for listed in &list.members {

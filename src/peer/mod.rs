@@ -13,6 +13,10 @@
 //! HTTP/1.1 Upgrade on the peer port (`handshake.rs`), so the same port can also answer `/members` and `/version`. After
 //! the 101, a blocking thread owns the socket, and the socket carries frames (`frame.rs`).
 //!
+//! If the URL of a member begins with `https`, all of this is inside TLS (`connection.rs`). The HTTP server makes the
+//! handshake of an incoming connection, and then hands over the socket with the state of TLS. A process without the
+//! certificate that the flags ask for cannot send a request, so none of its bytes reaches this module or raft.
+//!
 //! # Threads
 //!
 //! | thread | owns | waits for |
@@ -49,10 +53,11 @@
 //!
 //! # Left out
 //!
-//! TLS is not implemented. Resolving a slow name blocks only the thread of its own member, but that thread may still
+//! Resolving a slow name blocks only the thread of its own member, but that thread may still
 //! run after [`Link::stop`] has returned.
 
 mod common;
+mod connection;
 mod counters;
 mod dial;
 mod frame;
@@ -74,6 +79,7 @@ mod vouch;
 pub use common::Timing;
 pub use counters::{Appends, Counters, Flow, PeerStats};
 
+use crate::dial::Tls;
 use crate::engine::members::Members;
 use crate::engine::peer_message::PeerMessage;
 use crate::http1::{Handler, Limits, connection_caps, descriptor_limit};
@@ -99,6 +105,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections that send no handshake within this time are closed, and those that do not read their response.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
+/// How often failed TLS handshakes of the same machine are logged: it may try again and again.
+const FAILURE_PAUSE: Duration = Duration::from_secs(60);
+
 /// Limit for request bodies. No page of the peer port needs a large one.
 const BODY_BYTES: usize = 64 << 10;
 
@@ -108,6 +117,8 @@ const HEAD_BYTES: usize = 64 << 10;
 /// The limits of an HTTP server on the peer port. One worker is enough for it.
 pub fn limits() -> Limits {
     Limits {
+        handshake_time: HANDSHAKE_TIME,
+        failure_pause: FAILURE_PAUSE,
         head_time: HANDSHAKE_TIME,
         idle_time: Some(HANDSHAKE_TIME),
         write_time: HANDSHAKE_TIME,
@@ -133,6 +144,8 @@ pub struct Config<D: Disk> {
     pub urls: Vec<String>,
     /// Time limits.
     pub timing: Timing,
+    /// How connections to members with `https` URLs are encrypted.
+    pub tls: Tls,
     /// The directory that snapshots are read from and written to.
     pub snapshots: Snapshots<D>,
     /// How many past events a state keeps for watchers.
@@ -168,6 +181,7 @@ impl<D: Disk> Link<D> {
             me,
             config.urls,
             config.timing,
+            config.tls,
             table,
             resources,
             events,

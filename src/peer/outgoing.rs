@@ -5,16 +5,15 @@
 //! encoded into one buffer and sent with one write.
 
 use super::common::{Common, Peer};
+use super::connection::Connection;
 use super::counters::BatchCounts;
 use super::dial::{Call, Failure};
 use super::frame::{HEADER_BYTES, Kind, MESSAGE_BYTES_MAX, Origin};
 use super::handshake::STREAM_PATH;
 use super::queue::{Taken, Woken};
-use super::resources::Held;
 use crate::engine::peer_message::PeerMessage;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -56,7 +55,7 @@ impl Outgoing {
     pub fn run(mut self) {
         loop {
             let pause = match self.dial() {
-                Ok((socket, url)) => self.serve(socket, &url),
+                Ok((connection, url)) => self.serve(connection, &url),
                 Err(failure) => self.failed(failure),
             };
             if !self.peer.queue.rest(pause.span, pause.hurried) {
@@ -65,7 +64,7 @@ impl Outgoing {
         }
     }
 
-    fn dial(&self) -> Result<(Held, String), Failure> {
+    fn dial(&self) -> Result<(Connection, String), Failure> {
         let call = Call {
             common: &self.common,
             to: self.peer.id,
@@ -108,16 +107,16 @@ impl Outgoing {
     }
 
     /// Sends messages until the connection ends.
-    fn serve(&mut self, socket: Held, url: &str) -> Pause {
+    fn serve(&mut self, mut connection: Connection, url: &str) -> Pause {
         let (common, peer) = (&self.common, &self.peer);
         let since = Instant::now();
         peer.alive.store(true, Ordering::SeqCst);
         common.settle(peer, peer.queue.connected());
         peer.gauges.set_sending(Some(since));
         log::info!("connected to {} at {url}", peer.label());
-        let why = self.carry(&socket);
+        let why = self.carry(&mut connection);
         peer.gauges.set_sending(None);
-        drop(socket);
+        drop(connection);
         common.settle(peer, peer.queue.disconnected());
         if peer.queue.is_closed() {
             return Pause::none();
@@ -137,20 +136,21 @@ impl Outgoing {
     }
 
     /// Sends messages until the connection ends. Returns the reason of the end.
-    fn carry(&self, socket: &Held) -> String {
+    fn carry(&self, connection: &mut Connection) -> String {
         let mut messages = Vec::new();
         let mut batch = Batch::default();
         loop {
             match self.peer.queue.take(&mut messages) {
                 Taken::Closed => return "the link was closed".into(),
                 Taken::Nothing => {
-                    if self.peer.queue.sleep(Some(socket), None) == Woken::Socket {
+                    let woken = self.peer.queue.sleep(Some(connection.socket()), None);
+                    if woken == Woken::Socket && connection.is_closed() {
                         return "the member has closed it".into();
                     }
                 }
                 Taken::Messages => {
                     batch.fill(&self.common.origin(), &mut messages);
-                    let written = batch.write(socket);
+                    let written = batch.write(connection);
                     self.common.counters.sent(&self.peer.gauges, &batch.counts);
                     if let Err((done, error)) = written {
                         self.common.event_queue.unsent(batch.questions_from(done));
@@ -209,10 +209,18 @@ impl Batch {
     }
 
     /// Hands all bytes to the connection. An error contains the number of bytes that were written before it.
-    fn write(&self, mut socket: &TcpStream) -> Result<(), (usize, io::Error)> {
+    fn write(&self, connection: &mut impl Write) -> Result<(), (usize, io::Error)> {
         let mut done = 0;
-        while done < self.bytes.len() {
-            match socket.write(&self.bytes[done..]) {
+        loop {
+            let rest = &self.bytes[done..];
+            let written = match rest.is_empty() {
+                false => connection.write(rest),
+                true => match connection.flush() {
+                    Ok(()) => return Ok(()),
+                    Err(error) => Err(error),
+                },
+            };
+            match written {
                 Ok(0) => return Err((done, ErrorKind::WriteZero.into())),
                 Ok(count) => done += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -224,7 +232,6 @@ impl Batch {
                 Err(error) => return Err((done, error)),
             }
         }
-        Ok(())
     }
 
     /// Forwards of which no byte was handed to the connection: no other process can have read them.

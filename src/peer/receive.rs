@@ -9,9 +9,9 @@
 //! written.
 
 use super::common::Common;
+use super::connection::Connection;
 use super::frame::{FrameReader, Kind};
 use super::handshake::Handshake;
-use super::resources::Held;
 use super::transfer::{encode_position, plain};
 use crate::engine;
 use crate::engine::plausible::{self, Writer};
@@ -86,16 +86,13 @@ impl<D: Disk> Receiver<D> {
     }
 
     /// The thread `snap-in-ID`: owns the socket and the file.
-    pub fn run(&self, handshake: &Handshake, socket: TcpStream, early: &[u8]) {
+    pub fn run(&self, handshake: &Handshake, connection: Connection, early: &[u8]) {
         let (from, term) = (handshake.from, handshake.term.unwrap_or_default());
-        let Some(socket) = self.common.resources.hold(socket) else {
-            return;
-        };
         // The snapshot that is being received is replaced only by a connection that its sender vouches for.
         if self.is_taken() && !self.common.vouches(handshake) {
-            return self.common.log_unvouched(from, socket.peer_addr().ok());
+            return self.common.log_unvouched(from, connection.remote());
         }
-        let Some(_taken) = self.take_place(from, term, &socket) else {
+        let Some(_taken) = self.take_place(from, term, &connection) else {
             return log::warn!(
                 "refused a snapshot from {:x}: another one is being received",
                 from.0
@@ -104,7 +101,7 @@ impl<D: Disk> Receiver<D> {
         let reader = self.common.reader_of(from, FRAME_BYTES_MAX, early);
         let incoming = Incoming {
             receiver: self,
-            socket,
+            connection,
             reader,
             from,
             term,
@@ -114,7 +111,12 @@ impl<D: Disk> Receiver<D> {
         }
     }
 
-    fn take_place(&self, from: NodeId, term: Term, socket: &Held) -> Option<Taken<'_, D>> {
+    fn take_place(
+        &self,
+        from: NodeId,
+        term: Term,
+        connection: &Connection,
+    ) -> Option<Taken<'_, D>> {
         let mut place = self.place();
         if let Some(older) = &*place {
             if !older.gives_way(from, term) {
@@ -132,7 +134,7 @@ impl<D: Disk> Receiver<D> {
         *place = Some(Place {
             from,
             term,
-            socket: socket.handle(),
+            socket: connection.handle(),
         });
         Some(Taken(self))
     }
@@ -155,7 +157,7 @@ impl<D: Disk> Drop for Taken<'_, D> {
 /// One snapshot that is being received.
 struct Incoming<'a, D: Disk> {
     receiver: &'a Receiver<D>,
-    socket: Held,
+    connection: Connection,
     reader: FrameReader,
     from: NodeId,
     term: Term,
@@ -174,7 +176,7 @@ impl<D: Disk> Incoming<'_, D> {
     fn run(mut self) -> Result<(), String> {
         let common = &self.receiver.common;
         common
-            .tune(&self.socket, true)
+            .tune(self.connection.socket(), true)
             .map_err(|error| error.to_string())?;
         let whole = self.receive()?;
         let Some(position) = self.hand_over(whole)? else {
@@ -185,7 +187,11 @@ impl<D: Disk> Incoming<'_, D> {
         origin.frame(Kind::Installed, &mut answer, |out| {
             encode_position(position, out)
         });
-        if let Err(error) = (&*self.socket).write_all(&answer) {
+        if let Err(error) = self
+            .connection
+            .write_all(&answer)
+            .and_then(|()| self.connection.flush())
+        {
             log::warn!(
                 "installed a snapshot from {:x}, but cannot confirm it to that member: {}",
                 self.from.0,
@@ -254,7 +260,7 @@ impl<D: Disk> Incoming<'_, D> {
     /// Reads the first frame: the size of the state and the snapshot metadata.
     fn begin(&mut self) -> Result<(u64, SnapshotMetadata), String> {
         let stall = self.receiver.common.timing.stall;
-        let (kind, payload) = next(&mut self.reader, &self.socket, stall)?;
+        let (kind, payload) = next(&mut self.reader, &mut self.connection, stall)?;
         let Some((bytes, metadata)) = payload
             .split_first_chunk()
             .filter(|_| kind == Kind::Metadata)
@@ -269,7 +275,7 @@ impl<D: Disk> Incoming<'_, D> {
     /// None: the snapshot is complete.
     fn next_slice(&mut self) -> Result<Option<&[u8]>, String> {
         let stall = self.receiver.common.timing.stall;
-        match next(&mut self.reader, &self.socket, stall)? {
+        match next(&mut self.reader, &mut self.connection, stall)? {
             (Kind::Slice, slice) => Ok(Some(slice)),
             (Kind::End, []) => Ok(None),
             (kind, _) => Err(format!("a frame of kind {kind:?} between its slices")),
@@ -334,11 +340,11 @@ impl<D: Disk> Copy<D> {
 /// Reads the next frame. `stall` is the longest time without a byte.
 fn next<'a>(
     reader: &'a mut FrameReader,
-    socket: &TcpStream,
+    connection: &mut Connection,
     stall: Duration,
 ) -> Result<(Kind, &'a [u8]), String> {
     while !reader.has_frame().map_err(|damage| damage.to_string())? {
-        match reader.fill_in_time(socket, Some(stall)) {
+        match reader.fill_in_time(connection, Some(stall)) {
             Ok(0) => return Err("its sender closed the connection".into()),
             Ok(_) => {}
             Err(error) => return Err(plain(error).to_string()),

@@ -6,6 +6,7 @@ mod snapshots;
 mod strangers;
 
 use super::{Config, Link, Timing};
+use crate::dial::Tls;
 use crate::engine::entry;
 use crate::engine::members::{Member, Members, Published};
 use crate::engine::peer_message::PeerMessage;
@@ -132,6 +133,7 @@ impl Node {
                 listener.local_addr().expect("its address")
             )],
             timing: setting.timing,
+            tls: Tls::none(),
             snapshots: snapshots.clone(),
             history_events: 1000,
             history_bytes: setting.history_bytes,

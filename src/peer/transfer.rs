@@ -11,6 +11,7 @@
 //! when raft requests it again.
 
 use super::common::Common;
+use super::connection::Connection;
 use super::dial::{Call, Failure};
 use super::frame::Kind;
 use super::handshake::SNAPSHOT_PATH;
@@ -18,7 +19,6 @@ use crate::raft::{LogIndex, NodeId, Position, Term};
 use crate::wal::{Disk, SnapshotReader, Snapshots, WalError, WalErrorKind};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Write};
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Payload of an `Installed` frame.
@@ -76,7 +76,7 @@ impl<D: Disk> Transfers<D> {
             token: peer.token,
             given_up: &|| self.common.resources.is_stopping(),
         };
-        let (socket, url) = call.dial().map_err(|failure| match failure {
+        let (mut connection, url) = call.dial().map_err(|failure| match failure {
             Failure::NobodyThere => "no process listens at its peer URLs".to_owned(),
             Failure::Failed(why) | Failure::Refused(why) | Failure::Removed(why) => why,
         })?;
@@ -85,7 +85,7 @@ impl<D: Disk> Transfers<D> {
             "sending the snapshot {position} ({bytes} bytes) to {} at {url}",
             peer.label()
         );
-        self.stream(&socket, &mut snapshot)
+        self.stream(&mut connection, &mut snapshot)
             .map_err(|trouble| match trouble {
                 Trouble::Socket(why) => why,
                 Trouble::Snapshot(error) => {
@@ -96,32 +96,36 @@ impl<D: Disk> Transfers<D> {
                     format!("{error}; making a new snapshot")
                 }
             })?;
-        let installed = self.await_answer(&socket, to)?;
+        let installed = self.await_answer(&mut connection, to)?;
         log::info!("{} has installed the snapshot {installed}", peer.label());
         Ok(installed)
     }
 
-    fn stream(&self, socket: &TcpStream, snapshot: &mut SnapshotReader<D>) -> Result<(), Trouble> {
+    fn stream(
+        &self,
+        connection: &mut Connection,
+        snapshot: &mut SnapshotReader<D>,
+    ) -> Result<(), Trouble> {
         let origin = self.common.origin();
         let mut frame = Vec::new();
         origin.frame(Kind::Metadata, &mut frame, |out| {
             out.extend_from_slice(&snapshot.bytes().to_le_bytes());
             snapshot.metadata().encode(out);
         });
-        write(socket, &frame).map_err(Trouble::Socket)?;
+        write(connection, &frame).map_err(Trouble::Socket)?;
         let mut slice = Vec::new();
         while snapshot.next(&mut slice).map_err(Trouble::Snapshot)? {
             frame.clear();
             origin.frame(Kind::Slice, &mut frame, |out| out.extend_from_slice(&slice));
             slice.clear();
-            write(socket, &frame).map_err(Trouble::Socket)?;
+            write(connection, &frame).map_err(Trouble::Socket)?;
         }
         frame.clear();
         origin.frame(Kind::End, &mut frame, |_| {});
-        write(socket, &frame).map_err(Trouble::Socket)
+        write(connection, &frame).map_err(Trouble::Socket)
     }
 
-    fn await_answer(&self, socket: &TcpStream, to: NodeId) -> Result<Position, String> {
+    fn await_answer(&self, connection: &mut Connection, to: NodeId) -> Result<Position, String> {
         let patience = ANSWER_STALLS * self.common.timing.stall;
         let mut reader = self.common.reader_of(to, POSITION_BYTES, &[]);
         loop {
@@ -129,7 +133,7 @@ impl<D: Disk> Transfers<D> {
                 let position = decode_position(payload).filter(|_| kind == Kind::Installed);
                 return position.ok_or_else(|| "its answer is malformed".into());
             }
-            match reader.fill_in_time(socket, Some(patience)) {
+            match reader.fill_in_time(connection, Some(patience)) {
                 Ok(0) => {
                     return Err("the receiver has not installed it; see the receiver's log".into());
                 }
@@ -183,9 +187,10 @@ impl<D: Disk> Drop for Ending<D> {
 }
 
 /// Every write that accepts a byte is progress. The socket's own time limit ends a write that accepts none.
-fn write(mut socket: &TcpStream, frame: &[u8]) -> Result<(), String> {
-    socket
+fn write(connection: &mut Connection, frame: &[u8]) -> Result<(), String> {
+    connection
         .write_all(frame)
+        .and_then(|()| connection.flush())
         .map_err(|error| plain(error).to_string())
 }
 

@@ -392,7 +392,7 @@ fn a_url_that_cannot_be_dialled_is_named() {
     let table = [
         (
             "https://127.0.0.1:1",
-            "https://127.0.0.1:1: members use only http:// among themselves",
+            "https://127.0.0.1:1: this member cannot verify a member with TLS: start it with --peer-trusted-ca-file",
         ),
         ("nonsense", "nonsense: "),
     ];
