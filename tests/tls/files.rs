@@ -5,7 +5,7 @@ use edgetcd::tls::certificate::{Names, check_remote};
 use edgetcd::tls::{self, Client, Server, Settings, auto, reason};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConnection, ServerConnection};
+use rustls::{ClientConnection, HandshakeKind, ServerConnection};
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -48,6 +48,16 @@ fn handshake(server: &Server, client: &Client, host: &str) -> Result<ServerConne
             let state = client.process_new_packets();
             state.map_err(|error| format!("client: {}", reason(&error)))?;
         }
+    }
+    // The ticket for another session.
+    wire.clear();
+    while server.wants_write() {
+        server.write_tls(&mut wire).expect("a vector takes all");
+    }
+    let mut rest = &wire[..];
+    while !rest.is_empty() {
+        client.read_tls(&mut rest).expect("read");
+        client.process_new_packets().expect("a ticket");
     }
     Ok(server)
 }
@@ -404,4 +414,20 @@ fn suites_limit_only_the_older_version() {
     let names: Vec<_> = suites.map(|suite| format!("{:?}", suite.suite())).collect();
     assert_eq!(names.len(), 4, "{names:?}");
     assert!(names.contains(&tls::SUITES[1].to_owned()), "{names:?}");
+}
+
+#[test]
+fn a_certificate_that_was_revoked_resumes_no_session() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = Ca::new(folder.path(), "ca");
+    let mut given = settings(&ca.sign(&leaf("server")), Some(&ca));
+    given.crl_file = Some(ca.revoke(&[]));
+    let server = Server::open(&given).expect("opened");
+    let client = Client::open(&settings(&ca.sign(&leaf("client")), Some(&ca))).expect("opened");
+    let kind = || handshake(&server, &client, "localhost").map(|server| server.handshake_kind());
+    assert_eq!(kind(), Ok(Some(HandshakeKind::Full)));
+    assert_eq!(kind(), Ok(Some(HandshakeKind::Resumed)));
+    ca.revoke(&[1]);
+    server.refresh(Instant::now() + Duration::from_secs(2));
+    assert_eq!(kind(), Err("server: its certificate is revoked".to_owned()));
 }
