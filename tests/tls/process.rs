@@ -223,6 +223,15 @@ fn shown(server: &Server, config: &Arc<ClientConfig>) -> String {
     names.expect("a certificate").common_name
 }
 
+/// Ends the load, also if the test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn certificates_are_replaced_under_load_without_a_failed_request() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -235,6 +244,7 @@ fn certificates_are_replaced_under_load_without_a_failed_request() {
     let ends = AtomicBool::new(false);
     let (kept, new) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _end = End(&ends);
         scope.spawn(|| {
             let mut stream = connect(&server, &fresh());
             while !ends.load(Ordering::Relaxed) {
@@ -262,7 +272,6 @@ fn certificates_are_replaced_under_load_without_a_failed_request() {
         let line = "the TLS files have changed and cannot be used, the old ones stay in use";
         wait_for(line, SOON, || server.log().contains(line).then_some(()));
         assert_eq!(shown(&server, &fresh()), "third");
-        ends.store(true, Ordering::Relaxed);
     });
     assert!(kept.into_inner() > 0 && new.into_inner() > 0);
     assert_eq!(
