@@ -115,7 +115,7 @@ impl Api {
     fn identify(&self, request: &Request<'_>, auth: &Store) -> Identity {
         let header = request.header("authorization").unwrap_or_default();
         if header.is_empty() {
-            return Identity::Known(Sender::Guest);
+            return Identity::Known(self.named_by_certificate(request, auth));
         }
         let readable = Some(header).filter(|header| header.len() <= HEADER_BYTES_MAX);
         let Some(credentials) = readable.and_then(basic::parse) else {
@@ -133,6 +133,15 @@ impl Api {
             Some(compared) if compared.outcome == Ok(false) => Identity::Known(Sender::Nobody),
             Some(compared) if compared.outcome == Err(Busy) => Identity::Busy,
             _ => Identity::Unchecked(credentials),
+        }
+    }
+
+    /// The sender of a request without the header: the user with the common name of the client's certificate.
+    fn named_by_certificate(&self, request: &Request<'_>, auth: &Store) -> Sender {
+        let name = request.certificate_name().filter(|_| self.client_cert_auth);
+        match name.filter(|name| auth.user(name).is_some()) {
+            Some(name) => Sender::User(name.to_owned()),
+            None => Sender::Guest,
         }
     }
 

@@ -88,6 +88,8 @@ pub struct Api {
     pub traffic: Arc<crate::peer::Counters>,
     /// The backups that are being sent.
     pub snapshots: Arc<snapshot::Slots>,
+    /// `--client-cert-auth`: a request without credentials is one of the user whom the client's certificate names.
+    pub client_cert_auth: bool,
     /// Compares and hashes the passwords of users.
     pub passwords: Passwords,
     /// The HTTP server's counters. Set when the server accepts connections.

@@ -4,8 +4,9 @@ use super::stored::Stored;
 use crate::config::Config;
 use crate::http1::Port;
 use crate::raft::NodeId;
-use crate::urls::Url;
+use crate::urls::{Scheme, Url};
 use crate::{ETCD_VERSION, http1, process};
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Logs one line per item, as one block.
@@ -68,6 +69,45 @@ pub(super) fn log(config: &Config, clients: &[Port], peers: &[Port], stored: &St
     warn_other_urls(config, stored);
 }
 
+/// Warns if anybody on the network may read and change all keys. `has_auth`: whether users and roles are enforced.
+pub(super) fn warn_if_open(config: &Config, has_auth: bool) {
+    let needs_certificate = config.client_tls.client_cert_auth;
+    let urls = &config.listen_client_urls;
+    if let Some(url) = urls.iter().find(|url| is_open(url, needs_certificate)) {
+        match has_auth {
+            false => log::warn!("{}", open_text(url.as_str())),
+            true if !url.scheme().has_tls() => log::warn!("{}", plain_text(url.as_str())),
+            true => {}
+        }
+    }
+}
+
+fn open_text(url: &str) -> String {
+    format!(
+        "every process that can connect to {url} may read and change all keys. To allow this only to users: \
+         edgetcdctl user add root; edgetcdctl auth enable. To encrypt the connections: --cert-file and --key-file with \
+         https:// URLs. To serve only this machine: --listen-client-urls http://127.0.0.1:2379"
+    )
+}
+
+fn plain_text(url: &str) -> String {
+    format!(
+        "clients of {url} send passwords as plain text. To encrypt the connections: --cert-file and --key-file with \
+         https:// URLs"
+    )
+}
+
+/// Whether processes of other machines can connect, and need no certificate.
+fn is_open(url: &Url, needs_certificate: bool) -> bool {
+    let is_local = match url.host().parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => url.host() == "localhost",
+    };
+    let is_file = matches!(url.scheme(), Scheme::Unix | Scheme::Unixs);
+    let is_closed = url.scheme().has_tls() && needs_certificate;
+    !(is_local || is_file || is_closed)
+}
+
 /// Warns if the flags contain other peer URLs than the member table. These flags count only at a first start, so the
 /// other members would not use the URLs in them.
 fn warn_other_urls(config: &Config, stored: &Stored) {
@@ -117,4 +157,40 @@ fn listening(ports: &[Port]) -> String {
 fn list(urls: &[Url]) -> String {
     let urls: Vec<&str> = urls.iter().map(Url::as_str).collect();
     urls.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_other_machines_reach_is_open() {
+        let table = [
+            ("http://127.0.0.1:2379", true, true),
+            ("http://127.1.2.3:2379", true, true),
+            ("http://[::1]:2379", true, true),
+            ("http://localhost:2379", true, true),
+            ("http://0.0.0.0:2379", false, false),
+            ("http://[::]:2379", false, false),
+            ("http://10.0.0.1:2379", false, false),
+            ("https://10.0.0.1:2379", false, true),
+        ];
+        for (url, closed, closed_with_certificates) in table {
+            let url: Url = Url::parse(url).expect("a URL");
+            assert_eq!(is_open(&url, false), !closed, "{url}");
+            assert_eq!(is_open(&url, true), !closed_with_certificates, "{url}");
+        }
+    }
+
+    const PAGE: &str = include_str!("../guide/log_lines.md");
+
+    #[test]
+    fn the_page_about_log_lines_names_the_warnings() {
+        for text in [
+            open_text("http://0.0.0.0:2379"),
+            plain_text("http://0.0.0.0:2379"),
+        ] {
+            assert!(PAGE.contains(&format!("| `{text}` |")), "{text}");
+        }
+    }
 }

@@ -177,6 +177,7 @@ impl Node {
             }
         };
         engine.ready(config, report)?;
+        first_lines::warn_if_open(config, engine.replica.status().auth().is_enabled());
         engine.publish(published);
         let http_server =
             HttpServer::open(listeners.clients, workers(), client_limits(), api.clone())
@@ -325,6 +326,7 @@ impl Engine {
             counts: Arc::new(Counts::new(workers())),
             traffic: self.link.counters(),
             snapshots: Arc::default(),
+            client_cert_auth: config.client_tls.client_cert_auth,
             passwords: Passwords::new(),
             http_server: OnceLock::new(),
             this: this.clone(),
