@@ -19,7 +19,11 @@ impl Socket {
         }
     }
 
+    /// Ends the handshake first: two threads that both wait for its messages would take them from each other.
     pub fn try_clone(&self) -> io::Result<Socket> {
+        if let Some(session) = &self.session {
+            session::finish_handshake(session, &self.tcp)?;
+        }
         Ok(Socket {
             tcp: self.tcp.try_clone()?,
             session: self.session.clone(),
@@ -137,10 +141,15 @@ mod session {
         }
     }
 
-    pub fn write(session: &Session, tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    pub fn finish_handshake(session: &Session, tcp: &TcpStream) -> io::Result<()> {
         while session.0.lock().expect("no panic").is_handshaking() {
             shake(session, tcp)?;
         }
+        Ok(())
+    }
+
+    pub fn write(session: &Session, tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+        finish_handshake(session, tcp)?;
         let _writing = session.1.lock().expect("no panic");
         let count = session.0.lock().expect("no panic").writer().write(bytes)?;
         push(session, tcp)?;
@@ -188,6 +197,10 @@ mod session {
 
     pub fn begin() -> Session {
         unreachable!("without the feature, no test uses TLS")
+    }
+
+    pub fn finish_handshake(session: &Session, _: &TcpStream) -> io::Result<()> {
+        match *session {}
     }
 
     pub fn read(session: &Session, _: &TcpStream, _: &mut [u8]) -> io::Result<usize> {
