@@ -495,11 +495,6 @@ class Four:
         for name, other in zip(self.NAMES, said[1:]):
             self.report.compare("%s: %s" % (name, line), said[0], other)
 
-    def compare_on_reference(self, line, said):
-        """Compares only the two programs against the reference."""
-        theirs, ours = [without_question(text) for text in said[:2]]
-        self.report.compare("%s: %s" % (self.NAMES[0], line), theirs, ours)
-
     def compare_programs(self, line, said):
         theirs, ours, theirs_here, ours_here = said
         self.report.compare("%s: %s" % (self.NAMES[0], line), theirs, ours)
@@ -522,6 +517,6 @@ def trial(started, report, options):
             if "member" in line:
                 four.level()                            # the reference counts it as a write of a key
     for line in AUTH.strip().splitlines():
-        four.compare_on_reference(line, four.say(line))
+        four.compare(line, [without_question(text) for text in four.say(line)])
     for line in AFTER_A_SECOND.strip().splitlines():
         four.compare_programs(line, four.say(line))
