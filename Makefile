@@ -103,9 +103,10 @@ check: lints ## check format, lints, docs and tests: all must pass before a comm
 	$(MAKE) test
 
 # Cargo's --all-targets are the targets that `cargo test` runs; the cluster tests are not among them.
-lints: ## run clippy on all targets
+lints: ## run clippy on all targets, and on the programs without TLS
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --test cluster -- -D warnings
+	cargo clippy --locked --lib --bins --no-default-features -- -D warnings
 
 conformance: build ## send the same requests to the reference etcd and to this server (ARGS=…)
 	tests/conformance/run $(ARGS)
