@@ -342,6 +342,10 @@ impl FaultProfile {
                 self.storm = 25 * ELECTION;
                 self.removed_stop = false;
                 self.down = (12 * ELECTION, 12 * ELECTION);
+                // Messages stay in order, as on one connection.
+                if scenario == Scenario::Shutdown {
+                    self.delay = (500, 500);
+                }
                 if scenario == Scenario::Learner {
                     (self.clients, self.keys, self.think) = (8, 4, (50, 500));
                     (self.memory_bytes, self.batch_bytes) = (20_000, 5_000);

@@ -68,7 +68,9 @@ impl Cluster {
     fn name_of_a_stranger(&mut self, to: NodeId) -> NodeId {
         let removed = self.life(to).map(|life| {
             let members = &life.engine.state().members;
-            let is_removed = |id: &NodeId| members.was_removed(*id);
+            // The log of a member that has joined may be behind the table that it found when it joined.
+            let in_effect = life.engine.membership();
+            let is_removed = |id: &NodeId| members.was_removed(*id) && !in_effect.contains(*id);
             let ids = (1..STRANGER.0).map(NodeId).filter(is_removed);
             // It may still follow a leader that has removed itself.
             ids.filter(|id| life.engine.leader() != Some(*id)).collect()
