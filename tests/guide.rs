@@ -5,8 +5,8 @@
 //! must be equal, including numbers. `UPDATE=1` writes the real output into the pages; read the change before you
 //! commit it.
 //!
-//! Linux only, because one page mounts a disk. That page needs root, and the page about etcd needs an etcd. They are
-//! ignored unless they are requested.
+//! Linux only, because one page mounts a disk. That page needs root, the page about etcd needs an etcd, and the one about
+//! certificates needs openssl. They are ignored unless they are requested.
 
 mod harness;
 
@@ -264,6 +264,12 @@ fn check(name: &str) {
 #[test]
 fn setting() {
     check("README.md");
+}
+
+#[test]
+#[ignore = "needs openssl"]
+fn closed_cluster() {
+    check("closed_cluster.md");
 }
 
 #[test]

@@ -57,9 +57,13 @@ launch() {
 
 is_alive() { kill -0 "${process[$1]}" 2>/dev/null; }
 
-# Succeeds if the node serves clients. Before that, clients can connect, but they get no answer.
+# Succeeds if the node serves clients. Before that, clients can connect, but they get no answer. The list of members
+# needs no user.
 answers() {
-    edgetcdctl --no-sync --timeout 1s --endpoints "http://127.0.0.1:$(port "$1")" ls / >/dev/null 2>&1
+    local url
+    # shellcheck source=/dev/null
+    url=$(. "./$1.env" && echo "${ETCD_LISTEN_CLIENT_URLS##*,}")
+    edgetcdctl --no-sync --timeout 1s --endpoints "$url" member list >/dev/null 2>&1
 }
 
 # await NODE: waits until the node serves or has ended, at most a minute. If it has ended, prints its last log lines.
