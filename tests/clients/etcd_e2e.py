@@ -1,4 +1,4 @@
-"""The reference's own end-to-end tests of v2, with this server as `etcd`.
+"""The reference's own end-to-end tests of v2, with and without TLS, with this server as `etcd`.
 
 Debian ships their source (golang-etcd-server-dev). They are compiled in the package's folder into target/; nothing is
 copied here. They start clusters of one and three members on fixed ports, so each run has its own network namespace. They
@@ -17,6 +17,7 @@ from compare import HERE, servers
 
 PACKAGE = "go.etcd.io/etcd/tests/e2e"
 GOPATH = pathlib.Path("/usr/share/gocode")
+CERTIFICATES = GOPATH / "src/go.etcd.io/etcd/integration/fixtures"
 FOLDER = servers.ROOT / "target/clients/e2e"
 ROUND_SECONDS = 120
 
@@ -26,27 +27,16 @@ OF_V2 = re.compile(r"Test(CtlV2|V2Curl)")
 RUN = (
     "TestCtlV2Set", "TestCtlV2SetQuorum", "TestCtlV2Mk", "TestCtlV2MkQuorum", "TestCtlV2Rm", "TestCtlV2Ls",
     "TestCtlV2LsQuorum", "TestCtlV2Watch", "TestCtlV2ClusterHealth", "TestV2CurlNoTLS",
+    # Users and roles.
+    "TestCtlV2GetRoleUser", "TestCtlV2UserListUsername", "TestCtlV2UserListRoot", "TestCtlV2RoleList",
+    "TestV2CurlIssue5182", "TestCtlV2AuthWithCommonName",
+    # TLS.
+    "TestCtlV2SetClientTLS", "TestCtlV2SetPeerTLS", "TestCtlV2SetTLS", "TestCtlV2MkTLS", "TestCtlV2RmTLS",
+    "TestCtlV2LsTLS", "TestCtlV2WatchTLS", "TestV2CurlAutoTLS", "TestV2CurlAllTLS", "TestV2CurlPeerTLS",
+    "TestV2CurlClientTLS", "TestV2CurlClientBoth",
 )
 
 LEFT_OUT = {
-    "TestCtlV2SetClientTLS": "TLS",
-    "TestCtlV2SetPeerTLS": "TLS",
-    "TestCtlV2SetTLS": "TLS",
-    "TestCtlV2MkTLS": "TLS",
-    "TestCtlV2RmTLS": "TLS",
-    "TestCtlV2LsTLS": "TLS",
-    "TestCtlV2WatchTLS": "TLS",
-    "TestV2CurlAutoTLS": "TLS",
-    "TestV2CurlAllTLS": "TLS",
-    "TestV2CurlPeerTLS": "TLS",
-    "TestV2CurlClientTLS": "TLS",
-    "TestV2CurlClientBoth": "TLS",
-    "TestCtlV2AuthWithCommonName": "TLS, users and roles",
-    "TestCtlV2GetRoleUser": "users and roles",
-    "TestCtlV2UserListUsername": "users and roles",
-    "TestCtlV2UserListRoot": "users and roles",
-    "TestCtlV2RoleList": "users and roles",
-    "TestV2CurlIssue5182": "users and roles",
     "TestCtlV2Backup": "etcdctl backup reads the files of etcd's own data directory",
     "TestCtlV2BackupSnapshot": "etcdctl backup reads the files of etcd's own data directory",
     "TestCtlV2BackupV3": "etcdctl backup reads the files of etcd's own data directory",
@@ -98,7 +88,7 @@ def run(program, folder, server, rounds):
     """Returns how often each test has passed, and the whole output."""
     command = alone() + [str(program), "-test.v", "-test.count=%d" % rounds,
                          "-test.timeout=%ds" % (ROUND_SECONDS * rounds), "-test.run=^(%s)$" % "|".join(RUN),
-                         "-bin-dir=%s" % folder]
+                         "-cert-dir=%s" % CERTIFICATES, "-bin-dir=%s" % folder]
     # Remove `http_proxy`, because the servers are on the loopback interface.
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     done = subprocess.run(command, cwd=FOLDER, env=dict(environment, SERVER_UNDER_TEST=server), text=True,
