@@ -237,12 +237,24 @@ fn rows() -> impl Iterator<Item = Row> {
 
 /// All differences from the table.
 pub fn differences(address: SocketAddr, enabled: bool) -> Vec<String> {
+    differences_of(enabled, &SENDERS, |method, target, body, header| {
+        ask(address, method, target, body, header).status
+    })
+}
+
+/// All differences from the table. `senders` replaces those of the table in their order. `ask` sends a request with a
+/// method, a target, a body and credentials, and returns the status.
+pub fn differences_of(
+    enabled: bool,
+    senders: &[(&str, Option<&str>); 7],
+    mut ask: impl FnMut(&str, &str, Option<&str>, Option<&str>) -> u16,
+) -> Vec<String> {
     let mut found = Vec::new();
     for (method, target, open, checked) in rows() {
-        for ((sender, header), checked) in SENDERS.into_iter().zip(checked) {
+        for ((sender, header), checked) in senders.iter().zip(checked) {
             let wanted = if enabled { checked } else { open };
             let body = matches!(method, "PUT" | "POST").then_some("value=v");
-            let status = ask(address, method, target, body, header).status;
+            let status = ask(method, target, body, *header);
             if status != wanted {
                 found.push(format!(
                     "{method} {target}, {sender}: {status}, not {wanted}"

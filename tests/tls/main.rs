@@ -4,11 +4,15 @@ mod ctl;
 mod files;
 mod process;
 mod sessions;
+mod users;
 
 #[path = "../harness/certificates.rs"]
 mod certificates;
 #[path = "../harness/mod.rs"]
 mod harness;
+
+#[path = "../auth/matrix.rs"]
+mod matrix;
 
 #[path = "../http1/answers.rs"]
 mod answers;
