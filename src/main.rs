@@ -4,6 +4,7 @@ use crossbeam_channel::{Receiver, bounded, select};
 use edgetcd::config::{Config, Stop};
 use edgetcd::logging::Format;
 use edgetcd::node::Node;
+use edgetcd::process;
 use edgetcd::systemd::Supervisor;
 use edgetcd::{logging, threads};
 use signal_hook::consts::{
@@ -65,6 +66,8 @@ fn run(config: &Config) -> Result<(), Stop> {
     let ready = log_ready(config, &node);
     supervisor.notify(&["READY=1", &format!("STATUS={ready}")]);
     let watching = supervisor.watch(node.turns()).map_err(no_thread)?;
+    #[cfg(target_os = "linux")]
+    process::release_code();
     let end = wait_for_the_end(signals, node.removed())?;
     supervisor.notify(&["STOPPING=1", "STATUS=stopping"]);
     drop(watching);

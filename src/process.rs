@@ -1,5 +1,7 @@
 //! Process statistics: resources that this process uses, as counted by the kernel.
 
+#[cfg(target_os = "linux")]
+use rustix::mm::Advice;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -38,6 +40,39 @@ pub fn read() -> Usage {
         cpu: ticks(field(14) + field(15)),
         threads: field(20),
     }
+}
+
+/// Releases the memory of the program's own code. What runs from now on is mapped again when it is used, from the
+/// system's cache of the file. Called once, when the node is ready: the code that reads flags, logs and snapshots
+/// does not run again. It is a third of an idle node's memory.
+#[cfg(target_os = "linux")]
+pub fn release_code() {
+    let Ok(program) = fs::metadata("/proc/self/exe") else {
+        return;
+    };
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let code = maps.lines().filter_map(|line| code_of(line, program.ino()));
+    for (start, length) in code {
+        let start = std::ptr::with_exposed_provenance_mut(start);
+        // SAFETY: this is a whole mapping of the program's file that nobody may write to, so each of its pages is equal
+        // to the file, which the system does not let anybody change while it runs.
+        let released = unsafe { rustix::mm::madvise(start, length, Advice::LinuxDontNeed) };
+        if let Err(error) = released {
+            log::debug!("the memory of the program's code is not released: {error}");
+        }
+    }
+}
+
+/// Start and length of the mapping in a line of `/proc/self/maps`, if it is code of the file with this inode.
+#[cfg(target_os = "linux")]
+fn code_of(line: &str, inode: u64) -> Option<(usize, usize)> {
+    let mut fields = line.split_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let is_code = fields.next()? == "r-xp";
+    let is_of_file = fields.nth(2)?.parse() == Ok(inode);
+    let start = usize::from_str_radix(start, 16).ok()?;
+    let end = usize::from_str_radix(end, 16).ok()?;
+    (is_code && is_of_file && end > start).then_some((start, end - start))
 }
 
 /// Number of open files and sockets, at most a second old. The descriptor used for counting is included.
@@ -153,6 +188,27 @@ fn ticks(count: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn only_code_of_the_program_is_released() {
+        let code =
+            "55d0a0001000-55d0a0003000 r-xp 00001000 fe:00 77                 /usr/bin/edgetcd";
+        assert_eq!(code_of(code, 77), Some((0x55d0_a000_1000, 0x2000)));
+        for other in [
+            &code.replace("r-xp", "rw-p"),
+            &code.replace("r-xp", "r--p"),
+            &code.replace(" 77 ", " 78 "),
+            "7ffd3a5fe000-7ffd3a600000 r-xp 00000000 00:00 0                          [vdso]",
+            "",
+            "not a line",
+        ] {
+            assert_eq!(code_of(other, 77), None, "{other}");
+        }
+        // The program goes on.
+        release_code();
+        assert!(read().resident_bytes > 0);
+    }
 
     #[test]
     #[cfg(target_os = "linux")]
