@@ -33,7 +33,10 @@ LINKS       ?=
 TARGET      ?=
 DIST_DIR    ?= target/dist
 
-FOR_TARGET := $(if $(TARGET),--target '$(TARGET)')
+# TLS=no builds the programs without TLS. They are smaller, and a musl target needs no C compiler.
+TLS         ?=
+
+FOR_TARGET := $(if $(filter no,$(TLS)),--no-default-features) $(if $(TARGET),--target '$(TARGET)')
 RELEASE    := target/$(if $(TARGET),$(TARGET)/)release
 EDGETCD    := $(RELEASE)/edgetcd
 EDGETCDCTL := $(RELEASE)/edgetcdctl
@@ -45,10 +48,13 @@ AS_ROOT    := $(if $(filter 0,$(shell id -u)),--include-ignored)
 # Prints the man page and the completions: an edgetcdctl that runs on this machine.
 HOSTCTL    ?= $(if $(TARGET),cargo run --quiet --locked --bin edgetcdctl --,'$(EDGETCDCTL)')
 
-# For musl targets, Rust includes a libc and a linker, so no other tool is needed.
+# For musl targets, Rust includes a libc and a linker. TLS contains C and assembly, for which any compiler for that
+# processor will do, such as Debian's gcc-aarch64-linux-gnu.
 ifneq ($(findstring -musl,$(TARGET)),)
 LINKER := CARGO_TARGET_$(shell echo '$(TARGET)' | tr a-z- A-Z_)_LINKER
 export $(LINKER) ?= rust-lld
+COMPILER := CC_$(subst -,_,$(TARGET))
+export $(COMPILER) ?= $(if $(filter arm%,$(TARGET)),arm-linux-gnueabihf,$(firstword $(subst -, ,$(TARGET)))-linux-gnu)-gcc
 endif
 
 .DEFAULT_GOAL := build
