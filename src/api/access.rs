@@ -1,4 +1,4 @@
-//! Who sends a request, and what the request may do.
+//! Identifies the sender of a request, and decides whether the request is allowed.
 //!
 //! Without authentication this costs one load of a flag. With it, the credentials are looked up among those that were
 //! found right ([`Passwords`](super::passwords::Passwords)). If they are not there, the request is suspended until the

@@ -24,6 +24,11 @@ impl ClusterId {
     pub fn text(&self) -> &str {
         &self.0
     }
+
+    /// Adds the header to a response that is not about keys.
+    pub fn onto(&self, answer: Answer) -> Answer {
+        answer.header("X-Etcd-Cluster-Id", self.text())
+    }
 }
 
 /// The numbers in the headers of a successful key-space response.
@@ -90,6 +95,16 @@ pub fn method_not_allowed(allow: &'static str, grant: &Grant) -> Answer {
 pub fn json(status: u16, body: Vec<u8>, grant: &Grant) -> Answer {
     grant.onto(Answer::new(status).header("Content-Type", JSON).body(body))
 }
+
+/// A JSON response of one value, with a newline at the end.
+pub fn json_line(status: u16, value: &impl serde::Serialize, grant: &Grant) -> Answer {
+    let mut body = crate::tree::json::to_vec(value).expect("the API's values are plain data");
+    body.push(b'\n');
+    json(status, body, grant)
+}
+
+/// The message of a request about members, users or roles that raft did not complete.
+pub const INTERNAL: &str = "Internal Server Error";
 
 /// `{"message":"…"}`: an error of members, auth, stats or the log level. A message may quote bytes that are not UTF-8.
 /// They are escaped like those of a value.

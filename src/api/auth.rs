@@ -78,18 +78,7 @@ fn text(name: &[u8]) -> String {
 
 fn refuse(api: &Api, status: u16, message: impl AsRef<[u8]>, grant: &Grant, reply: Reply<'_>) {
     let answer = answer::message(status, message, grant);
-    reply.send(with_cluster(&api.cluster, answer));
-}
-
-fn with_cluster(cluster: &ClusterId, answer: Answer) -> Answer {
-    answer.header("X-Etcd-Cluster-Id", cluster.text())
-}
-
-/// A JSON body with a newline at the end.
-fn line(status: u16, value: &impl serde::Serialize, grant: &Grant) -> Answer {
-    let mut body = json::to_vec(value).expect("users and roles are plain data");
-    body.push(b'\n');
-    answer::json(status, body, grant)
+    reply.send(api.cluster.onto(answer));
 }
 
 // Queries
@@ -133,7 +122,7 @@ impl Query {
         match self {
             Query::Enabled => {
                 let enabled = auth.is_enabled();
-                line(200, &Enabled { enabled }, grant)
+                answer::json_line(200, &Enabled { enabled }, grant)
             }
             Query::Users => {
                 let users = auth.list_users();
@@ -141,18 +130,18 @@ impl Query {
                     .map(|(user, roles)| ShownUser { user, roles })
                     .collect();
                 let users = Some(users).filter(|users| !users.is_empty());
-                line(200, &Users { users }, grant)
+                answer::json_line(200, &Users { users }, grant)
             }
             Query::User(user) => match auth.user_roles(user) {
-                Ok(roles) => line(200, &ShownUser { user, roles }, grant),
+                Ok(roles) => answer::json_line(200, &ShownUser { user, roles }, grant),
                 Err(refusal) => refused(refusal),
             },
             Query::Roles => {
                 let roles = auth.list_roles();
-                line(200, &Roles { roles }, grant)
+                answer::json_line(200, &Roles { roles }, grant)
             }
             Query::Role(name) => match auth.named_role(name) {
-                Some(role) => line(200, &role, grant),
+                Some(role) => answer::json_line(200, &role, grant),
                 None => refused(Refusal::NoRole(name.clone())),
             },
         }
@@ -187,19 +176,16 @@ impl Reader<Outbox> for QueryAnswer {
             query,
         } = *self;
         let answer = move |reply: Reply<'_>| {
-            reply.send(with_cluster(&api.cluster, query.answer(&auth, &grant)));
+            reply.send(api.cluster.onto(query.answer(&auth, &grant)));
         };
         ticket.resume_in(Box::new(answer), outbox);
     }
 
     fn failed(self: Box<Self>, _: Failure, outbox: &mut Outbox) {
-        let answer = answer::message(500, INTERNAL, &self.grant);
-        self.ticket
-            .send_in(with_cluster(&self.api.cluster, answer), outbox);
+        let answer = answer::message(500, answer::INTERNAL, &self.grant);
+        self.ticket.send_in(self.api.cluster.onto(answer), outbox);
     }
 }
-
-const INTERNAL: &str = "Internal Server Error";
 
 // Changes
 
@@ -234,14 +220,12 @@ impl Waiter<Outbox> for ChangeAnswer {
             Ok(changed) => self.success(changed),
             Err(refusal) => answer::message(refusal.status(), refusal.to_string(), &self.grant),
         };
-        self.ticket
-            .send_in(with_cluster(&self.cluster, answer), outbox);
+        self.ticket.send_in(self.cluster.onto(answer), outbox);
     }
 
     fn failed(self: Box<Self>, _: Failure, outbox: &mut Outbox) {
-        let answer = answer::message(500, INTERNAL, &self.grant);
-        self.ticket
-            .send_in(with_cluster(&self.cluster, answer), outbox);
+        let answer = answer::message(500, answer::INTERNAL, &self.grant);
+        self.ticket.send_in(self.cluster.onto(answer), outbox);
     }
 }
 
@@ -256,7 +240,7 @@ impl ChangeAnswer {
                 created,
             } => {
                 let shown = ChangedUser { user: name, roles };
-                line(status(created), &shown, &self.grant)
+                answer::json_line(status(created), &shown, &self.grant)
             }
             Changed::Role {
                 name,
@@ -264,7 +248,7 @@ impl ChangeAnswer {
                 created,
             } => {
                 let (name, role) = (name.clone(), role.clone());
-                line(status(created), &NamedRole { name, role }, &self.grant)
+                answer::json_line(status(created), &NamedRole { name, role }, &self.grant)
             }
         }
     }

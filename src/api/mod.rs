@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`target`] | decodes and cleans the path |
 //! | [`form`], `content_type`, [`params`] | names and values of a request, checked in the contract's order |
-//! | `route`, `access` | which endpoint a path names, what it needs, and who sends the request |
+//! | `route`, `access` | the endpoint of a path and the rights that it needs; the sender of a request and its rights |
 //! | `passwords`, `json_body` | hashes of passwords; JSON as Go reads it |
 //! | `keys` | `/v2/keys`: writes, reads, watches |
 //! | `members`, `stats`, `auth`, `process`, `metrics` | the other endpoints |

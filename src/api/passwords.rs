@@ -56,7 +56,7 @@ struct Comparison {
     then: Vec<Then<bool>>,
 }
 
-/// The thread, and what it has found. The thread starts when it is first needed, and ends when this value is dropped.
+/// The thread, and the passwords that it has found right. The thread starts when it is first needed, and ends when this value is dropped.
 pub struct Passwords {
     started: Once,
     shared: Arc<Shared>,

@@ -90,8 +90,8 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// What a request with this method needs. A method that the endpoint does not have needs nothing, because the answer
-    /// only says so. The rules are etcd's, and a backup is for `root` because it contains all keys and all password
+    /// What a request with this method needs. A method that the endpoint does not have needs nothing, because it is only
+    /// refused. The rules are etcd's, and a backup is for `root` because it contains all keys and all password
     /// hashes.
     pub fn rule(self, method: &str) -> Rule {
         let root_for = |methods: &[&str]| match methods.contains(&method) {

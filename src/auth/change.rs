@@ -50,7 +50,7 @@ pub enum Change {
     CreateRole {
         /// The role's name.
         name: String,
-        /// What it allows.
+        /// Its permissions.
         role: Role,
     },
     /// Changes an existing role.
@@ -84,7 +84,7 @@ pub enum Changed {
     Role {
         /// Its name.
         name: String,
-        /// What it allows.
+        /// Its permissions.
         role: Role,
         /// Whether the answer is that of a creation.
         created: bool,
@@ -206,7 +206,7 @@ pub enum StoreWrite {
 /// The outcome of a change.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What it did, or why it did nothing.
+    /// The change made, or the reason for the refusal.
     pub result: Result<Changed, Refusal>,
     /// What the reference writes for it, in order.
     pub writes: Vec<StoreWrite>,

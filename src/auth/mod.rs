@@ -6,7 +6,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `mod.rs` | the store: what is asked of it |
+//! | `mod.rs` | the store, and queries of it |
 //! | [`change`] | how a change is applied, and the answers of etcd |
 //! | [`role`] | permissions: which keys a pattern allows |
 //! | [`basic`] | the `Authorization` header |
@@ -90,11 +90,6 @@ impl Store {
         self.users.get(name)
     }
 
-    /// Number of users.
-    pub fn users_len(&self) -> usize {
-        self.users.len()
-    }
-
     /// The names of a user's roles. `None` if there is no such user, or if the user was created without a list.
     fn roles_of(&self, name: &str) -> Option<Vec<String>> {
         let roles = self.users.get(name)?.roles.clone();
@@ -111,7 +106,7 @@ impl Store {
     /// The role with this name. The role `root` always exists.
     pub fn role(&self, name: &str) -> Option<Role> {
         match name {
-            ROOT => Some(Role::root()),
+            ROOT => Some(Role::everything()),
             name => self.roles.get(name).cloned(),
         }
     }
@@ -193,7 +188,7 @@ pub struct NamedRole {
     /// Its name.
     #[serde(rename = "role")]
     pub name: String,
-    /// What it allows.
+    /// Its permissions.
     #[serde(flatten)]
     pub role: Role,
 }

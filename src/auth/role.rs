@@ -104,12 +104,7 @@ impl Role {
         }
     }
 
-    /// The role `root`.
-    pub fn root() -> Role {
-        Role::everything()
-    }
-
-    /// All rights on all keys: what the role `guest` is created with.
+    /// All rights on all keys: the role `root`, and the role `guest` when it is created.
     pub fn everything() -> Role {
         let all = || Some(vec!["/*".to_owned()]);
         Role::new(Permissions {

@@ -2,7 +2,6 @@
 //!
 //! The order of checks is the reference's: content type, JSON, URLs, and then the checks of the leader.
 
-use super::with_cluster;
 use crate::api::Api;
 use crate::api::answer::{self, ClusterId};
 use crate::api::cors::Grant;
@@ -116,7 +115,7 @@ impl Refusal {
 
     fn answer(&self, api: &Api, grant: &Grant, reply: Reply<'_>) {
         let answer = answer::message(self.status, &self.message, grant);
-        reply.send(with_cluster(&api.cluster, answer));
+        reply.send(api.cluster.onto(answer));
     }
 }
 
@@ -239,18 +238,14 @@ impl Waiter<Outbox> for ChangeAnswer {
                 unreachable!("a change of members changes nothing else")
             }
         };
-        self.ticket
-            .send_in(with_cluster(&self.cluster, answer), outbox);
+        self.ticket.send_in(self.cluster.onto(answer), outbox);
     }
 
     fn failed(self: Box<Self>, _: Failure, outbox: &mut Outbox) {
-        let answer = answer::message(500, INTERNAL, &self.grant);
-        self.ticket
-            .send_in(with_cluster(&self.cluster, answer), outbox);
+        let answer = answer::message(500, answer::INTERNAL, &self.grant);
+        self.ticket.send_in(self.cluster.onto(answer), outbox);
     }
 }
-
-const INTERNAL: &str = "Internal Server Error";
 
 impl ChangeAnswer {
     fn success(&self) -> crate::http1::Answer {
@@ -273,7 +268,7 @@ impl ChangeAnswer {
                 (410, format!("Member permanently removed: {id}"))
             }
             (MemberError::NotFound, _) => (404, format!("No such member: {id}")),
-            (MemberError::Removed | MemberError::Unhealthy, _) => (500, INTERNAL.into()),
+            (MemberError::Removed | MemberError::Unhealthy, _) => (500, answer::INTERNAL.into()),
         }
     }
 }

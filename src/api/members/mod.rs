@@ -3,7 +3,7 @@
 mod change;
 
 use super::Api;
-use super::answer::{self, ClusterId};
+use super::answer;
 use super::cors::Grant;
 use crate::engine::members::Member;
 use crate::http1::{Answer, Reply, Request};
@@ -19,7 +19,7 @@ pub fn handle(api: &Api, request: &Request<'_>, rest: &[u8], grant: &Grant, repl
         "POST" => change::add(api, request, grant, reply),
         "PUT" | "DELETE" if id.is_empty() => {
             let answer = answer::text(405, "Method Not Allowed\n", grant);
-            reply.send(with_cluster(&api.cluster, answer));
+            reply.send(api.cluster.onto(answer));
         }
         "PUT" => change::update(api, request, id, grant, reply),
         "DELETE" => change::remove(api, id, grant, reply),
@@ -31,19 +31,15 @@ fn get(api: &Api, rest: &[u8], grant: &Grant) -> Answer {
     match rest {
         b"" | b"/" => list(api, grant),
         b"/leader" | b"/leader/" => leader(api, grant),
-        _ => with_cluster(&api.cluster, answer::message(404, "Not found", grant)),
+        _ => api.cluster.onto(answer::message(404, "Not found", grant)),
     }
 }
 
 fn list(api: &Api, grant: &Grant) -> Answer {
     let members = api.replica.status().members();
-    line(
-        api,
-        &List {
-            members: members.iter().collect(),
-        },
-        grant,
-    )
+    let members = members.iter().collect();
+    let answer = answer::json_line(200, &List { members }, grant);
+    api.cluster.onto(answer)
 }
 
 #[derive(serde::Serialize)]
@@ -55,20 +51,11 @@ fn leader(api: &Api, grant: &Grant) -> Answer {
     let status = api.replica.status();
     let members = status.members();
     match status.leader().and_then(|id| members.get(id)) {
-        Some(member) => line(api, member, grant),
-        None => with_cluster(&api.cluster, answer::message(503, "During election", grant)),
+        Some(member) => api.cluster.onto(answer::json_line(200, member, grant)),
+        None => api
+            .cluster
+            .onto(answer::message(503, "During election", grant)),
     }
-}
-
-/// A JSON body with a newline at the end, as in all successful responses of this API.
-fn line(api: &Api, value: &impl serde::Serialize, grant: &Grant) -> Answer {
-    let mut body = crate::tree::json::to_vec(value).expect("members are plain data");
-    body.push(b'\n');
-    with_cluster(&api.cluster, answer::json(200, body, grant))
-}
-
-fn with_cluster(cluster: &ClusterId, answer: Answer) -> Answer {
-    answer.header("X-Etcd-Cluster-Id", cluster.text())
 }
 
 /// `/v2/machines`: all client URLs, sorted.
