@@ -35,7 +35,7 @@ pub(super) const ALL: &[Command] = &[
     },
 ];
 
-/// What each of these commands tells about itself, for the help.
+/// Notes for the help of these commands.
 pub(super) const NOTES: &[(&str, &str)] = &[(
     "auth enable",
     "Requests without a user then have the rights of the role guest, which are at first read and write on all keys.\n\

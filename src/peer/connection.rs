@@ -19,7 +19,7 @@ pub(super) struct Connection {
     layer: Layer,
 }
 
-/// What is between the socket and the frames.
+/// The layer between the socket and the frames.
 enum Layer {
     Plain,
     /// This member is the client of TLS.
@@ -204,7 +204,7 @@ mod dialled {
         fn receive(&mut self, mut socket: &TcpStream) -> io::Result<usize> {
             let count = self.session.read_tls(&mut socket)?;
             if let Err(error) = self.session.process_new_packets() {
-                // The other side is told why, if it still listens.
+                // An alert for the other side, which may have closed the connection already.
                 let _ = self.send(socket);
                 return Err(broken(&error));
             }

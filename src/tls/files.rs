@@ -120,7 +120,7 @@ fn private_key(path: &Path, flag: &str) -> Result<PrivateKeyDer<'static>, Error>
     })
 }
 
-/// What is wrong, without any text of the file: it may contain a key.
+/// Describes the error without any text of the file, which may contain a key.
 fn why(error: &PemError) -> String {
     match error {
         PemError::MissingSectionEnd { .. } => "a section has no END line".to_owned(),

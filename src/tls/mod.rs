@@ -134,7 +134,7 @@ impl Settings {
 /// Why a configuration cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// What is wrong, with the name of the file.
+    /// Describes the error and names the file.
     pub message: String,
     /// What to type.
     pub hint: String,

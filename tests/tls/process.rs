@@ -33,7 +33,7 @@ fn flags(pair: &Pair) -> [String; 2] {
     ]
 }
 
-fn client(ca: &Ca, pair: Option<&Pair>) -> Arc<ClientConfig> {
+pub fn client(ca: &Ca, pair: Option<&Pair>) -> Arc<ClientConfig> {
     let settings = Settings {
         cert_file: pair.map(|pair| pair.cert.clone()),
         key_file: pair.map(|pair| pair.key.clone()),

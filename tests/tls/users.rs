@@ -4,7 +4,7 @@ use crate::certificates::{Ca, Leaf, Pair, leaf};
 use crate::harness::Server;
 use crate::harness::client::request;
 use crate::matrix::{ROOT, SENDERS, change, differences, differences_of, enable, make_users};
-use edgetcd::tls::{Client, Settings};
+use crate::process::client;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{Read, Write};
@@ -26,16 +26,6 @@ fn start(pair: &Pair, more: &[String]) -> Server {
     more.iter().for_each(|flag| server.add_flag(flag));
     server.launch();
     server
-}
-
-fn client(ca: &Ca, pair: Option<&Pair>) -> Arc<ClientConfig> {
-    let settings = Settings {
-        cert_file: pair.map(|pair| pair.cert.clone()),
-        key_file: pair.map(|pair| pair.key.clone()),
-        trusted_ca_file: Some(ca.file.clone()),
-        ..Settings::default()
-    };
-    Client::open(&settings).expect("opened").config()
 }
 
 /// The status of a request over TLS.
