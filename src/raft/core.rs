@@ -1,7 +1,7 @@
 //! The core: a step takes one input and returns what the driver must do.
 
 use super::conduct::Violation;
-use super::election::{Hint, Timer, VoteCount};
+use super::election::{Hint, Timer, VoteAnswer, VoteCount, VoteReason};
 use super::invariants;
 use super::log::Log;
 use super::membership::Members;
@@ -247,6 +247,11 @@ pub struct Todo {
     /// Reads that this node cannot confirm because it does not lead, or no longer leads. The caller may ask another
     /// member.
     pub refused_reads: Vec<u64>,
+    /// What this node decided about requests for its vote, with the reasons. The replies are messages; this is for
+    /// readers of a trace.
+    pub votes: Vec<VoteAnswer>,
+    /// The election timeout has passed, or a hint has shortened it: the ticks since the last message from a leader.
+    pub timed_out: Option<u32>,
 }
 
 /// The role of a node in its term.
@@ -456,7 +461,7 @@ impl<R: Rules> Core<R> {
             } => return self.on_pre_vote_granted(from, asked),
             Body::Vote {
                 handover: false, ..
-            } if self.believes() => return,
+            } if self.believes() => return self.decided(from, false, VoteReason::HasLeader),
             _ => {}
         }
         if term > self.hard_state.term {
@@ -505,7 +510,10 @@ impl<R: Rules> Core<R> {
             Body::Append { .. } | Body::Heartbeat { .. } | Body::Commit { .. } => {
                 self.send(from, Body::Outdated);
             }
-            Body::Vote { .. } => self.send(from, Body::VoteReply { granted: false }),
+            Body::Vote { .. } => {
+                self.decided(from, false, VoteReason::NewerTerm);
+                self.send(from, Body::VoteReply { granted: false });
+            }
             _ => {}
         }
     }
@@ -707,6 +715,11 @@ impl<R: Rules> Core<R> {
         self.log.position_at(index)
     }
 
+    /// The position before the first entry of this node's log: that of the snapshot before it, or 0.
+    pub fn base_position(&self) -> Position {
+        self.log.base()
+    }
+
     /// Size in bytes and number of the entries in memory.
     pub fn in_memory(&self) -> (usize, usize) {
         self.log.in_memory_size()
@@ -723,6 +736,11 @@ impl<R: Rules> Core<R> {
     /// The membership in effect: the newest one in the log, committed or not.
     pub fn membership(&self) -> &Membership {
         self.members.current()
+    }
+
+    /// Index of the entry that made this membership; the newest snapshot's index if the log has no later change.
+    pub fn membership_since(&self) -> LogIndex {
+        self.members.changed_at()
     }
 
     /// The metadata for a snapshot at `index`, which must be between the newest snapshot and the commit index.

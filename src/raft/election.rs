@@ -75,7 +75,45 @@ impl VoteCount {
     }
 }
 
+/// What a node decided about a request for its vote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VoteAnswer {
+    /// The candidate.
+    pub candidate: NodeId,
+    /// Whether it asked for a pre-vote, which changes no state.
+    pub pre_vote: bool,
+    /// Why it gets the vote or not.
+    pub reason: VoteReason,
+}
+
+/// Why a node grants or refuses its vote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VoteReason {
+    /// It grants the vote: no rule forbids it.
+    Granted,
+    /// It is in a newer term than the candidate, or already in the term that a pre-candidate would begin (paper §5.1).
+    NewerTerm,
+    /// It leads, or has received a message from its leader lately (dissertation §4.2.3). A request for a vote gets no
+    /// reply then.
+    HasLeader,
+    /// It has voted for another candidate in this term (paper §5.2).
+    VotedForAnother,
+    /// Its own log ends after the candidate's (paper §5.4.1).
+    LogBehind,
+    /// It knows no members yet, so its log proves nothing.
+    Blank,
+}
+
 impl<R: Rules> Core<R> {
+    /// Notes a decision about a vote, for [`super::Todo::votes`].
+    pub(super) fn decided(&mut self, candidate: NodeId, pre_vote: bool, reason: VoteReason) {
+        self.todo.votes.push(VoteAnswer {
+            candidate,
+            pre_vote,
+            reason,
+        });
+    }
+
     /// The only voter starts an election without waiting for a timeout.
     pub(super) fn lead_alone(&mut self) {
         if self.is_voter() && self.members.current().voters.len() == 1 {
@@ -91,6 +129,7 @@ impl<R: Rules> Core<R> {
             self.leader = None;
         }
         if (self.hint_is_due() || overdue) && self.may_stand() {
+            self.todo.timed_out = Some(self.timer.elapsed);
             self.ask_pre_votes();
         }
     }
@@ -223,13 +262,27 @@ impl<R: Rules> Core<R> {
 
     pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: Position) {
         let asked = term.next();
-        let granted = asked > self.hard_state.term && !self.believes() && self.could_elect(last);
+        let reason = if asked <= self.hard_state.term {
+            VoteReason::NewerTerm
+        } else if self.believes() {
+            VoteReason::HasLeader
+        } else {
+            self.compare_logs(last)
+        };
+        let granted = reason == VoteReason::Granted;
+        self.decided(from, true, reason);
         self.send(from, Body::PreVoteReply { asked, granted });
     }
 
-    /// Whether a log that ends at `last` has all entries that this node could have helped to commit.
-    fn could_elect(&self, last: Position) -> bool {
-        !self.is_blank() && (last >= self.log.last_position() || !R::VOTER_COMPARES_LOGS)
+    /// Grants a vote if a log that ends at `last` has all entries that this node could have helped to commit.
+    fn compare_logs(&self, last: Position) -> VoteReason {
+        if self.is_blank() {
+            VoteReason::Blank
+        } else if last < self.log.last_position() && R::VOTER_COMPARES_LOGS {
+            VoteReason::LogBehind
+        } else {
+            VoteReason::Granted
+        }
     }
 
     pub(super) fn on_pre_vote_granted(&mut self, from: NodeId, asked: Term) {
@@ -244,7 +297,15 @@ impl<R: Rules> Core<R> {
     /// A candidate of this term requests a vote.
     pub(super) fn on_vote(&mut self, from: NodeId, last: Position) {
         let free = self.hard_state.vote.is_none_or(|vote| vote == from) || !R::ONE_VOTE_PER_TERM;
-        let granted = free && self.leader.is_none() && self.could_elect(last);
+        let reason = if self.leader.is_some() {
+            VoteReason::HasLeader
+        } else if !free {
+            VoteReason::VotedForAnother
+        } else {
+            self.compare_logs(last)
+        };
+        let granted = reason == VoteReason::Granted;
+        self.decided(from, false, reason);
         if granted {
             self.hard_state.vote = Some(from);
             self.timer.restart();

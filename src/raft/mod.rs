@@ -109,6 +109,7 @@ mod wire;
 
 pub use self::core::{Core, Input, Refusal, Role, Settings, Start, StoredLog, Todo};
 pub use conduct::Violation;
+pub use election::{VoteAnswer, VoteReason};
 pub use message::{
     Body, Change, ChangeKind, Entry, Envelope, HardState, LogIndex, Membership, Message, NodeId,
     Payload, Position, SnapshotMetadata, Term,
