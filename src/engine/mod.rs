@@ -52,6 +52,7 @@
 //! | `expiry.rs` | how many keys expire at once |
 //! | `trust.rs` | which messages are accepted from which sender |
 //! | `stopping.rs` | leadership transfer at the end, and the last replies |
+//! | `trace.rs`, `tracing.rs` | the records of what the member's consensus does; how a step becomes records |
 
 pub mod entry;
 mod expiry;
@@ -80,6 +81,8 @@ mod stopping;
 mod tests;
 pub mod time;
 mod todo;
+pub mod trace;
+mod tracing;
 mod trust;
 
 use crate::raft::{
@@ -106,6 +109,8 @@ use state::State;
 use std::collections::{BTreeMap, BTreeSet};
 use stopping::Stopping;
 use time::{Estimate, Monotonic, Now};
+use trace::ForwardStep;
+use tracing::Tracer;
 
 /// Maximum number of requests that a caller should pass in one event.
 pub const REQUESTS_MAX: usize = 4096;
@@ -501,6 +506,7 @@ pub struct Engine<T, R: Rules = AllRules> {
     time_logged: Monotonic,
     stopping: Option<Stopping>,
     noted: Noted,
+    tracer: Tracer,
     /// When this member first noticed that it was removed.
     removed: Option<Monotonic>,
     /// Members that report this member's removal, while there is no leader.
@@ -634,6 +640,7 @@ impl<T, R: Rules> Engine<T, R> {
             time_logged: start,
             stopping: None,
             noted: Noted::new(&core),
+            tracer: Tracer::new(&core),
             removed: None,
             removed_by: BTreeSet::new(),
             #[cfg(edgetcd_next_format)]
@@ -656,8 +663,10 @@ impl<T, R: Rules> Engine<T, R> {
         debug_assert!(now.monotonic >= self.now.monotonic, "time went back");
         self.now = now;
         self.expiry.measure(now.monotonic);
+        self.begin_trace();
         match event {
             Event::Start => {
+                self.record_start();
                 self.input(Input::Start);
             }
             Event::Tick => self.tick(),
@@ -768,6 +777,7 @@ impl<T, R: Rules> Engine<T, R> {
         let late = self.pending.expired(now);
         self.fail(late, Failure::TimedOut);
         let late = self.forwards.expired(now);
+        self.record_forward(ForwardStep::Failed, None, late.len());
         self.fail(late, Failure::TimedOut);
         if self.rules.keeps(Rule::ReadsTimeOut) {
             let late = self.reads.expired(now);
@@ -855,6 +865,7 @@ impl<T, R: Rules> Engine<T, R> {
             self.fail_all(Failure::Stopped);
             self.effects.stopped = true;
         }
+        self.record_sent();
     }
 
     /// After a change of leader: processes the requests that waited for a leader, and asks for read indexes again.
@@ -972,6 +983,7 @@ impl<T, R: Rules> Engine<T, R> {
             Some(_) => Vec::new(),
             None => std::mem::take(&mut self.then),
         };
+        self.hold_sent(&then);
         self.batch = rest.unwrap_or_default();
         self.saving = Some(self.now.monotonic);
         let reserve = self.reserve();
@@ -1019,7 +1031,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     fn fail_all(&mut self, failure: Failure) {
         let mut callers = self.pending.drain();
-        callers.extend(self.forwards.drain());
+        callers.extend(self.drain_forwards());
         self.fail(callers, failure);
         for (_, request) in self.leaderless.take() {
             self.refuse(request, failure);
@@ -1029,6 +1041,13 @@ impl<T, R: Rules> Engine<T, R> {
         let probes = self.probes.drain();
         self.fail(probes, failure);
         assert_eq!(self.pending(), 0, "requests wait after all have failed");
+    }
+
+    /// Ends all forwarded commands. Returns their callers.
+    fn drain_forwards(&mut self) -> Vec<T> {
+        let callers = self.forwards.drain();
+        self.record_forward(ForwardStep::Failed, None, callers.len());
+        callers
     }
 
     fn fail(&mut self, callers: Vec<T>, failure: Failure) {

@@ -6,6 +6,7 @@ use super::request::Request;
 use super::requests::Unchanged;
 use super::rules::{Rule, Rules};
 use super::time::Estimate;
+use super::trace::{ForwardStep, Trace};
 use super::{Engine, Note, PeerEvent, entry};
 use crate::raft::{Envelope, Input, Message, NodeId, Term};
 use crate::tree::ClusterTime;
@@ -25,6 +26,7 @@ impl<T, R: Rules> Engine<T, R> {
                 }
             }
             PeerEvent::Unreachable(node) => {
+                self.record_link(node, false);
                 self.followers.failed(node);
                 self.pauses.restarted(node, self.now.monotonic);
                 self.input(Input::Unreachable { node });
@@ -33,6 +35,7 @@ impl<T, R: Rules> Engine<T, R> {
                 }
             }
             PeerEvent::Gone(leader) => {
+                self.record_link(leader, false);
                 self.input(Input::LeaderGone { leader });
             }
             PeerEvent::Snapshot(incoming) => self.snapshot_received(incoming),
@@ -42,6 +45,7 @@ impl<T, R: Rules> Engine<T, R> {
             PeerEvent::SnapshotUnreadable => self.has_snapshot = false,
             PeerEvent::Removed { by } => self.is_told_removed(by),
             PeerEvent::Understands { member, format } => {
+                self.record_link(member, true);
                 self.formats.insert(member, format);
             }
         }
@@ -51,6 +55,7 @@ impl<T, R: Rules> Engine<T, R> {
         if !self.may_send(from, &peer_message) {
             return;
         }
+        self.record_received(from, &peer_message);
         match peer_message {
             PeerMessage::Raft { message, time } => self.take_raft_message(from, message, time),
             PeerMessage::Forward {
@@ -169,9 +174,13 @@ impl<T, R: Rules> Engine<T, R> {
 
     fn take_reply(&mut self, number: u64, reply: LeaderReply) {
         match reply {
-            LeaderReply::Index(index) => self.index_is_known(number, index),
+            LeaderReply::Index(index) => {
+                self.record(Trace::Read { index: Some(index) });
+                self.index_is_known(number, index);
+            }
             LeaderReply::Refused(error) => {
                 let callers = self.forwards.refused(number);
+                self.record_forward(ForwardStep::Failed, None, callers.len());
                 self.tell_refused(error, callers);
             }
             LeaderReply::NotTaken => self.not_taken(number),
@@ -180,7 +189,9 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// The commands in this message wait again until there is a leader that accepts them.
     pub(super) fn not_taken(&mut self, number: u64) {
-        for (kind, proposal) in self.forwards.not_taken(number) {
+        let again = self.forwards.not_taken(number);
+        self.record_forward(ForwardStep::Again, None, again.len());
+        for (kind, proposal) in again {
             self.try_again(match kind {
                 Kind::Command => Request::Propose(proposal),
                 Kind::Change => Request::Change(proposal),

@@ -5,8 +5,9 @@ use super::lag::MakeWay;
 use super::request::{Failure, Outcome, Task};
 use super::rules::{Rule, Rules};
 use super::time::Monotonic;
+use super::trace::{SnapshotStep, Trace};
 use super::{DiskJob, DiskReport, Engine, Incoming, NoRoom, Note, Publication, Stored};
-use crate::raft::{Input, NodeId, PeerFlow, PeerProgress, Position, SnapshotMetadata};
+use crate::raft::{Input, LogIndex, NodeId, PeerFlow, PeerProgress, Position, SnapshotMetadata};
 use core::time::Duration;
 
 /// Maximum bytes of the log before a new snapshot that is kept for a follower ([`super::Settings::keep_tail`]), in addition
@@ -37,6 +38,7 @@ impl<T, R: Rules> Engine<T, R> {
             } => {
                 let at = metadata.position;
                 self.note(Note::SnapshotMade { at, bytes, took });
+                self.record_snapshot(SnapshotStep::Made, at.index, None);
                 self.snapshot_saved(metadata, bytes);
             }
             DiskReport::NoSnapshot => self.no_snapshot(),
@@ -64,6 +66,7 @@ impl<T, R: Rules> Engine<T, R> {
                 self.input(Input::HardStateStored { hard_state });
             }
         }
+        self.record_released();
     }
 
     /// The disk has no space for a batch, apart from the space reserved for the next snapshot. Reported with each
@@ -106,7 +109,7 @@ impl<T, R: Rules> Engine<T, R> {
         self.note(Note::DiskFull);
         // Forwarded commands fail too: their outcome is known when they are applied here, and that needs this disk.
         let mut callers = self.pending.drain();
-        callers.extend(self.forwards.drain());
+        callers.extend(self.drain_forwards());
         callers.extend(self.probes.drain());
         self.fail(callers, Failure::DiskFull);
         assert!(
@@ -344,9 +347,11 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// A follower has installed a snapshot, or has not. In the second case the core is informed after a pause.
     pub(super) fn snapshot_sent(&mut self, to: NodeId, installed: Option<Position>) {
-        if installed.is_none() {
+        let Some(at) = installed else {
+            self.record_snapshot(SnapshotStep::Failed, LogIndex(0), Some(to));
             return self.pauses.failed(to, self.now.monotonic);
-        }
+        };
+        self.record_snapshot(SnapshotStep::Sent, at.index, Some(to));
         self.pauses.succeeded(to);
         self.input(Input::SnapshotSent { to, installed });
     }
@@ -383,6 +388,7 @@ impl<T, R: Rules> Engine<T, R> {
             metadata,
         });
         self.rules.stepped(&self.core, &todo);
+        self.record_step(None, &todo);
         if todo.install.is_none() {
             self.installing = None;
         }
@@ -394,11 +400,16 @@ impl<T, R: Rules> Engine<T, R> {
         let Some(incoming) = &self.installing else {
             unreachable!("the core installs a snapshot when one was received")
         };
-        let incoming_at = incoming.metadata.position;
+        let (incoming_at, sender) = (incoming.metadata.position, incoming.from);
         self.note(Note::Installs {
             at: metadata.position,
             bytes: incoming.bytes,
         });
+        self.record_snapshot(
+            SnapshotStep::Installing,
+            metadata.position.index,
+            Some(sender),
+        );
         while !self.batch.entries.is_empty() || self.batch.hard_state.is_some() {
             self.save_now();
         }
@@ -434,6 +445,9 @@ impl<T, R: Rules> Engine<T, R> {
             from,
             bytes,
         });
+        let last = position.index;
+        self.record_snapshot(SnapshotStep::Installed, last, Some(from));
+        self.record(Trace::Stored { last });
         self.schedule.replaced(bytes);
         self.has_snapshot = true;
         // Each step publishes the entries that it has applied before it ends.
@@ -449,6 +463,7 @@ impl<T, R: Rules> Engine<T, R> {
         assert_eq!(state.applied, position.index, "the state is of {position}");
         self.applied_term = position.term;
         self.state = state;
+        self.record_applied();
         self.estimate = self.estimate.at_least(self.state.time, self.now.monotonic);
         self.check_estimate();
         // A member's snapshot is not checked against what this member has shown.
@@ -464,7 +479,7 @@ impl<T, R: Rules> Engine<T, R> {
         // Callers whose entries are part of the snapshot will not see them applied.
         if self.rules.keeps(Rule::InstallEndsWaiting) {
             let mut callers = self.pending.drain();
-            callers.extend(self.forwards.drain());
+            callers.extend(self.drain_forwards());
             self.fail(callers, Failure::LeaderLost);
         }
         self.input(Input::Stored { position });

@@ -7,6 +7,7 @@ use super::peer_message::PeerMessage;
 use super::request::{Effect, Failure, Outcome, Proposal, Query, Request, Task};
 use super::rules::{Rule, Rules};
 use super::time::Monotonic;
+use super::trace::{ForwardStep, Trace};
 use super::{Engine, PENDING_MAX, entry};
 use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal, Term};
 use crate::tree::{ClusterTime, Stamp};
@@ -129,6 +130,7 @@ impl<T, R: Rules> Engine<T, R> {
     fn forward(&mut self, leader: NodeId, kind: Kind, writes: Vec<Proposal<T>>) {
         let deadline = self.now.monotonic + self.settings.request_timeout;
         let term = self.core.term();
+        self.record_forward(ForwardStep::Sent, Some(leader), writes.len());
         let messages = self.forwards.send(kind, writes, term, deadline);
         let addressed = messages
             .into_iter()
@@ -408,6 +410,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// Sends a question to the leader, which may be this member. Without a leader it waits.
     fn ask_leader(&mut self, number: u64) {
+        self.record(Trace::Read { index: None });
         match self.led_elsewhere() {
             Some(leader) => self
                 .effects

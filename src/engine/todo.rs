@@ -4,6 +4,8 @@ use super::peer_message::LeaderReply;
 use super::request::{Effect, Query, Request};
 use super::rules::{Rule, Rules};
 use super::state::Outcome;
+use super::trace::{ForwardStep, Trace};
+use super::tracing::stored_by;
 use super::{Applying, DiskJob, Engine, entry};
 use crate::raft::{Entry, Input, LogIndex, Payload, Position, Refusal, Term, Todo};
 use crate::tree::Event;
@@ -21,8 +23,10 @@ impl<T, R: Rules> Engine<T, R> {
             Input::Message { from, .. } => Some(*from),
             _ => None,
         };
+        let stored = stored_by(&input);
         let todo = self.core.step(input);
         self.rules.stepped(&self.core, &todo);
+        self.record_step(stored, &todo);
         self.note_changes(from);
         let answer = (todo.accepted, todo.refused);
         self.perform(todo);
@@ -75,6 +79,7 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     fn read_confirmed(&mut self, id: u64, index: LogIndex) {
+        self.record(Trace::Read { index: Some(index) });
         match self.asked.take(id) {
             Some((from, number)) => self.reply_to_member(from, number, LeaderReply::Index(index)),
             None => self.index_is_known(id, index),
@@ -137,6 +142,7 @@ impl<T, R: Rules> Engine<T, R> {
             self.take_outcome(entry.position.index, caller, outcome);
             self.unpublished = true;
         }
+        self.record_applied();
         // The leader that stamped these entries was ahead of this member's estimate.
         self.estimate = self.estimate.at_least(self.state.time, self.now.monotonic);
         self.check_estimate();
@@ -172,6 +178,9 @@ impl<T, R: Rules> Engine<T, R> {
             Payload::Noop => return request,
         };
         let forwarded = entry::tag(command).and_then(|tag| self.forwards.applied(tag));
+        if forwarded.is_some() {
+            self.forward_answered();
+        }
         forwarded.or(request)
     }
 
@@ -181,6 +190,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
         if self.rules.keeps(Rule::ForwardsEndWithTheirTerm) {
             let lost = self.forwards.outdated(term);
+            self.record_forward(ForwardStep::Failed, None, lost.len());
             self.lost.extend(lost);
         }
     }

@@ -29,5 +29,8 @@ pub mod lost_majority {}
 #[doc = include_str!("restore.md")]
 pub mod restore {}
 
+#[doc = include_str!("trace.md")]
+pub mod trace {}
+
 #[doc = include_str!("trust.md")]
 pub mod trust {}

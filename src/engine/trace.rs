@@ -1,0 +1,641 @@
+//! Trace records: what a member's consensus does, one small value for each event.
+//!
+//! The engine makes the records of each step ([`Engine::trace`](super::Engine::trace)), from the inputs and outputs of
+//! the core. They decide nothing. The server keeps the last ones in memory, and the simulator keeps those of a run; both
+//! print them with [`Record::write_json`]. The guide documents the lines ([`crate::guide::trace`]).
+//!
+//! A record names members, indexes and terms. It never contains a key, a value or a secret.
+
+use super::peer_message::{LeaderReply, PeerMessage};
+use crate::raft::{Body, Entry, LogIndex, Message, NodeId, Role, Term, VoteReason};
+use core::fmt::Write as _;
+
+/// The version of the lines' format. A reader ignores kinds and fields that it does not know; other changes get another
+/// version.
+pub const FORMAT: u32 = 1;
+
+/// One event of one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// Counts up by one from 1, from the start of the process.
+    pub seq: u64,
+    /// The member's term after the event.
+    pub term: Term,
+    /// The event.
+    pub event: Trace,
+}
+
+const _: () = assert!(size_of::<Record>() <= 56);
+
+/// The kinds of events, with their data. No index is 0 unless its description says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trace {
+    /// The process begins with this log.
+    Start {
+        /// The first entry that the log still has.
+        first: LogIndex,
+        /// The last entry; less than `first` if the log has none.
+        last: LogIndex,
+        /// The state machine begins with the snapshot at this index; 0 if there is none.
+        applied: LogIndex,
+    },
+    /// The role or the known leader is another one.
+    Role {
+        /// The role.
+        role: TraceRole,
+        /// The leader of this term as far as this member knows.
+        leader: Option<NodeId>,
+    },
+    /// The term went up.
+    Term {
+        /// The previous term.
+        was: Term,
+    },
+    /// The member heard from no leader for so long that it stands for election.
+    Timeout {
+        /// Milliseconds since the last message from a leader, or since the last election. Shorter than the election
+        /// timeout if the leader's process is known to be dead.
+        after_ms: u64,
+    },
+    /// The member asks the other voters for their votes.
+    VoteAsked {
+        /// Whether it only asks if it could win.
+        pre: bool,
+        /// Index of the last entry of its log; may be 0.
+        last: LogIndex,
+        /// Term of that entry; may be 0.
+        last_term: Term,
+    },
+    /// The member decides about its vote.
+    VoteAnswer {
+        /// The candidate.
+        candidate: NodeId,
+        /// Whether it is a pre-vote.
+        pre: bool,
+        /// The decision and its reason.
+        reason: VoteReason,
+    },
+    /// A candidate gets an answer. Its own vote counts when it is on its disk.
+    VoteGot {
+        /// The voter.
+        by: NodeId,
+        /// Whether it is a pre-vote.
+        pre: bool,
+        /// Whether the voter grants it.
+        granted: bool,
+    },
+    /// The member's term and vote are on its disk.
+    VoteStored {
+        /// The term of the vote.
+        term: Term,
+        /// The candidate; `None` if the member has not voted in that term.
+        candidate: Option<NodeId>,
+    },
+    /// Entries were appended to the member's log, in memory.
+    Appended {
+        /// The first.
+        first: LogIndex,
+        /// The last.
+        last: LogIndex,
+        /// The term of all of them.
+        of: Term,
+    },
+    /// The log was cut: its entries from this one on contradict the leader's.
+    Truncated {
+        /// The first removed entry.
+        from: LogIndex,
+    },
+    /// The log is on the member's own disk up to here.
+    Stored {
+        /// The last entry.
+        last: LogIndex,
+    },
+    /// A message was handed to the transport. It may be lost.
+    Sent {
+        /// The receiver.
+        to: NodeId,
+        /// The content.
+        message: MessageSummary,
+    },
+    /// A message arrived.
+    Received {
+        /// The sender.
+        from: NodeId,
+        /// The content.
+        message: MessageSummary,
+    },
+    /// A follower reports to its leader what it has on disk.
+    Acknowledged {
+        /// The follower.
+        by: NodeId,
+        /// Its log agrees with the leader's up to here; may be 0.
+        last: LogIndex,
+    },
+    /// A follower reports to its leader that its log does not have the entry before the sent ones.
+    Refused {
+        /// The follower.
+        by: NodeId,
+        /// The last index at which the logs can still agree; may be 0.
+        last: LogIndex,
+    },
+    /// Everything up to here is committed.
+    Committed {
+        /// The last entry.
+        index: LogIndex,
+    },
+    /// The state machine has applied everything up to here.
+    Applied {
+        /// The last entry.
+        index: LogIndex,
+    },
+    /// Something happened to a snapshot.
+    Snapshot {
+        /// What happened.
+        what: SnapshotStep,
+        /// Its index; 0 if this member does not know it.
+        index: LogIndex,
+        /// The member that gets or sent it; `None` for a member's own.
+        peer: Option<NodeId>,
+    },
+    /// The members that majorities are counted among are other ones.
+    Members {
+        /// Number of voters.
+        voters: u32,
+        /// Number of learners.
+        learners: u32,
+        /// The entry that took effect; 0 for the first members of a cluster.
+        index: LogIndex,
+    },
+    /// A connection to another member came into being or broke.
+    Link {
+        /// The other member.
+        peer: NodeId,
+        /// Whether it can be reached.
+        up: bool,
+    },
+    /// Something happened to commands that clients gave this member while another one leads.
+    Forward {
+        /// What happened.
+        what: ForwardStep,
+        /// The leader that gets them; `None` if they are not sent now.
+        to: Option<NodeId>,
+        /// Number of commands.
+        count: u32,
+    },
+    /// A question or an answer about the index from which reads are linearizable.
+    Read {
+        /// The answer's index; `None` for a question.
+        index: Option<LogIndex>,
+    },
+}
+
+/// The roles that a trace distinguishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceRole {
+    /// A voter that copies the log of a leader, or waits for one.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Requests votes in a term that it began.
+    Candidate,
+    /// Leads in its term.
+    Leader,
+    /// Copies the log and has no vote.
+    Learner,
+}
+
+impl TraceRole {
+    /// The role of a member of this raft role.
+    pub fn of(role: Role, is_learner: bool) -> TraceRole {
+        match role {
+            Role::Follower if is_learner => TraceRole::Learner,
+            Role::Follower => TraceRole::Follower,
+            Role::PreCandidate => TraceRole::PreCandidate,
+            Role::Candidate => TraceRole::Candidate,
+            Role::Leader => TraceRole::Leader,
+        }
+    }
+
+    /// As in the lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            TraceRole::Follower => "follower",
+            TraceRole::PreCandidate => "pre-candidate",
+            TraceRole::Candidate => "candidate",
+            TraceRole::Leader => "leader",
+            TraceRole::Learner => "learner",
+        }
+    }
+}
+
+/// What happened to a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotStep {
+    /// This member's own one is on its disk.
+    Made,
+    /// The leader begins to send its newest one.
+    Sending,
+    /// The follower has installed it.
+    Sent,
+    /// The follower did not get or not use it.
+    Failed,
+    /// A received one begins to replace the log.
+    Installing,
+    /// It has replaced the log.
+    Installed,
+}
+
+impl SnapshotStep {
+    /// As in the lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            SnapshotStep::Made => "made",
+            SnapshotStep::Sending => "sending",
+            SnapshotStep::Sent => "sent",
+            SnapshotStep::Failed => "failed",
+            SnapshotStep::Installing => "installing",
+            SnapshotStep::Installed => "installed",
+        }
+    }
+}
+
+/// What happened to forwarded commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardStep {
+    /// They were sent to the leader.
+    Sent,
+    /// The leader certainly did not append them: they wait for a leader again.
+    Again,
+    /// Their entries were applied here.
+    Answered,
+    /// They fail, because their outcome is not known in time.
+    Failed,
+}
+
+impl ForwardStep {
+    /// As in the lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            ForwardStep::Sent => "sent",
+            ForwardStep::Again => "again",
+            ForwardStep::Answered => "answered",
+            ForwardStep::Failed => "failed",
+        }
+    }
+}
+
+/// The kinds of messages that a trace distinguishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageKind {
+    /// [`Body::PreVote`].
+    PreVote,
+    /// [`Body::PreVoteReply`].
+    PreVoteAnswer,
+    /// [`Body::Vote`].
+    Vote,
+    /// [`Body::VoteReply`].
+    VoteAnswer,
+    /// [`Body::Append`].
+    Append,
+    /// [`Body::Accepted`].
+    AppendAnswer,
+    /// [`Body::Refused`].
+    AppendRefusal,
+    /// [`Body::Heartbeat`].
+    Heartbeat,
+    /// [`Body::HeartbeatReply`].
+    HeartbeatAnswer,
+    /// [`Body::Commit`].
+    Commit,
+    /// [`Body::CampaignNow`].
+    Transfer,
+    /// [`Body::Blank`].
+    Blank,
+    /// [`Body::Outdated`].
+    NewerTerm,
+    /// [`PeerMessage::Forward`].
+    Forward,
+    /// [`PeerMessage::Change`].
+    ForwardChange,
+    /// [`PeerMessage::AskIndex`].
+    ReadIndex,
+    /// [`LeaderReply::Index`].
+    ReadIndexAnswer,
+    /// [`LeaderReply::NotTaken`] and [`LeaderReply::Refused`].
+    ForwardRefusal,
+}
+
+impl MessageKind {
+    /// As in the lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            MessageKind::PreVote => "pre-vote",
+            MessageKind::PreVoteAnswer => "pre-vote-answer",
+            MessageKind::Vote => "vote",
+            MessageKind::VoteAnswer => "vote-answer",
+            MessageKind::Append => "append",
+            MessageKind::AppendAnswer => "append-answer",
+            MessageKind::AppendRefusal => "append-refusal",
+            MessageKind::Heartbeat => "heartbeat",
+            MessageKind::HeartbeatAnswer => "heartbeat-answer",
+            MessageKind::Commit => "commit",
+            MessageKind::Transfer => "transfer",
+            MessageKind::Blank => "blank",
+            MessageKind::NewerTerm => "newer-term",
+            MessageKind::Forward => "forward",
+            MessageKind::ForwardChange => "forward-change",
+            MessageKind::ReadIndex => "read-index",
+            MessageKind::ReadIndexAnswer => "read-index-answer",
+            MessageKind::ForwardRefusal => "forward-refusal",
+        }
+    }
+}
+
+/// The content of a peer message, as far as a trace shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageSummary {
+    /// The kind.
+    pub what: MessageKind,
+    /// The first entry in it; 0 if it has none.
+    pub first: LogIndex,
+    /// The last entry in it, or the index that it is about; 0 if it has none.
+    pub last: LogIndex,
+}
+
+impl MessageSummary {
+    /// Summarises a message.
+    pub fn of(message: &PeerMessage) -> MessageSummary {
+        use MessageKind as Kind;
+        let plain = |what| summary(what, LogIndex(0));
+        match message {
+            PeerMessage::Raft { message, .. } => MessageSummary::of_raft(message),
+            PeerMessage::Forward { .. } => plain(Kind::Forward),
+            PeerMessage::Change { .. } => plain(Kind::ForwardChange),
+            PeerMessage::AskIndex { .. } => plain(Kind::ReadIndex),
+            PeerMessage::Reply { reply, .. } => match reply {
+                LeaderReply::Index(index) => summary(Kind::ReadIndexAnswer, *index),
+                LeaderReply::NotTaken | LeaderReply::Refused(_) => plain(Kind::ForwardRefusal),
+            },
+        }
+    }
+
+    fn of_raft(message: &Message) -> MessageSummary {
+        use MessageKind as Kind;
+        let plain = |what| summary(what, LogIndex(0));
+        match &message.body {
+            Body::PreVote { last } => summary(Kind::PreVote, last.index),
+            Body::PreVoteReply { .. } => plain(Kind::PreVoteAnswer),
+            Body::Vote { last, .. } => summary(Kind::Vote, last.index),
+            Body::VoteReply { .. } => plain(Kind::VoteAnswer),
+            Body::Append { entries, .. } => append(entries),
+            Body::Accepted { matched } => summary(Kind::AppendAnswer, *matched),
+            Body::Refused { hint, .. } => summary(Kind::AppendRefusal, hint.index),
+            Body::Heartbeat { commit, .. } => summary(Kind::Heartbeat, commit.index),
+            Body::HeartbeatReply { .. } => plain(Kind::HeartbeatAnswer),
+            Body::Commit { commit } => summary(Kind::Commit, commit.index),
+            Body::CampaignNow => plain(Kind::Transfer),
+            Body::Blank => plain(Kind::Blank),
+            Body::Outdated => plain(Kind::NewerTerm),
+        }
+    }
+}
+
+fn summary(what: MessageKind, last: LogIndex) -> MessageSummary {
+    let first = LogIndex(0);
+    MessageSummary { what, first, last }
+}
+
+fn append(entries: &[Entry]) -> MessageSummary {
+    let index = |entry: Option<&Entry>| entry.map_or(LogIndex(0), |entry| entry.position.index);
+    MessageSummary {
+        what: MessageKind::Append,
+        first: index(entries.first()),
+        last: index(entries.last()),
+    }
+}
+
+impl Trace {
+    /// The kind, as in the lines.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Trace::Start { .. } => "start",
+            Trace::Role { .. } => "role",
+            Trace::Term { .. } => "term",
+            Trace::Timeout { .. } => "timeout",
+            Trace::VoteAsked { .. } => "vote_asked",
+            Trace::VoteAnswer { .. } => "vote_answer",
+            Trace::VoteGot { .. } => "vote_got",
+            Trace::VoteStored { .. } => "vote_stored",
+            Trace::Appended { .. } => "appended",
+            Trace::Truncated { .. } => "truncated",
+            Trace::Stored { .. } => "stored",
+            Trace::Sent { .. } => "sent",
+            Trace::Received { .. } => "received",
+            Trace::Acknowledged { .. } => "acknowledged",
+            Trace::Refused { .. } => "refused",
+            Trace::Committed { .. } => "committed",
+            Trace::Applied { .. } => "applied",
+            Trace::Snapshot { .. } => "snapshot",
+            Trace::Members { .. } => "members",
+            Trace::Link { .. } => "link",
+            Trace::Forward { .. } => "forward",
+            Trace::Read { .. } => "read",
+        }
+    }
+}
+
+/// The reason of a decision about a vote, as in the lines.
+pub fn reason_name(reason: VoteReason) -> &'static str {
+    match reason {
+        VoteReason::Granted => "granted",
+        VoteReason::NewerTerm => "newer term",
+        VoteReason::HasLeader => "has leader",
+        VoteReason::VotedForAnother => "voted for another",
+        VoteReason::LogBehind => "log behind",
+        VoteReason::Blank => "knows no members",
+    }
+}
+
+impl Record {
+    /// Appends the record as one JSON object, without an end of line. `at` is in microseconds: of Unix time on a server,
+    /// of simulated time in the simulator.
+    pub fn write_json(&self, at: u64, member: NodeId, out: &mut String) {
+        let mut json = Json(out);
+        json.0.push('{');
+        let _ = write!(
+            json.0,
+            "\"seq\":{},\"at\":{at},\"member\":\"{:x}\",\"term\":{},\"kind\":\"{}\"",
+            self.seq,
+            member.0,
+            self.term.0,
+            self.event.kind()
+        );
+        json.fields(&self.event);
+        json.0.push('}');
+    }
+
+    /// Like [`Record::write_json`], as a text of its own.
+    pub fn json(&self, at: u64, member: NodeId) -> String {
+        let mut out = String::new();
+        self.write_json(at, member, &mut out);
+        out
+    }
+}
+
+/// Writes the fields of an object. Writing to a `String` does not fail.
+struct Json<'a>(&'a mut String);
+
+impl Json<'_> {
+    fn number(&mut self, name: &str, value: u64) {
+        let _ = write!(self.0, ",\"{name}\":{value}");
+    }
+
+    /// A number that is left out if it is 0.
+    fn known(&mut self, name: &str, index: LogIndex) {
+        if index.0 > 0 {
+            self.number(name, index.0);
+        }
+    }
+
+    /// `text` is one of the names above, which need no escapes.
+    fn text(&mut self, name: &str, text: &str) {
+        let _ = write!(self.0, ",\"{name}\":\"{text}\"");
+    }
+
+    fn flag(&mut self, name: &str, flag: bool) {
+        let _ = write!(self.0, ",\"{name}\":{flag}");
+    }
+
+    fn id(&mut self, name: &str, id: NodeId) {
+        let _ = write!(self.0, ",\"{name}\":\"{:x}\"", id.0);
+    }
+
+    fn id_or_null(&mut self, name: &str, id: Option<NodeId>) {
+        match id {
+            Some(id) => self.id(name, id),
+            None => {
+                let _ = write!(self.0, ",\"{name}\":null");
+            }
+        }
+    }
+
+    fn message(&mut self, message: &MessageSummary) {
+        self.text("what", message.what.name());
+        self.known("first", message.first);
+        self.known("last", message.last);
+    }
+
+    fn fields(&mut self, event: &Trace) {
+        match *event {
+            Trace::Start {
+                first,
+                last,
+                applied,
+            } => {
+                self.number("first", first.0);
+                self.number("last", last.0);
+                self.number("applied", applied.0);
+            }
+            Trace::Role { role, leader } => {
+                self.text("role", role.name());
+                self.id_or_null("leader", leader);
+            }
+            Trace::Term { was } => self.number("was", was.0),
+            Trace::Timeout { after_ms } => self.number("after_ms", after_ms),
+            Trace::Members {
+                voters,
+                learners,
+                index,
+            } => {
+                self.number("voters", voters.into());
+                self.number("learners", learners.into());
+                self.number("index", index.0);
+            }
+            Trace::Link { peer, up } => {
+                self.id("peer", peer);
+                self.flag("up", up);
+            }
+            Trace::Sent { to, ref message } => {
+                self.id("to", to);
+                self.message(message);
+            }
+            Trace::Received { from, ref message } => {
+                self.id("from", from);
+                self.message(message);
+            }
+            _ => self.more_fields(event),
+        }
+    }
+
+    fn more_fields(&mut self, event: &Trace) {
+        match *event {
+            Trace::Appended { first, last, of } => {
+                self.number("first", first.0);
+                self.number("last", last.0);
+                self.number("of", of.0);
+            }
+            Trace::Truncated { from } => self.number("from", from.0),
+            Trace::Stored { last } => self.number("last", last.0),
+            Trace::Acknowledged { by, last } | Trace::Refused { by, last } => {
+                self.id("by", by);
+                self.number("last", last.0);
+            }
+            Trace::Committed { index } | Trace::Applied { index } => self.number("index", index.0),
+            Trace::Snapshot { what, index, peer } => {
+                self.text("what", what.name());
+                self.known("index", index);
+                if let Some(peer) = peer {
+                    self.id("peer", peer);
+                }
+            }
+            Trace::Forward { what, to, count } => {
+                self.text("what", what.name());
+                if let Some(to) = to {
+                    self.id("to", to);
+                }
+                self.number("count", count.into());
+            }
+            Trace::Read { index } => {
+                self.text("what", index.map_or("asked", |_| "confirmed"));
+                if let Some(index) = index {
+                    self.number("index", index.0);
+                }
+            }
+            _ => self.vote_fields(event),
+        }
+    }
+
+    fn vote_fields(&mut self, event: &Trace) {
+        match *event {
+            Trace::VoteAsked {
+                pre,
+                last,
+                last_term,
+            } => {
+                self.flag("pre", pre);
+                self.number("last_index", last.0);
+                self.number("last_term", last_term.0);
+            }
+            Trace::VoteAnswer {
+                candidate,
+                pre,
+                reason,
+            } => {
+                self.id("for", candidate);
+                self.flag("pre", pre);
+                self.flag("granted", reason == VoteReason::Granted);
+                self.text("why", reason_name(reason));
+            }
+            Trace::VoteGot { by, pre, granted } => {
+                self.id("by", by);
+                self.flag("pre", pre);
+                self.flag("granted", granted);
+            }
+            Trace::VoteStored { term, candidate } => {
+                self.number("in", term.0);
+                self.id_or_null("for", candidate);
+            }
+            _ => unreachable!("{event:?} has its fields above"),
+        }
+    }
+}
