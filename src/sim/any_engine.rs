@@ -4,9 +4,10 @@ use super::checks::Checks;
 use crate::engine::rules::{Rule, Rules};
 use crate::engine::state::{Outcome, State};
 use crate::engine::time::{Estimate, Monotonic, Now};
+use crate::engine::trace::Record;
 use crate::engine::{Effects, Engine, Event, Settings};
 use crate::raft::{
-    self, AllRules, Core, Entry, HardState, LogIndex, Membership, NodeId, Position,
+    self, AllRules, Core, Entry, HardState, LogIndex, Membership, NodeId, Position, Role,
     SnapshotMetadata, Start, Term, Todo,
 };
 use std::cell::RefCell;
@@ -16,6 +17,8 @@ use std::rc::Rc;
 /// The methods of [`Engine`] and [`Core`] that the simulator uses.
 pub(super) trait AnyEngine {
     fn step(&mut self, now: Now, event: Event<u64>) -> Effects<u64>;
+    fn trace(&self) -> &[Record];
+    fn keep_trace(&mut self, is_on: bool);
     fn deadline(&self) -> Monotonic;
     fn takes_requests(&self, now: Monotonic) -> bool;
     fn state(&self) -> &State;
@@ -23,6 +26,8 @@ pub(super) trait AnyEngine {
     fn hard_state(&self) -> HardState;
     fn leader(&self) -> Option<NodeId>;
     fn is_leader(&self) -> bool;
+    fn role(&self) -> Role;
+    fn stored(&self) -> LogIndex;
     fn commit(&self) -> LogIndex;
     fn last_position(&self) -> Position;
     fn position_at(&self, index: LogIndex) -> Option<Position>;
@@ -37,6 +42,14 @@ pub(super) trait AnyEngine {
 impl<R: Rules> AnyEngine for Engine<u64, R> {
     fn step(&mut self, now: Now, event: Event<u64>) -> Effects<u64> {
         Engine::step(self, now, event)
+    }
+
+    fn trace(&self) -> &[Record] {
+        Engine::trace(self)
+    }
+
+    fn keep_trace(&mut self, is_on: bool) {
+        Engine::keep_trace(self, is_on);
     }
 
     fn deadline(&self) -> Monotonic {
@@ -65,6 +78,14 @@ impl<R: Rules> AnyEngine for Engine<u64, R> {
 
     fn is_leader(&self) -> bool {
         self.core().is_leader()
+    }
+
+    fn role(&self) -> Role {
+        self.core().role()
+    }
+
+    fn stored(&self) -> LogIndex {
+        self.core().stored()
     }
 
     fn commit(&self) -> LogIndex {

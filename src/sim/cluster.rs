@@ -11,6 +11,7 @@ use super::clock::Machine;
 use super::desk::Change;
 use super::fault_profile::{FaultProfile, Handovers, Kind, Scenario, TICK};
 use super::node::{Node, member};
+use super::records::RunRecord;
 use super::trace::{Happening, Line};
 use crate::engine::PeerEvent;
 use crate::engine::members::Members;
@@ -173,6 +174,8 @@ pub struct Cluster {
     /// Number of processed events.
     pub(super) events: u64,
     trace: Vec<Line>,
+    /// The engines' records, if the run keeps them.
+    pub(super) records: Option<Vec<RunRecord>>,
 }
 
 impl Cluster {
@@ -220,6 +223,7 @@ impl Cluster {
             handovers: super::handover::Progress::default(),
             events: 0,
             trace: Vec::new(),
+            records: None,
         };
         cluster.note(|cluster| Happening::FaultProfile(Box::new(cluster.profile.clone())));
         let all = (1..=settings.nodes).map(NodeId);

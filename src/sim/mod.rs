@@ -50,6 +50,7 @@
 //! | forwards | a member forwards clients' commands only | `checks` |
 //! | strangers | their messages change no term, vote, leader, log or commit | `stranger` |
 //! | removals | a member ends only if its removal is committed | `perform` |
+//! | traces | the records of a process have no gap, and tell the role, term, leader, log and messages of its engine; checked while a run keeps them | `records` |
 //! | the end | the history is linearizable ([`linear`]). POSTs are in order and there once. A client's own key has the value of its last write | `history` |
 //!
 //! A run ends at the first violation, with a line that describes it. `tests/sim/rules.rs` shows that violations are
@@ -111,6 +112,7 @@ mod network;
 mod node;
 mod perform;
 mod power;
+mod records;
 mod scenario;
 mod stranger;
 mod streams;
@@ -126,4 +128,5 @@ pub use clock::Pace;
 pub use cluster::{Cluster, Settings};
 pub use fault_profile::{Adversary, FaultProfile, Handovers, Kind, Scenario};
 pub use handover::Handed;
+pub use records::RunRecord;
 pub use trace::{Happening, Line};

@@ -3,6 +3,7 @@
 use super::any_engine::{AnyEngine, DiskRules};
 use super::clock::Machine;
 use super::identity::Identity;
+use super::records::Shadow;
 use crate::engine::members::{Member, Members};
 use crate::engine::request::Request;
 use crate::engine::state::{Loader, State};
@@ -76,6 +77,8 @@ pub(super) struct Life {
     pub told: Option<(Term, ClusterTime, Monotonic)>,
     /// When it received the order to stop.
     pub stopping: Option<Monotonic>,
+    /// What a reader of its records knows.
+    pub shadow: Shadow,
 }
 
 /// The file of a received snapshot, and the member that gets the report.

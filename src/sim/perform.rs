@@ -16,7 +16,7 @@ use super::trace::Happening;
 use crate::engine::peer_message::PeerMessage;
 use crate::engine::request::{Effect, Failure, Outcome, Reply, Request};
 use crate::engine::time::Monotonic;
-use crate::engine::{DiskJob, Effects, Event, Note, Publication};
+use crate::engine::{DiskJob, DiskReport, Effects, Event, Note, Publication};
 use crate::raft::NodeId;
 use crate::storage::clock::Clock;
 use crate::storage::jobs;
@@ -43,8 +43,10 @@ impl Cluster {
             life.pending
                 .extend(callers.map(|number| (number, now.monotonic)));
         }
+        let disk_has_stored = matches!(event, Event::Disk(DiskReport::Stored(_)));
         let effects = life.engine.step(now, event);
         self.see_step(id)?;
+        self.see_records(id, &effects, disk_has_stored)?;
         let stopped = effects.stopped;
         self.perform(id, effects)?;
         self.look_at_pending(id, is_tick.then_some(now.monotonic))?;

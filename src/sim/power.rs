@@ -7,6 +7,7 @@ use super::disk::READ_BYTES;
 use super::fault_profile::{Kind, TICK};
 use super::node::Life;
 use super::perform::caller;
+use super::records::Shadow;
 use super::trace::Happening;
 use crate::engine;
 use crate::engine::PeerEvent;
@@ -158,7 +159,7 @@ impl Cluster {
             applied: state.applied,
             term: Term(0),
         };
-        let engine = (self.settings.keeping.0)(Parts {
+        let mut engine = (self.settings.keeping.0)(Parts {
             id,
             without: self.settings.without,
             checks,
@@ -169,6 +170,7 @@ impl Cluster {
             start,
             state,
         });
+        engine.keep_trace(self.records.is_some());
         let warnings = recovered.warnings.len();
         let found = engine.last_position();
         self.note(|_| Happening::Started {
@@ -194,6 +196,7 @@ impl Cluster {
             time_heard: (Term(0), ClusterTime(0)),
             told: None,
             stopping: None,
+            shadow: Shadow::default(),
         });
         let life = self.node(id).life_number;
         let wait = self.random.below(TICK);

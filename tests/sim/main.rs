@@ -4,6 +4,7 @@
 //! those in WebAssembly.
 
 mod handovers;
+mod records;
 mod rules;
 mod wasm;
 
