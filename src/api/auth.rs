@@ -223,8 +223,12 @@ impl Waiter<Outbox> for ChangeAnswer {
         self.ticket.send_in(self.cluster.onto(answer), outbox);
     }
 
-    fn failed(self: Box<Self>, _: Failure, outbox: &mut Outbox) {
-        let answer = answer::message(500, answer::INTERNAL, &self.grant);
+    /// The reference hides every reason. This one is shown, because only the operator can remove it.
+    fn failed(self: Box<Self>, failure: Failure, outbox: &mut Outbox) {
+        let answer = match failure {
+            Failure::NotUnderstood => answer::message(503, failure.cause(), &self.grant),
+            _ => answer::message(500, answer::INTERNAL, &self.grant),
+        };
         self.ticket.send_in(self.cluster.onto(answer), outbox);
     }
 }

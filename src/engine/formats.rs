@@ -3,9 +3,12 @@
 //! A member of an earlier version would stop at an entry whose kind it does not know, and again after each restart. So a
 //! leader appends a command only if all members have said that they understand its format ([`entry`]). A member that has
 //! not connected since this process began counts as one of the first format.
+//!
+//! A format that the state already contains needs no such question: a member that does not know it cannot apply the log
+//! or the snapshot anyway. So users and passwords can be changed while a member is away.
 
 use super::Engine;
-use super::entry::{self, FIRST_FORMAT, FORMAT};
+use super::entry::{self, AUTH_FORMAT, FIRST_FORMAT, FORMAT};
 use super::rules::Rules;
 
 impl<T, R: Rules> Engine<T, R> {
@@ -25,7 +28,15 @@ impl<T, R: Rules> Engine<T, R> {
     pub(super) fn is_understood(&self, command: &[u8]) -> bool {
         // Nearly all commands are of the first format: the members are not asked for each.
         let format = entry::format_of(command);
-        format == FIRST_FORMAT || format <= self.common_format()
+        format <= self.used_format() || format <= self.common_format()
+    }
+
+    /// The newest format of the commands that this state was made of, as far as the state shows it.
+    fn used_format(&self) -> u16 {
+        match self.state.auth.is_unused() {
+            true => FIRST_FORMAT,
+            false => AUTH_FORMAT,
+        }
     }
 
     /// What a program of the next version would do, for the tests of clusters with members of two versions.

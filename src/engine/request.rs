@@ -171,7 +171,7 @@ impl Failure {
                 "etcdserver: no space left on the disk, writes are refused until there is"
             }
             Failure::NotUnderstood => {
-                "etcdserver: not all members understand this request, upgrade all of them first"
+                "etcdserver: a member has an earlier version or has not connected yet, upgrade and start all members first"
             }
         }
     }

@@ -1044,6 +1044,31 @@ fn a_command_that_not_all_members_understand_is_refused() {
     assert_eq!(bench.last(), last);
 }
 
+/// What a restarted leader knows of a member that has not connected since: nothing.
+#[test]
+fn a_format_that_was_used_before_needs_no_member_that_is_away() {
+    let mut bench = Bench::new(&[]);
+    bench.lead();
+    let role = crate::auth::Change::DeleteRole("none".to_owned());
+    let ask = |bench: &mut Bench| {
+        let last = bench.last();
+        let proposal = Proposal::of(entry::auth(&role), 5);
+        bench.step(Event::Requests(vec![Request::Propose(proposal)]));
+        bench.last() > last
+    };
+    assert!(!ask(&mut bench), "no member has said what it understands");
+    for member in [TWO, THREE] {
+        bench.step(Event::Peers(vec![PeerEvent::Understands {
+            member,
+            format: entry::AUTH_FORMAT,
+        }]));
+    }
+    assert!(ask(&mut bench));
+    bench.commit();
+    bench.engine.formats.clear();
+    assert!(ask(&mut bench), "its state has users and roles");
+}
+
 /// A leader that transfers its leadership appends no entries. The next leader expires the keys that are due.
 #[test]
 fn an_expiry_that_a_leader_could_not_append_is_not_forwarded() {
