@@ -8,12 +8,37 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use harness::client::{PATIENCE, request};
 use harness::{Line, Server, wait_for};
-use matrix::{NOBODY, READER, ROOT, ask, change, differences, enable, make_users};
+use matrix::{NOBODY, READER, ROOT, State, ask, change, differences, enable, make_users, rows};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+
+/// The routes as the router documents them: lines such as "/// `/v2/auth/users/NAME`".
+#[test]
+fn the_table_has_every_route() {
+    let router = include_str!("../../src/api/route.rs");
+    let documented = router.lines().filter_map(|line| {
+        let (path, _) = line.trim().strip_prefix("/// `/")?.split_once('`')?;
+        Some(format!("/{}", path.trim_end_matches("NAME")))
+    });
+    let documented: Vec<_> = documented.collect();
+    assert!(documented.len() >= 15, "{documented:?}");
+    let state = State {
+        enabled: true,
+        leads: true,
+    };
+    for path in documented {
+        let is_there = rows(state).any(|(_, target, ..)| match path.ends_with('/') {
+            true => target.starts_with(&path),
+            false => {
+                target.split('?').next() == Some(&path) || target.starts_with(&format!("{path}/"))
+            }
+        });
+        assert!(is_there, "{path}");
+    }
+}
 
 #[test]
 fn each_client_gets_what_its_roles_allow() {

@@ -1,9 +1,18 @@
 //! What each client may do, as a table, and requests with credentials.
 
-use crate::harness::Connection;
-use crate::harness::client::{Answer, PATIENCE, request};
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+use crate::harness::client::{Answer, request};
+use crate::harness::secure::Config;
 use crate::harness::server::program;
+use crate::harness::{Connection, Server};
+use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Time limit of an answer. Some wait for a password to be compared, and others are before them.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Credentials as they stand in the header: base64 of `NAME:PASSWORD`.
 pub const ROOT: &str = "Basic cm9vdDpvcGVu"; // root:open
@@ -12,14 +21,39 @@ pub const READER: &str = "Basic cmVhZGVyOnI="; // reader:r
 pub const WRITER: &str = "Basic d3JpdGVyOnc="; // writer:w
 pub const NOBODY: &str = "Basic bm9ib2R5Om4="; // nobody:n
 
+/// A server, and how to connect to it.
+pub trait Place: Copy {
+    fn open(self) -> io::Result<Connection>;
+}
+
+/// Without TLS.
+impl Place for SocketAddr {
+    fn open(self) -> io::Result<Connection> {
+        Connection::open(self)
+    }
+}
+
+/// As the harness does.
+impl Place for &Server {
+    fn open(self) -> io::Result<Connection> {
+        self.try_connect()
+    }
+}
+
+impl Place for (SocketAddr, Option<&Config>) {
+    fn open(self) -> io::Result<Connection> {
+        Connection::open_with(self.0, self.1)
+    }
+}
+
 pub fn ask(
-    address: SocketAddr,
+    place: impl Place,
     method: &str,
     target: &str,
     body: Option<&str>,
     header: Option<&str>,
 ) -> Answer {
-    let mut connection = Connection::open(address).expect("a connection");
+    let mut connection = place.open().expect("a connection");
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let mut headers = Vec::from(form);
     headers.extend(header.map(|value| ("Authorization", value)));
@@ -29,8 +63,8 @@ pub fn ask(
     answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
 }
 
-pub fn change(address: SocketAddr, method: &str, path: &str, body: &str, wanted: u16) {
-    let answer = ask(address, method, path, Some(body), Some(ROOT));
+pub fn change(place: impl Place, method: &str, path: &str, body: &str, wanted: u16) {
+    let answer = ask(place, method, path, Some(body), Some(ROOT));
     assert_eq!(
         answer.status,
         wanted,
@@ -40,9 +74,9 @@ pub fn change(address: SocketAddr, method: &str, path: &str, body: &str, wanted:
 }
 
 /// A user who may read `/r/*`, one who may also write `/w/*`, guests who may read `/pub`, and root.
-pub fn make_users(address: SocketAddr) {
+pub fn make_users(place: impl Place) {
     let users = "/v2/auth/users";
-    let put = |path: &str, body: &str, wanted| change(address, "PUT", path, body, wanted);
+    let put = |path: &str, body: &str, wanted| change(place, "PUT", path, body, wanted);
     put(
         &format!("{users}/root"),
         r#"{"user":"root","password":"open"}"#,
@@ -65,20 +99,41 @@ pub fn make_users(address: SocketAddr) {
     }
 }
 
-pub fn enable(address: SocketAddr) {
-    change(address, "PUT", "/v2/auth/enable", "", 200);
+pub fn enable(place: impl Place) {
+    change(place, "PUT", "/v2/auth/enable", "", 200);
+}
+
+/// A sender of requests.
+#[derive(Clone)]
+pub struct Sender {
+    pub name: &'static str,
+    /// Its place in the rows of the table.
+    pub column: usize,
+    pub header: Option<&'static str>,
+    /// None: without TLS.
+    pub config: Option<Config>,
 }
 
 /// The senders of the table below, in its order.
-pub const SENDERS: [(&str, Option<&str>); 7] = [
-    ("no credentials", None),
-    ("a broken header", Some("Basic ?")),
-    ("a wrong password", Some(ROOT_WRONG)),
-    ("an unknown user", Some(NOBODY)),
-    ("reader", Some(READER)),
-    ("writer", Some(WRITER)),
-    ("root", Some(ROOT)),
-];
+pub fn senders(config: Option<&Config>) -> Vec<Sender> {
+    let all = [
+        ("no credentials", None),
+        ("a broken header", Some("Basic ?")),
+        ("a wrong password", Some(ROOT_WRONG)),
+        ("an unknown user", Some(NOBODY)),
+        ("reader", Some(READER)),
+        ("writer", Some(WRITER)),
+        ("root", Some(ROOT)),
+    ];
+    let all = all.into_iter().enumerate();
+    all.map(|(column, (name, header))| Sender {
+        name,
+        column,
+        header,
+        config: config.cloned(),
+    })
+    .collect()
+}
 
 /// A request, its status without authentication, and its statuses for the senders with it.
 pub type Row = (&'static str, &'static str, u16, [u16; 7]);
@@ -160,10 +215,17 @@ pub const KEYS: [Row; 13] = [
     ),
 ];
 
-pub const OTHERS: [Row; 20] = [
+pub const OTHERS: [Row; 29] = [
     ("GET", "/v2/keys/a?wait=x", 400, [400; 7]),
     ("PATCH", "/v2/keys/a", 405, [405; 7]),
     ("GET", "/v2/members", 200, [200; 7]),
+    ("GET", "/v2/members/leader", 200, [200; 7]),
+    (
+        "PUT",
+        "/v2/members/1",
+        415,
+        [401, 401, 401, 401, 401, 401, 415],
+    ),
     (
         "DELETE",
         "/v2/members/1",
@@ -213,10 +275,27 @@ pub const OTHERS: [Row; 20] = [
         400,
         [401, 401, 401, 401, 401, 401, 400],
     ),
+    (
+        "GET",
+        "/v2/auth/roles/guest",
+        200,
+        [401, 401, 401, 401, 401, 401, 200],
+    ),
+    (
+        "DELETE",
+        "/v2/auth/roles/none",
+        404,
+        [401, 401, 401, 401, 401, 401, 404],
+    ),
     ("POST", "/v2/auth/users", 405, [405; 7]),
     ("GET", "/v2/auth/users/a/b", 400, [400; 7]),
     ("GET", "/v2/machines", 200, [200; 7]),
     ("GET", "/v2/stats/store", 200, [200; 7]),
+    ("GET", "/v2/stats/self", 200, [200; 7]),
+    ("GET", "/debug/vars", 200, [200; 7]),
+    ("PUT", "/config/local/log", 400, [400; 7]),
+    ("GET", "/v2/admin", 404, [404; 7]),
+    ("GET", "/v2/auth", 404, [404; 7]),
     ("GET", "/version", 200, [200; 7]),
     ("GET", "/health", 200, [200; 7]),
     ("GET", "/metrics", 200, [200; 7]),
@@ -228,39 +307,64 @@ pub const OTHERS: [Row; 20] = [
     ),
 ];
 
+/// What the answers depend on, apart from the sender.
+#[derive(Clone, Copy)]
+pub struct State {
+    pub enabled: bool,
+    /// Whether the server is the leader.
+    pub leads: bool,
+}
+
 /// The reference, against which this can run too, makes no backups.
-fn rows() -> impl Iterator<Item = Row> {
+pub fn rows(state: State) -> impl Iterator<Item = Row> {
     let is_reference = program()[0].rsplit('/').next() == Some("etcd");
+    let leader = if state.leads { 200 } else { 403 };
     let all = KEYS.into_iter().chain(OTHERS);
+    let all = all.chain([("GET", "/v2/stats/leader", leader, [leader; 7])]);
     all.filter(move |(_, target, ..)| !is_reference || !target.starts_with("/edgetcd/"))
 }
 
-/// All differences from the table.
+/// All differences from the table, on a single server, without TLS.
 pub fn differences(address: SocketAddr, enabled: bool) -> Vec<String> {
-    differences_of(enabled, &SENDERS, |method, target, body, header| {
-        ask(address, method, target, body, header).status
-    })
+    let state = State {
+        enabled,
+        leads: true,
+    };
+    differences_of(address, state, &senders(None))
 }
 
-/// All differences from the table. `senders` replaces those of the table in their order. `ask` sends a request with a
-/// method, a target, a body and credentials, and returns the status.
-pub fn differences_of(
-    enabled: bool,
-    senders: &[(&str, Option<&str>); 7],
-    mut ask: impl FnMut(&str, &str, Option<&str>, Option<&str>) -> u16,
-) -> Vec<String> {
+/// All differences from the table for these senders.
+pub fn differences_of(address: SocketAddr, state: State, senders: &[Sender]) -> Vec<String> {
     let mut found = Vec::new();
-    for (method, target, open, checked) in rows() {
-        for ((sender, header), checked) in senders.iter().zip(checked) {
-            let wanted = if enabled { checked } else { open };
+    for (method, target, open, checked) in rows(state) {
+        for sender in senders {
+            let wanted = match state.enabled {
+                true => checked[sender.column],
+                false => open,
+            };
             let body = matches!(method, "PUT" | "POST").then_some("value=v");
-            let status = ask(method, target, body, *header);
-            if status != wanted {
-                found.push(format!(
-                    "{method} {target}, {sender}: {status}, not {wanted}"
-                ));
+            let place = (address, sender.config.as_ref());
+            let answer = ask(place, method, target, body, sender.header);
+            if answer.status != wanted || !is_whole(method, target, &answer) {
+                let shown = format!("{} {}", answer.status, answer.text());
+                let what = format!("{method} {target}, {}", sender.name);
+                found.push(format!("{what}: {shown}, not {wanted}"));
             }
         }
     }
     found
+}
+
+/// Whether a refusal says what it must, and nothing else.
+fn is_whole(method: &str, target: &str, answer: &Answer) -> bool {
+    let wanted = match (answer.status, method) {
+        (401, "HEAD") => "",
+        (401, _) if target.starts_with("/v2/keys") => {
+            "{\"errorCode\":110,\"message\":\"The request requires user authentication\",\
+             \"cause\":\"Insufficient credentials\",\"index\":0}"
+        }
+        (401, _) => r#"{"message":"Insufficient credentials"}"#,
+        _ => return true,
+    };
+    answer.text().trim_end() == wanted
 }

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::json::Json;
+use super::secure::{Config, Session};
 
 /// Default time limit for a response.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,6 +77,8 @@ enum Framing {
 
 pub struct Connection {
     stream: TcpStream,
+    /// None: without TLS.
+    session: Option<Session>,
     /// Received bytes that are not decoded yet.
     raw: Vec<u8>,
     /// Decoded bytes that the test has not read yet.
@@ -88,10 +91,18 @@ pub struct Connection {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> io::Result<Connection> {
+        Connection::open_with(address, None)
+    }
+
+    /// Opens a connection, with TLS if there is a configuration for it. The handshake is over when this returns.
+    pub fn open_with(address: SocketAddr, secure: Option<&Config>) -> io::Result<Connection> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let session = secure.map(|config| Session::begin(config, &stream));
         Ok(Connection {
+            session: session.transpose()?,
             stream,
             raw: Vec::new(),
             body: Vec::new(),
@@ -101,13 +112,22 @@ impl Connection {
         })
     }
 
+    /// The socket. With TLS, encrypted bytes are read from it and written to it.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
+    /// The TLS session. None: without TLS.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
     /// Sends exactly these bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        match &mut self.session {
+            Some(session) => session.write(&self.stream, bytes),
+            None => self.stream.write_all(bytes),
+        }
     }
 
     /// Sends a request and reads the whole response. The connection stays open.
@@ -219,10 +239,8 @@ impl Connection {
         }
         self.stream
             .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
-        let mut piece = [0; 65536];
-        match self.stream.read(&mut piece) {
-            Ok(0) => self.closed = true,
-            Ok(count) => self.raw.extend_from_slice(&piece[..count]),
+        match self.read(65536) {
+            Ok(has_ended) => self.closed = has_ended,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 return Err(io::Error::new(ErrorKind::TimedOut, "nothing came in time"));
@@ -230,6 +248,17 @@ impl Connection {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Reads once from the socket, at most this number of bytes. Returns whether the connection has ended.
+    fn read(&mut self, most: usize) -> io::Result<bool> {
+        if let Some(session) = &mut self.session {
+            return session.read(&self.stream, most, &mut self.raw);
+        }
+        let mut piece = vec![0; most];
+        let count = self.stream.read(&mut piece)?;
+        self.raw.extend_from_slice(&piece[..count]);
+        Ok(count == 0)
     }
 
     /// Decodes the body framing of all received bytes.

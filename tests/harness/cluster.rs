@@ -318,14 +318,14 @@ impl Cluster {
         );
         let what = format!("node {through} to move node {node}");
         wait_answer(&what, &[204], || {
-            let mut connection = Connection::open(self.nodes[through].address())?;
+            let mut connection = self.nodes[through].try_connect()?;
             connection.write(&bytes)?;
             connection.answer(false, super::client::PATIENCE)
         });
     }
 
     pub fn post_member(&self, through: usize, body: &str) -> io::Result<Answer> {
-        let mut connection = Connection::open(self.nodes[through].address())?;
+        let mut connection = self.nodes[through].try_connect()?;
         let bytes = request("POST", "/v2/members", &[JSON], Some(body.as_bytes()));
         connection.write(&bytes)?;
         connection.answer(false, super::client::PATIENCE)

@@ -11,6 +11,9 @@
 //! |-------------|----------------------------------------------------------------------------|
 //! | `server.rs` | start, stop, kill, restart on the same data; prints logs if a test fails    |
 //! | `client.rs` | HTTP/1.1 over one socket, including long polls and half requests           |
+//! | `secure.rs` | TLS for this client (`secure_absent.rs`: in a build without TLS)           |
+//! | `certificates.rs` | CAs and certificates as files                                        |
+//! | `closed.rs` | a cluster with TLS and certificates, for its clients and between members   |
 //! | `json.rs`   | JSON that keeps the order of its fields                                    |
 //! | `process.rs`| memory, threads, descriptors, CPU time and writes of a process             |
 //! | `ledger.rs` | writers that record acknowledged writes, and the check afterwards          |
@@ -26,7 +29,11 @@
 // Each test program includes the whole harness and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+#[cfg(feature = "tls")]
+pub mod certificates;
 pub mod client;
+#[cfg(feature = "tls")]
+pub mod closed;
 pub mod cluster;
 pub mod json;
 pub mod ledger;
@@ -34,6 +41,11 @@ pub mod makes;
 pub mod mount;
 pub mod network;
 pub mod process;
+#[cfg(feature = "tls")]
+pub mod secure;
+#[cfg(not(feature = "tls"))]
+#[path = "secure_absent.rs"]
+pub mod secure;
 pub mod server;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::client::{Answer, Connection, form_request};
 use super::process::Process;
+use super::secure::Config;
 use super::wait_for;
 
 /// Time limit for a start, which may read a log. A debug build on a busy machine is slow.
@@ -27,6 +28,8 @@ pub struct Server {
     /// The value of `--initial-cluster`. Empty: this server alone.
     cluster: String,
     flags: Vec<String>,
+    /// How the test connects to it. None: without TLS.
+    secure: Option<Config>,
     /// The program, if it is another one than that of all tests.
     program: Option<PathBuf>,
     /// Words before the program, such as `ip netns exec NAME`.
@@ -90,6 +93,7 @@ impl Server {
             data: folder.path().join("data"),
             cluster: cluster.to_owned(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            secure: None,
             program: None,
             wrapper: match &place.namespace {
                 Some(name) => ["ip", "netns", "exec", name].map(str::to_owned).to_vec(),
@@ -243,9 +247,19 @@ impl Server {
         Process(self.pid())
     }
 
+    /// Lets the test connect to it with TLS, from now on. The flags must fit.
+    pub fn ask_with(&mut self, config: Config) {
+        self.secure = Some(config);
+    }
+
     /// Opens a new connection to the client port.
     pub fn connect(&self) -> Connection {
-        Connection::open(self.client).unwrap_or_else(|error| panic!("connect: {error}"))
+        self.try_connect()
+            .unwrap_or_else(|error| panic!("connect: {error}"))
+    }
+
+    pub fn try_connect(&self) -> io::Result<Connection> {
+        Connection::open_with(self.client, self.secure.as_ref())
     }
 
     /// Sends one request on its own connection.
@@ -262,7 +276,7 @@ impl Server {
         form: Option<&str>,
         within: Duration,
     ) -> io::Result<Answer> {
-        let mut connection = Connection::open(self.client)?;
+        let mut connection = self.try_connect()?;
         connection.write(&form_request(method, target, form))?;
         connection.answer(method == "HEAD", within)
     }
@@ -312,10 +326,15 @@ impl Server {
         self.wait_end(Duration::from_secs(10)).0
     }
 
+    /// Everything that its processes have printed.
+    pub fn whole_log(&self) -> String {
+        let text = fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     /// The last lines of its log.
     pub fn log(&self) -> String {
-        let text = fs::read(self.log_path()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).into_owned();
+        let text = self.whole_log();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
     }

@@ -6,10 +6,10 @@ mod process;
 mod sessions;
 mod users;
 
-#[path = "../harness/certificates.rs"]
-mod certificates;
 #[path = "../harness/mod.rs"]
 mod harness;
+
+use harness::certificates;
 
 #[path = "../auth/matrix.rs"]
 mod matrix;

@@ -1,11 +1,9 @@
 //! TLS between members: a cluster with mutual TLS, strangers at its peer ports, and the way from http to https.
 
-#[path = "../harness/certificates.rs"]
-mod certificates;
 #[path = "../harness/mod.rs"]
 mod harness;
 
-use crate::certificates::{Ca, DAY, Leaf, Pair, leaf, replace};
+use crate::harness::certificates::{Ca, DAY, Leaf, Pair, leaf, replace};
 use crate::harness::ledger::{Ledger, Writers};
 use crate::harness::{Cluster, Server, wait_for};
 use edgetcd::tls::{Client, Settings};
