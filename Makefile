@@ -59,7 +59,7 @@ endif
 
 .DEFAULT_GOAL := build
 .PHONY: build run test roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
-        clustertest clusterbars backuptest walkthrough clusterbench tsan \
+        clustertest clusterbars backuptest walkthrough clusterbench securebench tsan \
         cluster status kill pause resume restart wipe add stop demo \
         install dist wasm
 
@@ -175,6 +175,9 @@ walkthrough: build ## run the commands of a first session on three nodes with De
 
 clusterbench: build ## measure three nodes against three nodes of the reference (ARGS=…)
 	bench/cluster $(ARGS)
+
+securebench: build ## measure what TLS and access control cost here and in the reference (ARGS=…)
+	bench/secure $(ARGS)
 
 bench: build ## measure this server against the reference (ARGS=…)
 	bench/run $(ARGS)

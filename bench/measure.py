@@ -41,13 +41,14 @@ class Process:
         return pathlib.Path("/proc/%d/%s" % (self.pid, name)).read_text()
 
 
-def wrk(server, connections, seconds, target, script=None, processes=None):
-    """Runs wrk against `server`. Returns requests per second and the 99th percentile in ms. CPU seconds and bytes written
-    per request are summed over `processes`, the servers that take part (default: only `server`)."""
+def wrk(server, connections, seconds, target, script=None, processes=None, url=None):
+    """Runs wrk against `server`, at its `url` (default: the one for http). Returns requests per second and the 99th
+    percentile in ms. CPU seconds and bytes written per request are summed over `processes`, the servers that take part
+    (default: only `server`)."""
     processes = [Process(one.pid) for one in processes or [server]]
     cpu, written = (sum(map(count, processes)) for count in (Process.cpu, Process.written))
     command = ["wrk", "-t%d" % min(2, connections), "-c%d" % connections, "-d%ds" % seconds, "--latency"]
-    command += (["-s", str(script)] if script else []) + [server.url + target]
+    command += (["-s", str(script)] if script else []) + [(url or server.url) + target]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     for complaint in ("Non-2xx", "Socket errors"):
         if complaint in output:
