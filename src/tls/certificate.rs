@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use yasna::models::{ObjectIdentifier, TaggedDerValue};
 use yasna::{ASN1Error, ASN1ErrorKind, ASN1Result, BERReader, BERReaderSeq, Tag};
 
-/// The names and the last second of a certificate.
+/// What is read from a certificate: its names, its last second, and its public key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Names {
     /// The common name of the subject, or empty. etcd's auth takes it as the name of the user.
@@ -16,6 +16,10 @@ pub struct Names {
     pub addresses: Vec<IpAddr>,
     /// The last second of its validity, in seconds since 1970.
     pub not_after: i64,
+    /// The version of X.509, from 1 on.
+    pub version: u8,
+    /// The public key: SubjectPublicKeyInfo in DER.
+    pub public_key: Vec<u8>,
 }
 
 impl Names {
@@ -57,8 +61,9 @@ pub fn check_remote(names: &Names, remote: IpAddr) -> Result<(), String> {
 /// TBSCertificate (RFC 5280 §4.1).
 fn read_body(parts: &mut BERReaderSeq<'_, '_>) -> ASN1Result<Names> {
     let mut names = Names::default();
-    parts
+    let version = parts
         .read_optional(|version| version.read_tagged(Tag::context(0), |number| number.read_u8()))?;
+    names.version = version.unwrap_or(0).saturating_add(1);
     for _ in ["serial number", "signature", "issuer"] {
         parts.next().read_der()?;
     }
@@ -67,7 +72,7 @@ fn read_body(parts: &mut BERReaderSeq<'_, '_>) -> ASN1Result<Names> {
         read_time(validity.next())
     })?;
     names.common_name = read_common_name(parts.next())?;
-    parts.next().read_der()?;
+    names.public_key = parts.next().read_der()?;
     for tag in [1, 2] {
         parts.read_optional(|id| {
             id.read_tagged_implicit(Tag::context(tag), |bits| bits.read_bitvec_bytes())

@@ -1,10 +1,13 @@
 //! The configuration of listeners.
 
+use super::certificate::Names;
 use super::reload::Reloading;
 use super::{Error, Settings, files, verify};
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ServerConfig};
-use rustls::{ProtocolVersion, SupportedCipherSuite};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CertificateError, InconsistentKeys, ProtocolVersion, SupportedCipherSuite};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -67,9 +70,9 @@ fn build(settings: &Settings) -> Result<ServerConfig, Error> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
+    let certified = certified(&builder.crypto_provider().clone(), chain, key)
         .map_err(|error| unusable(settings, &error))?;
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // Sessions are in tickets, encrypted with a key of this configuration. So memory does not grow with clients, and
     // after a change of the files, a certificate that is revoked since then does not resume a session.
@@ -77,6 +80,34 @@ fn build(settings: &Settings) -> Result<ServerConfig, Error> {
     config.ticketer = ring::Ticketer::new().map_err(|error| unusable(settings, &error))?;
     config.send_tls13_tickets = 1;
     Ok(config)
+}
+
+/// The certificate with its key, which must belong to it.
+///
+/// rustls compares them, but it does not read a certificate of X.509 version 1, which `openssl x509 -req` writes if it is
+/// given no extensions. The reference serves such a certificate, and some clients accept it.
+fn certified(
+    provider: &CryptoProvider,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, rustls::Error> {
+    let certified = CertifiedKey::new(chain, provider.key_provider.load_private_key(key)?);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(rustls::Error::InvalidCertificate(CertificateError::Other(reason))) => {
+            let names = certified.end_entity_cert().ok().and_then(Names::read);
+            let names = names.filter(|names| names.version == 1).ok_or(
+                rustls::Error::InvalidCertificate(CertificateError::Other(reason)),
+            )?;
+            match certified.key.public_key() {
+                Some(key) if key.as_ref() != names.public_key => {
+                    Err(InconsistentKeys::KeyMismatch.into())
+                }
+                _ => Ok(certified),
+            }
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// rustls does not take the certificate or the key.

@@ -3,13 +3,17 @@
 use crate::certificates::{Ca, DAY, Leaf, Pair, leaf, replace};
 use edgetcd::tls::certificate::{Names, check_remote};
 use edgetcd::tls::{self, Client, Server, Settings, auto, reason};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConnection, HandshakeKind, ServerConnection};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    ClientConnection, DigitallySignedStruct, HandshakeKind, ServerConnection, SignatureScheme,
+};
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 fn settings(pair: &Pair, ca: Option<&Ca>) -> Settings {
@@ -310,6 +314,89 @@ fn errors_name_the_file_and_what_to_type() {
         "TLS key/cert (--peer-cert-file, --peer-key-file) must be provided\n\
          type --peer-cert-file=FILE --peer-key-file=FILE, or --peer-auto-tls"
     );
+}
+
+/// A certificate of X.509 version 1, made with `openssl x509 -req` and no extensions. Go serves such a certificate, and so
+/// do we. The first key belongs to it.
+#[test]
+fn a_certificate_of_version_1_is_served() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls/version1");
+    let with_key = |key: &str| Settings {
+        cert_file: Some(folder.join("one.pem")),
+        key_file: Some(folder.join(key)),
+        ..Settings::default()
+    };
+    let server = Server::open(&with_key("one-key.pem"));
+    let server = server.unwrap_or_else(|error| panic!("{}", error.message));
+    let temporary = tempfile::tempdir().expect("a folder");
+    let ca = Ca::new(temporary.path(), "ca");
+    let client = Client::open(&settings(&ca.sign(&leaf("client")), Some(&ca)));
+    let client = client.unwrap_or_else(|error| panic!("{}", error.message));
+    // Our clients do not accept it. The name shows that the server sent it.
+    let name = ServerName::try_from("localhost").expect("a name");
+    let verifier = Arc::new(Shown::default());
+    let mut config = (*client.config()).clone();
+    (config.dangerous()).set_certificate_verifier(Arc::clone(&verifier) as Arc<_>);
+    let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+    let mut server = ServerConnection::new(server.config()).expect("a server");
+    let mut wire = Vec::new();
+    client.write_tls(&mut wire).expect("a vector takes all");
+    server.read_tls(&mut &wire[..]).expect("read");
+    server.process_new_packets().expect("no fault");
+    wire.clear();
+    while server.wants_write() {
+        server.write_tls(&mut wire).expect("a vector takes all");
+    }
+    client.read_tls(&mut &wire[..]).expect("read");
+    client
+        .process_new_packets()
+        .expect_err("the verifier refuses");
+    assert_eq!(*verifier.0.lock().expect("the name"), "127.0.0.1");
+    assert_eq!(
+        refused(&with_key("two-key.pem"), &folder).lines().next(),
+        Some("DIR/one.pem and DIR/two-key.pem: the key does not belong to the certificate")
+    );
+}
+
+/// Refuses every certificate, and remembers the common name of the last one.
+#[derive(Debug, Default)]
+struct Shown(Mutex<String>);
+
+impl ServerCertVerifier for Shown {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let names = Names::read(certificate).expect("a certificate");
+        *self.0.lock().expect("the name") = names.common_name;
+        Err(rustls::Error::General("refused".to_owned()))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("refused".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("refused".to_owned()))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
 }
 
 /// The common name of the certificate that a server shows.
