@@ -20,6 +20,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 REFERENCE = "etcd --enable-v2=true"
 DEFAULT_SERVER = str(ROOT / "target/release/edgetcd")
 READY_SECONDS = 20
+FIRST_PORT, PORT_COUNT = 11_000, 20_000
+PORTS = iter(range(PORT_COUNT))     # each port is tried once in this process
 
 
 def install_reference(packages=("etcd-server", "etcd-client")):
@@ -61,9 +63,18 @@ def path_of(line):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port on which no process listens, below the range of ports for outgoing connections. Processes that search at
+    the same time start at different ports."""
+    for step in PORTS:
+        port = FIRST_PORT + (os.getpid() * 40_503 + step) % PORT_COUNT
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise SystemExit("no free port")
 
 
 class Server:

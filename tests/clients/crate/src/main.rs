@@ -8,6 +8,7 @@
 mod failover;
 mod keys;
 mod members;
+mod users;
 mod watches;
 
 use etcd::{auth, stats};
@@ -24,6 +25,7 @@ fn main() {
     keys::delete(&mut members);
     watches::watch(&mut members);
     ask_about_the_cluster(&mut members);
+    users::manage(&mut members);
     not_connect();
     if urls.len() > 1 {
         failover::lose_the_leader(&mut members, &urls);

@@ -46,6 +46,7 @@ impl Members {
 
     pub fn forget(&mut self, number: usize) {
         self.each.remove(number);
+        self.urls.remove(number);
     }
 
     /// The next member, once it has applied all acknowledged writes. A quorum read waits for that. The crate has no
@@ -56,6 +57,12 @@ impl Members {
         let read = kv::get(&member, "/none?quorum=true", GetOptions::default());
         self.wait(read).expect_err("this key is never set");
         member
+    }
+
+    /// The URL of the next member, which may not have applied all acknowledged writes.
+    pub fn next_url(&mut self) -> String {
+        self.turn += 1;
+        self.urls[self.turn % self.urls.len()].clone()
     }
 
     pub fn wait<F>(&mut self, call: F) -> Result<F::Item, F::Error>
