@@ -32,6 +32,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -237,9 +238,12 @@ fn area(target: &str) -> &str {
     own.split("::").next().unwrap_or(own)
 }
 
+/// RFC 3339, for example `2026-11-27T18:40:00.125Z`.
+const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+
 /// Formats an event as one line with its newline.
 fn line(event: &Event, time: Timestamp, format: Format) -> String {
-    let time = time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
+    let time = MILLISECONDS.timestamp_to_string(&time);
     let level = match event.level {
         Level::Error => "error",
         Level::Warn => "warn",
