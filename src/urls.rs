@@ -170,7 +170,7 @@ impl Url {
         if urls.is_empty() {
             return Err(UrlError::Empty);
         }
-        urls.sort();
+        urls.sort_unstable();
         Ok(urls)
     }
 

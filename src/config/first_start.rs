@@ -26,8 +26,10 @@ pub(super) fn parse_cluster(text: &str) -> Result<Founders, UrlError> {
             None => founders.push((name.to_owned(), vec![url])),
         }
     }
-    founders.sort();
-    founders.iter_mut().for_each(|(_, urls)| urls.sort());
+    founders.sort_unstable();
+    founders
+        .iter_mut()
+        .for_each(|(_, urls)| urls.sort_unstable());
     Ok(founders)
 }
 
@@ -86,7 +88,7 @@ fn name_is_missing(config: &Config, founders: &Founders) -> Stop {
 /// Checks that no URL appears twice, within a member or in two members.
 fn check_unique(founders: &Founders) -> Result<(), Stop> {
     let mut all: Vec<&Url> = founders.iter().flat_map(|(_, urls)| urls).collect();
-    all.sort();
+    all.sort_unstable();
     match all.windows(2).find(|pair| pair[0] == pair[1]) {
         None => Ok(()),
         Some(pair) => Err(Stop::fatal(

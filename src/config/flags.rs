@@ -689,7 +689,7 @@ pub(super) fn read_env(
     let mut variables: Vec<(OsString, OsString)> = env
         .filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ETCD_"))
         .collect();
-    variables.sort();
+    variables.sort_unstable();
     variables
         .iter()
         .try_for_each(|(name, value)| read_variable(given, name, value))

@@ -105,7 +105,7 @@ fn with_files(
         return Ok(settings.clone());
     }
     let mut hosts: Vec<String> = urls.iter().map(|url| url.host().to_owned()).collect();
-    hosts.sort();
+    hosts.sort_unstable();
     hosts.dedup();
     let folder = config.data_dir.join("fixtures").join(side);
     let made = auto::self_signed(&folder, &hosts, SystemTime::now());

@@ -98,7 +98,7 @@ pub(super) fn replay<D: Disk>(
         let head = read_head(data_dir, name, bytes)?;
         files.push(File { name, bytes, head });
     }
-    files.sort_by_key(|file| file.name);
+    files.sort_unstable_by_key(|file| file.name);
     let used = files.iter().filter(|file| file.head.is_some());
     let Some(newest) = used.map(|file| file.name).max() else {
         let what = "neither this segment nor another one begins with a valid record";

@@ -83,7 +83,7 @@ pub(super) fn positions<D: Disk>(data_dir: &DataDir<D>) -> Result<Vec<Position>,
     let position = |name: &str| names::parse_snapshot(name).or_else(|| names::parse_renamed(name));
     let named = found.iter().filter_map(|found| position(&found.name));
     let mut positions: Vec<Position> = named.collect();
-    positions.sort_by_key(|position| (position.index, position.term));
+    positions.sort_unstable_by_key(|position| (position.index, position.term));
     positions.dedup();
     Ok(positions)
 }
