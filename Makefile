@@ -59,7 +59,7 @@ endif
 
 .DEFAULT_GOAL := build
 .PHONY: build run test roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
-        clustertest clusterbars backuptest walkthrough clusterbench securebench tsan \
+        clustertest clusterbars backuptest walkthrough clusterbench securebench tsan deny \
         cluster status kill pause resume restart wipe add stop demo \
         install dist wasm
 
@@ -113,6 +113,9 @@ lints: ## run clippy on all targets, and on the programs without TLS
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --test cluster -- -D warnings
 	cargo clippy --locked --lib --bins --no-default-features -- -D warnings
+
+deny: ## check the licenses, versions and sources of all dependencies (needs cargo-deny)
+	cargo deny --config tests/deny.toml check licenses bans sources
 
 conformance: build ## send the same requests to the reference etcd and to this server (ARGS=…)
 	tests/conformance/run $(ARGS)
