@@ -51,6 +51,11 @@ pub enum Trace {
         /// The previous term.
         was: Term,
     },
+    /// The member has drawn another random election timeout.
+    Timer {
+        /// Milliseconds without a message from a leader after which it stands for election.
+        after_ms: u64,
+    },
     /// The member heard from no leader for so long that it stands for election.
     Timeout {
         /// Milliseconds since the last message from a leader, or since the last election. Shorter than the election
@@ -98,7 +103,7 @@ pub enum Trace {
         /// The last.
         last: LogIndex,
         /// The term of all of them.
-        of: Term,
+        entry_term: Term,
     },
     /// The log was cut: its entries from this one on contradict the leader's.
     Truncated {
@@ -421,6 +426,7 @@ impl Trace {
             Trace::Start { .. } => "start",
             Trace::Role { .. } => "role",
             Trace::Term { .. } => "term",
+            Trace::Timer { .. } => "timer",
             Trace::Timeout { .. } => "timeout",
             Trace::VoteAsked { .. } => "vote_asked",
             Trace::VoteAnswer { .. } => "vote_answer",
@@ -541,7 +547,9 @@ impl Json<'_> {
                 self.id_or_null("leader", leader);
             }
             Trace::Term { was } => self.number("was", was.0),
-            Trace::Timeout { after_ms } => self.number("after_ms", after_ms),
+            Trace::Timer { after_ms } | Trace::Timeout { after_ms } => {
+                self.number("after_ms", after_ms)
+            }
             Trace::Members {
                 voters,
                 learners,
@@ -569,10 +577,14 @@ impl Json<'_> {
 
     fn more_fields(&mut self, event: &Trace) {
         match *event {
-            Trace::Appended { first, last, of } => {
+            Trace::Appended {
+                first,
+                last,
+                entry_term,
+            } => {
                 self.number("first", first.0);
                 self.number("last", last.0);
-                self.number("of", of.0);
+                self.number("entry_term", entry_term.0);
             }
             Trace::Truncated { from } => self.number("from", from.0),
             Trace::Stored { last } => self.number("last", last.0),

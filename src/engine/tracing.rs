@@ -38,6 +38,8 @@ struct Seen {
     stored: LogIndex,
     commit: LogIndex,
     members: (u32, u32),
+    /// Ticks of the election timeout that was drawn.
+    timeout: u32,
 }
 
 impl Seen {
@@ -52,6 +54,7 @@ impl Seen {
             stored: core.stored(),
             commit: core.commit(),
             members: (count(&members.voters), count(&members.learners)),
+            timeout: core.election_timeout(),
         }
     }
 }
@@ -113,6 +116,17 @@ impl<T, R: Rules> Engine<T, R> {
             role: seen.role,
             leader: seen.leader,
         });
+        self.record_timer(seen.timeout);
+    }
+
+    fn record_timer(&mut self, ticks: u32) {
+        let after_ms = self.in_ms(ticks);
+        self.record(Trace::Timer { after_ms });
+    }
+
+    fn in_ms(&self, ticks: u32) -> u64 {
+        let after = self.settings.tick * ticks;
+        u64::try_from(after.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn record_members(&mut self, (voters, learners): (u32, u32)) {
@@ -211,8 +225,7 @@ impl<T, R: Rules> Engine<T, R> {
             self.record_stored(stored, before);
         }
         if let Some(ticks) = todo.timed_out {
-            let after = self.settings.tick * ticks;
-            let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            let after_ms = self.in_ms(ticks);
             self.record(Trace::Timeout { after_ms });
         }
         if now.term != before.term {
@@ -228,6 +241,9 @@ impl<T, R: Rules> Engine<T, R> {
         if (now.role, now.leader) != (before.role, before.leader) {
             let Seen { role, leader, .. } = now;
             self.record(Trace::Role { role, leader });
+        }
+        if now.timeout != before.timeout {
+            self.record_timer(now.timeout);
         }
         self.record_vote_asked(todo);
         self.record_log(before.last, &todo.append);
@@ -288,7 +304,7 @@ impl<T, R: Rules> Engine<T, R> {
             self.record(Trace::Appended {
                 first: first.index,
                 last: last.index,
-                of: first.term,
+                entry_term: first.term,
             });
         }
     }

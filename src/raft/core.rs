@@ -690,6 +690,12 @@ impl<R: Rules> Core<R> {
         }
     }
 
+    /// The election timeout that this node has drawn last, in ticks: it stands for election after this time without a
+    /// message from a leader.
+    pub fn election_timeout(&self) -> u32 {
+        self.timer.limit()
+    }
+
     /// Everything up to here is committed.
     pub fn commit(&self) -> LogIndex {
         self.commit

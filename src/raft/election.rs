@@ -49,6 +49,10 @@ impl Timer {
     pub(super) fn restart(&mut self) {
         self.elapsed = 0;
     }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.limit
+    }
 }
 
 /// State of early elections: this node knows that its leader's process is dead.

@@ -6,7 +6,7 @@ use edgetcd::sim::{Cluster, RunRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All kinds of records, and the values of `what` of those that have several.
-const KINDS: [&str; 46] = [
+const KINDS: [&str; 47] = [
     "start",
     "role follower",
     "role pre-candidate",
@@ -14,6 +14,7 @@ const KINDS: [&str; 46] = [
     "role leader",
     "role learner",
     "term",
+    "timer",
     "timeout",
     "vote_asked",
     "vote_answer granted",
