@@ -24,6 +24,7 @@ mod snapshot_thread;
 mod status;
 #[cfg(test)]
 mod tests;
+pub mod trace_log;
 
 use crate::auth;
 pub use crate::engine::Settings;
@@ -49,6 +50,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use trace_log::TraceLog;
 
 /// Maximum bytes of the queued requests. A single request may be larger. 32 clients may each wait with a value of 1
 /// MiB.
@@ -184,6 +186,7 @@ pub struct Replica<O> {
     backlog: Arc<Backlog>,
     stop: Sender<()>,
     status: Arc<Status>,
+    trace: Arc<TraceLog>,
 }
 
 impl<O> Clone for Replica<O> {
@@ -195,6 +198,7 @@ impl<O> Clone for Replica<O> {
             backlog: self.backlog.clone(),
             stop: self.stop.clone(),
             status: self.status.clone(),
+            trace: self.trace.clone(),
         }
     }
 }
@@ -237,6 +241,7 @@ impl<O: Outbox> Replica<O> {
             &parts.state,
             parts.settings.request_timeout,
         ));
+        let trace = Arc::new(TraceLog::new(parts.core.id()));
         let log = LogThread::new(log_thread::Wiring {
             wal: parts.wal,
             jobs: to_do,
@@ -266,6 +271,7 @@ impl<O: Outbox> Replica<O> {
             jobs,
             peers: parts.peers,
             removed: parts.removed,
+            trace: trace.clone(),
         });
         let threads = vec![
             threads::critical("wal", move || log.run())?,
@@ -281,6 +287,7 @@ impl<O: Outbox> Replica<O> {
             backlog,
             stop,
             status,
+            trace,
         };
         Ok((replica, Threads(threads)))
     }
@@ -352,6 +359,11 @@ impl<O: Outbox> Replica<O> {
     /// The present state of this member: leader, term, and so on.
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    /// The last records of what this member's consensus has done.
+    pub fn trace(&self) -> &Arc<TraceLog> {
+        &self.trace
     }
 
     /// Asks the threads to finish the requests in progress, and to end.

@@ -16,8 +16,10 @@ use super::clock::SharedEstimate;
 use super::log_thread::LogInput;
 use super::peers::{FromPeers, Peers, Received};
 use super::status::Status;
+use super::trace_log::{Timed, TraceLog};
 use super::{Backlog, Caller, closed_for_now};
 use crate::engine::request::{Failure, Outcome, Reply, Request};
+use crate::engine::time::Now;
 use crate::engine::{
     DiskJob, DiskReport, Effects, Engine, Event, Note, PeerEvent, Publication, REQUESTS_MAX,
 };
@@ -53,6 +55,7 @@ pub struct Wiring<O> {
     pub peers: Arc<dyn Peers>,
     /// Gets one notification when this member was removed.
     pub removed: Sender<()>,
+    pub trace: Arc<TraceLog>,
 }
 
 pub struct RaftThread<O> {
@@ -62,6 +65,8 @@ pub struct RaftThread<O> {
     installing: Option<Installing>,
     stop_seen: bool,
     outbox: O,
+    /// Trace records that are not in the trace log yet.
+    records: Vec<Timed>,
 }
 
 struct Installing {
@@ -89,6 +94,7 @@ impl<O: Outbox> RaftThread<O> {
             installing: None,
             stop_seen: false,
             outbox: O::default(),
+            records: Vec::new(),
         }
     }
 
@@ -230,7 +236,19 @@ impl<O: Outbox> RaftThread<O> {
         let effects = self.wiring.engine.step(now, event);
         let stopped = effects.stopped;
         self.perform(effects, begun);
+        self.keep_trace(now);
         stopped
+    }
+
+    /// Adds the records of the step to the trace log, after the clients have their replies.
+    fn keep_trace(&mut self, now: Now) {
+        let at = u64::try_from(now.wall.0 / 1000).unwrap_or(0);
+        let records = self.wiring.engine.trace().iter();
+        self.records
+            .extend(records.map(|&record| Timed { at, record }));
+        if !self.records.is_empty() {
+            self.wiring.trace.add(&mut self.records);
+        }
     }
 
     /// Carries out the effects in the order of the fields of [`Effects`].

@@ -162,6 +162,7 @@ fn bench() -> Bench {
         jobs,
         peers: Arc::new(recorder.clone()),
         removed: removal,
+        trace: Arc::new(TraceLog::new(NodeId(1))),
     });
     Bench {
         thread,
