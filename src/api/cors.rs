@@ -5,6 +5,7 @@
 //! are not affected: curl and client libraries send none.
 
 use crate::config::Allowed;
+use crate::engine::members::Members;
 use crate::http1::{Answer, Request};
 
 const METHODS: &str = "POST, GET, OPTIONS, PUT, DELETE";
@@ -42,6 +43,25 @@ impl Cors {
                 Some(origin) if origins.contains(&origin) => Grant::Origin(origin.into()),
                 _ => Grant::Nothing,
             },
+        }
+    }
+
+    /// As [`Cors::grant`], and the page of a member may read the response: a request whose `Origin` is a client URL of a
+    /// member. This is for endpoints that contain no keys and take no credentials.
+    pub fn grant_to_members(
+        &self,
+        request: &Request<'_>,
+        members: &Members,
+        granted: &Grant,
+    ) -> Grant {
+        let origin = origin(request).filter(|_| *granted == Grant::Nothing);
+        let is_member = |origin: &String| {
+            let mut urls = members.iter().flat_map(|member| &member.client_urls);
+            urls.any(|url| url.trim_end_matches('/') == origin)
+        };
+        match origin.filter(is_member) {
+            Some(origin) => Grant::Origin(origin.into()),
+            None => granted.clone(),
         }
     }
 

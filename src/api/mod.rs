@@ -9,6 +9,7 @@
 //! | `keys` | `/v2/keys`: writes, reads, watches |
 //! | `members`, `stats`, `auth`, `process`, `metrics` | the other endpoints |
 //! | `snapshot` | `/edgetcd/snapshot`: a backup |
+//! | [`trace`] | `/edgetcd/trace`: what raft does, as a stream of lines |
 //! | `slices` | long bodies, rendered as they are sent |
 //! | `peers` | the endpoints of the peer port |
 //! | [`counts`] | counts and times the requests |
@@ -40,11 +41,13 @@ pub mod params;
 pub mod passwords;
 pub mod peers;
 mod process;
+mod query;
 mod route;
 mod slices;
 mod snapshot;
 mod stats;
 pub mod target;
+pub mod trace;
 
 use crate::http1::{Answer, Counters, Handler, Reply, Request};
 use crate::replica::clock::SharedEstimate;
@@ -88,6 +91,8 @@ pub struct Api {
     pub traffic: Arc<crate::peer::Counters>,
     /// The backups that are being sent.
     pub snapshots: Arc<snapshot::Slots>,
+    /// The clients that follow the trace.
+    pub traces: Arc<trace::Streams>,
     /// `--client-cert-auth`: a request without credentials is one of the user whom the client's certificate names.
     pub client_cert_auth: bool,
     /// Compares and hashes the passwords of users.
@@ -209,6 +214,7 @@ impl Api {
             Route::Vars => process::vars(self, request, &grant, reply),
             Route::LogLevel => process::log_level(request, &grant, reply),
             Route::Snapshot => snapshot::handle(self, request, grant, reply),
+            Route::Trace => trace::handle(self, request, &grant, reply),
             Route::Metrics => metrics::handle(self, &grant, reply),
             Route::Unknown => reply.send(answer::not_found(&grant)),
         }

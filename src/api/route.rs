@@ -3,7 +3,7 @@
 //! [`Route::rule`] is the only place that decides which requests need credentials. A new path cannot be forgotten: the
 //! `match` has no default.
 
-use super::snapshot;
+use super::{snapshot, trace};
 
 /// An endpoint, by its decoded and cleaned path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub enum Route<'a> {
     LogLevel,
     /// `/edgetcd/snapshot`
     Snapshot,
+    /// `/edgetcd/trace`
+    Trace,
     /// `/metrics`
     Metrics,
     /// No endpoint.
@@ -85,6 +87,7 @@ impl<'a> Route<'a> {
             b"/debug/vars" => Route::Vars,
             b"/config/local/log" => Route::LogLevel,
             snapshot::PATH => Route::Snapshot,
+            trace::PATH => Route::Trace,
             b"/metrics" => Route::Metrics,
             _ => Route::Unknown,
         }
@@ -114,6 +117,7 @@ impl<'a> Route<'a> {
             | Route::Health
             | Route::Vars
             | Route::LogLevel
+            | Route::Trace
             | Route::Metrics
             | Route::Unknown => Rule::Open,
         }
@@ -159,7 +163,7 @@ mod tests {
         let all_root = [Root, Root, Open, Root];
         let list = [Root, Open, Open, Open];
         let open = [Open; 4];
-        let table: [(&str, Route<'_>, [Rule; 4]); 24] = [
+        let table: [(&str, Route<'_>, [Rule; 4]); 25] = [
             ("/v2/keys", Route::Keys(b""), [Key; 4]),
             ("/v2/keys/a/", Route::Keys(b"/a/"), [Key; 4]),
             ("/v2/members", Route::Members(b""), [Open, Root, Root, Root]),
@@ -191,6 +195,7 @@ mod tests {
             ("/debug/vars", Route::Vars, open),
             ("/config/local/log", Route::LogLevel, open),
             ("/edgetcd/snapshot", Route::Snapshot, list),
+            ("/edgetcd/trace", Route::Trace, open),
             ("/metrics", Route::Metrics, open),
         ];
         for (path, route, rules) in table {

@@ -38,6 +38,7 @@ use crate::api::answer::ClusterId;
 use crate::api::cors::Cors;
 use crate::api::counts::Counts;
 use crate::api::passwords::Passwords;
+use crate::api::trace::Streams;
 use crate::api::{Api, Info, MetricsOnly, peers};
 use crate::api::{Replica, WatchHub};
 use crate::config::{Config, Stop};
@@ -326,6 +327,7 @@ impl Engine {
             counts: Arc::new(Counts::new(workers())),
             traffic: self.link.counters(),
             snapshots: Arc::default(),
+            traces: Streams::new(self.replica.trace().clone()),
             client_cert_auth: config.client_tls.client_cert_auth,
             passwords: Passwords::new(),
             http_server: OnceLock::new(),

@@ -210,6 +210,7 @@ fn what_watches_the_server_has_an_address_of_its_own() {
         "/version",
         "/v2/members",
         "/edgetcd/snapshot",
+        "/edgetcd/trace",
         "/",
     ] {
         assert_eq!(status(metrics, other), 404, "{other}");

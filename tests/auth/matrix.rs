@@ -215,7 +215,8 @@ pub const KEYS: [Row; 13] = [
     ),
 ];
 
-pub const OTHERS: [Row; 29] = [
+pub const OTHERS: [Row; 30] = [
+    ("GET", "/edgetcd/trace?wait=false", 200, [200; 7]),
     ("GET", "/v2/keys/a?wait=x", 400, [400; 7]),
     ("PATCH", "/v2/keys/a", 405, [405; 7]),
     ("GET", "/v2/members", 200, [200; 7]),
