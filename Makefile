@@ -171,10 +171,10 @@ backuptest: build ## test backup and restore on 1, 3 and 5 nodes with 100,000 ke
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' BACKUP_KEYS=100000 BACKUP_KILLS=20 \
 	  cargo test --locked --test backup -- --nocapture --test-threads=1 $(TESTS)
 
-walkthrough: build ## run the commands of a first session on three nodes with Debian's etcdctl (WALKS=10)
-	for walk in $$(seq $(WALKS)); do \
-	  tests/walkthrough/walkthrough.py --server '$(CURDIR)/$(EDGETCD)' --ctl 'env ETCDCTL_API=2 etcdctl' || exit 1; \
-	done
+walkthrough: build ## run the commands of a first session on three nodes with Debian's etcdctl, without TLS and with it (WALKS=10)
+	for walk in $$(seq $(WALKS)); do for tls in '' --tls; do \
+	  tests/walkthrough/walkthrough.py $$tls --server '$(CURDIR)/$(EDGETCD)' --ctl 'env ETCDCTL_API=2 etcdctl' || exit 1; \
+	done; done
 
 clusterbench: build ## measure three nodes against three nodes of the reference (ARGS=…)
 	bench/cluster $(ARGS)

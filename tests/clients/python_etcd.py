@@ -1,4 +1,5 @@
 """python-etcd: a scenario with every call of it, in `python/scenario.py`, and its own tests, with `python/own_tests.py`.
+`python/secure.py` connects with TLS: with the right certificate, without one, and with one of another CA.
 
 Its own tests start three servers with the name `etcd` and with flags of their choice. So this name stands for the
 reference first and then for edgetcd. edgetcd must pass all tests that the reference passes. A table lists those that the
@@ -14,8 +15,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 
 from compare import HERE, servers, try_program
+import certificates
 
 VENV = servers.ROOT / "target/clients/venv"
 REQUIREMENTS = HERE / "python/requirements.txt"
@@ -98,9 +101,46 @@ def judge(who, results, allowed, report):
             report.hold("FAILED: python-etcd's %s with %s: %s" % (name, who, result), result == "ok")
 
 
+class Closed(servers.Server):
+    """A server whose clients need a certificate of the CA."""
+
+    def __init__(self, line, name, folder, authority):
+        self.pair = authority.sign(name, ["127.0.0.1"])
+        self.context = authority.context(self.pair)
+        cert, key = self.pair
+        super().__init__(line, name, folder, ("--cert-file=%s" % cert, "--key-file=%s" % key, "--client-cert-auth",
+                                              "--trusted-ca-file=%s" % authority.ca))
+
+    @property
+    def url(self):
+        return "https://127.0.0.1:%d" % self.port
+
+    def healthy(self):
+        try:
+            with urllib.request.urlopen(self.url + "/health", timeout=2, context=self.context) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+
+def try_certificates(python, report, options):
+    with tempfile.TemporaryDirectory(prefix="edgetcd-python-etcd-", dir=servers.memory_folder()) as folder:
+        ours, other = certificates.Authority(folder), certificates.Authority(folder, "other")
+        pairs = [("the right certificate", ours.sign("client", ["127.0.0.1"]), "written over TLS\n"),
+                 ("no certificate", (), "not answered\n"),
+                 ("a certificate of another CA", other.sign("stranger", ["127.0.0.1"]), "not answered\n")]
+        for who, line in (("the reference", options.reference), ("edgetcd", options.server)):
+            with Closed(line, who.replace(" ", "-"), folder, ours) as server:
+                for what, pair, wanted in pairs:
+                    words = [python, str(HERE / "python/secure.py"), str(server.port), str(ours.ca), *map(str, pair)]
+                    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+                    report.compare("python-etcd with %s, %s" % (what, who), wanted, done.stdout)
+
+
 def trial(started, report, options):
     python = installed()
     try_program("python-etcd", [python, str(HERE / "python/scenario.py")], started, report, options)
+    try_certificates(python, report, options)
     judge("a mock", own_tests(python, options.reference, UNIT_TESTS), REFERENCE_FAILS, report)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         lines = (options.reference, options.server)
