@@ -87,6 +87,8 @@ pub struct Connection {
     no_newline: usize,
     framing: Framing,
     closed: bool,
+    /// The most bytes that are read from the socket at once.
+    most: usize,
 }
 
 impl Connection {
@@ -109,7 +111,13 @@ impl Connection {
             no_newline: 0,
             framing: Framing::Done,
             closed: false,
+            most: 65536,
         })
+    }
+
+    /// Reads so many bytes at once from the socket, from now on.
+    pub fn read_at_most(&mut self, bytes: usize) {
+        self.most = bytes;
     }
 
     /// The socket. With TLS, encrypted bytes are read from it and written to it.
@@ -239,7 +247,7 @@ impl Connection {
         }
         self.stream
             .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
-        match self.read(65536) {
+        match self.read() {
             Ok(has_ended) => self.closed = has_ended,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -250,12 +258,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once from the socket, at most this number of bytes. Returns whether the connection has ended.
-    fn read(&mut self, most: usize) -> io::Result<bool> {
+    /// Reads once from the socket. Returns whether the connection has ended.
+    fn read(&mut self) -> io::Result<bool> {
         if let Some(session) = &mut self.session {
-            return session.read(&self.stream, most, &mut self.raw);
+            return session.read(&self.stream, self.most, &mut self.raw);
         }
-        let mut piece = vec![0; most];
+        let mut piece = vec![0; self.most];
         let count = self.stream.read(&mut piece)?;
         self.raw.extend_from_slice(&piece[..count]);
         Ok(count == 0)

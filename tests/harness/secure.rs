@@ -4,7 +4,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::sync::Arc;
 
 use super::certificates::Pair;
@@ -39,14 +39,40 @@ pub struct Session(Box<ClientConnection>);
 
 impl Session {
     /// Makes a handshake. The socket must have a time limit for reads and writes.
-    pub fn begin(config: &Config, mut tcp: &TcpStream) -> io::Result<Session> {
-        let address = tcp.peer_addr()?.ip();
-        let name = ServerName::IpAddress(address.into());
-        let mut session = ClientConnection::new(Arc::clone(config), name).map_err(broken)?;
-        while session.is_handshaking() {
-            session.complete_io(&mut tcp)?;
+    pub fn begin(config: &Config, tcp: &TcpStream) -> io::Result<Session> {
+        let mut session = Session::greet(config, tcp)?;
+        session.finish(tcp)?;
+        Ok(session)
+    }
+
+    /// Sends the first message of a handshake, and waits for nothing.
+    pub fn greet(config: &Config, tcp: &TcpStream) -> io::Result<Session> {
+        let mut session = Session::new(config, tcp.peer_addr()?.ip())?;
+        session.send(tcp)?;
+        Ok(session)
+    }
+
+    /// Ends the handshake.
+    pub fn finish(&mut self, mut tcp: &TcpStream) -> io::Result<()> {
+        while self.0.is_handshaking() {
+            self.0.complete_io(&mut tcp)?;
         }
+        Ok(())
+    }
+
+    fn new(config: &Config, server: IpAddr) -> io::Result<Session> {
+        let name = ServerName::IpAddress(server.into());
+        let session = ClientConnection::new(Arc::clone(config), name).map_err(broken)?;
         Ok(Session(Box::new(session)))
+    }
+
+    /// The bytes of the first message of a handshake.
+    pub fn greeting(config: &Config) -> Vec<u8> {
+        let server = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let mut session = Session::new(config, server).expect("a client");
+        let mut bytes = Vec::new();
+        session.0.write_tls(&mut bytes).expect("a vector takes all");
+        bytes
     }
 
     /// The certificate that the server has shown. A resumed session has it too.
@@ -80,12 +106,6 @@ impl Session {
         }
         self.send(tcp)?;
         Ok(count == 0)
-    }
-
-    /// Announces the end of the connection.
-    pub fn say_farewell(&mut self, tcp: &TcpStream) -> io::Result<()> {
-        self.0.send_close_notify();
-        self.send(tcp)
     }
 
     fn send(&mut self, mut tcp: &TcpStream) -> io::Result<()> {
