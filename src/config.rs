@@ -101,6 +101,8 @@ pub struct Config {
     pub log_level: log::LevelFilter,
     /// Format of a log line on stderr.
     pub log_format: Format,
+    /// The file to which the trace is appended.
+    pub trace: Option<PathBuf>,
     /// One line each. The caller logs them once the logger is set up.
     pub warnings: Vec<String>,
 }
@@ -344,6 +346,7 @@ fn read(given: &Given) -> Result<Config, Stop> {
         host_whitelist: Allowed::parse(values.text("host-whitelist"), Allowed::Anybody),
         log_level: log_level(&values)?,
         log_format: log_format(&values)?,
+        trace: values.some_text("trace").map(Into::into),
         warnings: given.warnings.clone(),
         name,
     })

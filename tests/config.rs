@@ -129,6 +129,7 @@ fn fields(c: &Config) -> Vec<String> {
         format!("TLS for clients: {:?}", c.client_tls),
         format!("TLS for peers: {:?}", c.peer_tls),
         format!("log: {} {:?}", c.log_level, c.log_format),
+        format!("trace: {:?}", c.trace),
     ]
 }
 

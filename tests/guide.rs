@@ -212,6 +212,7 @@ fn likeness(text: &str) -> String {
         (r"\bbytes +[0-9]+", "bytes N"),
         (r"(?m)^ +[0-9]+ +\?", "N ?"),
         (r"\b(follower|leader)\b", "ROLE"),
+        (r#""(at|start|after_ms|next)":[0-9]+"#, "\"$1\":N"),
         (r" +", " "),
     ];
     let mut like = text.trim_end().to_owned();
@@ -290,6 +291,11 @@ fn damaged_log() {
 #[test]
 fn restore() {
     check("restore.md");
+}
+
+#[test]
+fn trace() {
+    check("trace.md");
 }
 
 #[test]

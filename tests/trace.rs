@@ -4,6 +4,7 @@ mod harness;
 
 use harness::client::{PATIENCE, form_request};
 use harness::{Answer, Cluster, Connection, Json, Line, Server, wait_for};
+use std::path::Path;
 
 const PATH: &str = "/edgetcd/trace";
 
@@ -405,4 +406,53 @@ fn the_records_of_a_cluster_fit_together() {
     let stored = at(&|line| kind(line) == "vote_stored");
     let sent = at(&|line| kind(line) == "sent" && text(line, "what") == "vote-answer");
     assert!(stored < sent, "{stored} {sent}");
+}
+
+/// The file of `--trace` has the same lines, and goes on after a restart.
+#[test]
+fn a_file_gets_the_same_lines() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("trace");
+    let mut server = Server::start(&[&format!("--trace={}", path.display())]);
+    let index = put(&server, "/a", "1");
+    wait_record(&server, "the write is applied", |line| {
+        kind(line) == "applied" && number(line, "index") >= index
+    });
+    let (_, in_memory) = records(&server, "");
+    assert!(server.stop().success());
+    let lines = |path: &Path| -> Vec<Json> {
+        let text = std::fs::read_to_string(path).expect("the file");
+        text.lines().map(parsed).collect()
+    };
+    let written = lines(&path);
+    assert_eq!(number(&written[0], "format"), 1);
+    let shown = |line: &Json| format!("{line:?}");
+    let first = written[1..].iter().take(in_memory.len());
+    assert!(first.map(shown).eq(in_memory.iter().map(shown)));
+    check_numbers(&written[1..]);
+    server.launch();
+    assert!(server.stop().success());
+    let both = lines(&path);
+    assert!(both.len() > written.len() + 4);
+    assert_eq!(number(&both[written.len()], "format"), 1);
+    assert_eq!(kind(&both[written.len() + 1]), "start");
+    assert_eq!(number(&both[written.len() + 1], "seq"), 1);
+}
+
+/// A file that cannot be written does not concern the node.
+#[test]
+fn errors_of_the_file_are_logged() {
+    for (path, why) in [
+        ("/dev/full", "No space left"),
+        ("/nowhere/trace", "No such file"),
+    ] {
+        let mut server = Server::start(&[&format!("--trace={path}")]);
+        put(&server, "/a", "1");
+        let wanted = format!("cannot write the trace to {path}: {why}");
+        wait_for("the warning", PATIENCE, || {
+            server.log().contains(&wanted).then_some(())
+        });
+        assert!(server.stop().success(), "{}", server.log());
+        assert_eq!(server.log().matches("cannot write the trace").count(), 1);
+    }
 }

@@ -356,6 +356,15 @@ pub(super) const FLAGS: &[Flag] = &[
         Ours("text or json. etcd does not have this flag."),
     ),
     text(
+        "trace",
+        "",
+        LOG,
+        Ours(
+            "File to which each event of raft is appended, as a line of JSON. At 64 MiB it becomes FILE.1. etcd does \
+             not have this flag.",
+        ),
+    ),
+    text(
         "log-package-levels",
         "",
         LOG,

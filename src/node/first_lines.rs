@@ -54,6 +54,9 @@ pub(super) fn log(config: &Config, clients: &[Port], peers: &[Port], stored: &St
         format!("{name}={}", member.peer_urls.join(","))
     });
     log::info!("  members   {}", listed.collect::<Vec<_>>().join(" "));
+    if let Some(file) = &config.trace {
+        log::info!("  trace     in {}", file.display());
+    }
     log::info!(
         "  times     heartbeat every {} ms, election after {} ms, snapshot after {} writes",
         config.heartbeat_interval.as_millis(),

@@ -22,6 +22,7 @@
 //! | `inspect.rs` | inspects a data directory |
 //! | `first_start.rs` | determines the identity at a first start |
 //! | `force.rs` | `--force-new-cluster` |
+//! | `trace_file.rs` | writes the trace into the file of `--trace` |
 
 mod first_lines;
 mod first_start;
@@ -31,6 +32,7 @@ mod inspect;
 mod listeners;
 mod stored;
 mod tls;
+mod trace_file;
 
 pub use inspect::{Inspected, Refusal, inspect, inspect_on, read};
 
@@ -62,6 +64,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use stored::{Disks, Stored};
+use trace_file::TraceFile;
 
 /// Log size at which a snapshot is made and the log is compacted; on a small disk an eighth of the disk.
 const LOG_BYTES_MAX: u64 = 64 << 20;
@@ -239,6 +242,9 @@ impl Node {
         self.engine.hub.close();
         self.http_server.stop(left(end));
         self.peer_server.stop(left(end));
+        if let Some(file) = self.engine.trace_file {
+            file.stop(left(end));
+        }
         // The hub is closed, so its thread has ended or is about to end.
         let _ = self.engine.watch_thread.join();
     }
@@ -252,6 +258,8 @@ struct Engine {
     removed: Receiver<()>,
     hub: Arc<WatchHub>,
     watch_thread: JoinHandle<()>,
+    /// Writes the file of `--trace`.
+    trace_file: Option<TraceFile>,
     clock: Arc<dyn Clock>,
     estimate: Arc<SharedEstimate>,
     wal: Arc<WalStats>,
@@ -289,6 +297,10 @@ impl Engine {
             removed: notify_removed,
         };
         let (replica, replica_threads) = Replica::start(parts).map_err(no_threads)?;
+        let trace_file = config.trace.as_deref();
+        let trace_file = trace_file
+            .map(|path| TraceFile::start(path, &config.name, replica.trace()))
+            .transpose()?;
         let deliverer = hub.clone();
         let watch_thread =
             threads::critical("watch", move || deliverer.deliver()).map_err(no_threads)?;
@@ -299,6 +311,7 @@ impl Engine {
             removed,
             hub,
             watch_thread,
+            trace_file,
             clock,
             estimate,
             wal,
