@@ -1,13 +1,19 @@
 //! Clusters that are closed: TLS with certificates for clients and between members, and users.
 //!
-//! | file            | what it tests                                                              |
-//! |-----------------|----------------------------------------------------------------------------|
-//! | `rights.rs`     | what each client may do, on each member, over each kind of connection       |
+//! | file              | what it tests                                                            |
+//! |-------------------|--------------------------------------------------------------------------|
+//! | `rights.rs`       | what each client may do, on each member, over each kind of connection     |
+//! | `certificates.rs` | members with wrong certificates, and certificates that are replaced       |
+//! | `ctl.rs`          | every command of edgetcdctl, with and without a certificate and a user      |
+//! | `secrets.rs`      | passwords, hashes and keys are shown nowhere                               |
 
 #[path = "../harness/mod.rs"]
 mod harness;
 #[path = "../auth/matrix.rs"]
 mod matrix;
 
+mod certificates;
+mod ctl;
 mod rights;
+mod secrets;
 mod support;
