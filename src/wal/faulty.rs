@@ -44,6 +44,8 @@ impl fmt::Debug for FaultyDisk {
 #[derive(Debug)]
 struct Machine {
     random: Random,
+    /// Whether a crash loses all unsynced data, instead of any part of it.
+    loses_all: bool,
     /// Incremented by each crash and kill. A handle of an earlier boot is invalid.
     boot: u64,
     names: BTreeMap<PathBuf, Name>,
@@ -67,6 +69,7 @@ impl FaultyDisk {
     pub fn new(seed: u64) -> FaultyDisk {
         let machine = Machine {
             random: Random::new(seed),
+            loses_all: false,
             boot: 0,
             names: BTreeMap::new(),
             inodes: 0,
@@ -89,6 +92,11 @@ impl FaultyDisk {
     /// The power fails and returns. Each piece of unsynced data is kept or lost on its own.
     pub fn crash(&self) {
         self.machine().crash();
+    }
+
+    /// Whether crashes lose all unsynced data from now on. Otherwise each piece is kept or lost on its own.
+    pub fn lose_all_unsynced(&self, all: bool) {
+        self.machine().loses_all = all;
     }
 
     /// Only the process ends. Everything that it wrote remains, and unsynced data remains unsynced.
@@ -121,6 +129,11 @@ impl FaultyDisk {
     /// Limits the total bytes of all files.
     pub fn set_capacity(&self, bytes: u64) {
         self.machine().capacity = bytes;
+    }
+
+    /// The limit for the total bytes of all files.
+    pub fn capacity(&self) -> u64 {
+        self.machine().capacity
     }
 
     /// Makes each file sync take this long. The calling thread waits.
@@ -244,7 +257,12 @@ enum Power {
 
 impl Machine {
     fn crash(&mut self) {
-        let mood = Mood::any(&mut self.random);
+        let loses_all = self.loses_all;
+        let mood = |random: &mut Random| match loses_all {
+            true => Mood::Nothing,
+            false => Mood::any(random),
+        };
+        let of_names = mood(&mut self.random);
         let mut inodes = BTreeMap::new();
         for name in self.names.values_mut() {
             let nodes = name.later.iter().chain([&name.synced]).flatten();
@@ -252,11 +270,12 @@ impl Machine {
                 Node::File(inode) => Some((lock(inode).id, inode.clone())),
                 Node::Dir => None,
             }));
-            name.crash(&mut self.random, mood);
+            name.crash(&mut self.random, of_names);
         }
-        inodes
-            .values()
-            .for_each(|inode| lock(inode).crash(&mut self.random));
+        for inode in inodes.values() {
+            let mood = mood(&mut self.random);
+            lock(inode).crash(&mut self.random, mood);
+        }
         self.names.retain(|_, name| name.synced.is_some());
         let dirs: BTreeSet<PathBuf> = self.dirs().collect();
         let has_parents = |path: &PathBuf| {

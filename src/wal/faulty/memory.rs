@@ -152,8 +152,7 @@ impl Inode {
         }
     }
 
-    pub fn crash(&mut self, random: &mut Random) {
-        let mood = Mood::any(random);
+    pub fn crash(&mut self, random: &mut Random, mood: Mood) {
         self.sectors
             .values_mut()
             .for_each(|states| states.crash(random, mood));
