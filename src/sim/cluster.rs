@@ -121,7 +121,7 @@ pub(super) struct Stream {
 
 impl Event {
     /// The node of the event, if it has one.
-    fn node(&self) -> Option<NodeId> {
+    pub(super) fn node(&self) -> Option<NodeId> {
         match self {
             Event::Tick { node, .. }
             | Event::Disk { node, .. }
@@ -145,10 +145,12 @@ pub struct Cluster {
     pub(super) profile: FaultProfile,
     pub(super) random: Random,
     pub(super) now: u64,
-    queue: BTreeMap<(u64, u64), Event>,
+    pub(super) queue: BTreeMap<(u64, u64), Event>,
     ordered: u64,
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) cuts: BTreeSet<(NodeId, NodeId)>,
+    /// What a caller does to links ([`Cluster::by_hand`]); empty in all other runs.
+    pub(super) hands: super::by_hand::Hands,
     pub(super) clients: Vec<Client>,
     pub(super) ops: Vec<Op>,
     pub(super) checks: Rc<RefCell<Checks>>,
@@ -195,7 +197,11 @@ impl Cluster {
         cluster
     }
 
-    fn with_profile(settings: Settings, profile: FaultProfile, random: Random) -> Cluster {
+    pub(super) fn with_profile(
+        settings: Settings,
+        profile: FaultProfile,
+        random: Random,
+    ) -> Cluster {
         let mut cluster = Cluster {
             settings,
             clients: (0..profile.clients).map(Client::new).collect(),
@@ -206,6 +212,7 @@ impl Cluster {
             ordered: 0,
             nodes: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            hands: super::by_hand::Hands::default(),
             ops: Vec::new(),
             checks: Rc::default(),
             refused: None,
@@ -232,6 +239,10 @@ impl Cluster {
         for client in 0..cluster.clients.len() {
             let wait = cluster.random.below(TICK * 20);
             cluster.after(wait, Event::Call { client });
+        }
+        if cluster.profile.kind == Kind::ByHand {
+            cluster.begin_by_hand();
+            return cluster;
         }
         let storm = cluster.profile.storm;
         cluster.after(storm, Event::Mend);
@@ -296,6 +307,9 @@ impl Cluster {
         self.now = time;
         self.checks.borrow_mut().now = time;
         self.events += 1;
+        let Some(event) = self.hold_back_event(event) else {
+            return Ok(());
+        };
         let paused = event.node().and_then(|id| self.nodes.get(&id));
         match paused.map(|node| node.paused_until) {
             Some(until) if until > time => {

@@ -46,7 +46,7 @@ impl Cluster {
     }
 
     /// Sends a request to the client's node, or to a random one.
-    fn ask(&mut self, number: u64, delay: u64) {
+    pub(super) fn ask(&mut self, number: u64, delay: u64) {
         let client = self.ops[number as usize].client as usize;
         let any: Vec<NodeId> = self.nodes.keys().copied().collect();
         let stray = self.random.one_in(self.profile.stray_one_in);
@@ -72,7 +72,8 @@ impl Cluster {
         let ask = self.ops[number as usize].ask.clone();
         let Some(life) = self.life(id) else {
             // The connection is refused, or there is no reply.
-            if self.repaired.is_some() || self.random.one_in(2) {
+            let is_refused = self.repaired.is_some() || self.is_by_hand();
+            if is_refused || self.random.one_in(2) {
                 self.refused_at_the_server(number);
             }
             return Ok(());
@@ -153,13 +154,13 @@ impl Cluster {
 
     /// A reply has arrived at its client.
     pub(super) fn answered(&mut self, number: u64, answer: Answer) -> Checked {
-        let now = self.now;
+        let (now, repeats) = (self.now, !self.is_by_hand());
         let op = &mut self.ops[number as usize];
         let client = op.client as usize;
         if self.clients[client].busy != Some(number) {
             return Ok(());
         }
-        if answer == Answer::NotTaken {
+        if answer == Answer::NotTaken && repeats {
             op.maybe = false;
             self.clients[client].stays_with = None;
             let wait = self.random.within((1_000, TICK));
@@ -172,6 +173,9 @@ impl Cluster {
         op.returned = Some(now);
         let ask = op.ask.clone();
         let client_id = client as u64;
+        if self.is_by_hand() {
+            self.check_linear(None)?;
+        }
         self.note(|_| Happening::Answered {
             client: client_id,
             number,
@@ -208,6 +212,9 @@ impl Cluster {
 
     fn done(&mut self, client: usize) {
         self.clients[client].busy = None;
+        if self.is_by_hand() {
+            return;
+        }
         let think = self.random.within(self.profile.think);
         self.after(think, Event::Call { client });
     }

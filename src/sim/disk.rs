@@ -45,6 +45,9 @@ impl Out<'_> {
 
     /// Checks that a report is true.
     fn check_report(&self, report: &DiskReport) {
+        if self.checks.borrow().by_hand.is_some() {
+            return;
+        }
         self.note(|mirror| {
             let wrong = match report {
                 DiskReport::Stored(batches) => {

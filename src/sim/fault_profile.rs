@@ -40,6 +40,9 @@ pub enum Kind {
     Scenario(Scenario),
     /// Repeated leadership transfers under load. Seeds do not select this kind; a test requests it.
     Handovers(Handovers),
+    /// No faults except those that the caller chooses ([`Cluster::by_hand`](super::Cluster::by_hand)). Seeds do not
+    /// select this kind either.
+    ByHand,
 }
 
 /// The faults during leadership transfers.
@@ -230,6 +233,42 @@ impl FaultProfile {
         profile
     }
 
+    /// A profile without faults, for [`Kind::ByHand`]. All delays are constant, so messages stay in order on a link. Each
+    /// append carries one entry, and each sync stores one, so that a person sees them one by one.
+    pub(super) fn by_hand() -> FaultProfile {
+        FaultProfile {
+            kind: Kind::ByHand,
+            storm: u64::MAX / 2,
+            drop_one_in: 0,
+            double_one_in: 0,
+            delay: (2_000, 2_000),
+            late_one_in: 0,
+            late: (0, 0),
+            sync: (1_000, 1_000),
+            slow_disk: 100,
+            slow_sync_one_in: 0,
+            alone: true,
+            every: (0, 0),
+            weights: [0; 20],
+            down: (0, 0),
+            snapshot_every: 40,
+            keep_tail: 0,
+            memory_bytes: 64 << 10,
+            batch_bytes: 1,
+            aimed_one_in: 0,
+            strict_changes: false,
+            hasty: false,
+            clients: 0,
+            think: (0, 0),
+            patience: 20 * ELECTION,
+            stray_one_in: 0,
+            keys: 8,
+            removed_stop: true,
+            stranger_every: (0, 0),
+            same_boot: false,
+        }
+    }
+
     fn mixed(kind: Kind, random: &mut Random) -> FaultProfile {
         let memory_bytes = random.within((600, 6_000)) as usize;
         let stranger_every = match random.one_in(4) {
@@ -272,7 +311,7 @@ impl FaultProfile {
     fn turn_into(&mut self, kind: Kind, random: &mut Random) {
         //                crash kill cut fail slow | one both iso mend | pause pace wall | trans add rem unr | stop hang fill wipe
         match kind {
-            Kind::Mixed => {}
+            Kind::Mixed | Kind::ByHand => {}
             Kind::Disks => {
                 self.weights = [8, 4, 8, 3, 6, 1, 1, 1, 4, 1, 1, 0, 2, 1, 1, 1, 1, 3, 6, 0];
                 self.sync = (500, random.within((5_000, ELECTION)));

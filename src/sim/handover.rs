@@ -246,7 +246,7 @@ impl Cluster {
     }
 
     /// The leader of the newest term, and that term.
-    fn leading(&self) -> Option<(NodeId, Term)> {
+    pub fn leading(&self) -> Option<(NodeId, Term)> {
         let leader = self.leader()?;
         let life = self.nodes[&leader].life.as_ref()?;
         Some((leader, life.engine.term()))

@@ -116,17 +116,18 @@ impl Cluster {
                 return Err(format!("equal states: n{} ends otherwise", node.id.0));
             }
         }
-        self.check_linear(&life.engine.state().tree)?;
+        self.check_linear(Some(&life.engine.state().tree))?;
         self.check_posts(&life.engine.state().tree)?;
         self.check_leases()
     }
 
-    fn check_linear(&self, end: &tree::Tree) -> Checked {
+    /// Checks the replies of all clients so far. If `end` is given, the state at the end of the run counts too.
+    pub(super) fn check_linear(&self, end: Option<&tree::Tree>) -> Checked {
         let numbered = self.ops.iter().zip(0..);
         let seen = numbered.filter_map(|(op, number)| Some((number, op.as_operation(number)?)));
         let (numbers, mut history): (Vec<u64>, Vec<_>) = seen.unzip();
         // The final state counts as a read of every key.
-        for key in 0..self.profile.keys {
+        for (key, end) in (0..self.profile.keys).filter_map(|key| Some((key, end?))) {
             let node = end.get(&Ask::Read(key).key()).ok();
             let value = node.and_then(|node| super::checks::number_in(node.value()?));
             history.push(Operation {

@@ -23,6 +23,10 @@
 //! Everything that happens is an event, drawn from the seed: the same seed gives the same run. The simulator also
 //! builds for WebAssembly, where a seed gives the same run as on a machine with 64 bits ([`Cluster::state_hash`]).
 //!
+//! # A run by hand
+//!
+//! The lab lets a person choose every fault ([`Cluster::by_hand`], [`Act`]). The rest of this page is about seeds.
+//!
 //! # A run
 //!
 //! [`FaultProfile`] is the fault profile of a seed. Faults happen for a second or two. Messages are lost, duplicated,
@@ -94,6 +98,7 @@
 
 mod adversary;
 mod any_engine;
+mod by_hand;
 mod checks;
 mod client;
 mod clock;
@@ -117,12 +122,14 @@ mod scenario;
 mod stranger;
 mod streams;
 mod trace;
+mod views;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 mod watchers;
 mod wiped;
 
 pub use any_engine::Keeping;
+pub use by_hand::{Act, DiskState};
 pub use client::{Answer, Ask, Op};
 pub use clock::Pace;
 pub use cluster::{Cluster, Settings};
@@ -130,3 +137,4 @@ pub use fault_profile::{Adversary, FaultProfile, Handovers, Kind, Scenario};
 pub use handover::Handed;
 pub use records::RunRecord;
 pub use trace::{Happening, Line};
+pub use views::{EntryView, MemberView, MessageView};

@@ -52,7 +52,7 @@ impl Cluster {
 
     /// Sends a peer message whose promise is checked.
     pub(super) fn send_stored(&mut self, from: NodeId, to: NodeId, peer_message: PeerMessage) {
-        let lost = self.loses(from, to);
+        let lost = self.loses(from, to) || self.hands.loses_next(from, to);
         if let PeerMessage::Raft { message, .. } = &peer_message {
             self.scenario.count(to, &message.body);
         }
@@ -78,6 +78,7 @@ impl Cluster {
         if lost {
             return;
         }
+        let late = self.by_hand_on(from, to, &peer_message);
         let twice = matches!(peer_message, PeerMessage::Raft { .. })
             && self.repaired.is_none()
             && self.random.one_in(self.profile.double_one_in);
@@ -92,7 +93,7 @@ impl Cluster {
                 },
             );
         }
-        let (delay, peer_message) = (self.delay(), Box::new(peer_message));
+        let (delay, peer_message) = (self.delay() + late, Box::new(peer_message));
         self.after(
             delay,
             Event::PeerMessage {

@@ -90,6 +90,9 @@ impl Cluster {
         if retired {
             return;
         }
+        if self.is_by_hand() {
+            return;
+        }
         let down = match self.repaired {
             Some(_) => TICK,
             None => self.random.within(self.profile.down),

@@ -123,6 +123,11 @@ impl fmt::Display for Messages<'_> {
     }
 }
 
+/// A peer message as a text.
+pub(super) fn message_text(message: &PeerMessage) -> String {
+    Messages(message).to_string()
+}
+
 struct Said<'a>(&'a Message);
 
 impl fmt::Display for Said<'_> {
