@@ -29,6 +29,7 @@
 //! | 4 | [`storage`] | what the WAL and snapshot threads do, without the threads |
 //! | 5 | [`replica`] | the raft, WAL and snapshot threads around an engine |
 //! | 5 | [`sim`] | whole clusters under a seeded scheduler |
+//! | 6 | [`lab`] | runs of a simulated cluster that a person drives |
 //! | 6 | [`peer`] | transport between members: messages and snapshots |
 //! | 7 | [`api`] | etcd's v2 endpoints |
 //! | 8 | [`node`] | a member: all of this put together |
@@ -64,6 +65,7 @@ pub mod histogram;
 pub mod http1;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod identity;
+pub mod lab;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod logging;
 #[cfg(not(target_arch = "wasm32"))]

@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 12] = [
     &["engine", "wal", "watch"],
     &["identity", "storage"],
     &["replica", "sim"],
-    &["peer"],
+    &["lab", "peer"],
     &["api"],
     &["node"],
     &["backup"],
@@ -51,10 +51,11 @@ const EFFECTS: [&str; 11] = [
 
 /// Modules that also build for WebAssembly, where there are no files, sockets, threads or clocks. The standard library
 /// compiles there and panics at run time, so the compiler alone would not notice its use.
-const PORTABLE: [&str; 11] = [
+const PORTABLE: [&str; 12] = [
     "auth",
     "engine",
     "histogram",
+    "lab",
     "raft",
     "random",
     "sim",

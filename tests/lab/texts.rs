@@ -1,0 +1,120 @@
+//! Texts of runs: each run can be written and read, and no text does harm.
+
+use edgetcd::lab::script::Script;
+use edgetcd::lab::{Lab, Run, acts};
+use edgetcd::random::Random;
+
+const RUN: &str = "lab 1
+seed 7
+members 5
+without COMMIT_OWN_TERM_ONLY
+without ChangesOneByOne
+10 crash 1
+10 cut 1 2
+12 delay 2 3 250
+12 disk 3 hung
+20 write 4 k0
+30 end
+";
+
+#[test]
+fn a_run_is_read_as_it_was_written() {
+    let run = Run::parse(RUN).expect("a good run");
+    assert_eq!(run.to_string(), RUN);
+    let fragment = run.fragment();
+    assert!(!fragment.contains([' ', '\n', '#']), "{fragment}");
+    assert_eq!(Run::parse(&fragment), Ok(run));
+}
+
+#[test]
+fn each_act_is_read_as_it_is_written() {
+    for (words, _) in acts::WORDS {
+        for state in ["good", "slow", "hung", "full"] {
+            let words = words.replace("good|slow|hung|full", state);
+            let words = words
+                .replace("kK", "k3")
+                .replace("MS", "40")
+                .replace('N', "1")
+                .replace('M', "2");
+            let words: Vec<&str> = words.split(' ').collect();
+            let number = |word: &str| word.parse().map_err(|_| format!("{word}?"));
+            let act = acts::parse(&words, &number).unwrap_or_else(|why| panic!("{words:?}: {why}"));
+            assert_eq!(acts::text(act), words.join(" "));
+        }
+    }
+}
+
+#[test]
+fn a_wrong_line_is_named() {
+    let wrong = [
+        ("", "lab 1"),
+        ("seed 7", "lab 1"),
+        ("lab 2", "lab 1"),
+        ("lab 1\nmembers 9", "3 to 7"),
+        ("lab 1\nseed -1", "not a number"),
+        ("lab 1\nseed +5", "5"),
+        ("lab 1\nwithout SENSE", "SENSE"),
+        (
+            "lab 1\nwithout PRE_VOTE\nwithout CHECK_QUORUM",
+            "at most one",
+        ),
+        ("lab 1\n10 explode 1", "explode"),
+        ("lab 1\n10 crash", "crash"),
+        ("lab 1\n10 crash 1\n9 crash 2", "after step 10"),
+        ("lab 1\n99999999999 end", "at most"),
+        ("lab 1\n1 write 1 color", "k0"),
+        ("lab 1\n1 disk 1 wet", "wet"),
+    ];
+    for (text, part) in wrong {
+        match Run::parse(text) {
+            Err(why) => assert!(why.contains(part), "{text:?}: {why}"),
+            // In a fragment, + separates words.
+            Ok(run) => assert!(text.contains('+') && run.seed == 5, "{text:?} was read"),
+        }
+    }
+    assert!(Run::parse(&"lab 1\n".repeat(100_000)).is_err());
+}
+
+/// Texts that are almost runs. Whatever can be read, can be played.
+#[test]
+fn no_text_stops_the_lab() {
+    let mut random = Random::new(5);
+    let mut played = 0;
+    for _ in 0..600 {
+        let mut text = RUN.replace("30 end", "60 read 2 k1\n300 end").into_bytes();
+        for _ in 0..=random.below(2) {
+            // After the line with the format.
+            let at = 6 + random.below(text.len() as u64 - 6) as usize;
+            match random.below(3) {
+                0 => text[at] = b"0123456789 \n;+klabcrash"[random.below(23) as usize],
+                1 => drop(text.remove(at)),
+                _ => text.insert(at, b'0' + random.below(10) as u8),
+            }
+        }
+        let text = String::from_utf8_lossy(&text);
+        let Ok(run) = Run::parse(&text) else { continue };
+        let lab = Lab::at(run.clone(), run.end.min(400));
+        let text = lab.json() + &lab.trace_json(0, 0);
+        assert!(text.starts_with('{'), "{text}");
+        let stops = lab.broken().filter(|_| run.without.is_empty());
+        assert_eq!(stops, None, "{run}");
+        played += 1;
+    }
+    assert!(played > 20, "{played} texts could be read");
+}
+
+#[test]
+fn a_script_says_which_line_fails() {
+    let fails = |text| match Script::run(text) {
+        Err(why) => why,
+        Ok(_) => panic!("{text:?} can be done"),
+    };
+    assert!(fails("until leader\nexpect leads 9").contains("expect leads 9"));
+    assert!(fails("until nonsense").contains("nonsense"));
+    assert!(fails("until leader\nmembers 5").contains("before the first act"));
+    assert!(fails("until leader\ncrash 1\ncrash 1").contains("does not run"));
+    assert!(
+        fails("until leader\ncrash 1\ncrash 2\ncrash 3\nrun 3000\nuntil leader")
+            .contains("nothing more")
+    );
+}
