@@ -24,7 +24,7 @@
 //!
 //! `key`, `command` (with its encoding), `node` (the structure of the tree and how it is freed), `apply` (the actions,
 //! the core of this module), `event` (what writers and watchers receive), `expiry`, `history`. Then the supporting
-//! files: `listing` and `json`, `snapshot` and `codec`, `map` and `bytes`. The transcripts in `tests/transcripts/tree`
+//! files: `listing`, `search` and `json`, `snapshot` and `codec`, `map` and `bytes`. The transcripts in `tests/transcripts/tree`
 //! show every action, error and quirk by example.
 //!
 //! # Versions
@@ -78,6 +78,7 @@ mod listing;
 mod long;
 mod map;
 mod node;
+mod search;
 mod snapshot;
 mod stats;
 
@@ -93,6 +94,7 @@ pub use key::Key;
 pub use listing::Listing;
 pub use long::LongText;
 pub use node::{NodeRef, TreeIndex};
+pub use search::{Matches, Search};
 pub use snapshot::{Census, Decoder, Encoder, hash};
 pub use stats::{LocalStats, Stats};
 
