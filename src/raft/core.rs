@@ -773,6 +773,16 @@ impl<R: Rules> Core<R> {
         living.count() >= members.majority()
     }
 
+    /// The first entry of each term that the log contains, oldest first. The log may begin within a term.
+    pub fn terms(&self) -> Vec<Position> {
+        self.log.terms()
+    }
+
+    /// The position before the first entry that the log contains.
+    pub fn base(&self) -> Position {
+        self.log.base()
+    }
+
     /// The leader's information about the other members; empty on other nodes.
     pub fn progress(&self) -> Vec<PeerProgress> {
         match &self.state {

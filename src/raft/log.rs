@@ -141,6 +141,12 @@ impl Log {
         }
     }
 
+    /// The first entry of each run of entries with the same term, after `base`.
+    pub(super) fn terms(&self) -> Vec<Position> {
+        let position = |&(index, term): &(LogIndex, Term)| Position { term, index };
+        self.runs.iter().map(position).collect()
+    }
+
     /// The position of the entry at `index`, if it is known.
     pub(super) fn position_at(&self, index: LogIndex) -> Option<Position> {
         self.term_at(index).map(|term| Position { term, index })

@@ -293,7 +293,8 @@ impl<O: Outbox> RaftThread<O> {
         }
         let engine = &self.wiring.engine;
         if effects.followers_changed {
-            self.wiring.status.set_followers(engine.followers());
+            let (followers, progress) = (engine.followers(), engine.core().progress());
+            self.wiring.status.set_followers(followers, progress);
         }
         if effects.removed {
             // One notification is enough. The receiver may have it already, or be stopping.

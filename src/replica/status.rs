@@ -7,8 +7,8 @@ use crate::engine::members::Members;
 use crate::engine::state::State;
 use crate::engine::time::Monotonic;
 use crate::histogram::{DiskTimes, Histogram};
-use crate::raft::{Core, LogIndex, NodeId, Role, Term};
-use std::collections::BTreeMap;
+use crate::raft::{Core, LogIndex, NodeId, PeerProgress, Position, Role, Rules, Term};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -38,6 +38,9 @@ pub struct Status {
     auth_enabled: AtomicBool,
     auth: RwLock<Arc<auth::Store>>,
     followers: Mutex<Followers>,
+    progress: Mutex<Vec<PeerProgress>>,
+    log: Mutex<LogShape>,
+    learner_ids: Mutex<BTreeSet<NodeId>>,
     behind: Mutex<Behind>,
     turns: AtomicU64,
     learners: AtomicU64,
@@ -48,6 +51,31 @@ pub struct Status {
     snapshots: DiskTimes,
     last_snapshot: Mutex<Option<Snapshot>>,
     round_trips: Mutex<BTreeMap<u64, Arc<RoundTrips>>>,
+}
+
+/// What a member's log contains.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogShape {
+    /// The position before the first entry.
+    pub base: Position,
+    /// The last entry, which may not be on the disk yet. Equal to `base` if there is none.
+    pub last: Position,
+    /// The entries up to here are on this member's disk.
+    pub stored: LogIndex,
+    /// The first entry of each term, oldest first.
+    pub terms: Vec<Position>,
+}
+
+impl LogShape {
+    fn update<R: Rules>(&mut self, core: &Core<R>) {
+        let (base, last) = (core.base(), core.last_position());
+        // Entries are appended far more often than terms begin, end or are forgotten.
+        let is_longer = last.term == self.last.term && last.index >= self.last.index;
+        if !is_longer || base != self.base || self.terms.is_empty() {
+            self.terms = core.terms();
+        }
+        (self.base, self.last, self.stored) = (base, last, core.stored());
+    }
 }
 
 /// A committed entry that was not applied when it was observed, and the time of that. It is observed until it is
@@ -100,6 +128,9 @@ impl Status {
             auth_enabled: AtomicBool::new(state.auth.is_enabled()),
             auth: RwLock::new(Arc::clone(&state.auth)),
             followers: Mutex::new(Followers::default()),
+            progress: Mutex::new(Vec::new()),
+            log: Mutex::new(LogShape::default()),
+            learner_ids: Mutex::new(BTreeSet::new()),
             behind: Mutex::new(Behind::default()),
             turns: AtomicU64::new(0),
             learners: AtomicU64::new(0),
@@ -206,6 +237,24 @@ impl Status {
         lock(&self.followers).clone()
     }
 
+    /// The leader's information about the other members, about a tick old; empty if this member does not lead.
+    pub fn progress(&self) -> Vec<PeerProgress> {
+        match self.is_leader() {
+            true => lock(&self.progress).clone(),
+            false => Vec::new(),
+        }
+    }
+
+    /// What this member's log contains.
+    pub fn log(&self) -> LogShape {
+        lock(&self.log).clone()
+    }
+
+    /// The members without a vote.
+    pub fn learner_ids(&self) -> BTreeSet<NodeId> {
+        lock(&self.learner_ids).clone()
+    }
+
     /// How long an entry that is known to be committed has waited to be applied; zero if there is none. Under load the
     /// last committed entry is rarely applied at the same moment. The value shows how far this member is behind.
     pub fn apply_lag(&self) -> Duration {
@@ -275,8 +324,9 @@ impl Status {
         *lock(&self.last_snapshot) = Some(Snapshot { bytes, took, at });
     }
 
-    pub(super) fn set_followers(&self, followers: &Followers) {
+    pub(super) fn set_followers(&self, followers: &Followers, progress: Vec<PeerProgress>) {
         lock(&self.followers).clone_from(followers);
+        *lock(&self.progress) = progress;
     }
 
     /// Called by the raft thread after each step.
@@ -297,6 +347,12 @@ impl Status {
             .store(learners.len() as u64, Ordering::Relaxed);
         self.is_learner
             .store(learners.contains(&self.id), Ordering::Relaxed);
+        let mut ids = lock(&self.learner_ids);
+        if *ids != *learners {
+            ids.clone_from(learners);
+        }
+        drop(ids);
+        lock(&self.log).update(core);
         self.uncommitted_bytes
             .store(core.uncommitted_bytes() as u64, Ordering::Relaxed);
         lock(&self.behind).update(core.commit(), applied, Instant::now);
