@@ -11,6 +11,7 @@
 //! | 0 | [`guide`] | pages for operators: what to do when something is broken |
 //! | 0 | [`histogram`] | histograms of durations |
 //! | 0 | [`logging`] | log lines on standard error |
+//! | 0 | [`page`] | the page for browsers: one self-contained document |
 //! | 0 | [`random`], [`varint`] | seeded random numbers; variable-length numbers |
 //! | 0 | [`threads`] | threads whose panic ends the process |
 //! | 0 | [`tls`] | files of certificates and keys, and TLS configurations made of them |
@@ -70,6 +71,8 @@ pub mod lab;
 pub mod logging;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod node;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod page;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod peer;
 #[cfg(not(target_arch = "wasm32"))]

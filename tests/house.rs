@@ -12,6 +12,7 @@ const LAYERS: [&[&str]; 12] = [
         "guide",
         "histogram",
         "logging",
+        "page",
         "random",
         "threads",
         "tls",
