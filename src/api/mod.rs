@@ -10,6 +10,9 @@
 //! | `members`, `stats`, `auth`, `process`, `metrics` | the other endpoints |
 //! | `snapshot` | `/edgetcd/snapshot`: a backup |
 //! | [`trace`] | `/edgetcd/trace`: what raft does, as a stream of lines |
+//! | [`status`] | `/edgetcd/status`: the state of raft |
+//! | [`search`], [`past`], `query` | `/edgetcd/keys` and `/edgetcd/history`: keys and earlier values, page by page |
+//! | `browser` | `/`: the page for browsers |
 //! | `slices` | long bodies, rendered as they are sent |
 //! | `peers` | the endpoints of the peer port |
 //! | [`counts`] | counts and times the requests |
@@ -28,6 +31,7 @@
 mod access;
 pub mod answer;
 mod auth;
+mod browser;
 mod content_type;
 pub mod cors;
 pub mod counts;
@@ -39,13 +43,16 @@ mod metrics;
 mod outbox;
 pub mod params;
 pub mod passwords;
+pub mod past;
 pub mod peers;
 mod process;
 mod query;
 mod route;
+pub mod search;
 mod slices;
 mod snapshot;
 mod stats;
+pub mod status;
 pub mod target;
 pub mod trace;
 
@@ -114,6 +121,12 @@ pub struct Info {
     pub data_dir: PathBuf,
     /// `--wal-dir` if it is elsewhere, for the same purpose.
     pub wal_dir: Option<PathBuf>,
+    /// `--heartbeat-interval`.
+    pub heartbeat: Duration,
+    /// `--election-timeout`.
+    pub election_timeout: Duration,
+    /// The time between two ticks of raft.
+    pub tick: Duration,
 }
 
 impl Api {
@@ -215,7 +228,11 @@ impl Api {
             Route::LogLevel => process::log_level(request, &grant, reply),
             Route::Snapshot => snapshot::handle(self, request, grant, reply),
             Route::Trace => trace::handle(self, request, &grant, reply),
+            Route::Status => status::handle(self, request, &grant, reply),
+            Route::Search => search::handle(self, request, &access, &grant, reply),
+            Route::Past => past::handle(self, request, &access, &grant, reply),
             Route::Metrics => metrics::handle(self, &grant, reply),
+            Route::Page => browser::handle(self, request, &grant, reply),
             Route::Unknown => reply.send(answer::not_found(&grant)),
         }
     }

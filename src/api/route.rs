@@ -44,8 +44,16 @@ pub enum Route<'a> {
     Snapshot,
     /// `/edgetcd/trace`
     Trace,
+    /// `/edgetcd/status`
+    Status,
+    /// `/edgetcd/keys`
+    Search,
+    /// `/edgetcd/history`
+    Past,
     /// `/metrics`
     Metrics,
+    /// `/`
+    Page,
     /// No endpoint.
     Unknown,
 }
@@ -88,7 +96,11 @@ impl<'a> Route<'a> {
             b"/config/local/log" => Route::LogLevel,
             snapshot::PATH => Route::Snapshot,
             trace::PATH => Route::Trace,
+            b"/edgetcd/status" => Route::Status,
+            b"/edgetcd/keys" => Route::Search,
+            b"/edgetcd/history" => Route::Past,
             b"/metrics" => Route::Metrics,
+            b"/" => Route::Page,
             _ => Route::Unknown,
         }
     }
@@ -102,7 +114,7 @@ impl<'a> Route<'a> {
             false => Rule::Open,
         };
         match self {
-            Route::Keys(_) => Rule::Key,
+            Route::Keys(_) | Route::Search | Route::Past => Rule::Key,
             Route::Members(_) => root_for(&["POST", "PUT", "DELETE"]),
             Route::AuthEnable => root_for(&["PUT", "DELETE"]),
             Route::Users | Route::Roles => root_for(&["GET"]),
@@ -118,7 +130,9 @@ impl<'a> Route<'a> {
             | Route::Vars
             | Route::LogLevel
             | Route::Trace
+            | Route::Status
             | Route::Metrics
+            | Route::Page
             | Route::Unknown => Rule::Open,
         }
     }
@@ -163,7 +177,7 @@ mod tests {
         let all_root = [Root, Root, Open, Root];
         let list = [Root, Open, Open, Open];
         let open = [Open; 4];
-        let table: [(&str, Route<'_>, [Rule; 4]); 25] = [
+        let table: [(&str, Route<'_>, [Rule; 4]); 29] = [
             ("/v2/keys", Route::Keys(b""), [Key; 4]),
             ("/v2/keys/a/", Route::Keys(b"/a/"), [Key; 4]),
             ("/v2/members", Route::Members(b""), [Open, Root, Root, Root]),
@@ -196,7 +210,11 @@ mod tests {
             ("/config/local/log", Route::LogLevel, open),
             ("/edgetcd/snapshot", Route::Snapshot, list),
             ("/edgetcd/trace", Route::Trace, open),
+            ("/edgetcd/status", Route::Status, open),
+            ("/edgetcd/keys", Route::Search, [Key; 4]),
+            ("/edgetcd/history", Route::Past, [Key; 4]),
             ("/metrics", Route::Metrics, open),
+            ("/", Route::Page, open),
         ];
         for (path, route, rules) in table {
             assert_eq!(Route::of(path.as_bytes()), route, "{path}");

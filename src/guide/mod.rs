@@ -26,6 +26,9 @@ pub mod lost_disk {}
 #[doc = include_str!("lost_majority.md")]
 pub mod lost_majority {}
 
+#[doc = include_str!("page.md")]
+pub mod page {}
+
 #[doc = include_str!("restore.md")]
 pub mod restore {}
 

@@ -326,6 +326,9 @@ impl Engine {
             started: SystemTime::now(),
             data_dir: config.data_dir.clone(),
             wal_dir: config.wal_dir.clone(),
+            heartbeat: config.heartbeat_interval,
+            election_timeout: config.election_timeout,
+            tick: tick(config),
         };
         Arc::new_cyclic(|this| Api {
             replica: self.replica.clone(),

@@ -215,7 +215,7 @@ pub const KEYS: [Row; 13] = [
     ),
 ];
 
-pub const OTHERS: [Row; 30] = [
+pub const OTHERS: [Row; 36] = [
     ("GET", "/edgetcd/trace?wait=false", 200, [200; 7]),
     ("GET", "/v2/keys/a?wait=x", 400, [400; 7]),
     ("PATCH", "/v2/keys/a", 405, [405; 7]),
@@ -306,6 +306,33 @@ pub const OTHERS: [Row; 30] = [
         200,
         [401, 401, 401, 401, 401, 401, 200],
     ),
+    ("GET", "/", 404, [404; 7]),
+    ("GET", "/edgetcd/status", 200, [200; 7]),
+    (
+        "GET",
+        "/edgetcd/keys?prefix=/r/",
+        200,
+        [401, 401, 401, 401, 200, 200, 200],
+    ),
+    // Keys such as /ra begin with this too.
+    (
+        "GET",
+        "/edgetcd/keys?prefix=/r",
+        200,
+        [401, 401, 401, 401, 401, 401, 200],
+    ),
+    (
+        "GET",
+        "/edgetcd/history?key=/r/a",
+        200,
+        [401, 401, 401, 401, 200, 200, 200],
+    ),
+    (
+        "GET",
+        "/edgetcd/history?key=/&recursive=true",
+        200,
+        [401, 401, 401, 401, 401, 401, 200],
+    ),
 ];
 
 /// What the answers depend on, apart from the sender.
@@ -358,9 +385,11 @@ pub fn differences_of(address: SocketAddr, state: State, senders: &[Sender]) -> 
 
 /// Whether a refusal says what it must, and nothing else.
 fn is_whole(method: &str, target: &str, answer: &Answer) -> bool {
+    let keyed = ["/v2/keys", "/edgetcd/keys", "/edgetcd/history"];
+    let is_about_keys = keyed.iter().any(|path| target.starts_with(path));
     let wanted = match (answer.status, method) {
         (401, "HEAD") => "",
-        (401, _) if target.starts_with("/v2/keys") => {
+        (401, _) if is_about_keys => {
             "{\"errorCode\":110,\"message\":\"The request requires user authentication\",\
              \"cause\":\"Insufficient credentials\",\"index\":0}"
         }

@@ -1,0 +1,100 @@
+//! `/`: the page for browsers ([`crate::page`]). A request that does not accept `text/html` gets 404, as in the reference.
+//!
+//! The page is the same for everybody, and contains no data. It needs no credentials; the requests that it makes do.
+//! Its `Content-Security-Policy` admits only its own script and style, by their hashes, and requests to this member
+//! and to the client URLs of the other members.
+
+use super::Api;
+use super::answer;
+use super::cors::Grant;
+use crate::engine::members::Members;
+use crate::http1::{Answer, Reply, Request};
+use crate::page;
+
+/// Sends the page to a browser.
+pub fn handle(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
+    let is_read = matches!(request.method(), "GET" | "HEAD");
+    if !is_read || !accepts_html(request.header("accept").unwrap_or_default()) {
+        return reply.send(answer::not_found(grant));
+    }
+    let page = page::page();
+    let is_known = request.header("if-none-match") == Some(page.etag.as_bytes());
+    let answer = Answer::new(if is_known { 304 } else { 200 })
+        .header(
+            "Content-Security-Policy",
+            policy(page, &api.replica.status().members()),
+        )
+        .header("ETag", &page.etag)
+        // The policy names the members, so the browser asks each time, and gets 304.
+        .header("Cache-Control", "no-cache")
+        .header("Vary", "Accept")
+        .header("X-Content-Type-Options", "nosniff")
+        .header("Referrer-Policy", "no-referrer")
+        .header("Cross-Origin-Opener-Policy", "same-origin");
+    let answer = grant.onto(answer);
+    if is_known {
+        return reply.send(answer);
+    }
+    let answer = answer.header("Content-Type", "text/html; charset=utf-8");
+    reply.send(answer.body(page::HTML.as_bytes()));
+}
+
+/// Whether the header names `text/html` itself. Clients of the API send none or `*/*`.
+fn accepts_html(accept: &[u8]) -> bool {
+    let mut ranges = accept.split(|&byte| byte == b',');
+    ranges.any(|range| {
+        let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+        let is_html = parts
+            .next()
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"));
+        is_html && !parts.any(|part| matches!(part, b"q=0" | b"q=0.0" | b"q=0.00" | b"q=0.000"))
+    })
+}
+
+fn policy(page: &page::Page, members: &Members) -> String {
+    let mut policy = format!(
+        "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'; connect-src 'self'",
+        page.script_hash, page.style_hash
+    );
+    // A member publishes its own URLs. Nothing else than an origin is copied into the policy.
+    let is_origin = |url: &&str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]/".contains(&byte);
+        url.starts_with("http") && url.bytes().all(is_plain)
+    };
+    for member in members.iter() {
+        for url in member
+            .client_urls
+            .iter()
+            .map(String::as_str)
+            .filter(is_origin)
+        {
+            policy.push(' ');
+            policy.push_str(url.trim_end_matches('/'));
+        }
+    }
+    policy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_text_html_by_name_gets_the_page() {
+        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        for accept in [browser, "TEXT/HTML", "a/b, text/html ; q=0.1"] {
+            assert!(accepts_html(accept.as_bytes()), "{accept}");
+        }
+        for accept in [
+            "",
+            "*/*",
+            "text/*",
+            "text/html5",
+            "text/html;q=0",
+            "application/json",
+        ] {
+            assert!(!accepts_html(accept.as_bytes()), "{accept}");
+        }
+    }
+}
