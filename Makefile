@@ -58,7 +58,7 @@ export $(COMPILER) ?= $(if $(filter arm%,$(TARGET)),arm-linux-gnueabihf,$(firstw
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: build run test roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
+.PHONY: build run test page roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
         clustertest clusterbars backuptest walkthrough clusterbench securebench tsan deny \
         cluster status kill pause resume restart wipe add stop demo \
         install dist wasm
@@ -122,6 +122,9 @@ conformance: build ## send the same requests to the reference etcd and to this s
 
 clients: build ## run common clients against the reference and this server (ARGS='--only node-etcd')
 	tests/clients/run $(ARGS)
+
+page: build ## test the page in a headless Chromium; screenshots in target/page (PAGE_BARS=yes: also the limits on time)
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' tests/page/run $(ARGS)
 
 metrics: build ## test /metrics: its format, the cause of each metric, promtool
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test metrics -- --nocapture
