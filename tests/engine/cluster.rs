@@ -16,6 +16,7 @@ use edgetcd::engine::request::{Reply, Request};
 use edgetcd::engine::rules::{Rule, Rules};
 use edgetcd::engine::state::{Outcome, State};
 use edgetcd::engine::time::{Estimate, Monotonic, Now};
+use edgetcd::engine::trace::Record;
 use edgetcd::engine::{Effects, Engine, Event, Note, PeerEvent, Publication, Settings};
 use edgetcd::raft::{self, AllRules, Core, Entry, LogIndex, Membership, NodeId, Role};
 use edgetcd::tree::{Key, Tree, WallTime};
@@ -75,6 +76,8 @@ struct Process {
     incoming: Option<(NodeId, Snapshot)>,
     /// Whether the last attempt to store something found the disk full.
     knows_full: bool,
+    /// The trace records that were not printed yet.
+    records: Vec<Record>,
 }
 
 /// A member: its disk, and its process while one runs.
@@ -297,6 +300,7 @@ impl Cluster {
             tree,
             incoming: None,
             knows_full: false,
+            records: Vec::new(),
         });
         self.step(id, Event::Start);
     }
@@ -340,9 +344,19 @@ impl Cluster {
         };
         let before = process.engine.core().commit();
         let effects = process.engine.step(now, event);
+        process.records.extend(process.engine.trace());
         let commit = process.engine.core().commit();
         let applied = std::mem::take(&mut *process.applied.borrow_mut());
         self.perform(id, effects, (commit != before).then_some(commit), &applied);
+    }
+
+    /// Prints the trace records since the last call, without numbers and times.
+    pub fn show_trace(&mut self, id: NodeId) {
+        for record in std::mem::take(&mut self.process(id).records) {
+            let line = record.json(0, id);
+            let from = line.find("\"term\"").expect("each record has a term");
+            self.say(format!("{} {{{}", label(id), &line[from..]));
+        }
     }
 
     fn perform(

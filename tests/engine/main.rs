@@ -47,6 +47,9 @@ lessons! {
     restart_with_pending_forwards: "restart-with-pending-forwards",
     shutdown: "shutdown",
     snapshot_install: "snapshot-install",
+    trace_of_a_vote: "trace-of-a-vote",
+    trace_of_a_write: "trace-of-a-write",
+    trace_of_what_fails: "trace-of-what-fails",
     transfer_under_load: "transfer-under-load",
 }
 

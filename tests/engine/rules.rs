@@ -156,7 +156,9 @@ fn each_rule_is_needed() {
 
 #[test]
 fn each_transcript_is_about_a_rule() {
-    for name in crate::LESSONS {
+    // Those about the trace show its records.
+    let lessons = crate::LESSONS.iter();
+    for name in lessons.filter(|name| !name.starts_with("trace-of-")) {
         let has_one = NEEDED.iter().any(|(lesson, ..)| lesson == name);
         assert!(has_one, "{name} shows the harm of nothing");
     }

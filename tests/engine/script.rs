@@ -24,6 +24,7 @@
 //! | `stop n1`                     | asks the process to stop, as SIGTERM does                   |
 //! | `transfer n1 n2`              | n1 transfers its leadership to n2                           |
 //! | `show`, `show n1`, `waiting`  | prints the state of members; the clients without an answer  |
+//! | `trace n1`                    | prints the trace records of n1 since the last time          |
 //! | `members n1`                  | prints the membership as n1's raft knows it                 |
 //! | `read n1 /a`                  | prints what readers of n1 see, without `quorum=true`        |
 //! | `quietly …`                   | runs the command without output                             |
@@ -145,6 +146,7 @@ impl Script {
                     "{who} knows voters {voters} and learners {learners}"
                 ));
             }
+            ["trace", who] => cluster.show_trace(node(who)),
             ["waiting"] => cluster.show_waiting(),
             _ => self.run_faults(words),
         }

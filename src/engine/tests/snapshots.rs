@@ -1,6 +1,7 @@
 //! This member's own snapshots: when one is made, when the log is cut, and how often one is sent.
 
 use super::*;
+use crate::engine::trace::{SnapshotStep, Trace};
 
 // The log before a snapshot
 
@@ -66,6 +67,28 @@ fn the_log_is_kept_for_a_follower_that_receives_a_snapshot() {
     bench.step(Event::Peers(vec![event]));
     bench.tick_answered_by(&[TWO, THREE], 1);
     assert_eq!(bench.cut_at, [applied]);
+}
+
+#[test]
+fn a_snapshot_that_is_not_used_is_in_the_trace() {
+    let mut bench = Bench::new(&[LEARNER]);
+    bench.lead();
+    bench.hear(LEARNER, bench.term(), Body::Blank);
+    let steps = |bench: &Bench| -> Vec<(SnapshotStep, Option<NodeId>)> {
+        let snapshots = bench.engine.trace().iter();
+        let steps = snapshots.filter_map(|record| match record.event {
+            Trace::Snapshot { what, peer, .. } => Some((what, peer)),
+            _ => None,
+        });
+        steps.collect()
+    };
+    bench.snapshot_made(bench.last(), 100);
+    let (made, sending) = (SnapshotStep::Made, SnapshotStep::Sending);
+    assert_eq!(steps(&bench), [(made, None), (sending, Some(LEARNER))]);
+    let (to, installed) = (LEARNER, None);
+    let event = PeerEvent::SnapshotSent { to, installed };
+    bench.step(Event::Peers(vec![event]));
+    assert_eq!(steps(&bench), [(SnapshotStep::Failed, Some(LEARNER))]);
 }
 
 #[test]
