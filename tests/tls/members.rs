@@ -5,7 +5,7 @@ mod harness;
 
 use crate::harness::certificates::{Ca, DAY, Leaf, Pair, leaf, replace};
 use crate::harness::ledger::{Ledger, Writers};
-use crate::harness::{Cluster, Server, wait_for};
+use crate::harness::{Cluster, Json, Server, wait_for};
 use edgetcd::tls::{Client, Settings};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -312,9 +312,49 @@ fn a_replaced_certificate_is_used_for_new_connections() {
     cluster.wait_value(0, "/a", "1", WITHIN);
 }
 
-/// The members are restarted one by one, first with certificates, and then with `https` URLs. Writes go on.
+/// Gives a member a peer URL with this scheme, and restarts it so that it listens there. Two writers use another member
+/// meanwhile.
+fn move_to(cluster: &mut Cluster, node: usize, scheme: &str, ledger: &mut Ledger) {
+    let other = (node + 1) % 3;
+    let writers = Writers::start(cluster.node(other).address(), 2, node as u64, ledger);
+    let peer = cluster.node(node).peer_address();
+    let old = if scheme == "https" { "http" } else { "https" };
+    let id = id_of(cluster, other, &format!("{old}://{peer}"));
+    let url = format!("{scheme}://{peer}");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
+        .arg("--no-sync")
+        .arg(format!(
+            "--endpoints=http://{}",
+            cluster.node(other).address()
+        ))
+        .args(["member", "update", &id, &url])
+        .output();
+    let output = output.expect("it starts");
+    assert!(output.status.success(), "{output:?}");
+    for flag in ["listen-peer-urls", "initial-advertise-peer-urls"] {
+        let flag = format!("--{flag}={url}");
+        cluster.node_mut(node).add_flag(&flag);
+    }
+    cluster.stop(node);
+    cluster.restart(node);
+    cluster.wait_leader();
+    cluster.put(node, &format!("/{scheme}{node}"), "1");
+    writers.finish(ledger);
+}
+
+/// The id of the member with this peer URL.
+fn id_of(cluster: &Cluster, through: usize, url: &str) -> String {
+    let members = cluster.members(through);
+    let has_url = |member: &&Json| member.at("/peerURLs/0").and_then(Json::text) == Some(url);
+    let member = members.iter().find(has_url).expect("a member");
+    let id = member.get("id").and_then(Json::text);
+    id.expect("an id").to_owned()
+}
+
+/// The members are restarted one by one, first with certificates, then with `https` URLs, then with `http` URLs again,
+/// and at last without certificates. Writes go on.
 #[test]
-fn members_change_from_http_to_https_one_by_one() {
+fn members_change_from_http_to_https_and_back_one_by_one() {
     let pki = Pki::new();
     let mut cluster = Cluster::start(3, &[]);
     let mut ledger = Ledger::of_cluster();
@@ -326,40 +366,25 @@ fn members_change_from_http_to_https_one_by_one() {
         cluster.restart(node);
         cluster.wait_leader();
     }
+    for scheme in ["https", "http"] {
+        for node in 0..3 {
+            move_to(&mut cluster, node, scheme, &mut ledger);
+        }
+        for node in 0..3 {
+            cluster.wait_value(node, &format!("/{scheme}2"), "1", WITHIN);
+            let listed = cluster.node(node).ask("GET", "/v2/members", None).text();
+            let urls = format!("\"peerURLs\":[\"{scheme}://");
+            assert_eq!(listed.matches(&urls).count(), 3, "{listed}");
+        }
+    }
     for node in 0..3 {
-        let other = (node + 1) % 3;
-        let writers = Writers::start(cluster.node(other).address(), 2, node as u64, &ledger);
-        let url = format!("https://{}", cluster.node(node).peer_address());
-        let id = cluster.id(other, node).expect("a member");
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
-            .arg("--no-sync")
-            .arg(format!(
-                "--endpoints=http://{}",
-                cluster.node(other).address()
-            ))
-            .args(["member", "update", &id, &url])
-            .output();
-        let output = output.expect("it starts");
-        assert!(output.status.success(), "{output:?}");
-        for flag in secure_urls(cluster.node(node)) {
-            cluster.node_mut(node).add_flag(&flag);
+        for flag in pki.flags() {
+            cluster.node_mut(node).drop_flag(&flag);
         }
         cluster.stop(node);
         cluster.restart(node);
         cluster.wait_leader();
-        let done = format!("/done{node}");
-        cluster.put(node, &done, "1");
-        writers.finish(&mut ledger);
     }
     assert!(ledger.acknowledged > 0);
-    for node in 0..3 {
-        cluster.wait_value(node, "/done2", "1", WITHIN);
-        let listed = cluster.node(node).ask("GET", "/v2/members", None).text();
-        assert_eq!(
-            listed.matches("\"peerURLs\":[\"https://").count(),
-            3,
-            "{listed}"
-        );
-    }
     ledger.check(&mut cluster.node(0).connect());
 }
