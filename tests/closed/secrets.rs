@@ -214,6 +214,12 @@ fn no_secret_is_shown() {
     secrets.extend(passwords.map(|user| STANDARD_NO_PAD.encode(pair(user))));
     secrets.extend(hashes);
     secrets.extend(keys);
+    // `{:?}` of bytes prints them as numbers.
+    let numbers = |secret: &String| {
+        let list = format!("{:?}", secret.as_bytes());
+        list.trim_matches(['[', ']']).to_owned()
+    };
+    secrets.extend(secrets.iter().map(numbers).collect::<Vec<_>>());
     for secret in secrets {
         let at = shown.text.find(&secret);
         let around = at.map(|at| {
