@@ -1,7 +1,10 @@
 //! `edgetcdctl` against servers that mean harm: answers without an end, answers of a byte a moment, and texts that a
-//! terminal would obey.
+//! terminal would obey. `over_tls.rs` has the same with TLS.
 
+#[path = "../harness/mod.rs"]
 mod harness;
+#[cfg(feature = "tls")]
+mod over_tls;
 
 use harness::process::Process;
 use harness::{Server, wait_for};
