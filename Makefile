@@ -61,7 +61,7 @@ endif
 .PHONY: build run test page roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
         clustertest clusterbars backuptest walkthrough clusterbench securebench tsan deny \
         cluster status kill pause resume restart wipe add stop demo \
-        install dist wasm
+        install dist wasm lab labtest
 
 build: ## build both programs into target/release (this is what `make` does)
 	cargo build --release --locked $(FOR_TARGET)
@@ -147,6 +147,21 @@ wasm: ## build the simulator for WebAssembly and compare its runs in Node with n
 	cargo rustc --locked --lib --crate-type cdylib --profile sim --target $(WASM_TARGET)
 	SEEDS=$(SEEDS) WASM='$(CURDIR)/target/$(WASM_TARGET)/sim/edgetcd.wasm' \
 	  cargo test --quiet --locked --profile sim --test sim -- --nocapture --ignored in_webassembly
+
+# One file with the program (the library for WebAssembly, packed) and the page. Its rules can be switched off.
+lab: ## build target/lab.html, the simulator in a browser, and serve it at 127.0.0.1:2390 (SERVE=no: only build)
+	rustup target list --installed | grep -qx $(WASM_TARGET) || rustup target add $(WASM_TARGET)
+	cargo rustc --locked --lib --crate-type cdylib --profile lab --target $(WASM_TARGET)
+	src/lab/page/build target/$(WASM_TARGET)/lab/edgetcd.wasm target/lab.html
+ifneq ($(SERVE),no)
+	cargo run --locked --bin edgetcd-lab -- target/lab.html
+endif
+
+labtest: ## play the lab's runs in WebAssembly (needs Node), and use its page in a headless Chromium
+	$(MAKE) lab SERVE=no
+	WASM='$(CURDIR)/target/$(WASM_TARGET)/lab/edgetcd.wasm' \
+	  cargo test --locked --profile sim --test lab -- --nocapture --ignored in_webassembly
+	tests/lab/page/run
 
 tsan: ## run tests with real threads, and clusters, under ThreadSanitizer (needs rust-src)
 	tests/tsan/run

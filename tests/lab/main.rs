@@ -3,6 +3,7 @@
 mod hunt;
 mod lessons;
 mod runs;
+mod serve;
 mod texts;
 mod wasm;
 

@@ -1,0 +1,157 @@
+// The lab as a person uses it, from a file:// URL: lessons, steps backward, links, handles.
+
+const assert = require("node:assert");
+const path = require("node:path");
+const { pathToFileURL } = require("node:url");
+const { test, after } = require("node:test");
+const { chromium } = require("playwright-core");
+
+const LAB = pathToFileURL(process.env.LAB_FILE).href;
+const FOLDER = process.env.LAB_FOLDER;
+const PATIENCE_MS = 60000;
+let browser;
+
+after(() => browser?.close());
+
+/** Opens the lab. `complaints` has each error and warning of the console. */
+async function open({ hash = "", width = 1280, height = 900, dark = false } = {}) {
+  browser ??= await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu"] });
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light" });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  page.complaints = [];
+  page.on("pageerror", (error) => page.complaints.push(`error: ${error.stack}`));
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) page.complaints.push(`${message.type()}: ${message.text()}`);
+  });
+  page.on("request", (request) => {
+    if (!/^(file|data|blob):/.test(request.url())) page.complaints.push(`asks for ${request.url()}`);
+  });
+  await page.goto(LAB + hash);
+  await page.waitForSelector("body[data-ready=yes]");
+  return page;
+}
+
+const hash = (page) => page.evaluate(() => window.lab.engine.hash());
+const step = (page) => page.evaluate(() => Number(document.body.dataset.step));
+const broken = (page) => page.evaluate(() => Number(document.body.dataset.broken));
+const picture = (page, name) => page.screenshot({ path: path.join(FOLDER, `${name}.png`) });
+
+/** Performs all lines of a script of a lesson. */
+async function lesson(page, name, script) {
+  await page.click("[data-tab=lessons]");
+  await page.evaluate(() => { window.lab.lesson = null; window.lab.drawLesson(); });
+  await page.click(`[data-lesson="${name}"]`);
+  await page.click(`[data-script="${script}"]`);
+  await page.click("#all");
+  const wrong = await page.$$eval(".script li.wrong", (lines) => lines.map((line) => line.textContent));
+  assert.deepStrictEqual(wrong, []);
+}
+
+test("figure 8 breaks without the rule, and not with it", async () => {
+  const page = await open();
+  await lesson(page, "05-figure-8", 0);
+  assert.ok(await broken(page) > 0, "without the rule, an invariant breaks");
+  const text = await page.textContent("#broken");
+  assert.match(text, /leader completeness/);
+  await picture(page, "figure-8");
+  await lesson(page, "05-figure-8", 1);
+  assert.strictEqual(await broken(page), 0, "with the rule, nothing breaks");
+  assert.deepStrictEqual(page.complaints, []);
+});
+
+test("a step backward leads to the state before the crash", async () => {
+  const page = await open();
+  await page.evaluate(() => window.lab.openText("lab 1\nseed 5\nmembers 3\n"));
+  await page.evaluate(() => window.lab.step(600));
+  const before = { step: await step(page), hash: await hash(page) };
+  await page.click('[data-act="crash 1"]');
+  assert.match(await page.getAttribute('[data-member="1"]', "aria-label"), /down/);
+  const crashed = await hash(page);
+  await page.evaluate(() => window.lab.step(300));
+  const end = { step: await step(page), hash: await hash(page) };
+  assert.notStrictEqual(crashed, before.hash);
+  // Before the crash: the state of the step before, then forward again to the same end.
+  await page.evaluate((to) => window.lab.seek(to), before.step - 1);
+  assert.doesNotMatch(await page.getAttribute('[data-member="1"]', "aria-label"), /down/);
+  await page.click("#step");
+  assert.strictEqual(await hash(page), crashed, "the crash happens again at its step");
+  await page.evaluate((to) => window.lab.seek(to), end.step);
+  assert.strictEqual(await hash(page), end.hash);
+  await page.keyboard.press("ArrowLeft");
+  assert.strictEqual(await step(page), end.step - 1);
+  assert.deepStrictEqual(page.complaints, []);
+});
+
+test("a link carries the run to another browser", async () => {
+  const page = await open();
+  await lesson(page, "04-cut-off", 0);
+  await page.click("#share");
+  const link = await page.evaluate(() => location.hash);
+  const other = await open({ hash: link });
+  assert.strictEqual(await step(other), await step(page));
+  assert.strictEqual(await hash(other), await hash(page));
+  assert.deepStrictEqual(other.complaints, []);
+  const wrong = await open({ hash: "#lab+1;seed+x" });
+  assert.match(await wrong.textContent("#said"), /cannot be read.*not a number/);
+  assert.deepStrictEqual(wrong.complaints, []);
+});
+
+test("each lesson can be done, and each stored run breaks", async () => {
+  const page = await open();
+  const { lessons, runs } = await page.evaluate(() => window.lab.about);
+  for (const [name, , scripts] of lessons) {
+    for (let script = 0; script < scripts.length; script++) await lesson(page, name, script);
+  }
+  for (const [name, text] of runs) {
+    await page.evaluate((run) => window.lab.openText(run), text);
+    assert.ok(await broken(page) > 0, `${name} breaks`);
+  }
+  assert.deepStrictEqual(page.complaints, []);
+});
+
+test("the clock runs, and the keyboard works", async () => {
+  const page = await open();
+  await page.focus("body");
+  await page.keyboard.press(" ");
+  await page.waitForFunction(() => Number(document.body.dataset.step) > 20);
+  await page.keyboard.press(" ");
+  await page.keyboard.press("n");
+  await page.keyboard.press("2");
+  assert.match(await page.getAttribute('[data-member="2"]', "class"), /chosen/);
+  await page.keyboard.press("Home");
+  assert.strictEqual(await step(page), 0);
+  assert.deepStrictEqual(page.complaints, []);
+});
+
+test("seven members step 20,000 events in a second", { skip: !process.env.LAB_BARS }, async () => {
+  const page = await open();
+  const rate = await page.evaluate(() => {
+    window.lab.openText("lab 1\nseed 1\nmembers 7\n");
+    window.lab.engine.step(2000);
+    const begin = performance.now();
+    let steps = 0;
+    while (performance.now() - begin < 3000) steps += window.lab.engine.step(1000);
+    return (steps / (performance.now() - begin)) * 1000;
+  });
+  console.log(`${Math.round(rate)} events per second`);
+  assert.ok(rate >= 20000, `${rate}`);
+});
+
+test("pictures at the width of a desk and of a phone, light and dark", async () => {
+  for (const [name, options] of [["desk-light", {}], ["desk-dark", { dark: true }], ["phone-light", { width: 390, height: 844 }], ["phone-dark", { width: 390, height: 844, dark: true }]]) {
+    const page = await open(options);
+    await page.evaluate(() => window.lab.openText("lab 1\nseed 5\nmembers 5\n"));
+    await page.evaluate(() => { window.lab.step(700); for (const act of ["write 1 k0", "write 2 k1", "cut 3 4", "crash 5"]) window.lab.act(act); });
+    await page.evaluate(() => window.lab.step(60));
+    await picture(page, name);
+    const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(overflow <= 0, `${name} is ${overflow} pixels too wide`);
+    await page.click("[data-tab=lessons]");
+    await page.click('[data-lesson="03-vote"]');
+    for (let line = 0; line < 12; line++) await page.click("#line");
+    await picture(page, `${name}-lesson`);
+    assert.deepStrictEqual(page.complaints, []);
+    await page.close();
+  }
+});

@@ -1,0 +1,100 @@
+//! The program `edgetcd-lab`: it serves one file, and nothing else.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_edgetcd-lab");
+
+struct Served {
+    child: Child,
+    url: String,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Serves this text on a free port.
+fn serve(text: &str) -> Served {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("lab.html");
+    std::fs::write(&file, text).expect("the folder can be written");
+    let mut child = Command::new(PROGRAM)
+        .arg(&file)
+        .arg("127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let stdout = child.stdout.take().expect("piped");
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    let url = line.trim().strip_prefix("the lab is at ").expect("the URL");
+    Served {
+        url: url.to_owned(),
+        child,
+    }
+}
+
+#[test]
+fn it_serves_the_page_and_nothing_else() {
+    let served = serve("<!doctype html><p>lab");
+    let agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .new_agent();
+    let get = |path: &str| {
+        let url = format!("{}{path}", served.url);
+        let mut answer = agent.get(&url).call().expect("an answer");
+        let kind = answer
+            .headers()
+            .get("content-type")
+            .map(|kind| kind.to_str().expect("text").to_owned());
+        (
+            answer.status().as_u16(),
+            kind,
+            answer.body_mut().read_to_string().expect("text"),
+        )
+    };
+    let (status, kind, body) = get("");
+    assert_eq!(
+        (status, kind.as_deref()),
+        (200, Some("text/html; charset=utf-8"))
+    );
+    assert_eq!(body, "<!doctype html><p>lab");
+    assert_eq!(get("?any=thing").0, 200);
+    assert_eq!(get("../Cargo.toml").0, 404);
+    assert_eq!(get("v2/keys").0, 404);
+    let put = agent.put(&served.url).send("").expect("an answer");
+    assert_eq!(put.status().as_u16(), 405);
+}
+
+#[test]
+fn it_says_what_is_wrong() {
+    let run = |args: &[&str]| {
+        Command::new(PROGRAM)
+            .args(args)
+            .output()
+            .expect("it starts")
+    };
+    let says = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let missing = run(&["/no/such/lab.html"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(
+        says(&missing).contains("/no/such/lab.html") && says(&missing).contains("make lab"),
+        "{}",
+        says(&missing)
+    );
+    let address = run(&["/dev/null", "here"]);
+    assert!(
+        says(&address).contains("here is not an address"),
+        "{}",
+        says(&address)
+    );
+    let flag = run(&["--port"]);
+    assert_eq!(flag.status.code(), Some(2));
+    assert!(says(&flag).contains("usage: edgetcd-lab"));
+    assert_eq!(run(&["--help"]).status.code(), Some(0));
+}
