@@ -328,6 +328,12 @@ pub(super) const FLAGS: &[Flag] = &[
         Ours("A host that the certificates of members must be valid for."),
     ),
     boolean(
+        "experimental-peer-skip-client-san-verification",
+        "false",
+        TLS,
+        Ours("Accept members whose certificate is for other addresses than their own."),
+    ),
+    boolean(
         "peer-auto-tls",
         "false",
         TLS,
@@ -537,12 +543,6 @@ pub(super) const FLAGS: &[Flag] = &[
         Warned(V3),
     ),
     ignored("experimental-compaction-batch-limit", Kind::Int, "1000", V3),
-    boolean(
-        "experimental-peer-skip-client-san-verification",
-        "false",
-        OTHER,
-        Warned(V3),
-    ),
     ignored(
         "experimental-watch-progress-notify-interval",
         Kind::Duration,

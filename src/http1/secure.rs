@@ -99,7 +99,7 @@ impl Security {
                 is_optional: tls.is_optional,
             },
             // A Unix socket has no port, and its clients have no address.
-            remote: (remote.port() != 0).then(|| remote.ip()),
+            remote: (tls.server.checks_address() && remote.port() != 0).then(|| remote.ip()),
             received: Vec::new(),
             decrypted: Vec::new(),
             unsent: Vec::new(),
@@ -139,6 +139,7 @@ enum Phase {
 pub(super) struct Session {
     rustls: UnbufferedServerConnection,
     phase: Phase,
+    /// The address that the client's certificate must contain if it contains any. `None`: it is not compared.
     remote: Option<IpAddr>,
     /// Received bytes from which rustls has not taken a whole record.
     received: Vec<u8>,

@@ -47,7 +47,8 @@
 //! - The reference reads certificate, key and revocation list for each connection, and the CA once. Here all files are
 //!   looked at once per second.
 //! - The signature of a revocation list is verified, and it must be of version 2.
-//! - The host names of a client's certificate are not resolved: that would block a worker. Its addresses are compared.
+//! - Only at the peer port, the addresses in the other side's certificate are compared with its own. Host names are not
+//!   resolved: that would block a worker.
 //!
 //! # Secrets
 //!
@@ -105,6 +106,8 @@ pub struct Settings {
     /// Names of the cipher suites for TLS 1.2 that may be used, all of them in [`SUITES`]. Empty: all. Those of TLS 1.3
     /// are always allowed, as in the reference.
     pub cipher_suites: Vec<String>,
+    /// Whether a client's certificate with addresses must contain the client's own.
+    pub checks_address: bool,
     /// The certificate is self-signed: as a client, the other side is not verified.
     pub auto: bool,
     /// The prefix of the flags that errors name: `""` for clients, `"peer-"` for members.
@@ -115,6 +118,7 @@ impl Settings {
     /// No files; errors name the flags for members, such as `--peer-cert-file`.
     pub fn peers() -> Settings {
         Settings {
+            checks_address: true,
             flags: "peer-",
             ..Settings::default()
         }

@@ -65,6 +65,10 @@ impl<C> Reloading<C> {
         })
     }
 
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     pub fn config(&self) -> Arc<C> {
         let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&present)

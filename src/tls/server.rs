@@ -28,6 +28,11 @@ impl Server {
         self.0.config()
     }
 
+    /// Whether [`check_remote`](super::certificate::check_remote) applies to clients.
+    pub fn checks_address(&self) -> bool {
+        self.0.settings().checks_address
+    }
+
     /// Looks at the files, at most once per second, and reads them again if they have changed. If the new files cannot
     /// be used, the old configuration stays, and the reason is logged once.
     pub fn refresh(&self, now: Instant) {

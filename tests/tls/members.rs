@@ -195,6 +195,7 @@ fn strangers_at_the_peer_port_are_refused_with_a_reason() {
         ..leaf("stranger")
     });
     let other_name = sign(&leaf("other-name"));
+    let elsewhere = sign(&elsewhere());
     let list = pki.ca.revoke(&[7]);
     let mut flags = pki.flags();
     flags.push(format!("--peer-crl-file={}", list.display()));
@@ -211,6 +212,10 @@ fn strangers_at_the_peer_port_are_refused_with_a_reason() {
         (
             Some(&other_name),
             "its certificate has another common name than the allowed \"member\"",
+        ),
+        (
+            Some(&elsewhere),
+            "its certificate is for 10.0.0.1, and the client's address is 127.0.0.",
         ),
         (None, "it has sent no certificate"),
     ];
@@ -238,6 +243,37 @@ fn strangers_at_the_peer_port_are_refused_with_a_reason() {
     let answer = ask(to, 31, &settings(&pki.ca, Some(&pki.member)));
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     cluster.put(0, "/a", "1");
+}
+
+/// A member's certificate that is for another address than this machine's.
+fn elsewhere() -> Leaf {
+    Leaf {
+        hosts: vec!["10.0.0.1".to_owned()],
+        common_name: "member",
+        ..leaf("elsewhere")
+    }
+}
+
+#[test]
+fn the_address_of_a_member_is_not_compared_if_a_flag_says_so() {
+    let pki = Pki::new();
+    let elsewhere = pki.ca.sign(&elsewhere());
+    let mut server = Server::prepare(&["--experimental-peer-skip-client-san-verification"]);
+    let [listens, advertises] = secure_urls(&server);
+    let url = format!("https://{}", server.peer_address());
+    let flags = [
+        listens,
+        advertises,
+        format!("--initial-cluster=default={url}"),
+    ];
+    flags
+        .iter()
+        .chain(&pki.flags())
+        .for_each(|flag| server.add_flag(flag));
+    server.launch();
+    let settings = settings(&pki.ca, Some(&elsewhere));
+    let answer = ask(server.peer_address(), 10, &settings);
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 }
 
 /// A whole member with the flags of the third one, but with a certificate of another CA.

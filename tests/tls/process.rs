@@ -99,6 +99,12 @@ fn each_refused_client_is_logged_with_its_reason() {
     let server = start(&given);
     let good = ca.sign(&leaf("good"));
     is_answered(&mut connect(&server, &client(&ca, Some(&good)))).expect("served");
+    // As in the reference, only members must have the addresses of their certificates.
+    let elsewhere = ca.sign(&Leaf {
+        hosts: vec!["10.0.0.1".to_owned()],
+        ..leaf("elsewhere")
+    });
+    is_answered(&mut connect(&server, &client(&ca, Some(&elsewhere)))).expect("served");
     let old = Leaf {
         until: SystemTime::now() - DAY / 2,
         ..leaf("old")
@@ -106,10 +112,6 @@ fn each_refused_client_is_logged_with_its_reason() {
     let revoked = Leaf {
         serial: 66,
         ..leaf("revoked")
-    };
-    let elsewhere = Leaf {
-        hosts: vec!["10.0.0.1".to_owned()],
-        ..leaf("elsewhere")
     };
     let cases = [
         (None, "it has sent no certificate"),
@@ -122,10 +124,6 @@ fn each_refused_client_is_logged_with_its_reason() {
             "its certificate does not come from a trusted CA",
         ),
         (Some(ca.sign(&revoked)), "its certificate is revoked"),
-        (
-            Some(ca.sign(&elsewhere)),
-            "its certificate is for 10.0.0.1, and the client's address is 127.0.0.1",
-        ),
     ];
     for (pair, reason) in &cases {
         let mut stream = connect(&server, &client(&ca, pair.as_ref()));

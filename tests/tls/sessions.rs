@@ -349,8 +349,10 @@ fn both_versions_are_served_and_sessions_are_resumed() {
 
 #[test]
 fn the_name_of_a_certificate_is_the_clients() {
-    let require =
-        |settings: &mut Settings, ca: &Ca| settings.trusted_ca_file = Some(ca.file.clone());
+    let require = |settings: &mut Settings, ca: &Ca| {
+        settings.trusted_ca_file = Some(ca.file.clone());
+        settings.checks_address = true;
+    };
     let scene = Scene::with(Limits::default(), Security::tls, require);
     let name = b"GET /name HTTP/1.1\r\nHost: a\r\n\r\n";
     let config = scene.client.config();
