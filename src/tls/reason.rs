@@ -12,8 +12,16 @@ pub fn reason(error: &Error) -> String {
         Error::InvalidMessage(_) => "it has sent bytes that are not TLS".to_owned(),
         Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered)
         | Error::PeerIncompatible(PeerIncompatible::SupportedVersionsExtensionRequired)
-        | Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled) => {
+        | Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled)
+        // TLS 1.1 has no such extension.
+        | Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired) => {
             "it offers neither TLS 1.2 nor TLS 1.3".to_owned()
+        }
+        Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon) => {
+            "it offers none of the key exchanges X25519, P-256 and P-384".to_owned()
+        }
+        Error::PeerIncompatible(PeerIncompatible::NoSignatureSchemesInCommon) => {
+            "it knows no signature that the key of this side can make".to_owned()
         }
         Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon) => {
             "it offers no cipher suite that this side allows".to_owned()
@@ -44,8 +52,23 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "may not be used for this side of a connection (extended key usage)".to_owned()
         }
-        CertificateError::Other(other) => other.to_string(),
+        CertificateError::Other(other) => other_certificate(&other.to_string()),
         other => format!("is not accepted: {other}"),
+    }
+}
+
+/// rustls passes on some errors of its verifier as a name without a space. Other texts are those of
+/// [`verify`](super::verify).
+fn other_certificate(text: &str) -> String {
+    match text {
+        "CaUsedAsEndEntity" => {
+            "is that of a CA (CA:TRUE), which no client and no member may use".to_owned()
+        }
+        "UnsupportedCertVersion" => {
+            "has version 1 of X.509, and must have version 3 (openssl x509 -req writes it with -extfile)".to_owned()
+        }
+        name if !name.contains(' ') => format!("is not accepted: {name}"),
+        text => text.to_owned(),
     }
 }
 
@@ -67,4 +90,49 @@ fn refused(alert: AlertDescription) -> &'static str {
 fn time(time: UnixTime) -> String {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).map_or_else(|_| "?".to_owned(), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::CertificateDer;
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::{RootCertStore, crypto::ring};
+    use std::sync::Arc;
+
+    /// Why this certificate, which is its own CA, is refused.
+    fn refused(params: rcgen::CertificateParams) -> String {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let made = params.self_signed(&key).expect("made");
+        let certificate: CertificateDer<'static> = made.der().clone();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).expect("a CA");
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = verifier.build().expect("a verifier");
+        let result = verifier.verify_client_cert(&certificate, &[], UnixTime::now());
+        reason(&result.expect_err("refused"))
+    }
+
+    #[test]
+    fn a_ca_is_no_client() {
+        let mut params = rcgen::CertificateParams::new(vec![]).expect("no names");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        assert_eq!(
+            refused(params),
+            "its certificate is that of a CA (CA:TRUE), which no client and no member may use"
+        );
+    }
+
+    #[test]
+    fn every_reason_is_a_sentence() {
+        for name in ["UnsupportedCertVersion", "PathLenConstraintViolated"] {
+            assert!(other_certificate(name).contains(' '), "{name}");
+        }
+        let offers_nothing = PeerIncompatible::SignatureAlgorithmsExtensionRequired;
+        assert_eq!(
+            reason(&Error::PeerIncompatible(offers_nothing)),
+            "it offers neither TLS 1.2 nor TLS 1.3"
+        );
+    }
 }
