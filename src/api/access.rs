@@ -7,7 +7,7 @@
 use super::Api;
 use super::answer;
 use super::cors::Grant;
-use super::passwords::Busy;
+use super::passwords::{Busy, Guess};
 use super::route::{Route, Rule};
 use crate::auth::basic::{self, Credentials};
 use crate::auth::{Right, Store};
@@ -94,7 +94,7 @@ impl Api {
         let sender = match self.identify(request, &auth) {
             Identity::Known(sender) => sender,
             Identity::Unchecked(credentials) => {
-                self.compare(&auth, credentials, reply);
+                self.compare(request, &auth, credentials, reply);
                 return None;
             }
             Identity::Busy => {
@@ -156,9 +156,20 @@ impl Api {
         }
     }
 
-    fn compare(&self, auth: &Store, credentials: Credentials, reply: Reply<'_>) {
+    fn compare(
+        &self,
+        request: &Request<'_>,
+        auth: &Store,
+        credentials: Credentials,
+        reply: Reply<'_>,
+    ) {
         let Credentials { name, password } = credentials.clone();
-        let hash = auth.user(&name).map(|user| user.hash().to_owned());
+        let guess = Guess {
+            hash: auth.user(&name).map(|user| user.hash().to_owned()),
+            user: name,
+            password,
+            from: request.remote().ip().into(),
+        };
         let suspended = reply.suspend();
         let then = move |outcome| {
             suspended.go_on(Box::new(Compared {
@@ -166,7 +177,7 @@ impl Api {
                 outcome,
             }));
         };
-        self.passwords.compare(name, hash, password, Box::new(then));
+        self.passwords.compare(guess, Box::new(then));
     }
 }
 

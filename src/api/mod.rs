@@ -5,7 +5,7 @@
 //! | [`target`] | decodes and cleans the path |
 //! | [`form`], `content_type`, [`params`] | names and values of a request, checked in the contract's order |
 //! | `route`, `access` | the endpoint of a path and the rights that it needs; the sender of a request and its rights |
-//! | `passwords`, `json_body` | hashes of passwords; JSON as Go reads it |
+//! | `passwords`, `waiting`, `json_body` | hashes of passwords, and which of them wait; JSON as Go reads it |
 //! | `keys` | `/v2/keys`: writes, reads, watches |
 //! | `members`, `stats`, `auth`, `process`, `metrics` | the other endpoints |
 //! | `snapshot` | `/edgetcd/snapshot`: a backup |
@@ -55,6 +55,7 @@ mod stats;
 pub mod status;
 pub mod target;
 pub mod trace;
+mod waiting;
 
 use crate::http1::{Answer, Counters, Handler, Reply, Request};
 use crate::replica::clock::SharedEstimate;

@@ -5,14 +5,15 @@
 //! it was compared with. A request with the same credentials then needs no bcrypt, as long as the user still has this
 //! hash. So a changed or removed password is forgotten on every member, without a message.
 //!
-//! The thread is also a limit: guesses take at most one core, and at most `WAITING_MAX` of them wait. A client whose
-//! credentials are remembered is not delayed by them.
+//! The thread is also a limit: guesses take at most one core, and few of them wait ([`waiting`](super::waiting)). A client
+//! whose credentials are remembered is not delayed by them.
 
+use super::waiting::{Job, Network, Waiting};
 use crate::auth::Hash;
 use crate::threads;
 use bcrypt::{HashParts, Version};
 use sha2::{Digest, Sha256};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use subtle::ConstantTimeEq;
 
@@ -24,9 +25,6 @@ const COST_MAX: u32 = 14;
 
 /// bcrypt ignores all later bytes of a password.
 const PASSWORD_BYTES: usize = 72;
-
-/// Number of passwords that wait to be compared or hashed: about a second of work, and some seconds on a small device.
-const WAITING_MAX: usize = 16;
 
 /// Number of users whose password is remembered.
 const REMEMBERED_MAX: usize = 10_000;
@@ -42,9 +40,21 @@ pub struct Busy;
 /// Receives the result of a comparison, or a hash, on the thread, which it must not block.
 type Then<T> = Box<dyn FnOnce(Result<T, Busy>) + Send>;
 
-enum Job {
-    Compare(Comparison),
-    Hash { password: Vec<u8>, then: Then<Hash> },
+struct Hashing {
+    password: Vec<u8>,
+    then: Then<Hash>,
+}
+
+/// A password that is said to be that of a user.
+pub struct Guess {
+    /// The user.
+    pub user: String,
+    /// The hash of the user's password. `None`: there is no such user; this takes the same time.
+    pub hash: Option<String>,
+    /// The password to compare.
+    pub password: Vec<u8>,
+    /// Where the client is.
+    pub from: Network,
 }
 
 struct Comparison {
@@ -71,7 +81,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    waiting: Waiting<Comparison, Hashing>,
     has_ended: bool,
 }
 
@@ -147,43 +157,46 @@ impl Passwords {
         self.shared.known.contains(user, hash, password)
     }
 
-    /// Compares a password, and calls `then` with the result. If too many passwords wait, `then` is called at once, with
-    /// [`Busy`]. `hash`: `None` if there is no such user; this takes the same time.
-    pub fn compare(&self, user: String, hash: Option<String>, password: Vec<u8>, then: Then<bool>) {
+    /// Compares a password, and calls `then` with the result. If there is no place, `then` is called with [`Busy`]: at
+    /// once, or when another client takes the place.
+    pub fn compare(&self, guess: Guess, then: Then<bool>) {
         let mut queue = lock(&self.shared.queue);
-        let same = queue.jobs.iter_mut().find_map(|job| match job {
-            Job::Compare(other) if other.is_of(&user, hash.as_deref(), &password) => Some(other),
-            _ => None,
-        });
-        if let Some(other) = same {
-            return other.then.push(then);
+        let mut waiting = queue.waiting.comparisons();
+        if let Some(same) = waiting.find(|other| other.is_of(&guess)) {
+            return same.then.push(then);
         }
-        if queue.jobs.len() >= WAITING_MAX {
-            drop(queue);
-            return then(Err(Busy));
-        }
-        let job = Job::Compare(Comparison {
+        drop(waiting);
+        let Guess {
+            user,
+            hash,
+            password,
+            from,
+        } = guess;
+        let comparison = Comparison {
             user,
             hash,
             password,
             then: vec![then],
-        });
-        self.push(queue, job);
+        };
+        let refused = queue.waiting.compare(from, comparison);
+        drop(queue);
+        self.notify();
+        let refused = refused.into_iter().flat_map(|refused| refused.then);
+        refused.for_each(|then| then(Err(Busy)));
     }
 
     /// Hashes a new password, and calls `then`, as [`Passwords::compare`] does.
     pub fn hash(&self, password: Vec<u8>, then: Then<Hash>) {
-        let queue = lock(&self.shared.queue);
-        if queue.jobs.len() >= WAITING_MAX {
-            drop(queue);
-            return then(Err(Busy));
+        let mut queue = lock(&self.shared.queue);
+        let refused = queue.waiting.hash(Hashing { password, then });
+        drop(queue);
+        self.notify();
+        if let Some(refused) = refused {
+            (refused.then)(Err(Busy));
         }
-        self.push(queue, Job::Hash { password, then });
     }
 
-    fn push(&self, mut queue: MutexGuard<'_, Queue>, job: Job) {
-        queue.jobs.push_back(job);
-        drop(queue);
+    fn notify(&self) {
         self.shared.changed.notify_one();
         self.started.call_once(|| {
             let shared = Arc::clone(&self.shared);
@@ -202,10 +215,10 @@ impl Drop for Passwords {
 }
 
 impl Comparison {
-    fn is_of(&self, user: &str, hash: Option<&str>, password: &[u8]) -> bool {
-        self.user == user
-            && self.hash.as_deref() == hash
-            && bool::from(self.password.ct_eq(password))
+    fn is_of(&self, guess: &Guess) -> bool {
+        self.user == guess.user
+            && self.hash == guess.hash
+            && bool::from(self.password.ct_eq(&guess.password))
     }
 }
 
@@ -214,18 +227,18 @@ impl Shared {
         while let Some(job) = self.next() {
             match job {
                 Job::Compare(comparison) => self.compare(comparison),
-                Job::Hash { password, then } => then(Ok(hashed(&password))),
+                Job::Hash(Hashing { password, then }) => then(Ok(hashed(&password))),
             }
         }
     }
 
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<Job<Comparison, Hashing>> {
         let mut queue = lock(&self.queue);
         loop {
             if queue.has_ended {
                 return None;
             }
-            if let Some(job) = queue.jobs.pop_front() {
+            if let Some(job) = queue.waiting.next() {
                 return Some(job);
             }
             queue = self
@@ -289,16 +302,27 @@ fn random<const N: usize>() -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::waiting::WAITING_MAX;
     use crossbeam_channel::unbounded;
+    use std::net::IpAddr;
     use std::time::{Duration, Instant};
 
     const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn guess(hash: Option<String>, password: Vec<u8>) -> Guess {
+        Guess {
+            user: "u".into(),
+            hash,
+            password,
+            from: Network::from(IpAddr::from([10, 0, 0, 1])),
+        }
+    }
 
     fn compared(passwords: &Passwords, hash: Option<&str>, password: &[u8]) -> bool {
         let (said, says) = unbounded();
         let then = Box::new(move |outcome| said.send(outcome).expect("somebody listens"));
         let (hash, password) = (hash.map(str::to_owned), password.to_vec());
-        passwords.compare("u".into(), hash, password, then);
+        passwords.compare(guess(hash, password), then);
         let outcome = says.recv_timeout(PATIENCE).expect("an answer");
         outcome.expect("there is space")
     }
@@ -381,7 +405,7 @@ mod tests {
             let _ = begun.send(());
             let _ = opens.recv();
         });
-        passwords.compare("u".into(), None, Vec::new(), blocks);
+        passwords.compare(guess(None, Vec::new()), blocks);
         begins.recv_timeout(PATIENCE).expect("the thread works");
         let (said, says) = unbounded();
         let wait = |password: usize| {
@@ -390,14 +414,24 @@ mod tests {
             let then = Box::new(move |outcome| {
                 let _ = said.send(outcome);
             });
-            passwords.compare("u".into(), None, password.to_le_bytes().into(), then);
+            passwords.compare(guess(None, password.to_le_bytes().into()), then);
         };
         (0..WAITING_MAX).for_each(wait);
         (0..WAITING_MAX).for_each(wait);
         assert!(says.is_empty(), "all of them wait");
         wait(WAITING_MAX);
         assert_eq!(says.try_recv(), Ok(Err(Busy)));
+        let (hashed, hashes) = unbounded();
+        let then = Box::new(move |outcome: Result<Hash, Busy>| {
+            let _ = hashed.send(outcome.is_ok());
+        });
+        passwords.hash(b"new".to_vec(), then);
         drop(gate);
+        assert_eq!(
+            hashes.recv_timeout(PATIENCE),
+            Ok(true),
+            "it has its own place"
+        );
         for _ in 0..2 * WAITING_MAX {
             assert_eq!(says.recv_timeout(PATIENCE), Ok(Ok(false)));
         }
