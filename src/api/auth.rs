@@ -8,7 +8,7 @@ use super::Api;
 use super::access;
 use super::answer::{self, ClusterId};
 use super::cors::Grant;
-use super::json_body::{Fields, Invalid};
+use super::json_body::{Fields, Invalid, Null};
 use super::passwords::Busy;
 use super::route::Route;
 use crate::auth::role::KeyPermissions;
@@ -346,7 +346,7 @@ fn user_change(request: &Request<'_>, name: &[u8]) -> Result<WantedUser, &'stati
 fn role_change(request: &Request<'_>, name: &[u8]) -> Result<Change, &'static str> {
     let mut fields = fields(request)?;
     let given = fields.text("role")?;
-    let permissions = permissions(fields.object("permissions")?)?.unwrap_or_default();
+    let permissions = permissions(fields.object("permissions", Null::Keeps)?)?.unwrap_or_default();
     let grant = permissions_of(&mut fields, "grant")?;
     let revoke = permissions_of(&mut fields, "revoke")?;
     if given.as_bytes() != name {
@@ -370,7 +370,7 @@ fn role_change(request: &Request<'_>, name: &[u8]) -> Result<Change, &'static st
 }
 
 fn permissions_of(fields: &mut Fields, name: &str) -> Result<Option<Permissions>, Invalid> {
-    permissions(fields.object(name)?)
+    permissions(fields.object(name, Null::Removes)?)
 }
 
 /// The permissions in an object with the field `kv`.
@@ -378,7 +378,7 @@ fn permissions(object: Option<Fields>) -> Result<Option<Permissions>, Invalid> {
     let Some(mut object) = object else {
         return Ok(None);
     };
-    let mut kv = object.object("kv")?.unwrap_or_default();
+    let mut kv = object.object("kv", Null::Keeps)?.unwrap_or_default();
     Ok(Some(Permissions {
         read: kv.texts("read")?,
         write: kv.texts("write")?,
