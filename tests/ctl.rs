@@ -165,6 +165,11 @@ fn passwords_are_read_from_stdin(url: &str) {
         "Password updated\n! Password:\n! New password:\n"
     );
     assert_eq!(
+        with_stdin("-u root:pw user passwd nobody", "other\n"),
+        "! New password:\n! User nobody did not exist and was created. To undo that, type: edgetcdctl user remove nobody\n\
+         status 1\n"
+    );
+    assert_eq!(
         with_stdin("-u typed user list", "open sesame\n"),
         "! Password:\n! Insufficient credentials\nstatus 1\n"
     );

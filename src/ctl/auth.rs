@@ -113,6 +113,16 @@ pub(super) fn change(
     path: &str,
     body: Body,
 ) -> Result<Vec<u8>, Stop> {
+    changed(client, method, path, body).map(|answer| answer.body)
+}
+
+/// As [`change`], with the whole answer, whose status is 200, or 201 if something was created.
+pub(super) fn changed(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: Body,
+) -> Result<Answer, Stop> {
     let ask = Ask {
         method,
         body,
@@ -120,11 +130,9 @@ pub(super) fn change(
         ..ask(path)
     };
     match answer(client, &ask)? {
-        Answer {
-            status: 200 | 201,
-            body,
-            ..
-        } => Ok(body),
+        answer @ Answer {
+            status: 200 | 201, ..
+        } => Ok(answer),
         refusal => Err(refused(&refusal)),
     }
 }
