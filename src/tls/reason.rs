@@ -79,6 +79,12 @@ fn refused(alert: AlertDescription) -> &'static str {
         AlertDescription::CertificateRevoked => "the certificate is revoked",
         AlertDescription::UnknownCA => "the certificate comes from a CA that it does not trust",
         AlertDescription::BadCertificate => "the certificate is not for this host, or malformed",
+        AlertDescription::UnsupportedCertificate => {
+            "the certificate may not be used for this side of a connection"
+        }
+        AlertDescription::CertificateUnknown | AlertDescription::AccessDenied => {
+            "the certificate is not one of those that it allows"
+        }
         AlertDescription::CertificateRequired => "a client certificate is required",
         AlertDescription::ProtocolVersion => "no common version of TLS",
         AlertDescription::HandshakeFailure => "no common parameters",
@@ -128,6 +134,14 @@ mod tests {
     fn every_reason_is_a_sentence() {
         for name in ["UnsupportedCertVersion", "PathLenConstraintViolated"] {
             assert!(other_certificate(name).contains(' '), "{name}");
+        }
+        // The alerts for a certificate whose purpose, or whose name, is not allowed.
+        for alert in [
+            AlertDescription::UnsupportedCertificate,
+            AlertDescription::CertificateUnknown,
+        ] {
+            let text = reason(&Error::AlertReceived(alert));
+            assert!(!text.ends_with("an alert"), "{text}");
         }
         let offers_nothing = PeerIncompatible::SignatureAlgorithmsExtensionRequired;
         assert_eq!(
