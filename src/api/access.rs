@@ -53,6 +53,18 @@ impl Access {
         }
     }
 
+    /// Whether the request may read every key that begins with `prefix`.
+    pub fn may_read_all(&self, prefix: &[u8]) -> bool {
+        let Some((auth, sender)) = &self.checked else {
+            return true;
+        };
+        match sender {
+            Sender::Guest => auth.allows_prefix(None, prefix, Right::Read),
+            Sender::User(name) => auth.allows_prefix(Some(name), prefix, Right::Read),
+            Sender::Nobody => false,
+        }
+    }
+
     /// Whether the credentials are wrong, so that the request is refused whatever it asks for.
     pub fn is_nobody(&self) -> bool {
         matches!(self.checked, Some((_, Sender::Nobody)))

@@ -7,7 +7,7 @@
 //!
 //! | query | meaning |
 //! |---|---|
-//! | `key` | the key or directory, default `/` |
+//! | `key` | the key or directory, as a clean path, default `/` |
 //! | `recursive=true` | also the changes of everything below it |
 //! | `removed=true` | only removals: deletions and expiries |
 //! | `limit` | number of changes, 1 to 100, default 50 |
@@ -27,6 +27,7 @@ use super::answer;
 use super::cors::Grant;
 use super::query::Query;
 use super::search::escaped;
+use super::target::is_clean;
 use crate::auth::Right;
 use crate::http1::{Reply, Request};
 use crate::tree::{ApiError, Event, EventAction, Key, NodeView, TreeIndex, json};
@@ -54,7 +55,11 @@ pub fn handle(api: &Api, request: &Request<'_>, access: &Access, grant: &Grant, 
         Ok(wanted) => wanted,
         Err(message) => return reply.send(answer::message(400, message, grant)),
     };
-    if !access.allows(&wanted.key, Right::Read, wanted.recursive) {
+    let is_allowed = match wanted.recursive {
+        true => access.may_read_all(&wanted.key),
+        false => access.allows(&wanted.key, Right::Read, false),
+    };
+    if !is_allowed {
         let refusal = answer::error(&ApiError::unauthorized(), &api.cluster, grant);
         return reply.send(refusal);
     }
@@ -65,8 +70,16 @@ pub fn handle(api: &Api, request: &Request<'_>, access: &Access, grant: &Grant, 
 fn wanted(query: &Query<'_>) -> Result<Wanted, String> {
     let limit = query.number("limit", 1, LIMIT_MAX)?;
     let before = query.number("before", 0, u64::MAX)?;
+    let key = query.first("key").unwrap_or_else(|| b"/".to_vec());
+    // The right to read is that of the text as it is, and the tree would clean it.
+    if !is_clean(&key) {
+        return Err(
+            "key is a clean path: it begins with a slash, and has no empty name, . or .. in it"
+                .to_owned(),
+        );
+    }
     Ok(Wanted {
-        key: query.first("key").unwrap_or_else(|| b"/".to_vec()),
+        key,
         recursive: query.flag("recursive")?,
         removed: query.flag("removed")?,
         limit: limit.map_or(LIMIT_DEFAULT, |limit| limit as usize),

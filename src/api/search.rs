@@ -5,7 +5,7 @@
 //!
 //! | query | meaning |
 //! |---|---|
-//! | `prefix` | the first bytes of the keys, default `/` |
+//! | `prefix` | the first bytes of the keys, as a clean path, default `/` |
 //! | `recursive=true` | also the nodes below directories that match |
 //! | `hidden=true` | also names that begin with `_` |
 //! | `limit` | number of nodes, 1 to 1,000, default 100 |
@@ -24,7 +24,7 @@ use super::access::Access;
 use super::answer;
 use super::cors::Grant;
 use super::query::Query;
-use crate::auth::Right;
+use super::target::is_clean;
 use crate::http1::{Reply, Request};
 use crate::tree::{ApiError, ClusterTime, NodeRef, Search, json};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
@@ -58,7 +58,7 @@ pub fn handle(api: &Api, request: &Request<'_>, access: &Access, grant: &Grant, 
         Ok(wanted) => wanted,
         Err(message) => return reply.send(answer::message(400, message, grant)),
     };
-    if !access.allows(&wanted.prefix, Right::Read, true) {
+    if !access.may_read_all(&wanted.prefix) {
         let refusal = answer::error(&ApiError::unauthorized(), &api.cluster, grant);
         return reply.send(refusal);
     }
@@ -68,8 +68,13 @@ pub fn handle(api: &Api, request: &Request<'_>, access: &Access, grant: &Grant, 
 
 fn wanted(query: &Query<'_>) -> Result<Wanted, String> {
     let prefix = query.first("prefix").unwrap_or_else(|| b"/".to_vec());
-    if !prefix.starts_with(b"/") {
-        return Err("prefix begins with a slash".to_owned());
+    // The right to read is that of the text as it is, and the tree would clean it.
+    let last_slash = prefix.iter().rposition(|&byte| byte == b'/');
+    if !last_slash.is_some_and(|at| is_clean(&prefix[..=at])) {
+        return Err(
+            "prefix is a clean path: it begins with a slash, and has no empty name, . or .. in it"
+                .to_owned(),
+        );
     }
     let limit = query.number("limit", 1, LIMIT_MAX)?;
     Ok(Wanted {

@@ -85,7 +85,7 @@ pub fn hex(digit: u8) -> Option<u8> {
 }
 
 /// Whether the path is clean: it begins with a slash, has no empty component except the last, and no `.` or `..`.
-fn is_clean(path: &[u8]) -> bool {
+pub(super) fn is_clean(path: &[u8]) -> bool {
     let Some(rest) = path.strip_prefix(b"/") else {
         return false;
     };

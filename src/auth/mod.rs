@@ -125,6 +125,22 @@ impl Store {
             let guest = self.roles.get(GUEST);
             return guest.is_some_and(|role| role.allows(key, right));
         };
+        self.allows_user(name, key, right, recursive)
+    }
+
+    /// Whether a request may access every key that begins with `prefix`. Unlike [`Store::allows`], this has no exception
+    /// for the role `guest`.
+    pub fn allows_prefix(&self, user: Option<&str>, prefix: &[u8], right: Right) -> bool {
+        match user {
+            Some(name) => self.allows_user(name, prefix, right, true),
+            None => {
+                let guest = self.roles.get(GUEST);
+                guest.is_some_and(|role| role.allows_below(prefix, right))
+            }
+        }
+    }
+
+    fn allows_user(&self, name: &str, key: &[u8], right: Right, recursive: bool) -> bool {
         let Some(user) = self.users.get(name) else {
             return false;
         };
@@ -256,6 +272,18 @@ mod tests {
             (None, "/pub/x", write, true, true),
             (None, "/p/x", read, false, false),
         ];
+        let prefixes = [
+            (Some("root"), "/", true),
+            (Some("a"), "/p/", true),
+            (Some("a"), "/p", false),
+            (Some("a"), "/exact", false),
+            // A key such as /public begins with this too.
+            (None, "/pub", false),
+        ];
+        for (user, prefix, wanted) in prefixes {
+            let allowed = store.allows_prefix(user, prefix.as_bytes(), read);
+            assert_eq!(allowed, wanted, "{user:?} {prefix}");
+        }
         for (user, key, right, recursive, wanted) in table {
             let allowed = store.allows(user, key.as_bytes(), right, recursive);
             assert_eq!(allowed, wanted, "{user:?} {right:?} {key} {recursive}");

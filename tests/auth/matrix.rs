@@ -215,7 +215,7 @@ pub const KEYS: [Row; 13] = [
     ),
 ];
 
-pub const OTHERS: [Row; 36] = [
+pub const OTHERS: [Row; 45] = [
     ("GET", "/edgetcd/trace?wait=false", 200, [200; 7]),
     ("GET", "/v2/keys/a?wait=x", 400, [400; 7]),
     ("PATCH", "/v2/keys/a", 405, [405; 7]),
@@ -330,6 +330,32 @@ pub const OTHERS: [Row; 36] = [
     (
         "GET",
         "/edgetcd/history?key=/&recursive=true",
+        200,
+        [401, 401, 401, 401, 401, 401, 200],
+    ),
+    // The right is that of the key as it is written, so no other key may be meant.
+    ("GET", "/edgetcd/history?key=/r/../w/a", 400, [400; 7]),
+    ("GET", "/edgetcd/history?key=/r/%2e%2e/w/a", 400, [400; 7]),
+    ("GET", "/edgetcd/history?key=w/a", 400, [400; 7]),
+    ("GET", "/edgetcd/keys?prefix=/r/../", 400, [400; 7]),
+    ("GET", "/edgetcd/keys?prefix=/r/../w", 400, [400; 7]),
+    ("GET", "/edgetcd/keys?prefix=/r//", 400, [400; 7]),
+    // For the role guest, a pattern without a star allows the recursive requests of the reference, and no others.
+    (
+        "GET",
+        "/edgetcd/history?key=/pub",
+        200,
+        [200, 401, 401, 401, 401, 401, 200],
+    ),
+    (
+        "GET",
+        "/edgetcd/history?key=/pub&recursive=true",
+        200,
+        [401, 401, 401, 401, 401, 401, 200],
+    ),
+    (
+        "GET",
+        "/edgetcd/keys?prefix=/pub",
         200,
         [401, 401, 401, 401, 401, 401, 200],
     ),
