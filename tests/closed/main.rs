@@ -6,6 +6,7 @@
 //! | `certificates.rs` | members with wrong certificates, and certificates that are replaced       |
 //! | `ctl.rs`          | every command of edgetcdctl, with and without a certificate and a user      |
 //! | `secrets.rs`      | passwords, hashes and keys are shown nowhere                               |
+//! | `strangers.rs`    | whoever has no right certificate sends no peer message                    |
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -16,4 +17,7 @@ mod certificates;
 mod ctl;
 mod rights;
 mod secrets;
+#[path = "../strangers/stranger.rs"]
+mod stranger;
+mod strangers;
 mod support;

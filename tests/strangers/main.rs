@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use harness::{Cluster, wait_for};
-use stranger::{Claim, LAST_TERM, Trap, garbage, heartbeat, is_closed, vote};
+use stranger::{Claim, LAST_TERM, Trap, garbage, heartbeat, incarnation_in, is_closed, vote};
 
 /// Time limit of a write during an attack, on a busy machine.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(4);
@@ -70,18 +70,6 @@ fn any_port() -> SocketAddr {
 
 fn hex(text: &str) -> u64 {
     u64::from_str_radix(text, 16).expect("an id")
-}
-
-/// The incarnation of a member. Only the owner of the machine can read it.
-fn incarnation(cluster: &Cluster, node: usize) -> u64 {
-    let path = cluster.node(node).data().join("member/identity");
-    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let text = String::from_utf8_lossy(&bytes[12..]).into_owned();
-    let (_, rest) = text.split_once("\"incarnation\":").expect("a field");
-    let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
-    digits
-        .and_then(|digits| digits.parse().ok())
-        .expect("a number")
 }
 
 /// Checks that all members run, that the leader and the term are unchanged, and that a write through each member is
@@ -179,7 +167,10 @@ fn one_who_knows_a_members_incarnation_ends_nobody() {
     let undisturbed = Undisturbed::now(&cluster);
     let (leader, term) = (undisturbed.leader, undisturbed.term);
     let follower = cluster.others(leader)[0];
-    let claim = seen.claim(seen.members[follower].0, incarnation(&cluster, follower));
+    let claim = seen.claim(
+        seen.members[follower].0,
+        incarnation_in(cluster.node(follower).data()),
+    );
     // While the follower is paused, its place is free.
     cluster.pause(follower);
     let (victim, address) = seen.members[leader];
@@ -206,7 +197,10 @@ fn a_members_link_is_not_displaced() {
     let seen = Seen::of(&cluster);
     let undisturbed = Undisturbed::now(&cluster);
     let follower = cluster.others(undisturbed.leader)[0];
-    let claim = seen.claim(seen.members[follower].0, incarnation(&cluster, follower));
+    let claim = seen.claim(
+        seen.members[follower].0,
+        incarnation_in(cluster.node(follower).data()),
+    );
     let (victim, address) = seen.members[undisturbed.leader];
     cluster.put(follower, "/before", "1");
     // The leader's log lines about connections of that follower that begin or end.

@@ -1,7 +1,11 @@
 //! A program on the cluster's network that is not a member: sends handshakes, frames and peer messages by hand.
 
+// `tests/closed` uses a part of it.
+#![allow(dead_code)]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -22,19 +26,24 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Connects to `address`, the peer port of the member `to`, with this URL as its own. Returns the socket and the
-    /// head of the response.
-    pub fn dial(&self, address: SocketAddr, to: u64, url: &str) -> (TcpStream, String) {
+    /// The request that asks the member `to` at `address` for a stream of peer messages, with this URL as its own.
+    pub fn request(&self, address: SocketAddr, to: u64, url: &str) -> String {
         let Claim {
             cluster,
             id,
             incarnation,
         } = self;
-        let head = format!(
+        format!(
             "GET /raft/stream HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: edgetcd-raft\r\n\
              X-Edgetcd-Protocol: 1\r\nX-Edgetcd-Cluster: {cluster:x}\r\nX-Edgetcd-From: {id:x}\r\n\
              X-Edgetcd-Incarnation: {incarnation:x}\r\nX-Edgetcd-To: {to:x}\r\nX-Edgetcd-Urls: {url}\r\nX-Edgetcd-Token: bad\r\n\r\n"
-        );
+        )
+    }
+
+    /// Connects to `address`, the peer port of the member `to`, with this URL as its own. Returns the socket and the
+    /// head of the response.
+    pub fn dial(&self, address: SocketAddr, to: u64, url: &str) -> (TcpStream, String) {
+        let head = self.request(address, to, url);
         let mut socket = TcpStream::connect(address).expect("the peer port listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("an option");
         socket.set_write_timeout(Some(PATIENCE)).expect("an option");
@@ -62,6 +71,18 @@ impl Claim {
         frame.extend_from_slice(&self.id.to_le_bytes());
         frame
     }
+}
+
+/// The incarnation of the member with this data directory. Only the owner of the machine can read it.
+pub fn incarnation_in(data: &Path) -> u64 {
+    let path = data.join("member/identity");
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = String::from_utf8_lossy(&bytes[12..]).into_owned();
+    let (_, rest) = text.split_once("\"incarnation\":").expect("a field");
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .expect("a number")
 }
 
 /// A leader's heartbeat.
