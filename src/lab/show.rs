@@ -1,8 +1,6 @@
 //! What the page shows, as JSON.
 
-use super::lessons::Lesson;
 use super::run::Run;
-use super::runs::Stored;
 use super::switches::{RAFT, Switch};
 use super::{Lab, acts, condition};
 use crate::sim::{Happening, MemberView, MessageView, Op};
@@ -132,8 +130,8 @@ fn request(number: usize, op: &Op) -> RequestView {
     }
 }
 
-/// Everything that does not change as JSON: rules, acts, conditions, lessons and stored runs.
-pub fn about(lessons: &[Lesson], runs: &[Stored]) -> String {
+/// The rules, acts and conditions as JSON.
+pub fn about() -> String {
     let rules: Vec<RuleView> = Switch::all()
         .map(|switch| match switch {
             Switch::Raft(number) => RuleView {
@@ -150,23 +148,10 @@ pub fn about(lessons: &[Lesson], runs: &[Stored]) -> String {
             },
         })
         .collect();
-    let lessons: Vec<_> = lessons
-        .iter()
-        .map(|lesson| {
-            (
-                lesson.name,
-                lesson.text,
-                lesson.scripts().collect::<Vec<_>>(),
-            )
-        })
-        .collect();
-    let runs: Vec<_> = runs.iter().map(|run| (run.name, run.text)).collect();
     let all = serde_json::json!({
         "rules": rules,
         "acts": acts::WORDS,
         "conditions": condition::WORDS,
-        "lessons": lessons,
-        "runs": runs,
     });
     all.to_string()
 }

@@ -4,7 +4,7 @@
 //! number of bytes has written that many to [`lab_output`]. If a member stops in an assertion, the instance ends with a
 //! trap. Then [`lab_violation`] returns the message, and the host must copy back an earlier memory of the instance.
 
-use super::{Lab, Run, lessons, runs, script::Progress, script::Script, show};
+use super::{Lab, Run, script::Progress, script::Script, show};
 use std::cell::RefCell;
 
 /// What the host and the functions share.
@@ -186,10 +186,10 @@ pub extern "C" fn lab_run() -> usize {
     put(with(|script| script.lab().run().to_string()))
 }
 
-/// Rules, acts, conditions, lessons and stored runs as JSON. Returns its bytes.
+/// Rules, acts and conditions as JSON. Returns its bytes.
 #[unsafe(no_mangle)]
 pub extern "C" fn lab_about() -> usize {
-    put(show::about(lessons::ALL, runs::ALL))
+    put(show::about())
 }
 
 /// Number of events so far.
