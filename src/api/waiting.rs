@@ -2,8 +2,9 @@
 //!
 //! New passwords, which only `root` can set while authentication is enabled, have a limit of their own and go first. So
 //! guesses do not keep `root` from changing a password. Comparisons are shared between the networks from which they come:
-//! if all places are taken, a network with few comparisons displaces one of the network with the most. So a client that
-//! guesses does not keep others out, unless it has as many networks as there are places.
+//! if all places are taken, a network with few comparisons displaces one of the network with the most, and no network has
+//! two turns in a row while another waits. So a client that guesses does not keep others out, and delays them by one
+//! comparison, unless it has many networks.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -29,6 +30,8 @@ impl From<IpAddr> for Network {
 pub(super) struct Waiting<C, H> {
     comparisons: VecDeque<(Network, C)>,
     hashes: VecDeque<H>,
+    /// The network of the last comparison that was taken out.
+    last: Option<Network>,
 }
 
 /// What to do next.
@@ -42,6 +45,7 @@ impl<C, H> Default for Waiting<C, H> {
         Waiting {
             comparisons: VecDeque::new(),
             hashes: VecDeque::new(),
+            last: None,
         }
     }
 }
@@ -91,13 +95,16 @@ impl<C, H> Waiting<C, H> {
         None
     }
 
-    /// Takes the next one out.
+    /// Takes the next one out: of the comparisons, the oldest of another network than the last one's.
     pub fn next(&mut self) -> Option<Job<C, H>> {
-        let hash = self.hashes.pop_front().map(Job::Hash);
-        hash.or_else(|| {
-            let (_, comparison) = self.comparisons.pop_front()?;
-            Some(Job::Compare(comparison))
-        })
+        if let Some(hash) = self.hashes.pop_front() {
+            return Some(Job::Hash(hash));
+        }
+        let mut networks = self.comparisons.iter().map(|(network, _)| Some(*network));
+        let other = networks.position(|network| network != self.last);
+        let (network, comparison) = self.comparisons.remove(other.unwrap_or(0))?;
+        self.last = Some(network);
+        Some(Job::Compare(comparison))
     }
 }
 
@@ -134,10 +141,23 @@ mod tests {
         assert_eq!(waiting.compare(other, 107), Some(8));
         assert_eq!(waiting.compare(other, 108), Some(108), "eight each");
         assert_eq!(waiting.compare(third, 200), Some(107));
+        // They take turns. The third one comes after those of the others that are older.
         let order = [
-            0, 1, 2, 3, 4, 5, 6, 7, 100, 101, 102, 103, 104, 105, 106, 200,
+            0, 100, 1, 101, 2, 102, 3, 103, 4, 104, 5, 105, 6, 106, 7, 200,
         ];
         assert_eq!(rest(waiting), order);
+    }
+
+    #[test]
+    fn a_client_waits_for_one_comparison_of_another() {
+        let mut waiting = Waiting::<i32, i32>::default();
+        for number in 0..16 {
+            assert_eq!(waiting.compare(network("10.0.0.1"), number), None);
+        }
+        assert!(matches!(waiting.next(), Some(Job::Compare(0))));
+        assert_eq!(waiting.compare(network("10.0.0.2"), 100), None);
+        assert!(matches!(waiting.next(), Some(Job::Compare(100))));
+        assert!(matches!(waiting.next(), Some(Job::Compare(1))));
     }
 
     #[test]
