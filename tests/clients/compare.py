@@ -35,7 +35,11 @@ class Nodes:
 
     def __enter__(self):
         self.cluster.start()
-        until("all members are known by name", self.complete, servers.READY_SECONDS)
+        try:
+            until("all members are known by name", self.complete, servers.READY_SECONDS)
+        except BaseException:
+            self.cluster.remove()
+            raise
         return self
 
     def __exit__(self, *_):

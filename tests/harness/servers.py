@@ -177,7 +177,11 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self):
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.remove()
+            raise
 
     def __exit__(self, *_):
         self.remove()
@@ -196,10 +200,14 @@ class Cluster:
             server.cluster = listed
 
     def start(self):
-        for server in self.servers:
-            server.spawn()
-        for server in self.servers:
-            server.wait_ready()
+        try:
+            for server in self.servers:
+                server.spawn()
+            for server in self.servers:
+                server.wait_ready()
+        except BaseException:
+            self.remove()
+            raise
         return self
 
     def leader(self):
