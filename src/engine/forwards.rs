@@ -199,7 +199,10 @@ impl<T> Forwards<T> {
 
     /// The callers whose deadline has passed.
     pub fn expired(&mut self, now: Monotonic) -> Vec<T> {
-        self.callers(|forward| forward.deadline <= now)
+        match self.open {
+            0 => Vec::new(),
+            _ => self.callers(|forward| forward.deadline <= now),
+        }
     }
 
     /// All callers, for a failure that concerns all of them.

@@ -290,17 +290,21 @@ impl Batch {
     /// Adds entries. They replace all entries from the first one's index on, also those in this batch: entries of a new
     /// leader may arrive before the batch with the old leader's entries is written.
     fn add(&mut self, entries: Vec<Entry>) {
-        if let Some(first) = entries.first().map(|entry| entry.position) {
-            let kept = (self.entries).partition_point(|entry| entry.position.index < first.index);
-            self.entries.truncate(kept);
-            if let Some(last) = self.entries.last().map(|entry| entry.position) {
+        let Some(first) = entries.first().map(|entry| entry.position) else {
+            return;
+        };
+        let kept = (self.entries).partition_point(|entry| entry.position.index < first.index);
+        self.entries.truncate(kept);
+        match self.entries.last().map(|entry| entry.position) {
+            Some(last) => {
                 assert!(
                     last.index.next() == first.index && last.term <= first.term,
                     "{first} after {last} in a batch"
                 );
+                self.entries.extend(entries);
             }
+            None => self.entries = entries,
         }
-        self.entries.extend(entries);
     }
 
     /// Splits the batch if its entries are larger than `bytes_max`: the first entries with everything else, and the

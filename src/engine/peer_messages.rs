@@ -207,7 +207,10 @@ impl<T, R: Rules> Engine<T, R> {
     }
 
     /// Converts raft's messages to peer messages. Those of a leader contain the cluster time.
-    pub(super) fn messages(&mut self, envelopes: Vec<Envelope>) -> Vec<(NodeId, PeerMessage)> {
+    pub(super) fn messages(
+        &mut self,
+        envelopes: Vec<Envelope>,
+    ) -> impl Iterator<Item = (NodeId, PeerMessage)> + use<T, R> {
         let leads = self.core.is_leader();
         let time = match leads {
             true => self.cluster_time(),
@@ -217,7 +220,8 @@ impl<T, R: Rules> Engine<T, R> {
         for Envelope { to, message } in envelopes.iter().filter(|_| leads) {
             self.followers.sent(*to, &message.body, now);
         }
-        let peer_message = |Envelope { to, message }| (to, PeerMessage::Raft { message, time });
-        envelopes.into_iter().map(peer_message).collect()
+        let peer_message =
+            move |Envelope { to, message }| (to, PeerMessage::Raft { message, time });
+        envelopes.into_iter().map(peer_message)
     }
 }

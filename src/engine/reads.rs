@@ -139,6 +139,9 @@ impl<T> Reads<T> {
     }
 
     fn take(&mut self, chosen: impl FnMut(&Question<T>) -> bool) -> Vec<T> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
         let taken = self.take_questions(chosen);
         taken
             .into_iter()

@@ -360,6 +360,9 @@ impl<T, R: Rules> Engine<T, R> {
 
     /// Processes the requests that wait for a leader if there is one, and fails those whose deadline has passed.
     pub(super) fn retry_leaderless(&mut self, now: Monotonic) {
+        if self.leaderless.len() == 0 {
+            return;
+        }
         let led = self.core.leader().is_some();
         let mut served = Vec::new();
         for (give_up, request) in self.leaderless.take() {

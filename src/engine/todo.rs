@@ -40,13 +40,13 @@ impl<T, R: Rules> Engine<T, R> {
             let messages = self.messages(todo.send_now);
             self.effects.send.extend(messages);
         }
-        for (from, violation) in todo.violations {
+        for &(from, violation) in &todo.violations {
             self.violated(from, violation);
         }
-        for (from, last) in todo.lost_tail {
+        for &(from, last) in &todo.lost_tail {
             self.note_lost_tail(from, last);
         }
-        for to in todo.send_snapshot {
+        for &to in &todo.send_snapshot {
             self.send_snapshot(to);
         }
         if let Some(metadata) = todo.install {
@@ -72,7 +72,7 @@ impl<T, R: Rules> Engine<T, R> {
         if let Some((from, to)) = todo.read {
             self.effects.disk.push(DiskJob::Read { from, to });
         }
-        for (id, index) in todo.reads {
+        for &(id, index) in &todo.reads {
             self.read_confirmed(id, index);
         }
         self.reads_refused(&todo.refused_reads);

@@ -592,7 +592,17 @@ impl<R: Rules> Core<R> {
         let State::Leader(leading) = &mut self.state else {
             return;
         };
-        let ids: Vec<NodeId> = leading.progress.keys().copied().collect();
+        let (last, commit, limit) = (self.log.last(), self.commit, self.settings.window_bytes);
+        let wants = |progress: &Progress| match &progress.flow {
+            Flow::Probe { asked } => asked.is_none(),
+            Flow::Stream(window) => {
+                progress.commit_sent < commit || progress.next <= last && window.is_open(limit)
+            }
+            Flow::Snapshot => false,
+        };
+        let all = leading.progress.iter();
+        let waiting = all.filter(|(_, progress)| wants(progress));
+        let ids: Vec<NodeId> = waiting.map(|(id, _)| *id).collect();
         ids.into_iter().for_each(|id| self.replicate_to(id));
     }
 
@@ -726,11 +736,41 @@ impl Membership {
         if let (1, Some(only)) = (self.voters.len(), self.voters.first()) {
             return value(*only);
         }
-        let mut values: Vec<u64> = self.voters.iter().map(|id| value(*id)).collect();
+        // A leader computes this in each step, so the values of a usual cluster are not allocated.
+        let (mut few, mut many) = ([0; 9], Vec::new());
+        let voters = self.voters.len();
+        let values = match few.get_mut(..voters) {
+            Some(few) => few,
+            None => {
+                many.resize(voters, 0);
+                &mut many[..]
+            }
+        };
+        for (place, id) in values.iter_mut().zip(&self.voters) {
+            *place = value(*id);
+        }
         values.sort_unstable();
-        values
-            .len()
+        voters
             .checked_sub(self.majority())
             .map_or(0, |at| values[at])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Voters with the values 99, 98, …: a majority has at least the value in the middle.
+    #[test]
+    fn the_value_of_a_majority_is_found_in_clusters_of_any_size() {
+        for count in 1..20 {
+            let members = Membership {
+                voters: (1..=count).map(NodeId).collect(),
+                ..Membership::default()
+            };
+            let reached = members.reached(|id| 100 - id.0);
+            assert_eq!(reached, 99 - count / 2, "{count} voters");
+        }
+        assert_eq!(Membership::default().reached(|id| id.0), 0);
     }
 }
