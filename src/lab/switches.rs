@@ -1,7 +1,7 @@
 //! The rules that a run can switch off, by the names that they have in the code.
 
 use crate::engine::rules::Rule;
-use crate::raft::{AllRules, Rules};
+use crate::raft::Rules;
 use crate::sim::Keeping;
 use std::fmt;
 
@@ -111,7 +111,7 @@ pub fn check(off: &[Switch]) -> Result<(), String> {
 
 /// What a simulated cluster without these rules needs.
 pub fn keeping(off: &[Switch]) -> (Keeping, Option<Rule>) {
-    let mut kept = (Keeping::rules::<AllRules>(), None);
+    let mut kept = (Keeping::all(), None);
     for switch in off {
         match switch {
             Switch::Raft(number) => kept.0 = (RAFT[*number].keeping)(),

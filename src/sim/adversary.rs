@@ -288,7 +288,7 @@ impl Cluster {
     }
 
     pub(super) fn all_but(&self, these: &[NodeId]) -> Vec<NodeId> {
-        let all = self.nodes.keys().copied();
+        let all = self.nodes.keys();
         all.filter(|id| !these.contains(id)).collect()
     }
 

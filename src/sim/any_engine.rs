@@ -164,6 +164,12 @@ pub(super) struct Parts {
 pub struct Keeping(pub(super) fn(Parts) -> Box<dyn AnyEngine>);
 
 impl Keeping {
+    /// All of them. Not a generic function, so that this crate contains the code, and the compiler inlines its parts.
+    #[inline(never)]
+    pub fn all() -> Keeping {
+        Keeping::rules::<AllRules>()
+    }
+
     /// Those of `R`.
     pub fn rules<R: raft::Rules>() -> Keeping {
         Keeping(|parts| {

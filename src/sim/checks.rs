@@ -13,6 +13,7 @@
 //! The engines report each step of their cores and each entry that they apply, so the checks also see events within one
 //! step of an engine. The first violation is kept until the cluster asks for it.
 
+use super::by_node::ByNode;
 use super::clock::TTL_SECOND;
 use super::mirror::Mirror;
 use crate::engine::entry::{self, Command};
@@ -32,7 +33,7 @@ use std::hash::{Hash, Hasher};
 pub(super) type Broken = String;
 
 /// The state of a core that is compared before and after a step.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Look {
     hard_state: crate::raft::HardState,
     leading: bool,
@@ -66,22 +67,28 @@ pub(super) struct Shown {
     pub lost_tail: bool,
 }
 
+/// The facts about one node.
+#[derive(Debug, Default)]
+struct Facts {
+    look: Option<Look>,
+    /// The membership, if it leads.
+    membership: Option<Membership>,
+    mirror: Mirror,
+    /// The last entry that it has applied, from its log or from a snapshot.
+    applied: Position,
+    /// The time that it has stamped last as a leader, with its term.
+    stamp: Option<(Term, ClusterTime)>,
+}
+
 /// The facts of the whole run so far.
 #[derive(Default)]
 pub(super) struct Checks {
     witness: Witness,
-    looks: BTreeMap<NodeId, Look>,
-    /// The membership of each leader.
-    memberships: BTreeMap<NodeId, Membership>,
-    mirrors: BTreeMap<NodeId, Mirror>,
-    /// The last entry that each has applied.
-    applied: BTreeMap<NodeId, Position>,
+    nodes: ByNode<Facts>,
     /// The state at each applied index, from the first node that applied it.
     states: BTreeMap<LogIndex, (TreeIndex, ClusterTime, Option<u64>)>,
     /// Where each client's write was applied.
     writes: BTreeMap<u64, LogIndex>,
-    /// The time that each leader has stamped last, with its term.
-    stamps: BTreeMap<NodeId, (Term, ClusterTime)>,
     /// The events in published views, by index.
     events: BTreeMap<u64, u64>,
     /// Virtual time, as of this step.
@@ -102,12 +109,19 @@ pub(super) struct Checks {
 
 impl Checks {
     pub fn mirror(&mut self, id: NodeId) -> &mut Mirror {
-        self.mirrors.entry(id).or_default()
+        &mut self.nodes.or_default(id).mirror
+    }
+
+    /// The highest index that any node has applied.
+    pub fn committed(&self) -> LogIndex {
+        self.witness.committed()
     }
 
     /// The last entry that a node has applied, from its log or from a snapshot.
     pub fn applied_by(&self, id: NodeId) -> Position {
-        self.applied.get(&id).copied().unwrap_or_default()
+        self.nodes
+            .get(&id)
+            .map_or(Position::default(), |node| node.applied)
     }
 
     /// Where a client's write was applied, if any node has.
@@ -117,14 +131,14 @@ impl Checks {
 
     /// A process begins from this snapshot.
     pub fn begins(&mut self, id: NodeId, snapshot: Position) {
-        self.looks.remove(&id);
-        self.stamps.remove(&id);
-        self.applied.insert(id, snapshot);
+        let node = self.nodes.or_default(id);
+        (node.look, node.stamp) = (None, None);
+        node.applied = snapshot;
     }
 
     /// A process continues from a snapshot.
     pub fn goes_on(&mut self, id: NodeId, snapshot: Position) {
-        self.applied.insert(id, snapshot);
+        self.nodes.or_default(id).applied = snapshot;
     }
 
     /// The first violation.
@@ -146,9 +160,10 @@ impl Checks {
             let entries = todo.append.iter();
             labels.extend(entries.map(|entry| (entry.position, super::views::label(entry))));
         }
-        if let Some(before) = self.looks.get(&id) {
-            let held = one_node(id, before, &after, core.stored())
-                .and_then(|()| self.on_a_majority(before, &after, core));
+        let before = self.nodes.or_default(id).look.replace(after);
+        if let Some(before) = before {
+            let held = one_node(id, &before, &after, core.stored())
+                .and_then(|()| self.on_a_majority(&before, &after, core));
             let led = before.leading && before.hard_state.term == after.hard_state.term;
             self.note(held);
             if after.leading && !led {
@@ -164,14 +179,14 @@ impl Checks {
         }
         self.shown.refused = todo.refused.or(self.shown.refused);
         self.shown.lost_tail |= !todo.lost_tail.is_empty();
-        self.looks.insert(id, after);
     }
 
     fn keep_membership<R: Rules>(&mut self, id: NodeId, leading: bool, core: &Core<R>) {
+        let known = &mut self.nodes.or_default(id).membership;
         match leading {
-            false => drop(self.memberships.remove(&id)),
-            true if self.memberships.get(&id) != Some(core.membership()) => {
-                self.memberships.insert(id, core.membership().clone());
+            false => *known = None,
+            true if known.as_ref() != Some(core.membership()) => {
+                *known = Some(core.membership().clone());
             }
             true => {}
         }
@@ -193,12 +208,13 @@ impl Checks {
         };
         let stored = |members: &Membership| {
             let has = |id: &&NodeId| {
-                let mirror = self.mirrors.get(id);
-                mirror.is_some_and(|mirror| mirror.holds(position))
+                let node = self.nodes.get(id);
+                node.is_some_and(|node| node.mirror.holds(position))
             };
             members.voters.iter().filter(has).count() >= members.majority()
         };
-        let before = self.memberships.get(&core.id());
+        let leader = self.nodes.get(&core.id());
+        let before = leader.and_then(|node| node.membership.as_ref());
         if stored(core.membership()) || before.is_some_and(stored) {
             return Ok(());
         }
@@ -213,7 +229,7 @@ impl Checks {
             Some(entry::decode(bytes).ok()?.0.cluster)
         });
         for stamp in stamps {
-            let last = self.stamps.insert(id, (term, stamp));
+            let last = self.nodes.or_default(id).stamp.replace((term, stamp));
             if let Some((before, last)) = last
                 && before == term
                 && stamp < last
@@ -232,7 +248,7 @@ impl Checks {
         let position = entry.position;
         let first = self.shown.applied.map_or(position, |(first, _)| first);
         self.shown.applied = Some((first, position));
-        self.applied.insert(id, position);
+        self.nodes.or_default(id).applied = position;
         if let Payload::Change(change) = &entry.payload
             && change.kind == ChangeKind::Remove
         {
@@ -347,7 +363,7 @@ impl Checks {
         if self.by_hand.is_some() {
             return;
         }
-        let mirror = self.mirrors.entry(from).or_default();
+        let mirror = self.mirror(from);
         let true_now = match &message.body {
             Body::Vote { .. } => mirror.has_voted(message.term, from),
             Body::VoteReply { granted: true } => mirror.has_voted(message.term, to),

@@ -5,6 +5,7 @@
 //! generator. So the same seed gives the same run, event for event.
 
 use super::any_engine::Keeping;
+use super::by_node::ByNode;
 use super::checks::{Broken, Checks};
 use super::client::{Answer, Client, Op};
 use super::clock::Machine;
@@ -147,7 +148,7 @@ pub struct Cluster {
     pub(super) now: u64,
     pub(super) queue: BTreeMap<(u64, u64), Event>,
     ordered: u64,
-    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) nodes: ByNode<Node>,
     pub(super) cuts: BTreeSet<(NodeId, NodeId)>,
     /// What a caller does to links ([`Cluster::by_hand`]); empty in all other runs.
     pub(super) hands: super::by_hand::Hands,
@@ -210,7 +211,7 @@ impl Cluster {
             now: 0,
             queue: BTreeMap::new(),
             ordered: 0,
-            nodes: BTreeMap::new(),
+            nodes: ByNode::default(),
             cuts: BTreeSet::new(),
             hands: super::by_hand::Hands::default(),
             ops: Vec::new(),
@@ -278,6 +279,11 @@ impl Cluster {
     /// Number of events processed so far.
     pub fn events(&self) -> u64 {
         self.events
+    }
+
+    /// Number of committed entries.
+    pub fn committed(&self) -> u64 {
+        self.checks.borrow().committed().0
     }
 
     /// Virtual microseconds since the start.

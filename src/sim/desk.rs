@@ -48,7 +48,7 @@ impl Cluster {
     /// Sends a request to the client's node, or to a random one.
     pub(super) fn ask(&mut self, number: u64, delay: u64) {
         let client = self.ops[number as usize].client as usize;
-        let any: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let any: Vec<NodeId> = self.nodes.keys().collect();
         let stray = self.random.one_in(self.profile.stray_one_in);
         let stays_with = self.clients[client].stays_with.filter(|_| !stray);
         let Some(node) = stays_with.or_else(|| self.random.pick(&any)) else {

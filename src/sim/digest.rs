@@ -82,7 +82,7 @@ impl Cluster {
 mod tests {
     use super::*;
     use crate::engine::members::Members;
-    use crate::raft::{AllRules, NodeId};
+    use crate::raft::NodeId;
     use crate::sim::{Happening, Keeping, Settings};
     use crate::tree::{ClusterTime, TreeIndex};
 
@@ -93,7 +93,7 @@ mod tests {
         let mut cluster = Cluster::new(Settings {
             seed: 3,
             nodes: 3,
-            keeping: Keeping::rules::<AllRules>(),
+            keeping: Keeping::all(),
             without: None,
             tracing: true,
         });
@@ -124,7 +124,11 @@ mod tests {
                 life.view.applied = life.view.applied.next();
             }),
             ("processes", |cluster| running(cluster).life = None),
-            ("members", |cluster| _ = cluster.nodes.remove(&NodeId(1))),
+            ("members", |cluster| {
+                let random = cluster.random.clone();
+                cluster.add_node(NodeId(9), None);
+                cluster.random = random;
+            }),
         ];
         let expected = busy().state_hash();
         assert_eq!(busy().state_hash(), expected);

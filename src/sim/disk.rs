@@ -320,6 +320,9 @@ impl Cluster {
                 let at = *at;
                 self.note(|_| Happening::SnapshotInstalled { node: id, at });
                 self.checks.borrow_mut().goes_on(id, at);
+                if let Some(life) = self.life(id) {
+                    life.has_news = true;
+                }
                 Some(at)
             }
             _ => None,

@@ -33,7 +33,7 @@ impl Cluster {
             (node.slow_disk_until, node.hung_disk_until) = (0, 0);
             node.disk.set_capacity(u64::MAX);
         }
-        for id in self.nodes.keys().copied().collect::<Vec<NodeId>>() {
+        for id in self.nodes.keys().collect::<Vec<NodeId>>() {
             self.node(id).disk.cut_power_after(u64::MAX);
             self.node(id).disk.fail_sync_after(u64::MAX);
             self.start(id)?;

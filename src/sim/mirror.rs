@@ -39,13 +39,12 @@ impl Mirror {
                 ));
             }
             let positions = batch.entries.iter().map(|entry| entry.position);
-            let positions: Vec<Position> = positions.collect();
-            if let Some(first) = positions.first() {
+            let first = positions.clone().next();
+            let last = self.entries.last_key_value().map(|(last, _)| *last);
+            if let Some(first) = first.filter(|first| last >= Some(first.index)) {
                 self.entries.split_off(&first.index);
             }
-            let entries = positions
-                .iter()
-                .map(|position| (position.index, position.term));
+            let entries = positions.map(|position| (position.index, position.term));
             self.entries.extend(entries);
         }
         Ok(())

@@ -99,6 +99,7 @@
 mod adversary;
 mod any_engine;
 mod by_hand;
+mod by_node;
 mod checks;
 mod client;
 mod clock;

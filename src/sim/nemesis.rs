@@ -130,7 +130,7 @@ impl Cluster {
     }
 
     fn cut(&mut self, act: Act) {
-        let all: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let all: Vec<NodeId> = self.nodes.keys().collect();
         let (Some(one), Some(other)) = (self.some_node(), self.random.pick(&all)) else {
             return;
         };
@@ -155,7 +155,7 @@ impl Cluster {
     }
 
     pub(super) fn isolate(&mut self, one: NodeId) {
-        let others = self.nodes.keys().copied().filter(|id| *id != one);
+        let others = self.nodes.keys().filter(|id| *id != one);
         for other in others.collect::<Vec<_>>() {
             self.cuts.insert((one, other));
             self.cuts.insert((other, one));

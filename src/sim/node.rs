@@ -59,6 +59,8 @@ pub(super) struct Life {
     pub requests: VecDeque<Request<u64>>,
     /// When the engine took each request that it has not answered yet.
     pub pending: BTreeMap<u64, Monotonic>,
+    /// What the check of the pending requests depends on has changed since the last one.
+    pub has_news: bool,
     /// Forwarded writes, with the number and term of the message.
     pub forwarded: BTreeMap<u64, (u64, Term)>,
     pub log: LogJobs<FaultyDisk, DiskRules>,

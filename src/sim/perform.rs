@@ -40,6 +40,7 @@ impl Cluster {
         };
         if let Event::Requests(requests) = &event {
             let callers = requests.iter().filter_map(caller);
+            life.has_news = true;
             life.pending
                 .extend(callers.map(|number| (number, now.monotonic)));
         }
@@ -65,6 +66,9 @@ impl Cluster {
         self.refused = shown.refused;
         self.scenario.lost_tail |= shown.lost_tail;
         if let Some((first, last)) = shown.applied {
+            if let Some(life) = self.life(id) {
+                life.has_news = true;
+            }
             self.note(|_| Happening::Applied {
                 node: id,
                 first,
@@ -100,7 +104,7 @@ impl Cluster {
         for (to, peer_message) in effects.send {
             self.send(id, to, peer_message)?;
         }
-        for (to, term) in effects.send_snapshot {
+        for &(to, term) in &effects.send_snapshot {
             self.send_snapshot(id, to, term)?;
         }
         for job in effects.disk {
@@ -283,9 +287,12 @@ impl Cluster {
     /// Checks that no request waits longer than the request timeout, or for a result that this node already knows.
     fn look_at_pending(&mut self, id: NodeId, ticked: Option<Monotonic>) -> Checked {
         let timeout = self.profile.request_timeout() + 3 * super::power::tick();
-        let Some(life) = self.nodes.get(&id).and_then(|node| node.life.as_ref()) else {
+        let Some(life) = self.nodes.get_mut(&id).and_then(|node| node.life.as_mut()) else {
             return Ok(());
         };
+        if !std::mem::take(&mut life.has_news) && ticked.is_none() {
+            return Ok(());
+        }
         let checks = self.checks.borrow();
         let applied = checks.applied_by(id);
         for (number, since) in &life.pending {
@@ -329,6 +336,7 @@ impl Cluster {
             return Ok(());
         };
         let carried = commands.iter().filter_map(|command| write_number(command));
+        life.has_news = true;
         life.forwarded
             .extend(carried.map(|carried| (carried, (*number, *term))));
         Ok(())

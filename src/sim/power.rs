@@ -189,6 +189,7 @@ impl Cluster {
             watchers: Watchers::default(),
             requests: VecDeque::new(),
             pending: BTreeMap::new(),
+            has_news: false,
             forwarded: BTreeMap::new(),
             log: LogJobs::new(wal, READ_BYTES, rules),
             jobs: VecDeque::new(),

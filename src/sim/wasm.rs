@@ -8,7 +8,6 @@
 
 use super::any_engine::Keeping;
 use super::cluster::{Cluster, Settings};
-use crate::raft::AllRules;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The results of the last run.
@@ -39,7 +38,7 @@ pub extern "C" fn simulate(seed: u64, nodes: u64) -> u32 {
     let mut cluster = Cluster::new(Settings {
         seed,
         nodes,
-        keeping: Keeping::rules::<AllRules>(),
+        keeping: Keeping::all(),
         without: None,
         tracing: true,
     });

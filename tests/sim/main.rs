@@ -9,7 +9,6 @@ mod rules;
 mod wasm;
 
 use edgetcd::engine::rules::Rule;
-use edgetcd::raft::AllRules;
 use edgetcd::sim::{Cluster, Keeping, Settings};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -33,7 +32,7 @@ pub fn sound(seed: u64, nodes: u64) -> Settings {
     Settings {
         seed,
         nodes,
-        keeping: Keeping::rules::<AllRules>(),
+        keeping: Keeping::all(),
         without: None,
         tracing: false,
     }
@@ -64,7 +63,7 @@ fn no_promise_breaks() {
         .filter(|nodes| wanted == 0 || *nodes == wanted)
     {
         let begin = Instant::now();
-        let mut events = 0;
+        let (mut events, mut committed) = (0, 0);
         for seed in from..from + seeds {
             let mut cluster = Cluster::new(sound(seed, nodes));
             if !is_wanted(&cluster) {
@@ -75,10 +74,11 @@ fn no_promise_breaks() {
                 all.push((seed, nodes));
             }
             events += cluster.events();
+            committed += cluster.committed();
         }
         let each = begin.elapsed().as_secs_f64() * 1000.0 / seeds as f64;
         println!(
-            "{nodes} nodes: {seeds} seeds, {events} events, {each:.1} ms a seed, broken so far: {}",
+            "{nodes} nodes: {seeds} seeds, {events} events, {committed} entries, {each:.1} ms a seed, broken so far: {}",
             all.len()
         );
     }
