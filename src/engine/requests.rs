@@ -8,8 +8,10 @@ use super::request::{Effect, Failure, Outcome, Proposal, Query, Request, Task};
 use super::rules::{Rule, Rules};
 use super::time::Monotonic;
 use super::trace::{ForwardStep, Trace};
-use super::{Engine, PENDING_MAX, entry};
-use crate::raft::{Change, ChangeKind, Input, LogIndex, NodeId, Position, Refusal, Term};
+use super::{Engine, PENDING_MAX, entry, state};
+use crate::raft::{
+    Change, ChangeKind, Entry, Input, LogIndex, NodeId, Payload, Position, Refusal, Term,
+};
 use crate::tree::{ClusterTime, Stamp};
 use core::time::Duration;
 use std::sync::Arc;
@@ -140,7 +142,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     fn append(&mut self, writes: Vec<Proposal<T>>) {
         let stamp = self.stamp();
-        let (commands, askers): (Vec<_>, Vec<_>) = writes
+        let (commands, mut askers): (Vec<_>, Vec<_>) = writes
             .into_iter()
             .map(|mut write| {
                 entry::stamp(&mut write.bytes, stamp);
@@ -155,10 +157,47 @@ impl<T, R: Rules> Engine<T, R> {
         match (accepted, refused) {
             (Some(first), None) => {
                 self.check_appended(first, askers.len());
+                if !self.rules.keeps(Rule::RepliedWhenApplied) {
+                    self.reply_when_appended(first, &commands, &mut askers);
+                }
                 self.hand_out_tickets(first, askers);
             }
             (None, Some(refusal)) => self.refused(refusal, &commands, askers),
             both => unreachable!("a proposal is accepted or refused, not {both:?}"),
+        }
+    }
+
+    /// Violates [`Rule::RepliedWhenApplied`], for the simulator: answers with what the entries would do to the state of
+    /// this moment.
+    fn reply_when_appended(
+        &mut self,
+        first: Position,
+        commands: &[Arc<[u8]>],
+        askers: &mut [Proposal<T>],
+    ) {
+        let (mut guess, term) = (self.state.clone(), self.shown_term());
+        guess.applied = first.index.previous();
+        for (command, asker) in commands.iter().zip(askers) {
+            let applied = guess.applied.next();
+            let entry = Entry {
+                position: Position {
+                    index: applied,
+                    ..first
+                },
+                payload: Payload::Command(command.clone()),
+            };
+            let state::Outcome::Tree(Ok(event)) = guess.apply(&entry) else {
+                continue;
+            };
+            if let Some(caller) = asker.caller.take() {
+                let effect = Effect::Event(event);
+                let outcome = Outcome::Done {
+                    effect,
+                    applied,
+                    term,
+                };
+                self.reply(caller, outcome);
+            }
         }
     }
 

@@ -54,6 +54,8 @@ listed! {
     ForwardsEndWithTheirTerm,
     /// Such a command is not sent again: its entry may be in the next leader's log (hazard D16).
     SentOnce,
+    /// A write is answered when its entry is applied. Without this rule, a leader answers when it has appended the entry.
+    RepliedWhenApplied,
     /// An entry answers the request that it belongs to, not any request that waits for its index.
     TicketNamesItsTerm,
     /// When a membership change is decided, the member table contains all earlier changes.
@@ -81,6 +83,9 @@ listed! {
     InstallEndsWaiting,
     /// After a snapshot is installed, another one can be installed.
     InstallEnds,
+    /// A snapshot is made soon after a member got other peer URLs. Without this rule, members that move together do not
+    /// find each other after their start: before they have a leader, they know only the URLs in their snapshots.
+    NewUrlsAreSaved,
 
     // Time.
 
@@ -103,6 +108,9 @@ listed! {
     PublishedBeforeReply,
     /// Watchers receive every change.
     EventsAreComplete,
+    /// A watcher is registered in the moment in which the history was searched. Without this rule, it is registered
+    /// later, and misses the events that are published in between.
+    WatchedWhenScanned,
 
     // The other members.
 
@@ -128,6 +136,7 @@ listed! {
     StopFinishes,
 
     // The WAL thread.
+
 
     /// A batch that contains only a hard state is synced.
     HardStateIsSynced,

@@ -126,7 +126,7 @@ impl<T, R: Rules> Engine<T, R> {
                 _ => &[],
             };
             self.schedule.applied(command.len() + ENTRY_OVERHEAD);
-            if entry::is_update(command) {
+            if entry::is_update(command) && self.rules.keeps(Rule::NewUrlsAreSaved) {
                 self.schedule.hurry();
             }
             let caller = self.caller_of(&entry);

@@ -75,6 +75,7 @@ impl Lab {
         let cluster = Cluster::by_hand(Settings {
             seed: run.seed,
             nodes: run.members,
+            kind: None,
             keeping,
             without,
             tracing: true,

@@ -54,6 +54,7 @@ raft_rules! {
     TIMER_RESET_BY_LEADER_ONLY, "paper §5.2", "Only a leader, or a granted vote, restarts the election timer.";
     ACK_AFTER_STORE, "paper §5.3, figure 2", "A follower acknowledges entries that are on its disk.";
     OWN_STORE_COUNTS, "dissertation §10.2.1", "A leader counts itself when the entry is on its own disk.";
+    UNSTORED_COUNTS, "dissertation §10.2.1", "A leader limits the entries that its own disk has not stored.";
     STORED_CHECKS_TERM, "paper §5.3", "A late report of the disk counts only for the entry that it names.";
     PREVIOUS_MUST_MATCH, "paper §5.3", "A follower accepts entries only after the entry before them.";
     TRUNCATE_ONLY_ON_CONFLICT, "paper §5.3, figure 2", "A follower deletes entries only from the first conflict on.";

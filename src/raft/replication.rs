@@ -552,7 +552,10 @@ impl<R: Rules> Core<R> {
     pub(super) fn advance_commit(&mut self) {
         self.commit_what_a_majority_has();
         // Entries that this node's own disk does not have yet stay in memory, committed or not.
-        let done = self.commit.min(self.log.stored());
+        let done = match R::UNSTORED_COUNTS {
+            true => self.commit.min(self.log.stored()),
+            false => self.commit,
+        };
         if let State::Leader(leading) = &mut self.state {
             leading.uncommitted.committed(done);
         }

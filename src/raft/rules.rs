@@ -37,6 +37,9 @@ pub trait Rules: std::fmt::Debug + 'static {
     const ACK_AFTER_STORE: bool = true;
     /// A leader counts itself as having an entry only when the entry is on its own disk.
     const OWN_STORE_COUNTS: bool = true;
+    /// Entries count against the limit of a leader's uncommitted bytes until they are committed and on its own disk.
+    /// Without this rule, the memory of a leader whose disk hangs grows as long as the others commit.
+    const UNSTORED_COUNTS: bool = true;
     /// `Stored` counts only if the log still has an entry at the position it names.
     const STORED_CHECKS_TERM: bool = true;
     /// A follower accepts entries only if it has the entry before them (paper §5.3).

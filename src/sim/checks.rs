@@ -9,6 +9,7 @@
 //! - Each write is applied at most once.
 //! - Keys expire at their deadline or later.
 //! - A leader's time never decreases.
+//! - The entries in memory have a limited size.
 //!
 //! The engines report each step of their cores and each entry that they apply, so the checks also see events within one
 //! step of an engine. The first violation is kept until the cluster asks for it.
@@ -93,6 +94,8 @@ pub(super) struct Checks {
     events: BTreeMap<u64, u64>,
     /// Virtual time, as of this step.
     pub now: u64,
+    /// Most bytes of entries that a core may have in memory.
+    pub memory_max: usize,
     /// When the keys with a TTL are due at the earliest, by the write; where clocks are true.
     pub leases: BTreeMap<u64, u64>,
     /// A disk has lost entries that it had confirmed. So committed entries may be on fewer disks than before.
@@ -170,6 +173,8 @@ impl Checks {
                 self.shown.leads = Some(after.hard_state.term);
             }
         }
+        let bounded = self.memory_is_bounded(core);
+        self.note(bounded);
         let witnessed = self.witness.see(core, todo);
         self.note(witnessed);
         self.keep_membership(id, after.leading, core);
@@ -179,6 +184,18 @@ impl Checks {
         }
         self.shown.refused = todo.refused.or(self.shown.refused);
         self.shown.lost_tail |= !todo.lost_tail.is_empty();
+    }
+
+    /// Entries that the disk has not stored stay in memory, so their number must be limited elsewhere (hazard D21).
+    fn memory_is_bounded<R: Rules>(&self, core: &Core<R>) -> Result<(), Broken> {
+        let (bytes, entries) = core.in_memory();
+        match bytes <= self.memory_max {
+            true => Ok(()),
+            false => Err(format!(
+                "memory: n{} has {entries} entries of {bytes} bytes in memory",
+                core.id().0
+            )),
+        }
     }
 
     fn keep_membership<R: Rules>(&mut self, id: NodeId, leading: bool, core: &Core<R>) {
@@ -259,13 +276,19 @@ impl Checks {
             false => Err(format!("applied before stored: n{} {position}", id.0)),
         };
         self.note(stored);
-        let equal = self.is_equal(id, entry, state);
+        let equal = self.is_equal(id, entry, state, outcome);
         self.note(equal);
         let in_time = self.in_time(outcome, state);
         self.note(in_time);
     }
 
-    fn is_equal(&mut self, id: NodeId, entry: &Entry, state: &State) -> Result<(), Broken> {
+    fn is_equal(
+        &mut self,
+        id: NodeId,
+        entry: &Entry,
+        state: &State,
+        outcome: &Outcome,
+    ) -> Result<(), Broken> {
         let index = entry.position.index;
         let hash = index.0.is_multiple_of(16).then(|| tree::hash(&state.tree));
         let now = (state.tree.index(), state.time, hash);
@@ -279,14 +302,27 @@ impl Checks {
             };
         }
         self.states.insert(index, now);
-        self.applied_once(entry)
-    }
-
-    fn applied_once(&mut self, entry: &Entry) -> Result<(), Broken> {
-        let Some(number) = bytes_of(entry).and_then(write_number) else {
+        let decoded = bytes_of(entry).and_then(|bytes| entry::decode(bytes).ok());
+        let before = self.states.get(&index.previous()).map(|state| state.1);
+        if let (Some((stamp, _)), Some(before)) = (&decoded, before)
+            && stamp.cluster < before
+        {
+            return Err(format!(
+                "time: {} is stamped {:?}, after {before:?}",
+                entry.position, stamp.cluster
+            ));
+        }
+        let Some((_, Command::Tree(command))) = decoded else {
             return Ok(());
         };
-        let index = entry.position.index;
+        lives_long_enough(&command, state, outcome)?;
+        self.applied_once(entry.position.index, &command)
+    }
+
+    fn applied_once(&mut self, index: LogIndex, command: &tree::Command) -> Result<(), Broken> {
+        let Some(number) = number_in(&command.value) else {
+            return Ok(());
+        };
         match self.writes.insert(number, index) {
             None => Ok(()),
             Some(first) => Err(format!(
@@ -380,6 +416,26 @@ impl Checks {
             from.0, to.0, mirror.hard_state
         );
         self.note(Err(broken));
+    }
+}
+
+/// A key with a TTL lives for that time, counted from the latest time in the log.
+fn lives_long_enough(
+    command: &tree::Command,
+    state: &State,
+    outcome: &Outcome,
+) -> Result<(), Broken> {
+    let (Some(seconds), Outcome::Tree(Ok(applied))) = (command.ttl, outcome) else {
+        return Ok(());
+    };
+    let due = applied.event.node.expiry.map(|expiry| expiry.deadline().0);
+    let least = state.time.0 + seconds * 1_000_000_000;
+    match due.filter(|due| *due < least) {
+        None => Ok(()),
+        Some(due) => Err(format!(
+            "expired early: {:?} lives until {due}, not until {least}",
+            applied.event.key
+        )),
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Settings {
     pub seed: u64,
     /// Number of initial nodes.
     pub nodes: u64,
+    /// The kind of the run. `None`: the seed selects it.
+    pub kind: Option<Kind>,
     /// The rules that the cores keep.
     pub keeping: Keeping,
     /// The rule that is switched off in engines, disks and links.
@@ -98,6 +100,11 @@ pub(super) enum Event {
     },
     Watch {
         watcher: usize,
+    },
+    Register {
+        watcher: usize,
+        at: NodeId,
+        life: u64,
     },
     Publish {
         node: NodeId,
@@ -185,7 +192,7 @@ impl Cluster {
     /// A cluster of new nodes that are about to start.
     pub fn new(settings: Settings) -> Cluster {
         let mut random = Random::spread(settings.seed);
-        let profile = FaultProfile::of(&mut random);
+        let profile = FaultProfile::of(&mut random, settings.kind);
         Cluster::with_profile(settings, profile, random)
     }
 
@@ -233,6 +240,7 @@ impl Cluster {
             trace: Vec::new(),
             records: None,
         };
+        cluster.checks.borrow_mut().memory_max = super::power::memory_max(&cluster.profile);
         cluster.note(|cluster| Happening::FaultProfile(Box::new(cluster.profile.clone())));
         let all = (1..=settings.nodes).map(NodeId);
         let founders = Members::new(1, all.clone().map(member));
@@ -357,6 +365,10 @@ impl Cluster {
             Event::GiveUp { number } => self.give_up(number),
             Event::Hasty { node } => self.hasty(node),
             Event::Watch { watcher } => self.watch(watcher),
+            Event::Register { watcher, at, life } => {
+                self.register_late(watcher, at, life);
+                Ok(())
+            }
             Event::Publish { node, life } => self.publish_identity(node, life),
             Event::Operator => self.operator(),
             Event::Stranger => self.stranger(),

@@ -5,8 +5,10 @@
 use super::client::{Answer, Ask, Op};
 use super::cluster::{Checked, Cluster, Event};
 use super::fault_profile::{Kind, TICK};
+use super::node::member;
 use super::trace::Happening;
 use crate::engine::entry;
+use crate::engine::members::Member;
 use crate::engine::request::{Effect, Failure, Outcome, Proposal, Query, Request};
 use crate::raft::NodeId;
 use crate::tree::NodeView;
@@ -221,13 +223,17 @@ impl Cluster {
 
     // Changes of the members
 
-    /// Sends a request to a node to add or remove a member.
+    /// Sends a request to a node to change the members.
     pub(super) fn ask_change(&mut self, at: NodeId, change: Change) -> Checked {
         self.last_change += 1;
         let number = CHANGES + self.last_change;
         let command = match change {
-            Change::Add(id) => entry::add(&super::node::member(id)),
+            Change::Add(id) => entry::add(&member(id)),
             Change::Remove(id) => entry::remove(id),
+            Change::Move(id) => entry::update(&Member {
+                peer_urls: vec![new_address(id)],
+                ..member(id)
+            }),
         };
         self.note(|_| Happening::Nemesis(format!("n{} is asked: {change:?}", at.0)));
         let Some(life) = self.life(at) else {
@@ -271,4 +277,11 @@ impl Cluster {
 pub(super) enum Change {
     Add(NodeId),
     Remove(NodeId),
+    /// It gets the URL of its new address.
+    Move(NodeId),
+}
+
+/// The peer URL of a member that has moved.
+pub(super) fn new_address(id: NodeId) -> String {
+    format!("http://moved{}:2380", id.0)
 }

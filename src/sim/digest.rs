@@ -93,6 +93,7 @@ mod tests {
         let mut cluster = Cluster::new(Settings {
             seed: 3,
             nodes: 3,
+            kind: None,
             keeping: Keeping::all(),
             without: None,
             tracing: true,

@@ -66,7 +66,7 @@ pub enum Adversary {
     Sleeper,
 }
 
-/// The single fault.
+/// The single fault. Seeds select those in `CALMS`; a test requests the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     /// A follower is cut off and reconnected: the term stays (hazard D8).
@@ -90,6 +90,11 @@ pub enum Scenario {
     Shutdown,
     /// A process that is no member sends messages all the time: the term stays, and no request fails.
     Stranger,
+    /// All members move: the operator sets their new peer URLs, and then all machines start at their new addresses.
+    /// Another leader is elected soon.
+    Moved,
+    /// The leader's disk hangs while clients write through the other members.
+    HungUnderLoad,
     /// A member is added under constant load, and its disk is slower than the others': it becomes a voter.
     Learner,
 }
@@ -205,9 +210,9 @@ pub struct FaultProfile {
 }
 
 impl FaultProfile {
-    /// The profile of a seed.
-    pub(super) fn of(random: &mut Random) -> FaultProfile {
-        let kind = match random.below(24) {
+    /// The profile of a seed: of this kind, or of the kind that the seed selects.
+    pub(super) fn of(random: &mut Random, kind: Option<Kind>) -> FaultProfile {
+        let drawn = match random.below(24) {
             0 | 1 => Kind::Mixed,
             2 | 3 => Kind::Disks,
             4..=6 => Kind::Network,
@@ -220,6 +225,7 @@ impl FaultProfile {
             18 | 19 => Kind::Wiped,
             _ => Kind::Scenario(random.pick(&CALMS).unwrap_or(Scenario::Isolated)),
         };
+        let kind = kind.unwrap_or(drawn);
         let mut profile = FaultProfile::mixed(kind, random);
         profile.turn_into(kind, random);
         profile
@@ -384,6 +390,13 @@ impl FaultProfile {
                 // Messages stay in order, as on one connection.
                 if scenario == Scenario::Shutdown {
                     self.delay = (500, 500);
+                }
+                if scenario == Scenario::HungUnderLoad {
+                    (self.clients, self.keys, self.think) = (8, 4, (50, 500));
+                }
+                // No snapshot is made for another reason than the new URLs.
+                if scenario == Scenario::Moved {
+                    self.snapshot_every = u64::from(u32::MAX);
                 }
                 if scenario == Scenario::Learner {
                     (self.clients, self.keys, self.think) = (8, 4, (50, 500));

@@ -8,7 +8,7 @@
 use super::cluster::{Checked, Cluster, Event};
 use super::desk::CHANGES;
 use super::fault_profile::ELECTION;
-use super::node::{Node, member};
+use super::node::{Life, Node, member};
 use super::trace::Happening;
 use crate::engine::entry;
 use crate::engine::members::{Claim, Member, Members, Published};
@@ -118,6 +118,14 @@ impl Cluster {
         let Some(life) = &receiver.life else {
             return Link::Closed;
         };
+        let finds = |life: &Life| {
+            let member = life.table.get(to);
+            let is_there = |address| member.is_some_and(|to| to.peer_urls.contains(address));
+            receiver.address.as_ref().is_none_or(is_there)
+        };
+        if !sender.life.as_ref().is_none_or(finds) {
+            return Link::Closed;
+        }
         let notices = !self.is_without(Rule::LostDataIsNoticed);
         // A process that has ended had connected before.
         let known = sender

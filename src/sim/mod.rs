@@ -44,10 +44,10 @@
 //!
 //! | of | after each step of a core or an engine | file |
 //! |---|---|---|
-//! | raft | one leader a term, a leader's log only grows, log matching, leader completeness, one entry applied at an index. Term, vote, commit and applied never go back | [`Witness`](crate::raft::invariants::Witness), `checks` |
+//! | raft | one leader a term, a leader's log only grows, log matching, leader completeness, one entry applied at an index. Term, vote, commit and applied never go back. The entries in memory have a limited size | [`Witness`](crate::raft::invariants::Witness), `checks` |
 //! | the disk | no message, report, applied entry or view precedes the sync that it depends on. Committed entries are on the disks of a majority. A vote on disk stays. A start finds everything that a sync confirmed | `checks`, `mirror`, `disk` |
-//! | the state | equal at equal indexes. Each write is applied at most once. Keys expire at their deadline or later | `checks` |
-//! | time | a leader's stamps never go back, and its time advances with its clock. A member's estimate is never before the time that its leader has sent | `checks`, `network` |
+//! | the state | equal at equal indexes. Each write is applied at most once. Keys expire at their deadline or later, which counts from the latest time in the log | `checks` |
+//! | time | stamps never go back along the log. A leader's time advances with its clock. A member's estimate is never before the time that its leader has sent | `checks`, `network` |
 //! | replies | each request gets one, that of its own entry, within the request timeout, and no later than this member has applied its entry or an entry of a newer term than it was forwarded in | `perform` |
 //! | readers | views never go back. A reply follows the view that contains its change. A term in a reply or view is on disk | `perform` |
 //! | watchers | each event once, in order, the same from every member | `watchers`, `checks` |
@@ -86,7 +86,7 @@
 //! | D18 delete from the first conflict | late and doubled appends | `stale-longer-append` |
 //! | D19 timer resets | [`Scenario::FastAndStale`] | `timer-of-a-voter`; `tests/raft`: a leader within five timeouts |
 //! | D20 transfer | transfers and stops among other faults, [`Scenario::Shutdown`], and [`Cluster::handing_over`]: a thousand under load | `transfer` |
-//! | D21 uncommitted log is capped | 6,000 bytes here, with cut-off leaders | `uncommitted-cap` |
+//! | D21 uncommitted log is capped | 6,000 bytes here, with cut-off leaders; [`Scenario::HungUnderLoad`] | `uncommitted-cap` |
 //! | D22 slow followers | tiny memory, windows and reads from disk; one stream a follower | `lagging-follower-reads-back`, `follower-catches-up` |
 //! | E1, E4 watches and terms | `watchers`; a view's term never falls while a process runs | – |
 //!

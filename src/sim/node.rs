@@ -42,6 +42,8 @@ pub(super) struct Node {
     pub retired: bool,
     /// The flags of a first start: the members of a new cluster. None: it joins the cluster that has added it.
     pub initial_cluster: Option<Members>,
+    /// The URL at which the others reach it, if that is not the one of [`member`].
+    pub address: Option<String>,
     /// None: the data directory is empty.
     pub identity: Option<Identity>,
 }
@@ -105,6 +107,7 @@ impl Node {
             loses_tail: 0,
             retired: false,
             initial_cluster,
+            address: None,
             identity: None,
         }
     }

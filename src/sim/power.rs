@@ -4,7 +4,7 @@ use super::any_engine::{DiskRules, Parts};
 use super::clock::SECONDS_SCALE;
 use super::cluster::{Checked, Cluster, Event};
 use super::disk::READ_BYTES;
-use super::fault_profile::{Kind, TICK};
+use super::fault_profile::{FaultProfile, Kind, TICK};
 use super::node::Life;
 use super::perform::caller;
 use super::records::Shadow;
@@ -24,6 +24,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Limit for the bytes of uncommitted entries on a leader.
 const UNCOMMITTED_BYTES: usize = 6_000;
+
+/// Most bytes of entries that a core may have in memory: what it keeps of the stored ones, what its leaders have sent it
+/// before it acknowledged anything, and what it has proposed itself.
+pub(super) fn memory_max(profile: &FaultProfile) -> usize {
+    4 * profile.memory_bytes + 2 * UNCOMMITTED_BYTES
+}
 
 /// How a process ends.
 #[derive(Debug, Clone, Copy)]

@@ -6,6 +6,7 @@
 use super::client::{Answer, Op};
 use super::clock::Pace;
 use super::cluster::{Checked, Cluster, Event};
+use super::desk::{Change, new_address};
 use super::fault_profile::{ELECTION, Scenario, TICK};
 use super::power::Down;
 use crate::engine::request::Failure;
@@ -50,8 +51,10 @@ impl Cluster {
         self.scenario.stage += 1;
         let wait = match self.scenario.stage {
             1 => {
-                self.scenario.quiet =
-                    matches!(scenario, Scenario::DeafToLeader | Scenario::Removed);
+                self.scenario.quiet = matches!(
+                    scenario,
+                    Scenario::DeafToLeader | Scenario::Removed | Scenario::Moved
+                );
                 8 * ELECTION
             }
             2 => {
@@ -97,7 +100,7 @@ impl Cluster {
                     .extend(deaf.map(|id| (id, victim)).collect::<Vec<_>>());
                 return self.remove_member(leader, victim);
             }
-            Scenario::HungDisk => {
+            Scenario::HungDisk | Scenario::HungUnderLoad => {
                 let until = self.now + 12 * ELECTION;
                 self.node(leader).hung_disk_until = until;
             }
@@ -107,6 +110,10 @@ impl Cluster {
             }
             Scenario::Stranger => self.scenario.first_op = self.ops.len(),
             Scenario::Learner => return self.add_member(leader),
+            Scenario::Moved => {
+                let mut all = self.up().into_iter();
+                return all.try_for_each(|id| self.ask_change(leader, Change::Move(id)));
+            }
             Scenario::LostTail => {
                 self.node(victim).loses_tail = 1 + self.random.below(5);
                 self.die(victim, Down::Kill("killed"))?;
@@ -131,6 +138,14 @@ impl Cluster {
                 if let Some((leader, _)) = self.scenario.led {
                     return self.die(leader, Down::Kill("killed"));
                 }
+            }
+            Scenario::Moved => {
+                let all = self.up();
+                for id in &all {
+                    self.die(*id, Down::Kill("killed"))?;
+                    self.node(*id).address = Some(new_address(*id));
+                }
+                return all.into_iter().try_for_each(|id| self.start(id));
             }
             // From here on only the leader's probes are counted.
             Scenario::LostTail => (self.scenario.quiet, self.scenario.appends) = (true, 0),
@@ -219,6 +234,9 @@ impl Cluster {
             | Scenario::Stranger
             | Scenario::Learner
             | Scenario::LostTail => now == before,
+            Scenario::HungUnderLoad => now.is_some(),
+            // All have restarted, so its term is another one.
+            Scenario::Moved => now.is_some() && now != before,
             Scenario::DeafLeader
             | Scenario::FastAndStale
             | Scenario::HungDisk

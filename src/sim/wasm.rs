@@ -38,6 +38,7 @@ pub extern "C" fn simulate(seed: u64, nodes: u64) -> u32 {
     let mut cluster = Cluster::new(Settings {
         seed,
         nodes,
+        kind: None,
         keeping: Keeping::all(),
         without: None,
         tracing: true,

@@ -10,6 +10,7 @@
 
 use super::cluster::{Checked, Cluster, Event};
 use super::fault_profile::TICK;
+use crate::engine::rules::Rule;
 use crate::raft::NodeId;
 use crate::tree::{Applied, Key, TreeIndex};
 use crate::watch::Interest;
@@ -58,15 +59,12 @@ impl Cluster {
             .since(TreeIndex(next))
             .map(|event| event.index.0)
             .collect();
-        let interest = Interest {
-            key: Key::root(),
-            recursive: true,
-            stream: true,
-            from: TreeIndex(next),
-        };
-        let first = TreeIndex(now.max(next));
-        if let Some(life) = self.life(at) {
-            life.watchers.insert(&interest, first, |_| watcher);
+        match self.is_without(Rule::WatchedWhenScanned) {
+            false => self.register(watcher, at),
+            true => {
+                let (wait, life) = (self.random.below(TICK), self.node(at).life_number);
+                self.after(wait, Event::Register { watcher, at, life });
+            }
         }
         let this = &mut self.watchers[watcher];
         this.at = Some(at);
@@ -76,6 +74,27 @@ impl Cluster {
         }
         seen.into_iter()
             .try_for_each(|index| self.watcher_sees(watcher, index))
+    }
+
+    /// The watcher receives the events that the node publishes from now on.
+    fn register(&mut self, watcher: usize, at: NodeId) {
+        let next = self.watchers[watcher].next;
+        let Some(life) = self.life(at) else { return };
+        let interest = Interest {
+            key: Key::root(),
+            recursive: true,
+            stream: true,
+            from: TreeIndex(next),
+        };
+        let first = TreeIndex(next.max(life.view.tree.index().0 + 1));
+        life.watchers.insert(&interest, first, |_| watcher);
+    }
+
+    /// Violates [`Rule::WatchedWhenScanned`]: registers a watcher some time after the history was searched for it.
+    pub(super) fn register_late(&mut self, watcher: usize, at: NodeId, life: u64) {
+        if self.watchers[watcher].at == Some(at) && self.node(at).life_number == life {
+            self.register(watcher, at);
+        }
     }
 
     /// A node publishes events.

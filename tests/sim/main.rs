@@ -9,7 +9,7 @@ mod rules;
 mod wasm;
 
 use edgetcd::engine::rules::Rule;
-use edgetcd::sim::{Cluster, Keeping, Settings};
+use edgetcd::sim::{Cluster, Keeping, Kind, Scenario, Settings};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -32,6 +32,7 @@ pub fn sound(seed: u64, nodes: u64) -> Settings {
     Settings {
         seed,
         nodes,
+        kind: None,
         keeping: Keeping::all(),
         without: None,
         tracing: false,
@@ -83,6 +84,21 @@ fn no_promise_breaks() {
         );
     }
     assert!(all.is_empty(), "seeds and nodes: {all:?}");
+}
+
+/// The scenarios that no seed selects.
+#[test]
+fn requested_scenarios_hold() {
+    for scenario in [Scenario::Moved, Scenario::HungUnderLoad] {
+        for (seed, nodes) in (0..5).flat_map(|seed| [(seed, 3), (seed, 5)]) {
+            let mut cluster = Cluster::new(Settings {
+                kind: Some(Kind::Scenario(scenario)),
+                ..sound(seed, nodes)
+            });
+            let broken = broken(&mut cluster);
+            assert_eq!(broken, None, "{scenario:?}, seed {seed}, {nodes} nodes");
+        }
+    }
 }
 
 /// Runs `SEED` and prints its trace. `WITHOUT` switches a rule of the engine off.
