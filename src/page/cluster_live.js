@@ -6,12 +6,14 @@ const STATUS_EVERY_MS_WITHOUT_TRACE = 300;
 /** Records are shown this much later, because they arrive from several members. */
 const DELAY_MS = 350;
 /** A member with more records per second is asked for its newest ones, a few times per second. */
-const STREAM_RECORDS_MAX = 1200;
+const STREAM_RECORDS_MAX = 600;
 const NEWEST = 150;
 /** The newest records that are read at first, to tell what happened before. */
 const NEWEST_AT_FIRST = 1000;
 const ASK_EVERY_MS = 300;
 const QUEUE_MAX = 30000;
+/** Time in a frame to apply records. What is left waits for the next frame. */
+const APPLY_MS_MAX = 10;
 /** A clock that differs by less is taken as it is. */
 const CLOCK_DIFFERENCE_MS = 1000;
 const ANSWER_MS_MAX = 1500;
@@ -246,11 +248,12 @@ class LiveCluster {
       this.isSorted = true;
     }
     let count = 0;
-    while (count < this.queue.length && this.queue[count].at <= this.shown) count++;
-    for (const record of this.queue.splice(0, count)) {
-      this.model.apply(record);
-      this.onRecord(record);
+    for (; count < this.queue.length && this.queue[count].at <= this.shown; count++) {
+      if (count % 64 === 63 && performance.now() - this.drawn > APPLY_MS_MAX) break;
+      this.model.apply(this.queue[count]);
+      this.onRecord(this.queue[count]);
     }
+    this.queue.splice(0, count);
     this.model.forgetFlights(this.shown - 2e6 * Math.max(this.speed, 0.05));
     return this.shown;
   }

@@ -163,6 +163,7 @@ class ClusterView {
       cells: s("svg", { class: "cells", preserveAspectRatio: "none" }),
       note: h("span", { class: "note" }),
       drawn: "",
+      rects: [],
     };
     parts.row = h("div", { class: "strip", role: "img" }, parts.name, parts.cells, parts.note);
     setText(parts.name, member.name);
@@ -192,23 +193,29 @@ class ClusterView {
     if (drawn === strip.drawn) return;
     strip.drawn = drawn;
     setAttribute(strip.row, "aria-label", `Log of ${member.name}: entries up to ${last}, stored ${stored}, committed ${commit}, applied ${applied}; ${note}`);
-    setAttribute(strip.cells, "viewBox", `0 0 ${cells * 10} 22`);
     setAttribute(strip.cells, "class", `cells${up ? "" : " gone"}`);
-    const shapes = [];
-    for (let index = from; index < from + cells && index <= last; index++) {
-      const term = termAt(member, index);
-      const x = (index - from) * 10 + 0.7;
-      const state = index <= commit ? "committed" : index <= stored ? "stored" : "memory";
-      shapes.push(s("rect", { x, y: 2, width: 8.6, height: 13, rx: 1.2, class: term === undefined ? "cell forgotten" : `cell ${termClass(term)} ${state}` }));
-    }
-    const mark = (index, name, y) => {
-      const end = Math.min(index, last) - from + 1;
-      if (end > 0) shapes.push(s("rect", { class: name, x: 0.7, y, width: Math.min(end, cells) * 10 - 1.4, height: 2 }));
-    };
-    mark(commit, "commit-mark", 16.2);
-    mark(applied, "applied-mark", 19.2);
-    fill(strip.cells, shapes);
+    if (strip.rects.length !== cells) this.makeCells(strip, cells);
+    strip.rects.forEach((rect, place) => setAttribute(rect, "class", cellClass(member, from + place)));
+    const mark = (rect, index) => setAttribute(rect, "width", Math.max(0, Math.min(Math.min(index, last) - from + 1, cells) * 10 - 1.4));
+    mark(strip.commit, commit);
+    mark(strip.applied, applied);
   }
+
+  makeCells(strip, cells) {
+    strip.rects = Array.from({ length: cells }, (_, place) => s("rect", { x: place * 10 + 0.7, y: 2, width: 8.6, height: 13, rx: 1.2 }));
+    strip.commit = s("rect", { class: "commit-mark", x: 0.7, y: 16.2, height: 2 });
+    strip.applied = s("rect", { class: "applied-mark", x: 0.7, y: 19.2, height: 2 });
+    setAttribute(strip.cells, "viewBox", `0 0 ${cells * 10} 22`);
+    fill(strip.cells, strip.rects, strip.commit, strip.applied);
+  }
+}
+
+/** How an entry is drawn: in the colour of its term, the stronger the safer it is. */
+function cellClass(member, index) {
+  if (index > member.last) return "cell none";
+  const term = termAt(member, index);
+  if (term === undefined) return "cell forgotten";
+  return `cell ${termClass(term)} ${index <= member.commit ? "committed" : index <= member.stored ? "stored" : "memory"}`;
 }
 
 /** The colour of a term. Neighbouring terms differ. */
