@@ -77,6 +77,10 @@ class LiveCluster {
     status.members.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
     this.model.setMembers(status.members);
     this.names = new Map(status.members.map((member) => [member.id, member.name || member.id.slice(0, 6)]));
+    // Members let only the pages of their cluster read their answers. A refused request is an error in the console.
+    const urls = status.members.flatMap((member) => member.client_urls);
+    this.mayAsk = urls.some((url) => new URL(url).origin === location.origin);
+    this.urls = urls;
     for (const member of status.members) this.takeMember(status, member, signal);
     this.correct(status);
     this.onStatus(status);
@@ -129,7 +133,7 @@ class LiveCluster {
     while (!signal.aborted && this.names.has(id)) {
       const state = this.model.members.get(id);
       // A failed request is an error in the browser's console, so a member that is known to be away is not asked.
-      const status = state.linked && failures < FAILURES_MAX ? await this.statusOf(base, signal) : null;
+      const status = state.linked && this.mayAsk && failures < FAILURES_MAX ? await this.statusOf(base, signal) : null;
       if (signal.aborted) break;
       if (state.linked) failures = status ? 0 : failures + 1;
       if (!state.linked) failures = 0;

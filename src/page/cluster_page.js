@@ -84,8 +84,9 @@ class ClusterPage {
       return `Nobody. ${reached} of ${members.length} members are reachable from here, and a leader needs the votes of ${majority}. Without a leader no key can be changed.`;
     }
     const self = names.get(this.live.self);
+    const limits = this.live.mayAsk ? "" : ` This page has an address that is no client URL of the cluster, so it shows the other members as ${self} sees them. Open ${this.live.urls[0] ?? "a client URL"} to see what each of them does.`;
     return `${leader.name} leads in term ${leader.term}. It puts every change into its log and sends it to the others. A change is committed when ${majority} of ${model.voters()} have it on their disks. `
-      + `You are looking at this from ${self}; ${reached} of ${members.length} members are reachable. While the others hear from ${leader.name}, their rings stay full. A ring that runs empty starts an election.`;
+      + `You are looking at this from ${self}; ${reached} of ${members.length} members are reachable. While the others hear from ${leader.name}, their rings stay full. A ring that runs empty starts an election.${limits}`;
   }
 
   draw() {

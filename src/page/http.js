@@ -57,6 +57,15 @@ function keyPath(key) {
   return key.split("/").map(encodeURIComponent).join("/");
 }
 
+/** The key of a path, to be shown. A key need not be text. */
+function pathText(path) {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}
+
 /** Reads a response of JSON lines. Calls `take` with the values of each piece that arrives. */
 async function readLines(response, take) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -138,7 +138,7 @@ class KeysPage {
   }
 
   async removeAll(paths) {
-    const list = h("ul", {}, paths.slice(0, 12).map((path) => h("li", {}, decodeURIComponent(path))), paths.length > 12 && h("li", {}, `and ${paths.length - 12} more`));
+    const list = h("ul", {}, paths.slice(0, 12).map((path) => h("li", {}, pathText(path))), paths.length > 12 && h("li", {}, `and ${paths.length - 12} more`));
     const answer = await ask(`Delete ${paths.length} keys?`, [list, h("p", {}, "Directories are deleted with everything below them.")],
       [{ label: "Cancel", value: null }, { label: "Delete", value: "yes", danger: true, main: true }]);
     if (answer !== "yes") return;

@@ -45,7 +45,7 @@ class KeyPane {
   }
 
   get name() {
-    return this.node?.key ?? decodeURIComponent(this.path);
+    return this.node?.key ?? pathText(this.path);
   }
 
   draw() {
@@ -237,7 +237,7 @@ class KeyPane {
     const form = { value, ...(over ? { prevIndex: over.modifiedIndex } : { prevExist: "false" }) };
     try {
       await send("PUT", `/v2/keys${path}`, { form });
-      this.frame.say(`Restored ${decodeURIComponent(path)}.`);
+      this.frame.say(`Restored ${pathText(path)}.`);
     } catch (error) {
       this.frame.fail(error);
     }
