@@ -109,7 +109,7 @@ fn the_policy_admits_the_own_script_and_the_members() {
 
 #[test]
 fn the_status_tells_the_leader_and_the_logs() {
-    let cluster = Cluster::start(3, &[]);
+    let mut cluster = Cluster::start(3, &[]);
     let leader = cluster.wait_leader();
     put(cluster.node(leader), "/a", "value=v");
     let told = get(cluster.node(leader), "/edgetcd/status");
@@ -137,6 +137,13 @@ fn the_status_tells_the_leader_and_the_logs() {
         (&"follower".into(), &told["term"])
     );
     assert_eq!(other["leader"], told["id"]);
+    // The next leader's first entry begins a term in its log.
+    cluster.kill(leader);
+    let next = cluster.wait_leader();
+    let told = get(cluster.node(next), "/edgetcd/status");
+    let terms = list(&told["log"]["terms"]);
+    assert_eq!(terms.last().expect("a term")[1], told["term"]);
+    assert!(terms.len() >= 2, "{terms:?}");
 }
 
 /// The page of a member shows what the others do, and no other page can read it.

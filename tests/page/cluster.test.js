@@ -71,6 +71,22 @@ test("messages travel, and what happened is told in words", async () => {
   }
 });
 
+test("a page of another origin shows the members as its own member sees them", async () => {
+  const cluster = await Cluster.start(3);
+  try {
+    const leader = await cluster.leader();
+    const page = await open(leader.url.replace("127.0.0.1", "localhost"));
+    assert.equal(await until("a drawn leader", () => drawnLeader(page)), leader.name);
+    await put(leader.url, "/a", { value: "v" });
+    await until("the logs of all", async () => (await page.locator(".strip .note", { hasText: "up to date" }).count()) === 3);
+    await until("messages to the others", () => page.locator(".flight.append").count());
+    assert.match(await page.locator(".details").textContent(), /no client URL/);
+    assert.deepEqual(page.complaints, []);
+  } finally {
+    await cluster.stop();
+  }
+});
+
 test("a hidden page sends no requests", async () => {
   const cluster = await Cluster.start(1);
   try {
