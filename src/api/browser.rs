@@ -18,13 +18,16 @@ pub fn handle(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>)
         return reply.send(answer::not_found(grant));
     }
     let page = page::page();
-    let is_known = request.header("if-none-match") == Some(page.etag.as_bytes());
+    let origins = origins(&api.replica.status().members());
+    let etag = format!(
+        "\"{}-{:08x}\"",
+        page.tag,
+        crc32fast::hash(origins.as_bytes())
+    );
+    let is_known = request.header("if-none-match") == Some(etag.as_bytes());
     let answer = Answer::new(if is_known { 304 } else { 200 })
-        .header(
-            "Content-Security-Policy",
-            policy(page, &api.replica.status().members()),
-        )
-        .header("ETag", &page.etag)
+        .header("Content-Security-Policy", policy(page, &origins))
+        .header("ETag", etag)
         // The policy names the members, so the browser asks each time, and gets 304.
         .header("Cache-Control", "no-cache")
         .header("Vary", "Accept")
@@ -36,7 +39,7 @@ pub fn handle(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>)
         return reply.send(answer);
     }
     let answer = answer.header("Content-Type", "text/html; charset=utf-8");
-    reply.send(answer.body(page::HTML.as_bytes()));
+    reply.send(answer.body(page::html(&origins)));
 }
 
 /// Whether the header names `text/html` itself. Clients of the API send none or `*/*`.
@@ -51,29 +54,25 @@ fn accepts_html(accept: &[u8]) -> bool {
     })
 }
 
-fn policy(page: &page::Page, members: &Members) -> String {
-    let mut policy = format!(
+fn policy(page: &page::Page, origins: &str) -> String {
+    format!(
         "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'; connect-src 'self'",
+         frame-ancestors 'none'; connect-src 'self' {origins}",
         page.script_hash, page.style_hash
-    );
-    // A member publishes its own URLs. Nothing else than an origin is copied into the policy.
+    )
+}
+
+/// The client URLs of the members, separated by spaces. A member publishes its own URLs, so nothing is copied that could
+/// be more than an origin.
+fn origins(members: &Members) -> String {
     let is_origin = |url: &&str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]/".contains(&byte);
         url.starts_with("http") && url.bytes().all(is_plain)
     };
-    for member in members.iter() {
-        for url in member
-            .client_urls
-            .iter()
-            .map(String::as_str)
-            .filter(is_origin)
-        {
-            policy.push(' ');
-            policy.push_str(url.trim_end_matches('/'));
-        }
-    }
-    policy
+    let urls = members.iter().flat_map(|member| &member.client_urls);
+    let urls = urls.map(String::as_str).filter(is_origin);
+    let origins: Vec<&str> = urls.map(|url| url.trim_end_matches('/')).collect();
+    origins.join(" ")
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ const CLOCK_DIFFERENCE_MS = 1000;
 const ANSWER_MS_MAX = 1500;
 /** A member of an older version has no trace. */
 const WITHOUT_TRACE_MS = 60000;
+/** The addresses to which the policy of this document admits requests. A later member needs another document. */
+const ADMITTED = new Set(document.querySelector("meta[name=members]").content.split(" "));
 /** A member that does not let this page read its answers (its client URL is not the address of this page) is not asked
  *  again until its connection to this member was renewed. */
 const FAILURES_MAX = 3;
@@ -81,6 +83,7 @@ class LiveCluster {
     const urls = status.members.flatMap((member) => member.client_urls);
     this.mayAsk = urls.some((url) => new URL(url).origin === location.origin);
     this.urls = urls;
+    this.isOld = urls.some((url) => !ADMITTED.has(url.replace(/\/$/, "")));
     for (const member of status.members) this.takeMember(status, member, signal);
     this.correct(status);
     this.onStatus(status);
@@ -103,8 +106,9 @@ class LiveCluster {
     const state = this.model.members.get(member.id);
     if (!this.sources.has(member.id)) {
       const isSelf = member.id === status.id;
-      const bases = isSelf ? [""] : member.client_urls.map((url) => url.replace(/\/$/, ""));
-      this.sources.set(member.id, { bases });
+      const bases = isSelf ? [""] : member.client_urls.map((url) => url.replace(/\/$/, "")).filter((url) => ADMITTED.has(url));
+      // A member without an address is looked for again.
+      if (bases.length) this.sources.set(member.id, {});
       for (const base of bases.slice(0, 1)) {
         this.watchMember(member.id, base, signal);
         this.readTrace(member.id, base, signal);
@@ -260,6 +264,11 @@ class LiveCluster {
     this.queue.splice(0, count);
     this.model.forgetFlights(this.shown - 2e6 * Math.max(this.speed, 0.05));
     return this.shown;
+  }
+
+  /** Whether a member has more records than are read. */
+  isBusy() {
+    return [...this.sources.values()].some((source) => source.isBusy);
   }
 
   /** How far the shown time is behind, in seconds. */

@@ -2,6 +2,8 @@
 
 const WORDS_MAX = 80;
 const FRAME_MS = 33;
+/** A busy cluster needs the processor more than its picture does. */
+const FRAME_MS_BUSY = 80;
 const SPEEDS = [[1, "as it happens"], [0.1, "10 × slower"], [0.01, "100 × slower"], [0.001, "1000 × slower"], [0, "pause"]];
 
 class ClusterPage {
@@ -85,8 +87,9 @@ class ClusterPage {
     }
     const self = names.get(this.live.self);
     const limits = this.live.mayAsk ? "" : ` This page has an address that is no client URL of the cluster, so it shows the other members as ${self} sees them. Open ${this.live.urls[0] ?? "a client URL"} to see what each of them does.`;
+    const old = this.live.isOld ? " There is a member that this document does not know: load the page again to see what it does itself." : "";
     return `${leader.name} leads in term ${leader.term}. It puts every change into its log and sends it to the others. A change is committed when ${majority} of ${model.voters()} have it on their disks. `
-      + `You are looking at this from ${self}; ${reached} of ${members.length} members are reachable. While the others hear from ${leader.name}, their rings stay full. A ring that runs empty starts an election.${limits}`;
+      + `You are looking at this from ${self}; ${reached} of ${members.length} members are reachable. While the others hear from ${leader.name}, their rings stay full. A ring that runs empty starts an election.${limits}${old}`;
   }
 
   draw() {

@@ -64,7 +64,7 @@ const page = {
 
   animate(before) {
     this.frame = requestAnimationFrame((now) => {
-      if (now - before >= FRAME_MS - 4) {
+      if (now - before >= (this.live.isBusy() ? FRAME_MS_BUSY : FRAME_MS) - 4) {
         this.cluster.draw();
         before = now;
       }

@@ -60,9 +60,8 @@ macro_rules! script {
     };
 }
 
-/// The document.
-pub const HTML: &str = concat!(
-    include_str!("head.html"),
+const HEAD: &str = include_str!("head.html");
+const REST: &str = concat!(
     "<style>",
     include_str!("page.css"),
     "</style>\n",
@@ -72,10 +71,16 @@ pub const HTML: &str = concat!(
     "</script>\n</html>\n",
 );
 
+/// The document. `origins` are the other addresses to which its policy admits requests, so that it tries no others.
+/// They must need no escape in an attribute.
+pub fn html(origins: &str) -> String {
+    format!("{HEAD}<meta name=\"members\" content=\"{origins}\">\n{REST}")
+}
+
 /// What a response with the document needs to say about it.
 pub struct Page {
-    /// Changes with the document. In quotes, as in the header.
-    pub etag: String,
+    /// Changes with the document, apart from the origins.
+    pub tag: String,
     /// `sha256-…` of the script, for the policy.
     pub script_hash: String,
     /// `sha256-…` of the style.
@@ -85,7 +90,7 @@ pub struct Page {
 /// Computed when it is first needed.
 pub fn page() -> &'static Page {
     static PAGE: LazyLock<Page> = LazyLock::new(|| Page {
-        etag: format!("\"{}\"", &hash(HTML)["sha256-".len()..]),
+        tag: hash(&html(""))["sha256-".len()..].to_owned(),
         script_hash: hash(script!()),
         style_hash: hash(STYLE),
     });
@@ -105,9 +110,10 @@ mod tests {
 
     #[test]
     fn the_document_loads_nothing_and_is_small() {
-        assert!(HTML.len() <= HTML_BYTES_MAX, "{} bytes", HTML.len());
-        let script_ends = HTML.matches("</script").count();
-        assert_eq!((script_ends, HTML.matches("</style").count()), (1, 1));
+        let html = html("http://a:1 http://b:1");
+        assert!(html.len() <= HTML_BYTES_MAX, "{} bytes", html.len());
+        let script_ends = html.matches("</script").count();
+        assert_eq!((script_ends, html.matches("</style").count()), (1, 1));
         for loader in [
             "<link rel=\"stylesheet",
             " src=",
@@ -119,7 +125,7 @@ mod tests {
             "insertAdjacentHTML",
             "document.write",
         ] {
-            assert!(!HTML.contains(loader), "{loader}");
+            assert!(!html.contains(loader), "{loader}");
         }
     }
 }
