@@ -35,6 +35,8 @@ class Page {
     this.engine = engine;
     this.about = engine.about();
     this.about.runs = RUNS;
+    const sentences = new Map(RULES);
+    for (const rule of this.about.rules) rule.sentence ||= sentences.get(rule.name) ?? "";
     this.about.lessons = LESSONS.map(([name, source]) => [name, source, scriptsOf(source)]);
     this.chosen = 1;
     this.filter = 0;

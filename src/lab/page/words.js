@@ -34,7 +34,7 @@ function describe(record) {
     case "snapshot": return [`snapshot ${record.what} at ${record.index}`, "A snapshot replaces the log before it.", `${PAPER} §7`];
     case "members": return [`uses ${record.voters} voters and ${record.learners} learners from ${record.index} on`, "A change takes effect when it is appended, one member at a time.", `${THESIS} §4.1`];
     case "link": return [`${record.up ? "is connected to" : "has lost"} ${n(record.peer)}`, "", ""];
-    case "forward": return [`commands for the leader: ${record.what}`, "A follower passes writes on, once: a lost one is not repeated.", `${THESIS} §6.3`];
+    case "forward": return [`forwards commands to its leader: ${record.what}`, "A follower passes writes on, once: a lost one is not repeated.", `${THESIS} §6.3`];
     case "read": return [`read ${record.what}${record.index !== undefined ? ` at ${record.index}` : ""}`, "The leader confirms by a heartbeat round that it still leads.", `${THESIS} §6.4`];
     default: return [record.kind, "", ""];
   }

@@ -110,6 +110,21 @@ test("each lesson can be done, and each stored run breaks", async () => {
   assert.deepStrictEqual(page.complaints, []);
 });
 
+test("each rule has a sentence, and a rule that is switched off plays the same acts", async () => {
+  const page = await open();
+  const silent = await page.evaluate(() => window.lab.about.rules.filter((rule) => !rule.sentence).map((rule) => rule.name));
+  assert.deepStrictEqual(silent, []);
+  await page.click("[data-tab=rules]");
+  await page.click('[data-run="VOTE_STORED_BEFORE_ANSWER"]');
+  assert.ok(await broken(page) > 0);
+  const acts = await page.evaluate(() => window.lab.state.acts);
+  await page.click("#again");
+  assert.deepStrictEqual(await page.evaluate(() => window.lab.state.acts), acts);
+  assert.strictEqual(await broken(page), 0, "the same acts with all rules");
+  await picture(page, "rules");
+  assert.deepStrictEqual(page.complaints, []);
+});
+
 test("the clock runs, and the keyboard works", async () => {
   const page = await open();
   await page.focus("body");
