@@ -8,7 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use harness::client::{PATIENCE, request};
 use harness::{Line, Server, wait_for};
-use matrix::{NOBODY, READER, ROOT, State, ask, change, differences, enable, make_users, rows};
+use matrix::{
+    NOBODY, READER, ROOT, State, WRITER, ask, change, differences, enable, make_users, rows,
+};
+use socket2::{Domain, Socket, Type};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,6 +129,24 @@ fn a_watch_needs_the_right_when_it_begins() {
     assert!(event.contains(r#""value":"event""#), "{event}");
 }
 
+/// Another address of this machine.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// The status of the answer to a request that comes from an address of this machine.
+fn status_from(from: Ipv4Addr, to: SocketAddr, request: &[u8]) -> u16 {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let from = SocketAddr::from((from, 0));
+    socket.bind(&from.into()).expect("an address");
+    socket.connect(&to.into()).expect("it listens");
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.write_all(request).expect("sent");
+    let mut line = [0; 12];
+    stream.read_exact(&mut line).expect("an answer");
+    let line = std::str::from_utf8(&line).expect("text");
+    line[9..].parse().expect("a status")
+}
+
 /// Guesses are compared one after the other, and take tens of milliseconds each. A client whose password is known does
 /// not wait for them, and neither does one that needs none.
 #[test]
@@ -170,11 +193,24 @@ fn guesses_delay_nobody_who_is_known() {
             assert_eq!(answer.status, 200);
         }
         assert_eq!(ask(address, "GET", "/v2/keys/pub", None, None).status, 200);
+        // The guesses come from one address. Elsewhere, users whose password is not known yet are let in, and root
+        // makes a user.
+        let reads = request("GET", "/v2/keys/r/a", &[("Authorization", WRITER)], None);
+        let late: Option<&[u8]> = Some(br#"{"user":"late","password":"p"}"#);
+        let makes = request(
+            "PUT",
+            "/v2/auth/users/late",
+            &[("Authorization", ROOT)],
+            late,
+        );
+        let found = [reads, makes].map(|request| status_from(ELSEWHERE, address, &request));
+        // The guessers end before anything is asserted, so that the test ends too.
         over.store(true, Ordering::Relaxed);
         for guesser in guessers {
             let answers = guesser.join().expect("no panic");
             assert!(answers.iter().all(|status| [401, 503].contains(status)));
         }
+        assert_eq!(found, [200, 201]);
     });
 }
 
