@@ -105,6 +105,12 @@ fn the_policy_admits_the_own_script_and_the_members() {
         );
     }
     assert_eq!(sources.len(), 4, "{policy}");
+    // The document names the same origins, so that it asks no others.
+    let named = format!(
+        "<meta name=\"members\" content=\"{}\">",
+        sources[1..].join(" ")
+    );
+    assert!(page.text().contains(&named), "{named}");
 }
 
 #[test]
