@@ -5,8 +5,8 @@
 //! it was compared with. A request with the same credentials then needs no bcrypt, as long as the user still has this
 //! hash. So a changed or removed password is forgotten on every member, without a message.
 //!
-//! The thread is also a limit: guesses take at most one core, and few of them wait ([`waiting`](super::waiting)). A client
-//! whose credentials are remembered is not delayed by them.
+//! The thread is also a limit: guesses take at most one core, and few of them wait (`waiting`). A client whose
+//! credentials are remembered is not delayed by them.
 
 use super::waiting::{Job, Network, Waiting};
 use crate::auth::Hash;
