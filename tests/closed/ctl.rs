@@ -4,6 +4,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::harness::certificates::Pair;
 use crate::harness::closed::{self, Pki};
 use crate::harness::{Cluster, Server, wait_for};
@@ -71,8 +73,8 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
+        // `timeout` passes this signal on. It may have ended by itself.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
         let _ = self.0.wait();
     }
 }

@@ -22,8 +22,10 @@ pub fn alone() -> MutexGuard<'static, ()> {
 
 /// `edgetcdctl` with the members of a closed cluster as endpoints. `pair`: its certificate.
 pub fn edgetcdctl(cluster: &Cluster, pki: &Pki, pair: Option<&Pair>, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"));
+    // A watch that is not refused would wait for an event without an end.
+    let mut command = Command::new("timeout");
     command
+        .args(["120", env!("CARGO_BIN_EXE_edgetcdctl")])
         .args(words)
         .env("ETCDCTL_ENDPOINTS", endpoints(&cluster.addresses()))
         .env("ETCDCTL_CA_FILE", &pki.ca.file)

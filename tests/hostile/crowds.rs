@@ -8,7 +8,7 @@ use crate::bystander::{BYSTANDER_BAR, Bystander, alone, raise_descriptor_limit};
 use crate::harness::client::{PATIENCE, form_request};
 use crate::harness::server::is_release;
 use crate::harness::{Answer, Connection, Json, Line, Server, setting, wait_for};
-use crate::transport::{CONNECTIONS, IDLE_BAR, WATCH_BAR, start};
+use crate::transport::{CONNECTIONS, CROWD_WITHIN, IDLE_BAR, WATCH_BAR, start};
 
 #[test]
 fn abandoned_watches_are_forgotten_and_threads_do_not_grow() {
@@ -19,11 +19,9 @@ fn abandoned_watches_are_forgotten_and_threads_do_not_grow() {
     let (descriptors, threads) = (process.descriptors(), process.threads());
     let watches = open_watches(&server, 2000);
     assert_eq!(watchers(&server), 2000);
-    assert_eq!(
-        process.threads(),
-        threads,
-        "threads with 2,000 watches parked"
-    );
+    // A thread of the start may end meanwhile.
+    let parked = process.threads();
+    assert!(parked <= threads, "{parked} threads, {threads} before");
     assert!(process.descriptors() > 2000);
     drop(watches);
     let start = Instant::now();
@@ -36,7 +34,7 @@ fn abandoned_watches_are_forgotten_and_threads_do_not_grow() {
         "2,000 abandoned watches were forgotten after {:?}",
         start.elapsed()
     );
-    assert_eq!(process.threads(), threads);
+    assert!(process.threads() <= threads);
 }
 
 /// The number of open watches, as reported by the server.
@@ -58,7 +56,7 @@ fn two_hundred_watches_at_once_twenty_times() {
         let start = Instant::now();
         let mut crowd = open_with(&server, 200, &bytes);
         for watch in &mut crowd {
-            let left = Duration::from_secs(1).saturating_sub(start.elapsed());
+            let left = CROWD_WITHIN.saturating_sub(start.elapsed());
             let head = watch
                 .head(false, left)
                 .unwrap_or_else(|error| panic!("round {round}: {error}"));

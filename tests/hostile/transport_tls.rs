@@ -1,6 +1,7 @@
 //! A server whose clients need a certificate, and its limits. `transport.rs` documents them.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::harness::Server;
 use crate::harness::closed::{self, Pki};
@@ -12,6 +13,9 @@ pub const MEMORY_BAR: u64 = 32 << 20;
 pub const IDLE_BAR: u64 = 24 << 10;
 
 pub const WATCH_BAR: u64 = 26 << 10;
+
+/// Each begins with a handshake.
+pub const CROWD_WITHIN: Duration = Duration::from_secs(30);
 
 /// Each needs a handshake.
 pub const CONNECTIONS: u64 = 2000;
