@@ -188,7 +188,7 @@ impl Running {
 }
 
 /// `docker stop` sends SIGTERM. The first process of a container has no default actions, so without a handler a watch
-/// would go on until it is killed.
+/// would run until it is killed.
 #[test]
 #[ignore = "needs root and unshare, for a process that is the first of its own"]
 fn as_the_first_process_of_a_container_a_watch_ends_by_a_signal() {

@@ -170,7 +170,7 @@ fn a_reader_resumes() {
     assert!(number(&lines[1], "last") >= 2, "{:?}", lines[1]);
 }
 
-/// A client that reads nothing holds up nobody, and is told what it has missed.
+/// A client that reads nothing delays no other one. A gap line reports the records that it missed.
 #[test]
 fn a_slow_reader_gets_a_gap() {
     let server = Server::start(&[]);
@@ -296,7 +296,7 @@ fn only_so_many_clients_follow_it() {
     assert_eq!(number(&next(&mut follow(&server, "")), "format"), 1);
 }
 
-/// No key, value, user or password is in a trace, whatever the client sends.
+/// No key, value, user or password is in a trace, for any request.
 #[test]
 fn a_trace_contains_nothing_secret() {
     let server = Server::start(&[]);
@@ -408,7 +408,7 @@ fn the_records_of_a_cluster_fit_together() {
     assert!(stored < sent, "{stored} {sent}");
 }
 
-/// The file of `--trace` has the same lines, and goes on after a restart.
+/// The file of `--trace` has the same lines, and continues after a restart.
 #[test]
 fn a_file_gets_the_same_lines() {
     let folder = tempfile::tempdir().expect("a folder");

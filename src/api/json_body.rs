@@ -12,7 +12,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Invalid;
 
-/// The names that are asked for. Other fields are skipped, however deep and whatever their numbers are.
+/// The requested names. Other fields are skipped, at any depth and with any numbers.
 const NAMES: [&str; 10] = [
     "user",
     "password",
@@ -116,7 +116,7 @@ fn text(value: Json) -> Result<String, Invalid> {
     }
 }
 
-/// The name that is asked for, if this is one. Go folds the letters that Unicode folds to ASCII.
+/// The requested name, if this is one. Go folds the letters that Unicode folds to ASCII.
 fn known(given: &str) -> Option<&'static str> {
     let fold = |letter: char| match letter {
         '\u{17f}' => 's',

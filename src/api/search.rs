@@ -31,7 +31,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: u64 = 1000;
-/// No node is added to a longer page.
+/// A page ends at the first node beyond this length.
 const PAGE_BYTES_MAX: usize = 256 << 10;
 /// The bytes of a key that are escaped in a URL.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC

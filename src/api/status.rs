@@ -1,4 +1,4 @@
-//! `/edgetcd/status`: one member's raft state and what it knows of the others, as JSON. This endpoint is our own; the
+//! `/edgetcd/status`: one member's raft state and its knowledge of the others, as JSON. This endpoint is our own; the
 //! reference does not have it.
 //!
 //! | field | meaning |

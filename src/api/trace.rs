@@ -3,7 +3,7 @@
 //!
 //! | query | the response |
 //! |---|---|
-//! | none | begins with the records in memory, and goes on with new ones until the client disconnects |
+//! | none | begins with the records in memory, and continues with new ones until the client disconnects |
 //! | `since=N` | begins with the record `N` |
 //! | `start=T` | `since` counts the records of the process that started at `T`, as in the head line of an earlier response |
 //! | `last=N` | begins with at most `N` records, the newest ones |
@@ -40,7 +40,7 @@ pub const STREAMS_MAX: usize = 64;
 /// Seconds a client should wait if there are too many.
 const RETRY_AFTER: u64 = 5;
 
-/// What a client asks for.
+/// The records that a client requests.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     resume: Resume,

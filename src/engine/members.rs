@@ -30,7 +30,7 @@ impl Member {
     }
 }
 
-/// What the table says about a process that claims to be a member.
+/// The table's entry for a process that claims to be a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     /// The member has published this incarnation.
@@ -139,7 +139,7 @@ impl Members {
         self.incarnations.get(&id.0).copied()
     }
 
-    /// What the table says about a process that claims to be `id`, and names this incarnation, or none.
+    /// The table's entry for a process that claims to be `id`, and names this incarnation, or none.
     pub fn claim(&self, id: NodeId, incarnation: Option<u64>) -> Claim {
         let published = self.incarnation(id);
         match self.get(id) {

@@ -101,7 +101,7 @@ impl<T, R: Rules> Engine<T, R> {
         }
     }
 
-    /// The first record of a process: what it found.
+    /// The first record of a process: its log at the start.
     pub(super) fn record_start(&mut self) {
         let core = &self.core;
         let (base, last) = (core.base_position().index, core.last_position().index);
@@ -213,7 +213,7 @@ impl<T, R: Rules> Engine<T, R> {
 
     // Steps of the core
 
-    /// What the core has made of its last input. `stored` is the hard state if the input reported one as stored.
+    /// The core's output for its last input. `stored` is the hard state if the input reported one as stored.
     pub(super) fn record_step(&mut self, stored: Option<HardState>, todo: &Todo) {
         if !self.tracer.is_on {
             return;

@@ -9,7 +9,7 @@ const DEPTH_MAX: usize = 10_000;
 
 const UNEXPECTED_END: &str = "unexpected end of JSON input";
 
-/// What may come next, apart from blanks.
+/// The tokens that may follow, apart from blanks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     Value,
@@ -30,7 +30,7 @@ enum Expected {
 pub fn check(body: &[u8]) -> Result<(), String> {
     use Expected::{AfterValue, Colon, ItemOrEnd, Name, NameOrEnd, Value};
     let mut scan = Scan { body, at: 0 };
-    // The closing brackets of what is open.
+    // The closing brackets of the open lists and objects.
     let mut open: Vec<u8> = Vec::new();
     let mut expected = Value;
     while let Some(byte) = scan.token() {

@@ -25,7 +25,7 @@ pub struct Request<'a> {
     pub(super) work: RefCell<Option<Work>>,
 }
 
-/// What is known of the client of a connection.
+/// The client of a connection.
 #[derive(Debug)]
 pub(super) struct Client {
     pub remote: SocketAddr,

@@ -131,7 +131,7 @@ enum Phase {
     Open,
     /// The client does not use TLS, and need not.
     Plain,
-    /// Nothing is decrypted or encrypted any longer. What still arrives is discarded.
+    /// Nothing is decrypted or encrypted any longer. Bytes that still arrive are discarded.
     Ended,
 }
 
@@ -455,7 +455,7 @@ impl Session {
         Ok(())
     }
 
-    /// Like [`Session::process`], for bytes that were received before. What is decrypted is kept.
+    /// Like [`Session::process`], for bytes that were received before. The decrypted bytes are kept.
     fn process_received(
         &mut self,
         want: Want<'_>,

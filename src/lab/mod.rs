@@ -26,7 +26,7 @@
 //! Only harm counts here (see [`Act`]'s module): two leaders in a term, a committed entry that is lost, a read that
 //! returns an old value.
 //!
-//! With all rules kept, a run breaks only if data directories are emptied in a way that no consensus survives: so many that
+//! With all rules kept, a run breaks only if data directories are emptied in a way that no consensus survives, with the result that
 //! no majority has an entry any more, or one whose member most others have not seen run yet.
 
 pub mod acts;

@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(lines(&path), ["{\"seq\":7,", "head", "1", "head", "1"]);
     }
 
-    /// A disk without space for a while: the file has no torn line, and what is in memory is written later.
+    /// A disk without space for a while: the file has no torn line, and the records in memory are written later.
     #[test]
     fn nothing_is_lost_or_torn_by_an_error() {
         let folder = tempfile::tempdir().expect("a folder");

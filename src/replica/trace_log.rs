@@ -166,14 +166,14 @@ impl Kept {
     }
 }
 
-/// What a reader knows from an earlier trace.
+/// The place at which a reader's earlier trace ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Resume {
     /// The number of the first record that it wants; 0 for all that are kept.
     pub since: u64,
     /// The start of the process that these numbers belong to, if the reader knows it.
     pub started: Option<u64>,
-    /// It wants only so many of the newest records at the beginning.
+    /// The largest number of records to begin with, the newest ones.
     pub last: Option<u64>,
 }
 

@@ -84,7 +84,7 @@ const KEYS: u64 = 8;
 /// The longest delay of a link, in milliseconds.
 const DELAY_MS_MAX: u64 = 10_000;
 
-/// What a caller has done to links and processes.
+/// The faults that a caller has set on links and processes.
 #[derive(Default)]
 pub(super) struct Hands {
     links: BTreeMap<(NodeId, NodeId), OnLink>,
@@ -92,7 +92,7 @@ pub(super) struct Hands {
     pub held: Vec<Event>,
 }
 
-/// What a caller has done to a direction of a link.
+/// The faults that a caller has set on one direction of a link.
 #[derive(Debug, Default)]
 struct OnLink {
     late: u64,

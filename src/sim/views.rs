@@ -17,7 +17,7 @@ pub struct EntryView {
     pub index: u64,
     /// The term in which it was appended.
     pub term: u64,
-    /// What it is, in a few letters.
+    /// A short name of its kind.
     pub label: String,
 }
 
@@ -243,7 +243,7 @@ fn kind(message: &PeerMessage) -> &'static str {
     }
 }
 
-/// What an entry is, in a few letters.
+/// A short name of an entry's kind.
 pub(super) fn label(entry: &Entry) -> String {
     match &entry.payload {
         Payload::Noop => "no-op".into(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use yasna::models::{ObjectIdentifier, TaggedDerValue};
 use yasna::{ASN1Error, ASN1ErrorKind, ASN1Result, BERReader, BERReaderSeq, Tag};
 
-/// What is read from a certificate: its names, its last second, and its public key.
+/// The parts of a certificate that are used: its names, its last second, and its public key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Names {
     /// The common name of the subject, or empty. etcd's auth takes it as the name of the user.

@@ -252,7 +252,7 @@ mod tests {
         }
     }
 
-    /// Whatever the last key of a page, the next page continues with the key after it.
+    /// After any last key of a page, the next page continues with the key after it.
     #[test]
     fn pages_of_any_length_together_are_the_whole() {
         let tree = tree(&KEYS);

@@ -6,7 +6,7 @@
 //! | `certificates.rs` | members with wrong certificates, and certificates that are replaced       |
 //! | `ctl.rs`          | every command of edgetcdctl, with and without a certificate and a user      |
 //! | `secrets.rs`      | passwords, hashes and keys are shown nowhere                               |
-//! | `strangers.rs`    | whoever has no right certificate sends no peer message                    |
+//! | `strangers.rs`    | no peer message without the right certificate                             |
 
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -70,7 +70,7 @@ fn pages() -> Vec<String> {
     let router = include_str!("../../src/api/route.rs");
     let documented = router.lines().filter_map(|line| {
         let (path, _) = line.trim().strip_prefix("/// `/")?.split_once('`')?;
-        // The trace would go on without an end.
+        // The trace would not end.
         let path = path.replace("NAME", "root");
         Some(format!(
             "/{}",

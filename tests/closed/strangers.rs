@@ -1,4 +1,4 @@
-//! Whoever has no right certificate sends no peer message, although everything else about the message is right: a
+//! A process without the right certificate sends no peer message, although everything else about the message is right: a
 //! stranger who has read the incarnation of a member from its disk, while that member is away.
 
 use std::time::SystemTime;

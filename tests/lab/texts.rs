@@ -75,7 +75,7 @@ fn a_wrong_line_is_named() {
     assert!(Run::parse(&"lab 1\n".repeat(100_000)).is_err());
 }
 
-/// Texts that are almost runs. Whatever can be read, can be played.
+/// Texts that are almost runs. Every text that can be read can be played.
 #[test]
 fn no_text_stops_the_lab() {
     let mut random = Random::new(5);
