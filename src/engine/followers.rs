@@ -154,6 +154,19 @@ mod tests {
         assert!((shown.standard_deviation() - 10.0).abs() < 1e-9);
     }
 
+    /// The reply to a heartbeat of the old connection may arrive after the next one is sent.
+    #[test]
+    fn a_broken_connection_is_no_latency() {
+        let (mut followers, start) = (Followers::default(), Monotonic(1 << 40));
+        followers.sent(OTHER, &heartbeat(1), start);
+        followers.failed(OTHER);
+        let later = start + Duration::from_secs(9);
+        followers.sent(OTHER, &heartbeat(2), later);
+        let reply = Body::HeartbeatReply { round: 2 };
+        let took = followers.received(OTHER, &reply, later + Duration::from_millis(5));
+        assert_eq!(took, Some(Duration::from_millis(5)));
+    }
+
     #[test]
     fn strangers_count_nowhere_and_failures_are_counted() {
         let (mut followers, now) = (Followers::default(), Monotonic(1 << 40));

@@ -182,6 +182,29 @@ mod tests {
     }
 
     #[test]
+    fn one_quick_sync_among_slow_ones_does_not_count_for_much() {
+        let mut lag = Lag::default();
+        let mut commit = |index, at| {
+            lag.look(
+                Monotonic(at),
+                LogIndex(index),
+                LogIndex(0),
+                LogIndex(index - 1),
+            );
+            lag.look(
+                Monotonic(at + 1_000 / index),
+                LogIndex(index),
+                LogIndex(0),
+                LogIndex(index),
+            );
+            lag.usual.as_nanos()
+        };
+        assert_eq!(commit(1, 10_000), 1_000);
+        assert_eq!(commit(1_000, 20_000), 500);
+        assert_eq!(commit(1_001, 30_000), 250);
+    }
+
+    #[test]
     fn a_disk_that_hangs_is_slow_after_an_election_timeout() {
         let hangs = |sync| if sync < 100 { 20 } else { u64::MAX / 2 };
         for every in [10, 50, 500] {

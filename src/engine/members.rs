@@ -324,6 +324,10 @@ mod tests {
         let moved = urls(b.clone(), "http://a:1");
         assert_eq!(members.update(&moved), Err(MemberError::UrlExists));
         assert_eq!(members.update(&b), Ok(()), "its own URL is no obstacle");
+        let moved = urls(b.clone(), "http://b:2");
+        assert_eq!(members.update(&moved), Ok(()));
+        let shown = members.get(NodeId(2)).map(|member| &member.peer_urls);
+        assert_eq!(shown, Some(&moved.peer_urls));
         members.remove(NodeId(2));
         assert_eq!(members.may_add(&b), Err(MemberError::Removed));
         assert_eq!(members.may_remove(NodeId(2)), Err(MemberError::Removed));

@@ -155,6 +155,15 @@ mod tests {
         assert!(schedule.is_due());
     }
 
+    /// Each entry may become an event with the value before it.
+    #[test]
+    fn the_reserve_has_room_for_the_log_twice() {
+        let mut schedule = Schedule::new(10, u64::MAX, 500);
+        assert_eq!(schedule.reserve(), 500 + RESERVE_BYTES);
+        schedule.applied(70);
+        assert_eq!(schedule.reserve(), 500 + 140 + RESERVE_BYTES);
+    }
+
     #[test]
     fn is_due_at_once_when_hurried() {
         let mut schedule = Schedule::new(u64::MAX, u64::MAX, 500);

@@ -86,3 +86,39 @@ impl Estimate {
         ClusterTime(now.0.wrapping_add(self.offset))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_that_is_raised_goes_on_from_there() {
+        let estimate = Estimate::new(ClusterTime(500), Monotonic(100));
+        let raised = estimate.at_least(ClusterTime(900), Monotonic(200));
+        assert_eq!(raised.at(Monotonic(200)), ClusterTime(900));
+        assert_eq!(raised.at(Monotonic(250)), ClusterTime(950));
+        let same = raised.at_least(ClusterTime(700), Monotonic(250));
+        assert_eq!(same, raised, "it is never set back");
+        assert_eq!(Estimate::from_offset(raised.offset()), raised);
+    }
+
+    /// The cluster's time may be less than the time since this machine's boot.
+    #[test]
+    fn a_young_cluster_on_an_old_machine_has_its_own_time() {
+        let estimate = Estimate::new(ClusterTime(5), Monotonic(1 << 60));
+        assert_eq!(estimate.at(Monotonic((1 << 60) + 3)), ClusterTime(8));
+    }
+
+    #[test]
+    fn spans_have_ends() {
+        let (early, late) = (Monotonic(3), Monotonic(10));
+        assert_eq!(early - late, Duration::ZERO);
+        assert_eq!(late - early, Duration::from_nanos(7));
+        assert_eq!(late + Duration::MAX, Monotonic(u64::MAX));
+        assert_eq!(
+            late.checked_sub(Duration::from_nanos(10)),
+            Some(Monotonic(0))
+        );
+        assert_eq!(late.checked_sub(Duration::from_nanos(11)), None);
+    }
+}

@@ -57,7 +57,8 @@ pub fn learn(members: &mut Members, entry: &Entry) {
 mod tests {
     use super::*;
     use crate::engine::members::{Member, Published};
-    use crate::raft::{Change, ChangeKind, NodeId, Position};
+    use crate::raft::{Change, ChangeKind, LogIndex, NodeId, Position, Term};
+    use crate::wal::{Batch, DataDir, FaultyDisk, Options, recover};
 
     fn member(id: u64) -> Member {
         Member {
@@ -66,6 +67,45 @@ mod tests {
             peer_urls: vec![format!("http://n{id}:2380")],
             client_urls: Vec::new(),
         }
+    }
+
+    /// A start keeps only the last entries in memory. The others are read from the disk.
+    #[test]
+    fn all_entries_are_visited_once_and_in_order() {
+        let disk = FaultyDisk::new(1);
+        let options = || Options {
+            tail_bytes: 50_000,
+            ..Options::new("/data")
+        };
+        let data_dir = DataDir::open(disk.clone(), options()).expect("the directory is free");
+        let (mut wal, _) = recover(&data_dir).expect("an empty log");
+        let entry = |index| Entry {
+            position: Position {
+                term: Term(1),
+                index: LogIndex(index),
+            },
+            payload: Payload::Command(vec![7; 1_000].into()),
+        };
+        for index in 1..=200 {
+            let batch = Batch {
+                entries: vec![entry(index)],
+                ..Batch::default()
+            };
+            wal.append(&batch).expect("there is room");
+        }
+        wal.sync().expect("the disk works");
+        drop((wal, data_dir));
+        disk.kill();
+        let data_dir = DataDir::open(disk, options()).expect("the directory is free");
+        let (wal, recovered) = recover(&data_dir).expect("the log is whole");
+        let in_memory = recovered.log.tail.len();
+        assert!((1..200).contains(&in_memory), "{in_memory} are in memory");
+        let mut visited = Vec::new();
+        let read = for_each_entry(&wal, &recovered.log, |entry| {
+            visited.push(entry.position.index.0);
+        });
+        read.expect("the disk works");
+        assert_eq!(visited, (1..=200).collect::<Vec<u64>>());
     }
 
     #[test]
