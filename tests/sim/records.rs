@@ -6,7 +6,7 @@ use edgetcd::sim::{Cluster, RunRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All kinds of records, and the values of `what` of those that have several.
-const KINDS: [&str; 47] = [
+const KINDS: [&str; 51] = [
     "start",
     "role follower",
     "role pre-candidate",
@@ -52,8 +52,12 @@ const KINDS: [&str; 47] = [
     "snapshot installed",
     "members",
     "link",
-    "forward",
-    "read",
+    "forward sent",
+    "forward again",
+    "forward answered",
+    "forward failed",
+    "read asked",
+    "read confirmed",
 ];
 
 /// The kind of a record, as in [`KINDS`].
@@ -64,6 +68,8 @@ fn kind(record: &RunRecord) -> String {
         Trace::VoteAnswer { reason, .. } => edgetcd::engine::trace::reason_name(reason),
         Trace::Sent { message, .. } | Trace::Received { message, .. } => message.what.name(),
         Trace::Snapshot { what, .. } => what.name(),
+        Trace::Forward { what, .. } => what.name(),
+        Trace::Read { index } => index.map_or("asked", |_| "confirmed"),
         _ => "",
     };
     format!("{kind} {of}").trim_end().to_owned()
