@@ -1,7 +1,7 @@
 //! Many clients at once, and how long other clients wait meanwhile.
 
 use crate::child::{Child, Settings};
-use crate::support::{Client, Place, eventually};
+use crate::support::{Client, PATIENCE, Place, eventually};
 use edgetcd::http1::Limits;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -41,7 +41,11 @@ fn two_hundred_simultaneous_long_polls_are_all_registered() {
         eventually("all are registered", || place.desk.parked() == 200);
         let registered = start.elapsed();
         // Handshakes take their time in a program that is not optimized.
-        let most = Duration::from_secs(if crate::TLS { 10 } else { 1 });
+        let most = if crate::TLS {
+            PATIENCE
+        } else {
+            Duration::from_secs(1)
+        };
         assert!(registered < most, "round {round}: {registered:?}");
         place.desk.end_all("event");
         for client in &mut clients {
