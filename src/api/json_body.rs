@@ -153,7 +153,7 @@ fn paired(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The number of an escape `\uXXXX` at the start of the text.
+/// The number of an escape `\u0000` at the start of the text.
 fn escape(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     let are_digits = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
