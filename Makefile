@@ -13,7 +13,7 @@ WALKS       ?= 1
 # Tests that make roottest leaves out, by parts of their names
 SKIP        ?=
 # Test programs that run at the same time in make test, and tests of each of them
-TEST_JOBS    ?= 2
+TEST_JOBS    ?= 3
 TEST_THREADS ?= 4
 # Tests of make clustertest, selected by a part of their names: make clustertest TESTS=failover
 TESTS       ?=
@@ -59,7 +59,7 @@ endif
 
 .DEFAULT_GOAL := build
 .PHONY: build run test page roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
-        clustertest clusterbars backuptest walkthrough clusterbench securebench tsan deny \
+        clustertest closedtest clusterbars backuptest walkthrough clusterbench securebench tsan deny \
         cluster status kill pause resume restart wipe add stop demo \
         install dist wasm lab labtest
 
@@ -108,10 +108,10 @@ check: lints ## check format, lints, docs and tests: all must pass before a comm
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	$(MAKE) test
 
-# Cargo's --all-targets are the targets that `cargo test` runs; the cluster tests are not among them.
+# Cargo's --all-targets are the targets that `cargo test` runs; the tests of clusters are not among them.
 lints: ## run clippy on all targets, and on the programs without TLS
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --test cluster -- -D warnings
+	cargo clippy --locked --test cluster --test closed -- -D warnings
 	cargo clippy --locked --lib --bins --no-default-features -- -D warnings
 
 deny: ## check the licenses, versions and sources of all dependencies (needs cargo-deny)
@@ -178,6 +178,9 @@ smalldisk: build ## test disks of 8 to 400 MB with 200,000 writes per case, none
 # links need root and iproute2.
 clustertest: build ## test clusters of real processes: faults, members, histories (TESTS=…; as root also cut links and full disks)
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test cluster -- --nocapture $(AS_ROOT) $(TESTS)
+
+closedtest: build ## test clusters with TLS and users: rights, certificates, secrets, strangers (TESTS=…)
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test closed -- $(TESTS)
 
 clusterbars: build ## the same tests with the full durations and repetitions (half an hour)
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' TIME_BARS=yes FAILOVER_ROUNDS=20 NEMESIS_SECONDS=60 CATCH_UP_WRITES=200000 \
