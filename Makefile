@@ -61,7 +61,7 @@ endif
 .PHONY: build run test page roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
         clustertest closedtest clusterbars backuptest walkthrough clusterbench securebench tsan deny \
         cluster status kill pause resume restart wipe add stop demo \
-        install dist wasm lab labtest
+        install dist wasm lab labcluster labtest
 
 build: ## build both programs into target/release (this is what `make` does)
 	cargo build --release --locked $(FOR_TARGET)
@@ -156,6 +156,9 @@ lab: ## build target/lab.html, the simulator in a browser, and serve it at 127.0
 ifneq ($(SERVE),no)
 	cargo run --locked --bin edgetcd-lab -- target/lab.html
 endif
+
+labcluster: build ## run real nodes with handles in a browser, at 127.0.0.1:2390 (ARGS='--members 5 --record DIR')
+	$(RELEASE)/edgetcd-lab cluster $(ARGS)
 
 labtest: ## play the lab's runs in WebAssembly (needs Node), and use its page in a headless Chromium
 	$(MAKE) lab SERVE=no

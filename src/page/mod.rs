@@ -97,7 +97,8 @@ pub fn page() -> &'static Page {
     &PAGE
 }
 
-fn hash(text: &str) -> String {
+/// `sha256-…` of a script or a style, as a policy names it.
+pub fn hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the lab: runs are values, the same run gives the same state, and texts from outside cannot do harm.
 
+mod cluster;
 mod hunt;
 mod lessons;
 mod runs;

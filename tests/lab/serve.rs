@@ -1,4 +1,4 @@
-//! The program `edgetcd-lab`: it serves one file, and nothing else.
+//! The program `edgetcd-lab` with a file: it serves that file, and nothing else.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};

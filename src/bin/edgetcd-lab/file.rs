@@ -1,18 +1,12 @@
-//! Serves the lab, one HTML file, on this machine: `edgetcd-lab [FILE] [ADDRESS]`.
-//!
-//! `make lab` builds the file. It also works without a server, as a `file://` URL. Some browsers copy links only from
-//! pages that a server has sent.
+//! Serves one HTML file. It also works without a server, as a `file://` URL. Some browsers copy links only from pages
+//! that a server has sent.
 
 use edgetcd::http1::{Answer, Handler, HttpServer, Limits, Reply, Request, listen};
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 const FILE: &str = "target/lab.html";
 const ADDRESS: &str = "127.0.0.1:2390";
-const USAGE: &str = "usage: edgetcd-lab [FILE] [ADDRESS]
-
-Serves the lab in FILE (target/lab.html, built by `make lab`) at ADDRESS (127.0.0.1:2390) until it is ended.";
 
 /// Answers every request for the root with the page.
 struct Page(Vec<u8>);
@@ -33,32 +27,10 @@ impl Handler for Page {
     }
 }
 
-fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
-    if args.len() > 2 || args.iter().any(|arg| arg.starts_with('-')) {
-        let is_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
-        match is_help {
-            true => println!("{USAGE}"),
-            false => eprintln!("{USAGE}"),
-        }
-        return ExitCode::from(if is_help { 0 } else { 2 });
-    }
+/// Serves until the process is ended. `args` are the file and the address.
+pub fn serve(args: &[String]) -> Result<(), String> {
     let file = args.first().map_or(FILE, String::as_str);
     let address = args.get(1).map_or(ADDRESS, String::as_str);
-    match serve(file, address) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("edgetcd-lab: {why}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Serves until the process is ended.
-fn serve(file: &str, address: &str) -> Result<(), String> {
     let page = std::fs::read(file)
         .map_err(|error| format!("cannot read {file}: {error}; build it with `make lab`"))?;
     let address: SocketAddr = address

@@ -1,0 +1,192 @@
+//! `edgetcd-lab cluster`: starts the nodes, serves the page, performs acts until a signal ends it.
+//!
+//! One thread owns the nodes. The page's requests reach it as events, in their order.
+
+use crate::guard::Guard;
+use crate::nodes::{self, Node, Plan};
+use crate::options::Options;
+use crate::proxy::Links;
+use crate::site::{Event, Site};
+use edgetcd::http1::{Answer, HttpServer, Limits, Ticket, listen};
+use edgetcd::lab::acts;
+use edgetcd::raft::NodeId;
+use edgetcd::sim::Act;
+use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+/// Longer than any timeout of a node.
+const DELAY_MS_MAX: u64 = 10_000;
+
+struct Cluster {
+    plan: Plan,
+    /// Before the guard, so that the guard is dropped after it.
+    nodes: Vec<Node>,
+    links: Arc<Links>,
+    guard: Guard,
+}
+
+/// Runs the cluster until a signal ends this process.
+pub fn run(options: Options) -> Result<(), String> {
+    let (events, inbox) = mpsc::channel();
+    end_at_signals(events.clone())?;
+    let listener = listen(options.listen).map_err(|error| {
+        format!(
+            "cannot listen on {}: {error}; use another --listen ADDRESS",
+            options.listen
+        )
+    })?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let (folder, is_temporary) = match options.folder {
+        Some(folder) => (folder, false),
+        None => (temporary(), true),
+    };
+    nodes::empty_folder(&folder, "folder")?;
+    if let Some(record) = &options.record {
+        nodes::empty_folder(record, "record")?;
+    }
+    let plan = Plan {
+        server: options.server,
+        traces: options.record.unwrap_or_else(|| folder.clone()),
+        folder,
+        origin: format!("http://{address}"),
+    };
+    let (nodes, links) = nodes::plan(options.members)?;
+    let mut cluster = Cluster {
+        plan,
+        nodes,
+        links,
+        guard: Guard::start()?,
+    };
+    let begun = cluster.begin();
+    let clients: Vec<String> = cluster.nodes.iter().map(Node::client_url).collect();
+    let traces = cluster
+        .nodes
+        .iter()
+        .map(|node| node.trace(&cluster.plan))
+        .collect();
+    let site = Site::new(address, &clients, traces, events);
+    let served = begun.and_then(|()| {
+        HttpServer::open(vec![listener], 1, Limits::default(), Arc::new(site))
+            .map_err(|error| format!("cannot serve on {address}: {error}"))
+    });
+    if served.is_ok() {
+        // Whoever has started this program may have closed its output.
+        let _ = writeln!(
+            std::io::stdout(),
+            "the cluster is at http://{address}/ and serves {}",
+            clients.join(" ")
+        );
+        for event in inbox {
+            match event {
+                Event::State(ticket) => cluster.tell(ticket),
+                Event::Act(act, ticket) => match cluster.act(&act) {
+                    Ok(()) => cluster.tell(ticket),
+                    Err(why) => ticket.send(Answer::text(409, why + "\n")),
+                },
+                Event::Stop => break,
+            }
+        }
+    }
+    nodes::stop(&mut cluster.nodes);
+    drop(cluster.guard);
+    if is_temporary {
+        let _ = fs::remove_dir_all(&cluster.plan.folder);
+    }
+    served.map(drop)
+}
+
+/// A folder of this process.
+fn temporary() -> PathBuf {
+    std::env::temp_dir().join(format!("edgetcd-lab-{}", std::process::id()))
+}
+
+fn end_at_signals(events: Sender<Event>) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot wait for signals: {error}");
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    let body = move || {
+        for _ in signals.forever() {
+            let _ = events.send(Event::Stop);
+        }
+    };
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(body)
+        .map_err(failed)?;
+    Ok(())
+}
+
+impl Cluster {
+    fn begin(&mut self) -> Result<(), String> {
+        for node in &mut self.nodes {
+            node.start(&self.plan, &self.guard)?;
+        }
+        Ok(())
+    }
+
+    /// Performs an act that is written as in the simulated lab.
+    fn act(&mut self, text: &str) -> Result<(), String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let count = self.nodes.len();
+        let member = |word: &str| {
+            let number = word
+                .parse()
+                .ok()
+                .filter(|number| (1..=count as u64).contains(number));
+            number.ok_or_else(|| format!("{word}: the members are 1 to {count}"))
+        };
+        let link = |from: NodeId, to: NodeId| match from == to {
+            true => Err("a member has no link to itself".to_owned()),
+            false => Ok((place(from), place(to))),
+        };
+        match acts::parse(&words, &member)? {
+            Act::Kill(n) => self.nodes[place(n)].kill(),
+            Act::Pause(n) => self.nodes[place(n)].pause(),
+            Act::Resume(n) => self.nodes[place(n)].resume(),
+            Act::Restart(n) => {
+                // Its process may have ended by itself.
+                self.nodes[place(n)].state();
+                self.nodes[place(n)].start(&self.plan, &self.guard)
+            }
+            Act::Wipe(n) => self.nodes[place(n)].wipe(&self.plan),
+            Act::Cut(n, m) => link(n, m).map(|link| self.links.cut(link)),
+            Act::Heal(n, m) => link(n, m).map(|link| self.links.heal(link)),
+            Act::Delay(_, _, ms) if ms > DELAY_MS_MAX => {
+                Err(format!("a delay has at most {DELAY_MS_MAX} ms"))
+            }
+            Act::Delay(n, m, ms) => {
+                link(n, m).map(|link| self.links.delay(link, Duration::from_millis(ms)))
+            }
+            _ => Err(format!("{text}: only a simulated cluster can do that")),
+        }
+    }
+
+    fn tell(&mut self, ticket: Ticket) {
+        let members: Vec<_> = (self.nodes.iter_mut())
+            .map(|node| {
+                json!({"id": node.id, "name": node.name, "client_urls": [node.client_url()], "state": node.state()})
+            })
+            .collect();
+        let links: Vec<_> = (self.links.rules().into_iter())
+            .map(|((from, to), rule)| {
+                json!({"from": from + 1, "to": to + 1, "cut": rule.cut, "delay_ms": rule.delay.as_millis() as u64})
+            })
+            .collect();
+        let answer = Answer::new(200)
+            .header("Content-Type", "application/json")
+            .header("Cache-Control", "no-store");
+        ticket.send(answer.body(json!({"members": members, "links": links}).to_string()));
+    }
+}
+
+/// The place of a member in the list. The members of an act are numbered from 1, and exist.
+fn place(member: NodeId) -> usize {
+    member.0 as usize - 1
+}

@@ -1,0 +1,277 @@
+//! `edgetcd-lab cluster`: only its own page may act, and no node outlives it. Its handles are used in a browser
+//! (`page/cluster.test.js`).
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_edgetcd-lab");
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` returns something.
+fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(
+            Instant::now() < end,
+            "after {PATIENCE:?} there is not: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+struct Lab {
+    child: Child,
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Lab {
+    fn start() -> Lab {
+        Lab::start_with(&[])
+    }
+
+    /// Starts it in a folder of its own.
+    fn start_with(flags: &[&str]) -> Lab {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut child = Command::new(PROGRAM)
+            .args(["cluster", "--listen=127.0.0.1:0"])
+            .arg(format!(
+                "--folder={}",
+                folder.path().join("nodes").display()
+            ))
+            .args(flags)
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdout = child.stdout.take().expect("piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        let url = line
+            .strip_prefix("the cluster is at ")
+            .and_then(|rest| rest.split(' ').next());
+        let url = url.unwrap_or_else(|| panic!("no URL: {line}")).to_owned();
+        Lab { child, url, folder }
+    }
+
+    /// Sends a request with these headers. Returns the status and the body.
+    fn ask(&self, path: &str, act: Option<&str>, headers: &[(&str, &str)]) -> (u16, String) {
+        let config = ureq::Agent::config_builder().http_status_as_error(false);
+        let agent = config.build().new_agent();
+        let url = format!("{}{path}", self.url);
+        let mut answer = match act {
+            Some(act) => {
+                let request = headers
+                    .iter()
+                    .fold(agent.post(&url), |request, (name, value)| {
+                        request.header(*name, *value)
+                    });
+                request.send(act)
+            }
+            None => {
+                let request = headers
+                    .iter()
+                    .fold(agent.get(&url), |request, (name, value)| {
+                        request.header(*name, *value)
+                    });
+                request.call()
+            }
+        }
+        .expect("an answer");
+        (
+            answer.status().as_u16(),
+            answer.body_mut().read_to_string().expect("text"),
+        )
+    }
+
+    fn wait_running(&self, nodes: usize) {
+        until("running nodes", || {
+            (self
+                .ask("cluster", None, &[])
+                .1
+                .matches("\"running\"")
+                .count()
+                == nodes)
+                .then_some(())
+        });
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = Pid::from_child(&self.child);
+        kill_process(id, signal).expect("it runs");
+    }
+}
+
+/// The processes that have a flag with this folder in it.
+fn processes_of(folder: &Path) -> Vec<Pid> {
+    let needle = format!("--data-dir={}/", folder.display());
+    let entries = std::fs::read_dir("/proc").expect("processes");
+    let ids = entries.flatten().filter_map(|entry| {
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let is_of = String::from_utf8_lossy(&line).contains(&needle);
+        let id: i32 = entry.file_name().to_str()?.parse().ok()?;
+        is_of.then(|| Pid::from_raw(id))?
+    });
+    ids.collect()
+}
+
+#[test]
+fn no_other_page_may_act() {
+    let lab = Lab::start();
+    lab.wait_running(3);
+    let own = lab.url.trim_end_matches('/').to_owned();
+    let host = own.strip_prefix("http://").expect("a URL").to_owned();
+    let port = host.rsplit(':').next().expect("a port");
+    let renamed = format!("name.example:{port}");
+    for headers in [
+        vec![("Origin", "http://name.example")],
+        vec![("Origin", "null")],
+        vec![("Host", renamed.as_str())],
+        vec![("Host", renamed.as_str()), ("Origin", own.as_str())],
+    ] {
+        let (status, text) = lab.ask("act", Some("kill 1"), &headers);
+        assert_eq!(status, 403, "{headers:?}: {text}");
+        assert_eq!(lab.ask("cluster", None, &headers).0, 403, "{headers:?}");
+    }
+    assert_eq!(lab.ask("act", None, &[]).0, 404, "a GET changes nothing");
+    assert!(!lab.ask("cluster", None, &[]).1.contains("\"down\""));
+    let (status, state) = lab.ask("act", Some("kill 1"), &[("Origin", own.as_str())]);
+    assert_eq!(
+        (status, state.matches("\"down\"").count()),
+        (200, 1),
+        "{state}"
+    );
+    for (act, why) in [
+        ("kill 4", "the members are 1 to 3"),
+        ("kill 1", "n1 does not run"),
+        ("restart 2", "n2 runs already"),
+        ("cut 1 1", "no link to itself"),
+        ("delay 1 2 99999", "at most 10000 ms"),
+        ("tear 1", "only a simulated cluster"),
+        ("", "no act is"),
+    ] {
+        let (status, text) = lab.ask("act", Some(act), &[]);
+        assert!(
+            status == 409 && text.contains(why),
+            "{act}: {status} {text}"
+        );
+    }
+}
+
+#[test]
+fn no_node_outlives_it() {
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let mut lab = Lab::start();
+        lab.wait_running(3);
+        let nodes = processes_of(lab.folder.path());
+        assert_eq!(nodes.len(), 3);
+        assert_eq!(lab.ask("act", Some("pause 3"), &[]).0, 200);
+        lab.signal(signal);
+        let status = lab.child.wait().expect("it ends");
+        assert_eq!(status.success(), signal != Signal::KILL, "{status}");
+        until(&format!("no node after {signal:?}"), || {
+            let is_gone = |id: &Pid| test_kill_process(*id).is_err() || is_zombie(*id);
+            nodes.iter().all(is_gone).then_some(())
+        });
+    }
+}
+
+/// Whether a process has ended, and nobody has waited for it: in some containers nobody does.
+fn is_zombie(id: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", id.as_raw_nonzero()));
+    stat.is_ok_and(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z'))
+    })
+}
+
+/// The indented lines of the README that begin with this.
+fn shown_in_the_readme(beginning: &str) -> Vec<&'static str> {
+    let lines = include_str!("../../README.md").lines();
+    let shown = lines.filter_map(|line| line.strip_prefix("    ")?.strip_prefix(beginning));
+    shown.collect()
+}
+
+#[test]
+fn the_commands_of_the_readme_work() {
+    let flags = shown_in_the_readme("target/release/edgetcd-lab cluster ");
+    let [flags] = flags[..] else {
+        panic!("one command starts a cluster: {flags:?}")
+    };
+    let lab = Lab::start_with(&flags.split(' ').collect::<Vec<_>>());
+    lab.wait_running(5);
+    let acts = shown_in_the_readme("curl -d ");
+    assert!(acts.len() >= 2, "{acts:?}");
+    for act in acts {
+        let mut parts = act.split('\'');
+        let (words, url) = (parts.nth(1), parts.next());
+        assert_eq!(url, Some(" http://127.0.0.1:2390/act"));
+        let (status, text) = lab.ask("act", words, &[]);
+        assert_eq!(status, 200, "{act}: {text}");
+    }
+    let (_, state) = lab.ask("cluster", None, &[]);
+    assert!(
+        state.contains("\"down\"") && state.contains("\"cut\":true"),
+        "{state}"
+    );
+    let records = lab.folder.path().join("records").join("n5.trace");
+    until("a file of records", || {
+        let text = std::fs::read_to_string(&records).ok()?;
+        text.starts_with("{\"format\":1,").then_some(())
+    });
+}
+
+#[test]
+fn it_says_what_is_wrong_with_its_options() {
+    let says = |args: &[&str]| {
+        let output = Command::new(PROGRAM)
+            .arg("cluster")
+            .args(args)
+            .output()
+            .expect("it starts");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().expect("its end"), text)
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("file"), "").expect("it can be written");
+    let full = format!("--folder={}", folder.path().display());
+    for (args, code, text) in [
+        (
+            &["--members=8"][..],
+            2,
+            "--members 8: not a number from 1 to 7",
+        ),
+        (&["--listen=0.0.0.0:2390"], 2, "not a loopback address"),
+        (&["--port=1"], 2, "port"),
+        (&["now"], 2, "takes no argument now"),
+        (
+            &["--listen=127.0.0.1:0", &full],
+            1,
+            "not empty; name another folder",
+        ),
+        (
+            &["--listen=127.0.0.1:0", "--server=/no/such/server"],
+            1,
+            "--server PATH",
+        ),
+    ] {
+        let (found, said) = says(args);
+        assert!(
+            found == code && said.contains(text),
+            "{args:?}: {found} {said}"
+        );
+    }
+}

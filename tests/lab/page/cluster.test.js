@@ -1,0 +1,75 @@
+// A cluster of real nodes, used through the page of edgetcd-lab cluster.
+
+const assert = require("node:assert");
+const path = require("node:path");
+const { test, after } = require("node:test");
+const { chromium } = require("playwright-core");
+const { PATIENCE_MS, RealCluster, until } = require("./real.js");
+
+const FOLDER = process.env.LAB_FOLDER;
+/** Requests to a member that was killed fail, and the browser says so. */
+const UNREACHABLE = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE/;
+let browser;
+
+after(() => browser?.close());
+
+async function open(url, { width = 1280, height = 1000 } = {}) {
+  browser ??= await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu"] });
+  const page = await (await browser.newContext({ viewport: { width, height } })).newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  page.complaints = [];
+  page.on("pageerror", (error) => page.complaints.push(`error: ${error.stack}`));
+  page.on("console", (message) => {
+    const isBad = ["error", "warning"].includes(message.type());
+    if (isBad && !UNREACHABLE.test(message.text())) page.complaints.push(`${message.type()}: ${message.text()}`);
+  });
+  await page.goto(url);
+  return page;
+}
+
+/** The number of the member that is drawn as the only leader. */
+const leader = (page) => page.evaluate(() => {
+  const leaders = document.querySelectorAll(".node.leader .name");
+  return leaders.length === 1 ? Number(leaders[0].textContent.slice(1)) : null;
+});
+const act = (page, text) => page.click(`[data-act="${text}"]`);
+const state = async (cluster, member) => (await cluster.members())[member - 1].state;
+
+test("handles kill, pause and restart real nodes, and cut their links", async () => {
+  const cluster = await RealCluster.start();
+  try {
+    const page = await open(cluster.url);
+    const first = await until("a leader", () => leader(page));
+    await act(page, `write ${first}`);
+    await page.waitForFunction(() => /has written \/lab\//.test(document.getElementById("said").textContent));
+    await act(page, `kill ${first}`);
+    const second = await until("the next leader", async () => {
+      const now = await leader(page);
+      return now !== first && now;
+    });
+    assert.equal(await state(cluster, first), "down");
+    await act(page, `restart ${first}`);
+    await until("the first one again", async () => (await state(cluster, first)) === "running");
+    // The leader's messages are lost, those to it arrive: another member is elected, and deposes it.
+    const others = [1, 2, 3].filter((member) => member !== second);
+    await page.selectOption('[aria-label="From"]', String(second));
+    for (const other of others) {
+      await page.selectOption('[aria-label="To"]', String(other));
+      await act(page, `cut ${second} ${other}`);
+    }
+    const third = await until("a leader that is heard", async () => {
+      const now = await leader(page);
+      return now !== second && now;
+    });
+    assert.match(await page.textContent("#handles"), new RegExp(`n${second} → n${others[0]}: cut`));
+    await page.screenshot({ path: path.join(FOLDER, "real-cluster.png") });
+    await act(page, `pause ${third}`);
+    assert.equal(await state(cluster, third), "paused");
+    await act(page, `resume ${third}`);
+    await until("it runs", async () => (await state(cluster, third)) === "running");
+    assert.deepEqual(page.complaints, []);
+  } finally {
+    await cluster.end();
+    cluster.remove();
+  }
+});
