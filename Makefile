@@ -78,7 +78,7 @@ run: build ## run one node on 127.0.0.1:2379, data in ./default.etcd or DATA_DIR
 # These targets call the script src/scripts/run, which documents the cluster. make passes the variables on, and the
 # script reads them. make must call the script without a shell in between: Ctrl-C would end that shell before the
 # script.
-cluster: build ## run three nodes and show their logs in colours, until Ctrl-C (N=5, BASE_PORT=…, CLUSTER_DIR=…, DETACH=yes)
+cluster: build ## run three nodes and show their logs in colours, until Ctrl-C (N=5, FAST=1: no syncs, BASE_PORT=…, CLUSTER_DIR=…, DETACH=yes)
 status: ## show the nodes of that cluster: processes, ports, folders, roles
 kill: ## kill -9 one of its nodes: NODE=2, or NODE=leader
 pause: ## pause a node, like a machine that hangs (NODE=2)

@@ -104,6 +104,7 @@ fn main() {
         let disk = RealDisk {
             write_path,
             zero_ahead,
+            ..RealDisk::default()
         };
         println!("{disk:?}");
         let dir = tempfile::tempdir_in(&parent).expect("a folder for the log");

@@ -93,6 +93,8 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     /// Remove all other members and continue alone.
     pub force_new_cluster: bool,
+    /// Whether writes are acknowledged before they are on the disk.
+    pub no_fsync: NoFsync,
     /// Origins from which browsers may write. None by default.
     pub cors: Allowed,
     /// Allowed names in the Host header. All by default.
@@ -127,6 +129,17 @@ impl<P> Place<P> {
             is_tls: self.is_tls,
         }
     }
+}
+
+/// Whether the node works without syncs: `--unsafe-no-fsync`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoFsync {
+    /// Each write is synced before it is acknowledged.
+    Off,
+    /// No write is synced. Refused for a data directory that was written with syncs.
+    ForNewData,
+    /// The same, but not refused: the user has typed that data may be lost.
+    ForAnyData,
 }
 
 /// Kind of the first start.
@@ -342,6 +355,7 @@ fn read(given: &Given) -> Result<Config, Stop> {
         initial_cluster_token: values.text("initial-cluster-token").to_owned(),
         strict_reconfig_check: values.boolean("strict-reconfig-check")?,
         force_new_cluster: values.boolean("force-new-cluster")?,
+        no_fsync: no_fsync(&values)?,
         cors: Allowed::parse(values.text("cors"), Allowed::Nobody),
         host_whitelist: Allowed::parse(values.text("host-whitelist"), Allowed::Anybody),
         log_level: log_level(&values)?,
@@ -349,6 +363,19 @@ fn read(given: &Given) -> Result<Config, Stop> {
         trace: values.some_text("trace").map(Into::into),
         warnings: given.warnings.clone(),
         name,
+    })
+}
+
+/// The value that allows `--unsafe-no-fsync` for a data directory that was written with syncs.
+pub const MAY_LOSE_DATA: &str = "yes-i-may-lose-data";
+
+fn no_fsync(values: &Values) -> Result<NoFsync, Stop> {
+    if values.text("unsafe-no-fsync") == MAY_LOSE_DATA {
+        return Ok(NoFsync::ForAnyData);
+    }
+    Ok(match values.boolean("unsafe-no-fsync")? {
+        true => NoFsync::ForNewData,
+        false => NoFsync::Off,
     })
 }
 

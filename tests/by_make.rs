@@ -115,6 +115,20 @@ fn a_cluster_that_was_stopped_goes_on_with_its_data() {
     nothing_lives(&make);
 }
 
+#[test]
+fn a_fast_cluster_does_not_wait_for_its_disk() {
+    let make = Makes::new();
+    make.done(&["cluster", "FAST=1", "N=1", "DETACH=yes"]);
+    let status = make.done(&["status"]);
+    assert!(
+        status.contains("n1 runs with --unsafe-no-fsync"),
+        "{status}"
+    );
+    make.done(&["restart", "NODE=1"]);
+    make.done(&["stop"]);
+    nothing_lives(&make);
+}
+
 /// The first command that a user types.
 #[test]
 fn make_run_is_one_node_to_talk_to() {

@@ -124,6 +124,7 @@ fn fields(c: &Config) -> Vec<String> {
         format!("token: {}", c.initial_cluster_token),
         format!("strict reconfig check: {}", c.strict_reconfig_check),
         format!("force new cluster: {}", c.force_new_cluster),
+        format!("no fsync: {:?}", c.no_fsync),
         format!("cors: {:?}", c.cors),
         format!("host whitelist: {:?}", c.host_whitelist),
         format!("TLS for clients: {:?}", c.client_tls),
@@ -161,6 +162,11 @@ fn usage_errors() {
 #[test]
 fn refused_values() {
     transcript("refused-values");
+}
+
+#[test]
+fn no_fsync() {
+    transcript("no-fsync");
 }
 
 #[test]

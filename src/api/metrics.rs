@@ -159,6 +159,11 @@ fn proposals(api: &Api, page: &mut Page) {
         "Whether this member refuses writes because its disk is full (1) or not (0).",
         u8::from(status.disk_full()),
     );
+    page.gauge(
+        "edgetcd_unsafe_no_fsync",
+        "Whether this member acknowledges writes that are not on its disk (1, --unsafe-no-fsync) or not (0).",
+        u8::from(!api.info.syncs),
+    );
 }
 
 fn store(api: &Api, page: &mut Page) {

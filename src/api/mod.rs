@@ -128,6 +128,8 @@ pub struct Info {
     pub election_timeout: Duration,
     /// The time between two ticks of raft.
     pub tick: Duration,
+    /// False with `--unsafe-no-fsync`: writes are acknowledged before they are on the disk.
+    pub syncs: bool,
 }
 
 impl Api {

@@ -10,6 +10,7 @@
 //! | `log` | `first` and `last` entry, `stored` (on this disk), `commit`, `applied`, and in `terms` the first index of each term: `[[1,1],[90,3]]` |
 //! | `index` | `X-Etcd-Index` of the newest tree |
 //! | `auth` | whether authentication is enabled |
+//! | `unsafe_no_fsync` | whether writes are acknowledged before they are on the disk: the flag with this name |
 //! | `members` | the members by id |
 //!
 //! A member has `id`, `name`, `client_urls`, `learner`, and `connected`: whether this member has connections to it in
@@ -45,6 +46,7 @@ struct Page {
     log: Log,
     index: u64,
     auth: bool,
+    unsafe_no_fsync: bool,
     members: Vec<Shown>,
 }
 
@@ -107,6 +109,7 @@ fn page(api: &Api) -> Page {
         log: log(status),
         index: api.hub.view().tree.index().0,
         auth: status.enforced_auth().is_some(),
+        unsafe_no_fsync: !info.syncs,
         members: members(api),
     }
 }

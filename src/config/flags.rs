@@ -397,6 +397,15 @@ pub(super) const FLAGS: &[Flag] = &[
         Ours("Remove all other members and continue alone with the data of this one."),
     ),
     boolean(
+        "unsafe-no-fsync",
+        "false",
+        UNSAFE,
+        Ours(
+            "Acknowledge writes that are not on the disk yet, for tests. If the machine stops, they are lost. \
+             =yes-i-may-lose-data: also with data that were written with syncs.",
+        ),
+    ),
+    boolean(
         "version",
         "false",
         OTHER,
@@ -423,12 +432,6 @@ pub(super) const FLAGS: &[Flag] = &[
     text("proxy", "off", OTHER, Refused(NO_PROXY)),
     text("ca-file", "", TLS, Refused(NO_CA_FILE)),
     text("peer-ca-file", "", TLS, Refused(NO_CA_FILE)),
-    boolean(
-        "unsafe-no-fsync",
-        "false",
-        UNSAFE,
-        Refused("a write is acknowledged only after it is synced: omit the flag"),
-    ),
     // Accepted flags: etcd's command lines that use them start, and work as before as far as API v2 is concerned.
     boolean(
         "enable-v2",

@@ -6,7 +6,7 @@
 //! | term, index | `X-Raft-Term` and `X-Raft-Index` of a HEAD of the keys' root |
 //! | lag | number of entries that the member is behind the most advanced one |
 //! | RTT | `/v2/stats/leader`: round-trip time of the leader's last append to the member |
-//! | sync p99 | `/metrics`: 99th percentile of the duration of its log syncs since its start |
+//! | sync p99 | `/metrics`: 99th percentile of the duration of its log syncs since its start; `none` with `--unsafe-no-fsync` |
 //! | memory | `/metrics`: resident memory of the process |
 //! | version | `/version` |
 //!
@@ -58,6 +58,9 @@ struct Row {
     lag: Option<u64>,
     rtt_ms: Option<f64>,
     sync_p99_ms: Option<f64>,
+    /// Whether the member acknowledges writes that are not on its disk.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unsafe_no_fsync: bool,
     memory_bytes: Option<f64>,
     version: Option<String>,
 }
@@ -242,6 +245,7 @@ fn fill_by_metrics(row: &mut Row, answer: Option<Answer>) {
     let page = String::from_utf8_lossy(&answer.body);
     let sync = metrics::quantile(&page, "etcd_disk_wal_fsync_duration_seconds", 0.99);
     row.sync_p99_ms = sync.map(|seconds| seconds * 1e3);
+    row.unsafe_no_fsync = metrics::value(&page, "edgetcd_unsafe_no_fsync") == Some(1.0);
     row.memory_bytes = metrics::value(&page, "process_resident_memory_bytes");
 }
 
@@ -266,10 +270,25 @@ fn print(run: &mut Run, rows: &[Row]) -> Result<(), Stop> {
     let after = if again { "\n" } else { "" };
     let text = table(rows).draw(|column, text| match (column, text.trim()) {
         (2, "leader") => paint.good(text),
-        (2, UNREACHABLE) => paint.bad(text),
+        (2, UNREACHABLE) | (7, NO_SYNCS) => paint.bad(text),
         _ => text.to_owned(),
     });
-    Ok(write!(run.world.stdout, "{before}{text}{after}")?)
+    let unsafe_rows = rows.iter().filter(|row| row.unsafe_no_fsync);
+    let unsafe_lines: String = unsafe_rows.map(unsafe_line).collect();
+    Ok(write!(
+        run.world.stdout,
+        "{before}{text}{unsafe_lines}{after}"
+    )?)
+}
+
+/// Shown instead of a time, if the member never syncs.
+const NO_SYNCS: &str = "none";
+
+fn unsafe_line(row: &Row) -> String {
+    format!(
+        "{} runs with --unsafe-no-fsync: if its machine stops, acknowledged writes are lost\n",
+        row.name
+    )
 }
 
 fn table(rows: &[Row]) -> Table {
@@ -300,7 +319,10 @@ fn table(rows: &[Row]) -> Table {
             number(row.index),
             number(row.lag),
             millis(row.rtt_ms),
-            millis(row.sync_p99_ms),
+            match row.unsafe_no_fsync {
+                true => Some(NO_SYNCS.to_owned()),
+                false => millis(row.sync_p99_ms),
+            },
             row.memory_bytes.map(mebibytes),
             row.version.clone(),
         ]);

@@ -22,6 +22,7 @@
 //! | `inspect.rs` | inspects a data directory |
 //! | `first_start.rs` | determines the identity at a first start |
 //! | `force.rs` | `--force-new-cluster` |
+//! | `no_fsync.rs` | `--unsafe-no-fsync` |
 //! | `trace_file.rs` | writes the trace into the file of `--trace` |
 
 mod first_lines;
@@ -30,6 +31,7 @@ mod folders;
 mod force;
 mod inspect;
 mod listeners;
+mod no_fsync;
 mod stored;
 mod tls;
 mod trace_file;
@@ -43,7 +45,7 @@ use crate::api::passwords::Passwords;
 use crate::api::trace::Streams;
 use crate::api::{Api, Info, MetricsOnly, peers};
 use crate::api::{Replica, WatchHub};
-use crate::config::{Config, Stop};
+use crate::config::{Config, NoFsync, Stop};
 use crate::dial::Tls;
 use crate::engine::members::Published;
 use crate::engine::time::Estimate;
@@ -329,6 +331,7 @@ impl Engine {
             heartbeat: config.heartbeat_interval,
             election_timeout: config.election_timeout,
             tick: tick(config),
+            syncs: config.no_fsync == NoFsync::Off,
         };
         Arc::new_cyclic(|this| Api {
             replica: self.replica.clone(),

@@ -1,6 +1,6 @@
 //! The state on disk: recovered, or created at a first start.
 
-use super::{first_start, folders, force, inspect};
+use super::{first_start, folders, force, inspect, no_fsync};
 use crate::config::{Config, Stop};
 use crate::dial::Tls;
 use crate::engine::entry;
@@ -34,7 +34,8 @@ impl Stored {
             // Flags that contradict each other must not leave a new directory behind.
             found = Some(first_start::identity(config, tls)?);
         }
-        let data_dir = DataDir::open(RealDisk::default(), options(config)).map_err(refused)?;
+        let disk = no_fsync::disk(config);
+        let data_dir = DataDir::open(disk, options(config)).map_err(refused)?;
         folders::warn(config);
         let known = match data_dir.identity().map_err(refused)? {
             Some(bytes) => Some(inspect::identity(&config.data_dir, &bytes)?),
@@ -46,6 +47,7 @@ impl Stored {
         if known.is_none() && found.is_none() {
             found = Some(first_start::identity(config, tls)?);
         }
+        no_fsync::settle(config, &data_dir, known.as_ref())?;
         let (mut wal, mut recovered) = wal::recover(&data_dir).map_err(refused)?;
         // The identity is written after the log: an identity proves that there was a log.
         let identity = match (known, found) {

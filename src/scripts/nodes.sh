@@ -20,6 +20,8 @@ server=${EDGETCD:-target/release/edgetcd}
 client=${EDGETCDCTL:-target/release/edgetcdctl}
 # The first port. Empty before the cluster is created.
 base=$(cat "$dir/base-port" 2>/dev/null) || true
+# FAST=1: a throw-away cluster, whose nodes do not wait for the disk.
+fast=${FAST:+--unsafe-no-fsync}
 # The variable that other make commands need to find this cluster.
 same=${CLUSTER_DIR:+ CLUSTER_DIR=$CLUSTER_DIR}
 
@@ -194,7 +196,7 @@ write_command() {
 exec ${server@Q} --name n$1 --data-dir ${dir@Q}/n$1/data \\
   --listen-client-urls $(client_url "$1") --advertise-client-urls $(client_url "$1") \\
   --listen-peer-urls $(peer_url "$1") --initial-advertise-peer-urls $(peer_url "$1") \\
-  --initial-cluster-state $2 --initial-cluster $3 ${FLAGS:-}
+  --initial-cluster-state $2 --initial-cluster $3 ${fast:+$fast }${FLAGS:-}
 END
 }
 

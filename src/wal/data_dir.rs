@@ -6,6 +6,7 @@
 //! | `member/identity`             | the member's identity: magic (8), CRC-32 of the rest (4), the bytes |
 //! | `member/wal/`                 | segments (or in `--wal-dir`, which then has a `lock` of its own) |
 //! | `member/snap/`                | snapshots                                                       |
+//! | `member/unsynced`             | exists while the directory is written without syncs (see `unsynced`) |
 //!
 //! Folders are created readable only by their owner.
 

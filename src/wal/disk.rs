@@ -30,6 +30,16 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     fn list(&self, dir: &Path) -> io::Result<Vec<Found>>;
     /// Makes all names created, changed or removed in this folder so far survive a power failure.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the contents and the names of all files in this folder survive a power failure, whoever wrote them.
+    fn sync_files(&self, dir: &Path) -> io::Result<()>;
+    /// False for a disk whose syncs return at once and guarantee nothing (`--unsafe-no-fsync`).
+    fn syncs(&self) -> bool {
+        true
+    }
+    /// The same disk with syncs, for the few files that need them even then.
+    fn with_syncs(&self) -> Self {
+        self.clone()
+    }
     /// Renames a file. An existing file with the new name is replaced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes the name. The removal is durable only after `sync_dir`. Open readers still work.

@@ -488,6 +488,15 @@ impl Disk for FaultyDisk {
         }
     }
 
+    fn sync_files(&self, dir: &Path) -> io::Result<()> {
+        for found in self.list(dir)?.iter().filter(|found| !found.is_dir) {
+            let mut machine = self.machine();
+            let inode = machine.file(&dir.join(&found.name))?;
+            machine.sync_file(&inode, 0, u64::MAX)?;
+        }
+        self.sync_dir(dir)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.machine().change_names(|machine| {
             let inode = machine.file(from)?;

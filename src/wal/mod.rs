@@ -33,6 +33,7 @@
 //! | `snapshot`, `slices`, `compact` | snapshot files, their bytes, and the deletion of old log                    |
 //! | `index`, `reader`               | find and read entries by index                                              |
 //! | `data_dir`, `names`                 | the data directory with its lock, and the names of its files                |
+//! | `unsynced`                      | the mark of a data directory that is written without syncs                  |
 //! | `disk`                          | the [`Disk`] trait: every operation that this module needs from a disk      |
 //! | `real`                          | [`Disk`] of the machine                                                     |
 //! | [`faulty`]                       | [`Disk`] in memory for tests: it keeps only what was synced                 |
@@ -152,6 +153,7 @@ mod snapshot;
 mod spare;
 mod stats;
 mod sums;
+mod unsynced;
 
 mod writer;
 

@@ -47,6 +47,9 @@ pub struct RealDisk {
     /// without. The price is that each byte of the log is written twice. This is 3% of what single records write, and
     /// for batches about as much as the journal would have written.
     pub zero_ahead: bool,
+    /// False: no call waits for the disk, so a power failure may lose everything since the last sync
+    /// (`--unsafe-no-fsync`).
+    pub syncs: bool,
 }
 
 impl Default for RealDisk {
@@ -54,6 +57,7 @@ impl Default for RealDisk {
         RealDisk {
             write_path: WritePath::default(),
             zero_ahead: true,
+            syncs: true,
         }
     }
 }
@@ -102,12 +106,38 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        if !self.syncs {
+            return Ok(());
+        }
         let dir = if dir.as_os_str().is_empty() {
             Path::new(".")
         } else {
             dir
         };
         File::open(dir)?.sync_all()
+    }
+
+    fn sync_files(&self, dir: &Path) -> io::Result<()> {
+        for found in std::fs::read_dir(dir)? {
+            let found = found?;
+            if found.file_type()?.is_file() {
+                // A sync concerns the file, not the descriptor, so one that can only read is enough.
+                open_regular(OpenOptions::new().read(true), Links::Refused, &found.path())?
+                    .sync_all()?;
+            }
+        }
+        self.with_syncs().sync_dir(dir)
+    }
+
+    fn syncs(&self) -> bool {
+        self.syncs
+    }
+
+    fn with_syncs(&self) -> RealDisk {
+        RealDisk {
+            syncs: true,
+            ..*self
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -135,7 +165,11 @@ impl Disk for RealDisk {
             _ => {}
         }
         how.write(true).create_new(true).mode(0o600);
-        how.open(path).map(RealWriter)
+        let file = how.open(path)?;
+        Ok(RealWriter {
+            file,
+            syncs: self.syncs,
+        })
     }
 
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
@@ -146,7 +180,10 @@ impl Disk for RealDisk {
                 true => Ok(()),
                 false => zero(&mut file, bytes),
             })
-            .and_then(|()| file.sync_all());
+            .and_then(|()| match self.syncs {
+                true => file.sync_all(),
+                false => Ok(()),
+            });
         if made.is_err() {
             // If the removal fails, the file has a temporary name, and the next start removes it.
             let _ = std::fs::remove_file(path);
@@ -157,10 +194,15 @@ impl Disk for RealDisk {
     fn segment(&self, path: &Path) -> io::Result<RealSegment> {
         let mut how = OpenOptions::new();
         let file = open_regular(how.read(true).write(true), Links::Refused, path)?;
-        if self.write_path == WritePath::Written || !keeps_blocks(&file) {
-            return Ok(RealSegment(How::Written(file)));
-        }
-        Ok(RealSegment(How::Mapped(Map::open(&file)?)))
+        let is_written = self.write_path == WritePath::Written || !keeps_blocks(&file);
+        let how = match is_written {
+            true => How::Written(file),
+            false => How::Mapped(Map::open(&file)?),
+        };
+        Ok(RealSegment {
+            how,
+            syncs: self.syncs,
+        })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Locked<RealLock>> {
@@ -421,21 +463,30 @@ impl DiskReader for RealReader {
 
 /// A file that is written from front to back.
 #[derive(Debug)]
-pub struct RealWriter(File);
+pub struct RealWriter {
+    file: File,
+    syncs: bool,
+}
 
 impl DiskWriter for RealWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        self.file.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_all()
+        match self.syncs {
+            true => self.file.sync_all(),
+            false => Ok(()),
+        }
     }
 }
 
 /// An allocated file that is written in place.
 #[derive(Debug)]
-pub struct RealSegment(How);
+pub struct RealSegment {
+    how: How,
+    syncs: bool,
+}
 
 #[derive(Debug)]
 enum How {
@@ -445,14 +496,17 @@ enum How {
 
 impl DiskSegment for RealSegment {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.0 {
+        match &mut self.how {
             How::Mapped(map) => map.write(offset as usize, bytes),
             How::Written(file) => file.write_all_at(bytes, offset),
         }
     }
 
     fn sync(&mut self, from: u64, to: u64) -> io::Result<()> {
-        match &mut self.0 {
+        if !self.syncs {
+            return Ok(());
+        }
+        match &mut self.how {
             How::Mapped(map) => map.sync(from as usize, to as usize),
             How::Written(file) => file.sync_data(),
         }

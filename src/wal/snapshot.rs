@@ -218,7 +218,9 @@ impl<D: Disk> SnapshotWriter<D> {
             let synced = file.sync();
             synced.map_err(|error| WalError::io(&self.temporary, "sync it", &error))?;
             let took = self.data_dir.disk().now() - begin;
-            self.data_dir.stats().snapshot_synced(self.unsynced, took);
+            if self.data_dir.disk().syncs() {
+                self.data_dir.stats().snapshot_synced(self.unsynced, took);
+            }
         }
         self.unsynced = 0;
         Ok(())

@@ -5,7 +5,9 @@ use crate::support::{
     self, DIR, edit, entries, hard_state, metadata, open, open_with, options, read_all, records,
     segments,
 };
-use edgetcd::wal::{Batch, DataDir, Disk, FaultyDisk, Options, Wal, WalErrorKind, recover};
+use edgetcd::wal::{
+    Batch, DataDir, Disk, DiskWriter, FaultyDisk, Options, Wal, WalErrorKind, recover,
+};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -23,6 +25,34 @@ fn closed() -> FaultyDisk {
     wal.close().expect("closed");
     disk.kill();
     disk
+}
+
+#[test]
+fn a_mark_survives_a_power_failure_and_goes_when_all_is_synced() {
+    let disk = FaultyDisk::new(5);
+    let (data_dir, wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    assert_eq!(data_dir.unsynced_since().expect("read"), None);
+    data_dir.mark_unsynced([3; 16]).expect("written");
+    data_dir.mark_unsynced([4; 16]).expect("it is there");
+    drop((data_dir, wal));
+    disk.crash();
+    let (data_dir, _wal, _) = open(&disk, SEGMENT).expect("opened");
+    assert_eq!(data_dir.unsynced_since().expect("read"), Some([3; 16]));
+
+    // A file that nobody has synced.
+    let path = Path::new(DIR).join("member/snap/unsynced-file");
+    let mut file = disk.create(&path).expect("created");
+    file.write(b"content").expect("written");
+    disk.fail_sync_after(0);
+    data_dir.sync_unsynced().expect_err("a failed sync");
+    assert!(data_dir.unsynced_since().expect("read").is_some());
+    data_dir.sync_unsynced().expect("synced");
+    assert_eq!(data_dir.unsynced_since().expect("read"), None);
+    drop((file, data_dir, _wal));
+    disk.crash();
+    assert_eq!(disk.bytes(&path).as_deref(), Some(b"content".as_slice()));
+    let (data_dir, ..) = open(&disk, SEGMENT).expect("opened");
+    assert_eq!(data_dir.unsynced_since().expect("read"), None);
 }
 
 /// The directory must be refused with `says` in the message, and must not be changed.

@@ -1,0 +1,81 @@
+//! The mark of a data directory that is written without syncs (`--unsafe-no-fsync`).
+//!
+//! Without syncs, the kernel writes the files when it likes. If the machine stops before that, entries, votes and names
+//! of files are lost that this member has acknowledged. Records contain durable offsets that were never true, so
+//! recovery may also refuse such a log as damaged, which it is.
+//!
+//! The file `member/unsynced` exists from before the first unsynced write until all files were synced. It contains the
+//! id of the boot in which the first unsynced write happened. If that is the present boot, the page cache has kept
+//! everything, because the end of a process does not empty it.
+
+use super::data_dir::DataDir;
+use super::disk::{Disk, DiskReader, DiskWriter};
+use super::error::WalError;
+use std::io;
+use std::path::PathBuf;
+
+const UNSYNCED: &str = "unsynced";
+const BOOT_ID_BYTES: usize = 16;
+
+impl<D: Disk> DataDir<D> {
+    /// The id of the boot since which the directory has been written without syncs. `None`: it was written with syncs.
+    /// All zero if the mark is not readable as an id.
+    ///
+    /// # Errors
+    /// `Io` if the mark exists and cannot be read.
+    pub fn unsynced_since(&self) -> Result<Option<[u8; BOOT_ID_BYTES]>, WalError> {
+        let path = self.mark();
+        let reader = match self.disk().open(&path) {
+            Ok(reader) => reader,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(WalError::io(&path, "open it", &error)),
+        };
+        let mut boot_id = [0; BOOT_ID_BYTES];
+        let read = reader.read_at(0, &mut boot_id);
+        let read = read.map_err(|error| WalError::io(&path, "read it", &error))?;
+        Ok(Some(match read {
+            BOOT_ID_BYTES => boot_id,
+            _ => [0; BOOT_ID_BYTES],
+        }))
+    }
+
+    /// Marks the directory, before the first unsynced write. An existing mark stays, because what was lost in an earlier
+    /// boot remains lost. The mark itself is synced.
+    ///
+    /// # Errors
+    /// `Io` or `Full`.
+    pub fn mark_unsynced(&self, boot_id: [u8; BOOT_ID_BYTES]) -> Result<(), WalError> {
+        if self.unsynced_since()?.is_some() {
+            return Ok(());
+        }
+        let (path, disk) = (self.mark(), self.disk().with_syncs());
+        let made = disk.create(&path).and_then(|mut file| {
+            file.write(&boot_id)?;
+            file.sync()?;
+            disk.sync_dir(self.member())
+        });
+        made.map_err(|error| WalError::io(&path, "write it", &error))
+    }
+
+    /// Syncs every file of a marked directory and removes the mark. From then on the directory counts as written with
+    /// syncs. If this fails, the mark is still there.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn sync_unsynced(&self) -> Result<(), WalError> {
+        let disk = self.disk().with_syncs();
+        for dir in [self.wal(), self.snap(), self.member()] {
+            let synced = disk.sync_files(dir);
+            synced.map_err(|error| WalError::io(dir, "sync the files in it", &error))?;
+        }
+        let path = self.mark();
+        let removed = disk
+            .remove(&path)
+            .and_then(|()| disk.sync_dir(self.member()));
+        removed.map_err(|error| WalError::io(&path, "remove it", &error))
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.member().join(UNSYNCED)
+    }
+}

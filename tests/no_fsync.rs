@@ -1,0 +1,260 @@
+//! `--unsafe-no-fsync`, and what every other node guarantees: no write is acknowledged before it is synced.
+//!
+//! | what is counted | where |
+//! |---|---|
+//! | syncs of the log | `etcd_disk_wal_fsync_duration_seconds_count` in `/metrics` |
+//! | system calls and responses, in their order | `strace` |
+
+mod harness;
+
+use harness::{Server, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+const NO_FSYNC: &str = "--unsafe-no-fsync";
+const WITHIN: Duration = Duration::from_secs(60);
+const PUTS: usize = 30;
+
+/// Sends PUTs over one connection, each after the response to the one before.
+fn put_in_turn(server: &Server) {
+    let mut connection = server.connect();
+    for at in 0..PUTS {
+        let form = format!("value={at}");
+        let answer = connection.ask("PUT", "/v2/keys/a", Some(&form));
+        let status = answer.expect("an answer").status;
+        assert!([200, 201].contains(&status), "status {status}");
+    }
+}
+
+/// The value of a metric without labels.
+fn metric(server: &Server, name: &str) -> f64 {
+    let page = server.ask("GET", "/metrics", None).text();
+    let mut lines = page.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = value.unwrap_or_else(|| panic!("no {name} in {page}"));
+    value.parse().expect("a number")
+}
+
+const SYNCS: &str = "etcd_disk_wal_fsync_duration_seconds_count";
+
+#[test]
+fn each_acknowledgement_has_a_sync_of_its_own() {
+    let server = Server::start(&[]);
+    let before = metric(&server, SYNCS);
+    put_in_turn(&server);
+    let syncs = metric(&server, SYNCS) - before;
+    assert!(syncs >= PUTS as f64, "{syncs} syncs of {PUTS} writes");
+    assert_eq!(metric(&server, "edgetcd_unsafe_no_fsync"), 0.0);
+    assert!(!server.whole_log().contains(NO_FSYNC));
+}
+
+#[test]
+fn without_fsync_no_write_is_synced_and_everybody_is_told() {
+    let server = Server::start(&[NO_FSYNC]);
+    put_in_turn(&server);
+    assert_eq!(metric(&server, SYNCS), 0.0);
+    assert_eq!(metric(&server, "edgetcd_unsafe_no_fsync"), 1.0);
+    let status = server.ask("GET", "/edgetcd/status", None).text();
+    assert!(status.contains("\"unsafe_no_fsync\":true"), "{status}");
+    let log = server.whole_log();
+    assert!(
+        log.contains("acknowledges writes that are not on its disk"),
+        "{log}"
+    );
+    let url = format!("http://{}", server.address());
+    let shown = |words: &[&str]| {
+        let ctl = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
+            .env("ETCDCTL_ENDPOINTS", &url)
+            .args(words)
+            .output();
+        String::from_utf8(ctl.expect("it runs").stdout).expect("UTF-8")
+    };
+    let table = shown(&["status"]);
+    assert!(table.contains("  none  "), "{table}");
+    assert!(
+        table.ends_with(
+            "default runs with --unsafe-no-fsync: if its machine stops, acknowledged writes are lost\n"
+        ),
+        "{table}"
+    );
+    let json = shown(&["-o", "json", "status"]);
+    assert!(json.contains("\"unsafe_no_fsync\":true"), "{json}");
+}
+
+/// The output of a start that is refused.
+fn refused(server: &Server) -> Output {
+    let output = server.command().output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    output
+}
+
+fn names(server: &Server) -> Vec<PathBuf> {
+    let member = server.data().join("member");
+    let folders = [member.clone(), member.join("wal"), member.join("snap")];
+    let found = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).expect("a folder"));
+    let mut names: Vec<PathBuf> = found.map(|entry| entry.expect("an entry").path()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn data_written_with_syncs_need_the_long_word() {
+    let mut server = Server::start(&[]);
+    server.ask("PUT", "/v2/keys/a?value=1", None);
+    server.stop();
+    let before = names(&server);
+    server.add_flag(NO_FSYNC);
+    let said = String::from_utf8(refused(&server).stderr).expect("UTF-8");
+    let dir = server.data().display().to_string();
+    assert!(
+        said.ends_with(&format!(
+            "edgetcd: {dir} was written with syncs; with --unsafe-no-fsync, writes that it has acknowledged could be \
+             lost\n  omit the flag, or type another --data-dir, or, if nobody needs the data, \
+             --unsafe-no-fsync=yes-i-may-lose-data\n"
+        )),
+        "{said}"
+    );
+    assert_eq!(names(&server), before, "a refused start changes nothing");
+    server.drop_flag(NO_FSYNC);
+    server.add_flag("--unsafe-no-fsync=yes-i-may-lose-data");
+    server.launch();
+    assert_eq!(server.ask("GET", "/v2/keys/a", None).status, 200);
+    put_in_turn(&server);
+    assert_eq!(metric(&server, SYNCS), 0.0);
+}
+
+#[test]
+fn a_later_start_with_syncs_is_told_and_ends_it() {
+    let mut server = Server::start(&[NO_FSYNC]);
+    put_in_turn(&server);
+    server.kill();
+    server.launch(); // again without syncs
+    assert_eq!(metric(&server, "edgetcd_unsafe_no_fsync"), 1.0);
+    server.stop();
+    server.drop_flag(NO_FSYNC);
+    server.launch();
+    let log = server.whole_log();
+    assert!(
+        log.contains("The machine has not restarted since, so nothing is lost"),
+        "{log}"
+    );
+    let value = server.ask("GET", "/v2/keys/a", None).text();
+    assert!(value.contains(&format!("\"{}\"", PUTS - 1)), "{value}");
+    assert_eq!(metric(&server, "edgetcd_unsafe_no_fsync"), 0.0);
+    server.stop();
+    // Everything is synced now, so the directory is one that was written with syncs.
+    server.add_flag(NO_FSYNC);
+    refused(&server);
+}
+
+#[test]
+fn after_a_reboot_a_start_with_syncs_tells_what_may_be_missing() {
+    let mut server = Server::start(&[NO_FSYNC]);
+    put_in_turn(&server);
+    server.kill();
+    let mark = server.data().join("member/unsynced");
+    assert_eq!(fs::read(&mark).expect("a mark").len(), 16);
+    fs::write(&mark, [7; 16]).expect("the id of another boot");
+    server.launch(); // with the flag: the mark of the earlier boot stays
+    assert_eq!(fs::read(&mark).expect("a mark"), [7; 16]);
+    server.kill();
+    server.drop_flag(NO_FSYNC);
+    server.launch();
+    let log = server.whole_log();
+    let told = "the machine has restarted since: writes and votes that this member has acknowledged may be missing";
+    assert!(log.contains(told), "{log}");
+    assert!(!log.contains("edgetcdctl member remove 0;"), "{log}");
+    assert!(!mark.exists());
+}
+
+/// A running `strace` of a server.
+struct Trace {
+    strace: Child,
+    file: PathBuf,
+}
+
+impl Trace {
+    /// Returns when strace is attached to all threads.
+    fn start(server: &Server) -> Trace {
+        let file = server.folder().join("trace");
+        let mut strace = Command::new("strace")
+            .args(["-f", "-s", "16", "-e"])
+            .arg("trace=msync,fsync,fdatasync,sendto,sendmsg,write,writev")
+            .arg("-o")
+            .arg(&file)
+            .args(["-p", &server.pid().to_string()])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("strace is installed and may attach");
+        let stderr = BufReader::new(strace.stderr.take().expect("piped"));
+        let mut lines = stderr.lines();
+        let line = lines.next().expect("a line").expect("UTF-8");
+        assert!(line.contains("attached"), "{line}");
+        std::thread::spawn(move || lines.for_each(drop));
+        Trace { strace, file }
+    }
+
+    /// The system calls in the order in which they ended, or began if they are responses.
+    fn end(mut self) -> Vec<Event> {
+        kill_process(Pid::from_child(&self.strace), Signal::INT).expect("a signal");
+        wait_for("the end of strace", WITHIN, || {
+            self.strace.try_wait().expect("a status")
+        });
+        let text = fs::read_to_string(&self.file).expect("a trace");
+        text.lines().filter_map(event).collect()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Synced,
+    Acknowledged,
+}
+
+fn event(line: &str) -> Option<Event> {
+    let calls = ["msync", "fsync", "fdatasync"];
+    let is_sync = calls.iter().any(|call| {
+        line.contains(&format!(" {call}(")) || line.contains(&format!("<... {call} resumed>"))
+    });
+    if is_sync && line.ends_with("= 0") {
+        return Some(Event::Synced);
+    }
+    // The line of a response that blocks has its bytes where it begins.
+    line.contains("\"HTTP/1.1 20")
+        .then_some(Event::Acknowledged)
+}
+
+fn traced(flags: &[&str]) -> Vec<Event> {
+    let server = Server::start(flags);
+    server.ask("PUT", "/v2/keys/a?value=1", None);
+    let trace = Trace::start(&server);
+    put_in_turn(&server);
+    trace.end()
+}
+
+#[test]
+#[ignore = "needs strace, and the right to trace a process"]
+fn no_acknowledgement_precedes_its_sync() {
+    let events = traced(&[]);
+    let acknowledged = events
+        .split(|event| *event == Event::Acknowledged)
+        .map(<[Event]>::len)
+        .collect::<Vec<_>>();
+    assert_eq!(acknowledged.len(), PUTS + 1, "{events:?}");
+    // The last number is that of the syncs after the last response.
+    let before = &acknowledged[..PUTS];
+    assert!(before.iter().all(|syncs| *syncs >= 1), "{events:?}");
+}
+
+#[test]
+#[ignore = "needs strace, and the right to trace a process"]
+fn without_fsync_nothing_is_synced() {
+    let events = traced(&[NO_FSYNC]);
+    assert_eq!(events, vec![Event::Acknowledged; PUTS]);
+}
