@@ -170,6 +170,7 @@ const ALONE: &[&str] = &[
     "backup",
     "wal check",
     "wal dump",
+    "disk check",
     "completion",
     "man",
 ];

@@ -33,7 +33,7 @@
 //! * `KEY -- COMMAND` of `exec-watch` needs no option before it.
 //!
 //! In addition to etcdctl: `status`, `get -r` and `ls --tree`, `watch --timestamps`, `export`, `import`, `mirror`,
-//! `snapshot`, `wal`, `completion`, `man`, and colours on a terminal.
+//! `snapshot`, `wal`, `disk check`, `completion`, `man`, and colours on a terminal.
 //!
 //! Not supported: endpoints from DNS.
 //!
@@ -62,6 +62,8 @@ mod check;
 mod client;
 mod command;
 mod completion;
+mod disk;
+mod disk_measure;
 mod download;
 mod endpoint;
 mod entry;
@@ -305,6 +307,7 @@ fn all_commands() -> impl Iterator<Item = &'static Command> {
         snapshot::ALL,
         restore::ALL,
         wal::ALL,
+        disk::ALL,
         completion::ALL,
         man::ALL,
     ];

@@ -32,6 +32,9 @@ pub mod page {}
 #[doc = include_str!("restore.md")]
 pub mod restore {}
 
+#[doc = include_str!("slow_disk.md")]
+pub mod slow_disk {}
+
 #[doc = include_str!("trace.md")]
 pub mod trace {}
 

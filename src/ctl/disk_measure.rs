@@ -1,0 +1,197 @@
+//! What a disk can do: measures in one folder, with the same calls as the log of a node.
+//!
+//! Each file loses its name as soon as it is open, so nothing is left behind, even if the process is killed.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+use crate::wal::{Disk, DiskSegment, DiskWriter, RealDisk, WritePath};
+
+/// Size of one write. A node writes at least one page per sync.
+const PAGE: u64 = 4096;
+/// Size of the files for single syncs: the size of a new log's first segment.
+const SEGMENT: u64 = 1 << 20;
+/// Size of the largest segment of a log.
+const LARGE_SEGMENT: u64 = 16 << 20;
+/// Syncs measured per kind, at most.
+const SYNCS_MAX: usize = 1000;
+/// Bytes of the file for the sustained rate, at most, and how many of them are written between two syncs.
+const SUSTAINED_MAX: u64 = 64 << 20;
+const SUSTAINED_STEP: u64 = 4 << 20;
+/// Space that the measurement needs: one large segment, and a reserve for whoever else writes there.
+pub(super) const NEEDED_BYTES: u64 = 24 << 20;
+
+/// Durations of syncs, sorted. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Syncs(Vec<Duration>);
+
+impl Syncs {
+    /// Panics if there are none.
+    pub fn new(mut took: Vec<Duration>) -> Syncs {
+        assert!(!took.is_empty(), "at least one sync is measured");
+        took.sort_unstable();
+        Syncs(took)
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The duration that this share of the syncs does not exceed.
+    pub fn quantile(&self, share: f64) -> Duration {
+        let at = (share * self.0.len() as f64).ceil() as usize;
+        self.0[at.clamp(1, self.0.len()) - 1]
+    }
+
+    pub fn worst(&self) -> Duration {
+        self.quantile(1.0)
+    }
+}
+
+/// The measured numbers of one disk.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Measured {
+    /// A store into a mapping, and `msync`.
+    pub mapped: Syncs,
+    /// `pwrite` and `fdatasync`.
+    pub written: Syncs,
+    /// `pwrite` into a file opened with `O_DSYNC`.
+    pub dsync: Syncs,
+    /// Bytes per second of a large file with a sync after every 4 MiB.
+    pub sustained: f64,
+    /// Time to create a segment of 1 MiB, and one of 16 MiB.
+    pub segment: Duration,
+    pub large_segment: Duration,
+}
+
+/// Measures. Each of the four parts takes at most `span`, or a single sync, if that takes longer.
+///
+/// # Errors
+/// Any operation failed. The text names it.
+pub(super) fn measure(dir: &Path, span: Duration) -> Result<Measured, (&'static str, io::Error)> {
+    let disk = |write_path| RealDisk {
+        write_path,
+        ..RealDisk::default()
+    };
+    let failed = |doing| move |error| (doing, error);
+    let segment = allocation(dir, SEGMENT).map_err(failed("create a segment"))?;
+    let large_segment = allocation(dir, LARGE_SEGMENT).map_err(failed("create a segment"))?;
+    Ok(Measured {
+        mapped: in_segment(dir, disk(WritePath::Mapped), span).map_err(failed("sync a file"))?,
+        written: in_segment(dir, disk(WritePath::Written), span).map_err(failed("sync a file"))?,
+        dsync: dsync(dir, span).map_err(failed("write to a file"))?,
+        sustained: sustained(dir, span).map_err(failed("write to a file"))?,
+        segment,
+        large_segment,
+    })
+}
+
+/// A path that no other process uses.
+fn path(dir: &Path) -> PathBuf {
+    let (process, random) = (std::process::id(), RealDisk::default().random());
+    dir.join(format!(".edgetcdctl-disk-check-{process}-{random:08x}"))
+}
+
+/// Removes a file by its name when dropped, whatever happened meanwhile.
+struct Named(PathBuf);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        // It may have been removed already. If it cannot be removed, the user can see it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn allocation(dir: &Path, bytes: u64) -> io::Result<Duration> {
+    let file = Named(path(dir));
+    let begin = Instant::now();
+    RealDisk::default().allocate(&file.0, bytes)?;
+    Ok(begin.elapsed())
+}
+
+/// Syncs pages one after the other, as a log does with single writes.
+fn in_segment(dir: &Path, disk: RealDisk, span: Duration) -> io::Result<Syncs> {
+    let file = Named(path(dir));
+    disk.allocate(&file.0, SEGMENT)?;
+    let mut segment = disk.segment(&file.0)?;
+    drop(file);
+    timed(span, |offset, bytes| {
+        segment.write(offset, bytes)?;
+        segment.sync(offset, offset + PAGE)
+    })
+}
+
+fn dsync(dir: &Path, span: Duration) -> io::Result<Syncs> {
+    let file = Named(path(dir));
+    RealDisk::default().allocate(&file.0, SEGMENT)?;
+    let mut how = OpenOptions::new();
+    how.write(true)
+        .custom_flags(OFlags::DSYNC.bits().cast_signed());
+    let opened = how.open(&file.0)?;
+    drop(file);
+    timed(span, |offset, bytes| opened.write_all_at(bytes, offset))
+}
+
+fn timed(span: Duration, mut sync: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<Syncs> {
+    let begin = Instant::now();
+    let mut took = Vec::new();
+    while took.is_empty() || (begin.elapsed() < span && took.len() < SYNCS_MAX) {
+        let number = took.len() as u64;
+        // Never the same content twice, in case the disk compares.
+        let bytes = [number as u8 | 1; PAGE as usize];
+        let before = Instant::now();
+        sync(number * PAGE % SEGMENT, &bytes)?;
+        took.push(before.elapsed());
+    }
+    Ok(Syncs::new(took))
+}
+
+fn sustained(dir: &Path, span: Duration) -> io::Result<f64> {
+    let disk = RealDisk::default();
+    let free = disk.free_bytes(dir).unwrap_or(SUSTAINED_MAX);
+    let most = SUSTAINED_MAX.min(free / 2).max(SUSTAINED_STEP);
+    let file = Named(path(dir));
+    let mut writer = disk.create(&file.0)?;
+    drop(file);
+    let bytes = vec![0x5a; SUSTAINED_STEP as usize];
+    let (begin, mut done) = (Instant::now(), 0);
+    while done < most && (done == 0 || begin.elapsed() < span) {
+        writer.write(&bytes)?;
+        writer.sync()?;
+        done += SUSTAINED_STEP;
+    }
+    Ok(done as f64 / begin.elapsed().as_secs_f64().max(1e-9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn syncs(millis: &[u64]) -> Syncs {
+        Syncs::new(millis.iter().copied().map(Duration::from_millis).collect())
+    }
+
+    #[test]
+    fn a_quantile_is_one_of_the_durations() {
+        let hundred: Vec<u64> = (1..=100).rev().collect();
+        let of = |share| syncs(&hundred).quantile(share).as_millis();
+        assert_eq!((of(0.0), of(0.5), of(0.99), of(1.0)), (1, 50, 99, 100));
+        assert_eq!(syncs(&[7]).quantile(0.5).as_millis(), 7);
+        assert_eq!(syncs(&[7, 9]).worst().as_millis(), 9);
+    }
+
+    #[test]
+    fn nothing_is_left_in_the_folder() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let measured = measure(dir.path(), Duration::ZERO).expect("measured");
+        assert_eq!(measured.mapped.count(), 1);
+        assert!(measured.sustained > 0.0);
+        let left = std::fs::read_dir(dir.path()).expect("a folder").count();
+        assert_eq!(left, 0);
+    }
+}
