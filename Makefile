@@ -17,6 +17,8 @@ TEST_JOBS    ?= 3
 TEST_THREADS ?= 4
 # Tests of make clustertest, selected by a part of their names: make clustertest TESTS=failover
 TESTS       ?=
+# Cases of make bench, groups of make growth
+CASES       ?=
 # Seeds of make sim, or a single seed to show: make sim SEED=8814 NODES=5
 SEEDS       ?= 500
 SEED        ?=
@@ -59,7 +61,7 @@ endif
 
 .DEFAULT_GOAL := build
 .PHONY: build run test page roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
-        clustertest closedtest clusterbars backuptest walkthrough clusterbench securebench tsan deny \
+        clustertest closedtest clusterbars backuptest walkthrough clusterbench securebench growth tsan deny \
         cluster status kill pause resume restart wipe add stop demo \
         install dist wasm lab labcluster labtest
 
@@ -206,8 +208,11 @@ clusterbench: build ## measure three nodes against three nodes of the reference 
 securebench: build ## measure what TLS and access control cost here and in the reference (ARGS=…)
 	bench/secure $(ARGS)
 
-bench: build ## measure this server against the reference (ARGS=…)
-	bench/run $(ARGS)
+bench: build ## measure this server against the reference (CASES='get put': some cases; ARGS=--list shows them)
+	bench/run $(if $(CASES),--cases '$(CASES)') $(ARGS)
+
+growth: build ## measure how the cost grows with keys, values, connections, watches, members (CASES='keys width')
+	bench/run --growth '$(CASES)' $(ARGS)
 
 # pages FOLDER: installs the man page and the completions where man(1) and the shells look for them.
 define pages

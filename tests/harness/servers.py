@@ -81,6 +81,7 @@ class Server:
     """One process. `line` is a command line to which addresses and data directory are added."""
 
     member = "default"
+    wrapper = ()                # words before the command line: a program that runs the server as its only child
     cluster = None              # `--initial-cluster`; None: this server alone
 
     def __init__(self, line, name, folder=None, flags=("--cors=*",)):
@@ -100,7 +101,18 @@ class Server:
 
     @property
     def pid(self):
-        return self.process.pid
+        """The server itself, if it has a wrapper. The wrapper ends when the server does."""
+        if not self.wrapper:
+            return self.process.pid
+        children = pathlib.Path("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid))
+        return int(children.read_text().split()[0])
+
+    def send(self, number):
+        """Sends a signal to the server."""
+        try:
+            os.kill(self.pid, number)
+        except (OSError, IndexError):
+            pass                # it has ended meanwhile
 
     @property
     def peer_url(self):
@@ -108,7 +120,7 @@ class Server:
 
     def command(self):
         peer = self.peer_url
-        return self.words + [
+        return list(self.wrapper) + self.words + [
             "--name=%s" % self.member, "--data-dir=%s" % self.data,
             "--listen-client-urls=%s" % self.url, "--advertise-client-urls=%s" % self.url,
             "--listen-peer-urls=%s" % peer, "--initial-advertise-peer-urls=%s" % peer,
@@ -158,11 +170,11 @@ class Server:
     def stop(self):
         """Sends SIGTERM, and SIGKILL if the process does not end."""
         if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            self.send(signal.SIGTERM)
             try:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
-                self.process.kill()
+                self.send(signal.SIGKILL)
                 self.process.wait()
         self.process = None
 
@@ -210,12 +222,13 @@ class Cluster:
             raise
         return self
 
-    def leader(self):
-        """Waits until all members report the same leader. Returns its server."""
+    def leader(self, among=None):
+        """Waits until all members, or those of `among`, report the same of them as the leader. Returns its server."""
+        among = among or self.servers
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
-            named = {server.leader_named() for server in self.servers}
-            for server in self.servers:
+            named = {server.leader_named() for server in among}
+            for server in among:
                 if named == {server.member}:
                     return server
             time.sleep(0.05)

@@ -1,0 +1,153 @@
+"""Cases of one server: rates of requests, starts, bytes."""
+
+import os
+import re
+import shutil
+import socket
+import time
+import urllib.request
+
+import measure
+from measure import Process
+
+from .case import Row, case
+from .load import fill, rate
+
+READ = "/v2/keys/bench/read"
+
+
+def started(bench, flags=()):
+    server = bench.server(flags)
+    try:
+        server.start()
+        measure.write(server, "bench/read", "v" * 64)
+    except BaseException:
+        server.remove()
+        raise
+    return server
+
+
+def first_write(server):
+    """Starts the process and returns the milliseconds until a write is acknowledged."""
+    return first_answer(server, b"PUT /v2/keys/bench/first HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+
+
+def first_answer(server, request, seconds=120):
+    start = time.monotonic()
+    server.spawn()
+    while time.monotonic() < start + seconds:
+        try:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+                connection.sendall(request)
+                if connection.recv(4096).startswith((b"HTTP/1.1 200", b"HTTP/1.1 201")):
+                    return (time.monotonic() - start) * 1000
+        except OSError:
+            pass
+        if server.process.poll() is not None:
+            raise SystemExit("%s ended:\n%s" % (server.name, server.log()))
+        time.sleep(0.001)
+    raise SystemExit("%s does not answer:\n%s" % (server.name, server.log()))
+
+
+@case("start", "start, restart, memory and files of an idle node", rounds_max=3)
+def start(bench):
+    server, rows = bench.server(), {}
+    try:
+        rows["start to first write"] = Row(first_write(server), "ms")
+        time.sleep(1)
+        rows["memory, idle"] = Row(Process(server.pid).memory(), "MiB")
+        files = [file for file in server.data.rglob("*") if file.is_file()]
+        rows["data directory, empty"] = Row(sum(file.stat().st_size for file in files) / 1e6, "MB")
+        server.stop()
+        rows["restart to first write"] = Row(first_write(server), "ms")
+        rows["program"] = Row(os.stat(shutil.which(server.words[0])).st_size / 1e6, "MB")
+        return rows
+    finally:
+        server.remove()
+
+
+@case("get", "GET of one key")
+def get(bench):
+    server = started(bench)
+    try:
+        return {"GET, %d connection%s" % (connections, "s"[:connections > 1]): rate(server, connections, bench.seconds, READ)
+                for connections in (1, 64, 256)}
+    finally:
+        server.remove()
+
+
+@case("put", "PUT of 64 bytes to 2,000 keys, each synced")
+def put(bench):
+    server = started(bench)
+    try:
+        return {"PUT, %d connection%s" % (connections, "s"[:connections > 1]):
+                rate(server, connections, bench.seconds, kind="put") for connections in (1, 8, 64, 256)}
+    finally:
+        server.remove()
+
+
+def syncs(server):
+    with urllib.request.urlopen(server.url + "/metrics", timeout=60) as page:
+        found = re.search(r"^etcd_disk_wal_fsync_duration_seconds_count (\S+)", page.read().decode(), re.M)
+        return float(found.group(1))
+
+
+@case("crowd", "PUT of 64 bytes with 1,000 connections")
+def crowd(bench):
+    server = started(bench)
+    try:
+        before, begin = syncs(server), time.monotonic()
+        row = rate(server, 1000, bench.seconds, kind="put")
+        each = row.value * (time.monotonic() - begin) / max(syncs(server) - before, 1)
+        return {"PUT, 1000 connections": row, "writes per sync, 1000 connections": Row(each, "")}
+    finally:
+        server.remove()
+
+
+@case("qget", "quorum GET of one key")
+def quorum_get(bench):
+    server = started(bench)
+    try:
+        return {"quorum GET, 64 connections": rate(server, 64, bench.seconds, READ + "?quorum=true")}
+    finally:
+        server.remove()
+
+
+@case("list", "recursive listing of 1,000 keys")
+def listing(bench):
+    server = started(bench)
+    try:
+        fill(server, 1000, directory="list")
+        return {"listing of 1,000 keys, 8 connections":
+                rate(server, 8, bench.seconds, "/v2/keys/list?recursive=true")}
+    finally:
+        server.remove()
+
+
+@case("cas", "compare-and-swap of one key by all connections")
+def compare_and_swap(bench):
+    server = started(bench)
+    try:
+        measure.write(server, "bench/contended", "v" * 64)
+        return {"CAS of one key, 64 connections": rate(server, 64, bench.seconds, kind="cas")}
+    finally:
+        server.remove()
+
+
+@case("post", "POST of in-order keys to one directory")
+def post(bench):
+    server = started(bench)
+    try:
+        return {"in-order POST, 64 connections": rate(server, 64, bench.seconds, kind="post")}
+    finally:
+        server.remove()
+
+
+@case("ttl", "PUT with a time to live, while 100,000 keys have one")
+def time_to_live(bench):
+    server = started(bench)
+    try:
+        fill(server, bench.shorter(100_000, 5_000), directory="live", ttl=7200)
+        return {"PUT with ttl, 100,000 live, 64 connections": rate(server, 64, bench.seconds, kind="ttl")}
+    finally:
+        server.remove()

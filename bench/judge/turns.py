@@ -1,0 +1,40 @@
+"""Runs cases in turns: in each round, each case measures the reference and edgetcd one after the other.
+
+The machine is never quiet for long. So a ratio is computed within a round, where both servers met the same conditions,
+and the median of the ratios is reported, with the smallest and the largest.
+"""
+
+import sys
+import time
+
+from .case import Bench
+
+REFERENCE, OWN = "reference", "edgetcd"
+
+
+def run(cases, options):
+    """Returns {row name: {server: [Row of each round]}} in the order of the cases, and the seconds of each case."""
+    rows, seconds = {}, {}
+    for number in range(options.rounds):
+        for case in cases:
+            if case.rounds_max is not None and number >= case.rounds_max:
+                continue
+            begin = time.monotonic()
+            # The second of a pair finds a warmer machine, so they change places.
+            order = [(REFERENCE, options.reference), (OWN, options.server)]
+            for name, line in order[::-1] if number % 2 else order:
+                bench = Bench(line, name, options.folder, options.seconds, options.short)
+                try:
+                    measured = case.run(bench)
+                except SystemExit as error:
+                    raise SystemExit("%s: %s" % (case.name, error)) from error
+                for row, value in measured.items():
+                    rows.setdefault(row, {}).setdefault(name, []).append(value)
+                print("round %d  %-8s %-9s  %s" % (
+                    number + 1, case.name, name, "  ".join(map(brief, measured.values()))), file=sys.stderr, flush=True)
+            seconds[case.name] = seconds.get(case.name, 0) + time.monotonic() - begin
+    return rows, seconds
+
+
+def brief(row):
+    return "%s%s" % (format(row.value, ",.0f") if row.value >= 100 else "%.2f" % row.value, row.unit)
