@@ -20,6 +20,9 @@
 //! | ten lessons | [`lessons`] |
 //! | functions for a host of WebAssembly | `wasm` |
 //!
+//! The page also replays recordings: the trace files of real members ([the guide](crate::guide::trace)), without this
+//! module.
+//!
 //! # Violations
 //!
 //! A run ends at the first violation of an invariant, which the simulator's checks or an assertion of a member report.

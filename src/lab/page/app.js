@@ -32,7 +32,7 @@ function s(name, attributes = {}, ...children) {
 
 class Page {
   constructor(engine) {
-    this.engine = engine;
+    this.engine = this.simulation = engine;
     this.about = engine.about();
     this.about.runs = RUNS;
     const sentences = new Map(RULES);
@@ -69,6 +69,7 @@ class Page {
   openText(text) {
     this.pause();
     this.lesson = null;
+    this.engine = this.simulation;
     try {
       this.engine.open(text);
     } catch (wrong) {
@@ -81,6 +82,28 @@ class Page {
     this.drawLesson();
   }
 
+  /** Opens a run, or the traces of real members as a recording. `files` are pairs of a name and a text. */
+  openFiles(files) {
+    if (files.length === 1 && /^\s*lab \d/.test(files[0][1])) return this.openText(files[0][1]);
+    let recording;
+    try {
+      recording = new Recording(files);
+    } catch (wrong) {
+      return this.say(`This cannot be read: ${wrong.message}`);
+    }
+    this.pause();
+    this.lesson = null;
+    this.engine = recording;
+    this.changed(true);
+    this.drawLesson();
+    this.showTab("handles");
+    this.say("");
+  }
+
+  async readFiles(files) {
+    this.openFiles(await Promise.all([...files].map(async (file) => [file.name, await file.text()])));
+  }
+
   /** The text of the run, with these rules off. */
   runWithout(names) {
     const lines = this.engine.run().split("\n").filter((line) => !line.startsWith("without "));
@@ -89,6 +112,7 @@ class Page {
   }
 
   share() {
+    if (this.engine.isRecording) return this.say("A recording is its files. Send these.");
     const fragment = this.engine.run().trimEnd().replaceAll("\n", ";").replaceAll(" ", "+");
     history.replaceState(null, "", `#${fragment}`);
     const copied = navigator.clipboard ? navigator.clipboard.writeText(location.href) : Promise.reject();
@@ -96,6 +120,7 @@ class Page {
   }
 
   save() {
+    if (this.engine.isRecording) return this.say("A recording is its files. They are saved already.");
     const link = h("a", { download: "lab.run", href: URL.createObjectURL(new Blob([this.engine.run()], { type: "text/plain" })) });
     link.click();
     URL.revokeObjectURL(link.href);
@@ -213,7 +238,8 @@ class Page {
 
   draw() {
     const { state } = this;
-    $("where").textContent = `step ${state.step} of ${Math.max(state.end, state.step)} · ${(state.at / 1000).toFixed(3)} ms · seed ${state.seed}${state.without.length ? ` · without ${state.without.join(", ")}` : ""}`;
+    const origin = this.engine.isRecording ? "recording" : `seed ${state.seed}${state.without.length ? ` · without ${state.without.join(", ")}` : ""}`;
+    $("where").textContent = `step ${state.step} of ${Math.max(state.end, state.step)} · ${(state.at / 1000).toFixed(3)} ms · ${origin}`;
     $("seek").max = String(Math.max(state.end, state.step));
     $("seek").value = String(state.step);
     $("broken").hidden = !state.broken;
@@ -306,6 +332,7 @@ class Page {
   }
 
   drawHandles() {
+    if (this.engine.isRecording) return this.drawRecording();
     const { members } = this.state;
     if (!members.some((member) => member.id === this.chosen)) this.chosen = members[0].id;
     const n = this.chosen;
@@ -345,6 +372,16 @@ class Page {
     if (focus) document.querySelector(`[data-act="${focus}"]`)?.focus();
   }
 
+  /** Who is who in a recording, in place of handles. */
+  drawRecording() {
+    const { members, items, skipped, dropped } = this.engine;
+    const began = new Date(items[0].at / 1000).toISOString().replace("T", " ").replace("Z", " UTC");
+    $("handles").replaceChildren(
+      h("p", {}, `A recording of real members: ${items.length} records from ${began} on. A step is a record. It cannot be changed.`),
+      h("ul", { class: "script" }, ...members.map(({ number, name, id }) => h("li", {}, `n${number}: ${name || "known to others only"} (${id})`))),
+      h("p", { class: "hint" }, [skipped && `${skipped} lines are no records.`, dropped && `${dropped} older records are left out.`].filter(Boolean).join(" ")));
+  }
+
   requests() {
     const shown = this.state.requests.slice(-4).map((request) => h("li", {}, `#${request.number} ${requestText(request)}`));
     return h("ul", { class: "script" }, ...shown);
@@ -371,7 +408,7 @@ class Page {
     if (!this.quiet && (record.kind === "sent" || record.kind === "received")) return null;
     const [what, why, section] = describe(record);
     const rule = [why, section].filter(Boolean).join(" ");
-    return h("li", { "data-kind": record.kind }, time, h("strong", {}, `n${member} `), what, h("span", { class: "rule-text" }, rule));
+    return h("li", { "data-kind": record.kind, "data-seq": record.seq ?? "", "data-of": record.member }, time, h("strong", {}, `n${member} `), what, h("span", { class: "rule-text" }, rule));
   }
 
   // Rules
@@ -406,6 +443,7 @@ class Page {
 
   openLesson(at, number) {
     this.pause();
+    this.engine = this.simulation;
     const [name, source, scripts] = this.about.lessons[at];
     const lines = scripts[number].split("\n").filter((line) => line.trim());
     const setUp = lines.filter((line) => /^(members|seed|without) /.test(line));
@@ -485,7 +523,16 @@ class Page {
     $("share").onclick = () => this.share();
     $("save").onclick = () => this.save();
     $("load").onclick = () => $("file").click();
-    $("file").onchange = async (event) => this.openText(await event.target.files[0].text());
+    $("file").onchange = async (event) => {
+      await this.readFiles(event.target.files);
+      // The same file can be chosen again.
+      event.target.value = "";
+    };
+    document.addEventListener("dragover", (event) => event.preventDefault());
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      if (event.dataTransfer.files.length) this.readFiles(event.dataTransfer.files);
+    });
     $("runs").onchange = (event) => event.target.value && this.openText(new Map(this.about.runs).get(event.target.value));
     $("start").onclick = () => this.seek(0);
     $("back").onclick = () => this.seek(this.state.step - 1);

@@ -17,12 +17,13 @@ function describe(record) {
       record.role === "candidate" ? "A majority would vote for it. It raises its term and votes for itself." : "A member without a majority of votes follows.",
       record.role === "pre-candidate" ? `${THESIS} §9.6` : `${PAPER} §5.2`];
     case "term": return [`goes from term ${record.was} to ${record.term}`, "Whoever sees a newer term adopts it and steps down.", `${PAPER} §5.1`];
+    case "timer": return [`waits for a leader for at most ${record.after_ms} ms`, "The wait is random, so that members rarely stand at the same time.", `${PAPER} §5.2`];
     case "timeout": return [`has heard no leader for ${record.after_ms} ms`, "The wait is random, so that members rarely stand at the same time.", `${PAPER} §5.2`];
     case "vote_asked": return [`asks for a ${pre}; its log ends at ${record.last_index} of term ${record.last_term}`, "It sends the end of its log, so that voters can compare.", record.pre ? `${THESIS} §9.6` : `${PAPER} §5.4.1`];
     case "vote_answer": return [`${record.granted ? "grants" : "refuses"} a ${pre} to ${n(record.for)}: ${record.why}`, voteReason(record), record.why === "log behind" ? `${PAPER} §5.4.1` : record.why === "has leader" ? `${THESIS} §4.2.3` : `${PAPER} §5.2`];
     case "vote_stored": return [`has its vote for ${n(record.for)} in term ${record.in} on disk`, "Only now may the vote be answered: a member that forgets a vote can vote twice.", `${PAPER} §5.2, figure 2`];
     case "vote_got": return [`gets a ${pre} of ${n(record.by)}: ${record.granted ? "yes" : "no"}`, "A majority of yes wins.", `${PAPER} §5.2`];
-    case "appended": return [`appends ${range} of term ${record.of} in memory`, "An entry in memory is no promise yet.", `${PAPER} §5.3`];
+    case "appended": return [`appends ${range} of term ${record.entry_term} in memory`, "An entry in memory is no promise yet.", `${PAPER} §5.3`];
     case "truncated": return [`deletes its log from ${record.from} on`, "These entries contradict the leader's. They were not committed.", `${PAPER} §5.3, figure 7`];
     case "stored": return [`has its log up to ${record.last} on disk`, "Now it may acknowledge, and a leader may count itself.", `${PAPER} §5.3, figure 2`];
     case "sent": return [`sends ${record.what} to ${n(record.to)}${record.last !== undefined ? ` (${range})` : ""}`, messageReason(record.what), messageSection(record.what)];
@@ -36,6 +37,7 @@ function describe(record) {
     case "link": return [`${record.up ? "is connected to" : "has lost"} ${n(record.peer)}`, "", ""];
     case "forward": return [`forwards commands to its leader: ${record.what}`, "A follower passes writes on, once: a lost one is not repeated.", `${THESIS} §6.3`];
     case "read": return [`read ${record.what}${record.index !== undefined ? ` at ${record.index}` : ""}`, "The leader confirms by a heartbeat round that it still leads.", `${THESIS} §6.4`];
+    case "gap": return [record.restart ? "has started again" : "has made more records, which are not in the file", "", ""];
     default: return [record.kind, "", ""];
   }
 }
