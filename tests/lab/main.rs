@@ -3,6 +3,8 @@
 mod cluster;
 mod hunt;
 mod lessons;
+mod links;
+mod real;
 mod runs;
 mod serve;
 mod texts;

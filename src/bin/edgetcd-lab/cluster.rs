@@ -3,6 +3,7 @@
 //! One thread owns the nodes. The page's requests reach it as events, in their order.
 
 use crate::guard::Guard;
+use crate::join::join;
 use crate::nodes::{self, Node, Plan};
 use crate::options::Options;
 use crate::proxy::Links;
@@ -18,7 +19,7 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ pub fn run(options: Options) -> Result<(), String> {
         .iter()
         .map(|node| node.trace(&cluster.plan))
         .collect();
-    let site = Site::new(address, &clients, traces, events);
+    let site = Site::new(address, &clients, traces, events.clone());
     let served = begun.and_then(|()| {
         HttpServer::open(vec![listener], 1, Limits::default(), Arc::new(site))
             .map_err(|error| format!("cannot serve on {address}: {error}"))
@@ -84,16 +85,7 @@ pub fn run(options: Options) -> Result<(), String> {
             "the cluster is at http://{address}/ and serves {}",
             clients.join(" ")
         );
-        for event in inbox {
-            match event {
-                Event::State(ticket) => cluster.tell(ticket),
-                Event::Act(act, ticket) => match cluster.act(&act) {
-                    Ok(()) => cluster.tell(ticket),
-                    Err(why) => ticket.send(Answer::text(409, why + "\n")),
-                },
-                Event::Stop => break,
-            }
-        }
+        cluster.serve(&inbox, &events);
     }
     nodes::stop(&mut cluster.nodes);
     drop(cluster.guard);
@@ -129,6 +121,60 @@ impl Cluster {
             node.start(&self.plan, &self.guard)?;
         }
         Ok(())
+    }
+
+    /// Does what it is asked to do, until it is to end.
+    fn serve(&mut self, inbox: &Receiver<Event>, events: &Sender<Event>) {
+        for event in inbox {
+            let (done, ticket) = match event {
+                Event::State(ticket) => (Ok(()), ticket),
+                Event::Act(act, ticket) => match self.added_by(&act) {
+                    Some(member) => {
+                        self.add(member, ticket, events.clone());
+                        continue;
+                    }
+                    None => (self.act(&act), ticket),
+                },
+                Event::Added(member, id, ticket) => {
+                    let start = |id| self.nodes[member].start_as(id, &self.plan, &self.guard);
+                    (id.and_then(start), ticket)
+                }
+                Event::Stop => return,
+            };
+            match done {
+                Ok(()) => self.tell(ticket),
+                Err(why) => ticket.send(Answer::text(409, why + "\n")),
+            }
+        }
+    }
+
+    /// The member that `add N` names, if this is such an act.
+    fn added_by(&self, act: &str) -> Option<usize> {
+        let number: usize = act.strip_prefix("add ")?.trim().parse().ok()?;
+        (1..=self.nodes.len()).contains(&number).then(|| number - 1)
+    }
+
+    /// Lets a node join again on another thread: the other nodes may take long to answer.
+    fn add(&mut self, member: usize, ticket: Ticket, events: Sender<Event>) {
+        if self.nodes[member].state() != "down" {
+            let why = format!("{} runs: kill or wipe it first\n", self.nodes[member].name);
+            return ticket.send(Answer::text(409, why));
+        }
+        let others = self
+            .nodes
+            .iter_mut()
+            .filter_map(|node| (node.state() == "running").then(|| node.client_url()));
+        let others: Vec<String> = others.collect();
+        let (id, url) = (
+            self.nodes[member].id.clone(),
+            self.nodes[member].proxy_url.clone(),
+        );
+        let body = move || {
+            let added = join(&others, &id, &url);
+            let _ = events.send(Event::Added(member, added, ticket));
+        };
+        // Without a thread, the ticket is dropped, which answers 500.
+        let _ = thread::Builder::new().name("join".into()).spawn(body);
     }
 
     /// Performs an act that is written as in the simulated lab.
@@ -169,9 +215,10 @@ impl Cluster {
     }
 
     fn tell(&mut self, ticket: Ticket) {
+        let plan = &self.plan;
         let members: Vec<_> = (self.nodes.iter_mut())
             .map(|node| {
-                json!({"id": node.id, "name": node.name, "client_urls": [node.client_url()], "state": node.state()})
+                json!({"id": node.id, "name": node.name, "client_urls": [node.client_url()], "state": node.state(), "said": node.last_words(plan)})
             })
             .collect();
         let links: Vec<_> = (self.links.rules().into_iter())

@@ -29,6 +29,8 @@ const PORTS: u16 = 10_000;
 const STRIDE: u32 = 32;
 /// How long nodes have to stop by themselves.
 const STOP_TIME: Duration = Duration::from_secs(5);
+/// This much of the end of a log is searched for the reason why its node has ended.
+const WORDS_BYTES: usize = 2 << 10;
 const CONNECT_TIME: Duration = Duration::from_millis(100);
 
 /// What all nodes have in common.
@@ -48,11 +50,16 @@ pub struct Node {
     client: SocketAddr,
     peer: SocketAddr,
     proxy: Proxy,
-    proxy_url: String,
+    /// Where the others connect.
+    pub proxy_url: String,
     /// All members, as in `--initial-cluster`.
     founders: String,
+    /// It was added to a cluster that existed.
+    is_added: bool,
     process: Option<Child>,
     is_paused: bool,
+    /// A handle has ended its last process.
+    is_killed: bool,
     /// It has accepted a connection of a client.
     is_ready: bool,
 }
@@ -87,8 +94,10 @@ pub fn plan(count: usize) -> Result<(Vec<Node>, Arc<Links>), String> {
             proxy: Proxy::new(socket, address, peer, at, &links),
             proxy_url: urls[at].clone(),
             founders: founders.clone(),
+            is_added: false,
             process: None,
             is_paused: false,
+            is_killed: false,
             is_ready: false,
         });
     }
@@ -164,7 +173,7 @@ impl Node {
             )
         })?;
         self.process = Some(process);
-        (self.is_paused, self.is_ready) = (false, false);
+        (self.is_paused, self.is_killed, self.is_ready) = (false, false, false);
         Ok(())
     }
 
@@ -188,7 +197,10 @@ impl Node {
             flag("initial-advertise-peer-urls", &self.proxy_url),
             flag("initial-cluster", &self.founders),
             flag("initial-cluster-token", &TOKEN),
-            flag("initial-cluster-state", &"new"),
+            flag(
+                "initial-cluster-state",
+                &if self.is_added { "existing" } else { "new" },
+            ),
             flag("cors", &plan.origin),
             flag("trace", &self.trace(plan).display()),
         ]
@@ -211,11 +223,31 @@ impl Node {
         if self.is_ready { "running" } else { "starting" }
     }
 
+    /// Starts it as another member with no data, which the cluster has added.
+    pub fn start_as(&mut self, id: String, plan: &Plan, guard: &Guard) -> Result<(), String> {
+        self.wipe(plan)?;
+        (self.id, self.is_added) = (id, true);
+        self.start(plan, guard)
+    }
+
+    /// The last thing that it has written before it ended by itself.
+    pub fn last_words(&mut self, plan: &Plan) -> Option<String> {
+        let is_down = self.state() == "down";
+        let log = fs::read(plan.folder.join(&self.name).join("log"));
+        let log = log.ok().filter(|_| is_down && !self.is_killed)?;
+        let end =
+            String::from_utf8_lossy(&log[log.len().saturating_sub(WORDS_BYTES)..]).into_owned();
+        // Why a node does not start. Indented lines follow it.
+        let reason = end.lines().rfind(|line| line.starts_with("edgetcd: "));
+        Some(reason.or(end.lines().last())?.to_owned())
+    }
+
     /// Kills its process, as a crash does.
     pub fn kill(&mut self) -> Result<(), String> {
         let process = self.running()?;
         let killed = process.kill().and_then(|()| process.wait());
         killed.map_err(|error| format!("cannot kill {}: {error}", self.name))?;
+        self.is_killed = true;
         self.ended();
         Ok(())
     }

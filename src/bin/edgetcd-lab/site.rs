@@ -42,6 +42,9 @@ pub enum Event {
     State(Ticket),
     /// Perform this act, then tell the state.
     Act(String, Ticket),
+    /// The cluster has added this member, counted from 0, in place of the one without data, and has given it an id. Start
+    /// it, then tell the state.
+    Added(usize, Result<String, String>, Ticket),
     /// End.
     Stop,
 }

@@ -67,6 +67,20 @@ test("handles kill, pause and restart real nodes, and cut their links", async ()
     assert.equal(await state(cluster, third), "paused");
     await act(page, `resume ${third}`);
     await until("it runs", async () => (await state(cluster, third)) === "running");
+    // A member that has lost its data says why it does not start. As another member it is drawn again.
+    for (const other of others) await act(page, `heal ${second} ${other}`);
+    const lost = await until("one leader", async () => {
+      const now = await leader(page);
+      return now && 1 + (now % 3);
+    });
+    await act(page, `wipe ${lost}`);
+    await act(page, `restart ${lost}`);
+    await page.waitForFunction(() => /its data is lost/.test(document.getElementById("handles").textContent));
+    const before = (await cluster.members())[lost - 1].id;
+    await act(page, `add ${lost}`);
+    await until("it runs", async () => (await state(cluster, lost)) === "running");
+    assert.notEqual((await cluster.members())[lost - 1].id, before);
+    await page.waitForFunction((name) => [...document.querySelectorAll(".node.follower .name, .node.learner .name")].some((one) => one.textContent === name), `n${lost}`);
     assert.deepEqual(page.complaints, []);
   } finally {
     await cluster.end();

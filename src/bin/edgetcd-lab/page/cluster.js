@@ -116,13 +116,16 @@ const page = {
   draw() {
     const { members, links } = this.cluster;
     const focus = document.activeElement?.dataset?.act;
-    const button = (label, act) => h("button", { "data-act": act, title: act, onclick: () => this.act(act) }, label);
+    const titles = { kill: "Ends the process as a crash does", pause: "Stops the process where it is", wipe: "Kills the process and deletes its data",
+      restart: "Starts the process with its data", add: "Removes the member, and adds a new one without data in its place" };
+    const button = (label, act) => h("button", { "data-act": act, title: titles[label] ?? act, onclick: () => this.act(act) }, label);
     const row = (member, at) => {
       const n = at + 1;
-      const acts = { running: ["kill", "pause", "wipe"], starting: ["kill", "wipe"], paused: ["resume", "kill"], down: ["restart", "wipe"] }[member.state];
+      const acts = { running: ["kill", "pause", "wipe"], starting: ["kill", "wipe"], paused: ["resume", "kill"], down: ["restart", "wipe", "add"] }[member.state];
       return h("div", { class: "handle" }, h("span", { class: "who" }, member.name), h("span", { class: "state" }, member.state),
         acts.map((act) => button(act, `${act} ${n}`)),
-        member.state === "running" && h("button", { "data-act": `write ${n}`, title: "A client writes a new key", onclick: () => this.write(member) }, "write"));
+        member.state === "running" && h("button", { "data-act": `write ${n}`, title: "A client writes a new key", onclick: () => this.write(member) }, "write"),
+        member.said && h("p", { class: "words-of" }, member.said));
     };
     const select = (label, chosen, onchange) => h("select", { "aria-label": label, onchange }, members.map((member, at) => h("option", { value: at + 1, selected: at + 1 === chosen }, member.name)));
     this.from ??= 1;
