@@ -28,7 +28,6 @@ const DELAY_MS_MAX: u64 = 10_000;
 
 struct Cluster {
     plan: Plan,
-    /// Before the guard, so that the guard is dropped after it.
     nodes: Vec<Node>,
     links: Arc<Links>,
     guard: Guard,
@@ -228,6 +227,7 @@ impl Cluster {
             .collect();
         let answer = Answer::new(200)
             .header("Content-Type", "application/json")
+            .header("X-Content-Type-Options", "nosniff")
             .header("Cache-Control", "no-store");
         ticket.send(answer.body(json!({"members": members, "links": links}).to_string()));
     }

@@ -178,6 +178,12 @@ test("clocks that differ, restarts, cut lines and files that are no traces", asy
   assert.match(await page.textContent("#handles"), /1 lines are no records/);
   const gap = `${a}{"kind":"gap","from":5,"to":9}\n`;
   assert.deepStrictEqual(await show([["a", gap]]), ["a1", "a2", "a3", "a4", "undefined"]);
+  // Of long files only the ends are shown, and whose they are.
+  const ends = await page.evaluate(async (texts) => {
+    await window.lab.readFiles(texts.map((text) => new File([text], "x.trace")), 450);
+    return { lines: window.lab.engine.lines().map((line) => JSON.parse(line).seq), names: window.lab.engine.members.map((member) => member.name) };
+  }, [a, b]);
+  assert.deepStrictEqual(ends, { lines: [3, 3, 4, 4], names: ["m-a", "m-b"] });
   // Markup in a name stays text.
   const name = a.replace("m-a", "<b id=x>");
   await show([["a", name]]);
