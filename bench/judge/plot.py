@@ -117,5 +117,5 @@ def marks(low, high, digits):
 def brief(number):
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if number >= size:
-            return "%g%s" % (round(number / size, 2), letter)
+            return "%.3g%s" % (number / size, letter)
     return "%g" % number

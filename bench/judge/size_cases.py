@@ -1,18 +1,19 @@
-"""Cases with many keys: memory, and the restart."""
+"""Cases with many keys: memory, the restart, and PUTs beside snapshots."""
 
 import time
 
 from measure import Process
 
 from .case import Row, case
-from .load import fill
+from .load import fill, rate
 from .node_cases import first_answer
 
-LAST = b"GET /v2/keys/fill/d0/k0 HTTP/1.1\r\nHost: a\r\n\r\n"
+FIRST = b"GET /v2/keys/fill/d0/k0 HTTP/1.1\r\nHost: a\r\n\r\n"
+NEVER, OFTEN = 100_000_000, 20_000      # --snapshot-count
 
 
-def filled(bench, count):
-    """Memory per key in bytes, and seconds from a restart to the first answer."""
+def many(bench, count, shown):
+    """Rows about a server with `count` keys, which is called `shown` in their names."""
     server = bench.server()
     try:
         server.start()
@@ -21,21 +22,32 @@ def filled(bench, count):
         fill(server, count)
         time.sleep(1)
         each = (Process(server.pid).memory() - before) * (1 << 20) / count
-        server.stop()
-        return each, first_answer(server, LAST) / 1000
+        restart, alone = restarted(bench, server, NEVER)
+        _, beside = restarted(bench, server, OFTEN)
+        return {
+            "memory per key, %s keys" % shown: Row(each, "B"),
+            "restart with %s keys to the first answer" % shown: Row(restart, "s"),
+            "PUT beside snapshots of %s keys, 64 connections" % shown: beside,
+            "its p99, part of the p99 without snapshots, %s keys" % shown: Row(100 * beside.p99 / alone.p99, "%"),
+        }
     finally:
         server.remove()
 
 
-@case("memory", "memory per key of 64 bytes, 100,000 keys", rounds_max=2)
+def restarted(bench, server, snapshot_count):
+    """Seconds from a restart to the first answer, and the rate of PUTs after it."""
+    server.stop()
+    server.flags = ["--snapshot-count=%d" % snapshot_count]
+    took = first_answer(server, FIRST) / 1000
+    server.wait_ready()
+    return took, rate(server, 64, 2 * bench.seconds, kind="put")
+
+
+@case("memory", "memory per key of 64 bytes, restart, PUT beside snapshots: 100,000 keys", rounds_max=2)
 def memory(bench):
-    each, restart = filled(bench, bench.shorter(100_000, 10_000))
-    return {"memory per key, 100,000 keys": Row(each, "B"),
-            "restart with 100,000 keys to the first answer": Row(restart, "s")}
+    return many(bench, bench.shorter(100_000, 10_000), "100,000")
 
 
 @case("million", "the same with 1,000,000 keys", rounds_max=1, in_short=False)
 def million(bench):
-    each, restart = filled(bench, 1_000_000)
-    return {"memory per key, 1,000,000 keys": Row(each, "B"),
-            "restart with 1,000,000 keys to the first answer": Row(restart, "s")}
+    return many(bench, 1_000_000, "1,000,000")

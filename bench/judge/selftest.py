@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Tests of the judge itself: does it count, compare and draw correctly? Needs no server.
+
+    bench/judge/selftest.py
+"""
+
+import pathlib
+import socket
+import sys
+import threading
+import unittest
+from xml.dom import minidom
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "tests/harness")]
+
+from judge import goals, load, plot, report         # noqa: E402
+from judge.case import Row                          # noqa: E402
+
+
+class Table(unittest.TestCase):
+    def test_a_ratio_is_computed_within_a_round(self):
+        # The machine is ten times as fast in the second round. That changes no ratio.
+        rows = {"GET": {"reference": [Row(100), Row(1000)], "edgetcd": [Row(300), Row(3000)]}}
+        line = report.lines(rows)[0]
+        self.assertEqual((line.ratio, line.ratio_min, line.ratio_max), (3, 3, 3))
+        self.assertEqual((line.reference, line.own), (550, 1650))
+
+    def test_the_spread_is_that_of_the_rounds(self):
+        rows = {"GET": {"reference": [Row(100)] * 3, "edgetcd": [Row(500), Row(200), Row(300)]}}
+        line = report.lines(rows)[0]
+        self.assertEqual((line.ratio, line.ratio_min, line.ratio_max), (3, 2, 5))
+        self.assertIn("3.00× (2.00–5.00)", report.markdown([line], {}, ABOUT))
+
+    def test_a_missed_goal_is_named(self):
+        name = "GET, 64 connections"
+        rows = {name: {"reference": [Row(100, cpu=10)], "edgetcd": [Row(300, cpu=1)]}}
+        table = report.lines(rows)
+        self.assertEqual(goals.check(table[0]), [("≥ 3.5×", False), ("≤ 0.17× CPU", True)])
+        self.assertEqual(report.missed(table), [name + ": ≥ 3.5×"])
+
+
+class Filler(unittest.TestCase):
+    def test_each_response_counts_once_however_it_is_cut(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        filler = load.Filler(listener.getsockname()[1], iter([b"a"] * 3), b"value=v")
+        peer, _ = listener.accept()
+        response = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
+        for at in range(0, 3 * len(response), 7):
+            peer.sendall((response * 3)[at:at + 7])
+            filler.receive()
+        self.assertEqual(filler.unanswered, 0)
+        for one in (peer, listener, filler.socket):
+            one.close()
+
+    def test_all_keys_are_sent(self):
+        listener, targets = socket.create_server(("127.0.0.1", 0)), []
+        peers = []
+
+        def serve(peer):
+            with peer.makefile("rb") as lines:
+                while line := lines.readline():
+                    targets.append(line.split()[1])
+                    while lines.readline() != b"\r\n":
+                        pass
+                    lines.read(len(b"value=vv"))
+                    peer.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+
+        def accept():
+            for _ in range(load.FILL_CONNECTIONS):
+                peer, _ = listener.accept()
+                peers.append(peer)
+                threading.Thread(target=serve, args=(peer,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        server = type("Server", (), {"port": listener.getsockname()[1]})
+        load.fill(server, 2500, value_bytes=2)
+        self.assertEqual(len(set(targets)), 2500)
+        for one in [listener, *peers]:
+            one.close()
+
+
+class Charts(unittest.TestCase):
+    def test_a_chart_is_valid_xml_and_shows_each_point(self):
+        chart = plot.curves("a < b", "keys", "/s", {"edgetcd": [(1, 10), (100, 20)], "reference": [(1, 5), (100, 1)]})
+        document = minidom.parseString(plot.grid([chart, chart]))
+        self.assertEqual(len(document.getElementsByTagName("circle")), 8)
+        self.assertIn("prefers-color-scheme: dark", plot.grid([chart]))
+
+    def test_a_longer_bar_is_a_larger_ratio(self):
+        document = minidom.parseString(plot.bars("t", [("a", 2.0, 1.5, 3.0), ("b", 8.0, 8.0, 8.0)]))
+        first, second = (float(bar.getAttribute("width")) for bar in document.getElementsByTagName("rect"))
+        self.assertAlmostEqual(second / first, 3, delta=0.05)       # log 8 / log 2
+
+    def test_marks_are_round_and_in_the_range(self):
+        self.assertEqual(plot.marks(0, 4.7, (1,)), [1, 10, 100])
+        self.assertEqual([plot.brief(number) for number in (5, 1000, 65536, 2e6)], ["5", "1k", "65.5k", "2M"])
+
+
+ABOUT = {"machine": "m", "date": "d", "rounds": 1, "seconds": 1, "versions": "v", "load": 0.0}
+
+if __name__ == "__main__":
+    unittest.main()
