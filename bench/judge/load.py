@@ -12,6 +12,7 @@ from measure import Process, milliseconds, answer_now
 from .case import HERE, Row
 
 SCRIPT = HERE / "load.lua"
+TIMEOUT = "30s"          # the reference stalls for seconds while it stores a large snapshot
 FILL_CONNECTIONS = 16
 FILL_AHEAD = 64          # requests on the way per connection
 
@@ -26,7 +27,8 @@ def rate(server, connections, seconds, target="", kind=None, processes=None, **v
     """Requests per second as a Row. With a `kind` of load.lua it writes, otherwise it sends GETs to `target`."""
     processes = [Process(one.pid) for one in processes or [server]]
     before = [sum(map(count, processes)) for count in (Process.cpu, Process.written)]
-    command = ["wrk", "-t%d" % min(2, connections), "-c%d" % connections, "-d%ds" % seconds, "--latency"]
+    command = ["wrk", "-t%d" % min(2, connections), "-c%d" % connections, "-d%ds" % seconds, "--latency",
+               "--timeout", TIMEOUT]
     command += (["-s", str(SCRIPT)] if kind else []) + [server.url + target]
     environment = dict(os.environ, LOAD=kind or "", **{name.upper(): str(value) for name, value in variables.items()})
     output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout

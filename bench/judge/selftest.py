@@ -4,6 +4,9 @@
     bench/judge/selftest.py
 """
 
+import argparse
+import contextlib
+import io
 import pathlib
 import socket
 import sys
@@ -14,8 +17,8 @@ from xml.dom import minidom
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "tests/harness")]
 
-from judge import goals, load, plot, report         # noqa: E402
-from judge.case import Row                          # noqa: E402
+from judge import goals, load, plot, report, turns  # noqa: E402
+from judge.case import Case, Row                    # noqa: E402
 
 
 class Table(unittest.TestCase):
@@ -38,6 +41,28 @@ class Table(unittest.TestCase):
         table = report.lines(rows)
         self.assertEqual(goals.check(table[0]), [("≥ 3.5×", False), ("≤ 0.17× CPU", True)])
         self.assertEqual(report.missed(table), [name + ": ≥ 3.5×"])
+
+
+class Turns(unittest.TestCase):
+    def test_a_case_that_fails_keeps_no_other_from_being_measured(self):
+        def fails(bench):
+            if bench.name == "edgetcd":
+                raise SystemExit("no answer")
+            return {"bad": Row(1)}
+
+        asked = []
+
+        def works(bench):
+            asked.append(bench.name)
+            return {"good": Row(len(asked))}
+
+        options = argparse.Namespace(rounds=2, reference="a", server="b", folder="c", seconds=1, short=True)
+        with contextlib.redirect_stderr(io.StringIO()):
+            rows, _, failures = turns.run([Case("bad", "", fails), Case("good", "", works)], options)
+        self.assertEqual(failures, ["bad, edgetcd: no answer"])
+        self.assertEqual(list(rows), ["good"])
+        # The servers change places in each round.
+        self.assertEqual(asked, ["reference", "edgetcd", "edgetcd", "reference"])
 
 
 class Filler(unittest.TestCase):

@@ -13,11 +13,13 @@ REFERENCE, OWN = "reference", "edgetcd"
 
 
 def run(cases, options):
-    """Returns {row name: {server: [Row of each round]}} in the order of the cases, and the seconds of each case."""
-    rows, seconds = {}, {}
+    """Returns {row name: {server: [Row of each round]}} in the order of the cases, the seconds of each case, and a
+    message for each case that failed. A failed case keeps no other one from being measured, and has no rows."""
+    rows, seconds, failures = {}, {}, []
+    failed = set()
     for number in range(options.rounds):
         for case in cases:
-            if case.rounds_max is not None and number >= case.rounds_max:
+            if case.rounds_max is not None and number >= case.rounds_max or case.name in failed:
                 continue
             begin = time.monotonic()
             # The second of a pair finds a warmer machine, so they change places.
@@ -27,13 +29,17 @@ def run(cases, options):
                 try:
                     measured = case.run(bench)
                 except SystemExit as error:
-                    raise SystemExit("%s: %s" % (case.name, error)) from error
+                    failures.append("%s, %s: %s" % (case.name, name, error))
+                    failed.add(case.name)
+                    print("round %d  %-8s %-9s  FAILED" % (number + 1, case.name, name), file=sys.stderr, flush=True)
+                    break
                 for row, value in measured.items():
                     rows.setdefault(row, {}).setdefault(name, []).append(value)
                 print("round %d  %-8s %-9s  %s" % (
                     number + 1, case.name, name, "  ".join(map(brief, measured.values()))), file=sys.stderr, flush=True)
             seconds[case.name] = seconds.get(case.name, 0) + time.monotonic() - begin
-    return rows, seconds
+    complete = {row: of for row, of in rows.items() if len(of) == 2}
+    return complete, seconds, failures
 
 
 def brief(row):
