@@ -9,6 +9,7 @@ const { chromium } = require("playwright-core");
 
 const PROGRAM = process.env.EDGETCD_SERVER;
 const FOLDER = process.env.PAGE_FOLDER;
+const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";
 /** Generous, because the machine may be busy. What must be fast is measured. */
 const PATIENCE_MS = 30000;
 
@@ -34,9 +35,10 @@ async function until(what, condition, patience = PATIENCE_MS) {
 }
 
 class Cluster {
-  /** Starts `count` members with these flags, and waits for a leader. */
-  static async start(count, flags = []) {
+  /** Starts `count` members with these flags, and waits for a leader. `nice` are their steps below normal priority. */
+  static async start(count, flags = [], { nice = 0 } = {}) {
     const cluster = new Cluster();
+    cluster.nice = nice;
     cluster.place = fs.mkdtempSync(path.join(os.tmpdir(), "edgetcd-page-"));
     cluster.flags = flags;
     const ports = await freePorts(2 * count);
@@ -52,7 +54,8 @@ class Cluster {
     const all = this.peers.map((url, at) => `n${at + 1}=${url}`).join();
     const name = `n${member + 1}`;
     const log = fs.openSync(path.join(this.place, `${name}.log`), "a");
-    this.processes[member] = spawn(PROGRAM, [
+    // nice(1) becomes the program, so the process is the member.
+    this.processes[member] = spawn("nice", ["-n", this.nice, PROGRAM,
       `--name=${name}`, `--data-dir=${path.join(this.place, name)}`, `--listen-client-urls=${this.urls[member]}`,
       `--advertise-client-urls=${this.urls[member]}`, `--listen-peer-urls=${this.peers[member]}`,
       `--initial-advertise-peer-urls=${this.peers[member]}`, `--initial-cluster=${all}`, ...this.flags,
@@ -118,7 +121,7 @@ let browser;
 
 /** Opens the page. Every message of the console that is not expected is an error of the test. */
 async function open(url, { width = 1280, height = 900, dark = false, expected = [] } = {}) {
-  browser ??= await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu"] });
+  browser ??= await chromium.launch({ executablePath: BROWSER, args: ["--no-sandbox", "--disable-gpu"] });
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light", acceptDownloads: true });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
