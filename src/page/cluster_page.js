@@ -4,6 +4,8 @@ const WORDS_MAX = 80;
 const FRAME_MS = 33;
 /** A busy cluster needs the processor more than its picture does. */
 const FRAME_MS_BUSY = 80;
+/** Part of the time that drawings may take. */
+const DRAWING_SHARE = 0.2;
 const SPEEDS = [[1, "as it happens"], [0.1, "10 × slower"], [0.01, "100 × slower"], [0.001, "1000 × slower"], [0, "pause"]];
 
 class ClusterPage {

@@ -8,7 +8,7 @@
 
 const RING = { x: 320, y: 235, radius: 165, node: 44, wide: 1.35, narrow: 0.95, margin: 72 };
 /** A drawing with fewer pixels is a narrow one. */
-const NARROW_PIXELS = 520;
+const NARROW_PIXELS = 540;
 const CELLS_WIDE = 56;
 const CELLS_NARROW = 24;
 const TERM_COLOURS = 8;
@@ -32,12 +32,15 @@ class ClusterView {
     fill(element, this.svg, h("div", { class: "strips" }, h("h2", {}, "Logs"), this.logs, this.axis, logLegend()));
     this.showQuiet = true;
     this.dots = [];
+    // To ask an element for its width in the midst of a drawing would compute the layout twice.
+    this.width = element.clientWidth;
+    new ResizeObserver(([{ contentRect }]) => (this.width = contentRect.width)).observe(element);
   }
 
   /** Draws the model at this time. */
   draw(model, at, { flightMicros = 400000, asSeenBy = null } = {}) {
     const members = [...model.members.values()];
-    const isNarrow = this.svg.clientWidth < NARROW_PIXELS;
+    const isNarrow = this.width < NARROW_PIXELS;
     const order = `${members.map((member) => member.id).join()} ${isNarrow}`;
     if (order !== this.order) this.place(members, order, isNarrow);
     for (const member of members) this.drawNode(model, member, at, asSeenBy);
@@ -171,7 +174,7 @@ class ClusterView {
   }
 
   drawLogs(model, members) {
-    const cells = this.logs.clientWidth < 560 ? CELLS_NARROW : CELLS_WIDE;
+    const cells = this.width < NARROW_PIXELS ? CELLS_NARROW : CELLS_WIDE;
     const last = model.lastIndex();
     // The window moves in steps, so that entries stand still while it is looked at.
     const step = cells / 4;

@@ -62,13 +62,15 @@ const page = {
     if (!isHidden && this.view === "cluster") this.animate(0);
   },
 
-  animate(before) {
+  /** Draws now and again. A drawing that takes long comes less often, so that the page stays usable. */
+  animate(due) {
     this.frame = requestAnimationFrame((now) => {
-      if (now - before >= (this.live.isBusy() ? FRAME_MS_BUSY : FRAME_MS) - 4) {
+      if (now >= due - 4) {
         this.cluster.draw();
-        before = now;
+        const took = performance.now() - now;
+        due = now + Math.max(this.live.isBusy() ? FRAME_MS_BUSY : FRAME_MS, took / DRAWING_SHARE);
       }
-      this.animate(before);
+      this.animate(due);
     });
   },
 
