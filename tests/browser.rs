@@ -6,6 +6,8 @@ mod harness;
 use harness::client::{PATIENCE, request};
 use harness::{Answer, Cluster, Server};
 use serde_json::Value;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 const BROWSER: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 
@@ -62,6 +64,35 @@ fn only_browsers_get_the_page() {
         );
     }
     assert_eq!(ask(&server, "GET", "/", &[]).status, 404);
+}
+
+/// Browsers accept gzip. Other programs get the text.
+#[test]
+fn browsers_get_the_page_compressed() {
+    let server = Server::start(&[]);
+    let text = ask(&server, "GET", "/", &[("Accept", BROWSER)]);
+    assert_eq!(text.header("Content-Encoding"), None);
+    assert_eq!(text.header("Vary"), Some("Accept, Accept-Encoding"));
+    let headers = [("Accept", BROWSER), ("Accept-Encoding", "deflate, gzip")];
+    let packed = ask(&server, "GET", "/", &headers);
+    assert_eq!(packed.header("Content-Encoding"), Some("gzip"));
+    assert_ne!(packed.header("ETag"), text.header("ETag"));
+    let mut gzip = Command::new("gzip")
+        .arg("-dc")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("gzip is a part of every system");
+    let mut input = gzip.stdin.take().expect("it is piped");
+    let bytes = packed.body.clone();
+    let writing = std::thread::spawn(move || input.write_all(&bytes));
+    let unpacked = gzip.wait_with_output().expect("its output");
+    writing.join().expect("no panic").expect("gzip reads it");
+    assert!(unpacked.status.success(), "the checksum and the length fit");
+    assert_eq!(
+        String::from_utf8(unpacked.stdout).expect("text"),
+        text.text()
+    );
 }
 
 #[test]

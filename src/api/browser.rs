@@ -14,15 +14,19 @@ use crate::page;
 /// Sends the page to a browser.
 pub fn handle(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
     let is_read = matches!(request.method(), "GET" | "HEAD");
-    if !is_read || !accepts_html(request.header("accept").unwrap_or_default()) {
+    let accepts = |header, what| accepts(request.header(header).unwrap_or_default(), what);
+    if !is_read || !accepts("accept", b"text/html") {
         return reply.send(answer::not_found(grant));
     }
     let page = page::page();
     let origins = origins(&api.replica.status().members());
+    let packed = accepts("accept-encoding", b"gzip").then(|| page::gzip(&origins));
+    let packed = packed.flatten();
     let etag = format!(
-        "\"{}-{:08x}\"",
+        "\"{}-{:08x}{}\"",
         page.tag,
-        crc32fast::hash(origins.as_bytes())
+        crc32fast::hash(origins.as_bytes()),
+        if packed.is_some() { "-gzip" } else { "" }
     );
     let is_known = request.header("if-none-match") == Some(etag.as_bytes());
     let answer = Answer::new(if is_known { 304 } else { 200 })
@@ -30,7 +34,7 @@ pub fn handle(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>)
         .header("ETag", etag)
         // The policy names the members, so the browser asks each time, and gets 304.
         .header("Cache-Control", "no-cache")
-        .header("Vary", "Accept")
+        .header("Vary", "Accept, Accept-Encoding")
         .header("X-Content-Type-Options", "nosniff")
         .header("Referrer-Policy", "no-referrer")
         .header("Cross-Origin-Opener-Policy", "same-origin");
@@ -39,18 +43,21 @@ pub fn handle(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>)
         return reply.send(answer);
     }
     let answer = answer.header("Content-Type", "text/html; charset=utf-8");
-    reply.send(answer.body(page::html(&origins)));
+    reply.send(match packed {
+        Some(bytes) => answer.header("Content-Encoding", "gzip").body(bytes),
+        None => answer.body(page::html(&origins)),
+    });
 }
 
-/// Whether the header names `text/html` itself. Clients of the API send none or `*/*`.
-fn accepts_html(accept: &[u8]) -> bool {
+/// Whether the header names this itself. Clients of the API accept nothing, or `*/*`.
+fn accepts(accept: &[u8], what: &[u8]) -> bool {
     let mut ranges = accept.split(|&byte| byte == b',');
     ranges.any(|range| {
         let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-        let is_html = parts
+        let is_it = parts
             .next()
-            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"));
-        is_html && !parts.any(|part| matches!(part, b"q=0" | b"q=0.0" | b"q=0.00" | b"q=0.000"))
+            .is_some_and(|kind| kind.eq_ignore_ascii_case(what));
+        is_it && !parts.any(|part| matches!(part, b"q=0" | b"q=0.0" | b"q=0.00" | b"q=0.000"))
     })
 }
 
@@ -83,7 +90,7 @@ mod tests {
     fn only_text_html_by_name_gets_the_page() {
         let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
         for accept in [browser, "TEXT/HTML", "a/b, text/html ; q=0.1"] {
-            assert!(accepts_html(accept.as_bytes()), "{accept}");
+            assert!(accepts(accept.as_bytes(), b"text/html"), "{accept}");
         }
         for accept in [
             "",
@@ -93,7 +100,7 @@ mod tests {
             "text/html;q=0",
             "application/json",
         ] {
-            assert!(!accepts_html(accept.as_bytes()), "{accept}");
+            assert!(!accepts(accept.as_bytes(), b"text/html"), "{accept}");
         }
     }
 }
