@@ -200,17 +200,15 @@ class KeysPage {
     this.pane.path = null;
     const rows = told.changes.map((change) => {
       const path = change.path ?? keyPath(change.key);
-      const isKey = change.before && !change.before.dir;
       return h("li", {}, h("span", { class: "when" }, `${change.action} at index ${change.index}`), h("strong", {}, change.key),
-        h("code", {}, isKey ? preview(change.before) : "directory"),
-        isKey && h("button", { class: "writes quiet", onclick: async () => {
+        change.before && [h("code", {}, preview(change.before)), h("button", { class: "writes quiet", onclick: async () => {
           await this.pane.undo(path, change);
           this.showRemoved();
-        } }, "Undo"));
+        } }, "Undo")]);
     });
     fill(this.pane.element, h("h2", {}, "Deleted keys"),
       rows.length ? h("ol", { class: "changes" }, rows) : h("p", { class: "note" }, "None in the history."),
-      h("p", { class: "note" }, `The history reaches back to index ${told.first}. What was below a deleted directory is not in it.`));
+      h("p", { class: "note" }, `The history reaches back to index ${told.first}. A deleted directory is restored with the keys below it that were written since.`));
   }
 }
 

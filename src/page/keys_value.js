@@ -186,7 +186,7 @@ class KeyPane {
     const { node } = this;
     const what = node.dir ? "the directory and everything below it" : "this key";
     const answer = await ask(`Delete ${node.key}?`, h("p", {}, `This deletes ${what}. `, node.dir
-      ? "The history does not keep what was below a directory, so this cannot be undone here."
+      ? "Keys that are among the last thousand changes can be restored afterwards, older ones cannot."
       : "It can be undone as long as the history reaches back to it."),
     [{ label: "Cancel", value: null }, { label: "Delete", value: "yes", danger: true, main: true }]);
     if (answer !== "yes") return;
@@ -214,7 +214,8 @@ class KeyPane {
   }
 
   drawEarlier({ changes, first }) {
-    const rows = changes.filter((change) => change.before && !change.before.dir).map((change) => h("li", {},
+    const isUseful = ({ before, after }) => before && (!before.dir || (!this.node && !after));
+    const rows = changes.filter(isUseful).map((change) => h("li", {},
       h("span", { class: "when" }, `before index ${change.index} (${change.action})`),
       h("code", {}, preview(change.before)),
       h("button", { class: "writes quiet", onclick: () => this.undo(this.path, change) }, this.node ? "Restore" : "Undo")));
@@ -222,10 +223,15 @@ class KeyPane {
     return [h("h2", {}, "Earlier values"), h("ol", { class: "changes" }, rows), h("p", { class: "note" }, `The history reaches back to index ${first}.`)];
   }
 
-  /** Writes the value that a key had before a change. */
+  /** Writes the value that a key had before a change, or the keys of a removed directory. */
   async undo(path, change) {
+    if (change.before.dir) {
+      await restoreDirectory(this.frame, path, change.index);
+      if (path === this.path) await this.read();
+      return;
+    }
     try {
-      const value = change.before.value ?? await longValue(path, change.index);
+      const value = change.before.value ?? (await eventAt(path, change.index)).prevNode.value;
       await this.restore(path, value, path === this.path ? this.node : null);
     } catch (error) {
       this.frame.fail(error);
@@ -294,13 +300,7 @@ class KeyPane {
 }
 
 function preview(node) {
+  if (node.dir) return "directory";
   if (node.value === undefined) return `${countText(node.bytes)} bytes`;
   return node.value.length > 160 ? `${node.value.slice(0, 160)}…` : node.value;
-}
-
-/** The value before a change, for values that the list of changes leaves out. */
-async function longValue(path, index) {
-  const event = await getJson(`/v2/keys${path}?wait=true&waitIndex=${index}`);
-  if (event.node.modifiedIndex !== index) throw new Error("the history does not contain this value any more");
-  return event.prevNode.value;
 }

@@ -72,6 +72,53 @@ test("a deletion is undone, and an earlier value is restored", async () => {
   assert.deepEqual(page.complaints, []);
 });
 
+test("a deleted directory is undone with the keys that the history holds", async () => {
+  await put(url, "/dir", { dir: "true" });
+  await put(url, "/dir/a", { value: "old" });
+  await put(url, "/dir/a", { value: "new" });
+  await put(url, "/dir/long", { value: "y".repeat(9000) });
+  await put(url, "/dir/gone", { value: "v" });
+  await put(url, "/dir/gone", {}, "DELETE");
+  await put(url, "/dir/sub/x", { value: "earlier" });
+  await put(url, "/dir/sub", { recursive: "true" }, "DELETE");
+  await put(url, "/dir/sub/y", { value: "later" });
+  await put(url, "/dir/empty", { dir: "true" });
+  const page = await open(`${url}/#keys/dir`, { expected: [status(404), status(412)] });
+  const dialog = page.locator("dialog[open]");
+  await button(page, "Delete").click();
+  await dialog.getByRole("button", { name: "Delete" }).click();
+  await until("the deletion", async () => (await valueOf("/dir/a")) === undefined);
+  await put(url, "/dir/a", { value: "newest" });
+  await button(page, "Deleted keys").click();
+  await page.locator(".changes li", { has: page.locator("strong", { hasText: /^\/dir$/ }) }).getByRole("button", { name: "Undo" }).first().click();
+  await dialog.waitFor();
+  assert.deepEqual(await dialog.locator("li").allTextContents(), ["/dir/a", "/dir/empty", "/dir/long", "/dir/sub/y"]);
+  assert.match(await dialog.textContent(), /all that was in it/);
+  await dialog.getByRole("button", { name: "Restore" }).click();
+  await until("the undone deletion", async () => (await valueOf("/dir/long"))?.length === 9000);
+  await until("what was done", async () => /Restored 3 keys; 1 existed/.test(await page.locator(".note[role=status]").textContent()));
+  const { node } = await (await fetch(`${url}/v2/keys/dir?recursive=true&sorted=true`)).json();
+  const list = ({ key, dir, value, nodes = [] }) => [dir ? key : `${key}=${value.slice(0, 9)}`, ...nodes.flatMap(list)];
+  assert.deepEqual(list(node), ["/dir", "/dir/a=newest", "/dir/empty", `/dir/long=${"y".repeat(9)}`, "/dir/sub", "/dir/sub/y=later"]);
+  assert.deepEqual(page.complaints, []);
+});
+
+test("of a directory that the history holds in part, the page says so", async () => {
+  await put(url, "/part/old", { value: "v" });
+  await putMany(url, Array.from({ length: 1100 }, (_, at) => ["/busy", `value=${at}`]));
+  await put(url, "/part/new", { value: "v" });
+  await put(url, "/part", { recursive: "true" }, "DELETE");
+  const page = await open(`${url}/#keys/part`, { expected: [status(404)] });
+  await page.locator(".changes").getByRole("button", { name: "Undo" }).click();
+  const dialog = page.locator("dialog[open]");
+  await dialog.waitFor();
+  assert.deepEqual(await dialog.locator("li").allTextContents(), ["/part/new"]);
+  assert.match(await dialog.textContent(), /last written before that cannot be restored/);
+  await dialog.getByRole("button", { name: "Restore" }).click();
+  await until("the key in the history", async () => (await valueOf("/part/new")) === "v");
+  assert.deepEqual(page.complaints, []);
+});
+
 test("keys and values are text, whatever they contain", async () => {
   const evil = "<img src=x onerror=alert(1)>";
   await put(url, `/evil/${encodeURIComponent(evil)}`, { value: `${evil}</pre><script>alert(2)</script>` });
