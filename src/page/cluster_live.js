@@ -12,6 +12,9 @@ const NEWEST = 150;
 const NEWEST_AT_FIRST = 1000;
 const ASK_EVERY_MS = 300;
 const QUEUE_MAX = 30000;
+/** Messages of one kind on one link within this time are drawn as one. */
+const MERGE_MICROS = 70000;
+const MERGE_MICROS_BUSY = 250000;
 /** Time in a frame to apply records. What is left waits for the next frame. */
 const APPLY_MS_MAX = 10;
 /** A clock that differs by less is taken as it is. */
@@ -262,6 +265,7 @@ class LiveCluster {
       this.onRecord(this.queue[count]);
     }
     this.queue.splice(0, count);
+    this.model.mergeMicros = this.isBusy() ? MERGE_MICROS_BUSY : MERGE_MICROS;
     this.model.forgetFlights(this.shown - 2e6 * Math.max(this.speed, 0.05));
     return this.shown;
   }

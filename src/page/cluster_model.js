@@ -116,6 +116,15 @@ class ClusterModel {
     }
   }
 
+  /** A leader has every entry of its term, and knows first what is committed. Its own records may be read later. */
+  raiseLeader(member) {
+    for (const leader of this.members.values()) {
+      if (leader === member || leader.role !== "leader" || leader.term !== member.term) continue;
+      if (member.last > leader.last) growLog(leader, leader.last + 1, member.last, member.term);
+      leader.commit = Math.max(leader.commit, member.commit);
+    }
+  }
+
   /** The last entry of the longest log. */
   lastIndex() {
     return Math.max(0, ...[...this.members.values()].map((member) => member.last));
@@ -209,7 +218,11 @@ const changes = {
     if (!list.includes(record.by)) list.push(record.by);
   },
   appended(member, record) {
-    growLog(member, record.first, record.last, record.entry_term ?? record.term);
+    const term = record.entry_term ?? record.term;
+    // An earlier record can be read after a later one. What is removed from a log has its own record.
+    if (record.last <= member.last && termAt(member, record.last) === term) return;
+    growLog(member, record.first, record.last, term);
+    if (term === member.term) this.raiseLeader(member);
   },
   truncated(member, record) {
     cutLog(member, record.from);
@@ -237,6 +250,7 @@ const changes = {
   },
   committed(member, record) {
     member.commit = Math.max(member.commit, record.index);
+    this.raiseLeader(member);
   },
   applied(member, record) {
     member.applied = Math.max(member.applied, record.index);

@@ -99,7 +99,8 @@ class ClusterPage {
     const speed = Math.max(this.live.speed, 0.0001);
     this.view.draw(this.live.model, at, { flightMicros: 400000 * Math.min(1, Math.max(speed, 0.0025)), asSeenBy: this.live.self });
     const lag = this.live.lag();
-    setText(this.lag, lag > 1 ? `${lag.toFixed(0)} s behind` : "");
+    const busy = this.live.isBusy() ? "Busy: one dot stands for several messages." : "";
+    setText(this.lag, lag > 1 ? `${lag.toFixed(0)} s behind` : busy);
   }
 }
 

@@ -12,6 +12,9 @@ const NARROW_PIXELS = 540;
 const CELLS_WIDE = 56;
 const CELLS_NARROW = 24;
 const TERM_COLOURS = 8;
+/** Messages that move at the same time, and how many of them can have a text without covering each other. */
+const DOTS_MAX = 90;
+const TEXTS_MAX = 12;
 /** Messages that only keep a leader in office. They are drawn small. */
 const QUIET = new Set(["heartbeat", "heartbeat-answer", "commit", "read-index", "read-index-answer", "blank"]);
 
@@ -124,18 +127,22 @@ class ClusterView {
   }
 
   drawFlights(model, at, flightMicros) {
-    let used = 0;
+    const moving = [];
     for (const flight of model.flights) {
       const takes = Math.max(flightMicros, (flight.received ?? flight.sent) - flight.sent);
       const way = (at - flight.sent) / takes;
-      if (way < 0 || way > 1 || (!this.showQuiet && QUIET.has(flight.what))) continue;
-      const isLost = way > 0.75 && model.isLost(flight);
-      this.drawDot(used++, flight, isLost ? 0.75 : way, isLost);
+      if (way >= 0 && way <= 1 && (this.showQuiet || !QUIET.has(flight.what))) moving.push([flight, way]);
     }
-    for (let at = used; at < this.dots.length; at++) setAttribute(this.dots[at].group, "visibility", "hidden");
+    const drawn = moving.slice(-DOTS_MAX);
+    const hasText = drawn.filter(([{ what }]) => what === "append").length <= TEXTS_MAX;
+    drawn.forEach(([flight, way], place) => {
+      const isLost = way > 0.75 && model.isLost(flight);
+      this.drawDot(place, flight, isLost ? 0.75 : way, isLost, hasText);
+    });
+    for (let place = drawn.length; place < this.dots.length; place++) setAttribute(this.dots[place].group, "visibility", "hidden");
   }
 
-  drawDot(place, flight, way, isLost) {
+  drawDot(place, flight, way, isLost, hasText) {
     if (!this.dots[place]) {
       const dot = { circle: s("circle", {}), text: s("text", { y: -9 }) };
       dot.group = s("g", {}, dot.circle, dot.text);
@@ -157,7 +164,7 @@ class ClusterView {
     const kind = messageClass(flight.what);
     setAttribute(dot.group, "class", `flight ${kind}${isLost ? " lost" : ""}`);
     setAttribute(dot.circle, "r", kind === "quiet" ? 3 : kind === "answer" ? 4.5 : 6.5);
-    setText(dot.text, flight.what === "append" && flight.last >= flight.first ? rangeText(flight.first, flight.last) : "");
+    setText(dot.text, hasText && flight.what === "append" && flight.last >= flight.first ? rangeText(flight.first, flight.last) : "");
   }
 
   makeStrip(member) {

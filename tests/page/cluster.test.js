@@ -87,6 +87,68 @@ test("a page of another origin shows the members as its own member sees them", a
   }
 });
 
+/** What a page that does not know a member better shows of it. */
+const drawn = (page, name) => page.evaluate((name) => {
+  const strip = [...document.querySelectorAll(".strip")].find((strip) => strip.querySelector(".member").textContent === name);
+  const node = [...document.querySelectorAll(".node")].find((node) => node.querySelector(".name").textContent === name);
+  return `${node?.getAttribute("class")}, ${strip?.querySelector(".note").textContent}`;
+}, name);
+
+test("a member that does not let the page read is shown as the others see it, and left alone", async () => {
+  const cluster = await Cluster.start(3);
+  try {
+    const leader = await cluster.leader();
+    const place = cluster.urls.findIndex((url) => url !== leader.url);
+    const name = `n${place + 1}`;
+    let [asked, refuses] = [0, true];
+    const page = await open("about:blank", { expected: [/ERR_FAILED/, UNREACHABLE] });
+    await page.route(`${cluster.urls[place]}/**`, (route) => {
+      if (!refuses) return route.continue();
+      asked++;
+      return route.abort();
+    });
+    await page.goto(leader.url);
+    await put(leader.url, "/a", { value: "v" });
+    await until("the log of a member that was not read", async () => (await drawn(page, name)) === "node follower, up to date");
+    await until("three refusals", () => asked >= 3);
+    await page.evaluate(() => (window.statuses = 0, page.live.onStatus = ((before) => (status) => (window.statuses++, before(status)))(page.live.onStatus)));
+    await until("more statuses of its own member", () => page.evaluate(() => window.statuses >= 3));
+    assert.equal(asked, 3, "it is not asked again");
+    await put(leader.url, "/b", { value: "v" });
+    await until("its newest entry", async () => (await page.evaluate((name) => {
+      const members = [...page.live.model.members.values()];
+      const [leader, other] = ["leader", name].map((what) => members.find((member) => member.role === what || member.name === what));
+      return !other.told && other.last === leader.last && other.commit > 0;
+    }, name)));
+    // A new connection means a new process, which may answer.
+    refuses = false;
+    await cluster.kill(place);
+    await until("the killed member as unreachable", async () => /unreachable/.test(await drawn(page, name)));
+    cluster.launch(place);
+    await until("its own records", () => page.evaluate((name) => [...page.live.model.members.values()].find((member) => member.name === name).traced, name));
+    assert.deepEqual(page.complaints, []);
+  } finally {
+    await cluster.stop();
+  }
+});
+
+test("a member that came later is shown as the others see it, until the page is loaded again", async () => {
+  const cluster = await Cluster.start(1);
+  try {
+    const page = await open(cluster.urls[0]);
+    await until("a drawn leader", () => drawnLeader(page));
+    const added = await cluster.add();
+    await until("the added member", async () => (await drawn(page, `n${added + 1}`)) === "node follower, up to date");
+    assert.match(await page.locator(".details").textContent(), /member that this document does not know/);
+    await page.reload();
+    await until("the added member by its own records", () => page.evaluate(() => [...page.live.model.members.values()].every((member) => member.traced)));
+    assert.doesNotMatch(await page.locator(".details").textContent(), /does not know/);
+    assert.deepEqual(page.complaints, []);
+  } finally {
+    await cluster.stop();
+  }
+});
+
 test("a hidden page sends no requests", async () => {
   const cluster = await Cluster.start(1);
   try {

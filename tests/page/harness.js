@@ -50,7 +50,7 @@ class Cluster {
     return cluster;
   }
 
-  launch(member) {
+  launch(member, more = []) {
     const all = this.peers.map((url, at) => `n${at + 1}=${url}`).join();
     const name = `n${member + 1}`;
     const log = fs.openSync(path.join(this.place, `${name}.log`), "a");
@@ -58,7 +58,7 @@ class Cluster {
     this.processes[member] = spawn("nice", ["-n", this.nice, PROGRAM,
       `--name=${name}`, `--data-dir=${path.join(this.place, name)}`, `--listen-client-urls=${this.urls[member]}`,
       `--advertise-client-urls=${this.urls[member]}`, `--listen-peer-urls=${this.peers[member]}`,
-      `--initial-advertise-peer-urls=${this.peers[member]}`, `--initial-cluster=${all}`, ...this.flags,
+      `--initial-advertise-peer-urls=${this.peers[member]}`, `--initial-cluster=${all}`, ...this.flags, ...more,
     ], { stdio: ["ignore", log, log] });
     fs.closeSync(log);
   }
@@ -72,6 +72,18 @@ class Cluster {
       const place = this.urls.indexOf(running[states.findIndex((state) => state?.role === "leader")]);
       return leaders.size === 1 && place >= 0 ? { place, name: `n${place + 1}`, url: this.urls[place] } : null;
     });
+  }
+
+  /** Adds a member to the running cluster. Returns its place. */
+  async add() {
+    const [client, peer] = (await freePorts(2)).map((port) => `http://127.0.0.1:${port}`);
+    const headers = { "Content-Type": "application/json" };
+    const answer = await fetch(`${this.urls[0]}/v2/members`, { method: "POST", headers, body: JSON.stringify({ peerURLs: [peer] }) });
+    if (answer.status !== 201) throw new Error(`the member was not added: ${await answer.text()}`);
+    this.urls.push(client);
+    this.peers.push(peer);
+    this.launch(this.urls.length - 1, ["--initial-cluster-state=existing"]);
+    return this.urls.length - 1;
   }
 
   kill(member) {
