@@ -1,17 +1,15 @@
 // The page of a busy cluster: how long its frames take, and what it costs the member that serves it.
 //
 // The browser, seven members and their clients share this machine's processors. The limit is on the page and not on how a
-// machine shares its processors, so members and clients run at the lowest priority: a frame is late if the page makes it
-// late. On a machine that does other things too, frames say little, so the processor time of the page's longest task is
+// machine shares its processors, so with PAGE_BARS=yes members and clients run at the lowest priority: a frame is late if
+// the page makes it late. On a machine that does other things too, frames say little, so the processor time of the page's longest task is
 // limited as well. What the member pays is counted in its processor time with and without the page. Limits on frames and
 // cost apply with PAGE_BARS=yes, the limit on processor time always.
 
 const assert = require("node:assert/strict");
-const { spawn } = require("node:child_process");
-const fs = require("node:fs");
 const path = require("node:path");
 const { after, test } = require("node:test");
-const { Cluster, closeBrowser, open, picture, putMany, until } = require("./harness.js");
+const { Cluster, closeBrowser, open, picture, putMany, start, until } = require("./harness.js");
 
 const MEMBERS = 7;
 const KEYS = Number(process.env.PAGE_KEYS ?? 100000);
@@ -21,32 +19,26 @@ const FRAME_MS_MAX = 100;
 /** Processor time of one task: half a frame. The other half is for what draws the page in other threads. */
 const TASK_CPU_MS_MAX = 50;
 const COST_MAX = 0.05;
-const LOWEST_PRIORITY = 19;
+/** A machine that does other things too would leave nothing for processes of the lowest priority. */
+const IS_LOW = Boolean(process.env.PAGE_BARS);
 
 after(closeBrowser);
-
-/** Lowers the priority of this process and of all that it starts, except the browser. Linux compares nice values only
- *  within a session if it groups processes by session, and the browser has a session of its own. */
-function stepBack() {
-  try {
-    fs.writeFileSync("/proc/self/autogroup", String(LOWEST_PRIORITY));
-  } catch {
-    // This system does not group processes, so nice values are enough.
-  }
-}
 
 /** A process that writes at a rate, if the cluster is as fast, until `stop` is called. */
 class Writers {
   constructor(urls) {
     this.answers = 0;
     const script = path.join(__dirname, "writers.js");
-    this.process = spawn("nice", ["-n", LOWEST_PRIORITY, process.execPath, script, KEYS, WRITES_PER_SECOND, ...urls],
-      { stdio: ["pipe", "pipe", "inherit"] });
+    this.process = start(process.execPath, [script, KEYS, WRITES_PER_SECOND, ...urls], ["pipe", "pipe", "inherit"], { isLow: IS_LOW });
     this.process.stdout.on("data", (lines) => (this.answers = Number(lines.toString().trim().split("\n").at(-1))));
   }
 
+  /** Returns when it has ended, because members that end before it would be an error for it. */
   stop() {
-    this.process.stdin.end();
+    return new Promise((ended) => {
+      this.process.once("exit", ended);
+      this.process.stdin.end();
+    });
   }
 }
 
@@ -110,8 +102,7 @@ async function traceTasks(page) {
 }
 
 test("a busy cluster of seven is drawn smoothly, and the member hardly notices", async () => {
-  if (process.env.PAGE_BARS) stepBack();
-  const cluster = await Cluster.start(MEMBERS, [], { nice: LOWEST_PRIORITY });
+  const cluster = await Cluster.start(MEMBERS, [], { isLow: IS_LOW });
   let writers;
   try {
     const leader = await cluster.leader();
@@ -144,7 +135,7 @@ test("a busy cluster of seven is drawn smoothly, and the member hardly notices",
     }
     assert.deepEqual(page.complaints, []);
   } finally {
-    writers?.stop();
+    await writers?.stop();
     await cluster.stop();
   }
 });
