@@ -67,22 +67,34 @@ function indentJson(text) {
   return out;
 }
 
+/** A number of JSON that JavaScript would round. */
+class Digits extends String {}
+
+/** The value of a JSON text. Long numbers stay as they are if this browser tells how they are written. */
+function readJson(text) {
+  return JSON.parse(text, (_, value, context) =>
+    typeof value === "number" && context?.source && context.source !== String(value) ? new Digits(context.source) : value);
+}
+
 /** A value of JSON as YAML. */
 function toYaml(value, indent = "") {
   if (Array.isArray(value)) {
     if (!value.length) return "[]";
     return value.map((item) => `${indent}- ${nested(item, `${indent}  `)}`).join("\n");
   }
-  if (value !== null && typeof value === "object") {
+  if (isStructure(value)) {
     const entries = Object.entries(value);
     if (!entries.length) return "{}";
     return entries.map(([name, item]) => {
-      const isEmpty = item !== null && typeof item === "object" && !Object.keys(item).length;
-      const isNested = item !== null && typeof item === "object" && !isEmpty;
+      const isNested = isStructure(item) && Object.keys(item).length;
       return `${indent}${yamlScalar(name)}:${isNested ? `\n${toYaml(item, Array.isArray(item) ? indent : `${indent}  `)}` : ` ${toYaml(item)}`}`;
     }).join("\n");
   }
   return yamlScalar(value);
+}
+
+function isStructure(value) {
+  return value !== null && typeof value === "object" && !(value instanceof Digits);
 }
 
 /** An item of a list: its first line follows the dash. */

@@ -79,7 +79,7 @@ class KeyPane {
       this.readEarlier();
     } }, ["stored", ...(json ? ["JSON", "YAML"] : [])].map((name) => h("option", { value: name }, name === "stored" ? "as stored" : name)));
     format.value = json ? this.format : "stored";
-    const text = { stored: () => value, JSON: () => indentJson(value), YAML: () => toYaml(JSON.parse(value)) }[format.value]();
+    const text = { stored: () => value, JSON: () => indentJson(value), YAML: () => toYaml(readJson(value)) }[format.value]();
     const shown = text.slice(0, VALUE_SHOWN_MAX);
     return [
       h("p", { class: "value-head" }, h("span", {}, `${countText(new Blob([value]).size)} bytes`), format,
@@ -127,7 +127,7 @@ class KeyPane {
         h("button", { onclick: () => isJson(area.value) && (area.value = indentJson(area.value)) }, "Indent JSON")),
       this.hint,
       h("p", { class: "actions" },
-        h("button", { class: "main", onclick: () => this.review() }, "Review"),
+        h("button", { class: "writes main", onclick: () => this.review() }, "Review"),
         h("button", { onclick: () => this.leave() }, "Cancel")));
     area.focus();
   }
@@ -146,7 +146,7 @@ class KeyPane {
       h("p", {}, "This will be changed:"), diffView(base.value, text),
       h("p", { class: "note" }, ttl.value ? `The key will live for ${lifeText(Number(ttl.value))}.` : "The key will have no time to live."),
       h("p", { class: "actions" },
-        h("button", { class: "main", onclick: () => this.save(base, text, ttl.value) }, "Save"),
+        h("button", { class: "writes main", onclick: () => this.save(base, text, ttl.value) }, "Save"),
         h("button", { onclick: () => this.startEdit(base, text) }, "Back"),
         h("button", { onclick: () => this.leave() }, "Cancel")));
   }
@@ -176,9 +176,9 @@ class KeyPane {
           ? ` (index ${base.modifiedIndex} is now ${theirs.modifiedIndex}).` : ". It does not exist any more."),
         theirs && [h("p", {}, "Their change:"), diffView(base.value, theirs.value ?? ""), h("p", {}, "Your text compared with theirs:"), diffView(theirs.value ?? "", mine)]),
       h("p", { class: "actions" },
-        theirs && again("Edit on top of theirs", () => this.startEdit(theirs, mine), { class: "main" }),
-        theirs && again("Replace theirs by mine", () => this.save(theirs, mine, ttl), { class: "danger" }),
-        !theirs && again("Create it again", () => this.restore(this.path, mine, null), { class: "main" }),
+        theirs && again("Edit on top of theirs", () => this.startEdit(theirs, mine), { class: "writes main" }),
+        theirs && again("Replace theirs by mine", () => this.save(theirs, mine, ttl), { class: "writes danger" }),
+        !theirs && again("Create it again", () => this.restore(this.path, mine, null), { class: "writes main" }),
         again("Keep theirs", () => this.leave())));
   }
 

@@ -145,7 +145,7 @@ test("a key is created with a time to live, watched, and read only hides what wr
   await page.getByLabel("Show the value as").selectOption("JSON");
   assert.match(await page.locator("pre.value").textContent(), /\n {6}"c": 12345678901234567890\n/);
   await page.getByLabel("Show the value as").selectOption("YAML");
-  assert.match(await page.locator("pre.value").textContent(), /^b:\n- 1\n- c: /);
+  assert.match(await page.locator("pre.value").textContent(), /^b:\n- 1\n- c: 12345678901234567890\na: "x: y"$/);
   await button(page, "Watch live").click();
   await until("an open watch", async () => {
     await put(url, "/new/k%C3%A4se%201", { value: "changed", ttl: 500 });
@@ -156,6 +156,14 @@ test("a key is created with a time to live, watched, and read only hides what wr
   await page.getByLabel("read only").check();
   for (const name of ["Edit", "Delete", "New key", "Import"]) assert.equal(await button(page, name).isVisible(), false, name);
   assert.equal(await button(page, "Watch live").or(button(page, "Stop watching")).isVisible(), true);
+  await page.getByLabel("read only").uncheck();
+  await button(page, "Edit").click();
+  await page.getByLabel("read only").check();
+  assert.equal(await button(page, "Review").isVisible(), false);
+  await page.getByLabel("read only").uncheck();
+  await button(page, "Review").click();
+  await page.getByLabel("read only").check();
+  assert.equal(await button(page, "Save").isVisible(), false);
   assert.deepEqual(page.complaints, []);
 });
 
