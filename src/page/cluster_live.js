@@ -96,6 +96,8 @@ class LiveCluster {
   correct(status) {
     const state = this.model.members.get(status.id);
     if (!state) return;
+    // A record tells of the connection to a member or of the one from it. The status knows both.
+    for (const { id, connected } of status.members) if (id !== status.id) state.links[id] = connected;
     const agrees = state.role === status.role && state.term === status.term && state.leader === status.leader;
     state.disagreed = agrees ? 0 : (state.disagreed ?? 0) + 1;
     const isFollowed = state.traced && state.isCorrected && !this.sources.get(status.id)?.isBusy;

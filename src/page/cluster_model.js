@@ -95,6 +95,8 @@ class ClusterModel {
 
   /** A message arrives. */
   arrive(from, to, record) {
+    // Whatever was told of the connection before, it carries messages.
+    this.members.get(from).links[to] = true;
     const fits = (flight) => flight.from === from && flight.to === to && flight.what === record.what
       && flight.received === null && flight.sent <= record.at;
     const flight = this.flights.find(fits);
