@@ -60,7 +60,7 @@ export $(COMPILER) ?= $(if $(filter arm%,$(TARGET)),arm-linux-gnueabihf,$(firstw
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: build run test page roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
+.PHONY: build run test page pictures roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
         clustertest closedtest clusterbars backuptest walkthrough clusterbench securebench growth tsan deny \
         cluster status kill pause resume restart wipe add stop demo \
         install dist wasm lab labcluster labtest
@@ -127,6 +127,12 @@ clients: build ## run common clients against the reference and this server (ARGS
 
 page: build ## test the page in a headless Chromium; screenshots in target/page (PAGE_BARS=yes: also the limits on time)
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' tests/page/run $(ARGS)
+
+pictures: build ## take the pictures of README again, with the tests of the page and of the lab
+	$(MAKE) lab SERVE=no
+	mkdir -p tests/page/pictures
+	PICTURES='$(CURDIR)/tests/page/pictures' EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' tests/page/run --test-name-pattern='picture of README'
+	PICTURES='$(CURDIR)/tests/page/pictures' tests/lab/page/run --test-name-pattern='picture of README'
 
 metrics: build ## test /metrics: its format, the cause of each metric, promtool
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test metrics -- --nocapture

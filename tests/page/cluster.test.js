@@ -4,6 +4,8 @@ const assert = require("node:assert/strict");
 const { after, test } = require("node:test");
 const { Cluster, UNREACHABLE, closeBrowser, open, picture, put, until } = require("./harness.js");
 
+const pictures = require("./pictures.js");
+
 /** From the kill of a leader to the picture of the next one. */
 const SEEN_WITHIN_MS = 3000;
 
@@ -94,6 +96,16 @@ const drawn = (page, name) => page.evaluate((name) => {
   return `${node?.getAttribute("class")}, ${strip?.querySelector(".note").textContent}`;
 }, name);
 
+/** Waits while the page reads a few statuses. It has had the time to ask others, too. */
+async function moreStatuses(page) {
+  await page.evaluate(() => {
+    const { onStatus } = page.live;
+    window.statuses = 0;
+    page.live.onStatus = (status) => (window.statuses++, onStatus(status));
+  });
+  await until("three statuses", () => page.evaluate(() => window.statuses >= 3));
+}
+
 test("a member that does not let the page read is shown as the others see it, and left alone", async () => {
   const cluster = await Cluster.start(3);
   try {
@@ -111,8 +123,7 @@ test("a member that does not let the page read is shown as the others see it, an
     await put(leader.url, "/a", { value: "v" });
     await until("the log of a member that was not read", async () => (await drawn(page, name)) === "node follower, up to date");
     await until("three refusals", () => asked >= 3);
-    await page.evaluate(() => (window.statuses = 0, page.live.onStatus = ((before) => (status) => (window.statuses++, before(status)))(page.live.onStatus)));
-    await until("more statuses of its own member", () => page.evaluate(() => window.statuses >= 3));
+    await moreStatuses(page);
     assert.equal(asked, 3, "it is not asked again");
     await put(leader.url, "/b", { value: "v" });
     await until("its newest entry", async () => (await page.evaluate((name) => {
@@ -120,12 +131,29 @@ test("a member that does not let the page read is shown as the others see it, an
       const [leader, other] = ["leader", name].map((what) => members.find((member) => member.role === what || member.name === what));
       return !other.told && other.last === leader.last && other.commit > 0;
     }, name)));
+    // Without any record, the leader's status tells how far its log has come.
+    const told = await page.evaluate(async (name) => {
+      const live = new LiveCluster();
+      let status;
+      do status = await getJson("/edgetcd/status"); while (status.log.commit !== status.members.find((member) => member.name === name).matched);
+      for (const member of status.members) live.sources.set(member.id, {});
+      live.take(status, new AbortController().signal);
+      const find = () => [...live.model.members.values()].find((member) => member.name === name);
+      const { role, term, up, last, stored, commit } = find();
+      status.members.find((member) => member.name === name).connected = false;
+      live.take(status, new AbortController().signal);
+      return { known: { role, term, up, last, stored, commit }, log: status.log, term: status.term, isUpWhenAway: find().up };
+    }, name);
+    const { last, commit } = told.log;
+    assert.deepEqual(told.known, { role: "follower", term: told.term, up: true, last, stored: last, commit });
+    assert.equal(told.isUpWhenAway, false);
     // A new connection means a new process, which may answer.
     refuses = false;
     await cluster.kill(place);
     await until("the killed member as unreachable", async () => /unreachable/.test(await drawn(page, name)));
     cluster.launch(place);
     await until("its own records", () => page.evaluate((name) => [...page.live.model.members.values()].find((member) => member.name === name).traced, name));
+    await until("no cut link", async () => (await page.locator(".links .cut").count()) === 0);
     assert.deepEqual(page.complaints, []);
   } finally {
     await cluster.stop();
@@ -140,6 +168,7 @@ test("a member that came later is shown as the others see it, until the page is 
     const added = await cluster.add();
     await until("the added member", async () => (await drawn(page, `n${added + 1}`)) === "node follower, up to date");
     assert.match(await page.locator(".details").textContent(), /member that this document does not know/);
+    await moreStatuses(page);
     await page.reload();
     await until("the added member by its own records", () => page.evaluate(() => [...page.live.model.members.values()].every((member) => member.traced)));
     assert.doesNotMatch(await page.locator(".details").textContent(), /does not know/);
@@ -184,6 +213,32 @@ test("the drawing fits a phone, in the dark", async () => {
     await picture(page, "cluster-phone-dark");
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(wide <= 0, `${wide} pixels are outside`);
+    assert.deepEqual(page.complaints, []);
+  } finally {
+    await cluster.stop();
+  }
+});
+
+test("the picture of README: two terms, and a write on its way", { skip: pictures.skip }, async () => {
+  const cluster = await Cluster.start(3);
+  try {
+    for (let count = 0; count < 9; count++) await put(cluster.urls[0], `/a${count}`, { value: "v" });
+    const first = await cluster.leader();
+    const watched = cluster.urls.find((url) => url !== first.url);
+    const page = await open(watched, { height: 860, expected: [UNREACHABLE] });
+    await until("a drawn leader", () => drawnLeader(page));
+    await cluster.kill(first.place);
+    await until("another drawn leader", async () => ![first.name, null].includes(await drawnLeader(page)));
+    cluster.launch(first.place);
+    for (let count = 0; count < 12; count++) await put(watched, `/b${count}`, { value: "v" });
+    await until("the logs of all", async () => (await page.locator(".strip .note", { hasText: "up to date" }).count()) === 3);
+    await until("no cut link", async () => (await page.locator(".links .cut").count()) === 0);
+    await until("all in words", async () => /3 of 3 members/.test(await page.locator(".details").textContent()));
+    await until("a write and its answers", async () => {
+      await put(watched, "/c", { value: "v" });
+      return page.evaluate(() => ["append", "answer", "forward"].every((kind) => document.querySelector(`.flight.${kind}:not([visibility=hidden])`)));
+    });
+    await pictures.take(page, "page");
     assert.deepEqual(page.complaints, []);
   } finally {
     await cluster.stop();

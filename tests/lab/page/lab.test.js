@@ -5,6 +5,7 @@ const path = require("node:path");
 const { pathToFileURL } = require("node:url");
 const { test, after } = require("node:test");
 const { chromium } = require("playwright-core");
+const pictures = require("../../page/pictures.js");
 
 const LAB = pathToFileURL(process.env.LAB_FILE).href;
 const FOLDER = process.env.LAB_FOLDER;
@@ -169,4 +170,11 @@ test("pictures at the width of a desk and of a phone, light and dark", async () 
     assert.deepStrictEqual(page.complaints, []);
     await page.close();
   }
+});
+
+test("the picture of README: figure 8 without its rule", { skip: pictures.skip }, async () => {
+  const page = await open({ height: 860 });
+  await lesson(page, "05-figure-8", 0);
+  await pictures.take(page, "lab");
+  assert.deepStrictEqual(page.complaints, []);
 });
