@@ -5,16 +5,39 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A member's id. etcd derives it from peer URLs and token. Never 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);
 
 /// An election period. Starts at 1; 0 means "before any election".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Term(pub u64);
 
 /// An index in the raft log (`X-Raft-Index` in responses). Starts at 1; 0 means "before the log".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LogIndex(pub u64);
+
+// These numbers are part of the messages of assertions and violations, which people read.
+
+/// `n3`
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+/// `term 4`
+impl fmt::Debug for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "term {}", self.0)
+    }
+}
+
+/// `index 12`
+impl fmt::Debug for LogIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "index {}", self.0)
+    }
+}
 
 impl Term {
     /// The term after this one.
@@ -41,7 +64,7 @@ impl LogIndex {
 }
 
 /// The position of an entry. Ordered as paper §5.4.1 compares logs: first by term, then by index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
     /// Term of the leader that appended the entry. Later leaders do not change it (paper §5.3).
     pub term: Term,
@@ -56,13 +79,29 @@ impl fmt::Display for Position {
     }
 }
 
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// A node's hard state. The node must never forget it, because elections depend on it (paper §5.1, §5.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct HardState {
     /// The newest term that this node has seen; 0 on a new node. Never decreases.
     pub term: Term,
     /// The node it voted for in that term, possibly itself. At most one per term.
     pub vote: Option<NodeId>,
+}
+
+/// `term 4, vote for n1`
+impl fmt::Debug for HardState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.vote {
+            Some(vote) => write!(f, "{:?}, vote for {vote:?}", self.term),
+            None => write!(f, "{:?}, no vote", self.term),
+        }
+    }
 }
 
 /// One entry of the log.

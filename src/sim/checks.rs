@@ -34,13 +34,31 @@ use std::hash::{Hash, Hasher};
 pub(super) type Broken = String;
 
 /// The state of a core that is compared before and after a step.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 struct Look {
     hard_state: crate::raft::HardState,
     leading: bool,
     commit: LogIndex,
     applied: LogIndex,
     last: Position,
+}
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Look {
+            hard_state,
+            leading,
+            commit,
+            applied,
+            last,
+        } = self;
+        let leading = if *leading { ", leader" } else { "" };
+        write!(
+            f,
+            "({hard_state:?}{leading}, committed {}, applied {}, log to {last})",
+            commit.0, applied.0
+        )
+    }
 }
 
 impl Look {
@@ -252,8 +270,8 @@ impl Checks {
                 && stamp < last
             {
                 return Err(format!(
-                    "time: n{} leads in t{} and stamps {stamp:?} after {last:?}",
-                    id.0, term.0
+                    "time: n{} leads in {term:?} and stamps {} after {}",
+                    id.0, stamp.0, last.0
                 ));
             }
         }
@@ -296,8 +314,10 @@ impl Checks {
             return match *first == now {
                 true => Ok(()),
                 false => Err(format!(
-                    "equal states: n{} has {now:?} at {index:?}, another {first:?}",
-                    id.0
+                    "equal states: at {index:?}, n{} has {}, another member has {}",
+                    id.0,
+                    state_text(&now),
+                    state_text(first)
                 )),
             };
         }
@@ -306,10 +326,11 @@ impl Checks {
         let before = self.states.get(&index.previous()).map(|state| state.1);
         if let (Some((stamp, _)), Some(before)) = (&decoded, before)
             && stamp.cluster < before
+            && !self.may_be_behind(entry.position)
         {
             return Err(format!(
-                "time: {} is stamped {:?}, after {before:?}",
-                entry.position, stamp.cluster
+                "time: {} is stamped {}, after {}",
+                entry.position, stamp.cluster.0, before.0
             ));
         }
         let Some((_, Command::Tree(command))) = decoded else {
@@ -317,6 +338,16 @@ impl Checks {
         };
         lives_long_enough(&command, state, outcome)?;
         self.applied_once(entry.position.index, &command)
+    }
+
+    /// A new leader may be behind the time of an entry in its log that it has not applied. That takes a clock at half
+    /// speed and five acts in a certain order, so only a run by hand can have it.
+    fn may_be_behind(&self, position: Position) -> bool {
+        let previous = Position {
+            index: position.index.previous(),
+            ..position
+        };
+        (self.by_hand.as_ref()).is_some_and(|labels| !labels.contains_key(&previous))
     }
 
     fn applied_once(&mut self, index: LogIndex, command: &tree::Command) -> Result<(), Broken> {
@@ -343,8 +374,8 @@ impl Checks {
             let due = before.expiry.map(|expiry| expiry.deadline());
             if due.is_none_or(|due| due > state.time) {
                 return Err(format!(
-                    "expired early: {:?} at {:?}",
-                    applied.event, state.time
+                    "expired early: {:?} at {}",
+                    applied.event.key, state.time.0
                 ));
             }
             let number = before.value.as_ref().and_then(|value| number_in(value));
@@ -352,7 +383,8 @@ impl Checks {
             match due.filter(|due| self.now + SLACK < **due) {
                 None => Ok(()),
                 Some(due) => Err(format!(
-                    "expired early: #{number:?}, due at {due}, at {}",
+                    "expired early: #{}, due at {due}, at {}",
+                    number.unwrap_or_default(),
                     self.now
                 )),
             }
@@ -372,7 +404,10 @@ impl Checks {
             let digest = hasher.finish();
             let first = *self.events.entry(index).or_insert(digest);
             if index <= last || first != digest {
-                let broken = format!("events: n{} shows {event:?} after {last}", id.0);
+                let broken = format!(
+                    "events: n{} shows event {index} of {:?} after event {last}",
+                    id.0, event.key
+                );
                 self.note(Err(broken));
             }
             last = index;
@@ -417,6 +452,11 @@ impl Checks {
         );
         self.note(Err(broken));
     }
+}
+
+fn state_text((tree, time, hash): &(TreeIndex, ClusterTime, Option<u64>)) -> String {
+    let hash = hash.map_or(String::new(), |hash| format!(", hash {hash:016x}"));
+    format!("tree index {} and time {}{hash}", tree.0, time.0)
 }
 
 /// A key with a TTL lives for that time, counted from the latest time in the log.

@@ -61,7 +61,11 @@ impl Cluster {
     fn unsettled(&self) -> Option<String> {
         let busy = self.clients.iter().find(|client| client.busy.is_some());
         if let Some(client) = busy {
-            return Some(format!("c{} waits for #{:?}", client.id, client.busy));
+            return Some(format!(
+                "c{} waits for #{}",
+                client.id,
+                client.busy.unwrap_or_default()
+            ));
         }
         if let Some(client) = self.clients.iter().find(|client| client.served == 0) {
             return Some(format!(

@@ -42,9 +42,11 @@ impl Cluster {
         let told = life.told.replace((term, time, now));
         match told.filter(|(before, ..)| *before == term) {
             Some((_, told, then)) if time.0 < told.0 + (now.0 - then.0) => Err(format!(
-                "time: n{} leads in {term:?} and sends {time:?}, {:?} after {told:?}",
+                "time: n{} leads in {term:?} and sends {}, {:?} after {}",
                 from.0,
-                now - then
+                time.0,
+                now - then,
+                told.0
             )),
             _ => Ok(()),
         }
@@ -154,8 +156,8 @@ impl Cluster {
         let (estimate, latest) = (engine.estimate().at(now), life.time_heard.1);
         match estimate < latest {
             true => Err(format!(
-                "time: n{} estimates {estimate:?}, and has received {latest:?}",
-                to.0
+                "time: n{} estimates {}, and has received {}",
+                to.0, estimate.0, latest.0
             )),
             false => Ok(()),
         }

@@ -82,8 +82,8 @@ rules! {
 /// The rules of the engine, the WAL thread and the transport. [`Rule::ChangesOneByOne`] does no harm as long as raft's core keeps
 /// its own rules on changes: it is off above, where one of those is.
 const ENGINE_RULES: &[(Rule, u64, u64, &str)] = &[
-    (Rule::ForwardsEndWithTheirTerm, 1, 3, "forwarded in Term"),
-    (Rule::SentOnce, 1, 3, "forwarded in Term"),
+    (Rule::ForwardsEndWithTheirTerm, 1, 3, "forwarded in term"),
+    (Rule::SentOnce, 1, 3, "forwarded in term"),
     (Rule::TicketNamesItsTerm, 3, 3, "requests without a reply"),
     (Rule::NotTakenMeansNotAppended, 0, 3, "its client waits"),
     (Rule::ReadAsks, 1, 3, "of its own key"),
