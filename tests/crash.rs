@@ -10,7 +10,7 @@ use std::process::{Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::ledger::{Ledger, Writers};
+use harness::ledger::{AcknowledgedWrites, Writers};
 use harness::{Random, Server, setting};
 
 const WRITERS: u64 = 16;
@@ -20,7 +20,7 @@ fn kill_under_writers_loses_nothing_acknowledged() {
     let (rounds, seed) = (setting("CRASH_ROUNDS", 3), setting("CRASH_SEED", 20));
     let mut noise = Random(seed);
     let mut server = Server::start(&["--snapshot-count=2000"]);
-    let mut ledger = Ledger::default();
+    let mut ledger = AcknowledgedWrites::default();
     for round in 1..=rounds {
         let writers = Writers::start(server.address(), WRITERS, noise.next(), &ledger);
         // The time of the kill is random: any moment in the life of a batch.
@@ -46,7 +46,7 @@ fn kill_under_writers_loses_nothing_acknowledged() {
 fn kill_during_recovery_loses_nothing_acknowledged() {
     let mut noise = Random(setting("CRASH_SEED", 21));
     let mut server = Server::start(&[]);
-    let mut ledger = Ledger::default();
+    let mut ledger = AcknowledgedWrites::default();
     let writers = Writers::start(server.address(), WRITERS, noise.next(), &ledger);
     sleep(Duration::from_millis(300));
     server.kill();
@@ -247,7 +247,7 @@ fn names_a_place_near(text: &str, offset: usize) -> bool {
 fn the_test_itself_notices_a_lost_write() {
     let server = Server::start(&[]);
     let mut connection = server.connect();
-    let mut ledger = Ledger::default();
+    let mut ledger = AcknowledgedWrites::default();
     ledger
         .write(&mut connection, "/ledger/w0/k0", Some("kept".to_owned()))
         .expect("an answer");
@@ -267,7 +267,7 @@ fn the_test_itself_notices_a_lost_write() {
 fn the_test_itself_notices_a_write_made_twice() {
     let server = Server::start(&[]);
     let mut connection = server.connect();
-    let mut ledger = Ledger::of_cluster();
+    let mut ledger = AcknowledgedWrites::of_cluster();
     ledger.post(&mut connection, "once").expect("an answer");
     ledger.check(&mut connection);
     // As a node would do that repeats a write after it has lost the answer.

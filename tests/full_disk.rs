@@ -8,7 +8,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use harness::client::{PATIENCE, form_request};
-use harness::ledger::Ledger;
+use harness::ledger::AcknowledgedWrites;
 use harness::mount::{Mount, fill};
 use harness::{Answer, Connection, Line, Server, wait_for};
 
@@ -103,7 +103,7 @@ struct Run {
     server: Server,
     connection: Connection,
     watch: Connection,
-    ledger: Ledger,
+    ledger: AcknowledgedWrites,
     number: u64,
     keys: u64,
 }
@@ -127,7 +127,7 @@ impl Run {
             server,
             connection,
             watch,
-            ledger: Ledger::default(),
+            ledger: AcknowledgedWrites::default(),
             number: 0,
             keys,
         }

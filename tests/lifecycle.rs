@@ -18,7 +18,7 @@ use edgetcd::engine::entry;
 use edgetcd::raft::{Entry, Payload, Position};
 use edgetcd::wal::{Batch, DataDir, Options, RealDisk, recover};
 use harness::client::{PATIENCE, form_request};
-use harness::ledger::{Ledger, Writers};
+use harness::ledger::{AcknowledgedWrites, Writers};
 use harness::server::{Place, is_release, program};
 use harness::{Connection, Line, Server, percentile, setting, wait_for};
 use rustix::process::Signal;
@@ -61,7 +61,7 @@ fn stopped_under_load(signal: Signal) {
             watch
         })
         .collect();
-    let mut ledger = Ledger::default();
+    let mut ledger = AcknowledgedWrites::default();
     let writers = Writers::start(server.address(), 16, 7, &ledger);
     wait_writes(&server, 200);
     server.signal(signal);
@@ -265,7 +265,7 @@ fn the_first_write_is_acknowledged_soon_after_the_start() {
         .map(|_| time_to_first_write(&mut Server::prepare(&[])))
         .collect();
     let mut server = Server::start(&[]);
-    let mut ledger = Ledger::default();
+    let mut ledger = AcknowledgedWrites::default();
     let writers = Writers::start(server.address(), 8, 3, &ledger);
     wait_writes(&server, 200);
     writers.finish(&mut ledger);

@@ -12,7 +12,7 @@ use crate::tree::{ClusterTime, TreeIndex};
 
 /// What a client can see of a member. None of it ever goes back.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Look {
+pub(super) struct ClientView {
     applied: LogIndex,
     index: TreeIndex,
     time: ClusterTime,
@@ -20,8 +20,8 @@ pub(super) struct Look {
 }
 
 impl<T, R: Rules> Engine<T, R> {
-    pub(super) fn look(&self) -> Look {
-        Look {
+    pub(super) fn look(&self) -> ClientView {
+        ClientView {
             applied: self.state.applied,
             index: self.state.tree.index(),
             time: self.state.time,

@@ -93,7 +93,7 @@ use core::time::Duration;
 use expiry::Expiry;
 use followers::Followers;
 use forwards::Forwards;
-use invariants::Look;
+use invariants::ClientView;
 use lag::Lag;
 use leaderless::Leaderless;
 use notes::Noted;
@@ -101,7 +101,7 @@ pub use notes::{MemberChange, Note};
 use pauses::Pauses;
 use peer_message::PeerMessage;
 use pending::PendingRequests;
-use reads::{Asked, Reads};
+use reads::{MemberQuestions, Reads};
 use request::{Effect, Failure, Outcome, Proposal, Reply, Request, Task};
 use rules::{Rule, Rules};
 use schedule::Schedule;
@@ -458,12 +458,12 @@ pub struct Engine<T, R: Rules = AllRules> {
     forwards: Forwards<T>,
     reads: Reads<T>,
     /// Requests of other members to this one.
-    asked: Asked,
+    asked: MemberQuestions,
     leaderless: Leaderless<T>,
     /// Number of callers that have no reply yet.
     callers: usize,
     /// What clients could see at the end of the last step.
-    seen: Look,
+    seen: ClientView,
     followers: Followers,
     schedule: Schedule,
     /// A snapshot on disk. The log before it may be deleted when no follower needs that part any longer.
@@ -615,10 +615,10 @@ impl<T, R: Rules> Engine<T, R> {
             pending: PendingRequests::default(),
             forwards: Forwards::new(settings.first_tag),
             reads: Reads::new(settings.first_tag),
-            asked: Asked::default(),
+            asked: MemberQuestions::default(),
             leaderless: Leaderless::default(),
             callers: 0,
-            seen: Look::default(),
+            seen: ClientView::default(),
             followers: Followers::default(),
             compacting: None,
             changing: None,

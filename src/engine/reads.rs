@@ -21,9 +21,9 @@ pub struct Reads<T> {
 
 /// Questions of other members to this one: this member's id for it, then the member and its own number for it.
 #[derive(Default)]
-pub struct Asked(BTreeMap<u64, (NodeId, u64)>);
+pub struct MemberQuestions(BTreeMap<u64, (NodeId, u64)>);
 
-impl Asked {
+impl MemberQuestions {
     pub fn note(&mut self, id: u64, from: NodeId, number: u64) {
         self.0.insert(id, (from, number));
     }

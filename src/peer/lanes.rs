@@ -1,7 +1,7 @@
-//! The two lanes of messages that wait for one member.
+//! The two queues of messages that wait for one member.
 //!
 //! Urgent messages (votes, heartbeats, acks, index requests) are always sent before bulk (entries, forwarded commands).
-//! Each lane keeps its order. Both lanes are bounded. A message that does not fit is dropped, and raft sends it again.
+//! Each queue keeps its order. Both queues are bounded. A message that does not fit is dropped, and raft sends it again.
 //!
 //! While there is no connection, no bulk message is kept. Urgent messages are kept for a moment. Otherwise the answer
 //! to a member that has just started would be lost whenever the connection is a millisecond late.
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Limits of one lane. A message that exceeds the byte limit is accepted if the lane is empty.
+/// Limits of one queue. A message that exceeds the byte limit is accepted if the queue is empty.
 const MESSAGES_MAX: usize = 4096;
 const BULK_BYTES_MAX: usize = 8 << 20;
 
@@ -50,7 +50,7 @@ impl Dropped {
 
 /// The waiting messages, and whether there is a connection for them.
 #[derive(Default)]
-pub(super) struct Lanes {
+pub(super) struct PriorityQueues {
     urgent: VecDeque<PeerMessage>,
     bulk: VecDeque<PeerMessage>,
     bulk_bytes: usize,
@@ -60,7 +60,7 @@ pub(super) struct Lanes {
     closed: bool,
 }
 
-impl Lanes {
+impl PriorityQueues {
     /// Queues a message, or adds it to `dropped`.
     pub fn push(&mut self, peer_message: PeerMessage, dropped: &mut Dropped) {
         if peer_message.is_bulk() {
@@ -198,13 +198,16 @@ mod tests {
         PeerMessage::AskIndex { number }
     }
 
-    fn connected() -> Lanes {
-        let mut lanes = Lanes::default();
+    fn connected() -> PriorityQueues {
+        let mut lanes = PriorityQueues::default();
         assert_eq!(lanes.connect(), Dropped::default());
         lanes
     }
 
-    fn push(lanes: &mut Lanes, messages: impl IntoIterator<Item = PeerMessage>) -> Dropped {
+    fn push(
+        lanes: &mut PriorityQueues,
+        messages: impl IntoIterator<Item = PeerMessage>,
+    ) -> Dropped {
         let mut dropped = Dropped::default();
         for peer_message in messages {
             lanes.push(peer_message, &mut dropped);
@@ -212,7 +215,7 @@ mod tests {
         dropped
     }
 
-    fn all(lanes: &mut Lanes) -> Vec<PeerMessage> {
+    fn all(lanes: &mut PriorityQueues) -> Vec<PeerMessage> {
         std::iter::from_fn(|| lanes.next()).collect()
     }
 
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn without_a_connection_forwards_come_back_and_urgent_letters_wait_a_moment() {
-        let mut lanes = Lanes::default();
+        let mut lanes = PriorityQueues::default();
         let dropped = push(&mut lanes, [forward(1, 1), ask(2)]);
         assert_eq!((dropped.unsent, dropped.others), (vec![1], 0));
         let dropped = push(&mut lanes, (0..HELD_MAX as u64).map(ask));
@@ -271,7 +274,7 @@ mod tests {
 
     #[test]
     fn messages_older_than_the_connection_are_dropped() {
-        let mut lanes = Lanes::default();
+        let mut lanes = PriorityQueues::default();
         push(&mut lanes, [ask(1), ask(2)]);
         lanes.held_since[0] -= 2 * HELD_FOR;
         assert_eq!(lanes.connect().unsent, [1]);

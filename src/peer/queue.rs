@@ -5,7 +5,7 @@
 //! of the link, and a connection that the other side closes. Other threads write a byte to the pipe only if the thread
 //! sleeps. Therefore the pipe contains at most one byte, and while the thread is busy, a message costs no system call.
 
-use super::lanes::{Dropped, Lanes};
+use super::lanes::{Dropped, PriorityQueues};
 use crate::engine::peer_message::PeerMessage;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -40,7 +40,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    lanes: Lanes,
+    lanes: PriorityQueues,
     /// Whether there is a reason to dial now.
     called: bool,
     /// Whether the thread sleeps, so that a byte must be written to the pipe.

@@ -1,6 +1,6 @@
 //! Repeated leadership transfers while clients write (hazard D20).
 //!
-//! Other runs contain few transfers among many other faults. Here, the leader receives the order to transfer its
+//! Other runs contain few transfers among many other faults. Here, the leader is asked to transfer its
 //! leadership, the result is checked, and a client that sends a request afterwards must be served. Then the next
 //! transfer begins.
 //!
@@ -27,9 +27,9 @@ pub struct Handed {
     pub kept: u64,
     /// Number of transfers that failed although no fault affected them.
     pub failed_unharmed: u64,
-    /// The longest time from the order until the target led.
+    /// The longest time from the request to transfer until the target led.
     pub slowest: u64,
-    /// The longest time from the order until a request that a client sent after the decision was served.
+    /// The longest time from the request to transfer until a request that a client sent after the decision was served.
     pub longest_unserved: u64,
 }
 
@@ -44,12 +44,12 @@ pub(super) struct Progress {
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// Clients send requests. From `until` on, the next leader receives the order to transfer.
+    /// Clients send requests. From `until` on, the next leader is asked to transfer its leadership.
     Rest { until: u64 },
-    /// The leader has received the order.
-    Moving(Order),
+    /// The leader was asked to transfer its leadership.
+    Moving(Transfer),
     /// The transfer is decided. The operations from `first` on began after that, and one of their writes must succeed.
-    Decided { order: Order, first: usize },
+    Decided { transfer: Transfer, first: usize },
 }
 
 impl Default for Stage {
@@ -62,7 +62,7 @@ impl Default for Stage {
 
 /// One transfer.
 #[derive(Debug, Clone, Copy)]
-struct Order {
+struct Transfer {
     at: u64,
     from: NodeId,
     term: Term,
@@ -84,7 +84,7 @@ enum Harm {
 
 const HARMS: [Harm; 4] = [Harm::Crash, Harm::Kill, Harm::CutOff, Harm::Unheard];
 
-/// If there is no leader to receive the order, or no successful write, for this long, the run fails.
+/// If there is no leader to ask, or no successful write, for this long, the run fails.
 const LIMIT: u64 = 6 * ELECTION;
 
 impl Cluster {
@@ -108,8 +108,8 @@ impl Cluster {
         match self.handovers.stage {
             Stage::Rest { until } if self.now >= until => self.order_handover(how, until),
             Stage::Rest { .. } => Ok(()),
-            Stage::Moving(order) => self.follow_handover(how, order),
-            Stage::Decided { order, first } => self.await_service(how, order, first),
+            Stage::Moving(transfer) => self.follow_handover(how, transfer),
+            Stage::Decided { transfer, first } => self.await_service(how, transfer, first),
         }
     }
 
@@ -144,7 +144,7 @@ impl Cluster {
         }
         self.handovers.left -= 1;
         self.handovers.handed.asked += 1;
-        self.handovers.stage = Stage::Moving(Order {
+        self.handovers.stage = Stage::Moving(Transfer {
             at: self.now,
             from,
             term,
@@ -155,78 +155,78 @@ impl Cluster {
         Ok(())
     }
 
-    fn follow_handover(&mut self, how: Handovers, mut order: Order) -> Checked {
-        let now_leads = self.leading().filter(|(_, term)| *term > order.term);
-        let took = self.now - order.at;
+    fn follow_handover(&mut self, how: Handovers, mut transfer: Transfer) -> Checked {
+        let now_leads = self.leading().filter(|(_, term)| *term > transfer.term);
+        let took = self.now - transfer.at;
         let in_time = took <= ELECTION;
         match now_leads {
             Some((leader, _)) => {
-                let wanted = order.to.is_none_or(|to| to == leader) && leader != order.from;
+                let wanted = transfer.to.is_none_or(|to| to == leader) && leader != transfer.from;
                 if wanted && in_time {
                     let handed = &mut self.handovers.handed;
                     handed.over += 1;
                     handed.slowest = handed.slowest.max(took);
-                    self.decided(order);
+                    self.decided(transfer);
                     return Ok(());
                 }
-                self.not_in_time(how, order)
+                self.not_in_time(how, transfer)
             }
             // The leader counts its own ticks, and may have begun in the middle of one.
-            None if took > ELECTION + TICK => self.not_in_time(how, order),
+            None if took > ELECTION + TICK => self.not_in_time(how, transfer),
             None => {
-                if let Some((_, harm)) = order.harm.take_if(|(at, _)| *at <= self.now) {
-                    order.harmed = true;
-                    self.handovers.stage = Stage::Moving(order);
-                    self.harm_handover(order, harm);
+                if let Some((_, harm)) = transfer.harm.take_if(|(at, _)| *at <= self.now) {
+                    transfer.harmed = true;
+                    self.handovers.stage = Stage::Moving(transfer);
+                    self.harm_handover(transfer, harm);
                 }
                 Ok(())
             }
         }
     }
 
-    fn harm_handover(&mut self, order: Order, harm: Harm) {
-        let Some(to) = order.to else { return };
+    fn harm_handover(&mut self, transfer: Transfer, harm: Harm) {
+        let Some(to) = transfer.to else { return };
         self.note(|_| Happening::Nemesis(format!("{harm:?} n{}", to.0)));
         match harm {
             Harm::Crash => self.down(to, Down::Crash("crash")),
             Harm::Kill => self.down(to, Down::Kill("killed")),
             Harm::CutOff => self.isolate(to),
-            Harm::Unheard => drop(self.cuts.insert((to, order.from))),
+            Harm::Unheard => drop(self.cuts.insert((to, transfer.from))),
         }
     }
 
-    fn not_in_time(&mut self, how: Handovers, order: Order) -> Checked {
+    fn not_in_time(&mut self, how: Handovers, transfer: Transfer) -> Checked {
         let leads = self.leading();
         if how == Handovers::Undisturbed {
             return Err(format!(
-                "handover: not over within an election timeout: {order:?}, now {leads:?} leads"
+                "handover: not over within an election timeout: {transfer:?}, now {leads:?} leads"
             ));
         }
         let handed = &mut self.handovers.handed;
-        handed.kept += u64::from(leads == Some((order.from, order.term)));
-        handed.failed_unharmed += u64::from(!order.harmed);
-        self.decided(order);
+        handed.kept += u64::from(leads == Some((transfer.from, transfer.term)));
+        handed.failed_unharmed += u64::from(!transfer.harmed);
+        self.decided(transfer);
         Ok(())
     }
 
     /// The present leader must serve. A target that is cut off stays so until that is checked: the old leader
     /// must serve without it.
-    fn decided(&mut self, order: Order) {
+    fn decided(&mut self, transfer: Transfer) {
         let first = self.ops.len();
-        self.handovers.stage = Stage::Decided { order, first };
+        self.handovers.stage = Stage::Decided { transfer, first };
     }
 
-    fn await_service(&mut self, how: Handovers, order: Order, first: usize) -> Checked {
+    fn await_service(&mut self, how: Handovers, transfer: Transfer, first: usize) -> Checked {
         let failed = |op: &&Op| matches!(op.answer, Some(Answer::Failed(_)));
         if let Some(op) = self.ops.iter().find(failed)
             && how == Handovers::Undisturbed
         {
             return Err(format!(
-                "handover: {order:?} costs a client its result: {op:?}"
+                "handover: {transfer:?} costs a client its result: {op:?}"
             ));
         }
         let done = |op: &Op| matches!(op.answer, Some(Answer::Done(..)));
-        let unserved = self.now - order.at;
+        let unserved = self.now - transfer.at;
         if self.ops[first..].iter().any(done) {
             let longest = &mut self.handovers.handed.longest_unserved;
             *longest = (*longest).max(unserved);
@@ -240,7 +240,7 @@ impl Cluster {
             Handovers::Disturbed => LIMIT,
         };
         match unserved > limit {
-            true => Err(format!("handover: no write is done after {order:?}")),
+            true => Err(format!("handover: no write is done after {transfer:?}")),
             false => Ok(()),
         }
     }

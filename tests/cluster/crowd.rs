@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
-use crate::harness::ledger::{KEYS_OF_A_WRITER, Ledger, ROOT};
+use crate::harness::ledger::{AcknowledgedWrites, KEYS_OF_A_WRITER, ROOT};
 use crate::harness::{Connection, Random, percentile, wait_for};
 
 /// A pause after a failure, so that clients without a server do not use all CPU time.
@@ -18,7 +18,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(5);
 
 pub struct Crowd {
     targets: Arc<Targets>,
-    threads: Vec<JoinHandle<Tally>>,
+    threads: Vec<JoinHandle<WriterResults>>,
 }
 
 struct Targets {
@@ -36,15 +36,15 @@ struct Targets {
 
 /// The results of one writer, or of all of them.
 #[derive(Default)]
-pub struct Tally {
-    pub ledger: Ledger,
+pub struct WriterResults {
+    pub ledger: AcknowledgedWrites,
     /// Send time and latency of each acknowledged write.
     pub latencies: Vec<(Instant, Duration)>,
     /// Send time and error of each failed write.
     pub failures: Vec<(Instant, String)>,
 }
 
-impl Tally {
+impl WriterResults {
     /// The given percentile of the latency of the writes that were sent in that period.
     pub fn percentile(&self, share: f64, from: Instant, to: Instant) -> Duration {
         let sent = self
@@ -56,7 +56,7 @@ impl Tally {
     }
 }
 
-impl Tally {
+impl WriterResults {
     /// A text about the first few failures.
     pub fn first_failures(&self) -> String {
         let texts: Vec<&str> = self
@@ -129,11 +129,11 @@ impl Crowd {
     }
 
     /// Stops all writers and returns their results.
-    pub fn finish(mut self) -> Tally {
+    pub fn finish(mut self) -> WriterResults {
         self.targets.stop.store(true, Ordering::Relaxed);
-        let mut all = Tally {
-            ledger: Ledger::of_cluster(),
-            ..Tally::default()
+        let mut all = WriterResults {
+            ledger: AcknowledgedWrites::of_cluster(),
+            ..WriterResults::default()
         };
         for thread in std::mem::take(&mut self.threads) {
             let one = thread.join().expect("a writer");
@@ -175,10 +175,10 @@ impl Targets {
     }
 }
 
-fn write_until_stopped(targets: &Targets, round: u64, number: u64) -> Tally {
-    let mut tally = Tally {
-        ledger: Ledger::of_cluster(),
-        ..Tally::default()
+fn write_until_stopped(targets: &Targets, round: u64, number: u64) -> WriterResults {
+    let mut tally = WriterResults {
+        ledger: AcknowledgedWrites::of_cluster(),
+        ..WriterResults::default()
     };
     let mut noise = Random(round ^ (number << 32));
     let mut wanted = number as usize;

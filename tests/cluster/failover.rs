@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::crowd::Crowd;
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger::AcknowledgedWrites;
 use crate::harness::server::is_release;
 use crate::harness::{Cluster, setting};
 use crate::support::{ELECTION_TIMEOUT, alone, check_ledger, first_success, shown, time_bar};
@@ -89,7 +89,7 @@ fn assert_election_timeouts((median, worst): (Duration, Duration)) {
 
 /// Returns the median and the worst time to the first write after the fault.
 fn rounds(cluster: &mut Cluster, fault: &Fault) -> (Duration, Duration) {
-    let (mut times, mut ledger) = (Vec::new(), Ledger::of_cluster());
+    let (mut times, mut ledger) = (Vec::new(), AcknowledgedWrites::of_cluster());
     for round in 0..setting("FAILOVER_ROUNDS", 3) {
         let leader = cluster.wait_leader();
         let crowd = Crowd::start(cluster.addresses(), CLIENTS, round);

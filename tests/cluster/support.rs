@@ -7,7 +7,7 @@ use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use crate::harness::client::form_request;
-use crate::harness::ledger::Ledger;
+use crate::harness::ledger::AcknowledgedWrites;
 use crate::harness::server::program;
 use crate::harness::{Answer, Cluster, Connection, percentile, setting};
 
@@ -105,7 +105,7 @@ pub fn setting_seconds(name: &str, default: u64) -> Duration {
 }
 
 /// Compares the keys of the cluster with the record of acknowledged writes, by quorum reads through this node.
-pub fn check_ledger(cluster: &Cluster, node: usize, ledger: &mut Ledger) {
+pub fn check_ledger(cluster: &Cluster, node: usize, ledger: &mut AcknowledgedWrites) {
     ledger.check(&mut cluster.node(node).connect());
 }
 

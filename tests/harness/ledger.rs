@@ -5,8 +5,8 @@
 //! an answer may or may not have been made.
 //!
 //! With several nodes, a write without an answer may still be in progress while the next one is acknowledged through
-//! another node ([`Ledger::of_cluster`]). To detect that a write was made *twice*, writers create in-order keys
-//! ([`Ledger::post`]): each value must have at most one key.
+//! another node ([`AcknowledgedWrites::of_cluster`]). To detect that a write was made *twice*, writers create in-order keys
+//! ([`AcknowledgedWrites::post`]): each value must have at most one key.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ struct Entry {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
+pub struct AcknowledgedWrites {
     entries: BTreeMap<String, Entry>,
     /// The values created in order, and whether the creation was acknowledged.
     posts: BTreeMap<String, bool>,
@@ -48,15 +48,15 @@ pub struct Ledger {
     pub refused: u64,
 }
 
-impl Ledger {
-    pub fn of_cluster() -> Ledger {
-        Ledger {
+impl AcknowledgedWrites {
+    pub fn of_cluster() -> AcknowledgedWrites {
+        AcknowledgedWrites {
             late: true,
-            ..Ledger::default()
+            ..AcknowledgedWrites::default()
         }
     }
 
-    /// Creates an in-order key with a unique value. Errors are as in [`Ledger::write`].
+    /// Creates an in-order key with a unique value. Errors are as in [`AcknowledgedWrites::write`].
     pub fn post(&mut self, connection: &mut Connection, value: &str) -> std::io::Result<Answer> {
         self.posts.insert(value.to_owned(), false);
         let form = format!("value={value}");
@@ -109,7 +109,7 @@ impl Ledger {
     }
 
     /// Merges the records of another writer. Writers share no keys.
-    pub fn merge(&mut self, other: Ledger) {
+    pub fn merge(&mut self, other: AcknowledgedWrites) {
         self.entries.extend(other.entries);
         self.posts.extend(other.posts);
         self.acknowledged += other.acknowledged;
@@ -196,17 +196,22 @@ fn listing(connection: &mut Connection, folder: &str) -> Vec<(String, String)> {
 /// Threads that write until they are stopped or their connection ends.
 pub struct Writers {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Ledger>>,
+    threads: Vec<JoinHandle<AcknowledgedWrites>>,
 }
 
 impl Writers {
     /// Starts `count` threads. Each one continues the part of the record that has its keys.
-    pub fn start(address: SocketAddr, count: u64, seed: u64, ledger: &Ledger) -> Writers {
+    pub fn start(
+        address: SocketAddr,
+        count: u64,
+        seed: u64,
+        ledger: &AcknowledgedWrites,
+    ) -> Writers {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..count)
             .map(|number| {
                 let folder = format!("{ROOT}/w{number}/");
-                let mut own = Ledger::default();
+                let mut own = AcknowledgedWrites::default();
                 for (key, entry) in &ledger.entries {
                     if key.starts_with(&folder) {
                         own.entries.insert(key.clone(), entry.clone());
@@ -220,7 +225,7 @@ impl Writers {
     }
 
     /// Stops the threads and merges their records into the given one.
-    pub fn finish(self, ledger: &mut Ledger) {
+    pub fn finish(self, ledger: &mut AcknowledgedWrites) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
             ledger.merge(thread.join().expect("a writer"));
@@ -232,9 +237,9 @@ fn write_until_stopped(
     address: SocketAddr,
     folder: &str,
     mut noise: Random,
-    mut ledger: Ledger,
+    mut ledger: AcknowledgedWrites,
     stop: &AtomicBool,
-) -> Ledger {
+) -> AcknowledgedWrites {
     let Ok(mut connection) = Connection::open(address) else {
         return ledger;
     };

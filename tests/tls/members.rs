@@ -4,7 +4,7 @@
 mod harness;
 
 use crate::harness::certificates::{Ca, DAY, Leaf, Pair, leaf, replace};
-use crate::harness::ledger::{Ledger, Writers};
+use crate::harness::ledger::{AcknowledgedWrites, Writers};
 use crate::harness::{Cluster, Json, Server, wait_for};
 use edgetcd::tls::{Client, Settings};
 use rustls::pki_types::ServerName;
@@ -350,7 +350,7 @@ fn a_replaced_certificate_is_used_for_new_connections() {
 
 /// Gives a member a peer URL with this scheme, and restarts it so that it listens there. Two writers use another member
 /// meanwhile.
-fn move_to(cluster: &mut Cluster, node: usize, scheme: &str, ledger: &mut Ledger) {
+fn move_to(cluster: &mut Cluster, node: usize, scheme: &str, ledger: &mut AcknowledgedWrites) {
     let other = (node + 1) % 3;
     let writers = Writers::start(cluster.node(other).address(), 2, node as u64, ledger);
     let peer = cluster.node(node).peer_address();
@@ -393,7 +393,7 @@ fn id_of(cluster: &Cluster, through: usize, url: &str) -> String {
 fn members_change_from_http_to_https_and_back_one_by_one() {
     let pki = Pki::new();
     let mut cluster = Cluster::start(3, &[]);
-    let mut ledger = Ledger::of_cluster();
+    let mut ledger = AcknowledgedWrites::of_cluster();
     for node in 0..3 {
         for flag in pki.flags() {
             cluster.node_mut(node).add_flag(&flag);

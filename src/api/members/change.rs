@@ -41,7 +41,7 @@ pub fn add(api: &Api, request: &Request<'_>, grant: &Grant, reply: Reply<'_>) {
         ticket: reply.later(),
         cluster: api.cluster.clone(),
         grant: grant.clone(),
-        asked: Asked::Add,
+        asked: ChangeRequest::Add,
         member: member.clone(),
     });
     api.replica.add_member(&member, waiter);
@@ -62,7 +62,7 @@ pub fn update(api: &Api, request: &Request<'_>, id: &[u8], grant: &Grant, reply:
         ticket: reply.later(),
         cluster: api.cluster.clone(),
         grant: grant.clone(),
-        asked: Asked::Update,
+        asked: ChangeRequest::Update,
         member: member.clone(),
     });
     api.replica.update_member(&member, waiter);
@@ -78,7 +78,7 @@ pub fn remove(api: &Api, id: &[u8], grant: &Grant, reply: Reply<'_>) {
         ticket: reply.later(),
         cluster: api.cluster.clone(),
         grant: grant.clone(),
-        asked: Asked::Remove,
+        asked: ChangeRequest::Remove,
         member: nobody(id),
     });
     api.replica.remove_member(NodeId(id), waiter);
@@ -211,7 +211,7 @@ fn mistyped(value: &Value, wanted: &str) -> Refusal {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum ChangeRequest {
     Add,
     Update,
     Remove,
@@ -222,7 +222,7 @@ struct ChangeAnswer {
     ticket: Ticket,
     cluster: ClusterId,
     grant: Grant,
-    asked: Asked,
+    asked: ChangeRequest,
     member: Member,
 }
 
@@ -250,12 +250,14 @@ impl Waiter<Outbox> for ChangeAnswer {
 impl ChangeAnswer {
     fn success(&self) -> crate::http1::Answer {
         match self.asked {
-            Asked::Add => {
+            ChangeRequest::Add => {
                 let mut body = json::to_vec(&self.member).expect("members are plain data");
                 body.push(b'\n');
                 answer::json(201, body, &self.grant)
             }
-            Asked::Update | Asked::Remove => self.grant.onto(crate::http1::Answer::new(204)),
+            ChangeRequest::Update | ChangeRequest::Remove => {
+                self.grant.onto(crate::http1::Answer::new(204))
+            }
         }
     }
 
@@ -264,7 +266,7 @@ impl ChangeAnswer {
         match (error, self.asked) {
             (MemberError::UrlExists, _) => (409, "membership: peerURL exists".into()),
             (MemberError::IdExists, _) => (409, "membership: ID exists".into()),
-            (MemberError::Removed, Asked::Remove) => {
+            (MemberError::Removed, ChangeRequest::Remove) => {
                 (410, format!("Member permanently removed: {id}"))
             }
             (MemberError::NotFound, _) => (404, format!("No such member: {id}")),
