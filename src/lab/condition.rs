@@ -1,6 +1,7 @@
 //! Conditions on the state of a run: `leads 2`, `committed 1 5`, `message append 1 3`.
 
 use super::Lab;
+use crate::raft::NodeId;
 use crate::sim::{Answer, MemberView};
 
 /// Every condition, with its meaning.
@@ -32,6 +33,14 @@ pub const WORDS: &[(&str, &str)] = &[
         "stored N I",
         "the disk of N has entries up to index I or later",
     ),
+    (
+        "shown-stored N",
+        "what readers of N see is on its disk, and the term too",
+    ),
+    (
+        "sent WHAT N M COUNT",
+        "N has sent M so many messages of this kind or more",
+    ),
     ("committed N I", "N knows that index I is committed"),
     ("member N M", "M is a voter in the membership that N uses"),
     (
@@ -45,6 +54,38 @@ pub const WORDS: &[(&str, &str)] = &[
     ),
     ("broken", "an invariant is broken"),
 ];
+
+/// Whether these words can be a condition.
+///
+/// # Errors
+/// A sentence for the person who wrote the words.
+pub fn check(words: &[&str]) -> Result<(), String> {
+    let words = words.strip_prefix(&["not"]).unwrap_or(words);
+    let is_like = |form: &&str| {
+        let form: Vec<&str> = form.split(' ').collect();
+        form.len() == words.len() && form.first() == words.first()
+    };
+    match WORDS.iter().any(|(form, _)| is_like(form)) {
+        true => Ok(()),
+        false => Err(format!("no condition is {:?}", words.join(" "))),
+    }
+}
+
+/// Like [`holds`], with `not` before the words for the opposite.
+///
+/// # Errors
+/// Like [`holds`].
+pub fn holds_or_not(
+    lab: &Lab,
+    words: &[&str],
+    member: &dyn Fn(&str) -> Result<u64, String>,
+    number: &dyn Fn(&str) -> Result<u64, String>,
+) -> Result<bool, String> {
+    match words {
+        ["not", rest @ ..] => Ok(!holds(lab, rest, member, number)?),
+        all => holds(lab, all, member, number),
+    }
+}
 
 /// Whether the words hold now. `member` gives the number of a member, and `number` that of an index, a term or a request.
 ///
@@ -86,6 +127,14 @@ pub fn holds(
             log.any(|entry| entry.index == index && entry.term == term)
         }
         ["stored", n, i] => one(n)?.stored >= number(i)?,
+        ["shown-stored", n] => lab.cluster.shows_stored(NodeId(one(n)?.id)),
+        ["sent", what, n, m, count] => {
+            let (from, to) = (NodeId(member(n)?), NodeId(member(m)?));
+            let records = lab.cluster.records().iter();
+            let sent =
+                records.filter(|record| record.member == from && record.sent(to) == Some(*what));
+            sent.count() as u64 >= number(count)?
+        }
         ["committed", n, i] => one(n)?.commit >= number(i)?,
         ["member", n, m] => one(n)?.voters.contains(&member(m)?),
         ["message", what, n, m] => {

@@ -27,7 +27,8 @@
 //!
 //! A run ends at the first violation of an invariant, which the simulator's checks or an assertion of a member report.
 //! Only harm counts here (see [`Act`]'s module): two leaders in a term, a committed entry that is lost, a read that
-//! returns an old value.
+//! returns an old value. Some rules protect the service, for example from needless elections. A run shows their harm with a
+//! condition that it requires, such as `require leads 1`: the run breaks if the condition does not hold.
 //!
 //! With all rules kept, a run breaks only if data directories are emptied in a way that no consensus survives, with the result that
 //! no majority has an entry any more, or one whose member most others have not seen run yet.
@@ -68,6 +69,8 @@ pub struct Lab {
     steps: u64,
     /// Number of acts of the run that have been performed.
     performed: usize,
+    /// Number of required conditions of the run that were checked.
+    checked: usize,
     broken: Option<Violation>,
 }
 
@@ -75,19 +78,21 @@ impl Lab {
     /// The beginning of a run. Acts at step 0 are performed.
     pub fn new(run: Run) -> Lab {
         let (keeping, without) = switches::keeping(&run.without);
-        let cluster = Cluster::by_hand(Settings {
+        let settings = Settings {
             seed: run.seed,
             nodes: run.members,
             kind: None,
             keeping,
             without,
             tracing: true,
-        });
+        };
+        let cluster = Cluster::by_hand(settings, run.snapshot_every);
         let mut lab = Lab {
             run,
             cluster,
             steps: 0,
             performed: 0,
+            checked: 0,
             broken: None,
         };
         lab.perform_due();
@@ -111,6 +116,7 @@ impl Lab {
     pub fn run(&self) -> Run {
         Run {
             acts: self.run.acts[..self.performed].to_vec(),
+            requires: self.run.requires[..self.checked].to_vec(),
             end: self.steps,
             ..self.run.clone()
         }
@@ -129,9 +135,17 @@ impl Lab {
     /// # Errors
     /// The run begins in another way than this one.
     pub fn continue_as(&mut self, run: Run) -> Result<(), String> {
-        let setup = |run: &Run| (run.seed, run.members, run.without.clone());
+        let setup = |run: &Run| {
+            (
+                run.seed,
+                run.members,
+                run.without.clone(),
+                run.snapshot_every,
+            )
+        };
         let is_same = setup(&run) == setup(&self.run)
-            && run.acts.get(..self.performed) == Some(&self.run.acts[..self.performed]);
+            && run.acts.get(..self.performed) == Some(&self.run.acts[..self.performed])
+            && run.requires.get(..self.checked) == Some(&self.run.requires[..self.checked]);
         if !is_same {
             return Err("this run begins in another way".into());
         }
@@ -179,6 +193,7 @@ impl Lab {
         }
         self.cluster.may(act)?;
         self.run.acts.truncate(self.performed);
+        self.run.requires.truncate(self.checked);
         self.run.end = self.steps;
         self.run.acts.push((self.steps, act));
         self.perform_due();
@@ -194,6 +209,37 @@ impl Lab {
             let cluster = &mut self.cluster;
             let done = caught(|| cluster.act(act));
             self.note(done);
+        }
+        while let Some((step, words)) = self.run.requires.get(self.checked).cloned()
+            && step <= self.steps
+            && self.broken.is_none()
+        {
+            self.checked += 1;
+            let done = self.is_met(&words);
+            self.note(done);
+        }
+    }
+
+    /// Adds a condition that must hold now. It becomes a part of the run.
+    pub fn require(&mut self, words: &str) {
+        self.run.acts.truncate(self.performed);
+        self.run.requires.truncate(self.checked);
+        self.run.end = self.steps;
+        self.run.requires.push((self.steps, words.into()));
+        self.perform_due();
+    }
+
+    fn is_met(&self, words: &str) -> Result<(), String> {
+        let number = |word: &str| {
+            // Members have names such as n2, or only their numbers.
+            let number = word.strip_prefix('n').unwrap_or(word).parse();
+            number.map_err(|_| format!("{word:?} is not a number"))
+        };
+        let all: Vec<&str> = words.split_whitespace().collect();
+        match condition::holds_or_not(self, &all, &number, &number) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("required: {words}")),
+            Err(why) => Err(format!("required: {words}: {why}")),
         }
     }
 
@@ -214,6 +260,7 @@ impl Lab {
             Some(violation) => {
                 let mut run = self.run();
                 run.acts.retain(|(step, _)| *step < violation.step);
+                run.requires.retain(|(step, _)| *step < violation.step);
                 Lab::at(run, violation.step.saturating_sub(1)).state_hash()
             }
         }

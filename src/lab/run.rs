@@ -7,14 +7,16 @@
 //! without COMMIT_OWN_TERM_ONLY a rule that is off; may be repeated
 //! 120 crash 1                  after 120 events, the power of member 1 fails
 //! 300 cut 1 2                  after 300 events, messages of member 1 to member 2 are lost
+//! snapshots 5                  a snapshot after so many entries, instead of 40
+//! 700 require leads 2          the run breaks here unless this condition holds
 //! 800 end                      the run was driven to this step
 //! ```
 //!
 //! In the fragment of a URL, `;` separates the lines and `+` the words. Both forms are read by the same function. Lines
 //! that begin with `#` are comments.
 
-use super::acts;
 use super::switches::{self, Switch};
+use super::{acts, condition};
 use crate::sim::Act;
 use std::fmt;
 
@@ -23,6 +25,8 @@ pub const TEXT_BYTES_MAX: usize = 256 << 10;
 /// The most events of a run.
 pub const STEPS_MAX: u64 = 2_000_000;
 const ACTS_MAX: usize = 10_000;
+/// Entries between two snapshots, unless a run says otherwise.
+const SNAPSHOT_EVERY: u64 = 40;
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,11 @@ pub struct Run {
     pub without: Vec<Switch>,
     /// Acts, each after this many events, in order.
     pub acts: Vec<(u64, Act)>,
+    /// Conditions that must hold after this many events, in order. A rule that protects the service, and not the data, is
+    /// shown by these.
+    pub requires: Vec<(u64, String)>,
+    /// Entries between two snapshots of a member.
+    pub snapshot_every: u64,
     /// Number of events to which the run was driven.
     pub end: u64,
 }
@@ -47,6 +56,8 @@ impl Run {
             members,
             without: Vec::new(),
             acts: Vec::new(),
+            requires: Vec::new(),
+            snapshot_every: SNAPSHOT_EVERY,
             end: 0,
         }
     }
@@ -93,6 +104,10 @@ impl Run {
                 members @ 3..=7 => self.members = members,
                 _ => return Err("a run has 3 to 7 members".into()),
             },
+            ["snapshots", entries] => match number(entries)? {
+                entries @ 1..=1_000 => self.snapshot_every = entries,
+                _ => return Err("a snapshot is made after 1 to 1000 entries".into()),
+            },
             ["without", name] => {
                 let switch = Switch::named(name);
                 self.without
@@ -102,8 +117,14 @@ impl Run {
             [step, "end"] => self.end = self.step(step)?,
             [step, act @ ..] => {
                 let step = self.step(step)?;
-                if self.acts.len() == ACTS_MAX {
+                if self.acts.len() + self.requires.len() == ACTS_MAX {
                     return Err(format!("a run has at most {ACTS_MAX} acts"));
+                }
+                if let ["require", words @ ..] = act {
+                    condition::check(words)?;
+                    self.requires.push((step, words.join(" ")));
+                    self.end = step;
+                    return Ok(());
                 }
                 self.acts.push((step, acts::parse(act, &number)?));
                 self.end = step;
@@ -145,8 +166,18 @@ impl fmt::Display for Run {
         for switch in &self.without {
             writeln!(f, "without {switch}")?;
         }
-        for (step, act) in &self.acts {
-            writeln!(f, "{step} {}", acts::text(*act))?;
+        if self.snapshot_every != SNAPSHOT_EVERY {
+            writeln!(f, "snapshots {}", self.snapshot_every)?;
+        }
+        let acts = self.acts.iter();
+        let acts = acts.map(|(step, act)| (*step, acts::text(*act)));
+        let requires = self.requires.iter();
+        let requires = requires.map(|(step, words)| (*step, format!("require {words}")));
+        let mut lines: Vec<(u64, String)> = acts.chain(requires).collect();
+        // Acts come first: the conditions of a step are checked after its acts.
+        lines.sort_by_key(|(step, _)| *step);
+        for (step, line) in lines {
+            writeln!(f, "{step} {line}")?;
         }
         writeln!(f, "{} end", self.end)
     }

@@ -7,6 +7,7 @@
 //! crash old                    an act; members have numbers or names
 //! until leads other            `leader` is the present leader, `other` and `third` are the next members that run
 //! expect not leads old         the condition must hold now
+//! require leads old            the same, and the run breaks if it does not: this becomes a part of the run
 //! run 300                      events happen for 300 ms
 //! step 5                       five events happen
 //! index spot last old          from now on, `spot` is the index of the last entry of `old`
@@ -98,7 +99,7 @@ impl Script {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             [] => return Ok(Progress::Done),
-            ["members" | "seed" | "without", _] => return self.set_up(&words),
+            ["members" | "seed" | "without" | "snapshots", _] => return self.set_up(&words),
             ["until", ref condition @ ..] => {
                 if self.holds(condition)? {
                     return Ok(Progress::Done);
@@ -112,6 +113,12 @@ impl Script {
                 return Err("this does not hold".into());
             }
             ["expect", ..] => {}
+            ["require", ref condition @ ..] => {
+                let words = self.in_numbers(condition)?;
+                self.lab().require(&words);
+            }
+            // A broken run has no further events.
+            ["run" | "step", _] if self.lab().broken().is_some() => {}
             ["run", ms] => {
                 let until = from.1.saturating_add(number(ms)?.min(10_000) * 1_000);
                 let next = self.lab().cluster.next_at();
@@ -170,6 +177,10 @@ impl Script {
                 _ => return Err("a run has 3 to 7 members".into()),
             },
             ["seed", seed] => self.setup.seed = number(seed)?,
+            ["snapshots", entries] => match number(entries)? {
+                entries @ 1..=1_000 => self.setup.snapshot_every = entries,
+                _ => return Err("a snapshot is made after 1 to 1000 entries".into()),
+            },
             [_, name] => {
                 let switch = Switch::named(name).ok_or("no rule has this name")?;
                 self.setup.without.push(switch);
@@ -195,16 +206,23 @@ impl Script {
     fn holds(&mut self, words: &[&str]) -> Result<bool, String> {
         self.lab();
         let lab = self.lab.as_ref().ok_or("nothing has begun")?;
-        let (words, wanted) = match words {
-            ["not", rest @ ..] => (rest, false),
-            all => (all, true),
-        };
         let named = |word: &str| match self.names.get(word) {
             Some(number) => Ok(*number),
             None => number(word),
         };
-        let holds = condition::holds(lab, words, &|word| self.member(word), &named)?;
-        Ok(holds == wanted)
+        condition::holds_or_not(lab, words, &|word| self.member(word), &named)
+    }
+
+    /// The words of a condition with numbers instead of names, as a run has them.
+    fn in_numbers(&self, words: &[&str]) -> Result<String, String> {
+        let in_number = |word: &&str| match self.names.get(*word) {
+            Some(number) => number.to_string(),
+            None => (*word).to_owned(),
+        };
+        let words: Vec<String> = words.iter().map(in_number).collect();
+        let all: Vec<&str> = words.iter().map(String::as_str).collect();
+        condition::check(&all)?;
+        Ok(words.join(" "))
     }
 
     /// The number of a member, which may be a name.
@@ -212,8 +230,10 @@ impl Script {
         if let Some(known) = self.names.get(word) {
             return Ok(*known);
         }
+        // Members have the names that the lab shows, such as n2, or only their numbers.
+        let numbered = || number(word.strip_prefix('n').unwrap_or(word));
         let Some(lab) = &self.lab else {
-            return number(word);
+            return numbered();
         };
         let leader = || lab.leader().ok_or("nobody leads now");
         let others = |skip: usize| {
@@ -231,7 +251,7 @@ impl Script {
             "leader" => Ok(leader()?.0),
             "other" => Ok(others(0)?),
             "third" => Ok(others(1)?),
-            _ => number(word),
+            _ => numbered(),
         }
     }
 }

@@ -20,6 +20,8 @@ struct State {
     broken: Option<(u64, String)>,
     acts: Vec<(u64, String)>,
     performed: usize,
+    requires: Vec<(u64, String)>,
+    snapshot_every: u64,
     end: u64,
     without: Vec<String>,
     seed: u64,
@@ -59,6 +61,8 @@ impl Lab {
             without,
             acts: all,
             end,
+            requires,
+            snapshot_every,
         } = self.whole_run();
         let state = State {
             step: self.steps,
@@ -76,6 +80,8 @@ impl Lab {
                 .map(|(step, act)| (*step, acts::text(*act)))
                 .collect(),
             performed: self.performed,
+            requires,
+            snapshot_every,
             end,
             without: without.iter().map(Switch::to_string).collect(),
             seed,

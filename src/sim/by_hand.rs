@@ -4,85 +4,30 @@
 //! harm is a violation here, such as two leaders of a term or a lost write. Other runs also report a promise that precedes
 //! its sync. Here such a promise must first do harm, because a person wants to see the harm.
 
+use super::act::{Act, DiskState};
 use super::client::{Ask, Client, Op};
 use super::cluster::{Cluster, Event, Settings};
 use super::desk::Change;
 use super::fault_profile::{FaultProfile, Kind, TICK};
 use super::mirror::Mirror;
-use super::nemesis::GUESTS;
 use super::power::Down;
 use super::trace::Happening;
 use crate::engine;
 use crate::engine::peer_message::PeerMessage;
+use crate::engine::rules::Rule;
+use crate::engine::{DiskReport, PeerEvent};
 use crate::raft::NodeId;
 use crate::random::Random;
+use crate::storage::jobs::{self, Job};
 use crate::wal::FaultyDisk;
 use std::collections::BTreeMap;
 
-/// An act of the person who drives a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// The power of this machine fails. All bytes that are not synced are lost.
-    Crash(NodeId),
-    /// The power fails in the middle of a write: any part of the bytes that are not synced is lost.
-    Tear(NodeId),
-    /// The process is killed. The machine continues, so no byte is lost.
-    Kill(NodeId),
-    /// Starts the process again from its disk.
-    Restart(NodeId),
-    /// Stops the process as SIGSTOP does. Everything for it waits.
-    Pause(NodeId),
-    /// Continues a paused process.
-    Resume(NodeId),
-    /// Kills the process and empties the data directory.
-    Wipe(NodeId),
-    /// The member receives the order to stop, as by SIGTERM.
-    Stop(NodeId),
-    /// Messages of the first member to the second are lost.
-    Cut(NodeId, NodeId),
-    /// Ends the cut and the delay in this direction.
-    Heal(NodeId, NodeId),
-    /// Messages in this direction take this many milliseconds longer.
-    Delay(NodeId, NodeId, u64),
-    /// Loses the message of this direction that would arrive first, or else the next that is sent.
-    Lose(NodeId, NodeId),
-    /// Duplicates that message. Only raft's messages are duplicated.
-    Duplicate(NodeId, NodeId),
-    /// Changes the state of a disk.
-    Disk(NodeId, DiskState),
-    /// A client asks this member to set `/kN` to a new value.
-    Write(NodeId, u64),
-    /// A client asks this member for a quorum read of `/kN`.
-    Read(NodeId, u64),
-    /// Asks this member to add the next new member.
-    Add(NodeId),
-    /// Asks the first member to remove the second.
-    Remove(NodeId, NodeId),
-    /// Asks a leader to transfer its leadership to the second member.
-    Transfer(NodeId, NodeId),
-}
-
-/// How a disk works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskState {
-    /// A sync takes a millisecond.
-    Good,
-    /// A sync takes 100 milliseconds.
-    Slow,
-    /// No sync ends.
-    Hung,
-    /// No byte more can be written.
-    Full,
-}
-
+/// About the bytes of an entry in memory.
+const ENTRY_BYTES: usize = 100;
 /// How long a hung disk takes. It is never reached.
 const NEVER: u64 = 1 << 50;
 /// What a duplicate takes longer.
 const TWICE_LATE: u64 = 5_000;
-/// Number of keys that an act can name.
-const KEYS: u64 = 8;
-/// The longest delay of a link, in milliseconds.
-const DELAY_MS_MAX: u64 = 10_000;
 
 /// The faults that a caller has set on links and processes.
 #[derive(Default)]
@@ -119,10 +64,22 @@ impl Hands {
 }
 
 impl Cluster {
-    /// A cluster without random faults, clients and watchers. The seed decides the election timeouts.
-    pub fn by_hand(settings: Settings) -> Cluster {
+    /// A cluster without random faults, clients and watchers. The seed decides the election timeouts. A member makes a
+    /// snapshot after `snapshot_every` entries, and keeps about as many in memory: a member that is farther behind gets a
+    /// snapshot.
+    pub fn by_hand(settings: Settings, snapshot_every: u64) -> Cluster {
         let random = Random::spread(settings.seed);
-        Cluster::with_profile(settings, FaultProfile::by_hand(), random)
+        let usual = FaultProfile::by_hand();
+        let memory_bytes = match snapshot_every < usual.snapshot_every {
+            true => ENTRY_BYTES * snapshot_every as usize,
+            false => usual.memory_bytes,
+        };
+        let profile = FaultProfile {
+            snapshot_every,
+            memory_bytes,
+            ..usual
+        };
+        Cluster::with_profile(settings, profile, random)
     }
 
     pub(super) fn begin_by_hand(&mut self) {
@@ -164,70 +121,41 @@ impl Cluster {
             Act::Lose(from, to) => self.lose(from, to),
             Act::Duplicate(from, to) => self.duplicate(from, to),
             Act::Disk(id, state) => self.set_disk(id, state),
+            Act::Room(id, bytes) => {
+                let disk = &self.node(id).disk;
+                disk.set_capacity(disk.used().saturating_add(bytes));
+            }
+            Act::Clock(id, pace) => {
+                let now = self.now;
+                self.node(id).machine.set_pace(now, pace);
+            }
+            Act::FailSync(id) => self.node(id).disk.fail_sync_after(0),
+            Act::Forget(id, entries) => self.node(id).loses_tail = entries,
+            Act::Burst(id, key, count) => {
+                (0..count).for_each(|_| self.request_by_hand(id, Ask::Set(key)));
+            }
+            Act::Lease(id) => self.request_by_hand(id, Ask::Lease(self.ops.len() as u64, 1)),
             Act::Write(id, key) => self.request_by_hand(id, Ask::Set(key)),
             Act::Read(id, key) => self.request_by_hand(id, Ask::Read(key)),
             Act::Add(id) => return self.ask_change(id, Change::Add(NodeId(self.next_node))),
             Act::Remove(id, out) => return self.ask_change(id, Change::Remove(out)),
+            Act::Move(id, moves) => {
+                self.node(moves).moves = true;
+                return self.ask_change(id, Change::Move(moves));
+            }
+            Act::Watch(id) => return self.watch_at(id),
+            Act::Intrude(id) => return self.intrude(id),
+            Act::Accuse(id) => {
+                let known = self.members_known_by(id);
+                if let Some(by) = known.into_iter().find(|other| *other != id) {
+                    return self.peers(id, PeerEvent::Removed { by });
+                }
+            }
             Act::Transfer(id, to) => {
                 return self.step_engine(id, engine::Event::Transfer(Some(to)));
             }
         }
         Ok(())
-    }
-
-    /// Whether an act has an effect now.
-    ///
-    /// # Errors
-    /// Why it has none.
-    pub fn may(&self, act: Act) -> Result<(), String> {
-        let known = |id: NodeId| match self.nodes.get(&id) {
-            Some(node) => Ok(node),
-            None => Err(format!("there is no member {}", id.0)),
-        };
-        let runs = |id: NodeId| match known(id)?.life.is_some() {
-            true => Ok(()),
-            false => Err(format!("n{} does not run", id.0)),
-        };
-        let key = |key: u64| match key < KEYS {
-            true => Ok(()),
-            false => Err(format!("keys are k0 to k{}, not k{key}", KEYS - 1)),
-        };
-        match act {
-            Act::Restart(id) => {
-                let node = known(id)?;
-                let is_paused = node.paused_until == u64::MAX;
-                match (node.life.is_some(), node.retired) {
-                    (true, _) if is_paused => Err(format!("n{} is paused: resume it", id.0)),
-                    (true, _) => Err(format!("n{} runs already", id.0)),
-                    (_, true) => Err(format!("n{} was removed, or has lost its data", id.0)),
-                    _ => Ok(()),
-                }
-            }
-            Act::Wipe(id) => known(id).map(drop),
-            Act::Crash(id) | Act::Tear(id) | Act::Kill(id) | Act::Pause(id) => runs(id),
-            Act::Resume(id) if known(id)?.paused_until != u64::MAX => {
-                Err(format!("n{} is not paused", id.0))
-            }
-            Act::Resume(id) | Act::Stop(id) | Act::Transfer(id, _) => runs(id),
-            Act::Disk(id, _) => known(id).map(drop),
-            Act::Write(id, name) | Act::Read(id, name) => known(id).and(key(name)),
-            Act::Add(id) if self.next_node > self.settings.nodes + GUESTS => {
-                Err(format!("n{} cannot add more than {GUESTS}", id.0))
-            }
-            Act::Add(id) => runs(id),
-            Act::Remove(id, out) => known(out).and(runs(id)),
-            Act::Delay(_, _, ms) if ms > DELAY_MS_MAX => {
-                Err(format!("{ms} ms is more than {DELAY_MS_MAX}"))
-            }
-            Act::Cut(from, to)
-            | Act::Heal(from, to)
-            | Act::Delay(from, to, _)
-            | Act::Lose(from, to)
-            | Act::Duplicate(from, to) => match from == to {
-                true => Err(format!("n{} has no link to itself", from.0)),
-                false => known(from).and(known(to)).map(drop),
-            },
-        }
     }
 
     /// Takes an event of a paused process out of the queue until the process continues.
@@ -377,6 +305,49 @@ impl Cluster {
         self.clients.push(asks);
         self.after(self.profile.patience, Event::GiveUp { number });
         self.ask(number, self.profile.delay.0);
+    }
+
+    /// In a run by hand without one of these rules, the disk keeps its promises at the beginning of a job instead of its
+    /// end. So there is a time in which a power failure does harm.
+    pub(super) fn promise_early(&mut self, id: NodeId) -> Result<(), String> {
+        if !self.is_by_hand() {
+            return Ok(());
+        }
+        let without = self.settings.without;
+        let Some(job) = self.life(id).and_then(|life| life.jobs.front_mut()) else {
+            return Ok(());
+        };
+        match (job, without) {
+            (Job::Save { then, .. }, Some(Rule::SyncBeforeSend)) => {
+                let messages = std::mem::take(then);
+                for (to, message) in messages {
+                    self.send_stored(id, to, message);
+                }
+                Ok(())
+            }
+            (Job::Save { batch, .. }, Some(Rule::SyncBeforeReport)) => {
+                let report = DiskReport::Stored(vec![jobs::stored(batch)]);
+                self.report(id, report)
+            }
+            (Job::Install(installation), Some(Rule::InstallBeforeReport)) => {
+                let position = installation.metadata.position;
+                self.report(id, DiskReport::Installed(position))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What [`Cluster::promise_early`] has not passed on of this report. The jobs that share the sync of the first one were
+    /// not begun by themselves.
+    pub(super) fn rest_of(&self, report: DiskReport) -> Option<DiskReport> {
+        let is_early = |rule| self.is_by_hand() && self.is_without(rule);
+        match report {
+            DiskReport::Stored(batches) if is_early(Rule::SyncBeforeReport) => {
+                (batches.len() > 1).then(|| DiskReport::Stored(batches[1..].to_vec()))
+            }
+            DiskReport::Installed(_) if is_early(Rule::InstallBeforeReport) => None,
+            report => Some(report),
+        }
     }
 
     /// The requests of clients so far. The number of a request is its position.

@@ -128,11 +128,13 @@ fn replaces_from(job: &Job) -> Option<LogIndex> {
 
 impl Cluster {
     /// Starts the next waiting job if the disk is idle.
-    pub(super) fn begin_job(&mut self, id: NodeId) {
+    pub(super) fn begin_job(&mut self, id: NodeId) -> Checked {
         let (now, repaired) = (self.now, self.repaired.is_some());
-        let Some(life) = self.life(id) else { return };
+        let Some(life) = self.life(id) else {
+            return Ok(());
+        };
         let Some(job) = life.jobs.front().filter(|_| !life.disk_is_busy) else {
-            return;
+            return Ok(());
         };
         let writes = matches!(job, Job::Save { .. } | Job::Install(_));
         life.disk_is_busy = true;
@@ -149,6 +151,7 @@ impl Cluster {
         let takes = takes.max(node.hung_disk_until.saturating_sub(now));
         let life = node.life_number;
         self.after(takes, Event::Disk { node: id, life });
+        self.promise_early(id)
     }
 
     /// The time of a job is over: does the job.
@@ -160,8 +163,7 @@ impl Cluster {
         if let Some(life) = self.life(id) {
             life.disk_is_busy = false;
         }
-        self.begin_job(id);
-        Ok(())
+        self.begin_job(id)
     }
 
     /// Does the first job, and the jobs that share its sync.
@@ -257,7 +259,9 @@ impl Cluster {
             self.snapshot_begun(id, begun);
         }
         for report in reports {
-            self.report(id, report)?;
+            if let Some(report) = self.rest_of(report) {
+                self.report(id, report)?;
+            }
         }
         Ok(())
     }
@@ -305,7 +309,7 @@ impl Cluster {
         Some((messages, reports, begun, result))
     }
 
-    fn report(&mut self, id: NodeId, report: DiskReport) -> Checked {
+    pub(super) fn report(&mut self, id: NodeId, report: DiskReport) -> Checked {
         let installed = match &report {
             DiskReport::Stored(batches) => {
                 let last = batches.iter().rev().find_map(|stored| stored.last);

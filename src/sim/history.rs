@@ -145,7 +145,8 @@ impl Cluster {
         }
         linear::check(&history).map_err(|violation| {
             let number = numbers.get(violation.operation);
-            format!("not linearizable at #{number:?}: {}", violation.why)
+            let number = number.copied().unwrap_or_default();
+            format!("not linearizable at #{number}: {}", violation.why)
         })
     }
 

@@ -96,6 +96,7 @@
 //! synced bytes (the tests of the WAL have those). A data directory that is emptied before most of the members know its
 //! incarnation: they cannot distinguish that from a first start.
 
+mod act;
 mod adversary;
 mod any_engine;
 mod by_hand;
@@ -129,8 +130,8 @@ mod wasm;
 mod watchers;
 mod wiped;
 
+pub use act::{Act, DiskState};
 pub use any_engine::Keeping;
-pub use by_hand::{Act, DiskState};
 pub use client::{Answer, Ask, Op};
 pub use clock::Pace;
 pub use cluster::{Cluster, Settings};

@@ -44,6 +44,8 @@ pub(super) struct Node {
     pub initial_cluster: Option<Members>,
     /// The URL at which the others reach it, if that is not the one of [`member`].
     pub address: Option<String>,
+    /// From its next start on, it has the address that the operator has announced.
+    pub moves: bool,
     /// None: the data directory is empty.
     pub identity: Option<Identity>,
 }
@@ -108,6 +110,7 @@ impl Node {
             retired: false,
             initial_cluster,
             address: None,
+            moves: false,
             identity: None,
         }
     }

@@ -110,7 +110,7 @@ impl Cluster {
         for job in effects.disk {
             self.order_job(id, job);
         }
-        self.begin_job(id);
+        self.begin_job(id)?;
         if effects.members_changed
             && let Some(life) = self.life(id)
         {

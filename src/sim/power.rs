@@ -3,6 +3,7 @@
 use super::any_engine::{DiskRules, Parts};
 use super::clock::SECONDS_SCALE;
 use super::cluster::{Checked, Cluster, Event};
+use super::desk::new_address;
 use super::disk::READ_BYTES;
 use super::fault_profile::{FaultProfile, Kind, TICK};
 use super::node::Life;
@@ -126,6 +127,9 @@ impl Cluster {
         let node = self.node(id);
         if node.life.is_some() || node.retired {
             return Ok(());
+        }
+        if std::mem::take(&mut node.moves) {
+            node.address = Some(new_address(id));
         }
         if node.identity.is_none() && !self.first_start(id) {
             return Ok(());

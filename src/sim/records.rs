@@ -22,6 +22,14 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// The kind of the message that the member has sent to `to` in this event.
+    pub fn sent(&self, to: NodeId) -> Option<&'static str> {
+        match self.record.event {
+            Trace::Sent { to: other, message } if other == to => Some(message.what.name()),
+            _ => None,
+        }
+    }
+
     /// The line of a trace, without an end of line.
     pub fn json(&self) -> String {
         self.record.json(self.at, self.member)

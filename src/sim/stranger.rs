@@ -47,13 +47,45 @@ impl Cluster {
             return Ok(());
         };
         let from = self.name_of_a_stranger(to);
+        self.changes_nothing(from, to, |cluster| match cluster.random.below(24) {
+            0 => cluster.peers(to, PeerEvent::Removed { by: from }),
+            1 => cluster.forged_snapshot(from, to),
+            _ => cluster.forged_message(from, to),
+        })
+    }
+
+    /// In a run by hand, a stranger claims to lead in a newer term.
+    pub(super) fn intrude(&mut self, to: NodeId) -> Checked {
+        let Some(life) = self.life(to) else {
+            return Ok(());
+        };
+        let message = Message {
+            term: Term(life.engine.term().0 + 1),
+            body: Body::Heartbeat {
+                round: 1,
+                commit: Position::default(),
+            },
+        };
+        let messages = vec![PeerMessage::Raft {
+            message,
+            time: ClusterTime(0),
+        }];
+        let from = STRANGER;
+        self.changes_nothing(from, to, |cluster| {
+            cluster.peers(to, PeerEvent::Messages { from, messages })
+        })
+    }
+
+    /// What a stranger does has no effect on the member.
+    fn changes_nothing(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        act: impl FnOnce(&mut Cluster) -> Checked,
+    ) -> Checked {
         self.hand_over_requests(to)?;
         let before = self.look_at_member(to);
-        match self.random.below(24) {
-            0 => self.peers(to, PeerEvent::Removed { by: from })?,
-            1 => self.forged_snapshot(from, to)?,
-            _ => self.forged_message(from, to)?,
-        }
+        act(self)?;
         let after = self.look_at_member(to);
         match before == after || after.is_none() {
             true => Ok(()),

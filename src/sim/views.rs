@@ -7,7 +7,7 @@ use super::node::Node;
 use super::trace::message_text;
 use crate::engine::entry::{self, Command};
 use crate::engine::peer_message::PeerMessage;
-use crate::raft::{Body, ChangeKind, Entry, LogIndex, Payload, Position, Role};
+use crate::raft::{Body, ChangeKind, Entry, LogIndex, NodeId, Payload, Position, Role};
 use serde::Serialize;
 
 /// An entry of a log.
@@ -148,6 +148,20 @@ impl Cluster {
         };
         view.keys = (0..self.profile.keys).filter_map(value).collect();
         view
+    }
+
+    /// Whether everything that readers of this member see is on its disk, and the term that they see too.
+    pub fn shows_stored(&self, id: NodeId) -> bool {
+        let life = self.nodes.get(&id).and_then(|node| node.life.as_ref());
+        let Some(life) = life else { return true };
+        let mut checks = self.checks.borrow_mut();
+        let mirror = checks.mirror(id);
+        let shown = life.view.applied;
+        let holds = match life.engine.position_at(shown) {
+            Some(position) => mirror.holds(position),
+            None => shown <= mirror.snapshot.index,
+        };
+        holds && life.view.term <= mirror.hard_state.term
     }
 
     /// All messages on their way, in the order of their arrival.

@@ -25,6 +25,8 @@ pub(super) struct Watcher {
     at: Option<NodeId>,
     /// The first index that it has not received. 0: it has received no event yet.
     next: u64,
+    /// In a run by hand, the node at which it was asked to begin.
+    begins: Option<NodeId>,
 }
 
 impl Cluster {
@@ -35,6 +37,15 @@ impl Cluster {
         }
     }
 
+    /// In a run by hand, a new watcher connects to a node.
+    pub(super) fn watch_at(&mut self, id: NodeId) -> Checked {
+        self.watchers.push(Watcher {
+            begins: Some(id),
+            ..Watcher::default()
+        });
+        self.watch(self.watchers.len() - 1)
+    }
+
     fn watch_later(&mut self, watcher: usize) {
         let wait = self.random.within((500, 2 * TICK));
         self.after(wait, Event::Watch { watcher });
@@ -43,8 +54,11 @@ impl Cluster {
     /// A watcher connects to a node. It first gets the events in the history, then the new ones.
     pub(super) fn watch(&mut self, watcher: usize) -> Checked {
         let up = self.up();
-        let next = self.watchers[watcher].next;
-        let Some(at) = self.random.pick(&up) else {
+        let (next, begins) = {
+            let this = &mut self.watchers[watcher];
+            (this.next, this.begins.take())
+        };
+        let Some(at) = begins.or_else(|| self.random.pick(&up)) else {
             self.watch_later(watcher);
             return Ok(());
         };
@@ -125,8 +139,8 @@ impl Cluster {
         match missed {
             None => Ok(()),
             Some(missed) => Err(format!(
-                "watchers: one at {:?} sees event {index}, and has missed {missed}",
-                this.at
+                "watchers: one at n{} sees event {index}, and has missed {missed}",
+                this.at.map_or(0, |at| at.0)
             )),
         }
     }

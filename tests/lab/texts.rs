@@ -32,6 +32,9 @@ fn each_act_is_read_as_it_is_written() {
         for state in ["good", "slow", "hung", "full"] {
             let words = words.replace("good|slow|hung|full", state);
             let words = words
+                .replace("half|true|double", "half")
+                .replace("BYTES", "5000")
+                .replace("COUNT", "7")
                 .replace("kK", "k3")
                 .replace("MS", "40")
                 .replace('N', "1")
@@ -117,4 +120,18 @@ fn a_script_says_which_line_fails() {
         fails("until leader\ncrash 1\ncrash 2\ncrash 3\nrun 3000\nuntil leader")
             .contains("nothing more")
     );
+}
+
+/// A script that goes on after its run has broken ends, too.
+#[test]
+fn a_broken_run_goes_nowhere() {
+    let script = "
+        without StrangersAreIgnored
+        until steady
+        intrude leader
+        run 50
+        step 5
+        expect broken";
+    let lab = Script::run(script).expect("each line ends");
+    assert!(lab.broken().is_some());
 }
