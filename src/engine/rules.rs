@@ -95,6 +95,9 @@ listed! {
     TimeIsTheClusters,
     /// An older message of a leader does not set the time back.
     TimeHeardGrows,
+    /// A time to live counts from the latest time in the log, not from the time of its own entry. A new leader may be
+    /// behind the one before.
+    LatestTimeCounts,
     /// Only a leader proposes the expiry of keys.
     LeaderExpires,
     /// Applying reads no clock.
@@ -137,13 +140,14 @@ listed! {
 
     // The WAL thread.
 
-
     /// A batch that contains only a hard state is synced.
     HardStateIsSynced,
     /// Messages that depend on a batch are sent after its sync (etcd #14370).
     SyncBeforeSend,
     /// A batch is reported after its sync.
     SyncBeforeReport,
+    /// A batch that a snapshot has superseded is reported, too. Without this rule, the engine waits for it forever.
+    SupersededIsReported,
     /// A failed sync ends the process ("fsyncgate").
     FailedSyncIsFinal,
     /// The log is deleted only after the snapshot that replaces it has its final name (camunda #6092).

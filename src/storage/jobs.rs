@@ -104,16 +104,17 @@ impl Pending {
     /// A snapshot replaces the log: the entries that did not fit on a full disk are part of it, or were replaced. The
     /// hard state stays; messages may be lost. An empty batch stays too, because the raft thread hands over the next
     /// batch only after the report that the previous one is stored.
-    fn supersede(&mut self) {
+    fn supersede(&mut self, is_reported: bool) {
         if self.batches.is_empty() {
             return;
         }
         let hard_state = self.batches.iter().rev().find_map(|batch| batch.hard_state);
+        let rest = Batch {
+            hard_state,
+            ..Batch::default()
+        };
         *self = Pending {
-            batches: vec![Batch {
-                hard_state,
-                ..Batch::default()
-            }],
+            batches: vec![rest; usize::from(is_reported || hard_state.is_some())],
             ..Pending::default()
         };
     }
@@ -296,7 +297,8 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
         Installation { metadata, finish }: Installation,
         outlet: &mut impl Outlet<D>,
     ) -> Result<(), WalError> {
-        self.pending.supersede();
+        let is_reported = self.rules.keeps(Rule::SupersededIsReported);
+        self.pending.supersede(is_reported);
         let report = Report::Installed(metadata.position);
         if !self.rules.keeps(Rule::InstallBeforeReport) {
             outlet.report(report);
@@ -328,7 +330,8 @@ impl<D: Disk, R: Rules> LogJobs<D, R> {
     }
 }
 
-fn stored(batch: &Batch) -> Stored {
+/// What the report about a stored batch says.
+pub(crate) fn stored(batch: &Batch) -> Stored {
     Stored {
         hard_state: batch.hard_state,
         last: batch.entries.last().map(|entry| entry.position),

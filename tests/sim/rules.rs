@@ -6,6 +6,7 @@
 
 use crate::{broken, is_wanted, number, sound};
 use edgetcd::engine::rules::Rule;
+use edgetcd::lab::runs;
 use edgetcd::raft::Rules;
 use edgetcd::sim::{Cluster, Keeping, Kind, Scenario, Settings};
 
@@ -151,12 +152,19 @@ fn engine_rules() -> Vec<Case> {
         .collect()
 }
 
+/// Random faults do not create the situations of these rules: each takes many acts in a certain order. A run by hand does,
+/// and `tests/lab` plays it with the rule and without it.
+const BY_HAND: &[Rule] = &[Rule::LatestTimeCounts, Rule::SupersededIsReported];
+
 /// A rule without a seed proves nothing.
 #[test]
 fn each_rule_of_the_engine_has_a_seed() {
     let has_none = |rule: &&Rule| {
         let listed = ENGINE_RULES.iter().any(|(listed, ..)| listed == *rule);
-        !listed && **rule != Rule::ChangesOneByOne
+        let name = format!("{rule:?}");
+        let has_run = runs::ALL.iter().any(|run| run.name == name);
+        let is_by_hand = BY_HAND.contains(rule) && has_run;
+        !listed && !is_by_hand && **rule != Rule::ChangesOneByOne
     };
     let missing: Vec<&Rule> = Rule::ALL.iter().filter(has_none).collect();
     assert!(missing.is_empty(), "HUNT for {missing:?}");
