@@ -1,8 +1,7 @@
 //! The shortest known runs that break without a rule.
 //!
-//! A run names steps, so a change of the engine may make it harmless. The test then says how to search for another one. Not
-//! each rule has a run: some rules protect the service and not an invariant (lesson 9 shows `PRE_VOTE`), and the harm of
-//! others needs faults that the lab does not have.
+//! A run names steps, so a change of the engine may make it harmless. The test then says how to search for another one.
+//! Some rules protect the service and not an invariant. Their runs require a condition, such as `require leads 1`.
 
 /// A run that breaks if its rules are off, and holds if they are kept.
 pub struct Stored {
@@ -24,28 +23,60 @@ macro_rules! stored {
 
 stored! {
     "ACK_AFTER_STORE"
+    "BELIEVES_ITS_LEADER"
     "CHANGE_AFTER_OWN_TERM"
+    "CHECK_QUORUM"
     "COMMIT_OWN_TERM_ONLY"
+    "LEARNER_MAY_LAG"
     "ONE_CHANGE_AT_A_TIME"
     "ONE_VOTE_PER_TERM"
     "OWN_STORE_COUNTS"
     "PREVIOUS_MUST_MATCH"
+    "PRE_VOTE"
     "READ_AFTER_NOOP"
+    "READ_ROUND_IS_NEW"
+    "REPEATED_PROBES_WAIT"
     "SNAPSHOT_ONLY_AHEAD"
+    "STORED_CHECKS_TERM"
+    "TIMER_RESET_BY_LEADER_ONLY"
     "TRUNCATE_ONLY_ON_CONFLICT"
+    "UNSTORED_COUNTS"
     "VOTER_COMPARES_LOGS"
     "VOTE_STORED_BEFORE_ANSWER"
     "ApplyReadsNoClock"
+    "EqualsStay"
+    "EventsAreComplete"
+    "FailedSyncIsFinal"
     "ForwardsEndWithTheirTerm"
     "HardStateIsSynced"
+    "HungLeaderMakesWay"
+    "InstallBeforeReport"
+    "InstallEnds"
+    "InstallEndsWaiting"
+    "InstalledByTheDisk"
+    "LatestTimeCounts"
+    "LeaderExpires"
+    "LogNamesIncarnations"
     "LostDataIsNoticed"
+    "NewUrlsAreSaved"
     "NotTakenMeansNotAppended"
+    "OneWordStopsNobody"
     "PublishedBeforeReply"
     "ReadAsks"
+    "ReadIdIsNew"
     "ReadWaitsForItsIndex"
     "ReadsTimeOut"
+    "RepliedWhenApplied"
     "SentOnce"
+    "ShownTermIsStored"
     "SnapshotAtItsMark"
+    "SnapshotBeforeCut"
+    "StopFinishes"
+    "StopHandsOver"
+    "StrangersAreIgnored"
+    "SupersededIsReported"
+    "SyncBeforeReport"
+    "SyncBeforeSend"
     "TailIsFound"
     "TicketNamesItsTerm"
     "TimeHeardGrows"
@@ -53,4 +84,5 @@ stored! {
     "TimeIsTheClusters"
     "UnsentMeansNotSent"
     "VoteIsFound"
+    "WatchedWhenScanned"
 }

@@ -1,5 +1,6 @@
-//! The stored runs: each breaks without its rules, and holds with them.
+//! The stored runs: each breaks without its rules, and holds with them. Each rule has one.
 
+use edgetcd::lab::switches::Switch;
 use edgetcd::lab::{Lab, Run, runs};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -34,6 +35,40 @@ fn each_stored_run_breaks_only_without_its_rules() {
         "these runs do not break any more, or also with all rules: {wrong:?}. Search for others: \
          HUNT=20 cargo test --profile sim --test lab hunt -- --ignored --nocapture"
     );
+}
+
+#[test]
+fn each_rule_has_a_run_that_breaks_it() {
+    let runs = runs::ALL.iter().map(|stored| Run::parse(stored.text));
+    let off: Vec<Switch> = runs
+        .flat_map(|run| run.expect("a stored run can be read").without)
+        .collect();
+    let missing = Switch::all().filter(|switch| !off.contains(switch));
+    let missing: Vec<String> = missing.map(|switch| switch.to_string()).collect();
+    assert!(
+        missing.is_empty(),
+        "these rules have no run: {missing:?}. Search for one: \
+         HUNT=20 cargo test --profile sim --test lab hunt -- --ignored --nocapture"
+    );
+}
+
+/// If a run switches two rules off, each of them alone is enough to hold.
+#[test]
+fn a_run_without_two_rules_needs_both() {
+    for stored in runs::ALL {
+        let run = Run::parse(stored.text).expect("a stored run can be read");
+        if run.without.len() < 2 {
+            continue;
+        }
+        for without in &run.without {
+            let one = Run {
+                without: vec![*without],
+                ..run.clone()
+            };
+            let broken = Lab::play(one);
+            assert_eq!(broken.broken(), None, "{} without {without}", stored.name);
+        }
+    }
 }
 
 #[test]
