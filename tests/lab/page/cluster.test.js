@@ -57,6 +57,7 @@ test("handles kill, pause and restart real nodes, and cut their links", async ()
       await page.selectOption('[aria-label="To"]', String(other));
       await act(page, `cut ${second} ${other}`);
     }
+    await until("two links that are drawn as cut", async () => (await page.locator(".links .cut").count()) === 2);
     const third = await until("a leader that is heard", async () => {
       const now = await leader(page);
       return now !== second && now;

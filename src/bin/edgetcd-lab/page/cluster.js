@@ -36,7 +36,18 @@ class ProcessCluster extends LiveCluster {
       this.watchMember(id, url, signal);
       this.readTrace(id, url, signal);
     }
+    this.drawCuts(cluster);
     this.onStatus(cluster);
+  }
+
+  /** A member does not notice that its messages are lost, so its records do not tell it. */
+  drawCuts({ members, links }) {
+    const cuts = new Set(links.filter((rule) => rule.cut).map(({ from, to }) => `${from} ${to}`));
+    for (const link of new Set([...cuts, ...(this.cuts ?? [])])) {
+      const [from, to] = link.split(" ").map((number) => members[number - 1].id);
+      this.model.members.get(from).links[to] = !cuts.has(link);
+    }
+    this.cuts = cuts;
   }
 }
 
