@@ -1,22 +1,23 @@
 //! An ordered map that is small with few entries and persistent with many.
 //!
-//! Most directories have few children, but one chunk of a persistent B-tree has space for 16. So up to [`FEW`] entries
-//! are a sorted array of exactly their size, and more entries are an [`OrdMap`]. Cloning copies at most `FEW` entries.
-//! A change of a shared large map copies one chunk per level.
+//! Most directories have few children. So up to [`FEW`] entries are a sorted array of about their size, and more entries
+//! are a persistent B-tree (`parts`). Cloning copies at most `FEW` entries. A change of a shared large map copies one
+//! part per level.
 
-use imbl::OrdMap;
-use imbl::ordmap::RangedIter;
+mod parts;
+
+use self::parts::{LEAF, Part, Walk, find, start};
 use std::borrow::Borrow;
 use std::ops::Bound;
 
 /// Largest number of entries in an array. A large map that shrinks to half of this becomes an array again.
-const FEW: usize = 16;
+const FEW: usize = LEAF;
 
 /// A map from `K` to `V` in key order, described in the module documentation.
 #[derive(Clone)]
 pub(super) enum Map<K, V> {
     Few(Vec<(K, V)>),
-    Many(OrdMap<K, V>),
+    Many { root: Part<K, V>, len: usize },
 }
 
 impl<K, V> Default for Map<K, V> {
@@ -29,7 +30,7 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     pub fn len(&self) -> usize {
         match self {
             Map::Few(entries) => entries.len(),
-            Map::Many(map) => map.len(),
+            Map::Many { len, .. } => *len,
         }
     }
 
@@ -43,7 +44,7 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     {
         match self {
             Map::Few(entries) => find(entries, key).ok().map(|at| &entries[at].1),
-            Map::Many(map) => map.get(key),
+            Map::Many { root, .. } => root.get(key),
         }
     }
 
@@ -53,7 +54,7 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     {
         match self {
             Map::Few(entries) => find(entries, key).ok().map(|at| &mut entries[at].1),
-            Map::Many(map) => map.get_mut(key),
+            Map::Many { root, .. } => root.get_mut(key),
         }
     }
 
@@ -64,12 +65,17 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
                 Ok(at) => return Some(std::mem::replace(&mut entries[at].1, value)),
                 Err(at) if entries.len() < FEW => insert_at(entries, at, (key, value)),
                 Err(_) => {
-                    let mut map: OrdMap<K, V> = std::mem::take(entries).into_iter().collect();
-                    map.insert(key, value);
-                    *self = Map::Many(map);
+                    let len = entries.len() + 1;
+                    let mut root = Part::leaf(std::mem::take(entries));
+                    root.insert_at_root(key, value);
+                    *self = Map::Many { root, len };
                 }
             },
-            Map::Many(map) => return map.insert(key, value),
+            Map::Many { root, len } => {
+                let old = root.insert_at_root(key, value);
+                *len += usize::from(old.is_none());
+                return old;
+            }
         }
         None
     }
@@ -80,12 +86,14 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     {
         match self {
             Map::Few(entries) => find(entries, key).ok().map(|at| entries.remove(at).1),
-            Map::Many(map) => {
-                let removed = map.remove(key);
-                if map.len() <= FEW / 2 {
-                    *self = Map::Few(std::mem::take(map).into_iter().collect());
+            Map::Many { root, len } => {
+                let removed = root.remove_at_root(key)?;
+                *len -= 1;
+                if *len <= FEW / 2 {
+                    let entries = Walk::new::<K>(root, Bound::Unbounded).cloned();
+                    *self = Map::Few(entries.collect());
                 }
-                removed
+                Some(removed)
             }
         }
     }
@@ -94,7 +102,7 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     pub fn last(&self) -> Option<&K> {
         match self {
             Map::Few(entries) => entries.last().map(|(key, _)| key),
-            Map::Many(map) => map.get_max().map(|(key, _)| key),
+            Map::Many { root, .. } => root.last(),
         }
     }
 
@@ -109,23 +117,10 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
         K: Borrow<Q>,
     {
         match self {
-            Map::Few(entries) => {
-                let start = match from {
-                    Bound::Unbounded => 0,
-                    Bound::Included(key) => find(entries, key).unwrap_or_else(|at| at),
-                    Bound::Excluded(key) => find(entries, key).map_or_else(|at| at, |at| at + 1),
-                };
-                Entries::Few(entries[start..].iter())
-            }
-            Map::Many(map) => {
-                Entries::Many(map.range::<(Bound<&Q>, Bound<&Q>), Q>((from, Bound::Unbounded)))
-            }
+            Map::Few(entries) => Entries::Few(entries[start(entries, from)..].iter()),
+            Map::Many { root, .. } => Entries::Many(Walk::new(root, from)),
         }
     }
-}
-
-fn find<K: Borrow<Q>, V, Q: Ord + ?Sized>(entries: &[(K, V)], key: &Q) -> Result<usize, usize> {
-    entries.binary_search_by(|(entry, _)| entry.borrow().cmp(key))
 }
 
 /// Inserts an entry. If there is no space, it adds half of the current size. There are many directories of one to five
@@ -140,7 +135,7 @@ fn insert_at<T>(entries: &mut Vec<T>, at: usize, entry: T) {
 /// Entries in key order.
 pub(super) enum Entries<'a, K, V> {
     Few(std::slice::Iter<'a, (K, V)>),
-    Many(RangedIter<'a, K, V, imbl::shared_ptr::DefaultSharedPtr>),
+    Many(Walk<'a, K, V>),
 }
 
 impl<'a, K: Ord, V> Iterator for Entries<'a, K, V> {
@@ -149,7 +144,7 @@ impl<'a, K: Ord, V> Iterator for Entries<'a, K, V> {
     fn next(&mut self) -> Option<Self::Item> {
         match self {
             Entries::Few(entries) => entries.next().map(|(key, value)| (key, value)),
-            Entries::Many(entries) => entries.next(),
+            Entries::Many(entries) => entries.next().map(|(key, value)| (key, value)),
         }
     }
 }
@@ -157,6 +152,7 @@ impl<'a, K: Ord, V> Iterator for Entries<'a, K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use std::collections::BTreeMap;
 
     /// Grows beyond the array, shrinks below half of it, and repeats this, comparing with the standard map.
@@ -179,7 +175,7 @@ mod tests {
             assert_eq!(map.last(), model.keys().last());
             assert!(map.iter().eq(model.iter()), "step {step}");
             assert!(matches!(map, Map::Few(_)) || map.len() > FEW / 2);
-            assert!(matches!(map, Map::Many(_)) || map.len() <= FEW);
+            assert!(matches!(map, Map::Many { .. }) || map.len() <= FEW);
         }
     }
 
@@ -220,5 +216,105 @@ mod tests {
             map.remove(&0);
             assert_eq!((clone.get(&1), clone.len()), (Some(&0), count));
         }
+    }
+
+    /// Grows and shrinks in any order, and keeps versions: they do not change, and all invariants of the parts hold.
+    #[test]
+    fn versions_do_not_change_each_other() {
+        for seed in 0..48 {
+            let mut dice = Random::new(seed);
+            let (mut map, mut model) = (Map::default(), BTreeMap::new());
+            let (most, mut kept) = (10 << (seed % 12), Vec::new());
+            for step in 0..6000 {
+                let (key, shrinks) = (dice.below(most), step / 1500 % 2);
+                match dice.below(10) {
+                    0 => {
+                        let entry = map.get_mut(&key).map(|value| *value = step);
+                        assert_eq!(entry, model.get_mut(&key).map(|value| *value = step));
+                    }
+                    choice if choice < 8 - 5 * shrinks => {
+                        assert_eq!(map.insert(key, step), model.insert(key, step));
+                    }
+                    _ => {
+                        // In order, so that whole parts become empty.
+                        let key = model.range(key..).next().map_or(key, |(key, _)| *key);
+                        assert_eq!(map.remove(&key), model.remove(&key));
+                    }
+                }
+                assert_eq!(map.get(&key), model.get(&key));
+                if dice.below(20) == 0 {
+                    check(&map, &model);
+                    let from = dice.below(most);
+                    assert!(map.range(Bound::Included(&from)).eq(model.range(from..)));
+                    let after = (Bound::Excluded(from), Bound::Unbounded);
+                    assert!(map.range(Bound::Excluded(&from)).eq(model.range(after)));
+                }
+                if dice.below(300) == 0 {
+                    kept.push((map.clone(), model.clone()));
+                }
+            }
+            kept.iter().for_each(|(map, model)| check(map, model));
+        }
+    }
+
+    fn check(map: &Map<u64, u64>, model: &BTreeMap<u64, u64>) {
+        assert!(map.iter().eq(model.iter()));
+        assert_eq!((map.len(), map.last()), (model.len(), model.keys().last()));
+        if let Map::Many { root, len } = map {
+            assert_eq!(root.check(None, None).0, *len);
+        }
+    }
+
+    fn leaves(map: &Map<u64, u64>) -> usize {
+        match map {
+            Map::Few(_) => 1,
+            Map::Many { root, .. } => root.leaves(),
+        }
+    }
+
+    #[test]
+    fn keys_in_order_fill_their_leaves() {
+        let mut map = Map::default();
+        (0..1600).for_each(|key| assert_eq!(map.insert(key, key), None));
+        assert_eq!(leaves(&map), 1600 / LEAF);
+    }
+
+    #[test]
+    fn leaves_are_half_full_in_any_order_and_after_removals() {
+        let orders: [fn(u64) -> u64; 3] = [
+            |key| 4000 - key,
+            |key| key * 2654435761 % 4001,
+            |key| {
+                // Descending after a gap at the end: the last leaf is the only one that may have a single entry.
+                if key < 96 { key } else { 9000 - key }
+            },
+        ];
+        for order in orders {
+            let mut map = Map::default();
+            (0..4000).for_each(|key| assert_eq!(map.insert(order(key), key), None));
+            assert!(leaves(&map) <= 4000 / (LEAF / 2), "{} leaves", leaves(&map));
+            for key in (0..4000).filter(|key| key % 10 != 0) {
+                assert_eq!(map.remove(&order(key)), Some(key));
+            }
+            assert_eq!(map.len(), 400);
+            assert!(leaves(&map) <= 400 / (LEAF / 4), "{} leaves", leaves(&map));
+        }
+    }
+
+    #[test]
+    fn empty_leaves_go_and_small_ones_join() {
+        // Full leaves on both sides: nothing to join with.
+        let mut map = Map::default();
+        (0..1600).for_each(|key| assert_eq!(map.insert(key, key), None));
+        (160..1440).for_each(|key| assert_eq!(map.remove(&key), Some(key)));
+        assert_eq!((map.len(), leaves(&map)), (320, 320 / LEAF));
+        // The last leaf has only a neighbour before it.
+        let mut map = Map::default();
+        (0..17)
+            .rev()
+            .for_each(|key| assert_eq!(map.insert(key, key), None));
+        assert_eq!(leaves(&map), 2);
+        (12..17).for_each(|key| assert_eq!(map.remove(&key), Some(key)));
+        assert_eq!((map.len(), leaves(&map)), (12, 1));
     }
 }
