@@ -26,7 +26,7 @@ pub struct Settings {
     pub heartbeat_ticks: u32,
     /// Seed of the random timeouts. The same seed and inputs give the same outputs.
     pub seed: u64,
-    /// Bytes of entries kept in memory (4 MiB). Older entries are read back with [`Todo::read`].
+    /// Bytes of entries kept in memory (1 MiB). Older entries are read back with [`Todo::read`].
     pub memory_bytes: usize,
     /// Bytes of uncommitted entries at which a leader refuses proposals (hazard D21; 40 MiB).
     pub uncommitted_bytes: usize,
@@ -39,14 +39,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The usual limits: an election after 100 ticks of 10 ms, a heartbeat every 10 ticks, 4 MiB in memory.
+    /// The usual limits: an election after 100 ticks of 10 ms, a heartbeat every 10 ticks, 1 MiB in memory.
     pub fn new(id: NodeId, seed: u64) -> Settings {
         Settings {
             id,
             election_ticks: 100,
             heartbeat_ticks: 10,
             seed,
-            memory_bytes: 4 << 20,
+            memory_bytes: 1 << 20,
             uncommitted_bytes: 40 << 20,
             batch_bytes: 256 << 10,
             window_bytes: 2 << 20,

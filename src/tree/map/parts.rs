@@ -28,7 +28,7 @@ pub(super) const LEAF: usize = 16;
 pub(super) const BRANCH: usize = 16;
 
 /// The array of a leaf grows by so many entries.
-const GROWTH: usize = 4;
+const GROWTH: usize = 2;
 
 /// A leaf or a branch, with everything below it.
 #[derive(Clone)]
