@@ -13,18 +13,36 @@ use std::io::{self, Write};
 
 /// Appends a decimal number.
 pub fn push_number(out: &mut Vec<u8>, number: u64) {
+    let (digits, start) = decimal(number);
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// The numbers from 00 to 99. A division is what a digit costs most, and with this table it serves two digits.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
+/// The digits of a number: the array from the returned index to its end.
+fn decimal(number: u64) -> ([u8; 20], usize) {
     let mut digits = [0; 20];
     let mut start = digits.len();
     let mut rest = number;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+    while rest >= 10 {
+        start -= 2;
+        digits[start..start + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
     }
-    out.extend_from_slice(&digits[start..]);
+    if rest > 0 || start == digits.len() {
+        start -= 1;
+        digits[start] = b'0' + rest as u8;
+    }
+    (digits, start)
 }
 
 /// Appends a quoted string.
@@ -37,6 +55,9 @@ pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
 /// Appends the inside of a string. The parts of a path can be escaped separately, because each byte or character is
 /// escaped on its own.
 pub fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    if is_plain(text) {
+        return out.extend_from_slice(text);
+    }
     let mut rest = text;
     loop {
         match std::str::from_utf8(rest) {
@@ -67,6 +88,32 @@ pub(super) fn push_escaped_part(out: &mut Vec<u8>, text: &[u8], at: usize, most:
 
 const UTF8_BYTES_MAX: usize = 4;
 
+/// Whether the text is ASCII without characters that need an escape, as most keys and values are. Then it need not be
+/// read again to find out whether it is UTF-8.
+fn is_plain(text: &[u8]) -> bool {
+    const PLAIN: [bool; 256] = {
+        let mut plain = [false; 256];
+        let mut byte = 0;
+        while byte < 0x80 {
+            plain[byte] = !is_special(byte as u8);
+            byte += 1;
+        }
+        plain
+    };
+    let is_plain = |chunk: &[u8]| {
+        let any = |any, &byte: &u8| any | is_special(byte) | (byte >= 0x80);
+        !chunk.iter().fold(false, any)
+    };
+    match text.last_chunk::<SHORT>() {
+        None => text.iter().all(|&byte| PLAIN[usize::from(byte)]),
+        // The last chunk overlaps with the one before it.
+        Some(last) => text.chunks_exact(SHORT).all(is_plain) && is_plain(last),
+    }
+}
+
+/// Number of bytes that [`is_plain`] tests together.
+const SHORT: usize = 16;
+
 /// Appends UTF-8. The text between characters that need an escape is copied.
 fn push_valid(out: &mut Vec<u8>, mut text: &[u8]) {
     while let Some(at) = find_special(text) {
@@ -95,7 +142,7 @@ fn find_special(text: &[u8]) -> Option<usize> {
 /// The first byte of U+2028 and U+2029, and of many characters that are not escaped.
 const SEPARATOR: u8 = 0xe2;
 
-fn is_special(byte: u8) -> bool {
+const fn is_special(byte: u8) -> bool {
     (byte < 0x20)
         | (byte == b'"')
         | (byte == b'\\')
@@ -208,10 +255,14 @@ pub(super) fn push_expiry(out: &mut Vec<u8>, expiry: Option<Expiry>, now: Cluste
 
 /// Appends `,"modifiedIndex":…,"createdIndex":…`.
 pub(super) fn push_indexes(out: &mut Vec<u8>, modified: TreeIndex, created: TreeIndex) {
+    let (digits, start) = decimal(modified.0);
     out.extend_from_slice(b",\"modifiedIndex\":");
-    push_number(out, modified.0);
+    out.extend_from_slice(&digits[start..]);
     out.extend_from_slice(b",\"createdIndex\":");
-    push_number(out, created.0);
+    match created == modified {
+        true => out.extend_from_slice(&digits[start..]),
+        false => push_number(out, created.0),
+    }
 }
 
 /// Appends an RFC 3339 time in UTC with `Z` and up to 9 fraction digits without trailing zeros.
