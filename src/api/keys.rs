@@ -264,10 +264,7 @@ impl Read {
         }
         let listing = Listing::new(&view.tree, &self.key, self.recursive, now);
         let listing = listing.expect("the node was found in this very version");
-        if !listing.clone().render(&mut body, SLICE_BYTES) {
-            return reply.send(head.body(body));
-        }
-        slices::send(reply, head, listing);
+        slices::send_whole(reply, head, listing, body);
     }
 }
 

@@ -1,8 +1,10 @@
 //! Long bodies, rendered as their clients read them.
 //!
-//! `Content-Length` is always exact, so such a body is rendered twice: once to measure it, and once to send it. Both
-//! are done one slice at a time, so that the worker can serve other connections in between. Between two slices, the
-//! response holds no text. It only holds the data from which the text is rendered, and shares it with the tree.
+//! `Content-Length` is always exact, so the length must be known before the first byte is sent. A listing up to
+//! [`WHOLE_BYTES_MAX`] is rendered once, and sent as a whole. A longer body is rendered twice: once to measure it, and
+//! once to send it. Both are done one slice at a time, so that the worker can serve other connections in between.
+//! Between two slices, the response holds no text. It only holds the data from which the text is rendered, and shares
+//! it with the tree.
 
 use crate::http1::{Answer, Outbox, Pin, Reply, Slices};
 use crate::tree::{Listing, LongText};
@@ -10,6 +12,10 @@ use std::io;
 
 /// Longer bodies, in bytes, are sent in slices.
 pub const SLICE_BYTES: usize = 64 << 10;
+
+/// Longer listings, in bytes, are measured before they are sent. A connection sends as many bytes in one turn. To render
+/// them takes less than 0.5 ms.
+const WHOLE_BYTES_MAX: usize = 256 << 10;
 
 /// Approximate bytes that are measured in one turn. That takes less than 0.1 ms, so hundreds of clients that request
 /// large values delay others only a little.
@@ -62,11 +68,31 @@ pub fn measure<T: Sliced>(
     measuring.go_on(reply);
 }
 
+/// Sends a response with `text` as its body, which is rendered only once if it is not too long. `body` is empty; its
+/// memory is used.
+pub fn send_whole<T: Sliced>(reply: Reply<'_>, head: Answer, text: T, mut body: Vec<u8>) {
+    let mut rest = text.clone();
+    while body.len() < WHOLE_BYTES_MAX {
+        if !rest.render(&mut body, SLICE_BYTES) {
+            return reply.send(head.body(body));
+        }
+    }
+    let measuring = Measuring {
+        rest,
+        text,
+        length: body.len() as u64,
+        then: then_send(head),
+    };
+    measuring.go_on_later(reply);
+}
+
 /// Sends a response with `text` as its body.
 pub fn send<T: Sliced>(reply: Reply<'_>, head: Answer, text: T) {
-    measure(reply, text, move |reply, length, body| {
-        reply.stream_from(head, length, Box::new(body));
-    });
+    measure(reply, text, then_send(head));
+}
+
+fn then_send<T: Sliced>(head: Answer) -> Then<T> {
+    Box::new(move |reply, length, body| reply.stream_from(head, length, Box::new(body)))
 }
 
 struct Measuring<T> {
@@ -94,6 +120,11 @@ impl<T: Sliced> Measuring<T> {
                 return (self.then)(reply, self.length, Body { text, pin });
             }
         }
+        self.go_on_later(reply);
+    }
+
+    /// Continues when the worker has served its other connections.
+    fn go_on_later(self, reply: Reply<'_>) {
         let mut outbox = Outbox::default();
         let again = Box::new(move |reply: Reply<'_>| self.go_on(reply));
         reply.later().resume_in(again, &mut outbox);
