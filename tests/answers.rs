@@ -191,3 +191,25 @@ fn small_reader(server: &Server, target: &str) -> Connection {
         .expect("a request");
     client
 }
+
+/// Short listings are rendered once, long ones are measured first. A client sees no difference.
+#[test]
+fn listings_of_all_lengths_are_whole() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let text = "l".repeat(16_000);
+    for count in 1..=40 {
+        let key = format!("/v2/keys/shelf/{count:02}");
+        put(&server, &key, &text[..16_000 - count]);
+        for target in ["/v2/keys/shelf", "/v2/keys/?recursive=true&quorum=true"] {
+            client
+                .write(&form_request("GET", target, None))
+                .expect("a request");
+            let answer = client.answer(false, PATIENCE).expect("a whole listing");
+            let length = answer.body.len().to_string();
+            assert_eq!(answer.header("content-length"), Some(length.as_str()));
+            let wanted: Vec<&str> = (1..=count).map(|at| &text[..16_000 - at]).collect();
+            holds(&answer.body, &wanted, target);
+        }
+    }
+}

@@ -707,6 +707,12 @@ impl<T, R: Rules> Engine<T, R> {
         self.saving.is_none() || self.disk_full || self.stopping.is_some() || self.is_stalled(now)
     }
 
+    /// Whether the applied state contains everything that any member has acknowledged, and will until a later step says
+    /// otherwise: a cluster of one voter. Then a linearizable read needs no question to the core.
+    pub fn decides_alone(&self) -> bool {
+        self.stopping.is_none() && self.core.decides_alone(self.state.applied)
+    }
+
     /// Whether there is work left that is done in pieces. The caller passes all other events first. If there is none,
     /// it passes [`Event::GoOn`].
     pub fn goes_on(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Tests that step one engine by hand. The test plays the disk, the clock and the other members.
 
+mod alone;
 mod forwarding;
 mod full_disk;
 mod hostile;

@@ -773,6 +773,19 @@ impl<R: Rules> Core<R> {
         living.count() >= members.majority()
     }
 
+    /// Whether everything that any node has committed is committed here: this node leads, and it is the only voter by a
+    /// membership that is committed. No other node can commit anything, or be elected, before this node has appended
+    /// another membership. `applied`: how far the driver has applied the entries. It must reach the first entry of this
+    /// term, because only then does it include what was committed in earlier terms (compare `read_index.rs`).
+    pub fn decides_alone(&self, applied: LogIndex) -> bool {
+        let State::Leader(leading) = &self.state else {
+            return false;
+        };
+        let members = self.members.current();
+        let since = leading.term_start.max(self.members.changed_at());
+        members.voters.len() == 1 && self.is_voter() && applied >= since
+    }
+
     /// The first entry of each term that the log contains, oldest first. The log may begin within a term.
     pub fn terms(&self) -> Vec<Position> {
         self.log.terms()

@@ -258,6 +258,7 @@ impl<O: Outbox> RaftThread<O> {
             self.wiring.peers.send(effects.send);
         }
         for (to, term) in effects.send_snapshot {
+        self.wiring.status.before_effects(&self.wiring.engine);
             self.wiring.peers.send_snapshot(to, term);
         }
         for from in effects.cut {

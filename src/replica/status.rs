@@ -27,6 +27,7 @@ pub struct Status {
     proposals_failed: AtomicU64,
     proposals_pending: AtomicU64,
     disk_full: AtomicBool,
+    decides_alone: AtomicBool,
     /// When the present batch was handed to the disk, in nanoseconds since boot; 0 if there is none.
     disk_waits_since: AtomicU64,
     /// A batch that is with the disk for longer cannot be acknowledged in time.
@@ -120,6 +121,7 @@ impl Status {
             proposals_failed: AtomicU64::new(0),
             proposals_pending: AtomicU64::new(0),
             disk_full: AtomicBool::new(false),
+            decides_alone: AtomicBool::new(false),
             disk_waits_since: AtomicU64::new(0),
             request_timeout,
             role: Mutex::new(Role::Follower),
@@ -192,6 +194,14 @@ impl Status {
     /// Whether writes are refused until there is space. Reads continue.
     pub fn disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether the newest view contains every acknowledged write, because no other member has a vote
+    /// ([`Engine::decides_alone`]). A view that is taken after this returned true is linearizable: the raft thread
+    /// publishes a view before it acknowledges the writes in it, and clears this before it carries out any effect of the
+    /// step that gives a vote to another member.
+    pub fn is_view_linearizable(&self) -> bool {
+        self.decides_alone.load(Ordering::Acquire)
     }
 
     /// Whether the disk has not synced a batch within the request timeout, so that no write can be acknowledged in
@@ -329,9 +339,18 @@ impl Status {
         *lock(&self.progress) = progress;
     }
 
-    /// Called by the raft thread after each step.
+    /// Called by the raft thread after each step, before its effects.
+    pub(super) fn before_effects<T>(&self, engine: &Engine<T>) {
+        if !engine.decides_alone() {
+            self.decides_alone.store(false, Ordering::Release);
+        }
+    }
+
+    /// Called by the raft thread after each step, when its view is published.
     pub(super) fn update<T>(&self, engine: &Engine<T>) {
         let (core, applied) = (engine.core(), engine.state().applied);
+        self.decides_alone
+            .store(engine.decides_alone(), Ordering::Release);
         self.disk_full
             .store(engine.is_disk_full(), Ordering::Relaxed);
         let waits = engine.disk_waits_since().map_or(0, |since| since.0);
