@@ -94,7 +94,7 @@ pub fn handle(
         asked,
     };
     let command = command(request.method(), key, &params);
-    api.replica.propose(&command, Box::new(waiter));
+    api.replica.queue_write(&command, Box::new(waiter));
 }
 
 fn body_of<'a>(request: &Request<'a>) -> Body<'a> {
@@ -288,7 +288,7 @@ fn quorum_read(api: &Api, read: Read, grant: Grant, reply: Reply<'_>) {
         grant,
         read,
     };
-    api.replica.read(Box::new(reader));
+    api.replica.queue_read(Box::new(reader));
 }
 
 struct QuorumAnswer {

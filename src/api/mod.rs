@@ -168,7 +168,9 @@ impl Handler for Api {
         }
     }
 
+    /// The writes and quorum reads of a round are handed over together.
     fn round(&self, worker: usize, took: Duration) {
+        self.replica.wake();
         self.counts.round(worker, took);
     }
 

@@ -14,6 +14,9 @@
 //! * The effects of a step take place in the order that [`crate::engine::Effects`] documents.
 //! * The raft thread never waits for a worker, the disk or a client. Requests arrive through a channel that is bounded
 //!   by number and by bytes. A request that does not fit is refused at once ([`Failure::Overloaded`]).
+//! * The raft thread does not wait for that channel, but for a second one, the bell. To wake a thread takes a system
+//!   call, which costs more than a read. So a thread that makes many requests rings once for all of them
+//!   ([`Replica::wake`]).
 //! * Each caller is called exactly once, in every case.
 
 pub mod clock;
@@ -55,6 +58,9 @@ use trace_log::TraceLog;
 /// Maximum bytes of the queued requests. A single request may be larger. 32 clients may each wait with a value of 1
 /// MiB.
 const BACKLOG_BYTES: usize = 40 << 20;
+
+/// If more requests than this are queued, the raft thread is woken, although more may follow.
+const QUEUED_MAX: usize = 128;
 
 /// The data for the response to a write.
 pub struct Done {
@@ -178,6 +184,8 @@ pub struct Parts<D: Disk> {
 /// A handle on a running replica. Clones use the same replica.
 pub struct Replica<O> {
     requests: Sender<Request<Caller<O>>>,
+    /// Has room for one message, which says that there are requests.
+    bell: Sender<()>,
     /// The receiving end, for requests that are still in the channel when the raft thread has ended.
     untaken: Receiver<Request<Caller<O>>>,
     /// Whether the raft thread refuses all further requests. The raft thread sets it before it reads the last requests.
@@ -193,6 +201,7 @@ impl<O> Clone for Replica<O> {
     fn clone(&self) -> Replica<O> {
         Replica {
             requests: self.requests.clone(),
+            bell: self.bell.clone(),
             untaken: self.untaken.clone(),
             ended: self.ended.clone(),
             backlog: self.backlog.clone(),
@@ -230,6 +239,7 @@ impl<O: Outbox> Replica<O> {
         // Not `bounded`, which allocates and writes all slots when it starts: 320 KiB of an idle node's memory.
         let (requests, waiting) = unbounded();
         let untaken = waiting.clone();
+        let (bell, rung) = bounded(1);
         let ended = Arc::new(AtomicBool::new(false));
         let backlog = Arc::new(Backlog::default());
         let (stop, stopping) = bounded(1);
@@ -263,6 +273,7 @@ impl<O: Outbox> Replica<O> {
             estimate: parts.estimate,
             status: status.clone(),
             requests: waiting,
+            rung,
             from_peers: parts.from_peers,
             ended: ended.clone(),
             backlog: backlog.clone(),
@@ -282,6 +293,7 @@ impl<O: Outbox> Replica<O> {
         ];
         let replica = Replica {
             requests,
+            bell,
             untaken,
             ended,
             backlog,
@@ -294,14 +306,35 @@ impl<O: Outbox> Replica<O> {
 
     /// Replicates a client's write. The waiter is called exactly once.
     pub fn propose(&self, command: &Command, waiter: Box<dyn Waiter<O>>) {
-        self.command(entry::tree(command), waiter);
+        self.queue_write(command, waiter);
+        self.wake();
+    }
+
+    /// Like [`Replica::propose`], for a thread that calls [`Replica::wake`] soon, after several requests.
+    pub fn queue_write(&self, command: &Command, waiter: Box<dyn Waiter<O>>) {
+        let proposal = Proposal::of(entry::tree(command), Caller::Write(waiter));
+        self.queue(Request::Propose(proposal));
     }
 
     /// Requests a view that contains everything acknowledged before this call. The reader is called once.
     pub fn read(&self, reader: Box<dyn Reader<O>>) {
+        self.queue_read(reader);
+        self.wake();
+    }
+
+    /// Like [`Replica::read`], for a thread that calls [`Replica::wake`] soon, after several requests.
+    pub fn queue_read(&self, reader: Box<dyn Reader<O>>) {
         let patience = reader.patience();
         let query = Query::new(Caller::Read(reader), patience);
-        self.request(Request::Read(query));
+        self.queue(Request::Read(query));
+    }
+
+    /// Wakes the raft thread if requests wait for it. If it is about to take them already, nothing happens.
+    pub fn wake(&self) {
+        if !self.requests.is_empty() {
+            // A full bell was rung and not heard yet.
+            let _ = self.bell.try_send(());
+        }
     }
 
     /// Writes a record to this member's log, and calls the reader when it is synced, or after the request timeout. This
@@ -377,6 +410,11 @@ impl<O: Outbox> Replica<O> {
     }
 
     fn request(&self, request: Request<Caller<O>>) {
+        self.queue(request);
+        self.wake();
+    }
+
+    fn queue(&self, request: Request<Caller<O>>) {
         let refused = self.hand_over(request).err();
         let has_ended = self.has_ended();
         if refused.is_none() && !has_ended {
@@ -399,6 +437,9 @@ impl<O: Outbox> Replica<O> {
             return Err((request, Failure::Overloaded));
         }
         let sent = self.requests.send(request);
+        if self.requests.len() >= QUEUED_MAX {
+            self.wake();
+        }
         sent.map_err(|SendError(request)| {
             self.backlog.remove(&request);
             (request, Failure::Stopped)

@@ -5,7 +5,7 @@
 //!
 //! | channel | sender | read |
 //! |---|---|---|
-//! | `requests` | HTTP workers | while the engine accepts requests ([`Engine::takes_requests`]) |
+//! | `rung`, then `requests` | HTTP workers | while the engine accepts requests ([`Engine::takes_requests`]) |
 //! | `from_peers` | the connections to other members | always |
 //! | `reports` | WAL and snapshot threads | always |
 //! | `stop` | [`super::Replica::stop`] | once |
@@ -46,6 +46,8 @@ pub struct Wiring<O> {
     pub estimate: Arc<SharedEstimate>,
     pub status: Arc<Status>,
     pub requests: Receiver<Request<Caller<O>>>,
+    /// Receives a message when there are requests.
+    pub rung: Receiver<()>,
     pub from_peers: Receiver<FromPeers>,
     pub ended: Arc<AtomicBool>,
     pub backlog: Arc<Backlog>,
@@ -75,8 +77,8 @@ struct Installing {
 }
 
 /// The event that ended the wait.
-enum Woken<O> {
-    Request(Request<Caller<O>>),
+enum Woken {
+    Requests,
     FromPeers(FromPeers),
     Report(DiskReport),
     Stop,
@@ -103,13 +105,13 @@ impl<O: Outbox> RaftThread<O> {
         let mut stopped = self.step(Event::Start);
         while !stopped {
             stopped = match self.wait() {
-                Woken::Request(first) => self.take_requests(Some(first)),
+                Woken::Requests => self.take_requests(REQUESTS_PER_STEP),
                 Woken::FromPeers(first) => self.take_from_peers(first),
                 Woken::Report(report) => self.take_report(report),
                 Woken::Stop => {
                     self.stop_seen = true;
                     // The requests received so far are finished. Later ones are refused.
-                    self.take_requests(None) || self.step(Event::Stop)
+                    self.take_requests(REQUESTS_MAX) || self.step(Event::Stop)
                 }
                 Woken::Tick => self.step(Event::Tick),
                 Woken::GoOn => self.step(Event::GoOn),
@@ -125,7 +127,7 @@ impl<O: Outbox> RaftThread<O> {
         self.send_to_wal(LogInput::Close);
     }
 
-    fn wait(&self) -> Woken<O> {
+    fn wait(&self) -> Woken {
         let now = self.wiring.clock.now().monotonic;
         let engine = &self.wiring.engine;
         // A due tick has precedence over all channels.
@@ -133,8 +135,9 @@ impl<O: Outbox> RaftThread<O> {
             return Woken::Tick;
         }
         let never = closed_for_now();
-        let requests = if engine.takes_requests(now) {
-            &self.wiring.requests
+        let takes_requests = engine.takes_requests(now);
+        let rung = if takes_requests {
+            &self.wiring.rung
         } else {
             &never
         };
@@ -145,27 +148,29 @@ impl<O: Outbox> RaftThread<O> {
         } else {
             &self.wiring.stop
         };
+        // Requests may be left from the last step, and this thread need not sleep until the bell rings for new ones.
         // Work that is done in pieces continues when no other event waits.
-        let (wait, then) = match engine.goes_on() {
-            true => (Duration::ZERO, Woken::GoOn),
+        let (wait, then) = match takes_requests && !self.wiring.requests.is_empty() {
+            true => (Duration::ZERO, Woken::Requests),
+            false if engine.goes_on() => (Duration::ZERO, Woken::GoOn),
             false => (engine.deadline() - now, Woken::Tick),
         };
         select! {
             recv(self.wiring.reports) -> report => report.map_or(Woken::Abandoned, Woken::Report),
             recv(self.wiring.from_peers) -> event => event.map_or(Woken::Abandoned, Woken::FromPeers),
-            recv(requests) -> request => request.map_or(Woken::Abandoned, Woken::Request),
+            recv(rung) -> rung => rung.map_or(Woken::Abandoned, |()| Woken::Requests),
             recv(stop) -> _ => Woken::Stop,
             default(wait) => then,
         }
     }
 
-    fn take_requests(&mut self, first: Option<Request<Caller<O>>>) -> bool {
-        let most = match first {
-            Some(_) => REQUESTS_PER_STEP,
-            None => REQUESTS_MAX,
-        };
+    /// Takes at most `most` requests. There may be none: the last step may have taken those for which the bell was rung.
+    fn take_requests(&mut self, most: usize) -> bool {
         let waiting = self.wiring.requests.try_iter().take(most);
-        let all: Vec<Request<Caller<O>>> = first.into_iter().chain(waiting).collect();
+        let all: Vec<Request<Caller<O>>> = waiting.collect();
+        if all.is_empty() {
+            return false;
+        }
         all.iter()
             .for_each(|request| self.wiring.backlog.remove(request));
         self.step(Event::Requests(all))
@@ -253,12 +258,12 @@ impl<O: Outbox> RaftThread<O> {
 
     /// Carries out the effects in the order of the fields of [`Effects`].
     fn perform(&mut self, effects: Effects<Caller<O>>, begun: Instant) {
+        self.wiring.status.before_effects(&self.wiring.engine);
         effects.notes.iter().for_each(|note| self.log(note));
         if !effects.send.is_empty() {
             self.wiring.peers.send(effects.send);
         }
         for (to, term) in effects.send_snapshot {
-        self.wiring.status.before_effects(&self.wiring.engine);
             self.wiring.peers.send_snapshot(to, term);
         }
         for from in effects.cut {

@@ -154,6 +154,7 @@ fn bench() -> Bench {
         estimate: Arc::new(SharedEstimate::default()),
         status: Arc::new(status),
         requests: closed_for_now(),
+        rung: closed_for_now(),
         from_peers: closed_for_now(),
         ended: Arc::new(AtomicBool::new(false)),
         backlog: Arc::new(Backlog::default()),
