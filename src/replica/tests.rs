@@ -2,7 +2,7 @@
 
 use super::clock::SharedEstimate;
 use super::peers::NoPeers;
-use super::{Done, Effect, Failure, Parts, Reader, Settings, Threads, Waiter};
+use super::{Done, Effect, Failure, Parts, QUEUED_MAX, Reader, Settings, Threads, Waiter};
 use crate::api::{Replica, WatchHub};
 use crate::engine::REQUESTS_MAX;
 use crate::engine::members::{Member, MemberError, Members};
@@ -463,6 +463,49 @@ fn who_asks_while_it_ends_is_told() {
             "each request is answered once"
         );
     }
+}
+
+/// Its next tick is far away, so nothing but the bell wakes the raft thread.
+#[test]
+fn one_bell_hands_over_all_queued_requests() {
+    let settings = Settings {
+        tick: Duration::from_secs(3600),
+        ..settings()
+    };
+    let node = Node::start(&FaultyDisk::new(1), settings);
+    let client = || Box::new(Client(node.said.clone()));
+    for _ in 0..3 {
+        node.replica.queue_write(&set("/a", b"1"), client());
+    }
+    node.replica.wake();
+    for index in 1..=3 {
+        assert_eq!(node.next(), Said::Done(TreeIndex(index)));
+    }
+    node.replica.queue_read(client());
+    node.replica.wake();
+    assert_eq!(node.next(), Said::Read(TreeIndex(3)));
+    // So many requests do not wait for the end of a round.
+    for _ in 0..QUEUED_MAX {
+        node.replica.queue_write(&set("/a", b"1"), client());
+    }
+    assert_eq!(node.next(), Said::Done(TreeIndex(4)));
+    node.stop();
+}
+
+#[test]
+fn the_view_of_a_sole_voter_is_linearizable() {
+    let node = Node::start(&FaultyDisk::new(1), settings());
+    let status = node.replica.status();
+    eventually("it decides alone", || status.is_view_linearizable());
+    for index in 1..=100 {
+        node.put("/a", b"1");
+        assert_eq!(node.next(), Said::Done(TreeIndex(index)));
+        assert!(status.is_view_linearizable());
+        assert_eq!(node.hub.view().tree.index(), TreeIndex(index));
+    }
+    node.replica.stop();
+    eventually("it stops", || !status.is_view_linearizable());
+    node.stop();
 }
 
 #[test]

@@ -83,13 +83,14 @@ fn a_new_leader_first_applies_what_was_acknowledged_before() {
         vote: Some(ME),
     };
     let mut bench = Bench::restarted(&[], settings(), hard_state, log);
-    while !bench.engine.core().is_leader() {
-        bench.tick();
-        bench.store_all();
-    }
-    while bench.engine.state().applied < bench.last() {
+    let mut led_before = false;
+    while bench.engine.state().applied < LogIndex(4) {
         assert!(!decides_alone(&bench), "{:?}", bench.engine.state().applied);
-        bench.store();
+        led_before |= bench.engine.core().is_leader();
+        match bench.at_disk.is_empty() {
+            true => bench.tick(),
+            false => drop(bench.store()),
+        }
     }
-    assert!(decides_alone(&bench) && bench.last() > LogIndex(3));
+    assert!(led_before && decides_alone(&bench));
 }
