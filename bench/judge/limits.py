@@ -2,12 +2,12 @@
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 
 import servers
 
-from . import slow_disk
 from .load import rate
 
 
@@ -48,16 +48,20 @@ def program():
     raise SystemExit("cargo built no benchmark named http1")
 
 
-def measure(folder, seconds, with_http1=True):
-    """{what: (number, unit)}"""
-    limits = {"one msync of 4 KiB, median": (slow_disk.raw_sync(folder), "µs")}
-    if with_http1:
-        path = os.environ.get("HTTP1_BENCH") or program()
-        with Constant(path) as constant:
-            for connections in (1, 64, 256):
-                row = rate(constant, connections, seconds, "/")
-                limits["http1 with a constant response, %d connections" % connections] = (row.value, "/s")
-                limits["its CPU per response, %d connections" % connections] = (row.cpu, "µs")
-    for name, (number, unit) in limits.items():
-        print("limit    %s: %.4g %s" % (name, number, unit), file=sys.stderr, flush=True)
+def of_http1(seconds):
+    """{what: (number, unit)} of the HTTP server alone."""
+    limits = {}
+    with Constant(os.environ.get("HTTP1_BENCH") or program()) as constant:
+        for connections in (1, 64, 256):
+            row = rate(constant, connections, seconds, "/")
+            limits["http1 with a constant response, %d connections" % connections] = (row.value, "/s")
+            limits["its CPU per response, %d connections" % connections] = (row.cpu, "µs")
+            print("limit    http1, %d connections: %.0f/s" % (connections, row.value), file=sys.stderr, flush=True)
     return limits
+
+
+def of_syncs(syncs):
+    """The same of one msync of 4 KiB in an allocated segment, in µs."""
+    return {"one msync of 4 KiB, median of the run": (statistics.median(syncs), "µs"),
+            "the same in the fastest moment": (min(syncs), "µs"),
+            "the same in the slowest moment": (max(syncs), "µs")}

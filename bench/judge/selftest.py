@@ -56,11 +56,12 @@ class Turns(unittest.TestCase):
             asked.append(bench.name)
             return {"good": Row(len(asked))}
 
-        options = argparse.Namespace(rounds=2, reference="a", server="b", folder="c", seconds=1, short=True)
+        options = argparse.Namespace(rounds=2, reference="a", server="b", folder=None, seconds=1, short=True)
         with contextlib.redirect_stderr(io.StringIO()):
-            rows, _, failures = turns.run([Case("bad", "", fails), Case("good", "", works)], options)
+            rows, _, failures, syncs = turns.run([Case("bad", "", fails), Case("good", "", works)], options)
         self.assertEqual(failures, ["bad, edgetcd: no answer"])
         self.assertEqual(list(rows), ["good"])
+        self.assertEqual(len(syncs), 3)
         # The servers change places in each round.
         self.assertEqual(asked, ["reference", "edgetcd", "edgetcd", "reference"])
 

@@ -7,20 +7,23 @@ and the median of the ratios is reported, with the smallest and the largest.
 import sys
 import time
 
+from . import slow_disk
 from .case import Bench
 
 REFERENCE, OWN = "reference", "edgetcd"
 
 
 def run(cases, options):
-    """Returns {row name: {server: [Row of each round]}} in the order of the cases, the seconds of each case, and a
-    message for each case that failed. A failed case keeps no other one from being measured, and has no rows."""
-    rows, seconds, failures = {}, {}, []
+    """Returns {row name: {server: [Row of each round]}} in the order of the cases, the seconds of each case, a
+    message for each case that failed, and the cost of a raw sync in µs, measured before each case. A failed case keeps no other one from being measured, and has no rows."""
+    rows, seconds, failures, syncs = {}, {}, [], []
     failed = set()
     for number in range(options.rounds):
         for case in cases:
             if case.rounds_max is not None and number >= case.rounds_max or case.name in failed:
                 continue
+            # The speed of the disk changes from minute to minute, so one sample says little.
+            syncs.append(slow_disk.raw_sync(options.folder, count=50))
             begin = time.monotonic()
             # The second of a pair finds a warmer machine, so they change places.
             order = [(REFERENCE, options.reference), (OWN, options.server)]
@@ -39,7 +42,7 @@ def run(cases, options):
                     number + 1, case.name, name, "  ".join(map(brief, measured.values()))), file=sys.stderr, flush=True)
             seconds[case.name] = seconds.get(case.name, 0) + time.monotonic() - begin
     complete = {row: of for row, of in rows.items() if len(of) == 2}
-    return complete, seconds, failures
+    return complete, seconds, failures, syncs
 
 
 def brief(row):
