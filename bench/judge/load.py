@@ -37,6 +37,8 @@ def rate(server, connections, seconds, target="", kind=None, processes=None, **v
             raise SystemExit("%s: %s\n%s\n%s\nlog:\n%s" % (
                 server.name, " ".join(command), output, answer_now(server, target), server.log()))
     count = int(re.search(r"(\d+) requests in", output).group(1))
+    if count == 0:
+        raise SystemExit("%s: no response in %d s\n%s" % (server.name, seconds, server.log()))
     cpu, written = (sum(map(counter, processes)) - start for counter, start in
                     zip((Process.cpu, Process.written), before))
     return Row(value=float(re.search(r"Requests/sec:\s+([\d.]+)", output).group(1)), cpu=cpu / count * 1e6,
