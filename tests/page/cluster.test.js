@@ -178,6 +178,31 @@ test("a member that came later is shown as the others see it, until the page is 
   }
 });
 
+test("a leader is not behind its followers, in whatever order their records are read", async () => {
+  const cluster = await Cluster.start(1);
+  try {
+    const page = await open(cluster.urls[0]);
+    const seen = await page.evaluate(() => {
+      const model = new ClusterModel();
+      model.setMembers([{ id: "a", name: "a" }, { id: "b", name: "b" }]);
+      const records = [
+        { member: "a", kind: "role", role: "leader" }, { member: "a", kind: "appended", first: 1, last: 5, entry_term: 1 },
+        { member: "b", kind: "appended", first: 6, last: 9, entry_term: 1 }, { member: "b", kind: "committed", index: 8 },
+        { member: "a", kind: "appended", first: 6, last: 7, entry_term: 1 },
+      ];
+      return records.map((record) => {
+        model.apply({ term: 1, at: 1, ...record });
+        const { last, commit, terms } = model.members.get("a");
+        return [last, commit, terms.join()];
+      });
+    });
+    assert.deepEqual(seen, [[0, 0, ""], [5, 0, "1,1"], [9, 0, "1,1"], [9, 8, "1,1"], [9, 8, "1,1"]]);
+    assert.deepEqual(page.complaints, []);
+  } finally {
+    await cluster.stop();
+  }
+});
+
 test("a hidden page sends no requests", async () => {
   const cluster = await Cluster.start(1);
   try {
@@ -210,6 +235,7 @@ test("the drawing fits a phone, in the dark", async () => {
     const page = await open(cluster.urls[0], { width: 390, height: 844, dark: true });
     await until("a drawn leader", () => drawnLeader(page));
     await put(cluster.urls[0], "/a", { value: "v" });
+    await until("the logs of all", async () => (await page.locator(".strip .note", { hasText: "up to date" }).count()) === 3);
     await picture(page, "cluster-phone-dark");
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(wide <= 0, `${wide} pixels are outside`);
