@@ -117,4 +117,15 @@ mod tests {
         let fast = numbers(&mut expiry, Duration::from_micros(1));
         assert_eq!(fast.last(), Some(&EXPIRED_AT_ONCE), "it grows again");
     }
+
+    /// Another member leads meanwhile, and it has perhaps expired the rest.
+    #[test]
+    fn a_leader_that_rested_waits_for_its_next_interval() {
+        let mut expiry = Expiry::new(Monotonic(0));
+        let most = expiry.propose(Monotonic(1));
+        expiry.applied(most, true, Monotonic(2));
+        assert!(expiry.goes_on());
+        expiry.rest();
+        assert!(!expiry.goes_on());
+    }
 }

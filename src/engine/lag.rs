@@ -181,6 +181,39 @@ mod tests {
         base + base * 2 * (sync * 7919 % 101) / 100
     }
 
+    /// The majority was quick before, and its disks hang now as well.
+    #[test]
+    fn a_leader_stays_while_a_majority_hangs_too() {
+        let mut lag = Lag::default();
+        let at = |ms: u64| Monotonic(ms * 1_000_000);
+        lag.look(at(0), LogIndex(1), LogIndex(0), LogIndex(0));
+        lag.look(at(10), LogIndex(2), LogIndex(0), LogIndex(1));
+        assert!(!lag.is_slow(at(1_500), PATIENCE, LogIndex(1)));
+        lag.look(at(1_500), LogIndex(2), LogIndex(0), LogIndex(2));
+        let way = lag.makes_way(at(20_000), PATIENCE, LogIndex(2), true);
+        assert_eq!(way, Some(MakeWay::Transfer), "only its own disk hangs");
+    }
+
+    #[test]
+    fn a_disk_that_is_slow_again_has_its_time_again() {
+        let mut lag = Lag::default();
+        let at = |seconds: u64| Monotonic(seconds * 1_000_000_000);
+        let mut way = |now, stored| {
+            lag.look(at(now), LogIndex(1), LogIndex(stored), LogIndex(1));
+            lag.makes_way(at(now), PATIENCE, LogIndex(1), true)
+        };
+        assert_eq!(way(0, 0), None);
+        assert_eq!(way(2, 0), Some(MakeWay::Transfer));
+        assert_eq!(way(3, 1), None);
+        let mut again = |now| {
+            lag.look(at(now), LogIndex(2), LogIndex(1), LogIndex(2));
+            lag.makes_way(at(now), PATIENCE, LogIndex(2), true)
+        };
+        assert_eq!(again(4), None);
+        assert_eq!(again(6), Some(MakeWay::Transfer), "not a step down");
+        assert_eq!(again(8), Some(MakeWay::StepDown));
+    }
+
     #[test]
     fn one_quick_sync_among_slow_ones_does_not_count_for_much() {
         let mut lag = Lag::default();

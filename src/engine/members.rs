@@ -358,6 +358,17 @@ mod tests {
         let mut table = earlier;
         table.keep_incarnations(&known);
         assert_eq!(table.incarnation(NodeId(2)), Some(9));
+        let newer = Published {
+            incarnation: 10,
+            ..published(member(2, "b"))
+        };
+        table.publish(newer);
+        table.keep_incarnations(&known);
+        assert_eq!(
+            table.incarnation(NodeId(2)),
+            Some(10),
+            "the earlier one does not replace it"
+        );
         table.remove(NodeId(2));
         table.keep_incarnations(&known);
         assert!(table.is_sound(), "it is no member any longer");

@@ -104,6 +104,19 @@ mod tests {
         );
     }
 
+    /// All boots have the same id then, so the times since them cannot be compared.
+    #[test]
+    fn without_boot_ids_no_downtime_counts() {
+        let clock = Fixed {
+            since_boot: 900,
+            boot: 0,
+        };
+        assert_eq!(
+            resume(Some(&note(0, 400, 1000)), ClusterTime(1000), &clock),
+            ClusterTime(1000)
+        );
+    }
+
     #[test]
     fn the_log_wins_over_an_older_note_and_time_never_goes_back() {
         let clock = Fixed {
