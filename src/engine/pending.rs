@@ -137,6 +137,16 @@ mod tests {
         assert!(pending.is_empty());
     }
 
+    /// A later leader had an older entry at that index, and committed it with its own.
+    #[test]
+    fn an_entry_of_an_earlier_term_takes_the_place_of_a_write() {
+        let (mut pending, start) = (PendingRequests::default(), Monotonic(1 << 40));
+        pending.push(at(7, 107), start, "a");
+        let mut lost = Vec::new();
+        assert!(pending.take(at(6, 107), &mut lost).is_none());
+        assert_eq!(lost, ["a"]);
+    }
+
     #[test]
     fn those_whose_time_is_up_are_taken_in_order() {
         let (mut pending, start) = (PendingRequests::default(), Monotonic(1 << 40));

@@ -198,7 +198,9 @@ mod tests {
         snapshot.seal().expect("there is room");
         disk.set_capacity(0);
         save(entries(3..=6, 60_000));
-        assert!(matches!(report(), Report::Full));
+        for attempt in 1..=3 {
+            assert!(matches!(report(), Report::Full), "attempt {attempt}");
+        }
         let finish = Box::new(move || snapshot.finish());
         let install = Job::Install(Installation { metadata, finish });
         jobs.send(LogInput::Job(install)).expect("it runs");

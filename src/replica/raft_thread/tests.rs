@@ -244,6 +244,19 @@ fn the_other_threads_get_the_cluster_time() {
     assert!(shared.at(Monotonic(0)) != ClusterTime(0));
 }
 
+/// A reader of the trace would otherwise miss the last record until something else happens.
+#[test]
+fn each_step_adds_its_records_to_the_trace() {
+    let mut bench = bench();
+    let mut recorded = 0;
+    for _ in 0..200 {
+        bench.thread.step(Event::Tick);
+        recorded += bench.thread.wiring.engine.trace().len();
+        assert!(bench.thread.records.is_empty(), "after {recorded} records");
+    }
+    assert!(recorded > 0, "a member without a leader asks for votes");
+}
+
 // Snapshots of another member
 
 /// A snapshot of TWO, whether its file got its final name, and the channel on which TWO waits.
