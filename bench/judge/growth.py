@@ -159,6 +159,23 @@ def depth(bench, points):
         server.remove()
 
 
+def in_turns(function, benches, points):
+    """Yields (server, point, {chart: y}), point by point with each of the servers: the machine may be busy for a whole
+    group. The server that is not measured is idle meanwhile."""
+    running = [(bench.name, function(bench, points)) for bench in benches]
+    try:
+        while running:
+            for name, measured in list(running):
+                step = next(measured, None)
+                if step is None:
+                    running.remove((name, measured))
+                else:
+                    yield name, *step
+    finally:
+        for _, measured in running:
+            measured.close()        # ends its servers
+
+
 def run(names, options):
     """{group: {chart: {server: [(x, y)]}}}: medians of the rounds."""
     unknown = sorted(set(names) - set(ALL))
@@ -170,13 +187,13 @@ def run(names, options):
         points = short if options.short else points
         collected = {}
         for number in range(options.rounds):
-            for server, line in ((REFERENCE, options.reference), (OWN, options.server)):
-                bench = Bench(line, server, options.folder, options.seconds, options.short)
-                for point, values in function(bench, points):
-                    for chart, y in values.items():
-                        collected.setdefault(chart, {}).setdefault(server, {}).setdefault(point, []).append(y)
-                    print("round %d  %-11s %-9s %9d  %s" % (number + 1, name, server, point, "  ".join(
-                        "%s %.4g" % item for item in values.items())), file=sys.stderr, flush=True)
+            benches = [Bench(line, server, options.folder, options.seconds, options.short)
+                       for server, line in ((REFERENCE, options.reference), (OWN, options.server))]
+            for server, point, values in in_turns(function, benches, points):
+                for chart, y in values.items():
+                    collected.setdefault(chart, {}).setdefault(server, {}).setdefault(point, []).append(y)
+                print("round %d  %-11s %-9s %9d  %s" % (number + 1, name, server, point, "  ".join(
+                    "%s %.4g" % item for item in values.items())), file=sys.stderr, flush=True)
         measured[name] = {chart: {server: [(x, statistics.median(ys)) for x, ys in of_points.items()]
                                   for server, of_points in of_servers.items()}
                           for chart, of_servers in collected.items()}

@@ -17,8 +17,8 @@ from xml.dom import minidom
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "tests/harness")]
 
-from judge import goals, load, plot, report, turns  # noqa: E402
-from judge.case import Case, Row                    # noqa: E402
+from judge import goals, growth, load, plot, report, turns  # noqa: E402
+from judge.case import Bench, Case, Row                     # noqa: E402
 
 
 class Table(unittest.TestCase):
@@ -64,6 +64,27 @@ class Turns(unittest.TestCase):
         self.assertEqual(len(syncs), 3)
         # The servers change places in each round.
         self.assertEqual(asked, ["reference", "edgetcd", "edgetcd", "reference"])
+
+
+class Growth(unittest.TestCase):
+    def test_both_servers_are_measured_at_each_point_and_ended(self):
+        ended = []
+
+        def measured(bench, points):
+            try:
+                for point in points[:bench.seconds]:
+                    yield point, {"y": point}
+            finally:
+                ended.append(bench.name)
+
+        benches = [Bench("", name, "", seconds, True) for name, seconds in (("a", 1), ("b", 3))]
+        steps = growth.in_turns(measured, benches, (1, 2, 3))
+        self.assertEqual([(name, point) for name, point, _ in steps], [("a", 1), ("b", 1), ("b", 2), ("b", 3)])
+        self.assertEqual(ended, ["a", "b"])
+        steps = growth.in_turns(measured, benches, (1, 2, 3))
+        next(steps)
+        steps.close()
+        self.assertIn("a", ended[2:])
 
 
 class Filler(unittest.TestCase):
