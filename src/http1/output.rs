@@ -2,9 +2,8 @@
 //!
 //! A small response is printed into one buffer and sent with one write. If it were sent in two small segments, Nagle's
 //! algorithm and the delayed acknowledgement would cost 44 ms. A large body is in a queue behind the buffer. It is
-//! copied or rendered into the buffer as the socket accepts bytes, or, if it is rendered already, sent from where it is.
-//! So a client that does not read occupies about [`SLICE_BYTES`] of memory, even if it requested much more
-//! (`backlog.rs`).
+//! copied or rendered into the buffer as the socket accepts bytes. So a client that does not read occupies about
+//! [`SLICE_BYTES`] of memory, even if it requested much more (`backlog.rs`).
 //!
 //! tiny_http's `Response::raw_print` is not used, because it allocates for each header, formats the date for each
 //! response, and prints with `write!`. Building and printing a response with six headers and 100 bytes took 1.8 µs with
@@ -15,7 +14,7 @@ use super::answer::{Answer, decimal};
 use super::backlog::{Pin, SLICE_BYTES};
 use super::stream_budget::Chunk;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tiny_http::StatusCode;
 
@@ -328,21 +327,16 @@ impl Output {
         let mut written = 0;
         loop {
             self.top_up(slice)?;
-            if self.is_empty() {
+            if self.sent == self.buffer.len() {
                 return Ok(Flushed::All);
             }
             if written >= BYTES_PER_TURN {
                 return Ok(Flushed::Paused);
             }
-            let printed = &self.buffer[self.sent..];
-            let accepted = match self.queue.front().map_or(&[][..], Piece::uncopied) {
-                [] => socket.write(printed),
-                body => socket.write_vectored(&[IoSlice::new(printed), IoSlice::new(body)]),
-            };
-            match accepted {
+            match socket.write(&self.buffer[self.sent..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
-                    self.accepted(count);
+                    self.sent += count;
                     written += count;
                     progress = true;
                 }
@@ -355,20 +349,6 @@ impl Output {
         }
     }
 
-    /// The socket has accepted this many bytes: of the buffer, then of a body that is not copied into it.
-    fn accepted(&mut self, count: usize) {
-        let printed = count.min(self.buffer.len() - self.sent);
-        self.sent += printed;
-        if count > printed
-            && let Some(Piece::Bytes { bytes, at }) = self.queue.front_mut()
-        {
-            *at += count - printed;
-            if *at == bytes.len() {
-                self.queue.pop_front();
-            }
-        }
-    }
-
     /// Copies from the front of the queue while the buffer is short.
     fn top_up(&mut self, slice: usize) -> io::Result<()> {
         if self.sent == self.buffer.len() {
@@ -377,7 +357,6 @@ impl Output {
         }
         while self.buffer.len() - self.sent < slice / 4
             && let Some(piece) = self.queue.front_mut()
-            && piece.uncopied().is_empty()
         {
             // If a client always reads a little at a time, the buffer is never empty.
             self.buffer.drain(..self.sent);
@@ -397,17 +376,6 @@ impl Output {
 }
 
 impl Piece {
-    /// The next bytes of a rendered body, if they are so many that copying them would cost more than a second buffer in
-    /// the system call.
-    fn uncopied(&self) -> &[u8] {
-        match self {
-            Piece::Bytes { bytes, at } if bytes.len() - at > INLINE_BYTES_MAX => {
-                &bytes[*at..bytes.len().min(at + BYTES_PER_TURN)]
-            }
-            _ => &[],
-        }
-    }
-
     /// Appends the next slice; returns whether it was the last.
     fn render(&mut self, out: &mut Vec<u8>, slice: usize) -> io::Result<bool> {
         match self {
@@ -773,41 +741,6 @@ mod tests {
             "{} bytes in {turns} turns",
             wire.len()
         );
-    }
-
-    /// Accepts a few bytes at a time, from all buffers.
-    struct Vectored(Vec<u8>);
-
-    impl Write for Vectored {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.write_vectored(&[IoSlice::new(bytes)])
-        }
-        fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-            let bytes: Vec<u8> = buffers.iter().flat_map(|buffer| buffer.to_vec()).collect();
-            let count = bytes.len().min(9_999);
-            self.0.extend_from_slice(&bytes[..count]);
-            Ok(count)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_rendered_body_is_sent_from_where_it_is() {
-        let bodies = [INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1, 3 * BYTES_PER_TURN];
-        for length in bodies {
-            let body: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
-            let mut output = Output::new();
-            output.answer(Answer::new(200).body(body.clone()), NEW, &Stamp::new());
-            let mut socket = Vectored(Vec::new());
-            let mut largest = 0;
-            while output.flush(&mut socket, SLICE_BYTES).expect("no error") != Flushed::All {
-                largest = largest.max(output.buffer.len());
-            }
-            assert!(socket.0.ends_with(&body) && output.is_empty(), "{length}");
-            assert!(largest <= 2 * INLINE_BYTES_MAX, "{largest} bytes copied");
-        }
     }
 
     #[test]

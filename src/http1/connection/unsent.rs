@@ -8,7 +8,7 @@ use super::clock::Clock;
 use super::{Connection, State, Tools};
 use mio::net::TcpStream;
 use std::cell::Cell;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +21,6 @@ struct Counted<'a> {
 impl Write for Counted<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.socket.write(bytes)?;
-        self.taken.set(self.taken.get() + count as u64);
-        Ok(count)
-    }
-
-    fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        let count = self.socket.write_vectored(bytes)?;
         self.taken.set(self.taken.get() + count as u64);
         Ok(count)
     }
