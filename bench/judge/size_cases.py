@@ -40,7 +40,7 @@ def restarted(bench, server, snapshot_count):
     server.flags = ["--snapshot-count=%d" % snapshot_count]
     took = first_answer(server, FIRST) / 1000
     server.wait_ready()
-    return took, rate(server, 64, 2 * bench.seconds, kind="put")
+    return took, rate(server, 64, bench.shorter(2, 1) * bench.seconds, kind="put")
 
 
 @case("memory", "memory per key of 64 bytes, restart, PUT beside snapshots: 100,000 keys", rounds_max=2)
