@@ -78,8 +78,8 @@ pub struct Counts {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerCounts {
-    /// Plain reads that succeeded in this round; see [`Counts::round`].
-    in_round: [AtomicU64; 2],
+    /// Reads that were received and succeeded in this round; see [`Counts::round`].
+    in_round: [AtomicU64; 3],
     received: [AtomicU64; Method::ALL.len()],
     /// Lookups of nodes in the tree, by result (found or not), then by kind (recursive or not).
     reads: [[AtomicU64; 2]; 2],
@@ -119,8 +119,8 @@ impl WorkerCounts {
     /// that of the round. Otherwise it began at `asked`.
     pub fn answered(&self, method: Method, asked: Instant, now: Instant) {
         match self.in_round.get(method as usize) {
-            Some(counter) => bump(counter),
-            None => self.times[method as usize].add(now.saturating_duration_since(asked)),
+            Some(counter) if asked == now => bump(counter),
+            _ => self.times[method as usize].add(now.saturating_duration_since(asked)),
         }
     }
 }
