@@ -174,11 +174,12 @@ pub enum Trace {
         /// The entry that took effect; 0 for the first members of a cluster.
         index: LogIndex,
     },
-    /// A connection to another member came into being or broke.
+    /// Another member has connected, or cannot be reached.
     Link {
         /// The other member.
         peer: NodeId,
-        /// Whether it can be reached.
+        /// Whether it has connected. If not, a message to it could not be delivered, or the connection from the leader
+        /// has ended.
         up: bool,
     },
     /// Something happened to commands that clients gave this member while another one leads.

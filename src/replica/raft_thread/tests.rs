@@ -255,6 +255,13 @@ fn each_step_adds_its_records_to_the_trace() {
         assert!(bench.thread.records.is_empty(), "after {recorded} records");
     }
     assert!(recorded > 0, "a member without a leader asks for votes");
+    let connects = PeerEvent::Understands {
+        member: TWO,
+        format: 1,
+    };
+    bench.thread.step(Event::Peers(vec![connects]));
+    assert_eq!(bench.thread.wiring.engine.trace().len(), 1);
+    assert!(bench.thread.records.is_empty(), "a single record");
 }
 
 // Snapshots of another member
