@@ -7,20 +7,22 @@
 //! Therefore many connections of other processes do not keep a new member out.
 
 use super::common::Common;
-use crate::dial::{self, Tls};
+use super::reach::{Body, Reach, Response};
+use super::resources::Resources;
+use crate::dial::Tls;
 use crate::engine::members::Member;
 use crate::identity::ids;
 use crate::raft::NodeId;
 use crate::urls::Url;
 use serde::Deserialize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long this node waits for a member's answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Limit for a list. A list of thousands of members fits.
-const LIST_BYTES_MAX: u64 = 1 << 20;
+const LIST_BYTES_MAX: usize = 1 << 20;
 
 /// The pause between two rounds of requests.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -63,22 +65,35 @@ impl Listed {
     }
 }
 
-/// Asks the member at `url`, with `tls` if the URL has it. Returns `None` if there is no answer, or if the answer is not that of a cluster member.
+/// Asks the member at `url`, with `tls` if the URL has it. Returns `None` if there is no answer, or if the answer is not
+/// that of a cluster member.
 pub fn ask(url: &Url, tls: &Tls) -> Option<MemberList> {
-    let config = dial::config().timeout_global(Some(ANSWER_TIMEOUT)).build();
-    let agent = dial::agent(config, url, tls, &dial::Overhead::default()).ok()?;
-    let mut answer = agent
-        .get(format!("{}/members", dial::base(url)))
-        .call()
-        .ok()?;
-    let cluster = answer.headers().get("X-Etcd-Cluster-Id")?.to_str().ok()?;
-    let cluster = ids::parse(cluster)?;
-    let body = answer.body_mut().with_config().limit(LIST_BYTES_MAX);
-    let text = body.read_to_string().ok()?;
+    ask_with(url, tls, &Resources::new())
+}
+
+/// The end of `resources` ends the question.
+fn ask_with(url: &Url, tls: &Tls, resources: &Arc<Resources>) -> Option<MemberList> {
+    let until = Instant::now() + ANSWER_TIMEOUT;
+    let left = || until.saturating_duration_since(Instant::now());
+    let given_up = || resources.is_stopping();
+    let reach = Reach {
+        tls,
+        given_up: &given_up,
+    };
+    let (socket, url) = reach.connect(url.as_str(), left()).ok()?;
+    socket.set_write_timeout(Some(ANSWER_TIMEOUT)).ok()?;
+    let mut connection = reach.secure(resources.hold(socket)?, &url, left()).ok()?;
+    // HTTP/1.0 has no chunks.
+    let request = format!(
+        "GET /members HTTP/1.0\r\nHost: {}\r\n\r\n",
+        url.host_header()
+    );
+    let body = Body::Whole(LIST_BYTES_MAX);
+    let response = Response::exchange(&mut connection, request.as_bytes(), body, left()).ok()?;
     Some(MemberList {
         url: url.as_str().to_owned(),
-        cluster,
-        members: serde_json::from_str(&text).ok()?,
+        cluster: ids::parse(response.header("X-Etcd-Cluster-Id")?)?,
+        members: serde_json::from_slice(&response.body).ok()?,
     })
 }
 
@@ -151,7 +166,8 @@ fn add_newcomer(common: &Arc<Common>) {
             if common.resources.is_stopping() {
                 return;
             }
-            let list = ask(&url, &common.tls).filter(|list| list.cluster == common.me.cluster);
+            let list = ask_with(&url, &common.tls, &common.resources)
+                .filter(|list| list.cluster == common.me.cluster);
             let Some(list) = list else { continue };
             let why = format!("{} at {} lists it", known.name, list.url);
             for listed in &list.members {

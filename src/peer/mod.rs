@@ -46,7 +46,7 @@
 //!
 //! # Reading order
 //!
-//! `handshake.rs`, `frame.rs`, `lanes.rs`, `queue.rs`, `outgoing.rs` (with `dial.rs`), `incoming.rs`, `transfer.rs` and
+//! `handshake.rs`, `frame.rs`, `lanes.rs`, `queue.rs`, `outgoing.rs` (with `dial.rs` and `reach.rs`), `incoming.rs`, `transfer.rs` and
 //! `receive.rs`. The other files are `table.rs` (which ids are members), `vouch.rs` (whether a connection is its
 //! member's own), `listing.rs` (the members that other members list), `raft_events.rs` (events for the raft thread),
 //! `resources.rs` (stopping) and `counters.rs`.
@@ -68,6 +68,7 @@ pub mod listing;
 mod outgoing;
 mod queue;
 mod raft_events;
+mod reach;
 mod receive;
 mod resources;
 mod table;
