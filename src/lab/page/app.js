@@ -591,10 +591,20 @@ function text(name, y, content) {
 
 /** A request of a client and its reply. */
 function requestText({ what, answer, returned }) {
-  const [, verb, key] = /^(Set|Read)\((\d+)\)/.exec(what);
-  const asked = `${verb === "Set" ? "write" : "read"} k${key}`;
+  const asked = askedText(what);
   if (answer === null) return `${asked}: ${returned === null ? "waits" : "no reply in time"}`;
   return `${asked}: ${answerText(answer)}`;
+}
+
+/** What clients ask for, by its name in the simulator. Keys have numbers. */
+const ASKED = {
+  Read: "read k", Set: "write k", Create: "create k", Swap: "compare and swap k", SwapIndex: "compare and swap k",
+  Delete: "delete k", Post: "post to the queue", Lease: "write with a TTL, key ", ReadLease: "read the key with a TTL, key ",
+};
+
+function askedText(what) {
+  const [, verb, key] = /^(\w+)(?:\((\d+))?/.exec(what);
+  return `${ASKED[verb] ?? verb}${key ?? ""}`;
 }
 
 function answerText(answer) {
@@ -609,9 +619,9 @@ function answerText(answer) {
 /** What the person or a client did, in words. */
 function lineText(line) {
   const got = /^c\d+ gets #(\d+): (.*)$/.exec(line);
-  const asks = /^c\d+ asks (n\d+): #(\d+) (Set|Read)\((\d+)\)/.exec(line);
+  const asks = /^c\d+ asks (n\d+): #(\d+) (.*)$/.exec(line);
   if (got) return `A client gets #${got[1]}: ${answerText(got[2])}`;
-  if (asks) return `A client asks ${asks[1]}: #${asks[2]} ${asks[3] === "Set" ? "write" : "read"} k${asks[4]}`;
+  if (asks) return `A client asks ${asks[1]}: #${asks[2]} ${askedText(asks[3])}`;
   const act = /^-- ([A-Z][a-z]+)\((.*)\)$/.exec(line);
   if (act) return `You: ${act[1].toLowerCase()} ${act[2].replace(/NodeId\((\d+)\)/g, "n$1").replaceAll(",", "")}`;
   return line.replace(/^-- /, "").replace(/NodeId\((\d+)\)/g, "n$1");
