@@ -47,7 +47,7 @@ pub enum Act {
     Room(NodeId, u64),
     /// The clock of this machine runs at this speed.
     Clock(NodeId, Pace),
-    /// The next sync of this member's disk fails, and what it was to store is lost with the power.
+    /// The next sync of this member's disk fails, and the data of that sync is lost with the power.
     FailSync(NodeId),
     /// At its next start, the disk of this member has lost the last entries of its log, although it had confirmed them.
     Forget(NodeId, u64),
@@ -71,7 +71,7 @@ pub enum Act {
     Watch(NodeId),
     /// A process that is no member sends this member a heartbeat of a leader in a newer term.
     Intrude(NodeId),
-    /// The first other member tells this one that it was removed, which is not true.
+    /// The first other member claims to this one that it was removed, which is not true.
     Accuse(NodeId),
 }
 

@@ -47,7 +47,7 @@
 //! | raft | one leader a term, a leader's log only grows, log matching, leader completeness, one entry applied at an index. Term, vote, commit and applied never go back. The entries in memory have a limited size | [`Witness`](crate::raft::invariants::Witness), `checks` |
 //! | the disk | no message, report, applied entry or view precedes the sync that it depends on. Committed entries are on the disks of a majority. A vote on disk stays. A start finds everything that a sync confirmed | `checks`, `mirror`, `disk` |
 //! | the state | equal at equal indexes. Each write is applied at most once. Keys expire at their deadline or later, which counts from the latest time in the log | `checks` |
-//! | time | stamps never go back along the log. A leader's time advances with its clock. A member's estimate is never before the time that its leader has sent | `checks`, `network` |
+//! | time | A leader stamps no time before that of its last entry, or before that of an entry that it has applied. Its time advances with its clock. A member's estimate is never before the time that its leader has sent | `checks`, `network` |
 //! | replies | each request gets one, that of its own entry, within the request timeout, and no later than this member has applied its entry or an entry of a newer term than it was forwarded in | `perform` |
 //! | readers | views never go back. A reply follows the view that contains its change. A term in a reply or view is on disk | `perform` |
 //! | watchers | each event once, in order, the same from every member | `watchers`, `checks` |

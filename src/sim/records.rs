@@ -194,7 +194,7 @@ impl Cluster {
                 record: *record,
             });
         }
-        // Without a rule, an engine may do what no record tells. A run by hand must show the harm of that.
+        // Without a rule, an engine may do something without a record. A run by hand must show the harm of that.
         match is_by_hand {
             true => Ok(()),
             false => life.shadow.compare(id, &*life.engine).map_err(broken),
