@@ -134,14 +134,14 @@ impl<T, R: Rules> Engine<T, R> {
             if !self.rules.keeps(Rule::ApplyReadsNoClock) {
                 self.state.time = self.cluster_time();
             }
-            let latest = self.state.time;
-            if !self.rules.keeps(Rule::LatestTimeCounts)
-                && let Ok((stamp, _)) = entry::decode(command)
-            {
+            let (latest, counts) = (self.state.time, self.rules.keeps(Rule::LatestTimeCounts));
+            if !counts && let Ok((stamp, _)) = entry::decode(command) {
                 self.state.time = stamp.cluster;
             }
             let outcome = self.state.apply(&entry);
-            self.state.time = self.state.time.max(latest);
+            if !counts {
+                self.state.time = self.state.time.max(latest);
+            }
             self.rules.applied(&entry, &self.state, &outcome);
             if let (Some(change), Outcome::Members(Ok(())) | Outcome::Quiet) = (change, &outcome) {
                 self.note_member_change(entry.position.index, change);
