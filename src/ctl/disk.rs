@@ -249,7 +249,7 @@ impl Written {
     }
 }
 
-/// What is read of `/edgetcd/status`.
+/// The fields of `/edgetcd/status` that are read.
 #[derive(Debug, Deserialize)]
 struct Status {
     heartbeat_ms: u64,

@@ -23,7 +23,7 @@ const SYNCS_MAX: usize = 1000;
 /// Bytes of the file for the sustained rate, at most, and how many of them are written between two syncs.
 const SUSTAINED_MAX: u64 = 64 << 20;
 const SUSTAINED_STEP: u64 = 4 << 20;
-/// Space that the measurement needs: one large segment, and a reserve for whoever else writes there.
+/// Space that the measurement needs: one large segment, and a reserve for other writers.
 pub(super) const NEEDED_BYTES: u64 = 24 << 20;
 
 /// Durations of syncs, sorted. Never empty.
@@ -97,7 +97,7 @@ fn path(dir: &Path) -> PathBuf {
     dir.join(format!(".edgetcdctl-disk-check-{process}-{random:08x}"))
 }
 
-/// Removes a file by its name when dropped, whatever happened meanwhile.
+/// Removes a file by its name when dropped.
 struct Named(PathBuf);
 
 impl Drop for Named {

@@ -23,7 +23,7 @@ pub const WORDS: &[(&str, &str)] = &[
     ("heal N M", "ends the cut and the delay from N to M"),
     (
         "delay N M MS",
-        "messages of N to M take so many milliseconds longer",
+        "messages of N to M take that many milliseconds longer",
     ),
     (
         "lose N M",
@@ -34,7 +34,7 @@ pub const WORDS: &[(&str, &str)] = &[
         "disk N good|slow|hung|full",
         "changes how the disk of N works",
     ),
-    ("room N BYTES", "the disk of N has room for so many bytes"),
+    ("room N BYTES", "the disk of N has room for that many bytes"),
     (
         "clock N half|true|double",
         "the clock of N runs at this speed",
@@ -50,7 +50,7 @@ pub const WORDS: &[(&str, &str)] = &[
     ("write N kK", "a client asks N to set key K to a new value"),
     (
         "burst N kK COUNT",
-        "so many clients ask N at once to set key K, each to a new value",
+        "that many clients ask N at once to set key K, each to a new value",
     ),
     (
         "lease N",
@@ -74,7 +74,7 @@ pub const WORDS: &[(&str, &str)] = &[
     ),
     (
         "accuse N",
-        "the first other member tells N that it was removed, which is not true",
+        "the first other member claims to N that it was removed, which is not true",
     ),
 ];
 

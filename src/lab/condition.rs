@@ -39,7 +39,7 @@ pub const WORDS: &[(&str, &str)] = &[
     ),
     (
         "sent WHAT N M COUNT",
-        "N has sent M so many messages of this kind or more",
+        "N has sent M at least that many messages of this kind",
     ),
     ("committed N I", "N knows that index I is committed"),
     ("member N M", "M is a voter in the membership that N uses"),

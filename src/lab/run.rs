@@ -7,7 +7,7 @@
 //! without COMMIT_OWN_TERM_ONLY a rule that is off; may be repeated
 //! 120 crash 1                  after 120 events, the power of member 1 fails
 //! 300 cut 1 2                  after 300 events, messages of member 1 to member 2 are lost
-//! snapshots 5                  a snapshot after so many entries, instead of 40
+//! snapshots 5                  a snapshot after that many entries, instead of 40
 //! 700 require leads 2          the run breaks here unless this condition holds
 //! 800 end                      the run was driven to this step
 //! ```

@@ -130,9 +130,9 @@ fn is_under_way(error: &io::Error) -> bool {
 /// Which part of a body is read.
 #[derive(Clone, Copy)]
 pub(super) enum Body {
-    /// As much as `Content-Length` announces, but at most so many bytes. Nothing after a 101.
+    /// As much as `Content-Length` announces, at most this number of bytes. After a 101, the body is empty.
     Announced(usize),
-    /// The same, and without `Content-Length` everything until the connection is closed. More than so many bytes are an
+    /// The same, and without `Content-Length` everything until the connection is closed. More than this number is an
     /// error.
     Whole(usize),
 }

@@ -332,7 +332,7 @@ impl<O: Outbox> Replica<O> {
     /// Wakes the raft thread if requests wait for it. If it is about to take them already, nothing happens.
     pub fn wake(&self) {
         if !self.requests.is_empty() {
-            // A full bell was rung and not heard yet.
+            // If the bell is full, the raft thread will receive its message.
             let _ = self.bell.try_send(());
         }
     }

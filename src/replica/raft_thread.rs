@@ -148,7 +148,7 @@ impl<O: Outbox> RaftThread<O> {
         } else {
             &self.wiring.stop
         };
-        // Requests may be left from the last step, and this thread need not sleep until the bell rings for new ones.
+        // Requests may be left from the last step, and this thread need not wait for the next message of the bell.
         // Work that is done in pieces continues when no other event waits.
         let (wait, then) = match takes_requests && !self.wiring.requests.is_empty() {
             true => (Duration::ZERO, Woken::Requests),
@@ -164,7 +164,7 @@ impl<O: Outbox> RaftThread<O> {
         }
     }
 
-    /// Takes at most `most` requests. There may be none: the last step may have taken those for which the bell was rung.
+    /// Takes at most `most` requests. There may be none: the last step may have taken those that the bell announced.
     fn take_requests(&mut self, most: usize) -> bool {
         let waiting = self.wiring.requests.try_iter().take(most);
         let all: Vec<Request<Caller<O>>> = waiting.collect();

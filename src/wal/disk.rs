@@ -30,7 +30,7 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     fn list(&self, dir: &Path) -> io::Result<Vec<Found>>;
     /// Makes all names created, changed or removed in this folder so far survive a power failure.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Makes the contents and the names of all files in this folder survive a power failure, whoever wrote them.
+    /// Makes the contents and the names of all files in this folder survive a power failure, also of those that another process wrote.
     fn sync_files(&self, dir: &Path) -> io::Result<()>;
     /// False for a disk whose syncs return at once and guarantee nothing (`--unsafe-no-fsync`).
     fn syncs(&self) -> bool {

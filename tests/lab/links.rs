@@ -50,7 +50,7 @@ fn a_link_is_cut_in_one_direction() {
     until("heartbeats", || heard(0).then_some(()));
     lab.act(&format!("cut {leader} {follower}"));
     let cut = now_micros();
-    // The follower hears nothing, and asks for votes. The leader gets that, and its heartbeats go on.
+    // The follower receives no message, and asks for votes. The leader gets that, and its heartbeats go on.
     until("a question for votes, against the cut", || {
         let asked = times(
             &lab.records(leader),

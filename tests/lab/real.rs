@@ -114,7 +114,7 @@ impl Lab {
         assert_eq!(status, 200, "{act}: {text}");
     }
 
-    /// What the lab says about a member, counted from 1.
+    /// The state of a member in the lab. Members are counted from 1.
     pub fn member(&self, number: usize) -> Value {
         let state: Value = serde_json::from_str(&self.ask("cluster", None, &[]).1).expect("JSON");
         state["members"][number - 1].clone()

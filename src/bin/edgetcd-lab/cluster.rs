@@ -78,7 +78,7 @@ pub fn run(options: Options) -> Result<(), String> {
             .map_err(|error| format!("cannot serve on {address}: {error}"))
     });
     if served.is_ok() {
-        // Whoever has started this program may have closed its output.
+        // The process that reads the output may have closed it.
         let _ = writeln!(
             std::io::stdout(),
             "the cluster is at http://{address}/ and serves {}",

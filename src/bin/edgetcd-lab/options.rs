@@ -16,14 +16,14 @@ pub struct Options {
     pub server: PathBuf,
     /// For data and logs. None: a temporary folder.
     pub folder: Option<PathBuf>,
-    /// For the files of trace records. None: beside the data.
+    /// For the files of trace records. None: the folder of the data.
     pub record: Option<PathBuf>,
 }
 
 /// Reads the arguments after `cluster`.
 ///
 /// # Errors
-/// What is wrong with them.
+/// The fault in them.
 pub fn parse(args: &[String]) -> Result<Options, String> {
     let mut flags = getopts::Options::new();
     for name in ["members", "listen", "server", "folder", "record"] {
@@ -45,7 +45,7 @@ pub fn parse(args: &[String]) -> Result<Options, String> {
         .unwrap_or_else(|| "127.0.0.1:2390".into());
     let address: Option<SocketAddr> = listen.parse().ok();
     let address = address.filter(|address| address.ip().is_loopback()).ok_or_else(|| {
-        format!("--listen {listen}: not a loopback address such as 127.0.0.1:2390; whoever reaches the page can kill nodes")
+        format!("--listen {listen}: not a loopback address such as 127.0.0.1:2390; anybody who reaches the page can kill nodes")
     })?;
     Ok(Options {
         members: count,
@@ -56,7 +56,7 @@ pub fn parse(args: &[String]) -> Result<Options, String> {
     })
 }
 
-/// The server beside this program.
+/// The server in the folder of this program.
 fn beside() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     program.with_file_name("edgetcd")

@@ -36,14 +36,14 @@ const SCRIPT: &str = concat!(
     include_str!("page/cluster.js"),
 );
 
-/// What the program is asked to do.
+/// A request to the program.
 pub enum Event {
     /// Tell the state of the cluster.
     State(Ticket),
-    /// Perform this act, then tell the state.
+    /// Perform this act, then send the state.
     Act(String, Ticket),
     /// The cluster has added this member, counted from 0, in place of the one without data, and has given it an id. Start
-    /// it, then tell the state.
+    /// it, then send the state.
     Added(usize, Result<String, String>, Ticket),
     /// End.
     Stop,

@@ -27,7 +27,7 @@ pub(super) const LEAF: usize = 16;
 /// Most children of a branch.
 pub(super) const BRANCH: usize = 16;
 
-/// The array of a leaf grows by so many entries.
+/// Number of entries by which the array of a leaf grows.
 const GROWTH: usize = 2;
 
 /// A leaf or a branch, with everything below it.
@@ -44,7 +44,7 @@ pub(in crate::tree) struct Child<K, V> {
     part: Part<K, V>,
 }
 
-/// What an insertion has done: the value that it replaced, and the right half of the part if that was split.
+/// The result of an insertion: the value that it replaced, and the right half of the part if that was split.
 type Inserted<K, V> = (Option<V>, Option<Child<K, V>>);
 
 impl<K: Ord + Clone, V: Clone> Part<K, V> {
