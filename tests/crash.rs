@@ -10,7 +10,7 @@ use std::process::{Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::ledger::{AcknowledgedWrites, Writers};
+use harness::acknowledged::{AcknowledgedWrites, Writers};
 use harness::{Random, Server, setting};
 
 const WRITERS: u64 = 16;

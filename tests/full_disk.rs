@@ -7,8 +7,8 @@ mod harness;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use harness::acknowledged::AcknowledgedWrites;
 use harness::client::{PATIENCE, form_request};
-use harness::ledger::AcknowledgedWrites;
 use harness::mount::{Mount, fill};
 use harness::{Answer, Connection, Line, Server, wait_for};
 

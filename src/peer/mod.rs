@@ -32,7 +32,7 @@
 //!
 //! # Invariants
 //!
-//! - Peer messages of one lane arrive in order or not at all. A message is sent at most once.
+//! - Peer messages of one queue arrive in order or not at all. A message is sent at most once.
 //! - A forward is reported as unsent only if none of its bytes was handed to a connection (hazard D16).
 //! - A heartbeat waits for at most about 256 KiB of bulk, and never for a snapshot.
 //! - The sender of an accepted connection is a member of this cluster, still has its data, and means this member (D12).
@@ -46,7 +46,7 @@
 //!
 //! # Reading order
 //!
-//! `handshake.rs`, `frame.rs`, `lanes.rs`, `queue.rs`, `outgoing.rs` (with `dial.rs` and `reach.rs`), `incoming.rs`, `transfer.rs` and
+//! `handshake.rs`, `frame.rs`, `priority.rs`, `queue.rs`, `outgoing.rs` (with `dial.rs` and `reach.rs`), `incoming.rs`, `transfer.rs` and
 //! `receive.rs`. The other files are `table.rs` (which ids are members), `vouch.rs` (whether a connection is its
 //! member's own), `listing.rs` (the members that other members list), `raft_events.rs` (events for the raft thread),
 //! `resources.rs` (stopping) and `counters.rs`.
@@ -63,9 +63,9 @@ mod dial;
 mod frame;
 mod handshake;
 mod incoming;
-mod lanes;
 pub mod listing;
 mod outgoing;
+mod priority;
 mod queue;
 mod raft_events;
 mod reach;

@@ -1,11 +1,11 @@
-//! The queue of one member: its lanes, and the wake-up of their thread.
+//! The messages that wait for one member, and the wake-up of the thread that sends them.
 //!
 //! The queue has one lock. The threads encode, write and report messages only without the lock. The thread that empties
 //! the queue sleeps in `poll` on a pipe and on its socket. It wakes immediately for a message, a reason to dial, the end
 //! of the link, and a connection that the other side closes. Other threads write a byte to the pipe only if the thread
 //! sleeps. Therefore the pipe contains at most one byte, and while the thread is busy, a message costs no system call.
 
-use super::lanes::{Dropped, PriorityQueues};
+use super::priority::{Dropped, PriorityQueues};
 use crate::engine::peer_message::PeerMessage;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -40,7 +40,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    lanes: PriorityQueues,
+    queues: PriorityQueues,
     /// Whether there is a reason to dial now.
     called: bool,
     /// Whether the thread sleeps, so that a byte must be written to the pipe.
@@ -64,10 +64,10 @@ impl Queue {
         let mut dropped = Dropped::default();
         let mut state = self.state();
         for peer_message in messages {
-            state.lanes.push(peer_message, &mut dropped);
+            state.queues.push(peer_message, &mut dropped);
         }
         // Without a connection the thread cannot send the messages. Only [`Queue::call`] wakes it then.
-        if state.lanes.is_connected() {
+        if state.queues.is_connected() {
             self.wake(state);
         }
         dropped
@@ -76,10 +76,10 @@ impl Queue {
     /// Moves the next messages to `into`, urgent ones first, about 256 KiB of them.
     pub fn take(&self, into: &mut Vec<PeerMessage>) -> Taken {
         let mut state = self.state();
-        if state.lanes.is_closed() {
+        if state.queues.is_closed() {
             return Taken::Closed;
         }
-        state.lanes.take(into);
+        state.queues.take(into);
         state.sleeping = into.is_empty();
         match into.is_empty() {
             true => Taken::Nothing,
@@ -111,18 +111,18 @@ impl Queue {
     pub fn connected(&self) -> Dropped {
         let mut state = self.state();
         state.called = false;
-        state.lanes.connect()
+        state.queues.connect()
     }
 
     /// Marks the connection as lost. Returns all waiting messages as dropped.
     pub fn disconnected(&self) -> Dropped {
-        self.state().lanes.disconnect()
+        self.state().queues.disconnect()
     }
 
     /// Ends a pause between two dials, because there is a sign that the member runs or has ended.
     pub fn call(&self) {
         let mut state = self.state();
-        if !state.lanes.is_connected() {
+        if !state.queues.is_connected() {
             state.called = true;
             self.wake(state);
         }
@@ -131,13 +131,13 @@ impl Queue {
     /// Closes the queue. Returns the messages that waited.
     pub fn close(&self) -> Dropped {
         let mut state = self.state();
-        let dropped = state.lanes.close();
+        let dropped = state.queues.close();
         self.wake(state);
         dropped
     }
 
     pub fn is_closed(&self) -> bool {
-        self.state().lanes.is_closed()
+        self.state().queues.is_closed()
     }
 
     /// Waits between two dials: at most for `pause`, and if `hurried`, at most until the next [`Queue::call`]. False:
@@ -146,7 +146,7 @@ impl Queue {
         let until = Instant::now() + pause;
         loop {
             let mut state = self.state();
-            if state.lanes.is_closed() {
+            if state.queues.is_closed() {
                 return false;
             }
             let left = until.saturating_duration_since(Instant::now());

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
-use crate::harness::ledger::{AcknowledgedWrites, KEYS_OF_A_WRITER, ROOT};
+use crate::harness::acknowledged::{AcknowledgedWrites, KEYS_OF_A_WRITER, ROOT};
 use crate::harness::{Connection, Random, percentile, wait_for};
 
 /// A pause after a failure, so that clients without a server do not use all CPU time.

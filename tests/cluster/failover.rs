@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::crowd::Crowd;
-use crate::harness::ledger::AcknowledgedWrites;
+use crate::harness::acknowledged::AcknowledgedWrites;
 use crate::harness::server::is_release;
 use crate::harness::{Cluster, setting};
 use crate::support::{ELECTION_TIMEOUT, alone, check_ledger, first_success, shown, time_bar};

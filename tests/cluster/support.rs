@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
+use crate::harness::acknowledged::AcknowledgedWrites;
 use crate::harness::client::form_request;
-use crate::harness::ledger::AcknowledgedWrites;
 use crate::harness::server::program;
 use crate::harness::{Answer, Cluster, Connection, percentile, setting};
 

@@ -16,7 +16,7 @@
 //! | `closed.rs` | a cluster with TLS and certificates, for its clients and between members   |
 //! | `json.rs`   | JSON that keeps the order of its fields                                    |
 //! | `process.rs`| memory, threads, descriptors, CPU time and writes of a process             |
-//! | `ledger.rs` | writers that record acknowledged writes, and the check afterwards          |
+//! | `acknowledged.rs` | writers that record acknowledged writes, and the check afterwards    |
 //! | `cluster.rs`| several servers as one cluster: leader, kill, pause, members, cut links    |
 //! | `network.rs`| network namespaces with links that can be cut in one or both directions    |
 //! | `mount.rs`  | small file systems for tests of full disks                                 |
@@ -29,6 +29,7 @@
 // Each test program includes the whole harness and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod acknowledged;
 #[cfg(feature = "tls")]
 pub mod certificates;
 pub mod client;
@@ -36,7 +37,6 @@ pub mod client;
 pub mod closed;
 pub mod cluster;
 pub mod json;
-pub mod ledger;
 pub mod makes;
 pub mod mount;
 pub mod network;

@@ -3,8 +3,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+use crate::harness::acknowledged::{AcknowledgedWrites, Writers};
 use crate::harness::certificates::{Ca, DAY, Leaf, Pair, leaf, replace};
-use crate::harness::ledger::{AcknowledgedWrites, Writers};
 use crate::harness::{Cluster, Json, Server, wait_for};
 use edgetcd::tls::{Client, Settings};
 use rustls::pki_types::ServerName;

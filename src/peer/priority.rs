@@ -120,7 +120,7 @@ impl PriorityQueues {
         }
     }
 
-    /// Marks the lanes as connected. Returns the messages that have waited too long for the connection.
+    /// Marks the queues as connected. Returns the messages that have waited too long for the connection.
     pub fn connect(&mut self) -> Dropped {
         let mut dropped = Dropped::default();
         self.connected = true;
@@ -199,85 +199,88 @@ mod tests {
     }
 
     fn connected() -> PriorityQueues {
-        let mut lanes = PriorityQueues::default();
-        assert_eq!(lanes.connect(), Dropped::default());
-        lanes
+        let mut queues = PriorityQueues::default();
+        assert_eq!(queues.connect(), Dropped::default());
+        queues
     }
 
     fn push(
-        lanes: &mut PriorityQueues,
+        queues: &mut PriorityQueues,
         messages: impl IntoIterator<Item = PeerMessage>,
     ) -> Dropped {
         let mut dropped = Dropped::default();
         for peer_message in messages {
-            lanes.push(peer_message, &mut dropped);
+            queues.push(peer_message, &mut dropped);
         }
         dropped
     }
 
-    fn all(lanes: &mut PriorityQueues) -> Vec<PeerMessage> {
-        std::iter::from_fn(|| lanes.next()).collect()
+    fn all(queues: &mut PriorityQueues) -> Vec<PeerMessage> {
+        std::iter::from_fn(|| queues.next()).collect()
     }
 
     #[test]
-    fn urgent_letters_go_first_and_lanes_keep_their_order() {
-        let mut lanes = connected();
+    fn urgent_messages_are_first_and_queues_keep_their_order() {
+        let mut queues = connected();
         let messages = [forward(1, 9), ask(2), forward(3, 9), ask(4)];
-        assert_eq!(push(&mut lanes, messages), Dropped::default());
+        assert_eq!(push(&mut queues, messages), Dropped::default());
         let wanted = [ask(2), ask(4), forward(1, 9), forward(3, 9)];
-        assert_eq!(all(&mut lanes), wanted);
+        assert_eq!(all(&mut queues), wanted);
     }
 
     #[test]
     fn bulk_is_taken_in_pieces() {
-        let mut lanes = connected();
-        push(&mut lanes, (0..10).map(|number| forward(number, 100 << 10)));
+        let mut queues = connected();
+        push(
+            &mut queues,
+            (0..10).map(|number| forward(number, 100 << 10)),
+        );
         let mut first = Vec::new();
-        lanes.take(&mut first);
+        queues.take(&mut first);
         assert_eq!(first.len(), 3, "300 KiB are about 256");
-        push(&mut lanes, [ask(99)]);
-        assert_eq!(all(&mut lanes)[0], ask(99), "it slips between");
+        push(&mut queues, [ask(99)]);
+        assert_eq!(all(&mut queues)[0], ask(99), "it slips between");
     }
 
     #[test]
-    fn lanes_are_bounded_by_count_and_bytes() {
-        let mut lanes = connected();
+    fn queues_are_bounded_by_count_and_bytes() {
+        let mut queues = connected();
         let most = MESSAGES_MAX as u64;
-        let dropped = push(&mut lanes, (0..most + 5).map(|number| forward(number, 1)));
+        let dropped = push(&mut queues, (0..most + 5).map(|number| forward(number, 1)));
         assert_eq!(dropped.unsent, (most..most + 5).collect::<Vec<u64>>());
-        let dropped = push(&mut lanes, (0..most + 5).map(ask));
+        let dropped = push(&mut queues, (0..most + 5).map(ask));
         assert_eq!((dropped.unsent.len(), dropped.others), (5, 0));
-        all(&mut lanes);
-        let dropped = push(&mut lanes, (0..9).map(|number| forward(number, 1 << 20)));
+        all(&mut queues);
+        let dropped = push(&mut queues, (0..9).map(|number| forward(number, 1 << 20)));
         assert_eq!(dropped.unsent, [7, 8], "8 MiB with what stands around them");
-        all(&mut lanes);
-        let dropped = push(&mut lanes, [forward(1, 20 << 20), forward(2, 1)]);
+        all(&mut queues);
+        let dropped = push(&mut queues, [forward(1, 20 << 20), forward(2, 1)]);
         assert_eq!(dropped.unsent, [2], "a larger one goes alone");
     }
 
     #[test]
-    fn without_a_connection_forwards_come_back_and_urgent_letters_wait_a_moment() {
-        let mut lanes = PriorityQueues::default();
-        let dropped = push(&mut lanes, [forward(1, 1), ask(2)]);
+    fn without_a_connection_forwards_come_back_and_urgent_messages_wait_a_moment() {
+        let mut queues = PriorityQueues::default();
+        let dropped = push(&mut queues, [forward(1, 1), ask(2)]);
         assert_eq!((dropped.unsent, dropped.others), (vec![1], 0));
-        let dropped = push(&mut lanes, (0..HELD_MAX as u64).map(ask));
+        let dropped = push(&mut queues, (0..HELD_MAX as u64).map(ask));
         assert_eq!(dropped.unsent, [2], "the oldest");
-        assert_eq!(lanes.connect(), Dropped::default());
-        assert_eq!(all(&mut lanes).len(), HELD_MAX);
-        push(&mut lanes, [forward(3, 1), ask(4)]);
-        let lost = lanes.disconnect();
+        assert_eq!(queues.connect(), Dropped::default());
+        assert_eq!(all(&mut queues).len(), HELD_MAX);
+        push(&mut queues, [forward(3, 1), ask(4)]);
+        let lost = queues.disconnect();
         assert_eq!((lost.unsent, lost.others), (vec![4, 3], 0));
-        lanes.close();
-        let refused = push(&mut lanes, [forward(5, 1), ask(6)]);
+        queues.close();
+        let refused = push(&mut queues, [forward(5, 1), ask(6)]);
         assert_eq!((refused.unsent, refused.others), (vec![5, 6], 0));
     }
 
     #[test]
     fn messages_older_than_the_connection_are_dropped() {
-        let mut lanes = PriorityQueues::default();
-        push(&mut lanes, [ask(1), ask(2)]);
-        lanes.held_since[0] -= 2 * HELD_FOR;
-        assert_eq!(lanes.connect().unsent, [1]);
-        assert_eq!(all(&mut lanes), [ask(2)]);
+        let mut queues = PriorityQueues::default();
+        push(&mut queues, [ask(1), ask(2)]);
+        queues.held_since[0] -= 2 * HELD_FOR;
+        assert_eq!(queues.connect().unsent, [1]);
+        assert_eq!(all(&mut queues), [ask(2)]);
     }
 }
