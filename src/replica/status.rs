@@ -339,6 +339,12 @@ impl Status {
         *lock(&self.progress) = progress;
     }
 
+    /// As after a step of a member that decides alone.
+    #[cfg(test)]
+    pub(super) fn decide_alone(&self) {
+        self.decides_alone.store(true, Ordering::Release);
+    }
+
     /// Called by the raft thread after each step, before its effects.
     pub(super) fn before_effects<T>(&self, engine: &Engine<T>) {
         if !engine.decides_alone() {

@@ -234,6 +234,43 @@ fn the_process_is_told_of_the_removal() {
     assert_eq!(bench.removed.try_recv(), Ok(()));
 }
 
+/// Remembers whether reads relied on this member alone when a message was sent.
+struct SeenWhenSent(Arc<Status>, Arc<AtomicBool>);
+
+impl Peers for SeenWhenSent {
+    fn send(&self, _: Vec<(NodeId, PeerMessage)>) {
+        self.1
+            .store(self.0.is_view_linearizable(), Ordering::Release);
+    }
+
+    fn send_snapshot(&self, _: NodeId, _: Term) {}
+
+    fn cut(&self, _: NodeId) {}
+
+    fn set_members(&self, _: &Members) {}
+}
+
+/// The message may make another member the leader, whose writes are in no view of this one.
+#[test]
+fn reads_rely_on_no_view_when_a_message_leaves() {
+    let mut bench = bench();
+    let (status, seen) = (
+        bench.thread.wiring.status.clone(),
+        Arc::new(AtomicBool::new(true)),
+    );
+    bench.thread.wiring.peers = Arc::new(SeenWhenSent(status.clone(), seen.clone()));
+    status.decide_alone();
+    let effects = Effects {
+        send: vec![(TWO, PeerMessage::AskIndex { number: 1 })],
+        ..Effects::default()
+    };
+    bench.thread.perform(effects, Instant::now());
+    assert!(
+        !seen.load(Ordering::Acquire),
+        "this member has no majority alone"
+    );
+}
+
 /// Other threads show times to live by this estimate.
 #[test]
 fn the_other_threads_get_the_cluster_time() {
