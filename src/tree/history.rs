@@ -3,8 +3,8 @@
 use super::error::{ApiError, EVENT_INDEX_CLEARED};
 use super::event::Event;
 use super::key::Key;
+use super::map::Map;
 use super::node::TreeIndex;
-use imbl::Vector;
 use std::sync::Arc;
 
 /// Number of events in one block. The first change after a publication copies less than one block of the history.
@@ -24,8 +24,9 @@ pub struct History {
     bytes_max: usize,
     /// Total bytes of the events.
     bytes: usize,
-    /// The full blocks, oldest first.
-    blocks: Vector<Arc<Vec<Arc<Event>>>>,
+    /// The full blocks by number. The oldest has the number `oldest`, and there are no gaps.
+    blocks: Map<u64, Arc<Vec<Arc<Event>>>>,
+    oldest: u64,
     /// The newest block, which is never full.
     newest: Arc<Vec<Arc<Event>>>,
     /// Number of events at the front of the oldest block that are no longer visible.
@@ -37,12 +38,13 @@ pub struct History {
 impl History {
     /// An empty history that will keep the last `capacity` events (at least one).
     pub(super) fn new(capacity: usize) -> History {
-        let (blocks, newest) = (Vector::new(), Arc::new(Vec::new()));
+        let (blocks, newest) = (Map::default(), Arc::new(Vec::new()));
         History {
             capacity: capacity.max(1),
             bytes_max: usize::MAX,
             bytes: 0,
             blocks,
+            oldest: 0,
             newest,
             hidden: 0,
             cleared: TreeIndex(0),
@@ -65,7 +67,8 @@ impl History {
         self.bytes += event.bytes();
         Arc::make_mut(&mut self.newest).push(event);
         if self.newest.len() == BLOCK {
-            self.blocks.push_back(std::mem::take(&mut self.newest));
+            let number = self.oldest + self.blocks.len() as u64;
+            self.blocks.insert(number, std::mem::take(&mut self.newest));
         }
         self.trim();
     }
@@ -81,7 +84,8 @@ impl History {
             self.bytes -= self.event(0).bytes();
             self.hidden += 1;
             if self.hidden == BLOCK {
-                self.blocks.pop_front();
+                self.blocks.remove(&self.oldest);
+                self.oldest += 1;
                 self.hidden = 0;
             }
         }
@@ -161,7 +165,8 @@ impl History {
 
     /// The full block at this position. The position after the last full block is the newest block.
     fn block(&self, at: usize) -> &[Arc<Event>] {
-        self.blocks.get(at).unwrap_or(&self.newest)
+        let number = self.oldest + at as u64;
+        self.blocks.get(&number).unwrap_or(&self.newest)
     }
 }
 
