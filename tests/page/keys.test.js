@@ -138,17 +138,17 @@ test("a key is created with a time to live, watched, and read only hides what wr
   await button(page, "New key").click();
   await page.locator("dialog input[name=key]").fill("/new/käse 1");
   await page.locator("dialog textarea").fill('{"b":[1,{"c":12345678901234567890}],"a":"x: y"}');
-  await page.locator("dialog input[name=ttl]").fill("500");
+  await page.locator("dialog input[name=ttl]").fill("5000");
   await button(page, "Create").click();
   await page.locator("pre.value").waitFor();
-  await until("the time to live", async () => /^8 min/.test(await page.locator(".life").textContent()));
+  await until("the time to live", async () => /^1 h/.test(await page.locator(".life").textContent()));
   await page.getByLabel("Show the value as").selectOption("JSON");
   assert.match(await page.locator("pre.value").textContent(), /\n {6}"c": 12345678901234567890\n/);
   await page.getByLabel("Show the value as").selectOption("YAML");
   assert.match(await page.locator("pre.value").textContent(), /^b:\n- 1\n- c: 12345678901234567890\na: "x: y"$/);
   await button(page, "Watch live").click();
   await until("an open watch", async () => {
-    await put(url, "/new/k%C3%A4se%201", { value: "changed", ttl: 500 });
+    await put(url, "/new/k%C3%A4se%201", { value: "changed", ttl: 5000 });
     return page.locator(".events li", { hasText: "changed" }).count();
   });
   await until("the new value", async () => (await page.locator("pre.value").textContent()) === "changed");

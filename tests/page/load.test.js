@@ -2,9 +2,10 @@
 //
 // The browser, seven members and their clients share this machine's processors. The limit is on the page and not on how a
 // machine shares its processors, so with PAGE_BARS=yes members and clients run at the lowest priority: a frame is late if
-// the page makes it late. On a machine that does other things too, frames say little, so the processor time of the page's longest task is
-// limited as well. What the member pays is counted in its processor time with and without the page. Limits on frames and
-// cost apply with PAGE_BARS=yes, the limit on processor time always.
+// the page makes it late. On a machine that does other things too, frames say little, so the processor time of the page's
+// longest task is limited as well. What the member pays is counted in its processor time with and without the page.
+// Limits on frames and cost apply with PAGE_BARS=yes. The limit on processor time applies always: a slow machine needs
+// more of it for the same work, so it is compared with a known task of the same browser.
 
 const assert = require("node:assert/strict");
 const path = require("node:path");
@@ -16,8 +17,6 @@ const KEYS = Number(process.env.PAGE_KEYS ?? 100000);
 const WRITES_PER_SECOND = Number(process.env.PAGE_WRITES ?? 5000);
 const SECONDS = Number(process.env.PAGE_SECONDS ?? 10);
 const FRAME_MS_MAX = 100;
-/** Processor time of one task: half a frame. The other half is for what draws the page in other threads. */
-const TASK_CPU_MS_MAX = 50;
 const COST_MAX = 0.05;
 /** A machine that does other things too would leave nothing for processes of the lowest priority. */
 const IS_LOW = Boolean(process.env.PAGE_BARS);
@@ -84,7 +83,20 @@ function observed() {
   };
 }
 
-/** Traces the page's tasks. Returns a function that ends this and returns the longest processor time of one, in ms. */
+/**
+ * A task as long as one of the page may be: half a frame, 50 ms, where FRAME_MS_MAX was chosen. The other half is for
+ * what draws the page in other threads.
+ */
+function knownTask() {
+  let lines = [];
+  for (let round = 0; round < 250; round++) {
+    const records = Array.from({ length: 500 }, (_, at) => JSON.stringify({ at: (at * 7919) % 500, member: `n${at % 7}`, kind: "sent" }));
+    lines = records.map((record) => JSON.parse(record)).sort((a, b) => a.at - b.at || a.member.localeCompare(b.member));
+  }
+  return lines.length;
+}
+
+/** Traces the page's tasks. Returns a function that ends this and returns their number and the longest processor time of one, in ms. */
 async function traceTasks(page) {
   const browser = await page.context().newCDPSession(page);
   const events = [];
@@ -96,8 +108,7 @@ async function traceTasks(page) {
     await complete;
     const threads = events.filter((event) => event.name === "thread_name" && event.args.name === "CrRendererMain").map(({ pid, tid }) => `${pid} ${tid}`);
     const tasks = events.filter(({ ph, tdur, pid, tid }) => ph === "X" && tdur && threads.includes(`${pid} ${tid}`));
-    assert.ok(tasks.length > 100, `${tasks.length} tasks were traced`);
-    return tasks.reduce((longest, { tdur }) => Math.max(longest, tdur / 1000), 0);
+    return { tasks: tasks.length, longest: tasks.reduce((longest, { tdur }) => Math.max(longest, tdur / 1000), 0) };
   };
 }
 
@@ -111,13 +122,17 @@ test("a busy cluster of seven is drawn smoothly, and the member hardly notices",
     writers = new Writers(cluster.urls);
     await until("answers", () => writers.answers > 0);
     const without = await measure(writers, watched);
-    const page = await open(watched);
+    const page = await open("about:blank");
+    const known = await traceTasks(page);
+    for (let time = 0; time < 10; time++) await page.evaluate(knownTask);
+    const limit = await known();
+    await page.goto(watched);
     await until("seven members", async () => (await page.locator(".node:not(.unreachable)").count()) === MEMBERS);
     await until("records of them", () => page.locator(".flight").count());
     await page.evaluate(observe);
-    const longestTask = await traceTasks(page);
+    const traced = await traceTasks(page);
     const watchedToo = await measure(writers, watched);
-    const cpu = await longestTask();
+    const { tasks, longest: cpu } = await traced();
     const seen = await page.evaluate(observed);
     await picture(page, "cluster-busy-light");
     await page.goto(`${watched}/#keys`);
@@ -127,8 +142,9 @@ test("a busy cluster of seven is drawn smoothly, and the member hardly notices",
     console.log(`${without.rate.toFixed(0)} writes/s without the page, ${watchedToo.rate.toFixed(0)} with it; `
       + `processor time of the member per 1,000 writes: ${(without.cost * 1000).toFixed(1)} ms without, ${(watchedToo.cost * 1000).toFixed(1)} ms with it (${(cost * 100).toFixed(1)}%)`);
     console.log(`frames: ${seen.frames}, p99 ${seen.frame99.toFixed(0)} ms, longest ${seen.frame.toFixed(0)} ms; long tasks: ${seen.tasks}, longest ${seen.task.toFixed(0)} ms, `
-      + `${cpu.toFixed(0)} ms of processor time; drawing: ${seen.draws} times, half take ${seen.draw50.toFixed(1)} ms, longest ${seen.draw.toFixed(1)} ms`);
-    assert.ok(cpu <= TASK_CPU_MS_MAX, `a task of the page takes ${cpu} ms of processor time`);
+      + `${cpu.toFixed(0)} ms of processor time, ${limit.longest.toFixed(0)} ms at most; drawing: ${seen.draws} times, half take ${seen.draw50.toFixed(1)} ms, longest ${seen.draw.toFixed(1)} ms`);
+    assert.ok(tasks > 100, `${tasks} tasks were traced`);
+    assert.ok(cpu <= limit.longest, `a task of the page takes ${cpu} ms of processor time, the known one ${limit.longest} ms`);
     if (process.env.PAGE_BARS) {
       assert.ok(seen.task <= FRAME_MS_MAX && seen.frame <= FRAME_MS_MAX, "a frame takes too long");
       assert.ok(cost < COST_MAX, "the page costs too much");
