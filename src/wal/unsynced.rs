@@ -15,6 +15,8 @@ use std::io;
 use std::path::PathBuf;
 
 const UNSYNCED: &str = "unsynced";
+/// The mark before it is complete.
+const ASIDE: &str = "unsynced.tmp";
 const BOOT_ID_BYTES: usize = 16;
 
 impl<D: Disk> DataDir<D> {
@@ -39,19 +41,22 @@ impl<D: Disk> DataDir<D> {
         }))
     }
 
-    /// Marks the directory, before the first unsynced write. An existing mark stays, because what was lost in an earlier
-    /// boot remains lost. The mark itself is synced.
+    /// Marks the directory, before the first unsynced write. An existing mark keeps its content, because what was lost
+    /// in an earlier boot remains lost.
+    ///
+    /// The mark is written and synced in any case. The process that created an existing mark may have ended before its
+    /// sync, or the sync may have failed, and then a second sync of the same file guarantees nothing.
     ///
     /// # Errors
     /// `Io` or `Full`.
     pub fn mark_unsynced(&self, boot_id: [u8; BOOT_ID_BYTES]) -> Result<(), WalError> {
-        if self.unsynced_since()?.is_some() {
-            return Ok(());
-        }
-        let (path, disk) = (self.mark(), self.disk().with_syncs());
-        let made = disk.create(&path).and_then(|mut file| {
-            file.write(&boot_id)?;
+        let content = self.unsynced_since()?.unwrap_or(boot_id);
+        let (path, aside) = (self.mark(), self.member().join(ASIDE));
+        let disk = self.disk().with_syncs();
+        let made = disk.create(&aside).and_then(|mut file| {
+            file.write(&content)?;
             file.sync()?;
+            disk.rename(&aside, &path)?;
             disk.sync_dir(self.member())
         });
         made.map_err(|error| WalError::io(&path, "write it", &error))

@@ -55,6 +55,32 @@ fn a_mark_survives_a_power_failure_and_goes_when_all_is_synced() {
     assert_eq!(data_dir.unsynced_since().expect("read"), None);
 }
 
+#[test]
+fn a_mark_that_may_not_be_synced_is_written_again() {
+    // As if a process had created the mark and ended before its sync.
+    let disk = FaultyDisk::new(6);
+    disk.lose_all_unsynced(true);
+    let (data_dir, wal, _) = open(&disk, SEGMENT).expect("a new directory");
+    let mark = Path::new(DIR).join("member/unsynced");
+    let mut file = disk.create(&mark).expect("created");
+    file.write(&[3; 16]).expect("written");
+    data_dir.mark_unsynced([4; 16]).expect("marked");
+    drop((file, data_dir, wal));
+    disk.crash();
+    let (data_dir, wal, _) = open(&disk, SEGMENT).expect("opened");
+    assert_eq!(data_dir.unsynced_since().expect("read"), Some([3; 16]));
+
+    // A failed sync, after which the disk considers the bytes of the file clean.
+    data_dir.sync_unsynced().expect("synced");
+    disk.fail_sync_after(0);
+    data_dir.mark_unsynced([5; 16]).expect_err("a failed sync");
+    data_dir.mark_unsynced([6; 16]).expect("marked");
+    drop((data_dir, wal));
+    disk.crash();
+    let (data_dir, ..) = open(&disk, SEGMENT).expect("opened");
+    assert_eq!(data_dir.unsynced_since().expect("read"), Some([6; 16]));
+}
+
 /// The directory must be refused with `says` in the message, and must not be changed.
 fn must_refuse(disk: &FaultyDisk, path: &Path, says: &str) {
     let before: Vec<_> = disk
