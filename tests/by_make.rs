@@ -118,15 +118,36 @@ fn a_cluster_that_was_stopped_goes_on_with_its_data() {
 #[test]
 fn a_fast_cluster_does_not_wait_for_its_disk() {
     let make = Makes::new();
+    let refused = make.refused(&["cluster", "FAST=perhaps", "N=1", "DETACH=yes"]);
+    assert!(
+        refused.contains("FAST=perhaps is neither yes nor no"),
+        "{refused}"
+    );
     make.done(&["cluster", "FAST=1", "N=1", "DETACH=yes"]);
+    make.done(&["restart", "NODE=1"]);
+    make.done(&["add"]);
+    let fast = |node| format!("n{node} runs with --unsafe-no-fsync");
     let status = make.done(&["status"]);
     assert!(
-        status.contains("n1 runs with --unsafe-no-fsync"),
+        status.contains(&fast(1)) && status.contains(&fast(2)),
         "{status}"
     );
-    make.done(&["restart", "NODE=1"]);
     make.done(&["stop"]);
+    let refused = make.refused(&["cluster", "FAST=no", "DETACH=yes"]);
+    assert!(refused.contains("was created with FAST=yes"), "{refused}");
     nothing_lives(&make);
+}
+
+#[test]
+fn a_cluster_that_is_not_to_be_fast_waits_for_its_disk() {
+    for off in ["FAST=0", "FAST=no", "FAST=off"] {
+        let make = Makes::new();
+        make.done(&["cluster", off, "N=1", "DETACH=yes"]);
+        let status = make.done(&["status"]);
+        assert!(!status.contains("--unsafe-no-fsync"), "{off}: {status}");
+        make.done(&["stop"]);
+        nothing_lives(&make);
+    }
 }
 
 /// The first command that a user types.

@@ -2,6 +2,7 @@
 # A cluster on this machine: nodes n1, n2, … Each node has a folder and, while it runs, a process.
 #
 #   cluster.etcd/base-port    its first port: n1 has 2379 for clients and 2380 for peers, n2 has 2381 and 2382, …
+#   cluster.etcd/fast         exists if its nodes, also later ones, do not wait for the disk (`make cluster FAST=1`)
 #   cluster.etcd/running      exists while the cluster should run; `make cluster` ends when it is removed
 #   cluster.etcd/n2/command   the script that starts the node; users can read it and run it by hand
 #   cluster.etcd/n2/data      its data directory
@@ -20,14 +21,21 @@ server=${EDGETCD:-target/release/edgetcd}
 client=${EDGETCDCTL:-target/release/edgetcdctl}
 # The first port. Empty before the cluster is created.
 base=$(cat "$dir/base-port" 2>/dev/null) || true
-# FAST=1: a throw-away cluster, whose nodes do not wait for the disk.
-fast=${FAST:+--unsafe-no-fsync}
 # The variable that other make commands need to find this cluster.
 same=${CLUSTER_DIR:+ CLUSTER_DIR=$CLUSTER_DIR}
 
 fail() {
     printf '%s\n' "$@" >&2
     exit 1
+}
+
+# Sets `is_fast` to yes or no: whether the user wants a throw-away cluster, whose nodes do not wait for the disk.
+read_fast() {
+    case ${FAST:-no} in
+        1 | yes | on | true) is_fast=yes ;;
+        0 | no | off | false) is_fast=no ;;
+        *) fail "FAST=$FAST is neither yes nor no. For example: make ${GOAL:-cluster} FAST=1" ;;
+    esac
 }
 
 # Prints a command as the user would type it, and runs it.
@@ -191,6 +199,8 @@ check_ports() {
 
 # write_command NODE STATE MEMBERS: STATE and MEMBERS are for --initial-cluster-state and --initial-cluster.
 write_command() {
+    local fast=
+    [ ! -e "$dir/fast" ] || fast=--unsafe-no-fsync
     mkdir -p "$dir/n$1"
     cat >"$dir/n$1/command" <<END
 exec ${server@Q} --name n$1 --data-dir ${dir@Q}/n$1/data \\
@@ -200,9 +210,13 @@ exec ${server@Q} --name n$1 --data-dir ${dir@Q}/n$1/data \\
 END
 }
 
-# found NUMBER: creates the folders of a new cluster. The cluster exists once its first port is written.
+# found NUMBER: creates the folders of a new cluster. The cluster exists once its first port is written. `is_fast`: its
+# nodes do not wait for the disk.
 found() {
     local node members=
+    mkdir -p "$dir"
+    rm -f "$dir/fast"
+    [ "$is_fast" = no ] || touch "$dir/fast"
     for ((node = 1; node <= $1; node++)); do
         members+=${members:+,}n$node=$(peer_url "$node")
     done
