@@ -172,7 +172,9 @@ fn a_later_start_with_syncs_is_told_and_ends_it() {
     server.launch();
     let log = server.whole_log();
     assert!(
-        log.contains("The machine has not restarted since, so nothing is lost"),
+        log.contains(
+            "The machine has not restarted since, so nothing is lost, if this disk was attached"
+        ),
         "{log}"
     );
     let value = server.ask("GET", "/v2/keys/a", None).text();
@@ -184,23 +186,117 @@ fn a_later_start_with_syncs_is_told_and_ends_it() {
     refused(&server);
 }
 
+const MAY_BE_MISSING: &str = "the machine has restarted since: writes and votes that this member has acknowledged may be \
+     missing. If other members have the data, replace this one: stop it; edgetcdctl member remove ";
+
+/// The output of `edgetcdctl wal check`, and whether a node can start.
+fn checked(server: &Server, words: &[&str]) -> (String, bool) {
+    let ctl = Command::new(env!("CARGO_BIN_EXE_edgetcdctl"))
+        .args(words)
+        .args(["wal", "check"])
+        .arg(server.data())
+        .output();
+    let ctl = ctl.expect("it runs");
+    let text = String::from_utf8([ctl.stdout, ctl.stderr].concat()).expect("UTF-8");
+    (text, ctl.status.success())
+}
+
 #[test]
-fn after_a_reboot_a_start_with_syncs_tells_what_may_be_missing() {
+fn after_a_reboot_every_start_tells_what_may_be_missing() {
     let mut server = Server::start(&[NO_FSYNC]);
     put_in_turn(&server);
     server.kill();
     let mark = server.data().join("member/unsynced");
     assert_eq!(fs::read(&mark).expect("a mark").len(), 16);
+    let (text, _) = checked(&server, &[]);
+    assert!(
+        text.contains("  unsynced     written without syncs"),
+        "{text}"
+    );
+    assert!(!text.contains("has restarted since"), "{text}");
+    let (text, _) = checked(&server, &["-o", "json"]);
+    assert!(text.contains("\"unsynced\":\"this_boot\""), "{text}");
+
     fs::write(&mark, [7; 16]).expect("the id of another boot");
+    let (text, is_good) = checked(&server, &[]);
+    assert!(is_good && text.contains("has restarted since"), "{text}");
+    let (text, _) = checked(&server, &["-o", "json"]);
+    assert!(text.contains("\"unsynced\":\"earlier_boot\""), "{text}");
+    assert!(!server.whole_log().contains("has restarted since"));
     server.launch(); // with the flag: the mark of the earlier boot stays
     assert_eq!(fs::read(&mark).expect("a mark"), [7; 16]);
+    let log = server.whole_log();
+    assert_eq!(log.matches(MAY_BE_MISSING).count(), 1, "{log}");
     server.kill();
     server.drop_flag(NO_FSYNC);
     server.launch();
     let log = server.whole_log();
-    let told = "the machine has restarted since: writes and votes that this member has acknowledged may be missing";
-    assert!(log.contains(told), "{log}");
-    assert!(!log.contains("edgetcdctl member remove 0;"), "{log}");
+    assert_eq!(log.matches(MAY_BE_MISSING).count(), 2, "{log}");
+    assert!(!log.contains("member remove ID;"), "{log}");
+    assert!(!mark.exists());
+    let (text, _) = checked(&server, &[]);
+    assert!(!text.contains("unsynced"), "{text}");
+    let (text, _) = checked(&server, &["-o", "json"]);
+    assert!(text.contains("\"unsynced\":null"), "{text}");
+}
+
+/// A file that is incomplete because it was not synced must not make the mark disappear, which explains it.
+#[test]
+fn a_damaged_directory_keeps_its_mark_and_the_refusal_names_it() {
+    let mut server = Server::start(&[NO_FSYNC]);
+    put_in_turn(&server);
+    server.kill();
+    server.drop_flag(NO_FSYNC);
+    let mark = server.data().join("member/unsynced");
+    let segments = fs::read_dir(server.data().join("member/wal")).expect("a folder");
+    let segment = segments
+        .map(|found| found.expect("an entry").path())
+        .find(|path| path.to_string_lossy().contains("/0000000000000000-"))
+        .expect("the first segment");
+    let mut bytes = fs::read(&segment).expect("it is readable");
+    bytes[16] ^= 1;
+    fs::write(&segment, &bytes).expect("damaged");
+    let identity = server.data().join("member/identity");
+    let whole = fs::read(&identity).expect("it is readable");
+    let ways: [(Option<[u8; 16]>, &str, &str); 2] = [
+        (
+            None,
+            "nothing is lost, if",
+            "errors of this disk since (dmesg)",
+        ),
+        (
+            Some([7; 16]),
+            MAY_BE_MISSING,
+            "the machine has restarted since",
+        ),
+    ];
+    for (boot_id, warned, hinted) in ways {
+        if let Some(boot_id) = boot_id {
+            fs::write(&mark, boot_id).expect("the id of another boot");
+        }
+        let hint = format!(
+            "\n  {} was written without syncs (--unsafe-no-fsync), and {}{hinted}, so its files may be incomplete. ",
+            server.data().display(),
+            if boot_id.is_none() {
+                "the kernel may have reported "
+            } else {
+                ""
+            },
+        );
+        for is_whole in [true, false] {
+            fs::write(&identity, if is_whole { &whole[..] } else { b"half" }).expect("written");
+            let said = refused(&server);
+            assert!(said.contains(warned) && said.contains(&hint), "{said}");
+            assert!(mark.exists());
+            let (said, is_good) = checked(&server, &[]);
+            assert!(!is_good && said.contains(&hint), "{said}");
+        }
+    }
+    // With its bit put back the directory is good, and the start ends the state without syncs.
+    bytes[16] ^= 1;
+    fs::write(&segment, &bytes).expect("repaired");
+    fs::write(&identity, &whole).expect("repaired");
+    server.launch();
     assert!(!mark.exists());
 }
 
@@ -246,6 +342,7 @@ impl Trace {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
+    Received,
     Synced,
     Acknowledged,
 }
@@ -257,6 +354,9 @@ fn event(line: &str) -> Option<Event> {
     });
     if is_sync && line.ends_with("= 0") {
         return Some(Event::Synced);
+    }
+    if line.contains("\"PUT /v2") {
+        return Some(Event::Received);
     }
     // The line of a response that blocks has its bytes where it begins.
     line.contains("\"HTTP/1.1 20")
@@ -291,7 +391,3 @@ fn without_fsync_nothing_is_synced() {
     let events = traced(&[NO_FSYNC]);
     assert_eq!(events, [Event::Received, Event::Acknowledged].repeat(PUTS));
 }
-    Received,
-    if line.contains("\"PUT /v2") {
-        return Some(Event::Received);
-    }

@@ -20,7 +20,7 @@ use super::args::Opt;
 use super::command::{Command, HELP, Run};
 use super::wal_dump;
 use crate::identity::ids::hex;
-use crate::node::{Inspected, Refusal, inspect};
+use crate::node::{Inspected, Refusal, Unsynced, inspect};
 use crate::tree::Census;
 use crate::wal::{RealDisk, segments};
 
@@ -194,6 +194,8 @@ struct Good {
     directories: u64,
     with_ttl: u64,
     members: Vec<String>,
+    /// Since when no write has been synced: `this_boot` or `earlier_boot`. `None`: all were synced.
+    unsynced: Option<&'static str>,
     warnings: Vec<String>,
     removes: Vec<String>,
 }
@@ -246,6 +248,10 @@ impl Good {
             directories: census.dirs,
             with_ttl: census.expiring,
             members: found.members().iter().map(member).collect(),
+            unsynced: found.unsynced.map(|since| match since {
+                Unsynced::ThisBoot => "this_boot",
+                Unsynced::EarlierBoot => "earlier_boot",
+            }),
             warnings: found.warnings.clone(),
             removes: found.leftovers.iter().map(shown).collect(),
         }
@@ -287,11 +293,27 @@ fn text(place: &Place, found: &Inspected) -> String {
     let held = held(good.keys, good.directories);
     line("holds", &format!("{held} at index {}", good.index));
     line("members", &good.members.join(" "));
+    if let Some(unsynced) = found.unsynced {
+        line("unsynced", unsynced_text(unsynced));
+    }
     good.warnings
         .iter()
         .for_each(|warning| line("warning", warning));
     good.removes.iter().for_each(|file| line("removes", file));
     out
+}
+
+/// What it means that a directory was written with `--unsafe-no-fsync`.
+fn unsynced_text(unsynced: Unsynced) -> &'static str {
+    match unsynced {
+        Unsynced::ThisBoot => {
+            "written without syncs (--unsafe-no-fsync): if the machine stops, acknowledged writes are lost"
+        }
+        Unsynced::EarlierBoot => {
+            "written without syncs (--unsafe-no-fsync), and the machine has restarted since, or this is another one: \
+             writes and votes that this member has acknowledged may be missing"
+        }
+    }
 }
 
 fn term(good: &Good) -> String {

@@ -5,6 +5,7 @@
 //! error. The inspection changes nothing and holds no lock, so a node may run on the directory. [`read`] returns the
 //! content even if a node may no longer start from it.
 
+use super::no_fsync::{Unsynced, explained};
 use super::stored::first_metadata;
 use crate::config::Stop;
 use crate::engine::entry::{self, Malformed};
@@ -47,6 +48,8 @@ pub struct Inspected {
     pub warnings: Vec<String>,
     /// Files that a start would remove.
     pub leftovers: Vec<PathBuf>,
+    /// Since when the directory has been written without syncs. `None`: it was written with syncs.
+    pub unsynced: Option<Unsynced>,
     /// The state machine after all entries of the log, including those that may not be committed yet.
     pub state: State,
 }
@@ -148,6 +151,18 @@ fn read_on<D: Disk>(
         unknown: entry::unknown,
         ..wal::Options::new(dir)
     };
+    read_files(disk.clone(), options.clone(), history_events).map_err(|refusal| {
+        let unsynced = wal::unsynced_since(disk, options).map(Unsynced::since);
+        explained(refusal, dir, unsynced)
+    })
+}
+
+fn read_files<D: Disk>(
+    disk: D,
+    options: wal::Options,
+    history_events: usize,
+) -> Result<Option<Inspected>, Refusal> {
+    let dir = &options.dir.clone();
     let Some(seen) = wal::inspect(disk, options)? else {
         return Ok(None);
     };
@@ -195,6 +210,7 @@ fn read_on<D: Disk>(
         records: seen.records,
         warnings: seen.warnings,
         leftovers: seen.leftovers,
+        unsynced: seen.unsynced_since.map(Unsynced::since),
         state,
     }))
 }

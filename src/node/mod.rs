@@ -37,6 +37,7 @@ mod tls;
 mod trace_file;
 
 pub use inspect::{Inspected, Refusal, inspect, inspect_on, read};
+pub use no_fsync::Unsynced;
 
 use crate::api::answer::ClusterId;
 use crate::api::cors::Cors;

@@ -7,15 +7,39 @@
 //! |---|---|---|---|
 //! | new | | marks it | marks it |
 //! | written with syncs | | refuses to start | marks it |
-//! | marked in this boot | syncs everything, removes the mark, warns | starts | starts |
-//! | marked in an earlier boot | the same, and warns that writes may be missing | starts | starts |
+//! | marked in this boot | warns, syncs everything, reads it, removes the mark | starts | starts |
+//! | marked in an earlier boot | the same, and warns that writes may be missing | starts, with that warning | starts, with that warning |
+//!
+//! While a directory is marked, the message about a damaged file also names the mark: the file may never have been
+//! complete.
 
+use super::inspect::Refusal;
 use super::stored::refused;
 use crate::config::{Config, MAY_LOSE_DATA, NoFsync, Stop};
 use crate::identity::Identity;
 use crate::replica::clock::SystemClock;
-use crate::storage::clock::Clock;
+use crate::storage::clock::{Clock, is_same_boot};
 use crate::wal::{DataDir, RealDisk};
+use std::path::Path;
+
+/// Since when a data directory has been written without syncs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsynced {
+    /// The machine has not restarted since the first such write. The page cache still holds what the files lack.
+    ThisBoot,
+    /// It has restarted, or this is another machine, or the boot is not known. Writes may be missing.
+    EarlierBoot,
+}
+
+impl Unsynced {
+    /// Interprets the content of a mark.
+    pub(super) fn since(boot_id: [u8; 16]) -> Unsynced {
+        match is_same_boot(boot_id, SystemClock.boot_id()) {
+            true => Unsynced::ThisBoot,
+            false => Unsynced::EarlierBoot,
+        }
+    }
+}
 
 /// The disk of this machine, with or without syncs.
 pub(super) fn disk(config: &Config) -> RealDisk {
@@ -25,31 +49,90 @@ pub(super) fn disk(config: &Config) -> RealDisk {
     }
 }
 
-/// Compares the flag with the mark of the data directory. `known` is the identity in it; `None`: it is new.
+/// Reads the mark of a data directory that was just opened, and warns about it. If the rest cannot be read, the warning
+/// says why.
+pub(super) fn opened(
+    config: &Config,
+    data_dir: &DataDir<RealDisk>,
+) -> Result<Option<Unsynced>, Stop> {
+    let unsynced = data_dir.unsynced_since().map_err(refused)?;
+    let unsynced = unsynced.map(Unsynced::since);
+    let is_off = config.no_fsync == NoFsync::Off;
+    match unsynced {
+        Some(Unsynced::ThisBoot) if is_off => log::warn!("{}", kept_text(config)),
+        Some(Unsynced::EarlierBoot) => {
+            // An identity that cannot be read is reported by the caller.
+            let identity = data_dir.identity().ok().flatten();
+            let identity = identity.and_then(|bytes| Identity::from_bytes(&bytes).ok());
+            log::warn!(
+                "{}",
+                lost_text(config, identity.map(|identity| identity.id))
+            );
+        }
+        Some(Unsynced::ThisBoot) | None => {}
+    }
+    Ok(unsynced)
+}
+
+/// Compares the flag with the mark, and syncs or marks the directory. `is_new`: it has no identity yet.
 ///
 /// Nothing may have been written to the directory yet, because the mark must exist before the first unsynced write.
 pub(super) fn settle(
     config: &Config,
     data_dir: &DataDir<RealDisk>,
-    known: Option<&Identity>,
+    unsynced: Option<Unsynced>,
+    is_new: bool,
 ) -> Result<(), Stop> {
-    let since = data_dir.unsynced_since().map_err(refused)?;
-    let boot_id = SystemClock.boot_id();
-    match (config.no_fsync, since) {
+    match (config.no_fsync, unsynced) {
         (NoFsync::Off, None) => Ok(()),
-        (NoFsync::Off, Some(since)) => {
-            data_dir.sync_unsynced().map_err(refused)?;
-            let is_same_boot = since == boot_id && since != [0; 16];
-            log::warn!("{}", synced_text(config, is_same_boot, known));
-            Ok(())
-        }
-        (NoFsync::ForNewData, None) if known.is_some() => Err(refusal(config)),
+        (NoFsync::Off, Some(_)) => data_dir.sync_unsynced().map_err(refused),
+        (NoFsync::ForNewData, None) if !is_new => Err(refusal(config)),
         (NoFsync::ForNewData | NoFsync::ForAnyData, _) => {
-            data_dir.mark_unsynced(boot_id).map_err(refused)?;
+            data_dir
+                .mark_unsynced(SystemClock.boot_id())
+                .map_err(refused)?;
             log::warn!("{WARNING}");
             Ok(())
         }
     }
+}
+
+/// Removes the mark if this start has synced the directory. All files were read.
+pub(super) fn finish(
+    config: &Config,
+    data_dir: &DataDir<RealDisk>,
+    unsynced: Option<Unsynced>,
+) -> Result<(), Stop> {
+    match (config.no_fsync, unsynced) {
+        (NoFsync::Off, Some(_)) => data_dir.remove_mark().map_err(refused),
+        _ => Ok(()),
+    }
+}
+
+/// An error about the content of a directory. If the directory is marked, the hint says so.
+pub(super) fn explained(
+    error: impl Into<Refusal>,
+    dir: &Path,
+    unsynced: Option<Unsynced>,
+) -> Refusal {
+    let mut refusal = error.into();
+    let Some(unsynced) = unsynced else {
+        return refusal;
+    };
+    if !refusal.hint.is_empty() {
+        refusal.hint += "\n  ";
+    }
+    let since = match unsynced {
+        Unsynced::ThisBoot => "the kernel may have reported errors of this disk since (dmesg)",
+        Unsynced::EarlierBoot => "the machine has restarted since",
+    };
+    refusal.hint += &format!(
+        "{} was written without syncs (--unsafe-no-fsync), and {since}, so its files may be incomplete. {}. If nobody \
+         needs the data: type another --data-dir",
+        dir.display(),
+        replacement(None)
+    );
+    refusal
 }
 
 const WARNING: &str = "--unsafe-no-fsync: this member acknowledges writes that are not on its disk. If its machine stops, \
@@ -68,20 +151,31 @@ fn refusal(config: &Config) -> Stop {
     )
 }
 
-/// What a start without the flag says about a directory that was written without syncs.
-fn synced_text(config: &Config, is_same_boot: bool, known: Option<&Identity>) -> String {
-    let dir = config.data_dir.display();
-    if is_same_boot {
-        return format!(
-            "{dir} was written without syncs (--unsafe-no-fsync). The machine has not restarted since, so nothing is \
-             lost, and all of it is synced now"
-        );
-    }
-    let id = known.map_or(0, |identity| identity.id);
+/// What a start without the flag says about a directory whose page cache is still there.
+fn kept_text(config: &Config) -> String {
     format!(
-        "{dir} was written without syncs (--unsafe-no-fsync), and the machine has restarted since: writes and votes that \
-         this member has acknowledged may be missing. If other members have the data, replace this one: stop it; \
-         edgetcdctl member remove {id:x}; edgetcdctl member add …; then start it with an empty data directory"
+        "{} was written without syncs (--unsafe-no-fsync): syncing all of it. The machine has not restarted since, so \
+         nothing is lost, if this disk was attached all the time and the kernel has reported no error of it (dmesg)",
+        config.data_dir.display()
+    )
+}
+
+/// What a start says about a directory whose page cache is gone. `id` is the member's, if it is known.
+fn lost_text(config: &Config, id: Option<u64>) -> String {
+    format!(
+        "{} was written without syncs (--unsafe-no-fsync), and the machine has restarted since: writes and votes that \
+         this member has acknowledged may be missing. {}",
+        config.data_dir.display(),
+        replacement(id)
+    )
+}
+
+/// How to get a member whose data are complete.
+fn replacement(id: Option<u64>) -> String {
+    let id = id.map_or("ID".to_owned(), |id| format!("{id:x}"));
+    format!(
+        "If other members have the data, replace this one: stop it; edgetcdctl member remove {id}; edgetcdctl member \
+         add …; then start it with an empty data directory"
     )
 }
 
@@ -96,8 +190,8 @@ mod tests {
         let config = Config::default();
         for text in [
             WARNING.to_owned(),
-            synced_text(&config, true, None),
-            synced_text(&config, false, None),
+            kept_text(&config),
+            lost_text(&config, Some(2)),
         ] {
             assert!(PAGE.contains(&format!("| `{text}` |")), "{text}");
         }

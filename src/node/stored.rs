@@ -1,5 +1,7 @@
 //! The state on disk: recovered, or created at a first start.
 
+use super::inspect::Refusal;
+use super::no_fsync::{Unsynced, explained};
 use super::{first_start, folders, force, inspect, no_fsync};
 use crate::config::{Config, Stop};
 use crate::dial::Tls;
@@ -37,18 +39,15 @@ impl Stored {
         let disk = no_fsync::disk(config);
         let data_dir = DataDir::open(disk, options(config)).map_err(refused)?;
         folders::warn(config);
-        let known = match data_dir.identity().map_err(refused)? {
-            Some(bytes) => Some(inspect::identity(&config.data_dir, &bytes)?),
-            None if wal::has_history(&data_dir).map_err(refused)? => {
-                return Err(inspect::lost_identity(&config.data_dir).into());
-            }
-            None => None,
-        };
+        let unsynced = no_fsync::opened(config, &data_dir)?;
+        let known = known(config, &data_dir)
+            .map_err(|error| explained(error, &config.data_dir, unsynced))?;
         if known.is_none() && found.is_none() {
             found = Some(first_start::identity(config, tls)?);
         }
-        no_fsync::settle(config, &data_dir, known.as_ref())?;
-        let (mut wal, mut recovered) = wal::recover(&data_dir).map_err(refused)?;
+        no_fsync::settle(config, &data_dir, unsynced, known.is_none())?;
+        let (mut wal, mut recovered) = wal::recover(&data_dir)
+            .map_err(|error| explained(error, &config.data_dir, unsynced))?;
         // The identity is written after the log: an identity proves that there was a log.
         let identity = match (known, found) {
             (Some(identity), _) => identity,
@@ -67,7 +66,9 @@ impl Stored {
         if config.force_new_cluster {
             force::alone(&identity, &mut wal, &mut recovered)?;
         }
-        Stored::assemble(config, identity, wal, recovered)
+        let stored = Stored::assemble(config, identity, wal, recovered, unsynced)?;
+        no_fsync::finish(config, &data_dir, unsynced)?;
+        Ok(stored)
     }
 
     fn assemble(
@@ -75,6 +76,7 @@ impl Stored {
         identity: Identity,
         wal: wal::Wal<RealDisk>,
         recovered: Recovered<RealDisk>,
+        unsynced: Option<Unsynced>,
     ) -> Result<Stored, Stop> {
         let first = first_metadata(&identity);
         let founders = identity.founders.clone();
@@ -86,14 +88,15 @@ impl Stored {
             ..
         } = recovered;
         let (metadata, state, snapshot_bytes) = match snapshot {
-            Some(reader) => inspect::load(reader, config.watch_history)?,
+            Some(reader) => inspect::load(reader, config.watch_history)
+                .map_err(|error| explained(error, &config.data_dir, unsynced))?,
             None => (first, State::new(founders, config.watch_history), 0),
         };
         let mut addresses = state.members.clone();
         storage::members::for_each_entry(&wal, &log, |entry| {
             storage::members::learn(&mut addresses, entry);
         })
-        .map_err(refused)?;
+        .map_err(|error| explained(error, &config.data_dir, unsynced))?;
         if state.members.was_removed(NodeId(identity.id)) {
             return Err(inspect::stop_removed(&config.data_dir, identity.id));
         }
@@ -111,6 +114,15 @@ impl Stored {
             clock,
             snapshot_bytes,
         })
+    }
+}
+
+/// The identity in the directory. `None`: it is new.
+fn known(config: &Config, data_dir: &DataDir<RealDisk>) -> Result<Option<Identity>, Refusal> {
+    match data_dir.identity()? {
+        Some(bytes) => inspect::identity(&config.data_dir, &bytes).map(Some),
+        None if wal::has_history(data_dir)? => Err(inspect::lost_identity(&config.data_dir)),
+        None => Ok(None),
     }
 }
 

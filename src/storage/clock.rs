@@ -33,6 +33,11 @@ pub trait Clock: Send + Sync + 'static {
     }
 }
 
+/// Whether two ids are known to be those of the same boot. All zero means that the id is not known.
+pub fn is_same_boot(one: [u8; 16], other: [u8; 16]) -> bool {
+    one == other && one != [0; 16]
+}
+
 /// The present cluster time, given the clock readings in the last WAL batch and the latest time in the log or snapshot.
 pub fn resume(
     noted: Option<&crate::wal::Clock>,
@@ -40,11 +45,9 @@ pub fn resume(
     clock: &dyn Clock,
 ) -> ClusterTime {
     let estimate = noted.map_or(0, |note| {
-        let same_boot = note.boot_id == clock.boot_id() && note.boot_id != [0; 16];
-        let down = if same_boot {
-            clock.since_boot().saturating_sub(note.boottime_ns)
-        } else {
-            0
+        let down = match is_same_boot(note.boot_id, clock.boot_id()) {
+            true => clock.since_boot().saturating_sub(note.boottime_ns),
+            false => 0,
         };
         note.cluster_ns.saturating_add(down)
     });

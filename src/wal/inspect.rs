@@ -45,6 +45,8 @@ pub struct Inspection<D: Disk> {
     pub last: Position,
     /// Clock readings at the last write.
     pub clock: Option<Clock>,
+    /// The boot since which the directory has been written without syncs (see [`DataDir::unsynced_since`]).
+    pub unsynced_since: Option<[u8; 16]>,
     /// The segments of the log, oldest first.
     pub segments: Vec<InspectedSegment>,
     /// Number of records in the segments.
@@ -108,6 +110,7 @@ fn look_once<D: Disk>(
     data_dir: &DataDir<D>,
     running: Option<Holder>,
 ) -> Result<Option<Inspection<D>>, WalError> {
+    let unsynced_since = data_dir.unsynced_since()?;
     let identity = data_dir.identity()?;
     let found = Files::list(data_dir)?;
     let Some(mut decision) = decide(data_dir, &found)? else {
@@ -126,6 +129,7 @@ fn look_once<D: Disk>(
         first: log.shape.first(),
         last: if has_entries { end } else { start },
         clock: log.clock,
+        unsynced_since,
         segments: segments(data_dir, &decision),
         records: decision.replayed.records,
         warnings,

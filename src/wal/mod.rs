@@ -171,6 +171,7 @@ pub use recover::{Recovered, recover};
 pub use slices::{Flaw, SliceChecker, SliceEncoder};
 pub use snapshot::{SnapshotReader, SnapshotWriter, Snapshots};
 pub use stats::WalStats;
+pub use unsynced::unsynced_since;
 pub use writer::Wal;
 
 use crate::raft::{Entry, HardState};

@@ -4,11 +4,13 @@
 //! of files are lost that this member has acknowledged. Records contain durable offsets that were never true, so
 //! recovery may also refuse such a log as damaged, which it is.
 //!
-//! The file `member/unsynced` exists from before the first unsynced write until all files were synced. It contains the
-//! id of the boot in which the first unsynced write happened. If that is the present boot, the page cache has kept
-//! everything, because the end of a process does not empty it.
+//! The file `member/unsynced` exists from before the first unsynced write until all files were synced and read again. It
+//! contains the id of the boot in which the first unsynced write happened. If that is the present boot, the page cache
+//! still holds what the files lack, because the end of a process does not empty it. This is not true if the disk was
+//! detached, if its file system was reset to an older state, or if the kernel could not write a page: then it reports an
+//! error and may drop that page.
 
-use super::data_dir::DataDir;
+use super::data_dir::{DataDir, Options};
 use super::disk::{Disk, DiskReader, DiskWriter};
 use super::error::WalError;
 use std::io;
@@ -18,6 +20,15 @@ const UNSYNCED: &str = "unsynced";
 /// The mark before it is complete.
 const ASIDE: &str = "unsynced.tmp";
 const BOOT_ID_BYTES: usize = 16;
+
+/// Like [`DataDir::unsynced_since`], without the lock. For the explanation of another error, so an error of its own counts
+/// as `None`.
+pub fn unsynced_since<D: Disk>(disk: D, options: Options) -> Option<[u8; BOOT_ID_BYTES]> {
+    DataDir::unlocked(disk, options)
+        .and_then(|data_dir| data_dir.unsynced_since())
+        .ok()
+        .flatten()
+}
 
 impl<D: Disk> DataDir<D> {
     /// The id of the boot since which the directory has been written without syncs. `None`: it was written with syncs.
@@ -62,8 +73,7 @@ impl<D: Disk> DataDir<D> {
         made.map_err(|error| WalError::io(&path, "write it", &error))
     }
 
-    /// Syncs every file of a marked directory and removes the mark. From then on the directory counts as written with
-    /// syncs. If this fails, the mark is still there.
+    /// Syncs every file of a marked directory. The mark stays.
     ///
     /// # Errors
     /// `Io`.
@@ -73,7 +83,18 @@ impl<D: Disk> DataDir<D> {
             let synced = disk.sync_files(dir);
             synced.map_err(|error| WalError::io(dir, "sync the files in it", &error))?;
         }
-        let path = self.mark();
+        Ok(())
+    }
+
+    /// Removes the mark. From then on the directory counts as written with syncs.
+    ///
+    /// Call it after [`DataDir::sync_unsynced`], and after all files were read: if a file turns out to be incomplete, the
+    /// mark is the explanation, and the next start needs it, too.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn remove_mark(&self) -> Result<(), WalError> {
+        let (path, disk) = (self.mark(), self.disk().with_syncs());
         let removed = disk
             .remove(&path)
             .and_then(|()| disk.sync_dir(self.member()));
