@@ -300,6 +300,35 @@ fn a_damaged_directory_keeps_its_mark_and_the_refusal_names_it() {
     assert!(!mark.exists());
 }
 
+/// A power failure must not remove the folder of the mark.
+#[test]
+#[ignore = "needs strace, and the right to trace a process"]
+fn without_fsync_the_names_of_new_folders_are_synced() {
+    let mut server = Server::prepare(&[NO_FSYNC]);
+    let file = server.folder().join("trace");
+    let data = server.folder().join("new/data");
+    server.keep_data_in(&data);
+    // With -D the server is the child of this test, and strace ends after it.
+    let trace = file.to_str().expect("UTF-8");
+    server.wrap(&["strace", "-D", "-f", "-y", "-e", "trace=fsync", "-o", trace]);
+    server.launch();
+    server.stop();
+    let ends = |text: &String| text.contains("+++ exited with 0 +++");
+    let text = wait_for("the end of the trace", WITHIN, || {
+        fs::read_to_string(&file).ok().filter(ends)
+    });
+    let parents = [
+        server.folder(),
+        &server.folder().join("new"),
+        &data,
+        &data.join("member"),
+    ];
+    for folder in parents.map(|folder| folder.canonicalize().expect("it exists")) {
+        let synced = format!("<{}>)", folder.display());
+        assert!(text.contains(&synced), "no sync of {synced} in {text}");
+    }
+}
+
 /// A running `strace` of a server.
 struct Trace {
     strace: Child,

@@ -24,7 +24,8 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     /// Holds a lock until it is dropped.
     type Lock: Debug + Send + Sync + 'static;
 
-    /// Creates the folder and its missing parents, readable only by their owner, and syncs each into its parent folder.
+    /// Creates the folder and its missing parents, readable only by their owner, and syncs each into its parent folder,
+    /// even without syncs: the mark of unsynced files must not be lost together with its folder.
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
     /// Lists the folder in no particular order. Fails with `NotFound` if it does not exist.
     fn list(&self, dir: &Path) -> io::Result<Vec<Found>>;

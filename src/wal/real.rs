@@ -47,8 +47,8 @@ pub struct RealDisk {
     /// without. The price is that each byte of the log is written twice. This is 3% of what single records write, and
     /// for batches about as much as the journal would have written.
     pub zero_ahead: bool,
-    /// False: no call waits for the disk, so a power failure may lose everything since the last sync
-    /// (`--unsafe-no-fsync`).
+    /// False: no write waits for the disk, so a power failure may lose everything since the last sync
+    /// (`--unsafe-no-fsync`). Only new folders are synced.
     pub syncs: bool,
 }
 
@@ -88,7 +88,7 @@ impl Disk for RealDisk {
         self.make_dir(above)?;
         DirBuilder::new().mode(0o700).create(dir)?;
         allow_owner(dir)?;
-        self.sync_dir(above)
+        self.with_syncs().sync_dir(above)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Found>> {
