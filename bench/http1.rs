@@ -7,8 +7,8 @@
 //! equally. CPU per request is the server's own user and system time.
 
 use edgetcd::http1::{Answer, Handler, HttpServer, Limits, Reply, Request, listen};
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,7 @@ fn main() {
     match args.first().map(String::as_str) {
         Some("serve-http1") => serve_http1(),
         Some("serve-tiny-http") => serve_tiny_http(),
+        Some("send-to-all") => send_to_all(args[1].parse().expect("a number of connections")),
         rounds => compare(rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(3)),
     }
 }
@@ -76,6 +77,33 @@ fn serve_tiny_http() {
         });
     }
     wait_for_end();
+}
+
+/// The least that waking many watches can cost: accepts this many connections, and sends a response to each of them as
+/// soon as one more connection sends something. Two threads share the connections. Does it again until it is killed.
+fn send_to_all(count: usize) {
+    let listener = listen(([127, 0, 0, 1], 0).into()).expect("listen");
+    listener.set_nonblocking(false).expect("accept waits");
+    println!("{}", listener.local_addr().expect("an address"));
+    let accept = || listener.accept().expect("a connection").0;
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    let send = |sockets: &[TcpStream]| {
+        for mut socket in sockets {
+            let _ = socket.write_all(response.as_bytes());
+        }
+    };
+    loop {
+        let sockets: Vec<TcpStream> = (0..count).map(|_| accept()).collect();
+        let _ = accept().read(&mut [0]);
+        std::thread::scope(|scope| {
+            let (one, other) = sockets.split_at(count / 2);
+            scope.spawn(|| send(one));
+            send(other);
+        });
+    }
 }
 
 /// The parent process holds the other end of standard input.

@@ -9,6 +9,9 @@ import sys
 import servers
 
 from .load import rate
+from .watchers import Connections
+
+WAKES = 5                # repetitions; the median counts
 
 
 class Constant:
@@ -48,10 +51,37 @@ def program():
     raise SystemExit("cargo built no benchmark named http1")
 
 
-def of_http1(seconds):
-    """{what: (number, unit)} of the HTTP server alone."""
+def of_the_machine(seconds):
+    """{what: (number, unit)} of the HTTP server alone, and of sockets alone."""
+    bench = os.environ.get("HTTP1_BENCH") or program()
+    return {**of_http1(bench, seconds), **of_sends(bench)}
+
+
+def of_sends(bench):
+    """The time in ms until each of many connections has a response that is ready, sent by two threads."""
     limits = {}
-    with Constant(os.environ.get("HTTP1_BENCH") or program()) as constant:
+    for count in (1000, 5000):
+        process = subprocess.Popen([bench, "send-to-all", str(count)], stdout=subprocess.PIPE, text=True)
+        try:
+            port = int(process.stdout.readline().rsplit(":", 1)[1])
+            took = statistics.median(sends(port, count) for _ in range(WAKES))
+        finally:
+            process.kill()
+            process.wait()
+        limits["%s ready responses sent, until the last is there" % format(count, ",")] = (took, "ms")
+        print("limit    %d sends: %.1f ms" % (count, took), file=sys.stderr, flush=True)
+    return limits
+
+
+def sends(port, count):
+    with Connections(port, [b""] * count) as connections, Connections(port, [b""]) as trigger:
+        connections.expect_events()
+        return connections.milliseconds_until_all_have(lambda: trigger.sockets[0].sendall(b"x"))
+
+
+def of_http1(bench, seconds):
+    limits = {}
+    with Constant(bench) as constant:
         for connections in (1, 64, 256):
             row = rate(constant, connections, seconds, "/")
             limits["http1 with a constant response, %d connections" % connections] = (row.value, "/s")

@@ -14,20 +14,20 @@ import urllib.request
 TIMEOUT = 60
 
 
-class Watchers:
-    """`keys` has the key of each watch, below /v2/keys."""
+class Connections:
+    """`requests` has what each connection sends first."""
 
-    def __init__(self, server, keys):
-        self.server, self.poll, self.sockets = server, select.epoll(), []
-        already = waiting(server)
-        for key in keys:
-            one = socket.create_connection(("127.0.0.1", server.port))
+    def __init__(self, port, requests):
+        self.poll, self.sockets = select.epoll(), []
+        for request in requests:
+            one = socket.create_connection(("127.0.0.1", port))
             # A reset instead of a normal close leaves no port behind in TIME_WAIT.
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            one.sendall(b"GET /v2/keys/%s?wait=true HTTP/1.1\r\nHost: a\r\n\r\n" % key.encode())
+            one.sendall(request)
             self.sockets.append(one)
-        self.wait_parked(already + len(self.sockets))
-        # etcd sends the head of the response at once. It must not count as the event.
+
+    def expect_events(self):
+        """What has arrived until now does not count."""
         for one in self.sockets:
             one.setblocking(False)
             try:
@@ -36,23 +36,14 @@ class Watchers:
                 pass
             self.poll.register(one, select.EPOLLIN | select.EPOLLONESHOT)
 
-    def wait_parked(self, count):
-        deadline = time.monotonic() + TIMEOUT
-        while waiting(self.server) < count:
-            if time.monotonic() > deadline:
-                raise SystemExit("%s: only %d of %d watches wait:\n%s" % (
-                    self.server.name, waiting(self.server), count, self.server.log()))
-            time.sleep(0.05)
-        time.sleep(0.1)     # the last heads are on their way
-
     def milliseconds_until_all_have(self, change):
-        """Calls `change`, and waits until each watch has something to read."""
+        """Calls `change`, and waits until each connection has something to read."""
         begin, left = time.monotonic(), len(self.sockets)
         change()
         while left > 0:
             ready = self.poll.poll(TIMEOUT, maxevents=len(self.sockets))
             if not ready:
-                raise SystemExit("%s: %d watches got no event" % (self.server.name, left))
+                raise SystemExit("%d of %d connections got no event" % (left, len(self.sockets)))
             left -= len(ready)
         return (time.monotonic() - begin) * 1000
 
@@ -66,6 +57,28 @@ class Watchers:
 
     def __exit__(self, *_):
         self.close()
+
+
+class Watchers(Connections):
+    """`keys` has the key of each watch, below /v2/keys."""
+
+    def __init__(self, server, keys):
+        self.server = server
+        already = waiting(server)
+        super().__init__(server.port, (b"GET /v2/keys/%s?wait=true HTTP/1.1\r\nHost: a\r\n\r\n" % key.encode()
+                                       for key in keys))
+        self.wait_parked(already + len(self.sockets))
+        # etcd sends the head of the response at once. It must not count as the event.
+        self.expect_events()
+
+    def wait_parked(self, count):
+        deadline = time.monotonic() + TIMEOUT
+        while waiting(self.server) < count:
+            if time.monotonic() > deadline:
+                raise SystemExit("%s: only %d of %d watches wait:\n%s" % (
+                    self.server.name, waiting(self.server), count, self.server.log()))
+            time.sleep(0.05)
+        time.sleep(0.1)     # the last heads are on their way
 
 
 def waiting(server):
