@@ -18,6 +18,7 @@ GOALS = {
     "PUT, 64 connections": [("ratio", AT_LEAST, 3.5), ("cpu", AT_MOST, 0.2), ("bytes", AT_MOST, 400)],
     "PUT, 256 connections": [("ratio", AT_LEAST, 3.5), ("cpu", AT_MOST, 0.2)],
     "writes per sync, 1000 connections": [("value", AT_LEAST, 1000)],
+    "writes per sync, 2500 connections, 50 ms in each sync": [("value", AT_LEAST, 1000)],
     "quorum GET, 64 connections": [("ratio", AT_LEAST, 6)],
     "listing of 1,000 keys, 8 connections": [("ratio", AT_LEAST, 8)],
     "CAS of one key, 64 connections": [("ratio", AT_LEAST, 3)],

@@ -10,14 +10,16 @@ import urllib.request
 import measure
 from measure import Process
 
+from . import slow_disk
 from .case import Row, case
 from .load import fill, rate
 
 READ = "/v2/keys/bench/read"
 
 
-def started(bench, flags=()):
+def started(bench, flags=(), wrapper=()):
     server = bench.server(flags)
+    server.wrapper = list(wrapper)
     try:
         server.start()
         measure.write(server, "bench/read", "v" * 64)
@@ -92,14 +94,26 @@ def syncs(server):
         return float(found.group(1))
 
 
-@case("crowd", "PUT of 64 bytes with 1,000 connections")
+SLOW_MS = 50
+
+
+@case("crowd", "PUT of 64 bytes with 1,000 connections, on this disk and on a slow one")
 def crowd(bench):
-    server = started(bench)
+    row, each = writes_per_sync(bench, 1000)
+    rows = {"PUT, 1000 connections": row, "writes per sync, 1000 connections": Row(each, "")}
+    # Each connection has one write on the way, so that a sync stores at most as many writes as there are connections.
+    for connections in bench.shorter((1000, 2500), (1000,)):
+        _, each = writes_per_sync(bench, connections, SLOW_MS)
+        rows["writes per sync, %d connections, %d ms in each sync" % (connections, SLOW_MS)] = Row(each, "")
+    return rows
+
+
+def writes_per_sync(bench, connections, delay_ms=0):
+    server = started(bench, wrapper=slow_disk.wrapper(delay_ms) if delay_ms else ())
     try:
         before, begin = syncs(server), time.monotonic()
-        row = rate(server, 1000, bench.seconds, kind="put")
-        each = row.value * (time.monotonic() - begin) / max(syncs(server) - before, 1)
-        return {"PUT, 1000 connections": row, "writes per sync, 1000 connections": Row(each, "")}
+        row = rate(server, connections, bench.seconds, kind="put")
+        return row, row.value * (time.monotonic() - begin) / max(syncs(server) - before, 1)
     finally:
         server.remove()
 
