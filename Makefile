@@ -19,6 +19,8 @@ TEST_THREADS ?= 4
 TESTS       ?=
 # Cases of make bench, groups of make growth
 CASES       ?=
+# Seconds for which make bars measures an idle node
+IDLE_SECONDS ?= 30
 # Seeds of make sim, or a single seed to show: make sim SEED=8814 NODES=5
 SEEDS       ?= 500
 SEED        ?=
@@ -178,7 +180,7 @@ tsan: ## run tests with real threads, and clusters, under ThreadSanitizer (needs
 	tests/tsan/run
 
 bars: build ## check the limits on time, memory and size with the release build
-	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' IDLE_SECONDS=30 EXPIRING_KEYS=100000 EXPIRING_AFTER_S=40 \
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' IDLE_SECONDS=$(IDLE_SECONDS) EXPIRING_KEYS=100000 EXPIRING_AFTER_S=40 \
 	  cargo test --locked --test lifecycle --test hostile --test watching --test golden
 
 smalldisk: build ## test disks of 8 to 400 MB with 200,000 writes per case, none refused (needs root; five minutes)
