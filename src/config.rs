@@ -617,6 +617,15 @@ fn check_scheme(flag: &str, url: &Url, schemes: &[Scheme]) -> Result<(), Stop> {
 
 /// Checks both intervals, in milliseconds.
 fn check_times(heartbeat: u128, election: u128) -> Result<(), Stop> {
+    match refused_times(heartbeat, election) {
+        Some((reason, hint)) => Err(Stop::verify(&reason, &hint)),
+        None => Ok(()),
+    }
+}
+
+/// Why a node refuses `--heartbeat-interval` and `--election-timeout`, in milliseconds, and what to type. `None`: it
+/// accepts them.
+pub fn refused_times(heartbeat: u128, election: u128) -> Option<(String, String)> {
     let (reason, hint) = if heartbeat == 0 {
         (
             "--heartbeat-interval must be >0 (set to 0ms)".to_owned(),
@@ -639,7 +648,7 @@ fn check_times(heartbeat: u128, election: u128) -> Result<(), Stop> {
         );
         (reason, 50_000)
     } else {
-        return Ok(());
+        return None;
     };
     let flag = if heartbeat == 0 {
         "heartbeat-interval"
@@ -651,7 +660,7 @@ fn check_times(heartbeat: u128, election: u128) -> Result<(), Stop> {
     } else {
         format!("type --{flag}={hint}")
     };
-    Err(Stop::verify(&reason, &what))
+    Some((reason, what))
 }
 
 /// The last of the reference's checks: a server with listen URLs for clients also needs advertised client URLs.

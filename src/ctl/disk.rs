@@ -28,6 +28,7 @@ use super::endpoint::Endpoint;
 use super::metrics;
 use super::table::{Align, Table};
 use super::wire::Ask;
+use crate::config;
 use crate::process;
 use crate::wal::{Disk, RealDisk};
 
@@ -65,8 +66,15 @@ const DEFAULTS: Timeouts = Timeouts {
     election: 1000,
 };
 
-/// The longest `--election-timeout` that a node accepts, in milliseconds.
-const ELECTION_MAX: u64 = 50_000;
+/// The timeouts on the command line, in milliseconds. `None`: not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Given {
+    heartbeat: Option<u64>,
+    election: Option<u64>,
+}
+
+/// The longest `--election-timeout` that a node accepts.
+const ELECTION_MAX: Duration = Duration::from_millis(50_000);
 
 /// A sync that is shorter than this does not reach a medium.
 const TOO_GOOD: Duration = Duration::from_micros(15);
@@ -80,16 +88,17 @@ fn check(run: &mut Run) -> Result<(), Stop> {
     };
     let dir = Path::new(dir);
     let span = Duration::from_secs(positive(run, "seconds")?.unwrap_or(2));
-    let mut timeouts = Timeouts {
-        heartbeat: positive(run, "heartbeat-interval")?.unwrap_or(DEFAULTS.heartbeat),
-        election: positive(run, "election-timeout")?.unwrap_or(DEFAULTS.election),
+    let given = Given {
+        heartbeat: positive(run, "heartbeat-interval")?,
+        election: positive(run, "election-timeout")?,
     };
     refuse_unusable(dir)?;
     let node = run.parsed.text("node").filter(|url| !url.is_empty());
     let node = node.map(|url| Node::find(run, url)).transpose()?;
-    if let Some(node) = &node {
-        timeouts = node.timeouts(timeouts)?;
-    }
+    let timeouts = match &node {
+        Some(node) => node.timeouts(given)?,
+        None => given.of_a_new_node()?,
+    };
     let before = node.as_ref().map(Node::written).transpose()?;
     let begin = Instant::now();
     let measured = measure(dir, span).map_err(|(doing, error)| {
@@ -97,7 +106,7 @@ fn check(run: &mut Run) -> Result<(), Stop> {
     })?;
     let took = begin.elapsed();
     let mut out = text(&measured);
-    let suits = verdict(&mut out, &measured.mapped, timeouts);
+    let suits = verdict(&mut out, measured.log(), timeouts);
     if let (Some(node), Some(before)) = (&node, before) {
         let now = node.written()?.bytes.saturating_sub(before.bytes) as f64 / took.as_secs_f64();
         let disk_bytes = process::room(dir).map(|room| room.bytes);
@@ -107,6 +116,29 @@ fn check(run: &mut Run) -> Result<(), Stop> {
     match suits {
         true => Ok(()),
         false => Err(Stop::Reported(1)),
+    }
+}
+
+impl Given {
+    /// The timeouts of a node with these flags.
+    ///
+    /// # Errors
+    /// A node would refuse them.
+    fn of_a_new_node(self) -> Result<Timeouts, Stop> {
+        let timeouts = Timeouts {
+            heartbeat: self.heartbeat.unwrap_or(DEFAULTS.heartbeat),
+            election: self.election.unwrap_or(DEFAULTS.election),
+        };
+        match config::refused_times(timeouts.heartbeat.into(), timeouts.election.into()) {
+            Some((reason, hint)) => Err(Stop::Usage(format!("{reason}: {hint}"))),
+            None => Ok(timeouts),
+        }
+    }
+
+    /// Whether none of them contradicts these.
+    fn fits(self, timeouts: Timeouts) -> bool {
+        let is_same = |given: Option<u64>, own| given.is_none_or(|given| given == own);
+        is_same(self.heartbeat, timeouts.heartbeat) && is_same(self.election, timeouts.election)
     }
 }
 
@@ -156,20 +188,27 @@ fn text(measured: &Measured) -> String {
         ("COUNT", Align::Right),
     ]);
     for (name, syncs) in [
-        ("mmap + msync", &measured.mapped),
-        ("pwrite + fdatasync", &measured.written),
-        ("pwrite with O_DSYNC", &measured.dsync),
+        ("mmap + msync", measured.mapped.as_ref()),
+        ("pwrite + fdatasync", Some(&measured.written)),
+        ("pwrite with O_DSYNC", Some(&measured.dsync)),
     ] {
         table.add(vec![
             Some(name.to_owned()),
-            Some(millis(syncs.quantile(0.5))),
-            Some(millis(syncs.quantile(0.99))),
-            Some(millis(syncs.worst())),
-            Some(syncs.count().to_string()),
+            syncs.map(|syncs| millis(syncs.quantile(0.5))),
+            syncs.map(|syncs| millis(syncs.quantile(0.99))),
+            syncs.map(|syncs| millis(syncs.worst())),
+            syncs.map(|syncs| syncs.count().to_string()),
         ]);
     }
+    let note = match measured.mapped {
+        Some(_) => "",
+        None => {
+            "mmap is not used on this file system, because it moves its blocks (btrfs, zfs, f2fs) or is elsewhere \
+             (network). Where blocks move, a sync costs more: it also writes the blocks that point to them.\n"
+        }
+    };
     format!(
-        "{}\nsustained writes: {} MB/s, with a sync after every 4 MiB\nnew log segment: {} for 1 MiB, {} for 16 MiB\n\n",
+        "{}{note}\nsustained writes: {} MB/s, with a sync after every 4 MiB\nnew log segment: {} for 1 MiB, {} for 16 MiB\n\n",
         table.draw(|_, text| text.to_owned()),
         number(measured.sustained / 1e6),
         millis(measured.segment),
@@ -190,10 +229,15 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The shortest election timeout that fits, in milliseconds: a multiple of 500, so that people can remember it.
-fn election_that_fits(syncs: &Syncs) -> u64 {
-    let needed = (syncs.quantile(0.99) * 10).max(syncs.worst() * 2);
-    let needed = u64::try_from(needed.as_millis()).unwrap_or(u64::MAX);
+/// The shortest election timeout that fits the disk.
+fn needed_election(syncs: &Syncs) -> Duration {
+    (syncs.quantile(0.99) * 10).max(syncs.worst() * 2)
+}
+
+/// An election timeout to type, in milliseconds: at least the needed one and the default, and a multiple of 500, so that
+/// people can remember it.
+fn round_election(needed: Duration) -> u64 {
+    let needed = u64::try_from(needed.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
     needed
         .max(DEFAULTS.election)
         .checked_next_multiple_of(500)
@@ -207,12 +251,8 @@ fn verdict(out: &mut String, syncs: &Syncs, timeouts: Timeouts) -> bool {
         election,
     } = timeouts;
     let (p99, worst) = (millis(syncs.quantile(0.99)), millis(syncs.worst()));
-    let fits = election_that_fits(syncs);
-    let flags = format!(
-        "--heartbeat-interval={} --election-timeout={fits}",
-        fits / 10
-    );
-    let suits = election >= fits;
+    let needed = needed_election(syncs);
+    let suits = Duration::from_millis(election) >= needed;
     if syncs.quantile(0.99) < TOO_GOOD {
         *out += "These syncs are faster than any disk: the directory is in memory, or the disk confirms what it has not \
                  stored. Then acknowledged writes are lost when the power fails.\n";
@@ -220,11 +260,15 @@ fn verdict(out: &mut String, syncs: &Syncs, timeouts: Timeouts) -> bool {
     let line = match suits {
         true => format!(
             "This disk suits a heartbeat interval of {heartbeat} ms and an election timeout of {election} ms: 99 of 100 \
-             syncs take at most {p99}, the worst took {worst}.\nThe shortest timeouts that fit: {flags}"
+             syncs take at most {p99}, the worst took {worst}.\nAn election timeout that is shorter than {} would not suit it.",
+            millis(needed)
         ),
-        false if fits <= ELECTION_MAX => format!(
+        false if needed <= ELECTION_MAX => format!(
             "This disk is too slow for an election timeout of {election} ms: one of 100 syncs takes {p99} or more, the \
-             worst took {worst}. A leader on it would lose its leadership now and then.\nStart all members with: {flags}"
+             worst took {worst}. A leader on it would lose its leadership now and then.\nStart all members with: \
+             --heartbeat-interval={} --election-timeout={}",
+            round_election(needed) / 10,
+            round_election(needed)
         ),
         false => format!(
             "This disk is too slow for any timeout: one of 100 syncs takes {p99} or more, the worst took {worst}. \
@@ -290,8 +334,8 @@ impl Node {
         }
     }
 
-    /// Its timeouts. Those of the command line must be the same, if they are given.
-    fn timeouts(&self, given: Timeouts) -> Result<Timeouts, Stop> {
+    /// Its timeouts. Those of the command line must be the same, as far as they are given.
+    fn timeouts(&self, given: Given) -> Result<Timeouts, Stop> {
         let page = self.page("/edgetcd/status")?;
         let status: Status = serde_json::from_str(&page).map_err(|error| {
             Stop::Usage(format!("--node: {}/edgetcd/status: {error}", self.url))
@@ -300,7 +344,7 @@ impl Node {
             heartbeat: status.heartbeat_ms,
             election: status.election_timeout_ms,
         };
-        match given == DEFAULTS || given == own {
+        match given.fits(own) {
             true => Ok(own),
             false => Err(Stop::Usage(format!(
                 "the node has a heartbeat interval of {} ms and an election timeout of {} ms: omit --node, or the two \

@@ -56,8 +56,8 @@ impl Syncs {
 /// The measured numbers of one disk.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Measured {
-    /// A store into a mapping, and `msync`.
-    pub mapped: Syncs,
+    /// A store into a mapping, and `msync`. `None` on a file system where a log is not mapped.
+    pub mapped: Option<Syncs>,
     /// `pwrite` and `fdatasync`.
     pub written: Syncs,
     /// `pwrite` into a file opened with `O_DSYNC`.
@@ -69,21 +69,26 @@ pub(super) struct Measured {
     pub large_segment: Duration,
 }
 
+impl Measured {
+    /// The syncs of a log on this disk.
+    pub fn log(&self) -> &Syncs {
+        self.mapped.as_ref().unwrap_or(&self.written)
+    }
+}
+
 /// Measures. Each of the four parts takes at most `span`, or a single sync, if that takes longer.
 ///
 /// # Errors
 /// Any operation failed. The text names it.
 pub(super) fn measure(dir: &Path, span: Duration) -> Result<Measured, (&'static str, io::Error)> {
-    let disk = |write_path| RealDisk {
-        write_path,
-        ..RealDisk::default()
-    };
     let failed = |doing| move |error| (doing, error);
     let segment = allocation(dir, SEGMENT).map_err(failed("create a segment"))?;
     let large_segment = allocation(dir, LARGE_SEGMENT).map_err(failed("create a segment"))?;
     Ok(Measured {
-        mapped: in_segment(dir, disk(WritePath::Mapped), span).map_err(failed("sync a file"))?,
-        written: in_segment(dir, disk(WritePath::Written), span).map_err(failed("sync a file"))?,
+        mapped: in_segment(dir, WritePath::Mapped, span).map_err(failed("sync a file"))?,
+        written: in_segment(dir, WritePath::Written, span)
+            .map_err(failed("sync a file"))?
+            .expect("every file system can be written to"),
         dsync: dsync(dir, span).map_err(failed("write to a file"))?,
         sustained: sustained(dir, span).map_err(failed("write to a file"))?,
         segment,
@@ -114,16 +119,24 @@ fn allocation(dir: &Path, bytes: u64) -> io::Result<Duration> {
     Ok(begin.elapsed())
 }
 
-/// Syncs pages one after the other, as a log does with single writes.
-fn in_segment(dir: &Path, disk: RealDisk, span: Duration) -> io::Result<Syncs> {
+/// Syncs pages one after the other, as a log does with single writes. `None` if a log is not written in this way here.
+fn in_segment(dir: &Path, write_path: WritePath, span: Duration) -> io::Result<Option<Syncs>> {
+    let disk = RealDisk {
+        write_path,
+        ..RealDisk::default()
+    };
     let file = Named(path(dir));
     disk.allocate(&file.0, SEGMENT)?;
     let mut segment = disk.segment(&file.0)?;
     drop(file);
-    timed(span, |offset, bytes| {
+    if segment.is_mapped() != (write_path == WritePath::Mapped) {
+        return Ok(None);
+    }
+    let syncs = timed(span, |offset, bytes| {
         segment.write(offset, bytes)?;
         segment.sync(offset, offset + PAGE)
-    })
+    });
+    syncs.map(Some)
 }
 
 fn dsync(dir: &Path, span: Duration) -> io::Result<Syncs> {
@@ -189,7 +202,7 @@ mod tests {
     fn nothing_is_left_in_the_folder() {
         let dir = tempfile::tempdir().expect("a folder");
         let measured = measure(dir.path(), Duration::ZERO).expect("measured");
-        assert_eq!(measured.mapped.count(), 1);
+        assert_eq!(measured.log().count(), 1);
         assert!(measured.sustained > 0.0);
         let left = std::fs::read_dir(dir.path()).expect("a folder").count();
         assert_eq!(left, 0);

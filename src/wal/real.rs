@@ -494,6 +494,13 @@ enum How {
     Written(File),
 }
 
+impl RealSegment {
+    /// Whether it is written with stores into a mapping. False on a file system where that is not safe.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.how, How::Mapped(_))
+    }
+}
+
 impl DiskSegment for RealSegment {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         match &mut self.how {
