@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
+use crate::random::Random;
 use crate::wal::{Disk, DiskSegment, DiskWriter, RealDisk, WritePath};
 
 /// Size of one write. A node writes at least one page per sync.
@@ -73,6 +74,22 @@ impl Measured {
     /// The syncs of a log on this disk.
     pub fn log(&self) -> &Syncs {
         self.mapped.as_ref().unwrap_or(&self.written)
+    }
+}
+
+/// Content that no disk can store in less space. Some file systems compress what they store, or store equal blocks once.
+struct Noise(Random);
+
+impl Noise {
+    /// Differs from all others, also from those of earlier runs.
+    fn new() -> Noise {
+        Noise(Random::spread(u64::from(RealDisk::default().random())))
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for word in bytes.chunks_mut(8) {
+            word.copy_from_slice(&self.0.next().to_le_bytes()[..word.len()]);
+        }
     }
 }
 
@@ -152,11 +169,11 @@ fn dsync(dir: &Path, span: Duration) -> io::Result<Syncs> {
 
 fn timed(span: Duration, mut sync: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<Syncs> {
     let begin = Instant::now();
-    let mut took = Vec::new();
+    let (mut took, mut noise) = (Vec::new(), Noise::new());
+    let mut bytes = [0; PAGE as usize];
     while took.is_empty() || (begin.elapsed() < span && took.len() < SYNCS_MAX) {
         let number = took.len() as u64;
-        // Never the same content twice, in case the disk compares.
-        let bytes = [number as u8 | 1; PAGE as usize];
+        noise.fill(&mut bytes);
         let before = Instant::now();
         sync(number * PAGE % SEGMENT, &bytes)?;
         took.push(before.elapsed());
@@ -171,14 +188,17 @@ fn sustained(dir: &Path, span: Duration) -> io::Result<f64> {
     let file = Named(path(dir));
     let mut writer = disk.create(&file.0)?;
     drop(file);
-    let bytes = vec![0x5a; SUSTAINED_STEP as usize];
-    let (begin, mut done) = (Instant::now(), 0);
-    while done < most && (done == 0 || begin.elapsed() < span) {
+    let (mut bytes, mut noise) = (vec![0; SUSTAINED_STEP as usize], Noise::new());
+    let (mut took, mut done) = (Duration::ZERO, 0);
+    while done < most && (done == 0 || took < span) {
+        noise.fill(&mut bytes);
+        let before = Instant::now();
         writer.write(&bytes)?;
         writer.sync()?;
+        took += before.elapsed();
         done += SUSTAINED_STEP;
     }
-    Ok(done as f64 / begin.elapsed().as_secs_f64().max(1e-9))
+    Ok(done as f64 / took.as_secs_f64().max(1e-9))
 }
 
 #[cfg(test)]
@@ -196,6 +216,29 @@ mod tests {
         assert_eq!((of(0.0), of(0.5), of(0.99), of(1.0)), (1, 50, 99, 100));
         assert_eq!(syncs(&[7]).quantile(0.5).as_millis(), 7);
         assert_eq!(syncs(&[7, 9]).worst().as_millis(), 9);
+    }
+
+    #[test]
+    fn the_content_does_not_repeat() {
+        let (mut noise, mut bytes) = (Noise::new(), vec![0; 1 << 20]);
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..2 {
+            noise.fill(&mut bytes);
+            let mut words = bytes.chunks(8).map(<[u8]>::to_vec);
+            assert!(words.all(|word| seen.insert(word)));
+        }
+        let counts = bytes.iter().fold([0; 256], |mut counts: [u32; 256], byte| {
+            counts[usize::from(*byte)] += 1;
+            counts
+        });
+        // 4096 of each on average, with a deviation of 64.
+        assert!(
+            counts.iter().all(|count| (3500..4700).contains(count)),
+            "{counts:?}"
+        );
+        Noise::new().fill(&mut bytes);
+        let mut words = bytes.chunks(8).map(<[u8]>::to_vec);
+        assert!(words.all(|word| seen.insert(word)), "two runs");
     }
 
     #[test]
