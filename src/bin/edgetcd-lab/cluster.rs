@@ -4,9 +4,9 @@
 
 use crate::guard::Guard;
 use crate::join::join;
+use crate::links::Links;
 use crate::nodes::{self, Node, Plan};
 use crate::options::Options;
-use crate::proxy::Links;
 use crate::site::{Event, Site};
 use edgetcd::http1::{Answer, HttpServer, Limits, Ticket, listen};
 use edgetcd::lab::acts;

@@ -3,13 +3,14 @@
 //! | command | file |
 //! |---|---|
 //! | `edgetcd-lab [FILE] [ADDRESS]` | `file.rs` |
-//! | `edgetcd-lab cluster` | `cluster.rs`: starts `nodes.rs` and `proxy.rs`, and performs the acts that `site.rs` receives; `join.rs` |
+//! | `edgetcd-lab cluster` | `cluster.rs`: starts `nodes.rs` and `proxy.rs` with `links.rs`, and performs the acts that `site.rs` receives; `join.rs` |
 //! | `edgetcd-lab guard` | `guard.rs`: ends the nodes when the program that started them has ended |
 
 mod cluster;
 mod file;
 mod guard;
 mod join;
+mod links;
 mod nodes;
 mod options;
 mod proxy;

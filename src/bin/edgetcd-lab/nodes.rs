@@ -7,7 +7,8 @@
 //! ```
 
 use crate::guard::Guard;
-use crate::proxy::{Links, Proxy};
+use crate::links::Links;
+use crate::proxy::Proxy;
 use edgetcd::http1::bind;
 use edgetcd::identity::ids;
 use edgetcd::urls::Url;
