@@ -1,9 +1,10 @@
 //! `edgetcd-lab cluster`: only its own page may act, and no node outlives it. Its handles are used in a browser
 //! (`page/cluster.test.js`), its links in `links.rs`.
 
-use crate::real::{Lab, PROGRAM, until};
+use crate::real::{PROGRAM, Process, RealCluster, until};
 use rustix::process::{Pid, Signal, test_kill_process};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The processes that have a flag with this folder in it.
@@ -21,7 +22,7 @@ fn processes_of(folder: &Path) -> Vec<Pid> {
 
 #[test]
 fn no_other_page_may_act() {
-    let lab = Lab::start();
+    let lab = RealCluster::start();
     lab.wait_running(3);
     let own = lab.url.trim_end_matches('/').to_owned();
     let host = own.strip_prefix("http://").expect("a URL").to_owned();
@@ -65,13 +66,13 @@ fn no_other_page_may_act() {
 #[test]
 fn no_node_outlives_it() {
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
-        let mut lab = Lab::start();
+        let mut lab = RealCluster::start();
         lab.wait_running(3);
         let nodes = processes_of(lab.folder.path());
         assert_eq!(nodes.len(), 3);
         assert_eq!(lab.ask("act", Some("pause 3"), &[]).0, 200);
-        lab.signal(signal);
-        let status = lab.child.wait().expect("it ends");
+        lab.process.signal(signal);
+        let status = lab.process.wait();
         assert_eq!(status.success(), signal != Signal::KILL, "{status}");
         until(&format!("no node after {signal:?}"), || {
             let is_gone = |id: &Pid| test_kill_process(*id).is_err() || is_zombie(*id);
@@ -102,7 +103,7 @@ fn the_commands_of_the_readme_work() {
     let [flags] = flags[..] else {
         panic!("one command starts a cluster: {flags:?}")
     };
-    let lab = Lab::start_with(&flags.split(' ').collect::<Vec<_>>());
+    let lab = RealCluster::start_with(&flags.split(' ').collect::<Vec<_>>());
     lab.wait_running(5);
     let acts = shown_in_the_readme("curl -d ");
     assert!(acts.len() >= 2, "{acts:?}");
@@ -123,6 +124,47 @@ fn the_commands_of_the_readme_work() {
         let text = std::fs::read_to_string(&records).ok()?;
         text.starts_with("{\"format\":1,").then_some(())
     });
+}
+
+/// Without --folder, its own folder is only for its user, and is removed at the end, also if it cannot begin.
+#[test]
+fn a_temporary_folder_is_removed() {
+    let place = tempfile::tempdir().expect("a folder");
+    let folders = || {
+        let entries = std::fs::read_dir(place.path()).expect("the folder");
+        entries
+            .map(|entry| entry.expect("an entry").path())
+            .collect::<Vec<_>>()
+    };
+    let start = |flags: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["cluster", "--listen=127.0.0.1:0"])
+            .args(flags);
+        Process::start(command.env("TMPDIR", place.path()))
+    };
+    let mut process = start(&["--members=1"]);
+    process.first_line();
+    let [folder] = &folders()[..] else {
+        panic!("one folder: {:?}", folders())
+    };
+    let mode = std::fs::metadata(folder)
+        .expect("a folder")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700);
+    process.signal(Signal::INT);
+    assert!(process.wait().success());
+    assert_eq!(folders(), Vec::<PathBuf>::new());
+    std::fs::write(place.path().join("file"), "").expect("a file");
+    for flag in [
+        "--server=/no/such/server".to_owned(),
+        format!("--record={}/file", place.path().display()),
+    ] {
+        let ended = start(&[&flag]).wait();
+        assert_eq!(ended.code(), Some(1), "{flag}");
+        assert_eq!(folders(), [place.path().join("file")], "{flag}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_edgetcd-lab");
@@ -24,46 +24,76 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-pub struct Lab {
-    pub child: Child,
+/// A process that ends with the test, also if that fails.
+pub struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    /// Starts the program with these arguments, and its output in a pipe.
+    pub fn start(command: &mut Command) -> Process {
+        let started = command.stdout(Stdio::piped()).spawn();
+        Process(started.expect("the program starts"))
+    }
+
+    /// The first line that it writes to its output.
+    pub fn first_line(&mut self) -> String {
+        let stdout = self.0.stdout.take().expect("piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        line
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).expect("it runs");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.0.wait().expect("its end")
+    }
+}
+
+/// A running `edgetcd-lab cluster`.
+pub struct RealCluster {
+    pub process: Process,
     pub url: String,
     pub folder: tempfile::TempDir,
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Lab {
-    pub fn start() -> Lab {
-        Lab::start_with(&[])
+impl RealCluster {
+    pub fn start() -> RealCluster {
+        RealCluster::start_with(&[])
     }
 
     /// Starts it in a folder of its own.
-    pub fn start_with(flags: &[&str]) -> Lab {
+    pub fn start_with(flags: &[&str]) -> RealCluster {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut child = Command::new(PROGRAM)
+        let mut command = Command::new(PROGRAM);
+        command
             .args(["cluster", "--listen=127.0.0.1:0"])
             .arg(format!(
                 "--folder={}",
                 folder.path().join("nodes").display()
             ))
             .args(flags)
-            .current_dir(folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let stdout = child.stdout.take().expect("piped");
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("a line");
+            .current_dir(folder.path());
+        let mut process = Process::start(&mut command);
+        let line = process.first_line();
         let url = line
-            .strip_prefix("the cluster is at ")
-            .and_then(|rest| rest.split(' ').next());
+            .strip_prefix("page: ")
+            .and_then(|rest| rest.split(';').next());
         let url = url.unwrap_or_else(|| panic!("no URL: {line}")).to_owned();
-        Lab { child, url, folder }
+        RealCluster {
+            process,
+            url,
+            folder,
+        }
     }
 
     /// Sends a request with these headers. Returns the status and the body.
@@ -162,10 +192,5 @@ impl Lab {
             let is_one = leaders.windows(2).all(|pair| pair[0] == pair[1]);
             (1..=3).find(|number| is_one && self.member(*number)["id"] == leaders[0])
         })
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        let id = Pid::from_child(&self.child);
-        kill_process(id, signal).expect("it runs");
     }
 }

@@ -1,20 +1,11 @@
 //! The program `edgetcd-lab` with a file: it serves that file, and nothing else.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Output, Stdio};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_edgetcd-lab");
+use crate::real::{PROGRAM, Process};
+use std::process::{Command, Output};
 
 struct Served {
-    child: Child,
+    _process: Process,
     url: String,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Serves this text on a free port.
@@ -22,19 +13,13 @@ fn serve(text: &str) -> Served {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("lab.html");
     std::fs::write(&file, text).expect("the folder can be written");
-    let mut child = Command::new(PROGRAM)
-        .arg(&file)
-        .arg("127.0.0.1:0")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let stdout = child.stdout.take().expect("piped");
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    let mut command = Command::new(PROGRAM);
+    let mut process = Process::start(command.arg(&file).arg("127.0.0.1:0"));
+    let line = process.first_line();
     let url = line.trim().strip_prefix("the lab is at ").expect("the URL");
     Served {
         url: url.to_owned(),
-        child,
+        _process: process,
     }
 }
 

@@ -15,8 +15,10 @@ use edgetcd::sim::Act;
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -44,11 +46,15 @@ pub fn run(options: Options) -> Result<(), String> {
         )
     })?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let (folder, is_temporary) = match options.folder {
-        Some(folder) => (folder, false),
-        None => (temporary(), true),
+    // Removed after the nodes have ended, because it is dropped after them.
+    let mut temporary = None;
+    let folder = match options.folder {
+        Some(folder) => {
+            nodes::empty_folder(&folder, "folder")?;
+            folder
+        }
+        None => temporary.insert(Temporary::create()?).0.clone(),
     };
-    nodes::empty_folder(&folder, "folder")?;
     if let Some(record) = &options.record {
         nodes::empty_folder(record, "record")?;
     }
@@ -81,22 +87,38 @@ pub fn run(options: Options) -> Result<(), String> {
         // The process that reads the output may have closed it.
         let _ = writeln!(
             std::io::stdout(),
-            "the cluster is at http://{address}/ and serves {}",
+            "page: http://{address}/; clients connect to {}",
             clients.join(" ")
         );
         cluster.serve(&inbox, &events);
     }
     nodes::stop(&mut cluster.nodes);
-    drop(cluster.guard);
-    if is_temporary {
-        let _ = fs::remove_dir_all(&cluster.plan.folder);
-    }
     served.map(drop)
 }
 
-/// A folder of this process.
-fn temporary() -> PathBuf {
-    std::env::temp_dir().join(format!("edgetcd-lab-{}", std::process::id()))
+/// A folder that only this user can read, with a name that others cannot know before. Dropping it removes it.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn create() -> Result<Temporary, String> {
+        let name = format!("edgetcd-lab-{:016x}", RandomState::new().hash_one(0));
+        let folder = std::env::temp_dir().join(name);
+        // Fails if it exists, whoever has created it.
+        let created = DirBuilder::new().mode(0o700).create(&folder);
+        created.map_err(|error| {
+            format!(
+                "cannot create {}: {error}; name a folder with --folder DIR",
+                folder.display()
+            )
+        })?;
+        Ok(Temporary(folder))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 fn end_at_signals(events: Sender<Event>) -> Result<(), String> {
