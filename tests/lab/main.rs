@@ -3,6 +3,7 @@
 mod cluster;
 mod hunt;
 mod lessons;
+mod limits;
 mod links;
 mod real;
 mod runs;

@@ -7,8 +7,9 @@ use crate::join::join;
 use crate::links::Links;
 use crate::nodes::{self, Node, Plan};
 use crate::options::Options;
-use crate::site::{Event, Site};
-use edgetcd::http1::{Answer, HttpServer, Limits, Ticket, listen};
+use crate::recording::Recorder;
+use crate::site::{self, Event, Site};
+use edgetcd::http1::{Answer, HttpServer, Ticket, listen};
 use edgetcd::lab::acts;
 use edgetcd::raft::NodeId;
 use edgetcd::sim::Act;
@@ -78,9 +79,9 @@ pub fn run(options: Options) -> Result<(), String> {
         .iter()
         .map(|node| node.trace(&cluster.plan))
         .collect();
-    let site = Site::new(address, &clients, traces, events.clone());
+    let site = Site::new(address, &clients, Recorder::new(traces), events.clone());
     let served = begun.and_then(|()| {
-        HttpServer::open(vec![listener], 1, Limits::default(), Arc::new(site))
+        HttpServer::open(vec![listener], 1, site::limits(), Arc::new(site))
             .map_err(|error| format!("cannot serve on {address}: {error}"))
     });
     if served.is_ok() {

@@ -3,7 +3,7 @@
 //! | command | file |
 //! |---|---|
 //! | `edgetcd-lab [FILE] [ADDRESS]` | `file.rs` |
-//! | `edgetcd-lab cluster` | `cluster.rs`: starts `nodes.rs` and `proxy.rs` with `links.rs`, and performs the acts that `site.rs` receives; `join.rs` |
+//! | `edgetcd-lab cluster` | `cluster.rs`: starts `nodes.rs` and `proxy.rs` with `links.rs`, and performs the acts that `site.rs` receives; `join.rs`, `recording.rs` |
 //! | `edgetcd-lab guard` | `guard.rs`: ends the nodes when the program that started them has ended |
 
 mod cluster;
@@ -14,6 +14,7 @@ mod links;
 mod nodes;
 mod options;
 mod proxy;
+mod recording;
 mod site;
 
 use std::process::ExitCode;

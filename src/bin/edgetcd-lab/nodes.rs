@@ -14,7 +14,7 @@ use edgetcd::identity::ids;
 use edgetcd::urls::Url;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -31,7 +31,7 @@ const STRIDE: u32 = 32;
 /// How long nodes have to stop by themselves.
 const STOP_TIME: Duration = Duration::from_secs(5);
 /// This much of the end of a log is searched for the reason why its node has ended.
-const WORDS_BYTES: usize = 2 << 10;
+const WORDS_BYTES: u64 = 2 << 10;
 const CONNECT_TIME: Duration = Duration::from_millis(100);
 
 /// What all nodes have in common.
@@ -234,10 +234,11 @@ impl Node {
     /// The last thing that it has written before it ended by itself.
     pub fn last_words(&mut self, plan: &Plan) -> Option<String> {
         let is_down = self.state() == "down";
-        let log = fs::read(plan.folder.join(&self.name).join("log"));
-        let log = log.ok().filter(|_| is_down && !self.is_killed)?;
-        let end =
-            String::from_utf8_lossy(&log[log.len().saturating_sub(WORDS_BYTES)..]).into_owned();
+        if !is_down || self.is_killed {
+            return None;
+        }
+        let end = end_of(&plan.folder.join(&self.name).join("log")).ok()?;
+        let end = String::from_utf8_lossy(&end);
         // Why a node does not start. Indented lines follow it.
         let reason = end.lines().rfind(|line| line.starts_with("edgetcd: "));
         Some(reason.or(end.lines().last())?.to_owned())
@@ -301,6 +302,16 @@ impl Node {
         self.process = None;
         self.proxy.refuse();
     }
+}
+
+/// The last bytes of a file.
+fn end_of(file: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(file)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(WORDS_BYTES)))?;
+    let mut end = Vec::new();
+    file.take(WORDS_BYTES).read_to_end(&mut end)?;
+    Ok(end)
 }
 
 /// Stops all nodes as an operator does, so that they write the end of their traces. Those that take too long are killed.

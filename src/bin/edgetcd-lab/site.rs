@@ -5,18 +5,17 @@
 //! | `GET /` | the page |
 //! | `GET /cluster` | the nodes and the links as JSON |
 //! | `POST /act` | performs the act in the body, such as `kill 1`; then as `/cluster` |
-//! | `GET /recording` | what all nodes have recorded so far |
+//! | `GET /recording` | the newest records of all nodes |
 //!
 //! Only the page of this address may act, and programs that are not browsers. A web page of another origin can make a
-//! browser send requests to this machine: they are recognized by their `Origin`, or by a `Host` that is only a name for
-//! this machine (DNS rebinding).
+//! browser send requests to this machine: they are recognized by their `Origin`, by a `Host` that is only a name for this
+//! machine (DNS rebinding), or by `Sec-Fetch-Site`, which browsers send with requests that have no `Origin`. Another page
+//! may only link to this one.
 
-use edgetcd::http1::{Answer, BodyState, Handler, Reply, Request, Ticket};
-use std::fs;
+use crate::recording::Recorder;
+use edgetcd::http1::{Answer, BodyState, Handler, Limits, Reply, Request, Ticket};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::mpsc::Sender;
-use std::thread;
 
 const CSS: &str = concat!(
     include_str!("../../page/page.css"),
@@ -36,6 +35,20 @@ const SCRIPT: &str = concat!(
     include_str!("page/cluster.js"),
 );
 
+/// An act is a few words.
+const ACT_BYTES_MAX: usize = 1 << 10;
+/// A browser opens six at most.
+const CONNECTIONS_MAX: usize = 64;
+
+/// The limits of the server that serves the site.
+pub fn limits() -> Limits {
+    Limits {
+        body_bytes: ACT_BYTES_MAX,
+        connections: CONNECTIONS_MAX,
+        ..Limits::default()
+    }
+}
+
 /// A request to the program.
 pub enum Event {
     /// Tell the state of the cluster.
@@ -54,8 +67,7 @@ pub struct Site {
     host: String,
     document: String,
     policy: String,
-    /// The files of the nodes' records.
-    traces: Vec<PathBuf>,
+    recorder: Recorder,
     events: Sender<Event>,
 }
 
@@ -64,7 +76,7 @@ impl Site {
     pub fn new(
         address: SocketAddr,
         clients: &[String],
-        traces: Vec<PathBuf>,
+        recorder: Recorder,
         events: Sender<Event>,
     ) -> Site {
         let origins = clients.join(" ");
@@ -80,7 +92,7 @@ impl Site {
                 "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; base-uri 'none'; \
                  form-action 'none'; frame-ancestors 'none'; connect-src 'self' {origins}"
             ),
-            traces,
+            recorder,
             events,
         }
     }
@@ -88,15 +100,22 @@ impl Site {
     /// Why the request is not answered.
     fn refusal(&self, request: &Request<'_>) -> Option<Answer> {
         let host = &self.host;
+        let refused = |why: &str| {
+            let text = format!("{why}; open http://{host}/ in the browser and act there\n");
+            Some(Answer::text(403, text))
+        };
         if request.authority() != host.as_bytes() {
-            return Some(Answer::text(
-                403,
-                format!("the page is at http://{host}/\n"),
-            ));
+            return refused("the address of this page is not the one in the request");
         }
         let origin = request.header("origin");
         let is_foreign = origin.is_some_and(|origin| origin != format!("http://{host}").as_bytes());
-        is_foreign.then(|| Answer::text(403, "only the page of this address may do that\n"))
+        let site = request.header("sec-fetch-site");
+        let is_from_outside = matches!(site, Some(b"cross-site" | b"same-site"));
+        let is_link = request.method() == "GET" && request.path() == b"/";
+        if is_foreign || (is_from_outside && !is_link) {
+            return refused("another page has sent this request");
+        }
+        None
     }
 
     fn page(&self) -> Answer {
@@ -107,15 +126,6 @@ impl Site {
             .header("Referrer-Policy", "no-referrer")
             .header("Cache-Control", "no-store")
             .body(self.document.as_str())
-    }
-
-    /// Reads the files on another thread. They can be long.
-    fn recording(&self, reply: Reply<'_>) {
-        let (traces, ticket) = (self.traces.clone(), reply.later());
-        // A ticket that is dropped answers 500.
-        let _ = thread::Builder::new()
-            .name("recording".into())
-            .spawn(move || ticket.send(recording(&traces)));
     }
 
     fn pass_on(&self, event: Event) {
@@ -132,8 +142,12 @@ impl Handler for Site {
         match (request.method(), request.path()) {
             ("GET", b"/") => reply.send(self.page()),
             ("GET", b"/cluster") => self.pass_on(Event::State(reply.later())),
-            ("GET", b"/recording") => self.recording(reply),
-            ("POST", b"/act") if request.body_state() == BodyState::Complete => {
+            ("GET", b"/recording") => self.recorder.answer(reply.later()),
+            ("POST", b"/act") if request.body_state() == BodyState::TooLarge => {
+                let text = format!("an act has at most {ACT_BYTES_MAX} bytes, such as `kill 1`\n");
+                reply.send(Answer::text(413, text));
+            }
+            ("POST", b"/act") => {
                 let act = String::from_utf8_lossy(request.body()).into_owned();
                 self.pass_on(Event::Act(act, reply.later()));
             }
@@ -144,32 +158,4 @@ impl Handler for Site {
             ),
         }
     }
-}
-
-/// All files one after the other. Each begins with the member's name.
-fn recording(traces: &[PathBuf]) -> Answer {
-    let mut lines = Vec::new();
-    for file in traces {
-        let mut older = file.clone().into_os_string();
-        older.push(".1");
-        for part in [PathBuf::from(older), file.clone()] {
-            // A node that has not started yet has no file.
-            let part = fs::read(part).unwrap_or_default();
-            // A line that is being written has no end yet.
-            let complete = part
-                .iter()
-                .rposition(|byte| *byte == b'\n')
-                .map_or(0, |end| end + 1);
-            lines.extend_from_slice(&part[..complete]);
-        }
-    }
-    Answer::new(200)
-        .header("Content-Type", "application/x-ndjson")
-        .header(
-            "Content-Disposition",
-            "attachment; filename=\"cluster.trace\"",
-        )
-        .header("X-Content-Type-Options", "nosniff")
-        .header("Cache-Control", "no-store")
-        .body(lines)
 }
