@@ -40,28 +40,37 @@ async function restoreDirectory(frame, path, index) {
     const rest = isAll ? "This is all that was in it." : `The history reaches back to index ${first}. Keys that were last written before that cannot be restored.`;
     const sorted = [...keys].sort(([a], [b]) => (a < b ? -1 : 1));
     const list = h("ul", {}, sorted.slice(0, 12).map(([key]) => h("li", {}, pathText(key))), sorted.length > 12 && h("li", {}, `and ${sorted.length - 12} more`));
-    const answer = await ask(sorted.length ? `Restore ${sorted.length} keys below ${name}?` : `Nothing of ${name} is known`,
+    const answer = await ask(sorted.length ? `Restore ${countsText(sorted)} below ${name}?` : `Nothing of ${name} is known`,
       [list, h("p", {}, rest, " Restored keys have no time to live.")],
       [{ label: "Cancel", value: null }, ...(sorted.length || isAll ? [{ label: "Restore", value: "yes", main: true }] : [])]);
     if (answer !== "yes") return;
     const kept = await writeAll([[path, { dir: true }], ...sorted]);
-    frame.say(`Restored ${sorted.length - kept} keys; ${kept} existed.`);
+    const written = sorted.filter(([key]) => !kept.has(key));
+    frame.say(`Restored ${countsText(written)}; ${kept.size} of the keys existed.`);
   } catch (error) {
     frame.fail(error);
   }
   frame.changed();
 }
 
-/** Writes keys that do not exist. Returns how many did. */
+/** How many keys these are, and how many directories. */
+function countsText(list) {
+  const dirs = list.filter(([, node]) => node.dir).length;
+  const text = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+  const parts = [text(list.length - dirs, "key", "keys"), dirs && text(dirs, "directory", "directories")];
+  return parts.filter(Boolean).join(" and ");
+}
+
+/** Writes keys that do not exist. Returns the paths of those that did. */
 async function writeAll(keys) {
-  let kept = 0;
+  const kept = new Set();
   await together(keys, async ([key, node]) => {
     const value = node.dir || node.value !== undefined ? node.value : (await eventAt(key, node.index)).node.value;
     const form = { ...(node.dir ? { dir: "true" } : { value }), prevExist: "false" };
     await send("PUT", `/v2/keys${key}`, { form }).catch((error) => {
       // A directory exists as soon as a key below it does.
       if (error.status !== 412 && error.status !== 403) throw error;
-      if (!node.dir) kept++;
+      if (!node.dir) kept.add(key);
     });
   });
   return kept;

@@ -93,10 +93,10 @@ test("a deleted directory is undone with the keys that the history holds", async
   await page.locator(".changes li", { has: page.locator("strong", { hasText: /^\/dir$/ }) }).getByRole("button", { name: "Undo" }).first().click();
   await dialog.waitFor();
   assert.deepEqual(await dialog.locator("li").allTextContents(), ["/dir/a", "/dir/empty", "/dir/long", "/dir/sub/y"]);
-  assert.match(await dialog.textContent(), /all that was in it/);
+  assert.match(await dialog.textContent(), /Restore 3 keys and 1 directory below \/dir\?.*all that was in it/);
   await dialog.getByRole("button", { name: "Restore" }).click();
   await until("the undone deletion", async () => (await valueOf("/dir/long"))?.length === 9000);
-  await until("what was done", async () => /Restored 3 keys; 1 existed/.test(await page.locator(".note[role=status]").textContent()));
+  await until("what was done", async () => /Restored 2 keys and 1 directory; 1 of the keys existed/.test(await page.locator(".note[role=status]").textContent()));
   const { node } = await (await fetch(`${url}/v2/keys/dir?recursive=true&sorted=true`)).json();
   const list = ({ key, dir, value, nodes = [] }) => [dir ? key : `${key}=${value.slice(0, 9)}`, ...nodes.flatMap(list)];
   assert.deepEqual(list(node), ["/dir", "/dir/a=newest", "/dir/empty", `/dir/long=${"y".repeat(9)}`, "/dir/sub", "/dir/sub/y=later"]);
