@@ -159,6 +159,12 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "code after a comment: end */ b();")]
+    fn code_after_a_comment_is_not_lost() {
+        pack::strip("/* a\nend */ b();\n");
+    }
+
+    #[test]
     fn what_is_packed_is_read_again() {
         let mut noise = String::new();
         for number in 0..40_000_u64 {

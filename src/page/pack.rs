@@ -25,11 +25,19 @@ pub const SCRIPTS: [&str; 14] = [
 
 /// The text without indentation, empty lines, and lines that are comments of JavaScript. No file of the page has a text
 /// that goes over several lines, so the space at the begin of a line means nothing.
+///
+/// # Panics
+/// If code follows a comment on its line. It would be removed with the comment.
 pub fn strip(text: &str) -> String {
     let mut stripped = String::with_capacity(text.len());
     let mut in_comment = false;
     for line in text.lines().map(str::trim) {
         in_comment |= line.starts_with("/*");
+        let rest = line.split_once("*/").map_or("", |(_, rest)| rest);
+        assert!(
+            !in_comment || rest.is_empty(),
+            "code after a comment: {line}"
+        );
         if !in_comment && !line.is_empty() && !line.starts_with("//") {
             stripped.push_str(line);
             stripped.push('\n');
