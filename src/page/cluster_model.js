@@ -16,6 +16,8 @@ class ClusterModel {
     Object.assign(this, { mergeMicros, lossMicros });
     this.members = new Map();
     this.flights = [];
+    /** Links whose messages are lost, as "from to". No member notices that, so no record changes it. */
+    this.cuts = new Set();
     this.electionTimeoutMs = 1000;
     this.heartbeatMs = 100;
     this.at = 0;

@@ -94,6 +94,22 @@ class ClusterPage {
       + `You are looking at this from ${self}; ${reached} of ${members.length} members are reachable. While the others hear from ${leader.name}, their rings stay full. A ring that runs empty starts an election.${limits}${old}`;
   }
 
+  /** Starts or ends the drawing. A drawing that takes long comes less often, so that the page stays usable. */
+  animate(isActive) {
+    cancelAnimationFrame(this.frame);
+    if (!isActive) return;
+    let due = 0;
+    const frame = (now) => {
+      if (now >= due - 4) {
+        this.draw();
+        const took = performance.now() - now;
+        due = now + Math.max(this.live.isBusy() ? FRAME_MS_BUSY : FRAME_MS, took / DRAWING_SHARE);
+      }
+      this.frame = requestAnimationFrame(frame);
+    };
+    this.frame = requestAnimationFrame(frame);
+  }
+
   draw() {
     const at = this.live.play();
     const speed = Math.max(this.live.speed, 0.0001);

@@ -47,7 +47,7 @@ class ClusterView {
     const order = `${members.map((member) => member.id).join()} ${isNarrow}`;
     if (order !== this.order) this.place(members, order, isNarrow);
     for (const member of members) this.drawNode(model, member, at, asSeenBy);
-    this.drawLinks(members);
+    this.drawLinks(model);
     this.drawFlights(model, at, flightMicros);
     this.drawLogs(model, members);
   }
@@ -117,11 +117,11 @@ class ClusterView {
     setAttribute(node.group, "aria-label", nodeLabel(member, role));
   }
 
-  drawLinks(members) {
-    const byId = new Map(members.map((member) => [member.id, member]));
+  drawLinks({ members, cuts }) {
     for (const [pair, line] of this.lines) {
-      const [a, b] = pair.split(" ").map((id) => byId.get(id));
-      const isCut = a.links[b.id] === false || b.links[a.id] === false;
+      const [a, b] = pair.split(" ").map((id) => members.get(id));
+      const isLost = (from, to) => from.links[to.id] === false || cuts.has(`${from.id} ${to.id}`);
+      const isCut = isLost(a, b) || isLost(b, a);
       setAttribute(line, "class", !a.up || !b.up ? "gone" : isCut ? "cut" : "");
     }
   }

@@ -58,20 +58,7 @@ const page = {
     else this.live.start();
     this.health.setActive(!isHidden);
     this.keys.setActive(!isHidden);
-    cancelAnimationFrame(this.frame);
-    if (!isHidden && this.view === "cluster") this.animate(0);
-  },
-
-  /** Draws now and again. A drawing that takes long comes less often, so that the page stays usable. */
-  animate(due) {
-    this.frame = requestAnimationFrame((now) => {
-      if (now >= due - 4) {
-        this.cluster.draw();
-        const took = performance.now() - now;
-        due = now + Math.max(this.live.isBusy() ? FRAME_MS_BUSY : FRAME_MS, took / DRAWING_SHARE);
-      }
-      this.animate(due);
-    });
+    this.cluster.animate(!isHidden && this.view === "cluster");
   },
 
   take(status) {

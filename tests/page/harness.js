@@ -1,4 +1,4 @@
-// Members as processes, and a headless Chromium that looks at their page.
+// Members as processes, and a headless Chromium that looks at pages. The tests of the lab's pages use it, too.
 
 const { spawn } = require("node:child_process");
 const fs = require("node:fs");
@@ -11,7 +11,7 @@ const PROGRAM = process.env.EDGETCD_SERVER;
 const FOLDER = process.env.PAGE_FOLDER;
 const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";
 /** Generous, because the machine may be busy. What must be fast is measured. */
-const PATIENCE_MS = 30000;
+const PATIENCE_MS = 60000;
 
 async function freePorts(count) {
   const servers = await Promise.all(Array.from({ length: count }, () => new Promise((resolve, reject) => {
@@ -24,12 +24,12 @@ async function freePorts(count) {
 }
 
 /** Waits until `condition` returns something true, and returns it. */
-async function until(what, condition, patience = PATIENCE_MS) {
-  const end = Date.now() + patience;
+async function until(what, condition) {
+  const end = Date.now() + PATIENCE_MS;
   for (;;) {
     const found = await condition();
     if (found) return found;
-    if (Date.now() > end) throw new Error(`after ${patience} ms there is not: ${what}`);
+    if (Date.now() > end) throw new Error(`after ${PATIENCE_MS} ms there is not: ${what}`);
     await new Promise((again) => setTimeout(again, 20));
   }
 }
@@ -146,8 +146,11 @@ async function putMany(url, forms, connections = 32) {
 
 let browser;
 
-/** Opens the page. Every message of the console that is not expected is an error of the test. */
-async function open(url, { width = 1280, height = 900, dark = false, expected = [] } = {}) {
+/**
+ * Opens a page. Every message of the console that is not expected is an error of the test, and every request that leaves
+ * the browser if the page is `isAlone`.
+ */
+async function open(url, { width = 1280, height = 900, dark = false, expected = [], isAlone = false } = {}) {
   browser ??= await chromium.launch({ executablePath: BROWSER, args: ["--no-sandbox", "--disable-gpu"] });
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light", acceptDownloads: true });
   const page = await context.newPage();
@@ -159,11 +162,14 @@ async function open(url, { width = 1280, height = 900, dark = false, expected = 
     const isBad = message.type() === "error" || message.type() === "warning";
     if (isBad && !expected.some((pattern) => pattern.test(text))) page.complaints.push(text);
   });
+  page.on("request", (request) => {
+    if (isAlone && !/^(file|data|blob):/.test(request.url())) page.complaints.push(`asks for ${request.url()}`);
+  });
   await page.goto(url);
   return page;
 }
 
-/** Saves a picture in target/page. */
+/** Saves a picture in PAGE_FOLDER. */
 async function picture(page, name) {
   await page.screenshot({ path: path.join(FOLDER, `${name}.png`), animations: "allow" });
 }
@@ -179,4 +185,4 @@ const status = (code) => new RegExp(`status of ${code} `);
 /** Requests to a member that was killed fail, and the browser says so. */
 const UNREACHABLE = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE/;
 
-module.exports = { Cluster, open, picture, put, putMany, start, until, closeBrowser, status, UNREACHABLE, FOLDER };
+module.exports = { Cluster, open, picture, put, putMany, start, until, closeBrowser, status, UNREACHABLE };

@@ -1,31 +1,11 @@
 // A cluster of real nodes, used through the page of edgetcd-lab cluster.
 
 const assert = require("node:assert");
-const path = require("node:path");
 const { test, after } = require("node:test");
-const { chromium } = require("playwright-core");
-const { PATIENCE_MS, RealCluster, until } = require("./real.js");
+const { UNREACHABLE, closeBrowser, open, picture, until } = require("../../page/harness.js");
+const { RealCluster } = require("./real.js");
 
-const FOLDER = process.env.LAB_FOLDER;
-/** Requests to a member that was killed fail, and the browser says so. */
-const UNREACHABLE = /ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE/;
-let browser;
-
-after(() => browser?.close());
-
-async function open(url, { width = 1280, height = 1000 } = {}) {
-  browser ??= await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu"] });
-  const page = await (await browser.newContext({ viewport: { width, height } })).newPage();
-  page.setDefaultTimeout(PATIENCE_MS);
-  page.complaints = [];
-  page.on("pageerror", (error) => page.complaints.push(`error: ${error.stack}`));
-  page.on("console", (message) => {
-    const isBad = ["error", "warning"].includes(message.type());
-    if (isBad && !UNREACHABLE.test(message.text())) page.complaints.push(`${message.type()}: ${message.text()}`);
-  });
-  await page.goto(url);
-  return page;
-}
+after(closeBrowser);
 
 /** The number of the member that is drawn as the only leader. */
 const leader = (page) => page.evaluate(() => {
@@ -38,7 +18,7 @@ const state = async (cluster, member) => (await cluster.members())[member - 1].s
 test("handles kill, pause and restart real nodes, and cut their links", async () => {
   const cluster = await RealCluster.start();
   try {
-    const page = await open(cluster.url);
+    const page = await open(cluster.url, { height: 1000, expected: [UNREACHABLE] });
     const first = await until("a leader", () => leader(page));
     await act(page, `write ${first}`);
     await page.waitForFunction(() => /has written \/lab\//.test(document.getElementById("said").textContent));
@@ -58,12 +38,20 @@ test("handles kill, pause and restart real nodes, and cut their links", async ()
       await act(page, `cut ${second} ${other}`);
     }
     await until("two links that are drawn as cut", async () => (await page.locator(".links .cut").count()) === 2);
+    // A record of the connection, which works, does not hide that.
+    const cut = await page.evaluate(([member, peer]) => {
+      const [from, to] = [member, peer].map((name) => [...page.live.model.members.values()].find((one) => one.name === name).id);
+      page.live.model.apply({ kind: "link", member: from, peer: to, up: true, at: page.live.model.at });
+      page.view.draw();
+      return document.querySelectorAll(".links .cut").length;
+    }, [`n${second}`, `n${others[0]}`]);
+    assert.equal(cut, 2);
     const third = await until("a leader that is heard", async () => {
       const now = await leader(page);
       return now !== second && now;
     });
     await until("the cut in words", async () => (await page.textContent("#handles")).includes(`n${second} → n${others[0]}: cut`));
-    await page.screenshot({ path: path.join(FOLDER, "real-cluster.png") });
+    await picture(page, "real-cluster");
     await act(page, `pause ${third}`);
     await until("its pause", async () => (await state(cluster, third)) === "paused");
     await act(page, `resume ${third}`);

@@ -1,34 +1,19 @@
 // The lab as a person uses it, from a file:// URL: lessons, steps backward, links, handles.
 
 const assert = require("node:assert");
-const path = require("node:path");
 const { pathToFileURL } = require("node:url");
 const { test, after } = require("node:test");
-const { chromium } = require("playwright-core");
+const harness = require("../../page/harness.js");
 const pictures = require("../../page/pictures.js");
 
+const { picture } = harness;
 const LAB = pathToFileURL(process.env.LAB_FILE).href;
-const FOLDER = process.env.LAB_FOLDER;
-const PATIENCE_MS = 60000;
-let browser;
 
-after(() => browser?.close());
+after(harness.closeBrowser);
 
-/** Opens the lab. `complaints` has each error and warning of the console. */
-async function open({ hash = "", width = 1280, height = 900, dark = false } = {}) {
-  browser ??= await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu"] });
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light" });
-  const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE_MS);
-  page.complaints = [];
-  page.on("pageerror", (error) => page.complaints.push(`error: ${error.stack}`));
-  page.on("console", (message) => {
-    if (["error", "warning"].includes(message.type())) page.complaints.push(`${message.type()}: ${message.text()}`);
-  });
-  page.on("request", (request) => {
-    if (!/^(file|data|blob):/.test(request.url())) page.complaints.push(`asks for ${request.url()}`);
-  });
-  await page.goto(LAB + hash);
+/** Opens the lab. */
+async function open({ hash = "", ...options } = {}) {
+  const page = await harness.open(LAB + hash, { isAlone: true, ...options });
   await page.waitForSelector("body[data-ready=yes]");
   return page;
 }
@@ -36,7 +21,6 @@ async function open({ hash = "", width = 1280, height = 900, dark = false } = {}
 const hash = (page) => page.evaluate(() => window.lab.engine.hash());
 const step = (page) => page.evaluate(() => Number(document.body.dataset.step));
 const broken = (page) => page.evaluate(() => Number(document.body.dataset.broken));
-const picture = (page, name) => page.screenshot({ path: path.join(FOLDER, `${name}.png`) });
 
 /** Performs all lines of a script of a lesson. */
 async function lesson(page, name, script) {

@@ -4,20 +4,7 @@ const { spawn } = require("node:child_process");
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
-
-/** Generous, because the machine may be busy. */
-const PATIENCE_MS = 60000;
-
-/** Waits until `condition` returns something true, and returns it. */
-async function until(what, condition) {
-  const end = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const found = await condition();
-    if (found) return found;
-    if (Date.now() > end) throw new Error(`after ${PATIENCE_MS} ms there is not: ${what}`);
-    await new Promise((again) => setTimeout(again, 30));
-  }
-}
+const { until } = require("../../page/harness.js");
 
 class RealCluster {
   /** Starts `edgetcd-lab cluster` on a free port. */
@@ -30,7 +17,7 @@ class RealCluster {
     cluster.process.stdout.on("data", (text) => (said += text));
     cluster.url = await until("the address", () => {
       if (cluster.process.exitCode !== null) throw new Error(`edgetcd-lab has ended with ${cluster.process.exitCode}`);
-      return /the cluster is at (\S+)/.exec(said)?.[1];
+      return /^page: ([^;]+);/.exec(said)?.[1];
     });
     return cluster;
   }
@@ -54,4 +41,4 @@ class RealCluster {
   }
 }
 
-module.exports = { RealCluster, until, PATIENCE_MS };
+module.exports = { RealCluster };

@@ -5,34 +5,17 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { pathToFileURL } = require("node:url");
 const { test, after } = require("node:test");
-const { chromium } = require("playwright-core");
-const { PATIENCE_MS, RealCluster, until } = require("./real.js");
+const { UNREACHABLE, closeBrowser, open, picture, until } = require("../../page/harness.js");
+const { RealCluster } = require("./real.js");
 
 const LAB = pathToFileURL(process.env.LAB_FILE).href;
-const FOLDER = process.env.LAB_FOLDER;
 /** From the kill of a leader to the picture of the next one. Checked on a machine that does nothing else. */
 const SEEN_WITHIN_MS = 3000;
-let browser;
 
-after(() => browser?.close());
+after(closeBrowser);
 
-async function open(url, isLab) {
-  browser ??= await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu"] });
-  const page = await (await browser.newContext({ viewport: { width: 1280, height: 1000 } })).newPage();
-  page.setDefaultTimeout(PATIENCE_MS);
-  page.complaints = [];
-  if (!isLab) {
-    await page.goto(url);
-    return page;
-  }
-  page.on("pageerror", (error) => page.complaints.push(`error: ${error.stack}`));
-  page.on("console", (message) => {
-    if (["error", "warning"].includes(message.type())) page.complaints.push(`${message.type()}: ${message.text()}`);
-  });
-  page.on("request", (request) => {
-    if (!/^(file|data|blob):/.test(request.url())) page.complaints.push(`asks for ${request.url()}`);
-  });
-  await page.goto(url);
+async function openLab() {
+  const page = await open(LAB, { height: 1000, isAlone: true });
   await page.waitForSelector("body[data-ready=yes]");
   return page;
 }
@@ -49,7 +32,7 @@ const records = (text) => text.split("\n").filter((line) => line && JSON.parse(l
 async function record() {
   const cluster = await RealCluster.start();
   try {
-    const page = await open(cluster.url);
+    const page = await open(cluster.url, { height: 1000, expected: [UNREACHABLE] });
     const first = await until("a leader", () => drawnLeader(page));
     await page.click(`[data-act="write ${first}"]`);
     await page.waitForFunction(() => /has written/.test(document.getElementById("said").textContent));
@@ -69,6 +52,7 @@ async function record() {
       const latest = Math.max(...records(text).map((line) => JSON.parse(line).at));
       return latest > (began + 2000) * 1000 && text;
     });
+    assert.deepStrictEqual(page.complaints, []);
     await page.close();
     return { cluster, first, second, sofar };
   } finally {
@@ -115,7 +99,7 @@ test("a recording of real nodes replays with the same events in the same order",
   try {
     const files = [1, 2, 3].map((n) => path.join(cluster.records, `n${n}.trace`));
     const written = files.map((file) => records(fs.readFileSync(file, "utf8")));
-    const page = await open(LAB, true);
+    const page = await openLab();
     await page.setInputFiles("#file", files);
     await page.waitForFunction(() => window.lab.engine.isRecording);
     const replayed = await page.evaluate(() => window.lab.engine.lines());
@@ -145,7 +129,7 @@ test("a recording of real nodes replays with the same events in the same order",
     await page.evaluate(() => window.lab.seek(0));
     await page.evaluate((step) => window.lab.seek(step), elected);
     assert.strictEqual(await page.evaluate(() => JSON.stringify(window.lab.state)), state);
-    await page.screenshot({ path: path.join(FOLDER, "recording.png") });
+    await picture(page, "recording");
     await page.evaluate(() => window.lab.seek(window.lab.state.end));
     assert.match(await page.getAttribute(`.node[data-member="${first}"]`, "aria-label"), /down/);
     // It plays by itself from any step, and stops at visible events.
@@ -180,7 +164,7 @@ function file(member, start, list) {
 }
 
 test("clocks that differ, restarts, cut lines and files that are no traces", async () => {
-  const page = await open(LAB, true);
+  const page = await openLab();
   const show = (files) => page.evaluate((all) => {
     window.lab.openFiles(all);
     return window.lab.engine.isRecording ? window.lab.engine.lines().map((line) => JSON.parse(line)).map((record) => `${record.member}${record.seq ?? ""}`) : document.getElementById("said").textContent;

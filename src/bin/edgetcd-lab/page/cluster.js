@@ -36,18 +36,10 @@ class ProcessCluster extends LiveCluster {
       this.watchMember(id, url, signal);
       this.readTrace(id, url, signal);
     }
-    this.drawCuts(cluster);
+    const cuts = cluster.links.filter((rule) => rule.cut);
+    const id = (number) => cluster.members[number - 1].id;
+    this.model.cuts = new Set(cuts.map(({ from, to }) => `${id(from)} ${id(to)}`));
     this.onStatus(cluster);
-  }
-
-  /** A member does not notice that its messages are lost, so its records do not tell it. */
-  drawCuts({ members, links }) {
-    const cuts = new Set(links.filter((rule) => rule.cut).map(({ from, to }) => `${from} ${to}`));
-    for (const link of new Set([...cuts, ...(this.cuts ?? [])])) {
-      const [from, to] = link.split(" ").map((number) => members[number - 1].id);
-      this.model.members.get(from).links[to] = !cuts.has(link);
-    }
-    this.cuts = cuts;
   }
 }
 
@@ -77,20 +69,9 @@ const page = {
 
   /** A hidden page sends no requests. */
   wake() {
-    cancelAnimationFrame(this.frame);
-    if (document.hidden) return this.live.stop();
-    this.live.start();
-    this.animate(0);
-  },
-
-  animate(before) {
-    this.frame = requestAnimationFrame((now) => {
-      if (now - before >= (this.live.isBusy() ? FRAME_MS_BUSY : FRAME_MS) - 4) {
-        this.view.draw();
-        before = now;
-      }
-      this.animate(before);
-    });
+    this.view.animate(!document.hidden);
+    if (document.hidden) this.live.stop();
+    else this.live.start();
   },
 
   take(cluster) {
