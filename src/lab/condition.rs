@@ -55,19 +55,68 @@ pub const WORDS: &[(&str, &str)] = &[
     ("broken", "an invariant is broken"),
 ];
 
-/// Whether these words can be a condition.
+/// Whether these words, which may begin with `not`, can be a condition.
 ///
 /// # Errors
 /// A sentence for the person who wrote the words.
 pub fn check(words: &[&str]) -> Result<(), String> {
     let words = words.strip_prefix(&["not"]).unwrap_or(words);
-    let is_like = |form: &&str| {
-        let form: Vec<&str> = form.split(' ').collect();
-        form.len() == words.len() && form.first() == words.first()
-    };
-    match WORDS.iter().any(|(form, _)| is_like(form)) {
-        true => Ok(()),
-        false => Err(format!("no condition is {:?}", words.join(" "))),
+    let form = form(words)?;
+    match words
+        .iter()
+        .zip(&form)
+        .find(|(word, slot)| !fits(word, slot))
+    {
+        None => Ok(()),
+        Some((word, slot)) => Err(format!("{word:?} is no {slot} as in {:?}", form.join(" "))),
+    }
+}
+
+/// The form of the condition that these words are, without `not`: for `leads 2`, the words `leads` and `N`.
+///
+/// # Errors
+/// A sentence for the person who wrote the words.
+pub fn form(words: &[&str]) -> Result<Vec<&'static str>, String> {
+    let forms = WORDS.iter().map(|(form, _)| form.split(' ').collect());
+    let is_like = |form: &Vec<&str>| form.len() == words.len() && form.first() == words.first();
+    let form = forms.into_iter().find(is_like);
+    form.ok_or_else(|| format!("no condition is {:?}", words.join(" ")))
+}
+
+/// What a word of a form stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// A member: `N` or `M`.
+    Member,
+    /// An index, a term, a request or a count.
+    Number,
+    /// Itself, or a kind of message, a key or a reply.
+    Word,
+}
+
+impl Slot {
+    /// What a word of a form stands for.
+    pub fn of(word: &str) -> Slot {
+        match word {
+            "N" | "M" => Slot::Member,
+            "I" | "T" | "V" | "R" | "COUNT" => Slot::Number,
+            _ => Slot::Word,
+        }
+    }
+}
+
+/// Whether a word can be in the place of this word of a form.
+fn fits(word: &str, slot: &str) -> bool {
+    let is_number = |word: &str| word.parse::<u64>().is_ok();
+    match (slot, Slot::of(slot)) {
+        (_, Slot::Member) => is_number(word.strip_prefix('n').unwrap_or(word)),
+        (_, Slot::Number) => is_number(word),
+        ("WHAT", _) => true,
+        ("kK", _) => word.strip_prefix('k').is_some_and(is_number),
+        ("done|failed|refused|V", _) => {
+            ["done", "failed", "refused"].contains(&word) || is_number(word)
+        }
+        (itself, _) => word == itself,
     }
 }
 

@@ -192,9 +192,7 @@ impl Lab {
             return Err(format!("the run has ended at step {step}: {text}"));
         }
         self.cluster.may(act)?;
-        self.run.acts.truncate(self.performed);
-        self.run.requires.truncate(self.checked);
-        self.run.end = self.steps;
+        self.drop_later();
         self.run.acts.push((self.steps, act));
         self.perform_due();
         Ok(())
@@ -222,11 +220,16 @@ impl Lab {
 
     /// Adds a condition that must hold now. It becomes a part of the run.
     pub fn require(&mut self, words: &str) {
+        self.drop_later();
+        self.run.requires.push((self.steps, words.into()));
+        self.perform_due();
+    }
+
+    /// Drops the acts and conditions of the run after this step.
+    fn drop_later(&mut self) {
         self.run.acts.truncate(self.performed);
         self.run.requires.truncate(self.checked);
         self.run.end = self.steps;
-        self.run.requires.push((self.steps, words.into()));
-        self.perform_due();
     }
 
     fn is_met(&self, words: &str) -> Result<(), String> {

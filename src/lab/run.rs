@@ -97,7 +97,11 @@ impl Run {
         }
     }
 
-    fn line(&mut self, words: &[&str]) -> Result<(), String> {
+    /// Takes a line that says how the run begins: `seed`, `members`, `snapshots` or `without`. False: it is another line.
+    ///
+    /// # Errors
+    /// A sentence for the person who wrote the line.
+    pub fn set_up(&mut self, words: &[&str]) -> Result<bool, String> {
         match words {
             ["seed", seed] => self.seed = number(seed)?,
             ["members", members] => match number(members)? {
@@ -114,6 +118,16 @@ impl Run {
                     .push(switch.ok_or_else(|| format!("no rule has the name {name}"))?);
                 switches::check(&self.without)?;
             }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn line(&mut self, words: &[&str]) -> Result<(), String> {
+        if self.set_up(words)? {
+            return Ok(());
+        }
+        match words {
             [step, "end"] => self.end = self.step(step)?,
             [step, act @ ..] => {
                 let step = self.step(step)?;

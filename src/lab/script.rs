@@ -13,9 +13,8 @@
 //! index spot last old          from now on, `spot` is the index of the last entry of `old`
 //! ```
 
-use super::condition;
+use super::condition::{self, Slot};
 use super::run::Run;
-use super::switches::{self, Switch};
 use super::{Lab, acts};
 use std::collections::BTreeMap;
 
@@ -114,6 +113,8 @@ impl Script {
             }
             ["expect", ..] => {}
             ["require", ref condition @ ..] => {
+                // A condition that cannot be checked is an error of the script, not a violation.
+                self.holds(condition)?;
                 let words = self.in_numbers(condition)?;
                 self.lab().require(&words);
             }
@@ -171,23 +172,7 @@ impl Script {
         if self.lab.is_some() {
             return Err("this must be before the first act".into());
         }
-        match words {
-            ["members", count] => match number(count)? {
-                count @ 3..=7 => self.setup.members = count,
-                _ => return Err("a run has 3 to 7 members".into()),
-            },
-            ["seed", seed] => self.setup.seed = number(seed)?,
-            ["snapshots", entries] => match number(entries)? {
-                entries @ 1..=1_000 => self.setup.snapshot_every = entries,
-                _ => return Err("a snapshot is made after 1 to 1000 entries".into()),
-            },
-            [_, name] => {
-                let switch = Switch::named(name).ok_or("no rule has this name")?;
-                self.setup.without.push(switch);
-                switches::check(&self.setup.without)?;
-            }
-            _ => {}
-        }
+        self.setup.set_up(words)?;
         Ok(Progress::Done)
     }
 
@@ -206,23 +191,39 @@ impl Script {
     fn holds(&mut self, words: &[&str]) -> Result<bool, String> {
         self.lab();
         let lab = self.lab.as_ref().ok_or("nothing has begun")?;
-        let named = |word: &str| match self.names.get(word) {
-            Some(number) => Ok(*number),
-            None => number(word),
-        };
-        condition::holds_or_not(lab, words, &|word| self.member(word), &named)
+        let (member, named) = (
+            |word: &str| self.member(word),
+            |word: &str| self.named(word),
+        );
+        condition::holds_or_not(lab, words, &member, &named)
     }
 
     /// The words of a condition with numbers instead of names, as a run has them.
     fn in_numbers(&self, words: &[&str]) -> Result<String, String> {
-        let in_number = |word: &&str| match self.names.get(*word) {
-            Some(number) => number.to_string(),
-            None => (*word).to_owned(),
+        let (not, words) = words.split_at(usize::from(words.first() == Some(&"not")));
+        let form = condition::form(words)?;
+        let in_number = |(word, slot): (&&str, &&str)| match Slot::of(slot) {
+            Slot::Member => Ok(self.member(word)?.to_string()),
+            Slot::Number => Ok(self.named(word)?.to_string()),
+            Slot::Word => Ok((*word).to_owned()),
         };
-        let words: Vec<String> = words.iter().map(in_number).collect();
-        let all: Vec<&str> = words.iter().map(String::as_str).collect();
+        let words: Result<Vec<String>, String> = words.iter().zip(&form).map(in_number).collect();
+        let words = words?;
+        let all: Vec<&str> = not
+            .iter()
+            .copied()
+            .chain(words.iter().map(String::as_str))
+            .collect();
         condition::check(&all)?;
-        Ok(words.join(" "))
+        Ok(all.join(" "))
+    }
+
+    /// A number, which may have a name.
+    fn named(&self, word: &str) -> Result<u64, String> {
+        match self.names.get(word) {
+            Some(number) => Ok(*number),
+            None => number(word),
+        }
     }
 
     /// The number of a member, which may be a name.

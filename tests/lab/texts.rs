@@ -122,6 +122,66 @@ fn a_script_says_which_line_fails() {
     );
 }
 
+/// A condition that cannot be checked is no violation: `expect broken` must not hold because of it.
+#[test]
+fn a_wrong_condition_breaks_nothing() {
+    for (condition, why) in [
+        ("leads 9", "there is no member 9"),
+        ("leads bold", "bold"),
+        ("not leads bold", "bold"),
+        ("term 1 new", "new"),
+        ("key 1 color 3", "color"),
+        ("reply 7 done", "there is no request #7"),
+        ("reply 7 well", "well"),
+    ] {
+        let mut script = Script::default();
+        script.line("until steady").expect("they elect a leader");
+        let said = script.line(&format!("require {condition}"));
+        let said = said.expect_err(condition);
+        assert!(said.contains(why), "{condition}: {said}");
+        assert_eq!(script.lab().broken(), None, "{condition}");
+        assert_eq!(script.lab().run().requires, [], "{condition}");
+    }
+    for words in [
+        "leads bold",
+        "not term 1 new",
+        "key 1 color 3",
+        "reply 1 well",
+    ] {
+        let read = Run::parse(&format!("lab 1\n10 require {words}"));
+        assert!(read.is_err(), "{words}");
+    }
+}
+
+#[test]
+fn a_required_condition_has_numbers_for_names() {
+    let mut script = Script::default();
+    for line in [
+        "until steady",
+        "name old leader",
+        "index spot last old",
+        "require leads leader",
+        "require not leads other",
+        "require up third",
+        "require up n1",
+        "require last old spot",
+        "require not sent append old other 60000",
+    ] {
+        script.line(line).expect("it can be done");
+    }
+    let run = script.into_lab().run();
+    let words = run.requires.iter().map(|(_, words)| words.as_str());
+    let named: Vec<&str> = words
+        .filter(|words| words.contains(char::is_numeric))
+        .collect();
+    assert_eq!(named.len(), 6, "{named:?}");
+    assert!(named.contains(&"up 1"), "{named:?}");
+    let text = run.to_string();
+    assert!(!text.contains("other") && !text.contains("spot"), "{text}");
+    assert_eq!(Run::parse(&text).as_ref(), Ok(&run));
+    assert_eq!(Lab::play(run).broken(), None);
+}
+
 /// A script that goes on after its run has broken ends, too.
 #[test]
 fn a_broken_run_goes_nowhere() {
