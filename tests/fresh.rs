@@ -32,6 +32,32 @@ fn wait_index(server: &Server, wanted: u64) {
     });
 }
 
+/// What supervisors ask. A member that has no leader is in `cluster/without_leader.rs`, one whose disk hangs in
+/// `cluster/hung_disk.rs` and `full_disk.rs`.
+#[test]
+fn a_new_server_is_live_and_ready() {
+    if restarts_take_an_index() {
+        return; // the reference has these paths in later versions only
+    }
+    let server = Server::start(&[]);
+    let says = |target: &str| {
+        let answer = server.ask("GET", target, None);
+        (answer.status, answer.text())
+    };
+    assert_eq!(says("/livez"), (200, "ok\n".into()));
+    assert_eq!(says("/readyz"), (200, "ok\n".into()));
+    let all = "[+]raft ok\nlivez check passed\n";
+    assert_eq!(says("/livez?verbose"), (200, all.into()));
+    let all = "[+]leader ok\n[+]voter ok\n[+]disk_space ok\n[+]disk_sync ok\n[+]read_index ok\nreadyz check passed\n";
+    assert_eq!(says("/readyz?verbose"), (200, all.into()));
+    let some = "[+]leader ok\n[+]voter ok\n[+]disk_space ok\nreadyz check passed\n";
+    let target = "/readyz?exclude=disk_sync&verbose&exclude=read_index";
+    assert_eq!(says(target), (200, some.into()));
+    for target in ["/livez", "/readyz"] {
+        assert_eq!(server.ask("PUT", target, None).status, 405);
+    }
+}
+
 /// Asks a server to set the peer URL of one of its members. Returns the status.
 fn update_peer_url(server: &Server, id: &str, url: &str) -> u16 {
     let json = ("Content-Type", "application/json");

@@ -159,6 +159,13 @@ impl Run {
             self.number,
             refusal.text().trim()
         );
+        let ready = self.server.ask("GET", "/readyz", None);
+        assert_eq!(ready.status, 503);
+        let reason =
+            "[-]disk_space failed: the disk is full and writes are refused; free space on it\n";
+        assert!(ready.text().contains(reason), "{ready:?}");
+        let live = self.server.ask("GET", "/livez", None);
+        assert_eq!(live.status, 200, "a restart frees no space");
         let code = refusal
             .json()
             .get("errorCode")

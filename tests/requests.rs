@@ -317,7 +317,7 @@ fn health_is_told_when_all_connections_are_taken() {
         (asks(&server, "/version") == Some(503)).then_some(())
     });
     for _ in 0..30 {
-        for target in ["/health", "/metrics"] {
+        for target in ["/health", "/metrics", "/livez", "/readyz"] {
             // Right after the crowd has come, its last connections may fill the reserve for a moment.
             wait_for(target, PATIENCE, || {
                 (asks(&server, target) == Some(200)).then_some(())

@@ -45,6 +45,7 @@ pub mod params;
 pub mod passwords;
 pub mod past;
 pub mod peers;
+mod probes;
 mod process;
 mod query;
 mod route;
@@ -181,10 +182,11 @@ impl Handler for Api {
 }
 
 fn is_vital(request: &Request<'_>) -> bool {
-    matches!(request.method(), "GET" | "HEAD") && matches!(request.path(), b"/health" | b"/metrics")
+    let paths = [b"/health".as_slice(), b"/livez", b"/readyz", b"/metrics"];
+    matches!(request.method(), "GET" | "HEAD") && paths.contains(&request.path())
 }
 
-/// The endpoints of `--listen-metrics-urls`: metrics and health only. As in the reference, `--host-whitelist` does not
+/// The endpoints of `--listen-metrics-urls`: metrics and health checks only. As in the reference, `--host-whitelist` does not
 /// apply, because a probe knows an address and no name.
 pub struct MetricsOnly(pub Arc<Api>);
 
@@ -194,6 +196,8 @@ impl Handler for MetricsOnly {
         match request.path() {
             b"/metrics" => metrics::handle(api, &grant, reply),
             b"/health" => process::health(api, request, grant, reply),
+            b"/livez" => probes::livez(api, request, &grant, reply),
+            b"/readyz" => probes::readyz(api, request, grant, reply),
             _ => reply.send(answer::not_found(&grant)),
         }
     }
@@ -229,6 +233,8 @@ impl Api {
             Route::StatsStore => stats::handle(self, request, Page::Store, &grant, reply),
             Route::Version => process::version(request, &grant, reply),
             Route::Health => process::health(self, request, grant, reply),
+            Route::Livez => probes::livez(self, request, &grant, reply),
+            Route::Readyz => probes::readyz(self, request, grant, reply),
             Route::Vars => process::vars(self, request, &grant, reply),
             Route::LogLevel => process::log_level(request, &grant, reply),
             Route::Snapshot => snapshot::handle(self, request, grant, reply),

@@ -15,8 +15,13 @@ impl<'a> Query<'a> {
     /// The first value with this name, which must need no escape. An incomplete escape stays as it is, and `+` is a
     /// space, as in forms.
     pub fn first(&self, name: &str) -> Option<Vec<u8>> {
-        let mut pairs = self.0.split(|&byte| byte == b'&');
-        pairs.find_map(|pair| {
+        self.all(name).next()
+    }
+
+    /// All values with this name, in their order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = Vec<u8>> {
+        let pairs = self.0.split(|&byte| byte == b'&');
+        pairs.filter_map(move |pair| {
             let end = pair
                 .iter()
                 .position(|&byte| byte == b'=')

@@ -36,6 +36,10 @@ pub enum Route<'a> {
     Version,
     /// `/health`
     Health,
+    /// `/livez`
+    Livez,
+    /// `/readyz`
+    Readyz,
     /// `/debug/vars`
     Vars,
     /// `/config/local/log`
@@ -92,6 +96,8 @@ impl<'a> Route<'a> {
             b"/v2/stats/store" => Route::StatsStore,
             b"/version" => Route::Version,
             b"/health" => Route::Health,
+            b"/livez" => Route::Livez,
+            b"/readyz" => Route::Readyz,
             b"/debug/vars" => Route::Vars,
             b"/config/local/log" => Route::LogLevel,
             snapshot::PATH => Route::Snapshot,
@@ -127,6 +133,8 @@ impl<'a> Route<'a> {
             | Route::StatsStore
             | Route::Version
             | Route::Health
+            | Route::Livez
+            | Route::Readyz
             | Route::Vars
             | Route::LogLevel
             | Route::Trace
@@ -177,7 +185,7 @@ mod tests {
         let all_root = [Root, Root, Open, Root];
         let list = [Root, Open, Open, Open];
         let open = [Open; 4];
-        let table: [(&str, Route<'_>, [Rule; 4]); 29] = [
+        let table: [(&str, Route<'_>, [Rule; 4]); 31] = [
             ("/v2/keys", Route::Keys(b""), [Key; 4]),
             ("/v2/keys/a/", Route::Keys(b"/a/"), [Key; 4]),
             ("/v2/members", Route::Members(b""), [Open, Root, Root, Root]),
@@ -206,6 +214,8 @@ mod tests {
             ("/v2/stats/self", Route::StatsSelf, open),
             ("/version", Route::Version, open),
             ("/health", Route::Health, open),
+            ("/livez", Route::Livez, open),
+            ("/readyz", Route::Readyz, open),
             ("/debug/vars", Route::Vars, open),
             ("/config/local/log", Route::LogLevel, open),
             ("/edgetcd/snapshot", Route::Snapshot, list),

@@ -30,6 +30,8 @@ pub struct Status {
     decides_alone: AtomicBool,
     /// When the present batch was handed to the disk, in nanoseconds since boot; 0 if there is none.
     disk_waits_since: AtomicU64,
+    /// When the raft thread must run again at the latest, in nanoseconds since boot.
+    next_step_due: AtomicU64,
     /// A batch that is with the disk for longer cannot be acknowledged in time.
     request_timeout: Duration,
     role: Mutex<Role>,
@@ -108,6 +110,9 @@ pub struct Snapshot {
     pub at: SystemTime,
 }
 
+/// A raft thread that is this late does not run any more, whatever the load of the machine.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
 impl Status {
     /// The state at the start: no leader, all counts zero.
     pub fn new(core: &Core, state: &State, request_timeout: Duration) -> Status {
@@ -123,6 +128,7 @@ impl Status {
             disk_full: AtomicBool::new(false),
             decides_alone: AtomicBool::new(false),
             disk_waits_since: AtomicU64::new(0),
+            next_step_due: AtomicU64::new(u64::MAX),
             request_timeout,
             role: Mutex::new(Role::Follower),
             leader_since: Mutex::new(SystemTime::now()),
@@ -209,6 +215,12 @@ impl Status {
     pub fn is_disk_stuck(&self, now: Monotonic) -> bool {
         let since = self.disk_waits_since.load(Ordering::Relaxed);
         since > 0 && now - Monotonic(since) >= self.request_timeout
+    }
+
+    /// Whether the raft thread runs at least ten seconds later than it must. A slow disk does not make it late.
+    pub fn is_raft_stuck(&self, now: Monotonic) -> bool {
+        let due = Monotonic(self.next_step_due.load(Ordering::Relaxed));
+        now > due && now - due >= STUCK_AFTER
     }
 
     /// This member's role at the end of the last step.
@@ -361,6 +373,8 @@ impl Status {
             .store(engine.is_disk_full(), Ordering::Relaxed);
         let waits = engine.disk_waits_since().map_or(0, |since| since.0);
         self.disk_waits_since.store(waits, Ordering::Relaxed);
+        let due = engine.deadline().0;
+        self.next_step_due.store(due, Ordering::Relaxed);
         self.term.store(core.term().0, Ordering::Relaxed);
         self.commit.store(core.commit().0, Ordering::Relaxed);
         self.applied.store(applied.0, Ordering::Relaxed);

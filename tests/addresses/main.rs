@@ -204,7 +204,9 @@ fn what_watches_the_server_has_an_address_of_its_own() {
     probe.write(request).expect("a request");
     let health = probe.answer(false, PATIENCE).expect("an answer");
     assert_eq!(health.status, 200, "{health:?}");
-    assert_eq!(status(metrics, "/metrics"), 200);
+    for target in ["/metrics", "/livez", "/readyz"] {
+        assert_eq!(status(metrics, target), 200, "{target}");
+    }
     for other in [
         "/v2/keys/",
         "/version",

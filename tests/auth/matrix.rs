@@ -215,7 +215,7 @@ pub const KEYS: [Row; 13] = [
     ),
 ];
 
-pub const OTHERS: [Row; 45] = [
+pub const OTHERS: [Row; 47] = [
     ("GET", "/edgetcd/trace?wait=false", 200, [200; 7]),
     ("GET", "/v2/keys/a?wait=x", 400, [400; 7]),
     ("PATCH", "/v2/keys/a", 405, [405; 7]),
@@ -299,6 +299,8 @@ pub const OTHERS: [Row; 45] = [
     ("GET", "/v2/auth", 404, [404; 7]),
     ("GET", "/version", 200, [200; 7]),
     ("GET", "/health", 200, [200; 7]),
+    ("GET", "/livez", 200, [200; 7]),
+    ("GET", "/readyz", 200, [200; 7]),
     ("GET", "/metrics", 200, [200; 7]),
     (
         "GET",
@@ -369,13 +371,18 @@ pub struct State {
     pub leads: bool,
 }
 
-/// The reference, against which this can run too, makes no backups.
+/// The reference, against which this can run too, makes no backups, and has other paths for supervisors.
 pub fn rows(state: State) -> impl Iterator<Item = Row> {
     let is_reference = program()[0].rsplit('/').next() == Some("etcd");
     let leader = if state.leads { 200 } else { 403 };
     let all = KEYS.into_iter().chain(OTHERS);
     let all = all.chain([("GET", "/v2/stats/leader", leader, [leader; 7])]);
-    all.filter(move |(_, target, ..)| !is_reference || !target.starts_with("/edgetcd/"))
+    all.filter(move |(_, target, ..)| {
+        let is_own = ["/edgetcd/", "/livez", "/readyz"]
+            .iter()
+            .any(|own| target.starts_with(own));
+        !is_reference || !is_own
+    })
 }
 
 /// All differences from the table, on a single server, without TLS.

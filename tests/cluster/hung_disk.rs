@@ -79,6 +79,12 @@ fn write_until_unhealthy(cluster: &Cluster, hung: usize, through: &[usize]) {
     });
     let text = cluster.node(hung).ask("GET", "/health", None).text();
     assert_eq!(text, "{\"health\":\"false\"}\n");
+    let ready = cluster.node(hung).ask("GET", "/readyz", None);
+    let reason =
+        "[-]disk_sync failed: the disk has not stored a batch within the request timeout\n";
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains(reason), "{ready:?}");
+    assert_eq!(cluster.node(hung).ask("GET", "/livez", None).status, 200);
     let read = cluster.node(hung).ask("GET", "/v2/keys/k", None);
     assert!(
         [200, 404].contains(&read.status),

@@ -72,6 +72,11 @@ fn assert_others(ask: &dyn Fn(&str, &str) -> Answer) {
         (health.status, health.text().trim()),
         (503, "{\"health\":\"false\"}")
     );
+    let ready = ask("GET", "/readyz");
+    assert_eq!(ready.status, 503);
+    let reason = "[-]leader failed: no leader is known; are a majority of the members running and connected?\n";
+    assert!(ready.text().contains(reason), "{ready:?}");
+    assert_eq!(ask("GET", "/livez").status, 200);
     for target in ["/version", "/v2/members", "/v2/machines", "/v2/stats/self"] {
         assert_eq!(ask("GET", target).status, 200, "{target}");
     }
