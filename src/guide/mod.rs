@@ -5,6 +5,9 @@
 //! command in one bash and compares the output. `UPDATE=1 make test ARGS='--test guide'` writes the real output into
 //! the pages.
 
+#[doc = include_str!("alerts.md")]
+pub mod alerts {}
+
 #[doc = include_str!("closed_cluster.md")]
 pub mod closed_cluster {}
 

@@ -1,9 +1,11 @@
 //! Tests `/metrics`: parses it as strictly as any Prometheus, and checks that each metric reacts to its cause.
 //!
-//! If `promtool` (Debian's prometheus) is installed, `promtool check metrics` checks the same pages.
+//! If `promtool` (Debian's prometheus) is installed, `promtool check metrics` checks the same pages. The alerts and the
+//! dashboard are tested with a Prometheus (`packaging.rs`).
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod packaging;
 mod page;
 
 use harness::client::form_request;
