@@ -28,7 +28,7 @@ NODES       ?=
 # Leadership transfers of make sim, without faults and again with faults
 HANDOVERS   ?= 1000
 
-# make install copies both programs to DESTDIR/PREFIX/bin, and the man page and completions to …/share. LINKS=yes also
+# make install copies both programs to DESTDIR/PREFIX/bin, and man page, completions, alerts and dashboard to …/share. LINKS=yes also
 # creates the names etcd and etcdctl.
 PREFIX      ?= /usr/local
 DESTDIR     ?=
@@ -105,7 +105,8 @@ test: ## run all tests, or those of ARGS (TARGET=…: for a target whose program
 
 # Each of these tests documents its requirements and fails if one is missing. The cluster tests are not included.
 roottest: build ## tests that need root, a tool that may be missing (README.md lists them), or the release build
-	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked -- --ignored --skip one_seed --skip hunt --skip in_webassembly $(addprefix --skip ,$(SKIP))
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked -- --ignored --skip one_seed --skip hunt --skip in_webassembly \
+	  --skip with_prometheus $(addprefix --skip ,$(SKIP))
 
 check: lints ## check format, lints, docs and tests: all must pass before a commit
 	cargo fmt --check
@@ -136,8 +137,8 @@ pictures: build ## take the pictures of README again, with the tests of the page
 	PICTURES='$(CURDIR)/tests/page/pictures' EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' tests/page/run --test-name-pattern='picture of README'
 	PICTURES='$(CURDIR)/tests/page/pictures' tests/lab/page/run --test-name-pattern='picture of README'
 
-metrics: build ## test /metrics: its format, the cause of each metric, promtool
-	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test metrics -- --nocapture
+metrics: build ## test /metrics, and the alerts and the dashboard in a Prometheus (needs Debian's prometheus)
+	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' cargo test --locked --test metrics -- --nocapture --include-ignored
 
 crash: build ## run a hundred rounds of kill -9 under 16 writers (ROUNDS=…)
 	EDGETCD_SERVER='$(CURDIR)/$(EDGETCD)' CRASH_ROUNDS=$(ROUNDS) cargo test --locked --test crash
@@ -222,7 +223,8 @@ bench: build ## measure this server against the reference (CASES='get put': some
 growth: build ## measure how the cost grows with keys, values, connections, watches, members (CASES='keys width')
 	bench/run --growth '$(CASES)' $(ARGS)
 
-# pages FOLDER: installs the man page and the completions where man(1) and the shells look for them.
+# pages FOLDER: installs the man page and the completions where man(1) and the shells look for them, and the alerts and
+# the dashboard.
 define pages
 	install -d '$(1)/man/man1' '$(1)/bash-completion/completions' '$(1)/zsh/site-functions' '$(1)/fish/vendor_completions.d'
 	$(HOSTCTL) man >'$(1)/man/man1/edgetcdctl.1'
@@ -231,6 +233,9 @@ define pages
 	$(HOSTCTL) completion fish >'$(1)/fish/vendor_completions.d/edgetcdctl.fish'
 	chmod 644 $(foreach page,man/man1/edgetcdctl.1 bash-completion/completions/edgetcdctl zsh/site-functions/_edgetcdctl \
 	  fish/vendor_completions.d/edgetcdctl.fish,'$(1)/$(page)')
+	install -d '$(1)/edgetcd/prometheus' '$(1)/edgetcd/grafana'
+	install -m 644 src/packaging/prometheus/*.yml '$(1)/edgetcd/prometheus'
+	install -m 644 src/packaging/grafana/edgetcd.json '$(1)/edgetcd/grafana'
 endef
 
 # A link is only created if the name is free. If an etcd is already installed there, it stays, and make fails.

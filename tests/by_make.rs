@@ -321,6 +321,13 @@ const PAGES: [&str; 4] = [
     "share/fish/vendor_completions.d/edgetcdctl.fish",
 ];
 
+/// What Prometheus and Grafana read.
+const WATCHING: [&str; 3] = [
+    "share/edgetcd/prometheus/alerts.yml",
+    "share/edgetcd/prometheus/scrape.yml",
+    "share/edgetcd/grafana/edgetcd.json",
+];
+
 #[test]
 fn programs_and_pages_are_installed_and_links_when_asked_for() {
     let make = Makes::new();
@@ -337,6 +344,9 @@ fn programs_and_pages_are_installed_and_links_when_asked_for() {
             text.contains("cluster-health") || text.contains(r"cluster\-health"),
             "{page}: {text}"
         );
+    }
+    for file in WATCHING {
+        assert!(prefix.join(file).exists(), "{file}");
     }
     assert!(!bin.join("etcd").exists(), "nobody asked for links");
 
@@ -375,6 +385,7 @@ fn a_tarball_holds_programs_pages_license_and_readme() {
     let mut expected: Vec<String> = names
         .iter()
         .chain(&PAGES)
+        .chain(&WATCHING)
         .map(|file| format!("{name}/{file}"))
         .collect();
     expected.sort_unstable();
