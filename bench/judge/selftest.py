@@ -49,6 +49,35 @@ class Turns(unittest.TestCase):
             if bench.name == "edgetcd":
                 raise SystemExit("no answer")
             return {"bad": Row(1)}
+    def test_a_goal_without_a_number_is_missed(self):
+        name = "GET, 64 connections"
+        rows = {name: {"reference": [Row(0)], "edgetcd": [Row(300, cpu=1)]}}
+        self.assertEqual(report.missed(report.lines(rows)),
+                         [name + ": ≥ 3.5× (no number)", name + ": ≤ 0.17× CPU (no number)"])
+
+    def test_a_goal_whose_row_was_renamed_is_found(self):
+        rows = dict.fromkeys(goals.GOALS)
+        self.assertEqual(goals.without_row(rows), [])
+        del rows["program"]
+        self.assertEqual(goals.without_row(rows), ["program"])
+
+
+
+    def test_a_fault_of_a_case_is_reported_with_its_place(self):
+        def faulty(bench):
+            return {}["missing"]
+
+        def interrupted(bench):
+            raise KeyboardInterrupt
+
+        options = argparse.Namespace(rounds=1, reference="a", server="b", folder=None, seconds=1, short=True)
+        with contextlib.redirect_stderr(io.StringIO()):
+            rows, _, failures, _ = turns.run([Case("bad", "", faulty), Case("good", "", lambda _: {"g": Row(1)})], options)
+            with self.assertRaises(KeyboardInterrupt):
+                turns.run([Case("stop", "", interrupted)], options)
+        self.assertEqual(list(rows), ["g"])
+        self.assertIn("in faulty", failures[0])
+        self.assertIn("KeyError: 'missing'", failures[0])
 
         asked = []
 

@@ -6,6 +6,7 @@ and the median of the ratios is reported, with the smallest and the largest.
 
 import sys
 import time
+import traceback
 
 from . import slow_disk
 from .case import Bench
@@ -15,7 +16,8 @@ REFERENCE, OWN = "reference", "edgetcd"
 
 def run(cases, options):
     """Returns {row name: {server: [Row of each round]}} in the order of the cases, the seconds of each case, a
-    message for each case that failed, and the cost of a raw sync in µs, measured before each case. A failed case keeps no other one from being measured, and has no rows."""
+    message for each case that failed, and the cost of a raw sync in µs, measured before each case. A failed case keeps
+    no other one from being measured, and has no rows."""
     rows, seconds, failures, syncs = {}, {}, [], []
     failed = set()
     for number in range(options.rounds):
@@ -31,8 +33,10 @@ def run(cases, options):
                 bench = Bench(line, name, options.folder, options.seconds, options.short)
                 try:
                     measured = case.run(bench)
-                except SystemExit as error:
-                    failures.append("%s, %s: %s" % (case.name, name, error))
+                except (SystemExit, Exception) as error:
+                    # A SystemExit has a message for the user. Anything else is a fault of the judge, whose place counts.
+                    what = str(error) if isinstance(error, SystemExit) else traceback.format_exc()
+                    failures.append("%s, %s: %s" % (case.name, name, what))
                     failed.add(case.name)
                     print("round %d  %-8s %-9s  FAILED" % (number + 1, case.name, name), file=sys.stderr, flush=True)
                     break
