@@ -19,6 +19,9 @@ CONNECTIONS = 64
 TICKS = os.sysconf("SC_CLK_TCK")
 HERE = pathlib.Path(__file__).resolve().parent
 PUT = HERE / "put.lua"
+# A process is idle if it uses at most this much CPU in this time: the reference works a little all the time.
+IDLE_SECONDS = 0.5
+IDLE_CPU_SECONDS = 0.02
 
 
 class Process:
@@ -79,16 +82,30 @@ def write(server, key, value):
     urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=10).close()
 
 
-def wait_value(server, key, seconds=10):
-    """Waits until this server has the key in its own memory."""
+def wait_value(server, key, seconds=10, unless=lambda: False):
+    """Waits until this server has the key in its own memory, or `unless` is true."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not unless():
         try:
             urllib.request.urlopen("%s/v2/keys/%s" % (server.url, key), timeout=10).close()
             return
         except OSError:
             time.sleep(0.01)
+    if unless():
+        return
     raise SystemExit("%s has no %s after %d s:\n%s" % (server.name, key, seconds, server.log()))
+
+
+def idle_memory(process, seconds=30):
+    """Waits until the process has used no CPU for a moment, so that its start or its work is over. Returns its MiB."""
+    deadline, before = time.monotonic() + seconds, process.cpu()
+    while time.monotonic() < deadline:
+        time.sleep(IDLE_SECONDS)
+        now = process.cpu()
+        if now - before <= IDLE_CPU_SECONDS:
+            return process.memory()
+        before = now
+    raise SystemExit("process %d is still busy after %d s" % (process.pid, seconds))
 
 
 def milliseconds(text):

@@ -4,22 +4,26 @@ A case measures one server (or one cluster) from its start to its end and return
 reference and with edgetcd in turns.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 from typing import Callable, Optional
 
+import measure
 import servers
 
 
 @dataclasses.dataclass
 class Row:
-    """One measured number. `cpu` (µs), `bytes` and `p99` (ms) are per request, of all server processes together."""
+    """One measured number. `cpu` (µs), `bytes` and `p99` (ms) are per request, of all server processes together.
+    `requests`: how many responses it is about."""
 
     value: float
     unit: str = "/s"
     cpu: Optional[float] = None
     bytes: Optional[float] = None
     p99: Optional[float] = None
+    requests: Optional[int] = None
 
 
 @dataclasses.dataclass
@@ -32,12 +36,33 @@ class Bench:
     seconds: int
     short: bool
 
-    def server(self, flags=()):
-        """A server that is not started yet, with a data directory of its own."""
-        return servers.Server(self.line, self.name, self.folder, flags=flags)
+    @contextlib.contextmanager
+    def prepared(self):
+        """A server that is not started yet, with a data directory of its own. It is removed at the end."""
+        server = servers.Server(self.line, self.name, self.folder, flags=())
+        try:
+            yield server
+        finally:
+            server.remove()
 
-    def cluster(self, count=3, flags=()):
-        return servers.Cluster(self.line, self.name, count, self.folder, flags)
+    @contextlib.contextmanager
+    def server(self, wrapper=()):
+        """The same, started, with the key bench/read. `wrapper`: words before its command line."""
+        with self.prepared() as server:
+            server.wrapper = list(wrapper)
+            server.start()
+            measure.write(server, "bench/read", "v" * 64)
+            yield server
+
+    @contextlib.contextmanager
+    def cluster(self, count=3, wrapper=()):
+        """A started cluster. `wrapper`: words before the command line of its first member."""
+        cluster = servers.Cluster(self.line, self.name, count, self.folder)
+        cluster.servers[0].wrapper = list(wrapper)
+        try:
+            yield cluster.start()
+        finally:
+            cluster.remove()
 
     def shorter(self, usual, short):
         """A size that depends on whether this is a short run."""

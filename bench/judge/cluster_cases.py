@@ -1,54 +1,55 @@
 """Cases of three members."""
 
+import concurrent.futures
 import http.client
 import signal
 import statistics
 import sys
-import threading
 import time
 
 import measure
+from measure import Process
 
 from . import slow_disk
 from .case import Row, case
 from .load import rate
 from .node_cases import READ
 
-ATTEMPTS = 8
+ATTEMPTS = 3             # clusters, until one keeps its leader during a measurement
+ELECTIONS_MAX = 8        # elections, until the wanted member has won one
+HEAD_START_SECONDS = 0.7  # less than the shortest election timeout
+WRITERS = 64
 
 
-class LeaderChanged(Exception):
-    """The numbers of this attempt mean nothing."""
-
-
-def with_leader(bench, measured, attempts=3):
-    """Starts clusters until one keeps its leader during `measured(cluster, leader, follower)`."""
-    for _ in range(attempts):
-        cluster = bench.cluster()
-        try:
-            leader = cluster.start().leader()
+def with_leader(bench, measured, wrapper=(), role=None):
+    """Starts clusters until one keeps its leader during `measured(cluster, leader, follower)`. `wrapper`: words before
+    the command line of the first member, which then has this `role`."""
+    for _ in range(ATTEMPTS):
+        with bench.cluster(wrapper=wrapper) as cluster:
+            leader = in_role(cluster, cluster.servers[0], role) if role else cluster.leader()
             follower = next(server for server in cluster.servers if server is not leader)
             measure.write(leader, "bench/read", "v" * 64)
             measure.wait_value(follower, "bench/read")
             rows = measured(cluster, leader, follower)
             if cluster.leader() is leader:
                 return rows
-        finally:
-            cluster.remove()
         print("%s: the leader changed, measuring again" % bench.name, file=sys.stderr, flush=True)
-    raise SystemExit("%s: the leader changed in %d attempts" % (bench.name, attempts))
+    raise SystemExit("%s: the leader changed in %d attempts" % (bench.name, ATTEMPTS))
 
 
-@case("cluster", "three members: PUT and quorum GET")
+@case("cluster", "three members: PUT, quorum GET and memory")
 def cluster(bench):
     def measured(three, leader, follower):
         def run(server, connections, target="", kind=None):
             return rate(server, connections, bench.seconds, target, kind, three.servers)
+        idle = max(measure.idle_memory(Process(server.pid)) for server in three.servers)
         return {
+            "3 members: memory of a node, idle": Row(idle, "MiB"),
             "3 members: PUT, 1 connection": run(leader, 1, kind="put"),
             "3 members: PUT through the leader, 64 connections": run(leader, 64, kind="put"),
             "3 members: PUT through a follower, 64 connections": run(follower, 64, kind="put"),
             "3 members: quorum GET through a follower, 64 connections": run(follower, 64, READ + "?quorum=true"),
+            "3 members: memory of the leader after these": Row(Process(leader.pid).memory(), "MiB"),
         }
     return with_leader(bench, measured)
 
@@ -60,31 +61,29 @@ def slow(bench):
         for delay in bench.shorter((20, 150), (20,)):
             name = "quorum GET p99, %d ms in each sync of %s" % (
                 delay, "the leader" if role == "leader" else "one follower")
-            rows[name] = Row(slow_p99(bench, delay, role), "ms")
+            p99 = with_leader(bench, lambda three, leader, follower: beside_writers(leader, bench.seconds).p99,
+                              slow_disk.wrapper(delay), role)
+            rows[name] = Row(p99, "ms")
     return rows
 
 
-def slow_p99(bench, delay, role):
-    """Starts a cluster whose first member has a slow disk, and brings that member into the role."""
-    three = bench.cluster()
-    slowed = three.servers[0]
-    slowed.wrapper = slow_disk.wrapper(delay)
-    try:
-        leader = in_role(three.start(), slowed, role)
-        measure.write(leader, "bench/read", "v" * 64)
-        writing = threading.Thread(target=rate, args=(leader, 64, bench.seconds + 1), kwargs={"kind": "put"})
-        writing.start()
-        time.sleep(0.5)
-        row = rate(leader, 4, bench.seconds, READ + "?quorum=true")
-        writing.join()
-        return row.p99
-    finally:
-        three.remove()
+def beside_writers(leader, seconds):
+    """The Row of quorum GETs during which other clients write without a pause."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(rate, leader, WRITERS, seconds + 2, kind="put")
+        # This is the second key that the first of wrk's threads writes.
+        measure.wait_value(leader, "bench/t1/k2", unless=writing.done)
+        row = rate(leader, 4, seconds, READ + "?quorum=true")
+        wrote_until_now = not writing.done()
+        writing.result()        # raises what the writers met
+    if not wrote_until_now:
+        raise SystemExit("%s: the writers ended before the readers" % leader.name)
+    return row
 
 
 def in_role(three, slowed, role):
     """Brings a member into the role. Returns the leader."""
-    for _ in range(ATTEMPTS):
+    for _ in range(ELECTIONS_MAX):
         leader = three.leader()
         if (leader is slowed) == (role == "leader"):
             return leader
@@ -104,7 +103,7 @@ def elect(three, leader, wanted, third):
     try:
         leader.send(signal.SIGKILL)
         leader.process.wait()
-        time.sleep(0.7)
+        time.sleep(HEAD_START_SECONDS)
         leader.spawn()
         three.leader([wanted, leader])
     finally:
@@ -115,9 +114,7 @@ def elect(three, leader, wanted, third):
 def failover(bench):
     times = []
     repetitions = bench.shorter(10 if bench.name == "edgetcd" else 4, 1)
-    three = bench.cluster()
-    try:
-        three.start()
+    with bench.cluster() as three:
         for _ in range(repetitions):
             leader = three.leader()
             others = [server for server in three.servers if server is not leader]
@@ -128,8 +125,6 @@ def failover(bench):
             times.append((time.monotonic() - begin) * 1000)
             leader.process.wait()
             leader.start()
-    finally:
-        three.remove()
     return {"failover after kill -9, median": Row(statistics.median(times), "ms"),
             "failover after kill -9, worst": Row(max(times), "ms")}
 

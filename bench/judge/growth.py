@@ -35,23 +35,13 @@ def group(name, x_name, points, short, what):
     return add
 
 
-def fresh(bench):
-    server = bench.server()
-    try:
-        return server.start()
-    except BaseException:
-        server.remove()
-        raise
-
-
 @group("keys", "keys in the store", (1_000, 10_000, 100_000, 1_000_000), (1_000, 10_000),
        {"GET": "per second, 64 connections", "PUT": "per second, 64 connections",
         "listing of 100 keys": "per second, 8 connections", "memory": "MiB"})
 def keys(bench, points):
-    server, before = fresh(bench), 0
-    try:
+    before = 0
+    with bench.server() as server:
         fill(server, 100, directory="hundred")
-        measure.write(server, "bench/read", "v" * 64)
         for point in points:
             if bench.name == REFERENCE and point > REFERENCE_KEYS_MAX:
                 return
@@ -63,100 +53,79 @@ def keys(bench, points):
                 "listing of 100 keys": rate(server, 8, bench.seconds, "/v2/keys/hundred?recursive=true").value,
                 "memory": measure.Process(server.pid).memory(),
             }
-    finally:
-        server.remove()
 
 
 @group("value", "bytes of a value", (64, 512, 4_096, 16_384, 65_536), (64, 4_096),
        {"GET": "per second, 64 connections", "PUT": "per second, 64 connections"})
 def value(bench, points):
     for point in points:
-        server = fresh(bench)
-        try:
+        with bench.server() as server:
             fill(server, 1, value_bytes=point, directory="one")
             yield point, {
                 "GET": rate(server, CONNECTIONS, bench.seconds, "/v2/keys/one/d0/k0").value,
                 "PUT": rate(server, CONNECTIONS, bench.seconds, kind="put", value_bytes=point, keys=100).value,
             }
-        finally:
-            server.remove()
 
 
 @group("connections", "connections", (1, 4, 16, 64, 256, 1_024, 4_096), (1, 64),
        {"GET": "per second", "PUT": "per second"})
 def connections(bench, points):
-    server = fresh(bench)
-    try:
-        measure.write(server, "bench/read", "v" * 64)
+    with bench.server() as server:
         for point in points:
             yield point, {"GET": rate(server, point, bench.seconds, "/v2/keys/bench/read").value,
                           "PUT": rate(server, point, bench.seconds, kind="put").value}
-    finally:
-        server.remove()
 
 
 @group("watchers", "watches of one key", (1, 10, 100, 1_000, 10_000), (1, 100),
        {"until the last has the event": "ms"})
 def watchers(bench, points):
-    server = fresh(bench)
-    try:
+    with bench.server() as server:
         measure.write(server, "bench/watched", "x")
         for point in points:
             yield point, {"until the last has the event": wake(server, point)}
-    finally:
-        server.remove()
 
 
 @group("members", "members", (1, 3, 5, 7), (1, 3),
        {"PUT through the leader": "per second, 64 connections", "quorum GET through the leader": "per second, 64 connections"})
 def members(bench, points):
     for point in points:
-        cluster = bench.cluster(point)
-        try:
-            leader = cluster.start().leader()
+        with bench.cluster(point) as cluster:
+            leader = cluster.leader()
             measure.write(leader, "bench/read", "v" * 64)
             yield point, {
                 "PUT through the leader": rate(leader, CONNECTIONS, bench.seconds, kind="put").value,
                 "quorum GET through the leader":
                     rate(leader, CONNECTIONS, bench.seconds, "/v2/keys/bench/read?quorum=true").value,
             }
-        finally:
-            cluster.remove()
 
 
 @group("width", "keys in one directory", (10, 100, 1_000, 10_000, 100_000), (10, 1_000),
        {"PUT into it": "per second, 64 connections", "GET of one of them": "per second, 64 connections",
         "keys listed": "per second, 1 connection"})
 def width(bench, points):
-    server = fresh(bench)
-    try:
+    with bench.server() as server:
         for point in points:
             directory = "width%d" % point
             fill(server, point, directory=directory, width=point)
             yield point, {
-                "PUT into it": rate(server, CONNECTIONS, bench.seconds, kind="put",
-                                    directory=directory + "/d0", keys=1).value,
+                "PUT into it": rate(server, CONNECTIONS, bench.seconds, kind="into",
+                                    directory=directory + "/d0", keys=point).value,
                 "GET of one of them": rate(server, CONNECTIONS, bench.seconds, "/v2/keys/%s/d0/k1" % directory).value,
                 "keys listed": point * rate(server, 1, bench.seconds, "/v2/keys/%s/d0" % directory).value,
             }
-    finally:
-        server.remove()
 
 
 @group("depth", "directories above a key", (1, 4, 16, 64), (1, 16),
        {"PUT": "per second, 64 connections", "GET": "per second, 64 connections"})
 def depth(bench, points):
-    server = fresh(bench)
-    try:
+    with bench.server() as server:
         for point in points:
             directory = "/".join(["d%d" % point] * point)
             measure.write(server, directory + "/key", "v" * 64)
             yield point, {
-                "PUT": rate(server, CONNECTIONS, bench.seconds, kind="put", directory=directory, keys=10).value,
+                "PUT": rate(server, CONNECTIONS, bench.seconds, kind="into", directory=directory, keys=10).value,
                 "GET": rate(server, CONNECTIONS, bench.seconds, "/v2/keys/%s/key" % directory).value,
             }
-    finally:
-        server.remove()
 
 
 def in_turns(function, benches, points):

@@ -42,7 +42,8 @@ def rate(server, connections, seconds, target="", kind=None, processes=None, **v
     cpu, written = (sum(map(counter, processes)) - start for counter, start in
                     zip((Process.cpu, Process.written), before))
     return Row(value=float(re.search(r"Requests/sec:\s+([\d.]+)", output).group(1)), cpu=cpu / count * 1e6,
-               bytes=written / count, p99=milliseconds(re.search(r"^ +99% +(\S+)", output, re.M).group(1)))
+               bytes=written / count, requests=count,
+               p99=milliseconds(re.search(r"^ +99% +(\S+)", output, re.M).group(1)))
 
 
 class Filler:

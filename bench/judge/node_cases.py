@@ -17,18 +17,6 @@ from .load import fill, rate
 READ = "/v2/keys/bench/read"
 
 
-def started(bench, flags=(), wrapper=()):
-    server = bench.server(flags)
-    server.wrapper = list(wrapper)
-    try:
-        server.start()
-        measure.write(server, "bench/read", "v" * 64)
-    except BaseException:
-        server.remove()
-        raise
-    return server
-
-
 def first_write(server):
     """Starts the process and returns the milliseconds until a write is acknowledged."""
     return first_answer(server, b"PUT /v2/keys/bench/first HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
@@ -53,39 +41,30 @@ def first_answer(server, request, seconds=120):
 
 @case("start", "start, restart, memory and files of an idle node", rounds_max=3)
 def start(bench):
-    server, rows = bench.server(), {}
-    try:
+    rows = {}
+    with bench.prepared() as server:
         rows["start to first write"] = Row(first_write(server), "ms")
-        time.sleep(1)
-        rows["memory, idle"] = Row(Process(server.pid).memory(), "MiB")
+        rows["memory, idle"] = Row(measure.idle_memory(Process(server.pid)), "MiB")
         files = [file for file in server.data.rglob("*") if file.is_file()]
         rows["data directory, empty"] = Row(sum(file.stat().st_size for file in files) / 1e6, "MB")
         server.stop()
         rows["restart to first write"] = Row(first_write(server), "ms")
         rows["program"] = Row(os.stat(shutil.which(server.words[0])).st_size / 1e6, "MB")
         return rows
-    finally:
-        server.remove()
 
 
 @case("get", "GET of one key")
 def get(bench):
-    server = started(bench)
-    try:
+    with bench.server() as server:
         return {"GET, %d connection%s" % (connections, "s"[:connections > 1]): rate(server, connections, bench.seconds, READ)
                 for connections in bench.shorter((1, 64, 256), (64,))}
-    finally:
-        server.remove()
 
 
 @case("put", "PUT of 64 bytes to 2,000 keys, each synced")
 def put(bench):
-    server = started(bench)
-    try:
+    with bench.server() as server:
         return {"PUT, %d connection%s" % (connections, "s"[:connections > 1]):
                 rate(server, connections, bench.seconds, kind="put") for connections in bench.shorter((1, 8, 64, 256), (1, 64))}
-    finally:
-        server.remove()
 
 
 def syncs(server):
@@ -109,59 +88,41 @@ def crowd(bench):
 
 
 def writes_per_sync(bench, connections, delay_ms=0):
-    server = started(bench, wrapper=slow_disk.wrapper(delay_ms) if delay_ms else ())
-    try:
-        before, begin = syncs(server), time.monotonic()
+    with bench.server(slow_disk.wrapper(delay_ms) if delay_ms else ()) as server:
+        before = syncs(server)
         row = rate(server, connections, bench.seconds, kind="put")
-        return row, row.value * (time.monotonic() - begin) / max(syncs(server) - before, 1)
-    finally:
-        server.remove()
+        return row, row.requests / max(syncs(server) - before, 1)
 
 
 @case("qget", "quorum GET of one key")
 def quorum_get(bench):
-    server = started(bench)
-    try:
+    with bench.server() as server:
         return {"quorum GET, 64 connections": rate(server, 64, bench.seconds, READ + "?quorum=true")}
-    finally:
-        server.remove()
 
 
 @case("list", "recursive listing of 1,000 keys")
 def listing(bench):
-    server = started(bench)
-    try:
+    with bench.server() as server:
         fill(server, 1000, directory="list")
         return {"listing of 1,000 keys, 8 connections":
                 rate(server, 8, bench.seconds, "/v2/keys/list?recursive=true")}
-    finally:
-        server.remove()
 
 
 @case("cas", "compare-and-swap of one key by all connections")
 def compare_and_swap(bench):
-    server = started(bench)
-    try:
+    with bench.server() as server:
         measure.write(server, "bench/contended", "v" * 64)
         return {"CAS of one key, 64 connections": rate(server, 64, bench.seconds, kind="cas")}
-    finally:
-        server.remove()
 
 
 @case("post", "POST of in-order keys to one directory")
 def post(bench):
-    server = started(bench)
-    try:
+    with bench.server() as server:
         return {"in-order POST, 64 connections": rate(server, 64, bench.seconds, kind="post")}
-    finally:
-        server.remove()
 
 
 @case("ttl", "PUT with a time to live, while 100,000 keys have one")
 def time_to_live(bench):
-    server = started(bench)
-    try:
+    with bench.server() as server:
         fill(server, bench.shorter(100_000, 5_000), directory="live", ttl=7200)
         return {"PUT with ttl, 100,000 live, 64 connections": rate(server, 64, bench.seconds, kind="ttl")}
-    finally:
-        server.remove()

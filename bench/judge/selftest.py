@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests of the judge itself: does it count, compare and draw correctly? Needs no server.
+"""Tests of the judge itself: does it count, compare and draw correctly? Needs wrk, and no server.
 
     bench/judge/selftest.py
 """
@@ -7,17 +7,23 @@
 import argparse
 import contextlib
 import io
+import itertools
+import os
 import pathlib
 import socket
+import socketserver
 import sys
 import threading
+import time
 import unittest
+from unittest import mock
 from xml.dom import minidom
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "tests/harness")]
 
-from judge import goals, growth, load, plot, report, turns  # noqa: E402
+import measure                                              # noqa: E402
+from judge import cluster_cases, goals, growth, load, node_cases, plot, report, turns, watchers  # noqa: E402
 from judge.case import Bench, Case, Row                     # noqa: E402
 
 
@@ -43,12 +49,6 @@ class Table(unittest.TestCase):
         self.assertEqual(report.missed(table), [name + ": ≥ 3.5×"])
 
 
-class Turns(unittest.TestCase):
-    def test_a_case_that_fails_keeps_no_other_from_being_measured(self):
-        def fails(bench):
-            if bench.name == "edgetcd":
-                raise SystemExit("no answer")
-            return {"bad": Row(1)}
     def test_a_goal_without_a_number_is_missed(self):
         name = "GET, 64 connections"
         rows = {name: {"reference": [Row(0)], "edgetcd": [Row(300, cpu=1)]}}
@@ -62,7 +62,7 @@ class Turns(unittest.TestCase):
         self.assertEqual(goals.without_row(rows), ["program"])
 
 
-
+class Turns(unittest.TestCase):
     def test_a_fault_of_a_case_is_reported_with_its_place(self):
         def faulty(bench):
             return {}["missing"]
@@ -78,6 +78,12 @@ class Turns(unittest.TestCase):
         self.assertEqual(list(rows), ["g"])
         self.assertIn("in faulty", failures[0])
         self.assertIn("KeyError: 'missing'", failures[0])
+
+    def test_a_case_that_fails_keeps_no_other_from_being_measured(self):
+        def fails(bench):
+            if bench.name == "edgetcd":
+                raise SystemExit("no answer")
+            return {"bad": Row(1)}
 
         asked = []
 
@@ -114,6 +120,142 @@ class Growth(unittest.TestCase):
         next(steps)
         steps.close()
         self.assertIn("a", ended[2:])
+
+
+class Http(socketserver.ThreadingTCPServer):
+    """Answers each request with 200, and records its method and target."""
+
+    daemon_threads = True
+    name, pid = "fake", os.getpid()
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), self.Handler)
+        self.targets = set()
+        self.port = self.server_address[1]
+        self.url = "http://127.0.0.1:%d" % self.port
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            try:
+                while line := self.rfile.readline():
+                    length = 0
+                    while (head := self.rfile.readline()) != b"\r\n":
+                        if head.lower().startswith(b"content-length:"):
+                            length = int(head.split(b":")[1])
+                    self.rfile.read(length)
+                    self.server.targets.add(tuple(line.decode().split()[:2]))
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            except ConnectionError:
+                pass            # wrk ends in the middle of a request
+
+    def log(self):
+        return ""
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+
+class Load(unittest.TestCase):
+    def test_puts_into_a_directory_make_no_directory_of_their_own(self):
+        with Http() as server:
+            row = load.rate(server, 2, 1, kind="into", directory="wide/d0", keys=10)
+        self.assertEqual(server.targets, {("PUT", "/v2/keys/wide/d0/k%d" % number) for number in range(10)})
+        self.assertGreater(row.requests, 0)
+        self.assertAlmostEqual(row.requests, row.value, delta=row.value / 2)      # of about a second
+
+    def test_wide_and_deep_directories_get_the_writes_themselves(self):
+        for group, points, directory in (("width", (20,), "width20/d0"), ("depth", (3,), "d3/d3/d3")):
+            with Http() as server:
+                bench = Bench("", "fake", "", 1, True)
+                bench.server = lambda: contextlib.nullcontext(server)
+                list(growth.ALL[group][4](bench, points))
+            written = {target.rpartition("/")[0] for method, target in server.targets if method == "PUT"}
+            self.assertEqual({path.partition("?")[0] for path in written}, {"/v2/keys/" + directory})
+
+    def test_writes_per_sync_are_the_requests_that_wrk_counted(self):
+        counts = iter([10, 15])
+        bench = Bench("", "fake", "", 1, True)
+        bench.server = lambda wrapper: contextlib.nullcontext("server")
+        with mock.patch.object(node_cases, "syncs", lambda server: next(counts)), \
+                mock.patch.object(node_cases, "rate", lambda *_, **__: Row(1, requests=400)):
+            self.assertEqual(node_cases.writes_per_sync(bench, 1)[1], 80)
+
+
+class SlowDisk(unittest.TestCase):
+    def beside(self, writers):
+        def rate(server, connections, seconds, target="", kind=None):
+            return writers() if kind else Row(2, p99=3)
+
+        leader = type("Leader", (), {"name": "n0"})
+        with mock.patch.object(cluster_cases, "rate", rate), \
+                mock.patch.object(cluster_cases.measure, "wait_value", lambda *_, unless: None):
+            return cluster_cases.beside_writers(leader, 1)
+
+    def test_readers_are_measured_while_others_write(self):
+        self.assertEqual(self.beside(lambda: time.sleep(0.5)).p99, 3)
+
+    def test_writers_that_fail_or_end_early_fail_the_case(self):
+        def fail():
+            raise SystemExit("no response")
+
+        with self.assertRaisesRegex(SystemExit, "no response"):
+            self.beside(fail)
+        done = mock.Mock(done=lambda: True)
+        pool = mock.MagicMock()
+        pool.return_value.__enter__.return_value.submit.return_value = done
+        with mock.patch.object(cluster_cases.concurrent.futures, "ThreadPoolExecutor", pool), \
+                self.assertRaisesRegex(SystemExit, "ended before the readers"):
+            self.beside(lambda: None)
+
+    def test_a_member_that_lost_its_role_is_measured_again(self):
+        # The member with the slow disk leads, then loses the leadership during the first measurement.
+        class Three:
+            def __init__(self, leaders):
+                self.servers = ["slow", "b", "c"]
+                self.leader = mock.Mock(side_effect=leaders)
+
+        clusters = iter([Three(["slow", "b"]), Three(["slow", "slow"])])
+        bench = Bench("", "fake", "", 1, True)
+        bench.cluster = lambda wrapper: contextlib.nullcontext(next(clusters))
+        seen = []
+        with mock.patch.object(cluster_cases, "measure"), contextlib.redirect_stderr(io.StringIO()):
+            cluster_cases.with_leader(bench, lambda three, leader, follower: seen.append((leader, follower)), (), "leader")
+        self.assertEqual(seen, [("slow", "b")] * 2)
+
+
+class Watches(unittest.TestCase):
+    def test_what_arrives_before_the_change_is_no_event(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            with watchers.Connections(listener.getsockname()[1], [b"a"] * 2) as connections:
+                peers = [listener.accept()[0] for _ in range(2)]
+                # The second head arrives later than the first, and before it has been quiet.
+                peers[0].sendall(b"head")
+                threading.Timer(watchers.QUIET_SECONDS / 3, peers[1].sendall, (b"head",)).start()
+                connections.expect_events()
+                took = connections.milliseconds_until_all_have(
+                    lambda: [threading.Timer(wait, peer.sendall, (b"event",)).start()
+                             for wait, peer in zip((0.1, 0.5), peers)])
+                self.assertGreaterEqual(took, 500)
+            for peer in peers:
+                peer.close()
+
+
+class Memory(unittest.TestCase):
+    def test_a_busy_process_is_not_measured(self):
+        cpus = iter([0, 1, 2, 2.01])
+        process = type("Process", (), {"pid": 1, "cpu": lambda self: next(cpus), "memory": lambda self: 7})()
+        with mock.patch.object(measure, "IDLE_SECONDS", 0):
+            self.assertEqual(measure.idle_memory(process), 7)
+        self.assertEqual(list(cpus), [])
+        busy = itertools.count()
+        process = type("Process", (), {"pid": 1, "cpu": lambda self: next(busy)})()
+        with mock.patch.object(measure, "IDLE_SECONDS", 0), self.assertRaisesRegex(SystemExit, "still busy"):
+            measure.idle_memory(process, seconds=0.05)
 
 
 class Filler(unittest.TestCase):

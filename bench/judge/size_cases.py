@@ -1,7 +1,6 @@
 """Cases with many keys: memory, the restart, and PUTs beside snapshots."""
 
-import time
-
+import measure
 from measure import Process
 
 from .case import Row, case
@@ -14,14 +13,10 @@ NEVER, OFTEN = 100_000_000, 20_000      # --snapshot-count
 
 def many(bench, count, shown):
     """Rows about a server with `count` keys, which is called `shown` in their names."""
-    server = bench.server()
-    try:
-        server.start()
-        time.sleep(0.5)
-        before = Process(server.pid).memory()
+    with bench.server() as server:
+        before = measure.idle_memory(Process(server.pid))
         fill(server, count)
-        time.sleep(1)
-        each = (Process(server.pid).memory() - before) * (1 << 20) / count
+        each = (measure.idle_memory(Process(server.pid)) - before) * (1 << 20) / count
         restart, alone = restarted(bench, server, NEVER)
         _, beside = restarted(bench, server, OFTEN)
         return {
@@ -30,8 +25,6 @@ def many(bench, count, shown):
             "PUT beside snapshots of %s keys, 64 connections" % shown: beside,
             "its p99, part of the p99 without snapshots, %s keys" % shown: Row(100 * beside.p99 / alone.p99, "%"),
         }
-    finally:
-        server.remove()
 
 
 def restarted(bench, server, snapshot_count):

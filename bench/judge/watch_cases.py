@@ -6,20 +6,16 @@ import measure
 
 from .case import Row, case
 from .load import rate
-from .node_cases import started
 from .watchers import Watchers
 
 
 @case("watch", "watches of one key: until the last has the event")
 def watch(bench):
     rows = {}
-    server = started(bench)
-    try:
+    with bench.server() as server:
         for count in bench.shorter((1000, 5000), (1000,)):
             rows["%s watches woken by one PUT" % format(count, ",")] = Row(wake(server, count, bench.shorter(3, 1)), "ms")
-        return rows
-    finally:
-        server.remove()
+    return rows
 
 
 def wake(server, count, repetitions=3):
@@ -33,8 +29,7 @@ def wake(server, count, repetitions=3):
 
 @case("idle", "PUT while 10,000 watches wait on other keys", rounds_max=3)
 def idle(bench):
-    server = started(bench)
-    try:
+    with bench.server() as server:
         without = rate(server, 64, bench.seconds, kind="put")
         count = bench.shorter(10_000, 1_000)
         with Watchers(server, ["idle/k%d" % number for number in range(count)]):
@@ -43,5 +38,3 @@ def idle(bench):
         share = 200 * beside.value / (without.value + again.value)
         return {"PUT beside 10,000 idle watches, 64 connections": beside,
                 "PUT beside 10,000 idle watches, part of PUT without": Row(share, "%")}
-    finally:
-        server.remove()

@@ -12,6 +12,7 @@ import time
 import urllib.request
 
 TIMEOUT = 60
+QUIET_SECONDS = 0.1     # nothing is on its way if nothing arrives for this long
 
 
 class Connections:
@@ -27,14 +28,17 @@ class Connections:
             self.sockets.append(one)
 
     def expect_events(self):
-        """What has arrived until now does not count."""
+        """What has arrived until now does not count. Returns when nothing arrives any more."""
+        by_descriptor = {one.fileno(): one for one in self.sockets}
         for one in self.sockets:
             one.setblocking(False)
-            try:
-                one.recv(4096)
-            except BlockingIOError:
-                pass
-            self.poll.register(one, select.EPOLLIN | select.EPOLLONESHOT)
+            self.poll.register(one, select.EPOLLIN)
+        while ready := self.poll.poll(QUIET_SECONDS):
+            for descriptor, _ in ready:
+                if not by_descriptor[descriptor].recv(4096):
+                    raise SystemExit("a connection was closed while it waited for an event")
+        for one in self.sockets:
+            self.poll.modify(one, select.EPOLLIN | select.EPOLLONESHOT)
 
     def milliseconds_until_all_have(self, change):
         """Calls `change`, and waits until each connection has something to read."""
@@ -78,7 +82,6 @@ class Watchers(Connections):
                 raise SystemExit("%s: only %d of %d watches wait:\n%s" % (
                     self.server.name, waiting(self.server), count, self.server.log()))
             time.sleep(0.05)
-        time.sleep(0.1)     # the last heads are on their way
 
 
 def waiting(server):
