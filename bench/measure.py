@@ -17,8 +17,6 @@ import servers
 
 CONNECTIONS = 64
 TICKS = os.sysconf("SC_CLK_TCK")
-HERE = pathlib.Path(__file__).resolve().parent
-PUT = HERE / "put.lua"
 # A process is idle if it uses at most this much CPU in this time: the reference works a little all the time.
 IDLE_SECONDS = 0.5
 IDLE_CPU_SECONDS = 0.02
@@ -44,12 +42,11 @@ class Process:
         return pathlib.Path("/proc/%d/%s" % (self.pid, name)).read_text()
 
 
-def wrk(server, connections, seconds, target, script=None, processes=None, url=None):
-    """Runs wrk against `server`, at its `url` (default: the one for http). Returns requests per second and the 99th
-    percentile in ms. CPU seconds and bytes written per request are summed over `processes`, the servers that take part
-    (default: only `server`)."""
-    processes = [Process(one.pid) for one in processes or [server]]
-    cpu, written = (sum(map(count, processes)) for count in (Process.cpu, Process.written))
+def wrk(server, connections, seconds, target, script=None, url=None):
+    """Runs wrk against `server`, at its `url` (default: the one for http). Returns requests per second, the server's CPU
+    µs and written bytes per request, and the 99th percentile in ms."""
+    process = Process(server.pid)
+    cpu, written = process.cpu(), process.written()
     command = ["wrk", "-t%d" % min(2, connections), "-c%d" % connections, "-d%ds" % seconds, "--latency"]
     command += (["-s", str(script)] if script else []) + [(url or server.url) + target]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -60,8 +57,8 @@ def wrk(server, connections, seconds, target, script=None, processes=None, url=N
     count = int(re.search(r"(\d+) requests in", output).group(1))
     return {
         "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", output).group(1)),
-        "cpu": (sum(map(Process.cpu, processes)) - cpu) / count * 1e6,
-        "bytes": (sum(map(Process.written, processes)) - written) / count,
+        "cpu": (process.cpu() - cpu) / count * 1e6,
+        "bytes": (process.written() - written) / count,
         "p99": milliseconds(re.search(r"^ +99% +(\S+)", output, re.M).group(1)),
     }
 

@@ -27,7 +27,7 @@ GOALS = {
     "3 members: PUT, 1 connection": [("ratio", AT_LEAST, 2)],
     "3 members: PUT through the leader, 64 connections": [("ratio", AT_LEAST, 4), ("cpu", AT_MOST, 0.2)],
     "3 members: PUT through a follower, 64 connections": [("ratio", AT_LEAST, 4.5), ("cpu", AT_MOST, 0.2)],
-    "3 members: quorum GET through a follower, 64 connections": [("ratio", AT_LEAST, 10)],
+    "3 members: quorum GET through a follower, 64 connections": [("ratio", AT_LEAST, 10), ("cpu", AT_MOST, 0.4)],
     "1,000 watches woken by one PUT": [("ratio", AT_MOST, 0.25)],
     "5,000 watches woken by one PUT": [("ratio", AT_MOST, 0.25)],
     "PUT beside 10,000 idle watches, part of PUT without": [("value", AT_LEAST, 95)],
