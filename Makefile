@@ -28,7 +28,7 @@ NODES       ?=
 # Leadership transfers of make sim, without faults and again with faults
 HANDOVERS   ?= 1000
 
-# make install copies both programs to DESTDIR/PREFIX/bin, and man page, completions, alerts and dashboard to …/share. LINKS=yes also
+# make install copies both programs to DESTDIR/PREFIX/bin, and their pages, unit, alerts and dashboard to …/share. LINKS=yes also
 # creates the names etcd and etcdctl.
 PREFIX      ?= /usr/local
 DESTDIR     ?=
@@ -64,7 +64,7 @@ endif
 .DEFAULT_GOAL := build
 .PHONY: build run test page pictures roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
         clustertest closedtest clusterbars backuptest walkthrough clusterbench securebench growth tsan deny \
-        cluster status kill pause resume restart wipe add stop demo \
+        cluster status kill pause resume restart wipe add stop export demo \
         install dist wasm lab labcluster labtest
 
 build: ## build both programs into target/release (this is what `make` does)
@@ -94,6 +94,9 @@ stop: ## stop all its nodes; the data stays
 cluster status kill pause resume restart wipe add stop:
 	@src/scripts/run $@
 status restart wipe add: $(EDGETCD) $(EDGETCDCTL)
+
+export: ## write that cluster as files for systemd or compose: DIR=units (FORMAT=compose; HOSTS='IP IP IP': a machine each)
+	@src/scripts/export
 
 demo: build ## two minutes: a leader dies, a follower hangs, a node is added (DEMO_PACE=0: no pauses for the reader)
 	@src/scripts/demo
@@ -223,8 +226,8 @@ bench: build ## measure this server against the reference (CASES='get put': some
 growth: build ## measure how the cost grows with keys, values, connections, watches, members (CASES='keys width')
 	bench/run --growth '$(CASES)' $(ARGS)
 
-# pages FOLDER: installs the man page and the completions where man(1) and the shells look for them, and the alerts and
-# the dashboard.
+# pages FOLDER: installs the man page and the completions where man(1) and the shells look for them, the alerts, the
+# dashboard, and the settings of the service.
 define pages
 	install -d '$(1)/man/man1' '$(1)/bash-completion/completions' '$(1)/zsh/site-functions' '$(1)/fish/vendor_completions.d'
 	$(HOSTCTL) man >'$(1)/man/man1/edgetcdctl.1'
@@ -233,9 +236,13 @@ define pages
 	$(HOSTCTL) completion fish >'$(1)/fish/vendor_completions.d/edgetcdctl.fish'
 	chmod 644 $(foreach page,man/man1/edgetcdctl.1 bash-completion/completions/edgetcdctl zsh/site-functions/_edgetcdctl \
 	  fish/vendor_completions.d/edgetcdctl.fish,'$(1)/$(page)')
-	install -d '$(1)/edgetcd/prometheus' '$(1)/edgetcd/grafana'
+	install -d '$(1)/edgetcd/systemd' '$(1)/edgetcd/prometheus' '$(1)/edgetcd/grafana'
 	install -m 644 src/packaging/prometheus/*.yml '$(1)/edgetcd/prometheus'
 	install -m 644 src/packaging/grafana/edgetcd.json '$(1)/edgetcd/grafana'
+	install -m 644 src/packaging/systemd/edgetcd.env '$(1)/edgetcd/systemd'
+	sed 's|^ExecStart=.*|ExecStart=$(PREFIX)/bin/edgetcd|' src/packaging/systemd/edgetcd.service \
+	  >'$(1)/edgetcd/systemd/edgetcd.service'
+	chmod 644 '$(1)/edgetcd/systemd/edgetcd.service'
 endef
 
 # A link is only created if the name is free. If an etcd is already installed there, it stays, and make fails.

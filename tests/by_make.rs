@@ -321,8 +321,10 @@ const PAGES: [&str; 4] = [
     "share/fish/vendor_completions.d/edgetcdctl.fish",
 ];
 
-/// What Prometheus and Grafana read.
-const WATCHING: [&str; 3] = [
+/// What systemd, Prometheus and Grafana read.
+const PACKAGING: [&str; 5] = [
+    "share/edgetcd/systemd/edgetcd.env",
+    "share/edgetcd/systemd/edgetcd.service",
     "share/edgetcd/prometheus/alerts.yml",
     "share/edgetcd/prometheus/scrape.yml",
     "share/edgetcd/grafana/edgetcd.json",
@@ -345,9 +347,14 @@ fn programs_and_pages_are_installed_and_links_when_asked_for() {
             "{page}: {text}"
         );
     }
-    for file in WATCHING {
+    for file in PACKAGING {
         assert!(prefix.join(file).exists(), "{file}");
     }
+    let unit = fs::read_to_string(prefix.join("share/edgetcd/systemd/edgetcd.service"));
+    assert!(
+        unit.expect("a unit")
+            .contains("\nExecStart=/usr/bin/edgetcd\n")
+    );
     assert!(!bin.join("etcd").exists(), "nobody asked for links");
 
     let linked = [&words[..], &["LINKS=yes"]].concat();
@@ -385,7 +392,7 @@ fn a_tarball_holds_programs_pages_license_and_readme() {
     let mut expected: Vec<String> = names
         .iter()
         .chain(&PAGES)
-        .chain(&WATCHING)
+        .chain(&PACKAGING)
         .map(|file| format!("{name}/{file}"))
         .collect();
     expected.sort_unstable();

@@ -1,4 +1,4 @@
-//! systemd: the notifications to the supervisor, and the unit file of the README.
+//! systemd: the notifications to the supervisor, and the unit of `src/packaging/systemd`.
 
 #![cfg(target_os = "linux")]
 
@@ -158,16 +158,16 @@ fn the_watchdog_is_fed_as_often_as_it_wants() {
 
 // The unit file -----------------------------------------------------------------------------------
 
-fn readme() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    fs::read_to_string(path).expect("there is a README")
+fn packaged(name: &str) -> String {
+    let path = format!(
+        "{}/src/packaging/systemd/{name}",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn unit() -> String {
-    let text = readme();
-    let (_, rest) = text.split_once("```ini\n[Unit]\n").expect("a unit file");
-    let (unit, _) = rest.split_once("```").expect("its end");
-    format!("[Unit]\n{unit}")
+    packaged("edgetcd.service")
 }
 
 fn values(unit: &str, name: &str) -> Vec<String> {
@@ -180,10 +180,9 @@ fn values(unit: &str, name: &str) -> Vec<String> {
 
 /// The lines of the settings file that the unit names.
 fn variables() -> Vec<(String, String)> {
-    let readme = readme();
-    let (_, after) = readme.split_once("```sh\nETCD_").expect("the variables");
-    let (block, _) = after.split_once("```").expect("their end");
-    let lines = block.lines().map(|line| line.trim_start_matches("ETCD_"));
+    let text = packaged("edgetcd.env");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let lines = lines.map(|line| line.trim_start_matches("ETCD_"));
     let pair = |line: &str| {
         let (name, value) = line.split_once('=').expect("NAME=value");
         (name.to_owned(), value.to_owned())
@@ -247,33 +246,4 @@ fn the_server_starts_from_the_variables_of_the_unit() {
     let _running = Running(command.spawn().expect("it starts"));
     ear.until("READY=1");
     assert!(folder.path().join("data/member/identity").exists());
-}
-
-#[test]
-#[ignore = "needs systemd-analyze (apt-get install systemd)"]
-fn systemd_finds_nothing_in_the_unit() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("edgetcd.service");
-    let unit = unit();
-    let command = values(&unit, "ExecStart").remove(0);
-    let installed = command
-        .split_whitespace()
-        .next()
-        .expect("a program")
-        .to_owned();
-    let here = fs::canonicalize(&program()[0]).expect("the program");
-    // systemd-analyze checks that the program exists.
-    fs::write(&path, unit.replace(&installed, &here.display().to_string())).expect("written");
-    let output = Command::new("systemd-analyze")
-        .arg("verify")
-        .arg(&path)
-        .output()
-        .expect("systemd-analyze runs");
-    let printed = [output.stdout, output.stderr].concat();
-    let printed = String::from_utf8_lossy(&printed).into_owned();
-    let about: Vec<&str> = printed
-        .lines()
-        .filter(|line| line.contains("edgetcd"))
-        .collect();
-    assert!(about.is_empty() && output.status.success(), "{printed}");
 }
