@@ -941,6 +941,14 @@ impl<T, R: Rules> Engine<T, R> {
         self.fail(lost, Failure::LeaderLost);
     }
 
+    /// The present state as a version for readers who have not seen the changes that led to it.
+    pub fn present(&self) -> Publication {
+        Publication {
+            is_jump: true,
+            ..self.publication(Vec::new())
+        }
+    }
+
     fn publication(&self, events: Vec<Applied>) -> Publication {
         let (last, index) = (events.last(), self.state.tree.index());
         assert!(

@@ -6,7 +6,7 @@ use super::request::{Failure, Outcome, Task};
 use super::rules::{Rule, Rules};
 use super::time::Monotonic;
 use super::trace::{SnapshotStep, Trace};
-use super::{DiskJob, DiskReport, Engine, Incoming, NoRoom, Note, Publication, Stored};
+use super::{DiskJob, DiskReport, Engine, Incoming, NoRoom, Note, Stored};
 use crate::raft::{Input, LogIndex, NodeId, PeerFlow, PeerProgress, Position, SnapshotMetadata};
 use core::time::Duration;
 
@@ -471,11 +471,8 @@ impl<T, R: Rules> Engine<T, R> {
         self.state.tree.limit_history(self.settings.history_bytes);
         self.members_changed();
         self.effects.auth_changed = true;
-        let publication = self.publication(Vec::new());
-        self.effects.publish.push(Publication {
-            is_jump: true,
-            ..publication
-        });
+        let publication = self.present();
+        self.effects.publish.push(publication);
         // Callers whose entries are part of the snapshot will not see them applied.
         if self.rules.keeps(Rule::InstallEndsWaiting) {
             let mut callers = self.pending.drain();

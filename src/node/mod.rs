@@ -276,8 +276,10 @@ impl Engine {
         let estimate = Arc::new(SharedEstimate::default());
         let time = clock::resume(stored.clock.as_ref(), stored.state.time, clock.as_ref());
         estimate.set(Estimate::new(time, clock.now().monotonic));
+        // Without nodes: the raft thread changes the tree without copies as long as nobody else has it. It publishes
+        // the first complete view before it replies to anybody.
         let hub = Arc::new(WatchHub::new(View {
-            tree: stored.state.tree.clone(),
+            tree: stored.state.tree.without_nodes(),
             applied: stored.state.applied,
             term: stored.start.hard_state.term,
         }));

@@ -165,7 +165,8 @@ pub struct Parts<D: Disk> {
     pub state: State,
     /// For the WAL thread, the only thread that writes it.
     pub wal: Wal<D>,
-    /// Receives each new view before any reply is sent.
+    /// Receives each new view before any reply is sent. The first is complete. The log that a start applies again is
+    /// not shown step by step.
     pub views: Arc<dyn Views>,
     /// The clock for the times in entries.
     pub clock: Arc<dyn Clock>,

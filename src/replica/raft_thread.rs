@@ -69,6 +69,8 @@ pub struct RaftThread<O> {
     outbox: O,
     /// Trace records that are not in the trace log yet.
     records: Vec<Timed>,
+    /// Whether the readers have a view of this process. See [`RaftThread::withholds`].
+    shown: bool,
 }
 
 struct Installing {
@@ -97,6 +99,7 @@ impl<O: Outbox> RaftThread<O> {
             stop_seen: false,
             outbox: O::default(),
             records: Vec::new(),
+            shown: false,
         }
     }
 
@@ -285,10 +288,17 @@ impl<O: Outbox> RaftThread<O> {
         self.wiring.estimate.set(engine.estimate());
         self.wiring.status.accepted(effects.accepted_bytes);
         let publishes = !effects.publish.is_empty();
-        effects
-            .publish
-            .into_iter()
-            .for_each(|publication| self.publish(publication));
+        if self.shown {
+            effects
+                .publish
+                .into_iter()
+                .for_each(|publication| self.publish(publication));
+        } else if !self.withholds(publishes, &effects.replies) {
+            // What was withheld is part of it, but its events are not known any more.
+            drop(effects.publish);
+            self.publish(self.wiring.engine.present());
+            self.shown = true;
+        }
         let at = Instant::now();
         if publishes {
             self.wiring.status.commits().add(at - begun);
@@ -329,6 +339,19 @@ impl<O: Outbox> RaftThread<O> {
             std::mem::replace(&mut installing.finish, Box::new(|| Ok(())))
         });
         self.send_to_wal(LogInput::Job(job));
+    }
+
+    /// Whether readers get no view yet.
+    ///
+    /// A start applies the log after the snapshot again, in many steps. As long as nobody else has the tree, a change
+    /// copies nothing. With a view for each step, nearly every entry would copy a part of the tree of more than a
+    /// kilobyte, and the copies would leave gaps in the memory. So the first view is published when all entries that
+    /// are known to be committed are applied, or with the first reply. Nobody watches a member before it has replied.
+    fn withholds(&self, publishes: bool, replies: &[Reply<Caller<O>>]) -> bool {
+        let engine = &self.wiring.engine;
+        let core = engine.core();
+        let is_behind = core.applied() < core.commit();
+        replies.is_empty() && (is_behind || !publishes) && !engine.decides_alone()
     }
 
     fn publish(&self, publication: Publication) {

@@ -121,6 +121,18 @@ impl Tree {
         }
     }
 
+    /// A tree with the same index and counters, without nodes and events. It shares no memory with this one.
+    pub fn without_nodes(&self) -> Tree {
+        let mut history = History::new(1);
+        history.clear(self.index);
+        Tree {
+            root: Arc::new(Dir::default()),
+            index: self.index,
+            history,
+            stats: self.stats,
+        }
+    }
+
     /// Index of the last change.
     pub fn index(&self) -> TreeIndex {
         self.index
@@ -227,5 +239,23 @@ impl Tree {
 impl std::fmt::Debug for Tree {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tree at {:?}", self.index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_nodes_it_has_the_same_counts_and_shares_nothing() {
+        let mut tree = Tree::new(10);
+        let command = Command::new(Action::Set, Key::new(b"/a/b"));
+        tree.apply(&command, Stamp::default())
+            .expect("an empty file");
+        let bare = tree.without_nodes();
+        assert_eq!((bare.index(), bare.stats()), (tree.index(), tree.stats()));
+        assert!(bare.get(&Key::new(b"/a")).is_err());
+        assert_eq!(bare.history().start(), Some(TreeIndex(2)));
+        assert!(Arc::get_mut(&mut tree.root).is_some(), "a change copies it");
     }
 }

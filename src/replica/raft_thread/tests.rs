@@ -1,6 +1,7 @@
 //! The thread carries out hand-made effects, and passes snapshots on. The other threads are channels.
 
 use super::*;
+use crate::engine::entry;
 use crate::engine::members::{Member, Members};
 use crate::engine::peer_message::PeerMessage;
 use crate::engine::request::Effect;
@@ -197,6 +198,7 @@ fn write(recorder: &Recorder) -> Reply<Caller<http1::Outbox>> {
 #[test]
 fn effects_take_place_in_the_documented_order() {
     let mut bench = bench();
+    bench.thread.shown = true;
     let effects = Effects {
         send: vec![(TWO, PeerMessage::AskIndex { number: 1 })],
         send_snapshot: vec![(TWO, Term(4))],
@@ -219,6 +221,92 @@ fn effects_take_place_in_the_documented_order() {
     ];
     assert_eq!(bench.recorder.calls(), wanted);
     assert_eq!(bench.removed.try_recv(), Err(TryRecvError::Empty));
+}
+
+fn logged(index: u64) -> raft::Entry {
+    raft::Entry {
+        position: Position {
+            term: Term(1),
+            index: LogIndex(index),
+        },
+        payload: raft::Payload::Command(entry::time().into()),
+    }
+}
+
+/// A member alone whose log has this many entries. The second half of them is in memory.
+fn alone(entries: u64) -> Bench {
+    let voters = Membership {
+        voters: [ME].into(),
+        ..Membership::default()
+    };
+    let start = Start {
+        hard_state: raft::HardState {
+            term: Term(1),
+            vote: None,
+        },
+        snapshot: SnapshotMetadata {
+            membership: voters,
+            ..SnapshotMetadata::default()
+        },
+        log: raft::StoredLog {
+            terms: vec![(LogIndex(1), Term(1))],
+            last: LogIndex(entries),
+            tail: (entries / 2 + 1..=entries).map(logged).collect(),
+            ..raft::StoredLog::default()
+        },
+    };
+    let now = SystemClock.now();
+    let estimate = Estimate::new(ClusterTime(1_000_000), now.monotonic);
+    let core = Core::new(raft::Settings::new(ME, 1), start);
+    let mut bench = bench();
+    bench.thread.wiring.engine = Engine::new(core, state(), settings(), estimate, now);
+    bench
+}
+
+/// A view shares the tree, and then the thread copies what it changes.
+#[test]
+fn a_start_shows_nothing_before_its_log_is_applied() {
+    let mut bench = alone(10);
+    let mut reads = Vec::new();
+    bench.thread.step(Event::Start);
+    while let Ok(LogInput::Job(job)) = bench.recorder.jobs.try_recv() {
+        assert_eq!(published(&bench), [""; 0], "reads so far: {reads:?}");
+        let report = match job {
+            Job::Save { batch, .. } => DiskReport::Stored(vec![jobs::stored(&batch)]),
+            // The disk returns one entry at a time.
+            Job::Read { from, .. } => {
+                reads.push(from.0);
+                DiskReport::Read(vec![logged(from.0)])
+            }
+            _ => unreachable!("nothing else is stored or read"),
+        };
+        bench.thread.take_report(report);
+    }
+    assert_eq!(reads, [1, 2, 3, 4, 5]);
+    // Its own first entry is the last one.
+    assert_eq!(published(&bench), ["jump to 11"]);
+}
+
+fn published(bench: &Bench) -> Vec<String> {
+    let is_view = |call: &String| call.starts_with("publish") || call.starts_with("jump");
+    bench.recorder.calls().into_iter().filter(is_view).collect()
+}
+
+/// A client that has a reply can read its effect, and what was applied before it.
+#[test]
+fn the_first_reply_comes_after_the_first_view() {
+    let mut bench = bench();
+    bench.thread.perform(Effects::default(), Instant::now());
+    assert_eq!(published(&bench), [""; 0], "nothing new, and no reader");
+    let effects = || Effects {
+        replies: vec![write(&bench.recorder)],
+        ..Effects::default()
+    };
+    let (first, second) = (effects(), effects());
+    bench.thread.perform(first, Instant::now());
+    assert_eq!(bench.recorder.calls(), ["jump to 0", "reply"]);
+    bench.thread.perform(second, Instant::now());
+    assert_eq!(bench.recorder.calls(), ["reply"], "the view is shown");
 }
 
 #[test]
