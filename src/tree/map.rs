@@ -4,8 +4,10 @@
 //! are a persistent B-tree (`parts`). Cloning copies at most `FEW` entries. A change of a shared large map copies one
 //! part per level.
 
+mod build;
 mod parts;
 
+pub(super) use self::build::Builder;
 use self::parts::{LEAF, Part, Walk, find, start};
 use std::borrow::Borrow;
 use std::ops::Bound;
@@ -98,14 +100,6 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
         }
     }
 
-    /// The last key.
-    pub fn last(&self) -> Option<&K> {
-        match self {
-            Map::Few(entries) => entries.last().map(|(key, _)| key),
-            Map::Many { root, .. } => root.last(),
-        }
-    }
-
     /// The entries in key order.
     pub fn iter(&self) -> Entries<'_, K, V> {
         self.range(Bound::Unbounded)
@@ -172,7 +166,6 @@ mod tests {
             }
             assert_eq!(map.len(), model.len());
             assert_eq!(map.is_empty(), model.is_empty());
-            assert_eq!(map.last(), model.keys().last());
             assert!(map.iter().eq(model.iter()), "step {step}");
             assert!(matches!(map, Map::Few(_)) || map.len() > FEW / 2);
             assert!(matches!(map, Map::Many { .. }) || map.len() <= FEW);
@@ -259,7 +252,7 @@ mod tests {
 
     fn check(map: &Map<u64, u64>, model: &BTreeMap<u64, u64>) {
         assert!(map.iter().eq(model.iter()));
-        assert_eq!((map.len(), map.last()), (model.len(), model.keys().last()));
+        assert_eq!(map.len(), model.len());
         if let Map::Many { root, len } = map {
             assert_eq!(root.check(None, None).0, *len);
         }

@@ -25,6 +25,7 @@ use super::codec::{Malformed, Reader, Unread, put_bytes, put_number, put_signed}
 use super::event::{Event, EventAction, NodeView};
 use super::history::History;
 use super::key::{Key, is_name};
+use super::map::Builder;
 use super::node::{Dir, Node, TreeIndex};
 use super::stats::Stats;
 use std::ops::Bound;
@@ -283,10 +284,35 @@ struct Parts {
     history: History,
     /// Of all nodes and events.
     latest_deadline: ClusterTime,
-    /// The open directories with their names, from the root inwards. Empty if the root is closed and the stream has
-    /// ended.
-    open: Vec<(Bytes, Dir)>,
+    /// The open directories, from the root inwards. Empty if the root is closed and the stream has ended.
+    open: Vec<Open>,
     root: Option<Dir>,
+}
+
+/// A directory whose children are being read.
+#[derive(Default)]
+struct Open {
+    name: Bytes,
+    /// Everything but the children.
+    dir: Dir,
+    children: Builder<Bytes, Node>,
+}
+
+impl Open {
+    fn add(&mut self, name: Bytes, node: Node) {
+        self.dir.set_due(&name, (None, node.due()));
+        self.children.push(name, node);
+    }
+
+    fn close(self) -> (Bytes, Dir) {
+        let Open {
+            name,
+            mut dir,
+            children,
+        } = self;
+        dir.children = children.finish();
+        (name, dir)
+    }
 }
 
 struct Head {
@@ -300,7 +326,7 @@ impl Decoder {
     /// the newest events.
     pub fn new(history_events: usize) -> Decoder {
         let history = History::new(history_events);
-        let open = vec![(Bytes::new(), Dir::default())];
+        let open = vec![Open::default()];
         Decoder {
             waiting: Vec::new(),
             parts: Parts {
@@ -388,7 +414,7 @@ impl Parts {
     }
 
     fn read_child(&mut self, reader: &mut Reader, index: TreeIndex) -> Result<(), Unread> {
-        let Some((_, parent)) = self.open.last_mut() else {
+        let Some(parent) = self.open.last_mut() else {
             // The stream has ended: the next byte, if there is one, is an error.
             reader.byte()?;
             return Err(Malformed("bytes after the end of a snapshot of the tree").into());
@@ -400,7 +426,7 @@ impl Parts {
                 let value = Bytes::from(reader.bytes()?);
                 note(&mut self.latest_deadline, head.expiry);
                 let file = Node::file(value, head.expiry, head.created, head.modified);
-                add_child(parent, head.name, file);
+                parent.add(head.name, file);
             }
             DIR => {
                 let ChildHead {
@@ -410,7 +436,11 @@ impl Parts {
                     expiry,
                 } = read_child_head(reader, parent, index)?;
                 note(&mut self.latest_deadline, expiry);
-                self.open.push((name, Dir::new(expiry, created, modified)));
+                self.open.push(Open {
+                    name,
+                    dir: Dir::new(expiry, created, modified),
+                    children: Builder::default(),
+                });
             }
             _ => return Err(Malformed("an unknown kind of node").into()),
         }
@@ -418,11 +448,11 @@ impl Parts {
     }
 
     fn close(&mut self) {
-        let Some((name, dir)) = self.open.pop() else {
+        let Some((name, dir)) = self.open.pop().map(Open::close) else {
             return;
         };
         match self.open.last_mut() {
-            Some((_, parent)) => add_child(parent, name, Node::Dir(Arc::new(dir))),
+            Some(parent) => parent.add(name, Node::Dir(Arc::new(dir))),
             None => self.root = Some(dir),
         }
     }
@@ -432,11 +462,6 @@ fn note(latest: &mut ClusterTime, expiry: Option<Expiry>) {
     if let Some(expiry) = expiry {
         *latest = (*latest).max(expiry.deadline());
     }
-}
-
-fn add_child(parent: &mut Dir, name: Bytes, node: Node) {
-    parent.set_due(&name, (None, node.due()));
-    parent.children.insert(name, node);
 }
 
 fn read_head(reader: &mut Reader) -> Result<Head, Unread> {
@@ -553,7 +578,7 @@ struct ChildHead {
 /// The fields common to files and directories. The child's name must follow the parent's last one.
 fn read_child_head(
     reader: &mut Reader,
-    parent: &Dir,
+    parent: &Open,
     index: TreeIndex,
 ) -> Result<ChildHead, Unread> {
     let name = reader.bytes()?;

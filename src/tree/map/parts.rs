@@ -44,6 +44,28 @@ pub(in crate::tree) struct Child<K, V> {
     part: Part<K, V>,
 }
 
+impl<K: Ord + Clone, V: Clone> Child<K, V> {
+    /// A leaf of 1 to [`LEAF`] entries in key order.
+    pub(super) fn leaf(entries: Vec<(K, V)>) -> Child<K, V> {
+        Child {
+            from: entries[0].0.clone(),
+            part: Part::leaf(entries),
+        }
+    }
+
+    /// A branch of 1 to [`BRANCH`] children of the same depth.
+    pub(super) fn branch(children: Vec<Child<K, V>>) -> Child<K, V> {
+        Child {
+            from: children[0].from.clone(),
+            part: Part::Branch(Arc::new(children)),
+        }
+    }
+
+    pub(super) fn into_part(self) -> Part<K, V> {
+        self.part
+    }
+}
+
 /// The result of an insertion: the value that it replaced, and the right half of the part if that was split.
 type Inserted<K, V> = (Option<V>, Option<Child<K, V>>);
 
@@ -84,14 +106,6 @@ impl<K: Ord + Clone, V: Clone> Part<K, V> {
         }
     }
 
-    /// The last key.
-    pub fn last(&self) -> Option<&K> {
-        match self {
-            Part::Leaf(entries) => entries.last().map(|(key, _)| key),
-            Part::Branch(children) => children.last()?.part.last(),
-        }
-    }
-
     /// Inserts an entry below the root of a map.
     pub fn insert_at_root(&mut self, key: K, value: V) -> Option<V> {
         let (old, right) = self.insert(key, value, true);
@@ -115,11 +129,7 @@ impl<K: Ord + Clone, V: Clone> Part<K, V> {
                 }
                 Err(at) => {
                     let right = add(entries, at, (key, value), LEAF, last);
-                    let right = right.map(|entries| Child {
-                        from: entries[0].0.clone(),
-                        part: Part::leaf(entries),
-                    });
-                    (None, right)
+                    (None, right.map(Child::leaf))
                 }
             },
             Part::Branch(children) => {
@@ -127,11 +137,7 @@ impl<K: Ord + Clone, V: Clone> Part<K, V> {
                 let last = last && at + 1 == children.len();
                 let (old, new) = own(children, 1)[at].part.insert(key, value, last);
                 let right = new.and_then(|child| add(children, at + 1, child, BRANCH, last));
-                let right = right.map(|children| Child {
-                    from: children[0].from.clone(),
-                    part: Part::Branch(Arc::new(children)),
-                });
-                (old, right)
+                (old, right.map(Child::branch))
             }
         }
     }
