@@ -58,7 +58,7 @@ use crate::replica::clock::{SharedEstimate, SystemClock};
 use crate::replica::peers::FromPeers;
 use crate::replica::{Done, Failure, Parts, Reader, Settings, Threads, Waiter};
 use crate::storage::clock::{self, Clock};
-use crate::threads;
+use crate::threads::{self, Reserved};
 use crate::wal::{self, RealDisk, WalStats};
 use crate::watch::View;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
@@ -161,7 +161,8 @@ impl Node {
             .then(|| listeners.open_to_peers())
             .transpose()?;
         report("reading the log");
-        let stored = Stored::open(config, &listeners.dialling)?;
+        let thread = Reserved::start("raft").map_err(no_threads)?;
+        let stored = Stored::open(config, &listeners.dialling, &thread)?;
         let peers = match at_once {
             Some(peers) => peers,
             None => listeners.open_to_peers()?,
@@ -169,7 +170,7 @@ impl Node {
         first_lines::log(config, &listeners.clients, &peers, &stored);
         let published = stored.identity.published(config);
         let client_urls = listeners.clients.iter().flat_map(Port::urls).collect();
-        let engine = Engine::start(config, stored, listeners.dialling)?;
+        let engine = Engine::start(config, stored, listeners.dialling, thread)?;
         let api = engine.api(config);
         let peer_handler = engine.link.handler(Arc::new(Pages(api.clone())));
         let peer_server =
@@ -271,7 +272,8 @@ struct Engine {
 }
 
 impl Engine {
-    fn start(config: &Config, stored: Stored, tls: Tls) -> Result<Engine, Stop> {
+    /// `thread` becomes the raft thread.
+    fn start(config: &Config, stored: Stored, tls: Tls, thread: Reserved) -> Result<Engine, Stop> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let estimate = Arc::new(SharedEstimate::default());
         let time = clock::resume(stored.clock.as_ref(), stored.state.time, clock.as_ref());
@@ -300,6 +302,7 @@ impl Engine {
             peers: link.clone(),
             from_peers,
             removed: notify_removed,
+            thread,
         };
         let (replica, replica_threads) = Replica::start(parts).map_err(no_threads)?;
         let trace_file = config.trace.as_deref();

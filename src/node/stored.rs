@@ -11,6 +11,7 @@ use crate::engine::state::State;
 use crate::identity::Identity;
 use crate::raft::{Membership, NodeId, SnapshotMetadata, Start};
 use crate::storage;
+use crate::threads::Reserved;
 use crate::wal::{self, DataDir, RealDisk, Recovered};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -30,7 +31,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub fn open(config: &Config, tls: &Tls) -> Result<Stored, Stop> {
+    /// `thread` will be the raft thread. It loads the snapshot.
+    pub fn open(config: &Config, tls: &Tls, thread: &Reserved) -> Result<Stored, Stop> {
         let mut found = None;
         if !config.data_dir.exists() {
             // Flags that contradict each other must not leave a new directory behind.
@@ -66,7 +68,7 @@ impl Stored {
         if config.force_new_cluster {
             force::alone(&identity, &mut wal, &mut recovered)?;
         }
-        let stored = Stored::assemble(config, identity, wal, recovered, unsynced)?;
+        let stored = Stored::assemble(config, identity, wal, recovered, unsynced, thread)?;
         no_fsync::finish(config, &data_dir, unsynced)?;
         Ok(stored)
     }
@@ -77,6 +79,7 @@ impl Stored {
         wal: wal::Wal<RealDisk>,
         recovered: Recovered<RealDisk>,
         unsynced: Option<Unsynced>,
+        thread: &Reserved,
     ) -> Result<Stored, Stop> {
         let first = first_metadata(&identity);
         let founders = identity.founders.clone();
@@ -87,16 +90,21 @@ impl Stored {
             clock,
             ..
         } = recovered;
-        let (metadata, state, snapshot_bytes) = match snapshot {
-            Some(reader) => inspect::load(reader, config.watch_history)
+        let history_events = config.watch_history;
+        let loading =
+            snapshot.map(|reader| thread.begin(move || inspect::load(reader, history_events)));
+        // The log is read at the same time.
+        let about_members = storage::members::entries(&wal, &log);
+        let (metadata, state, snapshot_bytes) = match loading {
+            Some(loading) => (loading.recv().unwrap_or_else(|_| panicked()))
                 .map_err(|error| explained(error, &config.data_dir, unsynced))?,
-            None => (first, State::new(founders, config.watch_history), 0),
+            None => (first, State::new(founders, history_events), 0),
         };
         let mut addresses = state.members.clone();
-        storage::members::for_each_entry(&wal, &log, |entry| {
-            storage::members::learn(&mut addresses, entry);
-        })
-        .map_err(|error| explained(error, &config.data_dir, unsynced))?;
+        about_members
+            .map_err(|error| explained(error, &config.data_dir, unsynced))?
+            .iter()
+            .for_each(|entry| storage::members::learn(&mut addresses, entry));
         if state.members.was_removed(NodeId(identity.id)) {
             return Err(inspect::stop_removed(&config.data_dir, identity.id));
         }
@@ -123,6 +131,13 @@ fn known(config: &Config, data_dir: &DataDir<RealDisk>) -> Result<Option<Identit
         Some(bytes) => inspect::identity(&config.data_dir, &bytes).map(Some),
         None if wal::has_history(data_dir)? => Err(inspect::lost_identity(&config.data_dir)),
         None => Ok(None),
+    }
+}
+
+/// A critical thread has panicked, which ends the process.
+fn panicked() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 

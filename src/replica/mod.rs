@@ -38,7 +38,7 @@ use crate::engine::state::State;
 use crate::engine::{Engine, REQUESTS_MAX, entry};
 use crate::raft::{Core, LogIndex, NodeId, Term};
 use crate::storage::clock::Clock;
-use crate::threads;
+use crate::threads::{self, Reserved};
 use crate::tree::Command;
 use crate::wal::{Disk, Wal};
 use crate::watch::{Outbox, View, Views};
@@ -180,6 +180,8 @@ pub struct Parts<D: Disk> {
     pub from_peers: Receiver<FromPeers>,
     /// Gets one notification when this member was removed from its cluster.
     pub removed: Sender<()>,
+    /// Becomes the raft thread. It should have loaded `state`, because it changes it from now on.
+    pub thread: Reserved,
 }
 
 /// A handle on a running replica. Clones use the same replica.
@@ -290,7 +292,7 @@ impl<O: Outbox> Replica<O> {
             threads::critical("snapshot", move || {
                 snapshot_thread::run(&to_write, &reports)
             })?,
-            threads::critical("raft", move || raft.run())?,
+            parts.thread.work(move || raft.run()),
         ];
         let replica = Replica {
             requests,

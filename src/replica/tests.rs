@@ -10,6 +10,7 @@ use crate::engine::state::{Loader, State};
 use crate::http1::Outbox;
 use crate::raft::{Core, Membership, NodeId, SnapshotMetadata, Start};
 use crate::storage::clock::Clock;
+use crate::threads::Reserved;
 use crate::tree::{Action, Command, EXPIRED_AT_ONCE, Key, TreeIndex, WallTime};
 use crate::wal::{DataDir, FaultyDisk, Options, recover};
 use crate::watch::View;
@@ -170,6 +171,7 @@ impl Node {
             peers: Arc::new(NoPeers),
             from_peers: crossbeam_channel::never(),
             removed: crossbeam_channel::bounded(1).0,
+            thread: Reserved::start("raft").expect("a thread"),
         })
         .expect("threads");
         let (said, answers) = unbounded();

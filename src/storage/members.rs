@@ -38,13 +38,33 @@ pub fn for_each_entry<D: Disk>(
     Ok(())
 }
 
+/// The entries of the log from which [`learn`] learns something.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn entries<D: Disk>(wal: &Wal<D>, log: &StoredLog) -> Result<Vec<Entry>, WalError> {
+    let mut entries = Vec::new();
+    for_each_entry(wal, log, |entry| {
+        if about_members(entry).is_some() {
+            entries.push(entry.clone());
+        }
+    })?;
+    Ok(entries)
+}
+
+fn about_members(entry: &Entry) -> Option<&[u8]> {
+    match &entry.payload {
+        Payload::Command(bytes) if entry::is_publish(bytes) => Some(bytes),
+        Payload::Change(change) => Some(&change.context),
+        Payload::Command(_) | Payload::Noop => None,
+    }
+}
+
 /// Adds what an entry says about the members: a new one, or the incarnation of one. The entry may be uncommitted. Without
 /// the members that it adds, it could never be committed.
 pub fn learn(members: &mut Members, entry: &Entry) {
-    let bytes: &[u8] = match &entry.payload {
-        Payload::Command(bytes) if entry::is_publish(bytes) => bytes,
-        Payload::Change(change) => &change.context,
-        Payload::Command(_) | Payload::Noop => return,
+    let Some(bytes) = about_members(entry) else {
+        return;
     };
     match entry::decode(bytes) {
         Ok((_, Command::Add(member))) => members.add(member),
@@ -67,6 +87,19 @@ mod tests {
             peer_urls: vec![format!("http://n{id}:2380")],
             client_urls: Vec::new(),
         }
+    }
+
+    fn numbered((index, payload): (u64, Payload)) -> Entry {
+        let position = Position {
+            term: Term(1),
+            index: LogIndex(index),
+        };
+        Entry { position, payload }
+    }
+
+    fn empty() -> DataDir<FaultyDisk> {
+        let opened = DataDir::open(FaultyDisk::new(1), Options::new("/data"));
+        opened.expect("the directory is free")
     }
 
     /// A start keeps only the last entries in memory. The others are read from the disk.
@@ -126,10 +159,16 @@ mod tests {
             Payload::Command(entry::expire().into()),
         ];
         let mut members = Members::new(1, [member(1)]);
-        for payload in payloads {
-            let position = Position::default();
-            learn(&mut members, &Entry { position, payload });
-        }
+        let log = StoredLog {
+            last: LogIndex(4),
+            tail: (1..).zip(payloads).map(numbered).collect(),
+            ..StoredLog::default()
+        };
+        let (wal, _) = recover(&empty()).expect("an empty log");
+        let entries = entries(&wal, &log).expect("they are in memory");
+        let indexes: Vec<u64> = entries.iter().map(|entry| entry.position.index.0).collect();
+        assert_eq!(indexes, [2, 3], "only these say something");
+        entries.iter().for_each(|entry| learn(&mut members, entry));
         assert_eq!(members.iter().count(), 2);
         assert_eq!(members.incarnation(NodeId(2)), Some(7));
     }
