@@ -79,11 +79,14 @@ fn write_until_unhealthy(cluster: &Cluster, hung: usize, through: &[usize]) {
     });
     let text = cluster.node(hung).ask("GET", "/health", None).text();
     assert_eq!(text, "{\"health\":\"false\"}\n");
-    let ready = cluster.node(hung).ask("GET", "/readyz", None);
+    // A leader that has lost its followers is unhealthy before the request timeout has passed.
     let reason =
         "[-]disk_sync failed: the disk has not stored a batch within the request timeout\n";
-    assert_eq!(ready.status, 503);
-    assert!(ready.text().contains(reason), "{ready:?}");
+    wait_for("the reason", NOTICED_WITHIN, || {
+        let ready = cluster.node(hung).ask("GET", "/readyz", None);
+        assert_eq!(ready.status, 503, "{ready:?}");
+        ready.text().contains(reason).then_some(())
+    });
     assert_eq!(cluster.node(hung).ask("GET", "/livez", None).status, 200);
     let read = cluster.node(hung).ask("GET", "/v2/keys/k", None);
     assert!(
