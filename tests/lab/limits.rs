@@ -87,7 +87,12 @@ fn a_recording_has_the_newest_records() {
     const FILE_BYTES: usize = 40 << 20;
     let lab = RealCluster::start();
     lab.wait_running(3);
-    let older = lab.folder.path().join("nodes/n2.trace.1");
+    let [newer, older] =
+        ["n2.trace", "n2.trace.1"].map(|name| lab.folder.path().join("nodes").join(name));
+    until("records in the newer file", || {
+        let text = fs::read_to_string(&newer).unwrap_or_default();
+        text.starts_with("{\"format\":1,").then_some(())
+    });
     let head = "{\"format\":1,\"member\":\"2\",\"name\":\"n2\"}\n";
     let mut text = String::from(head);
     for seq in 0.. {
