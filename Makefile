@@ -33,7 +33,11 @@ HANDOVERS   ?= 1000
 PREFIX      ?= /usr/local
 DESTDIR     ?=
 LINKS       ?=
-# Build for another machine; the value is a Rust target name: make dist TARGET=aarch64-unknown-linux-musl
+# Build for another machine; the value is a Rust target name: make dist TARGET=aarch64-unknown-linux-musl. The programs
+# in a package are static.
+ifneq ($(filter deb,$(MAKECMDGOALS)),)
+TARGET      ?= $(shell uname -m)-unknown-linux-musl
+endif
 TARGET      ?=
 DIST_DIR    ?= target/dist
 
@@ -65,7 +69,7 @@ endif
 .PHONY: build run test page pictures roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
         clustertest closedtest clusterbars backuptest walkthrough clusterbench securebench growth tsan deny \
         cluster status kill pause resume restart wipe add stop export demo \
-        install dist wasm lab labcluster labtest
+        install dist deb wasm lab labcluster labtest
 
 build: ## build both programs into target/release (this is what `make` does)
 	cargo build --release --locked $(FOR_TARGET)
@@ -267,6 +271,22 @@ dist: build ## make a tarball of both programs, stripped, for this machine or fo
 	$(call pages,$(DIST_DIR)/$(DIST)/share)
 	tar -C '$(DIST_DIR)' --owner=0 --group=0 -czf '$(DIST_DIR)/$(DIST).tar.gz' '$(DIST)'
 	@ls -l '$(DIST_DIR)/$(DIST).tar.gz'
+
+# Debian's name of the processor of TARGET.
+DEB_ARCH_x86_64  := amd64
+DEB_ARCH_aarch64 := arm64
+DEB_ARCH_armv7   := armhf
+DEB_ARCH_i686    := i386
+DEB_ARCH          = $(DEB_ARCH_$(firstword $(subst -, ,$(TARGET))))
+DEB               = $(DIST_DIR)/edgetcd_$(VERSION)_$(DEB_ARCH).deb
+
+deb: build ## make a Debian package with static programs: for this machine, or TARGET=aarch64-unknown-linux-musl
+	@[ -n '$(DEB_ARCH)' ] || { echo 'Debian has no name for TARGET=$(TARGET) here. Known: x86_64-, aarch64-, armv7-, i686-…' >&2; exit 1; }
+	rm -rf '$(DIST_DIR)/deb-$(DEB_ARCH)'
+	$(MAKE) install DESTDIR='$(abspath $(DIST_DIR))/deb-$(DEB_ARCH)' PREFIX=/usr LINKS= TARGET='$(TARGET)'
+	src/packaging/deb/build '$(DIST_DIR)/deb-$(DEB_ARCH)' '$(VERSION)' '$(DEB_ARCH)' '$(DEB)'
+	rm -r '$(DIST_DIR)/deb-$(DEB_ARCH)'
+	@ls -l '$(DEB)'
 
 clean: ## remove the built files (data directories stay)
 	cargo clean

@@ -1,4 +1,4 @@
-//! Small file systems for tests of full disks.
+//! Small file systems for tests of full disks, and a copy of the machine for tests of packages.
 //!
 //! Mounting a file system needs root, so tests that do it are `#[ignore]`d and run in `make roottest`.
 
@@ -32,6 +32,21 @@ impl Mount {
             let image = image.to_string_lossy().into_owned();
             run("mkfs.ext4", &["-q", "-F", &image])?;
             Ok(vec!["-o".to_owned(), "loop".to_owned(), image])
+        })
+    }
+
+    /// The root folder of this machine. Changes go to `changes`, an empty file system, and not to the machine.
+    pub fn copy_of_root(changes: &Mount) -> Mount {
+        let part = |name: &str| {
+            let path = changes.path().join(name);
+            fs::create_dir(&path).expect("a folder");
+            path.display().to_string()
+        };
+        let (upper, work) = (part("upper"), part("work"));
+        let options = format!("lowerdir=/,upperdir={upper},workdir={work}");
+        Mount::with(|_| {
+            let words = ["-t", "overlay", "-o", &options, "overlay"];
+            Ok(words.into_iter().map(str::to_owned).collect())
         })
     }
 
