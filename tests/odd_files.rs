@@ -96,8 +96,12 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn no_kind_of_file_hangs_a_start_or_a_check() {
-    let (mut server, files) = with_data();
+    let (mut server, mut files) = with_data();
     let original = server.data().to_owned();
+    // The mark of `--unsafe-no-fsync`, of another boot.
+    let mark = original.join("member/unsynced");
+    fs::write(&mark, [7; 16]).expect("written");
+    files.push(mark);
     for file in files {
         let inside = file.strip_prefix(&original).expect("a file of it");
         let name = inside.file_name().expect("a name").to_string_lossy();
