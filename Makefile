@@ -69,7 +69,7 @@ endif
 .PHONY: build run test page pictures roottest smalldisk check lints conformance clients metrics crash sim bars bench clean help \
         clustertest closedtest clusterbars backuptest walkthrough clusterbench securebench growth tsan deny \
         cluster status kill pause resume restart wipe add stop export demo \
-        install dist deb wasm lab labcluster labtest
+        install dist deb image wasm lab labcluster labtest
 
 build: ## build both programs into target/release (this is what `make` does)
 	cargo build --release --locked $(FOR_TARGET)
@@ -287,6 +287,20 @@ deb: build ## make a Debian package with static programs: for this machine, or T
 	src/packaging/deb/build '$(DIST_DIR)/deb-$(DEB_ARCH)' '$(VERSION)' '$(DEB_ARCH)' '$(DEB)'
 	rm -r '$(DIST_DIR)/deb-$(DEB_ARCH)'
 	@ls -l '$(DEB)'
+
+# OCI's name of the processor of a target.
+OCI_ARCH_x86_64  := amd64
+OCI_ARCH_aarch64 := arm64
+OCI_ARCH_armv7   := arm/v7
+OCI_ARCH_i686    := 386
+TARGETS          ?= $(shell uname -m)-unknown-linux-musl
+IMAGE             = $(DIST_DIR)/edgetcd-$(VERSION)-image.tar
+
+image: ## make an OCI archive with static programs: for this machine, or TARGETS='x86_64-unknown-linux-musl aarch64-…'
+	$(foreach target,$(TARGETS),$(MAKE) build TARGET='$(target)' && )true
+	src/packaging/image/build '$(IMAGE)' '$(VERSION)' \
+	  $(foreach target,$(TARGETS),'$(OCI_ARCH_$(firstword $(subst -, ,$(target))))=target/$(target)/release')
+	@ls -l '$(IMAGE)'
 
 clean: ## remove the built files (data directories stay)
 	cargo clean
