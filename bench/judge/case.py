@@ -23,6 +23,7 @@ class Row:
     cpu: Optional[float] = None
     bytes: Optional[float] = None
     p99: Optional[float] = None
+    only_own: bool = False      # the reference cannot be asked for it
     requests: Optional[int] = None
 
 
@@ -55,9 +56,9 @@ class Bench:
             yield server
 
     @contextlib.contextmanager
-    def cluster(self, count=3, wrapper=()):
+    def cluster(self, count=3, wrapper=(), flags=()):
         """A started cluster. `wrapper`: words before the command line of its first member."""
-        cluster = servers.Cluster(self.line, self.name, count, self.folder)
+        cluster = servers.Cluster(self.line, self.name, count, self.folder, flags)
         cluster.servers[0].wrapper = list(wrapper)
         try:
             yield cluster.start()

@@ -2,18 +2,22 @@
 
 import concurrent.futures
 import http.client
+import json
 import signal
 import statistics
 import sys
+import threading
 import time
+import urllib.request
 
 import measure
 from measure import Process
 
 from . import slow_disk
 from .case import Row, case
-from .load import rate
-from .node_cases import READ
+from .load import fill, rate
+from .node_cases import READ, metric
+from .turns import OWN
 
 ATTEMPTS = 3             # clusters, until one keeps its leader during a measurement
 ELECTIONS_MAX = 8        # elections, until the wanted member has won one
@@ -108,6 +112,75 @@ def elect(three, leader, wanted, third):
         three.leader([wanted, leader])
     finally:
         third.send(signal.SIGCONT)
+
+
+SNAPSHOT_RUNS_MAX = 15   # runs with writes, until a snapshot is made
+NEVER, OFTEN = 100_000_000, 20_000      # --snapshot-count
+
+
+@case("steady", "three members with 1,000,000 keys: heartbeats while the leader makes snapshots and 64 clients write",
+      rounds_max=1)
+def steady(bench):
+    if bench.name != OWN:
+        return {}               # the reference does not tell when it gets a heartbeat
+    keys = bench.shorter(1_000_000, 10_000)
+    with bench.cluster(flags=["--snapshot-count=%d" % NEVER]) as three:
+        fill(three.leader(), keys)
+        for server in three.servers:
+            server.stop()
+            server.flags = ["--snapshot-count=%d" % bench.shorter(OFTEN, 1_000)]
+        three.start()
+        leader = three.leader()
+        follower = next(server for server in three.servers if server is not leader)
+        before = snapshots(leader)
+        with Heartbeats(follower) as heartbeats:
+            for _ in range(SNAPSHOT_RUNS_MAX):
+                # Snapshots of a large state become due by the bytes of the log, so the values are large.
+                rate(leader, WRITERS, bench.seconds, kind="put", processes=three.servers, value_bytes=1024)
+                if snapshots(leader) > before:
+                    break
+        made = snapshots(leader) - before
+        if made == 0 or three.leader() is not leader:
+            raise SystemExit("%s: %d snapshots, and the leader is %s:\n%s" % (
+                bench.name, made, three.leader().member, leader.log()))
+        return {"longest time between two heartbeats, beside snapshots of %s keys" % format(keys, ","):
+                Row(heartbeats.longest_ms(), "ms", only_own=True)}
+
+
+def snapshots(server):
+    return metric(server, "etcd_debugging_snap_save_total_duration_seconds_count")
+
+
+class Heartbeats:
+    """Listens to the trace of a follower: when it gets the heartbeats of its leader."""
+
+    def __init__(self, follower):
+        self.stream = urllib.request.urlopen(follower.url + "/edgetcd/trace?last=0", timeout=10)
+        self.times = []
+        self.thread = threading.Thread(target=self.listen)
+        self.ending = False
+
+    def listen(self):
+        for line in self.stream:
+            record = json.loads(line)
+            if record.get("kind") == "received" and record["what"] == "heartbeat":
+                self.times.append(record["at"])
+                if self.ending:
+                    return
+
+    def longest_ms(self):
+        if len(self.times) < 2:
+            raise SystemExit("the follower got %d heartbeats" % len(self.times))
+        return max(later - earlier for earlier, later in zip(self.times, self.times[1:])) / 1000
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ending = True
+        self.thread.join(10)
+        self.stream.close()
 
 
 @case("failover", "three members: from kill -9 of the leader to the first write", rounds_max=5)

@@ -67,10 +67,13 @@ def put(bench):
                 rate(server, connections, bench.seconds, kind="put") for connections in bench.shorter((1, 8, 64, 256), (1, 64))}
 
 
-def syncs(server):
+def metric(server, name):
     with urllib.request.urlopen(server.url + "/metrics", timeout=60) as page:
-        found = re.search(r"^etcd_disk_wal_fsync_duration_seconds_count (\S+)", page.read().decode(), re.M)
-        return float(found.group(1))
+        return float(re.search(r"^%s (\S+)" % name, page.read().decode(), re.M).group(1))
+
+
+def syncs(server):
+    return metric(server, "etcd_disk_wal_fsync_duration_seconds_count")
 
 
 SLOW_MS = 50

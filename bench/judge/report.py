@@ -19,7 +19,7 @@ class Line:
 
     name: str
     unit: str
-    reference: float
+    reference: Optional[float]
     own: float
     ratio: Optional[float]
     ratio_min: Optional[float]
@@ -38,16 +38,16 @@ def lines(rows):
 
 
 def line(name, of):
-    one, other = of[REFERENCE], of[OWN]
+    one, other = of.get(REFERENCE, []), of[OWN]
     ratios = [mine.value / its.value for its, mine in zip(one, other) if its.value]
 
     def median(rounds, field):
         values = [getattr(row, field) for row in rounds]
-        return None if None in values else statistics.median(values)
+        return None if None in values or not values else statistics.median(values)
 
     cpus = [mine.cpu / its.cpu for its, mine in zip(one, other) if its.cpu and mine.cpu is not None]
     return Line(
-        name, one[0].unit, median(one, "value"), median(other, "value"),
+        name, other[0].unit, median(one, "value"), median(other, "value"),
         statistics.median(ratios) if ratios else None, min(ratios, default=None), max(ratios, default=None),
         median(one, "cpu"), median(other, "cpu"), statistics.median(cpus) if cpus else None,
         median(one, "bytes"), median(other, "bytes"), median(one, "p99"), median(other, "p99"))

@@ -55,6 +55,12 @@ class Table(unittest.TestCase):
         self.assertEqual(report.missed(report.lines(rows)),
                          [name + ": ≥ 3.5× (no number)", name + ": ≤ 0.17× CPU (no number)"])
 
+    def test_a_row_that_the_reference_cannot_have_is_shown(self):
+        rows = {"heartbeats": {"edgetcd": [Row(120, "ms", only_own=True), Row(180, "ms", only_own=True)]}}
+        line = report.lines(rows)[0]
+        self.assertEqual((line.reference, line.own, line.ratio), (None, 150, None))
+        self.assertIn("| heartbeats |  | 150 ms | – |", report.markdown([line], {}, ABOUT))
+
     def test_a_goal_whose_row_was_renamed_is_found(self):
         rows = dict.fromkeys(goals.GOALS)
         self.assertEqual(goals.without_row(rows), [])
@@ -63,6 +69,14 @@ class Table(unittest.TestCase):
 
 
 class Turns(unittest.TestCase):
+    def test_a_row_of_one_server_is_left_out_unless_it_says_why(self):
+        def run(bench):
+            return {} if bench.name == "reference" else {"lost": Row(1), "own": Row(2, only_own=True)}
+        options = argparse.Namespace(rounds=1, reference="a", server="b", folder=None, seconds=1, short=True)
+        with contextlib.redirect_stderr(io.StringIO()):
+            rows, *_ = turns.run([Case("some", "", run)], options)
+        self.assertEqual(list(rows), ["own"])
+
     def test_a_fault_of_a_case_is_reported_with_its_place(self):
         def faulty(bench):
             return {}["missing"]

@@ -45,8 +45,13 @@ def run(cases, options):
                 print("round %d  %-8s %-9s  %s" % (
                     number + 1, case.name, name, "  ".join(map(brief, measured.values()))), file=sys.stderr, flush=True)
             seconds[case.name] = seconds.get(case.name, 0) + time.monotonic() - begin
-    complete = {row: of for row, of in rows.items() if len(of) == 2}
+    complete = {row: of for row, of in rows.items() if OWN in of and (REFERENCE in of or only_own(of))}
     return complete, seconds, failures, syncs
+
+
+def only_own(of):
+    """Whether the reference has no such row."""
+    return all(row.only_own for row in of[OWN])
 
 
 def brief(row):
