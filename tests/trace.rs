@@ -149,7 +149,11 @@ fn a_reader_resumes() {
     let (head, lines) = records(&server, "");
     let (started, next) = (number(&head, "start"), number(&head, "next"));
     assert_eq!(number(lines.last().expect("records"), "seq"), next - 1);
-    put(&server, "/a", "2");
+    // A write may be answered before all of its records are made.
+    let index = put(&server, "/a", "2");
+    wait_record(&server, "the write is applied", |line| {
+        kind(line) == "applied" && number(line, "index") >= index
+    });
     let resume = format!("&since={next}&start={started}");
     let (_, more) = records(&server, &resume);
     check_numbers(&more);
