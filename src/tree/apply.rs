@@ -187,17 +187,16 @@ impl Tree {
         let parent = parent_made(&mut self.root, key, now).map_err(|end| {
             ApiError::new(error::NOT_A_DIRECTORY, &key.as_bytes()[..end], index.0)
         })?;
-        let prev = match parent.children.get_mut(key.name()) {
-            None => {
-                parent.children.insert(Bytes::from(key.name()), node);
-                None
-            }
-            Some(Node::Dir(_)) if replace => return Err(self.refusal(error::NOT_A_FILE, key)),
-            Some(Node::File(_) | Node::Dir(_)) if !replace => {
-                return Err(self.refusal(error::KEY_EXISTS, key));
-            }
-            Some(slot) => Some(mem::replace(slot, node)),
-        };
+        let name = || Bytes::from(key.name());
+        let placed = parent
+            .children
+            .put(key.name(), node, name, |slot, node| match slot {
+                _ if !replace => Err(error::KEY_EXISTS),
+                Node::Dir(_) => Err(error::NOT_A_FILE),
+                Node::File(_) => Ok(mem::replace(slot, node)),
+            });
+        let prev = placed.transpose();
+        let prev = prev.map_err(|code| self.refusal(code, key))?;
         self.due_changed(key, prev.as_ref().and_then(Node::due), due);
         Ok(prev.map(|node| node.view()))
     }

@@ -62,21 +62,36 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
 
     /// Inserts an entry and returns the old value.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.put(&key, value, || key.clone(), std::mem::replace)
+    }
+
+    /// Adds an entry if there is none with this key. Otherwise returns the result of `present`, which gets the value
+    /// there and the new one. `owned` returns the key.
+    pub fn put<Q: Ord + ?Sized, R>(
+        &mut self,
+        key: &Q,
+        value: V,
+        owned: impl FnOnce() -> K,
+        present: impl FnOnce(&mut V, V) -> R,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+    {
         match self {
-            Map::Few(entries) => match find(entries, &key) {
-                Ok(at) => return Some(std::mem::replace(&mut entries[at].1, value)),
-                Err(at) if entries.len() < FEW => insert_at(entries, at, (key, value)),
+            Map::Few(entries) => match find(entries, key) {
+                Ok(at) => return Some(present(&mut entries[at].1, value)),
+                Err(at) if entries.len() < FEW => insert_at(entries, at, (owned(), value)),
                 Err(_) => {
                     let len = entries.len() + 1;
                     let mut root = Part::leaf(std::mem::take(entries));
-                    root.insert_at_root(key, value);
+                    root.put(key, value, owned, present);
                     *self = Map::Many { root, len };
                 }
             },
             Map::Many { root, len } => {
-                let old = root.insert_at_root(key, value);
-                *len += usize::from(old.is_none());
-                return old;
+                let found = root.put(key, value, owned, present);
+                *len += usize::from(found.is_none());
+                return found;
             }
         }
         None

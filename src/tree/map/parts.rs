@@ -106,6 +106,39 @@ impl<K: Ord + Clone, V: Clone> Part<K, V> {
         }
     }
 
+    /// Like [`Map::put`](super::Map::put), for the root of a map.
+    pub fn put<Q: Ord + ?Sized, R>(
+        &mut self,
+        key: &Q,
+        value: V,
+        owned: impl FnOnce() -> K,
+        present: impl FnOnce(&mut V, V) -> R,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+    {
+        let mut part = &mut *self;
+        loop {
+            match part {
+                Part::Branch(children) => {
+                    let at = child_of(children, key);
+                    part = &mut own(children, 0)[at].part;
+                }
+                Part::Leaf(entries) => match find(entries, key) {
+                    Ok(at) => return Some(present(&mut own(entries, 0)[at].1, value)),
+                    Err(at) if entries.len() < LEAF => {
+                        add(entries, at, (owned(), value), LEAF, false);
+                        return None;
+                    }
+                    Err(_) => break,
+                },
+            }
+        }
+        // Few leaves are full, so this second way from the root is rare.
+        self.insert_at_root(owned(), value);
+        None
+    }
+
     /// Inserts an entry below the root of a map.
     pub fn insert_at_root(&mut self, key: K, value: V) -> Option<V> {
         let (old, right) = self.insert(key, value, true);
@@ -223,12 +256,13 @@ fn child_of<K: Borrow<Q>, V, Q: Ord + ?Sized>(children: &[Child<K, V>], key: &Q)
 
 /// The array of a part, as this version's own. If it is copied, it has space for `spare` more.
 fn own<T: Clone>(shared: &mut Arc<Vec<T>>, spare: usize) -> &mut Vec<T> {
-    if Arc::get_mut(shared).is_none() {
+    // There are no weak pointers. Reading the count is cheaper than `get_mut`, which locks it.
+    if Arc::strong_count(shared) > 1 {
         let mut copy = Vec::with_capacity(shared.len() + spare);
         copy.extend_from_slice(shared);
         *shared = Arc::new(copy);
     }
-    Arc::make_mut(shared)
+    Arc::get_mut(shared).expect("nobody else has it")
 }
 
 /// Adds an item to a part. If the part is full, it is split, and the right half is returned.
