@@ -33,10 +33,8 @@ pub fn load<D: Disk>(
     writer: Writer,
 ) -> Result<State, Unloaded> {
     let mut loader = Loader::new(history_events);
-    let mut slice = Vec::new();
-    while reader.next(&mut slice).map_err(Unloaded::Disk)? {
-        loader.push(&slice).map_err(Unloaded::Malformed)?;
-        slice.clear();
+    while let Some(slice) = reader.slice().map_err(Unloaded::Disk)? {
+        loader.push(slice).map_err(Unloaded::Malformed)?;
     }
     let applied = reader.metadata().position.index;
     let state = loader.finish(applied).map_err(Unloaded::Malformed)?;

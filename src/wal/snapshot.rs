@@ -250,6 +250,7 @@ pub struct SnapshotReader<D: Disk> {
     /// Number of the next slice.
     number: u32,
     offset: u64,
+    /// The last slice, with its prefix.
     slice: Vec<u8>,
 }
 
@@ -340,20 +341,23 @@ impl<D: Disk> SnapshotReader<D> {
     /// Appends the next bytes of the state machine, at most 64 KiB, to `out`. Returns false and appends nothing if all
     /// bytes were read and all were good.
     pub fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, WalError> {
+        let slice = self.slice()?;
+        slice.iter().for_each(|slice| out.extend_from_slice(slice));
+        Ok(slice.is_some())
+    }
+
+    /// Like [`SnapshotReader::next`], without a copy. `None` if all bytes were read and all were good.
+    pub fn slice(&mut self) -> Result<Option<&[u8]>, WalError> {
         if self.number == self.slices {
-            return self.check_end().map(|()| false);
+            return self.check_end().map(|()| None);
         }
         self.read_slice(self.number, DATA)?;
-        out.extend_from_slice(&self.slice);
-        Ok(true)
+        Ok(Some(self.content()))
     }
 
     /// Reads the whole snapshot to check it.
     pub(super) fn verify(mut self) -> Result<(), WalError> {
-        let mut bytes = Vec::new();
-        while self.next(&mut bytes)? {
-            bytes.clear();
-        }
+        while self.slice()?.is_some() {}
         Ok(())
     }
 
@@ -376,7 +380,7 @@ impl<D: Disk> SnapshotReader<D> {
         let begin = std::mem::replace(&mut self.offset, offset);
         self.read_slice(END_NUMBER, END)?;
         (self.offset, self.number, self.crcs) = (begin, 0, Hasher::new());
-        let Ok(end) = <[u8; END_BYTES]>::try_from(&self.slice[..]) else {
+        let Ok(end) = <[u8; END_BYTES]>::try_from(self.content()) else {
             return Err(self.damaged(offset, "its end is malformed"));
         };
         let [s0, s1, s2, s3, bytes @ .., c0, c1, c2, c3] = end;
@@ -388,7 +392,7 @@ impl<D: Disk> SnapshotReader<D> {
 
     fn read_metadata(&mut self, named: Option<Position>) -> Result<(), WalError> {
         self.read_slice(0, MARK)?;
-        match SnapshotMetadata::decode(&self.slice) {
+        match SnapshotMetadata::decode(self.content()) {
             Ok(metadata) if named.is_none_or(|named| named == metadata.position) => {
                 self.metadata = metadata
             }
@@ -421,33 +425,32 @@ impl<D: Disk> SnapshotReader<D> {
         let offset = self.offset;
         let mut prefix = [0; SLICE_PREFIX];
         self.read_at(offset, &mut prefix)?;
+        let prefix_end = offset + SLICE_PREFIX as u64;
         let [c0, c1, c2, c3, l0, l1, l2, l3, found] = prefix;
         let length = u32::from_le_bytes([l0, l1, l2, l3]);
-        let left = self
-            .file
-            .bytes()
-            .saturating_sub(offset + SLICE_PREFIX as u64);
+        let left = self.file.bytes().saturating_sub(prefix_end);
         if length > SLICE_BYTES_MAX || u64::from(length) > left || found != kind {
             return Err(self.damaged(offset, "a slice fails its checksum"));
         }
-        let mut checked = std::mem::take(&mut self.slice);
-        checked.clear();
-        checked.extend_from_slice(&prefix[4..]);
-        checked.resize(checked.len() + length as usize, 0);
-        self.read_at(
-            offset + SLICE_PREFIX as u64,
-            &mut checked[SLICE_PREFIX - 4..],
-        )?;
+        // Most slices have the same length, and then the array stays as it is.
+        let mut slice = std::mem::take(&mut self.slice);
+        slice.resize(SLICE_PREFIX + length as usize, 0);
+        slice[..SLICE_PREFIX].copy_from_slice(&prefix);
+        self.read_at(prefix_end, &mut slice[SLICE_PREFIX..])?;
+        self.slice = slice;
         let crc = [c0, c1, c2, c3];
-        if slice_crc(self.salt, number, &checked) != u32::from_le_bytes(crc) {
+        if slice_crc(self.salt, number, &self.slice[4..]) != u32::from_le_bytes(crc) {
             return Err(self.damaged(offset, "a slice fails its checksum"));
         }
-        checked.drain(..SLICE_PREFIX - 4);
-        self.slice = checked;
         self.crcs.update(&crc);
-        self.offset += SLICE_PREFIX as u64 + u64::from(length);
+        self.offset = prefix_end + u64::from(length);
         self.number = number.wrapping_add(1);
         Ok(())
+    }
+
+    /// The bytes in the last slice.
+    fn content(&self) -> &[u8] {
+        &self.slice[SLICE_PREFIX..]
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), WalError> {
