@@ -42,20 +42,16 @@ pub fn read() -> Usage {
     }
 }
 
-/// Releases the memory of the program's own code. What runs from now on is mapped again when it is used, from the
-/// system's cache of the file. Called once, when the node is ready: the code that reads flags, logs and snapshots
-/// does not run again. It is a third of an idle node's memory.
+/// Releases the memory of code and constants of the program and its libraries. What is used from now on is mapped again
+/// from the system's cache of the files. Called once, when the node is ready: the code that reads flags, logs and
+/// snapshots does not run again. It is half of an idle node's memory.
 #[cfg(target_os = "linux")]
 pub fn release_code() {
-    let Ok(program) = fs::metadata("/proc/self/exe") else {
-        return;
-    };
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let code = maps.lines().filter_map(|line| code_of(line, program.ino()));
-    for (start, length) in code {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    for (start, length) in unchanged(&maps) {
         let start = std::ptr::with_exposed_provenance_mut(start);
-        // SAFETY: this is a whole mapping of the program's file that nobody may write to, so each of its pages is equal
-        // to the file, which the system does not let anybody change while it runs.
+        // SAFETY: this is a whole private mapping of a file that nobody may write to, and no page of it is a changed copy.
+        // So each page is one of the system's cache of the file, and it is the same one when it is mapped again.
         let released = unsafe { rustix::mm::madvise(start, length, Advice::LinuxDontNeed) };
         if let Err(error) = released {
             log::debug!("the memory of the program's code is not released: {error}");
@@ -63,16 +59,35 @@ pub fn release_code() {
     }
 }
 
-/// Start and length of the mapping in a line of `/proc/self/maps`, if it is code of the file with this inode.
+/// Start and length of the mappings in the text of `/proc/self/smaps` that are equal to a part of a file and stay so. A
+/// library's constants with addresses are not: they were changed when the library was loaded, and are read-only since.
 #[cfg(target_os = "linux")]
-fn code_of(line: &str, inode: u64) -> Option<(usize, usize)> {
+fn unchanged(maps: &str) -> impl Iterator<Item = (usize, usize)> {
+    let mut mapping = None;
+    maps.lines().filter_map(move |line| {
+        // The lines after the first one of a mapping have a name and a colon.
+        match line.strip_prefix("Anonymous:") {
+            Some(changed) if changed.trim() == "0 kB" => mapping.take(),
+            None if !line.split_whitespace().next()?.ends_with(':') => {
+                mapping = read_only(line);
+                None
+            }
+            _ => None,
+        }
+    })
+}
+
+/// Start and length of the mapping in the first of its lines, if it is a private mapping of a file that nobody may write
+/// to.
+#[cfg(target_os = "linux")]
+fn read_only(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
-    let is_code = fields.next()? == "r-xp";
-    let is_of_file = fields.nth(2)?.parse() == Ok(inode);
+    let is_read_only = ["r-xp", "r--p"].contains(&fields.next()?);
+    let is_of_file = fields.nth(2)?.parse::<u64>().ok()? > 0;
     let start = usize::from_str_radix(start, 16).ok()?;
     let end = usize::from_str_radix(end, 16).ok()?;
-    (is_code && is_of_file && end > start).then_some((start, end - start))
+    (is_read_only && is_of_file && end > start).then_some((start, end - start))
 }
 
 /// Number of open files and sockets, at most a second old. The descriptor used for counting is included.
@@ -189,18 +204,17 @@ fn ticks(count: u64) -> Duration {
 mod tests {
     use super::*;
 
-    /// Bytes of the program's code that are mapped to memory.
+    /// Bytes in memory of the mappings that may be released.
     #[cfg(target_os = "linux")]
     fn resident_code() -> usize {
-        let inode = fs::metadata("/proc/self/exe").expect("the program").ino();
         let maps = fs::read_to_string("/proc/self/smaps").expect("the mappings");
-        let mut is_code = false;
+        let starts: Vec<usize> = unchanged(&maps).map(|(start, _)| start).collect();
+        let mut counts = false;
         let sizes = maps.lines().filter_map(|line| {
-            // The lines after the first one of a mapping have a name and a colon.
             if !line.split_whitespace().next()?.ends_with(':') {
-                is_code = code_of(line, inode).is_some();
+                counts = read_only(line).is_some_and(|(start, _)| starts.contains(&start));
             }
-            let size = line.strip_prefix("Rss:").filter(|_| is_code)?;
+            let size = line.strip_prefix("Rss:").filter(|_| counts)?;
             size.trim().strip_suffix(" kB")?.parse::<usize>().ok()
         });
         sizes.sum::<usize>() << 10
@@ -217,20 +231,32 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn only_code_of_the_program_is_released() {
+    fn only_what_equals_a_file_is_released() {
         let code =
-            "55d0a0001000-55d0a0003000 r-xp 00001000 fe:00 77                 /usr/bin/edgetcd";
-        assert_eq!(code_of(code, 77), Some((0x55d0_a000_1000, 0x2000)));
+            "55d0a0001000-55d0a0003000 r-xp 00001000 fe:00 77                 /usr/lib/libc.so.6";
+        let with = |line: &str, changed: &str| {
+            let maps = format!(
+                "{line}\nSize: 8 kB\nRss: 8 kB\nAnonymous: {changed} kB\nVmFlags: rd ex mr\n"
+            );
+            unchanged(&maps).collect::<Vec<_>>()
+        };
+        let released = [(0x55d0_a000_1000, 0x2000)];
+        assert_eq!(with(code, "0"), released);
+        assert_eq!(with(&code.replace("r-xp", "r--p"), "0"), released);
+        assert_eq!(with(code, "4"), [], "a page was changed");
         for other in [
             &code.replace("r-xp", "rw-p"),
-            &code.replace("r-xp", "r--p"),
-            &code.replace(" 77 ", " 78 "),
+            &code.replace("r-xp", "rwxp"),
+            &code.replace("r-xp", "r-xs"),
             "7ffd3a5fe000-7ffd3a600000 r-xp 00000000 00:00 0                          [vdso]",
             "",
             "not a line",
         ] {
-            assert_eq!(code_of(other, 77), None, "{other}");
+            assert_eq!(with(other, "0"), [], "{other}");
         }
+        // What is said of one mapping is not true for another one.
+        let both = format!("{code}\nAnonymous: 4 kB\nnot a line\nAnonymous: 0 kB\n");
+        assert_eq!(unchanged(&both).next(), None);
     }
 
     #[test]
