@@ -12,6 +12,7 @@ use super::replay::{self, Replayed, WAY_OUT};
 use super::snapshot::{self, SnapshotReader};
 use crate::raft::{LogIndex, Position};
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, channel};
 
 /// The content of a data directory and what a start does about it.
 pub(super) struct Decision<D: Disk> {
@@ -51,8 +52,10 @@ pub(super) fn decide<D: Disk>(
         refuse_lost_log(data_dir)?;
         return Ok(None);
     }
-    let replayed = replay::replay(data_dir, &found.segments)?;
-    let mut decision = choose_snapshot(data_dir, replayed)?;
+    let newest = Checked::begin(data_dir);
+    let replayed = replay::replay(data_dir, &found.segments);
+    let newest = newest.and_then(Checked::wait);
+    let mut decision = choose_snapshot(data_dir, replayed?, newest)?;
     decision.torn = torn(data_dir, &decision.replayed);
     refuse_unknown(data_dir, &decision)?;
     Ok(Some(decision))
@@ -162,12 +165,47 @@ fn refuse_lost_log<D: Disk>(data_dir: &DataDir<D>) -> Result<(), WalError> {
     }
 }
 
+/// The check of the newest snapshot, which runs while the log is read.
+struct Checked {
+    position: Position,
+    result: Receiver<Result<(), WalError>>,
+}
+
+impl Checked {
+    /// `None` if there is no snapshot. If the folder cannot be listed, the caller meets the error again.
+    fn begin<D: Disk>(data_dir: &DataDir<D>) -> Option<Checked> {
+        let position = snapshot::positions(data_dir).ok()?.pop()?;
+        let (checked, result) = channel();
+        let (disk, data_dir) = (data_dir.disk().clone(), data_dir.clone());
+        disk.background(Box::new(move || {
+            let outcome = check(&data_dir, position);
+            // The directory is unlocked when the last owner is dropped, and the caller may be about to do that.
+            drop(data_dir);
+            // The caller waits, unless it has panicked.
+            let _ = checked.send(outcome);
+        }));
+        Some(Checked { position, result })
+    }
+
+    /// `None` if the check has not run to its end. Then the caller makes it again.
+    fn wait(self) -> Option<(Position, Result<(), WalError>)> {
+        let outcome = self.result.recv().ok()?;
+        Some((self.position, outcome))
+    }
+}
+
+fn check<D: Disk>(data_dir: &DataDir<D>, position: Position) -> Result<(), WalError> {
+    SnapshotReader::open(data_dir, position)?.verify()
+}
+
 /// Chooses the newest undamaged snapshot. The log must reach back to it. If newer snapshots are damaged, the log must
-/// also reach as far as the newest of them did.
+/// also reach as far as the newest of them did. `newest` is a snapshot that was checked already.
 fn choose_snapshot<D: Disk>(
     data_dir: &DataDir<D>,
     replayed: Replayed,
+    newest: Option<(Position, Result<(), WalError>)>,
 ) -> Result<Decision<D>, WalError> {
+    let mut newest = newest;
     let mut chosen = Decision {
         replayed,
         snapshot: None,
@@ -177,7 +215,10 @@ fn choose_snapshot<D: Disk>(
     };
     let mut first_error = None;
     for position in snapshot::positions(data_dir)?.into_iter().rev() {
-        let checked = SnapshotReader::open(data_dir, position).and_then(SnapshotReader::verify);
+        let checked = match newest.take_if(|(checked, _)| *checked == position) {
+            Some((_, checked)) => checked,
+            None => check(data_dir, position),
+        };
         match checked {
             Ok(()) => {
                 let reader = SnapshotReader::open(data_dir, position)?;
