@@ -166,13 +166,24 @@ class Report:
             print("%s\n%s" % (what, "".join("    " + line for line in other.splitlines(keepends=True))))
 
 
+def connections(nodes):
+    """Of the nodes' client ports, from both ends, with the bytes that nobody has read."""
+    ports = " or ".join("sport = :%d or dport = :%d" % (server.port, server.port) for server in nodes.cluster.servers)
+    return subprocess.run(["ss", "-tnp", ports], capture_output=True, text=True).stdout
+
+
 def told(command, nodes):
     """Runs a program with the nodes' URLs. Returns its output and its exit status."""
     process = subprocess.Popen(command + [",".join(nodes.urls)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True)
-    too_long = threading.Timer(TRIAL_SECONDS, process.kill)
-    too_long.start()
     said = []
+
+    def end():
+        said.append("not at its end after %d s; its connections:\n%s" % (TRIAL_SECONDS, connections(nodes)))
+        process.kill()
+
+    too_long = threading.Timer(TRIAL_SECONDS, end)
+    too_long.start()
     try:
         for line in process.stdout:
             if line == KILL_THE_LEADER:

@@ -7,6 +7,7 @@ use hyper::client::HttpConnector;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 use tokio::runtime::{current_thread, Runtime};
+use tokio::timer::Timeout;
 
 pub type Member = Client<HttpConnector>;
 
@@ -14,6 +15,9 @@ pub type Member = Client<HttpConnector>;
 pub type Changed = Result<Response<KeyValueInfo>, Vec<Error>>;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The servers answer each request earlier than this, also if they cannot serve it.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 pub struct Members {
     runtime: Runtime,
@@ -65,13 +69,21 @@ impl Members {
         self.urls[self.turn % self.urls.len()].clone()
     }
 
+    /// Panics with the place of the call if there is no response in time.
+    #[track_caller]
     pub fn wait<F>(&mut self, call: F) -> Result<F::Item, F::Error>
     where
         F: Future + Send + 'static,
         F::Item: Send + 'static,
         F::Error: Send + 'static,
     {
-        self.runtime.block_on(call)
+        let limited = Timeout::new(call, PATIENCE);
+        self.runtime
+            .block_on(limited)
+            .map_err(|error| match error.into_inner() {
+                Some(error) => error,
+                None => panic!("no response within {PATIENCE:?}"),
+            })
     }
 
     /// Some of the crate's futures must stay in their thread, so they get their own event loop and connections.
