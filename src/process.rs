@@ -254,7 +254,7 @@ mod tests {
         ] {
             assert_eq!(with(other, "0"), [], "{other}");
         }
-        // What is said of one mapping is not true for another one.
+        // The lines after a mapping describe no other mapping.
         let both = format!("{code}\nAnonymous: 4 kB\nnot a line\nAnonymous: 0 kB\n");
         assert_eq!(unchanged(&both).next(), None);
     }

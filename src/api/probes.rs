@@ -65,7 +65,7 @@ impl Report {
             .any(|excluded| excluded == name.as_bytes())
     }
 
-    /// Adds a check. `failed` says why it fails.
+    /// Adds a check. `failed` is the reason to print if it fails.
     fn add(&mut self, name: &'static str, is_failed: bool, failed: &'static str) {
         if self.wants(name) {
             let failed = is_failed.then_some(failed);

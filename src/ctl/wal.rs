@@ -303,7 +303,7 @@ fn text(place: &Place, found: &Inspected) -> String {
     out
 }
 
-/// What it means that a directory was written with `--unsafe-no-fsync`.
+/// The meaning of a directory that was written with `--unsafe-no-fsync`.
 fn unsynced_text(unsynced: Unsynced) -> &'static str {
     match unsynced {
         Unsynced::ThisBoot => {

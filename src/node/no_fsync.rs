@@ -160,7 +160,7 @@ fn kept_text(config: &Config) -> String {
     )
 }
 
-/// What a start says about a directory whose page cache is gone. `id` is the member's, if it is known.
+/// The warning of a start about a directory whose page cache was lost. `id` is the member's, if it is known.
 fn lost_text(config: &Config, id: Option<u64>) -> String {
     format!(
         "{} was written without syncs (--unsafe-no-fsync), and the machine has restarted since: writes and votes that \

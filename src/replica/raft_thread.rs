@@ -294,7 +294,7 @@ impl<O: Outbox> RaftThread<O> {
                 .into_iter()
                 .for_each(|publication| self.publish(publication));
         } else if !self.withholds(publishes, &effects.replies) {
-            // What was withheld is part of it, but its events are not known any more.
+            // The view contains all withheld changes. Their events are lost.
             drop(effects.publish);
             self.publish(self.wiring.engine.present());
             self.shown = true;

@@ -110,7 +110,7 @@ pub struct Snapshot {
     pub at: SystemTime,
 }
 
-/// A raft thread that is this late does not run any more, whatever the load of the machine.
+/// A raft thread that is this late does not run any more. No load of the machine delays it so long.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 impl Status {

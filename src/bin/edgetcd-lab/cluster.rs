@@ -104,7 +104,7 @@ impl Temporary {
     fn create() -> Result<Temporary, String> {
         let name = format!("edgetcd-lab-{:016x}", RandomState::new().hash_one(0));
         let folder = std::env::temp_dir().join(name);
-        // Fails if it exists, whoever has created it.
+        // Fails if it exists, also if another user has created it.
         let created = DirBuilder::new().mode(0o700).create(&folder);
         created.map_err(|error| {
             format!(

@@ -292,7 +292,7 @@ fn published(bench: &Bench) -> Vec<String> {
     bench.recorder.calls().into_iter().filter(is_view).collect()
 }
 
-/// A client that has a reply can read its effect, and what was applied before it.
+/// A client that has a reply can read its effect and all earlier ones.
 #[test]
 fn the_first_reply_comes_after_the_first_view() {
     let mut bench = bench();
