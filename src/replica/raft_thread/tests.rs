@@ -322,6 +322,23 @@ fn the_process_is_told_of_the_removal() {
     assert_eq!(bench.removed.try_recv(), Ok(()));
 }
 
+/// `/livez` relies on it: a supervisor restarts a member whose raft thread hangs, and no other one.
+#[test]
+fn a_thread_that_misses_its_tick_for_ten_seconds_is_stuck() {
+    let mut bench = bench();
+    let status = bench.thread.wiring.status.clone();
+    let late = |due: Monotonic, by: Duration| status.is_raft_stuck(due + by);
+    assert!(
+        !late(Monotonic(0), Duration::from_secs(1 << 20)),
+        "no step yet"
+    );
+    bench.thread.perform(Effects::default(), Instant::now());
+    let due = bench.thread.wiring.engine.deadline();
+    assert!(!late(due, Duration::ZERO));
+    assert!(!late(due, Duration::from_millis(9_999)));
+    assert!(late(due, Duration::from_secs(10)));
+}
+
 /// Remembers whether reads relied on this member alone when a message was sent.
 struct SeenWhenSent(Arc<Status>, Arc<AtomicBool>);
 
