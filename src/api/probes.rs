@@ -17,6 +17,7 @@
 use super::Api;
 use super::answer;
 use super::cors::Grant;
+use super::process::HEALTH_TIMEOUT;
 use super::query::Query;
 use crate::engine::time::Monotonic;
 use crate::http1::{Answer, Outbox, Reply, Request, Ticket};
@@ -27,9 +28,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const READ_INDEX: &str = "read_index";
-
-/// A quorum read that takes longer has failed.
-const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A check that has been made.
 struct Checked {
@@ -190,7 +188,7 @@ impl Reader<Outbox> for QuorumRead {
     }
 
     fn patience(&self) -> Option<Duration> {
-        Some(READ_TIMEOUT)
+        Some(HEALTH_TIMEOUT)
     }
 }
 

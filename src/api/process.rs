@@ -74,7 +74,7 @@ impl Reader<Outbox> for Probe {
 }
 
 /// A node whose quorum read takes longer is unhealthy (spec §14).
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Health {
     ticket: Ticket,
